@@ -1,0 +1,79 @@
+# Everything starts here, and set-up is never a step to know: each target brings what it needs.
+# All work happens in .venv, in .rackwright (state, twins) and in the cache (~/.cache/rackwright).
+
+PYTHON ?= python3
+STACK ?= lab
+BIN := .venv/bin
+RUN := variables=$$($(BIN)/rackwright env) && eval "$$variables" &&
+SOURCES := $(wildcard rackwright stacks workloads tests __main__.py)
+
+# A mark in .venv says which requirements it was made from: another list, another mark, another installation.
+digest = $(shell cat pyproject.toml $(1) | sha256sum | cut -c 1-16)
+CORE := .venv/core-$(call digest,requirements/core.txt)
+TEST := .venv/test-$(call digest,requirements/test.txt)
+
+.PHONY: help
+help: ## Print this.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: toolchain ## Build the twin of a small rack and provision it; again, and there is nothing to do. STACK=lab
+	@$(BIN)/rackwright twin start $(STACK)
+	@$(BIN)/rackwright up $(STACK)
+
+.PHONY: down
+down: toolchain ## Stop the twin; its disks are kept.
+	@$(BIN)/rackwright twin stop $(STACK)
+
+.PHONY: test
+test: $(TEST) toolchain lint ## Lint, then unit tests, then those with the real pulumi, then those with virtual machines.
+	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
+	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
+	$(RUN) $(BIN)/pytest -m twin
+
+.PHONY: lint
+lint: $(TEST) ## Check style and types.
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/yamllint --strict .
+
+.PHONY: accept
+accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY=foundation.3
+	@$(RUN) $(BIN)/python -m tests.accept $(ONLY)
+
+.PHONY: bench
+bench: $(TEST) toolchain ## Measure a preview of 1, 50 and 200 simulated hosts.
+	@$(RUN) $(BIN)/python -m tests.bench
+
+.PHONY: requirements
+requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into requirements/*.txt.
+	@$(BIN)/pip install --quiet pip-tools
+	@for extra in core test; do \
+		[ $$extra = core ] && only= || only="--extra $$extra"; \
+		CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+			--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
+	done
+
+.PHONY: system
+system:
+	@rackwright/toolchain/system.sh
+
+.PHONY: toolchain
+toolchain: $(CORE)
+	@$(BIN)/rackwright toolchain
+
+$(CORE): | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than Python 3.11; say PYTHON=…")'
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv
+	@echo "installing requirements/core.txt into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/core.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--config-settings editable_mode=compat -e .
+	@rm -f .venv/core-*; touch $@
+
+$(TEST): | $(CORE)
+	@echo "installing requirements/test.txt into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@rm -f .venv/test-*; touch $@

@@ -1,0 +1,6 @@
+"""Pulumi, its Python language host, and the environment they work in."""
+
+from rackwright.toolchain.choose import Toolchain, ensure
+from rackwright.toolchain.shell import environment, exports, prepare
+
+__all__ = ["Toolchain", "ensure", "environment", "exports", "prepare"]

@@ -1,0 +1,86 @@
+"""The environment for pulumi: what it sets, what it leaves alone, and that a shell reads it as it was meant."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rackwright.toolchain import Toolchain, environment, exports, prepare
+
+ROOT = Path("/srv/rack one")
+TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")
+
+
+def test_our_programs_come_first_and_once():
+    """
+    The language host takes the virtual environment from PATH, in a shell that is in the environment already too.
+    """
+    once = environment(ROOT, TOOLS, {"PATH": "/usr/bin:/bin"})
+    twice = environment(ROOT, TOOLS, once)
+
+    assert once["PATH"] == "/cache/tools:/srv/rack one/.venv/bin:/usr/bin:/bin"
+    assert twice == once
+
+
+def test_the_state_is_a_file_backend_in_the_checkout():
+    """
+    The backend is an URL, so what a path may contain and an URL may not is escaped.
+    """
+    assert environment(ROOT, TOOLS, {})["PULUMI_BACKEND_URL"] == "file:///srv/rack%20one/.rackwright/state"
+
+
+@pytest.mark.parametrize("name", ["PULUMI_BACKEND_URL", "PULUMI_HOME", "PULUMI_PARALLEL", "PULUMI_CONTINUE_ON_ERROR"])
+def test_what_a_person_has_set_is_left_alone(name):
+    """
+    Another backend is only a matter of its variable.
+    """
+    assert name not in environment(ROOT, TOOLS, {name: "theirs"})
+
+
+@pytest.mark.parametrize("name", ["PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"])
+def test_a_passphrase_of_a_persons_own_keeps_the_labs_away(name):
+    """
+    An empty passphrase is one too.
+    """
+    assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in environment(ROOT, TOOLS, {name: ""})
+
+
+def test_another_checkouts_environment_is_no_wish():
+    """
+    In the shell of one checkout, a second one works on its own state; a person's value still holds.
+    """
+    shell = {"PULUMI_PARALLEL": "8"}
+    shell |= environment(Path("/srv/first"), TOOLS, shell)
+
+    second = environment(ROOT, TOOLS, shell)
+
+    assert "/srv/first" not in "".join(value for name, value in second.items() if name != "PATH")
+    assert second["PULUMI_HOME"] == "/srv/rack one/.rackwright/pulumi"
+    assert "PULUMI_PARALLEL" not in second
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20))
+def test_a_shell_reads_the_values_that_were_written(value):
+    """
+    Whatever is in a value: quotes, dollars, newlines.
+    """
+    script = exports({"RACKWRIGHT_TEST": value}) + 'printf %s "$RACKWRIGHT_TEST"'
+
+    assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout == value.encode()
+
+
+def test_prepare_makes_what_the_variables_point_to(tmp_path):
+    """
+    A second time changes nothing, not even a passphrase that a person has put there.
+    """
+    prepare(tmp_path)
+    passphrase = tmp_path / ".rackwright" / "passphrase"
+    assert passphrase.stat().st_mode & 0o777 == 0o600
+    passphrase.write_text("theirs")
+
+    prepare(tmp_path)
+
+    assert passphrase.read_text() == "theirs"
+    assert sorted(path.name for path in (tmp_path / ".rackwright").iterdir()) == ["passphrase", "pulumi", "state"]
