@@ -1,0 +1,18 @@
+"""A fleet from its file, YAML or Python, with all its errors at once."""
+
+from pathlib import Path
+
+from rackwright.declaration import python_fleet, yaml_fleet
+from rackwright.declaration.schema import schema
+from rackwright.spec.fleet import Fleet
+
+__all__ = ["load_fleet", "schema"]
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Return the fleet that *path* declares.
+
+    Raises:
+        DeclarationErrors: everything that is wrong in it, in the order of the lines.
+    """
+    return python_fleet.load(path) if path.suffix == ".py" else yaml_fleet.load(path)

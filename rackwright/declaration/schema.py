@@ -1,0 +1,43 @@
+"""The form of a fleet's YAML file as JSON Schema, for editors."""
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from rackwright.declaration.yaml_fleet import FleetFile
+from rackwright.spec.host import Host, Identity
+from rackwright.spec.ssh import Ssh
+from rackwright.spec.tier import Tier
+
+Schema = dict[str, Any]
+NULL = {"type": "null"}
+MERGED = (Host, Identity, Tier, Ssh)
+"""What groups and hosts merge: each may leave out what the other says, and remove it by null."""
+
+
+def schema() -> Schema:
+    """Return the JSON Schema. It says what each value may be; what must agree with what, only a check can say."""
+    _, told = models_json_schema([(model, "validation") for model in (FleetFile, Host)])
+    definitions: dict[str, Schema] = told["$defs"]
+    file, tiers = definitions.pop("FleetFile"), definitions["Host"]["properties"]["tiers"]
+    _by_name(file["properties"]["groups"], {"$ref": "#/$defs/Host"})
+    _by_name(file["properties"]["hosts"], {"$ref": "#/$defs/Host"})
+    _by_name(tiers, _or_null({"$ref": "#/$defs/Tier"}))
+    for model in MERGED:
+        definition = definitions[model.__name__]
+        definition.pop("required", None)
+        definition["properties"] = {name: _or_null(value) for name, value in definition["properties"].items()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **file, "title": "Fleet", "$defs": definitions}
+
+
+def _by_name(mapping: Schema, value: Schema) -> None:
+    """Make *value* what stands under each name in *mapping*, and other names no names."""
+    mapping["patternProperties"] = dict.fromkeys(mapping["patternProperties"], value)
+    mapping["additionalProperties"] = False
+
+
+def _or_null(value: Schema) -> Schema:
+    if NULL in value.get("anyOf", ()):
+        return value
+    described: Schema = {key: value[key] for key in ("title", "description", "default") if key in value}
+    return {**described, "anyOf": [{key: part for key, part in value.items() if key not in described}, NULL]}

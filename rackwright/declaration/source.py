@@ -1,0 +1,170 @@
+"""A YAML 1.2 file as plain data, with the place of every value."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.spec.problem import Keys, Problem
+
+TAG = "tag:yaml.org,2002:"
+SCALARS: dict[str, Callable[[str], Any]] = {
+    f"{TAG}null": lambda text: None,
+    f"{TAG}bool": lambda text: text.lower() == "true",
+    f"{TAG}int": lambda text: int(text, 0 if text[:2] in ("0o", "0x") else 10),
+    f"{TAG}float": lambda text: float(re.sub(r"\.(?=[a-z])", "", text.lower())),
+    f"{TAG}str": str,
+}
+
+
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
+    """libyaml with the scalars of YAML 1.2's core schema: no base-60 MAC addresses, no booleans called ``on``."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- PyYAML's name; filled here, for this class alone
+
+
+_NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+for _tag, _pattern, _first in (
+    ("null", r"|~|null|Null|NULL", ["", "~", "n", "N"]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"{TAG}{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read."""
+
+    path: Path
+    data: dict[str, Any]
+    """Mappings, lists and scalars. Keys are texts, whatever they look like; of a key that stands twice the first."""
+    repeated: tuple[tuple[int, DeclarationError], ...]
+    """The keys that stand twice, by line: not fatal, so that they can be told with all other errors."""
+    _root: Any
+
+    def error(self, problem: Problem, keys: Keys, also: Keys | None = None) -> DeclarationError:
+        """Return *problem* with its file, line and path, and the line of the value at *also* that is in its way."""
+        where = f"{self.path}:{self.line(keys)}"
+        want = problem.want if also is None else f"{problem.want} (line {self.line(also)})"
+        return DeclarationError(
+            f"{where}: {dotted(keys)}" if keys else where, problem.got, want, problem.fix, problem.source
+        )
+
+    def depth(self, keys: Keys) -> int:
+        """Return how many of *keys* are written, one below the other."""
+        return len(list(self._walk(keys)))
+
+    def line(self, keys: Keys) -> int:
+        """Return the line of the last of *keys* that is written; 1 for none."""
+        return [1, *(_line(key) for key, _ in self._walk(keys))][-1]
+
+    def text(self, keys: Keys) -> str | None:
+        """Return the scalar at *keys* letter by letter; None where there is none."""
+        nodes = [value for _, value in self._walk(keys)]
+        return nodes[-1].value if len(nodes) == len(keys) and isinstance(nodes[-1], yaml.ScalarNode) else None
+
+    def _walk(self, keys: Keys) -> Iterator[tuple[Any, Any]]:
+        node = self._root
+        for key in keys:
+            entries = dict(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else {}
+            if isinstance(node, yaml.MappingNode):
+                entries = {key_node.value: (key_node, value) for key_node, value in reversed(node.value)}
+            if key not in entries:
+                return
+            entry = entries[key]
+            key_node, node = entry if isinstance(entry, tuple) else (entry, entry)
+            yield key_node, node
+
+
+def read(path: Path) -> Source:
+    """Return what stands in *path*.
+
+    Raises:
+        DeclarationErrors: not there, not UTF-8, not YAML 1.2, anchors or tags, or no mapping.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        got, want = f"got {error.strerror}", "a declaration is a file that can be read"
+        raise _only(path, got, want, "Correct the name") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise _only(f"{path}:{line}", f"got the byte 0x{byte:02x}", "the file is UTF-8", "Save it as UTF-8") from None
+    try:
+        _refuse_extras(path, text)
+        root = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax(path, error) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        got = f"got the character U+{error.character:04X}"
+        raise _only(f"{path}:{line}", got, "YAML has printable characters only", "Remove it") from None
+    if not isinstance(root, yaml.MappingNode):
+        got = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
+        raise _only(f"{path}:1", f"got {got}", "the file is a mapping", "Begin with a key, like `fleet: NAME`")
+    repeated: list[tuple[int, DeclarationError]] = []
+    return Source(path, _plain(path, root, (), repeated), tuple(repeated), root)
+
+
+def _refuse_extras(path: Path, text: str) -> None:
+    """Refuse what YAML has beyond mappings, lists and scalars."""
+    if not any(sign in text for sign in "&*!"):
+        return  # going through the events takes as long as all the rest
+    errors = []
+    for event in yaml.parse(text, _Loader):
+        where = f"{path}:{event.start_mark.line + 1}"
+        if anchor := getattr(event, "anchor", None):
+            sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
+            want, fix = "anchors are no part of a declaration", "Put what is shared into a group"
+            errors.append(DeclarationError(where, f"got {sign}{anchor}", want, fix))
+        if tag := getattr(event, "tag", None):
+            want, fix = "tags are no part of a declaration", "Remove it"
+            errors.append(DeclarationError(where, f"got {tag.replace(TAG, '!!')}", want, fix))
+    if errors:
+        raise DeclarationErrors(errors)
+
+
+def _plain(path: Path, node: Any, keys: Keys, repeated: list[tuple[int, DeclarationError]]) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return SCALARS[node.tag](node.value)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(path, item, (*keys, index), repeated) for index, item in enumerate(node.value)]
+    mapping: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key_node, value in node.value:
+        key, line = key_node.value, _line(key_node)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _only(f"{path}:{line}", "got a list or mapping as a key", "a key is a text", "Write one word")
+        if key in mapping:
+            where, want = f"{path}:{line}: {dotted((*keys, key))}", f"it stands in line {lines[key]} already"
+            repeated.append((line, DeclarationError(where, "got the key twice", want, "Remove one of the two")))
+            continue
+        lines[key] = line
+        mapping[key] = _plain(path, value, (*keys, key), repeated)
+    return mapping
+
+
+def _line(node: Any) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _syntax(path: Path, error: Any) -> DeclarationErrors:
+    mark = error.problem_mark or error.context_mark
+    begun = f"{error.context} begun in line {error.context_mark.line + 1}, " if error.context_mark else ""
+    got, fix = f"got a syntax error ({begun}{error.problem})", "Look at this line and the one above"
+    return _only(f"{path}:{mark.line + 1}", got, "the file is YAML 1.2", fix)
+
+
+def _only(where: object, got: str, want: str, fix: str) -> DeclarationErrors:
+    return DeclarationErrors([DeclarationError(str(where), got, want, fix)])
+
+
+def dotted(keys: Keys) -> str:
+    """Return ``hosts.node-1.drives[2].size``."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")

@@ -1,0 +1,162 @@
+"""A stack: a fleet and a target. The one place that reads which target it is."""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rackwright.declaration.fleet import load_fleet
+from rackwright.declaration.source import read
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.contract import Scope
+from rackwright.kinds.house import House
+from rackwright.spec.fleet import Fleet
+from rackwright.spec.host import Host
+from rackwright.spec.problem import Problem, hint
+from rackwright.spec.ssh import Endpoint, Login, parse_jump
+from rackwright.spec.twin import twin_of
+
+HOUSE = Path(__file__).resolve().parents[2] / "templates"
+SETTINGS = ("fleet", "target")
+RACK, TWIN = "rack", "twin:"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What is declared, and how its hosts are reached."""
+
+    name: str
+    project: Path
+    """Directory of Pulumi.yaml."""
+    fleet: Fleet
+    """As the target can be: sizes of a twin are scaled."""
+    endpoints: Mapping[str, Endpoint]
+    """By host; one that has none cannot be reached now."""
+    house: House
+    salt: bytes
+    """Keys the digests of files, so that a digest in state tells nothing about a secret."""
+    twin: str | None = None
+    """Name of the twin that is the target; None for the rack itself."""
+    not_rehearsable: tuple[Scope, ...] = ()
+    """What the target cannot show."""
+    notices: tuple[str, ...] = ()
+    """What a person should be told about the target."""
+
+
+def load_stack(name: str, project: Path) -> Stack:
+    """Return the stack *name* of the project in *project*.
+
+    Raises:
+        DeclarationErrors: its settings or its fleet are wrong: all of it, with places.
+    """
+    told = settings(name, project)
+    path = project.resolve() / "stacks" / told["fleet"]
+    fleet = load_fleet(_shown(path))
+    house, key = House.load(HOUSE), salt(fleet.fleet, project)
+    if told["target"].startswith(TWIN):
+        twin = told["target"].removeprefix(TWIN)
+        endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
+        scaled, notices = twin_of(fleet)
+        return Stack(name, project, scaled, endpoints, house, key, twin, ("hardware",), notices)
+    pins = path.with_suffix(".known_hosts")
+    endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
+    return Stack(name, project, fleet, endpoints, house, key)
+
+
+def _shown(path: Path) -> Path:
+    """Return *path* as a person would type it, which is how errors name it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def settings(name: str, project: Path) -> dict[str, str]:
+    """Return ``fleet`` and ``target`` from ``stacks/Pulumi.<name>.yaml``."""
+    path = project / "stacks" / f"Pulumi.{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.name[7:-5] for file in path.parent.glob("Pulumi.*.yaml"))
+        fix = hint(name, known, f"Make it with `pulumi stack init {name}` and set fleet and target")
+        raise _only(f"stack {name}", f"got no {_shown(path)}", f"stacks here: {', '.join(known) or 'none'}", fix)
+    source = read(_shown(path))
+    config = source.data.get("config")
+    values = {key: (config if isinstance(config, dict) else {}).get(f"rackwright:{key}") for key in SETTINGS}
+    missing = [f"rackwright:{key}" for key, value in values.items() if not isinstance(value, str)]
+    if missing:
+        fix = f"Run `pulumi config set --stack {name} {missing[0]} VALUE`"
+        got, want = f"got no {' and no '.join(missing)}", "a stack is a fleet and a target"
+        raise DeclarationErrors([source.error(Problem(got, want, fix), ("config",))])
+    told = {key: str(value) for key, value in values.items()}
+    if wrong := list(_wrong_settings(name, told, path.parent)):
+        raise DeclarationErrors(source.error(problem, ("config", *problem.path)) for problem in wrong)
+    return told
+
+
+def _wrong_settings(name: str, told: Mapping[str, str], stacks: Path) -> Iterator[Problem]:
+    fleet, target = (told[key] for key in SETTINGS)
+    if not (stacks / fleet).is_file():
+        known = [path.name for path in sorted(stacks.glob("*.yaml")) if not path.name.startswith("Pulumi.")]
+        want, fix = f"fleets here: {', '.join(known) or 'none'}", hint(fleet, known, "Correct the name")
+        yield Problem(f"got {fleet!r}", want, fix, ("rackwright:fleet",))
+    if target != RACK and not re.fullmatch(rf"{TWIN}[a-z0-9-]+", target):
+        want, fix = f"a target is {RACK} or {TWIN}NAME", f"Write {RACK}, or {TWIN}{name}"
+        yield Problem(f"got {target!r}", want, fix, ("rackwright:target",))
+
+
+def _only(where: str, got: str, want: str, fix: str) -> DeclarationErrors:
+    return DeclarationErrors([DeclarationError(where, got, want, fix)])
+
+
+def _endpoint(name: str, host: Host, pins: Path) -> Endpoint:
+    logins = tuple(_absolute(login, pins.parent) for login in host.ssh.logins)
+    jump = None if host.ssh.jump is None else _jump(name, host.ssh.jump, logins, pins)
+    return Endpoint(name, host.address, host.ssh.port, logins, pins, jump)
+
+
+def _jump(name: str, written: str, logins: tuple[Login, ...], pins: Path) -> Endpoint:
+    """Return the host in between: the same logins, under its own user where it names one, and no sudo."""
+    user, address, port = parse_jump(written)
+    through = tuple(login.model_copy(update={"user": user or login.user, "become": False}) for login in logins)
+    return Endpoint(f"{name} (jump)", address, port, through, pins)
+
+
+def _absolute(login: Login, base: Path) -> Login:
+    def absolute(path: str | None) -> str | None:
+        # unlike Path's, it leaves the home of somebody unknown as it is, for the login to report
+        return None if path is None else str(base / os.path.expanduser(path))  # noqa: PTH111
+
+    return login.model_copy(update={"key": absolute(login.key), "certificate": absolute(login.certificate)})
+
+
+def _twin_endpoints(directory: Path) -> dict[str, Endpoint]:
+    """Return where the twin's hosts answer; none before its first start."""
+    try:
+        told = json.loads((directory / "endpoints.json").read_text())["hosts"]
+    except FileNotFoundError:
+        return {}
+    return {
+        host: Endpoint(
+            host,
+            entry["address"],
+            entry["port"],
+            (Login(name="twin", user=entry["user"], key=entry["key"]),),
+            directory / "known_hosts",
+        )
+        for host, entry in told.items()
+    }
+
+
+def salt(fleet: str, project: Path) -> bytes:
+    """Return the fleet's salt, made at the first call; ``RACKWRIGHT_SALT_FILE`` names another file."""
+    given = os.environ.get("RACKWRIGHT_SALT_FILE")
+    path = Path(given) if given else project / ".rackwright" / "salts" / fleet
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # 0600, and linked whole: two may run at once
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, path)
+    return path.read_bytes()

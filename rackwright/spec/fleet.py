@@ -1,0 +1,79 @@
+"""The whole of what is declared: a fleet of hosts."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rackwright.spec.host import Host, Name
+from rackwright.spec.model import Model
+from rackwright.spec.problem import Keys, Problem
+
+MD_NAME_MAX = 32
+"""Bytes that the md superblock has for ``host:tier``. Source: md_p.h, set_name."""
+
+
+class Fleet(Model):
+    """Hosts that are declared together, under one name."""
+
+    fleet: Name
+    """What the hosts are called together."""
+    hosts: dict[Name, Host]
+    """Every machine by its name."""
+
+
+def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield what only shows when hosts stand beside each other; paths start at the fleet."""
+    for values in (_identities, _addresses, _macs, _port_addresses, _drives):
+        yield from _repeated(hosts, values)
+    for name, host in hosts.items():
+        for tier in host.tiers:
+            if len(f"{name}:{tier}".encode()) > MD_NAME_MAX:
+                want = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
+                fix = "Shorten the name of the host or of the tier"
+                yield Problem(f"got {name}:{tier}", want, fix, ("hosts", name, "tiers", tier), "md superblock 1.x")
+
+
+Value = tuple[Keys, Any, str]
+"""Where below the host, what no other may have, and how to call it when another has."""
+
+
+def _identities(host: Host) -> Iterator[Value]:
+    for field, value in host.identity.model_dump(exclude_none=True).items():
+        yield ("identity", field), value, "that identity"
+
+
+def _addresses(host: Host) -> Iterator[Value]:
+    # behind two jump hosts, or two ports of one router, the same address may be two machines
+    yield ("address",), host.address and (host.address, host.ssh.port, host.ssh.jump), "that address"
+
+
+def _macs(host: Host) -> Iterator[Value]:
+    for index, nic in enumerate(host.nics):
+        yield ("nics", index, "mac"), nic.mac, "that MAC address"
+
+
+def _port_addresses(host: Host) -> Iterator[Value]:
+    for index, nic in enumerate(host.nics):
+        for number, address in enumerate(nic.addresses):
+            yield ("nics", index, "addresses", number), address.split("/")[0], "that address"
+
+
+def _drives(host: Host) -> Iterator[Value]:
+    for index, drive in enumerate(host.drives):
+        yield ("drives", index, "serial"), drive.serial, f"that drive{f' in tier {drive.tier}' if drive.tier else ''}"
+
+
+def _repeated(hosts: Mapping[str, Host], values: Callable[[Host], Iterator[Value]]) -> Iterator[Problem]:
+    """Yield a problem for each value that stands a second time, in another host or in the same."""
+    first: dict[Any, tuple[str, Keys, str]] = {}
+    for name, host in hosts.items():
+        for path, value, noun in values(host):
+            if not value:
+                continue  # wrong by itself, and told as such
+            if value not in first:
+                first[value] = (name, path, noun)
+                continue
+            other, other_path, other_noun = first[value]
+            want = f"{'this host' if other == name else other} has {other_noun} already"
+            got = f"got {(value[0] if isinstance(value, tuple) else value)!r}"
+            also = ("hosts", other, *other_path)
+            yield Problem(got, want, "Correct one of the two", ("hosts", name, *path), also=also)

@@ -1,0 +1,240 @@
+"""What a host is: who it is, what is in it, and what it should carry."""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from rackwright.spec.catalogue import PROFILES
+from rackwright.spec.model import Many, Model
+from rackwright.spec.problem import Problem, hint, raise_any
+from rackwright.spec.ssh import Ssh, parse_address
+from rackwright.spec.tier import MEMBERS, Tier
+from rackwright.spec.units import Size, format_size
+
+Bus = Literal["nvme", "sas", "sata", "virtio"]
+Os = Literal["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"]
+
+NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+NAME_MAX = 63
+MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
+KERNEL_NAME = r"/dev/.*|(s|h|v|xv)d[a-z]+[0-9]*|nvme[0-9]+(n[0-9]+)?(p[0-9]+)?|(dm-|md|mmcblk)[0-9]+(p[0-9]+)?"
+PLACEHOLDERS = {"", "none", "default string", "not specified", "to be filled by o.e.m.", "system serial number", "0"}
+EQUAL_WITHIN = 0.01
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(NAME, name) or len(name) > NAME_MAX:
+        near = re.sub(r"[^a-z0-9]+", "-", name.lower())[:NAME_MAX].strip("-")
+        want = f"a name has small letters, digits and inner hyphens, {NAME_MAX} at most"
+        raise Problem(f"got the name {name!r}", want, f"Write {near}" if near else "Give it a name")
+    return name
+
+
+def _serial(serial: str) -> str:
+    if re.fullmatch(KERNEL_NAME, serial):
+        raise Problem(
+            f"got {serial!r}",
+            "a drive is named by its serial number: kernel names change between boots",
+            "Take the serial from `lsblk -dno NAME,SERIAL` on the host",
+        )
+    if not serial or re.search(r"[^!-~]", serial.replace(" ", "")) or serial != serial.strip():
+        want = "a serial is printable text without blanks around it"
+        raise Problem(f"got {serial!r}", want, "Copy it from `lsblk -dno NAME,SERIAL` on the host")
+    return serial
+
+
+def _mac(mac: str) -> str:
+    if not re.fullmatch(MAC, mac):
+        digits = re.sub(r"[^0-9a-f]", "", mac.lower())
+        near = f"Write {':'.join(re.findall('..', digits))}" if len(digits) == 12 else "Write it like 00:00:5e:00:53:01"
+        raise Problem(f"got {mac!r}", "a MAC address is six pairs of hex digits between colons", near)
+    return mac.lower()
+
+
+def _uuid(uuid: str) -> str:
+    try:
+        return str(UUID(uuid))
+    except ValueError:
+        want, fix = "a UUID is 32 hex digits in five groups", "Copy it from `dmidecode -s system-uuid`"
+        raise Problem(f"got {uuid!r}", want, fix) from None
+
+
+def _cidr(address: str) -> str:
+    try:
+        if "/" in address:
+            return str(ipaddress.ip_interface(address))
+    except ValueError:
+        pass
+    raise Problem(f"got {address!r}", "the address of a port is IP/prefix length", "Write it like 192.0.2.11/24")
+
+
+def _profile(profile: str) -> str:
+    if profile not in PROFILES:
+        fix = hint(profile, PROFILES, "Take one of these")
+        raise Problem(f"got {profile!r}", f"profiles of the catalogue: {', '.join(PROFILES)}", fix)
+    return profile
+
+
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME}$", "maxLength": NAME_MAX})]
+Serial = Annotated[str, AfterValidator(_serial), Field(json_schema_extra={"not": {"pattern": f"^({KERNEL_NAME})$"}})]
+Mac = Annotated[str, AfterValidator(_mac), WithJsonSchema({"type": "string", "pattern": f"^{MAC}$"})]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+Address = Annotated[str, AfterValidator(parse_address)]
+Profile = Annotated[str, AfterValidator(_profile), WithJsonSchema({"type": "string", "enum": list(PROFILES)})]
+
+
+class Identity(Model):
+    """Which machine a host is, by the first of these that it has. Another machine in its place is refused."""
+
+    serial: str | None = None
+    """Chassis serial."""
+    uuid: Annotated[str, AfterValidator(_uuid)] | None = None
+    """Product UUID."""
+    bmc_mac: Mac | None = None
+    """MAC address of the management controller."""
+    device_tree_serial: str | None = None
+    """Serial in the device tree, where there is no SMBIOS."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        given = self.model_dump(exclude_none=True)
+        raise_any(
+            Problem(f"got {value!r}", "a placeholder is no identity", f"Take another of {_FIELDS}", (field,))
+            for field, value in given.items()
+            if value.strip().lower() in PLACEHOLDERS or not set(value) - set("0-:. ")
+        )
+        if not given:
+            raise Problem("got nothing", f"a host has one of {_FIELDS}", "Add the one that `dmidecode -t system` shows")
+        return self
+
+    @property
+    def strongest(self) -> tuple[str, str]:
+        """The first identity given, as (field, value)."""
+        return next((name, value) for name in type(self).model_fields if (value := getattr(self, name)) is not None)
+
+
+_FIELDS = ", ".join(Identity.model_fields)
+
+
+class Drive(Model):
+    """One physical disk of a host."""
+
+    serial: Serial
+    """As `lsblk -dno NAME,SERIAL` shows it: never a kernel name."""
+    bus: Bus | None = None
+    """What it is attached to; a member of a tier says it."""
+    size: Size | None = None
+    """As on the label: it holds within 1 %. A member of a tier says it."""
+    boot: bool = False
+    """It carries the operating system, and is never a member of a tier."""
+    tier: str | None = None
+    """Name of the tier it is a member of."""
+
+    @model_validator(mode="after")
+    def _serves_one_purpose(self) -> Self:
+        if self.boot and self.tier:
+            want, fix = "a boot drive is never a member of a tier", "Leave one of the two out"
+            raise Problem(f"got {self.tier!r} beside boot: true", want, fix, ("tier",))
+        missing = [name for name in ("bus", "size") if self.tier and getattr(self, name) is None]
+        if missing:
+            got, fix = f"got no {' and no '.join(missing)}", f"Add {' and '.join(missing)}"
+            raise Problem(got, "a member of a tier says its bus and its size", fix)
+        return self
+
+
+class Nic(Model):
+    """One network port of a host."""
+
+    name: str
+    """What the fleet calls it."""
+    mac: Mac
+    """By which it is found, whatever the kernel calls it."""
+    mtu: Annotated[int, Field(ge=576, le=9216)] = 1500
+    """Bytes of the largest packet."""
+    addresses: Many[Cidr] = ()
+    """Each with its prefix length."""
+
+
+class Host(Model):
+    """A machine we manage, with its group's settings merged in."""
+
+    address: Address
+    """Where its SSH answers: an IP address or a host name."""
+    identity: Identity
+    """Which machine it is, so that another in its place is noticed."""
+    os: Os
+    """What runs on it; checked, and it decides what packages and services are called."""
+    group: str | None = None
+    """The group whose settings it takes over, under its own."""
+    profile: Profile = "virtual"
+    """What this class of host must physically have: a name of the catalogue."""
+    drives: Many[Drive] = ()
+    """Every disk that is in it, boot drives too."""
+    nics: Many[Nic] = ()
+    """The network ports that matter."""
+    tiers: dict[Name, Tier] = Field(default_factory=dict)
+    """Its storage tiers by name."""
+    ssh: Ssh = Ssh()
+    """How to log in."""
+    wipe: dict[str, str] = Field(default_factory=dict)
+    """Consent to lose what a drive carries: its serial to what the preview said is on it. Dies with it."""
+
+    @model_validator(mode="after")
+    def _drives_and_tiers_agree(self) -> Self:
+        raise_any(problems(self))
+        return self
+
+    def members(self, tier: str) -> tuple[Drive, ...]:
+        """The drives of *tier*, in the order declared."""
+        return tuple(drive for drive in self.drives if drive.tier == tier)
+
+
+def problems(host: Host) -> Iterator[Problem]:
+    """Yield what only shows when drives, tiers and mounts of one host stand beside each other."""
+    members = {drive.serial for drive in host.drives if drive.tier}
+    for index, drive in enumerate(host.drives):
+        if drive.tier and drive.tier not in host.tiers:
+            fix = hint(drive.tier, host.tiers, "Declare it under tiers, or take tier out")
+            known = ", ".join(host.tiers) or "none"
+            yield Problem(f"got {drive.tier!r}", f"tiers of this host: {known}", fix, ("drives", index, "tier"))
+    for serial in host.wipe:
+        if serial not in members:
+            want, fix = "consent is for a drive of this host's tiers", "Correct the serial, or remove the line"
+            yield Problem(f"got {serial!r}", want, fix, ("wipe", serial))
+    for name, tier in host.tiers.items():
+        yield from _member_problems(host, name, tier)
+    yield from _mount_problems(host.tiers)
+
+
+def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:
+    members, least = host.members(name), MEMBERS[tier.level]
+    if len(members) < least:
+        got = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
+        fix = f"Write it at {least - len(members)} more, or take another level"
+        yield Problem(got, f"{tier.level} needs {least} or more", fix, ("drives",), "md(4)")
+    common, _ = Counter(drive.size or 0 for drive in members).most_common(1)[0] if members else (0, 0)
+    for index, drive in enumerate(host.drives):
+        if drive.tier == name and drive.size and abs(drive.size - common) > common * EQUAL_WITHIN:
+            got, want = f"got {format_size(drive.size)}", f"other drives of {name} have {format_size(common)}"
+            fix = "Put drives of one size together: md takes no more of each than the smallest has"
+            yield Problem(got, want, fix, ("drives", index, "size"))
+
+
+def _mount_problems(tiers: dict[str, Tier]) -> Iterator[Problem]:
+    for index, (name, tier) in enumerate(tiers.items()):
+        for other_name, other in list(tiers.items())[:index]:
+            if tier.mount == other.mount:
+                want = f"{other_name} is mounted there"
+            elif tier.mount.startswith(f"{other.mount}/"):
+                want = f"it lies inside {other.mount} of {other_name}, and would vanish with it"
+            elif other.mount.startswith(f"{tier.mount}/"):
+                want = f"{other.mount} of {other_name} lies inside it, and would vanish with it"
+            else:
+                continue
+            path, also = ("tiers", name, "mount"), ("tiers", other_name, "mount")
+            yield Problem(f"got {tier.mount!r}", want, "Mount them beside each other", path, also=also)

@@ -1,0 +1,102 @@
+"""What a storage tier is: an md array, its filesystem and where it is mounted."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, model_validator
+
+from rackwright.spec.model import Many, Model
+from rackwright.spec.problem import Problem, raise_any
+from rackwright.spec.units import Size, format_size
+
+Level = Literal["raid0", "raid1", "raid5", "raid6", "raid10"]
+FilesystemType = Literal["xfs", "ext4"]
+
+MEMBERS: dict[Level, int] = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 2}
+"""The fewest drives that make the level worth its name. Source: md(4); md itself takes fewer only degraded."""
+DEFAULT_CHUNK = 512 * 1024
+"""mdadm's own default. Source: mdadm(8), --chunk."""
+CHUNK_MIN = 4096
+SYNC_SPEED_MIN = 1024
+SYSTEM_DIRECTORIES = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
+NOT_FOR_THE_KERNEL = {"defaults", "auto", "noauto", "user", "users", "nofail", "_netdev", "rw", "strictatime"}
+
+
+def _mount(path: str) -> str:
+    pure = PurePosixPath(path)
+    if not pure.is_absolute() or str(pure) != path or ".." in pure.parts or path == "/":
+        raise Problem(f"got {path!r}", "a mount point is an absolute, plain path below /", "Write it like /srv/data")
+    if pure.parts[1] in SYSTEM_DIRECTORIES:
+        raise Problem(f"got {path!r}", f"/{pure.parts[1]} belongs to the system", "Mount it below /srv, /mnt or /data")
+    if not re.fullmatch(r"[A-Za-z0-9_./-]+", path):
+        raise Problem(f"got {path!r}", "a mount point has letters, digits and . _ - / only", "Take another name")
+    return path
+
+
+def _options(options: tuple[str, ...]) -> tuple[str, ...]:
+    for index, option in enumerate(options):
+        if option in NOT_FOR_THE_KERNEL or option.startswith("x-"):
+            raise Problem(
+                f"got {option!r}",
+                "only options that the kernel shows can be claimed",
+                "Leave it out: the mount unit waits for its array, and a missing one never blocks the boot",
+                (index,),
+                "mount(8), systemd.mount(5)",
+            )
+        if not re.fullmatch(r"[\w.=:/-]+", option):
+            raise Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
+    return tuple(sorted(set(options)))
+
+
+class Tier(Model):
+    """A storage tier of one host. Its members are the drives that name it."""
+
+    level: Level
+    """How md spreads data over the members."""
+    filesystem: FilesystemType
+    """Made once, with the geometry of the array."""
+    mount: Annotated[str, AfterValidator(_mount)]
+    """Absolute path, below /srv, /mnt or a directory of its own."""
+    chunk: Size | None = None
+    """Bytes per drive and stripe; 512KiB where the level has chunks and nothing is said."""
+    bitmap: bool = True
+    """Keep a write-intent bitmap inside the array, so that a drive that was away is brought up in seconds."""
+    options: Annotated[Many[str], AfterValidator(_options)] = ("noatime",)
+    """Mount options beyond the kernel's defaults."""
+    sync_speed_max: Size | None = None
+    """Bytes per second that a resync may take at most; the system's limit when absent."""
+    wait_for_sync: bool = False
+    """Call the tier made only when its first sync is through."""
+    destroy: Literal["allowed"] | None = None
+    """Consent to lose everything on it, when its removal is declared next."""
+
+    @model_validator(mode="after")
+    def _fits_its_level(self) -> Self:
+        raise_any(_problems(self))
+        return self
+
+    @property
+    def chunk_bytes(self) -> int:
+        """0 for RAID1, which has none."""
+        return 0 if self.level == "raid1" else self.chunk or DEFAULT_CHUNK
+
+    @property
+    def has_bitmap(self) -> bool:
+        return self.bitmap and self.level != "raid0"
+
+
+def _problems(tier: Tier) -> Iterator[Problem]:
+    if tier.chunk is not None:
+        got = f"got {format_size(tier.chunk)}"
+        if tier.level == "raid1":
+            yield Problem(got, "RAID1 has no chunks", "Leave chunk out", ("chunk",), "md(4)")
+        elif tier.chunk < CHUNK_MIN or tier.chunk & (tier.chunk - 1):
+            want, fix = "a chunk is a power of two, 4KiB or more", "Write 64KiB, 256KiB or 512KiB"
+            yield Problem(got, want, fix, ("chunk",), "mdadm(8)")
+    if tier.level == "raid0" and tier.bitmap and "bitmap" in tier.model_fields_set:
+        yield Problem("got true", "RAID0 has no bitmap", "Leave bitmap out", ("bitmap",), "md(4)")
+    if tier.sync_speed_max is not None and tier.sync_speed_max < SYNC_SPEED_MIN:
+        got, want = f"got {format_size(tier.sync_speed_max)}", "the kernel counts in KiB per second"
+        yield Problem(got, want, "Write it like 50MiB", ("sync_speed_max",), "md(4)")

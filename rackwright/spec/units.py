@@ -1,0 +1,72 @@
+"""Sizes with units, parsed at the edge: inside, everything is bytes."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from rackwright.spec.problem import Problem
+
+UNITS = {
+    "B": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", start=1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)},
+}
+PATTERN = rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(UNITS)})"
+
+
+class Size(int):
+    """Bytes, written with a unit: ``Size("3.84TB")`` is 3840000000000. TB is 10^12 as on a drive's label, TiB 2^40.
+
+    Raises:
+        Problem: no number, no unit, a unit that is none, or no whole number of bytes above 0.
+    """
+
+    def __new__(cls, written: "str | Size") -> "Size":
+        return written if isinstance(written, Size) else super().__new__(cls, parse_size(written))
+
+    def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
+        return (f"{int(self)}B",)  # for copy and pickle, which make a new one
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["3.84TB", "512KiB"]}
+
+
+def parse_size(written: Any) -> int:
+    """Return ``3.84TB`` as 3840000000000 bytes.
+
+    Raises:
+        Problem: as Size does.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(written))
+    if isinstance(written, bool) or match is None:
+        raise Problem(f"got {written!r}", "a size is a number and a unit", "Write it like 3.84TB or 512KiB")
+    number, unit = match.groups()
+    if not unit:
+        raise Problem(f"got {written}", "a size has a unit", "Add it: TB is 10^12 bytes as on labels, TiB is 2^40")
+    if unit not in UNITS:
+        near = next((known for known in UNITS if known.lower() == unit.lower()), None)
+        fix = f"Write {number}{near}" if near else "Take one of these"
+        raise Problem(f"got the unit {unit!r}", f"units are {', '.join(UNITS)}", fix)
+    size = Decimal(number) * UNITS[unit]
+    if size != int(size) or not size:
+        raise Problem(f"got {written!r}", "a size is a whole number of bytes, 1 or more", "Write it like 512KiB")
+    return int(size)
+
+
+def format_size(size_bytes: float) -> str:
+    """Return bytes as a person says them, in four digits: ``3.84TB``; powers of 1024 only where they come out even."""
+    size = int(size_bytes)
+    for unit, factor in sorted(UNITS.items(), key=lambda item: -item[1]):
+        if size >= factor and ("i" not in unit or size % factor == 0):
+            number = Decimal(f"{Decimal(size) / factor:.4g}").normalize()
+            return f"{number:f}{unit}"
+    return f"{size}B"

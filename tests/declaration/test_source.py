@@ -1,0 +1,160 @@
+"""YAML 1.2 as plain data: what a reference reader reads too, and the place of every value."""
+
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from rackwright.declaration.source import Source, dotted, read
+from rackwright.errors import DeclarationErrors
+
+HERE = Path(__file__).parent
+FILES = [*(HERE / "wrong").glob("*.yaml"), *(HERE.parents[1] / "stacks").glob("*.yaml")]
+
+
+def read_text(text: str, directory: Path) -> Source:
+    path = directory / "fleet.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.name))
+def test_every_file_reads_as_by_the_reference_reader(path: Path) -> None:
+    try:
+        found = read(path)
+    except DeclarationErrors:
+        return  # refused: there is nothing to agree on, and its message is golden
+    reference = YAML(typ="safe", pure=True)
+    reference.allow_duplicate_keys = True
+    try:
+        expected = reference.load(path)
+    except YAMLError as error:
+        pytest.fail(f"the reference reader refuses it: {error}")
+    assert found.data == expected or found.repeated
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("52:54:00:12:34:56", "52:54:00:12:34:56"),
+        ("12:34:56", "12:34:56"),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("on", "on"),
+        ("off", "off"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("12", 12),
+        ("-12", -12),
+        ("0o17", 15),
+        ("017", 17),
+        ("0x1F", 31),
+        ("3.84", 3.84),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        (".inf", float("inf")),
+        ("-.INF", float("-inf")),
+        ("3.84TB", "3.84TB"),
+        ("580", 580),
+        ('"580"', "580"),
+        ("'yes'", "yes"),
+        ("[a, 1]", ["a", 1]),
+        ("{a: 1}", {"a": 1}),
+    ],
+)
+def test_a_scalar_is_what_yaml_1_2_says(written: str, value: Any, tmp_path: Path) -> None:
+    assert read_text(f"key: {written}\n", tmp_path).data == {"key": value}
+    assert YAML(typ="safe", pure=True).load(f"key: {written}\n") == {"key": value}
+
+
+@pytest.mark.parametrize("written", ["1_000", "2026-01-01", "="])
+def test_what_only_yaml_1_1_makes_of_it_is_a_text(written: str, tmp_path: Path) -> None:
+    """The reference reader still takes these for a number, a date and a default."""
+    assert read_text(f"key: {written}\n", tmp_path).data == {"key": written}
+
+
+# .5e1 is a number and +0x1 is none, which the reference reader sees the other way round
+DEVIATING = re.compile(r"[-+]?\.[0-9]+[eE]|[-+]0[xo]")
+plain = st.from_regex(r"\A[-+.0-9a-fA-Fox:~nulTtrueyso]{1,6}\Z").filter(lambda text: not DEVIATING.match(text))
+
+
+@given(plain)
+def test_any_plain_scalar_is_what_the_reference_reader_says(written: str) -> None:
+    text = f"key: {written}\n"
+    try:
+        expected = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError):
+        return
+    with TemporaryDirectory() as directory:
+        assert repr(read_text(text, Path(directory)).data) == repr(expected)
+
+
+def test_a_key_is_a_text_whatever_it_looks_like(tmp_path: Path) -> None:
+    assert read_text("007: a\ntrue: b\nnull: c\n", tmp_path).data == {"007": "a", "true": "b", "null": "c"}
+
+
+TEXT = """\
+# a comment
+fleet: x
+
+hosts:
+  alpha: {os: debian-12,
+          address: 192.0.2.1}
+  beta:
+    drives:
+      - {serial: A}
+      -
+        serial: 0012
+    options: [a,
+              b]
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ((), 1),
+        (("fleet",), 2),
+        (("hosts",), 4),
+        (("hosts", "alpha", "os"), 5),
+        (("hosts", "alpha", "address"), 6),
+        (("hosts", "beta", "drives"), 8),
+        (("hosts", "beta", "drives", 0), 9),
+        (("hosts", "beta", "drives", 0, "serial"), 9),
+        (("hosts", "beta", "drives", 1, "serial"), 11),
+        (("hosts", "beta", "options", 1), 13),
+        (("hosts", "beta", "drives", 0, "size"), 9),
+        (("hosts", "gamma", "os"), 4),
+        (("hosts", "beta", "drives", 7), 8),
+    ],
+)
+def test_a_value_or_what_is_nearest_to_it_has_its_line(keys: tuple[str | int, ...], line: int, tmp_path: Path) -> None:
+    assert read_text(TEXT, tmp_path).line(keys) == line
+
+
+def test_a_number_is_kept_letter_by_letter(tmp_path: Path) -> None:
+    source = read_text(TEXT, tmp_path)
+    assert source.data["hosts"]["beta"]["drives"][1]["serial"] == 12
+    assert source.text(("hosts", "beta", "drives", 1, "serial")) == "0012"
+    assert source.text(("hosts", "beta")) is None
+    assert source.text(("hosts", "gamma")) is None
+
+
+def test_of_a_key_that_stands_twice_the_first_holds_and_both_are_told(tmp_path: Path) -> None:
+    source = read_text("a: 1\nb: {c: 1, c: 2}\na: 2\n", tmp_path)
+    assert source.data == {"a": 1, "b": {"c": 1}}
+    assert source.line(("a",)) == 1
+    assert [line for line, _ in source.repeated] == [2, 3]
+
+
+def test_keys_read_as_a_path() -> None:
+    assert dotted(("hosts", "alpha", "drives", 2, "size")) == "hosts.alpha.drives[2].size"

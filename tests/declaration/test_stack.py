@@ -1,0 +1,220 @@
+"""A stack: its settings, how its hosts are reached, and what it declares."""
+
+import json
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rackwright.declaration import Stack, declare, load_stack
+from rackwright.declaration.stack import settings
+from rackwright.errors import DeclarationErrors
+from rackwright.spec.ssh import Endpoint, Login
+
+STACKS = Path(__file__).parents[2] / "stacks"
+FLEET = """\
+fleet: example
+ssh:
+  logins:
+    - {name: certificate, user: admin, key: keys/admin, certificate: keys/admin-cert.pub}
+    - {name: bootstrap, user: root, key: ~/.ssh/bootstrap, become: false}
+    - {name: agent, user: admin, agent: true}
+hosts:
+  alpha:
+    address: 192.0.2.11
+    identity: {serial: CHASSIS-A}
+    os: debian-12
+    drives:
+      - {serial: BOOT, boot: true, size: 480GB}
+      - {serial: DISK-0, bus: nvme, size: 1.92TB, tier: fast}
+      - {serial: DISK-1, bus: nvme, size: 1.92TB, tier: fast}
+    tiers:
+      fast: {level: raid1, filesystem: xfs, mount: /srv/fast, sync_speed_max: 50MiB}
+    wipe: {DISK-0: ext4 1234}
+  beta:
+    address: beta.example
+    identity: {uuid: 4C4C4544-0042-3510-8054-B2C04F565431}
+    os: debian-12
+    ssh: {port: 2222, jump: "ops@[2001:db8::1]:2200", logins: [{name: key, user: admin, key: /etc/keys/beta}]}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one fleet, for the stacks ``rack`` and ``lab``."""
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "example.yaml").write_text(FLEET)
+    configure(tmp_path, "rack", "example.yaml", "rack")
+    configure(tmp_path, "lab", "example.yaml", "twin:lab")
+    return tmp_path
+
+
+def configure(project: Path, stack: str, fleet: str, target: str) -> None:
+    text = f"config:\n  rackwright:fleet: {fleet}\n  rackwright:target: {target}\n"
+    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(text)
+
+
+def told(action: Callable[[], object]) -> str:
+    with pytest.raises(DeclarationErrors) as caught:
+        action()
+    return str(caught.value)
+
+
+def test_logins_are_tried_in_their_order_with_paths_from_the_fleets_directory(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    stacks = project / "stacks"
+    assert load_stack("rack", project).endpoints["alpha"] == Endpoint(
+        "alpha",
+        "192.0.2.11",
+        22,
+        (
+            Login(
+                name="certificate",
+                user="admin",
+                key=str(stacks / "keys/admin"),
+                certificate=str(stacks / "keys/admin-cert.pub"),
+            ),
+            Login(name="bootstrap", user="root", key="/home/somebody/.ssh/bootstrap", become=False),
+            Login(name="agent", user="admin", agent=True),
+        ),
+        stacks / "example.known_hosts",
+    )
+
+
+def test_a_relative_project_gives_absolute_paths(project: Path) -> None:
+    endpoint = load_stack("rack", Path()).endpoints["alpha"]
+    assert endpoint.known_hosts == project / "stacks" / "example.known_hosts"
+    assert endpoint.logins[0].key == str(project / "stacks" / "keys" / "admin")
+
+
+def test_a_jump_host_has_its_own_user_and_port_and_the_same_logins(project: Path) -> None:
+    endpoint = load_stack("rack", project).endpoints["beta"]
+    pins = project / "stacks" / "example.known_hosts"
+    login = Login(name="key", user="admin", key="/etc/keys/beta")
+    through = Login(name="key", user="ops", key="/etc/keys/beta", become=False)
+    jump = Endpoint("beta (jump)", "2001:db8::1", 2200, (through,), pins)
+    assert endpoint == Endpoint("beta", "beta.example", 2222, (login,), pins, jump)
+
+
+def test_a_jump_host_without_a_user_takes_the_logins(project: Path) -> None:
+    fleet = project / "stacks" / "example.yaml"
+    fleet.write_text(FLEET.replace('"ops@[2001:db8::1]:2200"', "bastion.example"))
+    jump = load_stack("rack", project).endpoints["beta"].jump
+    assert jump is not None
+    assert (jump.address, jump.port, jump.logins[0].user) == ("bastion.example", 22, "admin")
+
+
+def test_on_a_twin_hosts_answer_where_the_twin_says(project: Path) -> None:
+    assert load_stack("lab", project).endpoints == {}
+    twin = project / ".rackwright" / "twins" / "lab"
+    twin.mkdir(parents=True)
+    entry = {"address": "127.0.0.1", "port": 4022, "user": "admin", "key": "/keys/id"}
+    (twin / "endpoints.json").write_text(json.dumps({"hosts": {"alpha": entry}}))
+    login = Login(name="twin", user="admin", key="/keys/id")
+    expected = Endpoint("alpha", "127.0.0.1", 4022, (login,), twin / "known_hosts")
+    assert load_stack("lab", project).endpoints == {"alpha": expected}
+
+
+def test_a_twin_is_the_fleet_with_smaller_drives(project: Path) -> None:
+    rack, lab = load_stack("rack", project), load_stack("lab", project)
+    assert (rack.twin, rack.not_rehearsable, rack.notices) == (None, (), ())
+    assert (lab.twin, lab.not_rehearsable) == ("lab", ("hardware",))
+    assert lab.notices == ("on the twin every data drive is 512MB, whatever the fleet says of its size",)
+    assert [drive.size for drive in lab.fleet.hosts["alpha"].drives] == [None, 512_000_000, 512_000_000]
+    names = [[resource.name for resource in declare(stack)] for stack in (rack, lab)]
+    assert names[0] == names[1] == ["alpha", "alpha/fast", "beta"]
+
+
+def test_resources_say_what_the_fleet_says(project: Path) -> None:
+    host, tier, other = declare(load_stack("rack", project))
+    assert host.inputs == {
+        "host": "alpha",
+        "not_rehearsable": [],
+        "identity": {"serial": "CHASSIS-A"},
+        "os": "debian-12",
+        "profile": "virtual",
+        "drives": [
+            {"serial": "BOOT", "size_bytes": 480_000_000_000},
+            {"serial": "DISK-0", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast"},
+            {"serial": "DISK-1", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast"},
+        ],
+        "macs": [],
+    }
+    assert tier.after == ("alpha",)
+    assert tier.inputs["chunk_kib"] == 0
+    assert tier.inputs["sync_speed_max_kib"] == 51_200
+    assert tier.inputs["wipe"] == {"DISK-0": "ext4 1234"}
+    assert [member["serial"] for member in tier.inputs["members"]] == ["DISK-0", "DISK-1"]
+    assert other.inputs["identity"] == {"uuid": "4c4c4544-0042-3510-8054-b2c04f565431"}
+
+
+def test_no_address_and_no_login_is_in_the_inputs(project: Path) -> None:
+    text = json.dumps([resource.inputs for resource in declare(load_stack("rack", project))])
+    assert not any(word in text for word in ("192.0.2", "beta.example", "bootstrap", "2001:db8"))
+
+
+def test_the_example_is_the_same_in_yaml_and_in_python(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    stacks: dict[tuple[str, str], Stack] = {}
+    for fleet in ("rack.yaml", "rack_py.py"):
+        shutil.copy(STACKS / fleet, tmp_path / "stacks")
+        for target in ("rack", "twin:example"):
+            configure(tmp_path, "example", fleet, target)
+            stacks[fleet, target] = load_stack("example", tmp_path)
+    for target in ("rack", "twin:example"):
+        in_yaml, in_python = (stacks[fleet, target] for fleet in ("rack.yaml", "rack_py.py"))
+        assert len(declare(in_yaml)) == 6
+        assert declare(in_yaml) == declare(in_python)
+
+
+def test_an_unknown_stack_names_the_known(project: Path) -> None:
+    assert told(lambda: load_stack("labb", project)) == (
+        "stack labb: got no stacks/Pulumi.labb.yaml; stacks here: lab, rack. Write lab."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "encryptionsalt: v1:abc\n",
+            "stacks/Pulumi.wrong.yaml:1: config: got no rackwright:fleet and no rackwright:target; a stack is a fleet"
+            " and a target. Run `pulumi config set --stack wrong rackwright:fleet VALUE`.",
+        ),
+        (
+            "config:\n  rackwright:fleet: exampel.yaml\n  rackwright:target: twin\n",
+            "stacks/Pulumi.wrong.yaml:2: config.rackwright:fleet: got 'exampel.yaml'; fleets here: example.yaml."
+            " Write example.yaml.\n"
+            "stacks/Pulumi.wrong.yaml:3: config.rackwright:target: got 'twin'; a target is rack or twin:NAME."
+            " Write rack, or twin:wrong.",
+        ),
+        (
+            "config:\n  rackwright:fleet: [example.yaml]\n  rackwright:target: rack\n",
+            "stacks/Pulumi.wrong.yaml:1: config: got no rackwright:fleet; a stack is a fleet and a target."
+            " Run `pulumi config set --stack wrong rackwright:fleet VALUE`.",
+        ),
+        (
+            "config: {\n",
+            "stacks/Pulumi.wrong.yaml:2: got a syntax error (while parsing a flow node begun in line 2, did not find"
+            " expected node content); the file is YAML 1.2. Look at this line and the one above.",
+        ),
+    ],
+)
+def test_wrong_settings_are_told_with_their_line(text: str, message: str, project: Path) -> None:
+    (project / "stacks" / "Pulumi.wrong.yaml").write_text(text)
+    assert told(lambda: settings("wrong", project)) == message
+
+
+def test_the_salt_is_made_once_and_is_for_its_owner_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    salts = {load_stack(stack, project).salt for stack in ("rack", "lab", "rack")}
+    assert [len(salt) for salt in salts] == [32]
+    assert stat.S_IMODE((project / ".rackwright" / "salts" / "example").stat().st_mode) == 0o600
+    monkeypatch.setenv("RACKWRIGHT_SALT_FILE", str(project / "elsewhere"))
+    assert load_stack("rack", project).salt not in salts
+    assert load_stack("rack", project).salt == (project / "elsewhere").read_bytes()

@@ -1,0 +1,125 @@
+"""The architecture: who may import whom, who may know of twins, and what runs on hosts."""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rackwright.declaration.source import read
+
+ROOT = Path(__file__).parents[1]
+
+CORE = ("errors", "spec", "facts", "kinds", "declaration", "apply")
+MAY_IMPORT = {
+    # Dependencies point down: each of these may import those above it that it names.
+    "rackwright.errors": (),
+    "rackwright.spec": ("errors",),
+    "rackwright.facts": ("errors", "spec"),
+    "rackwright.kinds": ("errors", "spec", "facts"),
+    "rackwright.declaration": ("errors", "spec", "facts", "kinds"),
+    "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration"),
+    "rackwright.provider": CORE,
+    "rackwright.audit": CORE,
+    "rackwright.toolchain": ("errors",),
+    "rackwright.twin": ("errors", "spec", "toolchain.cache"),
+    "rackwright.cli": (*CORE, "provider", "audit", "toolchain", "twin"),
+    "stacks": ("spec", "declaration", "provider.resources"),
+    "workloads": (),
+}
+KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/declaration/stack.py", "rackwright/spec/twin.py")
+"""All other code treats a virtual host as what it is: a host."""
+RUN_ON_HOSTS = ("rackwright/facts/digest.py", "rackwright/facts/probe/[!_]*.py", "rackwright/apply/runner.py")
+"""Sent to hosts and run there, by whatever Python is installed."""
+HEAVY = {"paramiko", "qemu", "boto3", "ansible_runner", "torch"}
+"""Imported where they are used: the provider starts twice per update."""
+
+FILES = sorted(path for folder in ("rackwright", "stacks", "workloads") for path in (ROOT / folder).rglob("*.py"))
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the dotted names that are imported anywhere below *tree*: ``from a import b`` is ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def package(path: Path) -> str:
+    """Return the row of the table that *path* belongs to."""
+    first, *rest = path.relative_to(ROOT).with_suffix("").parts
+    return f"{first}.{rest[0]}" if first == "rackwright" else first
+
+
+def starts(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def test_the_table_lists_every_folder() -> None:
+    folders = {package(path) for path in FILES} - {"rackwright.__init__"}
+    assert folders <= MAY_IMPORT.keys()
+    assert MAY_IMPORT.keys() - folders <= {"workloads"}, "a row without a folder"
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_dependencies_point_down(path: Path) -> None:
+    own = package(path)
+    allowed = [own, *(f"rackwright.{name}" for name in MAY_IMPORT.get(own, ()))]
+    for name in imports(ast.parse(path.read_text())):
+        if starts(name, "stacks") or starts(name, "workloads") or starts(name, "rackwright"):
+            of_the_package_itself = name in ("rackwright", "rackwright.__version__")
+            assert of_the_package_itself or any(starts(name, prefix) for prefix in allowed), f"imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if not shown(p).startswith(KNOW_TWINS)], ids=shown)
+def test_nobody_else_knows_of_twins(path: Path) -> None:
+    with io.StringIO(path.read_text()) as text:
+        names = {token.string for token in tokenize.generate_tokens(text.readline) if token.type == tokenize.NAME}
+    assert not [name for name in names if "twin" in name.lower()]
+
+
+@pytest.mark.parametrize("path", [path for pattern in RUN_ON_HOSTS for path in sorted(ROOT.glob(pattern))], ids=shown)
+def test_what_runs_on_hosts_needs_the_standard_library_alone(path: Path) -> None:
+    sent = ("rackwright.facts.digest", "rackwright.facts.probe")  # with it
+    for name in imports(ast.parse(path.read_text())):
+        assert name.split(".")[0] in sys.stdlib_module_names or any(starts(name, prefix) for prefix in sent), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=shown)
+def test_heavy_imports_stand_where_they_are_used(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    at_once = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    assert not {name.split(".")[0] for name in imports(at_once)} & HEAVY
+
+
+def example_names() -> Iterator[str]:
+    """Yield what the example fleets call their own: hosts, serials, addresses and mounts."""
+    for path in sorted((ROOT / "stacks").glob("*.yaml")):
+        fleet = read(path).data
+        for name, host in fleet.get("hosts", {}).items():
+            yield name
+            yield host["address"]
+            yield from host["identity"].values()
+            yield from (drive["serial"] for drive in host["drives"])
+            for nic in host["nics"]:
+                yield from (nic["name"], nic["mac"], *nic["addresses"])
+        for part in (*fleet.get("groups", {}).values(), *fleet.get("hosts", {}).values()):
+            yield from (tier["mount"] for tier in part.get("tiers", {}).values() if tier)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if shown(path).startswith("rackwright/")], ids=shown)
+def test_no_code_knows_the_example(path: Path) -> None:
+    text, names = path.read_text(), set(example_names())
+    assert len(names) > 10, "the example has become too small to be looked for"
+    found = {name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
+    assert not found
