@@ -1,0 +1,330 @@
+"""What a host really is: typed views over what one probe printed.
+
+The raw form is the probe's JSON. Wherever the probe could not look it wrote ``{"unknown": reason}``; reading such a
+place, or one that an older probe did not write, raises NotKnown. So nothing that was not read can pass for empty.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any, Generic, Literal, TypeVar
+
+FORMAT = 1
+T = TypeVar("T")
+
+
+class NotKnown(Exception):
+    """The facts cannot tell; the message says why."""
+
+
+class View:
+    """One mapping of the raw facts, read on demand."""
+
+    def __init__(self, raw: Mapping[str, Any], where: str) -> None:
+        self._raw, self._where = raw, where
+
+    def read(self, key: str) -> Any:
+        """Return the raw value under *key*, or raise NotKnown."""
+        if key not in self._raw:
+            raise NotKnown(f"the facts have no {self._where}.{key}")
+        value = self._raw[key]
+        if isinstance(value, dict) and value.keys() == {"unknown"}:
+            raise NotKnown(f"{self._where}.{key}: {value['unknown']}")
+        return value
+
+    def find(self, key: str, name: str) -> Any:
+        """Return what the table under *key* has for *name*, None where it has nothing, or raise NotKnown."""
+        table = View(self.read(key), f"{self._where}.{key}")
+        return table.read(name) if name in table._raw else None
+
+
+class Fact(Generic[T]):
+    """One value of a view, under its attribute's own name."""
+
+    def __init__(self, convert: Callable[[Any], T], doc: str = "") -> None:
+        self._convert, self.__doc__ = convert, doc
+
+    def __set_name__(self, owner: type[View], name: str) -> None:
+        self._key = name
+
+    def __get__(self, view: View, owner: type[View]) -> T:
+        return self._convert(view.read(self._key))
+
+
+def optional(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value))
+
+
+class Identity(View):
+    """Which machine this is."""
+
+    serial = Fact(optional, "Chassis serial; None for none or a placeholder.")
+    uuid = Fact(optional, "Product UUID; None for none or a placeholder.")
+    bmc_mac = Fact(optional)
+    device_tree_serial = Fact(optional)
+    hostname = Fact(str)
+    machine_id = Fact(str)
+
+
+class Signature(View):
+    """Something that says what a drive, a partition or an array carries."""
+
+    type = Fact(str, "As libblkid says it: ext4, gpt, linux_raid_member.")
+    uuid = Fact(optional)
+    label = Fact(optional)
+
+
+class Superblock(View):
+    """The md superblock on a drive: which array it belonged to, whether or not that array runs."""
+
+    array_uuid = Fact(str, "In mdadm's form: 8 hex digits, 4 times.")
+    array_name = Fact(str, "``host:name`` as written at creation.")
+    level = Fact(str)
+    devices = Fact(int)
+    events = Fact(int)
+
+
+class Drive(View):
+    """One physical disk (for NVMe: one namespace)."""
+
+    name = Fact(str, "The kernel's name of today: nvme0n1.")
+    path = Fact(str)
+    serial = Fact(str, "With ``_<namespace>`` where a controller has several.")
+    bus = Fact(str, "nvme, sas, sata, virtio, usb.")
+    size_bytes = Fact(int)
+    rotational = Fact(bool)
+    model = Fact(str)
+    holders = Fact(texts, "Kernel names of what is stacked on it or its parts.")
+    mountpoints = Fact(texts, "Of the drive and its partitions; swap is [SWAP].")
+    sample = Fact(str, "zero, or a digest of sampled places; NotKnown while the drive is in use.")
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        return tuple(Signature(raw, f"{self._where}.signatures") for raw in self.read("signatures"))
+
+    @property
+    def superblock(self) -> Superblock | None:
+        raw = self.read("superblock")
+        return None if raw is None else Superblock(raw, f"{self._where}.superblock")
+
+    @property
+    def content(self) -> str:
+        """What is on it, in the words that a consent repeats; empty for a blank drive.
+
+        A digest of the sampled places is part of it, so that a consent dies with what it was given for.
+        """
+        named = [" ".join(filter(None, (found.type, found.uuid or found.label))) for found in self.signatures]
+        if self.sample == "zero" and not named:
+            return ""
+        return ", ".join([*dict.fromkeys(named), f"data {self.sample}"])
+
+
+Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "degraded", "failed", "inactive"]
+
+
+class Member(View):
+    """A drive's place in a running array."""
+
+    name = Fact(str, "Kernel name; the drive may be gone from the machine.")
+    slot = Fact(lambda value: None if value is None else int(value))
+    state = Fact(texts, "md's words: in_sync, faulty, spare, write_mostly.")
+
+
+class Array(View):
+    """One md array that the kernel knows, running or not."""
+
+    name = Fact(str, "The kernel's name of today: md127.")
+    uuid = Fact(str)
+    md_name = Fact(str, "``host:name`` from the superblock.")
+    level = Fact(str)
+    devices = Fact(int, "How many members it should have.")
+    chunk_bytes = Fact(int, "0 where the level has none.")
+    metadata = Fact(str)
+    bitmap = Fact(str, "internal, file or none.")
+    member_bytes = Fact(int, "What is used of each member.")
+    size_bytes = Fact(int)
+    array_state = Fact(str)
+    sync_action = Fact(str)
+    sync_completed = Fact(str, "``sectors / sectors`` or none.")
+    sync_speed_max_kib = Fact(int, "KiB/s; 0: the system's.")
+    degraded = Fact(int, "How many members are missing.")
+    mismatch_count = Fact(int)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return tuple(Member(raw, f"{self._where}.members") for raw in self.read("members"))
+
+    @property
+    def condition(self) -> Condition:
+        """One word for its health; a first sync and a rebuild onto a full set of members are told apart."""
+        if self.array_state in ("clear", "inactive"):
+            return "inactive"
+        if self.level == "raid0":
+            return "optimal"
+        working = [member for member in self.members if "faulty" not in member.state and member.slot is not None]
+        in_sync = sum("in_sync" in member.state for member in working)
+        match self.sync_action:
+            case "reshape":
+                return "reshaping"
+            case "resync":
+                return "syncing"
+            case "recover" if len(working) == self.devices:
+                # RAID5 is made by rebuilding onto its last member: the same work, and the same safety meanwhile
+                return "rebuilding"
+        if self.degraded == 0 and in_sync == self.devices:
+            return "optimal"
+        return "degraded"
+
+
+class Filesystem(View):
+    """A filesystem read from its superblock, mounted or not."""
+
+    device = Fact(str, "Kernel name of what carries it.")
+    type = Fact(str)
+    uuid = Fact(str)
+    complete = Fact(bool, "False: mkfs was cut off.")
+    stripe_unit_bytes = Fact(int, "0 for none.")
+    stripe_width_bytes = Fact(int, "Over all data disks; 0 for none.")
+
+
+class Mount(View):
+    """A mounted filesystem."""
+
+    target = Fact(str)
+    device = Fact(optional, "Kernel name of the block device, None for others.")
+    type = Fact(str)
+    options = Fact(texts, "Of the mount and of the filesystem.")
+
+
+class Unit(View):
+    """A systemd unit as systemd sees it."""
+
+    load = Fact(str, "loaded, masked, not-found, bad-setting.")
+    active = Fact(str)
+    enabled = Fact(str, "enabled, disabled, masked, static, generated.")
+
+
+class File(View):
+    """A file under the probe's fixed roots."""
+
+    digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link.")
+    mode = Fact(str, "Four octal digits.")
+    owner = Fact(str, "user:group by name.")
+    mtime_ns = Fact(int)
+
+
+class Link(View):
+    """A network interface."""
+
+    name = Fact(str)
+    mac = Fact(str)
+    mtu = Fact(int)
+
+
+class Facts(View):
+    """Everything one probe saw on one host."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw, "facts")
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        return self._raw
+
+    taken_at = Fact(float, "Seconds since 1970 by the host's clock.")
+
+    @cached_property
+    def identity(self) -> Identity:
+        return Identity(self.read("identity"), "identity")
+
+    @property
+    def os(self) -> str:
+        """``debian-12``."""
+        release = View(self.read("os"), "os")
+        return f"{release.read('id')}-{release.read('version_id')}"
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(View(self.read("hardware"), "hardware").read("memory_bytes"))
+
+    @property
+    def pci(self) -> tuple[str, ...]:
+        """``vendor:device`` of every PCI function, as often as it is there."""
+        return texts(View(self.read("hardware"), "hardware").read("pci"))
+
+    @cached_property
+    def drives(self) -> tuple[Drive, ...]:
+        return tuple(Drive(raw, f"drives[{raw.get('name', '?')}]") for raw in self.read("drives"))
+
+    @cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        return tuple(Array(raw, f"arrays[{raw.get('name', '?')}]") for raw in self.read("arrays"))
+
+    @cached_property
+    def filesystems(self) -> tuple[Filesystem, ...]:
+        return tuple(Filesystem(raw, f"filesystems[{raw.get('device', '?')}]") for raw in self.read("filesystems"))
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        return tuple(Mount(raw, f"mounts[{raw.get('target', '?')}]") for raw in self.read("mounts"))
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        return tuple(Link(raw, f"links[{raw.get('name', '?')}]") for raw in self.read("links"))
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """Installed package to version."""
+        packages: Mapping[str, str] = self.read("packages")
+        return packages
+
+    def drive(self, serial: str) -> Drive | None:
+        """Return the drive with this serial; None where every drive tells its serial and none has this one."""
+        unread = None
+        for drive in self.drives:
+            try:
+                if drive.serial == serial:
+                    return drive
+            except NotKnown as reason:
+                unread = reason
+        if unread:
+            raise unread
+        return None
+
+    def unit(self, name: str) -> Unit | None:
+        raw = self.find("units", name)
+        return None if raw is None else Unit(raw, f"facts.units.{name}")
+
+    def file(self, path: str) -> File | None:
+        """Return a file or link below the probe's roots; None where there is no such file."""
+        if not any(path.startswith(f"{root}/") for root in self._covers("files")):
+            raise NotKnown(f"the probe does not look at {path}")
+        for parent in PurePosixPath(path).parents:
+            if self.find("files", str(parent)) is not None:
+                raise NotKnown(f"{path} lies behind {parent}, which is a link")
+        raw = self.find("files", path)
+        return None if raw is None else File(raw, f"facts.files.{path}")
+
+    def text(self, path: str) -> str | None:
+        """Return one of the few texts that the probe brings along, passwords masked; None where there is no file."""
+        if not any(fnmatch(path, pattern) for pattern in self._covers("texts")):
+            raise NotKnown(f"the probe does not bring the text of {path}")
+        return optional(self.find("texts", path))
+
+    def _covers(self, key: str) -> tuple[str, ...]:
+        """Return where the probe looked, so that elsewhere nothing passes for absent."""
+        return texts(View(self.read("covers"), "facts.covers").read(key))
+
+    def owner(self, name: str) -> Mapping[str, Any] | None:
+        """Return the owner file ``/var/lib/rackwright/owners/<name>.json``; None where there is none."""
+        raw: Mapping[str, Any] | None = self.find("owners", name)
+        return raw
+
+    def initramfs_times(self) -> Iterator[int]:
+        """When each initramfs under /boot was written, in nanoseconds since 1970; none where the host boots without."""
+        return (int(View(raw, "initramfs").read("mtime_ns")) for raw in self.read("initramfs"))

@@ -1,0 +1,67 @@
+"""The read-only look at a host: what to run there, what to send it, and how to read its answer.
+
+The modules beside this one run on the host, on Python 3.8 or later and its standard library. They are sent on
+standard input as they are, together with the salt, so that neither is seen on a command line.
+"""
+
+import base64
+import json
+import zlib
+from functools import cache
+from importlib.resources import files
+
+from rackwright.errors import HostUnreachable
+from rackwright.facts.facts import FORMAT, Facts
+
+PACKAGE = "rackwright.facts"
+MODULES = ("digest", "probe.look", "probe.superblocks", "probe.block", "probe.units", "probe.system", "probe.main")
+
+LOADER = """
+import json, sys, types
+if sys.version_info < (3, 8):
+    sys.exit("the probe needs Python 3.8, here is " + sys.version.split()[0])
+job = json.loads(sys.stdin.buffer.read())
+sys.modules["rackwright.facts.probe"] = types.ModuleType("rackwright.facts.probe")
+for name, source in job["modules"]:
+    module = sys.modules[name] = types.ModuleType(name)
+    setattr(sys.modules["rackwright.facts.probe"], name.split(".")[-1], module)
+    exec(compile(source, name, "exec"), module.__dict__)
+module.main(job)
+"""
+
+
+def command() -> tuple[str, ...]:
+    """Return what to run on the host, as root."""
+    return ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER)
+
+
+def stdin(salt: bytes) -> bytes:
+    """Return what the command reads; *salt* keys the digests of files (1 to 32 bytes)."""
+    return json.dumps({"format": FORMAT, "salt": salt.hex(), "modules": _modules()}).encode()
+
+
+@cache
+def _modules() -> tuple[tuple[str, str], ...]:
+    package = files(PACKAGE)
+    return tuple(
+        (f"{PACKAGE}.{name}", package.joinpath(f"{name.replace('.', '/')}.py").read_text()) for name in MODULES
+    )
+
+
+def parse(stdout: bytes, host: str) -> Facts:
+    """Return the facts that the command printed; a login shell may have said something before them.
+
+    Raises:
+        HostUnreachable: the output of *host* is no probe's.
+    """
+    line = stdout.rstrip().rpartition(b"\n")[2]
+    try:
+        return Facts(dict(json.loads(zlib.decompress(base64.b64decode(line, validate=True)))))
+    except (ValueError, TypeError, zlib.error) as error:
+        said = line[:80].decode(errors="replace")
+        raise HostUnreachable(
+            host,
+            f'the probe\'s answer ends with "{said}"',
+            "it has to be one line of packed facts",
+            "Look at what the login shell of this user prints",
+        ) from error

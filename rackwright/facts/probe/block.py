@@ -1,0 +1,312 @@
+"""Drives, arrays, filesystems and mounts: all that is stacked on block devices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from typing import Any
+
+from rackwright.facts.probe import superblocks
+from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any, tool, unknown
+from rackwright.facts.probe.superblocks import KIB, MIB
+
+NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdblock)\d")
+UNREDUNDANT = ("raid0", "linear")
+SAMPLES, SAMPLE_BYTES = 16, 64 * KIB
+
+
+class Machine:
+    """The block devices of the system whose files lie below *root*, as the kernel names them."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        names = sorted(os.listdir(f"{root}/sys/block"))
+        self.drives = [name for name in names if not NO_DRIVE.match(name) and self._is_there(name)]
+        self.arrays = [name for name in names if re.match(r"md(\d|_)", name)]
+        self.mounts = attempt(mounts, root)
+        self.swaps = attempt(swaps, root)
+        self.signatures = signatures(self)
+
+    def _is_there(self, name: str) -> bool:
+        """Leave out the paths of a multipath NVMe drive (the drive itself is listed too) and empty card readers."""
+        folder = self.sys(name)
+        hidden, removable = read_any(f"{folder}/hidden"), read_any(f"{folder}/removable")
+        return hidden != "1" and not (removable == "1" and self.size(name) == 0)
+
+    def sys(self, name: str) -> str:
+        return f"{self.root}/sys/class/block/{name}"
+
+    def path(self, name: str) -> str:
+        return f"{self.root}/dev/{name.replace('!', '/')}"
+
+    def size(self, name: str) -> int:
+        return number(f"{self.sys(name)}/size") * 512
+
+    def with_parts(self, drive: str) -> list[str]:
+        folder = self.sys(drive)
+        return [drive, *(name for name in listing(folder) if os.path.exists(f"{folder}/{name}/partition"))]
+
+
+def drives(machine: Machine) -> list[dict[str, Any]]:
+    return [drive(machine, name) for name in machine.drives]
+
+
+def drive(machine: Machine, name: str) -> dict[str, Any]:
+    folder, found = machine.sys(name), machine.signatures[name]
+    holders, mountpoints = attempt(holders_of, machine, name), attempt(mountpoints_of, machine, name)
+    return {
+        "name": name,
+        "path": f"/dev/{name.replace('!', '/')}",
+        "serial": attempt(serial, machine, name),
+        "bus": attempt(bus, folder, name),
+        "size_bytes": attempt(machine.size, name),
+        "rotational": attempt(lambda: read(f"{folder}/queue/rotational") == "1"),
+        "model": attempt(read_any, f"{folder}/device/model"),
+        "wwn": attempt(read_any, f"{folder}/wwid", f"{folder}/device/wwid"),
+        "partitions": attempt(lambda: machine.with_parts(name)[1:]),
+        "holders": holders,
+        "mountpoints": mountpoints,
+        "signatures": found,
+        "superblock": attempt(superblock, machine.path(name), found),
+        "sample": attempt(sample, machine.path(name), holders, mountpoints),
+    }
+
+
+def serial(machine: Machine, name: str) -> str:
+    """Return the serial as printed on the drive, with ``_<namespace>`` where its controller has several."""
+    folder = machine.sys(name)
+    if name.startswith("nvme"):
+        controller = os.path.realpath(f"{folder}/device")
+        shared = sum(os.path.realpath(f"{machine.sys(other)}/device") == controller for other in machine.drives) > 1
+        number = read(f"{folder}/device/serial")
+        found = f"{number}_{read(f'{folder}/nsid')}" if number and shared else number
+    else:
+        found = page_80(f"{folder}/device/vpd_pg80") or read_any(f"{folder}/serial") or udev_serial(machine, name)
+    if not found:
+        raise Unreadable(f"neither {name} nor udev tells a serial")
+    return found
+
+
+def page_80(path: str) -> str:
+    """Return the serial of a SCSI vital product data page, empty where there is no such page."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, "rb") as file:
+        page = file.read()
+    return page[4 : 4 + int.from_bytes(page[2:4], "big")].decode("ascii", "replace").strip("\0 ")
+
+
+def udev_serial(machine: Machine, name: str) -> str:
+    record = read_any(f"{machine.root}/run/udev/data/b{read(f'{machine.sys(name)}/dev')}")
+    words = dict(line[2:].split("=", 1) for line in record.splitlines() if line.startswith("E:") and "=" in line)
+    return words.get("ID_SCSI_SERIAL") or words.get("ID_SERIAL_SHORT") or ""
+
+
+def bus(folder: str, name: str) -> str:
+    if name.startswith("nvme"):
+        return "nvme"
+    place = os.path.realpath(f"{folder}/device")
+    for part, found in (("/usb", "usb"), ("/ata", "sata")):
+        if re.search(part + r"\d", place):
+            return found
+    if read_any(f"{folder}/device/vendor") == "ATA":  # a SATA drive on a SAS controller
+        return "sata"
+    for part, found in (("/end_device-", "sas"), ("/virtio", "virtio"), ("/mmc", "mmc"), ("/host", "scsi")):
+        if re.search(part + r"\d", place):
+            return found
+    raise Unreadable(f"{place} is on no bus known here")
+
+
+def holders_of(machine: Machine, drive: str) -> list[str]:
+    return sorted({holder for name in machine.with_parts(drive) for holder in listing(f"{machine.sys(name)}/holders")})
+
+
+def mountpoints_of(machine: Machine, drive: str) -> list[str]:
+    names = machine.with_parts(drive)
+    swapped = ["[SWAP]" for name in names if name in known(machine.swaps)]
+    return [mount["target"] for mount in known(machine.mounts) if mount["device"] in names] + swapped
+
+
+def superblock(path: str, signatures: Any) -> dict[str, Any] | None:
+    """Return the first md superblock among *signatures*, None where there is none."""
+    offsets = (found["offset"] for found in known(signatures) if found["type"] == "linux_raid_member")
+    return next((superblocks.md(path, offset) for offset in offsets), None)
+
+
+def sample(path: str, holders: Any, mountpoints: Any) -> str:
+    """Return ``zero``, or a digest of both ends and evenly spread places of a drive that nobody uses."""
+    users = [*known(holders), *known(mountpoints)]
+    if users:
+        raise Unreadable(f"in use by {', '.join(users)}")
+    digest = hashlib.blake2b(digest_size=8)
+    blank = True
+    for offset in sample_places(superblocks.size_of(path)):
+        part = superblocks.read_at(path, offset, SAMPLE_BYTES)
+        if part != bytes(len(part)):
+            blank = False
+            digest.update(b"%d " % offset + part)
+    return "zero" if blank else digest.hexdigest()
+
+
+def sample_places(size: int) -> list[int]:
+    """Return where to look on a drive of *size* bytes: its first and last MiB, and evenly between them."""
+    last = max(size - SAMPLE_BYTES, 0)
+    between = (last * place // (SAMPLES + 1) // 512 * 512 for place in range(1, SAMPLES + 1))
+    ends = (place for near in range(0, MIB, SAMPLE_BYTES) for place in (near, last - near))
+    return sorted({max(place, 0) for place in (*ends, *between)})
+
+
+def signatures(machine: Machine) -> dict[str, Any]:
+    """Return for each drive, partition and array all that libblkid finds on it, wherever it stands.
+
+    One run looks at all devices; where one of them spoils it, each gets a run of its own.
+    """
+    names = [part for drive in machine.drives for part in machine.with_parts(drive)]
+    running = [array for array in machine.arrays if attempt(machine.size, array) != 0]
+    names += [part for array in running for part in machine.with_parts(array)]
+    for name in names:
+        attempt(superblocks.forget, machine.path(name))
+    together = attempt(wipefs, machine, names)
+    if "unknown" not in together:
+        return together  # type: ignore[no-any-return]
+    apart = {name: attempt(wipefs, machine, [name]) for name in names}
+    return {name: found.get(name, found) for name, found in apart.items()}
+
+
+def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: [] for name in names}
+    if names:
+        columns = "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"
+        printed = tool("wipefs", "--no-act", "--json", "--output", columns, "--", *map(machine.path, names))
+        for row in json.loads(printed or "{}").get("signatures", []):
+            name = row.pop("device").replace("/", "!")
+            found[name].append({**row, "offset": int(row["offset"], 16)})
+    return found
+
+
+def arrays(machine: Machine) -> list[dict[str, Any]]:
+    return [array(machine, name) for name in machine.arrays]
+
+
+def array(machine: Machine, name: str) -> dict[str, Any]:
+    md = f"{machine.sys(name)}/md"
+    level = attempt(read, f"{md}/level")
+    own = attempt(superblock_of_member, machine, md)
+    whole = level in UNREDUNDANT  # such a level has no redundancy, thus no bitmap, no sync and no files about them
+
+    def redundancy(file: str, without: Any, convert: Any = str) -> Any:
+        return without if whole else attempt(lambda: convert(read(f"{md}/{file}")))
+
+    return {
+        "name": name,
+        "uuid": own.get("array_uuid", own),
+        "md_name": own.get("array_name", own),
+        "level": level or unknown(f"{md}/level is empty"),
+        "devices": attempt(number, f"{md}/raid_disks"),
+        "chunk_bytes": attempt(number, f"{md}/chunk_size"),
+        "metadata": attempt(read, f"{md}/metadata_version"),
+        "bitmap": redundancy("bitmap/location", "none", bitmap),
+        "member_bytes": attempt(lambda: number(f"{md}/component_size") * KIB),
+        "size_bytes": attempt(machine.size, name),
+        "array_state": attempt(read, f"{md}/array_state"),
+        "sync_action": redundancy("sync_action", "idle"),
+        "sync_completed": redundancy("sync_completed", "none"),
+        "sync_speed_max_kib": redundancy("sync_speed_max", 0, speed_cap),
+        "degraded": redundancy("degraded", 0, int),
+        "mismatch_count": redundancy("mismatch_cnt", 0, int),
+        "members": attempt(members, md),
+    }
+
+
+def superblock_of_member(machine: Machine, md: str) -> dict[str, Any]:
+    """Return an array's superblock from the first of its members that can be read."""
+    metadata = read(f"{md}/metadata_version")
+    found: Any = unknown(f"{md} has no members")
+    for entry in listing(md, "dev-*"):
+        found = attempt(superblocks.md_member, machine.path(entry[4:]), metadata)
+        if "unknown" not in found:
+            break
+    return found  # type: ignore[no-any-return]
+
+
+def bitmap(location: str) -> str:
+    return location if location == "none" else "internal" if location[0] in "+-" else "file"
+
+
+def speed_cap(text: str) -> int:
+    """``50000 (local)`` is a cap of this array, ``200000 (system)`` is none."""
+    value, _, whose = text.partition(" ")
+    return 0 if whose == "(system)" else int(value)
+
+
+def members(md: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": entry[4:],
+            "slot": attempt(lambda: None if (slot := read(f"{md}/{entry}/slot")) == "none" else int(slot)),  # noqa: B023
+            "state": attempt(lambda: [word for word in read(f"{md}/{entry}/state").split(",") if word]),  # noqa: B023
+        }
+        for entry in listing(md, "dev-*")
+    ]
+
+
+def filesystems(machine: Machine) -> list[dict[str, Any]]:
+    """Return the filesystems on drives, partitions and arrays; not those inside members, which belong to the array."""
+    return [
+        filesystem(machine.path(name), name, signature)
+        for name, found in machine.signatures.items()
+        for signature in known(found)
+        if signature["usage"] == "filesystem" and not any(other["usage"] == "raid" for other in found)
+    ]
+
+
+def filesystem(path: str, name: str, signature: dict[str, Any]) -> dict[str, Any]:
+    head = {"device": name, "type": signature["type"], "uuid": signature["uuid"]}
+    readers = {"ext4": superblocks.ext4, "xfs": superblocks.xfs}
+    reader = readers.get(signature["type"])
+    keys = ("complete", "stripe_unit_bytes", "stripe_width_bytes")
+    own = attempt(reader, path) if reader else unknown("read of ext4 and xfs only")
+    return {**head, **(dict.fromkeys(keys, own) if "unknown" in own else own)}
+
+
+def mounts(root: str) -> list[dict[str, Any]]:
+    found = []
+    for line in read(f"{root}/proc/self/mountinfo").splitlines():
+        _, _, number, _, target, options, *rest = line.split(" ")
+        kind, source, more = rest[rest.index("-") + 1 :][:3]
+        found.append(
+            {
+                "target": unescape(target),
+                "device": kernel_name(root, number, unescape(source)),
+                "type": kind,
+                "options": mount_options(options, more),
+            }
+        )
+    return found
+
+
+def mount_options(mount: str, filesystem: str) -> list[str]:
+    """Return both sorts of options, each once; a read-only mount of a writable filesystem is read-only."""
+    options = {*mount.split(","), *filesystem.split(",")}
+    return sorted(options - {"rw"} if "ro" in options else options)
+
+
+def kernel_name(root: str, number: str, source: str) -> str | None:
+    """Return the block device behind a mount; btrfs hides its number, but names it as the source."""
+    link = f"{root}/sys/dev/block/{number}"
+    if os.path.exists(link):
+        return os.path.basename(os.path.realpath(link))
+    named = os.path.basename(os.path.realpath(f"{root}{source}")) if source.startswith("/dev/") else ""
+    return named if named and os.path.exists(f"{root}/sys/class/block/{named}") else None
+
+
+def swaps(root: str) -> list[str]:
+    lines = read(f"{root}/proc/swaps").splitlines()[1:]
+    return [os.path.basename(os.path.realpath(root + unescape(line.split()[0]))) for line in lines]
+
+
+def unescape(text: str) -> str:
+    """Undo the kernel's octal escapes of blanks: ``\\040``."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

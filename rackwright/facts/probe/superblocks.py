@@ -1,0 +1,108 @@
+"""What ext4, XFS and md write about themselves at the start (or end) of a device, read from there.
+
+Layouts: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h and include/uapi/linux/raid/md_p.h of Linux.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+from uuid import UUID
+
+from rackwright.facts.probe.look import Unreadable
+
+KIB, MIB = 1 << 10, 1 << 20
+LEVELS = {-4: "multipath", -1: "linear", **{level: f"raid{level}" for level in (0, 1, 4, 5, 6, 10)}}
+BYTE_ORDERS = {b"\xfc\x4e\x2b\xa9": "<", b"\xa9\x2b\x4e\xfc": ">"}
+"""Of md's magic number: 0.90 counts as its machine does, the others always from the low end."""
+
+
+def size_of(path: str) -> int:
+    with open(path, "rb") as device:
+        return device.seek(0, os.SEEK_END)
+
+
+def forget(path: str) -> None:
+    """Make the page cache forget both ends of a device, so that whoever reads them next sees the device itself.
+
+    md and XFS write past the cache of a block device: a page that was read earlier may be out of date.
+    """
+    with open(path, "rb", buffering=0) as device:
+        for start in (0, max(device.seek(0, os.SEEK_END) - MIB, 0)):
+            os.posix_fadvise(device.fileno(), start, MIB, os.POSIX_FADV_DONTNEED)
+
+
+def read_at(path: str, offset: int, length: int) -> bytes:
+    with open(path, "rb", buffering=0) as device:
+        return os.pread(device.fileno(), length, offset)
+
+
+def ext4(path: str) -> dict[str, Any]:
+    raw = read_at(path, KIB, KIB)
+    if raw[56:58] != b"\x53\xef":
+        raise Unreadable(f"{path} has no ext4 superblock")
+    block = KIB << struct.unpack_from("<I", raw, 24)[0]
+    stride = struct.unpack_from("<H", raw, 0x164)[0]
+    stripe_width = struct.unpack_from("<I", raw, 0x170)[0]
+    return {
+        "uuid": str(UUID(bytes=raw[104:120])),
+        "complete": True,  # mke2fs writes this superblock last
+        "stripe_unit_bytes": stride * block,
+        "stripe_width_bytes": stripe_width * block,
+    }
+
+
+def xfs(path: str) -> dict[str, Any]:
+    raw = read_at(path, 0, 512)
+    if raw[:4] != b"XFSB":
+        raise Unreadable(f"{path} has no XFS superblock")
+    block = struct.unpack_from(">I", raw, 4)[0]
+    unit, width = struct.unpack_from(">II", raw, 184)
+    return {
+        "uuid": str(UUID(bytes=raw[32:48])),
+        "complete": raw[126] == 0,  # sb_inprogress
+        "stripe_unit_bytes": unit * block,
+        "stripe_width_bytes": width * block,
+    }
+
+
+def md_offset(metadata: str, size: int) -> int:
+    """Return where a member of *size* bytes keeps its superblock."""
+    if metadata == "1.0":
+        return (size // 512 - 16) // 8 * 8 * 512
+    if metadata == "0.90":
+        return size // (64 * KIB) * (64 * KIB) - 64 * KIB
+    try:
+        return {"1.1": 0, "1.2": 4 * KIB}[metadata]
+    except KeyError:
+        raise Unreadable(f"md metadata {metadata} is none of ours to read") from None
+
+
+def md_member(path: str, metadata: str) -> dict[str, Any]:
+    return md(path, md_offset(metadata, size_of(path)))
+
+
+def md(path: str, offset: int) -> dict[str, Any]:
+    """Return the md superblock at *offset*, in mdadm's words."""
+    raw = read_at(path, offset, 4 * KIB)
+    order = BYTE_ORDERS.get(raw[:4])
+    if not order:
+        raise Unreadable(f"{path} has no md superblock at {offset}")
+    if struct.unpack_from(order + "I", raw, 4)[0] == 1:
+        level, devices = struct.unpack_from("<i16xI", raw, 72)
+        uuid, name = raw[16:32].hex(), raw[32:64].rstrip(b"\0").decode("utf-8", "surrogateescape")
+        events = struct.unpack_from("<Q", raw, 200)[0]
+    else:
+        level, devices = struct.unpack_from(order + "i8xI", raw, 28)
+        words = (struct.unpack_from(order + "I", raw, place)[0] for place in (20, 52, 56, 60))
+        uuid, name = "".join(f"{word:08x}" for word in words), ""
+        # two words, the low one first or last as the machine counts
+        events = struct.unpack_from(order + "Q", raw, 156)[0]
+    return {
+        "array_uuid": ":".join(uuid[start : start + 8] for start in range(0, 32, 8)),
+        "array_name": name,
+        "level": LEVELS.get(level, str(level)),
+        "devices": devices,
+        "events": events,
+    }

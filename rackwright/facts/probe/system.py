@@ -1,0 +1,214 @@
+"""Identity, hardware, network links, units, packages and files: all that is not a block device."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+import stat
+from functools import lru_cache
+from typing import Any
+
+from rackwright.facts.digest import digest
+from rackwright.facts.probe.look import Unreadable, attempt, listing, number, read, read_any, tool, unknown
+
+FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
+FILE_BYTES = 1 << 20
+TEXTS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/systemd/system/*.mount")
+OWNERS = "/var/lib/rackwright/owners"
+SECRET = re.compile(r"(\b\w*(?:pass|secret|credential|token)\w*)=[^,\s]+", re.IGNORECASE)
+LEFT_OVER = (".bak", ".old", "-old", ".new", ".tmp", "-dkms")
+
+PLACEHOLDERS = frozenset(
+    (
+        "", "none", "n/a", "na", "null", "unknown", "default string", "not specified", "not applicable",
+        "system serial number", "chassis serial number", "serial number", "to be filled by o.e.m.", "empty",
+        "0123456789", "123456789", "1234567890", "03000200-0400-0500-0006-000700080009",
+    )
+)  # fmt: skip
+
+
+def real(text: str) -> str | None:
+    """Return *text*, or None where a board maker left a placeholder in its place."""
+    letters = set(text.replace("-", "").replace(" ", "").lower())
+    return None if text.lower() in PLACEHOLDERS or len(letters) < 2 else text
+
+
+def identity(root: str) -> dict[str, Any]:
+    dmi = f"{root}/sys/class/dmi/id"
+    return {
+        "serial": attempt(lambda: real(read_any(f"{dmi}/product_serial"))),
+        "uuid": attempt(lambda: real(read_any(f"{dmi}/product_uuid").lower())),
+        "bmc_mac": unknown("the BMC was not asked") if os.path.exists(f"{root}/dev/ipmi0") else None,
+        "device_tree_serial": attempt(lambda: real(read_any(f"{root}/proc/device-tree/serial-number"))),
+        "hostname": attempt(read, f"{root}/proc/sys/kernel/hostname"),
+        "machine_id": attempt(read, f"{root}/etc/machine-id"),
+    }
+
+
+def release(root: str) -> dict[str, Any]:
+    lines = read_any(f"{root}/etc/os-release", f"{root}/usr/lib/os-release").splitlines()
+    known = dict(line.split("=", 1) for line in lines if "=" in line)
+    return {
+        key: known[name].strip("\"'") if name in known else unknown(f"os-release has no {name}")
+        for key, name in (("id", "ID"), ("version_id", "VERSION_ID"))
+    }
+
+
+def hardware(root: str) -> dict[str, Any]:
+    return {
+        "cpus": attempt(cpus, root),
+        "memory_bytes": attempt(memory, root),
+        "pci": attempt(pci, root),
+    }
+
+
+def cpus(root: str) -> int:
+    return sum(re.fullmatch(r"cpu\d+", name) is not None for name in os.listdir(f"{root}/sys/devices/system/cpu"))
+
+
+def memory(root: str) -> int:
+    return int(re.findall(r"^MemTotal: +(\d+) kB", read(f"{root}/proc/meminfo"), re.M)[0]) * 1024
+
+
+def pci(root: str) -> list[str]:
+    functions = (line.split("\t")[1] for line in read(f"{root}/proc/bus/pci/devices").splitlines())
+    return [f"{code[:4]}:{code[4:]}" for code in functions]
+
+
+def links(root: str) -> list[dict[str, Any]]:
+    net = f"{root}/sys/class/net"
+    return [
+        {
+            "name": name,
+            "mac": attempt(read, f"{net}/{name}/address"),
+            "mtu": attempt(number, f"{net}/{name}/mtu"),
+        }
+        for name in os.listdir(net)
+        if os.path.isdir(f"{net}/{name}")
+    ]
+
+
+def packages(root: str) -> dict[str, str]:
+    status = f"{root}/var/lib/dpkg/status"
+    return debian_packages(read(status)) if os.path.exists(status) else rpm_packages()
+
+
+def debian_packages(status: str) -> dict[str, str]:
+    """Return the installed packages of dpkg's database; those of a foreign architecture as ``name:architecture``."""
+    found = []
+    for paragraph in status.split("\n\n"):
+        fields = dict(FIELD.findall(paragraph))
+        if fields.get("Status", "").endswith(" installed"):
+            found.append((fields["Package"], fields["Architecture"], fields["Version"]))
+    native = {"all", *(architecture for name, architecture, _ in found if name == "dpkg")}
+    return {
+        name if architecture in native else f"{name}:{architecture}": version for name, architecture, version in found
+    }
+
+
+FIELD = re.compile(r"^(Package|Status|Architecture|Version): (.*)$", re.M)
+
+
+def rpm_packages() -> dict[str, str]:
+    printed = tool("rpm", "-qa", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
+    return dict(line.split(" ", 1) for line in printed.splitlines())
+
+
+def files(root: str, salt: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for top in FILE_ROOTS:
+        walk(root, top, None, salt, found)
+    return found
+
+
+def walk(root: str, folder: str, device: int | None, salt: bytes, found: dict[str, Any]) -> None:
+    """Put every file below *folder* into *found*, and every folder that could not be entered, with the reason."""
+    try:
+        here = os.stat(root + folder).st_dev
+        if device not in (None, here):
+            found[folder] = unknown("another filesystem is mounted here")
+            return
+        with os.scandir(root + folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        found[folder] = unknown(str(error.strerror))
+        return
+    for entry in entries:
+        path = f"{folder}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            walk(root, path, here, salt, found)
+        else:
+            found[path] = attempt(file, root + path, salt)
+
+
+def file(path: str, salt: bytes) -> dict[str, Any]:
+    status = os.lstat(path)
+    return {
+        "digest": attempt(content_digest, path, status, salt),
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "owner": owner_name(status.st_uid, status.st_gid),
+        "mtime_ns": status.st_mtime_ns,
+    }
+
+
+def content_digest(path: str, status: os.stat_result, salt: bytes) -> str:
+    if stat.S_ISLNK(status.st_mode):
+        return f"-> {os.readlink(path)}"
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable("neither a file nor a link")  # to open a fifo would wait for its writer
+    if status.st_size > FILE_BYTES:
+        raise Unreadable("larger than 1 MiB")
+    with open(path, "rb", buffering=0) as content:
+        return digest(content.read(), salt)
+
+
+@lru_cache(maxsize=None)
+def owner_name(user: int, group: int) -> str:
+    """Return ``user:group``, by number where there is no name."""
+    try:
+        user_name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        user_name = str(user)
+    try:
+        return f"{user_name}:{grp.getgrgid(group).gr_name}"
+    except KeyError:
+        return f"{user_name}:{group}"
+
+
+def texts(root: str) -> dict[str, Any]:
+    found = {}
+    for folder, pattern in map(os.path.split, TEXTS):
+        for name in listing(root + folder, pattern):
+            found[f"{folder}/{name}"] = attempt(text, f"{root}{folder}/{name}")
+    return found
+
+
+def text(path: str) -> str:
+    """Return a file's text with the values of passwords masked; a masked unit, a link to /dev/null, is empty."""
+    if not os.path.isfile(path) and os.path.realpath(path) != "/dev/null":
+        raise Unreadable("neither a file nor a link to one")
+    with open(path, encoding="utf-8", newline="") as content:
+        return SECRET.sub(r"\1=***", content.read())
+
+
+def owners(root: str) -> dict[str, Any]:
+    folder = root + OWNERS
+    return {name[: -len(".json")]: attempt(owner, f"{folder}/{name}") for name in listing(folder, "*.json")}
+
+
+def owner(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8") as content:
+        loaded = json.load(content)
+    if not isinstance(loaded, dict):
+        raise Unreadable("not a JSON object")
+    return loaded
+
+
+def initramfs(root: str) -> list[dict[str, Any]]:
+    names = (name for name in listing(f"{root}/boot", "initrd.img-*") if not name.endswith(LEFT_OVER))
+    return [{"path": f"/boot/{name}", "mtime_ns": os.stat(f"{root}/boot/{name}").st_mtime_ns} for name in names]

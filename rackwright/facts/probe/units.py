@@ -1,0 +1,104 @@
+"""systemd's units: those it has in memory, and those it has only a file for.
+
+What is enabled is read from the links themselves. ``systemctl list-unit-files`` says the same, but walks all links
+once per unit: 3.5 s in an emulated guest, where this takes 0.1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from rackwright.facts.probe.look import attempt, listing, read, tool, unknown
+
+ADMINISTRATOR, RUNTIME = "/etc/systemd/system", "/run/systemd/system"
+SEARCH_PATH = (
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    ADMINISTRATOR,
+    RUNTIME,
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/run/systemd/generator.late",
+)
+UNIT = re.compile(r".+\.(service|socket|target|mount|automount|swap|timer|path|slice|device|scope)")
+PULLS = (".wants", ".requires", ".upholds")
+RULES = {"WantedBy", "RequiredBy", "UpheldBy", "Alias", "DefaultInstance"}
+
+
+def units(root: str) -> dict[str, Any]:
+    """Return every unit that systemd has in memory or a file for.
+
+    Whether a unit file is good systemd knows only after loading it. That is asked for here for the administrator's
+    mounts; for any other unit that is not in memory it stays unknown.
+    """
+    states = enabled(root)
+    loaded = {}
+    for line in tool("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full").splitlines():
+        name, load, active = line.split()[:3]
+        loaded[name] = {"load": load, "active": active, "enabled": states.get(name, "")}
+    idle = {name: idle_unit(state) for name, state in states.items() if name not in loaded}
+    asked = [
+        name for name in listing(root + ADMINISTRATOR, "*.mount") if isinstance(idle.get(name, {}).get("load"), dict)
+    ]
+    shown = tool("systemctl", "show", "--property=Id,LoadState", "--", *asked) if asked else ""
+    for name, load in re.findall(r"^Id=(.*)\nLoadState=(.*)$", shown, re.M):
+        idle[name]["load"] = load
+    return {**loaded, **idle}
+
+
+def idle_unit(state: Any) -> dict[str, Any]:
+    masked = isinstance(state, str) and state.startswith("masked")
+    return {"load": "masked" if masked else unknown("not in memory"), "active": "inactive", "enabled": state}
+
+
+def enabled(root: str) -> dict[str, Any]:
+    """Return every unit file's state, in the words of ``systemctl list-unit-files``."""
+    paths: dict[str, str] = {}
+    for folder in SEARCH_PATH:
+        for name in listing(root + folder):
+            if UNIT.fullmatch(name):
+                paths.setdefault(name, f"{folder}/{name}")
+    links = {**links_in(root + RUNTIME, "enabled-runtime"), **links_in(root + ADMINISTRATOR, "enabled")}
+    return {name: attempt(state, root, name, path, links) for name, path in paths.items()}
+
+
+def links_in(folder: str, meaning: str) -> dict[str, str]:
+    """Return every unit that a link below *folder* pulls in, and every alias as ``alias -> unit``."""
+    found = {}
+    for name in listing(folder):
+        path = f"{folder}/{name}"
+        if name.endswith(PULLS):
+            for link in listing(path):
+                found[link] = meaning
+                if os.path.islink(f"{path}/{link}"):  # an instance enables its template
+                    found[os.path.basename(os.readlink(f"{path}/{link}"))] = meaning
+        elif os.path.islink(path):
+            found[f"{name} -> {os.path.basename(os.readlink(path))}"] = meaning
+    return found
+
+
+def state(root: str, name: str, path: str, links: dict[str, str]) -> str:
+    if path.startswith("/run/systemd/transient/"):
+        return "transient"
+    if path.startswith("/run/systemd/generator"):
+        return "generated"
+    target = os.readlink(root + path) if os.path.islink(root + path) else ""
+    if target == "/dev/null" or (not target and os.path.getsize(root + path) == 0):
+        return "masked-runtime" if path.startswith("/run/") else "masked"
+    if target and os.path.basename(target) != name:
+        return "alias"
+    if name in links:
+        return links[name]
+    if target.startswith("/") and os.path.dirname(target) not in SEARCH_PATH:
+        return "linked"
+    install = dict(re.findall(r"^(\w+)\s*=\s*(.+)$", read(root + path).partition("[Install]")[2], re.M))
+    for alias in install.get("Alias", "").split():
+        if f"{alias} -> {name}" in links:
+            return links[f"{alias} -> {name}"]
+    if RULES & install.keys():
+        return "disabled"
+    return "indirect" if "Also" in install else "static"

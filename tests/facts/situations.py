@@ -1,0 +1,20 @@
+"""Facts as one probe printed them in a virtual machine: gpu-01, a boot drive, four NVMe and four SAS drives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rackwright.facts.facts import Facts
+
+FOLDER = Path(__file__).parent / "recorded"
+SITUATIONS = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def raw(situation: str) -> dict[str, Any]:
+    """Return a copy of its own for each caller."""
+    loaded: dict[str, Any] = json.loads((FOLDER / f"{situation}.json").read_text())
+    return loaded
+
+
+def facts(situation: str) -> Facts:
+    return Facts(raw(situation))

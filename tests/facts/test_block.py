@@ -1,0 +1,400 @@
+"""Drives, arrays, filesystems and mounts of a fabricated machine, with real superblocks on its images."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rackwright.facts.probe import block
+from tests.facts.fabricated import MIB, FabricatedMachine
+
+SAS = "pci0000:00/0000:00:05.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:0:0"
+NVME = "pci0000:00/0000:00:10.0/nvme/nvme0"
+
+ACTIVE = {
+    "level": "raid10",
+    "raid_disks": "4",
+    "chunk_size": "524288",
+    "metadata_version": "1.2",
+    "component_size": "497152",
+    "array_state": "clean",
+    "bitmap/location": "+8",
+    "sync_action": "idle",
+    "sync_completed": "none",
+    "sync_speed_max": "200000 (system)",
+    "degraded": "0",
+    "mismatch_cnt": "0",
+}
+
+
+MEMBER = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())["1.0 raid1"]
+"""The superblock at the end of a member whose start looks like what its array carries."""
+
+
+def member_of_version_1_0(image: Path) -> None:
+    subprocess.run(["mkfs.ext4", "-q", "-F", image, "64M"], check=True)
+    with image.open("r+b") as file:
+        file.seek(MEMBER["offset"])
+        file.write(bytes.fromhex(MEMBER["superblock"]))
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return FabricatedMachine(tmp_path)
+
+
+def drive_of(machine, name):
+    return next(drive for drive in block.drives(block.Machine(machine.top)) if drive["name"] == name)
+
+
+def page_80(serial: bytes) -> bytes:
+    return bytes([0, 0x80, 0, len(serial)]) + serial
+
+
+def test_a_sas_drive_tells_its_vital_product_data(machine):
+    machine.device("sda", 8 * MIB, SAS)
+    machine.write(f"sys/devices/{SAS}/vpd_pg80", page_80(b"  RW01-SAS0 "))
+    machine.write(f"sys/devices/{SAS}/model", "ST600MM0088     \n")
+    machine.write(f"sys/devices/{SAS}/wwid", "naa.5000c50000000100\n")
+    machine.write("sys/block/sda/queue/rotational", "1\n")
+
+    drive = drive_of(machine, "sda")
+
+    assert {key: drive[key] for key in ("path", "serial", "bus", "size_bytes", "rotational", "model", "wwn")} == {
+        "path": "/dev/sda",
+        "serial": "RW01-SAS0",
+        "bus": "sas",
+        "size_bytes": 8 * MIB,
+        "rotational": True,
+        "model": "ST600MM0088",
+        "wwn": "naa.5000c50000000100",
+    }
+
+
+def test_namespaces_of_one_controller_have_their_number_in_the_serial(machine):
+    machine.write(f"sys/devices/{NVME}/serial", "RW01-NVME0          \n")
+    for number in (1, 2):
+        machine.device(f"nvme0n{number}", 4 * MIB, NVME)
+        machine.write(f"sys/block/nvme0n{number}/nsid", f"{number}\n")
+    machine.device("nvme1n1", 4 * MIB, "pci0000:00/0000:00:11.0/nvme/nvme1")
+    machine.write("sys/devices/pci0000:00/0000:00:11.0/nvme/nvme1/serial", "RW01-NVME1\n")
+
+    serials = {drive["name"]: drive["serial"] for drive in block.drives(block.Machine(machine.top))}
+
+    assert serials == {"nvme0n1": "RW01-NVME0_1", "nvme0n2": "RW01-NVME0_2", "nvme1n1": "RW01-NVME1"}
+
+
+def test_a_serial_that_only_udev_knows(machine):
+    machine.device("sdb", MIB, "pci0000:00/usb1/1-1/host2/target2:0:0/2:0:0:0", number="8:16")
+    machine.write("run/udev/data/b8:16", "N:sdb\nE:ID_BUS=usb\nE:ID_SERIAL_SHORT=USB0001\n")
+
+    drive = drive_of(machine, "sdb")
+
+    assert (drive["serial"], drive["bus"]) == ("USB0001", "usb")
+
+
+def test_a_drive_without_a_serial_says_so_and_keeps_the_rest(machine):
+    machine.device("vda", MIB, "pci0000:00/virtio0")
+
+    drive = drive_of(machine, "vda")
+
+    assert drive["serial"] == {"unknown": "neither vda nor udev tells a serial"}
+    assert (drive["bus"], drive["size_bytes"], drive["sample"]) == ("virtio", MIB, "zero")
+
+
+@pytest.mark.parametrize(
+    ("place", "vendor", "bus"),
+    [
+        (SAS, "SEAGATE", "sas"),
+        (SAS, "ATA     ", "sata"),
+        ("pci0000:00/ata1/host1/target1:0:0/1:0:0:0", "ATA", "sata"),
+        ("pci0000:00/virtio3/host2/target2:0:0/2:0:0:0", "QEMU", "virtio"),
+        ("pci0000:00/0000:00:06.0/host3/target3:2:0/3:2:0:0", "LSI", "scsi"),
+    ],
+)
+def test_the_bus_is_the_drive_s_own(machine, place, vendor, bus):
+    machine.device("sda", MIB, place)
+    machine.write(f"sys/devices/{place}/vendor", vendor)
+
+    assert drive_of(machine, "sda")["bus"] == bus
+
+
+def test_a_bus_that_nobody_knows_is_unknown(machine):
+    machine.device("sda", MIB, "platform/odd")
+
+    assert "is on no bus known here" in drive_of(machine, "sda")["bus"]["unknown"]
+
+
+def test_only_whole_disks_are_drives(machine):
+    for name in ("sda", "loop0", "ram0", "zram0", "md127", "dm-0", "sr0", "nbd0", "nvme0c0n1", "sdz"):
+        machine.device(name, 0 if name == "sdz" else MIB, f"virtual/{name}")
+    machine.write("sys/block/nvme0c0n1/hidden", "1\n")
+    machine.write("sys/block/sdz/removable", "1\n")
+
+    assert block.Machine(machine.top).drives == ["sda"]
+
+
+def test_a_missing_sys_is_no_machine_without_drives(machine):
+    shutil.rmtree(machine.root / "sys/block")
+
+    with pytest.raises(FileNotFoundError):
+        block.Machine(machine.top)
+
+
+def test_users_of_a_drive_and_of_its_partitions_are_found(machine):
+    machine.device("sda", 8 * MIB)
+    machine.partition("sda", "sda1", 2 * MIB)
+    machine.partition("sda", "sda2", 2 * MIB)
+    machine.hold("sda2", "dm-3")
+    machine.mount("sda1", "/srv/with\\040blank")
+    machine.write("proc/swaps", "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n")
+
+    drive = drive_of(machine, "sda")
+
+    assert drive["partitions"] == ["sda1", "sda2"]
+    assert drive["holders"] == ["dm-3"]
+    assert drive["mountpoints"] == ["/srv/with blank", "[SWAP]"]
+    assert drive["sample"] == {"unknown": "in use by dm-3, /srv/with blank, [SWAP]"}
+
+
+def test_unreadable_mounts_leave_every_use_unknown(machine):
+    machine.device("sda", 8 * MIB)
+    (machine.root / "proc/self/mountinfo").unlink()
+
+    drive = drive_of(machine, "sda")
+
+    assert "mountinfo" in drive["mountpoints"]["unknown"]
+    assert "mountinfo" in drive["sample"]["unknown"]
+
+
+SIZE = 64 * MIB
+
+
+@pytest.mark.parametrize("offset", [0, MIB - 1, block.sample_places(SIZE)[20], SIZE - MIB, SIZE - 1])
+def test_data_anywhere_in_the_samples_changes_them(machine, offset):
+    image = machine.device("sda", SIZE)
+    blank = drive_of(machine, "sda")["sample"]
+    with image.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"x")
+
+    once, again = (drive_of(machine, "sda")["sample"] for _ in range(2))
+
+    assert blank == "zero"
+    assert once == again != "zero"
+    assert len(once) == 16
+
+
+def test_the_same_data_elsewhere_is_another_sample(machine):
+    image = machine.device("sda", SIZE)
+    samples = set()
+    for offset in (0, block.sample_places(SIZE)[20]):
+        image.write_bytes(b"")
+        with image.open("r+b") as file:
+            file.truncate(SIZE)
+            file.seek(offset)
+            file.write(b"x")
+        samples.add(drive_of(machine, "sda")["sample"])
+
+    assert len(samples) == 2
+
+
+@given(st.integers(0, 1 << 44).map(lambda sectors: sectors * 512))
+def test_samples_lie_within_the_drive_and_at_both_ends(size):
+    places = block.sample_places(size)
+
+    assert places[0] == 0
+    assert places[-1] == max(size - block.SAMPLE_BYTES, 0)
+    assert len(places) <= 48
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind"),
+    [(("mkfs.ext4", "-q", "-F"), "ext4"), (("mkfs.xfs", "-q"), "xfs"), (("mkswap",), "swap")],
+    ids=["ext4", "xfs", "swap"],
+)
+def test_signatures_are_found(machine, argv, kind):
+    subprocess.run([*argv, machine.device("sda", 400 * MIB)], check=True, capture_output=True)
+
+    drive = drive_of(machine, "sda")
+
+    assert [signature["type"] for signature in drive["signatures"]] == [kind]
+    assert drive["superblock"] is None
+    assert drive["sample"] != "zero"
+
+
+def test_a_member_shows_both_its_superblock_and_what_the_array_carries(machine):
+    member_of_version_1_0(machine.device("sda", MEMBER["size"]))
+
+    found = block.Machine(machine.top)
+    (drive,) = block.drives(found)
+
+    assert {signature["type"] for signature in drive["signatures"]} == {"ext4", "linux_raid_member"}
+    assert drive["superblock"]["array_name"] == "gpu-01:sample"
+    assert block.filesystems(found) == [], "the filesystem belongs to the array"
+
+
+def test_a_drive_that_cannot_be_opened_hides_no_other(machine):
+    subprocess.run(["mkfs.ext4", "-q", "-F", machine.device("sda", 16 * MIB)], check=True)
+    machine.device("sdb", 16 * MIB).unlink()
+
+    found = block.Machine(machine.top).signatures
+
+    assert [signature["type"] for signature in found["sda"]] == ["ext4"]
+    assert "wipefs" in found["sdb"]["unknown"]
+    assert "wipefs" in drive_of(machine, "sdb")["superblock"]["unknown"]
+
+
+def test_without_wipefs_signatures_are_unknown(machine, monkeypatch):
+    machine.device("sda", 16 * MIB)
+    monkeypatch.setattr("rackwright.facts.probe.look.ENVIRONMENT", {"PATH": "/nowhere"})
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    drive = drive_of(machine, "sda")
+
+    assert drive["signatures"] == {"unknown": "wipefs is not installed"}
+    assert drive["superblock"] == {"unknown": "wipefs is not installed"}
+
+
+def array_of(machine, files, members):
+    machine.array("md127", files, members)
+    (array,) = block.arrays(block.Machine(machine.top))
+    return array
+
+
+def test_an_array_is_read_from_sysfs(machine):
+    array = array_of(
+        machine,
+        ACTIVE | {"sync_speed_max": "50000 (local)", "mismatch_cnt": "128"},
+        {"sda": ("0", "in_sync"), "sdb": ("none", "faulty"), "sdc": ("1", "in_sync,write_mostly")},
+    )
+
+    assert {key: value for key, value in array.items() if key not in ("uuid", "md_name")} == {
+        "name": "md127",
+        "level": "raid10",
+        "devices": 4,
+        "chunk_bytes": 524288,
+        "metadata": "1.2",
+        "bitmap": "internal",
+        "member_bytes": 497152 * 1024,
+        "size_bytes": 64 * MIB,
+        "array_state": "clean",
+        "sync_action": "idle",
+        "sync_completed": "none",
+        "sync_speed_max_kib": 50000,
+        "degraded": 0,
+        "mismatch_count": 128,
+        "members": [
+            {"name": "sda", "slot": 0, "state": ["in_sync"]},
+            {"name": "sdb", "slot": None, "state": ["faulty"]},
+            {"name": "sdc", "slot": 1, "state": ["in_sync", "write_mostly"]},
+        ],
+    }
+
+
+def test_an_array_is_named_by_the_superblock_of_a_member(machine):
+    machine.device("sda", MIB).unlink()
+    member_of_version_1_0(machine.device("sdb", MEMBER["size"]))
+
+    array = array_of(machine, ACTIVE | {"metadata_version": "1.0"}, {"sda": ("0", "in_sync"), "sdb": ("1", "in_sync")})
+
+    assert f"MD_UUID={array['uuid']}\n" in MEMBER["examined"]
+    assert array["md_name"] == "gpu-01:sample"
+
+
+def test_an_array_without_a_readable_member_has_no_known_name(machine):
+    array = array_of(machine, ACTIVE, {})
+
+    assert array["uuid"] == array["md_name"]
+    assert "has no members" in array["uuid"]["unknown"]
+
+
+def test_raid0_has_nothing_to_sync(machine):
+    files = {key: ACTIVE[key] for key in ("raid_disks", "chunk_size", "metadata_version", "array_state")}
+
+    array = array_of(machine, files | {"level": "raid0", "component_size": "0"}, {"sda": ("0", "in_sync")})
+
+    keys = ("bitmap", "sync_action", "sync_completed", "sync_speed_max_kib", "degraded", "mismatch_count")
+    assert [array[key] for key in keys] == ["none", "idle", "none", 0, 0, 0]
+
+
+def test_what_an_inactive_array_does_not_say_is_unknown(machine):
+    files = {"level": "", "raid_disks": "", "chunk_size": "0", "metadata_version": "1.2", "array_state": "inactive"}
+
+    array = array_of(machine, files | {"component_size": "100"}, {"sda": ("none", "spare")})
+
+    assert array["array_state"] == "inactive"
+    for key in ("level", "devices", "sync_action", "degraded", "bitmap"):
+        assert array[key].keys() == {"unknown"}, key
+
+
+@pytest.mark.parametrize(
+    ("location", "bitmap"), [("+8", "internal"), ("-16", "internal"), ("none", "none"), ("file", "file")]
+)
+def test_where_a_bitmap_is(location, bitmap):
+    assert block.bitmap(location) == bitmap
+
+
+def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
+    machine.device("sda", 64 * MIB)
+    for image in (
+        machine.array("md127", ACTIVE, {}, 32 * MIB),
+        machine.partition("sda", "sda1", 16 * MIB),
+        machine.device("sdb", 16 * MIB),
+    ):
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "1024", "-E", "stride=16,stripe_width=32", image], check=True)
+
+    found = {filesystem.pop("device"): filesystem for filesystem in block.filesystems(block.Machine(machine.top))}
+
+    assert found.keys() == {"md127", "sda1", "sdb"}
+    assert found["md127"] == {
+        "type": "ext4",
+        "uuid": found["md127"]["uuid"],
+        "complete": True,
+        "stripe_unit_bytes": 16 * 1024,
+        "stripe_width_bytes": 32 * 1024,
+    }
+
+
+def test_a_filesystem_of_another_sort_is_there_but_not_known(machine):
+    signature = {"type": "btrfs", "uuid": "u", "usage": "filesystem", "offset": 65600, "label": None}
+
+    found = block.filesystem(f"{machine.top}/dev/sda", "sda", signature)
+
+    assert (found["type"], found["uuid"]) == ("btrfs", "u")
+    assert found["complete"] == found["stripe_unit_bytes"] == {"unknown": "read of ext4 and xfs only"}
+
+
+def test_mounts_carry_device_and_options_of_both_sorts(machine):
+    machine.device("md127", MIB, "virtual/md127")
+    machine.mount("md127", "/srv/hot", "xfs", "rw,noatime", "rw,sunit=1024")
+    with (machine.root / "proc/self/mountinfo").open("a") as mountinfo:
+        mountinfo.write("31 22 0:40 / /srv/data rw - btrfs /dev/md127 rw,space_cache=v2\n")
+        mountinfo.write("32 22 0:41 / /mnt/nfs ro,relatime - nfs4 store-1:/data rw,vers=4.2\n")
+
+    found = {mount["target"]: mount for mount in block.mounts(machine.top)}
+
+    assert found["/srv/hot"] == {
+        "target": "/srv/hot",
+        "device": "md127",
+        "type": "xfs",
+        "options": ["noatime", "rw", "sunit=1024"],
+    }
+    assert found["/srv/data"]["device"] == "md127"
+    assert (found["/mnt/nfs"]["device"], found["/mnt/nfs"]["options"]) == (None, ["relatime", "ro", "vers=4.2"])
+    assert found["/dev"]["device"] is None
+
+
+def test_the_probe_writes_nothing(machine):
+    image = machine.device("sda", 16 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    before = image.read_bytes(), image.stat().st_mtime_ns
+    image.chmod(0o444)
+
+    drive_of(machine, "sda")
+
+    assert (image.read_bytes(), image.stat().st_mtime_ns) == before

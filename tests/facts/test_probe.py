@@ -1,0 +1,151 @@
+"""The whole probe as it is shipped: run on this computer and read back."""
+
+import ast
+import base64
+import json
+import os
+import subprocess
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.errors import HostUnreachable
+from rackwright.facts import probe
+from rackwright.facts.digest import digest, salt_id
+from rackwright.facts.facts import FORMAT
+from rackwright.facts.probe import main
+from tests.facts import situations
+from tests.facts.fabricated import MIB, FabricatedMachine
+from tests.facts.test_block import ACTIVE
+
+SALT = bytes(range(32))
+NOBODY = 65534
+
+
+@cache
+def run(user: int | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(probe.command(), input=probe.stdin(SALT), capture_output=True, user=user, cwd="/")
+
+
+def unknowns(raw: Any) -> list[str]:
+    """Return the reasons for all that is unknown in *raw*."""
+    if isinstance(raw, dict):
+        if raw.keys() == {"unknown"}:
+            return [raw["unknown"]]
+        return [reason for value in raw.values() for reason in unknowns(value)]
+    return [reason for value in raw for reason in unknowns(value)] if isinstance(raw, list) else []
+
+
+def test_it_runs_here_and_reads_back():
+    done = run()
+    facts = probe.parse(done.stdout, "here")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert facts.raw["format"] == FORMAT
+    assert facts.raw["salt_id"] == salt_id(SALT)
+    assert facts.identity.hostname == os.uname().nodename
+    assert facts.file("/etc/passwd").digest == digest(Path("/etc/passwd").read_bytes(), SALT)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
+def test_without_root_it_says_what_it_could_not_see():
+    done = run(NOBODY)
+    facts = probe.parse(done.stdout, "here")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert all(unknowns(facts.raw))
+    assert facts.raw["files"]["/etc/shadow"]["digest"] == {"unknown": "/etc/shadow: Permission denied"}
+    for drive in facts.read("drives"):
+        assert drive["signatures"].keys() == drive["superblock"].keys() == {"unknown"}
+
+
+def shape(raw: Any) -> Any:
+    """Return the keys of *raw*, as deep as they are fixed."""
+    if isinstance(raw, list | tuple):
+        return shape(raw[0]) if raw else None
+    if isinstance(raw, dict) and raw.keys() != {"unknown"}:
+        return {key: shape(value) for key, value in raw.items()}
+    return None
+
+
+def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, monkeypatch):
+    """
+    What other tests take for facts has to be what a host would say.
+    """
+    machine = FabricatedMachine(tmp_path)
+    machine.device("sda", 32 * MIB)
+    machine.array("md127", ACTIVE, {"sda": ("0", "in_sync")})
+    member = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())["1.2 raid10"]
+    for name in ("sda", "md127"):
+        with (tmp_path / "dev" / name).open("r+b") as image:
+            image.seek(4096)
+            image.write(bytes.fromhex(member["superblock"]))
+    subprocess.run(["mkfs.ext4", "-q", "-F", tmp_path / "dev/md127"], check=True)
+    machine.write("sys/class/net/rack0/address", "52:54:00:01:00:01\n")
+    machine.write("sys/class/net/rack0/mtu", "9000\n")
+    monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: "a.service loaded active running A\n")
+
+    fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw("two-tiers")
+
+    for key in ("packages", "files", "texts", "units"):  # named by what is there
+        del fresh[key], recorded[key]
+    assert {"format": None, **shape(fresh)} == shape(recorded)
+
+
+def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
+    def break_down(*arguments: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    machine = FabricatedMachine(tmp_path)
+    for place in ("block.drives", "system.files", "units.units"):
+        monkeypatch.setattr(f"rackwright.facts.probe.{place}", break_down)
+
+    found = main.collect(machine.top, SALT)
+
+    assert {key for key in found if found[key] == {"unknown": "ZeroDivisionError: a bug"}} == {
+        "drives",
+        "files",
+        "units",
+    }
+    assert found["arrays"] == []
+
+
+def test_no_block_devices_to_look_at_are_unknown_ones(tmp_path):
+    machine = FabricatedMachine(tmp_path)
+    (tmp_path / "sys/block").rmdir()
+
+    found = main.collect(machine.top, SALT)
+
+    for key in ("drives", "arrays", "filesystems", "mounts"):
+        assert "sys/block: No such file" in found[key]["unknown"]
+
+
+def test_the_salt_and_the_program_are_on_no_command_line():
+    assert SALT.hex() not in " ".join(probe.command())
+    assert SALT.hex().encode() in probe.stdin(SALT)
+
+
+@pytest.mark.parametrize("module", [name for name, _ in json.loads(probe.stdin(SALT))["modules"]])
+def test_it_is_written_in_the_python_of_old_hosts(module):
+    source = dict(json.loads(probe.stdin(SALT))["modules"])[module]
+
+    ast.parse(source, feature_version=(3, 8))
+    assert "removeprefix" not in source
+    assert "removesuffix" not in source
+
+
+def packed(raw: Any) -> bytes:
+    return base64.b64encode(zlib.compress(json.dumps(raw).encode())) + b"\n"
+
+
+def test_a_talkative_login_shell_does_no_harm():
+    assert probe.parse(b"Welcome!\nyou have mail\n" + packed({"taken_at": 5}), "gpu-01").taken_at == 5
+
+
+@pytest.mark.parametrize("stdout", [b"", b"Password:", b"AAAA\n", packed(["no object"])])
+def test_an_answer_that_is_no_facts_is_refused(stdout):
+    with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
+        probe.parse(stdout, "gpu-01")

@@ -1,0 +1,99 @@
+"""The readers of superblocks, against what mkfs and mdadm say they wrote."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rackwright.facts.probe import superblocks
+from rackwright.facts.probe.look import Unreadable
+
+MD = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())
+"""Taken from drives right after ``mdadm --create``; ``examined`` is ``mdadm --examine --export``."""
+
+few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some_uuid = st.uuids(version=4).map(str)
+
+
+def sparse(path: Path, mib: int) -> str:
+    with path.open("wb") as file:
+        file.truncate(mib << 20)
+    return str(path)
+
+
+@few
+@given(uuid=some_uuid, block=st.sampled_from((1024, 4096)), stride=st.integers(0, 128), disks=st.integers(1, 8))
+def test_ext4_is_read_as_mkfs_wrote_it(tmp_path, uuid, block, stride, disks):
+    device = sparse(tmp_path / "ext4", 16)
+    geometry = ["-E", f"stride={stride},stripe_width={stride * disks}"] if stride else []
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-b", str(block), "-U", uuid, *geometry, device], check=True)
+
+    assert superblocks.ext4(device) == {
+        "uuid": uuid,
+        "complete": True,
+        "stripe_unit_bytes": stride * block,
+        "stripe_width_bytes": stride * disks * block,
+    }
+
+
+@few
+@given(uuid=some_uuid, unit_kib=st.sampled_from((0, 64, 512)), disks=st.integers(1, 8))
+def test_xfs_is_read_as_mkfs_wrote_it(tmp_path, uuid, unit_kib, disks):
+    device = sparse(tmp_path / "xfs", 2048)
+    geometry = ["-d", f"su={unit_kib}k,sw={disks}", "-l", "su=32k"] if unit_kib else []
+    subprocess.run(["mkfs.xfs", "-q", "-f", "-m", f"uuid={uuid}", *geometry, device], check=True)
+
+    assert superblocks.xfs(device) == {
+        "uuid": uuid,
+        "complete": True,
+        "stripe_unit_bytes": unit_kib << 10,
+        "stripe_width_bytes": (unit_kib << 10) * disks,
+    }
+
+
+def test_an_xfs_whose_making_was_cut_off_is_not_complete(tmp_path):
+    device = sparse(tmp_path / "xfs", 512)
+    subprocess.run(["mkfs.xfs", "-q", "-f", device], check=True)
+    subprocess.run(["xfs_db", "-x", "-c", "sb 0", "-c", "write -d inprogress 1", device], check=True)
+
+    assert superblocks.xfs(device)["complete"] is False
+
+
+@pytest.mark.parametrize("kind", MD)
+def test_md_is_read_as_mdadm_reads_it(tmp_path, kind):
+    recorded = MD[kind]
+    device = tmp_path / "member"
+    with device.open("wb") as file:
+        file.truncate(recorded["size"])
+        file.seek(recorded["offset"])
+        file.write(bytes.fromhex(recorded["superblock"]))
+    said = dict(re.findall(r"MD_(\w+)=(.*)", recorded["examined"]))
+
+    assert superblocks.md_member(str(device), kind.split()[0]) == {
+        "array_uuid": said["UUID"],
+        "array_name": said.get("NAME", ""),
+        "level": said["LEVEL"],
+        "devices": int(said["DEVICES"]),
+        "events": int(said["EVENTS"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "reader", [superblocks.ext4, superblocks.xfs, lambda path: superblocks.md(path, 4096)], ids=["ext4", "xfs", "md"]
+)
+@pytest.mark.parametrize("content", [b"", b"\xff" * 8192], ids=["empty", "noise"])
+def test_no_superblock_is_said_so(tmp_path, reader, content):
+    device = tmp_path / "device"
+    device.write_bytes(content)
+
+    with pytest.raises(Unreadable, match=r"no .* superblock"):
+        reader(str(device))
+
+
+def test_metadata_of_firmware_is_not_guessed_at():
+    with pytest.raises(Unreadable, match="external:imsm"):
+        superblocks.md_offset("external:imsm", 1 << 30)

@@ -1,0 +1,238 @@
+"""Identity, hardware, packages and files of a fabricated machine."""
+
+import os
+
+import pytest
+
+from rackwright.facts.digest import digest
+from rackwright.facts.probe import system
+from rackwright.facts.probe.look import attempt
+from tests.facts.fabricated import FabricatedMachine
+
+SALT = bytes(range(32))
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return FabricatedMachine(tmp_path)
+
+
+def test_identity_is_what_the_firmware_says(machine):
+    machine.write("sys/class/dmi/id/product_serial", "CH-RW01\n")
+    machine.write("sys/class/dmi/id/product_uuid", "4C4C4544-0042-3510-8054-B7C04F4D3532\n")
+
+    assert system.identity(machine.top) == {
+        "serial": "CH-RW01",
+        "uuid": "4c4c4544-0042-3510-8054-b7c04f4d3532",
+        "bmc_mac": None,
+        "device_tree_serial": None,
+        "hostname": "gpu-01",
+        "machine_id": "0123456789abcdef0123456789abcdef",
+    }
+
+
+PLACEHOLDERS = """
+None|Not Specified|To Be Filled By O.E.M.|Default string|System Serial Number|0|00000000|XXXXXXXX|. . .
+00000000-0000-0000-0000-000000000000|ffffffff-ffff-ffff-ffff-ffffffffffff
+"""
+
+
+@pytest.mark.parametrize("text", ["", *PLACEHOLDERS.strip().replace("\n", "|").split("|")])
+def test_a_placeholder_is_no_identity(text):
+    assert system.real(text) is None
+
+
+def test_a_board_without_dmi_is_known_by_its_device_tree(machine):
+    machine.write("proc/device-tree/serial-number", b"10000000abcdef01\0")
+
+    assert system.identity(machine.top)["device_tree_serial"] == "10000000abcdef01"
+
+
+def test_a_bmc_that_was_not_asked_is_not_absent(machine):
+    machine.write("dev/ipmi0", "")
+
+    assert system.identity(machine.top)["bmc_mac"] == {"unknown": "the BMC was not asked"}
+
+
+def test_hardware_release_and_links(machine):
+    machine.write("sys/class/net/rack0/address", "52:54:00:01:00:01\n")
+    machine.write("sys/class/net/rack0/mtu", "9000\n")
+    machine.write("sys/class/net/bonding_masters", "\n")
+
+    assert system.hardware(machine.top) == {"cpus": 1, "memory_bytes": 16 << 20, "pci": ["10de:20b2", "10de:20b2"]}
+    assert system.release(machine.top) == {"id": "debian", "version_id": "12"}
+    assert system.links(machine.top) == [{"name": "rack0", "mac": "52:54:00:01:00:01", "mtu": 9000}]
+
+
+@pytest.mark.parametrize(
+    ("path", "section", "key"),
+    [
+        ("proc/meminfo", system.hardware, "memory_bytes"),
+        ("proc/bus/pci/devices", system.hardware, "pci"),
+        ("etc/os-release", system.release, "version_id"),
+        ("etc/machine-id", system.identity, "machine_id"),
+        ("proc/sys/kernel/hostname", system.identity, "hostname"),
+    ],
+)
+def test_what_is_not_there_to_be_read_is_unknown_and_takes_nothing_along(machine, path, section, key):
+    before = section(machine.top)
+    (machine.root / path).unlink()
+    after = section(machine.top)
+
+    changed = {key for key in before if before[key] != after[key]}
+    assert key in changed <= {"id", "version_id"} | {key}
+    assert after[key].keys() == {"unknown"}
+
+
+STATUS = """\
+Package: dpkg
+Status: install ok installed
+Architecture: amd64
+Version: 1.21.22
+Description: the first line
+ Version: of a description
+
+Package: libc6
+Status: hold ok installed
+Architecture: amd64
+Version: 2.36-9
+
+Package: libc6
+Status: install ok installed
+Architecture: i386
+Version: 2.36-9
+
+Package: tzdata
+Status: install ok installed
+Architecture: all
+Version: 2024a
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 1
+
+Package: half
+Status: install ok half-configured
+Architecture: amd64
+Version: 1
+"""
+
+
+def test_installed_packages_are_those_of_dpkg(machine):
+    machine.write("var/lib/dpkg/status", STATUS)
+
+    assert system.packages(machine.top) == {
+        "dpkg": "1.21.22",
+        "libc6": "2.36-9",
+        "libc6:i386": "2.36-9",
+        "tzdata": "2024a",
+    }
+
+
+def test_neither_dpkg_nor_rpm_means_packages_unknown(machine, monkeypatch):
+    (machine.root / "var/lib/dpkg/status").unlink()
+    monkeypatch.setattr("rackwright.facts.probe.look.ENVIRONMENT", {"PATH": "/nowhere"})
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert attempt(system.packages, machine.top) == {"unknown": "rpm is not installed"}
+
+
+def test_files_carry_a_keyed_digest_mode_owner_and_time(machine):
+    place = machine.write("etc/ssl/key.pem", "secret")
+    place.chmod(0o640)
+    os.utime(place, ns=(1, 1_700_000_000_123_456_789))
+    place.with_name("link").symlink_to("key.pem")
+
+    found = system.files(machine.top, SALT)
+
+    assert found["/etc/ssl/key.pem"] == {
+        "digest": digest(b"secret", SALT),
+        "mode": "0640",
+        "owner": system.owner_name(os.getuid(), os.getgid()),
+        "mtime_ns": 1_700_000_000_123_456_789,
+    }
+    assert found["/etc/ssl/link"]["digest"] == "-> key.pem"
+    assert system.files(machine.top, b"another")["/etc/ssl/key.pem"]["digest"] != digest(b"secret", SALT)
+
+
+def test_what_has_no_digest_says_why(machine):
+    machine.write("etc/big", b"x" * (system.FILE_BYTES + 1))
+    machine.write("etc/largest", b"x" * system.FILE_BYTES)
+    os.mkfifo(machine.root / "etc/fifo")
+
+    found = system.files(machine.top, SALT)
+
+    assert found["/etc/big"]["digest"] == {"unknown": "larger than 1 MiB"}
+    assert found["/etc/fifo"]["digest"] == {"unknown": "neither a file nor a link"}
+    assert isinstance(found["/etc/largest"]["digest"], str)
+
+
+def test_a_folder_that_cannot_be_entered_is_not_empty(machine, monkeypatch):
+    machine.write("etc/closed/file", "")
+    machine.write("etc/open/file", "")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    found = system.files(machine.top, SALT)
+
+    assert found["/etc/closed"] == {"unknown": "Permission denied"}
+    assert "/etc/open/file" in found
+
+
+def test_another_filesystem_is_not_entered():
+    found: dict = {}
+    system.walk("", "/proc/self/attr", -1, SALT, found)
+
+    assert found == {"/proc/self/attr": {"unknown": "another filesystem is mounted here"}}
+
+
+def test_an_owner_without_a_name_is_a_number():
+    assert system.owner_name(4_000_000_001, 0) == "4000000001:root"
+    assert system.owner_name(0, 4_000_000_002) == "root:4000000002"
+
+
+def test_texts_are_brought_along_with_passwords_masked(machine):
+    machine.write("etc/mdadm/mdadm.conf", "HOMEHOST <system>\n")
+    machine.write("etc/mdadm/mdadm.conf.d/hot.conf", "ARRAY /dev/md/hot\r\n")
+    machine.write("etc/mdadm/mdadm.conf.d/notes.txt", "not read")
+    machine.write("etc/systemd/system/srv-smb.mount", "Options=rw,username=a,password=geheim,credentials=/etc/c\n")
+    machine.write("etc/systemd/system/srv-odd.mount", b"\xff\xfe")
+    (machine.root / "etc/systemd/system/srv-masked.mount").symlink_to("/dev/null")
+    (machine.root / "etc/systemd/system/srv-folder.mount").mkdir()
+
+    found = system.texts(machine.top)
+
+    assert found.pop("/etc/systemd/system/srv-odd.mount")["unknown"].startswith("UnicodeDecodeError")
+    assert found.pop("/etc/systemd/system/srv-folder.mount") == {"unknown": "neither a file nor a link to one"}
+    assert found == {
+        "/etc/mdadm/mdadm.conf": "HOMEHOST <system>\n",
+        "/etc/mdadm/mdadm.conf.d/hot.conf": "ARRAY /dev/md/hot\r\n",
+        "/etc/systemd/system/srv-smb.mount": "Options=rw,username=a,password=***,credentials=***\n",
+        "/etc/systemd/system/srv-masked.mount": "",
+    }
+
+
+def test_owner_files_are_read_one_by_one(machine):
+    machine.write("var/lib/rackwright/owners/tier-hot.json", '{"id": "gpu-01/hot", "phase": "ready"}')
+    machine.write("var/lib/rackwright/owners/tier-cut.json", '{"id": "gpu')
+    machine.write("var/lib/rackwright/owners/tier-list.json", "[]")
+
+    found = system.owners(machine.top)
+
+    assert found["tier-hot"] == {"id": "gpu-01/hot", "phase": "ready"}
+    assert found["tier-cut"]["unknown"].startswith("JSONDecodeError")
+    assert found["tier-list"] == {"unknown": "not a JSON object"}
+
+
+def test_each_initramfs_of_an_installed_kernel_is_there(machine):
+    for name in ("initrd.img-6.1.0-30-amd64", "initrd.img-6.1.0-29-amd64.old-dkms", "initrd.img.bak", "vmlinuz-6.1"):
+        os.utime(machine.write(f"boot/{name}", ""), ns=(5, 5))
+
+    assert system.initramfs(machine.top) == [{"path": "/boot/initrd.img-6.1.0-30-amd64", "mtime_ns": 5}]

@@ -1,0 +1,131 @@
+"""Units, against systemctl: what it prints of a running systemd, and what it says about unit files itself."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from rackwright.facts.probe import units as probe
+from rackwright.facts.probe.look import Unreadable
+
+ETC, VENDOR = "etc/systemd/system", "usr/lib/systemd/system"
+SERVICE = "[Service]\nExecStart=/bin/true\n"
+WANTED = f"{SERVICE}[Install]\nWantedBy=multi-user.target\n"
+MOUNT = "[Mount]\nWhat=UUID=1\nWhere=/srv/hot\n[Install]\nWantedBy=local-fs.target\n"
+
+FILES = {
+    f"{VENDOR}/static.service": SERVICE,
+    f"{VENDOR}/disabled.service": WANTED,
+    f"{VENDOR}/enabled.service": WANTED,
+    f"{VENDOR}/required.service": "[Install]\nRequiredBy=multi-user.target\n",
+    f"{VENDOR}/overridden.service": SERVICE,
+    f"{ETC}/overridden.service": WANTED,
+    f"{VENDOR}/masked.service": WANTED,
+    f"{VENDOR}/emptied.service": WANTED,
+    f"{ETC}/emptied.service": "",
+    f"{VENDOR}/real.service": f"{SERVICE}[Install]\nAlias=named.service\n",
+    f"{VENDOR}/unnamed.service": f"{SERVICE}[Install]\nAlias=other.service\n",
+    f"{VENDOR}/also.service": f"{SERVICE}[Install]\nAlso=enabled.service\n",
+    f"{VENDOR}/getty@.service": f"{SERVICE}[Install]\nWantedBy=getty.target\nDefaultInstance=tty1\n",
+    f"{VENDOR}/idle@.service": WANTED,
+    f"{VENDOR}/vendor-wanted.service": SERVICE,
+    f"{ETC}/srv-hot.mount": MOUNT,
+    f"{ETC}/srv-warm.mount": MOUNT.replace("hot", "warm"),
+    f"{VENDOR}/multi-user.target": "[Unit]\n",
+    f"{VENDOR}/local-fs.target": "[Unit]\n",
+    f"{VENDOR}/getty.target": "[Unit]\n",
+    "opt/own/linked.service": SERVICE,
+    f"{ETC}/unit.txt": "no unit\n",
+}
+LINKS = {
+    f"{ETC}/multi-user.target.wants/enabled.service": f"/{VENDOR}/enabled.service",
+    f"{ETC}/multi-user.target.requires/required.service": f"/{VENDOR}/required.service",
+    f"{ETC}/masked.service": "/dev/null",
+    f"{ETC}/named.service": f"/{VENDOR}/real.service",
+    f"{ETC}/getty.target.wants/getty@tty1.service": f"/{VENDOR}/getty@.service",
+    f"{VENDOR}/multi-user.target.wants/vendor-wanted.service": "../vendor-wanted.service",
+    f"{ETC}/local-fs.target.wants/srv-hot.mount": f"/{ETC}/srv-hot.mount",
+    f"{ETC}/linked.service": "/opt/own/linked.service",
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for path, content in FILES.items():
+        place = tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content)
+    for path, target in LINKS.items():
+        place = tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+    return tmp_path
+
+
+def test_what_is_enabled_is_what_systemctl_says(root):
+    if not shutil.which("systemctl"):
+        pytest.skip("needs systemctl")
+    argv = ["systemctl", f"--root={root}", "list-unit-files", "--no-legend", "--full", "--no-pager"]
+    printed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+    assert probe.enabled(str(root)) == {line.split()[0]: line.split()[1] for line in printed.splitlines()}
+
+
+def test_generated_and_transient_units_are_called_so(root):
+    for folder, name in (("generator", "a.mount"), ("generator.late", "b.service"), ("transient", "c.service")):
+        place = root / "run/systemd" / folder / name
+        place.parent.mkdir(parents=True)
+        place.write_text(SERVICE)
+
+    found = probe.enabled(str(root))
+
+    assert (found["a.mount"], found["b.service"], found["c.service"]) == ("generated", "generated", "transient")
+
+
+LISTED = """\
+enabled.service          loaded    active   running A unit that runs
+srv-gone.mount           loaded    active   mounted A mount without a file
+missing.service          not-found inactive dead    missing.service
+"""
+SHOWN = "Id=srv-hot.mount\nLoadState=loaded\n\nId=srv-warm.mount\nLoadState=bad-setting\n"
+
+
+@pytest.fixture
+def systemctl(monkeypatch):
+    """Answer as systemctl does, and keep what was asked."""
+    asked = []
+
+    def answer(*argv):
+        asked.append(argv)
+        return {"list-units": LISTED, "show": SHOWN}[argv[1]]
+
+    monkeypatch.setattr(probe, "tool", answer)
+    return asked
+
+
+def test_units_in_memory_and_units_with_only_a_file_are_both_there(root, systemctl):
+    found = probe.units(str(root))
+
+    assert found["enabled.service"] == {"load": "loaded", "active": "active", "enabled": "enabled"}
+    assert found["srv-gone.mount"] == {"load": "loaded", "active": "active", "enabled": ""}
+    assert found["missing.service"]["load"] == "not-found"
+    assert found["masked.service"] == {"load": "masked", "active": "inactive", "enabled": "masked"}
+    assert found["disabled.service"]["load"] == {"unknown": "not in memory"}
+
+
+def test_mounts_of_the_administrator_are_loaded_to_learn_whether_they_are_good(root, systemctl):
+    found = probe.units(str(root))
+
+    assert [argv[-2:] for argv in systemctl if argv[1] == "show"] == [("srv-hot.mount", "srv-warm.mount")]
+    assert found["srv-hot.mount"] == {"load": "loaded", "active": "inactive", "enabled": "enabled"}
+    assert found["srv-warm.mount"] == {"load": "bad-setting", "active": "inactive", "enabled": "disabled"}
+
+
+def test_without_systemd_no_unit_is_known(root, monkeypatch):
+    def refuse(*argv):
+        raise Unreadable("systemctl ended with 1: System has not been booted with systemd")
+
+    monkeypatch.setattr(probe, "tool", refuse)
+
+    with pytest.raises(Unreadable, match="not been booted"):
+        probe.units(str(root))
