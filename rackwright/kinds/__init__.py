@@ -1,0 +1,11 @@
+"""The kinds: one noun, one file (or folder), one resource type."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rackwright.kinds.contract import Kind
+from rackwright.kinds.host import HostKind
+from rackwright.kinds.tier import TierKind
+
+KINDS: Mapping[str, Kind[Any]] = {kind.token: kind for kind in (HostKind(), TierKind())}
+"""By type token; the provider and the audit are loops over this table."""

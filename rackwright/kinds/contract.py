@@ -1,0 +1,222 @@
+"""What a kind promises: claims from a spec, the same things as found from facts, and a plan between the two."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from rackwright.errors import Refused
+from rackwright.facts.facts import Facts
+from rackwright.kinds.house import House
+
+Scalar = str | int | float | bool | tuple[str, ...]
+Scope = Literal["host", "kernel", "hardware"]
+Severity = Literal["error", "warning", "notice"]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Any of these values holds."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A number from *low* to *high*, both included; None leaves that side open."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A set with no member outside these; members may be missing."""
+
+    values: tuple[str, ...]
+
+
+Want = Scalar | OneOf | Between | Within
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Looked for and not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Could not be looked at. Never counts as holding, and never as absent."""
+
+    reason: str
+
+
+Value = Scalar | Absent | Unknown
+Found = Mapping[str, Mapping[str, Value]]
+"""Thing, property, value as found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing a declaration says about the world."""
+
+    thing: str
+    """``file:/etc/x``, ``md:hot``, ``drive:SERIAL``: unit of ownership and of paths."""
+    want: Mapping[str, Want]
+    owned: bool = True
+    """False: needed here, may be shared, never removed."""
+    scope: Scope = "host"
+    """What must be real for the claim to be shown: any host, its kernel, or its hardware."""
+    secret: bool = False
+    """No text of it is ever printed."""
+    severity: Severity = "error"
+    remedy: str = ""
+    """What a person reads when it does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A property of a claim that does not hold, or cannot be known."""
+
+    thing: str
+    name: str
+    want: Want
+    found: Value
+    severity: Severity = "error"
+    remedy: str = ""
+    secret: bool = False
+
+    @property
+    def unknown(self) -> bool:
+        return isinstance(self.found, Unknown)
+
+    @property
+    def path(self) -> str:
+        """``md:hot.bitmap``: how previews, audits and errors name it."""
+        return f"{self.thing}.{self.name}"
+
+
+WIPED = "no signature"
+"""What a step expects of a drive that an earlier step of its plan has wiped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command on the host.
+
+    Arguments and contents may hold references, resolved on the host immediately before the step runs, so that no
+    kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path. For the array whose md name is NAME,
+    ``${device:NAME}`` is its device path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID.
+    """
+
+    text: str
+    """What a person reads in the preview, and in the log when it runs."""
+    argv: tuple[str, ...]
+    expects: Mapping[str, str] = field(default_factory=dict)
+    """Serial to what must still be on that drive, as ``Drive.content`` says it (WIPED: no signature, whatever data);
+    anything else stops the step before it starts."""
+    destroys: tuple[str, ...] = ()
+    """What is lost when it runs, drive by drive."""
+    creates: bool = False
+    """It makes a new thing that will bear data: allowed only where none was made before."""
+    timeout_seconds: float = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A file on the host, written beside its place, fsynced and renamed over whatever stood there."""
+
+    text: str
+    path: str
+    content: str
+    mode: int = 0o644
+    owner: str = "root:root"
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """A file that goes. Not being there is fine."""
+
+    text: str
+    path: str
+
+
+Step = Run | Put | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why no step may run, in the four parts of every error."""
+
+    where: str
+    got: str
+    want: str
+    fix: str
+
+    def error(self) -> Refused:
+        return Refused(self.where, self.got, self.want, self.fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps that make claims hold, what forbids them, and what only a person can mend."""
+
+    steps: tuple[Step, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    """Any one means that no step runs."""
+    by_hand: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a person should see beside the steps: what is on each drive now."""
+
+    @property
+    def creates(self) -> bool:
+        return any(isinstance(step, Run) and step.creates for step in self.steps)
+
+
+class Part(BaseModel):
+    """A part of a spec."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Resource(Part):
+    """What every spec that becomes a Pulumi resource carries."""
+
+    host: str
+    """Whose facts are needed, and where the steps run."""
+    not_rehearsable: tuple[Scope, ...] = ()
+    """Scopes this target cannot show; claims of them are counted apart, never as holding."""
+
+
+S = TypeVar("S", bound=Resource)
+
+
+class Kind(Protocol[S]):
+    """A sort of thing we manage. Pure: no I/O, no clock, no Pulumi."""
+
+    token: ClassVar[str]
+    """The Pulumi type: ``rackwright:storage:Tier``."""
+    spec: type[S]
+
+    def id(self, spec: S) -> str:
+        """Return ``host/name``: stable, never an address."""
+        ...
+
+    def claims(self, spec: S, house: House) -> tuple[Claim, ...]: ...
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+        """Return a value for every property of every claim: total, Unknown where facts cannot tell."""
+        ...
+
+    def report(self, spec: S, facts: Facts) -> dict[str, Any]:
+        """Return what is shown and stored, never compared: UUIDs, sync progress."""
+        ...
+
+    def plan(self, spec: S, differences: Sequence[Difference], facts: Facts, house: House) -> Plan: ...
+
+    def removal(self, spec: S, facts: Facts, house: House, consent: bool) -> Plan: ...
+
+    def consents(self, spec: S) -> bool:
+        """Return whether *spec* allows its own removal: ``destroy: allowed``."""
+        ...

@@ -1,0 +1,38 @@
+"""The only comparison there is: what is claimed, against what is found."""
+
+from collections.abc import Iterator, Sequence
+
+from rackwright.kinds.contract import Absent, Between, Claim, Difference, Found, OneOf, Unknown, Value, Want, Within
+
+NOT_OBSERVED = Unknown("nothing was observed for this property")
+
+
+def holds(want: Want, found: Value) -> bool:
+    """Return whether *found* is what is wanted. Unknown and Absent never hold."""
+    match want, found:
+        case _, Unknown() | Absent():
+            return False
+        case OneOf(values), _:
+            return found in values
+        case Between(low, high), int() | float():
+            return (low is None or found >= low) and (high is None or found <= high)
+        case Within(values), tuple():
+            return set(found) <= set(values)
+        case bool(), _:
+            return found is want
+        case _:
+            return want == found and not isinstance(found, bool)
+
+
+def diff(claims: Sequence[Claim], found: Found) -> tuple[Difference, ...]:
+    """Return what does not hold and what cannot be known, in the order of the claims."""
+    return tuple(_differences(claims, found))
+
+
+def _differences(claims: Sequence[Claim], found: Found) -> Iterator[Difference]:
+    for claim in claims:
+        seen = found.get(claim.thing, {})
+        for name, want in claim.want.items():
+            value = seen.get(name, NOT_OBSERVED)
+            if not holds(want, value):
+                yield Difference(claim.thing, name, want, value, claim.severity, claim.remedy, claim.secret)

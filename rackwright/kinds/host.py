@@ -1,0 +1,155 @@
+"""A host: the machine that was meant, with what it should have in it. Owns nothing on it."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import observing
+from rackwright.kinds.contract import (
+    Absent,
+    Between,
+    Claim,
+    Difference,
+    Found,
+    Part,
+    Plan,
+    Refusal,
+    Resource,
+    Value,
+    Within,
+)
+from rackwright.kinds.house import House
+from rackwright.spec.catalogue import GPUS, PROFILES
+
+TOLERANCE = 0.01
+"""A drive's size holds within 1 % of its label: makers round, and firmware reserves."""
+
+
+class DrivePart(Part):
+    """A declared drive."""
+
+    serial: str
+    bus: str | None = None
+    size_bytes: int | None = None
+    tier: str | None = None
+
+
+class HostSpec(Resource):
+    """What a host is declared to be."""
+
+    identity: dict[str, str]
+    """One entry: serial, uuid, bmc_mac or device_tree_serial, and its value."""
+    os: str
+    profile: str
+    drives: tuple[DrivePart, ...] = ()
+    macs: tuple[str, ...] = ()
+
+
+def identity_claim(host: str, identity: dict[str, str], **more: str) -> Claim:
+    """Return the claim that this is the machine that was meant; every kind that writes to a host needs it."""
+    remedy = "another machine answers at this address: correct the address, or the identity after a repair"
+    return Claim(f"host:{host}", {**identity, **more}, owned=False, remedy=remedy)
+
+
+def drive_claim(part: DrivePart, **more: bool) -> Claim:
+    """Return the claim that a drive is of the declared sort, where it is there."""
+    want: dict[str, Any] = dict(more)
+    if part.bus is not None:
+        want["bus"] = part.bus
+    if part.size_bytes is not None:
+        slack = int(part.size_bytes * TOLERANCE)
+        want["size_bytes"] = Between(part.size_bytes - slack, part.size_bytes + slack)
+    return Claim(f"drive:{part.serial}", want, remedy="look at the drive's label, then correct the drive or its line")
+
+
+def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal, ...]:
+    """Return a refusal when a machine answers that was not meant."""
+    return tuple(
+        Refusal(
+            f"{host}: {item.name}", f"got {_said(item.found)}", f"the fleet says {item.want}", _FIX.format(host=host)
+        )
+        for item in differences
+        if item.thing == f"host:{host}" and not item.unknown
+    )
+
+
+_FIX = "Nothing is written to it. Correct hosts.{host} in the fleet, or the machine"
+
+
+def _said(found: Value) -> str:
+    return "none" if isinstance(found, Absent) else str(found)
+
+
+class HostKind:
+    """Identity, operating system, profile, drives and ports."""
+
+    token: ClassVar[str] = "rackwright:host:Host"
+    spec = HostSpec
+
+    def id(self, spec: HostSpec) -> str:
+        return spec.host
+
+    def claims(self, spec: HostSpec, house: House) -> tuple[Claim, ...]:
+        profile = PROFILES[spec.profile]
+        claims = [
+            identity_claim(spec.host, spec.identity, os=spec.os),
+            Claim(
+                f"drives:{spec.host}",
+                {"serials": Within(tuple(sorted(part.serial for part in spec.drives)))},
+                owned=False,
+                remedy="declare the drive in the fleet, or take it out",
+            ),
+            # a drive of a tier is claimed by its tier
+            *(drive_claim(part, present=True) for part in spec.drives if part.tier is None),
+            *(
+                Claim(f"nic:{mac}", {"present": True}, remedy="look for the port, or correct its MAC")
+                for mac in spec.macs
+            ),
+        ]
+        short = f"the host falls short of profile {spec.profile}: add what is missing, or declare another profile"
+        if profile.memory is not None:
+            claims.append(
+                Claim(
+                    f"memory:{spec.host}",
+                    {"bytes": Between(profile.memory)},
+                    owned=False,
+                    scope="hardware",
+                    remedy=short,
+                )
+            )
+        if profile.gpus:
+            counts = {model: Between(count) for model, count in profile.gpus.items()}
+            claims.append(Claim(f"gpus:{spec.host}", counts, owned=False, scope="hardware", remedy=short))
+        return tuple(claims)
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+        return observing.observe(_look, claims, facts)
+
+    def report(self, spec: HostSpec, facts: Facts) -> dict[str, Any]:
+        return {}
+
+    def plan(self, spec: HostSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+        """Refuse another machine or system; everything else about hardware only a person can mend."""
+        return Plan(refusals=wrong_machine(spec.host, differences), by_hand=tuple(differences))
+
+    def removal(self, spec: HostSpec, facts: Facts, house: House, consent: bool) -> Plan:
+        return Plan()
+
+    def consents(self, spec: HostSpec) -> bool:
+        return True
+
+
+def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    match sort:
+        case "host":
+            return facts.os if name == "os" else observing.identity(facts, name)
+        case "drives":
+            return tuple(sorted(drive.serial for drive in facts.drives))
+        case "drive":
+            return observing.drive(facts, key, name)
+        case "nic":
+            return any(link.mac == key for link in facts.links)
+        case "memory":
+            return facts.memory_bytes
+        case _:
+            return sum(function in GPUS[name].pci for function in facts.pci)

@@ -1,0 +1,43 @@
+"""How every kind observes: one look per property, and a fact that is missing becomes Unknown."""
+
+from collections.abc import Callable, Sequence
+
+from rackwright.facts.facts import Facts, NotKnown
+from rackwright.kinds.contract import Absent, Claim, Found, Unknown, Value
+
+Look = Callable[[Facts, str, str, str, Claim], Value]
+"""(facts, sort, key, property, claim) for the thing ``sort:key``; raises NotKnown where facts cannot tell."""
+
+
+def observe(look: Look, claims: Sequence[Claim], facts: Facts) -> Found:
+    """Return what *look* finds for every property of every claim."""
+    return {claim.thing: {name: _look(look, facts, name, claim) for name in claim.want} for claim in claims}
+
+
+def _look(look: Look, facts: Facts, name: str, claim: Claim) -> Value:
+    sort, key = claim.thing.split(":", 1)
+    try:
+        return look(facts, sort, key, name, claim)
+    except NotKnown as reason:
+        return Unknown(str(reason))
+
+
+def drive(facts: Facts, serial: str, name: str) -> Value:
+    """Look at a property of a drive; what an absent drive is like cannot be known."""
+    found = facts.drive(serial)
+    if name == "present":
+        return found is not None
+    if found is None:
+        return Unknown("the drive is not there")
+    return found.bus if name == "bus" else found.size_bytes
+
+
+def identity(facts: Facts, name: str) -> Value:
+    """Look at one of the host's identities."""
+    value = {
+        "serial": facts.identity.serial,
+        "uuid": facts.identity.uuid,
+        "bmc_mac": facts.identity.bmc_mac,
+        "device_tree_serial": facts.identity.device_tree_serial,
+    }[name]
+    return Absent() if value is None else value

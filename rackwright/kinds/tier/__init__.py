@@ -1,0 +1,90 @@
+"""A storage tier: an md array, its filesystem, its mount, and the two files that bring them back at boot."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rackwright.facts.facts import Facts, NotKnown
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
+from rackwright.kinds.host import drive_claim, identity_claim
+from rackwright.kinds.house import House
+from rackwright.kinds.tier import plan as planning
+from rackwright.kinds.tier.look import filesystem_on, find_array, look
+from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
+
+HEALTHY = OneOf(("optimal", "syncing", "rebuilding"))
+"""Syncing and rebuilding onto declared members hold: else no preview is clean for a day after a repair."""
+
+
+class TierKind:
+    """Plain md on whole drives, xfs or ext4 on it, mounted by UUID."""
+
+    token: ClassVar[str] = "rackwright:storage:Tier"
+    spec = TierSpec
+
+    def id(self, spec: TierSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: TierSpec, house: House) -> tuple[Claim, ...]:
+        array: dict[str, Want] = {
+            "level": spec.level,
+            "members": tuple(sorted(spec.serials)),
+            "metadata": "1.2",
+            "state": HEALTHY,
+        }
+        if spec.chunk_kib:
+            array["chunk_kib"] = spec.chunk_kib
+        if spec.level != "raid0":
+            array["bitmap"] = "internal" if spec.bitmap else "none"
+        if spec.member_kib is not None:
+            array["member_kib"] = spec.member_kib
+        if spec.sync_speed_max_kib is not None:
+            array["sync_speed_max_kib"] = spec.sync_speed_max_kib
+        file = {"mode": "0644", "owner": "root:root"}
+        return (
+            identity_claim(spec.host, spec.identity),
+            *(drive_claim(member) for member in spec.members),
+            Claim(f"md:{spec.md_name}", array, remedy=planning.REMEDY),
+            Claim(
+                f"filesystem:{spec.md_name}",
+                {
+                    "type": spec.filesystem,
+                    "stripe_kib": spec.stripe_kib,
+                    "width_kib": spec.stripe_kib * spec.data_drives,
+                },
+                remedy="a filesystem keeps its geometry: save the data, remove the tier with consent, declare it again",
+            ),
+            Claim(
+                f"mount:{spec.mount}",
+                {"source": spec.md_name, "type": spec.filesystem, "options": spec.mount_options},
+            ),
+            Claim(
+                f"file:{spec.conf_path}",
+                {**file, "content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))},
+            ),
+            Claim(f"unit:{spec.unit}", {**file, "content": unit_text(spec, house), "state": "enabled"}),
+            Claim(f"owner:tier-{spec.name}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+        return observing.observe(look, claims, facts)
+
+    def report(self, spec: TierSpec, facts: Facts) -> dict[str, Any]:
+        try:
+            array = find_array(facts, spec.md_name)
+            if array is None:
+                return {}
+            filesystem = filesystem_on(facts, array)
+            told = {"array_uuid": array.uuid, "state": array.condition, "sync_completed": array.sync_completed}
+            return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
+        except NotKnown as reason:
+            return {"unknown": str(reason)}
+
+    def plan(self, spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+        return planning.plan(spec, differences, facts, house)
+
+    def removal(self, spec: TierSpec, facts: Facts, house: House, consent: bool) -> Plan:
+        return planning.removal(spec, facts, consent)
+
+    def consents(self, spec: TierSpec) -> bool:
+        return spec.destroy == "allowed"

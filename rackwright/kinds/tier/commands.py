@@ -1,0 +1,80 @@
+"""Commands of a tier that take more than one program: small shell texts, their values passed as arguments."""
+
+from rackwright.spec.tier import FilesystemType
+
+EXT4_BLOCK_BYTES = 4096
+
+_WIPE = """set -eu
+name=${1##*/}
+for holder in /sys/class/block/"$name"/holders/md* /sys/class/block/"$name"/"$name"*/holders/md*; do
+  if [ -e "$holder" ]; then mdadm --quiet --stop "/dev/${holder##*/}"; fi
+done
+lsblk -nrpo NAME "$1" | tac | while read -r part; do wipefs -qaf "$part"; done
+end=$(($(blockdev --getsize64 "$1") - 1048576))
+dd if=/dev/zero of="$1" bs=1M count=1 conv=fsync status=none
+dd if=/dev/zero of="$1" bs=64K count=16 seek=$end oflag=seek_bytes conv=fsync status=none
+blockdev --rereadpt "$1"
+udevadm settle
+[ -z "$(wipefs -n "$1")" ] || { echo "signatures are left on $1" >&2; exit 1; }
+"""
+
+_ERASE_MEMBER = """set -eu
+mdadm --examine --export "$1" | grep -qx "MD_UUID=$2" || { echo "$1 is no member of $2 any more" >&2; exit 1; }
+mdadm --zero-superblock "$1"
+wipefs -qaf "$1"
+[ -z "$(wipefs -n "$1")" ] || { echo "signatures are left on $1" >&2; exit 1; }
+"""
+
+_FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
+mdadm --quiet "$1" --remove failed || true
+"""
+
+_CAP = """echo "$2" > "/sys/class/block/${1##*/}/md/sync_speed_max"
+"""
+
+_WAIT = """while ! grep -qx idle "/sys/class/block/${1##*/}/md/sync_action"; do
+  grep -H . "/sys/class/block/${1##*/}/md/sync_completed"
+  sleep 5
+done
+"""
+
+
+def _shell(text: str, *arguments: str) -> tuple[str, ...]:
+    return ("sh", "-c", text, "sh", *arguments)
+
+
+def make_filesystem(type: FilesystemType, device: str, stripe_kib: int, data_drives: int) -> tuple[str, ...]:
+    """Make a filesystem aligned to the array's stripes; said outright, since mkfs.xfs ignores md's on small arrays."""
+    if type == "xfs":
+        aligned = ("-d", f"su={stripe_kib}k,sw={data_drives}") if stripe_kib else ()
+        return ("mkfs.xfs", "-q", "-f", *aligned, device)
+    blocks = stripe_kib // (EXT4_BLOCK_BYTES // 1024)
+    stride = ("-E", f"stride={blocks},stripe_width={blocks * data_drives}") if blocks else ()
+    return ("mkfs.ext4", "-q", "-F", "-b", str(EXT4_BLOCK_BYTES), *stride, device)
+
+
+def wipe(drive: str) -> tuple[str, ...]:
+    """Erase every signature on *drive* and its partitions, and its first and last MiB; stop md arrays that hold it.
+
+    A filesystem signature deeper inside may come back in a new array of the same geometry, so mkfs always runs there.
+    """
+    return _shell(_WIPE, drive)
+
+
+def erase_member(drive: str, array_uuid: str) -> tuple[str, ...]:
+    """Erase the md superblock on *drive* if it still belongs to *array_uuid*."""
+    return _shell(_ERASE_MEMBER, drive, array_uuid)
+
+
+def forget(array: str) -> tuple[str, ...]:
+    """Take members that are gone or failed off the array's list, so that they can be taken back."""
+    return _shell(_FORGET, array)
+
+
+def cap(array: str, kib_per_second: int) -> tuple[str, ...]:
+    return _shell(_CAP, array, str(kib_per_second))
+
+
+def wait_for_sync(array: str) -> tuple[str, ...]:
+    """Wait until md is idle; `mdadm --wait` ends with an error when there is nothing to wait for."""
+    return _shell(_WAIT, array)

@@ -1,0 +1,178 @@
+"""Where a tier's properties are found in the facts."""
+
+import re
+
+from rackwright.facts.facts import Array, Facts, Filesystem, Mount, NotKnown, Superblock
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Absent, Claim, Unknown, Value
+
+MOUNT_FLAGS = {
+    "rw",
+    "ro",
+    "nosuid",
+    "nodev",
+    "noexec",
+    "relatime",
+    "noatime",
+    "nodiratime",
+    "sync",
+    "dirsync",
+    "lazytime",
+}
+"""Options of the mount itself, compared whatever was declared. Source: mount(8), filesystem-independent options."""
+
+
+def find_array(facts: Facts, md_name: str) -> Array | None:
+    """Return the array the kernel knows under *md_name*, running or not."""
+    return next((array for array in facts.arrays if array.md_name == md_name), None)
+
+
+def filesystem_on(facts: Facts, array: Array) -> Filesystem | None:
+    return next((filesystem for filesystem in facts.filesystems if filesystem.device == array.name), None)
+
+
+def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
+    """Return the serials of the drives that are in *array* and in the machine, sorted."""
+    serials = {drive.name: drive.serial for drive in facts.drives}
+    working = [member.name for member in array.members if "faulty" not in member.state]
+    return tuple(sorted(serials[name] for name in working if name in serials))
+
+
+def mount_at(facts: Facts, target: str) -> Mount | None:
+    """Return what is seen at *target*: the last of the mounts stacked there."""
+    return next((mount for mount in reversed(facts.mounts) if mount.target == target), None)
+
+
+def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    match sort:
+        case "host":
+            return observing.identity(facts, name)
+        case "drive":
+            return observing.drive(facts, key, name)
+        case "md":
+            return _look_at_array(facts, key, name)
+        case "filesystem":
+            return _look_at_filesystem(facts, key, name)
+        case "mount":
+            return _look_at_mount(facts, key, name, claim)
+        case "file" | "unit":
+            return _look_at_file(facts, sort, key, name, claim)
+        case _:
+            owner = facts.owner(key)
+            return Absent() if owner is None else str(owner.get(name))
+
+
+def _look_at_array(facts: Facts, md_name: str, name: str) -> Value:
+    array = find_array(facts, md_name)
+    if array is None:
+        return Absent()
+    match name:
+        case "level":
+            return array.level
+        case "members":
+            return members_of(facts, array)
+        case "metadata":
+            return array.metadata
+        case "chunk_kib":
+            return array.chunk_bytes // 1024
+        case "bitmap":
+            return array.bitmap
+        case "member_kib":
+            return array.member_bytes // 1024
+        case "sync_speed_max_kib":
+            return array.sync_speed_max_kib
+        case _:
+            return array.condition
+
+
+def _look_at_filesystem(facts: Facts, md_name: str, name: str) -> Value:
+    array = find_array(facts, md_name)
+    if array is None or array.condition == "inactive":
+        return Unknown("the array does not run")
+    filesystem = filesystem_on(facts, array)
+    if filesystem is None or not filesystem.complete:
+        return Absent()
+    match name:
+        case "type":
+            return filesystem.type
+        case "stripe_kib":
+            return filesystem.stripe_unit_bytes // 1024
+        case _:
+            return filesystem.stripe_width_bytes // 1024
+
+
+def _look_at_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
+    mount = mount_at(facts, target)
+    if mount is None:
+        return Absent()
+    match name:
+        case "type":
+            return mount.type
+        case "source":
+            array = next((array for array in facts.arrays if array.name == mount.device), None)
+            return array.md_name if array else mount.device or mount.type
+        case _:
+            wanted = claim.want["options"]
+            assert isinstance(wanted, tuple)
+            keys = {option.split("=")[0] for option in wanted}
+            return tuple(
+                sorted({option for option in mount.options if option in MOUNT_FLAGS or option.split("=")[0] in keys})
+            )
+
+
+def _look_at_file(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    path = key if sort == "file" else f"/etc/systemd/system/{key}"
+    if name == "state":
+        unit = facts.unit(key)
+        return Absent() if unit is None else unit.enabled
+    file = facts.file(path)
+    if file is None:
+        return Absent()
+    match name:
+        case "mode":
+            return file.mode
+        case "owner":
+            return file.owner
+        case "initramfs":
+            times = tuple(facts.initramfs_times())
+            return "none" if not times else "current" if min(times) >= file.mtime_ns else "stale"
+        case _:
+            text = facts.text(path)
+            return file.digest if text is None else referenced(text, str(claim.want["content"]), facts)
+
+
+def referenced(text: str, wanted: str, facts: Facts) -> str:
+    """Return *text* with the UUIDs that *wanted* refers to put back as those references.
+
+    Raises:
+        NotKnown: an array that *wanted* refers to cannot be read now.
+    """
+    for reference, sort, md_name in re.findall(r"(\$\{(array|filesystem):([^}]+)\})", wanted):
+        text = text.replace(
+            array_uuid(facts, md_name) if sort == "array" else filesystem_uuid(facts, md_name), reference
+        )
+    return text
+
+
+def superblocks(facts: Facts, md_name: str) -> dict[str, Superblock]:
+    """Return serial to superblock of the drives that say they belong to *md_name*, whether or not it runs."""
+    found = ((drive.serial, drive.superblock) for drive in facts.drives)
+    return {serial: block for serial, block in found if block is not None and block.array_name == md_name}
+
+
+def array_uuid(facts: Facts, md_name: str) -> str:
+    array = find_array(facts, md_name)
+    if array is not None:
+        return array.uuid
+    uuids = {block.array_uuid for block in superblocks(facts, md_name).values()}
+    if len(uuids) != 1:
+        raise NotKnown(f"no array {md_name} is there to compare with")
+    return uuids.pop()
+
+
+def filesystem_uuid(facts: Facts, md_name: str) -> str:
+    array = find_array(facts, md_name)
+    filesystem = filesystem_on(facts, array) if array else None
+    if filesystem is None:
+        raise NotKnown(f"no filesystem on {md_name} is there to compare with")
+    return filesystem.uuid

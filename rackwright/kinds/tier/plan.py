@@ -1,0 +1,383 @@
+"""What makes a tier as declared, what forbids it, and what takes it away again."""
+
+from collections.abc import Iterator, Sequence
+
+from rackwright.facts.facts import Array, Drive, Facts, NotKnown
+from rackwright.kinds import observing
+from rackwright.kinds.contract import WIPED, Absent, Difference, Plan, Put, Refusal, Remove, Run, Step
+from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.house import House
+from rackwright.kinds.tier import commands
+from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks
+from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
+from rackwright.spec.units import format_size
+
+REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
+TWO_STEPS = "To make it anew: `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
+KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
+"""What an array and a filesystem keep for life: to change it would lose the data."""
+
+
+def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+    """Return the steps from *facts* to *spec*; a doubt about what is on the drives is a refusal."""
+    if refusals := (*wrong_machine(spec.host, differences), *_foreign(spec, facts)):
+        return Plan(refusals=refusals)
+    try:
+        return _Planner(spec, differences, facts, house).plan()
+    except NotKnown as reason:
+        return Plan(refusals=(_unreadable(spec, reason),))
+
+
+def _unreadable(spec: TierSpec, reason: NotKnown) -> Refusal:
+    return Refusal(
+        spec.id, f"got no answer ({reason})", "a plan needs to know what is there", "Mend that, and run again"
+    )
+
+
+def _foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+    """Refuse what another fleet or host owns under the same name."""
+    try:
+        owner = facts.owner(f"tier-{spec.name}")
+    except NotKnown as reason:
+        return (_unreadable(spec, reason),)
+    if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet):
+        return ()
+    got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
+    return (Refusal(spec.id, got, "one tier has one owner", "Declare it in one fleet only, or under another name"),)
+
+
+class _Planner:
+    """One plan for one tier; a class because every question is asked of the same spec and facts."""
+
+    def __init__(self, spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> None:
+        self.spec, self.facts, self.house = spec, facts, house
+        self.differences = differences
+        self.owner = facts.owner(f"tier-{spec.name}") or {}
+        self.array = find_array(facts, spec.md_name)
+        self.traces = superblocks(facts, spec.md_name)
+        self.device = f"${{device:{spec.md_name}}}"
+
+    def plan(self) -> Plan:
+        if self._is_new():
+            return self._create()
+        if self.array is None or self.array.condition == "inactive":
+            return self._bring_back()
+        return self._refused() or self._keep(self.array)
+
+    def _is_new(self) -> bool:
+        """Whether nothing of this tier holds data yet: it was never made, was removed, or its making was cut off."""
+        if self.owner.get("phase") == "creating":
+            return not self.owner.get("formatted")
+        return self.array is None and not self.traces and self.owner.get("phase") in (None, "removed")
+
+    # -- a tier that is not there yet ----------------------------------------------------------------------------------
+
+    def _create(self) -> Plan:
+        drives, refusals = self._free_drives()
+        notes = tuple(_note(drive) for drive in drives)
+        if refusals:
+            return Plan(refusals=refusals, notes=notes)
+        steps: list[Step] = [self._owner_step("creating")]
+        if not self._array_is_whole():
+            steps += [_wipe(drive) for drive in drives if drive.content]
+            steps.append(self._create_array())
+        steps += [self._make_filesystem(), self._owner_step("creating", formatted=True)]
+        steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
+        return Plan(steps=(*steps, *self._wait_steps(), self._owner_step("ready")), notes=notes)
+
+    def _array_is_whole(self) -> bool:
+        """Whether an interrupted creation got as far as a whole array."""
+        array = self.array
+        return (
+            array is not None
+            and array.condition != "inactive"
+            and members_of(self.facts, array) == tuple(sorted(self.spec.serials))
+        )
+
+    def _free_drives(self) -> tuple[list[Drive], tuple[Refusal, ...]]:
+        """Return the members to be, and a refusal for each that is missing, not as declared, or carries something."""
+        drives, refusals = [], []
+        for part in self.spec.members:
+            where = f"hosts.{self.spec.host}.drives {part.serial}"
+            drive = self.facts.drive(part.serial)
+            if drive is None:
+                fix = "Put it in, or correct its serial"
+                refusals.append(Refusal(where, "got no such drive", "a tier is made over all its members", fix))
+                continue
+            drives.append(drive)
+            wrong = [item for item in self.differences if item.thing == f"drive:{part.serial}"]
+            for item in wrong:
+                fix = "Correct the drive or its line"
+                refusals.append(Refusal(where, f"got {item.name} {item.found}", f"declared is {_said(item)}", fix))
+            if not wrong and not self._array_is_whole():
+                refusals += self._occupied(drive, where)
+        return drives, tuple(refusals)
+
+    def _occupied(self, drive: Drive, where: str) -> Iterator[Refusal]:
+        if drive.mountpoints:
+            fix = "Unmount it by hand, after looking at what it holds"
+            yield Refusal(where, f"got it mounted at {', '.join(drive.mountpoints)}", "a member is free", fix)
+            return
+        least = (self.spec.member_kib or 0) * 1024
+        if drive.size_bytes < least:
+            got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
+            yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
+        consent, content = self.spec.wipe.get(drive.serial), drive.content
+        if not content or consent == content or self._is_our_half_made(drive):
+            return
+        got = f"got {content!r} on it"
+        if consent is not None:
+            got += f", and consent for {consent!r}"
+        line = f'To lose exactly that, write under hosts.{self.spec.host}.wipe: {{{drive.serial}: "{content}"}}'
+        yield Refusal(where, got, "a member is blank, or what it carries is given up", line)
+
+    def _is_our_half_made(self, drive: Drive) -> bool:
+        """Whether all that is on it was put there by an interrupted creation, before any data could be."""
+        return (
+            self.owner.get("phase") == "creating"
+            and drive.serial in self.owner.get("serials", ())
+            and drive.serial in self.traces
+        )
+
+    def _create_array(self) -> Run:
+        spec = self.spec
+        options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
+        if spec.chunk_kib:
+            options.append(f"--chunk={spec.chunk_kib}")
+        if spec.level != "raid0":
+            options += [f"--bitmap={'internal' if spec.bitmap else 'none'}", f"--size={spec.member_kib}"]
+        return Run(
+            f"make the array {spec.name}: {spec.level} over {', '.join(spec.serials)}",
+            (
+                *("mdadm", "--create", f"/dev/md/{spec.name}", "--run", "--metadata=1.2"),
+                *(f"--homehost={spec.host}", f"--name={spec.name}", *options),
+                *(f"${{drive:{serial}}}" for serial in spec.serials),
+            ),
+            expects={
+                serial: WIPED if (drive := self.facts.drive(serial)) and drive.content else ""
+                for serial in spec.serials
+            },
+            creates=True,
+        )
+
+    def _make_filesystem(self) -> Run:
+        # the array is new, so whatever an older one of the same geometry left inside it goes
+        argv = commands.make_filesystem(self.spec.filesystem, self.device, self.spec.stripe_kib, self.spec.data_drives)
+        return Run(f"make {self.spec.filesystem} on {self.spec.name}", argv, creates=True)
+
+    # -- a tier that was there -----------------------------------------------------------------------------------------
+
+    def _bring_back(self) -> Plan:
+        """Assemble a stopped array from all its members; anything less is for a person to decide."""
+        spec, whole = self.spec, set(self.traces) == set(self.spec.serials)
+        if whole and len({block.array_uuid for block in self.traces.values()}) == 1:
+            stop = [Run(f"stop the inactive {spec.name}", ("mdadm", "--stop", self.device))] if self.array else []
+            members = tuple(f"${{drive:{serial}}}" for serial in spec.serials)
+            assemble = Run(
+                f"assemble the array {spec.name}", ("mdadm", "--assemble", f"/dev/md/{spec.name}", "--run", *members)
+            )
+            steps = (*stop, assemble, *self._file_steps(), self._mount_step(), *self._owner_steps())
+            return Plan(steps=steps, by_hand=self._about_drives())
+        left = ", ".join(sorted(self.traces)) or "none"
+        return Plan(
+            refusals=(
+                Refusal(
+                    spec.id,
+                    f"got no running array, and md superblocks of it on: {left}",
+                    f"its members are {', '.join(spec.serials)}; nothing is made anew where data was",
+                    f"Bring the drives back, or assemble what is left by hand. {TWO_STEPS}",
+                ),
+            )
+        )
+
+    def _refused(self) -> Plan | None:
+        spec, refusals = self.spec, []
+        for item in self.differences:
+            sort = item.thing.split(":")[0]
+            if item.name in KEPT.get(sort, ()) and not item.unknown:
+                got = "none" if isinstance(item.found, Absent) else item.found
+                want = f"declared is {item.want}, and it cannot change without losing the data"
+                refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, TWO_STEPS))
+        # the members an array says it has, running or not: another one is somebody else's, or a replacement
+        strangers = sorted(set(self.traces) - set(spec.serials))
+        before = self.owner.get("serials", sorted(self.traces))
+        if strangers or set(before) != set(spec.serials):
+            got, want = f"got the members {', '.join(strangers or before)}", f"declared are {', '.join(spec.serials)}"
+            refusals.append(Refusal(f"{spec.id}: members", got, want, "Declare the drives the array has"))
+        mount = mount_at(self.facts, spec.mount)
+        if mount is not None and self.array is not None and mount.device != self.array.name:
+            got, fix = f"got {mount.device or mount.type} mounted there", "Unmount that by hand, after looking at it"
+            refusals.append(Refusal(f"{spec.id}: {spec.mount}", got, f"{spec.name} belongs there", fix))
+        elsewhere = [m.target for m in self.facts.mounts if self.array and m.device == self.array.name]
+        if elsewhere and spec.mount not in elsewhere:
+            got, want = f"got it mounted at {', '.join(elsewhere)}", f"declared is {spec.mount}"
+            refusals.append(Refusal(f"{spec.id}: mount", got, want, f"Unmount {elsewhere[0]} by hand, then run again"))
+        return Plan(refusals=tuple(refusals)) if refusals else None
+
+    def _keep(self, array: Array) -> Plan:
+        """Mend what differs around a running array; its data stays."""
+        returned = [serial for serial in self._missing() if self._returned(serial, array)]
+        steps: list[Step] = []
+        if returned:
+            steps.append(Run(f"forget the absent members of {self.spec.name}", commands.forget(self.device)))
+        steps += [self._take_back(serial) for serial in returned]
+        if self._differs("md", "bitmap"):
+            kind = "internal" if self.spec.bitmap else "none"
+            steps.append(
+                Run(
+                    f"set the bitmap of {self.spec.name} to {kind}",
+                    ("mdadm", "--grow", self.device, f"--bitmap={kind}"),
+                )
+            )
+        if self._differs("md", "sync_speed_max_kib"):
+            steps += self._cap_steps()
+        steps += self._file_steps()
+        if self._differs("mount", "source"):
+            steps.append(self._mount_step())
+        elif self._differs("mount", "options"):
+            options = ",".join(self.spec.mount_options)
+            argv = ("mount", "-o", f"remount,{options}", self.device, self.spec.mount)
+            steps.append(Run(f"mount {self.spec.mount} again with {options}", argv))
+        steps += self._owner_steps()
+        return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(bool(returned))))
+
+    def _missing(self) -> list[str]:
+        assert self.array is not None
+        return sorted(set(self.spec.serials) - set(members_of(self.facts, self.array)))
+
+    def _returned(self, serial: str, array: Array) -> bool:
+        """Whether a member that fell out is back in the machine, still the one it was."""
+        block = self.traces.get(serial)
+        return self.facts.drive(serial) is not None and block is not None and block.array_uuid == array.uuid
+
+    def _take_back(self, serial: str) -> Run:
+        # without a bitmap md cannot know what it missed, and copies all of it
+        verb = "--re-add" if self.array is not None and self.array.bitmap == "internal" else "--add"
+        argv = ("mdadm", "--manage", self.device, verb, f"${{drive:{serial}}}")
+        return Run(f"take {serial} back into {self.spec.name}", argv)
+
+    def _about_drives(self) -> tuple[Difference, ...]:
+        return tuple(item for item in self.differences if item.thing.startswith("drive:"))
+
+    def _about_array(self, mending: bool) -> Iterator[Difference]:
+        """Yield what of the array and its filesystem no step can mend."""
+        for item in self.differences:
+            sort = item.thing.split(":")[0]
+            broken = sort == "md" and item.name in ("members", "state") and not mending
+            if broken or sort == "filesystem" or (item.unknown and sort not in ("drive", "md")):
+                yield item
+
+    # -- steps shared by all of them -----------------------------------------------------------------------------------
+
+    def _differs(self, sort: str, name: str | None = None) -> bool:
+        return any(
+            item.thing.split(":")[0] == sort and name in (None, item.name) and not item.unknown
+            for item in self.differences
+        )
+
+    def _file_steps(self) -> Iterator[Step]:
+        if self._differs("file"):
+            yield from self._conf_steps()
+        if self._differs("unit"):
+            yield from self._unit_steps()
+
+    def _conf_steps(self) -> Iterator[Step]:
+        yield Put(f"write {self.spec.conf_path}", self.spec.conf_path, conf_text(self.spec, self.house))
+        if tuple(self.facts.initramfs_times()):
+            yield Run("put it into the initramfs", ("update-initramfs", "-u", "-k", "all"))
+
+    def _unit_steps(self) -> Iterator[Step]:
+        yield Put(f"write {self.spec.unit_path}", self.spec.unit_path, unit_text(self.spec, self.house))
+        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+        yield Run(f"enable {self.spec.unit}", ("systemctl", "enable", "--quiet", self.spec.unit))
+
+    def _mount_step(self) -> Run:
+        return Run(f"mount {self.spec.mount}", ("systemctl", "start", self.spec.unit))
+
+    def _cap_steps(self) -> Iterator[Run]:
+        if cap := self.spec.sync_speed_max_kib:
+            yield Run(f"cap the resync of {self.spec.name} at {cap} KiB/s", commands.cap(self.device, cap))
+
+    def _wait_steps(self) -> Iterator[Run]:
+        if self.spec.wait_for_sync:
+            argv, week = commands.wait_for_sync(self.device), 7 * 24 * 3600.0
+            yield Run(f"wait for the sync of {self.spec.name}", argv, timeout_seconds=week)
+
+    def _owner_steps(self) -> Iterator[Put]:
+        if self._differs("owner"):
+            yield self._owner_step("ready")
+
+    def _owner_step(self, phase: str, **more: bool) -> Put:
+        noted = " and formatted" if more else ""
+        return Put(
+            f"note in the owner file: {phase}{noted}", self.spec.owner_file, owner_text(self.spec, phase, **more), 0o600
+        )
+
+
+def _said(item: Difference) -> str:
+    low, high = getattr(item.want, "low", None), getattr(item.want, "high", None)
+    return f"{format_size(low)} to {format_size(high)}" if low and high else str(item.want)
+
+
+def _note(drive: Drive) -> str:
+    try:
+        content = drive.content or "blank"
+    except NotKnown as reason:
+        content = str(reason)
+    return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {content}"
+
+
+def _wipe(drive: Drive) -> Run:
+    return Run(
+        f"wipe {drive.serial}: {drive.content}",
+        commands.wipe(f"${{drive:{drive.serial}}}"),
+        expects={drive.serial: drive.content},
+        destroys=(f"{drive.serial}: {drive.content}",),
+    )
+
+
+def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
+    """Return the steps that unmount, stop and erase a tier; none when nothing of it is left."""
+    if not consent:
+        want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
+        return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
+    try:
+        if refusals := (*_foreign(spec, facts), *_not_its_machine(spec, facts)):
+            return Plan(refusals=refusals)
+        return Plan(steps=tuple(_removal_steps(spec, facts)))
+    except NotKnown as reason:
+        return Plan(refusals=(_unreadable(spec, reason),))
+
+
+def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+    [(name, value)] = spec.identity.items()
+    found = observing.identity(facts, name)
+    return () if found == value else wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
+
+
+def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+    array, traces = find_array(facts, spec.md_name), superblocks(facts, spec.md_name)
+    unit, conf = facts.file(spec.unit_path), facts.file(spec.conf_path)
+    phase = (facts.owner(f"tier-{spec.name}") or {}).get("phase")
+    if not (array or traces or unit or conf) and phase in (None, "removed"):
+        return
+    device, serials = f"${{device:{spec.md_name}}}", ", ".join(sorted(traces))
+    yield Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing"), 0o600)
+    if unit:
+        yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
+        yield Remove(f"remove {spec.unit_path}", spec.unit_path)
+        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    if array:
+        if array.condition != "inactive":
+            lost = (f"{spec.id}: everything on it",)
+            yield Run(f"erase the {spec.filesystem} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
+        yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", device))
+    for serial, block in sorted(traces.items()):
+        argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)
+        yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
+    if conf:
+        yield Remove(f"remove {spec.conf_path}", spec.conf_path)
+        if tuple(facts.initramfs_times()):
+            yield Run("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
+    done = f"note in the owner file: removed{' from ' + serials if serials else ''}"
+    yield Put(done, spec.owner_file, owner_text(spec, "removed"), 0o600)

@@ -1,0 +1,124 @@
+"""What a tier is declared to be, with all that follows from it alone: names, sizes, and the texts of its files."""
+
+import json
+from typing import Any, Literal
+
+from rackwright.kinds.contract import Resource
+from rackwright.kinds.host import DrivePart
+from rackwright.kinds.house import House
+from rackwright.spec.tier import FilesystemType, Level
+
+HEADROOM = 0.005
+"""Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
+
+
+class TierSpec(Resource):
+    """What a tier is declared to be, on its host."""
+
+    name: str
+    fleet: str
+    identity: dict[str, str]
+    level: Level
+    filesystem: FilesystemType
+    mount: str
+    chunk_kib: int
+    """0 for RAID1, which has none."""
+    bitmap: bool
+    options: tuple[str, ...] = ()
+    sync_speed_max_kib: int | None = None
+    """KiB/s."""
+    wait_for_sync: bool = False
+    members: tuple[DrivePart, ...]
+    wipe: dict[str, str] = {}
+    """Consent, for its members only: serial to what may go."""
+    destroy: Literal["allowed"] | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{self.name}"
+
+    @property
+    def md_name(self) -> str:
+        """What the md superblocks call it."""
+        return f"{self.host}:{self.name}"
+
+    @property
+    def serials(self) -> tuple[str, ...]:
+        return tuple(member.serial for member in self.members)
+
+    @property
+    def member_kib(self) -> int | None:
+        """What is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
+        if self.level == "raid0":
+            return None
+        usable = int(min(member.size_bytes or 0 for member in self.members) * (1 - HEADROOM)) // 1024
+        return usable - usable % (self.chunk_kib or 64)
+
+    @property
+    def data_drives(self) -> int:
+        """How many drives' worth of data a stripe holds. Source: md(4); odd RAID10 stripes span all its drives."""
+        count = len(self.members)
+        return {
+            "raid0": count,
+            "raid1": 1,
+            "raid5": count - 1,
+            "raid6": count - 2,
+            "raid10": count // 2 if count % 2 == 0 else count,
+        }[self.level]
+
+    @property
+    def stripe_kib(self) -> int:
+        """The filesystem's stripe unit; 0 for RAID1, which has no stripes."""
+        return self.chunk_kib if self.level != "raid1" else 0
+
+    @property
+    def mount_options(self) -> tuple[str, ...]:
+        """What the kernel shows when all is as declared; the same list mounts it."""
+        given = {*self.options, *({"rw"} - ({"rw"} if "ro" in self.options else set()))}
+        return tuple(sorted(given if "noatime" in given else given | {"relatime"}))
+
+    @property
+    def conf_path(self) -> str:
+        return f"/etc/mdadm/mdadm.conf.d/{self.name}.conf"
+
+    @property
+    def unit(self) -> str:
+        """The name systemd wants for a unit that mounts there. Source: systemd.unit(5), string escaping."""
+        return self.mount.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+
+    @property
+    def unit_path(self) -> str:
+        return f"/etc/systemd/system/{self.unit}"
+
+    @property
+    def owner_file(self) -> str:
+        return f"/var/lib/rackwright/owners/tier-{self.name}.json"
+
+
+def conf_text(spec: TierSpec, house: House) -> str:
+    """Return the mdadm.conf.d file, the array's UUID as a reference."""
+    return house.render(
+        "tier/etc/mdadm/mdadm.conf.d/tier.conf.j2",
+        id=spec.id,
+        name=spec.name,
+        md_name=spec.md_name,
+        sync_speed_max_kib=spec.sync_speed_max_kib,
+    )
+
+
+def unit_text(spec: TierSpec, house: House) -> str:
+    """Return the mount unit, the filesystem's UUID as a reference."""
+    return house.render(
+        "tier/etc/systemd/system/tier.mount.j2",
+        id=spec.id,
+        md_name=spec.md_name,
+        mount=spec.mount,
+        filesystem=spec.filesystem,
+        options=spec.mount_options,
+    )
+
+
+def owner_text(spec: TierSpec, phase: str, **more: Any) -> str:
+    """Return the owner file: whose tier this is and how far its making or removal has come."""
+    told = {"id": spec.id, "fleet": spec.fleet, "phase": phase, "serials": sorted(spec.serials), **more}
+    return json.dumps(told, sort_keys=True) + "\n"

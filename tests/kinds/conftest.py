@@ -1,0 +1,46 @@
+"""The example rack as it is declared, and as its twin was found once everything was made."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.declaration import Declared, declare, load_stack
+from rackwright.facts.facts import Facts
+from rackwright.kinds.house import House
+
+HERE = Path(__file__).parent
+STACK = load_stack("lab", HERE.parents[1])
+RESOURCES = {declared.name: declared for declared in declare(STACK)}
+
+
+def recorded(host: str) -> dict[str, Any]:
+    """Return raw facts recorded on the twin; with the GPUs and the memory that its profile asks for, which it has not."""
+    raw: dict[str, Any] = json.loads((HERE / "recorded" / f"{host}.json").read_text())
+    raw["hardware"]["memory_bytes"] = 1_000_000_000_000
+    raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
+    return raw
+
+
+@pytest.fixture
+def house() -> House:
+    return STACK.house
+
+
+@pytest.fixture(params=RESOURCES.values(), ids=RESOURCES)
+def declared(request) -> Declared:
+    """Each resource of the rack."""
+    return request.param
+
+
+@pytest.fixture
+def raw(declared) -> dict[str, Any]:
+    """The recorded facts of its host, to be changed at will."""
+    return recorded(declared.spec.host)
+
+
+@pytest.fixture
+def facts(raw) -> Facts:
+    return Facts(copy.deepcopy(raw))

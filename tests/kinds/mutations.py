@@ -1,0 +1,139 @@
+"""How each property of each claim can cease to hold, and how it can cease to be known, in raw facts.
+
+One row a property: ``differ`` changes what a host shows so that this property and no other differs; ``hide`` takes
+away what it is read from. A property without a row fails the contract suite.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Raw = dict[str, Any]
+Change = Callable[[Raw, str], Any]
+
+
+class Row(NamedTuple):
+    differ: Change
+    hide: Change
+
+
+def array(raw: Raw, md_name: str) -> Raw:
+    return next(entry for entry in raw["arrays"] if entry["md_name"] == md_name)
+
+
+def drive(raw: Raw, serial: str) -> Raw:
+    return next(entry for entry in raw["drives"] if entry["serial"] == serial)
+
+
+def filesystem(raw: Raw, md_name: str) -> Raw:
+    return next(entry for entry in raw["filesystems"] if entry["device"] == array(raw, md_name)["name"])
+
+
+def mount(raw: Raw, target: str) -> Raw:
+    return next(entry for entry in raw["mounts"] if entry["target"] == target)
+
+
+def path(key: str) -> str:
+    return key if key.startswith("/") else f"/etc/systemd/system/{key}"
+
+
+def without(entries: list[Raw], **wanted: str) -> None:
+    entries[:] = [entry for entry in entries if any(entry[key] != value for key, value in wanted.items())]
+
+
+def setting(find: Callable[[Raw, str], Raw], name: str, change: Callable[[Any], Any]) -> Row:
+    """A row for a value that stands by itself: change it, or take it away."""
+    return Row(
+        lambda raw, key: find(raw, key).__setitem__(name, change(find(raw, key)[name])),
+        lambda raw, key: find(raw, key).pop(name),
+    )
+
+
+def file_entry(raw: Raw, key: str) -> Raw:
+    return raw["files"][path(key)]
+
+
+CONTENT = Row(
+    lambda raw, key: raw["texts"].__setitem__(path(key), raw["texts"][path(key)] + "# by hand\n"),
+    lambda raw, key: raw["texts"].__setitem__(path(key), {"unknown": "it is not UTF-8"}),
+)
+FILE = {
+    "mode": setting(file_entry, "mode", lambda mode: "0666"),
+    "owner": setting(file_entry, "owner", lambda owner: "games:root"),
+    "content": CONTENT,
+}
+ONE_MORE = 1 << 20
+
+ROWS: dict[str, dict[str, Row]] = {
+    "host": {
+        "serial": setting(lambda raw, key: raw["identity"], "serial", lambda serial: "ANOTHER"),
+        "os": setting(lambda raw, key: raw["os"], "version_id", lambda version: "13"),
+    },
+    "drives": {
+        "serials": Row(
+            lambda raw, key: raw["drives"].append({**raw["drives"][0], "serial": "STRANGER", "name": "sdz"}),
+            lambda raw, key: raw.pop("drives"),
+        ),
+    },
+    "drive": {
+        "present": Row(
+            lambda raw, key: without(raw["drives"], serial=key),
+            lambda raw, key: raw.__setitem__("drives", {"unknown": "no permission"}),
+        ),
+        "bus": setting(drive, "bus", lambda bus: "usb"),
+        "size_bytes": setting(drive, "size_bytes", lambda size: size * 97 // 100),
+    },
+    "nic": {
+        "present": Row(
+            lambda raw, key: without(raw["links"], mac=key),
+            lambda raw, key: raw.__setitem__("links", {"unknown": "no /sys/class/net"}),
+        ),
+    },
+    "memory": {"bytes": setting(lambda raw, key: raw["hardware"], "memory_bytes", lambda size: 64_000_000_000)},
+    "gpus": {
+        model: Row(
+            lambda raw, key, pci=pci: raw["hardware"]["pci"].remove(pci),
+            lambda raw, key: raw["hardware"].pop("pci"),
+        )
+        for model, pci in (("a100-80gb", "10de:20b2"), ("t4", "10de:1eb8"))
+    },
+    "md": {
+        "level": setting(array, "level", lambda level: "raid4"),
+        "members": Row(
+            lambda raw, key: array(raw, key)["members"][0].__setitem__("name", "gone0n1"),
+            lambda raw, key: array(raw, key).pop("members"),
+        ),
+        "metadata": setting(array, "metadata", lambda version: "1.0"),
+        "state": Row(
+            lambda raw, key: array(raw, key).update(degraded=1), lambda raw, key: array(raw, key).pop("array_state")
+        ),
+        "chunk_kib": setting(array, "chunk_bytes", lambda size: size * 2),
+        "bitmap": setting(array, "bitmap", lambda kind: "none"),
+        "member_kib": setting(array, "member_bytes", lambda size: size - ONE_MORE),
+        "sync_speed_max_kib": setting(array, "sync_speed_max_kib", lambda speed: 1000),
+    },
+    "filesystem": {
+        "type": setting(filesystem, "type", lambda kind: "btrfs"),
+        "stripe_kib": setting(filesystem, "stripe_unit_bytes", lambda size: size + 4096),
+        "width_kib": setting(filesystem, "stripe_width_bytes", lambda size: size + 4096),
+    },
+    "mount": {
+        "source": setting(mount, "device", lambda device: "sdz"),
+        "type": setting(mount, "type", lambda kind: "btrfs"),
+        "options": setting(mount, "options", lambda options: [*(set(options) - {"noatime"}), "relatime"]),
+    },
+    "file": {
+        **FILE,
+        "initramfs": Row(
+            lambda raw, key: raw["initramfs"].append({"path": "/boot/initrd.img", "mtime_ns": 1}),
+            lambda raw, key: raw.pop("initramfs"),
+        ),
+    },
+    "unit": {**FILE, "state": setting(lambda raw, key: raw["units"][key], "enabled", lambda state: "masked")},
+    "owner": {
+        name: Row(
+            lambda raw, key, name=name: raw["owners"][key].__setitem__(name, "another"),
+            lambda raw, key: raw["owners"].__setitem__(key, {"unknown": "it is not JSON"}),
+        )
+        for name in ("id", "fleet", "phase")
+    },
+}

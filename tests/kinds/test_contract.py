@@ -1,0 +1,111 @@
+"""What every kind promises, proved on facts recorded from a real host, property by property."""
+
+import copy
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Unknown
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.mutations import ROWS
+
+PROPERTIES = [
+    pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")
+    for declared in RESOURCES.values()
+    for claim in declared.kind.claims(declared.spec, STACK.house)
+    for name in claim.want
+]
+
+
+def differences(declared, raw):
+    claims = declared.kind.claims(declared.spec, STACK.house)
+    return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
+
+
+def test_what_was_made_is_what_was_declared(declared, raw):
+    """
+    On the facts recorded after `up` nothing differs, and nothing is unknown.
+    """
+    assert differences(declared, raw) == ()
+
+
+def test_planning_again_gives_no_step(declared, facts, house):
+    """
+    After apply there is nothing left to do.
+    """
+    plan = declared.kind.plan(declared.spec, (), facts, house)
+
+    assert (plan.steps, plan.refusals, plan.by_hand) == ((), (), ())
+
+
+@pytest.mark.parametrize(("declared", "thing", "name"), PROPERTIES)
+def test_each_property_differs_by_itself(declared, thing, name):
+    """
+    One change on the host makes exactly one property differ: no claim echoes the wish.
+    """
+    raw = recorded(declared.spec.host)
+    sort, key = thing.split(":", 1)
+    ROWS[sort][name].differ(raw, key)
+
+    assert [item.path for item in differences(declared, raw) if not item.unknown] == [f"{thing}.{name}"]
+
+
+@pytest.mark.parametrize(("declared", "thing", "name"), PROPERTIES)
+def test_each_property_can_be_unknown(declared, thing, name):
+    """
+    What the facts do not hold is unknown, with a reason: never as declared, and never a difference.
+    """
+    raw = recorded(declared.spec.host)
+    sort, key = thing.split(":", 1)
+    ROWS[sort][name].hide(raw, key)
+
+    left = {item.path: item.found for item in differences(declared, raw)}
+
+    assert isinstance(left[f"{thing}.{name}"], Unknown)
+    assert left[f"{thing}.{name}"].reason
+    assert all(isinstance(found, Unknown) for found in left.values())
+
+
+def test_no_facts_at_all_are_all_unknown(declared):
+    """
+    Observation is total: a value for every property, whatever is missing.
+    """
+    claims = declared.kind.claims(declared.spec, STACK.house)
+    found = declared.kind.observe(claims, Facts({}))
+
+    assert {(claim.thing, name) for claim in claims for name in claim.want} == {
+        (thing, name) for thing, values in found.items() for name in values
+    }
+    assert all(isinstance(value, Unknown) for values in found.values() for value in values.values())
+
+
+def test_no_facts_give_no_steps(declared, house):
+    """
+    What is not known is never acted on.
+    """
+    plan = declared.kind.plan(declared.spec, differences(declared, {}), Facts({}), house)
+
+    assert plan.steps == ()
+
+
+def test_one_owner_per_thing():
+    """
+    No two resources of a host own the same thing.
+    """
+    owned = [
+        (declared.spec.host, claim.thing)
+        for declared in RESOURCES.values()
+        for claim in declared.kind.claims(declared.spec, STACK.house)
+        if claim.owned
+    ]
+
+    assert len(owned) == len(set(owned))
+
+
+def test_observation_does_not_change_the_facts(declared, raw):
+    before = copy.deepcopy(raw)
+
+    differences(declared, raw)
+
+    assert raw == before

@@ -1,0 +1,369 @@
+"""What is done to a tier, and what is refused, by what is found on its host."""
+
+import json
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import WIPED, Put, Run
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.mutations import array, drive, without
+
+TIER = RESOURCES["gpu-01/hot"]
+SERIALS = [member.serial for member in TIER.spec.members]
+
+
+@pytest.fixture
+def raw():
+    return recorded("gpu-01")
+
+
+@pytest.fixture
+def blank(raw):
+    """The host before anything was made: the same drives, nothing on them."""
+    stop(raw)
+    for serial in SERIALS:
+        clear(raw, serial)
+    raw["owners"] = raw["texts"] = raw["units"] = raw["files"] = {}
+    return raw
+
+
+def clear(raw, serial):
+    drive(raw, serial).update(signatures=[], superblock=None, sample="zero", holders=[])
+
+
+def stop(raw):
+    """Stop the array: what was on it is no longer seen."""
+    found = array(raw, TIER.spec.md_name)
+    without(raw["filesystems"], device=found["name"])
+    without(raw["mounts"], device=found["name"])
+    without(raw["arrays"], name=found["name"])
+    for serial in SERIALS:
+        drive(raw, serial).update(holders=[], sample="5a5a5a5a5a5a5a5a")
+
+
+def owner(raw, **changes):
+    told = {"id": "gpu-01/hot", "fleet": "rack", "serials": SERIALS, **changes}
+    raw["owners"] = {**raw["owners"], "tier-hot": told}
+
+
+def planned(raw, **changes):
+    spec = TIER.spec.model_copy(update=changes)
+    claims = TIER.kind.claims(spec, STACK.house)
+    facts = Facts(raw)
+    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, STACK.house)
+
+
+def texts(plan):
+    return [step.text for step in plan.steps]
+
+
+def refused(plan):
+    assert plan.steps == ()
+    return "\n".join(str(refusal.error()) for refusal in plan.refusals)
+
+
+def test_blank_drives_become_a_tier(blank):
+    plan = planned(blank)
+
+    assert texts(plan) == [
+        "note in the owner file: creating",
+        f"make the array hot: raid10 over {', '.join(SERIALS)}",
+        "make xfs on hot",
+        "note in the owner file: creating and formatted",
+        "write /etc/mdadm/mdadm.conf.d/hot.conf",
+        "write /etc/systemd/system/srv-hot.mount",
+        "reload systemd",
+        "enable srv-hot.mount",
+        "mount /srv/hot",
+        "note in the owner file: ready",
+    ]
+    assert plan.notes == tuple(f"{serial} (nvme, 512MB): blank" for serial in SERIALS)
+    assert plan.steps[1].expects == dict.fromkeys(SERIALS, "")
+    assert plan.creates
+
+
+def test_no_kernel_name_is_ever_planned(blank):
+    """
+    Drives go by serial until the moment a step runs.
+    """
+    named = [word for step in planned(blank).steps if isinstance(step, Run) for word in step.argv]
+
+    assert not [word for word in named if word.startswith(("/dev/sd", "/dev/nvme", "/dev/md1"))]
+
+
+def test_an_initramfs_learns_of_the_array(blank):
+    blank["initramfs"] = [{"path": "/boot/initrd.img-6.1.0", "mtime_ns": 1}]
+
+    assert "put it into the initramfs" in texts(planned(blank))
+
+
+@pytest.mark.parametrize(
+    ("signature", "content"),
+    [
+        ({"type": "ext4", "uuid": "3f2a"}, "ext4 3f2a, data 9c1e"),
+        ({"type": "gpt", "uuid": "77aa"}, "gpt 77aa, data 9c1e"),
+        ({"type": "LVM2_member", "uuid": "Qx-1"}, "LVM2_member Qx-1, data 9c1e"),
+        ({"type": "crypto_LUKS", "uuid": "11"}, "crypto_LUKS 11, data 9c1e"),
+        ({"type": "swap", "uuid": None, "label": "s"}, "swap s, data 9c1e"),
+        ({"type": "linux_raid_member", "uuid": "u", "label": "other:x"}, "linux_raid_member u, data 9c1e"),
+        (None, "data 9c1e"),
+    ],
+)
+def test_what_a_drive_carries_is_refused_until_it_is_given_up_by_name(blank, signature, content):
+    """
+    The refusal shows what is there and the line to paste; that line, and no other, lets it go.
+    """
+    entry = drive(blank, SERIALS[2])
+    entry.update(sample="9c1e", signatures=[{"label": None, **signature}] if signature else [])
+
+    said = refused(planned(blank))
+    given_up = planned(blank, wipe={SERIALS[2]: content})
+
+    assert f"{SERIALS[2]}: got {content!r} on it" in said
+    assert f'{{{SERIALS[2]}: "{content}"}}' in said
+    assert texts(given_up)[1] == f"wipe {SERIALS[2]}: {content}"
+    assert given_up.steps[1].expects == {SERIALS[2]: content}
+    assert given_up.steps[1].destroys == (f"{SERIALS[2]}: {content}",)
+    assert given_up.steps[2].expects == {serial: WIPED if serial == SERIALS[2] else "" for serial in SERIALS}
+    assert refused(planned(blank, wipe={SERIALS[2]: content.replace("9c1e", "0000")}))
+    assert refused(planned(blank, wipe={SERIALS[1]: content}))
+
+
+def test_every_drive_that_carries_something_is_named_at_once(blank):
+    for serial in SERIALS[:3]:
+        drive(blank, serial)["sample"] = "9c1e"
+
+    said = refused(planned(blank))
+
+    assert [serial for serial in SERIALS if f"{serial}: got" in said] == SERIALS[:3]
+
+
+def test_a_missing_member_is_refused(blank):
+    without(blank["drives"], serial=SERIALS[0])
+
+    assert f"{SERIALS[0]}: got no such drive" in refused(planned(blank))
+
+
+def test_a_member_of_another_size_is_refused(blank):
+    drive(blank, SERIALS[0])["size_bytes"] = 256_000_000
+
+    assert f"{SERIALS[0]}: got size_bytes 256000000" in refused(planned(blank))
+
+
+def test_a_mounted_drive_is_refused_even_with_consent(blank):
+    drive(blank, SERIALS[0]).update(mountpoints=["/mnt"], sample={"unknown": "in use"})
+
+    assert "got it mounted at /mnt" in refused(planned(blank, wipe={SERIALS[0]: "data 9c1e"}))
+
+
+def test_a_drive_in_use_cannot_be_planned_over(blank):
+    drive(blank, SERIALS[0]).update(holders=["dm-0"], sample={"unknown": "in use by dm-0"})
+
+    assert "in use by dm-0" in refused(planned(blank))
+
+
+def test_another_machine_is_refused(blank):
+    blank["identity"]["serial"] = "ANOTHER"
+
+    assert "got ANOTHER; the fleet says RW-GPU-01" in refused(planned(blank))
+
+
+def test_another_fleets_tier_is_refused(raw):
+    owner(raw, fleet="elsewhere", phase="ready")
+
+    assert "of gpu-01/hot in fleet elsewhere" in refused(planned(raw))
+
+
+def test_a_stopped_array_is_assembled(raw):
+    """
+    Absence is a difference: its members are there, so it is brought back, and never made anew.
+    """
+    stop(raw)
+
+    plan = planned(raw)
+
+    assert texts(plan) == ["assemble the array hot", "mount /srv/hot"]
+    assert not plan.creates
+
+
+@pytest.mark.parametrize("cleared", [1, 4])
+def test_zeroed_superblocks_never_lead_to_a_create(raw, cleared):
+    stop(raw)
+    for serial in SERIALS[:cleared]:
+        clear(raw, serial)
+
+    assert "nothing is made anew where data was" in refused(planned(raw))
+
+
+def test_a_lost_state_is_adopted(raw):
+    """
+    An array of ours by name and members, without an owner file, is taken over as it is.
+    """
+    del raw["owners"]["tier-hot"]
+
+    assert texts(planned(raw)) == ["note in the owner file: ready"]
+
+
+def test_an_array_with_another_member_is_not_ours(raw):
+    """
+    The same name over other drives is foreign.
+    """
+    del raw["owners"]["tier-hot"]
+    for entry in (drive(raw, SERIALS[0]), drive(raw, "RW01-SAS0")):
+        entry["serial"] = {SERIALS[0]: "FOREIGN"}.get(entry["serial"], entry["serial"])
+
+    assert "members" in refused(planned(raw))
+
+
+@pytest.mark.parametrize("name", ["level", "chunk_kib"])
+def test_what_would_lose_the_data_is_refused(raw, name):
+    changed = {"level": "raid1", "chunk_kib": 64}[name]
+
+    said = refused(planned(raw, **{name: changed}))
+
+    assert f"md {name}" in said
+    assert "destroy: allowed" in said
+
+
+def test_another_mount_point_is_refused(raw):
+    assert "got it mounted at /srv/hot; declared is /srv/new" in refused(planned(raw, mount="/srv/new"))
+
+
+def test_something_else_mounted_there_is_refused(raw):
+    raw["mounts"].append({"target": "/srv/hot", "device": "sdz", "type": "ext4", "options": ["rw"]})
+
+    assert "got sdz mounted there" in refused(planned(raw))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "steps"),
+    [
+        (
+            lambda raw: raw["mounts"][:] and without(raw["mounts"], target="/srv/hot"),
+            ["mount /srv/hot"],
+        ),
+        (lambda raw: array(raw, "gpu-01:hot").update(bitmap="none"), ["set the bitmap of hot to internal"]),
+        (
+            lambda raw: raw["texts"].update({"/etc/mdadm/mdadm.conf.d/hot.conf": "# nothing\n"}),
+            ["write /etc/mdadm/mdadm.conf.d/hot.conf"],
+        ),
+        (
+            lambda raw: raw["units"]["srv-hot.mount"].update(enabled="masked"),
+            ["write /etc/systemd/system/srv-hot.mount", "reload systemd", "enable srv-hot.mount"],
+        ),
+        (
+            lambda raw: next(m for m in raw["mounts"] if m["target"] == "/srv/hot").update(options=["ro", "noatime"]),
+            ["mount /srv/hot again with noatime,rw"],
+        ),
+    ],
+    ids=["unmounted", "bitmap", "conf", "masked", "options"],
+)
+def test_what_can_be_mended_is(raw, break_it, steps):
+    """
+    Each with its own steps and no others.
+    """
+    break_it(raw)
+
+    plan = planned(raw)
+
+    assert texts(plan) == steps
+    assert plan.by_hand == ()
+
+
+def test_a_pulled_drive_is_left_to_a_person(raw):
+    without(raw["drives"], serial=SERIALS[0])
+
+    plan = planned(raw)
+
+    assert plan.steps == ()
+    assert {item.path for item in plan.by_hand if not item.unknown} == {"md:gpu-01:hot.members"}
+
+
+def test_a_returned_drive_is_taken_back(raw):
+    """
+    The member that fell out is in the machine again, still the one it was: only what it missed is copied.
+    """
+    found = array(raw, "gpu-01:hot")
+    found["members"] = found["members"][1:]
+    found["degraded"] = 1
+
+    plan = planned(raw)
+
+    assert "take RW01-NVME0 back into hot" in texts(plan)
+    assert plan.by_hand == ()
+
+
+@pytest.mark.parametrize("formatted", [False, True])
+def test_an_interrupted_making_goes_on(raw, formatted):
+    """
+    Before it was noted as formatted nothing can be on it, so it is formatted; afterwards never again.
+    """
+    owner(raw, phase="creating", formatted=formatted)
+    without(raw["mounts"], target="/srv/hot")
+
+    steps = texts(planned(raw))
+
+    assert ("make xfs on hot" in steps) is not formatted
+    assert not any("make the array" in text for text in steps)
+    assert steps[-2:] == ["mount /srv/hot", "note in the owner file: ready"]
+
+
+def test_a_half_made_array_is_made_again(raw):
+    """
+    The power went while superblocks were written: the drives carry only what we put there.
+    """
+    stop(raw)
+    clear(raw, SERIALS[3])
+    owner(raw, phase="creating")
+
+    steps = texts(planned(raw))
+
+    assert [text.split(":")[0] for text in steps[1:5]] == [
+        *(f"wipe {serial}" for serial in SERIALS[:3]),
+        "make the array hot",
+    ]
+
+
+def test_removal_needs_consent(raw):
+    plan = TIER.kind.removal(TIER.spec, Facts(raw), STACK.house, consent=False)
+
+    assert "a tier goes only with consent" in refused(plan)
+
+
+def test_removal_leaves_nothing(raw, blank):
+    plan = TIER.kind.removal(TIER.spec, Facts(recorded("gpu-01")), STACK.house, consent=True)
+    owner(blank, phase="removed")
+    again = TIER.kind.removal(TIER.spec, Facts(blank), STACK.house, consent=True)
+
+    assert texts(plan) == [
+        "note in the owner file: removing",
+        "unmount /srv/hot",
+        "remove /etc/systemd/system/srv-hot.mount",
+        "reload systemd",
+        "erase the xfs on hot",
+        "stop the array hot",
+        *(f"erase the md superblock on {serial}" for serial in SERIALS),
+        "remove /etc/mdadm/mdadm.conf.d/hot.conf",
+        f"note in the owner file: removed from {', '.join(SERIALS)}",
+    ]
+    assert again.steps == ()
+
+
+def test_a_removed_tier_may_be_made_again(blank):
+    owner(blank, phase="removed")
+
+    assert planned(blank).creates
+
+
+def test_the_owner_file_tells_whose_it_is(blank):
+    put = planned(blank).steps[-1]
+
+    assert isinstance(put, Put)
+    assert json.loads(put.content) == {
+        "id": "gpu-01/hot",
+        "fleet": "rack",
+        "phase": "ready",
+        "serials": SERIALS,
+    }
