@@ -1,0 +1,321 @@
+"""Runs on the host: holds its lock and does one step after another, as lines of JSON on stdin say.
+
+Standard library only, for Python 3.8 and later. Answers are lines of JSON on stdout, each with an ``event``. It ends,
+and with it the lock, when stdin does; a command that is running then runs on in its systemd unit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import json
+import os
+import pwd
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rackwright.facts.probe import block
+from rackwright.facts.probe.look import attempt
+
+ROOT = ""
+"""Below which the /sys, /dev and /proc of the machine lie."""
+PREFIX = "rackwright-step-"
+"""Of the transient units that run steps; then come the escaped id of the resource and the step's number."""
+SILENCE_SECONDS = 120
+"""After so long without a sign of life, the other side is taken for lost and the lock is given up."""
+PROGRESS_SECONDS = 10
+POLL_SECONDS = 0.5
+OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
+REFERENCE = re.compile(r"\$\{(drive|device|array|filesystem):([^}]+)\}")
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+T = TypeVar("T")
+
+
+class Stop(Exception):
+    """Why a step was not begun, or how it failed."""
+
+    def __init__(self, reason: str, output: list[str] | None = None) -> None:
+        super().__init__(reason)
+        self.output = output or []
+
+
+def emit(event: str, **values: Any) -> None:
+    sys.stdout.write(json.dumps({**values, "event": event}) + "\n")
+    sys.stdout.flush()
+
+
+def main(job: dict[str, Any]) -> None:
+    os.umask(0o022)
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=listen, args=(requests,), daemon=True).start()
+    if not (take_lock(job) and await_steps(job["id"])):
+        return
+    emit("ready")
+    while True:
+        answer(requests.get(), job)
+
+
+def listen(requests: queue.Queue[dict[str, Any]]) -> None:
+    """Queue the requests; an empty line is only a sign of life. At the end of stdin, end everything."""
+    signal.alarm(SILENCE_SECONDS)
+    for line in sys.stdin.buffer:
+        signal.alarm(SILENCE_SECONDS)  # its default action ends the process, whatever the main thread is at
+        if line.strip():
+            requests.put(json.loads(line))
+    os._exit(0)
+
+
+def answer(request: dict[str, Any], job: dict[str, Any]) -> None:
+    try:
+        if "drives" in request:
+            machine = block.Machine(ROOT)
+            emit("drives", drives=[block.drive(machine, drive(machine, serial)) for serial in request["drives"]])
+        else:
+            perform(request["step"], f"{PREFIX}{escaped(job['id'])}-{request['number']}", job)
+            emit("done")
+    except Stop as stop:
+        emit("failed", reason=str(stop), output=stop.output)
+    except OSError as error:
+        emit("failed", reason=str(error), output=[])
+
+
+def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    if step["kind"] == "run":
+        run(step, unit, job)
+    elif step["kind"] == "put":
+        put(step)
+    else:
+        remove(Path(step["path"]))
+
+
+# --- whose turn it is -----------------------------------------------------------------------------------------------
+
+
+def take_lock(job: dict[str, Any]) -> bool:
+    """Take the host's lock, or say who kept it for longer than one's patience.
+
+    The kernel frees it when this process ends, however it ends, so it cannot outlive its holder.
+    """
+    lock = os.open(job["lock"], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    began = time.monotonic()
+    say = every(PROGRESS_SECONDS)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, OUTPUT_BYTES, 0).decode(errors="replace").strip() or "somebody"
+            if time.monotonic() - began >= job["patience_seconds"]:
+                emit("locked", holder=holder)
+                return False
+            say(f"waiting for the host's lock, held for {holder}")
+            time.sleep(POLL_SECONDS)
+        else:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{job['holder']}\n".encode(), 0)
+            return True
+
+
+def await_steps(id: str) -> bool:
+    """Wait for the end of steps that an earlier run for *id* left behind; refuse those of another resource."""
+    ours = re.compile(re.escape(PREFIX + escaped(id)) + r"-\d+\.service")
+    say = every(PROGRESS_SECONDS)
+    while True:
+        steps = running_steps()
+        foreign = [description for unit, description in steps.items() if not ours.fullmatch(unit)]
+        if foreign:
+            emit("occupied", steps=foreign)
+        if foreign or not steps:
+            return not foreign
+        say(f"waiting for a step of an earlier run: {', '.join(steps.values())}")
+        time.sleep(POLL_SECONDS)
+
+
+def every(seconds: float) -> Callable[[str], None]:
+    """Return a way to tell progress that passes on no more than one text in *seconds*."""
+    last = -seconds
+
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            emit("progress", text=text)
+
+    return say
+
+
+def has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()  # sd_booted(3)
+
+
+def escaped(text: str) -> str:
+    """Return *text* as systemd-escape(1) does."""
+    return re.sub(r"[^A-Za-z0-9:_.]", lambda found: "-" if found[0] == "/" else f"\\x{ord(found[0]):02x}", text)
+
+
+def running_steps() -> dict[str, str]:
+    """Return the units of steps that have not ended, each with its description."""
+    if not has_systemd():
+        return {}
+    listed = subprocess.run(
+        ["systemctl", "list-units", "--all", "--plain", "--full", "--no-legend", f"{PREFIX}*"],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    units = [line.split(None, 4) for line in listed.stdout.decode().splitlines()]
+    return {name: text for name, _, active, _, text in units if active not in ("inactive", "failed")}
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    argv = [resolved(argument) for argument in step["argv"]]
+    log = Path(job["directory"], "step.log")
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    remove(log)
+    command = in_unit(argv, unit, f"{job['id']}: {step['text']}", log, step["timeout_seconds"])
+    began = time.monotonic()
+    with log.open("ab") as output:  # systemd-run and the command itself both append to it
+        process = subprocess.Popen(
+            command if has_systemd() else argv,
+            env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    status = awaited(process, log, step["timeout_seconds"])
+    settle()
+    if status:
+        seconds = time.monotonic() - began
+        end = f"was stopped after {seconds:.0f} s" if seconds >= step["timeout_seconds"] else f"ended with {status}"
+        raise Stop(f"`{argv[0]}` {end}", last_lines(log))
+
+
+def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_seconds: float) -> list[str]:
+    """Return the command that runs *argv* as a unit of its own, which no dropped connection ends."""
+    return [
+        "systemd-run", "--quiet", "--collect", "--wait", "--service-type=exec",
+        f"--unit={unit}", f"--description={description}", "--setenv=LC_ALL=C",
+        f"--property=StandardOutput=append:{log}", f"--property=StandardError=append:{log}",
+        f"--property=RuntimeMaxSec={timeout_seconds:.0f}",
+        "--", *(argument.replace("$", "$$") for argument in argv),  # systemd would expand variables
+    ]  # fmt: skip
+
+
+def awaited(process: subprocess.Popen[bytes], log: Path, timeout_seconds: float) -> int:
+    """Return the status of *process*, telling meanwhile for how long it runs and what it said last."""
+    began = time.monotonic()
+    while True:
+        seconds = time.monotonic() - began
+        try:
+            return process.wait(min(PROGRESS_SECONDS, max(timeout_seconds - seconds, 1)))
+        except subprocess.TimeoutExpired:
+            seconds = time.monotonic() - began
+            emit("progress", text=" ".join([f"running for {seconds:.0f} s", *last_lines(log)[-1:]]))
+            if seconds >= timeout_seconds and not has_systemd():
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def last_lines(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - OUTPUT_BYTES, 0))
+        lines = re.split(r"[\r\n\b]+", file.read().decode(errors="replace"))
+    return [line.strip() for line in lines if line.strip()][-OUTPUT_LINES:]
+
+
+def settle() -> None:
+    """Wait until udev has seen what the command made or removed: the next step looks for it."""
+    if has_systemd() and shutil.which("udevadm", path=ENVIRONMENT["PATH"]):
+        subprocess.run(["udevadm", "settle"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def put(step: dict[str, Any]) -> None:
+    """Write beside the place, then rename over whatever stands there: a link is replaced, never followed."""
+    path, content = Path(step["path"]), resolved(step["content"]).encode()
+    user, _, group = step["owner"].partition(":")
+    try:
+        owner = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Stop(f"owner {step['owner']}: {error.args[0]}") from None
+    make_directory(path.parent)
+    beside = path.with_name(f".{path.name}.rackwright")
+    remove(beside)  # left by a run that was killed
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, step["mode"])
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    beside.rename(path)
+    sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode=0o755)
+        sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- references -----------------------------------------------------------------------------------------------------
+
+
+def resolved(text: str) -> str:
+    """Return *text* with each of its references replaced by what it names on this host now."""
+    if not REFERENCE.search(text):
+        return text
+    machine = block.Machine(ROOT)
+    resolve: dict[str, Callable[[str], str]] = {
+        "drive": lambda serial: machine.path(drive(machine, serial)),
+        "device": lambda md_name: machine.path(array(machine, md_name)["name"]),
+        "array": lambda md_name: str(array(machine, md_name)["uuid"]),
+        "filesystem": lambda md_name: filesystem(machine, md_name),
+    }
+    return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
+
+
+def drive(machine: block.Machine, serial: str) -> str:
+    """Return the kernel's name of today for the drive with exactly this serial."""
+    return only([name for name in machine.drives if attempt(block.serial, machine, name) == serial], f"drive {serial}")
+
+
+def array(machine: block.Machine, md_name: str) -> dict[str, Any]:
+    """Return the array with this md name, running or not."""
+    return only([found for found in block.arrays(machine) if found["md_name"] == md_name], f"array {md_name}")
+
+
+def filesystem(machine: block.Machine, md_name: str) -> str:
+    found = machine.signatures[array(machine, md_name)["name"]]
+    uuids = [str(signature["uuid"]) for signature in found if signature["usage"] == "filesystem"]
+    return only(uuids, f"filesystem on the array {md_name}")
+
+
+def only(found: list[T], what: str) -> T:
+    if len(found) != 1:
+        raise Stop(f"{'more than one' if found else 'no'} {what} here; nothing was written")
+    return found[0]

@@ -1,0 +1,188 @@
+"""One sitting on one host: its lock, and the steps that are done under it, one after another."""
+
+import contextlib
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rackwright.apply import shipped
+from rackwright.apply.transport import Connection
+from rackwright.errors import StepFailed
+from rackwright.facts.facts import Drive, NotKnown
+from rackwright.kinds.contract import WIPED, Put, Remove, Run, Step
+
+LOCK = "/run/rackwright.lock"
+DIRECTORY = "/run/rackwright"
+"""On the host: for the output of the running step."""
+PATIENCE_SECONDS = 600.0
+"""How long to wait for a lock that somebody else holds."""
+SIGN_OF_LIFE_SECONDS = 15.0
+SILENCE_SECONDS = 120.0
+"""How long the host may say nothing: it may be emulated and under load, and starts with Python."""
+POLL_SECONDS = 0.5
+CLOSE_SECONDS = 5.0
+KINDS: Mapping[type[Step], str] = {Run: "run", Put: "put", Remove: "remove"}
+
+
+class HostBusy(StepFailed):
+    """Somebody else changes this host."""
+
+
+class NotDone(Exception):
+    """A step that was stopped before it began, or failed."""
+
+    def __init__(self, reason: str, output: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.output = output
+
+
+class Interrupted(Exception):
+    """The wait for a host was cut short by a cancellation."""
+
+
+class Session:
+    """The lock of a host, held. It ends with this object, its process, or the connection, whichever is first."""
+
+    def __init__(
+        self, connection: Connection, id: str, say: Callable[[str], None], interrupted: Callable[[], bool]
+    ) -> None:
+        """Take the lock for the resource *id*, waiting for its holder and for steps that an earlier run left behind.
+
+        Args:
+            say: Told what is waited for.
+            interrupted: Asked twice a second whether to stop waiting.
+
+        Raises:
+            HostBusy: the lock was held for longer than PATIENCE_SECONDS, or another resource's step runs.
+            HostUnreachable: the runner could not be started.
+            Interrupted: *interrupted* said so.
+        """
+        self._connection, self._interrupted = connection, interrupted
+        self._channel = connection.open(shipped.COMMAND)
+        self._channel.settimeout(POLL_SECONDS)
+        self._received = b""
+        self._sending = threading.Lock()
+        self._closed = threading.Event()
+        try:
+            job = {"id": id, "holder": _signature(id), "patience_seconds": PATIENCE_SECONDS}
+            self._send(shipped.first_line(lock=LOCK, directory=DIRECTORY, **job))
+            threading.Thread(target=self._show_life, daemon=True).start()
+            self._await_readiness(say)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the lock back and wait until it is free, so that the next to ask finds it so."""
+        self._closed.set()
+        with contextlib.suppress(OSError):  # it is free, too, where the connection is gone
+            self._channel.shutdown_write()
+            self._channel.settimeout(CLOSE_SECONDS)
+            while self._channel.recv(1 << 16):
+                pass
+        self._channel.close()
+
+    def perform(self, step: Step, number: int, say: Callable[[str], None]) -> None:
+        """Do *step* and return when it is done.
+
+        Raises:
+            NotDone: an expected drive holds something else (then nothing was written), or the step failed.
+            ConnectionLost: the connection ended; the step may be running still.
+            Interrupted: a cancellation; the step runs on, on the host.
+        """
+        if isinstance(step, Run) and step.expects:
+            self._check_drives(step.expects)
+        self._request(number=number, step={"kind": KINDS[type(step)], **asdict(step)})
+        self._answer(say)
+
+    def _check_drives(self, expects: Mapping[str, str]) -> None:
+        self._request(drives=sorted(expects))
+        for raw in self._answer(lambda text: None)["drives"]:
+            drive = Drive(raw, "drive")
+            try:
+                serial = drive.serial
+                found = WIPED if expects[serial] == WIPED and not drive.signatures else drive.content
+            except NotKnown as reason:
+                raise NotDone(f"what is on a drive cannot be known ({reason}); nothing was written") from None
+            if found != expects[serial]:
+                raise NotDone(
+                    f"drive {serial} holds {found or 'nothing'} now, and the plan was made for"
+                    f" {expects[serial] or 'a blank drive'}; nothing was written"
+                )
+
+    def _await_readiness(self, say: Callable[[str], None]) -> None:
+        while True:
+            match self._event():
+                case {"event": "ready"}:
+                    return
+                case {"event": "progress", "text": text}:
+                    say(text)
+                case {"event": "locked", "holder": holder}:
+                    raise HostBusy(
+                        self._connection.endpoint.host,
+                        f"its lock is held for {holder}",
+                        f"it came free within {PATIENCE_SECONDS:.0f} s",
+                        "No step was run; wait for the end of that run, then run the same command again",
+                    )
+                case {"event": "occupied", "steps": steps}:
+                    raise HostBusy(
+                        self._connection.endpoint.host,
+                        f"a step of another resource runs on it ({', '.join(steps)})",
+                        "one step at a time runs on a host",
+                        "No step was run; wait for its end (`systemctl list-units 'rackwright-*'`), then run again",
+                    )
+
+    def _answer(self, say: Callable[[str], None]) -> dict[str, Any]:
+        while True:
+            match self._event():
+                case {"event": "progress", "text": text}:
+                    say(text)
+                case {"event": "failed", "reason": reason, "output": output}:
+                    raise NotDone(reason, tuple(output))
+                case answer:
+                    return answer
+
+    def _event(self) -> dict[str, Any]:
+        began = time.monotonic()
+        while b"\n" not in self._received:
+            if self._interrupted():
+                raise Interrupted
+            with contextlib.suppress(TimeoutError):
+                if not (chunk := self._channel.recv(1 << 16)):
+                    raise self._connection.ended(shipped.COMMAND, self._channel)
+                self._received += chunk
+            if time.monotonic() - began > SILENCE_SECONDS:
+                raise self._connection.lost(f"no word for {SILENCE_SECONDS:.0f} s")
+        line, _, self._received = self._received.partition(b"\n")
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+    def _request(self, **request: Any) -> None:
+        self._send(json.dumps(request).encode() + b"\n")
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            while data:
+                try:
+                    data = data[self._channel.send(data) :]
+                except TimeoutError:
+                    continue  # the channel's timeout is for reading
+                except OSError:
+                    return  # it is closed, and the next read tells why
+
+    def _show_life(self) -> None:
+        while not self._closed.wait(SIGN_OF_LIFE_SECONDS):
+            self._send(b"\n")
+
+
+def _signature(id: str) -> str:
+    """Return what others read while they wait: for what, who, which process, since when."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"{id} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {since}"

@@ -1,0 +1,50 @@
+"""Doing a plan: its steps in order, and an account of what was done where one fails."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from rackwright.apply.pool import Cancelled, Hosts
+from rackwright.apply.session import Interrupted, NotDone
+from rackwright.apply.transport import ConnectionLost
+from rackwright.errors import StepFailed
+from rackwright.kinds.contract import Step
+
+AGAIN = "Run the same command again afterwards: it plans anew from what it finds"
+
+
+def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Callable[[str], None]) -> None:
+    """Do *steps* on *host*, whose lock the caller holds for *id*; each step's text is said just before it runs.
+
+    Raises:
+        StepFailed: one step did not end well; says what was done and what was not.
+        Cancelled: the pool was cancelled; a step that was running is left to finish on the host.
+    """
+    session = hosts.session(host)
+    for number, step in enumerate(steps, start=1):
+        which = f"step {number} of {len(steps)} ({step.text})"
+        if hosts.cancelled:
+            raise Cancelled(id, f"cancelled before {which}", _account(steps, number), AGAIN)
+        say(step.text)
+        try:
+            session.perform(step, number, partial(_say_progress, say, step.text))
+        except NotDone as reason:
+            said = f', and said "{" / ".join(reason.output)}"' if reason.output else ""
+            got = f"{which} failed on {host}: {reason}{said}"
+            raise StepFailed(id, got, _account(steps, number), AGAIN) from None
+        except ConnectionLost as lost:
+            raise StepFailed(id, f"{which} on {host}: {lost.got}", _account(steps, number), AGAIN) from None
+        except Interrupted:
+            raise Cancelled(id, f"cancelled while {which} runs on on {host}", _account(steps, number), AGAIN) from None
+        finally:
+            hosts.changed(host)
+
+
+def _say_progress(say: Callable[[str], None], step: str, text: str) -> None:
+    say(f"{step}: {text}")
+
+
+def _account(steps: Sequence[Step], number: int) -> str:
+    """Return what is done and what is not, where step *number* did not end well."""
+    before, after = ("; ".join(step.text for step in part) for part in (steps[: number - 1], steps[number:]))
+    done = f"done and stays: {before}" if before else "no step was done before it"
+    return f"{done}; not begun: {after}" if after else done

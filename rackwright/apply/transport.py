@@ -1,0 +1,236 @@
+"""One SSH connection to one host: pinned key, declared logins, jump host, commands as argument lists."""
+
+import contextlib
+import logging
+import shlex
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rackwright.apply.login import NotLetIn, authenticate, refused, ssh_command
+from rackwright.apply.pins import check_host_key, pinned_keys
+from rackwright.errors import HostUnreachable
+from rackwright.spec.ssh import Endpoint, Login
+
+if TYPE_CHECKING:
+    from paramiko import Channel, Transport
+
+CONNECT_SECONDS = 20.0
+HANDSHAKE_SECONDS = 60.0
+"""For the banner, the key exchange and each login: an emulated or swapping host needs tens of seconds."""
+KEEPALIVE_SECONDS = 15
+SILENCE_MS = 60_000
+"""How long sent bytes may stay unacknowledged before the kernel gives the connection up; its own default is 15 min."""
+
+
+class ConnectionLost(HostUnreachable):
+    """An open connection ended: whatever was running may be running still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended."""
+
+    status: int
+    """-1: by a signal."""
+    stdout: bytes
+    stderr: str
+
+
+class Connection:
+    """An authenticated connection. Several threads may run commands over it at once."""
+
+    def __init__(self, endpoint: Endpoint, via: "Connection | None" = None) -> None:
+        """Connect, check the pin, log in.
+
+        Raises:
+            HostUnreachable: no answer, or (LoginRefused) no login was let in.
+            HostKeyRefused: unknown or changed host key.
+        """
+        self.endpoint, self._via = endpoint, via
+        self._pins = pinned_keys(endpoint)
+        self._transport, self.login = self._log_in()
+        self._transport.set_keepalive(KEEPALIVE_SECONDS)
+
+    @property
+    def alive(self) -> bool:
+        return self._transport.is_active()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        stdin: bytes = b"",
+        timeout: float = 60,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result:
+        """Run *argv* and return how it ended, whatever its status.
+
+        *stdin* is sent whole before output is read: the command must read it before it prints 2 MiB (the window).
+
+        Args:
+            timeout: Seconds from now to its end.
+            on_line: Called with each line of its stdout as it comes, without the newline.
+
+        Raises:
+            ConnectionLost: the connection ended before the command did.
+            HostUnreachable: no channel could be opened, or *timeout* passed.
+        """
+        deadline = time.monotonic() + timeout
+        with contextlib.closing(self.open(argv)) as channel:
+            with contextlib.suppress(OSError):  # a command may end, or ignore its stdin, before all was sent
+                channel.settimeout(timeout)
+                channel.sendall(stdin)
+                channel.shutdown_write()
+            try:
+                stdout = b"".join(_tee(_chunks(channel.recv, channel, deadline), on_line))
+                return self._result(channel, stdout, deadline)
+            except TimeoutError:
+                raise HostUnreachable(
+                    self.endpoint.host,
+                    f"`{argv[0]}` gave no answer within {timeout:.0f} s",
+                    "what is on it is unknown",
+                    "Look at its load, then run the same command again",
+                ) from None
+
+    def open(self, argv: Sequence[str]) -> "Channel":
+        """Start *argv* (through sudo where the login becomes root) and return its channel."""
+        from paramiko import SSHException
+
+        try:
+            channel = self._transport.open_session(timeout=HANDSHAKE_SECONDS)
+            channel.exec_command(shlex.join([*(("sudo", "-n", "--") if self.login.become else ()), *argv]))
+            return channel
+        except (SSHException, OSError, EOFError) as error:
+            raise self.lost(str(error) or "no session could be opened") from None
+
+    def forward(self, address: str, port: int) -> "Channel":
+        """Open a TCP connection from this host to *address*, for a host behind it."""
+        return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS)
+
+    def ended(self, argv: Sequence[str], channel: "Channel") -> HostUnreachable:
+        """Return why *argv* ended that should have gone on, its output having been read to the end."""
+        try:
+            result = self._result(channel, b"", time.monotonic() + CONNECT_SECONDS)
+        except TimeoutError:
+            return self.lost("no word why")
+        except ConnectionLost as error:
+            return error
+        return self.useless(argv, result)
+
+    def useless(self, argv: Sequence[str], result: Result) -> HostUnreachable:
+        """Return the error for an *argv* that did not give what it is for."""
+        said = result.stderr.strip().splitlines()[-1:] or ["nothing"]
+        sudo = "sudo -n " if self.login.become else ""
+        return HostUnreachable(
+            self.endpoint.host,
+            f'{sudo}{argv[0]} ended with {result.status} and said "{said[0]}"',
+            "nothing was changed by it",
+            f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`",
+        )
+
+    def lost(self, reason: str) -> ConnectionLost:
+        """Close the connection and return the error for that."""
+        self.close()
+        return ConnectionLost(
+            self.endpoint.host,
+            f"the connection to {self.endpoint.address} ended ({reason})",
+            "what was running may be running still",
+            "Run the same command again: it looks first at what is there",
+        )
+
+    def _result(self, channel: "Channel", stdout: bytes, deadline: float) -> Result:
+        stderr = b"".join(_chunks(channel.recv_stderr, channel, deadline)).decode(errors="replace")
+        if not channel.status_event.wait(max(deadline - time.monotonic(), 0)):
+            raise TimeoutError
+        if channel.exit_status == -1 and not self.alive:
+            raise self.lost("it was closed")
+        return Result(channel.exit_status, stdout, stderr)
+
+    def _log_in(self) -> "tuple[Transport, Login]":
+        """Try each login on a connection of its own: sshd allows no second user name on one."""
+        failures = []
+        for login in self.endpoint.logins:
+            transport = self._handshake()
+            try:
+                authenticate(transport, login)
+                return transport, login
+            except NotLetIn as error:
+                failures.append((login, str(error)))
+                transport.close()
+            except BaseException:
+                transport.close()
+                raise
+        raise refused(self.endpoint, failures)
+
+    def _handshake(self) -> "Transport":
+        import paramiko
+
+        # it logs tracebacks of what also comes as an exception, and without a handler Python prints them
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+        transport = None
+        try:
+            transport = paramiko.Transport(self._socket())
+            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = HANDSHAKE_SECONDS
+            options = transport.get_security_options()
+            options.key_types = _pinned_first(options.key_types, self._pins)
+            transport.start_client()  # with a timeout of its own it would return as if all were well
+            key = transport.get_remote_server_key()
+            check_host_key(self.endpoint, self._pins, key.get_name(), key.asbytes())
+            return transport
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if transport:
+                transport.close()
+            raise self._unreachable(error) from None
+        except BaseException:
+            if transport:
+                transport.close()
+            raise
+
+    def _socket(self) -> "socket.socket | Channel":
+        if self._via:
+            return self._via.forward(self.endpoint.address, self.endpoint.port)
+        connected = socket.create_connection((self.endpoint.address, self.endpoint.port), CONNECT_SECONDS)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
+        return connected
+
+    def _unreachable(self, error: Exception) -> HostUnreachable:
+        through = f" through {self._via.endpoint.address}" if self._via else ""
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        return HostUnreachable(
+            self.endpoint.host,
+            f"{self.endpoint.address} port {self.endpoint.port}{through}: {reason}",
+            "an SSH server answers there",
+            "Look whether the host runs and whether address and port are right",
+        )
+
+
+def _pinned_first(offered: Sequence[str], pins: dict[str, bytes]) -> tuple[str, ...]:
+    """Prefer the types that are pinned: the server then shows a key that can be compared, if it has one."""
+    pinned = [name for name in offered if name in pins or ("ssh-rsa" in pins and name.startswith("rsa-sha2"))]
+    return (*pinned, *(name for name in offered if name not in pinned))
+
+
+def _chunks(receive: Callable[[int], bytes], channel: "Channel", deadline: float) -> Iterator[bytes]:
+    while True:
+        channel.settimeout(max(deadline - time.monotonic(), 0.001))
+        if not (chunk := receive(1 << 17)):
+            return
+        yield chunk
+
+
+def _tee(chunks: Iterator[bytes], on_line: Callable[[str], None] | None) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        yield chunk
+        if on_line:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                on_line(line.decode(errors="replace"))
+    if on_line and rest:
+        on_line(rest.decode(errors="replace"))

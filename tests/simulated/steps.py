@@ -1,0 +1,49 @@
+"""Runs on a simulated host when steps are asked for: the real runner, over the test's facts and the test's steps."""
+
+import base64
+import json
+import socket
+import sys
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+ROOT, DIRECTORY = sys.argv[1], Path(sys.argv[2])
+sys.path.append(ROOT)
+
+from rackwright.apply import runner  # noqa: E402
+
+
+def main() -> None:
+    job = json.loads(sys.stdin.buffer.readline())
+    vars(runner).update(
+        has_systemd=lambda: False,
+        perform=perform,
+        drive=lambda machine, serial: serial,
+        block=SimpleNamespace(Machine=lambda root: None, drive=drive),
+    )
+    runner.main({**job, "lock": str(DIRECTORY / "lock")})
+
+
+def drive(machine: None, serial: str) -> dict[str, Any]:
+    facts = json.loads(zlib.decompress(base64.b64decode((DIRECTORY / "facts").read_bytes())))
+    for found in facts["drives"]:
+        if found["serial"] == serial:
+            return dict(found)
+    raise runner.Stop(f"no drive {serial} here; nothing was written")
+
+
+def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    with (DIRECTORY / "steps").open("a") as log:
+        log.write(json.dumps(step) + "\n")
+    with socket.socket(socket.AF_UNIX) as test, test.makefile("rw") as lines:
+        test.connect(str(DIRECTORY.parent / "steps.sock"))
+        lines.write(json.dumps({"directory": str(DIRECTORY), "step": step}) + "\n")
+        lines.flush()
+        reason = json.loads(lines.readline())
+    if reason is not None:
+        raise runner.Stop(reason)
+
+
+main()
