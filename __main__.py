@@ -1,0 +1,16 @@
+"""The Pulumi program: whatever fleet and target the selected stack names."""
+
+from pathlib import Path
+
+import pulumi
+
+from rackwright.declaration import load_stack
+from rackwright.errors import RackwrightError
+from stacks.program import build
+
+try:
+    stack = load_stack(pulumi.get_stack(), Path(__file__).resolve().parent)
+except RackwrightError as error:
+    raise pulumi.RunError(str(error)) from None  # what is wrong, without a traceback
+for name, value in build(stack).items():
+    pulumi.export(name, value)

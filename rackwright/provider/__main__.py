@@ -1,0 +1,69 @@
+"""The plugin's process: prints its port for the engine that started it, answers, and ends when that engine does."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from rackwright.apply.pool import Hosts
+from rackwright.apply.steps import execute
+from rackwright.declaration import load_stack
+from rackwright.kinds import KINDS
+from rackwright.provider.protocol import Provider, serve
+from rackwright.provider.resource import Resources
+from rackwright.provider.site import Site, Sites
+
+WATCH_SECONDS = 0.5
+GRACE_SECONDS = 2.0
+"""For calls that are stopped to say so; the engine kills us 5 s after its interrupt."""
+
+
+def main(engine_address: str) -> None:
+    parent = os.getppid()
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    to_engine = _only_ours(sys.stdout.fileno())
+    sites = Sites(_open_site)
+    provider = Provider(Resources(KINDS, sites), sites, engine_address)
+    server, port = serve(provider)
+    os.write(to_engine, f"{port}\n".encode())
+    # a killed pulumi leaves its plugins behind: nobody would ever take their answers
+    while os.getppid() == parent and not stop.wait(WATCH_SECONDS):
+        pass
+    provider.cancel()
+    server.stop(GRACE_SECONDS).wait()
+    sites.close()
+    os._exit(0)  # a thread that still waits for a host is not waited for
+
+
+def _open_site(stack: str) -> Site:
+    declared = load_stack(stack, _project(Path.cwd()))
+    return Site(declared.house, Hosts(declared.endpoints, declared.salt), execute)
+
+
+def _project(here: Path) -> Path:
+    """Return the directory of Pulumi.yaml: *here*, where the engine starts its plugins, or above."""
+    if given := os.environ.get("RACKWRIGHT_PROJECT"):
+        return Path(given)
+    return next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), here)
+
+
+def _only_ours(stdout: int) -> int:
+    """Return a descriptor for what *stdout* was, and send everybody else's output to stderr.
+
+    The engine reads the port from the first line of our stdout and nothing after it.
+    """
+    ours = os.dup(stdout)
+    os.dup2(sys.stderr.fileno(), stdout)
+    return ours
+
+
+if __name__ == "__main__":
+    main(next((argument for argument in sys.argv[1:] if not argument.startswith("-")), ""))

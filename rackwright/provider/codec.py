@@ -1,0 +1,72 @@
+"""What travels between the engine and us: Struct to plain JSON and back."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct, Value
+from pulumi.runtime import rpc
+
+from rackwright.kinds.wire import JSON, normalise
+
+
+def decode(struct: Struct) -> dict[str, JSON]:
+    """Return *struct* normalised. Secrets arrive bare: the handshake says that we do not take them wrapped."""
+    plain: dict[str, JSON] = normalise({name: _plain(value) for name, value in struct.fields.items()})
+    return plain
+
+
+def encode(plain: Mapping[str, JSON]) -> Struct:
+    struct = Struct()
+    struct.update(plain)
+    return struct
+
+
+def secret(value: JSON) -> JSON:
+    """Return *value* marked so that the engine encrypts it in the state and never prints it."""
+    return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
+
+
+def unknowns(inputs: Mapping[str, JSON]) -> Iterator[str]:
+    """Yield the inputs that hold a value which is not known before another resource is made."""
+    return (name for name, value in inputs.items() if _holds_unknown(value))
+
+
+def property_path(*keys: str | int) -> str:
+    """Return the path of a nested property as the engine parses it: ``claims["md:hot"].level``.
+
+    Everything but a plain name is quoted; a quote within is escaped, and nothing else is (properties_path.go).
+    """
+    first, *rest = (f"[{key}]" if isinstance(key, int) else _accessor(key) for key in keys)
+    return first.removeprefix(".") + "".join(rest)
+
+
+def _accessor(key: str) -> str:
+    if key.isidentifier() and key.isascii():
+        return f".{key}"
+    return '["{}"]'.format(key.replace('"', '\\"'))
+
+
+def _plain(value: Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {name: _plain(member) for name, member in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            return value.number_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return None
+
+
+def _holds_unknown(value: JSON) -> bool:
+    match value:
+        case Mapping():
+            return any(map(_holds_unknown, value.values()))
+        case list():
+            return any(map(_holds_unknown, value))
+        case _:
+            return bool(value == rpc.UNKNOWN)

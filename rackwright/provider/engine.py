@@ -1,0 +1,48 @@
+"""What the provider says to Pulumi's engine, each line at the resource it is about."""
+
+import contextlib
+from functools import cached_property
+
+import grpc
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
+
+MESSAGE_BYTES = 400 << 20
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),  # as the engine sets it on its side
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+]
+LOG_SECONDS = 5
+
+
+class Engine:
+    """The engine that started us, at *address*; empty where there is none."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    @cached_property
+    def _stub(self) -> engine_pb2_grpc.EngineStub:
+        return engine_pb2_grpc.EngineStub(grpc.insecure_channel(self._address, options=CHANNEL_OPTIONS))
+
+    def log(self, urn: str, text: str, severity: engine_pb2.LogSeverity.ValueType, ephemeral: bool = False) -> None:
+        if not self._address:
+            return
+        request = engine_pb2.LogRequest(urn=urn, message=text, severity=severity, ephemeral=ephemeral)
+        with contextlib.suppress(grpc.RpcError):  # an engine that does not listen is gone, and then so are we
+            self._stub.Log(request, timeout=LOG_SECONDS)
+
+
+class ResourceLog:
+    """The engine's log for one resource."""
+
+    def __init__(self, engine: Engine, urn: str) -> None:
+        self._engine, self._urn = engine, urn
+
+    def status(self, text: str) -> None:
+        self._engine.log(self._urn, text, engine_pb2.INFO, ephemeral=True)
+
+    def info(self, text: str) -> None:
+        self._engine.log(self._urn, text, engine_pb2.INFO)
+
+    def warn(self, text: str) -> None:
+        self._engine.log(self._urn, text, engine_pb2.WARNING)

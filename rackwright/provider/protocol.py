@@ -1,0 +1,226 @@
+"""Pulumi's provider protocol over gRPC, one thread per call."""
+
+import json
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import any_pb2, empty_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
+
+from rackwright import __version__
+from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, StepFailed
+from rackwright.provider.codec import decode, encode
+from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
+from rackwright.provider.operation import Cancelled, Kept, Operation, OutOfTime
+from rackwright.provider.resource import Change, Resources
+from rackwright.provider.site import Sites
+from rackwright.provider.subject import Urn
+
+T = TypeVar("T")
+Context = grpc.ServicerContext
+
+THREADS = 512
+"""As many calls as the engine makes at once with PULUMI_PARALLEL=512; a thread that waits for a host costs little."""
+READ_SECONDS = 120.0
+"""For reads and previews without a custom timeout."""
+CHANGE_SECONDS = 1800.0
+"""For create, update and delete without a custom timeout."""
+
+# Never UNKNOWN, INTERNAL or DATA_LOSS: after those the engine warns that its state may be corrupt.
+_CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (DeclarationError, grpc.StatusCode.INVALID_ARGUMENT),
+    (DeclarationErrors, grpc.StatusCode.INVALID_ARGUMENT),
+    (HostUnreachable, grpc.StatusCode.UNAVAILABLE),
+    (StepFailed, grpc.StatusCode.ABORTED),
+    (RackwrightError, grpc.StatusCode.FAILED_PRECONDITION),
+    (OutOfTime, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (Cancelled, grpc.StatusCode.CANCELLED),
+    (Exception, grpc.StatusCode.ABORTED),
+)
+_KINDS: dict[Change, provider_pb2.PropertyDiff.Kind.ValueType] = {
+    "add": provider_pb2.PropertyDiff.ADD,
+    "update": provider_pb2.PropertyDiff.UPDATE,
+    "input": provider_pb2.PropertyDiff.UPDATE,
+}
+
+
+class Provider(provider_pb2_grpc.ResourceProviderServicer):
+    """Answers the engine. What a call means for a resource is in Resources."""
+
+    def __init__(self, resources: Resources, sites: Sites, engine_address: str = "") -> None:
+        self._resources, self._sites = resources, sites
+        self._engine = Engine(engine_address)
+        self._running: set[Operation] = set()
+        self._guard = threading.Lock()
+
+    # The plugin.
+
+    def Handshake(
+        self, request: provider_pb2.ProviderHandshakeRequest, context: Context
+    ) -> provider_pb2.ProviderHandshakeResponse:
+        self._engine = Engine(request.engine_address)
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=False)
+
+    def Attach(self, request: plugin_pb2.PluginAttach, context: Context) -> empty_pb2.Empty:
+        self._engine = Engine(request.address)
+        return empty_pb2.Empty()
+
+    def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
+        return plugin_pb2.PluginInfo(version=__version__)
+
+    def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
+        return provider_pb2.GetSchemaResponse(schema=json.dumps({"name": "rackwright", "version": __version__}))
+
+    def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
+        """Never replace the provider: that would replace every resource."""
+        same = request.olds == request.news
+        changes = provider_pb2.DiffResponse.DIFF_NONE if same else provider_pb2.DiffResponse.DIFF_SOME
+        return provider_pb2.DiffResponse(changes=changes)
+
+    def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
+        return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=True)
+
+    def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
+        self.cancel()
+        return empty_pb2.Empty()
+
+    def cancel(self) -> None:
+        """Stop everything that runs; whoever waits for it is told so."""
+        with self._guard:
+            running = [*self._running]
+        for operation in running:
+            operation.stop(Cancelled("cancelled"))
+        self._sites.cancel()
+
+    # The resources.
+
+    def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+        inputs, problems = self._perform(
+            context, request, READ_SECONDS, lambda urn, _: self._resources.check(urn, decode(request.news))
+        )
+        failures = [provider_pb2.CheckFailure(property=problem.path, reason=problem.reason) for problem in problems]
+        return provider_pb2.CheckResponse(inputs=encode(inputs), failures=failures)
+
+    def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
+        old, state, new = decode(request.old_inputs), decode(request.olds), decode(request.news)
+        changes = self._perform(
+            context, request, READ_SECONDS, lambda urn, operation: self._resources.diff(urn, old, state, new, operation)
+        )
+        return provider_pb2.DiffResponse(
+            changes=provider_pb2.DiffResponse.DIFF_SOME if changes else provider_pb2.DiffResponse.DIFF_NONE,
+            diffs=sorted({path.partition("[")[0].partition(".")[0] for path in changes}),
+            detailedDiff={
+                path: provider_pb2.PropertyDiff(kind=_KINDS[change], inputDiff=change == "input")
+                for path, change in changes.items()
+            },
+            hasDetailedDiff=True,
+        )
+
+    def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
+        inputs, state = decode(request.inputs), decode(request.properties)
+        outputs = self._perform(
+            context,
+            request,
+            request.timeout or READ_SECONDS,
+            lambda urn, operation: self._resources.read(urn, inputs, state, operation),
+        )
+        return provider_pb2.ReadResponse(
+            id=request.id, inputs=request.inputs, properties=encode(outputs), refresh_before_update=True
+        )
+
+    def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
+        id, outputs = self._change(context, request, {}, {}, decode(request.properties))
+        return provider_pb2.CreateResponse(id=id, properties=encode(outputs), refresh_before_update=True)
+
+    def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
+        old, state, new = decode(request.old_inputs), decode(request.olds), decode(request.news)
+        _, outputs = self._change(context, request, old, state, new)
+        return provider_pb2.UpdateResponse(properties=encode(outputs), refresh_before_update=True)
+
+    def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> empty_pb2.Empty:
+        inputs = decode(request.old_inputs)
+        self._perform(
+            context,
+            request,
+            request.timeout or CHANGE_SECONDS,
+            lambda urn, operation: self._resources.delete(urn, inputs, operation),
+        )
+        return empty_pb2.Empty()
+
+    def _change(
+        self,
+        context: Context,
+        request: provider_pb2.CreateRequest | provider_pb2.UpdateRequest,
+        old: dict[str, Any],
+        state: dict[str, Any],
+        new: dict[str, Any],
+    ) -> tuple[str, dict[str, Any]]:
+        resources = self._resources
+        if request.preview:
+            outputs = self._perform(
+                context,
+                request,
+                READ_SECONDS,
+                lambda urn, operation: resources.preview(urn, old, state, new, operation),
+            )
+            return "", outputs
+        return self._perform(
+            context,
+            request,
+            request.timeout or CHANGE_SECONDS,
+            lambda urn, operation: resources.apply(urn, old, state, new, operation),
+        )
+
+    def _perform(self, context: Context, request: Any, seconds: float, work: Callable[[Urn, Operation], T]) -> T:
+        """Return what *work* returns, or end the call with the status that fits what it raised."""
+        operation = Operation(ResourceLog(self._engine, request.urn))
+        with self._guard:
+            self._running.add(operation)
+        try:
+            return operation.run(lambda: work(Urn.parse(request.urn), operation), seconds)
+        except Exception as error:
+            code, message = _status(error)
+            if operation.kept:
+                context.set_trailing_metadata((("grpc-status-details-bin", _half_done(operation.kept, code, message)),))
+            context.abort(code, message)
+        finally:
+            with self._guard:
+                self._running.discard(operation)
+
+
+def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
+    """Start answering on the loopback interface; return the server and its port (*port*, or a free one for 0)."""
+    server = grpc.server(ThreadPoolExecutor(THREADS), options=CHANNEL_OPTIONS)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    return server, port
+
+
+def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
+    code = next(code for kind, code in _CODES if isinstance(error, kind))
+    if isinstance(error, RackwrightError | OutOfTime | Cancelled):
+        return code, str(error)
+    traceback.print_exception(error)
+    return (
+        code,
+        f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above.",
+    )
+
+
+def _half_done(kept: Kept, code: grpc.StatusCode, reason: str) -> bytes:
+    """Return the details by which the engine keeps the resource, with what is known of it, and tries again."""
+    failed = provider_pb2.ErrorResourceInitFailed(
+        id=kept.id, properties=encode(kept.outputs), reasons=[reason], refresh_before_update=True
+    )
+    details = any_pb2.Any()
+    details.Pack(failed)
+    status = status_pb2.Status(code=code.value[0], message=reason, details=[details])
+    return bytes(status.SerializeToString())

@@ -1,0 +1,225 @@
+"""What each of Pulumi's calls does: one loop over the table of kinds, with no rule about any of them.
+
+Every comparison is ``rackwright.kinds.diff.diff``, looked up when it is called: drift, previews, plans and the check
+after every change are that one function.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError
+
+from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, Refused, StepFailed
+from rackwright.kinds import diff as comparison
+from rackwright.kinds import wire
+from rackwright.kinds.contract import Absent, Kind, Resource
+from rackwright.kinds.wire import JSON
+from rackwright.kinds.wording import outline, sentence
+from rackwright.provider import codec
+from rackwright.provider.operation import Operation
+from rackwright.provider.site import Sites
+from rackwright.provider.subject import COMPUTED, Look, Properties, SeveralRefused, Subject, Urn, sealed
+
+Change = Literal["add", "update", "input"]
+"""A property that is claimed but not there, one that is otherwise, or an input that was written otherwise."""
+_AGAIN = "Look at the host, then run it again: what holds already is left alone"
+
+
+class Problem(NamedTuple):
+    """An input that cannot be."""
+
+    path: str
+    reason: str
+
+
+class Resources:
+    """The resources of all kinds, as Pulumi's engine calls for them. Inputs and states are plain JSON."""
+
+    def __init__(self, kinds: Mapping[str, Kind[Any]], sites: Sites) -> None:
+        self._kinds, self._sites = kinds, sites
+
+    def check(self, urn: Urn, given: Properties) -> tuple[dict[str, JSON], list[Problem]]:
+        """Return the spec's inputs with their claims, or what is wrong with them. No host is touched."""
+        inputs = {name: value for name, value in given.items() if name not in COMPUTED}
+        if unknown := [*codec.unknowns(inputs)]:
+            reason = "is known only after another resource is made; a declaration is plain data: write the value itself"
+            return {}, [Problem(name, reason) for name in unknown]
+        try:
+            spec = _parse(self._kind(urn), inputs)
+        except ValidationError as error:
+            return {}, _problems(error)
+        subject = Subject(self._kind(urn), spec, inputs, self._sites[urn.stack])
+        declared = wire.normalise(spec.model_dump(mode="json", exclude_none=True))
+        return {**declared, "claims": sealed(wire.encode_claims(subject.claims), subject.claims)}, []
+
+    def diff(
+        self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
+    ) -> dict[str, Change]:
+        """Return what differs between the last *state* and the inputs *new*, by property path. No host is touched."""
+        found = wire.decode_found(state.get("claims", {}))
+        changes: dict[str, Change] = {}
+        for difference in comparison.diff(self._subject(urn, new).claims, found):
+            seen = found.get(difference.thing, {}).get(difference.name)
+            if seen is not None and difference.unknown:  # nothing can be done about it, so it is no change
+                operation.warn(sentence(difference))
+                continue
+            path = codec.property_path("claims", difference.thing, difference.name)
+            changes[path] = "add" if seen is None or isinstance(seen, Absent) else "update"
+        # an input that alters no claim, such as a consent, would be stored silently if it were no change
+        altered = sorted(name for name in {*old, *new} - COMPUTED if old.get(name) != new.get(name))
+        return changes | {codec.property_path(name): "input" for name in altered}
+
+    def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
+        """Return the state as the host shows it now, or the last one where the host is not reached."""
+        if not inputs:
+            fix = "Declare it and run `rackwright up`: what is there already is taken over as it is"
+            raise Refused(urn.token, "it has no inputs yet", "import by id is not there yet", fix)
+        try:
+            return self._subject(urn, inputs).look().outputs(created=bool(state.get("created")))
+        except DeclarationErrors:  # of the fleet: there is no stack without it
+            raise
+        except RackwrightError as error:  # whyever it cannot be read: it is not gone, and others can be
+            operation.warn(f"{error} The last known state is kept.")
+            return {**state, "unreachable": str(error)}
+
+    def preview(
+        self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
+    ) -> dict[str, JSON]:
+        """Say what *apply* would do, and return what it would leave.
+
+        Raises:
+            Refused: *apply* would refuse.
+        """
+        subject = self._subject(urn, new)
+        try:
+            look = subject.look()
+        except HostUnreachable as error:
+            operation.warn(f"{error} What would be done there is not known.")
+            return dict(new)
+        # of a new resource everything differs
+        if text := outline(look.plan, look.unmended() if state else ()):
+            operation.info(text)
+        self._may_run(urn, old, state, look, operation)
+        return dict(new)
+
+    def apply(
+        self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
+    ) -> tuple[str, dict[str, JSON]]:
+        """Make the claims hold, be it the first time (*old* and *state* are empty); return the id and the outputs.
+
+        Raises:
+            Refused: no step was run.
+            StepFailed: a step failed, or did not do what it says.
+        """
+        subject = self._subject(urn, new)
+        created = bool(state.get("created"))
+        with subject.site.hosts.lock(subject.spec.host, subject.id, operation.status):
+            look = subject.look(fresh=True)
+            if not self._may_run(urn, old, state, look, operation):
+                return subject.id, look.outputs(created)
+            creates = look.plan.creates
+            if look.plan.steps:
+                look = self._execute(look, operation, created)
+            if unmended := look.unmended():
+                got = "these do not hold: " + "; ".join(map(sentence, unmended))
+                raise StepFailed(subject.id, got, "every claim holds after its steps", _AGAIN)
+        if look.plan.by_hand:
+            operation.warn("\n".join(f"by hand: {sentence(difference)}" for difference in look.plan.by_hand))
+        return subject.id, look.outputs(created or creates)
+
+    def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
+        """Take it off its host, if the *inputs* it was last made with allow that."""
+        subject = self._subject(urn, inputs)
+        host = subject.spec.host
+        try:
+            with subject.site.hosts.lock(host, subject.id, operation.status):
+                self._remove(subject, operation)
+        except HostUnreachable as error:
+            fix = f"Bring the host back and run it again, or give all of it up with `rackwright host forget {host}`"
+            raise Refused(subject.id, str(error), "nothing is forgotten that may still be there", fix) from error
+
+    def _remove(self, subject: Subject, operation: Operation) -> None:
+        plan = subject.removal()
+        if plan.refusals:
+            raise SeveralRefused(plan.refusals)
+        if plan.notes:
+            operation.info("\n".join(plan.notes))
+        if not plan.steps:
+            return
+        subject.site.execute(subject.spec.host, subject.id, plan.steps, operation.status)
+        if left := subject.removal().steps:
+            got = "its removal left work to do: " + "; ".join(step.text for step in left)
+            raise StepFailed(subject.id, got, "nothing of it may be left", _AGAIN)
+
+    def _execute(self, look: Look, operation: Operation, created: bool) -> Look:
+        """Run the plan's steps and look again; from the first step on, the state learns what was found last."""
+        subject = look.subject
+
+        def announce(text: str) -> None:
+            operation.status(text)
+            operation.keep(subject.id, look.outputs(created))
+
+        try:
+            subject.site.execute(subject.spec.host, subject.id, look.plan.steps, announce)
+        except BaseException:
+            if operation.kept:
+                with contextlib.suppress(RackwrightError):  # a host that is gone leaves what was seen before
+                    operation.keep(subject.id, subject.look(fresh=True).outputs(created))
+            raise
+        after = subject.look(fresh=True)
+        operation.keep(subject.id, after.outputs(created))
+        return after
+
+    def _may_run(self, urn: Urn, old: Properties, state: Properties, look: Look, operation: Operation) -> bool:
+        """Return whether the steps may run.
+
+        False only where they are refused, but a consent to its removal has just been given: that is stored, or nobody
+        could ever get rid of what cannot be mended.
+
+        Raises:
+            Refused: they may not, and nothing is stored.
+        """
+        refusals = look.refusals(created=bool(state.get("created")))
+        if not refusals:
+            return True
+        subject = look.subject
+        if old and subject.kind.consents(subject.spec) and not self._consented(urn, old):
+            operation.warn(f"{SeveralRefused(refusals)}\nOnly the consent to its removal is stored.")
+            return False
+        raise SeveralRefused(refusals)
+
+    def _consented(self, urn: Urn, old: Properties) -> bool:
+        try:
+            return self._kind(urn).consents(self._subject(urn, old).spec)
+        except DeclarationError:  # written by another version, and not for this one to interpret
+            return False
+
+    def _kind(self, urn: Urn) -> Kind[Any]:
+        if urn.token not in self._kinds:
+            fix = "Take the resource out of the program, or use the rackwright that knows it"
+            raise DeclarationError(urn.token, "no such kind", f"there are {', '.join(sorted(self._kinds))}", fix)
+        return self._kinds[urn.token]
+
+    def _subject(self, urn: Urn, inputs: Properties) -> Subject:
+        kind = self._kind(urn)
+        try:
+            spec = _parse(kind, {name: value for name, value in inputs.items() if name not in COMPUTED})
+        except ValidationError as error:
+            got = "; ".join(f"{problem.path} {problem.reason}" for problem in _problems(error))
+            fix = "Use the rackwright that wrote it, or declare it anew"
+            raise DeclarationError(urn.token, got, "the state must hold a whole declaration", fix) from None
+        return Subject(kind, spec, inputs, self._sites[urn.stack])
+
+
+def _parse(kind: Kind[Any], inputs: Properties) -> Resource:
+    spec: Resource = kind.spec.model_validate_json(json.dumps(inputs))  # JSON, where a list may become a tuple
+    return spec
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    return [
+        Problem(codec.property_path(*found["loc"]) if found["loc"] else "", f"got {found['input']!r}: {found['msg']}")
+        for found in error.errors(include_url=False)
+    ]

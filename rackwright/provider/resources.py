@@ -1,0 +1,46 @@
+"""The resource types of the provider, for Pulumi programs: each takes a spec as plain data.
+
+Tier("gpu-01/hot", {"host": "gpu-01", "name": "hot", "level": "raid10", ...})
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pulumi
+
+
+class Managed(pulumi.CustomResource):
+    """What every resource of ours has."""
+
+    token: ClassVar[str]
+
+    host: pulumi.Output[str]
+    """The host it stands on."""
+    claims: pulumi.Output[dict[str, dict[str, Any]]]
+    """What was found of each thing it claims."""
+    report: pulumi.Output[dict[str, Any]]
+    """What is worth knowing and never compared: UUIDs, how far a sync is."""
+
+    def __init__(self, name: str, spec: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
+        computed = {"claims": None, "report": None}  # to the SDK, a property without a value is an output
+        super().__init__(self.token, name, {**computed, **spec}, opts)
+
+
+class Host(Managed):
+    """A machine, with what it must have in it."""
+
+    token = "rackwright:host:Host"
+
+
+class Tier(Managed):
+    """An array of drives with its filesystem, mounted."""
+
+    token = "rackwright:storage:Tier"
+
+    name: pulumi.Output[str]
+    mount: pulumi.Output[str]
+    """Where it is mounted."""
+
+
+CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier)}
+"""By type token."""

@@ -1,0 +1,79 @@
+"""Where the resources of a stack live: its declaration and its hosts, opened at the first need and shared by all."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds.contract import Step
+from rackwright.kinds.house import House
+from rackwright.kinds.wording import step_line
+
+Say = Callable[[str], None]
+
+
+class Hosts(Protocol):
+    """What the provider asks of the hosts; see rackwright.apply."""
+
+    def facts(self, host: str, fresh: bool = False) -> Facts: ...
+
+    def lock(self, host: str, id: str, say: Say) -> AbstractContextManager[object]: ...
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Execute(Protocol):
+    """How steps are done on a host whose lock is held; see rackwright.apply.steps."""
+
+    def __call__(self, hosts: Any, host: str, id: str, steps: Sequence[Step], say: Say) -> None: ...
+
+
+@dataclass(frozen=True)
+class Site:
+    house: House
+    hosts: Hosts
+    do: Execute
+
+    def execute(self, host: str, id: str, steps: Sequence[Step], say: Say) -> None:
+        """Do *steps*, each announced as the preview named it."""
+        begun = 0
+
+        def announce(text: str) -> None:
+            nonlocal begun
+            if begun < len(steps) and text == steps[begun].text:  # anything else is how the running step gets on
+                begun += 1
+            say(step_line(begun, len(steps), text))
+
+        self.do(self.hosts, host, id, steps, announce)
+
+
+class Sites:
+    """The sites by stack name. A provider serves one stack, whose name arrives with the first resource."""
+
+    def __init__(self, open_site: Callable[[str], Site]) -> None:
+        self._open = open_site
+        self._sites: dict[str, Site] = {}
+        self._opened: list[Site] = []
+        self._opening = threading.Lock()
+
+    def __getitem__(self, stack: str) -> Site:
+        with self._opening:
+            if stack not in self._sites:
+                self._sites[stack] = self._open(stack)
+                self._opened.append(self._sites[stack])
+            return self._sites[stack]
+
+    def cancel(self) -> None:
+        """Stop what runs on hosts; a site that is asked for later is opened anew."""
+        with self._opening:
+            self._sites.clear()
+        for site in self._opened:
+            site.hosts.cancel()
+
+    def close(self) -> None:
+        for site in self._opened:
+            site.hosts.close()

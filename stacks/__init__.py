@@ -1,0 +1,1 @@
+"""Fleets, the settings of their stacks, and the Pulumi components they are built from."""

@@ -1,0 +1,32 @@
+"""One GPU host and everything that stands on it."""
+
+from typing import Any, TypedDict
+
+import pulumi
+
+from rackwright.declaration import Declared
+from rackwright.provider.resources import CLASSES, Tier
+
+
+class GpuHostArgs(TypedDict):
+    resources: list[Declared]
+    """The host and what stands on it, each after those it names. Plain: they decide how many resources there are."""
+
+
+class GpuHost(pulumi.ComponentResource):
+    """A host, its storage tiers, and what else is declared on it, in the order that the declaration gives."""
+
+    mounts: pulumi.Output[dict[str, str]]
+    """Where each tier is mounted, by the tier's name."""
+
+    def __init__(self, name: str, args: GpuHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rackwright:index:GpuHost", name, {}, opts)
+        made: dict[str, Any] = {}
+        for declared in args["resources"]:
+            options = pulumi.ResourceOptions(parent=self, depends_on=[made[name] for name in declared.after])
+            made[declared.name] = CLASSES[declared.token](declared.name, declared.inputs, options)
+        tiers = [resource for resource in made.values() if isinstance(resource, Tier)]
+        self.mounts = pulumi.Output.all(*(pulumi.Output.all(tier.name, tier.mount) for tier in tiers)).apply(
+            lambda mounts: dict(mounts)
+        )
+        self.register_outputs({"mounts": self.mounts})

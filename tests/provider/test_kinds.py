@@ -1,0 +1,223 @@
+"""The real kinds over gRPC and SSH, on simulated hosts that answer with facts recorded from the example rack's twin."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rackwright.apply.pool import Hosts
+from rackwright.apply.steps import execute
+from rackwright.kinds import KINDS
+from rackwright.kinds.tier import TierKind
+from rackwright.provider.codec import decode
+from rackwright.provider.site import Site
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.provider.rig import Rig, State, failing, rig
+from tests.simulated import SimulatedHost, SimulatedRack
+
+HOST = "gpu-01"
+HOT = RESOURCES[f"{HOST}/hot"].inputs
+ARRAY = f"{HOST}:hot"
+
+
+def blank() -> dict[str, Any]:
+    """Return the recorded facts as they were before any tier was made."""
+    raw = recorded(HOST)
+    for drive in raw["drives"]:
+        if drive["superblock"]:
+            drive |= {"superblock": None, "signatures": [], "holders": [], "sample": "zero"}
+    ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|\bsrv-")
+    for name in ("files", "texts", "units"):
+        raw[name] = {key: value for key, value in raw[name].items() if not ours.search(key)}
+    raw["filesystems"] = [found for found in raw["filesystems"] if not found["device"].startswith("md")]
+    raw["mounts"] = [found for found in raw["mounts"] if not found["target"].startswith("/srv/")]
+    return raw | {"arrays": [], "owners": {}}
+
+
+@pytest.fixture
+def rack() -> Iterator[SimulatedRack]:
+    with SimulatedRack({HOST: recorded(HOST)}) as rack:
+        yield rack
+
+
+@pytest.fixture(name="rig")
+def _rig(rack: SimulatedRack) -> Iterator[Rig]:
+    opened: list[Hosts] = []
+
+    def open_site(stack: str) -> Site:
+        opened.append(Hosts(rack.endpoints, STACK.salt))
+        return Site(STACK.house, opened[-1], execute)
+
+    with rig(KINDS, open_site) as made:
+        made.token = TierKind.token
+        yield made
+    for hosts in opened:
+        hosts.close()
+
+
+@pytest.fixture
+def host(rack: SimulatedRack) -> SimulatedHost:
+    return rack[HOST]
+
+
+def adopted(rig: Rig) -> State:
+    """Return the state of the tier as it was recorded."""
+    return rig.create(HOT)
+
+
+@pytest.mark.parametrize("name", [name for name, declared in RESOURCES.items() if declared.spec.host == HOST])
+def test_what_is_as_declared_is_taken_over_without_a_step(name, rig, host):
+    """
+    Every resource of the recorded host is right as it is, and stays without a difference.
+    """
+    declared = RESOURCES[name]
+    rig.token = declared.token
+
+    state = rig.create(declared.inputs)
+
+    assert state.outputs["created"] is True
+    assert rig.diff(rig.read(state), declared.inputs) == {}
+    assert host.steps == []
+
+
+def test_the_steps_that_run_are_those_that_were_previewed(rig, host):
+    """
+    Their texts arrive at the host as the preview listed them, and what they make is read back.
+    """
+    host.set_facts(blank())
+    rig.create(HOT, preview=True)
+    [plan] = rig.said("INFO")
+    previewed = [line for line in plan.splitlines() if line.startswith("step ")]
+    assert "RW01-NVME0 (nvme, 512MB): blank" in plan.splitlines()
+    assert len(previewed) > 5
+
+    def work(step: dict[str, Any]) -> None:
+        if len(host.steps) == len(previewed):
+            host.set_facts(recorded(HOST))
+
+    host.on_step = work
+    state = rig.create(HOT)
+
+    total = len(host.steps)
+    assert previewed == [f"step {number}/{total}: {step['text']}" for number, step in enumerate(host.steps, 1)]
+    assert previewed == [line for line in rig.status_lines() if line in previewed]
+    assert state.outputs["report"]["state"] == "optimal"
+    assert rig.diff(state, HOT) == {}
+
+
+def test_steps_without_effect_are_caught(rig, host):
+    host.set_facts(blank())
+
+    with failing("ABORTED") as failures:
+        rig.create(HOT)
+
+    assert f"md:{ARRAY}.level is absent, wanted raid10" in failures[0].message
+    assert failures[0].kept.id == f"{HOST}/hot"
+
+
+def test_a_drive_exchanged_after_the_plan_stops_before_the_first_byte(rig, host):
+    """
+    The owner file is written by then, so the resource is kept; the array is never made.
+    """
+    raw = blank()
+    host.set_facts(raw)
+
+    def exchange(step: dict[str, Any]) -> None:
+        [drive] = (drive for drive in raw["drives"] if drive["serial"] == "RW01-NVME2")
+        drive["sample"] = "5f2c"
+        host.set_facts(raw)
+
+    host.on_step = exchange
+    with failing("ABORTED") as failures:
+        rig.create(HOT)
+
+    assert "RW01-NVME2 holds data 5f2c now" in failures[0].message
+    assert [step["kind"] for step in host.steps] == ["put"]
+    assert "created" not in decode(failures[0].kept.properties)
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_what_is_on_a_drive_is_refused_with_the_line_to_paste(rig, host, preview):
+    """
+    The line, once pasted, lets exactly that content go.
+    """
+    raw = blank()
+    raw["drives"][1] |= {"signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}], "sample": "77aa"}
+    serial = raw["drives"][1]["serial"]
+    host.set_facts(raw)
+
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.create(HOT, preview)
+    assert host.steps == []
+    [wipe] = re.findall(r"wipe: (\{.*\})", failures[0].message)
+
+    rig.create({**HOT, "wipe": {serial: json.loads(wipe.partition(": ")[2].rstrip("}."))}}, preview=True)
+    assert f"    destroys {serial}: ext4 3f2a, data 77aa" in rig.said("INFO")[-1].splitlines()
+
+
+def test_drift_is_one_property_and_one_step(rig, host):
+    raw = recorded(HOST)
+    state = adopted(rig)
+    next(array for array in raw["arrays"] if array["md_name"] == ARRAY)["bitmap"] = "none"
+    host.set_facts(raw)
+    rig.forget()
+
+    drifted = rig.read(state)
+    assert rig.diff(drifted, HOT) == {f'claims["md:{ARRAY}"].bitmap': "UPDATE"}
+
+    host.on_step = lambda step: host.set_facts(recorded(HOST))
+    mended = rig.update(drifted, HOT)
+    assert host.steps[0]["text"] == "set the bitmap of hot to internal"
+    assert rig.diff(mended, HOT) == {}
+
+
+def test_a_tier_that_is_gone_is_never_made_anew(rig, host):
+    state = adopted(rig)
+    host.set_facts(blank())
+
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.update(state, HOT)
+
+    assert "nothing is made over lost data" in failures[0].message
+    assert host.steps == []
+
+
+def test_a_host_that_is_off_keeps_its_state_and_refuses_changes(rig, host, rack):
+    state = adopted(rig)
+    rig.forget()
+    rack.switch_off(HOST)
+
+    assert "unreachable" in rig.read(state).outputs
+    with failing("UNAVAILABLE"):
+        rig.update(state, {**HOT, "destroy": "allowed"})
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.delete(state)
+    assert f"`rackwright host forget {HOST}`" in failures[0].message
+
+
+def test_another_machine_at_the_address_is_refused(rig, host):
+    raw = recorded(HOST)
+    raw["identity"]["serial"] = "RW-GPU-99"
+    host.set_facts(raw)
+
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.create(HOT)
+
+    assert "RW-GPU-99" in failures[0].message
+
+
+def test_removal_needs_consent_and_ends_with_nothing_left(rig, host):
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.delete(adopted(rig))
+    assert "destroy: allowed" in failures[0].message
+    assert host.steps == []
+
+    def work(step: dict[str, Any]) -> None:
+        if step["text"].startswith("note in the owner file: removed"):
+            host.set_facts(blank())
+
+    host.on_step = work
+    rig.delete(rig.create({**HOT, "destroy": "allowed"}))
+    assert "erase the md superblock on RW01-NVME3" in [step["text"] for step in host.steps]

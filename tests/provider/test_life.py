@@ -1,0 +1,125 @@
+"""Read and Delete: the state follows the host, and nothing is forgotten that may still be there."""
+
+from pulumi.runtime.proto import provider_pb2
+
+from tests.provider.rig import BOX, RED, State, failing
+
+
+def test_reading_echoes_the_inputs_and_finds_the_claims(rig):
+    state = rig.create(RED)
+    rig.hosts.things["h1"][BOX]["colour"] = "blue"
+
+    seen = rig.read(state)
+
+    assert (seen.id, seen.inputs) == (state.id, state.inputs)
+    assert seen.outputs["claims"][BOX]["colour"] == "blue"
+    assert seen.outputs["created"] is True
+    assert seen.outputs["host"] == "h1"
+
+
+def test_an_unreachable_host_keeps_its_last_state(rig):
+    """
+    Reading succeeds, or one dead host would stop the others; it says so, and heals by itself.
+    """
+    state = rig.create(RED)
+    rig.hosts.down.add("h1")
+
+    dark = rig.read(state)
+
+    reason = "h1: no answer; it answers at its address. Switch it on."
+    assert dark.outputs == {**state.outputs, "unreachable": reason}
+    assert rig.said("WARNING") == [f"{reason} The last known state is kept."]
+    assert rig.diff(dark, RED) == {}
+    rig.hosts.down.clear()
+    assert rig.read(dark).outputs == state.outputs
+
+
+def test_a_host_that_the_fleet_does_not_name_any_more_keeps_its_last_state(rig):
+    state = rig.create(RED)
+    del rig.hosts.things["h1"]
+
+    assert rig.read(state).id == "h1/a.b"
+
+
+def test_what_became_whole_by_itself_is_whole(rig):
+    """
+    A creation that failed at its last look is settled by a read that finds nothing amiss.
+    """
+    state = rig.create(RED)
+    del state.outputs["created"]
+
+    assert rig.read(state).outputs["created"] is True
+
+
+def test_import_says_that_it_is_not_there(rig):
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.stub.Read(provider_pb2.ReadRequest(id="h1/a.b", urn=rig.urn(RED)))
+
+    assert "import by id is not there yet" in failures[0].message
+
+
+def test_a_state_of_another_version_is_kept_until_it_is_declared_anew(rig):
+    """
+    Else no `up` could ever mend it, for it reads the old state first; but nothing is removed on its word.
+    """
+    state = rig.create({**RED, "destroy": True})
+    older = State(state.id, {**state.inputs, "shape": "round"}, state.outputs)
+
+    assert rig.read(older).outputs["claims"] == state.outputs["claims"]
+    assert "shape got 'round'" in rig.said("WARNING")[-1]
+    assert rig.update(older, RED).outputs["created"] is True
+    with failing("INVALID_ARGUMENT"):
+        rig.delete(older)
+
+
+def test_removal_needs_the_consent_of_the_last_declaration(rig):
+    state = rig.create(RED)
+
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.delete(state)
+
+    assert failures[0].message == "h1/a.b: got destroy: false; consent. Write destroy: true."
+    assert BOX in rig.hosts.things["h1"]
+
+
+def test_removal_with_consent_takes_it_away_and_says_so(rig):
+    state = rig.create({**RED, "destroy": True})
+
+    rig.delete(state)
+
+    assert rig.hosts.things["h1"] == {}
+    assert rig.status_lines()[-2:] == ["step 1/1: take the box a.b away", "step 1/1: take the box a.b away: half"]
+    assert rig.said("INFO") == ["its content goes with it"]
+
+
+def test_removal_of_what_is_gone_already_is_done(rig):
+    state = rig.create(RED)
+    rig.hosts.things["h1"].clear()
+    rig.hosts.done.clear()
+
+    rig.delete(state)
+
+    assert rig.hosts.done == []
+
+
+def test_a_removal_that_leaves_something_is_a_failure(rig):
+    state = rig.create({**RED, "destroy": True})
+    rig.hosts.lies = True
+
+    with failing("ABORTED") as failures:
+        rig.delete(state)
+
+    assert "its removal left work to do: take the box a.b away" in failures[0].message
+
+
+def test_nothing_is_forgotten_on_an_unreachable_host(rig):
+    """
+    Pulumi would drop the resource; the way out is named.
+    """
+    state = rig.create({**RED, "destroy": True})
+    rig.hosts.down.add("h1")
+
+    with failing("FAILED_PRECONDITION") as failures:
+        rig.delete(state)
+
+    assert "`rackwright host forget h1`" in failures[0].message

@@ -1,0 +1,91 @@
+"""The real pulumi, on a project of toy boxes with its state in a temporary directory."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.toolchain import choose, shell
+from tests.provider.rig import RED, Rig, rig
+from tests.provider.toy import TOKEN
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = f"""
+import json
+from pathlib import Path
+import pulumi
+
+for name, spec in json.loads(Path("boxes.json").read_text()).items():
+    pulumi.CustomResource({TOKEN!r}, name, {{"claims": None, "report": None, **spec}})
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a pulumi command ended."""
+
+    status: int
+    text: str
+    """All it printed, one blank for each run of blanks."""
+    digest: dict[str, Any]
+    """What it printed with --json."""
+
+
+@dataclass(frozen=True)
+class Project:
+    directory: Path
+    environment: dict[str, str]
+
+    def pulumi(self, *arguments: str) -> Ended:
+        done = subprocess.run(
+            ["pulumi", "--non-interactive", "--color=never", *arguments],
+            cwd=self.directory,
+            env=os.environ | self.environment,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        digest = json.loads(done.stdout) if "--json" in arguments else {}
+        lines = (" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines())
+        return Ended(done.returncode, "\n".join(lines), digest)
+
+
+@dataclass(frozen=True)
+class Boxes(Project):
+    """A project whose provider lives in this test."""
+
+    rig: Rig
+
+    def declare(self, **boxes: dict[str, Any]) -> None:
+        """Declare the boxes *name=changes*, each like RED but for the changes."""
+        specs = {name: {**RED, "name": name, **changes} for name, changes in boxes.items()}
+        (self.directory / "boxes.json").write_text(json.dumps(specs))
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> choose.Toolchain:
+    return choose.ensure(print)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, toolchain: choose.Toolchain) -> dict[str, str]:
+    """The project's environment, with everything it keeps below tmp_path."""
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    shell.prepare(tmp_path)
+    return shell.environment(tmp_path, toolchain, {"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def boxes(tmp_path: Path, environment: dict[str, str]) -> Iterator[Boxes]:
+    (tmp_path / "Pulumi.yaml").write_text("{name: rackwright, runtime: {name: python, options: {virtualenv: .venv}}}")
+    (tmp_path / "__main__.py").write_text(PROGRAM)
+    with rig() as made:
+        project = Boxes(tmp_path, environment | {"PULUMI_DEBUG_PROVIDERS": f"rackwright:{made.port}"}, made)
+        project.declare(a={}, b={"host": "h2"})
+        assert project.pulumi("stack", "init", "lab").status == 0
+        yield project
