@@ -1,0 +1,97 @@
+"""Who a guest is: keys made on this computer, so that they are pinned before the first connection."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+from rackwright.twin.files import write
+from rackwright.twin.layout import Layout
+from rackwright.twin.machine import MANAGEMENT_MAC, VirtualMachine
+
+USER = "rackwright"
+_USER_ID = 1000
+"""Of *USER* in the image, where it is the first and only person."""
+
+_MANAGEMENT_NETWORK = """\
+[Match]
+Name=management
+
+[Network]
+Address=10.0.2.15/24
+Gateway=10.0.2.2
+DNS=10.0.2.3
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+"""
+"""The addresses are those of QEMU's user network."""
+
+
+def ensure_key(path: Path, comment: str) -> str:
+    """Return the public half of the ed25519 key at *path*, which is made if missing, in one line of OpenSSH's form."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+        load_ssh_private_key,
+    )
+
+    if path.exists():
+        key = load_ssh_private_key(path.read_bytes(), password=None)
+    else:
+        key = Ed25519PrivateKey.generate()
+        write(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), mode=0o600)
+    return f"{key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} {comment}"
+
+
+def known_hosts_line(port: int, public_key: str) -> str:
+    """Return the pin of a guest that answers on *port* of this computer."""
+    return f"[127.0.0.1]:{port} {' '.join(public_key.split()[:2])}\n"
+
+
+def write_seed(machine: VirtualMachine, layout: Layout) -> None:
+    """Write the archive from which *machine* takes its identity: `etc` and `home` once, `run` at each boot."""
+    login = ensure_key(layout.key, "twin")
+    host_key = layout.host_key(machine.name)
+    public = ensure_key(host_key, machine.name)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for directory in ("run", "etc", "home"):
+            _add(tar, directory, None, mode=0o755)
+        _add(tar, "run/twin-machine-id", f"{machine_id(machine)}\n")
+        for path, content in network_files(machine).items():
+            _add(tar, f"run/systemd/network/{path}", content)
+        _add(tar, "etc/hostname", f"{machine.name}\n")
+        _add(tar, "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n")
+        _add(tar, f"etc/ssh/{host_key.name}", host_key.read_text(), mode=0o600)
+        _add(tar, f"etc/ssh/{host_key.name}.pub", f"{public}\n")
+        home = f"home/{USER}/.ssh"
+        _add(tar, home, None, mode=0o700, owner=_USER_ID)
+        _add(tar, f"{home}/authorized_keys", f"{login}\n", mode=0o600, owner=_USER_ID)
+    write(layout.seed(machine.name), archive.getvalue(), mode=0o600)
+
+
+def machine_id(machine: VirtualMachine) -> str:
+    """Return the machine id of *machine*: the same after each reset, as a chassis stays the same."""
+    return hashlib.blake2s(f"{machine.name}\0{machine.serial}".encode(), digest_size=16).hexdigest()
+
+
+def network_files(machine: VirtualMachine) -> dict[str, str]:
+    """Return systemd's network files that name each NIC as declared, and set up the management network."""
+    names = {MANAGEMENT_MAC: "management"} | {nic.mac: nic.name for nic in machine.nics}
+    links = {f"10-{name}.link": f"[Match]\nMACAddress={mac}\n\n[Link]\nName={name}\n" for mac, name in names.items()}
+    return links | {"10-management.network": _MANAGEMENT_NETWORK}
+
+
+def _add(tar: tarfile.TarFile, path: str, content: str | None, mode: int = 0o644, owner: int = 0) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.mode, entry.uid, entry.gid = mode, owner, owner
+    if content is None:
+        entry.type = tarfile.DIRTYPE
+        tar.addfile(entry)
+    else:
+        data = content.encode()
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))

@@ -1,0 +1,215 @@
+"""A virtual machine as plain data, and the QEMU command line that makes it real: pure functions."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rackwright.errors import DeclarationError
+from rackwright.twin.layout import Layout
+
+Accelerator = Literal["kvm", "tcg"]
+Device = Mapping[str, Any]
+"""A device in QEMU's own words: `driver`, `id`, and the driver's properties."""
+
+DRIVES_PER_HBA = 8
+"""Targets that QEMU's mptsas1068 serves."""
+SERIAL_LENGTH = {"nvme": 20, "virtio": 20, "sas": 36}
+"""The longest serial number that QEMU's device of each bus carries."""
+MANAGEMENT_MAC = "52:54:00:00:00:02"
+"""Of the NIC that only the twin knows. Each machine's stands in a network of its own, so they may be equal."""
+
+KERNEL_ARGUMENTS = (
+    "root=/dev/vda rw console=ttyS0 quiet loglevel=3 systemd.show_status=0 net.ifnames=0 panic=30"
+    # An emulated processor pays for these, and nothing here is to be defended from its guests.
+    " mitigations=off nokaslr init_on_alloc=0 audit=0 apparmor=0 selinux=0 nowatchdog cryptomgr.notests"
+    " no_timer_check tsc=reliable 8250.nr_uarts=1 random.trust_cpu=on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualDrive:
+    """One disk, found again by its serial number."""
+
+    serial: str
+    bus: Literal["nvme", "sas", "virtio"]
+    size_bytes: int
+    boot: bool = False
+    """Holds the operating system. The first such drive of a machine is attached by virtio, whatever its bus."""
+    rotational: bool = False
+    wwn: str | None = None
+    """World Wide Name as hexadecimal digits. Only SAS drives show theirs."""
+
+    @property
+    def id(self) -> str:
+        """Its name in QEMU, whose identifiers allow less than a serial number does."""
+        return f"drive-{hashlib.blake2s(self.serial.encode(), digest_size=8).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualNic:
+    """One network interface on the twin's switch."""
+
+    name: str
+    """As the guest calls it."""
+    mac: str
+    mtu: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualMachine:
+    """One host of the rack as a virtual machine."""
+
+    name: str
+    serial: str
+    """Of the chassis, as its firmware tells it."""
+    drives: tuple[VirtualDrive, ...]
+    nics: tuple[VirtualNic, ...] = ()
+    memory_mib: int = 768
+    os: Literal["debian-12"] = "debian-12"
+    uuid: str | None = None
+
+    @property
+    def boot_drive(self) -> VirtualDrive:
+        return next(drive for drive in self.drives if drive.boot)
+
+    @property
+    def data_drives(self) -> tuple[VirtualDrive, ...]:
+        return tuple(drive for drive in self.drives if drive is not self.boot_drive)
+
+    def drive(self, serial: str) -> VirtualDrive:
+        """Return the data drive with this serial number.
+
+        Raises:
+            DeclarationError: There is none, or it is the boot drive.
+        """
+        for drive in self.data_drives:
+            if drive.serial == serial:
+                return drive
+        known = ", ".join(sorted(drive.serial for drive in self.data_drives)) or "none"
+        raise DeclarationError(
+            self.name, f"no data drive has the serial {serial}", f"its data drives are {known}", "Name one of these"
+        )
+
+
+def check(machine: VirtualMachine) -> None:
+    """Raise DeclarationError when QEMU or the image cannot make *machine*."""
+    if not any(drive.boot for drive in machine.drives):
+        raise DeclarationError(
+            machine.name, "no boot drive", "a machine starts from one", "Declare the drive that holds its system"
+        )
+    for drive in machine.drives:
+        limit = SERIAL_LENGTH["virtio" if drive is machine.boot_drive else drive.bus]
+        if len(drive.serial) > limit or "/" in drive.serial or not drive.serial.isprintable():
+            raise DeclarationError(
+                f"{machine.name}: drive {drive.serial!r}",
+                "a serial that a virtual drive cannot carry",
+                f"a {drive.bus} drive of a twin takes at most {limit} printable characters without a slash",
+                "Shorten it",
+            )
+
+
+def controllers(machine: VirtualMachine) -> Iterator[Device]:
+    """Yield what the drives of *machine* are plugged into: PCIe slots, and a SAS adapter for every eight."""
+    for number in range(len(_in_slots(machine))):
+        yield {
+            "driver": "pcie-root-port",
+            "id": f"slot{number}",
+            "bus": "pcie.0",
+            "addr": f"{16 + number // 8:#x}.{number % 8}",
+            "multifunction": True,
+            "chassis": number + 1,
+            "slot": number + 1,
+        }
+    for number in range(-(-len(_on_hbas(machine)) // DRIVES_PER_HBA)):
+        yield {"driver": "mptsas1068", "id": f"hba{number}"}
+
+
+def drive_device(machine: VirtualMachine, drive: VirtualDrive) -> Device:
+    """Return *drive* as the device to plug into its place in *machine*."""
+    common = {"id": drive.id, "drive": f"{drive.id}-data", "serial": drive.serial}
+    if drive.bus == "sas":
+        hba, target = divmod(_on_hbas(machine).index(drive), DRIVES_PER_HBA)
+        wwn = {"wwn": int(drive.wwn.removeprefix("0x"), 16)} if drive.wwn else {}
+        rate = 10500 if drive.rotational else 1  # ATA's word for "does not turn"
+        return {"driver": "scsi-hd", **common, "bus": f"hba{hba}.0", "scsi-id": target, "rotation_rate": rate, **wwn}
+    slot = f"slot{_in_slots(machine).index(drive)}"
+    if drive.bus == "nvme":
+        return {"driver": "nvme", **common, "bus": slot, "max_ioqpairs": 2}
+    return {"driver": "virtio-blk-pci", **common, "bus": slot}
+
+
+def command_line(
+    machine: VirtualMachine, layout: Layout, boot: Path, accelerator: Accelerator, port: int, pulled: frozenset[str]
+) -> list[str]:
+    """Return the QEMU command that is *machine*.
+
+    Args:
+        boot: Directory with the image's kernel and initrd.
+        port: On 127.0.0.1, forwarded to the guest's SSH server.
+        pulled: Serial numbers of drives that are not in their places.
+    """
+    host = machine.name
+    argv = ["qemu-system-x86_64", "-name", f"twin:{host}", "-nodefaults", "-no-user-config", "-display", "none"]
+    argv += ["-M", "q35,sata=off,smbus=off,i8042=off,vmport=off,hpet=off,smm=off", "-smp", "1"]
+    argv += ["-m", str(machine.memory_mib), *processor(accelerator)]
+    argv += ["-smbios", _options("type=1", manufacturer="rackwright", product="twin", serial=machine.serial)]
+    argv += ["-smbios", _options("type=3", manufacturer="rackwright", serial=machine.serial)]
+    if machine.uuid:
+        argv += ["-uuid", machine.uuid]
+    argv += ["-kernel", str(boot / "vmlinux"), "-initrd", str(boot / "initrd"), "-append", KERNEL_ARGUMENTS]
+    argv += ["-fw_cfg", _options("name=opt/rackwright/seed", file=layout.seed(host))]
+    argv += ["-chardev", _options("file", id="console", path=layout.console(host), append="on")]
+    argv += ["-serial", "chardev:console"]
+    argv += ["-qmp", _options(f"unix:{layout.monitor_socket(host)}", server="on", wait="off")]
+
+    root = machine.boot_drive
+    argv += _blockdev(f"{root.id}-data", "qcow2", layout.boot_disk(host, root.serial))
+    argv += _device({"driver": "virtio-blk-pci", "id": root.id, "drive": f"{root.id}-data", "serial": root.serial})
+    argv += ["-netdev", f"user,id=management,hostfwd=tcp:127.0.0.1:{port}-:22"]
+    argv += _device({"driver": "virtio-net-pci", "netdev": "management", "mac": MANAGEMENT_MAC, "romfile": ""})
+    for number, nic in enumerate(machine.nics):
+        wire = {"server": "off", "addr.type": "unix", "addr.path": layout.switch_socket}
+        argv += ["-netdev", _options("stream", id=f"nic{number}", **wire)]
+        card = {"driver": "virtio-net-pci", "netdev": f"nic{number}", "mac": nic.mac, "host_mtu": nic.mtu}
+        argv += _device(card | {"romfile": ""})
+
+    for controller in controllers(machine):
+        argv += _device(controller)
+    for drive in machine.data_drives:
+        argv += _blockdev(f"{drive.id}-data", "raw", layout.disk(host, drive.serial))
+        if drive.serial not in pulled:
+            argv += _device(drive_device(machine, drive))
+    return argv
+
+
+def processor(accelerator: Accelerator) -> list[str]:
+    """Return the options for running code natively, or translated."""
+    if accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    # tb-size bounds the translated code, in MiB: a quarter of the memory otherwise. la57 and svm only slow a guest.
+    return ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,la57=off,svm=off"]
+
+
+def _in_slots(machine: VirtualMachine) -> list[VirtualDrive]:
+    return [drive for drive in machine.data_drives if drive.bus != "sas"]
+
+
+def _on_hbas(machine: VirtualMachine) -> list[VirtualDrive]:
+    return [drive for drive in machine.data_drives if drive.bus == "sas"]
+
+
+def _device(device: Device) -> list[str]:
+    return ["-device", json.dumps(device)]
+
+
+def _blockdev(name: str, form: str, path: Path) -> list[str]:
+    file = {"driver": "file", "filename": str(path)}
+    return ["-blockdev", json.dumps({"driver": form, "node-name": name, "discard": "unmap", "file": file})]
+
+
+def _options(first: str, **rest: object) -> str:
+    """Return an option list as QEMU parses it, where a comma in a value is written twice."""
+    return ",".join([first, *(f"{key}={str(value).replace(',', ',,')}" for key, value in rest.items())])

@@ -1,0 +1,85 @@
+"""A monitor connection to one QEMU process.
+
+The qemu.qmp package speaks the same protocol through asyncio, which would have to be driven from the threads
+that start several machines at once; what is needed here is one request, one answer, and one event to wait for.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rackwright.errors import StepFailed
+
+Message = dict[str, Any]
+
+
+class Monitor:
+    """One client; QEMU serves one at a time, so a second one waits until the first has left."""
+
+    def __init__(self, connection: socket.socket, where: str) -> None:
+        self._connection, self._where = connection, where
+        self._lines = connection.makefile("r", encoding="utf-8")
+        self._events: list[Message] = []
+        self._read()  # the greeting
+        self.execute("qmp_capabilities")
+
+    def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Return what QEMU answers to *command*.
+
+        Raises:
+            StepFailed: QEMU refuses the command.
+        """
+        self._connection.sendall(json.dumps({"execute": command, "arguments": dict(arguments or {})}).encode())
+        while "return" not in (answer := self._read()):
+            if "error" in answer:
+                raise self._failed(f"{command} was refused: {answer['error']['desc']}")
+            self._events.append(answer)
+        return answer["return"]
+
+    def wait_for(self, event: str, seconds: float, **data: str) -> None:
+        """Return once *event* has come with *data* in it; an event that came during a command counts.
+
+        Raises:
+            StepFailed: It did not come within *seconds*.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            for seen in self._events:
+                if seen["event"] == event and data.items() <= seen.get("data", {}).items():
+                    return
+            self._connection.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                self._events.append(self._read())
+            except TimeoutError:
+                raise self._failed(f"no {event} within {seconds:.0f} s") from None
+
+    def _read(self) -> Message:
+        try:
+            line = self._lines.readline()
+        except ConnectionError:
+            line = ""
+        if not line:
+            raise self._failed("QEMU ended while it was asked")
+        message: Message = json.loads(line)
+        return message
+
+    def _failed(self, got: str) -> StepFailed:
+        return StepFailed(
+            self._where,
+            got,
+            "the machine obeys its monitor",
+            "Look at `rackwright twin status` and at its console, then try again",
+        )
+
+
+@contextmanager
+def monitor(path: Path, where: str, timeout: float = 30.0) -> Iterator[Monitor]:
+    """Connect to the monitor at *path*; *where* names the machine in errors, *timeout* is in seconds per answer."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        connection.connect(str(path))
+        yield Monitor(connection, where)

@@ -1,0 +1,126 @@
+"""The one process that a twin's machines live and die with: `python -m rackwright.twin.supervisor DIRECTORY`.
+
+It starts what it is asked to, says what runs, and kills; it decides nothing and restarts nothing. When it dies,
+by whatever signal, the kernel kills its children. One request and one answer per connection, each a line of JSON:
+
+    {"do": "run", "name": "gpu-01", "argv": [...], "log": "PATH", "note": "..."}   -> {"pid": 1234}
+    {"do": "list"}                -> {"gpu-01": {"pid": 1234, "status": null, "note": "..."}}
+    {"do": "kill", "name": "gpu-01"}   -> {}      once it is gone
+    {"do": "quit"}                -> {}      once all are gone
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rackwright.twin.layout import Layout
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Supervisor:
+    """The children, by name. Used from one thread only: a child dies with the thread that started it."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._notes: dict[str, str] = {}
+
+    def run(self, name: str, argv: list[str], log: str, note: str) -> dict[str, int]:
+        if name in self._children and self._children[name].poll() is None:
+            raise ValueError(f"{name} runs already")
+        parent = os.getpid()
+        with Path(log).open("ab") as output:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - this process has one thread
+            )
+        self._children[name], self._notes[name] = child, note
+        return {"pid": child.pid}
+
+    def list(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"pid": child.pid, "status": child.poll(), "note": self._notes[name]}
+            for name, child in self._children.items()
+        }
+
+    def kill(self, name: str) -> dict[str, int]:
+        if child := self._children.get(name):
+            child.kill()
+            child.wait()
+        return {}
+
+    def quit(self) -> dict[str, int]:
+        for name in self._children:
+            self.kill(name)
+        return {}
+
+
+def serve(supervisor: Supervisor, listener: socket.socket) -> None:
+    """Answer requests until one says quit; a request that is wrong gets `{"error": ...}` and harms nobody."""
+    calls: dict[str, Callable[..., Any]] = {
+        "run": supervisor.run,
+        "list": supervisor.list,
+        "kill": supervisor.kill,
+        "quit": supervisor.quit,
+    }
+    do = None
+    while do != "quit":
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10)  # a client that says nothing must not hold up the others
+            try:
+                request = json.loads(connection.makefile().readline())
+                do = request.pop("do")
+                answer = calls[do](**request)
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                answer = {"error": str(error)}
+            with contextlib.suppress(OSError):  # whoever asked may be gone
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def main(directory: Path, starting: int) -> int:
+    """Serve the twin in *directory*; *starting* is an open file that is closed once requests are heard."""
+    layout = Layout(directory)
+    lock = os.open(layout.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{directory}: has a supervisor already", file=sys.stderr)
+        return 1
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    layout.runtime.mkdir(mode=0o700, exist_ok=True)
+    layout.supervisor_socket.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(layout.supervisor_socket))
+        listener.listen()
+        os.close(starting)
+        serve(Supervisor(), listener)
+    layout.supervisor_socket.unlink()
+    return 0
+
+
+def _die_with(parent: int) -> None:
+    """Let the kernel kill this process when *parent* dies; it may have died just now."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,80 @@
+"""Machines and twins for the tests of this folder."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
+from rackwright.twin.control import Control
+from rackwright.twin.layout import Layout
+
+MEGABYTE = 10**6
+
+
+def machine(number: int, nvme: int = 2, sas: int = 2) -> VirtualMachine:
+    """Return a small machine; everything that has to differ between two of them follows from *number*."""
+    drives = [VirtualDrive(f"T{number}-BOOT", "virtio", 4 << 30, boot=True)]
+    drives += [VirtualDrive(f"T{number}-NVME{place}", "nvme", 256 * MEGABYTE) for place in range(nvme)]
+    drives += [
+        VirtualDrive(
+            f"T{number}-SAS{place}", "sas", 256 * MEGABYTE, rotational=True, wwn=f"0x5000c500{number:04x}{place:04x}"
+        )
+        for place in range(sas)
+    ]
+    nics = (VirtualNic("rack0", f"52:54:00:01:00:{number:02x}", 9000),)
+    return VirtualMachine(f"test-{number:02d}", f"CHASSIS-{number}", tuple(drives), nics)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[Layout]:
+    """A directory for a twin; whatever the test has left running is ended."""
+    layout = Layout(tmp_path)
+    yield layout
+    Control(layout).quit()
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A twin that runs, with one machine to look into and one beside it."""
+
+    twin: Twin
+    said: list[str]
+    host: str = "test-01"
+    other: str = "test-02"
+
+    def run(self, command: str, host: str = "test-01") -> str:
+        """Return what *command* prints in *host*; it has to end well."""
+        done = subprocess.run(self.twin.ssh(host, command), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def serials(self) -> set[str]:
+        """Return the serial numbers of the drives that the guest sees."""
+        return set(self.run("lsblk --nodeps --noheadings --output SERIAL").split())
+
+
+@pytest.fixture(scope="session")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    """Two machines, started once for all tests that boot."""
+    said: list[str] = []
+    twin = Twin(tmp_path_factory.mktemp("twin"), [machine(1), machine(2, nvme=0, sas=0)])
+    twin.start(said.append)
+    yield Booted(twin, said)
+    twin.stop(said.append, grace_seconds=0)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], None]:
+    """Return a function that waits until something holds, for at most 30 s."""
+
+    def wait(holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not holds():
+            assert time.monotonic() < deadline, "it never came true"
+            time.sleep(0.02)
+
+    return wait

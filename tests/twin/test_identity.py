@@ -1,0 +1,67 @@
+"""A guest's identity, as it is handed to it."""
+
+import io
+import tarfile
+
+from rackwright.twin.identity import ensure_key, known_hosts_line, machine_id, write_seed
+
+from .conftest import machine
+
+
+def seed(layout, one):
+    """Return the seed of machine *one*: path to mode, owner and text."""
+    write_seed(one, layout)
+    with tarfile.open(fileobj=io.BytesIO(layout.seed(one.name).read_bytes())) as tar:
+        files = {entry: tar.extractfile(entry) for entry in tar}
+        return {entry.name: (entry.mode, entry.uid, file and file.read().decode()) for entry, file in files.items()}
+
+
+def test_the_pin_is_that_of_the_key_the_guest_gets(layout):
+    """
+    Whoever reads known_hosts trusts the right machine before it has ever run.
+    """
+    one = machine(1)
+    entries = seed(layout, one)
+    public = ensure_key(layout.host_key(one.name), one.name)
+
+    assert entries["etc/ssh/ssh_host_ed25519_key"][0] == 0o600
+    assert entries["etc/ssh/ssh_host_ed25519_key"][2] == layout.host_key(one.name).read_text()
+    assert known_hosts_line(2222, public) == f"[127.0.0.1]:2222 {' '.join(public.split()[:2])}\n"
+
+
+def test_only_the_twins_key_lets_in_and_only_its_owner_reads_it(layout):
+    """
+    One key, of the unprivileged user, with the modes sshd insists on.
+    """
+    entries = seed(layout, machine(1))
+    mode, owner, keys = entries["home/rackwright/.ssh/authorized_keys"]
+
+    assert (mode, owner, keys) == (0o600, 1000, ensure_key(layout.key, "twin") + "\n")
+    assert entries["home/rackwright/.ssh"][:2] == (0o700, 1000)
+    assert layout.key.stat().st_mode & 0o777 == 0o600
+
+
+def test_keys_stay_over_starts(layout):
+    """
+    A second start changes no identity, so no pin becomes wrong.
+    """
+    assert seed(layout, machine(1)) == seed(layout, machine(1))
+
+
+def test_machines_differ(layout):
+    """
+    Two machines never share an id or a host key.
+    """
+    assert machine_id(machine(1)) != machine_id(machine(2))
+    assert ensure_key(layout.host_key("a"), "") != ensure_key(layout.host_key("b"), "")
+
+
+def test_nics_are_named_by_their_address(layout):
+    """
+    The guest calls them as declared; the files live in memory and are fresh at each boot.
+    """
+    entries = seed(layout, machine(1))
+
+    assert entries["run/systemd/network/10-rack0.link"][2] == (
+        "[Match]\nMACAddress=52:54:00:01:00:01\n\n[Link]\nName=rack0\n"
+    )

@@ -1,0 +1,135 @@
+"""What the guest's image is made from."""
+
+import lzma
+import struct
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import SetupError
+from rackwright.twin import image
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+STANZAS = """\
+Types: deb
+# a comment
+URIs: http://mirror.example/debian
+Suites: trixie trixie-updates trixie-backports
+Components: main contrib
+Signed-By: /etc/mirror.gpg
+
+Types: deb
+URIs: http://mirror.example/security
+Suites: trixie-security
+Components: main
+
+Types: deb-src
+URIs: http://mirror.example/source
+Suites: trixie
+Components: main
+
+Types: deb
+URIs: http://mirror.example/off
+Suites: trixie
+Components: main
+Enabled: no
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {"debian.sources": STANZAS},
+            [
+                "deb [signed-by=/etc/mirror.gpg] http://mirror.example/debian bookworm main",
+                "deb [signed-by=/etc/mirror.gpg] http://mirror.example/debian bookworm-updates main",
+                f"deb [signed-by={KEYRING}] http://mirror.example/security bookworm-security main",
+            ],
+        ),
+        (
+            {"sources.list": "deb [trusted=yes arch=amd64] file:/mirror bookworm main\n#deb http://m sid main\n"},
+            [f"deb [signed-by={KEYRING} trusted=yes] file:/mirror bookworm main"],
+        ),
+        (
+            {"ubuntu.sources": "Types: deb\nURIs: http://ubuntu.example\nSuites: noble\nComponents: main\n"},
+            [
+                f"deb [signed-by={KEYRING}] http://deb.debian.org/debian bookworm main",
+                f"deb [signed-by={KEYRING}] http://security.debian.org/debian-security bookworm-security main",
+            ],
+        ),
+        (
+            {
+                "tool.list": "deb https://tool.example/apt cloud-sdk-bookworm main\n",
+                "sources.list": "deb http://m sid main",
+            },
+            [f"deb [signed-by={KEYRING}] http://m bookworm main"],
+        ),
+    ],
+    ids=["stanzas", "one-line", "not-debian", "foreign-repository"],
+)
+def test_mirrors_are_those_of_this_computer(files, expected):
+    """
+    The guest's suite from the mirrors that are reachable here, and no repository of anything else.
+    """
+    assert image.sources("bookworm", files) == expected
+
+
+def test_the_name_of_an_image_follows_what_is_in_it(tmp_path, monkeypatch):
+    """
+    Any file of the guest, changed, makes another image.
+    """
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (guest / "packages.txt").write_text("udev\n")
+    monkeypatch.setattr(image, "_GUEST", guest)
+    before = image.image("debian-12")
+    assert image.image("debian-12") == before
+
+    (guest / "packages.txt").write_text("udev\nmdadm\n")
+
+    assert image.image("debian-12") != before
+
+
+def bzimage(payload):
+    """Return a kernel file as the boot protocol lays it out, with *payload* as its compressed part."""
+    setup = bytearray(1024)
+    setup[0x1F1] = 1
+    struct.pack_into("<II", setup, 0x248, 16, len(payload))
+    return bytes(setup) + b"\0" * 16 + payload + b"rest"
+
+
+def test_the_kernel_is_taken_out_of_its_wrapping():
+    """
+    After the compressed stream comes its size, which is no part of it.
+    """
+    assert image.uncompressed_kernel(bzimage(lzma.compress(b"\x7fELF kernel") + b"\x0b\0\0\0")) == b"\x7fELF kernel"
+
+
+def test_a_kernel_compressed_otherwise_is_said_to_be():
+    """
+    A later Debian compresses with zstd.
+    """
+    with pytest.raises(SetupError, match="xz"):
+        image.uncompressed_kernel(bzimage(b"\x28\xb5\x2f\xfd----"))
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch):
+    """
+    The message is the command to type.
+    """
+    monkeypatch.setattr("shutil.which", lambda program, path: None)
+
+    with pytest.raises(SetupError, match="apt-get install mmdebstrap qemu-utils"):
+        image.require("mmdebstrap", "qemu-img")
+
+
+def test_no_mask_hides_a_rule_that_storage_needs():
+    """
+    Arrays are assembled and drives named by these; masked, the twin would boot faster and lie.
+    """
+    masked = (Path(image.__file__).parent / "guest/masks.txt").read_text()
+
+    for rule in ("60-persistent-storage.rules", "63-md-raid-arrays", "64-md-raid-assembly", "mdmonitor", "55-dm"):
+        assert rule not in masked

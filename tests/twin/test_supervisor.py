@@ -1,0 +1,183 @@
+"""The supervisor, with `sleep` for machines: what runs is found, and nothing outlives it."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import StepFailed
+from rackwright.twin.control import Control
+from rackwright.twin.layout import Layout
+
+FOREVER = ["sleep", "infinity"]
+
+
+def start(layout: Layout) -> Control:
+    control = Control(layout)
+    with layout.command_lock.open("ab") as lock:
+        control.ensure(lock)
+    return control
+
+
+def supervisor_of(layout: Layout) -> int:
+    return int(layout.supervisor_lock.read_text())
+
+
+def lives(pid: int) -> bool:
+    """Say whether process *pid* runs; one that ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_children_are_found_by_whoever_asks(layout, tmp_path):
+    """
+    Another client sees the same processes, and what they were started with.
+    """
+    pid = start(layout).run("gpu-01", FOREVER, tmp_path / "log", note="as declared")
+
+    seen = Control(layout).children()["gpu-01"]
+
+    assert (seen.pid, seen.status, seen.note) == (pid, None, "as declared")
+    assert lives(pid)
+
+
+def test_nothing_outlives_a_killed_supervisor(layout, tmp_path, eventually):
+    """
+    The kernel ends the machines with it, and the next start begins anew.
+    """
+    control = start(layout)
+    pids = [control.run(name, FOREVER, tmp_path / "log") for name in ("gpu-01", "gpu-02")]
+
+    os.kill(supervisor_of(layout), signal.SIGKILL)
+
+    eventually(lambda: not any(map(lives, pids)))
+    assert control.children() == {}
+    assert start(layout).children() == {}
+
+
+def test_machines_outlive_the_command_that_started_them(layout, tmp_path, eventually):
+    """
+    A command that is killed in the middle leaves machines that a later command finds and ends.
+    """
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from rackwright.twin.control import Control\n"
+        "from rackwright.twin.layout import Layout\n"
+        "layout = Layout(Path(sys.argv[1]))\n"
+        "control = Control(layout)\n"
+        "control.ensure(layout.command_lock.open('ab'))\n"
+        "print(control.run('gpu-01', ['sleep', 'infinity'], layout.directory / 'log'), flush=True)\n"
+        "time.sleep(3600)\n"
+    )
+    argv = [sys.executable, "-c", program, str(layout.directory)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as command:
+        assert command.stdout
+        pid = int(command.stdout.readline())
+        command.kill()
+
+    assert lives(pid)
+    Control(layout).quit()
+    eventually(lambda: not lives(pid))
+
+
+def test_a_command_killed_before_the_supervisor_hears_holds_up_the_next(layout, eventually):
+    """
+    The lock of the command passes to the supervisor until it can be asked: `stop` cannot come too early.
+    """
+    program = (
+        "import fcntl, os, subprocess, sys\n"
+        "from pathlib import Path\n"
+        "from rackwright.twin.control import Control\n"
+        "from rackwright.twin.layout import Layout\n"
+        "layout = Layout(Path(sys.argv[1]))\n"
+        "lock = layout.command_lock.open('ab')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "start = subprocess.Popen\n"
+        "def start_and_die(*args, **kwargs):\n"
+        "    start(*args, **kwargs)\n"
+        "    os._exit(9)\n"
+        "subprocess.Popen = start_and_die\n"
+        "Control(layout).ensure(lock)\n"
+    )
+    argv = [sys.executable, "-c", program, str(layout.directory)]
+    assert subprocess.run(argv, cwd=Path(__file__).parents[2], check=False).returncode == 9
+
+    with layout.command_lock.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pid = supervisor_of(layout)
+        Control(layout).quit()
+    eventually(lambda: not lives(pid))
+
+
+def test_two_twins_do_not_know_each_other(tmp_path):
+    """
+    Ending one leaves the other as it was.
+    """
+    layouts = [Layout(tmp_path / name) for name in ("one", "two")]
+    for layout in layouts:
+        layout.directory.mkdir()
+    one, two = (start(layout) for layout in layouts)
+    one.run("gpu-01", FOREVER, tmp_path / "log")
+    pid = two.run("gpu-01", FOREVER, tmp_path / "log")
+
+    one.quit()
+
+    assert (one.children(), two.children()["gpu-01"].pid) == ({}, pid)
+    two.quit()
+
+
+def test_a_killed_machine_is_seen_and_starts_again(layout, tmp_path, eventually):
+    """
+    The supervisor restarts nothing by itself.
+    """
+    control = start(layout)
+    os.kill(control.run("gpu-01", FOREVER, tmp_path / "log"), signal.SIGKILL)
+
+    eventually(lambda: control.children()["gpu-01"].status == -signal.SIGKILL)
+    control.run("gpu-01", FOREVER, tmp_path / "log")
+
+    assert control.children()["gpu-01"].status is None
+
+
+def test_a_name_that_runs_is_not_started_twice(layout, tmp_path):
+    """
+    Two machines on the same disks would destroy them.
+    """
+    control = start(layout)
+    control.run("gpu-01", FOREVER, tmp_path / "log")
+
+    with pytest.raises(StepFailed, match="gpu-01 runs already"):
+        control.run("gpu-01", FOREVER, tmp_path / "log")
+
+
+def test_a_program_that_is_missing_is_an_answer(layout, tmp_path):
+    """
+    The supervisor lives on, and says what it could not start.
+    """
+    control = start(layout)
+
+    with pytest.raises(StepFailed, match="no-such-program"):
+        control.run("gpu-01", ["no-such-program"], tmp_path / "log")
+    assert control.children() == {}
+
+
+def test_a_supervisor_that_does_not_listen_is_ended_all_the_same(layout, tmp_path, eventually):
+    """
+    `stop` always stops.
+    """
+    control = Control(layout, patience_seconds=1)
+    with layout.command_lock.open("ab") as lock:
+        control.ensure(lock)
+    pid = control.run("gpu-01", FOREVER, tmp_path / "log")
+    os.kill(supervisor_of(layout), signal.SIGSTOP)
+
+    control.quit()
+
+    eventually(lambda: not lives(pid))

@@ -1,0 +1,121 @@
+"""The switch, over the sockets that QEMU would use."""
+
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+A, B, C = (bytes([2, 0, 0, 0, 0, number]) for number in (1, 2, 3))
+EVERYBODY = b"\xff" * 6
+
+
+def frame(destination, source, payload=b"hello"):
+    return destination + source + b"\x88\xb5" + payload
+
+
+class Cable:
+    """One end of a cable in the switch; the other end is its port."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))
+        self.socket.settimeout(10)
+
+    def send(self, *frames):
+        self.socket.sendall(b"".join(struct.pack(">I", len(one)) + one for one in frames))
+
+    def receive(self):
+        (length,) = struct.unpack(">I", self._exactly(4))
+        return self._exactly(length)
+
+    def _exactly(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            assert more, "the switch hung up"
+            data += more
+        return data
+
+
+@pytest.fixture
+def cables(tmp_path, eventually):
+    """Three cables in a switch of their own, each heard once, so that the switch knows who is where."""
+    path = tmp_path / "switch"
+    argv = [sys.executable, "-m", "rackwright.twin.switch", str(path)]
+    with subprocess.Popen(argv, cwd=Path(__file__).parents[2]) as process:
+        try:
+            eventually(path.exists)
+            connected = [Cable(path) for _ in range(3)]
+            # The last to connect speaks first: once it is heard, the others are plugged in, too.
+            for cable, address in reversed(list(zip(connected, (A, B, C), strict=True))):
+                cable.send(frame(EVERYBODY, address))
+                for other in connected:
+                    if other is not cable:
+                        assert other.receive() == frame(EVERYBODY, address)
+            yield connected
+        finally:
+            process.kill()
+
+
+def test_a_known_address_is_reached_and_nobody_else(cables):
+    """
+    What A says to B does not come to C.
+    """
+    a, b, c = cables
+    a.send(frame(B, A), frame(EVERYBODY, A, b"last"))
+
+    assert b.receive() == frame(B, A)
+    assert c.receive() == frame(EVERYBODY, A, b"last")
+
+
+def test_an_unknown_address_reaches_all_others(cables):
+    """
+    Until an address was heard, everybody may be behind it.
+    """
+    a, b, c = cables
+    a.send(frame(b"\x02" + b"\x09" * 5, A))
+
+    assert b.receive() == c.receive()
+
+
+def test_frames_that_arrive_in_pieces_are_one_frame(cables):
+    """
+    A stream has no borders; the switch finds them again.
+    """
+    a, b, _ = cables
+    whole = frame(B, A, b"x" * 8900)
+    data = struct.pack(">I", len(whole)) + whole
+    for start in range(0, len(data), 999):
+        a.socket.sendall(data[start : start + 999])
+
+    assert b.receive() == whole
+
+
+def test_an_address_that_moves_is_found_again(cables):
+    """
+    A cable that is pulled takes its addresses with it.
+    """
+    a, b, c = cables
+    b.socket.close()
+    c.send(frame(EVERYBODY, B))
+    assert a.receive() == frame(EVERYBODY, B)
+
+    a.send(frame(B, A))
+
+    assert c.receive() == frame(B, A)
+
+
+def test_a_port_that_takes_nothing_does_not_stop_the_others(cables):
+    """
+    Its queue is bounded: what does not fit is dropped.
+    """
+    a, b, c = cables
+    b.socket.settimeout(None)
+    for _ in range(800):
+        a.send(frame(B, A, b"x" * 8900))
+    a.send(frame(C, A))
+
+    assert c.receive() == frame(C, A)
