@@ -1,0 +1,1 @@
+"""The audit: what is declared, set against what is there."""

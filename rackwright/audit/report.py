@@ -1,0 +1,106 @@
+"""What an audit says: for each declared resource, what holds, what differs, and what could not be known."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rackwright.declaration import Declared, Stack, declare
+from rackwright.errors import RackwrightError
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Difference
+from rackwright.kinds.scope import rehearsable
+from rackwright.kinds.wire import encode
+
+Evidence = Mapping[str, Facts | RackwrightError]
+"""By host: its facts, or why there are none."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One resource, compared."""
+
+    name: str
+    token: str
+    holds: int
+    """How many properties are as declared."""
+    differences: tuple[Difference, ...] = ()
+    not_reached: str | None = None
+    """Why nothing could be known of it."""
+    not_rehearsable: int = 0
+    """Properties that this target cannot show at all."""
+    notice: str | None = None
+    """What stands declared and should not stand for long."""
+
+    @property
+    def differs(self) -> tuple[Difference, ...]:
+        return tuple(item for item in self.differences if not item.unknown)
+
+    @property
+    def unknown(self) -> tuple[Difference, ...]:
+        return tuple(item for item in self.differences if item.unknown)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole stack, compared."""
+
+    stack: str
+    results: tuple[Result, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 all holds, 1 something differs, 3 nothing differs but something is unknown."""
+        if any(result.differs for result in self.results):
+            return 1
+        return 3 if any(result.unknown or result.not_reached for result in self.results) else 0
+
+
+def compare(stack: Stack, evidence: Evidence) -> Report:
+    """Set what *stack* declares against *evidence*."""
+    return Report(stack.name, tuple(_compare(stack, item, evidence) for item in declare(stack)))
+
+
+def _compare(stack: Stack, declared: Declared, evidence: Evidence) -> Result:
+    kind, spec = declared.kind, declared.spec
+    everything = kind.claims(spec, stack.house)
+    claims = rehearsable(everything, spec)
+    hidden = _count(everything) - _count(claims)
+    consents = getattr(spec, "destroy", None)  # only what holds data asks for consent
+    notice = f"destroy: {consents} stands" if consents else None
+    facts = evidence[spec.host]
+    if isinstance(facts, RackwrightError):
+        return Result(declared.name, declared.token, 0, (), str(facts), hidden, notice)
+    differences = comparison.diff(claims, kind.observe(claims, facts))
+    return Result(declared.name, declared.token, _count(claims) - len(differences), differences, None, hidden, notice)
+
+
+def _count(claims: Iterable[Any]) -> int:
+    return sum(len(claim.want) for claim in claims)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return *report* for machines."""
+    return {
+        "stack": report.stack,
+        "exit_status": report.exit_status,
+        "resources": [
+            {
+                "name": result.name,
+                "type": result.token,
+                "holds": result.holds,
+                "not_rehearsable": result.not_rehearsable,
+                "not_reached": result.not_reached,
+                "notice": result.notice,
+                "differences": [_difference(item) for item in result.differences],
+            }
+            for result in report.results
+        ],
+    }
+
+
+def _difference(item: Difference) -> dict[str, Any]:
+    shown = {"claim": item.thing, "property": item.name, "severity": item.severity, "remedy": item.remedy}
+    if item.secret:
+        return {**shown, "unknown": item.unknown}
+    return {**shown, "unknown": item.unknown, "wanted": encode(item.want), "found": encode(item.found)}

@@ -1,0 +1,101 @@
+"""Every command in one place."""
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from rackwright import __version__, toolchain
+from rackwright.cli import host, project, twin
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Private AI on bare metal: declared, rehearsed on a virtual twin, provisioned and audited.",
+    epilog="Exit status: 0 as wanted, 1 differs, 2 wrong or refused, 3 not reached or unknown, 4 a step failed.",
+)
+app.add_typer(twin.app, name="twin")
+app.add_typer(host.app, name="host")
+StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"rackwright {__version__}")
+        raise typer.Exit
+
+
+@app.command("toolchain")
+def show_toolchain() -> None:
+    """Find or make pulumi and its Python language host, and say which was taken."""
+    taken = toolchain.ensure(project.say)
+    print(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")
+
+
+@app.command()
+def env() -> None:
+    """Print the environment for pulumi: eval "$(rackwright env)"."""
+    import os
+
+    root = project.directory()
+    toolchain.prepare(root)
+    print(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.say), os.environ)), end="")
+
+
+@app.command()
+def check(stack: StackName) -> None:
+    """Check a stack's declaration, without a connection: all errors at once."""
+    from rackwright.declaration import declare
+
+    loaded = project.stack(stack)
+    for notice in loaded.notices:
+        project.say(f"note: {notice}")
+    print(f"{stack}: {len(loaded.fleet.hosts)} hosts, {len(declare(loaded))} resources, no errors")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a fleet's YAML file, for editors."""
+    from rackwright.declaration.fleet import schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+@app.command()
+def preview(stack: StackName) -> None:
+    """Look at the hosts and show what `up` would do. Changes nothing."""
+    from rackwright.cli.pulumi import run
+
+    raise typer.Exit(run("preview", stack))
+
+
+@app.command()
+def up(stack: StackName) -> None:
+    """Make the hosts as declared. Running it again is safe."""
+    from rackwright.cli.pulumi import run
+
+    raise typer.Exit(run("up", stack))
+
+
+@app.command()
+def audit(
+    stack: StackName,
+    format: Annotated[Format, typer.Option(help="For people or for machines.")] = Format.table,
+    save: Annotated[Optional[Path], typer.Option(metavar="DIR", help="Write the facts of every host there.")] = None,
+    snapshot: Annotated[Optional[Path], typer.Option(metavar="DIR", help="Use saved facts; ask no host.")] = None,
+    as_of: Annotated[Optional[datetime], typer.Option(help="With --snapshot: the newest not after this, UTC.")] = None,
+) -> None:
+    """Set what is declared against what is there. Reads only."""
+    from rackwright.cli.audit import run
+
+    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of))

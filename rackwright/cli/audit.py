@@ -1,0 +1,37 @@
+"""The audit command."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from rackwright.audit import evidence, report, table
+from rackwright.cli import project
+from rackwright.declaration import Stack
+from rackwright.facts import snapshot as snapshots
+from rackwright.facts.facts import Facts
+
+
+def run(stack: Stack, form: str, save: Path | None, snapshot: Path | None, as_of: datetime | None) -> int:
+    """Print the audit of *stack*, and return its exit status."""
+    names = stack.fleet.hosts
+    if snapshot is not None:
+        found = evidence.from_snapshots(snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names)
+    else:
+        from rackwright.apply.pool import Hosts
+
+        hosts = Hosts(stack.endpoints, stack.salt)
+        found = evidence.from_hosts(hosts, names, project.say)
+        hosts.close()
+    if save is not None:
+        for name, facts in found.items():
+            if isinstance(facts, Facts):
+                snapshots.save(save, name, facts)
+        project.say(f"facts saved in {save}")
+    compared = report.compare(stack, found)
+    if form == "json":
+        print(json.dumps(report.as_json(compared), indent=2))
+    else:
+        table.show(compared, Console(highlight=False))
+    return compared.exit_status

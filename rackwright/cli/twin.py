@@ -1,0 +1,119 @@
+"""The twin's commands."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Optional
+
+import typer
+
+from rackwright.cli import project
+from rackwright.declaration import Stack
+from rackwright.declaration.stack import settings
+from rackwright.errors import DeclarationError
+from rackwright.twin import Twin, faults
+from rackwright.twin.fleet import twin as twin_for
+
+app = typer.Typer(no_args_is_help=True, help="The virtual twin of a rack, on this computer.")
+StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose target is a twin.")]
+HostName = Annotated[str, typer.Argument(metavar="HOST")]
+
+
+class Fault(StrEnum):
+    pull = "pull"
+    insert = "insert"
+    power_off = "power-off"
+    power_on = "power-on"
+    reset = "reset"
+
+
+def _twin(name: str) -> Twin:
+    stack = project.stack(name)
+    return twin_for(_target(stack), stack.project, stack.fleet)
+
+
+def _target(stack: Stack) -> str:
+    if stack.twin is None:
+        where, fix = f"stack {stack.name}", f"Set rackwright:target to twin:{stack.name}, or take another stack"
+        raise DeclarationError(where, "got target rack", "this command is for a stack on a twin", fix)
+    return stack.twin
+
+
+@app.command()
+def start(stack: StackName) -> None:
+    """Start every machine that is off, and wait until all answer. What runs is left alone."""
+    for notice in project.stack(stack).notices:
+        project.say(f"note: {notice}")
+    _twin(stack).start(project.say)
+
+
+@app.command()
+def stop(stack: StackName) -> None:
+    """Shut the machines down; their disks are kept."""
+    _twin(stack).stop(project.say)
+
+
+@app.command()
+def reset(stack: StackName) -> None:
+    """Stop at once and delete the disks, and the state of every stack that targets this twin."""
+    loaded = project.stack(stack)
+    _twin(stack).reset(project.say)
+    environment = project.environment()
+    for path in sorted((loaded.project / "stacks").glob("Pulumi.*.yaml")):
+        name = path.name[len("Pulumi.") : -len(".yaml")]
+        if settings(name, loaded.project)["target"] == f"twin:{loaded.twin}":
+            argv = ["pulumi", "stack", "rm", "--yes", "--force", "--preserve-config", name]
+            gone = subprocess.run(argv, cwd=loaded.project, env=environment, capture_output=True, text=True)
+            project.say(f"state of stack {name}: {'deleted' if gone.returncode == 0 else gone.stderr.strip()}")
+
+
+@app.command()
+def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """Show each machine: power, whether it answers, its port, drives that are pulled."""
+    machines = _twin(stack).status()
+    if as_json:
+        print(json.dumps([asdict(machine) for machine in machines], indent=2))
+        return
+    for machine in machines:
+        state = "answers" if machine.answers else "on, no answer" if machine.power else "off"
+        more = [f"port {machine.port}"] * bool(machine.power) + [f"pulled: {serial}" for serial in machine.pulled]
+        more += ["declared otherwise when it was started"] * machine.changed
+        print(f"{machine.name}: {', '.join([state, *more])}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ssh(context: typer.Context, stack: StackName, host: HostName) -> None:
+    """Log in to a host of the twin, or run a command there."""
+    argv = _twin(stack).ssh(host, *context.args)
+    os.execvp(argv[0], argv)
+
+
+@app.command()
+def console(stack: StackName, host: HostName) -> None:
+    """Print what a host wrote to its console."""
+    sys.stdout.write(_twin(stack).console(host).read_text(errors="replace"))
+
+
+@app.command()
+def fault(
+    stack: StackName,
+    fault: Annotated[Fault, typer.Argument(help="What goes wrong, or is put right again.")],
+    host: HostName,
+    serial: Annotated[Optional[str], typer.Argument(metavar="SERIAL", help="The drive to pull or insert.")] = None,
+) -> None:
+    """Let something go wrong on a host; returns when the effect is visible there."""
+    twin = _twin(stack)
+    if fault in (Fault.pull, Fault.insert):
+        if serial is None:
+            raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
+        (faults.pull if fault is Fault.pull else faults.insert)(twin, host, serial)
+    elif fault is Fault.power_off:
+        faults.power_off(twin, host)
+    elif fault is Fault.power_on:
+        faults.power_on(twin, host, project.say)
+    else:
+        faults.hard_reset(twin, host, project.say)
+    project.say(f"{host}: {fault.value}{f' {serial}' if serial else ''} done")
