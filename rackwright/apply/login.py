@@ -32,7 +32,7 @@ def authenticate(transport: "Transport", login: Login) -> None:
         try:
             transport.auth_publickey(login.user, key)
             return
-        except SSHException as error:
+        except (SSHException, OSError, EOFError) as error:
             refusals.append(error)
             if not transport.is_active():
                 break  # sshd hangs up after MaxAuthTries keys

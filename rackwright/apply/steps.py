@@ -5,8 +5,7 @@ from functools import partial
 
 from rackwright.apply.pool import Cancelled, Hosts
 from rackwright.apply.session import Interrupted, NotDone
-from rackwright.apply.transport import ConnectionLost
-from rackwright.errors import StepFailed
+from rackwright.errors import HostUnreachable, StepFailed
 from rackwright.kinds.contract import Step
 
 AGAIN = "Run the same command again afterwards: it plans anew from what it finds"
@@ -31,7 +30,7 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Callab
             said = f', and said "{" / ".join(reason.output)}"' if reason.output else ""
             got = f"{which} failed on {host}: {reason}{said}"
             raise StepFailed(id, got, _account(steps, number), AGAIN) from None
-        except ConnectionLost as lost:
+        except HostUnreachable as lost:
             raise StepFailed(id, f"{which} on {host}: {lost.got}", _account(steps, number), AGAIN) from None
         except Interrupted:
             raise Cancelled(id, f"cancelled while {which} runs on on {host}", _account(steps, number), AGAIN) from None

@@ -21,6 +21,8 @@ CONNECT_SECONDS = 20.0
 HANDSHAKE_SECONDS = 60.0
 """For the banner, the key exchange and each login: an emulated or swapping host needs tens of seconds."""
 KEEPALIVE_SECONDS = 15
+WAKE_SECONDS = 1.0
+"""How often an idle connection looks whether it was closed here; at paramiko's 0.1 s, 200 take 6 % of a core."""
 SILENCE_MS = 60_000
 """How long sent bytes may stay unacknowledged before the kernel gives the connection up; its own default is 15 min."""
 
@@ -138,7 +140,7 @@ class Connection:
         self.close()
         return ConnectionLost(
             self.endpoint.host,
-            f"the connection to {self.endpoint.address} ended ({reason})",
+            f"the connection ended ({reason})",
             "what was running may be running still",
             "Run the same command again: it looks first at what is there",
         )
@@ -175,6 +177,7 @@ class Connection:
         transport = None
         try:
             transport = paramiko.Transport(self._socket())
+            transport.sock.settimeout(WAKE_SECONDS)
             transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = HANDSHAKE_SECONDS
             options = transport.get_security_options()
             options.key_types = _pinned_first(options.key_types, self._pins)
@@ -201,12 +204,14 @@ class Connection:
 
     def _unreachable(self, error: Exception) -> HostUnreachable:
         through = f" through {self._via.endpoint.address}" if self._via else ""
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        # paramiko's ChannelException says it in `text`
+        said = getattr(error, "strerror", None) or getattr(error, "text", None)
+        reason = said or str(error) or type(error).__name__
         return HostUnreachable(
             self.endpoint.host,
-            f"{self.endpoint.address} port {self.endpoint.port}{through}: {reason}",
+            reason,  # without address and port: it is stored with the resource, and they change without need
             "an SSH server answers there",
-            "Look whether the host runs and whether address and port are right",
+            f"Look whether the host runs, and whether {self.endpoint.address} port {self.endpoint.port}{through} is right",
         )
 
 

@@ -1,51 +1,66 @@
 """The audit as a table for people."""
 
+from collections.abc import Iterator
+from itertools import groupby
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from rackwright.audit.report import Report, Result
-from rackwright.kinds.contract import Difference
+from rackwright.kinds.contract import Absent, Difference
 from rackwright.kinds.wording import words
 
 _LONG = 60
+Row = tuple[str, str, str, str, str]
 
 
 def show(report: Report, console: Console) -> None:
-    """Print what differs and what is unknown, line by line, then the sums."""
+    """Print what differs and what is unknown, the remedies, then the sums."""
     rows = [row for result in report.results for row in _rows(result)]
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("resource", "", "claim", "wanted", "found", "what to do"):
+        for title in ("resource", "", "claim", "found", "wanted"):
             table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(_sums(report))
+    for line in dict.fromkeys(_remedies(report)):
+        console.print(escape(line), soft_wrap=True)
+    console.print(_sums(report), soft_wrap=True)
 
 
-def _rows(result: Result) -> list[tuple[str, ...]]:
-    rows = [_row(result.name, item) for item in result.differences]
+def _rows(result: Result) -> Iterator[Row]:
+    for thing, group in groupby(result.differences, key=lambda item: item.thing):
+        items = list(group)
+        if len(items) > 1 and all(isinstance(item.found, Absent) for item in items):
+            yield result.name, "[red]differs[/]", escape(thing), "absent", ""  # what a missing thing is like is no news
+        else:
+            yield from (_row(result.name, item) for item in items)
     if result.not_reached:
-        rows.append((result.name, "[yellow]unknown[/]", "everything", "", escape(result.not_reached), ""))
+        yield result.name, "[yellow]unknown[/]", "everything", "not reached", ""
     if result.notice:
-        rows.append((result.name, "[cyan]notice[/]", escape(result.notice), "", "", "take it out once it is done with"))
-    return rows
+        yield result.name, "[cyan]notice[/]", escape(result.notice), "", ""
 
 
-def _row(name: str, item: Difference) -> tuple[str, ...]:
+def _row(name: str, item: Difference) -> Row:
     mark = "[yellow]unknown[/]" if item.unknown else "[red]differs[/]"
-    if item.secret:
-        return name, mark, escape(item.path), "(secret)", "(secret)", escape(item.remedy)
-    want, found = _told(words(item.want)), _told(words(item.found))
-    return name, mark, escape(item.path), escape(want), escape(found), escape(item.remedy or "run `rackwright up`")
+    found, want = ("(secret)", "(secret)") if item.secret else (words(item.found), words(item.want))
+    return name, mark, escape(item.path), escape(_short(found)), escape(_short(want))
 
 
-def _told(text: str) -> str:
-    """Return *text* in a cell: of a long or many-lined one only how long it is."""
-    if "\n" in text:
-        return f"a text of {len(text.splitlines())} lines"
+def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
+def _remedies(report: Report) -> Iterator[str]:
+    """Yield what to do, once however often it is needed."""
+    for result in report.results:
+        for item in result.differences:
+            if item.remedy:
+                yield f"{item.thing}: {item.remedy}"
+        if result.not_reached:
+            yield result.not_reached
 
 
 def _sums(report: Report) -> str:

@@ -36,7 +36,7 @@ def run(verb: Verb, stack: str) -> int:
     return exit_status(verb, status, changes, found)
 
 
-def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, Mapping[str, str]]) -> int:
+def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, set[str]]) -> int:
     """Return 0 as wanted, 1 differs, 2 refused, 3 unknown, 4 a step failed.
 
     Args:
@@ -67,7 +67,7 @@ def _changes(events: Path) -> bool:
     return any(count and operation not in UNCHANGED for operation, count in summary.items())
 
 
-def _summarise(found: Mapping[Outcome, Mapping[str, str]]) -> None:
+def _summarise(found: Mapping[Outcome, set[str]]) -> None:
     for outcome, heading in outcomes.HEADINGS.items():
         if resources := found.get(outcome):
             project.say(f"{heading}: {', '.join(sorted(resources))}")

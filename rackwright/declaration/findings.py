@@ -16,8 +16,10 @@ from rackwright.spec.problem import Keys, Problem
 class _Finding:
     line: int
     error: DeclarationError
-    hosts: set[str] = field(default_factory=set)
-    """Those that have it from their group; empty when it was found where it stands."""
+    takers: set[str] = field(default_factory=set)
+    """Hosts that take it over from their group."""
+    own: bool = False
+    """It is wrong where it stands, whoever takes it over."""
 
 
 class Findings:
@@ -32,7 +34,10 @@ class Findings:
         source, written = self._layers.source, self._layers.written(keys)
         error = source.error(problem, written, also and self._layers.written(also))
         found = self._found.setdefault(str(error), _Finding(source.line(written), error))
-        found.hosts.add(str(keys[1]) if written != keys else "")
+        if written == keys:
+            found.own = True
+        else:
+            found.takers.add(str(keys[1]))
 
     def add_details(self, model: type[BaseModel], details: Iterable[Detail], place: Keys) -> None:
         """Add what pydantic found wrong with the *model* at *place*."""
@@ -57,9 +62,9 @@ class Findings:
 
     def _named(self, found: _Finding) -> DeclarationError:
         """Return the error; where only some hosts of a group have it, they did their part to it and are named."""
-        error, layers = found.error, self._layers
-        others = {host for host in layers.hosts if layers.group(host) in map(layers.group, found.hosts - {""})}
-        if "" in found.hosts or found.hosts >= others:
+        error, group = found.error, self._layers.group
+        groups = {group(host) for host in found.takers}
+        if found.own or found.takers == {host for host in self._layers.hosts if group(host) in groups}:
             return error
-        got = f"{error.got} (with what {', '.join(sorted(found.hosts))} adds)"
+        got = f"{error.got} (with what {', '.join(sorted(found.takers))} adds)"
         return DeclarationError(error.where, got, error.want, error.fix, error.source)

@@ -6,6 +6,9 @@ from functools import cached_property
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
+from rackwright.provider import outcomes
+from rackwright.provider.outcomes import Outcome
+
 MESSAGE_BYTES = 400 << 20
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),  # as the engine sets it on its side
@@ -44,5 +47,10 @@ class ResourceLog:
     def info(self, text: str) -> None:
         self._engine.log(self._urn, text, engine_pb2.INFO)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, outcome: Outcome) -> None:
         self._engine.log(self._urn, text, engine_pb2.WARNING)
+        self.note(outcome)
+
+    def note(self, outcome: Outcome) -> None:
+        """Note *outcome* for the command that started pulumi, without a word to the engine."""
+        outcomes.note(outcome, self._urn.rpartition("::")[2])

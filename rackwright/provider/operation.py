@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from rackwright.kinds.wire import JSON
+from rackwright.provider.outcomes import Outcome
 
 T = TypeVar("T")
 
@@ -24,7 +25,9 @@ class Log(Protocol):
 
     def info(self, text: str) -> None: ...
 
-    def warn(self, text: str) -> None: ...
+    def warn(self, text: str, outcome: Outcome) -> None:
+        """Say what a person should know of, and what it means for the exit status of the whole."""
+        ...
 
 
 @dataclass(frozen=True)

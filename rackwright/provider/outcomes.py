@@ -19,18 +19,18 @@ HEADINGS: Mapping[Outcome, str] = {
 }
 
 
-def note(outcome: Outcome, id: str, text: str) -> None:
+def note(outcome: Outcome, id: str) -> None:
     """Say that the resource *id* met *outcome*."""
     if path := os.environ.get(VARIABLE):
-        line = json.dumps({"outcome": outcome, "id": id, "text": text}) + "\n"
+        line = json.dumps({"outcome": outcome, "id": id}) + "\n"
         with Path(path).open("a") as file:  # one write below the size of a pipe's buffer: threads do not mix
             file.write(line)
 
 
-def read(path: Path) -> dict[Outcome, dict[str, str]]:
-    """Return outcome to resource to what was said of it last."""
-    found: dict[Outcome, dict[str, str]] = defaultdict(dict)
+def read(path: Path) -> dict[Outcome, set[str]]:
+    """Return the resources that met each outcome; nothing where none was noted."""
+    found: dict[Outcome, set[str]] = defaultdict(set)
     for line in path.read_text().splitlines() if path.exists() else ():
         told = json.loads(line)
-        found[told["outcome"]][told["id"]] = told["text"]
+        found[told["outcome"]].add(told["id"])
     return dict(found)

@@ -12,7 +12,7 @@ from google.protobuf import any_pb2, empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from rackwright import __version__
-from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, StepFailed
+from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, Refused, StepFailed
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
 from rackwright.provider.operation import Cancelled, Kept, Operation, OutOfTime
@@ -180,13 +180,15 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def _perform(self, context: Context, request: Any, seconds: float, work: Callable[[Urn, Operation], T]) -> T:
         """Return what *work* returns, or end the call with the status that fits what it raised."""
-        operation = Operation(ResourceLog(self._engine, request.urn))
+        log = ResourceLog(self._engine, request.urn)
+        operation = Operation(log)
         with self._guard:
             self._running.add(operation)
         try:
             return operation.run(lambda: work(Urn.parse(request.urn), operation), seconds)
         except Exception as error:
             code, message = _status(error)
+            log.note("refused" if isinstance(error, Refused | DeclarationError | DeclarationErrors) else "failed")
             if operation.kept:
                 context.set_trailing_metadata((("grpc-status-details-bin", _half_done(operation.kept, code, message)),))
             context.abort(code, message)

@@ -63,7 +63,7 @@ class Resources:
         for difference in comparison.diff(self._subject(urn, new).claims, found):
             seen = found.get(difference.thing, {}).get(difference.name)
             if seen is not None and difference.unknown:  # nothing can be done about it, so it is no change
-                operation.warn(sentence(difference))
+                operation.warn(sentence(difference), "unknown")
                 continue
             path = codec.property_path("claims", difference.thing, difference.name)
             changes[path] = "add" if seen is None or isinstance(seen, Absent) else "update"
@@ -81,8 +81,8 @@ class Resources:
         except DeclarationErrors:  # of the fleet: there is no stack without it
             raise
         except RackwrightError as error:  # whyever it cannot be read: it is not gone, and others can be
-            operation.warn(f"{error} The last known state is kept.")
-            return {**state, "unreachable": str(error)}
+            operation.warn(f"{error} The last known state is kept.", "unreachable")
+            return {**state, "unreachable": error.got}  # without the rest, which names the address: no state holds one
 
     def preview(
         self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
@@ -96,7 +96,7 @@ class Resources:
         try:
             look = subject.look()
         except HostUnreachable as error:
-            operation.warn(f"{error} What would be done there is not known.")
+            operation.warn(f"{error} What would be done there is not known.", "unreachable")
             return dict(new)
         # of a new resource everything differs
         if text := outline(look.plan, look.unmended() if state else ()):
@@ -126,7 +126,8 @@ class Resources:
                 got = "these do not hold: " + "; ".join(map(sentence, unmended))
                 raise StepFailed(subject.id, got, "every claim holds after its steps", _AGAIN)
         if look.plan.by_hand:
-            operation.warn("\n".join(f"by hand: {sentence(difference)}" for difference in look.plan.by_hand))
+            text = "\n".join(f"by hand: {sentence(difference)}" for difference in look.plan.by_hand)
+            operation.warn(text, "by_hand")
         return subject.id, look.outputs(created or creates)
 
     def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
@@ -186,7 +187,7 @@ class Resources:
             return True
         subject = look.subject
         if old and subject.kind.consents(subject.spec) and not self._consented(urn, old):
-            operation.warn(f"{SeveralRefused(refusals)}\nOnly the consent to its removal is stored.")
+            operation.warn(f"{SeveralRefused(refusals)}\nOnly the consent to its removal is stored.", "refused")
             return False
         raise SeveralRefused(refusals)
 

@@ -26,7 +26,7 @@ NOT_FOR_THE_KERNEL = {"defaults", "auto", "noauto", "user", "users", "nofail", "
 
 def _mount(path: str) -> str:
     pure = PurePosixPath(path)
-    if not pure.is_absolute() or str(pure) != path or ".." in pure.parts or path == "/":
+    if pure.root != "/" or str(pure) != path or ".." in pure.parts or path == "/":
         raise Problem(f"got {path!r}", "a mount point is an absolute, plain path below /", "Write it like /srv/data")
     if pure.parts[1] in SYSTEM_DIRECTORIES:
         raise Problem(f"got {path!r}", f"/{pure.parts[1]} belongs to the system", "Mount it below /srv, /mnt or /data")
@@ -36,18 +36,18 @@ def _mount(path: str) -> str:
 
 
 def _options(options: tuple[str, ...]) -> tuple[str, ...]:
+    raise_any(_option_problems(options))
+    return tuple(sorted(set(options)))
+
+
+def _option_problems(options: tuple[str, ...]) -> Iterator[Problem]:
     for index, option in enumerate(options):
         if option in NOT_FOR_THE_KERNEL or option.startswith("x-"):
-            raise Problem(
-                f"got {option!r}",
-                "only options that the kernel shows can be claimed",
-                "Leave it out: the mount unit waits for its array, and a missing one never blocks the boot",
-                (index,),
-                "mount(8), systemd.mount(5)",
-            )
-        if not re.fullmatch(r"[\w.=:/-]+", option):
-            raise Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
-    return tuple(sorted(set(options)))
+            want = "only options that the kernel shows can be claimed"
+            fix = "Leave it out: the mount unit waits for its array, and a missing one never blocks the boot"
+            yield Problem(f"got {option!r}", want, fix, (index,), "mount(8), systemd.mount(5)")
+        elif not re.fullmatch(r"[\w.=:/-]+", option):
+            yield Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
 
 
 class Tier(Model):

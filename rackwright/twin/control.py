@@ -90,7 +90,7 @@ class Control:
         if connection := self._connect():
             try:
                 self._ask({"do": "quit"}, connection)
-            except (StepFailed, OSError):
+            except StepFailed:
                 self._kill_supervisor()
         shutil.rmtree(self._layout.runtime, ignore_errors=True)
 
@@ -108,10 +108,13 @@ class Control:
         connection = connection or self._connect()
         if connection is None:
             raise self._failed("it does not run")
-        with connection, connection.makefile("rw", encoding="utf-8") as stream:
-            stream.write(json.dumps(request) + "\n")
-            stream.flush()
-            answer: dict[str, Any] = json.loads(stream.readline() or '{"error": "it ended while it was asked"}')
+        try:
+            with connection, connection.makefile("rw", encoding="utf-8") as stream:
+                stream.write(json.dumps(request) + "\n")
+                stream.flush()
+                answer: dict[str, Any] = json.loads(stream.readline() or '{"error": "it ended while it was asked"}')
+        except OSError as error:
+            raise self._failed(f"{request['do']}: {error}") from error
         if set(answer) == {"error"}:
             raise self._failed(f"{request['do']}: {answer['error']}")
         return answer

@@ -72,6 +72,10 @@ class Layout:
         """What a guest has changed on its boot drive, over the image."""
         return self.disks / host / f"{serial}.qcow2"
 
+    def hosts(self) -> list[str]:
+        """Return the names of all machines that were ever started here."""
+        return sorted(path.name for path in self.directory.glob("hosts/*"))
+
     def host(self, host: str) -> Path:
         """What belongs to one machine and is no disk: identity, settings, logs."""
         return self.directory / "hosts" / host

@@ -19,7 +19,7 @@ from rackwright.twin import accelerator, identity, image
 from rackwright.twin.control import Child, Control
 from rackwright.twin.files import write
 from rackwright.twin.layout import Layout
-from rackwright.twin.machine import VirtualMachine, check, command_line
+from rackwright.twin.machine import Accelerator, VirtualMachine, check, command_line
 from rackwright.twin.qmp import monitor
 from rackwright.twin.settings import Settings
 
@@ -27,8 +27,8 @@ Say = Callable[[str], None]
 
 SWITCH = "twin/switch"
 """Name of the switch among the supervised processes; no host has a slash in its name."""
-START_SECONDS = 300
-"""After which a machine that has not answered is given up: ten times what a slow computer takes."""
+START_SECONDS = 600
+"""After which a machine that has not answered is given up: forty times what an idle computer takes."""
 STOP_SECONDS = 60
 """What a guest may take to shut down before its power is cut."""
 
@@ -72,26 +72,20 @@ class Twin:
 
     def start(self, say: Say) -> None:
         """Start what is off, leave alone what runs, and return when all machines answer SSH."""
-        for machine in self.machines.values():
-            check(machine)
-        image.require("qemu-system-x86_64", "qemu-img")
-        with self._changing(say) as lock:
-            self.control.ensure(lock)
-            self._start_switch()
-            for machine in self.machines.values():
-                self._power_on(machine, say)
-            self._write_endpoints()
+        self._power_on(list(self.machines.values()), say)
         self.wait(say)
 
     def stop(self, say: Say, grace_seconds: float = STOP_SECONDS) -> None:
         """Shut all guests down, end what is left after *grace_seconds*, and keep their disks."""
         with self._changing(say):
-            for name in self._running().keys() - {SWITCH}:
-                self._press_power_button(name)
-            deadline = time.monotonic() + grace_seconds
-            while (left := sorted(self._running().keys() - {SWITCH})) and time.monotonic() < deadline:
+            started = pressed = time.monotonic()
+            while (left := sorted(self._running().keys() - {SWITCH})) and time.monotonic() - started < grace_seconds:
+                if time.monotonic() >= pressed:  # again and again: a guest that is just starting does not hear it
+                    for name in left:
+                        self._press_power_button(name)
+                    pressed = time.monotonic() + 5
                 time.sleep(0.2)
-            for name in left:
+            for name in left if grace_seconds else ():
                 say(f"{name}: has not shut down in {grace_seconds:.0f} s, its power is cut")
             self.control.quit()
 
@@ -100,7 +94,7 @@ class Twin:
         self.stop(say, grace_seconds=0)
         with self._changing(say):
             shutil.rmtree(self.layout.disks, ignore_errors=True)
-            for host in self.machines:
+            for host in self.layout.hosts():
                 self.settings(host).update(image=None, pulled=[])
 
     def wait(self, say: Say, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
@@ -157,12 +151,7 @@ class Twin:
 
     def power_on(self, host: str, say: Say) -> None:
         """Start one machine and return when it answers SSH."""
-        machine = self.machine(host)
-        with self._changing(say) as lock:
-            self.control.ensure(lock)
-            self._start_switch()
-            self._power_on(machine, say)
-            self._write_endpoints()
+        self._power_on([self.machine(host)], say)
         self.wait(say, [host])
 
     def settings(self, host: str) -> Settings:
@@ -229,14 +218,27 @@ class Twin:
                 )
             time.sleep(0.02)
 
-    def _power_on(self, machine: VirtualMachine, say: Say) -> None:
+    def _power_on(self, machines: Sequence[VirtualMachine], say: Say) -> None:
+        for machine in machines:
+            check(machine)
+        image.require("qemu-system-x86_64", "qemu-img")
+        with self._changing(say) as lock:
+            running = self._running()
+            for machine in machines:
+                if machine.name in running and running[machine.name].note != _definition(machine):
+                    say(f"{machine.name}: runs as it was declared before; stop and start the twin to change it")
+            off = [machine for machine in machines if machine.name not in running]
+            systems = [self._make_disks(machine, say) for machine in off]
+            mode = accelerator.accelerator(systems[0], say) if systems else "tcg"
+            self.control.ensure(lock)
+            self._start_switch()
+            for machine, system in zip(off, systems, strict=True):
+                self._run(machine, system, mode, say)
+            self._write_endpoints()
+
+    def _run(self, machine: VirtualMachine, system: image.Image, mode: Accelerator, say: Say) -> None:
+        """Start QEMU for *machine*, on the port it had before if that is free."""
         host, layout, settings = machine.name, self.layout, self.settings(machine.name)
-        if child := self._running().get(host):
-            if child.note != _definition(machine):
-                say(f"{host}: runs as it was declared before; stop and start the twin to change it")
-            return
-        system = self._make_disks(machine, say)
-        mode = accelerator.accelerator(system, say)
         identity.write_seed(machine, layout)
         for attempt in range(10):
             port = settings.port if attempt == 0 and settings.port and _is_free(settings.port) else _free_port()
@@ -268,8 +270,10 @@ class Twin:
         overlay = self.layout.boot_disk(machine.name, boot.serial)
         overlay.parent.mkdir(parents=True, exist_ok=True)
         for drive in machine.data_drives:
-            with self.layout.disk(machine.name, drive.serial).open("ab") as disk:
-                disk.truncate(drive.size_bytes)
+            disk = self.layout.disk(machine.name, drive.serial)
+            if not disk.exists():  # one that is there keeps its size, and so what is on it
+                with disk.open("wb") as file:
+                    file.truncate(drive.size_bytes)
         if overlay.exists() and settings.image:
             system = image.Image(Path(settings.image))
             if not system.root.exists():

@@ -80,12 +80,19 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_agent_is_asked_only_where_the_login_says_so(rack):
+def test_an_agent_without_keys_says_so(rack):
     with pytest.raises(LoginRefused, match="the running ssh-agent has no key for user .* with the keys of ssh-agent"):
         connect(rack, login(rack, key=None, agent=True))
 
+
+@pytest.mark.usefixtures("agent")
+def test_the_agent_is_asked_only_where_the_login_says_so(rack, tmp_path):
+    new_key(tmp_path / "stranger")
     subprocess.run(["ssh-add", "-q", rack.key], check=True)
-    connection = connect(rack, login(rack, key=None, agent=True))
+
+    with pytest.raises(LoginRefused):
+        connect(rack, login(rack, key=str(tmp_path / "stranger")))
+    connection = connect(rack, login(rack, key=str(tmp_path / "stranger"), agent=True))
 
     assert connection.run(("true",)).status == 0
     connection.close()

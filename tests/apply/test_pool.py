@@ -97,8 +97,25 @@ def test_a_host_without_an_address_is_unreachable(hosts):
         hosts.facts("gpu-09")
 
 
-def test_a_dropped_connection_is_made_again_for_a_probe(hosts, rack, connections, monkeypatch):
+def test_a_connection_that_drops_during_a_probe_is_made_again_once(rack, connections, monkeypatch):
     monkeypatch.setattr(pool, "JITTER_SECONDS", 0.0)
+    for name, times in (("gpu-01", 1), ("gpu-02", 2)):
+        directory = rack[name].directory
+        die = f"echo >> {directory}/deaths; kill -9 $PPID; sleep 1000"
+        (directory / "deaths").touch()
+        (directory / "answer").write_text(
+            f"[ $(wc -l < {directory}/deaths) = {times} ] && exec cat {directory}/facts; {die}\n"
+        )
+    hosts = Hosts(rack.endpoints, b"salt")
+
+    assert hosts.facts("gpu-01").taken_at == 1.0
+    with pytest.raises(HostUnreachable, match=r"^gpu-02: the connection to 127\.1\.0\.3 ended"):
+        hosts.facts("gpu-02")
+    assert connections == ["gpu-01", "gpu-01", "gpu-02", "gpu-02"]
+    hosts.close()
+
+
+def test_a_connection_that_was_dropped_meanwhile_is_made_again(hosts, rack, connections):
     hosts.facts("gpu-01")
     rack.switch_off("gpu-01")
     rack.switch_on("gpu-01")

@@ -1,5 +1,7 @@
 """Plans on simulated hosts: order, the look before a write, and the account of what was done."""
 
+import os
+import signal
 import threading
 
 import pytest
@@ -154,6 +156,14 @@ def test_a_host_that_dies_in_a_step_leaves_it_open_how_that_ended(do, rack):
         "gpu-01/hot: step 1 of 3 (write hot.conf) on gpu-01: the connection to 127.1.0.2 ended"
     )
     assert "no step was done before it; not begun: wipe RW-NVME0; remove old.conf." in str(failure.value)
+
+
+def test_a_runner_that_dies_in_a_step_is_no_traceback_and_no_silence(do, rack):
+    """As when the host runs out of memory: the connection stands, and nobody can tell how the step ended."""
+    rack["gpu-01"].on_step = lambda step: os.kill(step["pid"], signal.SIGKILL)
+
+    with pytest.raises(StepFailed, match=r"step 1 of 3 \(write hot.conf\) on gpu-01: .*not begun: wipe RW-NVME0"):
+        do(*PLAN)
 
 
 def test_a_cancelled_plan_begins_no_further_step(do, hosts, rack):

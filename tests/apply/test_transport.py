@@ -78,7 +78,7 @@ def test_a_command_without_end_is_given_up(shell):
 def test_a_dropped_connection_is_not_a_result(shell):
     """The command kills the server of its own connection, as a crash of the host would."""
     with pytest.raises(ConnectionLost, match="^shell: the connection to 127.1.0.4 ended"):
-        shell.run(("sh", "-c", "echo begun; kill -9 $(ps -o ppid= -p $PPID) $PPID; sleep 1000"))
+        shell.run(("sh", "-c", "echo begun; kill -9 $PPID; sleep 1000"))
     assert not shell.alive
 
 
@@ -89,8 +89,8 @@ def test_a_host_that_is_off_is_unreachable(rack):
         Connection(rack.endpoints["gpu-01"])
 
     assert str(unreachable.value) == (
-        f"gpu-01: 127.1.0.2 port {rack['gpu-01'].port}: Connection refused; an SSH server answers there."
-        " Look whether the host runs and whether address and port are right."
+        "gpu-01: Connection refused; an SSH server answers there."
+        f" Look whether the host runs, and whether 127.1.0.2 port {rack['gpu-01'].port} is right."
     )
 
 
@@ -113,7 +113,7 @@ def test_a_port_that_speaks_no_ssh_is_unreachable(rack, monkeypatch, greeting):
 
 
 def test_a_name_that_nobody_knows_is_unreachable(rack):
-    with pytest.raises(HostUnreachable, match=r"^gpu-01: gpu-01\.invalid port "):
+    with pytest.raises(HostUnreachable, match=r"whether gpu-01\.invalid port "):
         Connection(replace(rack.endpoints["gpu-01"], address="gpu-01.invalid"))
 
 
@@ -141,6 +141,6 @@ def test_a_way_that_the_jump_host_does_not_find_names_both(rack):
     rack.switch_off("gpu-01")
     jump = Connection(rack.endpoints["shell"])
 
-    with pytest.raises(HostUnreachable, match=r"^gpu-01: 127\.1\.0\.2 port \d+ through 127\.1\.0\.4: .*Connect failed"):
+    with pytest.raises(HostUnreachable, match=r"Connect failed.* 127\.1\.0\.2 port \d+ through 127\.1\.0\.4 is"):
         Connection(rack.endpoints["gpu-01"], via=jump)
     jump.close()

@@ -13,7 +13,7 @@ export LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 listed() { sed '/^#/d; /^$/d' "$1"; }
 
 mkdir "$root" "$out"
-tar -x -p --numeric-owner -C "$root" --exclude='./dev/*' -f "$1"
+tar -x -p --numeric-owner --xattrs --xattrs-include='*' -C "$root" --exclude='./dev/*' -f "$1"
 
 # --- the system
 cp -R "$guest/files/." "$root/"
