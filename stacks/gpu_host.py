@@ -26,7 +26,5 @@ class GpuHost(pulumi.ComponentResource):
             options = pulumi.ResourceOptions(parent=self, depends_on=[made[name] for name in declared.after])
             made[declared.name] = CLASSES[declared.token](declared.name, declared.inputs, options)
         tiers = [resource for resource in made.values() if isinstance(resource, Tier)]
-        self.mounts = pulumi.Output.all(*(pulumi.Output.all(tier.name, tier.mount) for tier in tiers)).apply(
-            lambda mounts: dict(mounts)
-        )
+        self.mounts = pulumi.Output.all(*(pulumi.Output.all(tier.name, tier.mount) for tier in tiers)).apply(dict)
         self.register_outputs({"mounts": self.mounts})

@@ -203,15 +203,16 @@ class Connection:
         return connected
 
     def _unreachable(self, error: Exception) -> HostUnreachable:
-        through = f" through {self._via.endpoint.address}" if self._via else ""
+        place = f"{self.endpoint.address} port {self.endpoint.port}"
+        place += f" through {self._via.endpoint.address}" if self._via else ""
         # paramiko's ChannelException says it in `text`
         said = getattr(error, "strerror", None) or getattr(error, "text", None)
         reason = said or str(error) or type(error).__name__
         return HostUnreachable(
             self.endpoint.host,
-            reason,  # without address and port: it is stored with the resource, and they change without need
+            reason,  # without the address: this part is stored with the resource
             "an SSH server answers there",
-            f"Look whether the host runs, and whether {self.endpoint.address} port {self.endpoint.port}{through} is right",
+            f"Look whether the host runs, and whether {place} is right",
         )
 
 

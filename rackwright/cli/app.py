@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -91,9 +91,9 @@ def up(stack: StackName) -> None:
 def audit(
     stack: StackName,
     format: Annotated[Format, typer.Option(help="For people or for machines.")] = Format.table,
-    save: Annotated[Optional[Path], typer.Option(metavar="DIR", help="Write the facts of every host there.")] = None,
-    snapshot: Annotated[Optional[Path], typer.Option(metavar="DIR", help="Use saved facts; ask no host.")] = None,
-    as_of: Annotated[Optional[datetime], typer.Option(help="With --snapshot: the newest not after this, UTC.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the facts of every host there.")] = None,
+    snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts; ask no host.")] = None,
+    as_of: Annotated[datetime | None, typer.Option(help="With --snapshot: the newest not after this, UTC.")] = None,
 ) -> None:
     """Set what is declared against what is there. Reads only."""
     from rackwright.cli.audit import run

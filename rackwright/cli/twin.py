@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -102,7 +102,7 @@ def fault(
     stack: StackName,
     fault: Annotated[Fault, typer.Argument(help="What goes wrong, or is put right again.")],
     host: HostName,
-    serial: Annotated[Optional[str], typer.Argument(metavar="SERIAL", help="The drive to pull or insert.")] = None,
+    serial: Annotated[str | None, typer.Argument(metavar="SERIAL", help="The drive to pull or insert.")] = None,
 ) -> None:
     """Let something go wrong on a host; returns when the effect is visible there."""
     twin = _twin(stack)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.spec.problem import Keys, Problem
@@ -21,7 +21,7 @@ SCALARS: dict[str, Callable[[str], Any]] = {
 }
 
 
-class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
+class _Loader(yaml.CSafeLoader):
     """libyaml with the scalars of YAML 1.2's core schema: no base-60 MAC addresses, no booleans called ``on``."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- PyYAML's name; filled here, for this class alone
@@ -118,7 +118,7 @@ def _refuse_extras(path: Path, text: str) -> None:
         return  # going through the events takes as long as all the rest
     errors = []
     for event in yaml.parse(text, _Loader):
-        where = f"{path}:{event.start_mark.line + 1}"
+        where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if anchor := getattr(event, "anchor", None):
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
             want, fix = "anchors are no part of a declaration", "Put what is shared into a group"

@@ -1,6 +1,6 @@
 """The resource types of the provider, for Pulumi programs: each takes a spec as plain data.
 
-Tier("gpu-01/hot", {"host": "gpu-01", "name": "hot", "level": "raid10", ...})
+Tier("host-1/scratch", {"host": "host-1", "name": "scratch", "level": "raid10", ...})
 """
 
 from collections.abc import Mapping

@@ -3,9 +3,9 @@
 It starts what it is asked to, says what runs, and kills; it decides nothing and restarts nothing. When it dies,
 by whatever signal, the kernel kills its children. One request and one answer per connection, each a line of JSON:
 
-    {"do": "run", "name": "gpu-01", "argv": [...], "log": "PATH", "note": "..."}   -> {"pid": 1234}
-    {"do": "list"}                -> {"gpu-01": {"pid": 1234, "status": null, "note": "..."}}
-    {"do": "kill", "name": "gpu-01"}   -> {}      once it is gone
+    {"do": "run", "name": "host-1", "argv": [...], "log": "PATH", "note": "..."}   -> {"pid": 1234}
+    {"do": "list"}                -> {"host-1": {"pid": 1234, "status": null, "note": "..."}}
+    {"do": "kill", "name": "host-1"}   -> {}      once it is gone
     {"do": "quit"}                -> {}      once all are gone
 """
 

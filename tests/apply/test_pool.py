@@ -109,7 +109,7 @@ def test_a_connection_that_drops_during_a_probe_is_made_again_once(rack, connect
     hosts = Hosts(rack.endpoints, b"salt")
 
     assert hosts.facts("gpu-01").taken_at == 1.0
-    with pytest.raises(HostUnreachable, match=r"^gpu-02: the connection to 127\.1\.0\.3 ended"):
+    with pytest.raises(HostUnreachable, match=r"^gpu-02: the connection ended"):
         hosts.facts("gpu-02")
     assert connections == ["gpu-01", "gpu-01", "gpu-02", "gpu-02"]
     hosts.close()

@@ -77,7 +77,7 @@ def test_a_command_without_end_is_given_up(shell):
 
 def test_a_dropped_connection_is_not_a_result(shell):
     """The command kills the server of its own connection, as a crash of the host would."""
-    with pytest.raises(ConnectionLost, match="^shell: the connection to 127.1.0.4 ended"):
+    with pytest.raises(ConnectionLost, match="^shell: the connection ended"):
         shell.run(("sh", "-c", "echo begun; kill -9 $PPID; sleep 1000"))
     assert not shell.alive
 
@@ -121,12 +121,10 @@ def test_a_host_behind_another_is_reached_through_it(rack):
     jump = Connection(rack.endpoints["shell"])
     behind = Connection(rack.endpoints["gpu-01"], via=jump)
 
-    result = behind.run(("python3",))
-
-    assert result.status == 0
-    assert f"127.1.0.2 port {rack['gpu-01'].port}" not in str(jump._transport.sock)
-    behind.close()
+    assert behind.run(("python3",)).status == 0
     jump.close()
+    with pytest.raises(ConnectionLost):
+        behind.run(("python3",))
 
 
 def test_the_key_of_a_host_behind_another_is_pinned_too(rack, tmp_path):

@@ -158,7 +158,20 @@ def test_users_of_a_drive_and_of_its_partitions_are_found(machine):
     assert drive["partitions"] == ["sda1", "sda2"]
     assert drive["holders"] == ["dm-3"]
     assert drive["mountpoints"] == ["/srv/with blank", "[SWAP]"]
-    assert drive["sample"] == {"unknown": "in use by dm-3, /srv/with blank, [SWAP]"}
+    assert drive["sample"] == {"unknown": "in use by /srv/with blank, [SWAP], dm-3"}
+
+
+def test_an_array_that_nobody_uses_does_not_hide_what_is_on_its_member(machine):
+    """
+    udev assembles whatever it finds; a consent must still be able to name it.
+    """
+    machine.device("sda", 8 * MIB)
+    machine.device("md7", 4 * MIB, "virtual/md7")
+    machine.hold("sda", "md7")
+
+    assert drive_of(machine, "sda")["sample"] == "zero"
+    machine.mount("md7", "/srv/x")
+    assert drive_of(machine, "sda")["sample"] == {"unknown": "in use by md7"}
 
 
 def test_unreadable_mounts_leave_every_use_unknown(machine):

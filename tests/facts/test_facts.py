@@ -1,12 +1,12 @@
 """Typed facts: what was not read is never mistaken for what is not there."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from rackwright.facts import facts as module
-from rackwright.facts.facts import Fact, Facts, NotKnown, View
+from rackwright.facts.facts import Fact, Facts, NotKnown, Superblock, View
 from tests.facts import situations
 
 
@@ -21,8 +21,16 @@ def views(facts: Facts) -> list[View]:
         found += [drive, *drive.signatures, *([drive.superblock] if drive.superblock else [])]
     for array in facts.arrays:
         found += [array, *array.members]
-    found += [facts.unit(name) for name in facts.read("units")]
-    found += [facts.file(path) for path in facts.read("files")]
+    found += [there(facts.unit(name)) for name in facts.read("units")]
+    found += [there(facts.file(path)) for path in facts.read("files")]
+    return found
+
+
+T = TypeVar("T")
+
+
+def there(found: T | None) -> T:
+    assert found is not None
     return found
 
 
@@ -58,7 +66,7 @@ def test_the_rest_is_read_too():
     assert facts.memory_bytes > 500e6
     assert "1b36:0010" in facts.pci
     assert facts.packages["mdadm"]
-    assert facts.text("/etc/mdadm/mdadm.conf").startswith("# mdadm.conf")
+    assert there(facts.text("/etc/mdadm/mdadm.conf")).startswith("# mdadm.conf")
     assert facts.text("/etc/mdadm/mdadm.conf.d/none.conf") is None
     assert facts.owner("none") is None
     assert list(facts.initramfs_times()) == []
@@ -100,7 +108,7 @@ def test_one_unknown_serial_hides_no_other_drive():
     raw["drives"][0]["serial"] = unknown("no page 80")
     facts = Facts(raw)
 
-    assert facts.drive("RW01-SAS3").name == "sdd"
+    assert there(facts.drive("RW01-SAS3")).name == "sdd"
     with pytest.raises(NotKnown, match="no page 80"):
         facts.drive("RW01-NVME0")
 
@@ -150,7 +158,7 @@ def test_below_a_closed_folder_and_behind_a_link_no_file_is_absent():
         facts.file("/etc/elsewhere/file")
 
 
-class Untouchable(Mapping):
+class Untouchable(Mapping[str, Any]):
     """A table that may be asked for a name, but never walked."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -174,9 +182,9 @@ def test_long_tables_are_looked_up_and_never_walked():
     facts = Facts({key: Untouchable(raw[key]) if key in ("packages", "files", "units") else raw[key] for key in raw})
 
     assert facts.packages["mdadm"]
-    assert facts.file("/etc/passwd").owner == "root:root"
+    assert there(facts.file("/etc/passwd")).owner == "root:root"
     assert facts.file("/etc/not-there") is None
-    assert facts.unit("ssh.service").enabled == "enabled"
+    assert there(facts.unit("ssh.service")).enabled == "enabled"
 
 
 CONDITIONS = {
@@ -197,7 +205,7 @@ def test_the_condition_of_recorded_arrays(situation):
 
 
 def content(situation: str, serial: str) -> str:
-    return situations.facts(situation).drive(serial).content
+    return there(situations.facts(situation).drive(serial)).content
 
 
 def test_a_blank_drive_has_no_content():
@@ -228,15 +236,19 @@ def test_the_content_of_a_drive_in_use_is_not_known(serial, user):
     assert str(raised.value).endswith(f"in use by {user}")
 
 
+def superblock(facts: Facts, serial: str) -> Superblock:
+    return there(there(facts.drive(serial)).superblock)
+
+
 def test_members_of_a_stopped_array_still_say_whose_they_are():
     facts = situations.facts("stopped")
 
-    assert {facts.drive(f"RW01-NVME{number}").superblock.array_name for number in range(4)} == {"gpu-01:hot"}
+    assert {superblock(facts, f"RW01-NVME{number}").array_name for number in range(4)} == {"gpu-01:hot"}
     assert facts.arrays == ()
 
 
 def test_a_member_that_was_taken_out_is_behind_the_others():
     facts = situations.facts("degraded")
 
-    assert facts.drive("RW01-NVME1").superblock.events < facts.drive("RW01-NVME0").superblock.events
-    assert facts.drive("RW01-NVME1").holders == ()
+    assert superblock(facts, "RW01-NVME1").events < superblock(facts, "RW01-NVME0").events
+    assert there(facts.drive("RW01-NVME1")).holders == ()

@@ -47,7 +47,7 @@ def test_it_runs_here_and_reads_back():
     assert facts.raw["format"] == FORMAT
     assert facts.raw["salt_id"] == salt_id(SALT)
     assert facts.identity.hostname == os.uname().nodename
-    assert facts.file("/etc/passwd").digest == digest(Path("/etc/passwd").read_bytes(), SALT)
+    assert facts.read("files")["/etc/passwd"]["digest"] == digest(Path("/etc/passwd").read_bytes(), SALT)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")

@@ -1,6 +1,7 @@
 """The test's side of simulated hosts: their directories, keys, facts and steps."""
 
 import base64
+import contextlib
 import json
 import os
 import pwd
@@ -54,7 +55,7 @@ class SimulatedHost:
         self.name, self.directory, self.address = name, directory, address
         self.port = 0
         self.on_step: Callable[[Step], None] = lambda step: None
-        """Called with each step; what it raises is how the step fails."""
+        """Called with each step (and the ``pid`` of its runner); what it raises is how the step fails."""
         directory.mkdir()
         if raw_facts is not None:
             self.set_facts(raw_facts)
@@ -183,7 +184,8 @@ def _handler(rack: SimulatedRack) -> type[socketserver.StreamRequestHandler]:
                 reason = None
             except Exception as error:
                 reason = str(error) or type(error).__name__
-            self.wfile.write(json.dumps(reason).encode() + b"\n")
+            with contextlib.suppress(OSError):  # the step may have been the end of its host
+                self.wfile.write(json.dumps(reason).encode() + b"\n")
 
     return Handler
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import socket
 import sys
 import zlib
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT, DIRECTORY = sys.argv[1], Path(sys.argv[2])
-sys.path.append(ROOT)
+sys.path.insert(0, ROOT)
 
 from rackwright.apply import runner  # noqa: E402
 
@@ -39,7 +40,7 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         log.write(json.dumps(step) + "\n")
     with socket.socket(socket.AF_UNIX) as test, test.makefile("rw") as lines:
         test.connect(str(DIRECTORY.parent / "steps.sock"))
-        lines.write(json.dumps({"directory": str(DIRECTORY), "step": step}) + "\n")
+        lines.write(json.dumps({"directory": str(DIRECTORY), "step": {**step, "pid": os.getpid()}}) + "\n")
         lines.flush()
         reason = json.loads(lines.readline())
     if reason is not None:

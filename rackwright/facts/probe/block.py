@@ -70,7 +70,7 @@ def drive(machine: Machine, name: str) -> dict[str, Any]:
         "mountpoints": mountpoints,
         "signatures": found,
         "superblock": attempt(superblock, machine.path(name), found),
-        "sample": attempt(sample, machine.path(name), holders, mountpoints),
+        "sample": attempt(sample, machine, name),
     }
 
 
@@ -135,11 +135,20 @@ def superblock(path: str, signatures: Any) -> dict[str, Any] | None:
     return next((superblocks.md(path, offset) for offset in offsets), None)
 
 
-def sample(path: str, holders: Any, mountpoints: Any) -> str:
+def users_of(machine: Machine, drive: str) -> list[str]:
+    """Return what may write to *drive*. An md array that is not used itself does not: udev assembles what it finds."""
+    users = mountpoints_of(machine, drive)
+    for holder in holders_of(machine, drive):
+        if not holder.startswith("md") or users_of(machine, holder):
+            users.append(holder)
+    return users
+
+
+def sample(machine: Machine, name: str) -> str:
     """Return ``zero``, or a digest of both ends and evenly spread places of a drive that nobody uses."""
-    users = [*known(holders), *known(mountpoints)]
-    if users:
+    if users := users_of(machine, name):
         raise Unreadable(f"in use by {', '.join(users)}")
+    path = machine.path(name)
     digest = hashlib.blake2b(digest_size=8)
     blank = True
     for offset in sample_places(superblocks.size_of(path)):
@@ -155,7 +164,7 @@ def sample_places(size: int) -> list[int]:
     last = max(size - SAMPLE_BYTES, 0)
     between = (last * place // (SAMPLES + 1) // 512 * 512 for place in range(1, SAMPLES + 1))
     ends = (place for near in range(0, MIB, SAMPLE_BYTES) for place in (near, last - near))
-    return sorted({max(place, 0) for place in (*ends, *between)})
+    return sorted({min(max(place, 0), last) for place in (*ends, *between)})
 
 
 def signatures(machine: Machine) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import json
 from typing import Any, Literal
 
+from pydantic import Field
+
 from rackwright.kinds.contract import Resource
 from rackwright.kinds.host import DrivePart
 from rackwright.kinds.house import House
@@ -29,7 +31,7 @@ class TierSpec(Resource):
     """KiB/s."""
     wait_for_sync: bool = False
     members: tuple[DrivePart, ...]
-    wipe: dict[str, str] = {}
+    wipe: dict[str, str] = Field(default_factory=dict)
     """Consent, for its members only: serial to what may go."""
     destroy: Literal["allowed"] | None = None
 

@@ -4,7 +4,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TypeVar
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import Field, TypeAdapter
 
 from rackwright.spec.model import Many, Model

@@ -1,0 +1,69 @@
+"""The audit of the example rack, from facts recorded on its twin."""
+
+from typing import Any
+
+import pytest
+
+from rackwright.audit.report import Report, as_json, compare
+from rackwright.errors import HostUnreachable
+from rackwright.facts.facts import Facts
+from tests.kinds.conftest import STACK, recorded
+
+HOSTS = tuple(STACK.fleet.hosts)
+GONE = HostUnreachable(HOSTS[0], "no answer", "it answers at its address", "Switch it on")
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    return {host: recorded(host) for host in HOSTS}
+
+
+def audited(raw: dict[str, Any], **instead: HostUnreachable) -> Report:
+    return compare(STACK, {**{host: Facts(facts) for host, facts in raw.items()}, **instead})
+
+
+def array(raw: dict[str, Any], host: str) -> dict[str, Any]:
+    """Return one array of *host*, to be changed."""
+    found: dict[str, Any] = next(array for array in raw[host]["arrays"] if array["bitmap"] == "internal")
+    return found
+
+
+def test_a_rack_as_declared_has_no_difference(raw):
+    report = audited(raw)
+
+    assert report.exit_status == 0
+    assert all(result.holds and not result.differences for result in report.results)
+
+
+def test_what_differs_is_told_by_its_path(raw):
+    """
+    One resource, under its claim and property, with what was wanted and found.
+    """
+    changed = array(raw, HOSTS[0])
+    changed["bitmap"] = "none"
+
+    report = audited(raw)
+
+    assert report.exit_status == 1
+    assert [item.path for result in report.results for item in result.differs] == [f"md:{changed['md_name']}.bitmap"]
+    [told] = [item for resource in as_json(report)["resources"] for item in resource["differences"]]
+    assert (told["property"], told["unknown"], told["wanted"], told["found"]) == ("bitmap", False, "internal", "none")
+
+
+def test_unknown_is_neither_fine_nor_different(raw):
+    array(raw, HOSTS[0])["bitmap"] = {"unknown": "permission denied"}
+
+    report = audited(raw)
+
+    assert report.exit_status == 3
+    assert [item.name for result in report.results for item in result.unknown] == ["bitmap"]
+
+
+def test_a_host_that_is_off_hides_no_difference_of_another(raw):
+    array(raw, HOSTS[1])["bitmap"] = "none"
+
+    report = audited(raw, **{HOSTS[0]: GONE})
+
+    assert report.exit_status == 1
+    assert {result.name.split("/")[0] for result in report.results if result.not_reached} == {HOSTS[0]}
+    assert audited({HOSTS[1]: recorded(HOSTS[1])}, **{HOSTS[0]: GONE}).exit_status == 3
