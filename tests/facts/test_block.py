@@ -352,6 +352,11 @@ def test_where_a_bitmap_is(location, bitmap):
     assert block.bitmap(location) == bitmap
 
 
+@pytest.mark.parametrize(("text", "cap"), [("200000 (system)", 0), ("50000 (local)", 50000)])
+def test_the_cap_of_the_system_is_none_of_the_array(text, cap):
+    assert block.speed_cap(text) == cap
+
+
 def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
     machine.device("sda", 64 * MIB)
     for image in (

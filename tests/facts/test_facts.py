@@ -221,6 +221,7 @@ def test_a_blank_drive_has_no_content():
         ("RW01-NVME3", ["linux_raid_member ", "ext4 ", "data "]),
         ("RW01-SAS0", ["LVM2_member ", "data "]),
         ("RW01-SAS1", ["crypto_LUKS ", "data "]),
+        ("RW01-SAS3", ["linux_raid_member ", "data "]),
     ],
 )
 def test_the_content_of_a_foreign_drive_names_all_that_is_on_it(serial, words):
@@ -229,10 +230,13 @@ def test_the_content_of_a_foreign_drive_names_all_that_is_on_it(serial, words):
     assert [name.startswith(word) for name, word in zip(named, words, strict=True)] == [True] * len(words)
 
 
-@pytest.mark.parametrize(("serial", "user"), [("RW01-SAS2", "[SWAP]"), ("RW01-SAS3", "md127"), ("RW01-BOOT", "/")])
-def test_the_content_of_a_drive_in_use_is_not_known(serial, user):
+@pytest.mark.parametrize(
+    ("situation", "serial", "user"),
+    [("foreign", "RW01-SAS2", "[SWAP]"), ("foreign", "RW01-BOOT", "/"), ("two-tiers", "RW01-NVME0", "md127")],
+)
+def test_the_content_of_a_drive_in_use_is_not_known(situation, serial, user):
     with pytest.raises(NotKnown) as raised:
-        content("foreign", serial)
+        content(situation, serial)
     assert str(raised.value).endswith(f"in use by {user}")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
+from rackwright.facts.probe import block
 from rackwright.twin import Twin, VirtualDrive, VirtualMachine
 
 pytestmark = pytest.mark.twin
@@ -19,6 +20,7 @@ DRIVES = (
     VirtualDrive("F1-NVME0", "nvme", 256_000_000),
     VirtualDrive("F1-NVME1", "nvme", 256_000_000),
     VirtualDrive("F1-SAS0", "sas", 512_000_000, rotational=True, wwn="0x5000c50000000f10"),
+    VirtualDrive("F1-SAS1", "sas", 256_000_000, rotational=True, wwn="0x5000c50000000f11"),
 )
 MADE = """
 set -e
@@ -28,6 +30,8 @@ mdadm --create /dev/md/hot --run --homehost=gpu-01 --name=hot --level=1 --raid-d
 mkfs.ext4 -q -E stride=16,stripe_width=32 /dev/md/hot
 mkdir -p "/srv/with blank" && mount -o noatime /dev/md/hot "/srv/with blank"
 mkfs.xfs -q "$(by_serial F1-SAS0)"
+mdadm --create /dev/md/idle --run --force --homehost=gpu-01 --name=idle --level=0 --raid-devices=1 \
+    "$(by_serial F1-SAS1)"
 """
 
 
@@ -51,9 +55,13 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., by
         twin.stop(lambda text: None, grace_seconds=0)
 
 
+def look(guest: Callable[..., bytes]) -> Facts:
+    return probe.parse(guest(*probe.command(), given=probe.stdin(b"salt")), "gpu-01")
+
+
 @pytest.fixture(scope="module")
 def facts(guest: Callable[..., bytes]) -> Facts:
-    return probe.parse(guest(*probe.command(), given=probe.stdin(b"salt")), "gpu-01")
+    return look(guest)
 
 
 def test_the_machine_is_known_by_its_chassis(facts):
@@ -65,13 +73,13 @@ def test_drives_are_those_of_lsblk(guest, facts):
     disks = [disk for disk in listed["blockdevices"] if disk["type"] == "disk"]
 
     assert {(drive.name, drive.serial, drive.size_bytes, drive.rotational, drive.bus) for drive in facts.drives} == {
-        (disk["name"], disk["serial"], disk["size"], disk["rota"], disk["tran"]) for disk in disks
+        (disk["name"], disk["serial"], disk["size"], disk["rota"], disk["tran"] or "virtio") for disk in disks
     }
 
 
 def test_the_array_is_that_of_mdadm(guest, facts):
     said = dict(re.findall(r"MD_(\w+)=(.*)", guest("mdadm", "--detail", "--export", "/dev/md/hot").decode()))
-    (array,) = facts.arrays
+    (array,) = (array for array in facts.arrays if array.md_name == "gpu-01:hot")
 
     assert {"UUID": array.uuid, "NAME": array.md_name, "LEVEL": array.level}.items() <= said.items()
     assert (array.devices, array.metadata) == (int(said["DEVICES"]), said["METADATA"])
@@ -99,6 +107,24 @@ def test_a_drive_that_nobody_uses_tells_its_content(facts):
     (signature,) = facts.drive("F1-SAS0").signatures
 
     assert facts.drive("F1-SAS0").content.startswith(f"xfs {signature.uuid}, data ")
+
+
+def test_what_is_written_through_an_idle_array_changes_what_its_member_carries(guest, facts):
+    """
+    It goes past the page cache of the member, which still holds what the first probe read there. RAID0: no other level
+    leaves the superblock as it was.
+    """
+    before = facts.drive("F1-SAS1")
+    (array,) = (array for array in facts.arrays if array.md_name == "gpu-01:idle")
+    start = int(guest("cat", f"/sys/block/{array.name}/md/dev-{before.name}/offset"))
+    sector = block.sample_places(before.size_bytes)[24] // 512 - start
+    guest("dd", "if=/dev/urandom", f"of=/dev/{array.name}", f"seek={sector}", "count=1", "oflag=direct", "status=none")
+
+    after = look(guest).drive("F1-SAS1")
+
+    assert before.content.startswith("linux_raid_member ")
+    assert after.content != before.content
+    assert after.superblock.events == before.superblock.events, "what changed is the data alone"
 
 
 def test_units_are_enabled_as_systemd_says(guest, facts):

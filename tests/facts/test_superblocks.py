@@ -94,6 +94,18 @@ def test_no_superblock_is_said_so(tmp_path, reader, content):
         reader(str(device))
 
 
+@given(st.integers(1 << 11, 1 << 35))
+def test_a_superblock_at_the_end_lies_where_md4_says(sectors):
+    """
+    1.0: on 4 KiB, 8 to 12 KiB before the end; 0.90: on 64 KiB, 64 to 128 KiB before the end.
+    """
+    for metadata, step, near, far in (("1.0", 4096, 8192, 12288), ("0.90", 65536, 65536, 131072)):
+        offset = superblocks.md_offset(metadata, sectors * 512)
+
+        assert offset % step == 0
+        assert near <= sectors * 512 - offset < far
+
+
 def test_metadata_of_firmware_is_not_guessed_at():
     with pytest.raises(Unreadable, match="external:imsm"):
         superblocks.md_offset("external:imsm", 1 << 30)

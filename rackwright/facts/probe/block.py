@@ -176,7 +176,7 @@ def signatures(machine: Machine) -> dict[str, Any]:
     running = [array for array in machine.arrays if attempt(machine.size, array) != 0]
     names += [part for array in running for part in machine.with_parts(array)]
     for name in names:
-        attempt(superblocks.forget, machine.path(name))
+        attempt(superblocks.forget_ends, machine.path(name))
     together = attempt(wipefs, machine, names)
     if "unknown" not in together:
         return together  # type: ignore[no-any-return]

@@ -13,6 +13,8 @@ from uuid import UUID
 from rackwright.facts.probe.look import Unreadable
 
 KIB, MIB = 1 << 10, 1 << 20
+PAGE = 64 * KIB
+"""The largest page of any kernel."""
 LEVELS = {-4: "multipath", -1: "linear", **{level: f"raid{level}" for level in (0, 1, 4, 5, 6, 10)}}
 BYTE_ORDERS = {b"\xfc\x4e\x2b\xa9": "<", b"\xa9\x2b\x4e\xfc": ">"}
 """Of md's magic number: 0.90 counts as its machine does, the others always from the low end."""
@@ -23,18 +25,26 @@ def size_of(path: str) -> int:
         return device.seek(0, os.SEEK_END)
 
 
-def forget(path: str) -> None:
-    """Make the page cache forget both ends of a device, so that whoever reads them next sees the device itself.
+def forget(device: int, offset: int, length: int) -> None:
+    """Make the page cache forget a range of an open device, so that who reads it next sees the device itself.
 
-    md and XFS write past the cache of a block device: a page that was read earlier may be out of date.
+    What md and XFS write goes past the cache of the device below them: a page that was read earlier, and stays while
+    they hold the device, is out of date. Only whole pages are forgotten.
     """
+    start = offset // PAGE * PAGE
+    os.posix_fadvise(device, start, -(-(offset + length - start) // PAGE) * PAGE, os.POSIX_FADV_DONTNEED)
+
+
+def forget_ends(path: str) -> None:
+    """Make the page cache forget where signatures stand."""
     with open(path, "rb", buffering=0) as device:
-        for start in (0, max(device.seek(0, os.SEEK_END) - MIB, 0)):
-            os.posix_fadvise(device.fileno(), start, MIB, os.POSIX_FADV_DONTNEED)
+        for offset in (0, max(device.seek(0, os.SEEK_END) - MIB, 0)):
+            forget(device.fileno(), offset, MIB)
 
 
 def read_at(path: str, offset: int, length: int) -> bytes:
     with open(path, "rb", buffering=0) as device:
+        forget(device.fileno(), offset, length)
         return os.pread(device.fileno(), length, offset)
 
 
