@@ -161,7 +161,8 @@ def test_a_mounted_drive_is_refused_even_with_consent(blank):
 def test_a_drive_in_use_cannot_be_planned_over(blank):
     drive(blank, SERIALS[0]).update(holders=["dm-0"], sample={"unknown": "in use by dm-0"})
 
-    assert "in use by dm-0" in refused(planned(blank))
+    assert f"{SERIALS[0]}: got no look at what is on it (drives" in (told := refused(planned(blank)))
+    assert "in use by dm-0" in told
 
 
 def test_another_machine_is_refused(blank):

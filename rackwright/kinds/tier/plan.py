@@ -122,7 +122,12 @@ class _Planner:
         if drive.size_bytes < least:
             got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
             yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
-        consent, content = self.spec.wipe.get(drive.serial), drive.content
+        try:
+            consent, content = self.spec.wipe.get(drive.serial), drive.content
+        except NotKnown as reason:
+            fix = "Free it by hand, after looking at what it holds"
+            yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
+            return
         if not content or consent == content or self._is_our_half_made(drive):
             return
         got = f"got {content!r} on it"
