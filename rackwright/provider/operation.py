@@ -29,6 +29,10 @@ class Log(Protocol):
         """Say what a person should know of, and what it means for the exit status of the whole."""
         ...
 
+    def note(self, outcome: Outcome) -> None:
+        """Only the latter."""
+        ...
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -54,7 +58,7 @@ class Operation:
     """A running call. Its work may outlive it, but starts no further step once it is stopped."""
 
     def __init__(self, log: Log) -> None:
-        self.info, self.warn = log.info, log.warn
+        self.info, self.warn, self.note = log.info, log.warn, log.note
         self._status = log.status
         self._over = threading.Event()
         self._stopped: Stopped | None = None

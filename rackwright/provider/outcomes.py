@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable"]
+Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
 VARIABLE = "RACKWRIGHT_OUTCOMES"
 """Names the file that is appended to, one JSON line each; nothing is written where it is not set."""
 HEADINGS: Mapping[Outcome, str] = {
@@ -28,9 +28,12 @@ def note(outcome: Outcome, id: str) -> None:
 
 
 def read(path: Path) -> dict[Outcome, set[str]]:
-    """Return the resources that met each outcome; nothing where none was noted."""
+    """Return the resources that met each outcome; what was noted of one before it was done is no longer true."""
     found: dict[Outcome, set[str]] = defaultdict(set)
     for line in path.read_text().splitlines() if path.exists() else ():
         told = json.loads(line)
+        if told["outcome"] == "done":
+            for resources in found.values():
+                resources.discard(told["id"])
         found[told["outcome"]].add(told["id"])
     return dict(found)

@@ -125,6 +125,7 @@ class Resources:
             if unmended := look.unmended():
                 got = "these do not hold: " + "; ".join(map(sentence, unmended))
                 raise StepFailed(subject.id, got, "every claim holds after its steps", _AGAIN)
+        operation.note("done")
         if look.plan.by_hand:
             text = "\n".join(f"by hand: {sentence(difference)}" for difference in look.plan.by_hand)
             operation.warn(text, "by_hand")

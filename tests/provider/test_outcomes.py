@@ -1,0 +1,23 @@
+"""What the provider tells the command that started pulumi."""
+
+from rackwright.provider import outcomes
+
+
+def test_nothing_is_noted_where_nobody_asks(tmp_path, monkeypatch):
+    monkeypatch.delenv(outcomes.VARIABLE, raising=False)
+
+    outcomes.note("failed", "a")
+
+    assert outcomes.read(tmp_path / "none") == {}
+
+
+def test_what_was_true_before_a_resource_was_done_is_no_longer(tmp_path, monkeypatch):
+    """
+    A claim that was unknown in the preview and holds after the update leaves no trace; what is noted later stays.
+    """
+    monkeypatch.setenv(outcomes.VARIABLE, str(tmp_path / "told"))
+
+    for outcome, id in (("unknown", "a"), ("unknown", "b"), ("done", "a"), ("by_hand", "a")):
+        outcomes.note(outcome, id)
+
+    assert outcomes.read(tmp_path / "told") == {"unknown": {"b"}, "done": {"a"}, "by_hand": {"a"}}
