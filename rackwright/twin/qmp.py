@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rackwright.errors import StepFailed
 
@@ -20,9 +20,8 @@ Message = dict[str, Any]
 class Monitor:
     """One client; QEMU serves one at a time, so a second one waits until the first has left."""
 
-    def __init__(self, connection: socket.socket, where: str) -> None:
-        self._connection, self._where = connection, where
-        self._lines = connection.makefile("r", encoding="utf-8")
+    def __init__(self, connection: socket.socket, lines: TextIO, where: str) -> None:
+        self._connection, self._lines, self._where = connection, lines, where
         self._events: list[Message] = []
         self._read()  # the greeting
         self.execute("qmp_capabilities")
@@ -52,14 +51,13 @@ class Monitor:
                 if seen["event"] == event and data.items() <= seen.get("data", {}).items():
                     return
             self._connection.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                self._events.append(self._read())
-            except TimeoutError:
-                raise self._failed(f"no {event} within {seconds:.0f} s") from None
+            self._events.append(self._read(f"no {event} within {seconds:.0f} s"))
 
-    def _read(self) -> Message:
+    def _read(self, late: str = "QEMU does not answer") -> Message:
         try:
             line = self._lines.readline()
+        except TimeoutError:
+            raise self._failed(late) from None
         except ConnectionError:
             line = ""
         if not line:
@@ -82,4 +80,6 @@ def monitor(path: Path, where: str, timeout: float = 30.0) -> Iterator[Monitor]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
         connection.connect(str(path))
-        yield Monitor(connection, where)
+        # Closed here, too: as long as the file is open the socket is, and QEMU serves nobody else.
+        with connection.makefile("r", encoding="utf-8") as lines:
+            yield Monitor(connection, lines, where)

@@ -13,7 +13,7 @@ from pathlib import Path
 _LENGTH = struct.Struct(">I")
 _HEADER_BYTES = 12
 """Destination and source address."""
-_QUEUE_BYTES = 4 << 20
+QUEUE_BYTES = 4 << 20
 """What a port may have unsent; what comes above is dropped, as on a real switch."""
 
 
@@ -57,7 +57,7 @@ class Switch:
                 continue
             self._behind[source] = port
             for target in self._targets(port, destination):
-                if len(target.outgoing) + len(frame) <= _QUEUE_BYTES:
+                if len(target.outgoing) + len(frame) <= QUEUE_BYTES:
                     target.outgoing += frame
                     busy.add(target)
         return busy

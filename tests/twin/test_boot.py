@@ -8,6 +8,7 @@ import pytest
 
 from rackwright.errors import StepFailed
 from rackwright.twin import Twin, faults
+from rackwright.twin.qmp import monitor
 
 from .conftest import machine
 
@@ -119,21 +120,11 @@ def test_a_power_cut_keeps_what_was_written_and_loses_what_was_not(booted):
     assert booted.run("cat synced; ls /dev/shm") == "kept"
 
 
-def test_a_hard_reset_starts_the_kernel_anew(booted):
+def test_an_array_comes_back_under_its_name_after_a_hard_reset(booted):
     """
-    The same machine, another boot.
+    In a new boot it is assembled by udev from a file in mdadm.conf.d, and mounted by its UUID.
     """
     before = booted.run("cat /proc/sys/kernel/random/boot_id")
-
-    faults.hard_reset(booted.twin, booted.host, booted.said.append)
-
-    assert booted.run("cat /proc/sys/kernel/random/boot_id") != before
-
-
-def test_an_array_comes_back_under_its_name_after_a_reset(booted):
-    """
-    Assembled by udev from a file in mdadm.conf.d, mounted by its UUID, with no initramfs that knows of it.
-    """
     booted.run(
         "set -e; drives=$(lsblk --nodeps --noheadings --paths --output NAME,SERIAL | awk '/NVME/ {print $1}')\n"
         "sudo mdadm --create /dev/md/hot --run --name=test-01:hot --level=1 --raid-devices=2 --metadata=1.2 $drives\n"
@@ -148,26 +139,34 @@ def test_an_array_comes_back_under_its_name_after_a_reset(booted):
 
     faults.hard_reset(booted.twin, booted.host, booted.said.append)
 
+    assert booted.run("cat /proc/sys/kernel/random/boot_id") != before
     assert booted.run("cat /hot/file; readlink -f /dev/md/hot | grep -c ^/dev/md") == "here\n1"
 
 
-def test_a_paused_machine_does_not_touch_its_disks(booted):
+def test_a_paused_machine_does_not_touch_its_disks(booted, eventually):
     """
-    What is written in the guest reaches the file only after the pause.
+    A guest that writes all the time stops in the middle, and goes on afterwards.
     """
     disk = booted.twin.layout.disk(booted.host, "T1-SAS0")
-    writer = subprocess.Popen(
-        booted.twin.ssh(
-            booted.host,
-            "drive=$(lsblk --nodeps --noheadings --paths --output NAME,SERIAL | awk '/SAS0/ {print $1}'); "
-            "seq 100000000 | sudo dd of=$drive bs=1M iflag=fullblock oflag=direct count=40 2>/dev/null",
-        )
-    )
-    with faults.paused(booted.twin, booted.host):
-        assert disk.read_bytes() == disk.read_bytes()
-    writer.wait()
+    unit = "sudo systemd-run --quiet --unit=busy --property=Type=exec sh -c"
+    find = "$(lsblk --nodeps --noheadings --paths --output NAME,SERIAL | awk '/SAS0/ {print $1}')"
+    booted.run(f'drive={find}; {unit} "while :; do date +%s.%N | dd of=$drive conv=sync oflag=direct; done"')
 
-    assert disk.read_bytes().startswith(b"1\n2\n3\n")
+    def beginning() -> bytes:
+        with disk.open("rb") as file:
+            return file.read(512)
+
+    written = beginning()
+    eventually(lambda: beginning() != written)
+
+    with faults.paused(booted.twin, booted.host):
+        written = disk.read_bytes()
+        assert written == disk.read_bytes()
+        with monitor(booted.twin.layout.monitor_socket(booted.host), booted.host) as qemu:
+            assert qemu.execute("query-status")["status"] == "paused"
+
+    eventually(lambda: beginning() != written[:512])
+    booted.run("sudo systemctl stop busy")
 
 
 def test_starting_again_leaves_alone_what_runs_and_starts_what_is_off(booted):

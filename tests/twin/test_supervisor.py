@@ -35,6 +35,15 @@ def lives(pid: int) -> bool:
         return False
 
 
+def taken(lock) -> bool:
+    """Say whether the lock could be taken at once; then it is."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def test_children_are_found_by_whoever_asks(layout, tmp_path):
     """
     Another client sees the same processes, and what they were started with.
@@ -110,7 +119,7 @@ def test_a_command_killed_before_the_supervisor_hears_holds_up_the_next(layout, 
     assert subprocess.run(argv, cwd=Path(__file__).parents[2], check=False).returncode == 9
 
     with layout.command_lock.open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        eventually(lambda: taken(lock))
         pid = supervisor_of(layout)
         Control(layout).quit()
     eventually(lambda: not lives(pid))

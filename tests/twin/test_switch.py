@@ -4,9 +4,12 @@ import socket
 import struct
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
+
+from rackwright.twin.switch import QUEUE_BYTES, Port, Switch
 
 A, B, C = (bytes([2, 0, 0, 0, 0, number]) for number in (1, 2, 3))
 EVERYBODY = b"\xff" * 6
@@ -14,6 +17,10 @@ EVERYBODY = b"\xff" * 6
 
 def frame(destination, source, payload=b"hello"):
     return destination + source + b"\x88\xb5" + payload
+
+
+def framed(one):
+    return struct.pack(">I", len(one)) + one
 
 
 class Cable:
@@ -25,7 +32,7 @@ class Cable:
         self.socket.settimeout(10)
 
     def send(self, *frames):
-        self.socket.sendall(b"".join(struct.pack(">I", len(one)) + one for one in frames))
+        self.socket.sendall(b"".join(map(framed, frames)))
 
     def receive(self):
         (length,) = struct.unpack(">I", self._exactly(4))
@@ -87,35 +94,59 @@ def test_frames_that_arrive_in_pieces_are_one_frame(cables):
     """
     a, b, _ = cables
     whole = frame(B, A, b"x" * 8900)
-    data = struct.pack(">I", len(whole)) + whole
+    data = framed(whole)
     for start in range(0, len(data), 999):
         a.socket.sendall(data[start : start + 999])
 
     assert b.receive() == whole
 
 
-def test_an_address_that_moves_is_found_again(cables):
+@pytest.fixture
+def ports():
+    """A switch without a process around it, and three ports, each heard once."""
+    ends = [socket.socketpair() for _ in range(3)]
+    switch = Switch()
+    switch.ports = [Port(inner) for inner, _ in ends]
+    for port, address in zip(switch.ports, (A, B, C), strict=True):
+        switch.receive(port, framed(frame(EVERYBODY, address)))
+    for port in switch.ports:
+        port.outgoing.clear()
+    yield switch, *switch.ports
+    for one in chain.from_iterable(ends):
+        one.close()
+
+
+def test_a_port_that_goes_takes_its_addresses_with_it(ports):
     """
-    A cable that is pulled takes its addresses with it.
+    Afterwards they may be anywhere, and are looked for everywhere.
     """
-    a, b, c = cables
-    b.socket.close()
-    c.send(frame(EVERYBODY, B))
-    assert a.receive() == frame(EVERYBODY, B)
+    switch, a, b, c = ports
+    assert switch.receive(a, framed(frame(B, A))) == {b}
 
-    a.send(frame(B, A))
+    switch.unplug(b)
 
-    assert c.receive() == frame(B, A)
+    assert switch.receive(a, framed(frame(B, A))) == {c}
 
 
-def test_a_port_that_takes_nothing_does_not_stop_the_others(cables):
+def test_an_address_that_moves_is_found_at_its_new_place(ports):
     """
-    Its queue is bounded: what does not fit is dropped.
+    The last place it was heard from counts.
     """
-    a, b, c = cables
-    b.socket.settimeout(None)
-    for _ in range(800):
-        a.send(frame(B, A, b"x" * 8900))
-    a.send(frame(C, A))
+    switch, a, _, c = ports
 
-    assert c.receive() == frame(C, A)
+    switch.receive(c, framed(frame(EVERYBODY, B)))
+
+    assert switch.receive(a, framed(frame(B, A))) == {c}
+
+
+def test_a_port_that_takes_nothing_has_a_bounded_queue(ports):
+    """
+    What does not fit is dropped, whole frames at a time, and the others get theirs.
+    """
+    switch, a, b, c = ports
+    one = framed(frame(B, A, b"x" * 8900))
+    for _ in range(QUEUE_BYTES // len(one) + 100):
+        switch.receive(a, one)
+
+    assert len(b.outgoing) == QUEUE_BYTES // len(one) * len(one)
+    assert switch.receive(a, framed(frame(C, A))) == {c}
