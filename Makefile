@@ -60,6 +60,10 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 system:
 	@rackwright/toolchain/system.sh
 
+.PHONY: tools
+tools:
+	@rackwright/toolchain/system.sh tests/packages.debian.txt
+
 .PHONY: toolchain
 toolchain: $(CORE)
 	@$(BIN)/rackwright toolchain
@@ -73,7 +77,7 @@ $(CORE): | system
 		--config-settings editable_mode=compat -e .
 	@rm -f .venv/core-*; touch $@
 
-$(TEST): | $(CORE)
+$(TEST): | $(CORE) tools
 	@echo "installing requirements/test.txt into .venv"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
 	@rm -f .venv/test-*; touch $@

@@ -17,7 +17,7 @@ RESOURCES = {declared.name: declared for declared in declare(STACK)}
 
 
 def recorded(host: str) -> dict[str, Any]:
-    """Return raw facts recorded on the twin; with the GPUs and the memory that its profile asks for, which it has not."""
+    """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not."""
     raw: dict[str, Any] = json.loads((HERE / "recorded" / f"{host}.json").read_text())
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
