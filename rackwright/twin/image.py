@@ -90,7 +90,6 @@ def _build(os_name: str, target: Path, say: Say) -> None:
     say(f"twin image: building {os_name} from its packages, 1 to 3 minutes; log: {log}")
     is_root = os.getuid() == 0
     require("mmdebstrap", "mke2fs", *([] if is_root else ["newuidmap"]))
-    files = {path.name: path.read_text() for path in _apt_files() if path.is_file()}
     with (
         tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as name,
         log.open("w") as output,
@@ -101,8 +100,8 @@ def _build(os_name: str, target: Path, say: Say) -> None:
         tar = work / "root.tar"
         bootstrap = ["mmdebstrap", f"--mode={'root' if is_root else 'unshare'}", *_OPTIONS]
         bootstrap += [f"--include={','.join(_listed(guest / 'packages.txt'))}"]
-        bootstrap += [f"--aptopt={line}" for line in _network_settings()]
-        _run([*bootstrap, SUITES[os_name], str(tar), *sources(SUITES[os_name], files)], output.fileno(), log, say)
+        bootstrap += [f"--aptopt={line}" for line in network_settings()]
+        _run([*bootstrap, SUITES[os_name], str(tar), *mirrors(SUITES[os_name])], output.fileno(), log, say)
 
         _run(["chmod", "-R", "a+rX", str(work)], output.fileno(), log, say)  # the root of the user namespace reads it
         unpacked = work / "unpacked"
@@ -138,6 +137,11 @@ def _run(command: Sequence[str] | str, output: int, log: Path, say: Say) -> None
     if status:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
         raise SetupError("twin image", f"{argv[0]} ended with {status}:\n{last}", "it builds the guest", f"Read {log}")
+
+
+def mirrors(suite: str) -> list[str]:
+    """Return where this computer finds the packages of *suite*, as lines of sources.list(5)."""
+    return sources(suite, {path.name: path.read_text() for path in _apt_files() if path.is_file()})
 
 
 def sources(suite: str, files: Mapping[str, str]) -> list[str]:
@@ -185,7 +189,7 @@ def _apt_files() -> list[Path]:
     ]
 
 
-def _network_settings() -> list[str]:
+def network_settings() -> list[str]:
     """Return how this computer's apt reaches its mirrors: proxies and certificates."""
     told = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     return re.findall(r'(?m)^Acquire::https?::\S+ ".+";$', told)

@@ -1,0 +1,208 @@
+"""Whatever a drive carries is refused by name and stays, byte for byte, until exactly that is given up."""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Any, BinaryIO
+
+from rackwright.twin import faults
+from tests.accept.harness import Log, check, eventually, need
+from tests.accept.lab import Lab
+from tests.accept.tiers import DEVICE, RACK, Place, generated, places, whole
+
+WIPE = re.compile(r'write under hosts\.([\w-]+)\.wipe: \{(\S+): "([^"]*)"\}')
+"""The line that a refusal asks to paste: host, serial, content."""
+LAST_RESORT = "systemctl list-units --no-legend --state=active 'mdadm-last-resort@*.timer'"
+"""What waits for the missing members of an array, to start it without them."""
+BLOCK_BYTES = 1 << 16
+Drive = tuple[str, str]
+"""Host and serial."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """Something that a drive may carry, and the word that a refusal has for it."""
+
+    word: str
+    script: str
+    """Puts it on "$dev"; run again, it makes another of the same sort."""
+
+
+def _array(metadata: str) -> str:
+    """Return how one drive comes to be the half of a mirror that another machine made."""
+    return f"""
+        mdadm --create /dev/md/strange --run --quiet --level=1 --raid-devices=2 --metadata={metadata} \\
+            --homehost=elsewhere "$dev" missing
+        mkfs.ext4 -qF /dev/md/strange
+        mdadm --stop --quiet /dev/md/strange"""
+
+
+CONTENTS = (
+    Content("ext4", 'mkfs.ext4 -qF "$dev"'),
+    Content("gpt", 'parted -s "$dev" mklabel gpt mkpart one 1MiB 100%'),
+    Content("LVM2_member", 'pvcreate -qqff -y "$dev"'),
+    Content(
+        "crypto_LUKS", 'echo secret | cryptsetup luksFormat -q --pbkdf-force-iterations 1000 --pbkdf pbkdf2 "$dev"'
+    ),
+    Content("swap", 'mkswap "$dev" > /dev/null'),
+    Content("linux_raid_member", _array("1.2")),
+    Content("linux_raid_member", _array("0.90")),
+    Content("linux_raid_member", _array("1.0")),
+    Content("data", 'head -c 3000000 /dev/urandom > "$dev"'),
+)
+
+
+@check("foundation.3[rack]")
+def rack(log: Log) -> str:
+    return _carried(RACK, log)
+
+
+@check("foundation.3[seed]")
+def seed(log: Log) -> str:
+    return _carried(generated(log.directory, log, lambda found: _drives(found, True) >= len(CONTENTS)), log)
+
+
+def _drives(found: Iterable[Place], spared: bool) -> int:
+    """How many drives may carry something, where one of each tier is left blank."""
+    return sum(len(place.serials) - spared for place in found)
+
+
+def _carried(fleet: Path, log: Log) -> str:
+    with Lab(log.empty_directory() / "project", fleet, log) as lab:
+        lab.start()
+        everywhere = places(lab.fleet)
+        content = dict(zip(_interleaved(everywhere), CONTENTS, strict=False))
+        need(len(content) == len(CONTENTS), "the fleet has too few drives for all contents")
+
+        log("drives carry something, and their hosts start anew")
+        _fill(lab, content)
+        _settle(lab, everywhere)
+        first = _refused(lab, everywhere, content)
+
+        log("consent, and then something else is written")
+        _consent(lab, first)
+        _fill(lab, content)
+        _settle(lab, everywhere)
+        second = _refused(lab, everywhere, content)
+        need(not set(first.items()) & set(second.items()), "another content has the same line of consent")
+
+        log("consent for all but one of them")
+        last = next(reversed(second))
+        _consent(lab, {drive: line for drive, line in second.items() if drive != last})
+        before = sums(lab, everywhere)
+        said = lab.up(status=2)
+        _says(said.stdout + said.stderr, {last: content[last]}, but=second.keys() - {last})
+        after = sums(lab, everywhere)
+        theirs = next(place for place in everywhere if last[0] == place.host and last[1] in place.serials)
+        need(
+            all(before[theirs.host, serial] == after[theirs.host, serial] for serial in theirs.serials),
+            f"a drive of {theirs.resource} was written although {last[1]} is refused",
+        )
+
+        log("consent for the last one")
+        _consent(lab, second)
+        lab.up()
+        for place in everywhere:
+            whole(lab, place)
+        need(not lab.differing(), "something differs after up")
+        return f"{len(content)} contents refused twice, kept byte for byte, and let go by their own lines only"
+
+
+def _interleaved(everywhere: list[Place]) -> Iterator[Drive]:
+    """Yield drives of all tiers in turn, but the last of each, which stays blank."""
+    for number in range(max(len(place.serials) for place in everywhere) - 1):
+        yield from ((place.host, place.serials[number]) for place in everywhere if number < len(place.serials) - 1)
+
+
+def _fill(lab: Lab, content: dict[Drive, Content]) -> None:
+    for (host, serial), carried in content.items():
+        stop = "mdadm --stop --scan 2>/dev/null || true"
+        find = f"{DEVICE}; dev=$(device {quote(serial)}); [ -b $dev ]"
+        lab.ssh(host, f'{stop}\n{find}\nwipefs -qaf "$dev"\n{carried.script}\nsync')
+
+
+def _settle(lab: Lab, everywhere: list[Place]) -> None:
+    """Restart the hosts: what udev makes of the drives at boot, it has made before anything is compared."""
+    for host in {place.host: None for place in everywhere}:
+        lab.reboot(host)
+        eventually(partial(_no_timer, lab, host), f"{host} has no timer of md's left")
+        lab.ssh(host, "udevadm settle; cat /proc/mdstat; lsblk -o NAME,SERIAL,FSTYPE; sync")
+
+
+def _no_timer(lab: Lab, host: str) -> bool:
+    return not lab.ssh(host, LAST_RESORT)
+
+
+def _refused(lab: Lab, everywhere: list[Place], content: dict[Drive, Content]) -> dict[Drive, str]:
+    """Preview and up refuse every content and change nothing; return the lines of consent they print."""
+    before = sums(lab, everywhere)
+    lines: dict[Drive, str] = {}
+    for verb in ("preview", "up"):
+        lab.log(f"{verb} refuses")
+        said = lab.rackwright(verb, lab.stack, status=2)
+        lines = _says(said.stdout + said.stderr, content)
+        after = sums(lab, everywhere)
+        changed = [" ".join(drive) for drive, sum in before.items() if after[drive] != sum]
+        need(not changed, f"{verb} refused, and yet these drives are not as before: {', '.join(changed)}")
+    return lines
+
+
+def _says(text: str, content: dict[Drive, Content], but: Iterable[Drive] = ()) -> dict[Drive, str]:
+    """Return the lines of consent in *text*: one for each of *content*, and none for *but*."""
+    lines = {(host, serial): line for host, serial, line in WIPE.findall(text)}
+    for (host, serial), carried in content.items():
+        line = lines.get((host, serial), "nothing")
+        need(carried.word in line, f"{serial} carries {carried.word}, and the refusal says {line}")
+    need(not lines.keys() & set(but), f"refused in spite of consent: {lines.keys() & set(but)}")
+    return lines
+
+
+def _consent(lab: Lab, lines: dict[Drive, str]) -> None:
+    def paste(fleet: Any) -> None:
+        for host in fleet["hosts"].values():
+            host.pop("wipe", None)
+        for (host, serial), line in lines.items():
+            fleet["hosts"][host].setdefault("wipe", {})[serial] = line
+
+    lab.edit(paste)
+
+
+def sums(lab: Lab, everywhere: list[Place]) -> dict[Drive, str]:
+    """Return a digest of every member's image, its host held still."""
+    found = {}
+    for host in {place.host: None for place in everywhere}:
+        lab.ssh(host, "sync; udevadm settle")
+        with faults.paused(lab.twin, host):
+            for serial in (serial for place in everywhere if place.host == host for serial in place.serials):
+                found[host, serial] = digest(lab.twin.layout.disk(host, serial))
+    return found
+
+
+def digest(image: Path) -> str:
+    """Return a digest of an image's content, without reading the holes that its file has for blocks of zeros."""
+    found, place, zeros = hashlib.sha256(), 0, bytes(BLOCK_BYTES)
+    with image.open("rb") as file:
+        while (start := _data(file, place)) is not None:
+            place = start // BLOCK_BYTES * BLOCK_BYTES
+            file.seek(place)
+            block = file.read(BLOCK_BYTES)
+            if block != zeros[: len(block)]:
+                found.update(place.to_bytes(8, "big") + block)
+            place += BLOCK_BYTES
+    return found.hexdigest()
+
+
+def _data(file: BinaryIO, start: int) -> int | None:
+    """Return where the next data of a sparse file begin, None if there are no more."""
+    try:
+        return os.lseek(file.fileno(), start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise

@@ -1,0 +1,157 @@
+"""Line 6: whatever dies at whichever step of a creation, the same commands once more complete it, and nothing twice."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import Literal, get_args
+
+from tests.accept.harness import ROOT, Log, Short, check, eventually, need
+from tests.accept.lab import Lab
+from tests.accept.tiers import DEVICE, Place, places, whole
+
+Victim = Literal["provider", "pulumi", "vm"]
+FLEET = """\
+fleet: cut
+hosts:
+  alpha:
+    os: debian-12
+    address: 192.0.2.11
+    identity: {serial: CUT-ALPHA}
+    ssh: {logins: [{name: admin, user: admin, agent: true}]}
+    tiers:
+      data: {level: raid1, filesystem: xfs, mount: /srv/data}
+    drives:
+      - {serial: CUT-BOOT, boot: true}
+      - {serial: CUT-NVME0, bus: nvme, size: 960GB, tier: data}
+      - {serial: CUT-NVME1, bus: nvme, size: 960GB, tier: data}
+"""
+HOST, CREATION = "alpha", "step 2/"
+SECONDS = 600
+"""For one command on a busy computer."""
+
+
+@check("foundation.6")
+def whatever_dies(log: Log) -> str:
+    """Each step of the plan and each victim: killed when the step's line is seen, then started and brought up again."""
+    with Lab(log.empty_directory() / "project", FLEET, log) as lab:
+        lab.start()
+        [tier] = places(lab.fleet)
+        steps = re.findall(r"step (\d+)/\d+: (.*)", lab.rackwright("preview", lab.stack, status=1).stdout)
+        need(len(steps) > 5, f"the plan has {len(steps)} steps")
+        failed = 0
+        for number, text in steps:
+            ends = {victim: _ending(lab, tier, int(number), victim) for victim in get_args(Victim)}
+            failed += sum(end != "ok" for end in ends.values())
+            log(f"step {number}/{len(steps)}: {text:60.60} " + "  ".join(f"{who}: {end}" for who, end in ends.items()))
+        need(not failed, f"{failed} of {len(steps) * len(get_args(Victim))} deaths were not got over")
+    return f"{len(steps)} steps, each with provider, pulumi and VM killed at it: all completed, no array made twice"
+
+
+def _ending(lab: Lab, tier: Place, number: int, victim: Victim) -> str:
+    """Return ``ok``, or what went wrong; the tier is gone again afterwards."""
+    try:
+        _cut(lab, tier, number, victim)
+        lab.rackwright("twin", "start", lab.stack, status=0)
+        eventually(lambda: not lab.ssh(HOST, _RUNNING), "the step that was running has ended")
+        before = _uuids(lab, tier)
+        lab.up()
+        need(not _pending(lab), "operations are left pending")
+        whole(lab, tier)
+        lab.audit(status=0)
+        after = _uuids(lab, tier)
+        need(len(after) == 1, f"the drives carry {after}")
+        need(len(before) != 1 or before == after, f"the array was made twice: {before}, then {after}")
+        end = "ok"
+    except Short as short:
+        end = str(short)
+    _clear(lab, tier)
+    return end
+
+
+def _cut(lab: Lab, tier: Place, number: int, victim: Victim) -> None:
+    """Begin to make the tier, kill *victim* when the step *number* is said to run, and wait for the end of it all."""
+    lab.log.write(f"--- up, {victim} is killed at step {number}")
+    mark = re.compile(rf"{re.escape(tier.resource)} creating .*step {number}/")
+    up = subprocess.Popen(
+        [str(ROOT / ".venv/bin/rackwright"), "up", lab.stack],
+        cwd=lab.directory, env=lab.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert up.stdout
+    met = False
+    for line in up.stdout:
+        lab.log.write(line)
+        if not met and mark.search(line):
+            met = True
+            for process in _processes(lab, up.pid, victim):
+                os.kill(process, signal.SIGKILL)
+                lab.log.write(f"--- killed {process}")
+    up.wait(SECONDS)
+    need(met, f"step {number} was not said to run")
+
+
+def _processes(lab: Lab, rackwright: int, victim: Victim) -> Iterator[int]:
+    """Yield the processes to kill, found by who started them."""
+    if victim == "vm":
+        [machine] = lab.twin.status()
+        assert machine.process
+        yield machine.process
+        return
+    for pulumi in _children(rackwright, b"pulumi"):
+        yield from [pulumi] if victim == "pulumi" else _children(pulumi, b"rackwright.provider")
+
+
+def _children(process: int, word: bytes) -> list[int]:
+    started = " ".join(file.read_text() for file in Path(f"/proc/{process}/task").glob("*/children"))
+    return [int(child) for child in started.split() if word in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def _pending(lab: Lab) -> list[object]:
+    exported = json.loads(lab.pulumi("stack", "export", status=0).stdout)
+    pending: list[object] = exported["deployment"].get("pending_operations") or []
+    return pending
+
+
+def _uuids(lab: Lab, tier: Place) -> set[str]:
+    """Return the UUIDs of the arrays that the drives belong to; a drive without one is told by its serial."""
+    told = lab.ssh(tier.host, _UUIDS.format(device=DEVICE, serials=" ".join(map(quote, tier.serials))))
+    return set(told.splitlines())
+
+
+def _clear(lab: Lab, tier: Place) -> None:
+    """Make the host and the state as if there had never been a tier, faster than a new twin would be."""
+    lab.rackwright("twin", "start", lab.stack, status=0)
+    eventually(lambda: not lab.ssh(HOST, _RUNNING), "what was running has ended")
+    lab.ssh(HOST, _CLEAR.format(tier=tier, device=DEVICE, serials=" ".join(map(quote, tier.serials))))
+    lab.pulumi("cancel", "--yes")
+    lab.pulumi("stack", "rm", "--yes", "--force", "--preserve-config", status=0)
+
+
+_RUNNING = "systemctl list-units --plain --no-legend --state=active,activating 'rackwright-*' | grep -v failed || true"
+_UUIDS = """
+{device}
+for serial in {serials}; do
+    dev=$(device $serial)
+    [ "$(wipefs -n $dev | grep -vc '^DEVICE')" -le 1 ] || wipefs -n $dev
+    mdadm --examine --export $dev 2>/dev/null | grep ^MD_UUID= || echo "none on $serial"
+done
+"""
+_CLEAR = """
+{device}
+umount {tier.mount} 2>/dev/null || true
+unit=$(systemd-escape --path --suffix=mount {tier.mount})
+systemctl disable "$unit" 2>/dev/null || true
+rm -rf /etc/systemd/system/"$unit" {tier.conf} /var/lib/rackwright {tier.mount}
+systemctl daemon-reload
+for array in /dev/md/*; do
+    if [ -e "$array" ]; then mdadm --stop "$array"; fi
+done
+for serial in {serials}; do
+    blkdiscard -f -z $(device $serial)
+done
+udevadm settle
+"""

@@ -1,0 +1,89 @@
+"""Hosts that are as declared, and carry as much as a real one: facts recorded on a twin, under many names."""
+
+import json
+import random
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from tests.facts.situations import raw
+from tests.kinds.conftest import recorded
+from tests.simulated import SimulatedHost, SimulatedRack
+
+PACKAGES, FILES = 3_000, 2_000
+FLEET = """\
+fleet: rack
+ssh: {{logins: [{{name: test, user: {user}, key: {key}, become: false}}]}}
+groups:
+  storage:
+    profile: virtual
+    os: debian-12
+    tiers:
+      hot: {{level: raid10, filesystem: xfs, mount: /srv/hot}}
+      warm: {{level: raid6, filesystem: xfs, mount: /srv/warm}}
+hosts:
+"""
+HOST = """\
+  {host.name}:
+    group: storage
+    address: {host.address}
+    ssh: {{port: {host.port}}}
+    identity: {{serial: RW-{host.name}}}
+    drives:
+      - {{serial: {host.name}-BOOT, boot: true}}
+      - {{serial: {host.name}-NVME0, bus: nvme, size: 512MB, tier: hot}}
+      - {{serial: {host.name}-NVME1, bus: nvme, size: 512MB, tier: hot}}
+      - {{serial: {host.name}-NVME2, bus: nvme, size: 512MB, tier: hot}}
+      - {{serial: {host.name}-NVME3, bus: nvme, size: 512MB, tier: hot}}
+      - {{serial: {host.name}-SAS0, bus: sas, size: 512MB, tier: warm}}
+      - {{serial: {host.name}-SAS1, bus: sas, size: 512MB, tier: warm}}
+      - {{serial: {host.name}-SAS2, bus: sas, size: 512MB, tier: warm}}
+      - {{serial: {host.name}-SAS3, bus: sas, size: 512MB, tier: warm}}
+    nics:
+      - {{name: fabric0, mac: "{mac}", mtu: 9000, addresses: [{address}/16]}}
+"""
+
+
+def names(count: int) -> list[str]:
+    return [f"node-{number:03}" for number in range(1, count + 1)]
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Return raw facts of a host that is as ``fleet`` declares it."""
+    own = json.dumps(recorded("gpu-01"))
+    renamed = {"RW-GPU-01": f"RW-{name}", "gpu-01": name, "RW01-": f"{name}-", RECORDED_MAC: mac(name)}
+    for theirs, ours in renamed.items():
+        own = own.replace(theirs, ours)
+    told: dict[str, Any] = json.loads(own)
+    packages, files, units = _carried()
+    return told | {"packages": packages, "files": files | told["files"], "units": units | told["units"]}
+
+
+RECORDED_MAC = "52:54:00:00:01:01"
+
+
+def mac(name: str) -> str:
+    return f"52:54:00:00:02:{int(name[-3:]):02x}"
+
+
+def fleet(rack: SimulatedRack, hosts: Iterable[SimulatedHost]) -> str:
+    """Return the fleet's file for some hosts of *rack*."""
+    told = FLEET.format(user=rack.user, key=rack.key)
+    for number, host in enumerate(hosts, start=1):
+        told += HOST.format(host=host, mac=mac(host.name), address=f"10.30.{number // 250}.{number % 250 + 1}")
+    return told
+
+
+@cache
+def _carried() -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+    """Return packages, files and units of a host with a whole system on it."""
+    chance, system = random.Random(8), raw("two-tiers")
+    packages, files = dict(system["packages"]), dict(system["files"])
+    while len(packages) < PACKAGES:
+        packages[f"library{len(packages)}-dev"] = f"{chance.randrange(9)}.{chance.randrange(99)}-{chance.randrange(9)}"
+    while len(files) < FILES:
+        digest, made = f"{chance.getrandbits(128):032x}", chance.randrange(10**18, 2 * 10**18)
+        files[f"/etc/application-{len(files)}/settings.conf"] = {
+            "digest": digest, "mode": "0644", "mtime_ns": made, "owner": "root:root"
+        }  # fmt: skip
+    return packages, files, system["units"]
