@@ -16,7 +16,7 @@ from rackwright.apply import shipped
 from rackwright.apply.transport import Connection
 from rackwright.errors import StepFailed
 from rackwright.facts.facts import Drive, NotKnown
-from rackwright.kinds.contract import WIPED, Put, Remove, Run, Step
+from rackwright.kinds.contract import Put, Remove, Run, Step
 
 LOCK = "/run/rackwright.lock"
 DIRECTORY = "/run/rackwright"
@@ -107,8 +107,7 @@ class Session:
         for raw in self._answer(lambda text: None)["drives"]:
             drive = Drive(raw, "drive")
             try:
-                serial = drive.serial
-                found = WIPED if expects[serial] == WIPED and not drive.signatures else drive.content
+                serial, found = drive.serial, drive.content
             except NotKnown as reason:
                 raise NotDone(f"what is on a drive cannot be known ({reason}); nothing was written") from None
             if found != expects[serial]:

@@ -101,7 +101,7 @@ class Drive(View):
     model = Fact(str)
     holders = Fact(texts, "Kernel names of what is stacked on it or its parts.")
     mountpoints = Fact(texts, "Of the drive and its partitions; swap is [SWAP].")
-    sample = Fact(str, "zero, or a digest of sampled places; NotKnown while the drive is in use.")
+    sample = Fact(texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; NotKnown while in use.")
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
@@ -116,12 +116,15 @@ class Drive(View):
     def content(self) -> str:
         """What is on it, in the words that a consent repeats; empty for a blank drive.
 
-        A digest of the sampled places is part of it, so that a consent dies with what it was given for.
+        Digests of the sampled places are part of it, so that a consent dies with what it was given for.
         """
         named = [" ".join(filter(None, (found.type, found.uuid or found.label))) for found in self.signatures]
-        if self.sample == "zero" and not named:
-            return ""
-        return ", ".join([*dict.fromkeys(named), f"data {self.sample}"])
+        return ", ".join([*dict.fromkeys(named), *self.sample])
+
+    @property
+    def content_once_erased(self) -> str:
+        """What will be on it, in the same words, when its signatures and both its ends are erased."""
+        return ", ".join(part for part in self.sample if part.startswith("data "))
 
 
 Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "degraded", "failed", "inactive"]

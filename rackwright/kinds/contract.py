@@ -97,10 +97,6 @@ class Difference:
         return f"{self.thing}.{self.name}"
 
 
-WIPED = "no signature"
-"""What a step expects of a drive that an earlier step of its plan has wiped."""
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A command on the host.
@@ -114,8 +110,7 @@ class Run:
     """What a person reads in the preview, and in the log when it runs."""
     argv: tuple[str, ...]
     expects: Mapping[str, str] = field(default_factory=dict)
-    """Serial to what must still be on that drive, as ``Drive.content`` says it (WIPED: no signature, whatever data);
-    anything else stops the step before it starts."""
+    """Serial to what must be on that drive by then, as ``Drive.content`` says it; anything else stops the step."""
     destroys: tuple[str, ...] = ()
     """What is lost when it runs, drive by drive."""
     creates: bool = False

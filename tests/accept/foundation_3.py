@@ -54,7 +54,7 @@ CONTENTS = (
     Content("linux_raid_member", _array("1.2")),
     Content("linux_raid_member", _array("0.90")),
     Content("linux_raid_member", _array("1.0")),
-    Content("data", 'head -c 3000000 /dev/urandom > "$dev"'),
+    Content("first MiB", 'head -c 3000000 /dev/urandom > "$dev"'),
 )
 
 

@@ -2,17 +2,19 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from tests.accept.foundation_3 import WIPE
 from tests.accept.harness import ROOT, Log, Short, check, eventually, need
 from tests.accept.lab import Lab
-from tests.accept.tiers import DEVICE, Place, places, whole
+from tests.accept.tiers import DEVICE, SEED, Place, generated, places, whole
 
 Victim = Literal["provider", "pulumi", "vm"]
 FLEET = """\
@@ -30,38 +32,67 @@ hosts:
       - {serial: CUT-NVME0, bus: nvme, size: 960GB, tier: data}
       - {serial: CUT-NVME1, bus: nvme, size: 960GB, tier: data}
 """
-HOST, CREATION = "alpha", "step 2/"
 SECONDS = 600
 """For one command on a busy computer."""
 
 
-@check("foundation.6")
-def whatever_dies(log: Log) -> str:
+@check("foundation.6[one]")
+def one(log: Log) -> str:
+    return _whatever_dies(FLEET, log)
+
+
+@check("foundation.6[seed]")
+def seed(log: Log) -> str:
+    return _whatever_dies(generated(log.directory, log, _small), log)
+
+
+def _small(found: list[Place]) -> bool:
+    """Whether a fleet is two tiers on one host, of few drives."""
+    return len({place.host for place in found}) == 1 and len(found) == 2 and sum(len(p.serials) for p in found) < 7
+
+
+def _whatever_dies(fleet: Path | str, log: Log) -> str:
     """Each step of the plan and each victim: killed when the step's line is seen, then started and brought up again."""
-    with Lab(log.empty_directory() / "project", FLEET, log) as lab:
+    with Lab(log.empty_directory() / "project", fleet, log) as lab:
         lab.start()
-        [tier] = places(lab.fleet)
-        steps = re.findall(r"step (\d+)/\d+: (.*)", lab.rackwright("preview", lab.stack, status=1).stdout)
-        need(len(steps) > 5, f"the plan has {len(steps)} steps")
+        tiers = places(lab.fleet)
+        tier = random.Random(SEED).choice(tiers)
+        _clear(lab, tiers, tier)
+        steps = _planned(lab, tier)
+        need(len(steps) > 5 and any("wipe" in text for _, text in steps), f"the plan has {len(steps)} steps")
         failed = 0
         for number, text in steps:
-            ends = {victim: _ending(lab, tier, int(number), victim) for victim in get_args(Victim)}
+            ends = {victim: _ending(lab, tiers, tier, number, victim) for victim in get_args(Victim)}
             failed += sum(end != "ok" for end in ends.values())
             log(f"step {number}/{len(steps)}: {text:60.60} " + "  ".join(f"{who}: {end}" for who, end in ends.items()))
         need(not failed, f"{failed} of {len(steps) * len(get_args(Victim))} deaths were not got over")
     return f"{len(steps)} steps, each with provider, pulumi and VM killed at it: all completed, no array made twice"
 
 
-def _ending(lab: Lab, tier: Place, number: int, victim: Victim) -> str:
-    """Return ``ok``, or what went wrong; the tier is gone again afterwards."""
+def _planned(lab: Lab, tier: Place) -> list[tuple[int, str]]:
+    """Give up what its first drive carries, and return the steps that make *tier*."""
+    said = lab.rackwright("preview", lab.stack, status=2)
+    [(host, serial, content)] = WIPE.findall(said.stdout + said.stderr)
+
+    def paste(fleet: Any) -> None:
+        fleet["hosts"][host]["wipe"] = {serial: content}
+
+    lab.edit(paste)
+    lines = lab.steps("preview", running=False)[tier.resource]
+    return [(number, line.partition(": ")[2]) for number, line in enumerate(lines, start=1)]
+
+
+def _ending(lab: Lab, tiers: list[Place], tier: Place, number: int, victim: Victim) -> str:
+    """Return ``ok``, or what went wrong; the tiers are gone again afterwards."""
     try:
         _cut(lab, tier, number, victim)
         lab.rackwright("twin", "start", lab.stack, status=0)
-        eventually(lambda: not lab.ssh(HOST, _RUNNING), "the step that was running has ended")
+        eventually(lambda: not lab.ssh(tier.host, _RUNNING), "the step that was running has ended")
         before = _uuids(lab, tier)
         lab.up()
         need(not _pending(lab), "operations are left pending")
-        whole(lab, tier)
+        for made in tiers:
+            whole(lab, made)
         lab.audit(status=0)
         after = _uuids(lab, tier)
         need(len(after) == 1, f"the drives carry {after}")
@@ -69,7 +100,7 @@ def _ending(lab: Lab, tier: Place, number: int, victim: Victim) -> str:
         end = "ok"
     except Short as short:
         end = str(short)
-    _clear(lab, tier)
+    _clear(lab, tiers, tier)
     return end
 
 
@@ -122,13 +153,19 @@ def _uuids(lab: Lab, tier: Place) -> set[str]:
     return set(told.splitlines())
 
 
-def _clear(lab: Lab, tier: Place) -> None:
-    """Make the host and the state as if there had never been a tier, faster than a new twin would be."""
+def _clear(lab: Lab, tiers: list[Place], tier: Place) -> None:
+    """Make the host and the state as if there had never been a tier, faster than a new twin would be.
+
+    The first drive of *tier* then carries something, the same every time.
+    """
+    host = tiers[0].host
     lab.rackwright("twin", "start", lab.stack, status=0)
-    eventually(lambda: not lab.ssh(HOST, _RUNNING), "what was running has ended")
-    lab.ssh(HOST, _CLEAR.format(tier=tier, device=DEVICE, serials=" ".join(map(quote, tier.serials))))
+    eventually(lambda: not lab.ssh(host, _RUNNING), "what was running has ended")
+    for made in tiers:
+        lab.ssh(host, _CLEAR.format(tier=made, device=DEVICE, serials=" ".join(map(quote, made.serials))))
+    lab.ssh(host, _FILL.format(device=DEVICE, serial=quote(tier.serials[0])))
     lab.pulumi("cancel", "--yes")
-    lab.pulumi("stack", "rm", "--yes", "--force", "--preserve-config", status=0)
+    lab.pulumi("stack", "rm", "--yes", "--force", "--preserve-config")
 
 
 _RUNNING = "systemctl list-units --plain --no-legend --state=active,activating 'rackwright-*' | grep -v failed || true"
@@ -153,5 +190,13 @@ done
 for serial in {serials}; do
     blkdiscard -f -z $(device $serial)
 done
+udevadm settle
+"""
+_FILL = """
+{device}
+dev=$(device {serial})
+yes | head -c 64M > $dev
+mkswap -U 5eed5eed-5eed-4eed-8eed-5eed5eed5eed $dev > /dev/null
+sync
 udevadm settle
 """

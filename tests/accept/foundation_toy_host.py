@@ -1,6 +1,5 @@
 """The plan is what runs, on drives that are still what was planned for; and a host need not be a twin."""
 
-import json
 import random
 import re
 import subprocess
@@ -19,7 +18,6 @@ from tests.accept.tiers import SEED, Place, generated, places, whole
 from tests.simulated import SimulatedRack
 
 OWNERS = "/var/lib/rackwright/owners"
-STEP = re.compile(r"step \d+/\d+: .*")
 CREATING = re.compile(r"rackwright:storage:Tier (\S+) creating \(\d+s\) step 1/")
 UNIT_STARTED = re.compile(r"Started rackwright-step-\S+ - (\S+: .*)\.$", re.MULTILINE)
 
@@ -35,8 +33,8 @@ def steps(log: Log) -> str:
     with Lab(log.empty_directory() / "project", generated(log.directory, log, small), log) as lab:
         lab.start()
         exchanged = _exchanged(lab)
-        previewed = _told(lab, "preview", ephemeral=False)
-        executed = _told(lab, "up", "--yes", "--skip-preview", ephemeral=True)
+        previewed = lab.steps("preview", running=False)
+        executed = lab.steps("up", "--yes", "--skip-preview", running=True)
         need(previewed and executed == previewed, f"previewed is {previewed}, executed {executed}")
         runs = [f"{name}: {text.partition(': ')[2]}" for name, texts in executed.items() for text in texts]
         units = [text for text in _started(lab, places(lab.fleet)[0].host) if text in runs]
@@ -102,25 +100,6 @@ def _exchange(lab: Lab, host: str, serial: str, content: bytes) -> str:
         file.write(content)
     faults.insert(lab.twin, host, serial)
     return digest(image)
-
-
-def _told(lab: Lab, *command: str, ephemeral: bool) -> dict[str, list[str]]:
-    """Return the step lines of a pulumi command by resource: those that are kept, or those of running steps."""
-    events = lab.directory / f"{command[0]}.events"
-    lab.environment["PULUMI_DEBUG_COMMANDS"] = "true"
-    lab.pulumi(*command, "--event-log", str(events), status=0)
-    told: dict[str, list[str]] = {}
-    for line in events.read_text().splitlines():
-        event = json.loads(line).get("diagnosticEvent") or {}
-        if event.get("urn") and bool(event.get("ephemeral")) == ephemeral:
-            lines = told.setdefault(event["urn"].rpartition("::")[2], [])
-            lines += STEP.findall(re.sub(r"<\{%.*?%\}>", "", event["message"]))
-    return {name: _announced(lines) for name, lines in told.items() if lines}
-
-
-def _announced(lines: list[str]) -> list[str]:
-    """Return the first line of each step; those that follow tell how it gets on."""
-    return list({line.partition(":")[0]: line for line in reversed(lines)}.values())[::-1]
 
 
 def _started(lab: Lab, host: str) -> list[str]:

@@ -29,6 +29,7 @@ plugins:
     - {{name: rackwright, path: {ROOT / "rackwright/provider/bin"}}}
 """
 CLAIM = re.compile(r'claims(?:\["((?:[^"\\]|\\")*)"\]|\.(\w+))')
+STEP = re.compile(r"step \d+/\d+: .*")
 Claimed = tuple[str, str]
 """A resource and one of its claims: ``("gpu-01/hot", "mount:/srv/hot")``."""
 
@@ -104,6 +105,19 @@ class Lab:
         ours = shell.environment(self.directory, self._toolchain, self.environment)
         done = self.log.run(argv, self.directory, {**self.environment, **ours})
         return self._ended(done, "pulumi", arguments, status)
+
+    def steps(self, *command: str, running: bool) -> dict[str, list[str]]:
+        """Run a command of pulumi and return the step lines it tells, by resource: of running steps, or of a plan."""
+        events = self.directory / f"{command[0]}.events"
+        self.environment["PULUMI_DEBUG_COMMANDS"] = "true"
+        self.pulumi(*command, "--event-log", str(events), status=0)
+        told: dict[str, list[str]] = {}
+        for line in events.read_text().splitlines():
+            event = json.loads(line).get("diagnosticEvent") or {}
+            if event.get("urn") and bool(event.get("ephemeral")) == running:
+                lines = told.setdefault(event["urn"].rpartition("::")[2], [])
+                lines += STEP.findall(re.sub(r"<\{%.*?%\}>", "", event["message"]))
+        return {name: _announced(lines) for name, lines in told.items() if lines}
 
     def start(self) -> None:
         self.log("starting the twin")
@@ -185,6 +199,11 @@ class Lab:
         previewed = self.previewed(status=7 if audited else 0)
         need(audited == previewed, f"the audit says {told(audited)}, the preview {told(previewed)}")
         return audited
+
+
+def _announced(lines: list[str]) -> list[str]:
+    """Return the first line of each step; those that follow tell how it gets on."""
+    return list({line.partition(":")[0]: line for line in reversed(lines)}.values())[::-1]
 
 
 def told(claims: set[Claimed]) -> str:

@@ -296,7 +296,7 @@ def test_a_drive_is_looked_at_as_the_probe_does(machine, ask):
     drive = Drive(answer["drives"][0], "drive")
 
     assert drive.serial == "RW-NVME0"
-    assert drive.content.startswith(f"ext4 {FILESYSTEM}, data ")
+    assert drive.content.startswith(f"ext4 {FILESYSTEM}, first MiB ")
 
 
 def test_it_runs_on_python_3_8():

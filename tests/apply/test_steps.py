@@ -9,15 +9,15 @@ import pytest
 from rackwright.apply.pool import Cancelled, Hosts
 from rackwright.apply.steps import execute
 from rackwright.errors import StepFailed
-from rackwright.kinds.contract import WIPED, Put, Remove, Run, Step
+from rackwright.kinds.contract import Put, Remove, Run, Step
 from tests.apply.conftest import RAW
 from tests.simulated import SimulatedRack
 
 DRIVE = {
-    "name": "nvme0n1", "serial": "RW-NVME0", "sample": "zero",
+    "name": "nvme0n1", "serial": "RW-NVME0", "sample": ["data 77aa"],
     "signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}],
 }  # fmt: skip
-WIPE = Run("wipe RW-NVME0", ("wipefs", "-a", "${drive:RW-NVME0}"), expects={"RW-NVME0": "ext4 3f2a, data zero"})
+WIPE = Run("wipe RW-NVME0", ("wipefs", "-a", "${drive:RW-NVME0}"), expects={"RW-NVME0": "ext4 3f2a, data 77aa"})
 PLAN: tuple[Step, ...] = (Put("write hot.conf", "/etc/hot.conf", "ARRAY"), WIPE, Remove("remove old.conf", "/etc/old"))
 
 
@@ -69,12 +69,12 @@ def test_a_step_arrives_as_it_was_planned(do, rack):
     ("drive", "reason"),
     [
         (
-            {**DRIVE, "sample": "9c0ffee0"},
-            "drive RW-NVME0 holds ext4 3f2a, data 9c0ffee0 now, and the plan was made for ext4 3f2a, data zero",
+            {**DRIVE, "sample": ["data 9c0ffee0"]},
+            "drive RW-NVME0 holds ext4 3f2a, data 9c0ffee0 now, and the plan was made for ext4 3f2a, data 77aa",
         ),
         (
-            {**DRIVE, "signatures": []},
-            "drive RW-NVME0 holds nothing now, and the plan was made for ext4 3f2a, data zero",
+            {**DRIVE, "signatures": [], "sample": []},
+            "drive RW-NVME0 holds nothing now, and the plan was made for ext4 3f2a, data 77aa",
         ),
         (
             {**DRIVE, "sample": {"unknown": "in use by md127"}},
@@ -101,17 +101,17 @@ def test_a_drive_that_is_not_as_planned_stops_before_the_first_byte(do, rack, dr
 def test_a_blank_drive_is_expected_in_words(do, rack):
     step = Run("make lab:hot", ("mdadm",), expects={"RW-NVME0": ""})
 
-    with pytest.raises(StepFailed, match=r"holds ext4 3f2a, data zero now, and the plan was made for a blank drive"):
+    with pytest.raises(StepFailed, match=r"holds ext4 3f2a, data 77aa now, and the plan was made for a blank drive"):
         do(step)
 
 
-def test_of_a_drive_that_the_plan_has_wiped_only_signatures_are_looked_at(do, rack):
-    make = Run("make lab:hot", ("mdadm",), expects={"RW-NVME0": WIPED})
-    rack["gpu-01"].set_facts({**RAW, "drives": [{**DRIVE, "signatures": [], "sample": "9c0ffee0"}]})
+def test_a_drive_that_the_plan_has_wiped_may_hold_what_is_between_its_ends(do, rack):
+    make = Run("make lab:hot", ("mdadm",), expects={"RW-NVME0": "data 77aa"})
+    rack["gpu-01"].set_facts({**RAW, "drives": [{**DRIVE, "signatures": []}]})
     do(make)
     rack["gpu-01"].set_facts({**RAW, "drives": [DRIVE]})
 
-    with pytest.raises(StepFailed, match="holds ext4 3f2a, data zero now, and the plan was made for"):
+    with pytest.raises(StepFailed, match="holds ext4 3f2a, data 77aa now, and the plan was made for data 77aa"):
         do(make)
     assert done(rack) == ["make lab:hot"]
 

@@ -215,13 +215,13 @@ def test_a_blank_drive_has_no_content():
 @pytest.mark.parametrize(
     ("serial", "words"),
     [
-        ("RW01-NVME0", ["ext4 ", "data "]),
-        ("RW01-NVME1", ["gpt", "PMBR", "data "]),
-        ("RW01-NVME2", ["data "]),
-        ("RW01-NVME3", ["linux_raid_member ", "ext4 ", "data "]),
-        ("RW01-SAS0", ["LVM2_member ", "data "]),
-        ("RW01-SAS1", ["crypto_LUKS ", "data "]),
-        ("RW01-SAS3", ["linux_raid_member ", "data "]),
+        ("RW01-NVME0", ["ext4 ", "first MiB "]),
+        ("RW01-NVME1", ["gpt", "PMBR", "first MiB "]),
+        ("RW01-NVME2", ["first MiB "]),
+        ("RW01-NVME3", ["linux_raid_member ", "ext4 ", "first MiB "]),
+        ("RW01-SAS0", ["LVM2_member ", "first MiB "]),
+        ("RW01-SAS1", ["crypto_LUKS ", "first MiB "]),
+        ("RW01-SAS3", ["linux_raid_member ", "first MiB "]),
     ],
 )
 def test_the_content_of_a_foreign_drive_names_all_that_is_on_it(serial, words):

@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import WIPED, Put, Run
+from rackwright.kinds.contract import Put, Run
 from tests.kinds.conftest import RESOURCES, STACK, recorded
 from tests.kinds.mutations import array, drive, without
 
@@ -30,7 +30,7 @@ def blank(raw):
 
 
 def clear(raw, serial):
-    drive(raw, serial).update(signatures=[], superblock=None, sample="zero", holders=[])
+    drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
 
 
 def stop(raw):
@@ -40,7 +40,7 @@ def stop(raw):
     without(raw["mounts"], device=found["name"])
     without(raw["arrays"], name=found["name"])
     for serial in SERIALS:
-        drive(raw, serial).update(holders=[], sample="5a5a5a5a5a5a5a5a")
+        drive(raw, serial).update(holders=[], sample=["data 5a5a5a5a5a5a5a5a"])
 
 
 def owner(raw, **changes):
@@ -116,7 +116,7 @@ def test_what_a_drive_carries_is_refused_until_it_is_given_up_by_name(blank, sig
     The refusal shows what is there and the line to paste; that line, and no other, lets it go.
     """
     entry = drive(blank, SERIALS[2])
-    entry.update(sample="9c1e", signatures=[{"label": None, **signature}] if signature else [])
+    entry.update(sample=["data 9c1e"], signatures=[{"label": None, **signature}] if signature else [])
 
     said = refused(planned(blank))
     given_up = planned(blank, wipe={SERIALS[2]: content})
@@ -126,14 +126,35 @@ def test_what_a_drive_carries_is_refused_until_it_is_given_up_by_name(blank, sig
     assert texts(given_up)[1] == f"wipe {SERIALS[2]}: {content}"
     assert given_up.steps[1].expects == {SERIALS[2]: content}
     assert given_up.steps[1].destroys == (f"{SERIALS[2]}: {content}",)
-    assert given_up.steps[2].expects == {serial: WIPED if serial == SERIALS[2] else "" for serial in SERIALS}
+    assert given_up.steps[2].expects == {serial: "data 9c1e" if serial == SERIALS[2] else "" for serial in SERIALS}
     assert refused(planned(blank, wipe={SERIALS[2]: content.replace("9c1e", "0000")}))
     assert refused(planned(blank, wipe={SERIALS[1]: content}))
 
 
+@pytest.mark.parametrize(
+    ("left", "goes"),
+    [
+        ({"signatures": [], "sample": ["data 9c1e"]}, True),
+        ({"signatures": [], "sample": ["first MiB 77aa", "data 9c1e"]}, True),
+        ({"sample": ["data 9c1e"]}, True),
+        ({"signatures": [], "sample": ["data 0000"]}, False),
+        ({"signatures": [{"type": "xfs", "uuid": "3f2a", "label": None}], "sample": ["data 9c1e"]}, False),
+        ({"sample": ["first MiB 77aa", "data 9c1e", "last MiB 5f2c"]}, False),
+    ],
+)
+def test_consent_covers_what_an_interrupted_wipe_leaves_and_nothing_new(blank, left, goes):
+    drive(blank, SERIALS[2]).update(signatures=[{"type": "ext4", "uuid": "3f2a", "label": None}])
+    drive(blank, SERIALS[2]).update(left)
+
+    plan = planned(blank, wipe={SERIALS[2]: "ext4 3f2a, first MiB 77aa, data 9c1e"})
+
+    assert bool(plan.refusals) is not goes
+    assert any(text.startswith(f"wipe {SERIALS[2]}") for text in texts(plan)) is goes
+
+
 def test_every_drive_that_carries_something_is_named_at_once(blank):
     for serial in SERIALS[:3]:
-        drive(blank, serial)["sample"] = "9c1e"
+        drive(blank, serial)["sample"] = ["data 9c1e"]
 
     said = refused(planned(blank))
 

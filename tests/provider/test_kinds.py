@@ -27,7 +27,7 @@ def blank() -> dict[str, Any]:
     raw = recorded(HOST)
     for drive in raw["drives"]:
         if drive["superblock"]:
-            drive |= {"superblock": None, "signatures": [], "holders": [], "sample": "zero"}
+            drive |= {"superblock": None, "signatures": [], "holders": [], "sample": []}
     ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|\bsrv-")
     for name in ("files", "texts", "units"):
         raw[name] = {key: value for key, value in raw[name].items() if not ours.search(key)}
@@ -126,7 +126,7 @@ def test_a_drive_exchanged_after_the_plan_stops_before_the_first_byte(rig, host)
 
     def exchange(step: dict[str, Any]) -> None:
         [drive] = (drive for drive in raw["drives"] if drive["serial"] == "RW01-NVME2")
-        drive["sample"] = "5f2c"
+        drive["sample"] = ["data 5f2c"]
         host.set_facts(raw)
 
     host.on_step = exchange
@@ -144,7 +144,7 @@ def test_what_is_on_a_drive_is_refused_with_the_line_to_paste(rig, host, preview
     The line, once pasted, lets exactly that content go.
     """
     raw = blank()
-    raw["drives"][1] |= {"signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}], "sample": "77aa"}
+    raw["drives"][1] |= {"signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}], "sample": ["data 77aa"]}
     serial = raw["drives"][1]["serial"]
     host.set_facts(raw)
 

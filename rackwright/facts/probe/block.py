@@ -144,27 +144,39 @@ def users_of(machine: Machine, drive: str) -> list[str]:
     return users
 
 
-def sample(machine: Machine, name: str) -> str:
-    """Return ``zero``, or a digest of both ends and evenly spread places of a drive that nobody uses."""
+def sample(machine: Machine, name: str) -> list[str]:
+    """Return a digest of each part of a drive that is not all zero where it is looked at; none while somebody uses it.
+
+    The parts are told apart because erasing a drive clears its ends and leaves what is between as it is.
+    """
     if users := users_of(machine, name):
         raise Unreadable(f"in use by {', '.join(users)}")
     path = machine.path(name)
-    digest = hashlib.blake2b(digest_size=8)
-    blank = True
-    for offset in sample_places(superblocks.size_of(path)):
-        part = superblocks.read_at(path, offset, SAMPLE_BYTES)
-        if part != bytes(len(part)):
+    digests = {part: _digest(path, places) for part, places in sample_places(superblocks.size_of(path)).items()}
+    return [f"{part} {digest}" for part, digest in digests.items() if digest]
+
+
+def _digest(path: str, places: list[int]) -> str:
+    """Return a digest of what stands at *places*, empty where that is all zero."""
+    digest, blank = hashlib.blake2b(digest_size=8), True
+    for offset in places:
+        content = superblocks.read_at(path, offset, SAMPLE_BYTES)
+        if content != bytes(len(content)):
             blank = False
-            digest.update(b"%d " % offset + part)
-    return "zero" if blank else digest.hexdigest()
+            digest.update(b"%d " % offset + content)
+    return "" if blank else digest.hexdigest()
 
 
-def sample_places(size: int) -> list[int]:
-    """Return where to look on a drive of *size* bytes: its first and last MiB, and evenly between them."""
+def sample_places(size: int) -> dict[str, list[int]]:
+    """Return where to look on a drive of *size* bytes: all of its first and last MiB, and evenly between them."""
     last = max(size - SAMPLE_BYTES, 0)
+    ends = range(0, MIB, SAMPLE_BYTES)
     between = (last * place // (SAMPLES + 1) // 512 * 512 for place in range(1, SAMPLES + 1))
-    ends = (place for near in range(0, MIB, SAMPLE_BYTES) for place in (near, last - near))
-    return sorted({min(max(place, 0), last) for place in (*ends, *between)})
+    return {
+        "first MiB": sorted({min(near, last) for near in ends}),
+        "data": [place for place in between if MIB <= place <= last - MIB],
+        "last MiB": sorted({max(last - near, 0) for near in ends}),
+    }
 
 
 def signatures(machine: Machine) -> dict[str, Any]:

@@ -9,10 +9,11 @@ name=${1##*/}
 for holder in /sys/class/block/"$name"/holders/md* /sys/class/block/"$name"/"$name"*/holders/md*; do
   if [ -e "$holder" ]; then mdadm --quiet --stop "/dev/${holder##*/}"; fi
 done
-lsblk -nrpo NAME "$1" | tac | while read -r part; do wipefs -qaf "$part"; done
+lsblk -nrpo NAME "$1" | sed 1d | while read -r part; do wipefs -qaf "$part"; done
 end=$(($(blockdev --getsize64 "$1") - 1048576))
 dd if=/dev/zero of="$1" bs=1M count=1 conv=fsync status=none
 dd if=/dev/zero of="$1" bs=64K count=16 seek=$end oflag=seek_bytes conv=fsync status=none
+wipefs -qaf "$1"
 blockdev --rereadpt "$1"
 udevadm settle
 [ -z "$(wipefs -n "$1")" ] || { echo "signatures are left on $1" >&2; exit 1; }
@@ -56,6 +57,7 @@ def make_filesystem(type: FilesystemType, device: str, stripe_kib: int, data_dri
 def wipe(drive: str) -> tuple[str, ...]:
     """Erase every signature on *drive* and its partitions, and its first and last MiB; stop md arrays that hold it.
 
+    Each write erases a whole part of ``Drive.content``, so that a wipe that is cut off leaves nothing else than before.
     A filesystem signature deeper inside may come back in a new array of the same geometry, so mkfs always runs there.
     """
     return _shell(_WIPE, drive)

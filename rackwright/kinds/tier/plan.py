@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rackwright.facts.facts import Array, Drive, Facts, NotKnown
 from rackwright.kinds import observing
-from rackwright.kinds.contract import WIPED, Absent, Difference, Plan, Put, Refusal, Remove, Run, Step
+from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands
@@ -80,7 +80,7 @@ class _Planner:
         steps: list[Step] = [self._owner_step("creating")]
         if not self._array_is_whole():
             steps += [_wipe(drive) for drive in drives if drive.content]
-            steps.append(self._create_array())
+            steps.append(self._create_array(drives))
         steps += [self._make_filesystem(), self._owner_step("creating", formatted=True)]
         steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
         return Plan(steps=(*steps, *self._wait_steps(), self._owner_step("ready")), notes=notes)
@@ -128,7 +128,7 @@ class _Planner:
             fix = "Free it by hand, after looking at what it holds"
             yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
             return
-        if not content or consent == content or self._is_our_half_made(drive):
+        if not content or _covers(consent, content) or self._is_our_half_made(drive):
             return
         got = f"got {content!r} on it"
         if consent is not None:
@@ -144,7 +144,7 @@ class _Planner:
             and drive.serial in self.traces
         )
 
-    def _create_array(self) -> Run:
+    def _create_array(self, drives: Sequence[Drive]) -> Run:
         spec = self.spec
         options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
         if spec.chunk_kib:
@@ -158,10 +158,7 @@ class _Planner:
                 *(f"--homehost={spec.host}", f"--name={spec.name}", *options),
                 *(f"${{drive:{serial}}}" for serial in spec.serials),
             ),
-            expects={
-                serial: WIPED if (drive := self.facts.drive(serial)) and drive.content else ""
-                for serial in spec.serials
-            },
+            expects={drive.serial: drive.content_once_erased for drive in drives},
             creates=True,
         )
 
@@ -322,6 +319,11 @@ class _Planner:
 def _said(item: Difference) -> str:
     low, high = getattr(item.want, "low", None), getattr(item.want, "high", None)
     return f"{format_size(low)} to {format_size(high)}" if low and high else str(item.want)
+
+
+def _covers(consent: str | None, content: str) -> bool:
+    """Whether all of *content* is given up: less than that is what an interrupted wipe leaves."""
+    return consent is not None and {*content.split(", ")} <= {*consent.split(", ")}
 
 
 def _note(drive: Drive) -> str:
