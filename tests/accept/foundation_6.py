@@ -72,7 +72,7 @@ def _whatever_dies(fleet: Path | str, log: Log) -> str:
 def _planned(lab: Lab, tier: Place) -> list[tuple[int, str]]:
     """Give up what its first drive carries, and return the steps that make *tier*."""
     said = lab.rackwright("preview", lab.stack, status=2)
-    [(host, serial, content)] = WIPE.findall(said.stdout + said.stderr)
+    [(host, serial, content)] = {*WIPE.findall(said.stdout + said.stderr)}
 
     def paste(fleet: Any) -> None:
         fleet["hosts"][host]["wipe"] = {serial: content}
