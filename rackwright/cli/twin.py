@@ -54,6 +54,7 @@ def start(stack: StackName) -> None:
 def stop(stack: StackName) -> None:
     """Shut the machines down; their disks are kept."""
     _twin(stack).stop(project.say)
+    project.say("the twin is off; its disks are kept")
 
 
 @app.command()

@@ -1,0 +1,54 @@
+"""From a fleet nobody wrote to tiers on a booted kernel and back, by the commands that a person types."""
+
+from pathlib import Path
+from shlex import quote
+
+import pytest
+
+from tests.accept.harness import Log
+from tests.accept.lab import Lab
+from tests.accept.tiers import places, whole
+from tests.fleets import generate, write_yaml
+
+pytestmark = pytest.mark.twin
+SEED = 58
+"""Of a small fleet; `make accept` takes another one each time."""
+
+
+def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
+    """
+    Made once, then nothing to do; a change by hand is found, and mended; nothing goes without consent.
+    """
+    fleet = tmp_path / "fleet.yaml"
+    write_yaml(generate(SEED), fleet)
+    with Lab(tmp_path / "project", fleet, Log("whole-path")) as lab:
+        everywhere = places(lab.fleet)
+        lab.start()
+        lab.rackwright("preview", lab.stack, status=1)
+        lab.up()
+        for place in everywhere:
+            whole(lab, place)
+        assert lab.differing() == set()
+
+        changed = everywhere[0]
+        lab.ssh(changed.host, f"umount {quote(changed.mount)}")
+        assert lab.differing() == {(changed.resource, f"mount:{changed.mount}")}
+        lab.up()
+        whole(lab, changed)
+
+        lab.pulumi("destroy", "--yes", status=1)
+        whole(lab, changed)
+        lab.edit(lambda fleet: fleet["hosts"][changed.host]["tiers"][changed.name].update(destroy="allowed"))
+        lab.up()
+        lab.edit(lambda fleet: _without(fleet["hosts"][changed.host], changed.name))
+        lab.up()
+        assert lab.ssh(changed.host, f"findmnt --mountpoint {quote(changed.mount)} || echo gone") == "gone"
+        assert lab.audited() == set()
+
+
+def _without(host, tier):
+    """Let *tier* go, and its drives be drives of no tier."""
+    del host["tiers"][tier]
+    for drive in host["drives"]:
+        if drive.get("tier") == tier:
+            del drive["tier"]
