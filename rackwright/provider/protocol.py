@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,10 @@ READ_SECONDS = 120.0
 """For reads and previews without a custom timeout."""
 CHANGE_SECONDS = 1800.0
 """For create, update and delete without a custom timeout."""
+QUIET_SECONDS = 0.5
+"""After which no further call of a preview is expected: what depends on one that has ended comes at once."""
+PATIENCE_SECONDS = 60.0
+"""How long a refusal waits for others."""
 
 # Never UNKNOWN, INTERNAL or DATA_LOSS: after those the engine warns that its state may be corrupt.
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -55,6 +60,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self._resources, self._sites = resources, sites
         self._engine = Engine(engine_address)
         self._running: set[Operation] = set()
+        self._refused: set[Operation] = set()
+        """Those of the running that are refused, and wait to say so."""
+        self._spoke = time.monotonic()
+        """When a call began or ended last."""
         self._guard = threading.Lock()
 
     # The plugin.
@@ -163,14 +172,16 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         new: dict[str, Any],
     ) -> tuple[str, dict[str, Any]]:
         resources = self._resources
+
+        def preview(urn: Urn, operation: Operation) -> dict[str, Any]:
+            try:
+                return resources.preview(urn, old, state, new, operation)
+            except Refused:
+                self._let_others_speak(operation)
+                raise
+
         if request.preview:
-            outputs = self._perform(
-                context,
-                request,
-                READ_SECONDS,
-                lambda urn, operation: resources.preview(urn, old, state, new, operation),
-            )
-            return "", outputs
+            return "", self._perform(context, request, READ_SECONDS, preview)
         return self._perform(
             context,
             request,
@@ -178,12 +189,27 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             lambda urn, operation: resources.apply(urn, old, state, new, operation),
         )
 
+    def _let_others_speak(self, operation: Operation) -> None:
+        """Wait until nobody else has anything to say: the engine ends a preview at the first error that it hears.
+
+        Who waits here says the same, so that all that is refused is heard at once.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with self._guard:
+            self._refused.add(operation)
+        while time.monotonic() < deadline:
+            with self._guard:
+                if self._running <= self._refused and time.monotonic() - self._spoke > QUIET_SECONDS:
+                    return
+            time.sleep(QUIET_SECONDS / 10)
+
     def _perform(self, context: Context, request: Any, seconds: float, work: Callable[[Urn, Operation], T]) -> T:
         """Return what *work* returns, or end the call with the status that fits what it raised."""
         log = ResourceLog(self._engine, request.urn)
         operation = Operation(log)
         with self._guard:
             self._running.add(operation)
+            self._spoke = time.monotonic()
         try:
             return operation.run(lambda: work(Urn.parse(request.urn), operation), seconds)
         except Exception as error:
@@ -195,6 +221,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         finally:
             with self._guard:
                 self._running.discard(operation)
+                self._refused.discard(operation)
+                self._spoke = time.monotonic()
 
 
 def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:

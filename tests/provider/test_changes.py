@@ -90,6 +90,35 @@ def test_a_refusal_stops_everything_before_the_first_step(rig, preview):
     assert rig.hosts.done == []
 
 
+def test_a_refused_preview_lets_the_others_speak_first(rig, monkeypatch):
+    """
+    The engine ends a preview at the first error: what another host would refuse had never been told.
+    """
+    answers, spoken = threading.Event(), []
+    facts = rig.hosts.facts
+    monkeypatch.setattr(rig.hosts, "facts", lambda host, fresh=False: (host == "h1" or answers.wait()) and facts(host))
+
+    def other() -> None:
+        rig.create({**RED, "host": "h2"}, preview=True)
+        spoken.append("planned")
+
+    def refused() -> None:
+        with failing("FAILED_PRECONDITION"):
+            rig.create({**RED, "colour": "invisible"}, preview=True)
+        spoken.append("refused")
+
+    threads = [threading.Thread(target=work) for work in (other, refused)]
+    for thread in threads:
+        thread.start()
+    while not rig.provider._refused:
+        pass
+    answers.set()
+    for thread in threads:
+        thread.join()
+
+    assert spoken == ["planned", "refused"]
+
+
 def test_every_refusal_is_told(rig):
     """
     Whoever mends one thing should not meet the next only then.
