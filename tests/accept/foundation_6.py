@@ -194,7 +194,8 @@ for array in /dev/md/*; do
     if [ -e "$array" ]; then mdadm --stop "$array"; fi
 done
 for serial in {serials}; do
-    blkdiscard -f -z $(device $serial)
+    dev=$(device $serial)
+    blkdiscard -f $dev 2>/dev/null || blkdiscard -f -z $dev
 done
 udevadm settle
 """
