@@ -66,7 +66,7 @@ def _exchanged(lab: Lab) -> str:
         running.join()
     need(said, "up has not ended with 4")
     text = said[0].stdout + said[0].stderr
-    need(f"drive {serial} holds data" in text, f"up does not say what {serial} holds now")
+    need(f"drive {serial} holds first MiB" in text, f"up does not say what {serial} holds now")
     theirs: dict[Drive, str] = {(host, other): before[host, other] for other in place.serials} | {(host, serial): sum}
     after = sums(lab, [place])
     need(after == theirs, f"written although {serial} was exchanged: {[d for d in theirs if theirs[d] != after[d]]}")

@@ -99,6 +99,15 @@ def test_an_initramfs_learns_of_the_array(blank):
     assert "put it into the initramfs" in texts(planned(blank))
 
 
+def test_a_small_xfs_has_two_allocation_groups_so_that_its_log_fits(blank):
+    """
+    The rack's hot tier is RAID10 of four half-gigabyte drives on the twin: 971 MiB. Of terabytes mkfs.xfs knows best.
+    """
+    [small] = [step for step in planned(blank).steps if isinstance(step, Run) and "mkfs.xfs" in step.argv]
+
+    assert small.argv[-2:] == ("su=512k,sw=2,agcount=2", "${device:gpu-01:hot}")
+
+
 @pytest.mark.parametrize(
     ("signature", "content"),
     [

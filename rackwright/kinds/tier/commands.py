@@ -44,11 +44,20 @@ def _shell(text: str, *arguments: str) -> tuple[str, ...]:
     return ("sh", "-c", text, "sh", *arguments)
 
 
-def make_filesystem(type: FilesystemType, device: str, stripe_kib: int, data_drives: int) -> tuple[str, ...]:
-    """Make a filesystem aligned to the array's stripes; said outright, since mkfs.xfs ignores md's on small arrays."""
+def make_filesystem(
+    type: FilesystemType, device: str, stripe_kib: int, data_drives: int, small: bool
+) -> tuple[str, ...]:
+    """Make a filesystem aligned to the array's stripes; said outright, since mkfs.xfs ignores md's on small arrays.
+
+    Args:
+        small: It has less than 1 GiB. The log of XFS has 64 MiB at least and lies in one of its allocation groups, of
+            which mkfs.xfs 6.1 makes too many, too small ones, below 560 MiB.
+    """
     if type == "xfs":
-        aligned = ("-d", f"su={stripe_kib}k,sw={data_drives}") if stripe_kib else ()
-        return ("mkfs.xfs", "-q", "-f", *aligned, device)
+        aligned = [f"su={stripe_kib}k,sw={data_drives}"] if stripe_kib else []
+        groups = ["agcount=2"] if small else []
+        data = ("-d", ",".join((*aligned, *groups))) if aligned or groups else ()
+        return ("mkfs.xfs", "-q", "-f", *data, device)
     blocks = stripe_kib // (EXT4_BLOCK_BYTES // 1024)
     stride = ("-E", f"stride={blocks},stripe_width={blocks * data_drives}") if blocks else ()
     return ("mkfs.ext4", "-q", "-F", "-b", str(EXT4_BLOCK_BYTES), *stride, device)

@@ -14,6 +14,7 @@ from rackwright.spec.units import format_size
 
 REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
 TWO_STEPS = "To make it anew: `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
+GIB_KIB = 1 << 20
 KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
 """What an array and a filesystem keep for life: to change it would lose the data."""
 
@@ -164,7 +165,9 @@ class _Planner:
 
     def _make_filesystem(self) -> Run:
         # the array is new, so whatever an older one of the same geometry left inside it goes
-        argv = commands.make_filesystem(self.spec.filesystem, self.device, self.spec.stripe_kib, self.spec.data_drives)
+        spec = self.spec
+        small = (spec.member_kib or GIB_KIB) * spec.data_drives < GIB_KIB
+        argv = commands.make_filesystem(spec.filesystem, self.device, spec.stripe_kib, spec.data_drives, small)
         return Run(f"make {self.spec.filesystem} on {self.spec.name}", argv, creates=True)
 
     # -- a tier that was there -----------------------------------------------------------------------------------------
