@@ -14,7 +14,11 @@ end=$(($(blockdev --getsize64 "$1") - 1048576))
 dd if=/dev/zero of="$1" bs=1M count=1 conv=fsync status=none
 dd if=/dev/zero of="$1" bs=64K count=16 seek=$end oflag=seek_bytes conv=fsync status=none
 wipefs -qaf "$1"
-blockdev --rereadpt "$1"
+tries=0 # udev looks at every drive that was written, and holds its partitions meanwhile
+until udevadm settle && blockdev --rereadpt "$1"; do
+  [ $((tries += 1)) -le 20 ] || exit 1
+  sleep 0.5
+done
 udevadm settle
 [ -z "$(wipefs -n "$1")" ] || { echo "signatures are left on $1" >&2; exit 1; }
 """
