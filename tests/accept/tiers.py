@@ -19,8 +19,8 @@ RACK = ROOT / "stacks" / "rack.yaml"
 SEED = int(os.environ.get("ACCEPT_SEED") or random.SystemRandom().randrange(2**32))
 """Decides the fleet that nobody wrote, and what is done to which tier."""
 MEGABYTES = 100
-DEVICE = "device() { lsblk -dnpo NAME,SERIAL | awk -v serial=\"$1\" '$2 == serial {print $1}'; }"
-"""In sh: the path of the drive with a serial."""
+DEVICE = "device() { udevadm settle; lsblk -dnpo NAME,SERIAL | awk -v serial=\"$1\" '$2 == serial {print $1}'; }"
+"""In sh: the path of the drive with a serial, which lsblk knows from udev."""
 
 
 @dataclass(frozen=True)
