@@ -4,7 +4,8 @@ The raw form is the probe's JSON. Wherever the probe could not look it wrote ``{
 place, or one that an older probe did not write, raises NotKnown. So nothing that was not read can pass for empty.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -54,6 +55,10 @@ class Fact(Generic[T]):
 
 def optional(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def optional_number(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def texts(value: Any) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ class Member(View):
     """A drive's place in a running array."""
 
     name = Fact(str, "Kernel name; the drive may be gone from the machine.")
-    slot = Fact(lambda value: None if value is None else int(value))
+    slot = Fact(optional_number)
     state = Fact(texts, "md's words: in_sync, faulty, spare, write_mostly.")
 
 
@@ -212,21 +217,84 @@ class Unit(View):
     enabled = Fact(str, "enabled, disabled, masked, static, generated.")
 
 
-class File(View):
-    """A file under the probe's fixed roots."""
+class Directory(View):
+    """A directory under the probe's fixed roots, or one of these."""
 
-    digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link.")
     mode = Fact(str, "Four octal digits.")
     owner = Fact(str, "user:group by name.")
     mtime_ns = Fact(int)
+
+
+class File(Directory):
+    """A file or link under the probe's fixed roots."""
+
+    digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link.")
+
+
+def _is_link(raw: Any) -> bool:
+    return raw is not None and str(raw["digest"]).startswith("-> ")
+
+
+class Package(View):
+    """An installed package."""
+
+    version = Fact(str)
+    held = Fact(bool, "Whether the package manager was told to leave it as it is.")
+
+
+class User(View):
+    """A user of the host's own files."""
+
+    name = Fact(str)
+    uid = Fact(int)
+    gid = Fact(int)
+    home = Fact(str)
+    shell = Fact(str)
+    password = Fact(str, "none (lets in without asking), locked, set.")
+    expires = Fact(optional, "The day on which the account ends, as ISO 8601 has it; None where it does not.")
+    groups = Fact(texts, "Names of all its groups, sorted.")
+
+
+class Group(View):
+    """A group of the host's own files."""
+
+    gid = Fact(int)
+    members = Fact(texts, "Who is listed in it, and whose primary group it is; sorted.")
+
+
+class Socket(View):
+    """Where the host waits for others: a listening TCP socket, or a UDP one that is not connected."""
+
+    protocol = Fact(str, "tcp or udp, of IPv4 and IPv6 alike.")
+    address = Fact(str, "``0.0.0.0`` and ``::`` for all.")
+    port = Fact(int)
 
 
 class Link(View):
     """A network interface."""
 
     name = Fact(str)
-    mac = Fact(str)
+    kind = Fact(str, "physical, bond, vlan, bridge, loopback, other.")
+    mac = Fact(str, "The address of today; members of a bond share one.")
+    permanent_mac = Fact(str, "The hardware's own address; of a link without hardware that of today.")
     mtu = Fact(int)
+    up = Fact(bool, "Switched on, and with a carrier.")
+    addresses = Fact(texts, "Those of global scope, ``192.0.2.11/24``, sorted.")
+    master = Fact(optional, "The bond or bridge that it is a port of.")
+    slaves = Fact(texts, "The ports of a bond or bridge, sorted.")
+    vlan_id = Fact(optional_number, "None for what is no VLAN.")
+    parent = Fact(optional, "What a VLAN stands on.")
+    pci_address = Fact(optional, "``0000:3b:00.0``; None where it is no PCI function.")
+    bond_mode = Fact(optional, "In the kernel's words: 802.3ad, active-backup.")
+
+
+class Route(View):
+    """A way out that somebody or something has set, of the main table."""
+
+    destination = Fact(str, "``198.51.100.0/24`` or default.")
+    gateway = Fact(optional, "None where the destination is on the link itself.")
+    link = Fact(str)
+    metric = Fact(int)
 
 
 class Facts(View):
@@ -286,6 +354,22 @@ class Facts(View):
         packages: Mapping[str, str] = self.read("packages")
         return packages
 
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        return tuple(Route(raw, f"routes[{raw.get('destination', '?')}]") for raw in self.read("routes"))
+
+    @cached_property
+    def sockets(self) -> tuple[Socket, ...]:
+        return tuple(Socket(raw, "sockets") for raw in self.read("sockets"))
+
+    resolvers = Fact(texts, "Nameservers in the order in which they are asked.")
+    search_domains = Fact(texts, "Where a name without a dot is looked for, in this order.")
+    kernel_parameters = Fact(texts, "Words of the kernel's command line, without the quotes around blanks.")
+
+    @cached_property
+    def users(self) -> tuple[User, ...]:
+        return tuple(there for name in self.read("users") if (there := self.user(name)))
+
     def drive(self, serial: str) -> Drive | None:
         """Return the drive with this serial; None where every drive tells its serial and none has this one."""
         unread = None
@@ -303,15 +387,84 @@ class Facts(View):
         raw = self.find("units", name)
         return None if raw is None else Unit(raw, f"facts.units.{name}")
 
+    def package(self, name: str) -> Package | None:
+        """Return an installed package; one of a foreign architecture is called ``name:architecture``."""
+        version = self.find("packages", name)
+        if version is None:
+            return None
+        try:
+            held: Any = name in self.read("held")
+        except NotKnown as reason:
+            held = {"unknown": str(reason)}
+        return Package({"version": version, "held": held}, f"facts.packages.{name}")
+
+    def user(self, name: str) -> User | None:
+        raw = self.find("users", name)
+        return None if raw is None else User({"name": name, **raw}, f"facts.users.{name}")
+
+    def group(self, name: str) -> Group | None:
+        raw = self.find("groups", name)
+        return None if raw is None else Group(raw, f"facts.groups.{name}")
+
+    def sysctl(self, key: str) -> str | None:
+        """Return a setting of the running kernel, its words one blank apart; None where the kernel has no such one.
+
+        Args:
+            key: As sysctl(8) prints it: ``vm.swappiness``, with ``/`` for a dot within a name.
+        """
+        if any(re.match(rf"({pattern})(\.|$)", key) for pattern in self._covers("sysctls_left_out")):
+            raise NotKnown(f"the probe does not look at the setting {key}")
+        for end in (found.start() for found in re.finditer(r"\.", key)):
+            self.find("sysctls", key[:end])  # a folder that could not be entered is there with the reason
+        return optional(self.find("sysctls", key))
+
+    def module(self, name: str) -> bool:
+        """Return whether a module is loaded or part of the kernel; ``-`` and ``_`` in names are the same."""
+        name = name.replace("-", "_")
+        return name in self.read("modules") or name in self.read("modules_builtin")
+
+    def measure(self, name: str) -> float:
+        """Return ``chrony.offset_seconds`` or ``chrony.stratum`` at the time of the look."""
+        return float(View(self.read("measures"), "facts.measures").read(name))
+
     def file(self, path: str) -> File | None:
         """Return a file or link below the probe's roots; None where there is no such file."""
-        if not any(path.startswith(f"{root}/") for root in self._covers("files")):
+        self._look_below_roots(path)
+        raw = self.find("files", path)
+        return None if raw is None else File(raw, f"facts.files.{path}")
+
+    def directory(self, path: str) -> Directory | None:
+        """Return one of the probe's roots or a directory below; None where there is no such directory."""
+        self._look_below_roots(path)
+        raw = self.find("directories", path)
+        if raw is not None:
+            return Directory(raw, f"facts.directories.{path}")
+        if _is_link(self.find("files", path)):
+            raise NotKnown(f"{path} is a link")
+        return None
+
+    def listing(self, path: str) -> tuple[str, ...] | None:
+        """Return the names in a directory, sorted; None where there is no such directory."""
+        if self.directory(path) is None:
+            return None
+        self.find("files", path)  # that it could not be entered stands there
+        return tuple(sorted(self._names_in.get(path, ())))
+
+    @cached_property
+    def _names_in(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for path in {*self.read("files"), *self.read("directories")}:
+            folder, _, name = path.rpartition("/")
+            found.setdefault(folder, []).append(name)
+        return found
+
+    def _look_below_roots(self, path: str) -> None:
+        """Raise NotKnown for a path that the probe has not seen, so that there nothing passes for absent."""
+        if not any(path == root or path.startswith(f"{root}/") for root in self._covers("files")):
             raise NotKnown(f"the probe does not look at {path}")
         for parent in PurePosixPath(path).parents:
             if self.find("files", str(parent)) is not None:
                 raise NotKnown(f"{path} lies behind {parent}, which is a link")
-        raw = self.find("files", path)
-        return None if raw is None else File(raw, f"facts.files.{path}")
 
     def text(self, path: str) -> str | None:
         """Return one of the few texts that the probe brings along, passwords masked; None where there is no file."""

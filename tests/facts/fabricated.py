@@ -1,4 +1,4 @@
-"""A machine made of files: the parts of /sys, /proc and /dev that the probe reads, below a directory."""
+"""A machine made of files: the parts of /sys, /proc, /dev and /etc that the probe reads, below a directory."""
 
 import os
 from itertools import count
@@ -22,7 +22,17 @@ class FabricatedMachine:
         self.write("proc/sys/kernel/hostname", "gpu-01\n")
         self.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
         self.write("etc/os-release", 'PRETTY_NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
+        self.write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
+        self.write("etc/shadow", "root:*:19000:0:99999:7:::\n")
+        self.write("etc/group", "root:x:0:\n")
+        self.write("etc/resolv.conf", "nameserver 10.0.2.3\nsearch rack.example\n")
+        self.write("proc/sys/kernel/osrelease", "6.1.0-30-amd64\n")
+        self.write("proc/modules", "raid10 65536 1 - Live 0x0000000000000000\n")
+        self.write("proc/cmdline", "root=/dev/vda quiet\n")
+        self.write("lib/modules/6.1.0-30-amd64/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
         self.write("var/lib/dpkg/status", "")
+        self.sockets("tcp")
+        self.sockets("udp")
 
     @property
     def top(self) -> str:
@@ -82,6 +92,41 @@ class FabricatedMachine:
             self.write(f"{md}/dev-{member}/slot", f"{slot}\n")
             self.write(f"{md}/dev-{member}/state", f"{state}\n")
         return image
+
+    def link(self, name: str, index: int = 2, place: str = "virtual", **files: str) -> Path:
+        """Add a network link that is up, its hardware at *place* of the device tree; return its folder."""
+        real = self.root / "sys/devices" / place / "net" / name
+        plain = {
+            "address": "52:54:00:01:00:01",
+            "addr_assign_type": "0",
+            "flags": "0x1003",
+            "ifindex": str(index),
+            "mtu": "1500",
+            "operstate": "up",
+            "type": "1",
+            "uevent": f"INTERFACE={name}",
+        }
+        for file, text in (plain | files).items():
+            self.write(f"{real.relative_to(self.root)}/{file}", f"{text}\n")
+        if place != "virtual":
+            (real / "device").symlink_to("../..")
+        self._link(f"sys/class/net/{name}", real)
+        return real
+
+    def stack(self, upper: str, lower: str, port: bool = True) -> None:
+        """Put one link on another: as its port, or as what a VLAN stands on."""
+        net = self.root / "sys/class/net"
+        (net / upper / f"lower_{lower}").symlink_to(os.path.relpath((net / lower).resolve(), (net / upper).resolve()))
+        if port:
+            (net / lower / "master").symlink_to(os.path.relpath((net / upper).resolve(), (net / lower).resolve()))
+
+    def sockets(self, table: str, *rows: tuple[str, str]) -> None:
+        """Write a table of sockets; a row is the local address as the kernel prints it, and the state."""
+        lines = (
+            f"{number:4}: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 1\n"
+            for number, (local, state) in enumerate(rows)
+        )
+        self.write(f"proc/net/{table}", "".join(["  sl  local_address rem_address   st\n", *lines]))
 
     def _image(self, name: str, size: int) -> Path:
         image = self.root / "dev" / name

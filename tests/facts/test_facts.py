@@ -1,6 +1,6 @@
 """Typed facts: what was not read is never mistaken for what is not there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pytest
@@ -16,7 +16,16 @@ def unknown(reason: str) -> dict[str, str]:
 
 def views(facts: Facts) -> list[View]:
     """Return every view that *facts* can give, once each."""
-    found: list[View] = [facts, facts.identity, *facts.filesystems, *facts.mounts, *facts.links]
+    found: list[View] = [facts, *of_an_older_probe(facts), *facts.links, *facts.routes, *facts.sockets, *facts.users]
+    found += [there(facts.group(name)) for name in facts.read("groups")]
+    found += [there(facts.package(name)) for name in facts.packages]
+    found += [there(facts.directory(path)) for path in facts.read("directories")]
+    return found
+
+
+def of_an_older_probe(facts: Facts) -> list[View]:
+    """Return those views that were whole from the first."""
+    found: list[View] = [facts.identity, *facts.filesystems, *facts.mounts]
     for drive in facts.drives:
         found += [drive, *drive.signatures, *([drive.superblock] if drive.superblock else [])]
     for array in facts.arrays:
@@ -43,7 +52,8 @@ def test_the_probe_writes_all_that_is_read(situation):
     """
     A value may be unknown for a reason of the host's, but no place is missing.
     """
-    for view in views(situations.facts(situation)):
+    facts = situations.facts(situation)
+    for view in views(facts) if situation == situations.TODAY else of_an_older_probe(facts):
         for name in values(view):
             try:
                 getattr(view, name)
@@ -52,7 +62,7 @@ def test_the_probe_writes_all_that_is_read(situation):
 
 
 def test_every_view_is_covered_by_the_test_above():
-    covered = {type(view) for view in views(situations.facts("two-tiers"))}
+    covered = {type(view) for view in views(situations.facts(situations.TODAY))}
 
     assert covered == {
         found for found in vars(module).values() if isinstance(found, type) and issubclass(found, View)
@@ -88,12 +98,24 @@ READERS = {
     "os": lambda facts: facts.os,
     "hardware": lambda facts: (facts.pci, facts.memory_bytes),
     "taken_at": lambda facts: facts.taken_at,
+    "routes": lambda facts: facts.routes,
+    "sockets": lambda facts: facts.sockets,
+    "resolvers": lambda facts: facts.resolvers,
+    "search_domains": lambda facts: facts.search_domains,
+    "users": lambda facts: (facts.user("none"), facts.users)[1],
+    "groups": lambda facts: facts.group("none"),
+    "sysctls": lambda facts: facts.sysctl("vm.none"),
+    "modules": lambda facts: facts.module("none"),
+    "modules_builtin": lambda facts: facts.module("none"),
+    "kernel_parameters": lambda facts: facts.kernel_parameters,
+    "directories": lambda facts: (facts.directory("/etc/none"), facts.listing("/etc"))[1],
+    "held": lambda facts: there(facts.package("mdadm")).held,
 }
 
 
 @pytest.mark.parametrize("key", READERS)
 def test_a_section_that_is_unknown_or_missing_is_never_empty(key):
-    raw = situations.raw("two-tiers")
+    raw = situations.raw(situations.TODAY)
     READERS[key](Facts(raw))
 
     with pytest.raises(NotKnown, match="the tool is gone"):
@@ -124,11 +146,18 @@ def test_a_serial_that_no_drive_has_is_absent():
         (lambda facts: facts.unit("ssh.service").load, ("units", "ssh.service")),
         (lambda facts: facts.text("/etc/mdadm/mdadm.conf"), ("texts", "/etc/mdadm/mdadm.conf")),
         (lambda facts: facts.owner("tier-hot"), ("owners", "tier-hot")),
+        (lambda facts: facts.user("root"), ("users", "root")),
+        (lambda facts: facts.group("root"), ("groups", "root")),
+        (lambda facts: facts.sysctl("vm.swappiness"), ("sysctls", "vm.swappiness")),
+        (lambda facts: facts.sysctl("vm.swappiness"), ("sysctls", "vm")),
+        (lambda facts: facts.directory("/etc/ssh"), ("directories", "/etc/ssh")),
+        (lambda facts: facts.listing("/etc/ssh"), ("files", "/etc/ssh")),
+        (lambda facts: facts.measure("chrony.stratum"), ("measures", "chrony.stratum")),
     ],
-    ids=["file", "unit", "text", "owner"],
+    ids=["file", "unit", "text", "owner", "user", "group", "sysctl", "sysctls", "directory", "listing", "measure"],
 )
 def test_one_unknown_entry_is_told_from_none(read, place):
-    raw = situations.raw("two-tiers")
+    raw = situations.raw(situations.TODAY)
     raw[place[0]][place[1]] = unknown("the medium is bad")
 
     with pytest.raises(NotKnown, match=f"{place[1]}.*the medium is bad"):
@@ -156,6 +185,112 @@ def test_below_a_closed_folder_and_behind_a_link_no_file_is_absent():
         facts.file("/etc/closed/in/file")
     with pytest.raises(NotKnown, match="/etc/elsewhere, which is a link"):
         facts.file("/etc/elsewhere/file")
+
+
+def test_directories_and_their_names_are_those_below_the_roots():
+    facts = situations.facts(situations.TODAY)
+
+    assert there(facts.directory("/etc")).mode == "0755"
+    assert there(facts.directory("/etc/ssh")).owner == "root:root"
+    names = there(facts.listing("/etc/ssh"))
+    assert {"sshd_config", "sshd_config.d"} < set(names)
+    assert list(names) == sorted(names)
+    assert there(facts.listing("/usr/local/bin")) == ()
+    for path in ("/etc/none", "/etc/passwd"):
+        assert facts.directory(path) is None
+        assert facts.listing(path) is None
+    for path in ("/root", "/usr", "/"):
+        with pytest.raises(NotKnown, match="does not look at"):
+            facts.listing(path)
+
+
+def test_below_a_closed_folder_and_behind_a_link_no_directory_is_absent():
+    raw = situations.raw(situations.TODAY)
+    raw["files"]["/etc/closed"] = unknown("Permission denied")
+    raw["directories"]["/etc/closed"] = raw["directories"]["/etc"]
+    raw["files"]["/etc/elsewhere"] = {"digest": "-> /srv", "mode": "0777", "owner": "root:root", "mtime_ns": 1}
+    facts = Facts(raw)
+
+    assert there(facts.directory("/etc/closed")).mode == "0755"
+    for path, reason in (
+        ("/etc/closed", "Permission denied"),
+        ("/etc/closed/in", "Permission denied"),
+        ("/etc/elsewhere", "is a link"),
+        ("/etc/elsewhere/in", "which is a link"),
+    ):
+        with pytest.raises(NotKnown, match=reason):
+            facts.listing(path)
+
+
+def test_a_setting_that_is_left_out_is_not_absent():
+    facts = situations.facts(situations.TODAY)
+
+    assert facts.sysctl("vm.swappiness") == "7"
+    assert facts.sysctl("net.ipv4.conf.all.rp_filter") is not None
+    assert facts.sysctl("vm.none") is None
+    for key in ("net.ipv4.conf.rack0.rp_filter", "kernel.random.uuid", "fs.binfmt_misc.status", "fs.file-nr"):
+        with pytest.raises(NotKnown, match="does not look at"):
+            facts.sysctl(key)
+
+
+def modules(loaded: Any, builtin: Any) -> Facts:
+    return Facts({"modules": loaded, "modules_builtin": builtin})
+
+
+def test_a_module_is_there_when_it_is_loaded_or_built_in():
+    facts = modules(["nvidia_uvm"], ["crc_t10dif"])
+
+    assert [facts.module(name) for name in ("nvidia-uvm", "nvidia_uvm", "crc-t10dif", "nouveau")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert modules(["nvidia_uvm"], unknown("the files are gone")).module("nvidia-uvm")
+    with pytest.raises(NotKnown, match="the files are gone"):
+        modules(["nvidia_uvm"], unknown("the files are gone")).module("nouveau")
+
+
+def test_a_package_is_held_where_the_package_manager_can_hold():
+    raw = situations.raw(situations.TODAY)
+    version = raw["packages"]["mdadm"]
+    raw["held"] = ["mdadm"]
+    facts = Facts(raw)
+
+    assert (there(facts.package("mdadm")).version, there(facts.package("mdadm")).held) == (version, True)
+    assert there(facts.package("dpkg")).held is False
+    assert facts.package("none") is None
+    package = there(Facts({**raw, "held": unknown("rpm has no holds")}).package("mdadm"))
+    assert package.version == version
+    with pytest.raises(NotKnown, match="rpm has no holds"):
+        _ = package.held
+
+
+def test_a_measure_is_a_number_and_one_that_nobody_takes_is_not_zero():
+    facts = Facts({"measures": {"chrony.offset_seconds": 0.25, "chrony.stratum": 3}})
+
+    assert (facts.measure("chrony.offset_seconds"), facts.measure("chrony.stratum")) == (0.25, 3.0)
+    with pytest.raises(NotKnown, match="no facts.measures.chrony.leap"):
+        facts.measure("chrony.leap")
+
+
+def test_an_older_probe_s_facts_tell_nothing_of_what_it_did_not_see():
+    facts = situations.facts("two-tiers")
+    reads: list[Callable[[], Any]] = [
+        lambda: facts.sysctl("vm.swappiness"),
+        lambda: facts.module("raid10"),
+        lambda: facts.user("root"),
+        lambda: facts.directory("/etc"),
+        lambda: facts.listing("/etc"),
+        lambda: facts.measure("chrony.stratum"),
+        lambda: there(facts.package("mdadm")).held,
+        lambda: facts.links[0].kind,
+    ]
+
+    for read in reads:
+        with pytest.raises(NotKnown, match="the facts have no"):
+            read()
+    assert there(facts.package("mdadm")).version
 
 
 class Untouchable(Mapping[str, Any]):
@@ -196,6 +331,7 @@ CONDITIONS = {
     "stopped": {},
     "blank": {},
     "foreign": {"": "degraded"},
+    "bonded": {"gpu-01:hot": "optimal", "gpu-01:idle": "optimal"},
 }
 
 

@@ -1,17 +1,18 @@
-"""The probe in a virtual machine, against what mdadm, findmnt, lsblk and systemctl say there."""
+"""The probe in a virtual machine, against what the system's own tools say there."""
 
 import json
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 
 from rackwright.facts import probe
-from rackwright.facts.facts import Facts
+from rackwright.facts.facts import Facts, Link, NotKnown
 from rackwright.facts.probe import block
-from rackwright.twin import Twin, VirtualDrive, VirtualMachine
+from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
 
 pytestmark = pytest.mark.twin
 
@@ -22,7 +23,8 @@ DRIVES = (
     VirtualDrive("F1-SAS0", "sas", 512_000_000, rotational=True, wwn="0x5000c50000000f10"),
     VirtualDrive("F1-SAS1", "sas", 256_000_000, rotational=True, wwn="0x5000c50000000f11"),
 )
-MADE = """
+NICS = (VirtualNic("rack0", "52:54:00:01:00:01", 9000), VirtualNic("rack1", "52:54:00:01:00:02"))
+STORAGE = """
 set -e
 by_serial() { lsblk --nodeps --noheadings --paths --output NAME,SERIAL | awk -v serial="$1" '$2 == serial {print $1}'; }
 mdadm --create /dev/md/hot --run --homehost=gpu-01 --name=hot --level=1 --raid-devices=2 --bitmap=internal \
@@ -33,12 +35,38 @@ mkfs.xfs -q "$(by_serial F1-SAS0)"
 mdadm --create /dev/md/idle --run --force --homehost=gpu-01 --name=idle --level=0 --raid-devices=1 \
     "$(by_serial F1-SAS1)"
 """
+NETWORK = """
+set -e
+modprobe -a bonding 8021q bridge
+ip link add bond0 type bond mode active-backup
+ip link set rack1 down
+ip link set rack1 master bond0
+ip link add link bond0 name bond0.30 type vlan id 30
+ip link add br0 type bridge
+ip link set rack0 master br0
+for name in bond0 bond0.30 rack0 br0; do ip link set $name up; done
+ip address add 10.30.0.11/24 dev bond0.30
+ip address add 10.30.0.12/24 dev bond0.30
+ip address add fd00:30::11/64 dev bond0.30 nodad
+ip route add 10.40.0.0/16 via 10.30.0.1 dev bond0.30 metric 7
+ip -6 route add fd00:40::/64 via fd00:30::1 dev bond0.30
+"""
+SOFTWARE = """
+set -e
+useradd --create-home --expiredate 2031-05-07 --groups adm,video --shell /bin/bash trainee
+echo trainee:long-enough-a-word | chpasswd
+useradd --no-create-home guest
+passwd --delete guest
+useradd --no-create-home locked
+apt-mark hold mdadm
+sysctl --write vm.swappiness=7 net.ipv4.ip_local_port_range="20000 60000"
+"""
 
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., bytes]]:
-    """Return a function that runs a command as root in a machine with an array, a filesystem and a mount."""
-    twin = Twin(tmp_path_factory.mktemp("facts"), [VirtualMachine("gpu-01", "CHASSIS-F1", DRIVES)])
+    """Return a function that runs a command as root in a machine with arrays, a bond, users and a held package."""
+    twin = Twin(tmp_path_factory.mktemp("facts"), [VirtualMachine("gpu-01", "CHASSIS-F1", DRIVES, NICS)])
 
     def run(*argv: str, given: bytes = b"") -> bytes:
         command = twin.ssh("gpu-01", shlex.join(("sudo", "-n", *argv)))
@@ -48,7 +76,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., by
 
     twin.start(lambda text: None)
     try:
-        run("bash", "-c", MADE)
+        for script in (STORAGE, NETWORK, SOFTWARE):
+            run("bash", "-c", script)
         run("udevadm", "settle")
         yield run
     finally:
@@ -135,11 +164,178 @@ def test_units_are_enabled_as_systemd_says(guest, facts):
     assert facts.unit("ssh.service").active == "active"
 
 
+def test_settings_are_those_of_sysctl_and_stay_as_they_are(guest, facts):
+    """
+    sysctl is asked some time after the probe: a setting that changes by itself would show.
+    """
+    said: dict[str, str] = {}
+    for key, value in re.findall(r"^(\S+) =(.*)$", guest("sysctl", "--all", "--ignore").decode(), re.M):
+        said[key] = " ".join([said.get(key, ""), *value.split()]).strip()
+    left_out = {key for key in said if key not in facts.read("sysctls")}
+
+    assert {key: facts.sysctl(key) for key in said if key not in left_out} == {
+        key: said[key] for key in said if key not in left_out
+    }
+    for key in left_out:
+        with pytest.raises(NotKnown, match="does not look at"):
+            facts.sysctl(key)
+    assert facts.sysctl("net.ipv4.ip_local_port_range") == "20000 60000"
+
+
+def test_modules_are_those_of_lsmod_and_modprobe(guest, facts):
+    loaded = [line.split()[0] for line in guest("lsmod").decode().splitlines()[1:]]
+
+    assert sorted(loaded) == facts.read("modules")
+    for name in ("ext4", "8021q", "binfmt-misc", "nouveau"):
+        where = guest("sh", "-c", f"modinfo --field filename {name} 2>/dev/null || true").decode().strip()
+        assert facts.module(name) == (name.replace("-", "_") in loaded or where == "(builtin)")
+    assert facts.kernel_parameters == tuple(guest("cat", "/proc/cmdline").decode().split())
+
+
+def test_users_and_groups_are_those_of_getent(guest, facts):
+    lines = [line.split(":") for line in guest("getent", "passwd").decode().splitlines()]
+
+    assert {(user.name, user.uid, user.gid, user.home, user.shell) for user in facts.users} == {
+        (name, int(uid), int(gid), home, shell) for name, _, uid, gid, _, home, shell in lines
+    }
+    for name in ("root", "trainee"):
+        assert facts.user(name).groups == tuple(sorted(guest("id", "-Gn", name).decode().split()))
+    assert {name: facts.user(name).password for name in ("trainee", "guest", "locked", "daemon")} == {
+        "trainee": "set",
+        "guest": "none",
+        "locked": "locked",
+        "daemon": "locked",
+    }
+    assert (facts.user("trainee").expires, facts.user("root").expires) == ("2031-05-07", None)
+    for line in guest("getent", "group").decode().splitlines():
+        name, _, gid, members = line.split(":")
+        assert facts.group(name).gid == int(gid)
+        assert set(filter(None, members.split(","))) <= set(facts.group(name).members)
+    assert facts.group("trainee").members == ("trainee",)
+
+
+def test_holds_are_those_of_apt_mark(guest, facts):
+    held = guest("apt-mark", "showhold").decode().split()
+
+    assert [name for name in facts.packages if facts.package(name).held] == held == ["mdadm"]
+
+
+def test_sockets_are_those_of_ss(guest, facts):
+    rows = (
+        line.split() for line in guest("ss", "--no-header", "--listening", "--numeric", "-tu").decode().splitlines()
+    )
+    said = {(row[0], *row[4].rpartition(":")[::2]) for row in rows}
+
+    assert {(found.protocol, found.address, found.port) for found in facts.sockets} == {
+        (protocol, re.sub(r"%\w+|[\[\]]", "", address).replace("*", "::"), int(port))
+        for protocol, address, port in said
+    }
+    assert ("tcp", 22) in {(found.protocol, found.port) for found in facts.sockets}
+
+
+def of_ip(link: dict[str, Any], links: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a link as ip tells of it, in our words."""
+    info = link.get("linkinfo", {})
+    kind = info.get("info_kind") or ("loopback" if link["link_type"] == "loopback" else "physical")
+    addresses = (found for found in link["addr_info"] if found["scope"] == "global")
+    return {
+        "kind": kind,
+        "mac": link["address"],
+        "permanent_mac": link.get("permaddr", link["address"]),
+        "mtu": link["mtu"],
+        "up": "UP" in link["flags"] and link["operstate"] in ("UP", "UNKNOWN"),
+        "addresses": tuple(sorted(f"{found['local']}/{found['prefixlen']}" for found in addresses)),
+        "master": link.get("master"),
+        "slaves": tuple(sorted(port["ifname"] for port in links if port.get("master") == link["ifname"])),
+        "vlan_id": info["info_data"]["id"] if kind == "vlan" else None,
+        "parent": link["link"] if kind == "vlan" else None,
+        "bond_mode": info["info_data"]["mode"] if kind == "bond" else None,
+    }
+
+
+def ours(link: Link, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(link, name) for name in names}
+
+
+def test_links_are_those_of_ip(guest, facts):
+    said = json.loads(guest("ip", "-json", "-details", "address"))
+    expected = {link["ifname"]: of_ip(link, said) for link in said}
+    links = {link.name: link for link in facts.links}
+
+    assert {name: ours(link, expected[name]) for name, link in links.items()} == expected
+    assert {links[name].kind for name in ("bond0", "bond0.30", "br0", "rack0")} == {
+        "bond",
+        "vlan",
+        "bridge",
+        "physical",
+    }
+    for name in ("rack0", "rack1"):
+        place = guest("readlink", "-f", f"/sys/class/net/{name}/device/..").decode().strip()
+        assert links[name].pci_address == place.rpartition("/")[2]
+    assert links["bond0"].pci_address is None
+
+
+def test_routes_and_resolvers_are_those_of_ip_and_resolv_conf(guest, facts):
+    said = [*json.loads(guest("ip", "-json", "route")), *json.loads(guest("ip", "-json", "-6", "route"))]
+
+    assert {(route.destination, route.gateway, route.link, route.metric) for route in facts.routes} == {
+        (route["dst"], route.get("gateway"), route["dev"], route.get("metric", 0))
+        for route in said
+        if route.get("protocol") != "kernel"
+    }
+    assert {"default", "10.40.0.0/16", "fd00:40::/64"} == {route.destination for route in facts.routes}
+    assert " ".join(facts.resolvers) in guest("cat", "/etc/resolv.conf").decode()
+
+
+def test_directories_are_those_of_stat(guest, facts):
+    listed = guest("find", "/etc", "-xdev", "-type", "d", "-printf", "%p %m %u:%g\n").decode()
+
+    for path, mode, owner in map(str.split, listed.splitlines()):
+        assert (facts.directory(path).mode, facts.directory(path).owner) == (mode.zfill(4), owner)
+    assert facts.listing("/etc/ssh") == tuple(sorted(guest("ls", "-A", "/etc/ssh").decode().split()))
+
+
 def test_nothing_is_unknown_that_the_machine_can_tell(facts):
     """
-    What stays unknown is what a drive in use, or a unit that systemd has not loaded, cannot tell.
+    What stays unknown is what a drive in use, a unit that systemd has not loaded, or no chronyd cannot tell.
     """
-    places = {key: facts.read(key) for key in facts.raw if key not in ("units", "drives")}
+    places = {key: facts.read(key) for key in facts.raw if key not in ("units", "drives", "measures")}
     drives = [{key: value for key, value in drive.items() if key != "sample"} for drive in facts.read("drives")]
 
     assert '"unknown"' not in json.dumps([places, drives])
+
+
+CLOCK = """
+set -e
+cat > /run/server.conf <<END
+local stratum 8
+port 1123
+bindaddress 127.0.0.2
+allow
+bindcmdaddress /
+cmdport 0
+pidfile /run/server.pid
+END
+cat > /run/client.conf <<END
+server 127.0.0.2 port 1123 iburst minpoll 0 maxpoll 0
+maxdistance 30
+END
+chronyd -x -f /run/server.conf
+chronyd -x -f /run/client.conf
+chronyc -n waitsync 60 0 0 1
+"""
+
+
+def test_the_clock_is_that_of_chronyc(guest, facts):
+    """
+    Here a chronyd follows another one on the same machine; before, there was none to ask.
+    """
+    with pytest.raises(NotKnown, match="506 Cannot talk to daemon"):
+        facts.measure("chrony.offset_seconds")
+    guest("bash", "-c", CLOCK)
+
+    measured = look(guest)
+
+    assert measured.measure("chrony.stratum") == 9
+    assert 0 <= measured.measure("chrony.offset_seconds") < 1
+    assert "Stratum         : 9" in guest("chronyc", "-n", "tracking").decode()

@@ -84,14 +84,18 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
             image.seek(4096)
             image.write(bytes.fromhex(member["superblock"]))
     subprocess.run(["mkfs.ext4", "-q", "-F", tmp_path / "dev/md127"], check=True)
-    machine.write("sys/class/net/rack0/address", "52:54:00:01:00:01\n")
-    machine.write("sys/class/net/rack0/mtu", "9000\n")
+    machine.link("rack0")
+    machine.sockets("tcp", ("0100007F:0016", "0A"))
+    route = {"destination": "default", "gateway": "10.0.2.2", "link": 2, "metric": 0}
+    monkeypatch.setattr("rackwright.facts.probe.netlink.routes", lambda: [route])
+    monkeypatch.setattr("rackwright.facts.probe.netlink.addresses", dict)
     monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: "a.service loaded active running A\n")
 
-    fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw("two-tiers")
+    fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw(situations.TODAY)
 
-    for key in ("packages", "files", "texts", "units"):  # named by what is there
-        del fresh[key], recorded[key]
+    for found in (fresh, recorded):  # the tables are named by what is there: a name of each will do
+        for key in ("packages", "files", "directories", "texts", "units", "users", "groups", "sysctls"):
+            found[key] = list(found[key].values())
     assert {"format": None, **shape(fresh)} == shape(recorded)
 
 
@@ -100,7 +104,7 @@ def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     machine = FabricatedMachine(tmp_path)
-    for place in ("block.drives", "system.files", "units.units"):
+    for place in ("block.drives", "system.tree", "units.units", "network.links", "accounts.users"):
         monkeypatch.setattr(f"rackwright.facts.probe.{place}", break_down)
 
     found = main.collect(machine.top, SALT)
@@ -108,7 +112,10 @@ def test_one_section_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
     assert {key for key in found if found[key] == {"unknown": "ZeroDivisionError: a bug"}} == {
         "drives",
         "files",
+        "directories",
         "units",
+        "links",
+        "users",
     }
     assert found["arrays"] == []
 

@@ -54,14 +54,9 @@ def test_a_bmc_that_was_not_asked_is_not_absent(machine):
     assert system.identity(machine.top)["bmc_mac"] == {"unknown": "the BMC was not asked"}
 
 
-def test_hardware_release_and_links(machine):
-    machine.write("sys/class/net/rack0/address", "52:54:00:01:00:01\n")
-    machine.write("sys/class/net/rack0/mtu", "9000\n")
-    machine.write("sys/class/net/bonding_masters", "\n")
-
+def test_hardware_and_release(machine):
     assert system.hardware(machine.top) == {"cpus": 1, "memory_bytes": 16 << 20, "pci": ["10de:20b2", "10de:20b2"]}
     assert system.release(machine.top) == {"id": "debian", "version_id": "12"}
-    assert system.links(machine.top) == [{"name": "rack0", "mac": "52:54:00:01:00:01", "mtu": 9000}]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +125,20 @@ def test_installed_packages_are_those_of_dpkg(machine):
     }
 
 
+def test_a_hold_counts_for_what_is_installed(machine):
+    gone = "Package: gone\nStatus: hold ok config-files\nArchitecture: amd64\nVersion: 1\n"
+    foreign = "Package: libgcc1\nStatus: hold ok installed\nArchitecture: i386\nVersion: 1\n"
+    machine.write("var/lib/dpkg/status", "\n".join([STATUS, gone, foreign]))
+
+    assert system.held(machine.top) == ["libc6", "libgcc1:i386"]
+
+
+def test_without_dpkg_no_hold_is_known(machine):
+    (machine.root / "var/lib/dpkg/status").unlink()
+
+    assert attempt(system.held, machine.top) == {"unknown": "rpm has no holds; versionlock is not read"}
+
+
 def test_neither_dpkg_nor_rpm_means_packages_unknown(machine, monkeypatch):
     (machine.root / "var/lib/dpkg/status").unlink()
     monkeypatch.setattr("rackwright.facts.probe.look.ENVIRONMENT", {"PATH": "/nowhere"})
@@ -144,7 +153,7 @@ def test_files_carry_a_keyed_digest_mode_owner_and_time(machine):
     os.utime(place, ns=(1, 1_700_000_000_123_456_789))
     place.with_name("link").symlink_to("key.pem")
 
-    found = system.files(machine.top, SALT)
+    found, _ = system.tree(machine.top, SALT)
 
     assert found["/etc/ssl/key.pem"] == {
         "digest": digest(b"secret", SALT),
@@ -153,7 +162,7 @@ def test_files_carry_a_keyed_digest_mode_owner_and_time(machine):
         "mtime_ns": 1_700_000_000_123_456_789,
     }
     assert found["/etc/ssl/link"]["digest"] == "-> key.pem"
-    assert system.files(machine.top, b"another")["/etc/ssl/key.pem"]["digest"] != digest(b"secret", SALT)
+    assert system.tree(machine.top, b"another")[0]["/etc/ssl/key.pem"]["digest"] != digest(b"secret", SALT)
 
 
 def test_what_has_no_digest_says_why(machine):
@@ -161,7 +170,7 @@ def test_what_has_no_digest_says_why(machine):
     machine.write("etc/largest", b"x" * system.FILE_BYTES)
     os.mkfifo(machine.root / "etc/fifo")
 
-    found = system.files(machine.top, SALT)
+    found, _ = system.tree(machine.top, SALT)
 
     assert found["/etc/big"]["digest"] == {"unknown": "larger than 1 MiB"}
     assert found["/etc/fifo"]["digest"] == {"unknown": "neither a file nor a link"}
@@ -180,17 +189,44 @@ def test_a_folder_that_cannot_be_entered_is_not_empty(machine, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
 
-    found = system.files(machine.top, SALT)
+    found, _ = system.tree(machine.top, SALT)
 
     assert found["/etc/closed"] == {"unknown": "Permission denied"}
     assert "/etc/open/file" in found
 
 
 def test_another_filesystem_is_not_entered():
-    found: dict = {}
-    system.walk("", "/proc/self/attr", -1, SALT, found)
+    files: dict = {}
+    directories: dict = {}
+    system.walk("", "/proc/self/attr", -1, SALT, files, directories)
 
-    assert found == {"/proc/self/attr": {"unknown": "another filesystem is mounted here"}}
+    assert files == {"/proc/self/attr": {"unknown": "another filesystem is mounted here"}}
+    assert directories["/proc/self/attr"]["mode"] == "0555"
+
+
+def test_directories_are_there_from_the_roots_on_with_mode_and_owner(machine):
+    machine.write("etc/ssl/private/key.pem", "secret")
+    private = machine.root / "etc/ssl/private"
+    private.chmod(0o2710)
+    os.utime(private, ns=(1, 5))
+    (machine.root / "etc/ssl/link").symlink_to("private")
+
+    files, directories = system.tree(machine.top, SALT)
+
+    assert list(directories) == ["/etc", "/etc/ssl", "/etc/ssl/private"]
+    owner = system.owner_name(os.getuid(), os.getgid())
+    assert directories["/etc/ssl/private"] == {"mode": "2710", "owner": owner, "mtime_ns": 5}
+    assert "/etc/ssl/link" in files
+
+
+def test_what_the_system_rewrites_is_listed_and_never_digested(machine):
+    machine.write("var/lib/totp/trainee", "JBSWY3DP 30 1").chmod(0o400)
+
+    files, directories = system.tree(machine.top, SALT)
+
+    assert files["/var/lib/totp/trainee"]["digest"] == {"unknown": "rewritten by the system"}
+    assert files["/var/lib/totp/trainee"]["mode"] == "0400"
+    assert "/var/lib/totp" in directories
 
 
 def test_an_owner_without_a_name_is_a_number():

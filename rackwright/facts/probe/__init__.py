@@ -14,7 +14,26 @@ from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import FORMAT, Facts
 
 PACKAGE = "rackwright.facts"
-MODULES = ("digest", "probe.look", "probe.superblocks", "probe.block", "probe.units", "probe.system", "probe.main")
+MODULES = (
+    "digest",
+    *(
+        f"probe.{name}"
+        for name in (
+            "look",
+            "superblocks",
+            "block",
+            "units",
+            "system",
+            "netlink",
+            "network",
+            "kernel",
+            "accounts",
+            "measures",
+            "main",
+        )
+    ),
+)
+"""In an order in which each finds those it imports."""
 
 LOADER = """
 import json, sys, types

@@ -74,6 +74,6 @@ def tool(*argv: str) -> str:
     except FileNotFoundError:
         raise Unreadable(f"{argv[0]} is not installed") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip() or "no word why"
+        said = (error.stderr or error.stdout).decode(errors="replace").strip() or "no word why"
         raise Unreadable(f"{argv[0]} ended with {error.returncode}: {said}") from None
     return done.stdout.decode(errors="surrogateescape")

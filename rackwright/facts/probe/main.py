@@ -10,7 +10,7 @@ import zlib
 from typing import Any
 
 from rackwright.facts.digest import salt_id
-from rackwright.facts.probe import block, system, units
+from rackwright.facts.probe import accounts, block, kernel, measures, network, system, units
 from rackwright.facts.probe.look import attempt, known
 
 
@@ -23,10 +23,15 @@ def main(job: dict[str, Any]) -> None:
 def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files lie below *root* (empty: this one)."""
     machine = attempt(block.Machine, root)
+    tree = attempt(system.tree, root, salt)
     return {
         "taken_at": time.time(),
         "salt_id": salt_id(salt),
-        "covers": {"files": system.FILE_ROOTS, "texts": system.TEXTS},
+        "covers": {
+            "files": (*system.FILE_ROOTS, *system.REWRITTEN_ROOTS),
+            "texts": system.TEXTS,
+            "sysctls_left_out": kernel.SYSCTLS_LEFT_OUT,
+        },
         "identity": attempt(system.identity, root),
         "os": attempt(system.release, root),
         "hardware": attempt(system.hardware, root),
@@ -34,11 +39,24 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "arrays": attempt(lambda: block.arrays(known(machine))),
         "filesystems": attempt(lambda: block.filesystems(known(machine))),
         "mounts": attempt(lambda: known(machine).mounts),
-        "links": attempt(system.links, root),
+        "links": attempt(network.links, root),
+        "routes": attempt(network.routes, root),
+        "sockets": attempt(network.sockets, root),
+        "resolvers": attempt(network.resolvers, root),
+        "search_domains": attempt(network.search_domains, root),
         "units": attempt(units.units, root),
         "packages": attempt(system.packages, root),
-        "files": attempt(system.files, root, salt),
+        "held": attempt(system.held, root),
+        "users": attempt(accounts.users, root),
+        "groups": attempt(accounts.groups, root),
+        "sysctls": attempt(kernel.sysctls, root),
+        "modules": attempt(kernel.modules, root),
+        "modules_builtin": attempt(kernel.modules_builtin, root),
+        "kernel_parameters": attempt(kernel.kernel_parameters, root),
+        "files": attempt(lambda: known(tree)[0]),
+        "directories": attempt(lambda: known(tree)[1]),
         "texts": attempt(system.texts, root),
         "owners": attempt(system.owners, root),
         "initramfs": attempt(system.initramfs, root),
+        "measures": measures.measures(),
     }

@@ -1,4 +1,4 @@
-"""Identity, hardware, network links, units, packages and files: all that is not a block device."""
+"""Identity, hardware, packages, files and directories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe.look import Unreadable, attempt, listing, number, read, read_any, tool, unknown
+from rackwright.facts.probe.look import Unreadable, attempt, listing, read, read_any, tool, unknown
 
+DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
+REWRITTEN_ROOTS = ("/var/lib/totp",)
+"""Whose files change with every login, and are secret."""
 FILE_BYTES = 1 << 20
 TEXTS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/systemd/system/*.mount")
 OWNERS = "/var/lib/rackwright/owners"
@@ -78,32 +81,34 @@ def pci(root: str) -> list[str]:
     return [f"{code[:4]}:{code[4:]}" for code in functions]
 
 
-def links(root: str) -> list[dict[str, Any]]:
-    net = f"{root}/sys/class/net"
-    return [
-        {
-            "name": name,
-            "mac": attempt(read, f"{net}/{name}/address"),
-            "mtu": attempt(number, f"{net}/{name}/mtu"),
-        }
-        for name in os.listdir(net)
-        if os.path.isdir(f"{net}/{name}")
-    ]
-
-
 def packages(root: str) -> dict[str, str]:
-    status = f"{root}/var/lib/dpkg/status"
+    status = root + DPKG_STATUS
     return debian_packages(read(status)) if os.path.exists(status) else rpm_packages()
 
 
-def debian_packages(status: str) -> dict[str, str]:
-    """Return the installed packages of dpkg's database; those of a foreign architecture as ``name:architecture``."""
-    found = []
+def held(root: str) -> list[str]:
+    """Return the installed packages that dpkg was told to leave as they are."""
+    status = root + DPKG_STATUS
+    if not os.path.exists(status):
+        raise Unreadable("rpm has no holds; versionlock is not read")
+    return sorted(debian_packages(read(status), "hold ok installed"))
+
+
+def debian_packages(status: str, state: str = " installed") -> dict[str, str]:
+    """Return the packages of dpkg's database whose status ends with *state*.
+
+    Those of a foreign architecture are called ``name:architecture``.
+    """
+    found, native = [], {"all"}
     for paragraph in status.split("\n\n"):
+        if state not in paragraph and not paragraph.startswith("Package: dpkg\n"):
+            continue  # what takes time here is to take thousands of paragraphs apart
         fields = dict(FIELD.findall(paragraph))
-        if fields.get("Status", "").endswith(" installed"):
+        said = fields.get("Status", "")
+        if fields.get("Package") == "dpkg" and said.endswith(" installed"):
+            native.add(fields["Architecture"])
+        if said.endswith(state):
             found.append((fields["Package"], fields["Architecture"], fields["Version"]))
-    native = {"all", *(architecture for name, architecture, _ in found if name == "dpkg")}
     return {
         name if architecture in native else f"{name}:{architecture}": version for name, architecture, version in found
     }
@@ -117,39 +122,51 @@ def rpm_packages() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in printed.splitlines())
 
 
-def files(root: str, salt: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all files below the roots, and all directories from the roots on."""
+    files: dict[str, Any] = {}
+    directories: dict[str, Any] = {}
     for top in FILE_ROOTS:
-        walk(root, top, None, salt, found)
-    return found
+        walk(root, top, None, salt, files, directories)
+    for top in REWRITTEN_ROOTS:
+        walk(root, top, None, None, files, directories)
+    return files, directories
 
 
-def walk(root: str, folder: str, device: int | None, salt: bytes, found: dict[str, Any]) -> None:
-    """Put every file below *folder* into *found*, and every folder that could not be entered, with the reason."""
+def walk(
+    root: str, folder: str, device: int | None, salt: bytes | None, files: dict[str, Any], directories: dict[str, Any]
+) -> None:
+    """Put every file below *folder* into *files*, and every folder that could not be entered, with the reason."""
     try:
-        here = os.stat(root + folder).st_dev
-        if device not in (None, here):
-            found[folder] = unknown("another filesystem is mounted here")
+        status = os.stat(root + folder)
+        directories[folder] = entry(status)
+        if device not in (None, status.st_dev):
+            files[folder] = unknown("another filesystem is mounted here")
             return
         with os.scandir(root + folder) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
     except FileNotFoundError:
         return
     except OSError as error:
-        found[folder] = unknown(str(error.strerror))
+        files[folder] = unknown(str(error.strerror))
         return
-    for entry in entries:
-        path = f"{folder}/{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            walk(root, path, here, salt, found)
+    for found in entries:
+        path = f"{folder}/{found.name}"
+        if found.is_dir(follow_symlinks=False):
+            walk(root, path, status.st_dev, salt, files, directories)
         else:
-            found[path] = attempt(file, root + path, salt)
+            files[path] = attempt(file, root + path, salt)
 
 
-def file(path: str, salt: bytes) -> dict[str, Any]:
+def file(path: str, salt: bytes | None) -> dict[str, Any]:
+    """Return what a file is; without a *salt* it is one whose content is nobody's."""
     status = os.lstat(path)
+    content = attempt(content_digest, path, status, salt) if salt else unknown("rewritten by the system")
+    return {"digest": content, **entry(status)}
+
+
+def entry(status: os.stat_result) -> dict[str, Any]:
     return {
-        "digest": attempt(content_digest, path, status, salt),
         "mode": f"{stat.S_IMODE(status.st_mode):04o}",
         "owner": owner_name(status.st_uid, status.st_gid),
         "mtime_ns": status.st_mtime_ns,

@@ -1,0 +1,161 @@
+"""Network links, addresses, routes, sockets and resolvers."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from itertools import takewhile
+from typing import Any
+
+from rackwright.facts.probe import netlink
+from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any
+
+LOOPBACK = 772
+"""ARPHRD_LOOPBACK, include/uapi/linux/if_arp.h."""
+ASSIGNED_BY_HARDWARE = "0"
+"""NET_ADDR_PERM, include/uapi/linux/netdevice.h."""
+IFF_UP = 1
+LISTENING, UNCONNECTED = "0A", "07"
+"""TCP_LISTEN and TCP_CLOSE, include/net/tcp_states.h."""
+PCI = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(/virtio\d+)?$")
+"""How the path of a device ends that is a PCI function; below a virtual one is one more, of its driver."""
+STUB = ["127.0.0.53"]
+"""All that /etc/resolv.conf names where systemd-resolved answers."""
+
+
+def links(root: str) -> list[dict[str, Any]]:
+    net = f"{root}/sys/class/net"
+    addresses = attempt(netlink.addresses)
+    return [link(root, name, addresses) for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")]
+
+
+def link(root: str, name: str, addresses: Any) -> dict[str, Any]:
+    folder = f"{root}/sys/class/net/{name}"
+    kind = attempt(kind_of, folder)
+    return {
+        "name": name,
+        "kind": kind,
+        "mac": attempt(read, f"{folder}/address"),
+        "permanent_mac": attempt(permanent_mac, folder, kind),
+        "mtu": attempt(number, f"{folder}/mtu"),
+        "up": attempt(is_up, folder),
+        "addresses": attempt(lambda: sorted(known(addresses).get(number(f"{folder}/ifindex"), []))),
+        "master": attempt(master, folder),
+        "slaves": attempt(slaves, folder, name),
+        "vlan_id": attempt(lambda: vlan_id(root, name) if known(kind) == "vlan" else None),
+        "parent": attempt(lambda: parent(folder) if known(kind) == "vlan" else None),
+        "pci_address": attempt(pci_address, folder),
+        "bond_mode": attempt(lambda: bond_mode(folder) if known(kind) == "bond" else None),
+    }
+
+
+def kind_of(folder: str) -> str:
+    if number(f"{folder}/type") == LOOPBACK:
+        return "loopback"
+    if os.path.exists(f"{folder}/bonding"):
+        return "bond"
+    if os.path.exists(f"{folder}/bridge"):
+        return "bridge"
+    if "DEVTYPE=vlan" in read(f"{folder}/uevent").split():
+        return "vlan"
+    return "physical" if os.path.exists(f"{folder}/device") else "other"
+
+
+def permanent_mac(folder: str, kind: Any) -> str:
+    """Return the address that a port keeps whatever bond it is in; of a link without hardware the one it has."""
+    kept = read_any(f"{folder}/bonding_slave/perm_hwaddr")
+    if not kept and known(kind) == "physical" and read(f"{folder}/addr_assign_type") != ASSIGNED_BY_HARDWARE:
+        raise Unreadable("another address was set, and the hardware's own is not shown")
+    return kept or read(f"{folder}/address")
+
+
+def is_up(folder: str) -> bool:
+    """Return whether it is switched on and has a carrier; what has none to watch (loopback) says unknown."""
+    return bool(int(read(f"{folder}/flags"), 16) & IFF_UP) and read(f"{folder}/operstate") in ("up", "unknown")
+
+
+def master(folder: str) -> str | None:
+    path = f"{folder}/master"
+    return os.path.basename(os.readlink(path)) if os.path.islink(path) else None
+
+
+def lower(folder: str) -> list[str]:
+    return [name[len("lower_") :] for name in listing(folder, "lower_*")]
+
+
+def slaves(folder: str, name: str) -> list[str]:
+    """Return the ports of a bond or bridge; what a VLAN stands on is no port of it."""
+    return [port for port in lower(folder) if master(f"{folder}/lower_{port}") == name]
+
+
+def parent(folder: str) -> str:
+    below = lower(folder)
+    if not below:
+        raise Unreadable("it is in another network namespace")
+    return below[0]
+
+
+def vlan_id(root: str, name: str) -> int:
+    return int(re.findall(r"VID: (\d+)", read(f"{root}/proc/net/vlan/{name}"))[0])
+
+
+def bond_mode(folder: str) -> str:
+    return read(f"{folder}/bonding/mode").split()[0]
+
+
+def pci_address(folder: str) -> str | None:
+    found = PCI.search(os.path.realpath(f"{folder}/device"))
+    return found[1] if found else None
+
+
+def routes(root: str) -> list[dict[str, Any]]:
+    """Return the routes that somebody has set, with the links' names."""
+    net = f"{root}/sys/class/net"
+    names = {number(f"{net}/{name}/ifindex"): name for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")}
+    return [{**route, "link": names[route["link"]]} for route in netlink.routes()]
+
+
+def sockets(root: str) -> list[dict[str, Any]]:
+    """Return where this host waits for others: at listening TCP sockets and at UDP ones that are not connected."""
+    found = {*tcp(root, "tcp"), *udp(root, "udp")}
+    if os.path.exists(f"{root}/proc/net/tcp6"):  # it is not where IPv6 is switched off
+        found |= {*tcp(root, "tcp6"), *udp(root, "udp6")}
+    return [dict(zip(("protocol", "address", "port"), socket)) for socket in sorted(found)]
+
+
+def tcp(root: str, table: str) -> list[tuple[str, str, int]]:
+    """Return the listening sockets; they stand before all others (proc_net_tcp.rst of Linux), which may be many."""
+    with open(f"{root}/proc/net/{table}") as lines:
+        next(lines)
+        listening = takewhile(lambda fields: fields[3] == LISTENING, map(str.split, lines))
+        return [("tcp", *endpoint(fields[1])) for fields in listening]
+
+
+def udp(root: str, table: str) -> list[tuple[str, str, int]]:
+    with open(f"{root}/proc/net/{table}") as lines:
+        next(lines)
+        return [("udp", *endpoint(fields[1])) for fields in map(str.split, lines) if fields[3] == UNCONNECTED]
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Return address and port. The kernel prints an address as words of 4 bytes, each as the processor counts."""
+    address, port = text.split(":")
+    words = (int(address[start : start + 8], 16) for start in range(0, len(address), 8))
+    return netlink.address(b"".join(word.to_bytes(4, sys.byteorder) for word in words)), int(port, 16)
+
+
+def resolvers(root: str) -> list[str]:
+    """Return the nameservers in the order in which they are asked; not systemd-resolved's stub, but those it asks."""
+    found = nameservers(f"{root}/etc/resolv.conf")
+    return nameservers(f"{root}/run/systemd/resolve/resolv.conf") if found == STUB else found
+
+
+def nameservers(path: str) -> list[str]:
+    return re.findall(r"^nameserver\s+(\S+)", read(path), re.M)
+
+
+def search_domains(root: str) -> list[str]:
+    """Return where a name without a dot is looked for, in this order. Of several such lines the last counts."""
+    lines = re.findall(r"^(?:search|domain)[ \t]+(.*)", read(f"{root}/etc/resolv.conf"), re.M)
+    return [domain for domain in (lines[-1] if lines else "").split() if domain != "."]
