@@ -12,7 +12,7 @@ from rackwright.spec import Fleet
 from rackwright.spec.fleet import problems
 from rackwright.spec.twin import twin_of
 from rackwright.twin.fleet import twin
-from rackwright.twin.machine import check
+from rackwright.twin.vm.machine import check
 from tests.fleets import MEMBERS_MAX, generate, write_yaml
 
 seeds = st.integers(min_value=0, max_value=2**32 - 1)
@@ -39,7 +39,7 @@ def test_a_generated_fleet_is_the_same_after_writing_and_reading(seed: int) -> N
     with TemporaryDirectory() as directory:
         path = Path(directory, "generated.yaml")
         write_yaml(fleet, path)
-        assert load_fleet(path) == fleet
+        assert load_fleet(path, {}) == fleet
 
 
 @given(seeds)

@@ -1,14 +1,15 @@
 """The hosts of one process: one connection, one shared probe and one lock each."""
 
 import contextlib
+import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from rackwright.apply.session import Interrupted, Session
+from rackwright.apply.session import Interrupted, NotDone, Session
 from rackwright.apply.transport import Connection, ConnectionLost
 from rackwright.errors import HostUnreachable, RackwrightError, StepFailed
 from rackwright.facts import probe
@@ -20,6 +21,17 @@ SIMULTANEOUS = 64
 JITTER_SECONDS = 1.0
 """Before a dropped connection is made again: many drop at once where a switch or a jump host restarts."""
 POLL_SECONDS = 0.5
+_TEXTS = """
+import json, sys
+found = {}
+for path in json.load(sys.stdin):
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            found[path] = file.read(1 << 20)
+    except (OSError, ValueError):
+        found[path] = None
+json.dump(found, sys.stdout)
+"""
 T = TypeVar("T")
 
 
@@ -86,6 +98,25 @@ class Hosts:
         """
         return self._connected(self._state(self._endpoint(host)))
 
+    def log_in_anew(self, host: str) -> None:
+        """Make one more connection to *host*, by the first of its logins alone, and let it go again.
+
+        Raises:
+            NotDone: it cannot be logged in to that way any more.
+        """
+        state = self._state(self._endpoint(host))
+        endpoint = replace(state.endpoint, logins=state.endpoint.logins[:1])
+        via = self._connected(self._state(endpoint.jump)) if endpoint.jump else None
+        try:
+            connection = Connection(endpoint, via)
+        except RackwrightError as error:
+            raise NotDone(str(error)) from None
+        try:
+            if connection.run(("true",)).status:
+                raise NotDone(f"user {connection.login.user} gets in and can run nothing")
+        finally:
+            connection.close()
+
     def facts(self, host: str, fresh: bool = False) -> Facts:
         """Return what one probe saw on *host*, shared by all who ask until the host is changed.
 
@@ -100,6 +131,16 @@ class Hosts:
             facts = self._again_if_dropped(state, self._probe)
             state.facts = facts if state.changes == changes else None
             return facts
+
+    def texts(self, host: str, paths: Sequence[str]) -> dict[str, str | None]:
+        """Return the texts of files as they are now; None for one that is not there, or is no text."""
+        state = self._state(self._endpoint(host))
+        argv = ("python3", "-I", "-S", "-X", "utf8", "-c", _TEXTS, "texts")
+        result = self._again_if_dropped(state, lambda link: link.run(argv, json.dumps([*paths]).encode()))
+        if result.status:
+            raise self.connection(host).useless(argv, result)
+        found: dict[str, str | None] = json.loads(result.stdout)
+        return found
 
     def changed(self, host: str) -> None:
         """Forget the facts of *host*: something was, or may have been, changed on it."""

@@ -16,7 +16,7 @@ from rackwright.apply import shipped
 from rackwright.apply.transport import Connection
 from rackwright.errors import StepFailed
 from rackwright.facts.facts import Drive, NotKnown
-from rackwright.kinds.contract import Put, Remove, Run, Step
+from rackwright.kinds.contract import Put, Remove, Run
 
 LOCK = "/run/rackwright.lock"
 DIRECTORY = "/run/rackwright"
@@ -28,7 +28,9 @@ SILENCE_SECONDS = 120.0
 """How long the host may say nothing: it may be emulated and under load, and starts with Python."""
 POLL_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
-KINDS: Mapping[type[Step], str] = {Run: "run", Put: "put", Remove: "remove"}
+Done = Run | Put | Remove
+"""What the host does by itself."""
+KINDS: Mapping[type[Done], str] = {Run: "run", Put: "put", Remove: "remove"}
 
 
 class HostBusy(StepFailed):
@@ -89,7 +91,7 @@ class Session:
                 pass
         self._channel.close()
 
-    def perform(self, step: Step, number: int, say: Callable[[str], None]) -> None:
+    def perform(self, step: Done, number: int, say: Callable[[str], None]) -> None:
         """Do *step* and return when it is done.
 
         Raises:

@@ -6,12 +6,21 @@ from functools import partial
 from rackwright.apply.pool import Cancelled, Hosts
 from rackwright.apply.session import Interrupted, NotDone
 from rackwright.errors import HostUnreachable, StepFailed
-from rackwright.kinds.contract import Step
+from rackwright.kinds.contract import LogIn, PlayRole, Step
 
 AGAIN = "Run the same command again afterwards: it plans anew from what it finds"
 
 
-def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Callable[[str], None]) -> None:
+Say = Callable[[str], None]
+Play = Callable[[PlayRole, str, Say], None]
+"""Plays a role on a host; see rackwright.apply.ansible."""
+
+
+def no_roles(step: PlayRole, host: str, say: Say) -> None:
+    raise NotDone("there is nothing here that plays roles")
+
+
+def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Say, play: Play = no_roles) -> None:
     """Do *steps* on *host*, whose lock the caller holds for *id*; each step's text is said just before it runs.
 
     Raises:
@@ -24,8 +33,14 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Callab
         if hosts.cancelled:
             raise Cancelled(id, f"cancelled before {which}", _account(steps, number), AGAIN)
         say(step.text)
+        progress = partial(_say_progress, say, step.text)
         try:
-            session.perform(step, number, partial(_say_progress, say, step.text))
+            if isinstance(step, PlayRole):
+                play(step, host, progress)
+            elif isinstance(step, LogIn):
+                hosts.log_in_anew(host)
+            else:
+                session.perform(step, number, progress)
         except NotDone as reason:
             said = f', and said "{" / ".join(reason.output)}"' if reason.output else ""
             got = f"{which} failed on {host}: {reason}{said}"

@@ -72,6 +72,14 @@ def schema() -> None:
 
 
 @app.command()
+def inventory(stack: StackName) -> None:
+    """Print the inventory with which plain ansible-playbook plays the same roles: playbooks/site.yml."""
+    from rackwright.cli.inventory import inventory
+
+    print(json.dumps(inventory(project.stack(stack)), indent=2))
+
+
+@app.command()
 def preview(stack: StackName) -> None:
     """Look at the hosts and show what `up` would do. Changes nothing."""
     from rackwright.cli.pulumi import run

@@ -32,7 +32,7 @@ class Fault(StrEnum):
 
 def _twin(name: str) -> Twin:
     stack = project.stack(name)
-    return twin_for(_target(stack), stack.project, stack.fleet)
+    return twin_for(_target(stack), stack.project, stack.fleet, stack.containers)
 
 
 def _target(stack: Stack) -> str:
@@ -73,7 +73,7 @@ def reset(stack: StackName) -> None:
 
 @app.command()
 def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """Show each machine: power, whether it answers, its port, drives that are pulled."""
+    """Show each machine: what it is made by, power, whether it answers, its port, drives that are pulled."""
     machines = _twin(stack).status()
     if as_json:
         print(json.dumps([asdict(machine) for machine in machines], indent=2))
@@ -82,7 +82,7 @@ def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", hel
         state = "answers" if machine.answers else "on, no answer" if machine.power else "off"
         more = [f"port {machine.port}"] * bool(machine.power) + [f"pulled: {serial}" for serial in machine.pulled]
         more += ["declared otherwise when it was started"] * machine.changed
-        print(f"{machine.name}: {', '.join([state, *more])}")
+        print(f"{machine.name}: {', '.join([machine.backend, state, *more])}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

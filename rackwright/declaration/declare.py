@@ -1,13 +1,18 @@
 """The resources of a stack, in an order that Pulumi, the audit and the provider all follow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any
 
 from rackwright.declaration.stack import Stack
+from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds import KINDS
 from rackwright.kinds.contract import Kind, Resource
 from rackwright.kinds.host import DrivePart, HostKind, HostSpec
+from rackwright.kinds.house import RoleSource
+from rackwright.kinds.role import RoleKind
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.spec.host import Drive, Host
@@ -38,8 +43,26 @@ class Declared:
 
 
 def declare(stack: Stack) -> tuple[Declared, ...]:
-    """Return every resource of *stack*, hosts before what stands on them."""
-    return tuple(declared for name, host in stack.fleet.hosts.items() for declared in _of_host(stack, name, host))
+    """Return every resource of *stack*, hosts before what stands on them.
+
+    Raises:
+        DeclarationErrors: two of them would own the same thing.
+    """
+    hosts = {name: tuple(_of_host(stack, name, host)) for name, host in stack.fleet.hosts.items()}
+    twice = [error for name, host in stack.fleet.hosts.items() if host.roles for error in _twice(hosts[name], stack)]
+    if twice:
+        raise DeclarationErrors(twice)
+    return tuple(declared for resources in hosts.values() for declared in resources)
+
+
+def _twice(resources: Sequence[Declared], stack: Stack) -> Iterator[DeclarationError]:
+    """Yield an error for each thing of one host that a second resource would own."""
+    owners: dict[str, str] = {}
+    for declared in resources:
+        for claim in declared.kind.claims(declared.spec, stack.house):
+            if claim.owned and owners.setdefault(claim.thing, declared.name) != declared.name:
+                got, want = f"got it of {owners[claim.thing]} and of {declared.name}", "one thing has one owner"
+                yield DeclarationError(claim.thing, got, want, "Let one of them leave it out, or only need it")
 
 
 def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
@@ -49,7 +72,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
         HostKind.token,
         HostSpec(
             host=name,
-            not_rehearsable=stack.not_rehearsable,
+            not_rehearsable=stack.not_rehearsable(name),
             identity=identity,
             os=host.os,
             profile=host.profile,
@@ -64,7 +87,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             TierKind.token,
             TierSpec(
                 host=name,
-                not_rehearsable=stack.not_rehearsable,
+                not_rehearsable=stack.not_rehearsable(name),
                 name=tier_name,
                 fleet=stack.fleet.fleet,
                 identity=identity,
@@ -82,6 +105,37 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             ),
             after=(name,),
         )
+
+    for role in _in_order(host, stack.house.roles):
+        source = stack.house.roles[role]
+        yield Declared(
+            RoleKind.token,
+            RoleSpec(
+                host=name,
+                not_rehearsable=stack.not_rehearsable(name),
+                role=role,
+                identity=identity,
+                about=AboutHost(name=name, os=host.os, profile=host.profile),
+                fleet=AboutFleet(name=stack.fleet.fleet),
+                variables=host.roles[role],
+            ),
+            after=(name, *(f"{name}/{other}" for other in _before(source, host))),
+        )
+
+
+def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
+    """Return the roles of *host*, each after those it comes after."""
+    return tuple(
+        TopologicalSorter({role: set(roles[role].after) & set(host.roles) for role in host.roles}).static_order()
+    )
+
+
+def _before(source: RoleSource, host: Host) -> Iterator[str]:
+    """Yield what of *host* must be right before the role: other roles, and tiers where it has them."""
+    for other in source.after:
+        tier = other.removeprefix("tier:")
+        if other in host.roles or (tier != other and tier in host.tiers):
+            yield tier
 
 
 def _part(drive: Drive) -> DrivePart:

@@ -1,18 +1,23 @@
 """A fleet from its file, YAML or Python, with all its errors at once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rackwright.declaration import python_fleet, yaml_fleet
 from rackwright.declaration.schema import schema
+from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
 
 __all__ = ["load_fleet", "schema"]
 
 
-def load_fleet(path: Path) -> Fleet:
+def load_fleet(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
     """Return the fleet that *path* declares.
+
+    Args:
+        roles: Those that its hosts may have, by name.
 
     Raises:
         DeclarationErrors: everything that is wrong in it, in the order of the lines.
     """
-    return python_fleet.load(path) if path.suffix == ".py" else yaml_fleet.load(path)
+    return python_fleet.load(path, roles) if path.suffix == ".py" else yaml_fleet.load(path, roles)

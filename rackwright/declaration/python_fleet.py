@@ -3,27 +3,30 @@
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from pydantic import BaseModel, ValidationError
 
 from rackwright.declaration.problems import problems_of
+from rackwright.declaration.roles import problems as role_problems
 from rackwright.declaration.source import dotted
 from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.host import Drive, Host, Identity, Nic
 from rackwright.spec.problem import Keys, Problem
+from rackwright.spec.rollout import Rollout
 from rackwright.spec.ssh import Login, Ssh
 from rackwright.spec.tier import Tier
 
 MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model for model in (Fleet, Host, Identity, Drive, Nic, Tier, Ssh, Login)
+    model.__name__: model for model in (Fleet, Host, Identity, Drive, Nic, Tier, Ssh, Login, Rollout)
 }
 
 
-def load(path: Path) -> Fleet:
+def load(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
     """Return what ``fleet()`` in the Python file *path* returns.
 
     Raises:
@@ -46,8 +49,12 @@ def load(path: Path) -> Fleet:
     if not isinstance(fleet, Fleet):
         got = f"got {type(fleet).__name__} from fleet()" if hasattr(module, "fleet") else "got no function fleet"
         raise _only(path, got, "the file defines fleet() -> Fleet", "Let it return a Fleet")
-    if wrong := list(problems(fleet.hosts)):
-        raise _all(str(path), (((), problem) for problem in wrong))
+    wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
+    wrong += [
+        (("hosts", name), problem) for name, host in fleet.hosts.items() for problem in role_problems(host, roles)
+    ]
+    if wrong:
+        raise _all(str(path), wrong)
     return fleet
 
 

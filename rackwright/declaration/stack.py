@@ -14,15 +14,17 @@ from rackwright.declaration.fleet import load_fleet
 from rackwright.declaration.source import read
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.contract import Scope
-from rackwright.kinds.house import House
+from rackwright.kinds.house import House, load_roles
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Host
 from rackwright.spec.problem import Problem, hint
 from rackwright.spec.ssh import Endpoint, Login, parse_jump
-from rackwright.spec.twin import twin_of
+from rackwright.spec.twin import container_problems, twin_of
 
-HOUSE = Path(__file__).resolve().parents[2] / "templates"
+HOUSE = Path(__file__).resolve().parents[2]
+"""The checkout that brings templates and roles."""
 SETTINGS = ("fleet", "target")
+CONTAINERS = "rackwright:containers"
 RACK, TWIN = "rack", "twin:"
 
 
@@ -42,10 +44,16 @@ class Stack:
     """Keys the digests of files, so that a digest in state tells nothing about a secret."""
     twin: str | None = None
     """Name of the twin that is the target; None for the rack itself."""
-    not_rehearsable: tuple[Scope, ...] = ()
-    """What the target cannot show."""
+    containers: frozenset[str] = frozenset()
+    """Hosts that the twin makes with this computer's kernel, as containers; all others have their own."""
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
+
+    def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
+        """Return what the target cannot show of *host*."""
+        if self.twin is None:
+            return ()
+        return ("hardware", "kernel") if host in self.containers else ("hardware",)
 
 
 def load_stack(name: str, project: Path) -> Stack:
@@ -56,13 +64,15 @@ def load_stack(name: str, project: Path) -> Stack:
     """
     told = settings(name, project)
     path = project.resolve() / "stacks" / told["fleet"]
-    fleet = load_fleet(_shown(path))
-    house, key = House.load(HOUSE), salt(fleet.fleet, project)
+    fleet = load_fleet(_shown(path), load_roles(HOUSE))
+    key = salt(fleet.fleet, project)
+    house = House.load(HOUSE, key)
+    containers = _containers(name, project, told["target"], fleet)
     if told["target"].startswith(TWIN):
         twin = told["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
-        scaled, notices = twin_of(fleet)
-        return Stack(name, project, scaled, endpoints, house, key, twin, ("hardware",), notices)
+        scaled, notices = twin_of(fleet, containers)
+        return Stack(name, project, scaled, endpoints, house, key, twin, containers, notices)
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
     return Stack(name, project, fleet, endpoints, house, key)
@@ -75,7 +85,7 @@ def _shown(path: Path) -> Path:
 
 def settings(name: str, project: Path) -> dict[str, str]:
     """Return ``fleet`` and ``target`` from ``stacks/Pulumi.<name>.yaml``."""
-    path = project / "stacks" / f"Pulumi.{name}.yaml"
+    path = _settings_file(name, project)
     if not path.is_file():
         known = sorted(file.name[7:-5] for file in path.parent.glob("Pulumi.*.yaml"))
         fix = hint(name, known, f"Make it with `pulumi stack init {name}` and set fleet and target")
@@ -92,6 +102,26 @@ def settings(name: str, project: Path) -> dict[str, str]:
     if wrong := list(_wrong_settings(name, told, path.parent)):
         raise DeclarationErrors(source.error(problem, ("config", *problem.path)) for problem in wrong)
     return told
+
+
+def _settings_file(name: str, project: Path) -> Path:
+    return project / "stacks" / f"Pulumi.{name}.yaml"
+
+
+def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozenset[str]:
+    """Return the hosts of *fleet* that ``rackwright:containers`` lists in ``stacks/Pulumi.<name>.yaml``."""
+    source = read(_shown(_settings_file(name, project)))
+    listed = source.data["config"].get(CONTAINERS)
+    if listed is None:
+        return frozenset()
+    if target == RACK:
+        want, fix = f"only a twin has containers, and the target is {RACK}", f"Remove it, or set target to {TWIN}{name}"
+        wrong = [Problem(f"got {listed!r}", want, fix)]
+    else:
+        wrong = list(container_problems(listed, fleet))
+    if wrong:
+        raise DeclarationErrors(source.error(problem, ("config", CONTAINERS, *problem.path)) for problem in wrong)
+    return frozenset(listed)
 
 
 def _wrong_settings(name: str, told: Mapping[str, str], stacks: Path) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """A fleet from a YAML file: groups merged into hosts, and everything that is wrong told at once, with its line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,12 +9,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from rackwright.declaration.findings import Findings
 from rackwright.declaration.layers import Layers, merge
 from rackwright.declaration.problems import Detail, keys_of
+from rackwright.declaration.roles import problems as role_problems
 from rackwright.declaration.source import read
+from rackwright.kinds.house import RoleSource
 from rackwright.spec import host as one_host
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.host import Address, Drive, Host, Identity, Name, Nic, Os
 from rackwright.spec.model import Model
 from rackwright.spec.problem import Keys, Problem, hint
+from rackwright.spec.rollout import Rollout
 from rackwright.spec.ssh import Ssh
 
 
@@ -25,6 +28,8 @@ class FleetFile(Model):
     """What the hosts are called together."""
     ssh: Ssh = Ssh()
     """Settings for every host; those of its group and its own merge over them."""
+    rollout: Rollout = Rollout()
+    """How changes of software, access and network reach the hosts."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What several hosts share. Mappings merge, lists and scalars replace, null removes."""
     hosts: dict[Name, dict[str, Any]]
@@ -47,7 +52,7 @@ BLANKS: dict[str, BaseModel] = {"drives": Drive.model_construct(serial=""), "nic
 """What stands for a drive or a port that has errors, so that the others keep their places."""
 
 
-def load(path: Path) -> Fleet:
+def load(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
     """Return the fleet that the YAML file *path* declares.
 
     Raises:
@@ -61,8 +66,12 @@ def load(path: Path) -> Fleet:
     hosts = {name: _host(name, layers, findings) for name in layers.hosts}
     for problem in problems(hosts):
         findings.add_below(problem, ())
+    for name, host in hosts.items():
+        for problem in role_problems(host, roles):
+            findings.add_below(problem, ("hosts", name))
     findings.raise_any()
-    return Fleet(fleet=layers.source.data["fleet"], hosts=hosts)
+    rollout = Rollout.model_validate(layers.source.data.get("rollout", {}))
+    return Fleet(fleet=layers.source.data["fleet"], rollout=rollout, hosts=hosts)
 
 
 def _details(model: type[BaseModel], data: object) -> list[Detail]:

@@ -137,7 +137,24 @@ class Remove:
     path: str
 
 
-Step = Run | Put | Remove
+@dataclass(frozen=True, slots=True)
+class PlayRole:
+    """A role of ``roles/``, played by Ansible; together with the same role on other hosts, where they come at once."""
+
+    text: str
+    role: str
+    variables: Mapping[str, Any]
+    """By their full names, ``<role>_files`` among them: every file it writes, rendered."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """A new connection to the host, by the first of its logins: what was changed has locked nobody out."""
+
+    text: str
+
+
+Step = Run | Put | Remove | PlayRole | LogIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +180,8 @@ class Plan:
     by_hand: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     """What a person should see beside the steps: what is on each drive now."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Path to the text that a file will have: shown as a diff against what it has. Never a secret's."""
 
     @property
     def creates(self) -> bool:
@@ -214,4 +233,8 @@ class Kind(Protocol[S]):
 
     def consents(self, spec: S) -> bool:
         """Return whether *spec* allows its own removal: ``destroy: allowed``."""
+        ...
+
+    def wave(self, spec: S) -> str | None:
+        """Return the name under which it is rolled out with its like on other hosts; None: all hosts at once."""
         ...

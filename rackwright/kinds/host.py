@@ -45,10 +45,9 @@ class HostSpec(Resource):
     macs: tuple[str, ...] = ()
 
 
-def identity_claim(host: str, identity: dict[str, str], **more: str) -> Claim:
+def identity_claim(host: str, identity: dict[str, str]) -> Claim:
     """Return the claim that this is the machine that was meant; every kind that writes to a host needs it."""
-    remedy = "another machine answers at this address: correct the address, or the identity after a repair"
-    return Claim(f"host:{host}", {**identity, **more}, owned=False, remedy=remedy)
+    return Claim(f"host:{host}", identity, owned=False, scope="kernel", remedy=_ANOTHER)
 
 
 def drive_claim(part: DrivePart, **more: bool) -> Claim:
@@ -59,7 +58,8 @@ def drive_claim(part: DrivePart, **more: bool) -> Claim:
     if part.size_bytes is not None:
         slack = int(part.size_bytes * TOLERANCE)
         want["size_bytes"] = Between(part.size_bytes - slack, part.size_bytes + slack)
-    return Claim(f"drive:{part.serial}", want, remedy="look at the drive's label, then correct the drive or its line")
+    remedy = "look at the drive's label, then correct the drive or its line"
+    return Claim(f"drive:{part.serial}", want, scope="kernel", remedy=remedy)
 
 
 def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal, ...]:
@@ -73,6 +73,7 @@ def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal
     )
 
 
+_ANOTHER = "another machine answers at this address: correct the address, or the identity after a repair"
 _FIX = "Nothing is written to it. Correct hosts.{host} in the fleet, or the machine"
 
 
@@ -92,11 +93,13 @@ class HostKind:
     def claims(self, spec: HostSpec, house: House) -> tuple[Claim, ...]:
         profile = PROFILES[spec.profile]
         claims = [
-            identity_claim(spec.host, spec.identity, os=spec.os),
+            identity_claim(spec.host, spec.identity),
+            Claim(f"host:{spec.host}", {"os": spec.os}, owned=False, remedy=_ANOTHER),
             Claim(
                 f"drives:{spec.host}",
                 {"serials": Within(tuple(sorted(part.serial for part in spec.drives)))},
                 owned=False,
+                scope="kernel",
                 remedy="declare the drive in the fleet, or take it out",
             ),
             # a drive of a tier is claimed by its tier
@@ -137,6 +140,9 @@ class HostKind:
 
     def consents(self, spec: HostSpec) -> bool:
         return True
+
+    def wave(self, spec: HostSpec) -> None:
+        return None
 
 
 def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:

@@ -1,34 +1,119 @@
-"""What the repository itself brings to every host: the templates, rendered once, here, by jinja2."""
+"""What the repository itself brings to every host: templates, rendered once, here, by jinja2; and roles."""
 
-import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import yaml
+
+from rackwright.facts import digest
+from rackwright.spec.problem import Problem, hint
+
+
+@dataclass(frozen=True)
+class RoleSource:
+    """One folder of ``roles/``, as far as it can be read without a host: variables, order, claims."""
+
+    name: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its variables by their full names, as Ansible's argument specifications have them."""
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+    """``mutually_exclusive``, ``required_together`` and the like, of the same specification."""
+    by_os: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What packages and services are called on each system; a system without an entry is not supported."""
+    after: tuple[str, ...] = ()
+    """What of its host must be right before it: ``base``, or ``tier:NAME``."""
+    guarded: bool = False
+    """It may lock everybody out, so that the host puts it back by itself unless somebody gets in anew."""
+    reload: tuple[str, ...] = ()
+    """Units that read its files again once they have been put back."""
+    claims: tuple[Mapping[str, Any], ...] = ()
+
+    @staticmethod
+    def load(folder: Path) -> "RoleSource":
+        specification = _yaml(folder / "meta/argument_specs.yml").get("argument_specs", {}).get("main", {})
+        meta = _yaml(folder / "meta/claims.yml")
+        return RoleSource(
+            name=folder.name,
+            defaults=_yaml(folder / "defaults/main.yml"),
+            options=specification.get("options", {}),
+            constraints={key: value for key, value in specification.items() if key in _CONSTRAINTS},
+            by_os={path.stem: _yaml(path) for path in sorted(folder.glob("vars/*.yml"))},
+            after=tuple(meta.get("after", ())),
+            guarded=bool(meta.get("guarded")),
+            reload=tuple(meta.get("reload", ())),
+            claims=tuple(meta.get("claims", ())),
+        )
+
+    def variables(self, os: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all its variables by their full names: defaults, those of the system, those *given* by short names."""
+        return {**self.defaults, **self.by_os[os], **self._long(given)}
+
+    def problems(self, os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield what is wrong with variables *given* by short names, each at its key; judged by Ansible's own rules."""
+        if os not in self.by_os:
+            known = ", ".join(self.by_os)
+            yield Problem(f"got it on {os}", f"role {self.name} knows {known}", "Take it away from this host")
+            return
+        known_keys = [name.removeprefix(f"{self.name}_") for name in self.options]
+        unknown = [key for key in given if key not in known_keys]
+        for key in unknown:
+            fix = hint(key, known_keys, "Remove it")
+            yield Problem("got an unknown key", f"keys of role {self.name}: {', '.join(known_keys)}", fix, (key,))
+        wrong = False
+        for key, value in given.items():
+            if key in known_keys:
+                name = f"{self.name}_{key}"
+                for message in _judged({name: self.options[name]}, {}, {name: value}):
+                    wrong = True
+                    yield Problem(f"got {value!r}", self._shortened(message), "Correct it", (key,))
+        if not wrong and not unknown:
+            for message in _judged(self.options, self.constraints, self._long(given)):
+                yield Problem(f"got {', '.join(given) or 'nothing'}", self._shortened(message), "Correct it")
+
+    def _long(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{self.name}_{key}": value for key, value in given.items()}
+
+    def _shortened(self, message: str) -> str:
+        """Return *message* with the variables as a fleet writes them."""
+        return re.sub(rf"\b{self.name}_(?=\w)", "", message).rstrip(".")
+
+
+_CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
 
 
 @dataclass(frozen=True)
 class House:
-    """The files we put on hosts, as templates by their path below ``templates/``."""
+    """The files we put on hosts, as templates by their path below ``templates/``, and the roles that do."""
 
     templates: dict[str, str]
+    roles: Mapping[str, RoleSource] = field(default_factory=dict)
+    salt: bytes = b"\0"
+    """Keys the digests of contents that claims hold."""
 
     @staticmethod
-    def load(root: Path) -> "House":
-        """Read every template below *root*, the ``templates/`` of a checkout."""
-        return House({str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*.j2"))})
+    def load(root: Path, salt: bytes) -> "House":
+        """Read ``templates/`` and ``roles/`` of the checkout *root*."""
+        templates = root / "templates"
+        texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
+        return House(texts, load_roles(root), salt)
+
+    def digest(self, content: str) -> str:
+        """Return the digest of a text as a probe with the same salt finds it."""
+        return digest.digest(content.encode(), self.salt)
 
     @cached_property
-    def digest(self) -> str:
-        return hashlib.blake2s(repr(sorted(self.templates.items())).encode(), digest_size=16).hexdigest()
-
-    @cached_property
-    def _environment(self) -> jinja2.Environment:
+    def environment(self) -> jinja2.Environment:
         return jinja2.Environment(
             loader=jinja2.DictLoader(self.templates),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
+            lstrip_blocks=True,
             keep_trailing_newline=True,
             autoescape=False,  # the files are for systemd and mdadm, not for browsers
         )
@@ -39,4 +124,26 @@ class House:
         Raises:
             jinja2.UndefinedError: it uses a name that is not in *values*.
         """
-        return self._environment.get_template(template).render(values)
+        return self.environment.get_template(template).render(values)
+
+
+def load_roles(root: Path) -> dict[str, RoleSource]:
+    """Return the roles of the checkout *root* by name."""
+    return {
+        path.parent.parent.name: RoleSource.load(path.parent.parent)
+        for path in sorted(root.glob("roles/*/meta/claims.yml"))
+    }
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """Return a mapping of ours, empty where there is no such file."""
+    loaded: dict[str, Any] = (yaml.load(path.read_text(), yaml.CSafeLoader) or {}) if path.exists() else {}
+    return loaded
+
+
+def _judged(options: Mapping[str, Any], constraints: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Return what Ansible's validator says of *given*."""
+    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+    messages: list[str] = ArgumentSpecValidator(dict(options), **constraints).validate(dict(given)).error_messages
+    return messages

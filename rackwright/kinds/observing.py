@@ -10,8 +10,12 @@ Look = Callable[[Facts, str, str, str, Claim], Value]
 
 
 def observe(look: Look, claims: Sequence[Claim], facts: Facts) -> Found:
-    """Return what *look* finds for every property of every claim."""
-    return {claim.thing: {name: _look(look, facts, name, claim) for name in claim.want} for claim in claims}
+    """Return what *look* finds for every property of every claim; several claims may be about one thing."""
+    found: dict[str, dict[str, Value]] = {}
+    for claim in claims:
+        seen = {name: _look(look, facts, name, claim) for name in claim.want}
+        found.setdefault(claim.thing, {}).update(seen)
+    return found
 
 
 def _look(look: Look, facts: Facts, name: str, claim: Claim) -> Value:
@@ -33,11 +37,6 @@ def drive(facts: Facts, serial: str, name: str) -> Value:
 
 
 def identity(facts: Facts, name: str) -> Value:
-    """Look at one of the host's identities."""
-    value = {
-        "serial": facts.identity.serial,
-        "uuid": facts.identity.uuid,
-        "bmc_mac": facts.identity.bmc_mac,
-        "device_tree_serial": facts.identity.device_tree_serial,
-    }[name]
+    """Look at one of the host's identities: serial, uuid, bmc_mac or device_tree_serial."""
+    value: str | None = getattr(facts.identity, name)
     return Absent() if value is None else value

@@ -1,7 +1,7 @@
 """Values, differences and plans in the words that previews, warnings and errors share."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rackwright.kinds.contract import Absent, Between, Difference, OneOf, Plan, Run, Unknown, Value, Want, Within
 from rackwright.kinds.wire import normalise
@@ -70,6 +70,15 @@ def _outline(plan: Plan, differences: Iterable[Difference]) -> Iterator[str]:
             yield f"    destroys {loss}"
     for difference in plan.by_hand:
         yield f"by hand: {sentence(difference)}"
+
+
+def changes(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> str:
+    """Return what will change in each file, as a unified diff; a file that is not there comes whole."""
+    lines: list[str] = []
+    for path, text in wanted.items():
+        before, after = (found.get(path) or "").splitlines(), text.splitlines()
+        lines += difflib.unified_diff(before, after, path, path, "as found", "as wanted", lineterm="")
+    return "\n".join(lines)
 
 
 def _changes(found: str, want: str) -> str:

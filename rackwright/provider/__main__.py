@@ -4,12 +4,16 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from rackwright.apply.ansible import Plays
 from rackwright.apply.pool import Hosts
+from rackwright.apply.rollout import Turns
 from rackwright.apply.steps import execute
 from rackwright.declaration import load_stack
+from rackwright.declaration.stack import HOUSE
 from rackwright.kinds import KINDS
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
@@ -45,7 +49,9 @@ def main(engine_address: str) -> None:
 
 def _open_site(stack: str) -> Site:
     declared = load_stack(stack, _project(Path.cwd()))
-    return Site(declared.house, Hosts(declared.endpoints, declared.salt), execute)
+    hosts = Hosts(declared.endpoints, declared.salt)
+    plays, turns = Plays(HOUSE, hosts), Turns(declared.fleet.rollout, lambda: hosts.cancelled)
+    return Site(declared.house, hosts, partial(execute, play=plays.play), turns)
 
 
 def _project(here: Path) -> Path:

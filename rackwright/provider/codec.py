@@ -1,18 +1,21 @@
 """What travels between the engine and us: Struct to plain JSON and back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct, Value
 from pulumi.runtime import rpc
 
-from rackwright.kinds.wire import JSON, normalise
+from rackwright.kinds.wire import JSON
 
 
-def decode(struct: Struct) -> dict[str, JSON]:
-    """Return *struct* normalised. Secrets arrive bare: the handshake says that we do not take them wrapped."""
-    plain: dict[str, JSON] = normalise({name: _plain(value) for name, value in struct.fields.items()})
-    return plain
+def decode(struct: Struct, without: Container[str] = ()) -> dict[str, JSON]:
+    """Return *struct* as ``wire.normalise`` would; secrets arrive bare: the handshake says that we take no others.
+
+    Args:
+        without: Names that are not looked at: to decode what nobody reads is a tenth of a preview.
+    """
+    return {name: _plain(struct.fields[name]) for name in sorted(struct.fields) if name not in without}
 
 
 def encode(plain: Mapping[str, JSON]) -> Struct:
@@ -49,13 +52,15 @@ def _accessor(key: str) -> str:
 def _plain(value: Value) -> Any:
     match value.WhichOneof("kind"):
         case "struct_value":
-            return {name: _plain(member) for name, member in value.struct_value.fields.items()}
+            fields = value.struct_value.fields
+            return {name: _plain(fields[name]) for name in sorted(fields)}
         case "list_value":
             return [_plain(item) for item in value.list_value.values]
         case "string_value":
             return value.string_value
         case "number_value":
-            return value.number_value
+            number = value.number_value
+            return int(number) if number.is_integer() else number
         case "bool_value":
             return value.bool_value
         case _:

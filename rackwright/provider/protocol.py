@@ -19,7 +19,7 @@ from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
 from rackwright.provider.operation import Cancelled, Kept, Operation, OutOfTime
 from rackwright.provider.resource import Change, Resources
 from rackwright.provider.site import Sites
-from rackwright.provider.subject import Urn
+from rackwright.provider.subject import COMPUTED, Urn
 
 T = TypeVar("T")
 Context = grpc.ServicerContext
@@ -118,7 +118,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=encode(inputs), failures=failures)
 
     def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        old, state, new = decode(request.old_inputs), decode(request.olds), decode(request.news)
+        old, new = (decode(inputs, without=COMPUTED) for inputs in (request.old_inputs, request.news))
+        state = decode(request.olds)
         changes = self._perform(
             context, request, READ_SECONDS, lambda urn, operation: self._resources.diff(urn, old, state, new, operation)
         )
@@ -133,7 +134,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
-        inputs, state = decode(request.inputs), decode(request.properties)
+        inputs, state = decode(request.inputs, without=COMPUTED), decode(request.properties)
         outputs = self._perform(
             context,
             request,

@@ -16,7 +16,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds import wire
 from rackwright.kinds.contract import Absent, Kind, Resource
 from rackwright.kinds.wire import JSON
-from rackwright.kinds.wording import outline, sentence
+from rackwright.kinds.wording import changes, outline, sentence
 from rackwright.provider import codec
 from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
@@ -101,6 +101,8 @@ class Resources:
         # of a new resource everything differs
         if text := outline(look.plan, look.unmended() if state else ()):
             operation.info(text)
+        if texts := look.plan.texts:
+            operation.info(changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts))
         self._may_run(urn, old, state, look, operation)
         return dict(new)
 
@@ -114,8 +116,11 @@ class Resources:
             StepFailed: a step failed, or did not do what it says.
         """
         subject = self._subject(urn, new)
-        created = bool(state.get("created"))
-        with subject.site.hosts.lock(subject.spec.host, subject.id, operation.status):
+        created, host = bool(state.get("created")), subject.spec.host
+        with (
+            subject.site.turn(subject.kind.wave(subject.spec), host, operation.status),
+            subject.site.hosts.lock(host, subject.id, operation.status),
+        ):
             look = subject.look(fresh=True)
             if not self._may_run(urn, old, state, look, operation):
                 return subject.id, look.outputs(created)

@@ -42,5 +42,11 @@ class Tier(Managed):
     """Where it is mounted."""
 
 
-CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier)}
+class Role(Managed):
+    """Software and settings of a host, put there by Ansible."""
+
+    token = "rackwright:software:Role"
+
+
+CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier, Role)}
 """By type token."""

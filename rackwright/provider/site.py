@@ -1,7 +1,8 @@
 """Where the resources of a stack live: its declaration and its hosts, opened at the first need and shared by all."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ class Hosts(Protocol):
 
     def facts(self, host: str, fresh: bool = False) -> Facts: ...
 
+    def texts(self, host: str, paths: Sequence[str]) -> Mapping[str, str | None]: ...
+
     def lock(self, host: str, id: str, say: Say) -> AbstractContextManager[object]: ...
 
     def cancel(self) -> None: ...
@@ -32,11 +35,22 @@ class Execute(Protocol):
     def __call__(self, hosts: Any, host: str, id: str, steps: Sequence[Step], say: Say) -> None: ...
 
 
+class Turns(Protocol):
+    """Who may change now; see rackwright.apply.rollout."""
+
+    def turn(self, wave: str, host: str, say: Say) -> AbstractContextManager[None]: ...
+
+
 @dataclass(frozen=True)
 class Site:
     house: House
     hosts: Hosts
     do: Execute
+    turns: Turns
+
+    def turn(self, wave: str | None, host: str, say: Say) -> AbstractContextManager[None]:
+        """Wait until *host* may change; at once where it is in no *wave*."""
+        return contextlib.nullcontext() if wave is None else self.turns.turn(wave, host, say)
 
     def execute(self, host: str, id: str, steps: Sequence[Step], say: Say) -> None:
         """Do *steps*, each announced as the preview named it."""

@@ -6,6 +6,7 @@ from typing import Any
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Model
 from rackwright.spec.problem import Keys, Problem
+from rackwright.spec.rollout import Rollout
 
 MD_NAME_MAX = 32
 """Bytes that the md superblock has for ``host:tier``. Source: md_p.h, set_name."""
@@ -16,6 +17,8 @@ class Fleet(Model):
 
     fleet: Name
     """What the hosts are called together."""
+    rollout: Rollout = Rollout()
+    """How changes of software, access and network reach the hosts."""
     hosts: dict[Name, Host]
     """Every machine by its name."""
 

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
@@ -179,6 +179,8 @@ class Host(Model):
     """The network ports that matter."""
     tiers: dict[Name, Tier] = Field(default_factory=dict)
     """Its storage tiers by name."""
+    roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The software on it: each role by name, with its variables as that role's argument specification has them."""
     ssh: Ssh = Ssh()
     """How to log in."""
     wipe: dict[str, str] = Field(default_factory=dict)

@@ -1,7 +1,11 @@
 """The same fleet, scaled to what a virtual twin of it can be on one computer."""
 
+from collections.abc import Collection, Iterator
+from typing import Any
+
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Host
+from rackwright.spec.problem import Problem, hint
 from rackwright.spec.units import format_size
 
 DRIVE_BYTES = 512_000_000
@@ -9,14 +13,33 @@ DRIVE_BYTES = 512_000_000
 BOOT_BYTES = 4_000_000_000
 
 
-def twin_of(fleet: Fleet) -> tuple[Fleet, tuple[str, ...]]:
+def twin_of(fleet: Fleet, containers: Collection[str] = ()) -> tuple[Fleet, tuple[str, ...]]:
     """Return *fleet* with drives of twin size, and what a person should be told about the difference.
 
-    Names, identities, serials, buses, NICs and tiers stay the fleet's own.
+    Names, identities, serials, buses, NICs and tiers stay the fleet's own. Hosts in *containers* are such.
     """
     hosts = {name: _scaled(host) for name, host in fleet.hosts.items()}
     notice = f"on the twin every data drive is {format_size(DRIVE_BYTES)}, whatever the fleet says of its size"
-    return fleet.model_copy(update={"hosts": hosts}), (notice,)
+    notices = [notice]
+    if containers:
+        names = ", ".join(name for name in fleet.hosts if name in containers)
+        notices.append(f"{names}: on the twin a container, with this computer's kernel and without drives")
+    return fleet.model_copy(update={"hosts": hosts}), tuple(notices)
+
+
+def container_problems(listed: Any, fleet: Fleet) -> Iterator[Problem]:
+    """Yield what is wrong with *listed*, which should be names of hosts that can be containers."""
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        example = ", ".join(list(fleet.hosts)[:2])
+        yield Problem(f"got {listed!r}", "containers are a list of hosts", f"Write it like [{example}]")
+        return
+    for index, name in enumerate(listed):
+        if name not in fleet.hosts:
+            want, fix = f"hosts of the fleet: {', '.join(fleet.hosts)}", hint(name, fleet.hosts, "Correct the name")
+            yield Problem(f"got {name!r}", want, fix, (index,))
+        elif fleet.hosts[name].tiers:
+            want = "a host with tiers is a virtual machine on the twin: arrays need a kernel of their own"
+            yield Problem(f"got {name!r}", want, "Take it out of the list", (index,))
 
 
 def _scaled(host: Host) -> Host:

@@ -1,6 +1,30 @@
-"""The virtual twin of a rack: the same hosts, serial numbers and NICs, as virtual machines on this computer."""
+"""The virtual twin of a rack: the same hosts, serial numbers and NICs, on this computer.
 
-from rackwright.twin.machine import VirtualDrive, VirtualMachine, VirtualNic
-from rackwright.twin.twin import Twin
+What it exports is imported when it is asked for: the small processes of a twin are modules of this package, too, and
+there may be many of them.
+"""
 
-__all__ = ["Twin", "VirtualDrive", "VirtualMachine", "VirtualNic"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rackwright.twin.backend import VirtualNic
+    from rackwright.twin.container.container import Container
+    from rackwright.twin.twin import Twin
+    from rackwright.twin.vm.machine import VirtualDrive, VirtualMachine
+
+__all__ = ["Container", "Twin", "VirtualDrive", "VirtualMachine", "VirtualNic"]
+
+_HOMES = {
+    "Container": "container.container",
+    "Twin": "twin",
+    "VirtualDrive": "vm.machine",
+    "VirtualMachine": "vm.machine",
+    "VirtualNic": "backend",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

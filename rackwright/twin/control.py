@@ -80,6 +80,11 @@ class Control:
             return {}
         return {name: Child(**told) for name, told in self._ask({"do": "list"}, connection).items()}
 
+    def signal(self, name: str, number: int) -> None:
+        """Send a child a signal, if it runs."""
+        if connection := self._connect():
+            self._ask({"do": "signal", "name": name, "number": number}, connection)
+
     def kill(self, name: str) -> None:
         """End a child at once, and return when it is gone."""
         if connection := self._connect():

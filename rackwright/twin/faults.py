@@ -4,10 +4,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rackwright.errors import StepFailed
-from rackwright.twin.machine import VirtualDrive, drive_device
-from rackwright.twin.qmp import Monitor, monitor
-from rackwright.twin.twin import Say, Twin
+from rackwright.errors import DeclarationError, StepFailed
+from rackwright.twin.backend import Say
+from rackwright.twin.twin import Twin
+from rackwright.twin.vm.machine import VirtualDrive, VirtualMachine, drive_device
+from rackwright.twin.vm.qmp import Monitor, monitor
 
 UNPLUG_SECONDS = 60
 """What a guest may take to let go of a drive in a PCIe slot."""
@@ -53,8 +54,9 @@ def pull(twin: Twin, host: str, serial: str) -> None:
 
     Raises:
         StepFailed: The guest does not let go of it, or does not answer where it has to be told.
+        DeclarationError: The host has no such drive; a container has none at all.
     """
-    drive, settings = twin.machine(host).drive(serial), twin.settings(host)
+    drive, settings = _virtual_machine(twin, host, "drives").drive(serial), twin.settings(host)
     if twin.is_on(host) and serial not in settings.pulled:
         with monitor(twin.layout.monitor_socket(host), host) as qemu:
             qemu.execute("device_del", {"id": drive.id})
@@ -66,7 +68,7 @@ def pull(twin: Twin, host: str, serial: str) -> None:
 
 def insert(twin: Twin, host: str, serial: str) -> None:
     """Put a pulled drive back into its place, and return when the guest has found it."""
-    machine, settings = twin.machine(host), twin.settings(host)
+    machine, settings = _virtual_machine(twin, host, "drives"), twin.settings(host)
     drive = machine.drive(serial)
     if twin.is_on(host) and serial in settings.pulled:
         with monitor(twin.layout.monitor_socket(host), host) as qemu:
@@ -78,8 +80,7 @@ def insert(twin: Twin, host: str, serial: str) -> None:
 
 def power_off(twin: Twin, host: str) -> None:
     """Cut the power of *host*: what its kernel had not written is lost."""
-    twin.machine(host)
-    twin.control.kill(host)
+    twin.power_off(host)
 
 
 def power_on(twin: Twin, host: str, say: Say) -> None:
@@ -89,10 +90,8 @@ def power_on(twin: Twin, host: str, say: Say) -> None:
 
 def hard_reset(twin: Twin, host: str, say: Say) -> None:
     """Press the reset button of *host*, and return when it answers SSH again."""
-    with _monitor(twin, host) as qemu:
-        qemu.execute("system_reset")
-        qemu.wait_for("RESET", 30)
-    twin.wait(say, [host])
+    _need_power(twin, host)
+    twin.reset_hard(host, say)
 
 
 @contextmanager
@@ -109,13 +108,31 @@ def paused(twin: Twin, host: str) -> Iterator[None]:
 
 @contextmanager
 def _monitor(twin: Twin, host: str) -> Iterator[Monitor]:
+    _virtual_machine(twin, host, "a processor")
+    _need_power(twin, host)
+    with monitor(twin.layout.monitor_socket(host), host) as qemu:
+        yield qemu
+
+
+def _need_power(twin: Twin, host: str) -> None:
     twin.machine(host)
     if not twin.is_on(host):
         raise StepFailed(
             host, "it is off", "this is done to a running machine", f"Run `rackwright twin fault power-on {host}`"
         )
-    with monitor(twin.layout.monitor_socket(host), host) as qemu:
-        yield qemu
+
+
+def _virtual_machine(twin: Twin, host: str, what: str) -> VirtualMachine:
+    """Return *host*, which needs *what* of its own for a fault."""
+    machine = twin.machine(host)
+    if not isinstance(machine, VirtualMachine):
+        raise DeclarationError(
+            host,
+            "got a container",
+            f"only a virtual machine has {what} of its own",
+            f"Name one, or take {host} out of rackwright:containers",
+        )
+    return machine
 
 
 def _in_guest(twin: Twin, host: str, script: str, drive: VirtualDrive) -> None:

@@ -1,7 +1,7 @@
-"""The virtual machines that a fleet's hosts become."""
+"""The virtual machines and containers that a fleet's hosts become."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -9,8 +9,10 @@ from rackwright.errors import DeclarationError
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.twin import BOOT_BYTES, DRIVE_BYTES
-from rackwright.twin.machine import VirtualDrive, VirtualMachine, VirtualNic
+from rackwright.twin.backend import VirtualNic
+from rackwright.twin.container.container import Container
 from rackwright.twin.twin import Twin
+from rackwright.twin.vm.machine import VirtualDrive, VirtualMachine
 
 BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
     "nvme": "nvme",
@@ -20,22 +22,36 @@ BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
 }
 
 
-def twin(name: str, project: Path, fleet: Fleet) -> Twin:
-    """Return the twin *name* of *fleet*, in its own directory of the checkout."""
-    return Twin(project / ".rackwright" / "twins" / name, [_machine(name, host) for name, host in fleet.hosts.items()])
+def twin(name: str, project: Path, fleet: Fleet, containers: Collection[str] = ()) -> Twin:
+    """Return the twin *name* of *fleet*, in its own directory of the checkout; hosts in *containers* are such."""
+    make = {host: _container if host in containers else _virtual_machine for host in fleet.hosts}
+    directory = project / ".rackwright" / "twins" / name
+    return Twin(directory, [make[name](name, host) for name, host in fleet.hosts.items()])
 
 
-def _machine(name: str, host: Host) -> VirtualMachine:
-    if host.os != "debian-12":
-        raise _cannot(name, f"os {host.os}", "a twin runs debian-12")
+def _container(name: str, host: Host) -> Container:
+    _check_os(name, host)
+    return Container(name, host.identity.strongest[1], _nics(host))
+
+
+def _virtual_machine(name: str, host: Host) -> VirtualMachine:
+    _check_os(name, host)
     drives = tuple(_drives(name, host))
     if not any(drive.boot for drive in drives):
         drives = (VirtualDrive(f"{name}-boot"[:20], "virtio", BOOT_BYTES, boot=True), *drives)
-    nics = tuple(VirtualNic(nic.name, nic.mac, nic.mtu) for nic in host.nics)
     serial, uuid = host.identity.serial or f"TWIN-{name}", host.identity.uuid
     if not (host.identity.serial or uuid):
         raise _cannot(name, f"identity {host.identity.strongest[0]}", "a twin shows a chassis serial or a UUID")
-    return VirtualMachine(name, serial, drives, nics, uuid=uuid)
+    return VirtualMachine(name, serial, drives, _nics(host), uuid=uuid)
+
+
+def _check_os(name: str, host: Host) -> None:
+    if host.os != "debian-12":
+        raise _cannot(name, f"os {host.os}", "a twin runs debian-12")
+
+
+def _nics(host: Host) -> tuple[VirtualNic, ...]:
+    return tuple(VirtualNic(nic.name, nic.mac, nic.mtu) for nic in host.nics)
 
 
 def _drives(name: str, host: Host) -> Iterator[VirtualDrive]:

@@ -5,9 +5,10 @@ import io
 import tarfile
 from pathlib import Path
 
+from rackwright.twin.backend import Machine
 from rackwright.twin.files import write
 from rackwright.twin.layout import Layout
-from rackwright.twin.machine import MANAGEMENT_MAC, VirtualMachine
+from rackwright.twin.vm.machine import MANAGEMENT_MAC
 
 USER = "rackwright"
 _USER_ID = 1000
@@ -51,8 +52,11 @@ def known_hosts_line(port: int, public_key: str) -> str:
     return f"[127.0.0.1]:{port} {' '.join(public_key.split()[:2])}\n"
 
 
-def write_seed(machine: VirtualMachine, layout: Layout) -> None:
-    """Write the archive from which *machine* takes its identity: `etc` and `home` once, `run` at each boot."""
+def write_seed(machine: Machine, layout: Layout) -> None:
+    """Write the archive from which *machine* takes its identity: `etc` and `home` once, `run` at each boot.
+
+    A container needs nothing in `run` but its machine id: its NICs are made under their names.
+    """
     login = ensure_key(layout.key, "twin")
     host_key = layout.host_key(machine.name)
     public = ensure_key(host_key, machine.name)
@@ -73,12 +77,12 @@ def write_seed(machine: VirtualMachine, layout: Layout) -> None:
     write(layout.seed(machine.name), archive.getvalue(), mode=0o600)
 
 
-def machine_id(machine: VirtualMachine) -> str:
+def machine_id(machine: Machine) -> str:
     """Return the machine id of *machine*: the same after each reset, as a chassis stays the same."""
     return hashlib.blake2s(f"{machine.name}\0{machine.serial}".encode(), digest_size=16).hexdigest()
 
 
-def network_files(machine: VirtualMachine) -> dict[str, str]:
+def network_files(machine: Machine) -> dict[str, str]:
     """Return systemd's network files that name each NIC as declared, and set up the management network."""
     names = {MANAGEMENT_MAC: "management"} | {nic.mac: nic.name for nic in machine.nics}
     links = {f"10-{name}.link": f"[Match]\nMACAddress={mac}\n\n[Link]\nName={name}\n" for mac, name in names.items()}

@@ -1,12 +1,9 @@
-"""The disk, kernel and initrd that every guest boots from: made once from the files in `guest/`, kept by content."""
+"""What guests start from: made once, of Debian's packages and the files in `guest/`, and kept by content."""
 
 import hashlib
-import lzma
 import os
 import re
-import shlex
 import shutil
-import struct
 import subprocess
 import tempfile
 import time
@@ -17,8 +14,7 @@ from pathlib import Path
 from rackwright.errors import SetupError
 from rackwright.toolchain.cache import directory as cache_directory
 from rackwright.toolchain.cache import filling, locked
-
-Say = Callable[[str], None]
+from rackwright.twin.backend import Say
 
 SUITES = {"debian-12": "bookworm"}
 """Debian's name for each system a guest may have."""
@@ -28,27 +24,17 @@ PACKAGES = {
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
+    "systemd-nspawn": "systemd-container",
 }
 """The programs a twin needs on this computer, and Debian's packages of them; root needs no `newuidmap`."""
 
 _GUEST = Path(__file__).parent / "guest"
 _DEBIAN = frozenset({"bookworm", "trixie", "forky", "sid", "stable", "testing", "oldstable"})
 _OPTIONS = (
-    *("--variant=minbase", "--format=tar", "--dpkgopt=force-unsafe-io"),
+    *("--variant=minbase", "--dpkgopt=force-unsafe-io"),
     *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
 )
 _PUBLIC_SOURCES = (("http://deb.debian.org/debian", ""), ("http://security.debian.org/debian-security", "-security"))
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A directory with `root.img`, `vmlinux`, `initrd`, and `manifest`: the versions of the packages inside."""
-
-    directory: Path
-
-    @property
-    def root(self) -> Path:
-        return self.directory / "root.img"
 
 
 def require(*programs: str) -> None:
@@ -65,78 +51,96 @@ def require(*programs: str) -> None:
         )
 
 
-def image(os_name: str) -> Image:
-    """Return where the image of *os_name* is, or will be: its name is a digest of all it is made from."""
+def place(os_name: str, sort: str) -> Path:
+    """Return where the image of *os_name* is, or will be: its name is a digest of all it is made from.
+
+    Args:
+        sort: The backend it is for. Files of `guest/` are for all of them, those in a folder of its name for it alone.
+    """
     content = hashlib.blake2s("\0".join([SUITES[os_name], *_OPTIONS]).encode(), digest_size=8)
-    for path in sorted(path for path in _GUEST.rglob("*") if path.is_file()):
+    for path in _files(sort):
         content.update(f"{path.relative_to(_GUEST)}\0".encode() + path.read_bytes())
-    return Image(cache_directory() / "twin" / f"{os_name}-{content.hexdigest()}")
+    return cache_directory() / "twin" / f"{os_name}-{sort}-{content.hexdigest()}"
 
 
-def prepare(os_name: str, say: Say) -> Image:
-    """Return the image of *os_name*, built if this computer has none."""
-    wanted = image(os_name)
-    if not wanted.directory.exists():
-        with locked(wanted.directory.with_suffix(".lock"), say):
-            if not wanted.directory.exists():
-                with filling(wanted.directory) as half_made:
-                    _build(os_name, half_made, say)
+def _files(sort: str) -> list[Path]:
+    sorts = {path.parent.name for path in _GUEST.glob("*/packages.txt")} - {sort}
+    files = (path for path in _GUEST.rglob("*") if path.is_file())
+    return sorted(path for path in files if path.relative_to(_GUEST).parts[0] not in sorts)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where an image is being built."""
+
+    os_name: str
+    directory: Path
+    """For what is needed meanwhile."""
+    log: Path
+    say: Say
+
+    @property
+    def guest(self) -> Path:
+        """A copy of `guest/`: the checkout may be out of reach for the root of a user namespace."""
+        return self.directory / "guest"
+
+    def bootstrap(self, target: Path, sort: str) -> None:
+        """Install Debian with the packages of a guest of *sort* into *target*: a tar file, or a directory."""
+        is_root = os.getuid() == 0
+        lists = [path for path in (self.guest / "packages.txt", self.guest / sort / "packages.txt") if path.exists()]
+        packages = [package for path in lists for package in _listed(path)]
+        suite = SUITES[self.os_name]
+        argv = ["mmdebstrap", f"--mode={'root' if is_root else 'unshare'}", *_OPTIONS]
+        argv += [f"--format={'tar' if target.suffix == '.tar' else 'directory'}", f"--include={','.join(packages)}"]
+        argv += [f"--aptopt={line}" for line in network_settings()]
+        self.run([*argv, suite, str(target), *mirrors(suite)])
+
+    def run(self, command: Sequence[str] | str) -> None:
+        """Run *command* into the log, saying the last line of it every ten seconds."""
+        argv = ["bash", "-o", "pipefail", "-c", command] if isinstance(command, str) else command
+        started = time.monotonic()
+        # INITRD=No: the kernel package would compute an initrd for minutes, and the guest has a smaller one.
+        environment = os.environ | {"INITRD": "No", "LC_ALL": "C.UTF-8"}
+        with self.log.open("a") as log:
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        while True:
+            try:
+                status = process.wait(timeout=10)
+                break
+            except subprocess.TimeoutExpired:
+                said = self.log.read_text(errors="replace").splitlines()
+                self.say(f"twin image: {time.monotonic() - started:.0f} s: {said[-1] if said else 'started'}")
+            except BaseException:
+                process.terminate()
+                raise
+        if status:
+            last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
+            got = f"{argv[0]} ended with {status}:\n{last}"
+            raise SetupError("twin image", got, "it builds the guest", f"Read {self.log}")
+
+
+def prepare(os_name: str, sort: str, build: Callable[[Workshop, Path], None], say: Say) -> Path:
+    """Return the image of *os_name*, filled by *build* if this computer has none.
+
+    It takes about 2 GB in the directory for temporary files meanwhile.
+    """
+    wanted = place(os_name, sort)
+    if wanted.exists():
+        return wanted
+    with locked(wanted.with_suffix(".lock"), say):
+        if not wanted.exists():
+            log = wanted.parent / f"{os_name}-{sort}.log"
+            log.write_text("")
+            say(f"twin image: building {os_name} ({sort}) from its packages, 1 to 3 minutes; log: {log}")
+            with (
+                filling(wanted) as half_made,
+                tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as work,
+            ):
+                workshop = Workshop(os_name, Path(work), log, say)
+                workshop.run(["cp", "-R", str(_GUEST), str(workshop.guest)])
+                build(workshop, half_made)
+            say(f"twin image: {os_name} ({sort}) is ready")
     return wanted
-
-
-def _build(os_name: str, target: Path, say: Say) -> None:
-    """Fill *target*; needs about 2 GB in the directory for temporary files meanwhile."""
-    log = target.parent / f"{os_name}.log"
-    say(f"twin image: building {os_name} from its packages, 1 to 3 minutes; log: {log}")
-    is_root = os.getuid() == 0
-    require("mmdebstrap", "mke2fs", *([] if is_root else ["newuidmap"]))
-    with (
-        tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as name,
-        log.open("w") as output,
-    ):
-        work = Path(name)
-        guest = work / "guest"
-        _run(["cp", "-R", str(_GUEST), str(guest)], output.fileno(), log, say)
-        tar = work / "root.tar"
-        bootstrap = ["mmdebstrap", f"--mode={'root' if is_root else 'unshare'}", *_OPTIONS]
-        bootstrap += [f"--include={','.join(_listed(guest / 'packages.txt'))}"]
-        bootstrap += [f"--aptopt={line}" for line in network_settings()]
-        _run([*bootstrap, SUITES[os_name], str(tar), *mirrors(SUITES[os_name])], output.fileno(), log, say)
-
-        _run(["chmod", "-R", "a+rX", str(work)], output.fileno(), log, say)  # the root of the user namespace reads it
-        unpacked = work / "unpacked"
-        unpacked.mkdir()
-        unpacked.chmod(0o777)  # and unpacks here
-        helper = [] if is_root else ["mmdebstrap", "--unshare-helper"]
-        assemble = shlex.join([*helper, "sh", str(guest / "assemble.sh"), str(tar), str(unpacked)])
-        unpack = shlex.join(["tar", "-x", "-S", "--no-same-owner", "-C", str(target)])
-        _run(f"{assemble} | {unpack}", output.fileno(), log, say)
-    compressed = target / "vmlinuz"
-    (target / "vmlinux").write_bytes(uncompressed_kernel(compressed.read_bytes()))
-    compressed.unlink()
-    say(f"twin image: {os_name} is ready")
-
-
-def _run(command: Sequence[str] | str, output: int, log: Path, say: Say) -> None:
-    """Run *command* into *log*, saying the last line of it every ten seconds."""
-    argv = ["bash", "-o", "pipefail", "-c", command] if isinstance(command, str) else command
-    started = time.monotonic()
-    # INITRD=No: the kernel package would compute an initrd for minutes, and the guest has a smaller one.
-    environment = os.environ | {"INITRD": "No", "LC_ALL": "C.UTF-8"}
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
-    while True:
-        try:
-            status = process.wait(timeout=10)
-            break
-        except subprocess.TimeoutExpired:
-            said = log.read_text(errors="replace").splitlines()
-            say(f"twin image: {time.monotonic() - started:.0f} s: {said[-1] if said else 'started'}")
-        except BaseException:
-            process.terminate()
-            raise
-    if status:
-        last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-        raise SetupError("twin image", f"{argv[0]} ended with {status}:\n{last}", "it builds the guest", f"Read {log}")
 
 
 def mirrors(suite: str) -> list[str]:
@@ -197,20 +201,3 @@ def network_settings() -> list[str]:
 
 def _listed(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-
-
-def uncompressed_kernel(bzimage: bytes) -> bytes:
-    """Return the ELF kernel inside *bzimage*: QEMU starts it directly, and the guest need not unpack it.
-
-    Raises:
-        SetupError: The kernel is not compressed by xz, as Debian 12's is.
-    """
-    setup_sectors = bzimage[0x1F1] or 4
-    offset, length = struct.unpack_from("<II", bzimage, 0x248)  # payload_offset, payload_length of the boot protocol
-    payload = bzimage[(setup_sectors + 1) * 512 + offset :][:length]
-    try:
-        return lzma.LZMADecompressor().decompress(payload)  # stops at the end of the stream; four bytes of size follow
-    except lzma.LZMAError as error:
-        raise SetupError(
-            "twin image", f"a kernel that xz cannot unpack ({error})", "Debian 12's is an xz stream", ""
-        ) from error

@@ -32,7 +32,11 @@ class Layout:
         return self.runtime / "switch"
 
     def monitor_socket(self, host: str) -> Path:
-        return self.runtime / f"{hashlib.blake2s(host.encode(), digest_size=6).hexdigest()}.qmp"
+        return self.runtime / f"{_short(host)}.qmp"
+
+    def powered(self, host: str) -> Path:
+        """The process that has switched a container on."""
+        return self.runtime / f"{_short(host)}.powered"
 
     @property
     def supervisor_lock(self) -> Path:
@@ -72,6 +76,10 @@ class Layout:
         """What a guest has changed on its boot drive, over the image."""
         return self.disks / host / f"{serial}.qcow2"
 
+    def root_disk(self, host: str) -> Path:
+        """What a container has changed of its root filesystem."""
+        return self.disks / host / "root"
+
     def hosts(self) -> list[str]:
         """Return the names of all machines that were ever started here."""
         return sorted(path.name for path in self.directory.glob("hosts/*"))
@@ -87,15 +95,23 @@ class Layout:
         return self.host(host) / "seed.tar"
 
     def settings(self, host: str) -> Path:
-        """What outlives a start: the port, and the drives that are pulled."""
+        """What outlives a start: the port, the drives that are pulled."""
         return self.host(host) / "settings.json"
 
     def console(self, host: str) -> Path:
         return self.host(host) / "console.log"
 
     def log(self, host: str) -> Path:
-        """What QEMU itself said."""
-        return self.host(host) / "qemu.log"
+        """What the process said that is the host: QEMU, or a container's chassis."""
+        return self.host(host) / "process.log"
+
+    def remains(self, host: str) -> Path:
+        """Locked as long as anything of a container lives."""
+        return self.host(host) / "remains.lock"
+
+
+def _short(host: str) -> str:
+    return hashlib.blake2s(host.encode(), digest_size=6).hexdigest()
 
 
 def runtime_base() -> Path:

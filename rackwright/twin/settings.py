@@ -1,4 +1,4 @@
-"""What a twin remembers of one machine over its starts."""
+"""What a twin remembers of one host over its starts."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,24 @@ class Settings:
         return self._read().get("port")
 
     @property
+    def backend(self) -> str:
+        """What it was made by when it was last started."""
+        return str(self._read().get("backend", "vm"))
+
+    @property
     def pulled(self) -> list[str]:
         """Serial numbers of the drives that are out of their places."""
         return list(self._read().get("pulled", []))
 
     @property
     def image(self) -> str | None:
-        """Directory of the image that its boot drive was made over."""
+        """Directory of the image that its boot drive was made over, as a virtual machine."""
         return self._read().get("image")
+
+    @property
+    def system(self) -> str | None:
+        """Directory of the root filesystem that its files lie over, as a container."""
+        return self._read().get("system")
 
     def update(self, **values: Any) -> None:
         """Change some of the values above."""

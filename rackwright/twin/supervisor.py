@@ -5,6 +5,7 @@ by whatever signal, the kernel kills its children. One request and one answer pe
 
     {"do": "run", "name": "host-1", "argv": [...], "log": "PATH", "note": "..."}   -> {"pid": 1234}
     {"do": "list"}                -> {"host-1": {"pid": 1234, "status": null, "note": "..."}}
+    {"do": "signal", "name": "host-1", "number": 15}   -> {}
     {"do": "kill", "name": "host-1"}   -> {}      once it is gone
     {"do": "quit"}                -> {}      once all are gone
 """
@@ -56,6 +57,11 @@ class Supervisor:
             for name, child in self._children.items()
         }
 
+    def signal(self, name: str, number: int) -> dict[str, int]:
+        if child := self._children.get(name):
+            child.send_signal(number)  # to nobody else: a child that has ended keeps its number until it is asked for
+        return {}
+
     def kill(self, name: str) -> dict[str, int]:
         if child := self._children.get(name):
             child.kill()
@@ -73,6 +79,7 @@ def serve(supervisor: Supervisor, listener: socket.socket) -> None:
     calls: dict[str, Callable[..., Any]] = {
         "run": supervisor.run,
         "list": supervisor.list,
+        "signal": supervisor.signal,
         "kill": supervisor.kill,
         "quit": supervisor.quit,
     }

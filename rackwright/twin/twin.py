@@ -2,28 +2,29 @@
 
 import fcntl
 import json
+import re
 import shutil
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from rackwright.errors import DeclarationError, HostUnreachable, SetupError, StepFailed
-from rackwright.twin import accelerator, identity, image
+from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
+from rackwright.twin import identity
+from rackwright.twin.backend import Backend, Say
+from rackwright.twin.container.backend import Containers
+from rackwright.twin.container.container import Container
 from rackwright.twin.control import Child, Control
 from rackwright.twin.files import write
 from rackwright.twin.layout import Layout
-from rackwright.twin.machine import Accelerator, VirtualMachine, check, command_line
-from rackwright.twin.qmp import monitor
 from rackwright.twin.settings import Settings
-
-Say = Callable[[str], None]
+from rackwright.twin.vm.backend import VirtualMachines
+from rackwright.twin.vm.machine import VirtualMachine
 
 SWITCH = "twin/switch"
 """Name of the switch among the supervised processes; no host has a slash in its name."""
@@ -31,6 +32,8 @@ START_SECONDS = 600
 """After which a machine that has not answered is given up: forty times what an idle computer takes."""
 STOP_SECONDS = 60
 """What a guest may take to shut down before its power is cut."""
+AT_ONCE = 8
+"""Hosts that are started side by side: what each waits for is mostly its first process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class MachineStatus:
     """What is known of one machine from outside."""
 
     name: str
+    backend: str
+    """What it is made by: `vm` or `container`."""
     power: bool
     answers: bool
     """Its SSH server said its greeting."""
@@ -52,12 +57,16 @@ class MachineStatus:
 class Twin:
     """The machines in *directory*. An object holds nothing but paths: any process may look and act."""
 
-    def __init__(self, directory: Path, machines: Sequence[VirtualMachine]) -> None:
+    def __init__(self, directory: Path, machines: Sequence[VirtualMachine | Container]) -> None:
         self.layout = Layout(directory.resolve())
         self.machines = {machine.name: machine for machine in machines}
         self.control = Control(self.layout)
+        self._backends: dict[str, Backend[Any]] = {
+            VirtualMachine.backend: VirtualMachines(self.layout),
+            Container.backend: Containers(self.layout, self.control),
+        }
 
-    def machine(self, host: str) -> VirtualMachine:
+    def machine(self, host: str) -> VirtualMachine | Container:
         """Return the machine named *host*."""
         if host not in self.machines:
             raise DeclarationError(
@@ -82,12 +91,14 @@ class Twin:
             while (left := sorted(self._running().keys() - {SWITCH})) and time.monotonic() - started < grace_seconds:
                 if time.monotonic() >= pressed:  # again and again: a guest that is just starting does not hear it
                     for name in left:
-                        self._press_power_button(name)
+                        self._made_by(name).press_power_button(name)
                     pressed = time.monotonic() + 5
                 time.sleep(0.2)
             for name in left if grace_seconds else ():
                 say(f"{name}: has not shut down in {grace_seconds:.0f} s, its power is cut")
             self.control.quit()
+            for host in self.layout.hosts():
+                self._made_by(host).settle(host)
 
     def reset(self, say: Say) -> None:
         """Stop at once and delete all disks: at the next start every machine is new, with the same identity."""
@@ -95,7 +106,7 @@ class Twin:
         with self._changing(say):
             shutil.rmtree(self.layout.disks, ignore_errors=True)
             for host in self.layout.hosts():
-                self.settings(host).update(image=None, pulled=[])
+                self.settings(host).update(image=None, system=None, pulled=[])
 
     def wait(self, say: Say, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
         """Return once *hosts*, or all, answer SSH.
@@ -137,6 +148,7 @@ class Twin:
         return [
             MachineStatus(
                 name=machine.name,
+                backend=machine.backend,
                 power=machine.name in running,
                 answers=ready,
                 port=self.settings(machine.name).port,
@@ -154,6 +166,17 @@ class Twin:
         self._power_on([self.machine(host)], say)
         self.wait(say, [host])
 
+    def power_off(self, host: str) -> None:
+        """Cut the power of one machine; return when nothing of it runs."""
+        self.machine(host)
+        self.control.kill(host)
+        self._made_by(host).settle(host)
+
+    def reset_hard(self, host: str, say: Say) -> None:
+        """Press the reset button of one machine that is on, and return when it answers SSH again."""
+        self._made_by(host).press_reset_button(host)
+        self.power_on(host, say)
+
     def settings(self, host: str) -> Settings:
         return Settings(self.layout.settings(host))
 
@@ -161,16 +184,18 @@ class Twin:
         return host in self._running()
 
     def answers(self, host: str) -> bool:
-        """Say whether the guest's SSH server greets; that the port is open says nothing, QEMU itself opens it."""
+        """Say whether the guest's SSH server greets; that the port is open says nothing, it is before the guest."""
         port = self.settings(host).port
         if port is None:
             return False
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-                return connection.recv(4) == b"SSH-"
+                if connection.recv(4) == b"SSH-":
+                    return True
         except OSError:
-            time.sleep(0.1)  # a port that is closed answers at once
-            return False
+            pass
+        time.sleep(0.1)  # a port that is closed answers at once
+        return False
 
     def ssh(self, host: str, *command: str) -> list[str]:
         """Return the command line that logs in to *host*, or runs *command* there."""
@@ -218,87 +243,48 @@ class Twin:
                 )
             time.sleep(0.02)
 
-    def _power_on(self, machines: Sequence[VirtualMachine], say: Say) -> None:
-        for machine in machines:
-            check(machine)
-        image.require("qemu-system-x86_64", "qemu-img")
+    def _made_by(self, host: str) -> Backend[Any]:
+        """Return what *host* was made by when it was started: by now it may be declared otherwise."""
+        return self._backends[self.settings(host).backend]
+
+    def _power_on(self, machines: Sequence[VirtualMachine | Container], say: Say) -> None:
+        by_backend = {name: [one for one in machines if one.backend == name] for name in self._backends}
+        for name, of_one_sort in by_backend.items():
+            if of_one_sort:
+                self._backends[name].require(of_one_sort)
         with self._changing(say) as lock:
             running = self._running()
             for machine in machines:
                 if machine.name in running and running[machine.name].note != _definition(machine):
                     say(f"{machine.name}: runs as it was declared before; stop and start the twin to change it")
             off = [machine for machine in machines if machine.name not in running]
-            systems = [self._make_disks(machine, say) for machine in off]
-            mode = accelerator.accelerator(systems[0], say) if systems else "tcg"
+            for name, of_one_sort in by_backend.items():
+                self._backends[name].prepare([machine for machine in of_one_sort if machine in off], say)
+            for machine in off:
+                identity.write_seed(machine, self.layout)
             self.control.ensure(lock)
             self._start_switch()
-            for machine, system in zip(off, systems, strict=True):
-                self._run(machine, system, mode, say)
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(lambda machine: self._run(machine, say), off))
             self._write_endpoints()
 
-    def _run(self, machine: VirtualMachine, system: image.Image, mode: Accelerator, say: Say) -> None:
-        """Start QEMU for *machine*, on the port it had before if that is free."""
-        host, layout, settings = machine.name, self.layout, self.settings(machine.name)
-        identity.write_seed(machine, layout)
+    def _run(self, machine: VirtualMachine | Container, say: Say) -> None:
+        """Start *machine*, on the port it had before if that is free."""
+        host, log, settings = machine.name, self.layout.log(machine.name), self.settings(machine.name)
+        backend = self._backends[machine.backend]
         for attempt in range(10):
             port = settings.port if attempt == 0 and settings.port and _is_free(settings.port) else _free_port()
-            settings.update(port=port)
-            argv = command_line(machine, layout, system.directory, mode, port, frozenset(settings.pulled))
-            layout.log(host).unlink(missing_ok=True)
-            layout.monitor_socket(host).unlink(missing_ok=True)
-            self.control.run(host, argv, layout.log(host), _definition(machine))
-            if self._came_up(host):
-                say(f"{host}: started, ssh on port {port}")
-                return
-            if "host forwarding" not in layout.log(host).read_text():
-                break  # otherwise somebody else took the port in between
-        raise self._ended(host)
-
-    def _came_up(self, host: str) -> bool:
-        """Wait until QEMU of *host* listens to its monitor, or has ended."""
-        while self.is_on(host):
-            try:
-                with monitor(self.layout.monitor_socket(host), host):
-                    return True
-            except (OSError, StepFailed):
+            settings.update(port=port, backend=machine.backend)
+            log.unlink(missing_ok=True)
+            process = self.control.run(host, backend.command_line(machine, port), log, _definition(machine))
+            while self.is_on(host):
+                if backend.is_powered(host, process):
+                    say(f"{host}: started, ssh on port {port}")
+                    return
                 time.sleep(0.05)
-        return False
-
-    def _make_disks(self, machine: VirtualMachine, say: Say) -> image.Image:
-        """Make the disks that are missing, and return the image under the boot drive: its kernel belongs to it."""
-        settings, boot = self.settings(machine.name), machine.boot_drive
-        overlay = self.layout.boot_disk(machine.name, boot.serial)
-        overlay.parent.mkdir(parents=True, exist_ok=True)
-        for drive in machine.data_drives:
-            disk = self.layout.disk(machine.name, drive.serial)
-            if not disk.exists():  # one that is there keeps its size, and so what is on it
-                with disk.open("wb") as file:
-                    file.truncate(drive.size_bytes)
-        if overlay.exists() and settings.image:
-            system = image.Image(Path(settings.image))
-            if not system.root.exists():
-                raise SetupError(
-                    machine.name,
-                    f"its boot drive was made over {system.directory}, which is gone",
-                    "a boot drive holds only what differs from its image",
-                    "Run `rackwright twin reset`",
-                )
-            if system != image.image(machine.os):
-                say(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
-            return system
-        system = image.prepare(machine.os, say)
-        size = max(boot.size_bytes, system.root.stat().st_size)
-        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(system.root), str(overlay), str(size)]
-        subprocess.run(argv, check=True)
-        settings.update(image=str(system.directory))
-        return system
-
-    def _press_power_button(self, host: str) -> None:
-        try:
-            with monitor(self.layout.monitor_socket(host), host) as qemu:
-                qemu.execute("system_powerdown")
-        except (OSError, StepFailed):
-            pass  # it may end by itself just now; the wait that follows finds out
+            if _is_free(port):
+                break  # otherwise somebody else took it in between
+        raise self._ended(host)
 
     def _write_endpoints(self) -> None:
         hosts, pins = {}, ""
@@ -310,18 +296,23 @@ class Twin:
         write(self.layout.endpoints, json.dumps({"hosts": hosts}, indent=2).encode() + b"\n")
 
     def _ended(self, host: str) -> StepFailed:
-        log = self.layout.log(host)
-        said = log.read_text(errors="replace").strip().splitlines()[-3:] if log.exists() else []
+        log, console = self.layout.log(host), self.layout.console(host)
         return StepFailed(
             host,
-            f"its QEMU ended: {' '.join(said) or 'it said nothing'}",
+            f"it ended: {_last_words(log) or _last_words(console) or 'it said nothing'}",
             "a machine runs until it is stopped",
-            f"Read {log} and {self.layout.console(host)}",
+            f"Read {log} and {console}",
         )
 
 
-def _definition(machine: VirtualMachine) -> str:
-    return json.dumps(asdict(machine), sort_keys=True)
+def _last_words(log: Path) -> str:
+    """Return the last three lines of *log*, without the colours in which a console speaks."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return re.sub(r"\x1b\[[\d;]*m", "", " ".join(lines[-3:]))
+
+
+def _definition(machine: VirtualMachine | Container) -> str:
+    return json.dumps({"backend": machine.backend, **asdict(machine)}, sort_keys=True)
 
 
 def _is_free(port: int) -> bool:

@@ -45,6 +45,6 @@ def test_a_mistake_is_an_error_or_none(mistakes: list[tuple[tuple[Any, ...], Any
         path = Path(directory, "fleet.yaml")
         path.write_text(json.dumps(fleet, ensure_ascii=False), encoding="utf-8")
         try:
-            assert isinstance(load_fleet(path), Fleet)
+            assert isinstance(load_fleet(path, {}), Fleet)
         except DeclarationErrors as told:
             assert all(error.where.startswith(f"{path}:") for error in told.errors)

@@ -28,7 +28,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str
         monkeypatch.chdir(tmp_path)
         Path("wrong.py").write_text(HEAD + dedent(text))
         with pytest.raises(DeclarationErrors) as caught:
-            load_fleet(Path("wrong.py"))
+            load_fleet(Path("wrong.py"), {})
         return str(caught.value)
 
     return load
@@ -37,7 +37,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str
 def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
     path = tmp_path / "right.py"
     path.write_text(HEAD + 'def fleet():\n    return Fleet(fleet="right", hosts={"alpha": host()})\n')
-    assert list(load_fleet(path).hosts) == ["alpha"]
+    assert list(load_fleet(path, {}).hosts) == ["alpha"]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         (
             "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(profil='virtual')})\n",
             "wrong.py:5: Host.profil: got an unknown key; keys here: address, identity, os, group, profile, drives,"
-            " nics, tiers, ssh, wipe. Write profile.",
+            " nics, tiers, roles, ssh, wipe. Write profile.",
         ),
         (
             "tier = Tier(level='raid1', filesystem='xfs', mount='/srv/a')\n"
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_told_plainly(text: str, message: str, told: Callable[[
 def test_a_missing_file_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DeclarationErrors) as caught:
-        load_fleet(Path("none.py"))
+        load_fleet(Path("none.py"), {})
     assert str(caught.value) == (
         "none.py: got no such file; a declaration is a file that can be read. Correct the name."
     )

@@ -53,8 +53,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def configure(project: Path, stack: str, fleet: str, target: str) -> None:
+def configure(project: Path, stack: str, fleet: str, target: str, containers: str | None = None) -> None:
     text = f"config:\n  rackwright:fleet: {fleet}\n  rackwright:target: {target}\n"
+    text += f"  rackwright:containers: {containers}\n" if containers else ""
     (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(text)
 
 
@@ -123,12 +124,59 @@ def test_on_a_twin_hosts_answer_where_the_twin_says(project: Path) -> None:
 
 def test_a_twin_is_the_fleet_with_smaller_drives(project: Path) -> None:
     rack, lab = load_stack("rack", project), load_stack("lab", project)
-    assert (rack.twin, rack.not_rehearsable, rack.notices) == (None, (), ())
-    assert (lab.twin, lab.not_rehearsable) == ("lab", ("hardware",))
+    assert (rack.twin, rack.not_rehearsable("alpha"), rack.notices) == (None, (), ())
+    assert (lab.twin, lab.not_rehearsable("alpha")) == ("lab", ("hardware",))
     assert lab.notices == ("on the twin every data drive is 512MB, whatever the fleet says of its size",)
     assert [drive.size for drive in lab.fleet.hosts["alpha"].drives] == [None, 512_000_000, 512_000_000]
     names = [[resource.name for resource in declare(stack)] for stack in (rack, lab)]
     assert names[0] == names[1] == ["alpha", "alpha/fast", "beta"]
+
+
+def test_a_container_shows_less_than_a_virtual_machine_and_the_notices_say_so(project: Path) -> None:
+    configure(project, "lab", "example.yaml", "twin:lab", "[beta]")
+    lab = load_stack("lab", project)
+    assert lab.containers == {"beta"}
+    assert [lab.not_rehearsable(host) for host in ("alpha", "beta")] == [("hardware",), ("hardware", "kernel")]
+    assert [resource.spec.not_rehearsable for resource in declare(lab)] == [
+        ("hardware",),
+        ("hardware",),
+        ("hardware", "kernel"),
+    ]
+    assert lab.notices[1] == "beta: on the twin a container, with this computer's kernel and without drives"
+
+
+@pytest.mark.parametrize(
+    ("containers", "target", "message"),
+    [
+        (
+            "[bata]",
+            "twin:lab",
+            "config.rackwright:containers[0]: got 'bata'; hosts of the fleet: alpha, beta. Write beta.",
+        ),
+        (
+            "[beta, alpha]",
+            "twin:lab",
+            "config.rackwright:containers[1]: got 'alpha'; a host with tiers is a virtual machine on the twin: arrays"
+            " need a kernel of their own. Take it out of the list.",
+        ),
+        (
+            "beta",
+            "twin:lab",
+            "config.rackwright:containers: got 'beta'; containers are a list of hosts. Write it like [alpha, beta].",
+        ),
+        (
+            "[beta]",
+            "rack",
+            "config.rackwright:containers: got ['beta']; only a twin has containers, and the target is rack."
+            " Remove it, or set target to twin:lab.",
+        ),
+    ],
+)
+def test_hosts_that_cannot_be_containers_are_told_with_their_line(
+    containers: str, target: str, message: str, project: Path
+) -> None:
+    configure(project, "lab", "example.yaml", target, containers)
+    assert told(lambda: load_stack("lab", project)) == f"stacks/Pulumi.lab.yaml:4: {message}"
 
 
 def test_resources_say_what_the_fleet_says(project: Path) -> None:

@@ -22,7 +22,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(name: str) -> DeclarationErrors:
     with pytest.raises(DeclarationErrors) as caught:
-        load_fleet(Path(name))
+        load_fleet(Path(name), {})
     return caught.value
 
 

@@ -12,12 +12,14 @@ from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
+from rackwright.apply.rollout import Turns
 from rackwright.kinds.contract import Kind
 from rackwright.kinds.house import House
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
 from rackwright.provider.site import Site, Sites
+from rackwright.spec.rollout import Rollout
 from tests.provider.toy import TOKEN, Box, Memory, execute
 
 RED = {"host": "h1", "name": "a.b", "colour": "red", "not_rehearsable": ["hardware"]}
@@ -171,7 +173,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: Callable[[str],
 
     def open_memory(stack: str) -> Site:
         opened.append(stack)
-        return Site(House({}), hosts, execute)
+        return Site(House({}), hosts, execute, Turns(Rollout(), lambda: False))
 
     sites = Sites(open_site or open_memory)
     provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from rackwright.apply.pool import Hosts
+from rackwright.apply.rollout import Turns
 from rackwright.apply.steps import execute
 from rackwright.kinds import KINDS
 from rackwright.kinds.tier import TierKind
 from rackwright.provider.codec import decode
 from rackwright.provider.site import Site
+from rackwright.spec.rollout import Rollout
 from tests.kinds.conftest import RESOURCES, STACK, recorded
 from tests.provider.rig import Rig, State, failing, rig
 from tests.simulated import SimulatedHost, SimulatedRack
@@ -48,7 +50,7 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 
     def open_site(stack: str) -> Site:
         opened.append(Hosts(rack.endpoints, STACK.salt))
-        return Site(STACK.house, opened[-1], execute)
+        return Site(STACK.house, opened[-1], execute, Turns(Rollout(), lambda: False))
 
     with rig(KINDS, open_site) as made:
         made.token = TierKind.token

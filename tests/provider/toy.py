@@ -104,6 +104,9 @@ class Box:
     def consents(self, spec: BoxSpec) -> bool:
         return spec.destroy
 
+    def wave(self, spec: BoxSpec) -> None:
+        return None
+
 
 def _seen(facts: Facts, thing: str, name: str) -> Value:
     there = facts.raw["things"].get(thing, {})
@@ -139,6 +142,9 @@ class Memory:
         self.facts(host)
         self.locked.append(id)
         yield
+
+    def texts(self, host: str, paths: Sequence[str]) -> dict[str, str | None]:
+        return dict.fromkeys(paths)
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -42,6 +42,7 @@ SetEnv SHLVL=1
 ANSWER = """\
 case "$SSH_ORIGINAL_COMMAND" in
 *" steps") exec {python} -I {program} {root} {directory} ;;
+*" texts") exec cat {directory}/texts ;;
 *python3*) exec cat {directory}/facts ;;
 *) echo "$SSH_ORIGINAL_COMMAND: not simulated" >&2; exit 127 ;;
 esac
@@ -66,6 +67,10 @@ class SimulatedHost:
         beside = self.directory / "facts.new"
         beside.write_bytes(pack(raw))
         beside.rename(self.directory / "facts")
+
+    def set_texts(self, texts: Mapping[str, str]) -> None:
+        """Let whoever asks for texts get these."""
+        (self.directory / "texts").write_text(json.dumps(texts))
 
     @property
     def steps(self) -> list[Step]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
+from rackwright.twin import Container, Twin, VirtualDrive, VirtualMachine, VirtualNic
 from rackwright.twin.control import Control
 from rackwright.twin.layout import Layout
 
@@ -27,6 +27,12 @@ def machine(number: int, nvme: int = 2, sas: int = 2) -> VirtualMachine:
     ]
     nics = (VirtualNic("rack0", f"52:54:00:01:00:{number:02x}", 9000),)
     return VirtualMachine(f"test-{number:02d}", f"CHASSIS-{number}", tuple(drives), nics)
+
+
+def container(number: int) -> Container:
+    """Return a container; everything that has to differ between two of them follows from *number*."""
+    nics = (VirtualNic("rack0", f"52:54:00:01:00:{number:02x}", 9000),)
+    return Container(f"test-{number:02d}", f"CHASSIS-{number}", nics)
 
 
 @pytest.fixture

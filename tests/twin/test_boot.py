@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.errors import StepFailed
 from rackwright.twin import Twin, faults
-from rackwright.twin.qmp import monitor
+from rackwright.twin.vm.qmp import monitor
 
 from .conftest import machine
 

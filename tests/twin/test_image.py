@@ -1,4 +1,4 @@
-"""What the guest's image is made from."""
+"""What the guests' images are made from."""
 
 import lzma
 import struct
@@ -8,6 +8,7 @@ import pytest
 
 from rackwright.errors import SetupError
 from rackwright.twin import image
+from rackwright.twin.vm.image import uncompressed_kernel
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -78,18 +79,21 @@ def test_mirrors_are_those_of_this_computer(files, expected):
 
 def test_the_name_of_an_image_follows_what_is_in_it(tmp_path, monkeypatch):
     """
-    Any file of the guest, changed, makes another image.
+    Any file that is in it, changed, makes another image; a file for another sort does not.
     """
-    guest = tmp_path / "guest"
-    guest.mkdir()
-    (guest / "packages.txt").write_text("udev\n")
-    monkeypatch.setattr(image, "_GUEST", guest)
-    before = image.image("debian-12")
-    assert image.image("debian-12") == before
+    (tmp_path / "vm").mkdir()
+    (tmp_path / "packages.txt").write_text("sudo\n")
+    (tmp_path / "vm" / "packages.txt").write_text("udev\n")
+    monkeypatch.setattr(image, "_GUEST", tmp_path)
+    before = [image.place("debian-12", sort) for sort in ("vm", "container")]
+    assert [image.place("debian-12", sort) for sort in ("vm", "container")] == before
 
-    (guest / "packages.txt").write_text("udev\nmdadm\n")
+    (tmp_path / "vm" / "packages.txt").write_text("udev\nmdadm\n")
+    of_one_sort = [image.place("debian-12", sort) for sort in ("vm", "container")]
+    assert (of_one_sort[0] != before[0], of_one_sort[1] != before[1]) == (True, False)
 
-    assert image.image("debian-12") != before
+    (tmp_path / "packages.txt").write_text("sudo\nchrony\n")
+    assert image.place("debian-12", "container") != before[1]
 
 
 def bzimage(payload):
@@ -104,7 +108,7 @@ def test_the_kernel_is_taken_out_of_its_wrapping():
     """
     After the compressed stream comes its size, which is no part of it.
     """
-    assert image.uncompressed_kernel(bzimage(lzma.compress(b"\x7fELF kernel") + b"\x0b\0\0\0")) == b"\x7fELF kernel"
+    assert uncompressed_kernel(bzimage(lzma.compress(b"\x7fELF kernel") + b"\x0b\0\0\0")) == b"\x7fELF kernel"
 
 
 def test_a_kernel_compressed_otherwise_is_said_to_be():
@@ -112,7 +116,7 @@ def test_a_kernel_compressed_otherwise_is_said_to_be():
     A later Debian compresses with zstd.
     """
     with pytest.raises(SetupError, match="xz"):
-        image.uncompressed_kernel(bzimage(b"\x28\xb5\x2f\xfd----"))
+        uncompressed_kernel(bzimage(b"\x28\xb5\x2f\xfd----"))
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch):
@@ -121,8 +125,8 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch):
     """
     monkeypatch.setattr("shutil.which", lambda program, path: None)
 
-    with pytest.raises(SetupError, match="apt-get install mmdebstrap qemu-utils"):
-        image.require("mmdebstrap", "qemu-img")
+    with pytest.raises(SetupError, match="apt-get install mmdebstrap qemu-utils systemd-container"):
+        image.require("mmdebstrap", "qemu-img", "systemd-nspawn")
 
 
 def test_no_mask_hides_a_rule_that_storage_needs():

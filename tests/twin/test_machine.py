@@ -9,7 +9,7 @@ import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.twin.layout import Layout
-from rackwright.twin.machine import VirtualDrive, check, command_line, controllers, drive_device
+from rackwright.twin.vm.machine import VirtualDrive, check, command_line, controllers, drive_device
 
 from .conftest import machine
 

@@ -155,6 +155,21 @@ def test_a_killed_machine_is_seen_and_starts_again(layout, tmp_path, eventually)
     assert control.children()["gpu-01"].status is None
 
 
+def test_a_signal_reaches_the_child_that_is_named(layout, tmp_path, eventually):
+    """
+    The other one runs on; to one that has ended nothing is sent.
+    """
+    control = start(layout)
+    for name in ("gpu-01", "gpu-02"):
+        control.run(name, FOREVER, tmp_path / "log")
+
+    control.signal("gpu-01", signal.SIGTERM)
+
+    eventually(lambda: control.children()["gpu-01"].status == -signal.SIGTERM)
+    assert control.children()["gpu-02"].status is None
+    control.signal("gpu-01", signal.SIGTERM)
+
+
 def test_a_name_that_runs_is_not_started_twice(layout, tmp_path):
     """
     Two machines on the same disks would destroy them.

@@ -88,3 +88,6 @@ class TierKind:
 
     def consents(self, spec: TierSpec) -> bool:
         return spec.destroy == "allowed"
+
+    def wave(self, spec: TierSpec) -> None:
+        return None

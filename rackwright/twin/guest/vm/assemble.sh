@@ -1,40 +1,18 @@
 #!/bin/sh
-# Makes what a twin boots from out of a Debian root: assemble.sh ROOT.tar DIRECTORY > BOOT.tar
+# Makes what a virtual machine boots from out of a Debian root: assemble.sh ROOT.tar DIRECTORY > BOOT.tar
 # It unpacks under DIRECTORY; BOOT.tar holds root.img, vmlinuz, initrd and manifest.
 # Runs as root or as root of a user namespace. Tools come from the guest where it has them.
 set -eu
-guest=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f "$0")")
 work=$(mktemp -d -p "$2")
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 out=$work/out
 export LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-listed() { sed '/^#/d; /^$/d' "$1"; }
-
 mkdir "$root" "$out"
 tar -x -p --numeric-owner --xattrs --xattrs-include='*' -C "$root" --exclude='./dev/*' -f "$1"
-
-# --- the system
-cp -R "$guest/files/." "$root/"
-chown -R 0:0 "$root/etc/ssh" "$root/etc/sudoers.d" "$root/etc/systemd" "$root/etc/modprobe.d" "$root/etc/apt"
-chmod 0440 "$root/etc/sudoers.d/rackwright"
-listed "$guest/masks.txt" | while read -r path; do
-    mkdir -p "$root/etc/${path%/*}"
-    ln -sf /dev/null "$root/etc/$path"
-done
-chroot "$root" systemctl enable --quiet ssh.service systemd-networkd.service
-chroot "$root" useradd --create-home --shell /bin/bash --groups sudo rackwright
-
-# The building machine leaves no trace: its mirror, its resolver, its name, keys made on it.
-rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
-rm -f "$root"/etc/apt/sources.list.d/* "$root"/etc/ssh/ssh_host_*
-rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/boot/initrd.img-* "$root"/initrd.img*
-echo 'nameserver 10.0.2.3' > "$root/etc/resolv.conf"
-: > "$root/etc/fstab"
-: > "$root/etc/machine-id"
-rm -f "$root/etc/hostname" "$root/var/lib/dbus/machine-id"
-touch "$root/etc/.updated" "$root/var/.updated"
+"$here/../system.sh" "$root"
 
 # --- the kernel, and an initrd that finds the root and no more
 kernel=$(ls "$root/usr/lib/modules")
@@ -42,7 +20,7 @@ cp "$root/boot/vmlinuz-$kernel" "$out/vmlinuz"
 initrd=$work/initrd
 mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/sys" "$initrd/root" "$initrd/modules"
 cp "$root/bin/busybox" "$initrd/bin/busybox"
-cp "$guest/init" "$initrd/init"
+cp "$here/init" "$initrd/init"
 chmod 0755 "$initrd/init"
 for module in virtio_pci virtio_blk ext4 qemu_fw_cfg; do
     chroot "$root" modprobe --set-version "$kernel" --show-depends "$module"

@@ -1,31 +1,38 @@
 """KVM where a guest really boots under it, translation elsewhere."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-from rackwright.twin.image import Image
+from rackwright.twin.backend import Say
 from rackwright.twin.layout import runtime_base
-from rackwright.twin.machine import Accelerator, processor
+from rackwright.twin.vm.image import Image
+from rackwright.twin.vm.machine import Accelerator, processor
 
 TRIAL_SECONDS = 8
 """A boot as far as the initrd takes one second under a KVM that works."""
 
 
-def accelerator(image: Image, say: Callable[[str], None]) -> Accelerator:
-    """Return how guests run on this computer, found out once per boot of it.
+def find_out(image: Image, say: Say) -> None:
+    """Say how guests run on this computer, and remember it for this boot of it.
 
     That `/dev/kvm` exists is not enough: inside other virtual machines it may be there and start nothing.
     """
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    remembered = runtime_base() / f"kvm-{boot_id}"
-    if not remembered.exists():
-        remembered.write_text("yes" if boots_under_kvm(image) else "no")
-    if remembered.read_text() == "yes":
+    if not _memory().exists():
+        _memory().write_text("yes" if boots_under_kvm(image) else "no")
+    if accelerator() == "kvm":
         say("guests run natively, by KVM")
-        return "kvm"
-    say("guests are translated (TCG), since none boots by KVM here: expect 20 to 60 s a boot")
-    return "tcg"
+    else:
+        say("guests are translated (TCG), since none boots by KVM here: expect 20 to 60 s a boot")
+
+
+def accelerator() -> Accelerator:
+    """Return how guests run on this computer, as it was found out."""
+    return "kvm" if _memory().read_text() == "yes" else "tcg"
+
+
+def _memory() -> Path:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return runtime_base() / f"kvm-{boot_id}"
 
 
 def boots_under_kvm(image: Image) -> bool:

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rackwright.errors import DeclarationError
+from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
 
 Accelerator = Literal["kvm", "tcg"]
@@ -24,7 +25,7 @@ MANAGEMENT_MAC = "52:54:00:00:00:02"
 KERNEL_ARGUMENTS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=3 systemd.show_status=0 net.ifnames=0 panic=30"
     # An emulated processor pays for these, and nothing here is to be defended from its guests.
-    " mitigations=off nokaslr init_on_alloc=0 audit=0 apparmor=0 selinux=0 nowatchdog cryptomgr.notests"
+    " mitigations=off nokaslr init_on_alloc=0 apparmor=0 selinux=0 nowatchdog cryptomgr.notests"
     " no_timer_check tsc=reliable 8250.nr_uarts=1 random.trust_cpu=on"
 )
 
@@ -49,18 +50,10 @@ class VirtualDrive:
 
 
 @dataclass(frozen=True, slots=True)
-class VirtualNic:
-    """One network interface on the twin's switch."""
-
-    name: str
-    """As the guest calls it."""
-    mac: str
-    mtu: int = 1500
-
-
-@dataclass(frozen=True, slots=True)
 class VirtualMachine:
     """One host of the rack as a virtual machine."""
+
+    backend: ClassVar = "vm"
 
     name: str
     serial: str

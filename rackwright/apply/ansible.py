@@ -1,0 +1,197 @@
+"""Playing roles with Ansible: one run for each role and whoever asks for it at the same time, results by host."""
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import join
+from typing import Any
+
+from rackwright.apply.pool import Hosts
+from rackwright.apply.session import NotDone
+from rackwright.errors import SetupError
+from rackwright.kinds.contract import PlayRole
+from rackwright.spec.ssh import Endpoint, Login
+
+Say = Callable[[str], None]
+WINDOW_SECONDS = 0.5
+"""How long a run waits for others of its role: a host takes part by its time of asking, and by nothing else."""
+FORKS = 32
+MEMORY = (Path("/dev/shm"), Path("/run"))
+"""Where private data may lie: never on a disk."""
+
+
+@dataclass
+class _Asked:
+    """One host that takes part in a run."""
+
+    variables: Mapping[str, Any]
+    say: Say
+    failure: str | None = "Ansible ended before it came to this host"
+    """Why it failed; None once its last task has ended well."""
+    changed: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Run:
+    """A run to be: it takes hosts until its window closes."""
+
+    asked: dict[str, _Asked] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+class Plays:
+    """What plays the roles of a checkout on the hosts of one process. Any thread may call."""
+
+    def __init__(self, house: Path, hosts: Hosts) -> None:
+        """
+        Args:
+            house: The checkout with ``roles/`` and ``playbooks/``.
+        """
+        self._house, self._hosts = house, hosts
+        self._gathering: dict[str, _Run] = {}
+        self._guard = threading.Lock()
+
+    def play(self, step: PlayRole, host: str, say: Say) -> None:
+        """Play the role on *host*, whose lock the caller holds, and return when its last task has ended well.
+
+        Raises:
+            NotDone: a task failed on this host; what the others of the run did is theirs.
+        """
+        connection = self._hosts.connection(host)
+        asked = _Asked({**connection_variables(connection.endpoint, connection.login), **step.variables}, say)
+        with self._guard:
+            run, first = self._gathering.get(step.role), False
+            if run is None:
+                run, first = _Run(), True
+                self._gathering[step.role] = run
+            run.asked[host] = asked
+        if first:
+            threading.Timer(WINDOW_SECONDS, self._begin, (step.role, run)).start()
+        run.over.wait()
+        if asked.failure is not None:
+            raise NotDone(asked.failure)
+        if asked.changed:
+            say(f"changed: {', '.join(asked.changed)}")
+
+    def _begin(self, role: str, run: _Run) -> None:
+        with self._guard:
+            del self._gathering[role]
+        try:
+            self._run(role, run)
+        except Exception as error:
+            for asked in run.asked.values():
+                asked.failure = f"Ansible could not be run: {error}"
+        finally:
+            run.over.set()
+
+    def _run(self, role: str, run: _Run) -> None:
+        import ansible_runner
+
+        inventory = {"all": {"hosts": {host: dict(asked.variables) for host, asked in run.asked.items()}}}
+        with _private() as directory:
+            done = ansible_runner.run(
+                private_data_dir=str(directory),
+                playbook=str(self._house / "playbooks" / f"{role}.yml"),
+                inventory=inventory,
+                envvars=_environment(self._house, directory),
+                extravars={"targets": "all"},
+                quiet=True,
+                event_handler=lambda event: _note(event, run.asked),
+                cancel_callback=lambda: self._hosts.cancelled,
+            )
+            if done.rc and all(asked.failure == _Asked.failure for asked in run.asked.values()):
+                said = " / ".join(done.stdout.read().strip().splitlines()[-3:])
+                raise RuntimeError(said or f"it ended with {done.rc}")
+
+
+def connection_variables(endpoint: Endpoint, login: Login) -> dict[str, Any]:
+    """Return by what Ansible reaches *endpoint* as we do: the same key, the same pin, the same host in between."""
+    options = _options(endpoint, login)
+    if jump := endpoint.jump:
+        through = next((each for each in jump.logins if each.name == login.name), jump.logins[0])
+        via = ["ssh", *_options(jump, through), "-p", str(jump.port), "-W", "[%h]:%p", f"{through.user}@{jump.address}"]
+        options += ["-o", f"ProxyCommand={join(via)}"]
+    return {
+        "ansible_host": endpoint.address,
+        "ansible_port": endpoint.port,
+        "ansible_user": login.user,
+        "ansible_become": login.become,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_common_args": join(options),
+    }
+
+
+def _options(endpoint: Endpoint, login: Login) -> list[str]:
+    options = ["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+    options += ["-o", f"UserKnownHostsFile={endpoint.known_hosts}", "-o", "GlobalKnownHostsFile=none"]
+    options += ["-o", "IdentitiesOnly=yes", "-i", login.key] if login.key else []
+    options += ["-o", f"CertificateFile={login.certificate}"] if login.certificate else []
+    return options
+
+
+@contextmanager
+def _private() -> Iterator[Path]:
+    """Yield a directory that is in memory only and nobody else's, gone afterwards with all that is in it."""
+    memory = next((place for place in MEMORY if os.access(place, os.W_OK)), None)
+    if memory is None:
+        got, want = f"got neither {' nor '.join(map(str, MEMORY))} to write to", "private data stays in memory"
+        raise SetupError("this computer", got, want, "Mount a tmpfs at /dev/shm")
+    directory = Path(tempfile.mkdtemp(prefix="rackwright-play-", dir=memory))
+    (directory / "ansible.cfg").touch()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _environment(house: Path, directory: Path) -> dict[str, str]:
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),  # nobody else's settings
+        "ANSIBLE_ROLES_PATH": str(house / "roles"),
+        "ANSIBLE_HOME": str(directory / "home"),
+        "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
+        # one connection for all tasks of a host, gone soon after the last
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=15s",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(directory / "connections"),
+        "ANSIBLE_FORKS": str(FORKS),
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_DEPRECATION_WARNINGS": "0",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+
+
+def _note(event: Mapping[str, Any], asked: Mapping[str, _Asked]) -> bool:
+    """Take in what Ansible tells while it runs; False lets it keep no copy."""
+    data = event.get("event_data", {})
+    task, result = str(data.get("task", "")), data.get("res") or {}
+    match event.get("event"):
+        case "playbook_on_task_start":
+            for each in asked.values():
+                each.say(task)
+        case "runner_on_ok" if result.get("changed"):
+            asked[data["host"]].changed.append(task)
+        case "runner_on_failed" if not data.get("ignore_errors"):
+            asked[data["host"]].failure = f"task {task!r}: {_reason(result)}"
+        case "runner_on_unreachable":
+            asked[data["host"]].failure = f"task {task!r}: not reached: {_reason(result)}"
+        case "playbook_on_stats":
+            for host in data.get("ok", {}):
+                if not (data.get("failures", {}).get(host) or data.get("dark", {}).get(host)):
+                    asked[host].failure = None
+    return False
+
+
+def _reason(result: Mapping[str, Any]) -> str:
+    """Return why a task failed, in its own words; of a loop, of the first item that failed."""
+    for item in result.get("results", ()):
+        if item.get("failed"):
+            return _reason(item)
+    said = result.get("msg") or result.get("stderr") or result.get("stdout") or "no word why"
+    return " ".join(str(said).split())[:500]

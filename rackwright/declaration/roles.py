@@ -1,0 +1,26 @@
+"""The roles of hosts, held against what the roles themselves say: known, for this system, with sound variables."""
+
+from collections.abc import Iterator, Mapping
+
+from rackwright.kinds.house import RoleSource
+from rackwright.spec.host import Host
+from rackwright.spec.problem import Problem, hint
+
+
+def problems(host: Host, roles: Mapping[str, RoleSource]) -> Iterator[Problem]:
+    """Yield what is wrong with the roles of *host*; paths start at the host."""
+    for name, variables in host.roles.items():
+        place = ("roles", name)
+        if name not in roles:
+            fix = hint(name, roles, "Take it out")
+            yield Problem("got an unknown role", f"roles here: {', '.join(roles) or 'none'}", fix, place)
+            continue
+        if name in host.tiers:
+            want, fix = "a tier of this host has that name", "Give the tier another name"
+            yield Problem(f"got the role {name}", want, fix, place, also=("tiers", name))
+        for problem in roles[name].problems(host.os, variables):
+            yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
+        for other in roles[name].after:
+            if not other.startswith("tier:") and other not in host.roles:
+                want = f"role {name} comes after role {other}, which this host has not"
+                yield Problem(f"got the role {name}", want, f"Add {other}: {{}}", place)

@@ -1,0 +1,339 @@
+"""The entries of a role's ``meta/claims.yml``: what each sort of promise says, and which claim it becomes.
+
+An entry has one key that is its sort (``file``, ``package``, ``unit``, …), that sort's own keys, and may have any of:
+``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
+``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold). Texts may hold
+``{{ … }}`` over the role's variables, ``host`` and ``fleet``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jinja2
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rackwright.errors import DeclarationError
+from rackwright.kinds.contract import Between, Claim, Scope, Severity, Want, Within
+from rackwright.kinds.house import House, RoleSource
+from rackwright.kinds.role.spec import RoleSpec
+
+ALONE = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
+"""A text that is one expression and nothing else keeps the type of its value."""
+
+
+class Entry(BaseModel):
+    """What all sorts have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    sort: ClassVar[str]
+    usual_scope: ClassVar[Scope] = "host"
+
+    owned: bool = True
+    """False: needed here, may be shared with others, never removed."""
+    scope: Scope | None = None
+    severity: Severity = "error"
+    remedy: str = ""
+    by_hand: bool = False
+
+    @property
+    def thing(self) -> str:
+        return f"{self.sort}:{getattr(self, self.sort)}"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        raise NotImplementedError
+
+    def claim(self, house: House) -> Claim:
+        scope = self.scope or self.usual_scope
+        return Claim(self.thing, self.want(house), self.owned, scope, severity=self.severity, remedy=self.remedy)
+
+
+class File(Entry):
+    """A file with exactly this content."""
+
+    sort = "file"
+    file: str
+    """Absolute path."""
+    content: str
+    """The whole text; an entry writes ``template`` instead, or neither for the template of the same path."""
+    mode: str = "0644"
+    owner: str = "root:root"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"content": house.digest(self.content), "mode": self.mode, "owner": self.owner}
+
+
+class Link(Entry):
+    """A symbolic link."""
+
+    sort = "link"
+    link: str
+    to: str
+
+    @property
+    def thing(self) -> str:
+        return f"file:{self.link}"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"content": f"-> {self.to}"}
+
+
+class Directory(Entry):
+    """A directory, and, where *only* is given, no other names in it."""
+
+    sort = "directory"
+    directory: str
+    mode: str | None = None
+    owner: str | None = None
+    only: tuple[str, ...] | None = None
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        names = {} if self.only is None else {"names": Within(tuple(sorted(self.only)))}
+        return {**_given(mode=self.mode, owner=self.owner), **names}
+
+
+class AbsentFile(Entry):
+    """A path where nothing stands."""
+
+    sort = "absent"
+    absent: str
+
+    @property
+    def thing(self) -> str:
+        return f"file:{self.absent}"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"present": False}
+
+
+class Package(Entry):
+    """An installed package; with *version*, that one; with *held*, one that updates leave alone."""
+
+    sort = "package"
+    package: str
+    version: str | None = None
+    held: bool | None = None
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {**({"version": self.version} if self.version else {"installed": True}), **_given(held=self.held)}
+
+
+class Unit(Entry):
+    """A systemd unit: its state as `systemctl is-enabled` and `is-active` say it."""
+
+    sort = "unit"
+    unit: str
+    enabled: str | None = "enabled"
+    active: str | None = "active"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return _given(state=self.enabled, active=self.active)
+
+
+class Sysctl(Entry):
+    """The value that the running kernel has; what it has at boot is the content of a file."""
+
+    sort = "sysctl"
+    usual_scope = "kernel"
+    sysctl: str
+    value: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"value": " ".join(self.value.split())}
+
+
+class Module(Entry):
+    """A kernel module, in the kernel or not."""
+
+    sort = "module"
+    usual_scope = "kernel"
+    module: str
+    loaded: bool = True
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"loaded": self.loaded}
+
+
+class KernelParameter(Entry):
+    """A word of the command line that the kernel was started with."""
+
+    sort = "kernel_parameter"
+    usual_scope = "kernel"
+    kernel_parameter: str
+    present: bool = True
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"present": self.present}
+
+
+class User(Entry):
+    """An account. *groups* are all it is in; *password* is none, locked or set."""
+
+    sort = "user"
+    user: str
+    groups: tuple[str, ...] | None = None
+    shell: str | None = None
+    home: str | None = None
+    password: Literal["none", "locked", "set"] | None = None
+    present: bool = True
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        if not self.present:
+            return {"present": False}
+        groups = None if self.groups is None else tuple(sorted(self.groups))
+        given = _given(groups=groups, shell=self.shell, home=self.home, password=self.password)
+        return given or {"present": True}
+
+
+class Group(Entry):
+    """A group; with *members*, nobody else is in it."""
+
+    sort = "group"
+    group: str
+    members: tuple[str, ...] | None = None
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"present": True} if self.members is None else {"members": tuple(sorted(self.members))}
+
+
+class Socket(Entry):
+    """A port that somebody listens on, or nobody: ``tcp:22``."""
+
+    sort = "socket"
+    socket: str
+    listening: bool = True
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"listening": self.listening}
+
+
+class Hostname(Entry):
+    """What the running kernel calls the host."""
+
+    sort = "hostname"
+    hostname: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"running": self.hostname}
+
+
+class Measure(Entry):
+    """A figure that changes by itself, within bounds; no step mends it."""
+
+    sort = "fact"
+    fact: str
+    below: float
+
+    by_hand: bool = True
+
+    @property
+    def thing(self) -> str:
+        return f"measure:{self.fact}"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"value": Between(None, self.below)}
+
+
+class MountOption(Entry):
+    """An option that a mount point has."""
+
+    sort = "mount_option"
+    mount_option: str
+    at: str
+
+    @property
+    def thing(self) -> str:
+        return f"mount-option:{self.at}:{self.mount_option}"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"set": True}
+
+
+SORTS: Mapping[str, type[Entry]] = {
+    entry.sort: entry
+    for entry in (
+        *(File, Link, Directory, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
+        *(User, Group, Socket, Hostname, Measure, MountOption),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Promises:
+    """All that a role promises on one host."""
+
+    source: RoleSource
+    variables: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return tuple(entry for entry in self.entries if isinstance(entry, File))
+
+
+def promises(spec: RoleSpec, house: House) -> Promises:
+    """Return what the role of *spec* promises, all texts rendered.
+
+    Raises:
+        DeclarationError: its ``meta/claims.yml`` or a template is wrong, or uses a name that is not there.
+    """
+    source = house.roles[spec.role]
+    variables = source.variables(spec.about.os, spec.variables)
+    scope = {**variables, "host": spec.about, "fleet": spec.fleet}
+    entries: list[Entry] = []
+    for number, raw in enumerate(source.claims, start=1):
+        try:
+            entries += _entries(source, raw, scope, house)
+        except (jinja2.TemplateError, ValidationError, KeyError, TypeError) as error:
+            where, said = f"roles/{spec.role}/meta/claims.yml, entry {number}", _said(error)
+            raise DeclarationError(where, f"got {said}", "an entry says what holds", "Correct the role") from error
+    return Promises(source, variables, tuple(entries))
+
+
+def _entries(source: RoleSource, raw: Mapping[str, Any], scope: Mapping[str, Any], house: House) -> Iterator[Entry]:
+    """Yield what one entry stands for: itself, or one for each item, where its condition holds."""
+    written = {key: value for key, value in raw.items() if key not in ("when", "each")}
+    [sort] = [key for key in written if key in SORTS]
+    items = [{}] if "each" not in raw else [{"item": item} for item in evaluate(raw["each"], scope, house)]
+    for item in items:
+        names = {**scope, **item}
+        if "when" in raw and not _expression(raw["when"], names, house):
+            continue
+        values = evaluate(written, names, house)
+        if sort == "file" and "content" not in values:
+            template = values.pop("template", f"{source.name}{values['file']}.j2")
+            values["content"] = house.render(template, **names)
+        yield SORTS[sort].model_validate(values)
+
+
+def evaluate(value: Any, names: Mapping[str, Any], house: House) -> Any:
+    """Return *value* with every text in it rendered; a text that is one expression becomes that expression's value."""
+    match value:
+        case str():
+            if alone := ALONE.fullmatch(value):
+                return _expression(alone[1], names, house)
+            return house.environment.from_string(value).render(names) if "{" in value else value
+        case Mapping():
+            return {key: evaluate(item, names, house) for key, item in value.items()}
+        case list():
+            return [evaluate(item, names, house) for item in value]
+        case _:
+            return value
+
+
+def _expression(text: str, names: Mapping[str, Any], house: House) -> Any:
+    value = house.environment.compile_expression(text.strip(), undefined_to_none=False)(**names)
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # StrictUndefined says by which name
+    return value
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+    return str(error)
+
+
+def _given(**values: Want | None) -> dict[str, Want]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,76 @@
+"""The way back from a change that may lock everybody out: a timer on the host, stopped only by who got in anew."""
+
+from collections.abc import Sequence
+
+from rackwright.kinds.contract import LogIn, Run, Step
+
+SECONDS = 300
+"""How long a host waits to be told that it can still be reached."""
+
+_ARM = """set -eu
+undo=$1 unit=$2 seconds=$3 reload=$4; shift 4
+[ ! -e "$undo/undo.sh" ] || sh "$undo/undo.sh"
+rm -rf "$undo"; mkdir -p "$undo/files"
+{
+  echo "set -u"
+  for path; do
+    if [ -e "$path" ] || [ -L "$path" ]; then
+      mkdir -p "$undo/files$(dirname "$path")"
+      cp -a "$path" "$undo/files$path"
+      echo "cp -aT --remove-destination '$undo/files$path' '$path'"
+    else
+      echo "rm -f '$path'"
+    fi
+  done
+  echo "systemctl daemon-reload"
+  for one in $reload; do echo "systemctl try-reload-or-restart '$one'"; done
+  echo "systemctl disable --quiet '$unit.timer'"
+  echo "rm -f /etc/systemd/system/$unit.timer /etc/systemd/system/$unit.service"
+  echo "systemctl daemon-reload"
+  echo "mv '$undo/undo.sh' '$undo/undone'"
+} > "$undo/undo.sh"
+cat > "/etc/systemd/system/$unit.service" <<END
+[Service]
+Type=oneshot
+ExecStart=/bin/sh $undo/undo.sh
+END
+cat > "/etc/systemd/system/$unit.timer" <<END
+[Timer]
+OnActiveSec=$seconds
+AccuracySec=1s
+[Install]
+WantedBy=timers.target
+END
+systemctl daemon-reload
+systemctl enable --quiet --now "$unit.timer"
+"""
+_CONFIRM = """set -eu
+undo=$1 unit=$2
+[ -e "$undo/undo.sh" ] || { echo "it was put back already: nobody had confirmed it in time" >&2; exit 1; }
+systemctl disable --quiet --now "$unit.timer"
+rm -f "/etc/systemd/system/$unit.timer" "/etc/systemd/system/$unit.service"
+systemctl daemon-reload
+rm -rf "$undo"
+"""
+
+
+def guarded(
+    name: str, paths: Sequence[str], reload: Sequence[str], change: Sequence[Step], seconds: int = SECONDS
+) -> tuple[Step, ...]:
+    """Return *change* between the setting of a timer that undoes it and the login that stops that timer.
+
+    The timer survives a restart of the host. A change that was not confirmed is undone first when it is tried again.
+
+    Args:
+        name: Of what is changed, once on a host.
+        paths: Files that the timer puts back as they are now.
+        reload: Units that the timer has read them again.
+    """
+    undo, unit = f"/var/lib/rackwright/undo/{name}", f"undo-rackwright-{name}"
+    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), " ".join(reload), *paths)
+    return (
+        Run(f"set a timer that puts {name} back in {seconds} s", arm),
+        *change,
+        LogIn("log in anew"),
+        Run(f"stop the timer: {name} stays as it is now", ("sh", "-c", _CONFIRM, "sh", undo, unit)),
+    )

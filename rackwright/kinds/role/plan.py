@@ -1,0 +1,116 @@
+"""What makes a role's promises hold, what forbids it, and what takes the role away again."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rackwright.facts.facts import Facts, NotKnown
+from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, Remove, Run, Step
+from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.role.entries import Promises
+from rackwright.kinds.role.guard import guarded
+from rackwright.kinds.role.spec import RoleSpec, owner_text
+
+_KEEP = """set -eu
+kept=$1; shift
+for path; do
+  [ -e "$path" ] && [ ! -e "$kept$path" ] || continue
+  mkdir -p "$kept$(dirname "$path")"
+  cp -a "$path" "$kept$path"
+done
+"""
+_RESTORE = """set -eu
+kept=$1; shift
+for path; do
+  if [ -e "$kept$path" ]; then
+    cp -a "$kept$path" "$path.rackwright" && mv "$path.rackwright" "$path"
+  else
+    rm -f "$path"
+  fi
+done
+rm -rf "$kept"
+"""
+REMAINS = "packages, accounts and what services are doing stay as they are: others may use them by now"
+
+
+def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts) -> Plan:
+    """Return the steps from *facts* to *promises*. What cannot be known is left to a person, as what no role mends."""
+    if refusals := (*wrong_machine(spec.host, differences), *foreign(spec, facts)):
+        return Plan(refusals=refusals)
+    unmendable = {entry.thing for entry in promises.entries if entry.by_hand}
+    by_hand = tuple(item for item in differences if item.unknown or item.thing in unmendable)
+    mended = [item for item in differences if item not in by_hand]
+    if not mended:
+        return Plan(by_hand=by_hand)
+    changed = {item.thing.partition(":")[2] for item in mended if item.thing.startswith("file:")}
+    texts = {file.file: file.content for file in promises.files if file.file in changed}
+    return Plan(steps=tuple(_steps(spec, promises, facts)), by_hand=by_hand, texts=texts)
+
+
+def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
+    """Refuse where another fleet plays the same role on the host, or where that cannot be known."""
+    try:
+        owner = facts.owner(spec.owner)
+    except NotKnown as reason:
+        want = "a plan needs to know whose the role is"
+        return (Refusal(spec.id, f"got no answer ({reason})", want, "Mend that, and run again"),)
+    if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet.name):
+        return ()
+    got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
+    return (Refusal(spec.id, got, "a role on a host has one owner", "Declare it in one fleet only"),)
+
+
+def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
+    owner = facts.owner(spec.owner) or {}
+    paths = [file.file for file in promises.files]
+    before = owner.get("wrote", ())
+    if owner.get("phase") != "ready" or set(paths) - set(before):
+        yield Put("note in the owner file: creating", spec.owner_file, owner_text(spec, "creating", before), 0o600)
+        strangers = tuple(path for path in paths if path not in before)
+        if strangers:
+            argv = ("sh", "-c", _KEEP, "sh", spec.before, *strangers)
+            yield Run(f"keep what stood in the place of {_files(strangers)}", argv)
+    play = PlayRole(f"play role {spec.role}", spec.role, variables(spec, promises))
+    source = promises.source
+    yield from guarded(spec.owner, paths, source.reload, [play]) if source.guarded else [play]
+    done = {**owner, "phase": "ready", "wrote": sorted(paths)}
+    if done != owner:
+        yield Put("note in the owner file: ready", spec.owner_file, owner_text(spec, "ready", paths), 0o600)
+
+
+def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:
+    """Return what the role is played with: its variables, and every file it writes, rendered."""
+    files = [
+        {
+            "path": file.file,
+            "content": base64.b64encode(file.content.encode()).decode(),  # it may hold braces of its own
+            "mode": file.mode,
+            "owner": file.owner.partition(":")[0],
+            "group": file.owner.partition(":")[2],
+        }
+        for file in promises.files
+    ]
+    return {**promises.variables, f"{spec.role}_files": files}
+
+
+def removal(spec: RoleSpec, facts: Facts) -> Plan:
+    """Return the steps that put back what stood there before, and remove what only the role wrote."""
+    if refusals := foreign(spec, facts):
+        return Plan(refusals=refusals)
+    owner = facts.owner(spec.owner)
+    if owner is None or owner.get("phase") == "removed":
+        return Plan()
+    wrote = tuple(owner.get("wrote", ()))
+    steps: list[Step] = [
+        Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", wrote), 0o600)
+    ]
+    if wrote:
+        argv = ("sh", "-c", _RESTORE, "sh", spec.before, *wrote)
+        steps.append(Run(f"put back what stood in the place of {_files(wrote)}", argv))
+        steps.append(Run("reload systemd", ("systemctl", "daemon-reload")))
+    steps.append(Remove(f"remove {spec.owner_file}", spec.owner_file))
+    return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMAINS}",))
+
+
+def _files(paths: Sequence[str]) -> str:
+    return f"{len(paths)} file{'s' * (len(paths) != 1)}"

@@ -1,0 +1,34 @@
+"""What a role does not take: variables that are each of their type and cannot be together, as its claims.yml says.
+
+A rule has ``when`` (an expression that holds where it is wrong), ``got``, ``want`` and ``fix``; ``each`` (a list; the
+rule is asked once for each ``item``); ``at`` (the variable to which it points). Beside the variables it may use the
+role's ``names``, worked out in their order.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rackwright.kinds.house import House, RoleSource
+from rackwright.kinds.role.entries import evaluate
+from rackwright.spec.problem import Problem
+
+_BARE = House({})
+"""Rules need no templates."""
+
+
+def refusals(source: RoleSource, rules: Mapping[str, Any], os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what contradicts itself in variables *given* by short names, which the argument specification has passed.
+
+    Args:
+        rules: ``names`` and ``refused`` of the role's ``meta/claims.yml``.
+    """
+    names = source.variables(os, given)
+    for name, value in rules.get("names", {}).items():
+        names[name] = evaluate(value, names, _BARE)
+    for rule in rules.get("refused", ()):
+        items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
+        for item in items:
+            scope = {**names, **item}
+            if evaluate(f"{{{{ {rule['when']} }}}}", scope, _BARE):
+                got, want, fix = (str(evaluate(rule[part], scope, _BARE)) for part in ("got", "want", "fix"))
+                yield Problem(got, want, fix, (rule["at"],) if "at" in rule else ())

@@ -1,0 +1,58 @@
+"""What a role is declared to be on a host, and the names that its claims and templates may use."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from rackwright.kinds.contract import Part, Resource
+
+
+class AboutHost(Part):
+    """What claims and templates see as ``host``."""
+
+    name: str
+    os: str
+    profile: str
+
+
+class AboutFleet(Part):
+    """What claims and templates see as ``fleet``."""
+
+    name: str
+
+
+class RoleSpec(Resource):
+    """A role on its host."""
+
+    role: str
+    identity: dict[str, str]
+    about: AboutHost
+    fleet: AboutFleet
+    variables: dict[str, Any] = Field(default_factory=dict)
+    """As declared, by their short names; what they leave out the role's defaults say."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{self.role}"
+
+    @property
+    def owner(self) -> str:
+        """The name of its owner file."""
+        return f"role-{self.role}"
+
+    @property
+    def owner_file(self) -> str:
+        return f"/var/lib/rackwright/owners/{self.owner}.json"
+
+    @property
+    def before(self) -> str:
+        """Where what stood in the place of its files is kept, by path."""
+        return f"/var/lib/rackwright/before/{self.owner}"
+
+
+def owner_text(spec: RoleSpec, phase: str, wrote: Sequence[str]) -> str:
+    """Return the owner file: whose role this is, and which files are its own."""
+    told: Mapping[str, Any] = {"id": spec.id, "fleet": spec.fleet.name, "phase": phase, "wrote": sorted(wrote)}
+    return json.dumps(told, sort_keys=True) + "\n"

@@ -1,0 +1,36 @@
+"""How a change of software, access or network reaches the hosts of a fleet: some first, then in batches."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from rackwright.spec.model import Model
+from rackwright.spec.problem import Problem
+
+
+def _share(written: str | int) -> str | int:
+    if isinstance(written, int) and written > 0:
+        return written
+    if isinstance(written, str) and re.fullmatch(r"([1-9][0-9]?|100)%", written):
+        return written
+    raise Problem(
+        f"got {written!r}", "a batch is a number of hosts, 1 or more, or a share of them", 'Write 5, or "25%"'
+    )
+
+
+class Rollout(Model):
+    """The blast radius of a change. The next batch waits until the claims of the one before hold."""
+
+    canary: Annotated[int, Field(ge=1)] = 1
+    """Hosts that go first; the others wait until they are as declared."""
+    batch: Annotated[str | int, AfterValidator(_share)] = "25%"
+    """Hosts that go at a time after these: a number, or a share of those that change."""
+    max_failures: Annotated[int, Field(ge=0)] = 0
+    """Hosts that may fail before no further batch is begun. One that is not reached has not failed."""
+
+    def batch_of(self, hosts: int) -> int:
+        """Return how many of *hosts* go at a time, one at least."""
+        if isinstance(self.batch, int):
+            return self.batch
+        return max(1, hosts * int(self.batch.rstrip("%")) // 100)

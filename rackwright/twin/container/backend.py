@@ -1,0 +1,132 @@
+"""Containers for the twin: their files, their chassis, their power."""
+
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from rackwright.errors import SetupError
+from rackwright.twin.backend import Say
+from rackwright.twin.container import image
+from rackwright.twin.container.container import Container, check, command_line
+from rackwright.twin.control import Control
+from rackwright.twin.image import require
+from rackwright.twin.layout import Layout
+from rackwright.twin.settings import Settings
+
+_TUN = Path("/dev/net/tun")
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_EACH = 4
+"""What a container's systemd and logind hold of these, as the same user in all containers."""
+_OVERLAY = 'mount --bind "$1" /mnt && mount -t overlay -o lowerdir=/mnt,upperdir=changed,workdir=work overlay /mnt'
+_TRIAL = ("unshare", "--mount", "sh", "-c", _OVERLAY, "sh")
+"""Mounts what `start.sh` will, where nobody sees it, and is gone with it. It wants to be run where the parts are."""
+
+
+class Containers:
+    """See `Backend`."""
+
+    def __init__(self, layout: Layout, control: Control) -> None:
+        self._layout, self._control = layout, control
+
+    def require(self, machines: Sequence[Container]) -> None:
+        for machine in machines:
+            check(machine)
+        names = ", ".join(machine.name for machine in machines)
+        if os.geteuid() != 0:
+            raise SetupError(
+                names,
+                f"user {os.geteuid()} may not start containers",
+                "root makes their namespaces, mounts and network interfaces",
+                "Run it as root, or take the hosts out of rackwright:containers",
+            )
+        if any(machine.nics for machine in machines) and not _TUN.exists():
+            raise SetupError(
+                names,
+                f"no {_TUN}",
+                "the NICs of a container are TAP devices",
+                "Load the kernel's module tun, or take the hosts out of rackwright:containers",
+            )
+        allowed = int(_INOTIFY.read_text())
+        if len(machines) * INOTIFY_EACH > allowed:
+            raise SetupError(
+                f"{len(machines)} containers",
+                f"this computer allows {allowed} inotify instances of one user",
+                f"each container holds {INOTIFY_EACH}",
+                f"Run `sudo sysctl fs.inotify.max_user_instances={8 * len(machines)}`",
+            )
+        require("systemd-nspawn")
+
+    def prepare(self, machines: Sequence[Container], say: Say) -> None:
+        for machine in machines:
+            self._make_disk(machine, say)
+
+    def command_line(self, machine: Container, port: int) -> list[str]:
+        return command_line(machine, self._layout, self._system(machine), port)
+
+    def is_powered(self, host: str, process: int) -> bool:
+        try:
+            return self._layout.powered(host).read_text() == str(process)
+        except FileNotFoundError:
+            return False
+
+    def press_power_button(self, host: str) -> None:
+        self._control.signal(host, signal.SIGTERM)
+
+    def press_reset_button(self, host: str) -> None:
+        """Cut the power: a container is a matter of seconds, and starts from nothing that a reset would keep."""
+        self._control.kill(host)
+        self.settle(host)
+
+    def settle(self, host: str) -> None:
+        """Return when the last process and the control group of *host* are gone: the lock is held as long."""
+        remains = self._layout.remains(host)
+        if remains.exists():
+            with remains.open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+
+    # --- inside
+
+    def _settings(self, host: str) -> Settings:
+        return Settings(self._layout.settings(host))
+
+    def _system(self, machine: Container) -> Path:
+        made_over = self._settings(machine.name).system
+        return Path(made_over) if made_over else image.root(machine.os)
+
+    def _make_disk(self, machine: Container, say: Say) -> None:
+        """Make the place for what *machine* changes, over the root filesystem of its system."""
+        settings, disk = self._settings(machine.name), self._layout.root_disk(machine.name)
+        if disk.exists() and settings.system:
+            system = self._system(machine)
+            if not system.exists() and not (disk / "whole").exists():
+                raise SetupError(
+                    machine.name,
+                    f"its files lie over {system}, which is gone",
+                    "a container holds only what differs from its system",
+                    "Run `rackwright twin reset`",
+                )
+            if system != image.root(machine.os):
+                say(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
+            return
+        system = image.prepare(machine.os, say)
+        beside = disk.with_name(f".{disk.name}")
+        make_over(system, beside, say)
+        settings.update(system=str(system))  # first: a disk that is there has a system
+        beside.rename(disk)
+
+
+def make_over(system: Path, disk: Path, say: Say) -> None:
+    """Fill *disk* with what a container needs to change files of *system*, which stays as it is.
+
+    That is an overlay, or where this kernel or the filesystem of *disk* has none, a copy in `whole`.
+    """
+    subprocess.run(["rm", "-rf", str(disk)], check=True)
+    for part in ("changed", "work"):
+        (disk / part).mkdir(parents=True)
+    (disk / "changed").chmod(0o755)  # the container's own root directory
+    if subprocess.run([*_TRIAL, str(system)], cwd=disk, capture_output=True).returncode:
+        say(f"{disk.parent.name}: no overlay can be mounted here, so it gets a copy of {system}")
+        subprocess.run(["cp", "-a", "--reflink=auto", str(system), str(disk / "whole")], check=True)

@@ -1,0 +1,1 @@
+"""Hosts as virtual machines: QEMU, with kernels, drives, firmware and power of their own."""

@@ -1,0 +1,98 @@
+"""Virtual machines for the twin: their disks, their QEMU, their power."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from rackwright.errors import SetupError, StepFailed
+from rackwright.twin.backend import Say
+from rackwright.twin.image import require
+from rackwright.twin.layout import Layout
+from rackwright.twin.settings import Settings
+from rackwright.twin.vm import accelerator, image
+from rackwright.twin.vm.machine import VirtualMachine, check, command_line
+from rackwright.twin.vm.qmp import monitor
+
+
+class VirtualMachines:
+    """See `Backend`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def require(self, machines: Sequence[VirtualMachine]) -> None:
+        for machine in machines:
+            check(machine)
+        require("qemu-system-x86_64", "qemu-img")
+
+    def prepare(self, machines: Sequence[VirtualMachine], say: Say) -> None:
+        images = [self._make_disks(machine, say) for machine in machines]
+        if images:
+            accelerator.find_out(images[0], say)
+
+    def command_line(self, machine: VirtualMachine, port: int) -> list[str]:
+        settings = self._settings(machine.name)
+        boot = self._image(machine).directory
+        pulled = frozenset(settings.pulled)
+        return command_line(machine, self._layout, boot, accelerator.accelerator(), port, pulled)
+
+    def is_powered(self, host: str, process: int) -> bool:
+        try:
+            with monitor(self._layout.monitor_socket(host), host):
+                return True
+        except (OSError, StepFailed):
+            return False
+
+    def press_power_button(self, host: str) -> None:
+        try:
+            with monitor(self._layout.monitor_socket(host), host) as qemu:
+                qemu.execute("system_powerdown")
+        except (OSError, StepFailed):
+            pass  # it may end by itself just now; the wait that follows finds out
+
+    def press_reset_button(self, host: str) -> None:
+        with monitor(self._layout.monitor_socket(host), host) as qemu:
+            qemu.execute("system_reset")
+            qemu.wait_for("RESET", 30)
+
+    def settle(self, host: str) -> None:
+        """Return at once: a virtual machine is one process."""
+
+    # --- inside
+
+    def _settings(self, host: str) -> Settings:
+        return Settings(self._layout.settings(host))
+
+    def _image(self, machine: VirtualMachine) -> image.Image:
+        """Return the image under the boot drive of *machine*: its kernel belongs to it."""
+        made_over = self._settings(machine.name).image
+        return image.Image(Path(made_over)) if made_over else image.image(machine.os)
+
+    def _make_disks(self, machine: VirtualMachine, say: Say) -> image.Image:
+        """Make the disks that are missing, and return the image under the boot drive."""
+        settings, boot = self._settings(machine.name), machine.boot_drive
+        overlay = self._layout.boot_disk(machine.name, boot.serial)
+        overlay.parent.mkdir(parents=True, exist_ok=True)
+        for drive in machine.data_drives:
+            disk = self._layout.disk(machine.name, drive.serial)
+            if not disk.exists():  # one that is there keeps its size, and so what is on it
+                with disk.open("wb") as file:
+                    file.truncate(drive.size_bytes)
+        if overlay.exists() and settings.image:
+            system = self._image(machine)
+            if not system.root.exists():
+                raise SetupError(
+                    machine.name,
+                    f"its boot drive was made over {system.directory}, which is gone",
+                    "a boot drive holds only what differs from its image",
+                    "Run `rackwright twin reset`",
+                )
+            if system != image.image(machine.os):
+                say(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
+            return system
+        system = image.prepare(machine.os, say)
+        size = max(boot.size_bytes, system.root.stat().st_size)
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(system.root), str(overlay), str(size)]
+        subprocess.run(argv, check=True)
+        settings.update(image=str(system.directory))
+        return system

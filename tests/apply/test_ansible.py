@@ -1,0 +1,131 @@
+"""Roles played by the real Ansible over a real sshd: one run for all who ask at once, results by host."""
+
+import contextlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from rackwright.apply.ansible import Plays
+from rackwright.apply.pool import Hosts
+from rackwright.apply.session import NotDone
+from rackwright.kinds.contract import PlayRole
+from tests.simulated import SimulatedRack
+
+HOSTS = ("one", "two", "three")
+TASKS = """
+- name: Count the runs
+  ansible.builtin.shell: "echo {{ ansible_play_hosts_all | join(' ') }} >> {{ toy_log }}"
+  changed_when: false
+  delegate_to: localhost
+  run_once: true
+  become: false
+- name: Write the file
+  ansible.builtin.copy: {content: "{{ toy_text }}", dest: "{{ toy_path }}", mode: "0600"}
+- name: Fail where it is asked for
+  ansible.builtin.command: "false"
+  when: toy_fails | default(false)
+"""
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A checkout with one role, which writes a file."""
+    (tmp_path / "roles/toy/tasks").mkdir(parents=True)
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "roles/toy/tasks/main.yml").write_text(TASKS)
+    (tmp_path / "playbooks/toy.yml").write_text("[{hosts: '{{ targets }}', gather_facts: false, roles: [toy]}]")
+    return tmp_path
+
+
+@pytest.fixture
+def played(house: Path, tmp_path: Path):
+    """Play the role on all hosts at once, with changes to the variables of some; return how it ended on each."""
+    with SimulatedRack(dict.fromkeys(HOSTS)) as rack:
+        hosts = Hosts(rack.endpoints, b"salt")
+        plays = Plays(house, hosts)
+
+        def play(**changes: dict[str, object]) -> dict[str, str | None]:
+            ended: dict[str, str | None] = {}
+            said: dict[str, list[str]] = {host: [] for host in HOSTS}
+
+            def one(host: str) -> None:
+                variables = {
+                    "toy_text": f"on {host}",
+                    "toy_path": str(tmp_path / host),
+                    "toy_log": str(tmp_path / "log"),
+                }
+                step = PlayRole("play role toy", "toy", {**variables, **changes.get(host, {})})
+                try:
+                    plays.play(step, host, said[host].append)
+                    ended[host] = None
+                except NotDone as error:
+                    ended[host] = str(error)
+
+            threads = [threading.Thread(target=one, args=(host,)) for host in HOSTS]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            play.said = said  # type: ignore[attr-defined]
+            return ended
+
+        yield play
+        hosts.close()
+
+
+def test_hosts_that_ask_at_once_are_one_run(played, tmp_path):
+    """
+    Each with its own variables, and told what is going on and what it changed.
+    """
+    assert played() == dict.fromkeys(HOSTS)
+
+    assert {host: (tmp_path / host).read_text() for host in HOSTS} == {host: f"on {host}" for host in HOSTS}
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    assert "Write the file" in played.said["two"]
+    assert played.said["two"][-1] == "changed: Write the file"
+
+    played()
+    assert not [line for line in played.said["two"] if line.startswith("changed")]
+
+
+def test_one_host_that_fails_leaves_the_others(played, tmp_path):
+    ended = played(two={"toy_fails": True})
+
+    assert (ended["one"], ended["three"]) == (None, None)
+    assert ended["two"] == "task 'Fail where it is asked for': non-zero return code"
+    assert (tmp_path / "three").exists()
+
+
+def test_private_data_lies_in_memory_and_goes(played, tmp_path):
+    """
+    Variables may be secrets: they are in no command line while it runs, and nothing of them is left.
+    """
+    lines: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            for process in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    lines.add(process.read_bytes().decode(errors="replace"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    played(one={"toy_text": "S3cret-of-one"})
+    over.set()
+    watcher.join()
+
+    assert (tmp_path / "one").read_text() == "S3cret-of-one"
+    assert any("ansible-playbook" in line for line in lines)
+    assert not [line for line in lines if "S3cret" in line]
+    assert not list(Path("/dev/shm").glob("rackwright-play-*"))
+
+
+def test_a_playbook_that_is_not_there_fails_all_who_asked(played, house):
+    (house / "playbooks/toy.yml").unlink()
+
+    ended = played()
+
+    assert set(ended) == set(HOSTS)
+    assert all(said and "could not be" in said for said in ended.values())

@@ -1,0 +1,260 @@
+"""A role's promises: what its claims say, how they are found, and the plan between the two."""
+
+import base64
+
+import pytest
+
+from rackwright.errors import DeclarationError
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Absent, LogIn, PlayRole, Put, Run
+from rackwright.kinds.house import House, RoleSource
+from rackwright.kinds.role import RoleKind
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+
+KIND = RoleKind()
+MOTD = "Welcome to alpha of lab, {{ not for jinja }}\n"
+CLAIMS = (
+    {"file": "/etc/motd", "mode": "0640"},
+    {"file": "/etc/issue", "content": "{{ toy_issue }}", "when": "toy_issue"},
+    {"package": "{{ item }}", "held": True, "each": "{{ toy_packages }}"},
+    {"unit": "{{ toy_service }}"},
+    {"directory": "/etc/toy.d", "only": ["a"]},
+    {"absent": "/etc/toy.old"},
+    {"sysctl": "vm.swappiness", "value": 10},
+    {"user": "toy", "groups": ["games", "toy"], "password": "locked"},
+    {"socket": "tcp:22"},
+    {"fact": "chrony.offset_seconds", "below": "{{ toy_offset }}"},
+)
+SOURCE = RoleSource(
+    "toy",
+    defaults={"toy_issue": "", "toy_packages": ["cowsay"], "toy_offset": 0.05},
+    options={
+        "toy_issue": {"type": "str"},
+        "toy_packages": {"type": "list", "elements": "str"},
+        "toy_offset": {"type": "float"},
+        "toy_mode": {"type": "str", "choices": ["fast", "safe"]},
+        "toy_level": {"type": "int"},
+    },
+    constraints={"mutually_exclusive": [["toy_mode", "toy_level"]]},
+    by_os={"debian-12": {"toy_service": "toyd.service"}},
+    claims=CLAIMS,
+)
+TEMPLATE = "Welcome to {{ host.name }} of {{ fleet.name }}, {{ '{{ not for jinja }}' }}\n"
+HOUSE = House({"toy/etc/motd.j2": TEMPLATE}, {"toy": SOURCE}, b"salt")
+SPEC = RoleSpec(
+    host="alpha",
+    role="toy",
+    identity={"serial": "S1"},
+    about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
+    fleet=AboutFleet(name="lab"),
+)
+
+
+def file(content: str, mode: str = "0644") -> dict[str, object]:
+    return {"digest": HOUSE.digest(content), "mode": mode, "owner": "root:root", "mtime_ns": 1}
+
+
+def good() -> dict[str, object]:
+    """Return raw facts of a host where all of it holds."""
+    return {
+        "covers": {"files": ["/etc", "/var/lib/rackwright"], "sysctls_left_out": []},
+        "identity": {"serial": "S1"},
+        "files": {"/etc/motd": file(MOTD, "0640"), "/etc/toy.d/a": file("")},
+        "directories": {"/etc": {}, "/etc/toy.d": {"mode": "0755", "owner": "root:root", "mtime_ns": 1}},
+        "packages": {"cowsay": "3.03"},
+        "held": ["cowsay"],
+        "units": {"toyd.service": {"load": "loaded", "active": "active", "enabled": "enabled"}},
+        "sysctls": {"vm.swappiness": "10"},
+        "users": {"toy": {"uid": 7, "gid": 7, "home": "/", "shell": "/bin/sh", "password": "locked", "expires": None,
+                          "groups": ["games", "toy"]}},
+        "sockets": [{"protocol": "tcp", "address": "::", "port": 22}],
+        "measures": {"chrony.offset_seconds": 0.003},
+        "owners": {"role-toy": {"id": "alpha/toy", "fleet": "lab", "phase": "ready", "wrote": ["/etc/motd"]}},
+    }  # fmt: skip
+
+
+def differences(raw: dict[str, object], spec: RoleSpec = SPEC):
+    claims = KIND.claims(spec, HOUSE)
+    return comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+
+
+def planned(raw: dict[str, object], spec: RoleSpec = SPEC, house: House = HOUSE):
+    claims = KIND.claims(spec, house)
+    found = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+    return KIND.plan(spec, found, Facts(raw), house)
+
+
+def with_variables(**variables: object) -> RoleSpec:
+    return SPEC.model_copy(update={"variables": variables})
+
+
+def test_a_host_as_promised_differs_in_nothing_and_needs_no_step():
+    assert differences(good()) == ()
+    assert planned(good()).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        (lambda raw: raw["files"].__setitem__("/etc/motd", file("other\n", "0640")), "file:/etc/motd.content"),
+        (lambda raw: raw["files"].__setitem__("/etc/motd", file(MOTD)), "file:/etc/motd.mode"),
+        (lambda raw: raw["packages"].clear(), "package:cowsay.installed package:cowsay.held"),
+        (lambda raw: raw["held"].clear(), "package:cowsay.held"),
+        (lambda raw: raw["units"]["toyd.service"].update(enabled="masked"), "unit:toyd.service.state"),
+        (lambda raw: raw["units"]["toyd.service"].update(active="failed"), "unit:toyd.service.active"),
+        (lambda raw: raw["files"].__setitem__("/etc/toy.d/stranger", file("")), "directory:/etc/toy.d.names"),
+        (lambda raw: raw["files"].__setitem__("/etc/toy.old", file("")), "file:/etc/toy.old.present"),
+        (lambda raw: raw["sysctls"].update({"vm.swappiness": "60"}), "sysctl:vm.swappiness.value"),
+        (lambda raw: raw["users"]["toy"].update(groups=["games", "root", "toy"]), "user:toy.groups"),
+        (lambda raw: raw["users"]["toy"].update(password="none"), "user:toy.password"),
+        (lambda raw: raw["sockets"].clear(), "socket:tcp:22.listening"),
+        (lambda raw: raw["measures"].update({"chrony.offset_seconds": 0.07}), "measure:chrony.offset_seconds.value"),
+    ],
+)
+def test_each_promise_is_found_broken_under_its_own_path(change, paths):
+    raw = good()
+    change(raw)
+
+    assert [item.path for item in differences(raw)] == paths.split()
+
+
+def test_a_figure_that_changes_by_itself_is_told_in_steps_of_its_bound():
+    claims = KIND.claims(SPEC, HOUSE)
+    thing = "measure:chrony.offset_seconds"
+
+    def told(offset: float) -> object:
+        return KIND.observe(claims, Facts({"measures": {"chrony.offset_seconds": offset}}))[thing]["value"]
+
+    assert told(0.001) == told(0.0) == told(0.05) == 0.05
+    assert told(0.051) == told(0.1) == 0.1
+
+
+def test_a_plan_writes_rendered_files_and_plays_the_role_once():
+    raw = good()
+    raw["owners"] = {}
+    raw["files"]["/etc/motd"] = file("by hand\n")
+
+    plan = planned(raw)
+
+    first, keep, play, last = plan.steps
+    assert isinstance(first, Put) and '"phase": "creating"' in first.content
+    assert isinstance(keep, Run) and keep.argv[-1] == "/etc/motd", "what stood there is kept"
+    assert isinstance(play, PlayRole) and play.role == "toy"
+    [written] = play.variables["toy_files"]
+    assert base64.b64decode(written["content"]).decode() == MOTD
+    assert (written["path"], written["mode"], written["owner"], written["group"]) == (
+        "/etc/motd",
+        "0640",
+        "root",
+        "root",
+    )
+    assert play.variables["toy_service"] == "toyd.service"
+    assert isinstance(last, Put) and '"phase": "ready"' in last.content
+    assert plan.texts == {"/etc/motd": MOTD}
+
+
+def test_what_was_kept_once_is_not_kept_again():
+    raw = good()
+    raw["sysctls"] = {"vm.swappiness": "60"}
+
+    assert [type(step) for step in planned(raw).steps] == [PlayRole]
+
+
+def test_what_only_a_person_can_mend_plays_nothing():
+    raw = good()
+    raw["measures"] = {"chrony.offset_seconds": 3.0}
+
+    plan = planned(raw)
+
+    assert plan.steps == ()
+    assert [item.path for item in plan.by_hand] == ["measure:chrony.offset_seconds.value"]
+
+
+def test_what_is_not_known_plays_nothing():
+    plan = planned({**good(), "sysctls": {"unknown": "no /proc"}})
+
+    assert plan.steps == ()
+    assert [item.path for item in plan.by_hand] == ["sysctl:vm.swappiness.value"]
+
+
+def test_another_machine_and_another_owner_are_refused():
+    assert "got S2" in str(planned({**good(), "identity": {"serial": "S2"}}).refusals[0].error())
+    theirs = {"role-toy": {"id": "alpha/toy", "fleet": "other", "phase": "ready"}}
+    assert "of alpha/toy in fleet other" in str(planned({**good(), "owners": theirs}).refusals[0].error())
+
+
+def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
+    source = RoleSource(**{**vars(SOURCE), "guarded": True, "reload": ("ssh.service",)})
+    house = House(HOUSE.templates, {"toy": source}, HOUSE.salt)
+    raw = good()
+    raw["sysctls"] = {"vm.swappiness": "60"}
+
+    arm, play, log_in, confirm = planned(raw, house=house).steps
+
+    assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("ssh.service", "/etc/motd")
+    assert isinstance(play, PlayRole) and isinstance(log_in, LogIn)
+    assert confirm.text.startswith("stop the timer")
+
+
+def test_removal_restores_what_stood_there_and_leaves_what_others_may_use():
+    plan = KIND.removal(SPEC, Facts(good()), HOUSE, True)
+
+    assert [type(step).__name__ for step in plan.steps] == ["Put", "Run", "Run", "Remove"]
+    assert plan.steps[1].argv[-1] == "/etc/motd"
+    assert "packages" in plan.notes[0]
+    assert KIND.removal(SPEC, Facts({**good(), "owners": {}}), HOUSE, True).steps == ()
+
+
+def test_conditions_and_lists_decide_what_is_promised():
+    things = {claim.thing for claim in KIND.claims(with_variables(issue="hi", packages=["a", "b"]), HOUSE)}
+
+    assert {"file:/etc/issue", "package:a", "package:b"} <= things
+    assert "package:cowsay" not in things
+    assert "file:/etc/issue" not in {claim.thing for claim in KIND.claims(SPEC, HOUSE)}
+
+
+def test_an_absent_user_is_absent_in_every_property():
+    claims = KIND.claims(SPEC, HOUSE)
+    found = KIND.observe(claims, Facts({**good(), "users": {}}))
+
+    assert set(found["user:toy"].values()) == {Absent()}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"file": "/etc/x", "content": "{{ nobody }}"}, "'nobody' is undefined"),
+        ({"file": "/etc/x", "content": "", "mod": "0644"}, "mod: Extra inputs are not permitted"),
+        ({"file": "/etc/nothing"}, "toy/etc/nothing.j2"),
+    ],
+)
+def test_a_wrong_entry_is_told_with_its_place(entry, said):
+    house = House(HOUSE.templates, {"toy": RoleSource("toy", by_os={"debian-12": {}}, claims=(entry,))})
+
+    with pytest.raises(DeclarationError, match=r"roles/toy/meta/claims\.yml, entry 1") as caught:
+        KIND.claims(SPEC, house)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "said"),
+    [
+        ({"isue": "x"}, ("isue",), "Write issue."),
+        ({"level": "much"}, ("level",), "unable to convert to int"),
+        ({"mode": "slow"}, ("mode",), "value of mode must be one of: fast, safe, got: slow"),
+        ({"packages": {"a": 1}}, ("packages",), "packages"),
+        ({"mode": "fast", "level": 1}, (), "parameters are mutually exclusive: mode|level"),
+    ],
+)
+def test_wrong_variables_are_told_by_the_roles_own_specification(given, path, said):
+    [problem] = SOURCE.problems("debian-12", given)
+
+    assert problem.path == path
+    assert said in str(problem)
+
+
+def test_a_system_that_the_role_does_not_know_is_refused_by_name():
+    [problem] = SOURCE.problems("ubuntu-24.04", {})
+
+    assert "ubuntu-24.04" in str(problem) and "debian-12" in str(problem)

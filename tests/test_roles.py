@@ -1,0 +1,84 @@
+"""What all roles have in common: that their files agree with each other, and their order with the playbooks'."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rackwright.kinds.house import House, RoleSource, load_roles
+from rackwright.kinds.role.entries import File, promises
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+
+ROOT = Path(__file__).parents[1]
+ROLES = load_roles(ROOT)
+HOUSE = House.load(ROOT, b"salt")
+PLACES = [(role, system) for role, source in ROLES.items() for system in source.by_os]
+
+
+@pytest.fixture(params=ROLES.values(), ids=ROLES)
+def source(request: pytest.FixtureRequest) -> RoleSource:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_every_folder_is_a_role() -> None:
+    assert set(ROLES) == {path.name for path in (ROOT / "roles").iterdir()}
+
+
+def test_each_variable_is_specified_and_described_and_named_after_its_role(source: RoleSource) -> None:
+    readme = (ROOT / "roles" / source.name / "README.md").read_text()
+    described = re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)
+
+    assert all(name.startswith(f"{source.name}_") for name in source.options)
+    assert set(source.defaults) <= set(source.options)
+    assert described == [name.removeprefix(f"{source.name}_") for name in source.options]
+
+
+def test_its_own_defaults_are_sound(source: RoleSource) -> None:
+    given = {name.removeprefix(f"{source.name}_"): value for name, value in source.defaults.items()}
+
+    for system in source.by_os:
+        assert list(source.problems(system, given)) == []
+
+
+@pytest.mark.parametrize(("role", "system"), PLACES)
+def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> None:
+    """
+    With defaults alone; every file is an absolute path and nothing is promised twice.
+    """
+    spec = RoleSpec(
+        host="alpha",
+        role=role,
+        identity={"serial": "S1"},
+        about=AboutHost(name="alpha", os=system, profile="virtual"),
+        fleet=AboutFleet(name="lab"),
+    )
+    told = promises(spec, HOUSE)
+
+    things = [(entry.thing, name) for entry in told.entries for name in entry.want(HOUSE)]
+    assert len(things) == len(set(things))
+    assert all(entry.file.startswith("/") for entry in told.entries if isinstance(entry, File))
+
+
+def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:
+    folders = {path.split("/")[0] for path in HOUSE.templates}
+
+    assert folders <= {*ROLES, "tier"}
+
+
+def test_the_site_plays_every_role_after_those_it_comes_after() -> None:
+    plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
+    order = [play["ansible.builtin.import_playbook"].removesuffix(".yml") for play in plays]
+
+    assert sorted(order) == sorted(ROLES)
+    for role, source in ROLES.items():
+        for other in source.after:
+            assert other.startswith("tier:") or order.index(other) < order.index(role)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_playbook_plays_the_role_of_its_name(role: str) -> None:
+    [play] = yaml.safe_load((ROOT / "playbooks" / f"{role}.yml").read_text())
+
+    assert [entry["role"] for entry in play["roles"]] == [role]
+    assert play["hosts"] == f"{{{{ targets | default('{role}') }}}}"
