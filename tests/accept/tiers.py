@@ -19,8 +19,16 @@ RACK = ROOT / "stacks" / "rack.yaml"
 SEED = int(os.environ.get("ACCEPT_SEED") or random.SystemRandom().randrange(2**32))
 """Decides the fleet that nobody wrote, and what is done to which tier."""
 MEGABYTES = 100
-DEVICE = "device() { udevadm settle; lsblk -dnpo NAME,SERIAL | awk -v serial=\"$1\" '$2 == serial {print $1}'; }"
-"""In sh: the path of the drive with a serial, which lsblk knows from udev."""
+DEVICE = """
+device() {
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        found=$(lsblk -dnpo NAME,SERIAL | awk -v serial="$1" '$2 == serial {print $1}')
+        [ -z "$found" ] || break
+        udevadm settle; sleep 0.3
+    done
+    echo "$found"
+}"""
+"""In sh: the path of the drive with a serial. lsblk knows it from udev, which forgets it while it looks at a drive."""
 
 
 @dataclass(frozen=True)
