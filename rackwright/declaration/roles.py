@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from rackwright.kinds.house import RoleSource
+from rackwright.kinds.role.refusals import refusals
 from rackwright.spec.host import Host
 from rackwright.spec.problem import Problem, hint
 
@@ -18,7 +19,8 @@ def problems(host: Host, roles: Mapping[str, RoleSource]) -> Iterator[Problem]:
         if name in host.tiers:
             want, fix = "a tier of this host has that name", "Give the tier another name"
             yield Problem(f"got the role {name}", want, fix, place, also=("tiers", name))
-        for problem in roles[name].problems(host.os, variables):
+        wrong = tuple(roles[name].problems(host.os, variables))
+        for problem in wrong or refusals(roles[name], host.os, variables):
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:

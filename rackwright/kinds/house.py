@@ -33,6 +33,8 @@ class RoleSource:
     reload: tuple[str, ...] = ()
     """Units that read its files again once they have been put back."""
     claims: tuple[Mapping[str, Any], ...] = ()
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """What it does not take, and ``names`` for that; see rackwright.kinds.role.refusals."""
 
     @staticmethod
     def load(folder: Path) -> "RoleSource":
@@ -48,6 +50,7 @@ class RoleSource:
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
             claims=tuple(meta.get("claims", ())),
+            rules={key: meta[key] for key in ("names", "refused") if key in meta},
         )
 
     def variables(self, os: str, given: Mapping[str, Any]) -> dict[str, Any]:

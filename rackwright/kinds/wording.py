@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from rackwright.kinds.contract import Absent, Between, Difference, OneOf, Plan, Run, Unknown, Value, Want, Within
 from rackwright.kinds.wire import normalise
 
+CHANGES_MAX = 100
+"""Lines of a file's changes that are shown."""
+
 
 def words(value: Want | Value) -> str:
     """Return *value* as a person says it: ``at least 5``, ``a, b``, ``absent``."""
@@ -77,7 +80,9 @@ def changes(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> str:
     lines: list[str] = []
     for path, text in wanted.items():
         before, after = (found.get(path) or "").splitlines(), text.splitlines()
-        lines += difflib.unified_diff(before, after, path, path, "as found", "as wanted", lineterm="")
+        changed = [*difflib.unified_diff(before, after, path, path, "as found", "as wanted", lineterm="")]
+        left_out = len(changed) - CHANGES_MAX
+        lines += changed[:CHANGES_MAX] + ([f"… and {left_out} lines more"] if left_out > 0 else [])
     return "\n".join(lines)
 
 

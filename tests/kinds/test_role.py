@@ -192,7 +192,7 @@ def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
 
     arm, play, log_in, confirm = planned(raw, house=house).steps
 
-    assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("ssh.service", "/etc/motd")
+    assert "puts role-toy back" in arm.text and arm.argv[-3:] == ("ssh.service", "/etc/toy.d", "/etc/motd")
     assert isinstance(play, PlayRole) and isinstance(log_in, LogIn)
     assert confirm.text.startswith("stop the timer")
 
@@ -204,6 +204,14 @@ def test_removal_restores_what_stood_there_and_leaves_what_others_may_use():
     assert plan.steps[1].argv[-1] == "/etc/motd"
     assert "packages" in plan.notes[0]
     assert KIND.removal(SPEC, Facts({**good(), "owners": {}}), HOUSE, True).steps == ()
+
+
+def test_removal_of_what_lets_people_in_leaves_it_as_it_is():
+    source = RoleSource(**{**vars(SOURCE), "guarded": True})
+    plan = KIND.removal(SPEC, Facts(good()), House(HOUSE.templates, {"toy": source}, HOUSE.salt), True)
+
+    assert [step.text for step in plan.steps] == ["remove /var/lib/rackwright/owners/role-toy.json"]
+    assert "stays on the host as it is" in plan.notes[0]
 
 
 def test_conditions_and_lists_decide_what_is_promised():

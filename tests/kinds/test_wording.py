@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.kinds.contract import Absent, Between, Difference, OneOf, Plan, Put, Run, Unknown, Within
-from rackwright.kinds.wording import outline, sentence, words
+from rackwright.kinds.wording import CHANGES_MAX, changes, outline, sentence, words
 
 OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
 
@@ -69,3 +69,10 @@ def test_a_plan_is_told_in_the_order_it_is_read():
     ]
     assert outline(Plan()) == ""
     assert outline(Plan(), [OPEN]) == "differs: box:a.lid is open, wanted shut; shut it"
+
+
+def test_long_changes_of_a_file_are_cut():
+    text = changes({"/etc/x": None}, {"/etc/x": "line\n" * 300})
+
+    assert len(text.splitlines()) == CHANGES_MAX + 1
+    assert text.splitlines()[-1] == "… and 203 lines more"

@@ -40,7 +40,7 @@ class RoleKind:
         return planning.plan(spec, promises(spec, house), differences, facts)
 
     def removal(self, spec: RoleSpec, facts: Facts, house: House, consent: bool) -> Plan:
-        return planning.removal(spec, facts)
+        return planning.removal(spec, facts, leaves_all=house.roles[spec.role].guarded)
 
     def consents(self, spec: RoleSpec) -> bool:
         """A role bears no data: taking it away needs no word of its own."""

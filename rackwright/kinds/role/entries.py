@@ -3,7 +3,7 @@
 An entry has one key that is its sort (``file``, ``package``, ``unit``, …), that sort's own keys, and may have any of:
 ``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
 ``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold). Texts may hold
-``{{ … }}`` over the role's variables, ``host`` and ``fleet``.
+``{{ … }}`` over the role's variables, ``host``, ``fleet`` and ``probe_program``, the text of the probe as a program.
 """
 
 import re
@@ -15,6 +15,7 @@ import jinja2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rackwright.errors import DeclarationError
+from rackwright.facts.program import program
 from rackwright.kinds.contract import Between, Claim, Scope, Severity, Want, Within
 from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role.spec import RoleSpec
@@ -91,6 +92,22 @@ class Directory(Entry):
     def want(self, house: House) -> Mapping[str, Want]:
         names = {} if self.only is None else {"names": Within(tuple(sorted(self.only)))}
         return {**_given(mode=self.mode, owner=self.owner), **names}
+
+
+class PresentFile(Entry):
+    """A file that somebody else writes: that it is there, with this mode and owner."""
+
+    sort = "present"
+    present: str
+    mode: str
+    owner: str = "root:root"
+
+    @property
+    def thing(self) -> str:
+        return f"file:{self.present}"
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"present": True, "mode": self.mode, "owner": self.owner}
 
 
 class AbsentFile(Entry):
@@ -253,7 +270,7 @@ class MountOption(Entry):
 SORTS: Mapping[str, type[Entry]] = {
     entry.sort: entry
     for entry in (
-        *(File, Link, Directory, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
+        *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
         *(User, Group, Socket, Hostname, Measure, MountOption),
     )
 }
@@ -271,6 +288,13 @@ class Promises:
     def files(self) -> tuple[File, ...]:
         return tuple(entry for entry in self.entries if isinstance(entry, File))
 
+    @property
+    def closed(self) -> tuple[str, ...]:
+        """Directories in which nothing may stand that it does not name."""
+        return tuple(
+            entry.directory for entry in self.entries if isinstance(entry, Directory) and entry.only is not None
+        )
+
 
 def promises(spec: RoleSpec, house: House) -> Promises:
     """Return what the role of *spec* promises, all texts rendered.
@@ -280,7 +304,7 @@ def promises(spec: RoleSpec, house: House) -> Promises:
     """
     source = house.roles[spec.role]
     variables = source.variables(spec.about.os, spec.variables)
-    scope = {**variables, "host": spec.about, "fleet": spec.fleet}
+    scope = {**variables, "host": spec.about, "fleet": spec.fleet, "probe_program": program()}
     entries: list[Entry] = []
     for number, raw in enumerate(source.claims, start=1):
         try:

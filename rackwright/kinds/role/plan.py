@@ -72,7 +72,9 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
             yield Run(f"keep what stood in the place of {_files(strangers)}", argv)
     play = PlayRole(f"play role {spec.role}", spec.role, variables(spec, promises))
     source = promises.source
-    yield from guarded(spec.owner, paths, source.reload, [play]) if source.guarded else [play]
+    # directories first: what is set aside there comes back as well
+    back = [*promises.closed, *paths]
+    yield from guarded(spec.owner, back, source.reload, [play]) if source.guarded else [play]
     done = {**owner, "phase": "ready", "wrote": sorted(paths)}
     if done != owner:
         yield Put("note in the owner file: ready", spec.owner_file, owner_text(spec, "ready", paths), 0o600)
@@ -93,14 +95,21 @@ def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:
     return {**promises.variables, f"{spec.role}_files": files}
 
 
-def removal(spec: RoleSpec, facts: Facts) -> Plan:
-    """Return the steps that put back what stood there before, and remove what only the role wrote."""
+def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
+    """Return the steps that put back what stood there before, and remove what only the role wrote.
+
+    Args:
+        leaves_all: Nothing but the note that it is ours goes: what lets people in is not taken from under them.
+    """
     if refusals := foreign(spec, facts):
         return Plan(refusals=refusals)
     owner = facts.owner(spec.owner)
     if owner is None or owner.get("phase") == "removed":
         return Plan()
     wrote = tuple(owner.get("wrote", ()))
+    if leaves_all:
+        step = Remove(f"remove {spec.owner_file}", spec.owner_file)
+        return Plan(steps=(step,), notes=(f"{spec.id}: everything stays on the host as it is, and is nobody's",))
     steps: list[Step] = [
         Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", wrote), 0o600)
     ]

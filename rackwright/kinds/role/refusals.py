@@ -16,16 +16,12 @@ _BARE = House({})
 """Rules need no templates."""
 
 
-def refusals(source: RoleSource, rules: Mapping[str, Any], os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what contradicts itself in variables *given* by short names, which the argument specification has passed.
-
-    Args:
-        rules: ``names`` and ``refused`` of the role's ``meta/claims.yml``.
-    """
+def refusals(source: RoleSource, os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what contradicts itself in variables *given* by short names, each of its type."""
     names = source.variables(os, given)
-    for name, value in rules.get("names", {}).items():
+    for name, value in source.rules.get("names", {}).items():
         names[name] = evaluate(value, names, _BARE)
-    for rule in rules.get("refused", ()):
+    for rule in source.rules.get("refused", ()):
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
         for item in items:
             scope = {**names, **item}

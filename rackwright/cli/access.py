@@ -1,0 +1,73 @@
+"""Commands about who gets in: a person's second factor, and the automation's certificate."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rackwright.cli import project
+from rackwright.errors import SetupError
+
+if TYPE_CHECKING:
+    from rackwright.apply.enrolment import Enrolled
+
+app = typer.Typer()
+"""Its commands stand among those of the stack."""
+StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
+
+
+@app.command()
+def enrol(
+    stack: StackName,
+    user: Annotated[str, typer.Argument(metavar="USER", help="One of the people of the role access.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Make a new secret; the old one is void.")] = False,
+) -> None:
+    """Give a person the second factor: writes it to the hosts, and shows it once."""
+    from rackwright.apply import enrolment
+
+    if not sys.stdout.isatty():
+        want = "the secret is shown once, and goes into no file"
+        raise SetupError("enrol", "got an output that is no terminal", want, "Run it in the terminal of that person")
+    enrolled = enrolment.enrol(project.stack(stack), user, replace, project.say)
+    if enrolled.secret:
+        _show(enrolled)
+    else:
+        print(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
+    for host, error in enrolled.failures.items():
+        project.say(f"{host} has it not: {error} Then run it again{' with --replace' if enrolled.secret else ''}.")
+    raise typer.Exit(enrolment.exit_status(enrolled))
+
+
+def _show(enrolled: "Enrolled") -> None:
+    import segno
+
+    assert enrolled.secret is not None
+    segno.make(enrolled.secret.uri(enrolled.person, enrolled.issuer), micro=False).terminal(compact=True)
+    print(f"Scan it as {enrolled.issuer}:{enrolled.person}, or type {enrolled.secret.key}")
+    print(f"Emergency codes, each good once: {' '.join(enrolled.secret.emergency)}")
+    print("Nobody can show either again. Clear this terminal when they are kept.")
+
+
+@app.command()
+def cert(
+    stack: StackName,
+    ca: Annotated[
+        str,
+        typer.Option(
+            envvar="RACKWRIGHT_CA",
+            help="The authority: path of its private key, `agent`, or `pkcs11:LIBRARY`.",
+            show_default=False,
+        ),
+    ],
+    minutes: Annotated[int, typer.Option(min=1, max=480, help="For how long it lets in.")] = 15,
+    principal: Annotated[list[str] | None, typer.Option(help="Of those declared; without it all.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The automation's key; without it that of the login.")] = None,
+    source_address: Annotated[list[str] | None, typer.Option(help="From where alone it lets in.")] = None,
+) -> None:
+    """Issue a short-lived certificate for the automation's key."""
+    from rackwright.apply import certificates
+
+    issued = certificates.issue(project.stack(stack), key, ca, principal or (), minutes, source_address or ())
+    print(f"{issued.path}: for {', '.join(issued.principals)}, serial {issued.serial}")
+    print(f"until {issued.until:%Y-%m-%d %H:%M:%S} UTC")

@@ -1,0 +1,72 @@
+"""A fleet's people and tools for the tests of the role access, and the files that it writes for them."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rackwright.kinds.house import House
+from rackwright.kinds.role.entries import Promises, promises
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+
+ROOT = Path(__file__).parents[2]
+HOUSE = House.load(ROOT, b"salt")
+SOURCE = HOUSE.roles["access"]
+SYSTEMS = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")
+
+
+def public_key(number: int, comment: str = "") -> str:
+    """Return a public key that belongs to nobody."""
+    return f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{number:043d} {comment}".strip()
+
+
+PEOPLE = (
+    {"name": "olga", "function": "operator", "keys": [public_key(1, "olga@desk"), public_key(2, "olga@token")]},
+    {"name": "dara", "function": "data-scientist", "keys": [public_key(3)], "shell": "/bin/sh"},
+    {"name": "axel", "function": "auditor", "keys": [public_key(4)]},
+)
+WHOLE: dict[str, Any] = {
+    "people": [*PEOPLE],
+    "automation": {"user": "deploy", "principals": ["deploy", "deploy-rack"]},
+    "ca_keys": [public_key(5, "the authority")],
+    "revoked": [public_key(6, "lost with a laptop")],
+    "break_glass": {"user": "glass"},
+    "bootstrap_user": "admin",
+    "control_addresses": ["192.0.2.9"],
+}
+"""Of everything something."""
+
+
+def spec(variables: dict[str, Any], system: str = "debian-12") -> RoleSpec:
+    return RoleSpec(
+        host="alpha",
+        role="access",
+        identity={"serial": "S1"},
+        about=AboutHost(name="alpha", os=system, profile="virtual"),
+        fleet=AboutFleet(name="lab"),
+        variables=variables,
+    )
+
+
+def told(variables: dict[str, Any], system: str = "debian-12") -> Promises:
+    return promises(spec(variables, system), HOUSE)
+
+
+def texts(variables: dict[str, Any], system: str = "debian-12") -> dict[str, str]:
+    """Return every file that the role writes, by its path."""
+    return {file.file: file.content for file in told(variables, system).files}
+
+
+def lay(variables: dict[str, Any], root: Path, system: str = "debian-12") -> None:
+    """Write every file of the role below *root*, as a host has it."""
+    for file in told(variables, system).files:
+        path = root / file.file.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text(file.content)
+        path.chmod(int(file.mode, 8))
+
+
+def judge(*argv: str) -> str:
+    """Return what a program says against what it is given; nothing where it is content."""
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return (done.stderr or done.stdout or f"it ended with {done.returncode}").strip() if done.returncode else ""

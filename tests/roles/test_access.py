@@ -1,0 +1,277 @@
+"""The role access: what it promises for several fleets, that programs take its files, and what it does not take."""
+
+import copy
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.facts import probe
+from rackwright.facts.facts import FORMAT
+from rackwright.facts.program import program
+from rackwright.kinds.contract import Within
+from rackwright.kinds.role.refusals import refusals
+from tests.roles.access import HOUSE, PEOPLE, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
+from tests.roles.machine import PATH
+
+FLEETS: dict[str, dict[str, Any]] = {
+    "everything": WHOLE,
+    "people alone": {"people": [PEOPLE[0]], "workload": ""},
+    "without codes": {"people": [*PEOPLE], "totp": False, "audit": False, "sudo_log": False},
+    "tools alone": {"automation": {"user": "deploy"}, "ca_keys": [public_key(5)], "ports": [22, 2222]},
+    "the first time": {"bootstrap_user": "root", "allow_tcp_forwarding": True},
+}
+SSHD = shutil.which("sshd", path=PATH)
+VISUDO = shutil.which("visudo", path=PATH)
+CONFIG = "/etc/ssh/sshd_config.d/10-rackwright.conf"
+
+
+@pytest.fixture(params=FLEETS.values(), ids=FLEETS)
+def fleet(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return copy.deepcopy(request.param)
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# --- what programs say
+
+
+@pytest.mark.skipif(SSHD is None, reason="needs openssh-server")
+def test_sshd_takes_its_configuration(fleet, tmp_path):
+    config = tmp_path / "sshd_config"
+    key = tmp_path / "host_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    config.write_text(f"HostKey {key}\n{texts(fleet)[CONFIG]}")
+
+    assert judge(str(SSHD), "-t", "-f", str(config)) == ""
+
+
+@pytest.mark.skipif(VISUDO is None, reason="needs sudo")
+def test_sudo_takes_its_files(fleet, tmp_path):
+    lay(fleet, tmp_path)
+    files = [tmp_path / "etc/sudoers", *sorted((tmp_path / "etc/sudoers.d").iterdir())]
+
+    assert len(files) > 2
+    assert [judge(str(VISUDO), "-c", "-q", "-f", str(path)) for path in files] == [""] * len(files)
+
+
+def test_sudo_reads_each_of_its_files(fleet):
+    """
+    It passes over names with a dot, and those that end with a tilde.
+    """
+    names = [Path(path).name for path in texts(fleet) if path.startswith("/etc/sudoers.d/")]
+
+    assert names and not [name for name in names if "." in name or name.endswith("~")]
+
+
+def test_keys_of_people_are_taken_by_ssh_keygen(tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    people = [{"name": "olga", "function": "operator", "keys": [(tmp_path / "key.pub").read_text().strip()]}]
+    lay({"people": people}, tmp_path)
+
+    assert judge("ssh-keygen", "-l", "-f", str(tmp_path / "etc/ssh/authorized_keys.d/olga")) == ""
+
+
+# --- what it promises
+
+
+def test_it_can_be_told_for_every_system(fleet, system):
+    things = [(entry.thing, name) for entry in told(fleet, system).entries for name in entry.want(HOUSE)]
+
+    assert len(things) == len(set(things)), "nothing is promised twice"
+
+
+def test_its_file_counts_before_what_an_image_brings():
+    names = [Path(path).name for path in texts(WHOLE) if path.startswith("/etc/ssh/sshd_config.d/")]
+
+    assert sorted([*names, "50-cloud-init.conf", "10-twin.conf"])[0] == names[0]
+    first = next(line for line in texts(WHOLE)["/etc/ssh/sshd_config"].splitlines() if line[:1] not in ("#", ""))
+    assert first == "Include /etc/ssh/sshd_config.d/*.conf"
+
+
+def test_ubuntu_24_04_lets_systemd_listen():
+    units = {system: {entry.thing for entry in told(WHOLE, system).entries} for system in SYSTEMS}
+
+    assert [system for system in SYSTEMS if "unit:ssh.socket" in units[system]] == ["ubuntu-24.04"]
+    assert [system for system in SYSTEMS if "unit:ssh.service" not in units[system]] == ["ubuntu-24.04"]
+
+
+def test_only_an_sshd_that_knows_penalties_is_told_whom_to_spare():
+    spared = [system for system in SYSTEMS if "PerSourcePenaltyExemptList 192.0.2.9" in texts(WHOLE, system)[CONFIG]]
+
+    assert spared == ["debian-13"]
+
+
+def test_nobody_stands_in_a_directory_unseen():
+    only = {
+        entry.thing.partition(":")[2]: entry.want(HOUSE)["names"]
+        for entry in told(WHOLE).entries
+        if "names" in entry.want(HOUSE)
+    }
+
+    assert only["/etc/ssh/authorized_keys.d"] == Within(("axel", "dara", "olga"))
+    assert only["/etc/ssh/sshd_config.d"] == Within(("10-rackwright.conf",))
+    for folder, names in only.items():
+        assert isinstance(names, Within)
+        written = {path.rpartition("/")[2] for path in texts(WHOLE) if path.rpartition("/")[0] == folder}
+        assert set(names.values) - {"README"} == written
+
+
+def test_a_purpose_that_is_not_declared_gives_nobody_root():
+    sudoers = {path for path in texts({"people": [*PEOPLE]}) if path.startswith("/etc/sudoers.d/")}
+
+    assert sudoers == {"/etc/sudoers.d/10-rackwright-operator", "/etc/sudoers.d/10-rackwright-auditor"}
+
+
+def test_secrets_of_people_are_no_content_of_ours():
+    assert not [path for path in texts(WHOLE) if path.startswith("/var/lib/totp")]
+    assert "directory:/var/lib/totp" in {entry.thing for entry in told(WHOLE).entries}
+
+
+def test_the_password_of_the_console_is_a_persons_matter():
+    [glass] = [entry for entry in told(WHOLE).entries if entry.thing == "user:glass"]
+
+    assert glass.by_hand and glass.severity == "warning"
+    assert glass.want(HOUSE)["password"] == "set"
+    assert "DenyUsers" not in texts(WHOLE)[CONFIG]
+    [allowed] = re.findall(r"^AllowUsers (.+)$", texts(WHOLE)[CONFIG], re.MULTILINE)
+    assert allowed.split() == ["olga", "dara", "axel", "deploy", "admin"]
+
+
+# --- the auditor's look
+
+
+def test_the_program_has_the_probes_modules_as_they_are():
+    text = program()
+    modules: dict[str, str] = {}
+    beginning = text.index("MODULES = {")
+    exec(text[beginning : text.index("\n}\n", beginning) + 3], {}, found := {})
+    modules = found["MODULES"]
+
+    assert tuple(modules.items()) == probe._modules()
+    assert f'"format": {FORMAT}' in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "text", "said"),
+    [
+        (["x"], "5a17", "takes no arguments"),
+        ([], "", "takes a key of 2 to 64 hex digits"),
+        ([], "5a1", "takes a key of 2 to 64 hex digits"),
+        ([], "5a" * 33, "takes a key of 2 to 64 hex digits"),
+        ([], '{"salt": "5a", "modules": [["x", "import os"]]}', "takes a key of 2 to 64 hex digits"),
+    ],
+)
+def test_it_takes_a_key_of_digests_and_nothing_else(tmp_path, argv, text, said):
+    path = tmp_path / "probe"
+    path.write_text(program())
+
+    done = subprocess.run(["python3", "-IS", str(path), *argv], input=text, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+
+
+def test_it_prints_facts_with_digests_by_that_key(tmp_path):
+    path = tmp_path / "probe"
+    path.write_text(program())
+
+    done = subprocess.run(["python3", "-IS", "-Xutf8", str(path)], input=b"5a17\n", capture_output=True, check=True)
+
+    facts = probe.parse(done.stdout, "alpha")
+    assert facts.raw["salt_id"] == __import__("rackwright.facts.digest", fromlist=["x"]).salt_id(b"\x5a\x17")
+    assert facts.file("/etc/passwd") is not None
+
+
+# --- what it does not take
+
+
+def refused(**changes: Any) -> list[str]:
+    given = {**copy.deepcopy(WHOLE), **changes}
+    assert list(SOURCE.problems("debian-12", given)) == [], "each is of its type"
+    return [str(problem) for problem in refusals(SOURCE, "debian-12", given)]
+
+
+def test_what_is_sound_is_taken(fleet):
+    assert list(SOURCE.problems("debian-12", fleet)) == []
+    assert list(refusals(SOURCE, "debian-12", fleet)) == []
+
+
+OLGA = PEOPLE[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"people": [*PEOPLE[1:]], "automation": None, "bootstrap_user": ""},
+            "got nobody who gets in and may become root; everybody else is shut out.",
+        ),
+        ({"people": [OLGA, {**PEOPLE[1], "name": "olga"}]}, "got the account olga more than once"),
+        ({"bootstrap_user": "deploy"}, "got the account deploy more than once"),
+        ({"workload": "olga"}, "got the account olga more than once"),
+        ({"break_glass": {"user": "root"}}, "got the account root; who has root's key has no name in any log."),
+        ({"people": [{**OLGA, "name": "Olga"}]}, 'got the account "Olga"; a name has small letters'),
+        ({"people": [{**OLGA, "name": "olga ALL=(ALL) ALL\nx"}]}, "a name has small letters"),
+        ({"bootstrap_user": "-x"}, 'got the account "-x"; a name has small letters'),
+        ({"people": [{**OLGA, "keys": []}]}, "got no key of olga; people get in with a key."),
+        ({"people": [{**OLGA, "shell": "bash"}]}, "got the shell bash of olga; a shell is an absolute path."),
+        ({"people": [{**OLGA, "keys": ["-----BEGIN OPENSSH PRIVATE KEY-----"]}]}, 'got "-----BEGIN O"… for a key;'),
+        ({"people": [{**OLGA, "keys": [f"command=\"x\" {public_key(1)}"]}]}, "… for a key; a key is one line and"),
+        ({"people": [{**OLGA, "keys": [f"{public_key(1)}\n{public_key(2)}"]}]}, "a key is one line and begins"),
+        ({"revoked": ["SHA256:abc"]}, 'got "SHA256:abc"… for a key;'),
+        ({"ca_keys": ["ssh-ed25519"]}, 'got "ssh-ed25519"… for a key;'),
+        (
+            {"people": [OLGA, {**PEOPLE[1], "keys": [public_key(1, "another")]}]},
+            'more than once; a key says who somebody is.',
+        ),
+        ({"revoked": [public_key(1, "x")]}, "which is declared to let in; a key lets in or is revoked."),
+        ({"revoked": [public_key(5)]}, "which is declared to let in; a key lets in or is revoked."),
+        ({"ca_keys": []}, "got no ca_keys; only a certificate lets in deploy."),
+        ({"automation": {"user": "deploy", "principals": ["a b"]}}, 'got the principal "a b"; a principal is a word.'),
+        ({"ports": [0]}, "got 0; sshd listens on ports from 1 to 65535."),
+        ({"ports": []}, "got none; sshd listens on ports from 1 to 65535."),
+        ({"control_addresses": ["1.2.3.4\nx"]}, "an address is IP or IP/prefix length."),
+        ({"totp_issuer": "a:b"}, 'got "a:b"; an authenticator shows it before a colon.'),
+    ],
+)  # fmt: skip
+def test_what_contradicts_itself_is_refused(changes, said):
+    problems = refused(**changes)
+
+    assert [problem for problem in problems if said in problem], problems
+
+
+def test_no_more_than_the_beginning_of_a_key_is_told():
+    private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE"
+
+    assert "b3Blbn" not in "\n".join(refused(people=[{**OLGA, "keys": [private]}]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "said"),
+    [
+        ({"peopel": []}, ("peopel",), "Write people."),
+        ({"people": [{**OLGA, "function": "admin"}]}, ("people",), "must be one of: operator, data-scientist, auditor"),
+        ({"people": [{"name": "olga", "function": "operator"}]}, ("people",), "missing required arguments: keys"),
+        ({"people": [{**OLGA, "password": "x"}]}, ("people",), "password"),
+        ({"totp": "sometimes"}, ("totp",), "not a valid boolean"),
+        ({"automation": {"principals": ["x"]}}, ("automation",), "missing required arguments: user"),
+        ({"ports": ["ssh"]}, ("ports",), "ports"),
+    ],
+)
+def test_what_is_of_another_type_is_told_at_its_key(changes, path, said):
+    problems = [*SOURCE.problems("debian-12", {**WHOLE, **changes})]
+
+    assert [problem for problem in problems if problem.path == path and said in str(problem)], problems
+
+
+def test_automation_without_an_authority_is_told():
+    [problem] = SOURCE.problems("debian-12", {"automation": {"user": "deploy"}})
+
+    assert "ca_keys" in problem.want

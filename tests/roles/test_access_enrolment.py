@@ -1,0 +1,332 @@
+"""Enrolment and certificates as a person types them, against a real host: what they give lets in."""
+
+import contextlib
+import copy
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pexpect
+import pytest
+from ruamel.yaml import YAML
+
+from rackwright.apply import certificates, enrolment
+from rackwright.apply.totp import OPTIONS, Secret
+from rackwright.declaration import load_stack
+from rackwright.errors import DeclarationError, RackwrightError, Refused, SetupError, StepFailed
+from tests.roles.machine import REFUSED, Machine, code, lacks, new_key
+
+RACKWRIGHT = Path(sys.executable).with_name("rackwright")
+on_a_machine = pytest.mark.skipif(bool(lacks()), reason=lacks())
+
+
+class Project:
+    """A project whose fleet is hosts that answer at a machine."""
+
+    def __init__(
+        self, directory: Path, variables: dict[str, object], port: int, keys: Path, hosts: tuple[str, ...]
+    ) -> None:
+        self.directory, self.fleet = directory, directory / "stacks/fleet.yaml"
+        self.fleet.parent.mkdir(parents=True)
+        (directory / "Pulumi.yaml").write_text("name: rackwright\n")
+        settings = {"rackwright:fleet": "fleet.yaml", "rackwright:target": "rack"}
+        (self.fleet.parent / "Pulumi.rack.yaml").write_text(json.dumps({"config": settings}))
+        logins = [
+            {
+                "name": "tools",
+                "user": "deploy",
+                "key": str(keys / "deploy"),
+                "certificate": str(directory / "tools-cert.pub"),
+            },
+            {"name": "before", "user": "admin", "key": str(keys / "admin")},
+        ]
+        fleet = {
+            "fleet": "rack",
+            "ssh": {"port": port, "logins": logins},
+            "hosts": {
+                name: {
+                    "address": f"127.0.0.{number}",
+                    "identity": {"serial": f"S-{name}"},
+                    "os": "debian-12",
+                    "roles": {"base": {}, "access": copy.deepcopy(variables)},  # a declaration has no anchors
+                }
+                for number, name in enumerate(hosts, start=1)
+            },
+        }
+        with self.fleet.open("w") as file:
+            YAML().dump(fleet, file)
+
+    @property
+    def stack(self):
+        return load_stack("rack", self.directory)
+
+
+@pytest.fixture
+def project(tmp_path: Path, machine: Machine, keys: Path) -> Project:
+    made = Project(tmp_path / "project", machine.variables, machine.port, keys, ("alpha",))
+    made.fleet.with_suffix(".known_hosts").write_text(machine.pin())
+    machine.root("rm -f /var/lib/totp/*")
+    return made
+
+
+def declared(tmp_path: Path, keys: Path, **variables: object) -> Project:
+    """Return a project whose host nobody needs to reach."""
+    return Project(tmp_path / "project", variables, 1, keys, ("alpha",))
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+# --- the second factor
+
+
+@on_a_machine
+def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
+    """
+    Neither on a command line nor in what is told beside it, nor in the project; the file is root's.
+    """
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            for process in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(process.read_bytes().decode(errors="replace").replace("\0", " "))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    argv = ["-c", f"exec {RACKWRIGHT} enrol rack olga 2>told"]
+    terminal = pexpect.spawn("sh", argv, timeout=120, cwd=str(project.directory), encoding="utf-8")
+    text = terminal.read()
+    terminal.close()
+    over.set()
+    watcher.join()
+
+    assert terminal.exitstatus == 0, text + (project.directory / "told").read_text()
+    [key] = re.findall(r"type ([A-Z2-7]{32})", text)
+    [emergency] = re.findall(r"good once: ([0-9 ]+)", text)
+    assert "█" in text or "▀" in text, "a QR code"
+    assert machine.ssh("olga", keys / "olga", code=code(Secret(key, ()))).stdout == "olga\n"
+    assert machine.ssh("olga", keys / "olga", code=emergency.split()[0]).stdout == "olga\n"
+    assert machine.root("stat -c '%a %U:%G' /var/lib/totp /var/lib/totp/olga") == "700 root:root\n400 root:root"
+    assert any("python3 -I -S" in line for line in seen)
+    assert not [line for line in seen if key in line]
+    files = [path for path in project.directory.rglob("*") if path.is_file()]
+    assert not [path for path in files if key.encode() in path.read_bytes()]
+    assert (
+        machine.root(f"grep -rl {key} /var/lib /var/log /run /tmp/.[!.]* 2>/dev/null || true") == "/var/lib/totp/olga"
+    )
+
+
+@on_a_machine
+def test_a_secret_that_is_there_is_not_replaced_unasked(project, machine, keys):
+    first = enrolment.enrol(project.stack, "olga", False, quiet)
+    with pytest.raises(Refused, match=r"got olga with a secret on alpha; .* Say --replace"):
+        enrolment.enrol(project.stack, "olga", False, quiet)
+    second = enrolment.enrol(project.stack, "olga", True, quiet)
+
+    assert first.secret and second.secret
+    assert machine.ssh("olga", keys / "olga", code=code(first.secret)).returncode == REFUSED
+    assert machine.ssh("olga", keys / "olga", code=code(second.secret)).stdout == "olga\n"
+
+
+@on_a_machine
+def test_a_host_that_was_added_is_given_the_secret_that_the_others_have(tmp_path, machine, keys, monkeypatch):
+    """
+    Told by what is there: the first host has it, the second has not, though both answer at one place here.
+    """
+    both = Project(tmp_path / "project", machine.variables, machine.port, keys, ("alpha", "beta"))
+    both.fleet.with_suffix(".known_hosts").write_text(machine.pin())
+    secret = machine.enrol("olga")
+    there = enrolment._is_there
+    monkeypatch.setattr(enrolment, "_is_there", lambda hosts, host, name: host == "alpha" and there(hosts, host, name))
+
+    enrolled = enrolment.enrol(both.stack, "olga", False, quiet)
+
+    assert enrolled.secret is None and enrolled.hosts == ("beta",)
+    assert machine.ssh("olga", keys / "olga", code=code(secret)).stdout == "olga\n"
+
+
+@on_a_machine
+def test_a_host_that_does_not_answer_is_told_and_the_others_have_it(tmp_path, machine, keys):
+    two = Project(tmp_path / "project", machine.variables, machine.port, keys, ("alpha", "beta"))
+    two.fleet.write_text(two.fleet.read_text().replace("127.0.0.1", "127.0.0.3"))
+    two.fleet.with_suffix(".known_hosts").write_text(machine.pin())
+    machine.root("rm -f /var/lib/totp/*")
+
+    enrolled = enrolment.enrol(two.stack, "olga", False, quiet)
+
+    assert (enrolled.hosts, [*enrolled.failures]) == (("beta",), ["alpha"])
+    assert enrolment.exit_status(enrolled) == 3
+
+
+def test_who_is_declared_nowhere_is_told_who_is(tmp_path, keys):
+    people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
+    stack = declared(tmp_path, keys, people=people).stack
+
+    with pytest.raises(DeclarationError, match=r"USER: got 'olgo'; people of stack rack: olga\. Write olga\."):
+        enrolment.enrol(stack, "olgo", False, quiet)
+
+
+def test_who_needs_no_code_gets_none(tmp_path, keys):
+    people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
+    stack = declared(tmp_path, keys, people=people, totp=False).stack
+
+    with pytest.raises(DeclarationError, match="got totp: false wherever olga is declared"):
+        enrolment.enrol(stack, "olga", False, quiet)
+
+
+def test_a_secret_goes_into_no_file_by_itself(tmp_path, keys):
+    directory = declared(tmp_path, keys).directory
+
+    done = subprocess.run([RACKWRIGHT, "enrol", "rack", "olga"], cwd=directory, capture_output=True, text=True)
+
+    assert done.returncode == SetupError.exit_status
+    assert "got an output that is no terminal" in done.stderr
+
+
+def test_a_secret_is_in_the_form_of_hosts_and_of_authenticators():
+    secret = Secret.new()
+    first, *options = secret.text.splitlines()
+
+    assert re.fullmatch("[A-Z2-7]{32}", first)
+    assert options == [*(f'" {option}' for option in OPTIONS), *secret.emergency]
+    assert all(re.fullmatch("[1-9][0-9]{7}", code) for code in secret.emergency)
+    assert secret.uri("olga", "the rack") == (f"otpauth://totp/the%20rack%3Aolga?secret={first}&issuer=the%20rack")
+    assert first not in repr(secret) and secret.emergency[0] not in repr(secret)
+    assert len({Secret.new().key for _ in range(10)}) == 10
+
+
+# --- certificates
+
+
+@on_a_machine
+def test_a_certificate_lets_the_first_login_in(project, machine, keys):
+    """
+    It goes where the login looks for it.
+    """
+    issued = certificates.issue(project.stack, None, str(keys / "ca"), (), 15, ["127.0.0.0/8"])
+
+    assert issued.path == project.directory / "tools-cert.pub"
+    assert issued.principals == ("deploy",)
+    options = ["-o", f"CertificateFile={issued.path}"]
+    assert machine.ssh("deploy", keys / "deploy", options=options).stdout == "deploy\n"
+    from rackwright.apply.pool import Hosts
+
+    hosts = Hosts(project.stack.endpoints, b"salt")
+    assert hosts.connection("alpha").login.name == "tools"
+    hosts.close()
+
+
+@pytest.fixture
+def automated(tmp_path: Path) -> Project:
+    """A project with automation whose hosts nobody needs to reach, and keys beside it."""
+    made = tmp_path / "keys"
+    made.mkdir()
+    authority = new_key(made / "ca")
+    for name in ("deploy", "admin", "other"):
+        new_key(made / name)
+    automation = {"user": "deploy", "principals": ["deploy", "deploy-rack"]}
+    return Project(tmp_path / "project", {"automation": automation, "ca_keys": [authority]}, 1, made, ("alpha",))
+
+
+def shown(path: Path) -> str:
+    return subprocess.run(["ssh-keygen", "-L", "-f", str(path)], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_certificate_says_for_whom_from_where_and_until_when(automated, tmp_path):
+    key, authority = tmp_path / "keys/deploy", tmp_path / "keys/ca"
+    argv = [RACKWRIGHT, "cert", "rack", "--ca", authority, "--key", key, "--principal", "deploy-rack", "--minutes", "5"]
+    argv += ["--source-address", "192.0.2.7", "--source-address", "198.51.100.0/24"]
+    done = subprocess.run(argv, cwd=automated.directory, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "keys/deploy-cert.pub"
+    first, second = done.stdout.splitlines()
+    serial = re.fullmatch(rf"{path}: for deploy-rack, serial ([0-9]+)", first)[1]
+    assert re.fullmatch(r"until [0-9]{4}-[0-9-]+ [0-9:]{8} UTC", second)
+    told = shown(path)
+    assert f"Serial: {serial}" in told and 'Key ID: "rack:' in told
+    assert re.search(r"Principals: \n\s+deploy-rack\n\s+Critical", told)
+    assert "source-address 192.0.2.7,198.51.100.0/24" in told
+    assert "Extensions: (none)" in told
+    assert not list((tmp_path / "keys").glob(".rackwright-*"))
+
+
+def test_one_that_is_issued_later_has_a_higher_serial(automated, tmp_path):
+    key, authority = tmp_path / "keys/deploy.pub", str(tmp_path / "keys/ca")
+    first, second = (certificates.issue(automated.stack, key, authority, (), 15, ()) for _ in range(2))
+
+    assert first.serial < second.serial
+    assert second.principals == ("deploy", "deploy-rack")
+
+
+def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch):
+    started = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout
+    [socket], [process] = re.findall(r"SSH_AUTH_SOCK=([^;]+)", started), re.findall(r"SSH_AGENT_PID=(\d+)", started)
+    monkeypatch.setenv("SSH_AUTH_SOCK", socket)
+    monkeypatch.setenv("SSH_AGENT_PID", process)
+    try:
+        key = tmp_path / "keys/deploy"
+        subprocess.run(["ssh-add", "-q", str(tmp_path / "keys/other")], check=True)
+        with pytest.raises(Refused, match="got agent with 1 key; hosts trust the authorities"):
+            certificates.issue(automated.stack, key, "agent", (), 15, ())
+        subprocess.run(["ssh-add", "-q", str(tmp_path / "keys/ca")], check=True)
+        issued = certificates.issue(automated.stack, key, "agent", (), 15, ())
+    finally:
+        subprocess.run(["ssh-agent", "-k"], capture_output=True, check=True)
+    assert issued.path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("key", "authority", "principals", "error", "said"),
+    [
+        (
+            "deploy",
+            "other",
+            (),
+            Refused,
+            "--ca: got {keys}/other; hosts trust the authorities under roles.access.ca_keys",
+        ),
+        ("deploy", "none", (), SetupError, "--ca: got no file {keys}/none"),
+        ("none", "ca", (), SetupError, "got no file {keys}/none.pub; its public key is signed"),
+        (
+            "deploy",
+            "ca",
+            ("deploi",),
+            DeclarationError,
+            "--principal: got 'deploi'; principals here: deploy, deploy-rack",
+        ),
+    ],
+)
+def test_what_hosts_would_refuse_is_refused_here(automated, tmp_path, key, authority, principals, error, said):
+    keys = tmp_path / "keys"
+    with pytest.raises(error) as caught:
+        certificates.issue(automated.stack, keys / key, str(keys / authority), principals, 15, ())
+    assert said.format(keys=keys) in str(caught.value)
+
+
+def test_an_authority_in_the_project_is_refused(automated, tmp_path):
+    (automated.directory / "ca").write_text((tmp_path / "keys/ca").read_text())
+
+    with pytest.raises(Refused, match="which lies in the project; whoever has the repository would be let in"):
+        certificates.issue(automated.stack, tmp_path / "keys/deploy", str(automated.directory / "ca"), (), 15, ())
+
+
+def test_what_ssh_keygen_says_is_told(automated, tmp_path):
+    (tmp_path / "keys/ca").write_text("not a key\n")
+
+    with pytest.raises(StepFailed, match="ssh-keygen: it said"):
+        certificates.issue(automated.stack, tmp_path / "keys/deploy", str(tmp_path / "keys/ca"), (), 15, ())
+
+
+def test_without_automation_there_is_nothing_to_certify(tmp_path, keys):
+    stack = declared(tmp_path, keys, bootstrap_user="admin").stack
+
+    with pytest.raises(RackwrightError, match=r"got no automation on any host; .* Declare roles\.access\.automation"):
+        certificates.issue(stack, keys / "deploy", "agent", (), 15, ())

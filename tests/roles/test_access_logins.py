@@ -1,0 +1,272 @@
+"""Who gets in, with the files of the role access, by the real sshd, PAM and sudo of this computer, on loopback."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rackwright.facts import probe
+from tests.roles.machine import REFUSED, Machine, code, lacks, new_key
+
+pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
+
+
+def certificate(
+    keys: Path, name: str, *options: str, key: str = "deploy", principal: str = "deploy", until: str = "+15m"
+) -> list[str]:
+    """Return the options of ssh for a certificate that was made with others of ssh-keygen."""
+    public = keys / f"{name}.pub"
+    public.write_text((keys / f"{key}.pub").read_text())
+    argv = [
+        "ssh-keygen",
+        "-q",
+        "-s",
+        str(keys / "ca"),
+        "-I",
+        name,
+        "-n",
+        principal,
+        "-V",
+        f"-10m:{until}",
+        "-O",
+        "clear",
+    ]
+    subprocess.run([*argv, *options, str(public)], check=True)
+    return ["-o", f"CertificateFile={keys / name}-cert.pub"]
+
+
+def test_a_key_alone_is_half_the_way(machine, keys):
+    machine.enrol("olga")
+
+    done = machine.ssh("olga", keys / "olga")
+
+    assert done.returncode == REFUSED
+    assert "Permission denied (keyboard-interactive)" in done.stderr
+
+
+def test_key_and_code_let_in_and_a_code_does_so_once(machine, keys):
+    secret = machine.enrol("olga")
+    now = code(secret)
+
+    assert machine.ssh("olga", keys / "olga", code=now).stdout == "olga\n"
+    assert machine.ssh("olga", keys / "olga", code=now).returncode == REFUSED
+    assert machine.root("stat -c '%a %U:%G' /var/lib/totp/olga; ls -A /var/lib/totp") == "400 root:root\nolga"
+
+
+def test_a_wrong_code_does_not(machine, keys):
+    secret = machine.enrol("olga")
+    near = {code(secret, steps) for steps in range(-3, 4)}
+    wrong = next(guess for guess in ("000000", "111111", "222222") if guess not in near)
+
+    assert machine.ssh("olga", keys / "olga", code=wrong).returncode == REFUSED
+    assert machine.ssh("olga", keys / "olga", code=code(secret)).stdout == "olga\n"
+
+
+def test_an_emergency_code_lets_in_once(machine, keys):
+    secret = machine.enrol("olga")
+
+    assert machine.ssh("olga", keys / "olga", code=secret.emergency[0]).stdout == "olga\n"
+    assert machine.ssh("olga", keys / "olga", code=secret.emergency[0]).returncode == REFUSED
+
+
+def test_a_code_without_the_key_does_not(machine):
+    done = machine.ssh("olga", None, code=code(machine.enrol("olga")))
+
+    assert done.returncode == REFUSED
+    assert "Permission denied (publickey)" in done.stderr
+
+
+def test_who_has_no_secret_is_not_let_in(machine, keys):
+    machine.root("rm -f /var/lib/totp/dara")
+
+    assert machine.ssh("dara", keys / "dara", code="123456").returncode == REFUSED
+
+
+def test_a_key_that_somebody_put_into_their_home_does_not_count(machine, keys):
+    assert machine.ssh("olga", keys / "stranger", code=code(machine.enrol("olga"))).returncode == REFUSED
+
+
+@pytest.mark.parametrize("user", ["workload", "glass", "root", "nobody"])
+def test_nobody_else_gets_in(machine, keys, user):
+    machine.root(f"cp /etc/ssh/authorized_keys.d/olga /etc/ssh/authorized_keys.d/{user}")
+
+    done = machine.ssh(user, keys / "olga", code="123456")
+
+    machine.root(f"rm /etc/ssh/authorized_keys.d/{user}")
+    assert done.returncode == REFUSED
+
+
+def test_the_login_that_was_there_before_gets_in_with_its_key_until_it_is_taken_out(machine, keys):
+    assert machine.ssh("admin", keys / "admin", "sudo", "-n", "id", "-un").stdout == "root\n"
+
+    machine.lay(bootstrap_user="")
+    gone = machine.ssh("admin", keys / "admin")
+    machine.lay(bootstrap_user="admin")
+
+    assert gone.returncode == REFUSED
+
+
+def test_a_certificate_lets_tools_in_and_the_bare_key_does_not(machine, keys):
+    assert machine.ssh("deploy", keys / "deploy", options=certificate(keys, "good")).stdout == "deploy\n"
+    assert machine.ssh(
+        "deploy", keys / "deploy", "sudo", "-n", "id", "-un", options=certificate(keys, "good")
+    ).stdout == ("root\n")
+
+    assert machine.ssh("deploy", keys / "deploy").returncode == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("expired", {"until": "-5m"}),
+        ("principal", {"principal": "olga"}),
+        ("source", {"options": ("-O", "source-address=192.0.2.0/24")}),
+    ],
+)
+def test_one_that_is_not_for_now_for_here_or_for_them_does_not(machine, keys, name, how):
+    made = certificate(keys, name, *how.pop("options", ()), **how)
+
+    assert machine.ssh("deploy", keys / "deploy", options=made).returncode == REFUSED
+
+
+def test_one_for_this_source_does(machine, keys):
+    made = certificate(keys, "here", "-O", "source-address=127.0.0.0/8")
+
+    assert machine.ssh("deploy", keys / "deploy", options=made).stdout == "deploy\n"
+
+
+def test_a_certificate_opens_no_persons_account(machine, keys):
+    made = certificate(keys, "olgas", principal="olga,deploy")
+
+    assert machine.ssh("olga", keys / "deploy", options=made, code=code(machine.enrol("olga"))).returncode == REFUSED
+
+
+def test_tools_get_no_terminal_and_forward_nothing(machine, keys):
+    made = certificate(keys, "bare", "-O", "permit-pty", "-O", "permit-port-forwarding")
+
+    assert "PTY allocation request failed" in machine.ssh("deploy", keys / "deploy", options=[*made, "-tt"]).stderr
+    forwarded = machine.ssh("deploy", keys / "deploy", options=[*made, "-W", f"127.0.0.1:{machine.port}"])
+    assert "SSH-2.0" not in forwarded.stdout
+
+
+def test_what_is_revoked_lets_nobody_in(machine, keys):
+    def deploys(key: str) -> bool:
+        return machine.ssh("deploy", keys / key, options=certificate(keys, f"of-{key}", key=key)).returncode == 0
+
+    def revoke(*names: str) -> None:
+        machine.lay(revoked=[(keys / f"{name}.pub").read_text().strip() for name in names])
+
+    new_key(keys / "spare")
+    assert deploys("deploy") and deploys("spare")
+    revoke("deploy")
+    assert deploys("spare") and not deploys("deploy"), "a key is revoked with every certificate for it"
+    revoke("ca")
+    assert not deploys("spare"), "an authority is revoked with all it signed"
+    revoke("olga")
+    assert machine.ssh("olga", keys / "olga", code=code(machine.enrol("olga"))).returncode == REFUSED
+    revoke()
+    assert deploys("deploy")
+
+
+def test_a_list_of_revoked_serials_does_as_well(machine, keys):
+    wrong, right = certificate(keys, "s42", "-z", "42"), certificate(keys, "s43", "-z", "43")
+    (keys / "serials").write_text("serial: 42\n")
+    krl = keys / "krl"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-k", "-f", str(krl), "-s", str(keys / "ca.pub"), str(keys / "serials")], check=True
+    )
+
+    machine.root(f"cat {krl} > /etc/ssh/rackwright_revoked_keys")
+    refused, taken = (machine.ssh("deploy", keys / "deploy", options=made) for made in (wrong, right))
+    machine.lay()
+
+    assert (refused.returncode, taken.returncode) == (REFUSED, 0)
+
+
+def test_without_the_list_of_revoked_keys_nobody_gets_in(machine, keys):
+    machine.root("mv /etc/ssh/rackwright_revoked_keys /etc/ssh/away")
+    refused = machine.ssh("admin", keys / "admin")
+    machine.root("mv /etc/ssh/away /etc/ssh/rackwright_revoked_keys")
+
+    assert refused.returncode == REFUSED
+
+
+def test_ansible_goes_over_a_connection_that_a_person_opened(machine, keys, tmp_path):
+    control = ["-o", f"ControlPath={tmp_path}/c"]
+    opened = machine.ssh("olga", keys / "olga", options=[*control, "-M", "-f", "-N"], code=code(machine.enrol("olga")))
+    assert opened.returncode == 0, opened.stderr
+
+    said = ping(machine, tmp_path, {"ansible_user": "olga", "ansible_ssh_common_args": " ".join(["-F none", *control])})
+
+    machine.ssh("olga", None, options=[*control, "-O", "exit"])
+    assert '"ping": "pong"' in said
+
+
+def test_ansible_and_our_own_connections_get_in_with_a_certificate(machine, keys, tmp_path):
+    from rackwright.apply.ansible import connection_variables
+    from rackwright.apply.transport import Connection
+    from rackwright.spec.ssh import Endpoint, Login
+
+    certificate(keys, "both")
+    pins = tmp_path / "known_hosts"
+    pins.write_text(machine.pin())
+    login = Login(name="tools", user="deploy", key=str(keys / "deploy"), certificate=f"{keys / 'both'}-cert.pub")
+    endpoint = Endpoint("alpha", "127.0.0.1", machine.port, (login,), pins)
+
+    connection = Connection(endpoint)
+    assert connection.run(("id", "-un")).stdout == b"root\n"
+    connection.close()
+    assert '"ping": "pong"' in ping(machine, tmp_path, connection_variables(endpoint, login))
+
+
+def ping(machine: Machine, directory: Path, variables: dict[str, object]) -> str:
+    """Return what Ansible says after it has become root on *machine*."""
+    where = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": machine.port,
+        "ansible_become": True,
+        "ansible_pipelining": True,
+    }
+    inventory = directory / "inventory.json"
+    told = {**where, **variables, "ansible_python_interpreter": "/usr/bin/python3"}
+    inventory.write_text(json.dumps({"all": {"hosts": {"alpha": told}}}))
+    ansible = Path(__file__).parents[2] / ".venv/bin/ansible"
+    argv = [str(ansible), "-i", str(inventory), "alpha", "-m", "ping"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=directory, stdin=subprocess.DEVNULL)
+    return done.stdout + done.stderr
+
+
+def test_an_auditor_gets_all_facts_and_nothing_else_of_roots(machine, keys):
+    def axel(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return machine.ssh("axel", keys / "axel", *command, code=machine_code(machine), text=text)
+
+    looked = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text="5a17\n")
+    assert looked.returncode == 0, looked.stderr
+    facts = probe.parse(looked.stdout.encode(), "alpha")
+    user = facts.user("olga")
+    assert user is not None and user.password == "locked", "which only root can read"
+    assert facts.file("/etc/sudoers") is not None
+
+    assert axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", "--help").returncode == 1
+    assert axel("sudo", "-n", "id").returncode == 1
+    wrong = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text='{"modules": []}')
+    assert wrong.returncode == 1 and "takes a key" in wrong.stderr
+
+
+def machine_code(machine: Machine) -> str:
+    return code(machine.enrol("axel"))
+
+
+def test_operators_are_root_and_it_is_kept_what_they_saw(machine, keys):
+    done = machine.ssh("olga", keys / "olga", "sudo", "-n", "id", "-un", code=code(machine.enrol("olga")))
+
+    assert done.stdout == "root\n", done.stderr
+    assert "root" in machine.root("find /var/log/sudo-io/olga -name ttyout -o -name stdout | xargs zcat -f")
+
+
+def test_data_scientists_are_never_root(machine, keys):
+    done = machine.ssh("dara", keys / "dara", "sudo", "-n", "id", code=code(machine.enrol("dara")))
+
+    assert done.returncode == 1
+    assert "password is required" in done.stderr
