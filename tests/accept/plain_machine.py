@@ -22,6 +22,7 @@ FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-c
 CHECKOUT = "/root/rackwright"
 _INSIDE = """
 set -e
+mount --bind "$1" "$1" # a machine's root directory is a mount point
 for here in dev sys; do mount --rbind /$here "$1/$here"; done
 mount -t proc proc "$1/proc"
 mount --bind -o ro "$2" "$1/source"
