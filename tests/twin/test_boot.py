@@ -46,6 +46,13 @@ def test_the_guest_is_healthy_and_knows_nothing_of_where_it_was_made(booted):
     assert booted.run("sudo find /etc/apt/apt.conf.d -name '*mmdebstrap*'") == ""
 
 
+def test_a_drive_that_this_computer_keeps_waiting_is_not_given_up(booted):
+    """
+    After half a minute, which is the kernel's own limit, it would vanish from its array.
+    """
+    assert booted.run("cat /sys/module/nvme_core/parameters/io_timeout") == "600"
+
+
 def test_endpoints_are_enough_to_log_in(booted):
     """
     Address, port, user and key from the file, pinned by known_hosts, and nothing else.

@@ -27,6 +27,8 @@ KERNEL_ARGUMENTS = (
     # An emulated processor pays for these, and nothing here is to be defended from its guests.
     " mitigations=off nokaslr init_on_alloc=0 apparmor=0 selinux=0 nowatchdog cryptomgr.notests"
     " no_timer_check tsc=reliable 8250.nr_uarts=1 random.trust_cpu=on"
+    # Seconds until a drive is given up: a busy computer keeps an emulated one waiting longer than real ones ever take.
+    " nvme_core.io_timeout=600 nvme_core.admin_timeout=600"
 )
 
 
