@@ -105,7 +105,6 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             ),
             after=(name,),
         )
-
     for role in _in_order(host, stack.house.roles):
         source = stack.house.roles[role]
         yield Declared(

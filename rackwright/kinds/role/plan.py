@@ -104,7 +104,7 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
     if refusals := foreign(spec, facts):
         return Plan(refusals=refusals)
     owner = facts.owner(spec.owner)
-    if owner is None or owner.get("phase") == "removed":
+    if owner is None:
         return Plan()
     wrote = tuple(owner.get("wrote", ()))
     if leaves_all:
