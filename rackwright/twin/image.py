@@ -34,7 +34,6 @@ _OPTIONS = (
     *("--variant=minbase", "--dpkgopt=force-unsafe-io"),
     *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
 )
-_PUBLIC_SOURCES = (("http://deb.debian.org/debian", ""), ("http://security.debian.org/debian-security", "-security"))
 
 
 def require(*programs: str) -> None:
@@ -151,7 +150,7 @@ def mirrors(suite: str) -> list[str]:
 def sources(suite: str, files: Mapping[str, str]) -> list[str]:
     """Return lines of sources.list(5) for *suite*, from the mirrors that this computer's apt *files* name.
 
-    A computer that runs another system than Debian names none; then Debian's own are taken.
+    A computer that runs another system than Debian names none; then mmdebstrap takes Debian's own.
     """
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     lines = []
@@ -162,8 +161,7 @@ def sources(suite: str, files: Mapping[str, str]) -> list[str]:
             chosen = f"signed-by={signed if signed.startswith('/') else keyring}"
             trusted = " trusted=yes" if options.get("trusted") == "yes" else ""
             lines.append(f"deb [{chosen}{trusted}] {uri} {suite}{f'-{suffix}' if suffix else ''} main")
-    public = [f"deb [signed-by={keyring}] {uri} {suite}{suffix} main" for uri, suffix in _PUBLIC_SOURCES]
-    return list(dict.fromkeys(lines)) or public
+    return list(dict.fromkeys(lines))
 
 
 def _entries(files: Mapping[str, str]) -> Iterator[tuple[str, str, dict[str, str]]]:

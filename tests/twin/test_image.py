@@ -55,10 +55,7 @@ Enabled: no
         ),
         (
             {"ubuntu.sources": "Types: deb\nURIs: http://ubuntu.example\nSuites: noble\nComponents: main\n"},
-            [
-                f"deb [signed-by={KEYRING}] http://deb.debian.org/debian bookworm main",
-                f"deb [signed-by={KEYRING}] http://security.debian.org/debian-security bookworm-security main",
-            ],
+            [],
         ),
         (
             {

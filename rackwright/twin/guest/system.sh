@@ -9,7 +9,7 @@ export LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 listed() { sed '/^#/d; /^$/d' "$1"; }
 
 cp -R "$guest/files/." "$root/"
-chown -R 0:0 "$root/etc/ssh" "$root/etc/sudoers.d" "$root/etc/systemd" "$root/etc/modprobe.d" "$root/etc/apt"
+chown -R 0:0 "$root/etc/ssh" "$root/etc/sudoers.d" "$root/etc/systemd" "$root/etc/modprobe.d"
 chmod 0440 "$root/etc/sudoers.d/rackwright"
 listed "$guest/masks.txt" | while read -r path; do
     mkdir -p "$root/etc/${path%/*}"
@@ -22,7 +22,7 @@ chroot "$root" useradd --create-home --shell /bin/bash --groups sudo rackwright
 
 # The building machine leaves no trace: its mirror, its resolver, its name, keys made on it.
 rm -f "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
-rm -f "$root"/etc/apt/sources.list.d/* "$root"/etc/ssh/ssh_host_*
+rm -f "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* "$root"/etc/ssh/ssh_host_*
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/boot/initrd.img-* "$root"/initrd.img*
 echo 'nameserver 10.0.2.3' > "$root/etc/resolv.conf"
 : > "$root/etc/fstab"
