@@ -1,5 +1,6 @@
 """The Pulumi program: whatever fleet and target the selected stack names."""
 
+import gc
 from pathlib import Path
 
 import pulumi
@@ -8,6 +9,7 @@ from rackwright.declaration import load_stack
 from rackwright.errors import RackwrightError
 from stacks.program import build
 
+gc.disable()  # it ends in seconds, and looking for what it could let go would take a fifth of them
 try:
     stack = load_stack(pulumi.get_stack(), Path(__file__).resolve().parent)
 except RackwrightError as error:

@@ -25,6 +25,7 @@ class GpuHost(pulumi.ComponentResource):
         for declared in args["resources"]:
             options = pulumi.ResourceOptions(parent=self, depends_on=[made[name] for name in declared.after])
             made[declared.name] = CLASSES[declared.token](declared.name, declared.inputs, options)
-        tiers = [resource for resource in made.values() if isinstance(resource, Tier)]
-        self.mounts = pulumi.Output.all(*(pulumi.Output.all(tier.name, tier.mount) for tier in tiers)).apply(dict)
+        # of the declaration, which knows them: to take them from each resource costs as much as a resource
+        tiers = [declared.inputs for declared in args["resources"] if declared.token == Tier.token]
+        self.mounts = pulumi.Output.from_input({tier["name"]: tier["mount"] for tier in tiers})
         self.register_outputs({"mounts": self.mounts})

@@ -1,5 +1,6 @@
 """The plugin's process: prints its port for the engine that started it, answers, and ends when that engine does."""
 
+import gc
 import os
 import signal
 import sys
@@ -8,12 +9,6 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from rackwright.apply.ansible import Plays
-from rackwright.apply.pool import Hosts
-from rackwright.apply.rollout import Turns
-from rackwright.apply.steps import execute
-from rackwright.declaration import load_stack
-from rackwright.declaration.stack import HOUSE
 from rackwright.kinds import KINDS
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
@@ -23,8 +18,12 @@ WATCH_SECONDS = 0.5
 GRACE_SECONDS = 2.0
 """For calls that are stopped to say so; the engine kills us 5 s after its interrupt."""
 
+ALLOCATIONS = 100_000
+"""Between two looks at what is garbage: facts of many hosts come and stay, and each look goes over all of them."""
+
 
 def main(engine_address: str) -> None:
+    gc.set_threshold(ALLOCATIONS)
     parent = os.getppid()
     stop = threading.Event()
 
@@ -48,6 +47,14 @@ def main(engine_address: str) -> None:
 
 
 def _open_site(stack: str) -> Site:
+    # here: the engine starts two of us, and one of them only says that it is there
+    from rackwright.apply.ansible import Plays
+    from rackwright.apply.pool import Hosts
+    from rackwright.apply.rollout import Turns
+    from rackwright.apply.steps import execute
+    from rackwright.declaration import load_stack
+    from rackwright.declaration.stack import HOUSE
+
     declared = load_stack(stack, _project(Path.cwd()))
     hosts = Hosts(declared.endpoints, declared.salt)
     plays, turns = Plays(HOUSE, hosts), Turns(declared.fleet.rollout, lambda: hosts.cancelled)

@@ -112,7 +112,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
         inputs, problems = self._perform(
-            context, request, READ_SECONDS, lambda urn, _: self._resources.check(urn, decode(request.news))
+            context, request, None, lambda urn, _: self._resources.check(urn, decode(request.news))
         )
         failures = [provider_pb2.CheckFailure(property=problem.path, reason=problem.reason) for problem in problems]
         return provider_pb2.CheckResponse(inputs=encode(inputs), failures=failures)
@@ -121,7 +121,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         old, new = (decode(inputs, without=COMPUTED) for inputs in (request.old_inputs, request.news))
         state = decode(request.olds)
         changes = self._perform(
-            context, request, READ_SECONDS, lambda urn, operation: self._resources.diff(urn, old, state, new, operation)
+            context, request, None, lambda urn, operation: self._resources.diff(urn, old, state, new, operation)
         )
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if changes else provider_pb2.DiffResponse.DIFF_NONE,
@@ -204,15 +204,20 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                     return
             time.sleep(QUIET_SECONDS / 10)
 
-    def _perform(self, context: Context, request: Any, seconds: float, work: Callable[[Urn, Operation], T]) -> T:
-        """Return what *work* returns, or end the call with the status that fits what it raised."""
+    def _perform(self, context: Context, request: Any, seconds: float | None, work: Callable[[Urn, Operation], T]) -> T:
+        """Return what *work* returns, or end the call with the status that fits what it raised.
+
+        Args:
+            seconds: How long it is waited for; None for work that asks no host.
+        """
         log = ResourceLog(self._engine, request.urn)
         operation = Operation(log)
         with self._guard:
             self._running.add(operation)
             self._spoke = time.monotonic()
         try:
-            return operation.run(lambda: work(Urn.parse(request.urn), operation), seconds)
+            urn = Urn.parse(request.urn)
+            return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
             code, message = _status(error)
             log.note("refused" if isinstance(error, Refused | DeclarationError | DeclarationErrors) else "failed")

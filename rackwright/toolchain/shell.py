@@ -61,6 +61,7 @@ def _defaults(root: Path) -> dict[str, str]:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_DISABLE_REGISTRY_RESOLVE": "true",
         "PULUMI_SKIP_CONFIRMATIONS": "true",
+        "GOGC": "400",  # an engine lives for seconds: a fifth of its work was to look for memory it could free
         "PULUMI_PARALLEL": "512",  # resources wait for hosts, not for this computer's cores
         "PULUMI_CONTINUE_ON_ERROR": "true",  # one failed host must not stop the others
         "PULUMI_SKIP_CHECKPOINTS": "true",  # hosts carry owner files, so a lost state is found again
