@@ -22,7 +22,8 @@ HOOK = f"""\
 import os, sys
 
 def deny(event, arguments):
-    if event.startswith("socket."):
+    # to look a number up asks nobody; Ansible does so when it is imported
+    if event.startswith("socket.") and arguments[:1] != ("127.0.0.1",):
         os.write(2, f"a socket was asked for: {{event}}\\n".encode())
         os._exit({DENIED})
 
@@ -34,27 +35,37 @@ sys.addaudithook(deny)
 @check("foundation.7")
 def wrong_fleets_are_told_whole(log: Log) -> str:
     """Every wrong fleet through `rackwright check`; stdout is empty and stderr as written beside the fleet."""
+    fleets = sorted(WRONG.glob("*.yaml"))
+    need({path.stem for path in fleets} >= SORTS, f"no such wrong fleet: {SORTS - {path.stem for path in fleets}}")
+    messages = told_whole(log, "check", fleets)
+    at_once = len((WRONG / "many.expected").read_text().splitlines())
+    need(at_once >= 6, f"one file has to hold six errors at once, many.yaml holds {at_once}")
+    return f"{len(fleets)} wrong fleets, {messages} messages as written, {at_once} at once in one file, no socket"
+
+
+def told_whole(log: Log, command: str, fleets: list[Path]) -> int:
+    """Give each wrong fleet to *command*, which may open no socket, and return how many messages there were.
+
+    Raises:
+        Short: one is told otherwise than it is written beside the fleet.
+    """
     stacks = _project(log.empty_directory())
     environment = {**os.environ, "PYTHONPATH": str(stacks.parent / "hook")}
     opened = log.run([sys.executable, "-c", "import socket; socket.socket()"], env=environment)
     need(opened.returncode == DENIED, f"a socket could be opened all the same: {opened.stderr}")
-    fleets = sorted(WRONG.glob("*.yaml"))
-    need({path.stem for path in fleets} >= SORTS, f"no such wrong fleet: {SORTS - {path.stem for path in fleets}}")
-    log(f"checking {len(fleets)} wrong fleets")
+    log(f"{command} of {len(fleets)} wrong fleets")
     wrong, messages = [], 0
     for path in fleets:
         expected = path.with_suffix(".expected").read_text()
         count = len(expected.splitlines())
-        argv = [str(ROOT / ".venv/bin/rackwright"), "check", path.stem]
+        argv = [str(ROOT / ".venv/bin/rackwright"), command, path.stem]
         done = log.run(argv, stacks, environment)
         whole = f"{expected}{count} error{'s' * (count > 1)}; nothing was done.\n"
         if (done.returncode, done.stdout, done.stderr) != (2, "", whole):
             wrong.append(path.stem)
         messages += count
     need(not wrong, f"told otherwise than written: {', '.join(wrong)}")
-    at_once = len((WRONG / "many.expected").read_text().splitlines())
-    need(at_once >= 6, f"one file has to hold six errors at once, many.yaml holds {at_once}")
-    return f"{len(fleets)} wrong fleets, {messages} messages as written, {at_once} at once in one file, no socket"
+    return messages
 
 
 def _project(directory: Path) -> Path:

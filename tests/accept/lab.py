@@ -4,7 +4,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -38,20 +38,29 @@ class Lab:
     """A project in *directory* with one fleet and one stack. Its twin is off after the ``with`` block."""
 
     def __init__(
-        self, directory: Path, fleet: Path | str, log: Log, stack: str = "lab", target: str | None = None
+        self,
+        directory: Path,
+        fleet: Path | str,
+        log: Log,
+        stack: str = "lab",
+        target: str | None = None,
+        containers: Sequence[str] = (),
     ) -> None:
         """
         Args:
             directory: Empty, or not there.
             fleet: A fleet's YAML file, or its text.
             target: Of the stack; its own twin where it is None.
+            containers: Hosts that the twin makes with this computer's kernel.
         """
         self.directory, self.stack, self.log = directory, stack, log
         self.target = target or f"twin:{stack}"
         self.fleet_path = directory / "stacks" / "fleet.yaml"
         self.fleet_path.parent.mkdir(parents=True)
         self.fleet_path.write_text(fleet if isinstance(fleet, str) else fleet.read_text())
-        settings = {"rackwright:fleet": self.fleet_path.name, "rackwright:target": self.target}
+        settings: dict[str, Any] = {"rackwright:fleet": self.fleet_path.name, "rackwright:target": self.target}
+        if containers:
+            settings["rackwright:containers"] = list(containers)
         (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
         (directory / "Pulumi.yaml").write_text(PROJECT)
         (directory / "__main__.py").write_text((ROOT / "__main__.py").read_text())

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from rackwright.declaration import load_fleet
+from rackwright.declaration.stack import HOUSE
 from rackwright.errors import DeclarationErrors
+from rackwright.kinds.house import load_roles
 
 WRONG = Path(__file__).parent / "wrong"
+ROLES = load_roles(HOUSE)
 FLEETS = sorted(path.name for path in WRONG.glob("*.yaml"))
 
 
@@ -22,7 +25,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(name: str) -> DeclarationErrors:
     with pytest.raises(DeclarationErrors) as caught:
-        load_fleet(Path(name), {})
+        load_fleet(Path(name), ROLES)
     return caught.value
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import json
 import os
 import shutil
 import socket
@@ -186,3 +187,44 @@ def new_key(path: Path) -> str:
     """Write a new key and return its public half."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)], check=True)
     return path.with_name(f"{path.name}.pub").read_text().strip()
+
+
+def certificate(
+    keys: Path, name: str, *options: str, key: str = "deploy", principal: str = "deploy", until: str = "+15m"
+) -> list[str]:
+    """Return the options of ssh for a certificate that was made with others of ssh-keygen."""
+    public = keys / f"{name}.pub"
+    public.write_text((keys / f"{key}.pub").read_text())
+    argv = [
+        "ssh-keygen",
+        "-q",
+        "-s",
+        str(keys / "ca"),
+        "-I",
+        name,
+        "-n",
+        principal,
+        "-V",
+        f"-10m:{until}",
+        "-O",
+        "clear",
+    ]
+    subprocess.run([*argv, *options, str(public)], check=True)
+    return ["-o", f"CertificateFile={keys / name}-cert.pub"]
+
+
+def ping(port: int, directory: Path, variables: dict[str, object]) -> str:
+    """Return what Ansible says after it has become root at *port* of the loopback interface."""
+    where = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": port,
+        "ansible_become": True,
+        "ansible_pipelining": True,
+    }
+    inventory = directory / "inventory.json"
+    told = {**where, **variables, "ansible_python_interpreter": "/usr/bin/python3"}
+    inventory.write_text(json.dumps({"all": {"hosts": {"alpha": told}}}))
+    ansible = Path(__file__).parents[2] / ".venv/bin/ansible"
+    argv = [str(ansible), "-i", str(inventory), "alpha", "-m", "ping"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=directory, stdin=subprocess.DEVNULL)
+    return done.stdout + done.stderr

@@ -1,39 +1,13 @@
 """Who gets in, with the files of the role access, by the real sshd, PAM and sudo of this computer, on loopback."""
 
-import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from rackwright.facts import probe
-from tests.roles.machine import REFUSED, Machine, code, lacks, new_key
+from tests.roles.machine import REFUSED, Machine, certificate, code, lacks, new_key, ping
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
-
-
-def certificate(
-    keys: Path, name: str, *options: str, key: str = "deploy", principal: str = "deploy", until: str = "+15m"
-) -> list[str]:
-    """Return the options of ssh for a certificate that was made with others of ssh-keygen."""
-    public = keys / f"{name}.pub"
-    public.write_text((keys / f"{key}.pub").read_text())
-    argv = [
-        "ssh-keygen",
-        "-q",
-        "-s",
-        str(keys / "ca"),
-        "-I",
-        name,
-        "-n",
-        principal,
-        "-V",
-        f"-10m:{until}",
-        "-O",
-        "clear",
-    ]
-    subprocess.run([*argv, *options, str(public)], check=True)
-    return ["-o", f"CertificateFile={keys / name}-cert.pub"]
 
 
 def test_a_key_alone_is_half_the_way(machine, keys):
@@ -197,7 +171,9 @@ def test_ansible_goes_over_a_connection_that_a_person_opened(machine, keys, tmp_
     opened = machine.ssh("olga", keys / "olga", options=[*control, "-M", "-f", "-N"], code=code(machine.enrol("olga")))
     assert opened.returncode == 0, opened.stderr
 
-    said = ping(machine, tmp_path, {"ansible_user": "olga", "ansible_ssh_common_args": " ".join(["-F none", *control])})
+    said = ping(
+        machine.port, tmp_path, {"ansible_user": "olga", "ansible_ssh_common_args": " ".join(["-F none", *control])}
+    )
 
     machine.ssh("olga", None, options=[*control, "-O", "exit"])
     assert '"ping": "pong"' in said
@@ -217,24 +193,7 @@ def test_ansible_and_our_own_connections_get_in_with_a_certificate(machine, keys
     connection = Connection(endpoint)
     assert connection.run(("id", "-un")).stdout == b"root\n"
     connection.close()
-    assert '"ping": "pong"' in ping(machine, tmp_path, connection_variables(endpoint, login))
-
-
-def ping(machine: Machine, directory: Path, variables: dict[str, object]) -> str:
-    """Return what Ansible says after it has become root on *machine*."""
-    where = {
-        "ansible_host": "127.0.0.1",
-        "ansible_port": machine.port,
-        "ansible_become": True,
-        "ansible_pipelining": True,
-    }
-    inventory = directory / "inventory.json"
-    told = {**where, **variables, "ansible_python_interpreter": "/usr/bin/python3"}
-    inventory.write_text(json.dumps({"all": {"hosts": {"alpha": told}}}))
-    ansible = Path(__file__).parents[2] / ".venv/bin/ansible"
-    argv = [str(ansible), "-i", str(inventory), "alpha", "-m", "ping"]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=directory, stdin=subprocess.DEVNULL)
-    return done.stdout + done.stderr
+    assert '"ping": "pong"' in ping(machine.port, tmp_path, connection_variables(endpoint, login))
 
 
 def test_an_auditor_gets_all_facts_and_nothing_else_of_roots(machine, keys):

@@ -1,23 +1,19 @@
 """The role access from the declaration to the logins, on a booted host of a twin."""
 
 import base64
-import copy
 import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
-import pexpect
 import pytest
-from ruamel.yaml import YAML
 
-from rackwright.apply.totp import Secret
 from rackwright.facts import probe
 from tests.accept.harness import ROOT, Log
 from tests.accept.lab import Lab
-from tests.roles.machine import REFUSED, code, new_key, ssh
+from tests.roles.machine import REFUSED
+from tests.roles.rack import BROKEN, Rack, access, fleet
 
 pytestmark = [
     pytest.mark.twin,
@@ -27,72 +23,15 @@ HOST = "alpha"
 UNDO = "undo-rackwright-role-access.service"
 
 
-class Rack:
-    """A host of a twin with the roles base and access, and everybody's keys."""
-
-    def __init__(self, lab: Lab, keys: Path) -> None:
-        self.lab, self.keys = lab, keys
-
-    def ssh(self, user: str, *command: str, **more: object) -> subprocess.CompletedProcess[str]:
-        """Log in as *user* with the key of that name; see tests.roles.machine.ssh."""
-        key = more.pop("key", self.keys / user)
-        return ssh("127.0.0.1", self.lab.twin.settings(HOST).port, user, key, *command, **more)  # type: ignore[arg-type]
-
-    def access(self, **changes: object) -> None:
-        """Declare the role otherwise."""
-        self.lab.edit(lambda fleet: fleet["hosts"][HOST]["roles"]["access"].update(copy.deepcopy(changes)))
-
-    def enrol(self, user: str) -> str:
-        """Enrol *user* in a terminal, as a person does, and return a code of theirs."""
-        program = str(Path(self.lab.directory, ".venv/bin/rackwright"))
-        argv = ["enrol", self.lab.stack, user, "--replace"]
-        terminal = pexpect.spawn(program, argv, timeout=120, cwd=str(self.lab.directory), encoding="utf-8")
-        text = terminal.read()
-        terminal.close()
-        assert terminal.exitstatus == 0, text
-        [key] = re.findall(r"type ([A-Z2-7]{32})", text)
-        return code(Secret(key, ()))
-
-    def certificate(self) -> list[str]:
-        """Issue a certificate as a person does, and return the options of ssh for it."""
-        key = str(self.keys / "deploy")
-        self.lab.rackwright("cert", self.lab.stack, "--ca", str(self.keys / "ca"), "--key", key, status=0)
-        return ["-o", f"CertificateFile={key}-cert.pub"]
-
-
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     directory = tmp_path_factory.mktemp("access")
     keys = directory / "keys"
-    keys.mkdir()
-    functions = {"olga": "operator", "dara": "data-scientist", "axel": "auditor"}
-    people = [
-        {"name": name, "function": function, "keys": [new_key(keys / name)]} for name, function in functions.items()
-    ]
-    new_key(keys / "deploy")
-    access = {
-        "people": people,
-        "automation": {"user": "deploy", "principals": ["deploy"]},
-        "ca_keys": [new_key(keys / "ca")],
-        "bootstrap_user": "rackwright",
-    }
-    host = {
-        "address": "192.0.2.1",
-        "identity": {"serial": "S-ALPHA"},
-        "os": "debian-12",
-        "roles": {"base": {"security_updates": False}, "access": access},
-    }
-    fleet = directory / "fleet.yaml"
-    with fleet.open("w") as file:
-        YAML().dump({"fleet": "access", "hosts": {HOST: host}}, file)
-    with Lab(directory / "project", fleet, Log("access")) as lab:
-        settings = lab.directory / "stacks" / f"Pulumi.{lab.stack}.yaml"
-        config = json.loads(settings.read_text())
-        config["config"]["rackwright:containers"] = [HOST]
-        settings.write_text(json.dumps(config))
+    declared = fleet([HOST], {"base": {"security_updates": False}, "access": access(keys)})
+    with Lab(directory / "project", declared, Log("access"), containers=[HOST]) as lab:
         lab.start()
         lab.up(status=1)  # people have no secret yet
-        yield Rack(lab, keys)
+        yield Rack(lab, keys, HOST)
 
 
 def test_it_converges_and_each_secret_is_a_persons_matter(rack: Rack) -> None:
@@ -110,10 +49,10 @@ def test_it_converges_and_each_secret_is_a_persons_matter(rack: Rack) -> None:
 
 def test_people_get_in_with_key_and_code(rack: Rack) -> None:
     assert "Permission denied (keyboard-interactive)" in rack.ssh("olga").stderr
-    now = rack.enrol("olga")
+    now = rack.new_code("olga")
     assert rack.ssh("olga", "sudo", "-n", "id", "-un", code=now).stdout == "root\n"
     assert rack.ssh("olga", code=now).returncode == REFUSED
-    assert rack.ssh("olga", code=rack.enrol("olga"), key=None).returncode == REFUSED
+    assert rack.ssh("olga", code=rack.new_code("olga"), key=None).returncode == REFUSED
 
 
 def test_tools_get_in_with_a_certificate(rack: Rack) -> None:
@@ -123,28 +62,13 @@ def test_tools_get_in_with_a_certificate(rack: Rack) -> None:
 
 
 def test_an_auditor_gets_facts_and_no_more(rack: Rack) -> None:
-    looked = rack.ssh("axel", "sudo", "-n", "/usr/local/sbin/rackwright-probe", code=rack.enrol("axel"), text="5a17\n")
+    looked = rack.ssh(
+        "axel", "sudo", "-n", "/usr/local/sbin/rackwright-probe", code=rack.new_code("axel"), text="5a17\n"
+    )
 
     facts = probe.parse(looked.stdout.encode(), HOST)
     assert facts.identity.hostname == HOST and facts.user("olga") is not None
-    assert rack.ssh("axel", "sudo", "-n", "id", code=rack.enrol("axel")).returncode == 1
-
-
-BROKEN = {
-    "directory:/etc/ssh/sshd_config.d": "echo 'Match all' > /etc/ssh/sshd_config.d/99-more.conf",
-    "file:/etc/ssh/sshd_config": "echo 'PasswordAuthentication yes' >> /etc/ssh/sshd_config",
-    "directory:/etc/sudoers.d": "echo '%games ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/games",
-    "group:rackwright-operator": "gpasswd -a dara rackwright-operator",
-    "user:dara": "usermod -s /bin/sh dara",
-    "file:/etc/ssh/authorized_keys.d/axel": "cat /etc/ssh/authorized_keys.d/olga >> /etc/ssh/authorized_keys.d/axel",
-    "directory:/etc/ssh/authorized_keys.d": "cp /etc/ssh/authorized_keys.d/olga /etc/ssh/authorized_keys.d/root",
-    "user:olga": "usermod -p '$6$x$y' olga",
-    "directory:/var/lib/totp": "chmod 0755 /var/lib/totp",
-    "file:/etc/pam.d/sshd": "sed -i s/requisite/optional/ /etc/pam.d/sshd",
-    "file:/usr/local/sbin/rackwright-probe": "echo 'print(1)' >> /usr/local/sbin/rackwright-probe",
-    "unit:ssh.service": "systemctl disable ssh.service",
-}
-"""By claim what breaks it."""
+    assert rack.ssh("axel", "sudo", "-n", "id", code=rack.new_code("axel")).returncode == 1
 
 
 def test_what_is_changed_by_hand_is_found_and_mended(rack: Rack) -> None:
@@ -162,7 +86,7 @@ def test_what_is_changed_by_hand_is_found_and_mended(rack: Rack) -> None:
 
 def test_who_is_taken_out_is_out(rack: Rack) -> None:
     people = [person for person in rack.lab.fleet.hosts[HOST].roles["access"]["people"] if person["name"] != "dara"]
-    now = rack.enrol("dara")
+    now = rack.new_code("dara")
 
     rack.access(people=people)
     rack.lab.up()
