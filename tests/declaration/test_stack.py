@@ -221,6 +221,14 @@ def test_the_example_is_the_same_in_yaml_and_in_python(tmp_path: Path) -> None:
         assert declare(in_yaml) == declare(in_python)
 
 
+@pytest.mark.parametrize("path", sorted(STACKS.glob("Pulumi.*.yaml")), ids=lambda path: path.stem)
+def test_a_stack_that_we_bring_is_declared_right(path: Path) -> None:
+    stack = load_stack(path.stem.removeprefix("Pulumi."), STACKS.parent)
+
+    assert declare(stack)
+    assert stack.containers <= set(stack.fleet.hosts)
+
+
 def test_an_unknown_stack_names_the_known(project: Path) -> None:
     assert told(lambda: load_stack("labb", project)) == (
         "stack labb: got no stacks/Pulumi.labb.yaml; stacks here: lab, rack. Write lab."
