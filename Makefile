@@ -43,7 +43,7 @@ accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY
 	@$(RUN) $(BIN)/python -m tests.accept $(ONLY)
 
 .PHONY: bench
-bench: $(TEST) toolchain ## Measure a preview of 1, 50 and 200 simulated hosts.
+bench: $(TEST) toolchain ## Measure previews of simulated hosts, and what roles cost on containers.
 	@$(RUN) $(BIN)/python -m tests.bench
 
 .PHONY: requirements

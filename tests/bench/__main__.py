@@ -1,6 +1,7 @@
-"""Print what a preview of 1, 50 and 200 hosts takes, and as the last line the same for machines.
+"""Print what a preview of 1, 50 and 200 hosts takes, and what roles cost; the last line of each is for machines.
 
-With BENCH_PROFILE=DIRECTORY that gets a profile of each provider; the figures are then those of profiled ones.
+`python -m tests.bench preview` or `roles` does one of the two. With BENCH_PROFILE=DIRECTORY that gets a profile of each
+provider; the figures are then those of profiled ones.
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rackwright.toolchain import ensure
-from tests.bench import FLOOR_MS, plain, rack
+from tests.bench import FLOOR_MS, plain, rack, roles
 from tests.bench.preview import Cost, Project
 from tests.simulated import SimulatedRack
 
@@ -21,7 +22,14 @@ REPEATS = 3
 PARTS = ("engine", "program", "provider", "server", "total")
 
 
-def main() -> None:
+def main(only: str = "") -> None:
+    if only in ("", "preview"):
+        preview()
+    if only in ("", "roles") and os.geteuid() == 0:  # containers need root
+        print(json.dumps(roles.report(*roles.measure(say))))
+
+
+def preview() -> None:
     say(f"simulating {max(SIZES)} hosts with {rack.PACKAGES} packages and {rack.FILES} files each")
     simulated = SimulatedRack({name: rack.facts(name) for name in rack.names(max(SIZES))})
     with simulated, tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
@@ -80,4 +88,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
