@@ -190,25 +190,19 @@ def new_key(path: Path) -> str:
 
 
 def certificate(
-    keys: Path, name: str, *options: str, key: str = "deploy", principal: str = "deploy", until: str = "+15m"
+    keys: Path,
+    name: str,
+    *options: str,
+    key: str = "deploy",
+    principal: str = "deploy",
+    until: str = "+15m",
+    authority: str = "ca",
 ) -> list[str]:
     """Return the options of ssh for a certificate that was made with others of ssh-keygen."""
     public = keys / f"{name}.pub"
     public.write_text((keys / f"{key}.pub").read_text())
-    argv = [
-        "ssh-keygen",
-        "-q",
-        "-s",
-        str(keys / "ca"),
-        "-I",
-        name,
-        "-n",
-        principal,
-        "-V",
-        f"-10m:{until}",
-        "-O",
-        "clear",
-    ]
+    argv = ["ssh-keygen", "-q", "-s", str(keys / authority), "-I", name, "-n", principal]
+    argv += ["-V", f"-10m:{until}", "-O", "clear"]
     subprocess.run([*argv, *options, str(public)], check=True)
     return ["-o", f"CertificateFile={keys / name}-cert.pub"]
 

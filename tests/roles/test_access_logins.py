@@ -143,6 +143,25 @@ def test_what_is_revoked_lets_nobody_in(machine, keys):
     assert deploys("deploy")
 
 
+def test_an_authority_is_replaced_without_a_gap(machine, keys):
+    """
+    The new one is added, then the old one taken out; what either signed is good for as long as it stands there.
+    """
+    old, new = (keys / "ca.pub").read_text().strip(), new_key(keys / "next-ca")
+    signed = [certificate(keys, f"by-{name}", authority=name) for name in ("ca", "next-ca")]
+
+    def let_in(*authorities: str) -> list[bool]:
+        machine.lay(ca_keys=list(authorities))
+        return [machine.ssh("deploy", keys / "deploy", options=made).returncode == 0 for made in signed]
+
+    try:
+        assert let_in(old) == [True, False]
+        assert let_in(old, new) == [True, True]
+        assert let_in(new) == [False, True]
+    finally:
+        machine.lay(ca_keys=[old])
+
+
 def test_a_list_of_revoked_serials_does_as_well(machine, keys):
     wrong, right = certificate(keys, "s42", "-z", "42"), certificate(keys, "s43", "-z", "43")
     (keys / "serials").write_text("serial: 42\n")
