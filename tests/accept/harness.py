@@ -1,5 +1,6 @@
 """What a check is, how it speaks, and how all of them are run."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -85,8 +86,9 @@ class Log:
             reader.start()
         try:
             if process.stdin and input is not None:
-                process.stdin.write(input)
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # it ended without reading; its status tells why
+                    process.stdin.write(input)
+                    process.stdin.close()
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise Short(f"`{' '.join(argv[:4])}` has not ended within {timeout:.0f} s") from None
