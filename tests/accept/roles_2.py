@@ -75,7 +75,7 @@ def of_access(log: Log) -> str:
 
 def _lab(log: Log, roles: dict[str, Any]) -> Lab:
     project = log.directory / "project"
-    return Lab(project, fleet([MACHINE, CONTAINER], roles), log, containers=[CONTAINER])
+    return Lab(project, fleet([MACHINE, CONTAINER], roles, [MACHINE]), log, containers=[CONTAINER])
 
 
 def _broken(lab: Lab, role: str, broken: Mapping[str, str]) -> str:

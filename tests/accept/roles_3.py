@@ -21,7 +21,7 @@ STEP_SECONDS = 30
 @check("roles.3")
 def only_who_should_gets_in(log: Log) -> str:
     keys = log.empty_directory() / "keys"
-    declared = fleet([HOST], {"base": {"security_updates": False}, "access": access(keys)})
+    declared = fleet([HOST], {"base": {"security_updates": False}, "access": access(keys)}, [HOST])
     with Lab(log.directory / "project", declared, log) as lab:
         lab.start()
         log("up")

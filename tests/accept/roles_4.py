@@ -66,7 +66,9 @@ def _rack(log: Log, containers: list[str]) -> Iterator[Rack]:
     """A host with the role access, as it is declared."""
     keys = log.empty_directory() / "keys"
     roles = {"base": {"security_updates": False}, "access": access(keys) | {"people": []}}
-    with Lab(log.directory / "project", fleet([HOST], roles), log, containers=containers) as lab:
+    with Lab(
+        log.directory / "project", fleet([HOST], roles, {HOST} - {*containers}), log, containers=containers
+    ) as lab:
         lab.start()
         log("up")
         lab.up()

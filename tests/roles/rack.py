@@ -4,7 +4,7 @@ import copy
 import io
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,9 @@ def access(keys: Path) -> dict[str, Any]:
     }
 
 
-def fleet(hosts: Sequence[str], roles: dict[str, Any], **more: Any) -> str:
-    """Return the file of a fleet of *hosts* without drives, each with *roles*."""
-    declared = {
+def fleet(hosts: Sequence[str], roles: dict[str, Any], machines: Collection[str] = (), **more: Any) -> str:
+    """Return the file of a fleet of *hosts* with *roles*; *machines* among them have a drive to start from."""
+    declared: dict[str, dict[str, Any]] = {
         name: {
             "group": "all",
             "address": f"192.0.2.{number}",
@@ -58,6 +58,8 @@ def fleet(hosts: Sequence[str], roles: dict[str, Any], **more: Any) -> str:
         }
         for number, name in enumerate(hosts, start=1)
     }
+    for name in machines:
+        declared[name]["drives"] = [{"serial": f"{name.upper()}-BOOT", "boot": True}]
     text = io.StringIO()
     group = {"os": "debian-12", "roles": roles}
     YAML().dump({"fleet": "software", **more, "groups": {"all": group}, "hosts": declared}, text)
