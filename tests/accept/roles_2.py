@@ -51,8 +51,8 @@ ACCESS = {
 
 @check("roles.2[base]")
 def base(log: Log) -> str:
-    roles = {"base": {"packages": ["toy-plain"], "held": ["toy-held"]}}
-    with _lab(log, roles) as lab:
+    log.empty_directory()
+    with _lab(log, {"base": {"packages": ["toy-plain"], "held": ["toy-held"]}}) as lab:
         lab.start()
         for host in (MACHINE, CONTAINER):
             lab.ssh(host, f"{ARCHIVE}\napt-get -qq update\napt-get -qq install toy-held >/dev/null")
