@@ -167,8 +167,9 @@ def _clear(lab: Lab, tiers: list[Place], tier: Place) -> None:
     host = tiers[0].host
     lab.rackwright("twin", "start", lab.stack, status=0)
     eventually(lambda: not lab.ssh(host, _RUNNING), "what was running has ended")
-    for made in tiers:
-        lab.ssh(host, _CLEAR.format(tier=made, device=DEVICE, serials=" ".join(map(quote, made.serials))))
+    unmounted = "".join(_UNMOUNT.format(tier=made) for made in tiers)
+    serials = " ".join(quote(serial) for made in tiers for serial in made.serials)
+    lab.ssh(host, unmounted + _CLEAR.format(device=DEVICE, serials=serials))
     lab.ssh(host, _FILL.format(device=DEVICE, serial=quote(tier.serials[0])))
     lab.pulumi("cancel", "--yes")
     lab.pulumi("stack", "rm", "--yes", "--force", "--preserve-config")
@@ -183,12 +184,14 @@ for serial in {serials}; do
     mdadm --examine --export $dev 2>/dev/null | grep ^MD_UUID= || echo "none on $serial"
 done
 """
-_CLEAR = """
-{device}
+_UNMOUNT = """
 umount {tier.mount} 2>/dev/null || true
 unit=$(systemd-escape --path --suffix=mount {tier.mount})
 systemctl disable "$unit" 2>/dev/null || true
 rm -rf /etc/systemd/system/"$unit" {tier.conf} /var/lib/rackwright {tier.mount}
+"""
+_CLEAR = """
+{device}
 systemctl daemon-reload
 for array in /dev/md/*; do
     if [ -e "$array" ]; then mdadm --stop "$array"; fi
