@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration"),
     "rackwright.provider": CORE,
     "rackwright.audit": CORE,
-    "rackwright.toolchain": ("errors",),
+    "rackwright.toolchain": ("errors", "spec.secret"),
     "rackwright.twin": ("errors", "spec", "toolchain.cache"),
     "rackwright.cli": (*CORE, "provider", "audit", "toolchain", "twin"),
     "stacks": ("spec", "declaration", "provider.resources"),

@@ -1,7 +1,9 @@
 """What all roles have in common: that their files agree with each other, and their order with the playbooks'."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -58,6 +60,19 @@ def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> Non
     things = [(entry.thing, name) for entry in told.entries for name in entry.want(HOUSE)]
     assert len(things) == len(set(things))
     assert all(entry.file.startswith("/") for entry in told.entries if isinstance(entry, File))
+
+
+def tasks(source: RoleSource) -> Iterator[dict[str, Any]]:
+    for path in sorted((ROOT / "roles" / source.name / "tasks").glob("*.yml")):
+        for task in yaml.safe_load(path.read_text()):
+            yield from (task, *task.get("block", ()), *task.get("rescue", ()))
+
+
+def test_ansible_says_nothing_of_a_file_that_is_secret(source: RoleSource) -> None:
+    writing = [task for task in tasks(source) if f"{source.name}_files" in str(task.get("loop"))]
+
+    assert writing
+    assert all(task["no_log"] == "{{ item.secret }}" for task in writing)
 
 
 def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:

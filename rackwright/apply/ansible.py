@@ -48,12 +48,13 @@ class _Run:
 class Plays:
     """What plays the roles of a checkout on the hosts of one process. Any thread may call."""
 
-    def __init__(self, house: Path, hosts: Hosts) -> None:
+    def __init__(self, house: Path, hosts: Hosts, veiled: Callable[[str], str]) -> None:
         """
         Args:
             house: The checkout with ``roles/`` and ``playbooks/``.
+            veiled: Takes secrets out of what Ansible says, before any of it is cut off and no longer known for one.
         """
-        self._house, self._hosts = house, hosts
+        self._house, self._hosts, self._veiled = house, hosts, veiled
         self._gathering: dict[str, _Run] = {}
         self._guard = threading.Lock()
 
@@ -86,7 +87,7 @@ class Plays:
             self._run(role, run)
         except Exception as error:
             for asked in run.asked.values():
-                asked.failure = f"Ansible could not be run: {error}"
+                asked.failure = self._veiled(f"Ansible could not be run: {error}")
         finally:
             run.over.set()
 
@@ -102,7 +103,7 @@ class Plays:
                 envvars=_environment(self._house, directory),
                 extravars={"targets": "all"},
                 quiet=True,
-                event_handler=lambda event: _note(event, run.asked),
+                event_handler=lambda event: _note(event, run.asked, self._veiled),
                 cancel_callback=lambda: self._hosts.cancelled,
             )
             if done.rc and all(asked.failure == _Asked.failure for asked in run.asked.values()):
@@ -168,10 +169,10 @@ def _environment(house: Path, directory: Path) -> dict[str, str]:
     }
 
 
-def _note(event: Mapping[str, Any], asked: Mapping[str, _Asked]) -> bool:
+def _note(event: Mapping[str, Any], asked: Mapping[str, _Asked], veiled: Callable[[str], str]) -> bool:
     """Take in what Ansible tells while it runs; False lets it keep no copy."""
     data = event.get("event_data", {})
-    task, result = str(data.get("task", "")), data.get("res") or {}
+    task, result = veiled(str(data.get("task", ""))), data.get("res") or {}
     match event.get("event"):
         case "playbook_on_task_start":
             for each in asked.values():
@@ -179,9 +180,9 @@ def _note(event: Mapping[str, Any], asked: Mapping[str, _Asked]) -> bool:
         case "runner_on_ok" if result.get("changed"):
             asked[data["host"]].changed.append(task)
         case "runner_on_failed" if not data.get("ignore_errors"):
-            asked[data["host"]].failure = f"task {task!r}: {_reason(result)}"
+            asked[data["host"]].failure = f"task {task!r}: {_reason(result, veiled)}"
         case "runner_on_unreachable":
-            asked[data["host"]].failure = f"task {task!r}: not reached: {_reason(result)}"
+            asked[data["host"]].failure = f"task {task!r}: not reached: {_reason(result, veiled)}"
         case "playbook_on_stats":
             for host in data.get("ok", {}):
                 if not (data.get("failures", {}).get(host) or data.get("dark", {}).get(host)):
@@ -189,10 +190,10 @@ def _note(event: Mapping[str, Any], asked: Mapping[str, _Asked]) -> bool:
     return False
 
 
-def _reason(result: Mapping[str, Any]) -> str:
+def _reason(result: Mapping[str, Any], veiled: Callable[[str], str]) -> str:
     """Return why a task failed, in its own words; of a loop, of the first item that failed."""
     for item in result.get("results", ()):
         if item.get("failed"):
-            return _reason(item)
+            return _reason(item, veiled)
     said = result.get("msg") or result.get("stderr") or result.get("stdout") or "no word why"
-    return " ".join(str(said).split())[:500]
+    return veiled(" ".join(veiled(str(said)).split()))[:500]

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rackwright.audit.declared import Told, complete
 from rackwright.declaration import Declared, Stack, declare
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Difference
+from rackwright.kinds.contract import Difference, Unknown
 from rackwright.kinds.scope import rehearsable
 from rackwright.kinds.wire import encode
 
@@ -56,14 +57,18 @@ class Report:
         return 3 if any(result.unknown or result.not_reached for result in self.results) else 0
 
 
-def compare(stack: Stack, evidence: Evidence) -> Report:
-    """Set what *stack* declares against *evidence*."""
-    return Report(stack.name, tuple(_compare(stack, item, evidence) for item in declare(stack)))
+def compare(stack: Stack, evidence: Evidence, told: Told | None = None) -> Report:
+    """Set what *stack* declares against *evidence*.
+
+    Args:
+        told: What it claims because of secrets, where these are not known here.
+    """
+    return Report(stack.name, tuple(_compare(stack, item, evidence, told or {}) for item in declare(stack)))
 
 
-def _compare(stack: Stack, declared: Declared, evidence: Evidence) -> Result:
+def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -> Result:
     kind, spec = declared.kind, declared.spec
-    everything = kind.claims(spec, stack.house)
+    everything = complete(kind.claims(spec, stack.house), told.get(declared.name, {}))
     claims = rehearsable(everything, spec)
     hidden = _count(everything) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only what holds data asks for consent
@@ -101,6 +106,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _difference(item: Difference) -> dict[str, Any]:
     shown = {"claim": item.thing, "property": item.name, "severity": item.severity, "remedy": item.remedy}
+    if isinstance(item.want, Unknown):
+        return {**shown, "unknown": True, "found": encode(item.want)}
     if item.secret:
         return {**shown, "unknown": item.unknown}
     return {**shown, "unknown": item.unknown, "wanted": encode(item.want), "found": encode(item.found)}

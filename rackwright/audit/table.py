@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackwright.audit.report import Report, Result
-from rackwright.kinds.contract import Absent, Difference
+from rackwright.kinds.contract import Absent, Difference, Unknown
 from rackwright.kinds.wording import words
 
 _LONG = 60
@@ -45,7 +45,12 @@ def _rows(result: Result) -> Iterator[Row]:
 
 def _row(name: str, item: Difference) -> Row:
     mark = "[yellow]unknown[/]" if item.unknown else "[red]differs[/]"
-    found, want = ("(secret)", "(secret)") if item.secret else (words(item.found), words(item.want))
+    if isinstance(item.want, Unknown):
+        found, want = words(item.want), ""
+    elif item.secret:
+        found, want = "(secret)", "(secret)"
+    else:
+        found, want = words(item.found), words(item.want)
     return name, mark, escape(item.path), escape(_short(found)), escape(_short(want))
 
 

@@ -73,11 +73,28 @@ def schema() -> None:
 
 
 @app.command()
-def inventory(stack: StackName) -> None:
-    """Print the inventory with which plain ansible-playbook plays the same roles: playbooks/site.yml."""
-    from rackwright.cli.inventory import inventory
+def declare(stack: StackName) -> None:
+    """Print keyed digests of what depends on secrets, for `rackwright audit --declared` by who may not know them."""
+    from rackwright.audit.declared import tell
 
-    print(json.dumps(inventory(project.stack(stack)), indent=2))
+    print(json.dumps(tell(project.secrets(project.stack(stack))), indent=2))
+
+
+@app.command()
+def inventory(
+    stack: StackName,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write inventory.json with all secrets there: a directory in memory."),
+    ] = None,
+) -> None:
+    """Print the inventory with which plain ansible-playbook plays the same roles: playbooks/site.yml."""
+    from rackwright.cli import inventory
+
+    if secrets is None:
+        print(json.dumps(inventory.public(project.stack(stack)), indent=2))
+    else:
+        print(inventory.write(project.stack(stack), secrets))
 
 
 @app.command()
@@ -103,8 +120,12 @@ def audit(
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the facts of every host there.")] = None,
     snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts; ask no host.")] = None,
     as_of: Annotated[datetime | None, typer.Option(help="With --snapshot: the newest not after this, UTC.")] = None,
+    declared: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `rackwright declare` printed: for who may not know the secrets."),
+    ] = None,
 ) -> None:
     """Set what is declared against what is there. Reads only."""
     from rackwright.cli.audit import run
 
-    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of))
+    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, declared))

@@ -7,14 +7,24 @@ from pathlib import Path
 from rich.console import Console
 
 from rackwright.audit import evidence, report, table
+from rackwright.audit.declared import load
 from rackwright.cli import project
 from rackwright.declaration import Stack
+from rackwright.errors import SetupError
 from rackwright.facts import snapshot as snapshots
 from rackwright.facts.facts import Facts
 
 
-def run(stack: Stack, form: str, save: Path | None, snapshot: Path | None, as_of: datetime | None) -> int:
+def run(
+    stack: Stack, form: str, save: Path | None, snapshot: Path | None, as_of: datetime | None, declared: Path | None
+) -> int:
     """Print the audit of *stack*, and return its exit status."""
+    told = load(declared, stack) if declared else None
+    if told is None:
+        try:
+            stack = project.secrets(stack)
+        except SetupError as error:
+            project.say(f"what depends on a secret is unknown, and --declared would tell it: {error}")
     names = stack.fleet.hosts
     if snapshot is not None:
         found = evidence.from_snapshots(snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names)
@@ -29,7 +39,7 @@ def run(stack: Stack, form: str, save: Path | None, snapshot: Path | None, as_of
             if isinstance(facts, Facts):
                 snapshots.save(save, name, facts)
         project.say(f"facts saved in {save}")
-    compared = report.compare(stack, found)
+    compared = report.compare(stack, found, told)
     if form == "json":
         print(json.dumps(report.as_json(compared), indent=2))
     else:

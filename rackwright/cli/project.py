@@ -1,12 +1,15 @@
 """Where the command line works, and how it speaks."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from rackwright import toolchain
 from rackwright.declaration import Stack, load_stack
 from rackwright.errors import SetupError
+from rackwright.spec.secret import CONFIG_KEY, parse_values
 
 
 def directory() -> Path:
@@ -20,6 +23,24 @@ def directory() -> Path:
 
 def stack(name: str) -> Stack:
     return load_stack(name, directory())
+
+
+def secrets(stack: Stack) -> Stack:
+    """Return *stack* with the values of its secrets.
+
+    Raises:
+        SetupError: they cannot be read here; says why.
+    """
+    if not stack.sealed:
+        return stack
+    argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
+    done = subprocess.run(argv, cwd=stack.project, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        said = " ".join(done.stderr.removeprefix("error: ").split())
+        fix = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or what else opens the stack's secrets"
+        raise SetupError(f"stack {stack.name}", f'pulumi says "{said}"', "its secrets are read from its settings", fix)
+    told = json.loads(done.stdout).get(CONFIG_KEY, {})
+    return stack.with_secrets(parse_values(told.get("value", ""), stack.name))
 
 
 def say(text: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rackwright.declaration import python_fleet, yaml_fleet
+from rackwright.declaration.roles import Missing, none_missing
 from rackwright.declaration.schema import schema
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
@@ -11,13 +12,15 @@ from rackwright.spec.fleet import Fleet
 __all__ = ["load_fleet", "schema"]
 
 
-def load_fleet(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
+def load_fleet(path: Path, roles: Mapping[str, RoleSource], missing: Missing = none_missing) -> Fleet:
     """Return the fleet that *path* declares.
 
     Args:
         roles: Those that its hosts may have, by name.
+        missing: Says what is wrong with a reference to a secret.
 
     Raises:
         DeclarationErrors: everything that is wrong in it, in the order of the lines.
     """
-    return python_fleet.load(path, roles) if path.suffix == ".py" else yaml_fleet.load(path, roles)
+    load = python_fleet.load if path.suffix == ".py" else yaml_fleet.load
+    return load(path, roles, missing)

@@ -10,6 +10,7 @@ from types import ModuleType
 from pydantic import BaseModel, ValidationError
 
 from rackwright.declaration.problems import problems_of
+from rackwright.declaration.roles import Missing
 from rackwright.declaration.roles import problems as role_problems
 from rackwright.declaration.source import dotted
 from rackwright.errors import DeclarationError, DeclarationErrors
@@ -26,7 +27,7 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 
 
-def load(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
+def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
     """Return what ``fleet()`` in the Python file *path* returns.
 
     Raises:
@@ -51,7 +52,9 @@ def load(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
         raise _only(path, got, "the file defines fleet() -> Fleet", "Let it return a Fleet")
     wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
     wrong += [
-        (("hosts", name), problem) for name, host in fleet.hosts.items() for problem in role_problems(host, roles)
+        (("hosts", name), problem)
+        for name, host in fleet.hosts.items()
+        for problem in role_problems(host, roles, missing)
     ]
     if wrong:
         raise _all(str(path), wrong)

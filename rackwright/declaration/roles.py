@@ -1,14 +1,22 @@
 """The roles of hosts, held against what the roles themselves say: known, for this system, with sound variables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rackwright.kinds.house import RoleSource
 from rackwright.kinds.role.refusals import refusals
 from rackwright.spec.host import Host
 from rackwright.spec.problem import Problem, hint
+from rackwright.spec.secret import name_problem, references
+
+Missing = Callable[[str], Problem | None]
+"""What is wrong with a reference to the secret of that name; None where it has a value."""
 
 
-def problems(host: Host, roles: Mapping[str, RoleSource]) -> Iterator[Problem]:
+def none_missing(name: str) -> None:
+    return None
+
+
+def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> Iterator[Problem]:
     """Yield what is wrong with the roles of *host*; paths start at the host."""
     for name, variables in host.roles.items():
         place = ("roles", name)
@@ -19,6 +27,9 @@ def problems(host: Host, roles: Mapping[str, RoleSource]) -> Iterator[Problem]:
         if name in host.tiers:
             want, fix = "a tier of this host has that name", "Give the tier another name"
             yield Problem(f"got the role {name}", want, fix, place, also=("tiers", name))
+        for path, written in references(variables):
+            if problem := name_problem(written) or missing(written):
+                yield Problem(problem.got, problem.want, problem.fix, (*place, *path))
         wrong = tuple(roles[name].problems(host.os, variables))
         for problem in wrong or refusals(roles[name], host.os, variables):
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))

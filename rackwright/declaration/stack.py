@@ -7,14 +7,16 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rackwright.declaration.fleet import load_fleet
+from rackwright.declaration.roles import none_missing
 from rackwright.declaration.source import read
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.contract import Scope
 from rackwright.kinds.house import House, load_roles
+from rackwright.spec import secret
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Host
 from rackwright.spec.problem import Problem, hint
@@ -49,6 +51,20 @@ class Stack:
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
 
+    @property
+    def sealed(self) -> frozenset[str]:
+        """The secrets that it declares and whose value is not known here."""
+        return _references(self.fleet) - self.house.secrets.keys()
+
+    def with_secrets(self, values: Mapping[str, str]) -> "Stack":
+        """Return the stack with *values* known by the names of their secrets."""
+        return replace(self, house=replace(self.house, secrets={**self.house.secrets, **values}))
+
+    @property
+    def without_secrets(self) -> "Stack":
+        """The stack as it is for whoever knows none."""
+        return replace(self, house=replace(self.house, secrets={}))
+
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return what the target cannot show of *host*."""
         if self.twin is None:
@@ -64,11 +80,20 @@ def load_stack(name: str, project: Path) -> Stack:
     """
     told = settings(name, project)
     path = project.resolve() / "stacks" / told["fleet"]
-    fleet = load_fleet(_shown(path), load_roles(HOUSE))
+    virtual, given = told["target"].startswith(TWIN), _secrets(name, project)
+
+    def missing(wanted: str) -> Problem | None:
+        if wanted in given:
+            return None
+        fix = f"Run `{secret.setting(name, wanted)}`"
+        return Problem(f"got a secret {wanted} without a value", f"stack {name} has one for each", fix)
+
+    fleet = load_fleet(_shown(path), load_roles(HOUSE), none_missing if virtual else missing)
     key = salt(fleet.fleet, project)
-    house = House.load(HOUSE, key)
+    derived = {each: secret.derived(each) for each in _references(fleet) - given} if virtual else {}
+    house = House.load(HOUSE, key, derived)
     containers = _containers(name, project, told["target"], fleet)
-    if told["target"].startswith(TWIN):
+    if virtual:
         twin = told["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
@@ -106,6 +131,35 @@ def settings(name: str, project: Path) -> dict[str, str]:
 
 def _settings_file(name: str, project: Path) -> Path:
     return project / "stacks" / f"Pulumi.{name}.yaml"
+
+
+def _secrets(name: str, project: Path) -> frozenset[str]:
+    """Return the names of the secrets that have a value in ``stacks/Pulumi.<name>.yaml``; none can be read here."""
+    source = read(_shown(_settings_file(name, project)))
+    listed = source.data["config"].get(secret.CONFIG_KEY, {})
+    place = ("config", secret.CONFIG_KEY)
+    want = "each secret is encrypted by itself, under its name"
+    if not isinstance(listed, dict) or _encrypted(listed):
+        fix = f"Remove it, and run `{secret.setting(name, 'NAME')}` for each"
+        raise DeclarationErrors([source.error(Problem("got no names", want, fix), place)])
+    wrong = [name_problem for each in listed if (name_problem := secret.name_problem(each))]
+    errors = [source.error(problem, place) for problem in wrong]
+    for each, value in listed.items():
+        if not _encrypted(value):
+            fix = f"Think of another, as this one has been seen, and run `{secret.setting(name, each)}`"
+            errors.append(source.error(Problem("got a value in clear", want, fix), (*place, each)))
+    if errors:
+        raise DeclarationErrors(errors)
+    return frozenset(listed)
+
+
+def _encrypted(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() == {"secure"}
+
+
+def _references(fleet: Fleet) -> frozenset[str]:
+    """Return the names of the secrets in *fleet*."""
+    return frozenset(name for host in fleet.hosts.values() for _, name in secret.references(host.roles))
 
 
 def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozenset[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from rackwright.declaration.findings import Findings
 from rackwright.declaration.layers import Layers, merge
 from rackwright.declaration.problems import Detail, keys_of
+from rackwright.declaration.roles import Missing
 from rackwright.declaration.roles import problems as role_problems
 from rackwright.declaration.source import read
 from rackwright.kinds.house import RoleSource
@@ -52,7 +53,7 @@ BLANKS: dict[str, BaseModel] = {"drives": Drive.model_construct(serial=""), "nic
 """What stands for a drive or a port that has errors, so that the others keep their places."""
 
 
-def load(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
+def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
     """Return the fleet that the YAML file *path* declares.
 
     Raises:
@@ -67,7 +68,7 @@ def load(path: Path, roles: Mapping[str, RoleSource]) -> Fleet:
     for problem in problems(hosts):
         findings.add_below(problem, ())
     for name, host in hosts.items():
-        for problem in role_problems(host, roles):
+        for problem in role_problems(host, roles, missing):
             findings.add_below(problem, ("hosts", name))
     findings.raise_any()
     rollout = Rollout.model_validate(layers.source.data.get("rollout", {}))

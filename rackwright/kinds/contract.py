@@ -37,9 +37,6 @@ class Within:
     values: tuple[str, ...]
 
 
-Want = Scalar | OneOf | Between | Within
-
-
 @dataclass(frozen=True, slots=True)
 class Absent:
     """Looked for and not there."""
@@ -47,11 +44,12 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Could not be looked at. Never counts as holding, and never as absent."""
+    """Could not be looked at; of what is wanted: cannot be told here. Never counts as holding, and never as absent."""
 
     reason: str
 
 
+Want = Scalar | OneOf | Between | Within | Unknown
 Value = Scalar | Absent | Unknown
 Found = Mapping[str, Mapping[str, Value]]
 """Thing, property, value as found."""
@@ -143,8 +141,8 @@ class PlayRole:
 
     text: str
     role: str
-    variables: Mapping[str, Any]
-    """By their full names, ``<role>_files`` among them: every file it writes, rendered."""
+    variables: Mapping[str, Any] = field(repr=False)
+    """By their full names, ``<role>_files`` among them: every file it writes, rendered. Secrets are open here."""
 
 
 @dataclass(frozen=True, slots=True)

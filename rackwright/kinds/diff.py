@@ -33,6 +33,6 @@ def _differences(claims: Sequence[Claim], found: Found) -> Iterator[Difference]:
     for claim in claims:
         seen = found.get(claim.thing, {})
         for name, want in claim.want.items():
-            value = seen.get(name, NOT_OBSERVED)
+            value = want if isinstance(want, Unknown) else seen.get(name, NOT_OBSERVED)
             if not holds(want, value):
                 yield Difference(claim.thing, name, want, value, claim.severity, claim.remedy, claim.secret)

@@ -11,6 +11,7 @@ import jinja2
 import yaml
 
 from rackwright.facts import digest
+from rackwright.spec import secret
 from rackwright.spec.problem import Problem, hint
 
 
@@ -72,11 +73,11 @@ class RoleSource:
         for key, value in given.items():
             if key in known_keys:
                 name = f"{self.name}_{key}"
-                for message in _judged({name: self.options[name]}, {}, {name: value}):
+                for message in _judged({name: self.options[name]}, {}, {name: secret.filled(value, secret.stand_in)}):
                     wrong = True
                     yield Problem(f"got {value!r}", self._shortened(message), "Correct it", (key,))
         if not wrong and not unknown:
-            for message in _judged(self.options, self.constraints, self._long(given)):
+            for message in _judged(self.options, self.constraints, self._long(secret.filled(given, secret.stand_in))):
                 yield Problem(f"got {', '.join(given) or 'nothing'}", self._shortened(message), "Correct it")
 
     def _long(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,13 +99,15 @@ class House:
     roles: Mapping[str, RoleSource] = field(default_factory=dict)
     salt: bytes = b"\0"
     """Keys the digests of contents that claims hold."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values by name, as far as they are known here."""
 
     @staticmethod
-    def load(root: Path, salt: bytes) -> "House":
+    def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "House":
         """Read ``templates/`` and ``roles/`` of the checkout *root*."""
         templates = root / "templates"
         texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
-        return House(texts, load_roles(root), salt)
+        return House(texts, load_roles(root), salt, secrets or {})
 
     def digest(self, content: str) -> str:
         """Return the digest of a text as a probe with the same salt finds it."""

@@ -59,6 +59,23 @@ def encode(value: Want | Value) -> JSON:
             return value
 
 
+def decode_want(plain: JSON) -> Want:
+    """Return what *encode* was given of something wanted."""
+    match normalise(plain):
+        case {"one_of": list(values)}:
+            return OneOf(tuple(tuple(value) if isinstance(value, list) else value for value in values))
+        case {"within": list(values)}:
+            return Within(tuple(values))
+        case {"unknown": str(reason)}:
+            return Unknown(reason)
+        case Mapping() as bounds:
+            return Between(bounds.get("at_least"), bounds.get("at_most"))
+        case list(items):
+            return tuple(items)
+        case scalar:
+            return scalar  # type: ignore[no-any-return]
+
+
 def _decode(plain: JSON) -> Value:
     match normalise(plain):
         case {"absent": True}:

@@ -40,7 +40,8 @@ def words(value: Want | Value) -> str:
 def sentence(difference: Difference) -> str:
     """Return ``md:hot.bitmap is none, wanted internal``, with its remedy; no value of a secret."""
     if difference.secret:
-        found = "cannot be known" if difference.unknown else "is not the secret that is declared"
+        why = f" ({difference.want.reason})" if isinstance(difference.want, Unknown) else ""
+        found = f"cannot be known{why}" if difference.unknown else "is not the secret that is declared"
         return _with_remedy(f"{difference.path} {found}", difference.remedy)
     match difference.found, difference.want:
         case str(found), str(want) if "\n" in want:

@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from rackwright.kinds import KINDS
+from rackwright.kinds.secrets import Veil
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
 from rackwright.provider.site import Site, Sites
@@ -46,7 +48,7 @@ def main(engine_address: str) -> None:
     os._exit(0)  # a thread that still waits for a host is not waited for
 
 
-def _open_site(stack: str) -> Site:
+def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     # here: the engine starts two of us, and one of them only says that it is there
     from rackwright.apply.ansible import Plays
     from rackwright.apply.pool import Hosts
@@ -55,9 +57,10 @@ def _open_site(stack: str) -> Site:
     from rackwright.declaration import load_stack
     from rackwright.declaration.stack import HOUSE
 
-    declared = load_stack(stack, _project(Path.cwd()))
+    declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets)
     hosts = Hosts(declared.endpoints, declared.salt)
-    plays, turns = Plays(HOUSE, hosts), Turns(declared.fleet.rollout, lambda: hosts.cancelled)
+    plays = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()))
+    turns = Turns(declared.fleet.rollout, lambda: hosts.cancelled)
     return Site(declared.house, hosts, partial(execute, play=plays.play), turns)
 
 

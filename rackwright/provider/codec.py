@@ -29,6 +29,11 @@ def secret(value: JSON) -> JSON:
     return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
 
 
+def bare(value: JSON) -> JSON:
+    """Return what *secret* was given: in a provider's configuration secrets are marked, whatever the handshake says."""
+    return value["value"] if isinstance(value, Mapping) and rpc._special_sig_key in value else value
+
+
 def unknowns(inputs: Mapping[str, JSON]) -> Iterator[str]:
     """Yield the inputs that hold a value which is not known before another resource is made."""
     return (name for name, value in inputs.items() if _holds_unknown(value))

@@ -1,6 +1,7 @@
 """What the provider says to Pulumi's engine, each line at the resource it is about."""
 
 import contextlib
+from collections.abc import Callable
 from functools import cached_property
 
 import grpc
@@ -38,17 +39,21 @@ class Engine:
 class ResourceLog:
     """The engine's log for one resource."""
 
-    def __init__(self, engine: Engine, urn: str) -> None:
-        self._engine, self._urn = engine, urn
+    def __init__(self, engine: Engine, urn: str, veiled: Callable[[str], str]) -> None:
+        """
+        Args:
+            veiled: Takes secrets out of whatever is said.
+        """
+        self._engine, self._urn, self._veiled = engine, urn, veiled
 
     def status(self, text: str) -> None:
-        self._engine.log(self._urn, text, engine_pb2.INFO, ephemeral=True)
+        self._engine.log(self._urn, self._veiled(text), engine_pb2.INFO, ephemeral=True)
 
     def info(self, text: str) -> None:
-        self._engine.log(self._urn, text, engine_pb2.INFO)
+        self._engine.log(self._urn, self._veiled(text), engine_pb2.INFO)
 
     def warn(self, text: str, outcome: Outcome) -> None:
-        self._engine.log(self._urn, text, engine_pb2.WARNING)
+        self._engine.log(self._urn, self._veiled(text), engine_pb2.WARNING)
         self.note(outcome)
 
     def note(self, outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """Pulumi's provider protocol over gRPC, one thread per call."""
 
 import json
+import sys
 import threading
 import time
 import traceback
@@ -14,12 +15,14 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 
 from rackwright import __version__
 from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, Refused, StepFailed
+from rackwright.provider import codec
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
 from rackwright.provider.operation import Cancelled, Kept, Operation, OutOfTime
 from rackwright.provider.resource import Change, Resources
 from rackwright.provider.site import Sites
 from rackwright.provider.subject import COMPUTED, Urn
+from rackwright.spec.secret import parse_values
 
 T = TypeVar("T")
 Context = grpc.ServicerContext
@@ -94,6 +97,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.DiffResponse(changes=changes)
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
+        """Take the stack's secrets: the one way on which they come."""
+        given = codec.bare(decode(request.args).get("secrets", ""))
+        try:
+            self._sites.configure(parse_values(given, Urn.parse(request.urn).stack))
+        except DeclarationErrors as errors:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(errors))
         return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=True)
 
     def Cancel(self, request: empty_pb2.Empty, context: Context) -> empty_pb2.Empty:
@@ -210,7 +219,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         Args:
             seconds: How long it is waited for; None for work that asks no host.
         """
-        log = ResourceLog(self._engine, request.urn)
+        log = ResourceLog(self._engine, request.urn, self._sites.veiled)
         operation = Operation(log)
         with self._guard:
             self._running.add(operation)
@@ -219,7 +228,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             urn = Urn.parse(request.urn)
             return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
-            code, message = _status(error)
+            code, message = _status(error, self._sites.veiled)
             log.note("refused" if isinstance(error, Refused | DeclarationError | DeclarationErrors) else "failed")
             if operation.kept:
                 context.set_trailing_metadata((("grpc-status-details-bin", _half_done(operation.kept, code, message)),))
@@ -240,15 +249,13 @@ def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
     return server, port
 
 
-def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
+def _status(error: Exception, veiled: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:
     code = next(code for kind, code in _CODES if isinstance(error, kind))
     if isinstance(error, RackwrightError | OutOfTime | Cancelled):
-        return code, str(error)
-    traceback.print_exception(error)
-    return (
-        code,
-        f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above.",
-    )
+        return code, veiled(str(error))
+    sys.stderr.write(veiled("".join(traceback.format_exception(error))))
+    said = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
+    return code, veiled(said)
 
 
 def _half_done(kept: Kept, code: grpc.StatusCode, reason: str) -> bytes:

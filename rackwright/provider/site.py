@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Step
 from rackwright.kinds.house import House
+from rackwright.kinds.secrets import Veil
 from rackwright.kinds.wording import step_line
 
 Say = Callable[[str], None]
@@ -68,8 +69,14 @@ class Site:
 class Sites:
     """The sites by stack name. A provider serves one stack, whose name arrives with the first resource."""
 
-    def __init__(self, open_site: Callable[[str], Site]) -> None:
+    def __init__(self, open_site: Callable[[str, Mapping[str, str]], Site]) -> None:
+        """
+        Args:
+            open_site: Gets the stack's name, and values of its secrets by name.
+        """
         self._open = open_site
+        self._secrets: Mapping[str, str] = {}
+        self._veil = Veil()
         self._sites: dict[str, Site] = {}
         self._opened: list[Site] = []
         self._opening = threading.Lock()
@@ -77,9 +84,25 @@ class Sites:
     def __getitem__(self, stack: str) -> Site:
         with self._opening:
             if stack not in self._sites:
-                self._sites[stack] = self._open(stack)
+                self._sites[stack] = self._open(stack, self._secrets)
                 self._opened.append(self._sites[stack])
+                self._draw()
             return self._sites[stack]
+
+    def configure(self, secrets: Mapping[str, str]) -> None:
+        """Take *secrets* for every site that is opened from now on."""
+        with self._opening:
+            self._secrets = secrets
+            self._sites.clear()
+            self._draw()
+
+    def veiled(self, text: str) -> str:
+        """Return *text* without any secret that is known here."""
+        return self._veil(text)
+
+    def _draw(self) -> None:
+        of_sites = (value for site in self._opened for value in site.house.secrets.values())
+        self._veil = Veil([*self._secrets.values(), *of_sites])
 
     def cancel(self) -> None:
         """Stop what runs on hosts; a site that is asked for later is opened anew."""

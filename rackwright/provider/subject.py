@@ -123,8 +123,8 @@ class Look:
 
 def sealed(things: Mapping[str, Mapping[str, JSON]], claims: Iterable[Claim]) -> dict[str, JSON]:
     """Return *things* with every value of a secret claim as a secret of Pulumi's."""
-    secret = {claim.thing for claim in claims if claim.secret}
+    secret = {(claim.thing, name) for claim in claims if claim.secret for name in claim.want}
     return {
-        thing: {name: codec.secret(value) for name, value in values.items()} if thing in secret else values
+        thing: {name: codec.secret(value) if (thing, name) in secret else value for name, value in values.items()}
         for thing, values in things.items()
     }

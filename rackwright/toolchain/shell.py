@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from rackwright.spec.secret import LAB_PASSPHRASE
 from rackwright.toolchain.choose import Toolchain
-
-LAB_PASSPHRASE = "rackwright-lab"
-"""Published on purpose: what it encrypts is the twin's. A real rack's stack gets its own."""
 
 _MARK = "RACKWRIGHT_ROOT"
 """The checkout an environment was made for: a second checkout must not take the first one's values for wishes."""

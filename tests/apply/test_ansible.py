@@ -43,7 +43,7 @@ def played(house: Path, tmp_path: Path):
     """Play the role on all hosts at once, with changes to the variables of some; return how it ended on each."""
     with SimulatedRack(dict.fromkeys(HOSTS)) as rack:
         hosts = Hosts(rack.endpoints, b"salt")
-        plays = Plays(house, hosts)
+        plays = Plays(house, hosts, str)
 
         def play(**changes: dict[str, object]) -> dict[str, str | None]:
             ended: dict[str, str | None] = {}

@@ -1,5 +1,6 @@
 """A provider, called as the engine calls it: over gRPC, with an engine that listens to its log."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,13 +16,14 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, prov
 from rackwright.apply.rollout import Turns
 from rackwright.kinds.contract import Kind
 from rackwright.kinds.house import House
-from rackwright.provider.codec import decode, encode
+from rackwright.provider.codec import decode, encode, secret
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
 from rackwright.provider.site import Site, Sites
 from rackwright.spec.rollout import Rollout
 from tests.provider.toy import TOKEN, Box, Memory, execute
 
+OpenSite = Callable[[str, Mapping[str, str]], Site]
 RED = {"host": "h1", "name": "a.b", "colour": "red", "not_rehearsable": ["hardware"]}
 BOX = "box:a.b"
 
@@ -91,6 +93,12 @@ class Rig:
     def urn(self, inputs: Mapping[str, Any]) -> str:
         name = "/".join(str(inputs[part]) for part in ("host", "name") if part in inputs)
         return f"urn:pulumi:lab::rackwright::rackwright:index:GpuHost${self.token}::{name}"
+
+    def configure(self, **secrets: str) -> None:
+        """Hand over the stack's configuration as the engine does."""
+        args = encode({"fleet": "fleet.yaml", "secrets": secret(json.dumps(secrets))})
+        urn = "urn:pulumi:lab::rackwright::pulumi:providers:rackwright::default"
+        self.stub.Configure(provider_pb2.ConfigureRequest(urn=urn, args=args))
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         answer = self.stub.Check(provider_pb2.CheckRequest(urn=self.urn(inputs), news=encode(inputs)))
@@ -162,7 +170,7 @@ class State:
 
 
 @contextmanager
-def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: Callable[[str], Site] | None = None) -> Iterator[Rig]:
+def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None = None) -> Iterator[Rig]:
     """Run a provider of toy boxes, or of *kinds* on the sites that *open_site* gives."""
     listener = Listener()
     engine = grpc.server(ThreadPoolExecutor(8))
@@ -171,7 +179,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: Callable[[str],
     engine.start()
     hosts, opened = Memory(), list[str]()
 
-    def open_memory(stack: str) -> Site:
+    def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(stack)
         return Site(House({}), hosts, execute, Turns(Rollout(), lambda: False))
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ def rack() -> Iterator[SimulatedRack]:
 def _rig(rack: SimulatedRack) -> Iterator[Rig]:
     opened: list[Hosts] = []
 
-    def open_site(stack: str) -> Site:
+    def open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(Hosts(rack.endpoints, STACK.salt))
         return Site(STACK.house, opened[-1], execute, Turns(Rollout(), lambda: False))
 

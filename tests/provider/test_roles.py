@@ -57,7 +57,7 @@ def roles(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
     def make(play: Callable[..., None]) -> Rig:
         hosts = Hosts(rack.endpoints, HOUSE.salt)
         site = Site(HOUSE, hosts, partial(execute, play=play), Turns(Rollout(), lambda: False, window_seconds=0.3))
-        made = rig({RoleKind.token: RoleKind()}, lambda stack: site)
+        made = rig({RoleKind.token: RoleKind()}, lambda stack, secrets: site)
         opened.extend((made, hosts))
         entered = made.__enter__()
         entered.token = RoleKind.token

@@ -26,7 +26,7 @@ class RoleKind:
     def claims(self, spec: RoleSpec, house: House) -> tuple[Claim, ...]:
         return (
             identity_claim(spec.host, spec.identity),
-            *(entry.claim(house) for entry in promises(spec, house).entries),
+            *(claim for promise in promises(spec, house).promised for claim in promise.claims(house)),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet.name, "phase": "ready"}),
         )
 

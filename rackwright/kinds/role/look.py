@@ -4,7 +4,7 @@ import math
 
 from rackwright.facts.facts import Facts, NotKnown
 from rackwright.kinds import observing
-from rackwright.kinds.contract import Absent, Between, Claim, Value
+from rackwright.kinds.contract import Absent, Between, Claim, Unknown, Value
 
 
 def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
@@ -94,6 +94,8 @@ def _user(facts: Facts, key: str, name: str) -> Value:
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:
     """Return the figure in steps of its bound: a state must not change with every look."""
     bound = claim.want["value"]
+    if isinstance(bound, Unknown):
+        raise NotKnown(bound.reason)
     assert isinstance(bound, Between) and bound.high is not None
     return math.ceil(facts.measure(key) / bound.high) * bound.high or bound.high
 

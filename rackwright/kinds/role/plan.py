@@ -10,6 +10,7 @@ from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.role.entries import Promises
 from rackwright.kinds.role.guard import guarded
 from rackwright.kinds.role.spec import RoleSpec, owner_text
+from rackwright.spec.secret import stand_in
 
 _KEEP = """set -eu
 kept=$1; shift
@@ -42,9 +43,19 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     mended = [item for item in differences if item not in by_hand]
     if not mended:
         return Plan(by_hand=by_hand)
+    if promises.sealed:
+        return Plan(refusals=(_sealed(spec, promises),))
     changed = {item.thing.partition(":")[2] for item in mended if item.thing.startswith("file:")}
-    texts = {file.file: file.content for file in promises.files if file.file in changed}
-    return Plan(steps=tuple(_steps(spec, promises, facts)), by_hand=by_hand, texts=texts)
+    hidden = changed & promises.secret_files
+    texts = {file.file: file.content for file in promises.files if file.file in changed - hidden}
+    notes = tuple(f"{path}: the content is secret, and not shown" for path in sorted(hidden))
+    return Plan(steps=tuple(_steps(spec, promises, facts)), by_hand=by_hand, notes=notes, texts=texts)
+
+
+def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
+    got = f"got no value of {', '.join(map(stand_in, promises.sealed))}"
+    fix = "Run it with the passphrase of the stack, in whose configuration the values stand"
+    return Refusal(spec.id, got, "a role is played with all its variables", fix)
 
 
 def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
@@ -89,6 +100,7 @@ def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:
             "mode": file.mode,
             "owner": file.owner.partition(":")[0],
             "group": file.owner.partition(":")[2],
+            "secret": file.file in promises.secret_files,  # for no_log
         }
         for file in promises.files
     ]

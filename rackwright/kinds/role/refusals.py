@@ -1,5 +1,7 @@
 """What a role does not take: variables that are each of their type and cannot be together, as its claims.yml says.
 
+In the place of a secret a rule sees a stand-in, never the value.
+
 A rule has ``when`` (an expression that holds where it is wrong), ``got``, ``want`` and ``fix``; ``each`` (a list; the
 rule is asked once for each ``item``); ``at`` (the variable to which it points). Beside the variables it may use the
 role's ``names``, worked out in their order.
@@ -10,6 +12,7 @@ from typing import Any
 
 from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role.entries import evaluate
+from rackwright.spec import secret
 from rackwright.spec.problem import Problem
 
 _BARE = House({})
@@ -18,7 +21,7 @@ _BARE = House({})
 
 def refusals(source: RoleSource, os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what contradicts itself in variables *given* by short names, each of its type."""
-    names = source.variables(os, given)
+    names = source.variables(os, secret.filled(given, secret.stand_in))
     for name, value in source.rules.get("names", {}).items():
         names[name] = evaluate(value, names, _BARE)
     for rule in source.rules.get("refused", ()):
