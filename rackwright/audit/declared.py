@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from rackwright.declaration import Stack, declare
 from rackwright.errors import DeclarationError
 from rackwright.facts.digest import salt_id
@@ -14,6 +16,7 @@ from rackwright.kinds.wire import decode_want, encode
 
 Told = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Resource, thing, property: what is wanted, as wire.encode has it; None for what is not claimed after all."""
+_TOLD: TypeAdapter[Told] = TypeAdapter(Told)
 
 
 def tell(stack: Stack) -> dict[str, Any]:
@@ -39,14 +42,14 @@ def load(path: Path, stack: Stack) -> Told:
     want, fix = f"it is what `rackwright declare {stack.name}` printed", "Take that, made with the salt that you hold"
     try:
         told = json.loads(path.read_bytes())
-        of, claims = (told["stack"], told["salt_id"]), told["claims"]
+        of, claims = (told["stack"], told["salt_id"]), _TOLD.validate_python(told["claims"])
     except OSError as error:
         raise DeclarationError(str(path), f"got {error.strerror}", want, fix) from None
     except (ValueError, KeyError, TypeError):
         raise DeclarationError(str(path), "got something else", want, fix) from None
     if of != (stack.name, salt_id(stack.salt)):
         raise DeclarationError(str(path), f"got stack {of[0]} with salt {of[1]}", want, fix)
-    return claims  # type: ignore[no-any-return]
+    return claims
 
 
 def complete(claims: Sequence[Claim], told: Mapping[str, Mapping[str, Any]]) -> tuple[Claim, ...]:

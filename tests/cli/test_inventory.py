@@ -1,0 +1,86 @@
+"""The inventory: without secrets and saying so, or whole and in memory alone."""
+
+import base64
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from rackwright.cli import inventory
+from rackwright.declaration import Stack, load_stack
+from rackwright.errors import Refused
+from tests.declaration.test_secrets import BOTH, FLEET, configure
+
+FIRST, SECOND = "the-first-value", "the-second-value"
+KEYS = "/etc/chrony/chrony.keys"
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "example.yaml").write_text(FLEET)
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path, BOTH)
+    return load_stack("lab", tmp_path).with_secrets({"first_key": FIRST, "second_key": SECOND})
+
+
+def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys):
+    """
+    Even where the values are known.
+    """
+    told = inventory.public(stack)
+
+    host = told["all"]["hosts"]["alpha"]
+    assert "base_ntp_keys" not in host
+    assert "/etc/chrony/chrony.conf" in {file["path"] for file in host["base_files"]}
+    assert KEYS not in {file["path"] for file in host["base_files"]}
+    assert capsys.readouterr().err.splitlines() == [
+        f"{name}/base: left out, as secrets are in it: {KEYS}, base_ntp_keys; --secrets DIR writes it too"
+        for name in ("alpha", "beta")
+    ]
+    text = json.dumps(told)
+    assert FIRST not in text and "the secret first_key" not in text
+    assert told["all"]["children"] == {"base": {"hosts": {"alpha": {}, "beta": {}}}}
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that passes for one in memory."""
+    monkeypatch.setattr(inventory, "in_memory", lambda path: True)
+    place = tmp_path / "memory"
+    place.mkdir(mode=0o700)
+    return place
+
+
+def test_the_whole_of_it_is_for_its_owner_alone(stack, memory):
+    path = inventory.write(stack, memory)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in memory.iterdir()] == ["inventory.json"]
+    host = json.loads(path.read_text())["all"]["hosts"]["alpha"]
+    assert host["base_ntp_keys"][0]["key"] == FIRST
+    [keys] = [file for file in host["base_files"] if file["path"] == KEYS]
+    assert keys["secret"] is True
+    assert f"2 SHA256 {SECOND}\n" in base64.b64decode(keys["content"]).decode()
+
+
+def test_a_directory_that_others_may_look_into_is_refused(stack, memory):
+    memory.chmod(0o750)
+
+    with pytest.raises(Refused, match="got a directory of mode 0750, or not yours") as caught:
+        inventory.write(stack, memory)
+    assert "Take a new directory: `mktemp -d -p /dev/shm`" in str(caught.value)
+    assert list(memory.iterdir()) == []
+
+
+def test_no_directory_is_refused(stack, memory):
+    with pytest.raises(Refused, match="got no directory"):
+        inventory.write(stack, memory / "none")
+
+
+def test_a_directory_on_a_disk_is_refused(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(inventory, "in_memory", lambda path: False)
+
+    with pytest.raises(Refused, match="on no tmpfs or ramfs"):
+        inventory.write(stack, tmp_path)
