@@ -28,6 +28,8 @@ SET, DERIVED = "first_key", "second_key"
 """A secret that is given a value, and one that nobody sets."""
 MEMORY = (Path("/dev/shm"), Path("/run"))
 TEMPORARY = Path("/tmp")
+LARGEST = 64 << 20
+"""Bytes of a passing file that is looked into: what is larger is the disk of somebody's machine."""
 SAMPLE_SECONDS = 0.02
 
 
@@ -222,7 +224,8 @@ def _passing(lab: Lab, began: float) -> Iterator[Path]:
     """Yield what was written since to places for passing things."""
     for path in files(TEMPORARY, *MEMORY):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime >= began and not path.is_relative_to(lab.directory.parent):
+            state = path.stat()
+            if state.st_mtime >= began and state.st_size <= LARGEST and not path.is_relative_to(lab.directory.parent):
                 yield path
 
 
