@@ -195,5 +195,6 @@ def _reason(result: Mapping[str, Any], veiled: Callable[[str], str]) -> str:
     for item in result.get("results", ()):
         if item.get("failed"):
             return _reason(item, veiled)
-    said = result.get("msg") or result.get("stderr") or result.get("stdout") or "no word why"
+    words = (result.get(key) for key in ("msg", "stderr", "stdout", "censored"))
+    said = next(filter(None, words), "no word why")
     return veiled(" ".join(veiled(str(said)).split()))[:500]

@@ -10,9 +10,12 @@ from rackwright.apply.ansible import Plays
 from rackwright.apply.pool import Hosts
 from rackwright.apply.session import NotDone
 from rackwright.kinds.contract import PlayRole
+from rackwright.kinds.secrets import Veil
+from tests.leaks import forms, leaks
 from tests.simulated import SimulatedRack
 
 HOSTS = ("one", "two", "three")
+SECRET = "Tr0ub4dor&3"
 TASKS = """
 - name: Count the runs
   ansible.builtin.shell: "echo {{ ansible_play_hosts_all | join(' ') }} >> {{ toy_log }}"
@@ -22,6 +25,13 @@ TASKS = """
   become: false
 - name: Write the file
   ansible.builtin.copy: {content: "{{ toy_text }}", dest: "{{ toy_path }}", mode: "0600"}
+- name: Write what is secret
+  ansible.builtin.copy: {content: "{{ item.content }}", dest: "{{ item.path }}", mode: "0600"}
+  loop: "{{ toy_files | default([]) }}"
+  no_log: "{{ item.secret }}"
+- name: Say {{ toy_word | default('nothing') }}
+  ansible.builtin.fail: {msg: "{{ toy_said }}"}
+  when: toy_said is defined
 - name: Fail where it is asked for
   ansible.builtin.command: "false"
   when: toy_fails | default(false)
@@ -43,7 +53,7 @@ def played(house: Path, tmp_path: Path):
     """Play the role on all hosts at once, with changes to the variables of some; return how it ended on each."""
     with SimulatedRack(dict.fromkeys(HOSTS)) as rack:
         hosts = Hosts(rack.endpoints, b"salt")
-        plays = Plays(house, hosts, str)
+        plays = Plays(house, hosts, Veil([SECRET]))
 
         def play(**changes: dict[str, object]) -> dict[str, str | None]:
             ended: dict[str, str | None] = {}
@@ -119,7 +129,31 @@ def test_private_data_lies_in_memory_and_goes(played, tmp_path):
     assert (tmp_path / "one").read_text() == "S3cret-of-one"
     assert any("ansible-playbook" in line for line in lines)
     assert not [line for line in lines if "S3cret" in line]
-    assert not list(Path("/dev/shm").glob("rackwright-play-*"))
+    assert leaks(forms({"one": "S3cret-of-one"}), Path("/dev/shm")) == []
+
+
+def test_a_task_that_fails_says_no_secret_and_no_part_of_one(played):
+    """
+    Neither in its name, nor where what it says is cut off in the middle of one.
+    """
+    ended = played(one={"toy_word": SECRET, "toy_said": SECRET}, two={"toy_said": "x" * 490 + SECRET})
+
+    assert ended["one"] == "task 'Say [secret]': [secret]"
+    assert ended["two"].endswith(f"{'x' * 490}[secret]")
+    assert SECRET not in str(played.said)
+
+
+def test_a_file_that_cannot_be_written_is_told_without_what_is_in_it_if_that_is_secret(played, tmp_path):
+    """
+    Ansible itself hides it; of another file it says why.
+    """
+    (tmp_path / "in-the-way").mkdir()
+    file = {"content": "not-known-to-the-veil", "path": str(tmp_path / "in-the-way")}
+    ended = played(one={"toy_files": [{**file, "secret": True}]}, two={"toy_files": [{**file, "secret": False}]})
+
+    assert "not-known-to-the-veil" not in ended["one"] and "no_log" in ended["one"]
+    assert "no_log" not in ended["two"]
+    assert ended["three"] is None
 
 
 def test_a_playbook_that_is_not_there_fails_all_who_asked(played, house):
