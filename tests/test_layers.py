@@ -110,8 +110,8 @@ def example_names() -> Iterator[str]:
             yield name
             yield host["address"]
             yield from host["identity"].values()
-            yield from (drive["serial"] for drive in host["drives"])
-            for nic in host["nics"]:
+            yield from (drive["serial"] for drive in host.get("drives", ()))
+            for nic in host.get("nics", ()):
                 yield from (nic["name"], nic["mac"], *nic["addresses"])
         for part in (*fleet.get("groups", {}).values(), *fleet.get("hosts", {}).values()):
             yield from (tier["mount"] for tier in part.get("tiers", {}).values() if tier)

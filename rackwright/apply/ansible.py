@@ -106,7 +106,8 @@ class Plays:
                 event_handler=lambda event: _note(event, run.asked, self._veiled),
                 cancel_callback=lambda: self._hosts.cancelled,
             )
-            if done.rc and all(asked.failure == _Asked.failure for asked in run.asked.values()):
+            # whatever its status: it has none where a signal ended it, and 0 where it took no host for its own
+            if all(asked.failure == _Asked.failure for asked in run.asked.values()):
                 said = " / ".join(done.stdout.read().strip().splitlines()[-3:])
                 raise RuntimeError(said or f"it ended with {done.rc}")
 
