@@ -1,20 +1,17 @@
 """Playing roles with Ansible: one run for each role and whoever asks for it at the same time, results by host."""
 
 import os
-import shutil
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join
 from typing import Any
 
+from rackwright.apply.memory import private
 from rackwright.apply.pool import Hosts
 from rackwright.apply.session import NotDone
-from rackwright.errors import SetupError
 from rackwright.kinds.contract import PlayRole
 from rackwright.spec.ssh import Endpoint, Login
 
@@ -22,8 +19,6 @@ Say = Callable[[str], None]
 WINDOW_SECONDS = 0.5
 """How long a run waits for others of its role: a host takes part by its time of asking, and by nothing else."""
 FORKS = 32
-MEMORY = (Path("/dev/shm"), Path("/run"))
-"""Where private data may lie: never on a disk."""
 
 
 @dataclass
@@ -95,7 +90,8 @@ class Plays:
         import ansible_runner
 
         inventory = {"all": {"hosts": {host: dict(asked.variables) for host, asked in run.asked.items()}}}
-        with _private() as directory:
+        with private() as directory:
+            (directory / "ansible.cfg").touch()
             done = ansible_runner.run(
                 private_data_dir=str(directory),
                 playbook=str(self._house / "playbooks" / f"{role}.yml"),
@@ -136,21 +132,6 @@ def _options(endpoint: Endpoint, login: Login) -> list[str]:
     options += ["-o", "IdentitiesOnly=yes", "-i", login.key] if login.key else []
     options += ["-o", f"CertificateFile={login.certificate}"] if login.certificate else []
     return options
-
-
-@contextmanager
-def _private() -> Iterator[Path]:
-    """Yield a directory that is in memory only and nobody else's, gone afterwards with all that is in it."""
-    memory = next((place for place in MEMORY if os.access(place, os.W_OK)), None)
-    if memory is None:
-        got, want = f"got neither {' nor '.join(map(str, MEMORY))} to write to", "private data stays in memory"
-        raise SetupError("this computer", got, want, "Mount a tmpfs at /dev/shm")
-    directory = Path(tempfile.mkdtemp(prefix="rackwright-play-", dir=memory))
-    (directory / "ansible.cfg").touch()
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _environment(house: Path, directory: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from rackwright.apply.memory import leave_nothing
 from rackwright.kinds import KINDS
 from rackwright.kinds.secrets import Veil
 from rackwright.provider.protocol import Provider, serve
@@ -45,6 +46,7 @@ def main(engine_address: str) -> None:
     provider.cancel()
     server.stop(GRACE_SECONDS).wait()
     sites.close()
+    leave_nothing()
     os._exit(0)  # a thread that still waits for a host is not waited for
 
 
