@@ -22,7 +22,6 @@ OPEN = 0o077
 
 def public(stack: Stack) -> dict[str, Any]:
     """Return the inventory of *stack* without anything that depends on a secret, and say what that is."""
-    stack = stack.without_secrets
     made = _hosts(stack)
     for spec, told in _roles(stack):
         out = _withheld(spec, told)

@@ -25,11 +25,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     return load_stack("lab", tmp_path).with_secrets({"first_key": FIRST, "second_key": SECOND})
 
 
-def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys):
-    """
-    Even where the values are known.
-    """
-    told = inventory.public(stack)
+@pytest.mark.parametrize("known", [True, False])
+def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys, known):
+    told = inventory.public(stack if known else stack.without_secrets)
 
     host = told["all"]["hosts"]["alpha"]
     assert "base_ntp_keys" not in host
