@@ -78,7 +78,7 @@ def test_ansible_says_nothing_of_a_file_that_is_secret(source: RoleSource) -> No
 def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:
     folders = {path.split("/")[0] for path in HOUSE.templates}
 
-    assert folders <= {*ROLES, "tier"}
+    assert folders <= {*ROLES, "tier", "network"}
 
 
 def test_the_site_plays_every_role_after_those_it_comes_after() -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from rackwright.apply.pool import Cancelled, Hosts
 from rackwright.apply.session import Interrupted, NotDone
 from rackwright.errors import HostUnreachable, StepFailed
-from rackwright.kinds.contract import LogIn, PlayRole, Step
+from rackwright.kinds.contract import LogIn, PlayRole, Run, Step
 
 AGAIN = "Run the same command again afterwards: it plans anew from what it finds"
 
@@ -58,7 +58,26 @@ def _say_progress(say: Callable[[str], None], step: str, text: str) -> None:
 
 
 def _account(steps: Sequence[Step], number: int) -> str:
-    """Return what is done and what is not, where step *number* did not end well."""
-    before, after = ("; ".join(step.text for step in part) for part in (steps[: number - 1], steps[number:]))
-    done = f"done and stays: {before}" if before else "no step was done before it"
-    return f"{done}; not begun: {after}" if after else done
+    """Return what is done, what the host takes back by itself, and what is not done, as step *number* ended badly."""
+    done, after = steps[: number - 1], steps[number:]
+    armed, seconds = _armed(done)
+    parts = [f"done and stays: {_texts(done[:armed])}" if done[:armed] else "no step was done before it"]
+    if seconds is not None:
+        parts.append(f"within {seconds} s the host puts back by itself what was done since its timer was set")
+    if after:
+        parts.append(f"not begun: {_texts(after)}")
+    return "; ".join(parts)
+
+
+def _armed(done: Sequence[Step]) -> tuple[int, int | None]:
+    """Return at which of the steps *done* a timer was set that nobody has stopped, and for how many seconds."""
+    for index, step in enumerate(done):
+        if isinstance(step, Run) and step.undone_after_seconds is not None:
+            logins = [later for later, other in enumerate(done) if later > index and isinstance(other, LogIn)]
+            if not logins or logins[0] == len(done) - 1:  # the step behind the login stops it
+                return index, step.undone_after_seconds
+    return len(done), None
+
+
+def _texts(steps: Sequence[Step]) -> str:
+    return "; ".join(step.text for step in steps)

@@ -11,11 +11,14 @@ from rackwright.kinds import KINDS
 from rackwright.kinds.contract import Kind, Resource
 from rackwright.kinds.host import DrivePart, HostKind, HostSpec
 from rackwright.kinds.house import RoleSource
+from rackwright.kinds.network import NetworkKind
+from rackwright.kinds.network.spec import BondPart, DnsPart, NetworkSpec, PortPart, RoutePart, VlanPart
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.spec.host import Drive, Host
+from rackwright.spec.network import Network, links, way
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         DeclarationErrors: two of them would own the same thing.
     """
     hosts = {name: tuple(_of_host(stack, name, host)) for name, host in stack.fleet.hosts.items()}
-    twice = [error for name, host in stack.fleet.hosts.items() if host.roles for error in _twice(hosts[name], stack)]
+    several = [name for name, host in stack.fleet.hosts.items() if host.roles or host.network]
+    twice = [error for name in several for error in _twice(hosts[name], stack)]
     if twice:
         raise DeclarationErrors(twice)
     return tuple(declared for resources in hosts.values() for declared in resources)
@@ -77,7 +81,8 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             os=host.os,
             profile=host.profile,
             drives=tuple(map(_part, host.drives)),
-            macs=tuple(nic.mac for nic in host.nics),
+            macs=tuple(nic.mac for nic in host.nics if nic.mac),
+            pci_addresses=tuple(nic.pci for nic in host.nics if nic.pci),
         ),
     )
     for tier_name, tier in host.tiers.items():
@@ -105,6 +110,8 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             ),
             after=(name,),
         )
+    if host.network is not None:
+        yield Declared(NetworkKind.token, _network(stack, name, host, host.network), after=(name,))
     for role in _in_order(host, stack.house.roles):
         source = stack.house.roles[role]
         yield Declared(
@@ -120,6 +127,39 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             ),
             after=(name, *(f"{name}/{other}" for other in _before(source, host))),
         )
+
+
+def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSpec:
+    known = links(network, host.nics)
+    bond_of = {member: bond for bond in network.bonds for member in network.bonds[bond].members}
+
+    def common(link: str) -> dict[str, Any]:
+        return {"name": link, "mtu": known[link].mtu, "addresses": known[link].addresses}
+
+    return NetworkSpec(
+        host=name,
+        not_rehearsable=stack.not_rehearsable(name),
+        fleet=stack.fleet.fleet,
+        identity=dict([host.identity.strongest]),
+        ports=tuple(
+            PortPart(**common(nic.name), mac=nic.mac, pci=nic.pci, bond=bond_of.get(nic.name)) for nic in host.nics
+        ),
+        bonds=tuple(
+            BondPart(**common(bond), mode=declared.mode, members=declared.members)
+            for bond, declared in network.bonds.items()
+        ),
+        vlans=tuple(
+            VlanPart(**common(vlan), link=declared.link, tag=declared.id) for vlan, declared in network.vlans.items()
+        ),
+        routes=tuple(
+            RoutePart(to=route.destination, via=route.via, on=way(route, known), metric=route.metric)
+            for route in network.routes
+        ),
+        dns=DnsPart(addresses=dns.addresses, search=dns.search) if (dns := network.dns) else None,
+        fabric=host.fabric,
+        takeover=network.takeover,
+        confirm_seconds=network.confirm_seconds,
+    )
 
 
 def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:

@@ -16,14 +16,17 @@ from rackwright.declaration.source import dotted
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet, problems
-from rackwright.spec.host import Drive, Host, Identity, Nic
+from rackwright.spec.host import Drive, Host, Identity
+from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
+from rackwright.spec.port import Nic
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.ssh import Login, Ssh
 from rackwright.spec.tier import Tier
 
 MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model for model in (Fleet, Host, Identity, Drive, Nic, Tier, Ssh, Login, Rollout)
+    model.__name__: model
+    for model in (Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns, Ssh, Login, Rollout)
 }
 
 

@@ -6,12 +6,13 @@ from pydantic.json_schema import models_json_schema
 
 from rackwright.declaration.yaml_fleet import FleetFile
 from rackwright.spec.host import Host, Identity
+from rackwright.spec.network import Bond, Dns, Network, Vlan
 from rackwright.spec.ssh import Ssh
 from rackwright.spec.tier import Tier
 
 Schema = dict[str, Any]
 NULL = {"type": "null"}
-MERGED = (Host, Identity, Tier, Ssh)
+MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Ssh)
 """What groups and hosts merge: each may leave out what the other says, and remove it by null."""
 
 
@@ -23,6 +24,8 @@ def schema() -> Schema:
     _by_name(file["properties"]["groups"], {"$ref": "#/$defs/Host"})
     _by_name(file["properties"]["hosts"], {"$ref": "#/$defs/Host"})
     _by_name(tiers, _or_null({"$ref": "#/$defs/Tier"}))
+    for several, one in (("bonds", "Bond"), ("vlans", "Vlan")):
+        _by_name(definitions["Network"]["properties"][several], _or_null({"$ref": f"#/$defs/{one}"}))
     for model in MERGED:
         definition = definitions[model.__name__]
         definition.pop("required", None)

@@ -15,8 +15,9 @@ from rackwright.declaration.source import read
 from rackwright.kinds.house import RoleSource
 from rackwright.spec import host as one_host
 from rackwright.spec.fleet import Fleet, problems
-from rackwright.spec.host import Address, Drive, Host, Identity, Name, Nic, Os
+from rackwright.spec.host import Address, Drive, Host, Identity, Name, Os
 from rackwright.spec.model import Model
+from rackwright.spec.port import Nic
 from rackwright.spec.problem import Keys, Problem, hint
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.ssh import Ssh
@@ -49,7 +50,10 @@ class Sound(Host):
         return self
 
 
-BLANKS: dict[str, BaseModel] = {"drives": Drive.model_construct(serial=""), "nics": Nic.model_construct(mac="")}
+BLANKS: dict[str, BaseModel] = {
+    "drives": Drive.model_construct(serial=""),
+    "nics": Nic.model_construct(name="", mac=""),
+}
 """What stands for a drive or a port that has errors, so that the others keep their places."""
 
 
@@ -124,6 +128,8 @@ def _sound(merged: dict[str, Any], details: Sequence[Detail]) -> Sound:
     for keys in {keys_of(detail) for detail in details}:
         match keys:
             case ("drives" | "nics" as several, int(index), *_):
+                if several == "nics":
+                    kept.pop("network", None)  # it would be measured against ports that are not there
                 kept[several] = [*kept[several][:index], BLANKS[several], *kept[several][index + 1 :]]
             case ("tiers", str(tier), *_):
                 kept["tiers"] = {name: value for name, value in kept["tiers"].items() if name != tier}

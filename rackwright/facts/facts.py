@@ -279,6 +279,7 @@ class Link(View):
     permanent_mac = Fact(str, "The hardware's own address; of a link without hardware that of today.")
     mtu = Fact(int)
     up = Fact(bool, "Switched on, and with a carrier.")
+    carrier = Fact(bool, "There is a signal; not known of what is switched off.")
     addresses = Fact(texts, "Those of global scope, ``192.0.2.11/24``, sorted.")
     master = Fact(optional, "The bond or bridge that it is a port of.")
     slaves = Fact(texts, "The ports of a bond or bridge, sorted.")
@@ -377,6 +378,24 @@ class Facts(View):
             try:
                 if drive.serial == serial:
                     return drive
+            except NotKnown as reason:
+                unread = reason
+        if unread:
+            raise unread
+        return None
+
+    def link(self, name: str) -> Link | None:
+        return next((link for link in self.links if link.name == name), None)
+
+    def port(self, mac: str | None, pci: str | None) -> Link | None:
+        """Return the port with this hardware address, or in this place; None where every one tells and none is it."""
+        unread = None
+        for link in self.links:
+            try:
+                if link.kind in ("physical", "other") and (
+                    link.permanent_mac == mac if pci is None else link.pci_address == pci
+                ):
+                    return link
             except NotKnown as reason:
                 unread = reason
         if unread:

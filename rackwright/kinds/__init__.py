@@ -5,8 +5,9 @@ from typing import Any
 
 from rackwright.kinds.contract import Kind
 from rackwright.kinds.host import HostKind
+from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.tier import TierKind
 
-KINDS: Mapping[str, Kind[Any]] = {kind.token: kind for kind in (HostKind(), TierKind(), RoleKind())}
+KINDS: Mapping[str, Kind[Any]] = {kind.token: kind for kind in (HostKind(), TierKind(), NetworkKind(), RoleKind())}
 """By type token; the provider and the audit are loops over this table."""

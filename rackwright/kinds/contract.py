@@ -114,6 +114,8 @@ class Run:
     creates: bool = False
     """It makes a new thing that will bear data: allowed only where none was made before."""
     timeout_seconds: float = 600
+    undone_after_seconds: int | None = None
+    """It lets the host take back what follows, after so long, unless a step behind a LogIn stops that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class HostSpec(Resource):
     profile: str
     drives: tuple[DrivePart, ...] = ()
     macs: tuple[str, ...] = ()
+    pci_addresses: tuple[str, ...] = ()
+    """Of ports that are found by where they sit."""
 
 
 def identity_claim(host: str, identity: dict[str, str]) -> Claim:
@@ -108,6 +110,10 @@ class HostKind:
                 Claim(f"nic:{mac}", {"present": True}, remedy="look for the port, or correct its MAC")
                 for mac in spec.macs
             ),
+            *(
+                Claim(f"nic:{address}", {"present": True}, scope="hardware", remedy="look for the port, or correct it")
+                for address in spec.pci_addresses
+            ),
         ]
         short = f"the host falls short of profile {spec.profile}: add what is missing, or declare another profile"
         if profile.memory is not None:
@@ -154,7 +160,8 @@ def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "drive":
             return observing.drive(facts, key, name)
         case "nic":
-            return any(link.mac == key for link in facts.links)
+            place = "." in key
+            return facts.port(None if place else key, key if place else None) is not None
         case "memory":
             return facts.memory_bytes
         case _:

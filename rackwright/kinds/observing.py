@@ -40,3 +40,33 @@ def identity(facts: Facts, name: str) -> Value:
     """Look at one of the host's identities: serial, uuid, bmc_mac or device_tree_serial."""
     value: str | None = getattr(facts.identity, name)
     return Absent() if value is None else value
+
+
+def file(facts: Facts, path: str, name: str) -> Value:
+    """Look at a file: present, content (its digest), mode, owner."""
+    found = facts.file(path)
+    if name == "present":
+        return found is not None
+    if found is None:
+        return Absent()
+    return found.digest if name == "content" else found.mode if name == "mode" else found.owner
+
+
+def package(facts: Facts, name: str, what: str) -> Value:
+    """Look at a package: installed, version, held."""
+    found = facts.package(name)
+    if what == "installed":
+        return found is not None
+    return Absent() if found is None else found.held if what == "held" else found.version
+
+
+def unit(facts: Facts, name: str, what: str) -> Value:
+    """Look at a unit: its state at boot, and whether it is active."""
+    found = facts.unit(name)
+    return Absent() if found is None else found.enabled if what == "state" else found.active
+
+
+def owner(facts: Facts, name: str, what: str) -> Value:
+    """Look at what an owner file says."""
+    found = facts.owner(name)
+    return Absent() if found is None else str(found.get(what))

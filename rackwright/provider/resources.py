@@ -42,11 +42,20 @@ class Tier(Managed):
     """Where it is mounted."""
 
 
+class Network(Managed):
+    """Links, addresses, routes and name servers of a host."""
+
+    token = "rackwright:network:Network"
+
+    fabric: pulumi.Output[str | None]
+    """The interface that NCCL, Gloo and MPI take."""
+
+
 class Role(Managed):
     """Software and settings of a host, put there by Ansible."""
 
     token = "rackwright:software:Role"
 
 
-CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier, Role)}
+CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier, Network, Role)}
 """By type token."""

@@ -1,9 +1,27 @@
 """The declaration as strict, frozen models; no I/O. What a fleet in Python is written with."""
 
 from rackwright.spec.fleet import Fleet
-from rackwright.spec.host import Bus, Drive, Host, Identity, Nic
+from rackwright.spec.host import Bus, Drive, Host, Identity
+from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
+from rackwright.spec.port import Nic
 from rackwright.spec.ssh import Login, Ssh
 from rackwright.spec.tier import Tier
 from rackwright.spec.units import Size
 
-__all__ = ["Bus", "Drive", "Fleet", "Host", "Identity", "Login", "Nic", "Size", "Ssh", "Tier"]
+__all__ = [
+    "Bond",
+    "Bus",
+    "Dns",
+    "Drive",
+    "Fleet",
+    "Host",
+    "Identity",
+    "Login",
+    "Network",
+    "Nic",
+    "Route",
+    "Size",
+    "Ssh",
+    "Tier",
+    "Vlan",
+]

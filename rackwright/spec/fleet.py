@@ -1,10 +1,11 @@
 """The whole of what is declared: a fleet of hosts."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Model
+from rackwright.spec.network import Network
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
 
@@ -56,8 +57,16 @@ def _macs(host: Host) -> Iterator[Value]:
 
 def _port_addresses(host: Host) -> Iterator[Value]:
     for index, nic in enumerate(host.nics):
-        for number, address in enumerate(nic.addresses):
-            yield ("nics", index, "addresses", number), address.split("/")[0], "that address"
+        yield from _each(("nics", index), nic.addresses)
+    network = host.network or Network()
+    for sort, links in (("bonds", network.bonds), ("vlans", network.vlans)):
+        for name, link in links.items():
+            yield from _each(("network", sort, name), link.addresses)
+
+
+def _each(place: Keys, addresses: Iterable[str]) -> Iterator[Value]:
+    for number, address in enumerate(addresses):
+        yield (*place, "addresses", number), address.split("/")[0], "that address"
 
 
 def _drives(host: Host) -> Iterator[Value]:

@@ -1,6 +1,5 @@
 """What a host is: who it is, what is in it, and what it should carry."""
 
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,9 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from rackwright.spec.catalogue import PROFILES
 from rackwright.spec.model import Many, Model
+from rackwright.spec.network import Network, fabric
+from rackwright.spec.network import problems as network_problems
+from rackwright.spec.port import Mac, Nic
 from rackwright.spec.problem import Problem, hint, raise_any
 from rackwright.spec.ssh import Ssh, parse_address
 from rackwright.spec.tier import MEMBERS, Tier
@@ -21,7 +23,6 @@ Os = Literal["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"]
 
 NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 NAME_MAX = 63
-MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
 KERNEL_NAME = r"/dev/.*|(s|h|v|xv)d[a-z]+[0-9]*|nvme[0-9]+(n[0-9]+)?(p[0-9]+)?|(dm-|md|mmcblk)[0-9]+(p[0-9]+)?"
 PLACEHOLDERS = {"", "none", "default string", "not specified", "to be filled by o.e.m.", "system serial number", "0"}
 EQUAL_WITHIN = 0.01
@@ -48,29 +49,12 @@ def _serial(serial: str) -> str:
     return serial
 
 
-def _mac(mac: str) -> str:
-    if not re.fullmatch(MAC, mac):
-        digits = re.sub(r"[^0-9a-f]", "", mac.lower())
-        near = f"Write {':'.join(re.findall('..', digits))}" if len(digits) == 12 else "Write it like 00:00:5e:00:53:01"
-        raise Problem(f"got {mac!r}", "a MAC address is six pairs of hex digits between colons", near)
-    return mac.lower()
-
-
 def _uuid(uuid: str) -> str:
     try:
         return str(UUID(uuid))
     except ValueError:
         want, fix = "a UUID is 32 hex digits in five groups", "Copy it from `dmidecode -s system-uuid`"
         raise Problem(f"got {uuid!r}", want, fix) from None
-
-
-def _cidr(address: str) -> str:
-    try:
-        if "/" in address:
-            return str(ipaddress.ip_interface(address))
-    except ValueError:
-        pass
-    raise Problem(f"got {address!r}", "the address of a port is IP/prefix length", "Write it like 192.0.2.11/24")
 
 
 def _profile(profile: str) -> str:
@@ -82,8 +66,6 @@ def _profile(profile: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME}$", "maxLength": NAME_MAX})]
 Serial = Annotated[str, AfterValidator(_serial), Field(json_schema_extra={"not": {"pattern": f"^({KERNEL_NAME})$"}})]
-Mac = Annotated[str, AfterValidator(_mac), WithJsonSchema({"type": "string", "pattern": f"^{MAC}$"})]
-Cidr = Annotated[str, AfterValidator(_cidr)]
 Address = Annotated[str, AfterValidator(parse_address)]
 Profile = Annotated[str, AfterValidator(_profile), WithJsonSchema({"type": "string", "enum": list(PROFILES)})]
 
@@ -147,19 +129,6 @@ class Drive(Model):
         return self
 
 
-class Nic(Model):
-    """One network port of a host."""
-
-    name: str
-    """What the fleet calls it."""
-    mac: Mac
-    """By which it is found, whatever the kernel calls it."""
-    mtu: Annotated[int, Field(ge=576, le=9216)] = 1500
-    """Bytes of the largest packet."""
-    addresses: Many[Cidr] = ()
-    """Each with its prefix length."""
-
-
 class Host(Model):
     """A machine we manage, with its group's settings merged in."""
 
@@ -177,6 +146,8 @@ class Host(Model):
     """Every disk that is in it, boot drives too."""
     nics: Many[Nic] = ()
     """The network ports that matter."""
+    network: Network | None = None
+    """What stands on the ports: bonds, VLANs, routes, name servers. Where it is declared, the ports are set up, too."""
     tiers: dict[Name, Tier] = Field(default_factory=dict)
     """Its storage tiers by name."""
     roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -190,6 +161,11 @@ class Host(Model):
     def _drives_and_tiers_agree(self) -> Self:
         raise_any(problems(self))
         return self
+
+    @property
+    def fabric(self) -> str | None:
+        """The interface that NCCL, Gloo and MPI take; None where no network with addresses is declared."""
+        return None if self.network is None else fabric(self.network, self.nics)
 
     def members(self, tier: str) -> tuple[Drive, ...]:
         """The drives of *tier*, in the order declared."""
@@ -211,6 +187,10 @@ def problems(host: Host) -> Iterator[Problem]:
     for name, tier in host.tiers.items():
         yield from _member_problems(host, name, tier)
     yield from _mount_problems(host.tiers)
+    yield from network_problems(host.network, host.nics)
+    if host.network is not None and "network" in host.tiers:
+        want, fix = "the network of this host has that name", "Give the tier another name"
+        yield Problem("got the tier network", want, fix, ("tiers", "network"), also=("network",))
 
 
 def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Literal
 from rackwright.errors import DeclarationError
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Drive, Host
+from rackwright.spec.port import Nic
 from rackwright.spec.twin import BOOT_BYTES, DRIVE_BYTES
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.container.container import Container
@@ -31,7 +32,7 @@ def twin(name: str, project: Path, fleet: Fleet, containers: Collection[str] = (
 
 def _container(name: str, host: Host) -> Container:
     _check_os(name, host)
-    return Container(name, host.identity.strongest[1], _nics(host))
+    return Container(name, host.identity.strongest[1], _nics(name, host))
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:
@@ -42,7 +43,7 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     serial, uuid = host.identity.serial or f"TWIN-{name}", host.identity.uuid
     if not (host.identity.serial or uuid):
         raise _cannot(name, f"identity {host.identity.strongest[0]}", "a twin shows a chassis serial or a UUID")
-    return VirtualMachine(name, serial, drives, _nics(host), uuid=uuid)
+    return VirtualMachine(name, serial, drives, _nics(name, host), uuid=uuid)
 
 
 def _check_os(name: str, host: Host) -> None:
@@ -50,8 +51,14 @@ def _check_os(name: str, host: Host) -> None:
         raise _cannot(name, f"os {host.os}", "a twin runs debian-12")
 
 
-def _nics(host: Host) -> tuple[VirtualNic, ...]:
-    return tuple(VirtualNic(nic.name, nic.mac, nic.mtu) for nic in host.nics)
+def _nics(name: str, host: Host) -> tuple[VirtualNic, ...]:
+    return tuple(VirtualNic(nic.name, nic.mac or _own_mac(name, nic), nic.mtu) for nic in host.nics)
+
+
+def _own_mac(host: str, nic: Nic) -> str:
+    """Return an address for a port that is declared by where it sits: a twin has no such place."""
+    digest = hashlib.blake2s(f"{host}/{nic.name}".encode(), digest_size=3).hexdigest()
+    return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:]}"
 
 
 def _drives(name: str, host: Host) -> Iterator[VirtualDrive]:

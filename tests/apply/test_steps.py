@@ -10,6 +10,7 @@ from rackwright.apply.pool import Cancelled, Hosts
 from rackwright.apply.steps import execute
 from rackwright.errors import StepFailed
 from rackwright.kinds.contract import Put, Remove, Run, Step
+from rackwright.kinds.guard import guarded
 from tests.apply.conftest import RAW
 from tests.simulated import SimulatedRack
 
@@ -199,3 +200,45 @@ def test_a_cancellation_does_not_wait_for_a_long_step(do, hosts, rack):
 def test_steps_need_the_lock(hosts):
     with pytest.raises(AssertionError, match="the lock of gpu-01 is not held"):
         execute(hosts, "gpu-01", "gpu-01/hot", PLAN, print)
+
+
+GUARDED = (
+    Put("note it", "/etc/note", "x"),
+    *guarded("door", ["/etc/door"], "", [Put("change the door", "/etc/door", "y")], 60),
+    Put("note that it is done", "/etc/note", "z"),
+)
+
+
+@pytest.mark.parametrize(
+    ("failing", "account"),
+    [
+        (
+            "change the door",
+            "done and stays: note it; within 60 s the host puts back by itself what was done since its timer was set;"
+            " not begun: log in anew; stop the timer: door stays as it is now; note that it is done",
+        ),
+        (
+            "stop the timer: door stays as it is now",
+            "done and stays: note it; within 60 s the host puts back by itself what was done since its timer was set;"
+            " not begun: note that it is done",
+        ),
+        (
+            "note that it is done",
+            "done and stays: note it; set a timer that puts door back in 60 s; change the door; log in anew;"
+            " stop the timer: door stays as it is now",
+        ),
+    ],
+)
+def test_what_the_host_takes_back_by_itself_is_not_said_to_stay(do, rack, failing, account):
+    """Neither where a step fails, nor where the connection is lost in the middle of one."""
+
+    def fail(step):
+        if step["text"] == failing:
+            raise RuntimeError("it is cut off")
+
+    rack["gpu-01"].on_step = fail
+
+    with pytest.raises(StepFailed) as failure:
+        do(*GUARDED)
+
+    assert account in str(failure.value)

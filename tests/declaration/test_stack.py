@@ -193,6 +193,7 @@ def test_resources_say_what_the_fleet_says(project: Path) -> None:
             {"serial": "DISK-1", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast"},
         ],
         "macs": [],
+        "pci_addresses": [],
     }
     assert tier.after == ("alpha",)
     assert tier.inputs["chunk_kib"] == 0

@@ -99,6 +99,7 @@ class FabricatedMachine:
         plain = {
             "address": "52:54:00:01:00:01",
             "addr_assign_type": "0",
+            "carrier": "1",
             "flags": "0x1003",
             "ifindex": str(index),
             "mtu": "1500",

@@ -244,6 +244,7 @@ def of_ip(link: dict[str, Any], links: list[dict[str, Any]]) -> dict[str, Any]:
         "permanent_mac": link.get("permaddr", link["address"]),
         "mtu": link["mtu"],
         "up": "UP" in link["flags"] and link["operstate"] in ("UP", "UNKNOWN"),
+        "carrier": "LOWER_UP" in link["flags"],
         "addresses": tuple(sorted(f"{found['local']}/{found['prefixlen']}" for found in addresses)),
         "master": link.get("master"),
         "slaves": tuple(sorted(port["ifname"] for port in links if port.get("master") == link["ifname"])),

@@ -21,6 +21,7 @@ NIC = "pci0000:00/0000:00:03.0"
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(netlink, "addresses", dict)
+    monkeypatch.setattr(netlink, "permanent_macs", dict)
     return FabricatedMachine(tmp_path)
 
 
@@ -41,6 +42,7 @@ def test_a_port_is_all_that_the_kernel_tells_of_it(machine, monkeypatch):
             "permanent_mac": "52:54:00:01:00:01",
             "mtu": 9000,
             "up": True,
+            "carrier": True,
             "addresses": ["10.30.0.11/24", "fd00::11/64"],
             "master": None,
             "slaves": [],
@@ -120,10 +122,39 @@ def test_a_link_is_up_when_it_is_switched_on_and_has_a_carrier(machine, flags, o
     assert link_of(machine, "fabric0")["up"] is up
 
 
+def test_a_link_without_a_signal_is_told_from_one_that_is_switched_off(machine):
+    machine.link("fabric0", 2, carrier="0")
+    machine.link("fabric1", 3, flags="0x1002", carrier="")
+
+    assert link_of(machine, "fabric0")["carrier"] is False
+    assert link_of(machine, "fabric1")["carrier"] == {"unknown": "it is switched off"}
+
+
 def test_a_port_whose_address_was_set_does_not_know_its_own(machine):
     machine.link("fabric0", 2, NIC, addr_assign_type="3")
 
     assert "another address was set" in link_of(machine, "fabric0")["permanent_mac"]["unknown"]
+
+
+def test_a_port_that_a_bond_has_let_go_of_is_known_by_its_hardware(machine, monkeypatch):
+    """
+    To the files, its address is one that somebody has set.
+    """
+    monkeypatch.setattr(netlink, "permanent_macs", lambda: {2: "52:54:00:01:00:77"})
+    machine.link("fabric0", 2, NIC, addr_assign_type="3")
+
+    assert link_of(machine, "fabric0")["permanent_mac"] == "52:54:00:01:00:77"
+
+
+def test_the_kernel_s_links_are_read(monkeypatch):
+    """
+    A port with an address of its hardware, and one that has none.
+    """
+    header = struct.pack("=BxHiII", 0, 1, 7, 0, 0)
+    permanent = struct.pack("=HH", 10, netlink.PERMANENT) + bytes.fromhex("525400010077") + bytes(2)
+    monkeypatch.setattr(netlink, "dump", lambda request: [header + permanent, header])
+
+    assert netlink.permanent_macs() == {7: "52:54:00:01:00:77"}
 
 
 @pytest.mark.parametrize(
@@ -297,4 +328,5 @@ def test_a_table_that_changed_meanwhile_is_read_again(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks this computer's own kernel")
 def test_this_kernel_answers():
     assert isinstance(netlink.addresses(), dict)
+    assert all(len(mac) == 17 for mac in netlink.permanent_macs().values())
     assert all(route["metric"] >= 0 for route in netlink.routes())

@@ -255,6 +255,24 @@ def test_texts_are_brought_along_with_passwords_masked(machine):
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "written", "told"),
+    [
+        ("netplan/a.yaml", "  password: geheim\n  mtu: 9000\n", "  password: '***'\n  mtu: 9000\n"),
+        ("netplan/a.yaml", '{ssid: x, password: "ge heim", mtu: 1}\n', "{ssid: x, password: '***', mtu: 1}\n"),
+        ("netplan/a.yaml", "keys:\n  private: geheim=\n", "keys:\n  private: '***'\n"),
+        ("netplan/a.yaml", "auth: {key: geheim}\nlink: a\n", "auth: {key: '***'}\nlink: a\n"),
+        ("systemd/network/wg.netdev", "PrivateKey=geheim\nName=wg0\n", "PrivateKey='***'\nName=wg0\n"),
+        ("network/interfaces", "  wpa-psk geheim haus\nauto eth0\n", "  wpa-psk '***'\nauto eth0\n"),
+        ("network/interfaces.d/eth0", "iface eth0 inet dhcp\n", "iface eth0 inet dhcp\n"),
+    ],
+)
+def test_of_network_files_all_is_brought_but_secrets(machine, path, written, told):
+    machine.write(f"etc/{path}", written)
+
+    assert system.texts(machine.top) == {f"/etc/{path}": told}
+
+
 def test_owner_files_are_read_one_by_one(machine):
     machine.write("var/lib/rackwright/owners/tier-hot.json", '{"id": "gpu-01/hot", "phase": "ready"}')
     machine.write("var/lib/rackwright/owners/tier-cut.json", '{"id": "gpu')

@@ -1,19 +1,24 @@
-"""The example rack as it is declared, and as its twin was found once everything was made."""
+"""Hosts as they are declared, and as their twins were found once everything was made."""
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rackwright.declaration import Declared, declare, load_stack
+from rackwright.declaration import Declared, declare, load_fleet, load_stack
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
 
 HERE = Path(__file__).parent
-STACK = load_stack("lab", HERE.parents[1])
-RESOURCES = {declared.name: declared for declared in declare(STACK)}
+SALT = b"recorded"
+"""Of the digests in the recorded facts."""
+_LAB = load_stack("lab", HERE.parents[1])
+STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT))
+WIRED = replace(STACK, fleet=load_fleet(HERE / "wired.yaml", {}))
+RESOURCES = {declared.name: declared for stack in (STACK, WIRED) for declared in declare(stack)}
 
 
 def recorded(host: str) -> dict[str, Any]:

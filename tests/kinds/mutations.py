@@ -52,16 +52,44 @@ def file_entry(raw: Raw, key: str) -> Raw:
     return raw["files"][path(key)]
 
 
-CONTENT = Row(
-    lambda raw, key: raw["texts"].__setitem__(path(key), raw["texts"][path(key)] + "# by hand\n"),
-    lambda raw, key: raw["texts"].__setitem__(path(key), {"unknown": "it is not UTF-8"}),
-)
+def rewrite(raw: Raw, key: str) -> None:
+    file_entry(raw, key)["digest"] = "of something else"
+    if path(key) in raw["texts"]:
+        raw["texts"][path(key)] += "# by hand\n"
+
+
+def blacken(raw: Raw, key: str) -> None:
+    for table, name in ((file_entry(raw, key), "digest"), (raw["texts"], path(key))):
+        table[name] = {"unknown": "it is not UTF-8"}
+
+
+CONTENT = Row(rewrite, blacken)
 FILE = {
     "mode": setting(file_entry, "mode", lambda mode: "0666"),
     "owner": setting(file_entry, "owner", lambda owner: "games:root"),
     "content": CONTENT,
 }
 ONE_MORE = 1 << 20
+
+
+def link(raw: Raw, name: str) -> Raw:
+    return next(entry for entry in raw["links"] if entry["name"] == name)
+
+
+def route(raw: Raw, name: str) -> Raw:
+    to = name.partition(" ")[0]
+    ways = [entry for entry in raw["routes"] if entry["destination"] == ("default" if to == "0.0.0.0/0" else to)]
+    return next(entry for entry in ways if entry["link"] != "management")
+
+
+def write(raw: Raw, file: str, text: str) -> None:
+    """Let somebody else's file be there."""
+    raw["files"][file] = {"digest": "theirs", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
+    raw["texts"][file] = text
+    raw["directories"].setdefault(file.rpartition("/")[0], {"mode": "0755", "owner": "root:root", "mtime_ns": 1})
+
+
+INTERFACES = "/etc/network/interfaces"
 
 ROWS: dict[str, dict[str, Row]] = {
     "host": {
@@ -84,7 +112,7 @@ ROWS: dict[str, dict[str, Row]] = {
     },
     "nic": {
         "present": Row(
-            lambda raw, key: without(raw["links"], mac=key),
+            lambda raw, key: without(raw["links"], permanent_mac=key),
             lambda raw, key: raw.__setitem__("links", {"unknown": "no /sys/class/net"}),
         ),
     },
@@ -128,7 +156,61 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: raw.pop("initramfs"),
         ),
     },
-    "unit": {**FILE, "state": setting(lambda raw, key: raw["units"][key], "enabled", lambda state: "masked")},
+    "unit": {
+        **FILE,
+        "state": setting(lambda raw, key: raw["units"][key], "enabled", lambda state: "masked"),
+        "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
+    },
+    "package": {
+        "installed": Row(
+            lambda raw, key: raw["packages"].pop(key),
+            lambda raw, key: raw.__setitem__("packages", {"unknown": "dpkg is locked"}),
+        ),
+    },
+    "link": {
+        "mac": setting(link, "permanent_mac", lambda mac: "52:54:00:00:00:99"),
+        "kind": setting(link, "kind", lambda kind: "bridge"),
+        "mtu": setting(link, "mtu", lambda mtu: mtu - 100),
+        "up": setting(link, "up", lambda up: False),
+        "addresses": setting(link, "addresses", lambda addresses: [*addresses, "203.0.113.9/24"]),
+        "bond": setting(link, "master", lambda bond: None),
+        "mode": setting(link, "bond_mode", lambda mode: "broadcast"),
+        "members": setting(link, "slaves", lambda members: members[1:]),
+        "id": setting(link, "vlan_id", lambda id: id + 1),
+        "parent": setting(link, "parent", lambda parent: "fabric0"),
+        "files_of_others": Row(
+            lambda raw, key: write(raw, "/etc/netplan/99.yaml", f"network: {{ethernets: {{{key}: {{mtu: 1400}}}}}}\n"),
+            lambda raw, key: write(raw, "/etc/netplan/99.yaml", "network: {"),
+        ),
+    },
+    "route": {
+        "via": setting(route, "gateway", lambda via: f"{via}99"),
+        "link": setting(route, "link", lambda name: "lo"),
+        "metric": setting(route, "metric", lambda metric: 7),
+    },
+    "resolvers": {
+        "servers": setting(lambda raw, key: raw, "resolvers", lambda servers: servers[::-1]),
+        "search": setting(lambda raw, key: raw, "search_domains", lambda domains: []),
+    },
+    "devices": {
+        "left_over": Row(
+            lambda raw, key: (
+                raw["owners"]["network"]["made"].append("old"),
+                raw["links"].append({**link(raw, "storage"), "name": "old"}),
+            ),
+            lambda raw, key: raw["owners"].__setitem__("network", {"unknown": "it is not JSON"}),
+        ),
+    },
+    "ifupdown": {
+        "interfaces": Row(
+            lambda raw, key: write(raw, INTERFACES, "auto lo eth9\niface eth9 inet dhcp\n"),
+            lambda raw, key: write(raw, INTERFACES, "source /elsewhere/*\n"),
+        ),
+        "at_boot": Row(
+            lambda raw, key: raw["units"].__setitem__("networking.service", {"enabled": "enabled"}),
+            lambda raw, key: raw.__setitem__("units", {"unknown": "no systemd"}),
+        ),
+    },
     "owner": {
         name: Row(
             lambda raw, key, name=name: raw["owners"][key].__setitem__(name, "another"),

@@ -192,7 +192,9 @@ def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
 
     arm, play, log_in, confirm = planned(raw, house=house).steps
 
-    assert "puts role-toy back" in arm.text and arm.argv[-3:] == ("ssh.service", "/etc/toy.d", "/etc/motd")
+    assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("/etc/toy.d", "/etc/motd")
+    assert "'ssh.service'" in arm.argv[-3]
+    assert arm.undone_after_seconds == 300
     assert isinstance(play, PlayRole) and isinstance(log_in, LogIn)
     assert confirm.text.startswith("stop the timer")
 

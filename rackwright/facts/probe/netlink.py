@@ -1,6 +1,6 @@
-"""Addresses and routes, from the kernel itself: /proc does not tell IPv4 ones completely, and ip is slow to start.
+"""Addresses, routes and hardware's own addresses, from the kernel itself: files do not tell all, and ip starts slowly.
 
-Layouts: include/uapi/linux/netlink.h, rtnetlink.h and if_addr.h of Linux.
+Layouts: include/uapi/linux/netlink.h, rtnetlink.h, if_addr.h and if_link.h of Linux.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 from rackwright.facts.probe.look import Unreadable
 
-GET_ADDRESSES, GET_ROUTES = 22, 26
+GET_LINKS, GET_ADDRESSES, GET_ROUTES = 18, 22, 26
 REQUEST, DUMP, INTERRUPTED = 0x001, 0x300, 0x010
 ERROR, DONE = 2, 3
 TRIES = 3
@@ -19,6 +19,8 @@ SECONDS = 10
 
 ADDRESS, LOCAL, ADDRESS_FLAGS = 1, 2, 8
 TEMPORARY = 0x01
+PERMANENT = 54
+"""IFLA_PERM_ADDRESS, of Linux 5.6 and later."""
 DESTINATION, LINK, GATEWAY, METRIC, NEXT_HOPS, TABLE, VIA = 1, 4, 5, 6, 9, 15, 18
 MAIN, BY_KERNEL, UNICAST, GLOBAL = 254, 2, 1, 0
 LINK_LOCAL = ("169.254.", "fe80:")
@@ -44,6 +46,16 @@ def addresses() -> dict[int, list[str]]:
         temporary = family == socket.AF_INET6 and flags & TEMPORARY  # of IPv4 the bit says that it is not the first
         if scope == GLOBAL and not temporary:
             found.setdefault(link, []).append(f"{address(values.get(LOCAL) or values[ADDRESS])}/{prefix}")
+    return found
+
+
+def permanent_macs() -> dict[int, str]:
+    """Return the address that the hardware of a link came with, by the link's index; not of links without any."""
+    found = {}
+    for message in dump(GET_LINKS):
+        values = attributes(message[16:])
+        if len(values.get(PERMANENT, b"")) == 6:
+            found[struct.unpack_from("=4xi", message)[0]] = ":".join(f"{byte:02x}" for byte in values[PERMANENT])
     return found
 
 

@@ -26,20 +26,21 @@ STUB = ["127.0.0.53"]
 
 def links(root: str) -> list[dict[str, Any]]:
     net = f"{root}/sys/class/net"
-    addresses = attempt(netlink.addresses)
-    return [link(root, name, addresses) for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")]
+    addresses, macs = attempt(netlink.addresses), attempt(netlink.permanent_macs)
+    return [link(root, name, addresses, macs) for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")]
 
 
-def link(root: str, name: str, addresses: Any) -> dict[str, Any]:
+def link(root: str, name: str, addresses: Any, macs: Any) -> dict[str, Any]:
     folder = f"{root}/sys/class/net/{name}"
     kind = attempt(kind_of, folder)
     return {
         "name": name,
         "kind": kind,
         "mac": attempt(read, f"{folder}/address"),
-        "permanent_mac": attempt(permanent_mac, folder, kind),
+        "permanent_mac": attempt(permanent_mac, folder, kind, macs),
         "mtu": attempt(number, f"{folder}/mtu"),
         "up": attempt(is_up, folder),
+        "carrier": attempt(carrier, folder),
         "addresses": attempt(lambda: sorted(known(addresses).get(number(f"{folder}/ifindex"), []))),
         "master": attempt(master, folder),
         "slaves": attempt(slaves, folder, name),
@@ -62,9 +63,11 @@ def kind_of(folder: str) -> str:
     return "physical" if os.path.exists(f"{folder}/device") else "other"
 
 
-def permanent_mac(folder: str, kind: Any) -> str:
-    """Return the address that a port keeps whatever bond it is in; of a link without hardware the one it has."""
+def permanent_mac(folder: str, kind: Any, macs: Any) -> str:
+    """Return the address that a port keeps whatever bond it is or was in; of a link without hardware the one it has."""
     kept = read_any(f"{folder}/bonding_slave/perm_hwaddr")
+    if not kept and known(kind) == "physical" and isinstance(macs, dict):
+        kept = macs.get(number(f"{folder}/ifindex"), "")
     if not kept and known(kind) == "physical" and read(f"{folder}/addr_assign_type") != ASSIGNED_BY_HARDWARE:
         raise Unreadable("another address was set, and the hardware's own is not shown")
     return kept or read(f"{folder}/address")
@@ -73,6 +76,13 @@ def permanent_mac(folder: str, kind: Any) -> str:
 def is_up(folder: str) -> bool:
     """Return whether it is switched on and has a carrier; what has none to watch (loopback) says unknown."""
     return bool(int(read(f"{folder}/flags"), 16) & IFF_UP) and read(f"{folder}/operstate") in ("up", "unknown")
+
+
+def carrier(folder: str) -> bool:
+    """Return whether there is a signal; the kernel does not look for one where the link is switched off."""
+    if not int(read(f"{folder}/flags"), 16) & IFF_UP:
+        raise Unreadable("it is switched off")
+    return number(f"{folder}/carrier") == 1
 
 
 def master(folder: str) -> str | None:

@@ -19,9 +19,18 @@ FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
 REWRITTEN_ROOTS = ("/var/lib/totp",)
 """Whose files change with every login, and are secret."""
 FILE_BYTES = 1 << 20
-TEXTS = ("/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/systemd/system/*.mount")
+TEXTS = (
+    "/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/systemd/system/*.mount",
+    "/etc/netplan/*.yaml", "/etc/systemd/network/*.network", "/etc/systemd/network/*.netdev",
+    "/etc/network/interfaces", "/etc/network/interfaces.d/*",
+)  # fmt: skip
 OWNERS = "/var/lib/rackwright/owners"
 SECRET = re.compile(r"(\b\w*(?:pass|secret|credential|token)\w*)=[^,\s]+", re.IGNORECASE)
+NETWORK_SECRET = re.compile(
+    r"(\b[\w-]*(?:pass|psk|secret|private|shared|identity|key)[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]+))[^\s{][^,}\n]*",
+    re.IGNORECASE,
+)
+"""``password: x`` of netplan, ``PrivateKey=x`` of networkd, ``wpa-psk x`` of ifupdown; rather too much."""
 LEFT_OVER = (".bak", ".old", "-old", ".new", ".tmp", "-dkms")
 
 PLACEHOLDERS = frozenset(
@@ -210,7 +219,13 @@ def text(path: str) -> str:
     if not os.path.isfile(path) and os.path.realpath(path) != "/dev/null":
         raise Unreadable("neither a file nor a link to one")
     with open(path, encoding="utf-8", newline="") as content:
-        return SECRET.sub(r"\1=***", content.read())
+        return masked(path, content.read())
+
+
+def masked(path: str, content: str) -> str:
+    if "/etc/net" in path or "/systemd/network/" in path:
+        return NETWORK_SECRET.sub(r"\1'***'", content)
+    return SECRET.sub(r"\1=***", content)
 
 
 def owners(root: str) -> dict[str, Any]:

@@ -12,13 +12,13 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "host":
             return observing.identity(facts, name)
         case "file":
-            return _file(facts, key, name)
+            return observing.file(facts, key, name)
         case "directory":
             return _directory(facts, key, name)
         case "package":
-            return _package(facts, key, name)
+            return observing.package(facts, key, name)
         case "unit":
-            return _unit(facts, key, name)
+            return observing.unit(facts, key, name)
         case "sysctl":
             value = facts.sysctl(key)
             return Absent() if value is None else value
@@ -41,17 +41,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "mount-option":
             return _mount_option(facts, key)
         case _:
-            owner = facts.owner(key)
-            return Absent() if owner is None else str(owner.get(name))
-
-
-def _file(facts: Facts, path: str, name: str) -> Value:
-    file = facts.file(path)
-    if name == "present":
-        return file is not None
-    if file is None:
-        return Absent()
-    return file.digest if name == "content" else file.mode if name == "mode" else file.owner
+            return observing.owner(facts, key, name)
 
 
 def _directory(facts: Facts, path: str, name: str) -> Value:
@@ -60,18 +50,6 @@ def _directory(facts: Facts, path: str, name: str) -> Value:
         return Absent() if names is None else names
     directory = facts.directory(path)
     return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
-
-
-def _package(facts: Facts, name: str, what: str) -> Value:
-    package = facts.package(name)
-    if what == "installed":
-        return package is not None
-    return Absent() if package is None else package.held if what == "held" else package.version
-
-
-def _unit(facts: Facts, key: str, name: str) -> Value:
-    unit = facts.unit(key)
-    return Absent() if unit is None else unit.enabled if name == "state" else unit.active
 
 
 def _user(facts: Facts, key: str, name: str) -> Value:

@@ -4,33 +4,15 @@ import base64
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.kinds import ownership
 from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, Remove, Run, Step
+from rackwright.kinds.guard import guarded, reloading
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.role.entries import Promises
-from rackwright.kinds.role.guard import guarded
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.spec.secret import stand_in
 
-_KEEP = """set -eu
-kept=$1; shift
-for path; do
-  [ -e "$path" ] && [ ! -e "$kept$path" ] || continue
-  mkdir -p "$kept$(dirname "$path")"
-  cp -a "$path" "$kept$path"
-done
-"""
-_RESTORE = """set -eu
-kept=$1; shift
-for path; do
-  if [ -e "$kept$path" ]; then
-    cp -a "$kept$path" "$path.rackwright" && mv "$path.rackwright" "$path"
-  else
-    rm -f "$path"
-  fi
-done
-rm -rf "$kept"
-"""
 REMAINS = "packages, accounts and what services are doing stay as they are: others may use them by now"
 
 
@@ -60,15 +42,7 @@ def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
 
 def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
     """Refuse where another fleet plays the same role on the host, or where that cannot be known."""
-    try:
-        owner = facts.owner(spec.owner)
-    except NotKnown as reason:
-        want = "a plan needs to know whose the role is"
-        return (Refusal(spec.id, f"got no answer ({reason})", want, "Mend that, and run again"),)
-    if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet.name):
-        return ()
-    got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
-    return (Refusal(spec.id, got, "a role on a host has one owner", "Declare it in one fleet only"),)
+    return ownership.foreign(spec.id, spec.fleet.name, spec.owner, "role", facts)
 
 
 def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
@@ -79,13 +53,12 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
         yield Put("note in the owner file: creating", spec.owner_file, owner_text(spec, "creating", before), 0o600)
         strangers = tuple(path for path in paths if path not in before)
         if strangers:
-            argv = ("sh", "-c", _KEEP, "sh", spec.before, *strangers)
-            yield Run(f"keep what stood in the place of {_files(strangers)}", argv)
+            yield ownership.keep(spec.owner, strangers)
     play = PlayRole(f"play role {spec.role}", spec.role, variables(spec, promises))
     source = promises.source
     # directories first: what is set aside there comes back as well
     back = [*promises.closed, *paths]
-    yield from guarded(spec.owner, back, source.reload, [play]) if source.guarded else [play]
+    yield from guarded(spec.owner, back, reloading(source.reload), [play]) if source.guarded else [play]
     done = {**owner, "phase": "ready", "wrote": sorted(paths)}
     if done != owner:
         yield Put("note in the owner file: ready", spec.owner_file, owner_text(spec, "ready", paths), 0o600)
@@ -126,12 +99,7 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
         Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", wrote), 0o600)
     ]
     if wrote:
-        argv = ("sh", "-c", _RESTORE, "sh", spec.before, *wrote)
-        steps.append(Run(f"put back what stood in the place of {_files(wrote)}", argv))
+        steps.append(ownership.restore(spec.owner, wrote))
         steps.append(Run("reload systemd", ("systemctl", "daemon-reload")))
     steps.append(Remove(f"remove {spec.owner_file}", spec.owner_file))
     return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMAINS}",))
-
-
-def _files(paths: Sequence[str]) -> str:
-    return f"{len(paths)} file{'s' * (len(paths) != 1)}"

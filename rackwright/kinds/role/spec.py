@@ -1,11 +1,11 @@
 """What a role is declared to be on a host, and the names that its claims and templates may use."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 
+from rackwright.kinds import ownership
 from rackwright.kinds.contract import Part, Resource
 
 
@@ -44,15 +44,9 @@ class RoleSpec(Resource):
 
     @property
     def owner_file(self) -> str:
-        return f"/var/lib/rackwright/owners/{self.owner}.json"
-
-    @property
-    def before(self) -> str:
-        """Where what stood in the place of its files is kept, by path."""
-        return f"/var/lib/rackwright/before/{self.owner}"
+        return ownership.owner_file(self.owner)
 
 
 def owner_text(spec: RoleSpec, phase: str, wrote: Sequence[str]) -> str:
     """Return the owner file: whose role this is, and which files are its own."""
-    told: Mapping[str, Any] = {"id": spec.id, "fleet": spec.fleet.name, "phase": phase, "wrote": sorted(wrote)}
-    return json.dumps(told, sort_keys=True) + "\n"
+    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(wrote))

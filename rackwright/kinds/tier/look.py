@@ -58,8 +58,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "file" | "unit":
             return _look_at_file(facts, sort, key, name, claim)
         case _:
-            owner = facts.owner(key)
-            return Absent() if owner is None else str(owner.get(name))
+            return observing.owner(facts, key, name)
 
 
 def _look_at_array(facts: Facts, md_name: str, name: str) -> Value:

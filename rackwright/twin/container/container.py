@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from rackwright.errors import DeclarationError
+from rackwright.spec.port import LINK_NAME_MAX
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
-
-NIC_NAME_MAX = 15
-"""Characters of a network interface's name. Source: IFNAMSIZ of linux/if.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +30,11 @@ class Container:
 def check(container: Container) -> None:
     """Raise DeclarationError when the kernel cannot make the NICs of *container*."""
     for nic in container.nics:
-        if not re.fullmatch(rf"[!-~]{{1,{NIC_NAME_MAX}}}", nic.name) or set(nic.name) & set("/:%") or nic.name == "lo":
+        if not re.fullmatch(rf"[!-~]{{1,{LINK_NAME_MAX}}}", nic.name) or set(nic.name) & set("/:%") or nic.name == "lo":
             raise DeclarationError(
                 f"{container.name}: NIC {nic.name!r}",
                 "a name that no network interface can have",
-                f"it has at most {NIC_NAME_MAX} printable characters, none of them a blank or one of / : %",
+                f"it has at most {LINK_NAME_MAX} printable characters, none of them a blank or one of / : %",
                 "Shorten it",
             )
 

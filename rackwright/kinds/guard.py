@@ -8,7 +8,7 @@ SECONDS = 300
 """How long a host waits to be told that it can still be reached."""
 
 _ARM = """set -eu
-undo=$1 unit=$2 seconds=$3 reload=$4; shift 4
+undo=$1 unit=$2 seconds=$3 also=$4; shift 4
 [ ! -e "$undo/undo.sh" ] || sh "$undo/undo.sh"
 rm -rf "$undo"; mkdir -p "$undo/files"
 {
@@ -22,8 +22,7 @@ rm -rf "$undo"; mkdir -p "$undo/files"
       echo "rm -f '$path'"
     fi
   done
-  echo "systemctl daemon-reload"
-  for one in $reload; do echo "systemctl try-reload-or-restart '$one'"; done
+  sh -c "$also"
   echo "systemctl disable --quiet '$unit.timer'"
   echo "rm -f /etc/systemd/system/$unit.timer /etc/systemd/system/$unit.service"
   echo "systemctl daemon-reload"
@@ -46,7 +45,7 @@ systemctl enable --quiet --now "$unit.timer"
 """
 _CONFIRM = """set -eu
 undo=$1 unit=$2
-[ -e "$undo/undo.sh" ] || { echo "it was put back already: nobody had confirmed it in time" >&2; exit 1; }
+[ -e "$undo/undo.sh" ] || { echo "the host has put it back: nobody had logged in anew in time" >&2; exit 1; }
 systemctl disable --quiet --now "$unit.timer"
 rm -f "/etc/systemd/system/$unit.timer" "/etc/systemd/system/$unit.service"
 systemctl daemon-reload
@@ -54,8 +53,14 @@ rm -rf "$undo"
 """
 
 
+def reloading(units: Sequence[str]) -> str:
+    """Return what *guarded* takes for services that have to read their files again."""
+    lines = ["systemctl daemon-reload", *(f"systemctl try-reload-or-restart '{unit}'" for unit in units)]
+    return "\n".join(f'echo "{line}"' for line in lines)
+
+
 def guarded(
-    name: str, paths: Sequence[str], reload: Sequence[str], change: Sequence[Step], seconds: int = SECONDS
+    name: str, paths: Sequence[str], also: str, change: Sequence[Step], seconds: int = SECONDS
 ) -> tuple[Step, ...]:
     """Return *change* between the setting of a timer that undoes it and the login that stops that timer.
 
@@ -64,12 +69,12 @@ def guarded(
     Args:
         name: Of what is changed, once on a host.
         paths: Files that the timer puts back as they are now.
-        reload: Units that the timer has read them again.
+        also: A shell text, run as the timer is set: what it prints is run after the files have been put back.
     """
     undo, unit = f"/var/lib/rackwright/undo/{name}", f"undo-rackwright-{name}"
-    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), " ".join(reload), *paths)
+    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), also, *paths)
     return (
-        Run(f"set a timer that puts {name} back in {seconds} s", arm),
+        Run(f"set a timer that puts {name} back in {seconds} s", arm, undone_after_seconds=seconds),
         *change,
         LogIn("log in anew"),
         Run(f"stop the timer: {name} stays as it is now", ("sh", "-c", _CONFIRM, "sh", undo, unit)),

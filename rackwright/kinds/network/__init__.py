@@ -1,0 +1,111 @@
+"""The network of a host: links, bonds, VLANs, addresses, routes and name servers, set up by netplan."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Scope, Want, Within
+from rackwright.kinds.host import identity_claim
+from rackwright.kinds.house import House
+from rackwright.kinds.network import plan as planning
+from rackwright.kinds.network.look import look
+from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
+
+NETWORKD = "systemd-networkd.service"
+_AT_BOOT = OneOf(("enabled", "enabled-runtime"))
+CABLE = "look at the cable and at the switch's port"
+
+
+class NetworkKind:
+    """All ports of a host that are declared, and what stands on them. What is not declared is never touched."""
+
+    token: ClassVar[str] = "rackwright:network:Network"
+    spec = NetworkSpec
+
+    def id(self, spec: NetworkSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: NetworkSpec, house: House) -> tuple[Claim, ...]:
+        return (
+            identity_claim(spec.host, spec.identity),
+            Claim("package:netplan.io", {"installed": True}, owned=False, remedy="install netplan.io"),
+            Claim(f"unit:{NETWORKD}", {"state": _AT_BOOT, "active": "active"}, owned=False),
+            *_files(spec, house),
+            *_links(spec),
+            *_routes(spec),
+            *_others(spec),
+            Claim(f"owner:{OWNER}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+        return observing.observe(look, claims, facts)
+
+    def report(self, spec: NetworkSpec, facts: Facts) -> dict[str, Any]:
+        return {} if spec.fabric is None else {"fabric": spec.fabric}
+
+    def plan(self, spec: NetworkSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+        return planning.plan(spec, files(spec, house), differences, facts)
+
+    def removal(self, spec: NetworkSpec, facts: Facts, house: House, consent: bool) -> Plan:
+        return planning.removal(spec, facts)
+
+    def consents(self, spec: NetworkSpec) -> bool:
+        """Nothing goes with it."""
+        return True
+
+    def wave(self, spec: NetworkSpec) -> str:
+        return OWNER
+
+
+def _files(spec: NetworkSpec, house: House) -> Iterator[Claim]:
+    for path, file in files(spec, house).items():
+        want = {"content": house.digest(file.text), "mode": f"{file.mode:04o}", "owner": "root:root"}
+        yield Claim(f"file:{path}", want)
+
+
+def _links(spec: NetworkSpec) -> Iterator[Claim]:
+    for port in spec.ports:
+        identity = {"mac": port.mac} if port.mac else {"pci": port.pci or ""}
+        remedy = "look for the port, or correct how it is found"
+        scope: Scope = "host" if port.mac else "hardware"
+        yield Claim(f"link:{port.name}", {**identity, "files_of_others": ()}, scope=scope, remedy=remedy)
+        member: dict[str, Want] = {} if port.bond is None else {"bond": port.bond}
+        yield Claim(
+            f"link:{port.name}",
+            {**_common(port), **member},
+            scope="host" if port.bond is None else "kernel",
+            remedy=CABLE,
+        )
+    for bond in spec.bonds:
+        want = {"kind": "bond", "mode": bond.mode, "members": tuple(sorted(bond.members)), **_made(bond)}
+        yield Claim(f"link:{bond.name}", want, scope="kernel", remedy=CABLE)
+    for vlan in spec.vlans:
+        want = {"kind": "vlan", "id": vlan.tag, "parent": vlan.link, **_made(vlan)}
+        yield Claim(f"link:{vlan.name}", want, scope="kernel", remedy=CABLE)
+
+
+def _common(link: LinkPart) -> dict[str, Want]:
+    return {"mtu": link.mtu, "up": True, "addresses": tuple(sorted(link.addresses))}
+
+
+def _made(link: LinkPart) -> dict[str, Want]:
+    return {**_common(link), "files_of_others": ()}
+
+
+def _routes(spec: NetworkSpec) -> Iterator[Claim]:
+    devices = {*spec.devices}
+    for route in spec.routes:
+        metric: dict[str, Want] = {} if route.metric is None else {"metric": route.metric}
+        scope: Scope = "kernel" if route.on in devices else "host"
+        yield Claim(f"route:{route.name}", {"via": route.via, "link": route.on, **metric}, scope=scope)
+
+
+def _others(spec: NetworkSpec) -> Iterator[Claim]:
+    devices = Within(tuple(sorted(spec.devices)))
+    yield Claim(f"devices:{spec.host}", {"left_over": devices}, scope="kernel")
+    if spec.dns is not None:
+        servers = {"servers": " ".join(spec.dns.addresses), "search": " ".join(spec.dns.search)}
+        yield Claim(f"resolvers:{spec.host}", servers, owned=False)
+    if spec.takeover == "ifupdown":
+        yield Claim(f"ifupdown:{spec.host}", {"interfaces": (), "at_boot": False})

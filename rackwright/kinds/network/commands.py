@@ -1,0 +1,142 @@
+"""Commands that set up a network and take that back: small shell texts, run by the host itself.
+
+`netplan apply` is not among them: it wants udev, restarts what nobody changed, and does not say when it is through.
+systemd-networkd reads what netplan generates, and sets up the links whose files have changed and no other.
+"""
+
+from collections.abc import Sequence
+
+from rackwright.kinds.contract import Run
+from rackwright.kinds.network.spec import PortPart
+
+_FUNCTIONS = """\
+port() { # the kernel's name of today for the port with this address, or in this place
+  for found in /sys/class/net/*; do
+    case $1 in
+      ????:??:??.?) case $(readlink -f "$found/device") in */$1|*/$1/virtio*) echo "${found##*/}"; return ;; esac ;;
+      *)
+        [ -e "$found/device" ] || continue
+        mac=$(cat "$found/bonding_slave/perm_hwaddr" 2>/dev/null) ||
+          mac=$(ip -o link show dev "${found##*/}" | sed -n 's/.* permaddr \\([0-9a-f:]*\\).*/\\1/p')
+        [ -n "$mac" ] || mac=$(cat "$found/address")
+        if [ "$mac" = "$1" ]; then echo "${found##*/}"; return; fi ;;
+    esac
+  done
+}
+rename() { # keeps everything but the name; kernels before 6.2 want the link down for it
+  ip link set dev "$1" down
+  ip link set dev "$1" name "$2"
+}
+delete() { # and wait until networkd knows: else it makes it anew as it was
+  [ -e "/sys/class/net/$1" ] || return 0
+  index=$(cat "/sys/class/net/$1/ifindex") tries=0
+  ip link delete dev "$1"
+  while [ -e "/run/systemd/netif/links/$index" ] && [ $((tries += 1)) -le 50 ]; do sleep 0.1; done
+}
+reconfigure() {
+  [ ! -e "/sys/class/net/$1" ] || networkctl reconfigure "$1"
+}
+settle() { # until networkd is through with these, for ten seconds: with one without a signal it never is
+  end=$(($(date +%s) + 10))
+  while [ "$(date +%s)" -lt "$end" ]; do
+    through=$(networkctl --no-pager --no-legend list | awk -v links=" $* " \
+      'index(links, " " $2 " ") && ($NF == "configured" || $NF == "unmanaged")' | wc -l)
+    [ "$through" -lt $# ] || return 0
+    sleep 0.25
+  done
+}
+"""
+_APPLY = """set -eu
+gone=$1 ports=$2 changed=$3 all=$4 takeover=$5
+netplan generate
+if [ -n "$takeover" ] && systemctl --quiet is-enabled networking.service 2>/dev/null; then
+  systemctl --quiet disable networking.service # not stopped: that would take down whatever it had set up
+fi
+for device in $gone; do delete "$device"; done
+for entry in $ports; do
+  now=$(port "${entry#*=}")
+  [ -z "$now" ] || [ "$now" = "${entry%%=*}" ] || rename "$now" "${entry%%=*}"
+done
+systemctl --quiet enable systemd-networkd.service
+systemctl start systemd-networkd.service
+networkctl reload
+for link in $changed; do reconfigure "$link"; done
+settle $all
+"""
+_UNDO = """
+say() { printf '%s\\n' "$1"; }
+cat <<'END'
+FUNCTIONS
+END
+say 'netplan generate'
+if systemctl --quiet is-enabled networking.service 2>/dev/null; then
+  say 'systemctl --quiet enable networking.service'
+fi
+for device in $devices; do # what the change makes, or makes anew
+  case " $gone " in *" $device "*) say "delete $device" ;; esac
+  [ -e "/sys/class/net/$device" ] || say "delete $device"
+done
+links=
+for entry in $ports; do
+  now=$(port "${entry#*=}")
+  [ -n "$now" ] || continue
+  links="$links $now"
+  [ "$now" = "${entry%%=*}" ] || say "[ ! -e /sys/class/net/${entry%%=*} ] || rename ${entry%%=*} $now"
+done
+for device in $devices $gone; do
+  [ ! -e "/sys/class/net/$device" ] || links="$links $device"
+done
+say 'networkctl reload'
+for link in $links; do
+  say "ip address flush dev $link scope global"
+  say "ip route flush dev $link proto static"
+  say "ip -6 route flush dev $link proto static"
+  say "ip link set dev $link mtu $(cat "/sys/class/net/$link/mtu")"
+  say "reconfigure $link"
+done
+say "settle $links"
+for link in $links; do # what networkd did not set up, it does not bring back
+  if [ $(($(cat "/sys/class/net/$link/flags") & 1)) = 1 ]; then
+    say "ip link set dev $link up"
+    ip -o address show dev "$link" scope global | while read -r _ _ _ address _; do
+      say "ip address replace $address dev $link"
+    done
+    for family in -4 -6; do
+      ip $family route show dev "$link" | grep -v -e 'proto kernel' -e '^fe80' | while read -r route; do
+        say "ip $family route replace $route dev $link"
+      done
+    done
+  else
+    say "ip link set dev $link down"
+  fi
+done
+"""
+
+
+def _keyed(ports: Sequence[PortPart]) -> str:
+    return " ".join(f"{port.name}={port.key}" for port in ports)
+
+
+def apply(
+    gone: Sequence[str], ports: Sequence[PortPart], changed: Sequence[str], links: Sequence[str], takeover: bool
+) -> Run:
+    """Return the step that lets networkd read what netplan makes of its files.
+
+    Args:
+        gone: Devices that go, or that are made anew.
+        changed: Links that are set up once more although their files may be the same.
+        links: All of them.
+    """
+    arguments = (" ".join(gone), _keyed(ports), " ".join(changed), " ".join(links), "yes" if takeover else "")
+    return Run("let netplan and systemd-networkd set it up", ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
+
+
+def undo(gone: Sequence[str], ports: Sequence[PortPart], devices: Sequence[str]) -> str:
+    """Return what prints, before a change, the commands that take it back; see rackwright.kinds.guard.
+
+    Args:
+        gone: Devices that go, or that are made anew.
+        devices: Those that are made.
+    """
+    given = f"ports='{_keyed(ports)}' devices='{' '.join(devices)}' gone='{' '.join(gone)}'\n"
+    return _FUNCTIONS + given + _UNDO.replace("FUNCTIONS\n", _FUNCTIONS)

@@ -1,0 +1,104 @@
+"""Where a network's properties are found in the facts."""
+
+from rackwright.facts.facts import Facts, Link, Route
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Absent, Claim, Value
+from rackwright.kinds.network import strangers
+from rackwright.kinds.network.spec import OWNER
+from rackwright.spec.network import DEFAULT, EVERYWHERE
+
+NETWORKING = "networking.service"
+"""Ifupdown's own."""
+
+
+def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    match sort:
+        case "host":
+            return observing.identity(facts, name)
+        case "link":
+            return _link(facts, key, name, claim)
+        case "route":
+            return _route(facts, key.partition(" ")[0], name, claim)
+        case "resolvers":
+            return " ".join(facts.resolvers if name == "servers" else facts.search_domains)
+        case "devices":
+            return left_over(facts)
+        case "ifupdown":
+            return _ifupdown(facts, name)
+        case "file":
+            return observing.file(facts, key, name)
+        case "unit":
+            return observing.unit(facts, key, name)
+        case "package":
+            return observing.package(facts, key, name)
+        case _:
+            return observing.owner(facts, key, name)
+
+
+def _link(facts: Facts, key: str, name: str, claim: Claim) -> Value:
+    if name == "files_of_others":
+        mac, pci = claim.want.get("mac"), claim.want.get("pci")
+        return strangers.configuring(facts, key, str(mac) if mac else None, str(pci) if pci else None)
+    link = facts.link(key)
+    if link is None:
+        return Absent()
+    value = _property(link, name)
+    return Absent() if value is None else value
+
+
+def _property(link: Link, name: str) -> Value | None:
+    match name:
+        case "mac":
+            return link.permanent_mac
+        case "pci":
+            return link.pci_address
+        case "kind":
+            return link.kind
+        case "mtu":
+            return link.mtu
+        case "up":
+            return link.up
+        case "addresses":
+            return tuple(sorted(link.addresses))
+        case "bond":
+            return link.master
+        case "mode":
+            return link.bond_mode
+        case "members":
+            return tuple(sorted(link.slaves))
+        case "id":
+            return link.vlan_id
+        case _:
+            return link.parent
+
+
+def _route(facts: Facts, destination: str, name: str, claim: Claim) -> Value:
+    """Look at the route there that is most like the wanted one: others may lead there as well."""
+    ways = [route for route in facts.routes if _destination(route) == destination]
+    if "metric" in claim.want:
+        ways = [route for route in ways if route.metric == claim.want["metric"]] or ways
+    here = [route for route in ways if route.link == claim.want["link"]]
+    near = here or [route for route in ways if route.gateway == claim.want["via"]]
+    best = next((route for route in near if route.gateway == claim.want["via"]), near[0] if near else None)
+    if best is None:
+        return Absent()
+    return (best.gateway or "none") if name == "via" else best.link if name == "link" else best.metric
+
+
+def _destination(route: Route) -> str:
+    if route.destination != DEFAULT:
+        return route.destination
+    return EVERYWHERE[6 if ":" in (route.gateway or "") else 4]
+
+
+def left_over(facts: Facts) -> tuple[str, ...]:
+    """Return the devices that are here and that this network made once, wanted still or not; sorted."""
+    made = (facts.owner(OWNER) or {}).get("made", ())
+    return tuple(sorted(link.name for link in facts.links if link.name in made and link.kind in ("bond", "vlan")))
+
+
+def _ifupdown(facts: Facts, name: str) -> Value:
+    if name == "interfaces":
+        return tuple(sorted(set[str]().union(*strangers.ifupdown(facts).values())))
+    networking = facts.unit(NETWORKING)
+    return networking is not None and networking.enabled == "enabled"

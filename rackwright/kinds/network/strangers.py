@@ -1,0 +1,128 @@
+"""Files of others that configure a link as well: of netplan, of systemd-networkd, of ifupdown."""
+
+import configparser
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import yaml
+
+from rackwright.facts.facts import Facts, NotKnown
+from rackwright.kinds.network.spec import NETPLAN
+
+INTERFACES = "/etc/network/interfaces"
+INTERFACES_D = "/etc/network/interfaces.d"
+IFUPDOWN = "/etc/network/"
+
+
+def configuring(facts: Facts, name: str, mac: str | None, pci: str | None) -> tuple[str, ...]:
+    """Return the files of others that configure the link *name*, by whatever it is called now or its address; sorted.
+
+    Raises:
+        NotKnown: a file cannot be read, or says what only the host itself can tell.
+    """
+    port = facts.port(mac, pci) if mac or pci else None
+    names = {name} if port is None else {name, port.name}
+    if port is not None:
+        mac = port.permanent_mac
+    found = {
+        *_netplan(facts, names, mac),
+        *_networkd(facts, names, mac),
+        *(path for path, stanzas in ifupdown(facts).items() if stanzas & names),
+    }
+    return tuple(sorted(found))
+
+
+def _texts(facts: Facts, folder: str, suffix: str) -> Iterator[tuple[str, str]]:
+    for name in facts.listing(folder) or ():
+        path = f"{folder}/{name}"
+        if name.endswith(suffix) and (text := facts.text(path)) is not None:
+            yield path, text
+
+
+def _netplan(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
+    for path, text in _texts(facts, "/etc/netplan", ".yaml"):
+        if path == NETPLAN:
+            continue
+        try:
+            loaded = yaml.load(text, yaml.CSafeLoader)
+        except yaml.YAMLError:
+            raise NotKnown(f"{path} is no YAML") from None
+        network = loaded.get("network") if isinstance(loaded, dict) else None
+        for sort, definitions in (network if isinstance(network, dict) else {}).items():
+            for id, definition in (definitions if isinstance(definitions, dict) else {}).items():
+                if _is_netplan_of(str(sort), str(id), definition if isinstance(definition, dict) else {}, names, mac):
+                    yield path
+
+
+def _is_netplan_of(sort: str, id: str, definition: Mapping[str, Any], names: set[str], mac: str | None) -> bool:
+    if sort in ("bonds", "bridges") and names & {*map(str, definition.get("interfaces") or ())}:
+        return True
+    match = definition.get("match")
+    if not isinstance(match, dict):
+        return id in names
+    if definition.get("set-name") in names:
+        return True
+    patterns = match.get("name", "*")
+    fits = any(fnmatchcase(name, str(one)) for name in names for one in _list(patterns))
+    address = match.get("macaddress")
+    return fits and (address is None or str(address).lower() == mac)  # a driver may be anybody's
+
+
+def _networkd(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
+    folder = "/etc/systemd/network"
+    for path, text in _texts(facts, folder, ".network"):
+        # of the files that match, the first counts; netplan's own is called like this
+        if any(path.rpartition("/")[2] <= f"10-netplan-{name}.network" for name in names):
+            match = _section(path, text, "Match")
+            if _matches(match.get("name", "*"), names) and _is_one_of(match, mac):
+                yield path
+    for path, text in _texts(facts, folder, ".netdev"):
+        if _section(path, text, "NetDev").get("name") in names:
+            yield path
+
+
+def _section(path: str, text: str, name: str) -> Mapping[str, str]:
+    parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True, delimiters=("=",))
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        raise NotKnown(f"{path} cannot be read as systemd's") from None
+    return parser[name] if parser.has_section(name) else {}
+
+
+def _matches(written: str, names: set[str]) -> bool:
+    """Return whether systemd's list of patterns, which a ``!`` turns round, matches one of *names*."""
+    patterns = written.lstrip("!").split()
+    return any(any(fnmatchcase(name, one) for one in patterns) != written.startswith("!") for name in names)
+
+
+def _is_one_of(match: Mapping[str, str], mac: str | None) -> bool:
+    listed = [match[key].lower().split() for key in ("macaddress", "permanentmacaddress") if match.get(key)]
+    return all(mac in addresses for addresses in listed)
+
+
+def ifupdown(facts: Facts) -> dict[str, set[str]]:
+    """Return by file the interfaces that ifupdown sets up, loopback aside.
+
+    Raises:
+        NotKnown: they are in files that were not looked at.
+    """
+    texts = dict(_texts(facts, INTERFACES_D, ""))
+    if (main := facts.text(INTERFACES)) is not None:
+        texts[INTERFACES] = main
+    found = {}
+    for path, text in texts.items():
+        for source in re.findall(r"^\s*source(?:-directory)?\s+(\S+)", text, re.M):
+            if not re.fullmatch(rf"({INTERFACES_D}|interfaces\.d)(/\*)?", source):
+                raise NotKnown(f"{path} takes in {source}, which is not looked at")
+        lines = re.findall(r"^\s*(?:iface\s+(\S+)|(?:auto|allow-\S+)\s+(.+))", text, re.M)
+        stanzas = {name.partition(":")[0] for one, several in lines for name in (one or several).split()} - {"lo"}
+        if stanzas:
+            found[path] = stanzas
+    return found
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

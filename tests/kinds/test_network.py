@@ -1,0 +1,220 @@
+"""What a network's plan does with what is found, and what it refuses; on facts recorded from a real host."""
+
+import json
+
+import pytest
+import yaml
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import LogIn, Plan, Put, Run
+from rackwright.kinds.network import NetworkKind
+from rackwright.kinds.network.spec import NETPLAN, NetworkSpec, files
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.mutations import link, write
+
+KIND, HOUSE = NetworkKind(), STACK.house
+SPEC = RESOURCES["gamma/network"].spec
+assert isinstance(SPEC, NetworkSpec)
+INTERFACES = "/etc/network/interfaces"
+
+
+@pytest.fixture
+def raw():
+    return recorded("gamma")
+
+
+def planned(raw, spec=SPEC) -> Plan:
+    claims = KIND.claims(spec, HOUSE)
+    facts = Facts(raw)
+    return KIND.plan(spec, comparison.diff(claims, KIND.observe(claims, facts)), facts, HOUSE)
+
+
+def without(**changes: object) -> NetworkSpec:
+    return SPEC.model_copy(update=changes)
+
+
+def texts(plan: Plan) -> list[str]:
+    return [step.text for step in plan.steps]
+
+
+def applied(plan: Plan) -> tuple[str, ...]:
+    """Return what the step that changes the network is told: devices that go, ports, links to set up, all, takeover."""
+    [step] = [step for step in plan.steps if isinstance(step, Run) and step.text.startswith("let netplan")]
+    return step.argv[4:]
+
+
+def test_the_change_stands_between_a_timer_and_a_login(raw):
+    """
+    What is written is written behind the timer, which lasts as long as is declared; whose it is is noted around all.
+    """
+    link(raw, "edge")["mtu"] = 1400
+    plan = planned(raw, without(confirm_seconds=60))
+
+    arm = next(step for step in plan.steps if isinstance(step, Run))
+    kinds = [type(step) for step in plan.steps]
+    assert arm.undone_after_seconds == 60
+    assert (kinds[0], kinds[-1], kinds[-3]) == (Put, Put, LogIn)
+    assert texts(plan)[1] == "set a timer that puts network back in 60 s"
+    assert [json.loads(plan.steps[index].content)["phase"] for index in (0, -1)] == ["creating", "ready"]
+
+
+def test_netplan_s_file_says_what_is_declared_and_names_nothing_else(raw):
+    text = files(SPEC, HOUSE)[NETPLAN].text
+    network = yaml.safe_load(text)["network"]
+
+    assert {*network["ethernets"]} == {"fabric0", "fabric1", "edge"}
+    assert network["bonds"]["bond0"]["interfaces"] == ["fabric0", "fabric1"]
+    assert network["vlans"]["storage"]["routes"] == [{"to": "0.0.0.0/0", "via": "10.40.0.1", "metric": 500}]
+    assert files(SPEC, HOUSE)[NETPLAN].mode == 0o600
+
+
+def test_only_what_differs_is_set_up_anew(raw):
+    link(raw, "edge")["addresses"].append("10.50.0.99/24")
+    gone, _, changed, _, _ = applied(planned(raw))
+
+    assert (gone, changed) == ("", "edge")
+
+
+def test_a_device_that_cannot_become_what_is_wanted_is_made_anew_with_what_stands_on_it(raw):
+    link(raw, "bond0")["bond_mode"] = "802.3ad"
+
+    assert applied(planned(raw))[0] == "storage bond0"
+
+
+def test_only_devices_of_our_own_are_left_over(raw):
+    """
+    Of two VLANs that nobody declares the one goes that this network made once.
+    """
+    raw["owners"]["network"]["made"].append("old")
+    raw["links"] += [{**link(raw, "storage"), "name": name} for name in ("old", "theirs")]
+
+    assert applied(planned(raw))[0] == "old"
+
+
+def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw):
+    plan = planned(raw, without(dns=None, vlans=(), routes=SPEC.routes[1:]))
+
+    [back] = [step for step in plan.steps if step.text.startswith("put back what stood in the place of")]
+    assert isinstance(back, Run) and back.argv[-1] == "/etc/resolv.conf"
+    assert applied(plan)[0] == "storage"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/etc/netplan/50-cloud-init.yaml", "network: {ethernets: {edge: {dhcp4: true}}}"),
+        ("/etc/netplan/50-x.yaml", "network: {ethernets: {id0: {match: {macaddress: '52:54:00:03:03:02'}}}}"),
+        ("/etc/netplan/50-x.yaml", "network: {ethernets: {id0: {match: {name: 'e*'}}}}"),
+        ("/etc/netplan/50-x.yaml", "network: {bridges: {br0: {interfaces: [edge]}}}"),
+        ("/etc/systemd/network/05-all.network", "[Match]\nName=*\n[Network]\nDHCP=yes\n"),
+        ("/etc/systemd/network/05-all.network", "[Match]\nMACAddress=52:54:00:03:03:02\n"),
+        (INTERFACES, "auto edge\niface edge inet static\n"),
+        (f"{INTERFACES}.d/edge", "allow-hotplug edge:1\n"),
+    ],
+)
+def test_a_file_of_somebody_else_that_sets_up_a_link_is_refused_by_name(raw, path, text):
+    write(raw, path, text)
+    refusals = planned(raw, without(takeover=None)).refusals
+
+    assert [str(refusal.error()).partition(",")[0] for refusal in refusals if "edge" in refusal.where] == [
+        f"gamma/network: edge: got {path}"
+    ]
+    assert ("takeover: ifupdown" in str(refusals[0].error())) is path.startswith("/etc/network")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/etc/netplan/50-x.yaml", "network: {ethernets: {management: {dhcp4: true}}}"),
+        ("/etc/netplan/50-x.yaml", "network: {ethernets: {id0: {match: {macaddress: '52:54:00:00:00:02'}}}}"),
+        ("/etc/netplan/50-x.yaml", "network: {vlans: {theirs: {link: edge, id: 9}}}"),
+        ("/etc/systemd/network/80-all.network", "[Match]\nName=*\n"),
+        ("/etc/systemd/network/05-not.network", "[Match]\nName=!edge storage bond0 fabric*\n"),
+        (INTERFACES, "auto lo\niface lo inet loopback\nsource /etc/network/interfaces.d/*\n"),
+    ],
+)
+def test_a_file_of_somebody_else_about_something_else_is_let_be(raw, path, text):
+    """
+    One that comes behind netplan's own, too: of the files of networkd the first counts.
+    """
+    write(raw, path, text)
+
+    assert planned(raw, without(takeover=None)) == Plan()
+
+
+def test_what_ifupdown_sets_up_is_set_aside_where_that_is_declared(raw):
+    write(raw, INTERFACES, "auto lo edge\niface lo inet loopback\niface edge inet dhcp\n")
+    raw["units"]["networking.service"] = {"enabled": "enabled", "active": "active", "load": "loaded"}
+    plan = planned(raw)
+
+    assert f"set {INTERFACES} aside" in texts(plan)
+    [keep] = [step for step in plan.steps if step.text.startswith("keep what stood")]
+    assert isinstance(keep, Run) and keep.argv[-1] == INTERFACES
+    assert applied(plan)[4] == "yes"
+
+
+def test_ifupdown_is_not_taken_over_with_what_nobody_declares(raw):
+    """
+    Its service brings that up as well, and would be off at the next boot.
+    """
+    write(raw, INTERFACES, "auto edge management\niface edge inet dhcp\n")
+
+    [refusal] = planned(raw).refusals
+    assert refusal.got == f"got management in {INTERFACES}"
+
+
+def test_a_cable_is_a_persons_matter(raw):
+    """
+    Without a signal there is neither an address nor a way; a link that is switched off is switched on.
+    """
+    link(raw, "edge").update(up=False, carrier=False, addresses=[])
+    raw["routes"] = [route for route in raw["routes"] if route["link"] != "edge"]
+    dark = planned(raw)
+    link(raw, "edge").update(carrier={"unknown": "it is switched off"})
+
+    assert {item.path for item in dark.by_hand} >= {"link:edge.up", "link:edge.addresses"}
+    assert dark.steps == ()
+    assert planned(raw).steps
+
+
+def test_a_port_that_is_gone_is_a_persons_matter(raw):
+    raw["links"].remove(link(raw, "fabric1"))
+    link(raw, "bond0")["slaves"] = ["fabric0"]
+    plan = planned(raw)
+
+    assert {"link:fabric1.mac", "link:bond0.members"} <= {item.path for item in plan.by_hand}
+    assert plan.steps == ()
+
+
+def test_a_port_that_is_called_otherwise_is_found_by_its_address(raw):
+    """
+    It is called as declared, and is nobody's for that.
+    """
+    link(raw, "edge")["name"] = "enp3s0"
+    plan = planned(raw)
+
+    assert "edge=52:54:00:03:03:02" in applied(plan)[1].split()
+    assert not plan.by_hand
+
+
+def test_a_host_without_netplan_is_told_what_to_do(raw):
+    del raw["packages"]["netplan.io"]
+
+    [refusal] = planned(raw).refusals
+    assert "apt-get install netplan.io" in refusal.fix
+
+
+def test_another_fleet_s_network_is_refused(raw):
+    raw["owners"]["network"]["fleet"] = "other"
+
+    assert "in fleet other" in planned(raw).refusals[0].got
+
+
+def test_removal_leaves_everything_and_says_so(raw):
+    plan = KIND.removal(SPEC, Facts(raw), HOUSE, True)
+
+    assert texts(plan) == ["remove /var/lib/rackwright/owners/network.json"]
+    assert "stays on the host as it is" in plan.notes[0]
+    raw["owners"] = {}
+    assert KIND.removal(SPEC, Facts(raw), HOUSE, True) == Plan()
