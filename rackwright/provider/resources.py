@@ -47,9 +47,6 @@ class Network(Managed):
 
     token = "rackwright:network:Network"
 
-    fabric: pulumi.Output[str | None]
-    """The interface that NCCL, Gloo and MPI take."""
-
 
 class Role(Managed):
     """Software and settings of a host, put there by Ansible."""

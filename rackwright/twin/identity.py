@@ -83,9 +83,15 @@ def machine_id(machine: Machine) -> str:
 
 
 def network_files(machine: Machine) -> dict[str, str]:
-    """Return systemd's network files that name each NIC as declared, and set up the management network."""
+    """Return systemd's network files that name each NIC as declared, and set up the management network.
+
+    A VLAN has the address of its NIC, and is called as somebody else wants it.
+    """
     names = {MANAGEMENT_MAC: "management"} | {nic.mac: nic.name for nic in machine.nics}
-    links = {f"10-{name}.link": f"[Match]\nMACAddress={mac}\n\n[Link]\nName={name}\n" for mac, name in names.items()}
+    links = {
+        f"10-{name}.link": f"[Match]\nMACAddress={mac}\nType=ether\n\n[Link]\nName={name}\n"
+        for mac, name in names.items()
+    }
     return links | {"10-management.network": _MANAGEMENT_NETWORK}
 
 

@@ -13,6 +13,7 @@ from rackwright.declaration.fleet import schema
 from rackwright.declaration.source import read
 
 RACK = Path(__file__).parents[2] / "stacks" / "rack.yaml"
+WIRED = Path(__file__).parents[1] / "kinds" / "wired.yaml"
 SORTS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "null": type(None)}
 SCHEMA = schema()
 
@@ -55,7 +56,7 @@ def _below(part: dict[str, Any], key: str) -> dict[str, Any]:
 def mappings(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield where *value* has mappings with known keys: not those by name."""
     if isinstance(value, dict):
-        if keys[-1:] not in (("hosts",), ("groups",), ("tiers",), ("wipe",)):
+        if keys[-1:] not in (("hosts",), ("groups",), ("tiers",), ("wipe",), ("bonds",), ("vlans",)):
             yield keys
         for key, item in value.items():
             yield from mappings(item, (*keys, key))
@@ -70,13 +71,16 @@ def at(value: Any, keys: tuple[Any, ...]) -> Any:
     return value
 
 
-def test_the_schema_allows_the_example() -> None:
-    assert valid(read(RACK).data, SCHEMA)
+@pytest.mark.parametrize("path", [RACK, WIRED], ids=lambda path: path.stem)
+def test_the_schema_allows_the_examples(path: Path) -> None:
+    assert valid(read(path).data, SCHEMA)
 
 
-@pytest.mark.parametrize("keys", [*mappings(read(RACK).data)], ids=repr)
-def test_the_schema_refuses_an_unknown_key_in_every_mapping(keys: tuple[Any, ...]) -> None:
-    fleet = copy.deepcopy(read(RACK).data)
+@pytest.mark.parametrize(
+    ("path", "keys"), [(path, keys) for path in (RACK, WIRED) for keys in mappings(read(path).data)], ids=repr
+)
+def test_the_schema_refuses_an_unknown_key_in_every_mapping(path: Path, keys: tuple[Any, ...]) -> None:
+    fleet = copy.deepcopy(read(path).data)
     at(fleet, keys)["unknown"] = 1
     assert not valid(fleet, SCHEMA)
 
@@ -102,6 +106,25 @@ def test_the_schema_refuses_an_unknown_key_in_every_mapping(keys: tuple[Any, ...
 def test_the_schema_refuses_a_wrong_value(keys: tuple[Any, ...], value: Any) -> None:
     fleet = copy.deepcopy(read(RACK).data)
     at(fleet, keys[:-1])[keys[-1]] = value
+    assert not valid(fleet, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("nics", 0, "name"), "a name"),
+        (("nics", 0, "pci"), "3b.00"),
+        (("network", "bonds", "bond0", "mode"), "lacp"),
+        (("network", "bonds", "no/name"), {"mode": "802.3ad"}),
+        (("network", "vlans", "storage", "id"), 4095),
+        (("network", "routes", 0, "metric"), 0),
+        (("network", "takeover"), "netplan"),
+        (("network", "confirm_seconds"), 5),
+    ],
+)
+def test_the_schema_refuses_a_wrong_network(keys: tuple[Any, ...], value: Any) -> None:
+    fleet = copy.deepcopy(read(WIRED).data)
+    at(fleet["hosts"]["gamma"], keys[:-1])[keys[-1]] = value
     assert not valid(fleet, SCHEMA)
 
 

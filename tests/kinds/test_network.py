@@ -71,7 +71,7 @@ def test_netplan_s_file_says_what_is_declared_and_names_nothing_else(raw):
 
 def test_only_what_differs_is_set_up_anew(raw):
     link(raw, "edge")["addresses"].append("10.50.0.99/24")
-    gone, _, changed, _, _ = applied(planned(raw))
+    gone, _, changed, *_ = applied(planned(raw))
 
     assert (gone, changed) == ("", "edge")
 
@@ -90,6 +90,14 @@ def test_only_devices_of_our_own_are_left_over(raw):
     raw["links"] += [{**link(raw, "storage"), "name": name} for name in ("old", "theirs")]
 
     assert applied(planned(raw))[0] == "old"
+
+
+def test_a_device_that_carries_what_somebody_else_made_is_not_deleted(raw):
+    link(raw, "bond0")["bond_mode"] = "802.3ad"
+    raw["links"].append({**link(raw, "storage"), "name": "theirs"})
+
+    [refusal] = planned(raw).refusals
+    assert (refusal.where, refusal.got) == ("gamma/network: bond0", "got theirs on it, which nobody declares")
 
 
 def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw):
@@ -218,3 +226,12 @@ def test_removal_leaves_everything_and_says_so(raw):
     assert "stays on the host as it is" in plan.notes[0]
     raw["owners"] = {}
     assert KIND.removal(SPEC, Facts(raw), HOUSE, True) == Plan()
+
+
+def test_a_port_s_name_is_not_given_to_a_vlan_on_it():
+    """
+    That has the same address, to the kernel its hardware's as well.
+    """
+    texts = {path: file.text for path, file in files(SPEC, HOUSE).items() if path.endswith(".link")}
+
+    assert len(texts) == 3 and all("\nType=ether\n" in text for text in texts.values())

@@ -40,7 +40,7 @@ def blank() -> dict[str, Any]:
 
 @pytest.fixture
 def rack() -> Iterator[SimulatedRack]:
-    with SimulatedRack({HOST: recorded(HOST)}) as rack:
+    with SimulatedRack({name: recorded(name) for name in (HOST, "gamma")}) as rack:
         yield rack
 
 
@@ -69,10 +69,10 @@ def adopted(rig: Rig) -> State:
     return rig.create(HOT)
 
 
-@pytest.mark.parametrize("name", [name for name, declared in RESOURCES.items() if declared.spec.host == HOST])
-def test_what_is_as_declared_is_taken_over_without_a_step(name, rig, host):
+@pytest.mark.parametrize("name", [name for name in RESOURCES if name.startswith((HOST, "gamma"))])
+def test_what_is_as_declared_is_taken_over_without_a_step(name, rig, rack):
     """
-    Every resource of the recorded host is right as it is, and stays without a difference.
+    Every resource of the recorded hosts is right as it is, and stays without a difference.
     """
     declared = RESOURCES[name]
     rig.token = declared.token
@@ -81,7 +81,30 @@ def test_what_is_as_declared_is_taken_over_without_a_step(name, rig, host):
 
     assert state.outputs["created"] is True
     assert rig.diff(rig.read(state), declared.inputs) == {}
-    assert host.steps == []
+    assert rack[declared.spec.host].steps == []
+
+
+def test_a_network_that_was_taken_back_is_told_whole(rig, rack):
+    """
+    What differs is named by path; an error behind the timer says that the host takes it back, and by when.
+    """
+    declared, raw = RESOURCES["gamma/network"], recorded("gamma")
+    rig.token = declared.token
+    state = rig.create(declared.inputs)
+    raw["links"] = [{**link, "mtu": 1400} if link["name"] == "edge" else link for link in raw["links"]]
+    rack["gamma"].set_facts(raw)
+    rig.forget()
+    assert rig.diff(rig.read(state), declared.inputs) == {'claims["link:edge"].mtu': "UPDATE"}
+
+    def cut(step: dict[str, Any]) -> None:
+        if step["text"].startswith("stop the timer"):
+            raise RuntimeError("the host has put it back")
+
+    rack["gamma"].on_step = cut
+    with failing("ABORTED") as failures:
+        rig.update(state, declared.inputs)
+    assert "the host has put it back" in failures[0].message
+    assert "within 300 s the host puts back by itself" in failures[0].message
 
 
 def test_the_steps_that_run_are_those_that_were_previewed(rig, host):

@@ -88,6 +88,23 @@ def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
     }
 
 
+def test_a_port_that_is_declared_by_its_place_has_an_address_of_its_own(tmp_path):
+    """
+    The same at each start, and another than that of any other port.
+    """
+    raw = json.loads(json.dumps(FLEET))
+    for name, host in raw["hosts"].items():
+        host["nics"] = [{"name": f"fabric{port}", "pci": f"3b:00.{port}"} for port in range(2)]
+        host["identity"] = {"serial": name}
+    fleet = Fleet.model_validate(raw)
+    first, again = (
+        [nic.mac for host in twin("t", tmp_path, fleet, {"beta"}).machines.values() for nic in host.nics]
+        for _ in range(2)
+    )
+
+    assert first == again and len({*first}) == 4
+
+
 def test_status_says_what_a_host_is_made_by(tmp_path):
     """
     Before the first start, too.

@@ -58,10 +58,10 @@ def test_machines_differ(layout):
 
 def test_nics_are_named_by_their_address(layout):
     """
-    The guest calls them as declared; the files live in memory and are fresh at each boot.
+    The guest calls them as declared, and no VLAN on one; the files live in memory and are fresh at each boot.
     """
     entries = seed(layout, machine(1))
 
     assert entries["run/systemd/network/10-rack0.link"][2] == (
-        "[Match]\nMACAddress=52:54:00:01:00:01\n\n[Link]\nName=rack0\n"
+        "[Match]\nMACAddress=52:54:00:01:00:01\nType=ether\n\n[Link]\nName=rack0\n"
     )

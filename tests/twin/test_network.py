@@ -17,7 +17,7 @@ from rackwright.apply.steps import execute
 from rackwright.declaration import Declared, Stack, declare
 from rackwright.errors import StepFailed
 from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Plan
+from rackwright.kinds.contract import LogIn, Plan
 from rackwright.kinds.house import House
 from rackwright.kinds.scope import rehearsable
 from rackwright.spec import Fleet
@@ -81,6 +81,13 @@ class Rack:
         facts = self.hosts.facts(host, fresh=True)
         differences = comparison.diff(claims, kind.observe(claims, facts))
         return {item.path for item in differences}, kind.plan(spec, differences, facts, self.house)
+
+    def begin(self, host: str) -> None:
+        """Change it, and leave it to the host's timer."""
+        with self.hosts.lock(host, f"{host}/network", print):
+            _, plan = self.look(host)
+            confirmed = next(index for index, step in enumerate(plan.steps) if isinstance(step, LogIn))
+            execute(self.hosts, host, f"{host}/network", plan.steps[:confirmed], print)
 
     def up(self, host: str) -> None:
         """Make it as declared; afterwards nothing may differ."""
@@ -188,10 +195,7 @@ def test_a_change_that_is_not_confirmed_leaves_no_trace(rack: Rack) -> None:
     alpha["nics"] = [nic(1, 0, mtu=4000, addresses=["10.31.0.11/24"]), nic(1, 1, mtu=2000)]
     alpha["network"] = {"routes": [{"to": "default", "via": "10.31.0.1"}]}
     try:
-        _, plan = rack.look("alpha")
-        steps = plan.steps[: next(index for index, step in enumerate(plan.steps) if step.text == "log in anew")]
-        with rack.hosts.lock("alpha", "alpha/network", print):
-            execute(rack.hosts, "alpha", "alpha/network", steps, print)
+        rack.begin("alpha")
         assert "10.31.0.1" in rack.run("alpha", "ip route show default")
     finally:
         rack.raw = raw
@@ -200,6 +204,55 @@ def test_a_change_that_is_not_confirmed_leaves_no_trace(rack: Rack) -> None:
     assert rack.run("alpha", look) == before
     assert rack.run("alpha", WAITING) == ""
     rack.up("alpha")
+
+
+IFUPDOWN = """
+mkdir -p /etc/network
+cat > /etc/network/interfaces <<END
+auto lo fabric1
+iface lo inet loopback
+iface fabric1 inet static
+  address 10.60.0.11/24
+END
+cat > /etc/systemd/system/networking.service <<END
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=ip link set fabric1 down
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable --quiet --now networking.service
+"""
+"""What a host has that Debian's installer has set up."""
+
+
+@ROOT_ONLY
+def test_ifupdown_is_taken_over_only_where_that_is_declared(rack: Rack) -> None:
+    """
+    Its files are kept aside and its service is off at the next boot; a change that nobody confirms brings both back.
+    """
+    rack.up("alpha")
+    rack.run("alpha", IFUPDOWN)
+    look = "cat /etc/network/interfaces; systemctl is-enabled networking.service"
+    before = rack.run("alpha", look)
+    differs, plan = rack.look("alpha")
+    assert differs == {"link:fabric1.files_of_others"}
+    assert "takeover: ifupdown" in plan.refusals[0].fix
+
+    rack.raw["hosts"]["alpha"]["network"]["takeover"] = "ifupdown"
+    try:
+        rack.begin("alpha")
+        assert rack.run("alpha", "systemctl is-enabled networking.service || true") == "disabled"
+        rack.run("alpha", "systemctl start undo-rackwright-network.service")
+        assert rack.run("alpha", look) == before
+
+        rack.up("alpha")
+        assert "10.60.0.11" in rack.run("alpha", "cat /var/lib/rackwright/before/network/etc/network/interfaces")
+    finally:
+        rack.run("alpha", "rm -f /etc/network/interfaces; systemctl disable --quiet networking.service")
+        del rack.raw["hosts"]["alpha"]["network"]["takeover"]
 
 
 WAITING = "ls /etc/systemd/system | grep undo || true"

@@ -1,7 +1,7 @@
 """Commands that set up a network and take that back: small shell texts, run by the host itself.
 
 `netplan apply` is not among them: it wants udev, restarts what nobody changed, and does not say when it is through.
-systemd-networkd reads what netplan generates, and sets up the links whose files have changed and no other.
+systemd-networkd reads what netplan generates, and sets up the links whose files were written.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ rename() { # keeps everything but the name; kernels before 6.2 want the link dow
   ip link set dev "$1" down
   ip link set dev "$1" name "$2"
 }
-delete() { # and wait until networkd knows: else it makes it anew as it was
-  [ -e "/sys/class/net/$1" ] || return 0
-  index=$(cat "/sys/class/net/$1/ifindex") tries=0
-  ip link delete dev "$1"
-  while [ -e "/run/systemd/netif/links/$index" ] && [ $((tries += 1)) -le 50 ]; do sleep 0.1; done
+delete() {
+  [ ! -e "/sys/class/net/$1" ] || ip link delete dev "$1"
+}
+reread() { # before systemd 254, networkd keeps what it knows of a VLAN until it is started anew
+  if [ -n "$*" ]; then systemctl restart systemd-networkd.service; else networkctl reload; fi
 }
 reconfigure() {
   [ ! -e "/sys/class/net/$1" ] || networkctl reconfigure "$1"
@@ -47,19 +47,21 @@ settle() { # until networkd is through with these, for ten seconds: with one wit
 }
 """
 _APPLY = """set -eu
-gone=$1 ports=$2 changed=$3 all=$4 takeover=$5
+gone=$1 ports=$2 changed=$3 all=$4 takeover=$5 devices=$6
 netplan generate
 if [ -n "$takeover" ] && systemctl --quiet is-enabled networking.service 2>/dev/null; then
   systemctl --quiet disable networking.service # not stopped: that would take down whatever it had set up
 fi
+new=
 for device in $gone; do delete "$device"; done
+for device in $devices; do [ -e "/sys/class/net/$device" ] || new="$new $device"; done
 for entry in $ports; do
   now=$(port "${entry#*=}")
   [ -z "$now" ] || [ "$now" = "${entry%%=*}" ] || rename "$now" "${entry%%=*}"
 done
 systemctl --quiet enable systemd-networkd.service
 systemctl start systemd-networkd.service
-networkctl reload
+reread $gone $new
 for link in $changed; do reconfigure "$link"; done
 settle $all
 """
@@ -72,6 +74,7 @@ say 'netplan generate'
 if systemctl --quiet is-enabled networking.service 2>/dev/null; then
   say 'systemctl --quiet enable networking.service'
 fi
+systemctl --quiet is-enabled systemd-networkd.service || say 'systemctl --quiet disable systemd-networkd.service'
 for device in $devices; do # what the change makes, or makes anew
   case " $gone " in *" $device "*) say "delete $device" ;; esac
   [ -e "/sys/class/net/$device" ] || say "delete $device"
@@ -86,7 +89,7 @@ done
 for device in $devices $gone; do
   [ ! -e "/sys/class/net/$device" ] || links="$links $device"
 done
-say 'networkctl reload'
+say "reread $devices $gone"
 for link in $links; do
   say "ip address flush dev $link scope global"
   say "ip route flush dev $link proto static"
@@ -102,9 +105,8 @@ for link in $links; do # what networkd did not set up, it does not bring back
       say "ip address replace $address dev $link"
     done
     for family in -4 -6; do
-      ip $family route show dev "$link" | grep -v -e 'proto kernel' -e '^fe80' | while read -r route; do
-        say "ip $family route replace $route dev $link"
-      done
+      ip $family route show dev "$link" |
+        sed -e '/proto kernel/d' -e '/^fe80/d' -e 's/ linkdown//' -e "s/.*/ip $family route replace & dev $link/"
     done
   else
     say "ip link set dev $link down"
@@ -118,7 +120,12 @@ def _keyed(ports: Sequence[PortPart]) -> str:
 
 
 def apply(
-    gone: Sequence[str], ports: Sequence[PortPart], changed: Sequence[str], links: Sequence[str], takeover: bool
+    gone: Sequence[str],
+    ports: Sequence[PortPart],
+    changed: Sequence[str],
+    links: Sequence[str],
+    devices: Sequence[str],
+    takeover: bool,
 ) -> Run:
     """Return the step that lets networkd read what netplan makes of its files.
 
@@ -126,8 +133,10 @@ def apply(
         gone: Devices that go, or that are made anew.
         changed: Links that are set up once more although their files may be the same.
         links: All of them.
+        devices: Those of them that are made.
     """
-    arguments = (" ".join(gone), _keyed(ports), " ".join(changed), " ".join(links), "yes" if takeover else "")
+    names = (" ".join(gone), _keyed(ports), " ".join(changed), " ".join(links))
+    arguments = (*names, "yes" if takeover else "", " ".join(devices))
     return Run("let netplan and systemd-networkd set it up", ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
 
 

@@ -29,6 +29,8 @@ def plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence
     mended = [item for item in differences if item not in by_hand]
     if not mended:
         return Plan(by_hand=by_hand)
+    if refusals := tuple(_carries_others(spec, _gone(spec, mended, facts), facts)):
+        return Plan(refusals=refusals)
     changed = {item.thing.partition(":")[2] for item in mended if item.thing.startswith("file:")}
     shown = {path: file.text for path, file in texts.items() if path in changed}
     return Plan(steps=tuple(_steps(spec, texts, mended, facts)), by_hand=by_hand, texts=shown)
@@ -78,6 +80,15 @@ def _owned_twice(spec: NetworkSpec, where: str, paths: Sequence[str]) -> Iterato
         yield Refusal(where, got, want, f"Take it out of that file{way}")
 
 
+def _carries_others(spec: NetworkSpec, gone: Sequence[str], facts: Facts) -> Iterator[Refusal]:
+    """Refuse to delete a device on which somebody else's stands: it would go along."""
+    for link in facts.links:
+        if link.kind == "vlan" and link.parent in gone and link.name not in (*gone, *spec.devices):
+            got, want = f"got {link.name} on it, which nobody declares", "it has to be made anew, or to go"
+            fix = f"Declare {link.name} under vlans, or delete it on the host"
+            yield Refusal(f"{spec.id}: {link.parent}", got, want, fix)
+
+
 def _is_dark(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:
     """Return whether *item* is for want of a port, or of a signal on it: a person mends that."""
     sort, _, key = item.thing.partition(":")
@@ -120,7 +131,9 @@ def _steps(
     change += [ownership.restore(OWNER, stale)] if stale else []
     change += [Remove(f"set {path} aside", path) for path in aside]
     links = [link.name for link in spec.links]
-    change.append(commands.apply(gone, spec.ports, _changed(spec, mended), links, spec.takeover is not None))
+    change.append(
+        commands.apply(gone, spec.ports, _changed(spec, mended), links, spec.devices, spec.takeover is not None)
+    )
     also = commands.undo(gone, spec.ports, spec.devices)
     yield from guarded(OWNER, (*texts, *stale, *aside), also, change, spec.confirm_seconds)
     text = owner_text(spec, "ready", {*texts}, {*spec.devices})
