@@ -17,8 +17,8 @@ from rackwright.apply.transport import Connection
 from rackwright.errors import StepFailed
 from rackwright.facts.facts import Drive, NotKnown
 from rackwright.kinds.contract import Put, Remove, Run
+from rackwright.kinds.guard import LOCK
 
-LOCK = "/run/rackwright.lock"
 DIRECTORY = "/run/rackwright"
 """On the host: for the output of the running step."""
 PATIENCE_SECONDS = 600.0

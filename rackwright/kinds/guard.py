@@ -6,9 +6,12 @@ from rackwright.kinds.contract import LogIn, Run, Step
 
 SECONDS = 300
 """How long a host waits to be told that it can still be reached."""
+LOCK = "/run/rackwright.lock"
+"""On the host: whoever changes it holds this, and loses it once he is silent."""
 
 _ARM = """set -eu
-undo=$1 unit=$2 seconds=$3 also=$4; shift 4
+undo=$1 unit=$2 seconds=$3 also=$4 lock=$5; shift 5
+systemctl stop "$unit.timer" "$unit.service" 2>/dev/null || true
 [ ! -e "$undo/undo.sh" ] || sh "$undo/undo.sh"
 rm -rf "$undo"; mkdir -p "$undo/files"
 {
@@ -31,7 +34,7 @@ rm -rf "$undo"; mkdir -p "$undo/files"
 cat > "/etc/systemd/system/$unit.service" <<END
 [Service]
 Type=oneshot
-ExecStart=/bin/sh $undo/undo.sh
+ExecStart=${lock:+/usr/bin/flock $lock} /bin/sh $undo/undo.sh
 END
 cat > "/etc/systemd/system/$unit.timer" <<END
 [Timer]
@@ -47,6 +50,7 @@ _CONFIRM = """set -eu
 undo=$1 unit=$2
 [ -e "$undo/undo.sh" ] || { echo "the host has put it back: nobody had logged in anew in time" >&2; exit 1; }
 systemctl disable --quiet --now "$unit.timer"
+systemctl stop "$unit.service"
 rm -f "/etc/systemd/system/$unit.timer" "/etc/systemd/system/$unit.service"
 systemctl daemon-reload
 rm -rf "$undo"
@@ -60,7 +64,12 @@ def reloading(units: Sequence[str]) -> str:
 
 
 def guarded(
-    name: str, paths: Sequence[str], also: str, change: Sequence[Step], seconds: int = SECONDS
+    name: str,
+    paths: Sequence[str],
+    also: str,
+    change: Sequence[Step],
+    seconds: int = SECONDS,
+    patient: bool = False,
 ) -> tuple[Step, ...]:
     """Return *change* between the setting of a timer that undoes it and the login that stops that timer.
 
@@ -70,9 +79,10 @@ def guarded(
         name: Of what is changed, once on a host.
         paths: Files that the timer puts back as they are now.
         also: A shell text, run as the timer is set: what it prints is run after the files have been put back.
+        patient: The change may take longer than *seconds*, and nothing is taken back while somebody is still at it.
     """
     undo, unit = f"/var/lib/rackwright/undo/{name}", f"undo-rackwright-{name}"
-    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), also, *paths)
+    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), also, LOCK if patient else "", *paths)
     return (
         Run(f"set a timer that puts {name} back in {seconds} s", arm, undone_after_seconds=seconds),
         *change,

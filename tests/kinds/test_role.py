@@ -8,6 +8,7 @@ from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Absent, LogIn, PlayRole, Put, Run
+from rackwright.kinds.guard import LOCK
 from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -193,7 +194,8 @@ def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
     arm, play, log_in, confirm = planned(raw, house=house).steps
 
     assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("/etc/toy.d", "/etc/motd")
-    assert "'ssh.service'" in arm.argv[-3]
+    assert "'ssh.service'" in arm.argv[-4]
+    assert arm.argv[-3] == LOCK, "it is not taken back while Ansible is still at it"
     assert arm.undone_after_seconds == 300
     assert isinstance(play, PlayRole) and isinstance(log_in, LogIn)
     assert confirm.text.startswith("stop the timer")

@@ -4,13 +4,16 @@ import base64
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from rackwright.facts import probe
-from tests.accept.harness import ROOT, Log
+from rackwright.kinds.contract import Run
+from rackwright.kinds.guard import LOCK, guarded
+from tests.accept.harness import ROOT, Log, eventually
 from tests.accept.lab import Lab
 from tests.roles.machine import REFUSED
 from tests.roles.rack import BROKEN, Rack, access, fleet
@@ -111,6 +114,24 @@ def test_a_change_that_locks_us_out_is_taken_back_by_the_host(rack: Rack) -> Non
     rack.access(bootstrap_user="rackwright")
     rack.lab.up()
     assert rack.lab.audited() == set()
+
+
+def test_nothing_is_taken_back_from_under_who_is_still_at_it(rack: Rack) -> None:
+    """
+    A slow host may take longer than the timer waits: it goes off, and waits for the host's lock.
+    """
+    arm = guarded("slow", ["/etc/slow"], "", [], seconds=1, patient=True)[0]
+    assert isinstance(arm, Run)
+    held = f"flock {LOCK} sh -c 'touch /run/held; while [ ! -e /run/let-go ]; do sleep 0.1; done'"
+    rack.lab.ssh(HOST, f"setsid {held} </dev/null >/dev/null 2>&1 &")
+    eventually(lambda: rack.lab.ssh(HOST, "ls /run/held", status=None), "the lock is held")
+    rack.lab.ssh(HOST, f"echo before > /etc/slow; {shlex.join(arm.argv)}; echo after > /etc/slow")
+    going = "systemctl show --property=ActiveState --value undo-rackwright-slow.service"
+    eventually(lambda: rack.lab.ssh(HOST, going) == "activating", "the timer goes off")
+
+    assert rack.lab.ssh(HOST, "cat /etc/slow") == "after"
+    rack.lab.ssh(HOST, "touch /run/let-go")
+    eventually(lambda: rack.lab.ssh(HOST, "cat /etc/slow") == "before", "it is taken back")
 
 
 def test_a_configuration_that_sshd_does_not_take_is_never_written(rack: Rack) -> None:

@@ -58,7 +58,10 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
     source = promises.source
     # directories first: what is set aside there comes back as well
     back = [*promises.closed, *paths]
-    yield from guarded(spec.owner, back, reloading(source.reload), [play]) if source.guarded else [play]
+    if source.guarded:
+        yield from guarded(spec.owner, back, reloading(source.reload), [play], patient=True)
+    else:
+        yield play
     done = {**owner, "phase": "ready", "wrote": sorted(paths)}
     if done != owner:
         yield Put("note in the owner file: ready", spec.owner_file, owner_text(spec, "ready", paths), 0o600)
