@@ -101,7 +101,8 @@ class Resources:
         # of a new resource everything differs
         if text := outline(look.plan, look.unmended() if state else ()):
             operation.info(text)
-        if texts := look.plan.texts:
+        hidden = self._secret(urn, old)
+        if texts := {path: text for path, text in look.plan.texts.items() if f"file:{path}" not in hidden}:
             operation.info(changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts))
         self._may_run(urn, old, state, look, operation)
         return dict(new)
@@ -196,6 +197,13 @@ class Resources:
             operation.warn(f"{SeveralRefused(refusals)}\nOnly the consent to its removal is stored.", "refused")
             return False
         raise SeveralRefused(refusals)
+
+    def _secret(self, urn: Urn, old: Properties) -> set[str]:
+        """Return the things that were secret as they were declared before: what is found there may still be."""
+        try:
+            return {claim.thing for claim in self._subject(urn, old).claims if claim.secret} if old else set()
+        except DeclarationError:  # written by another version, and not for this one to interpret
+            return set()
 
     def _consented(self, urn: Urn, old: Properties) -> bool:
         try:

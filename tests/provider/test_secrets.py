@@ -116,6 +116,19 @@ def test_a_preview_says_that_it_changes_and_not_how(made):
     ]
 
 
+def test_a_secret_that_is_given_up_is_not_shown_as_what_was_there_before(made):
+    """
+    Nobody knows its value any more, and the file still holds it.
+    """
+    state = made(toy_word=OLD).create(INPUTS)
+    later = made()
+
+    later.update(state, {**INPUTS, "variables": {"key": "public"}}, preview=True)
+
+    assert later.said("INFO") != []
+    assert OLD not in everything_said(later)
+
+
 def sealed(struct: Struct, *keys: str) -> bool:
     value: Any = struct
     for key in keys:
