@@ -8,7 +8,7 @@ from rackwright.errors import RackwrightError
 from tests.accept.harness import Log, check, eventually, need
 from tests.accept.lab import Lab
 
-HOST, SECONDS = "gpu-01", 60
+HOST, SECONDS = "gpu-01", 120
 FLEET = f"""\
 fleet: cut
 hosts:

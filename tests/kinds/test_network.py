@@ -195,6 +195,23 @@ def test_a_port_that_is_gone_is_a_persons_matter(raw):
     assert plan.steps == ()
 
 
+def test_a_port_that_is_declared_by_a_place_that_a_twin_has_not_is_set_up_by_its_name(raw):
+    *ports, edge = SPEC.ports
+    place = edge.model_copy(update={"mac": None, "pci": "0000:3b:00.0"})
+    link(raw, "edge")["mtu"] = 1400
+    plan = planned(raw, without(ports=(*ports, place), not_rehearsable=("hardware",)))
+
+    assert applied(plan)[2] == "edge"
+    assert "link:edge.mtu" not in {item.path for item in plan.by_hand}
+
+
+def test_what_cannot_be_known_is_refused_and_is_no_crash(raw):
+    raw["links"].remove(link(raw, "fabric1"))
+    link(raw, "management")["permanent_mac"] = {"unknown": "no permission"}
+
+    assert any("no permission" in refusal.got for refusal in planned(raw).refusals)
+
+
 def test_a_port_that_is_called_otherwise_is_found_by_its_address(raw):
     """
     It is called as declared, and is nobody's for that.

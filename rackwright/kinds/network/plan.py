@@ -18,6 +18,14 @@ LIVING = ("up", "addresses", "members")
 
 def plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence[Difference], facts: Facts) -> Plan:
     """Return the steps from *facts* to *texts* and the links they set up; what cannot be known is left to a person."""
+    try:
+        return _plan(spec, texts, differences, facts)
+    except NotKnown as reason:
+        want = "a plan needs to know what is there"
+        return Plan(refusals=(Refusal(spec.id, f"got no answer ({reason})", want, "Mend that, and run again"),))
+
+
+def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence[Difference], facts: Facts) -> Plan:
     if refusals := (
         *wrong_machine(spec.host, differences),
         *ownership.foreign(spec.id, spec.fleet, OWNER, "network", facts),
@@ -112,7 +120,8 @@ def _is_dark(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:
 
 def _is_here(spec: NetworkSpec, name: str, facts: Facts) -> bool:
     port = next(port for port in spec.ports if port.name == name)
-    return facts.port(port.mac, port.pci) is not None
+    # where no place can be shown, a port is what it is called
+    return facts.port(port.mac, port.pci) is not None or (port.mac is None and facts.link(name) is not None)
 
 
 def _steps(
