@@ -98,6 +98,12 @@ class Hosts:
         """
         return self._connected(self._state(self._endpoint(host)))
 
+    def unreachable(self) -> frozenset[str]:
+        """Return the hosts that this process did not reach."""
+        with self._guard:
+            states = list(self._states.values())
+        return frozenset(state.endpoint.host for state in states if state.unreachable) & {*self._endpoints}
+
     def log_in_anew(self, host: str) -> None:
         """Make one more connection to *host*, by the first of its logins alone, and let it go again.
 

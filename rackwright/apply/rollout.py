@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from rackwright.spec.rollout import Rollout
 WINDOW_SECONDS = 1.0
 """How long a wave waits for hosts: those that ask later go with a later one."""
 POLL_SECONDS = 0.5
+_AGAIN = "Run the same command again"
 
 
 class HeldBack(StepFailed):
@@ -28,23 +29,38 @@ class _Wave:
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def admit(self, policy: Rollout, window_seconds: float) -> None:
-        """Let the next hosts go, if none of those before is still at it and no more have failed than may."""
+    def next_batch(self, policy: Rollout, window_seconds: float) -> int:
+        """Return how many go next: 0 while one of those before is still at it, or more have failed than may."""
         if self.going or not self.waiting or len(self.failed) > policy.max_failures:
-            return
+            return 0
         if time.monotonic() - self.asked_last < window_seconds:
-            return
+            return 0
         hosts = len(self.waiting) + len(self.done) + len(self.failed)
-        size = policy.batch_of(hosts) if self.done else policy.canary
-        self.going = set(sorted(self.waiting)[:size])
+        return policy.batch_of(hosts) if self.done else policy.canary
+
+    def admit(self, hosts: Sequence[str]) -> None:
+        self.going |= {*hosts}
         self.waiting = [host for host in self.waiting if host not in self.going]
 
 
 class Turns:
     """The turns of one process. Any thread may call."""
 
-    def __init__(self, policy: Rollout, cancelled: Callable[[], bool], window_seconds: float = WINDOW_SECONDS) -> None:
+    def __init__(
+        self,
+        policy: Rollout,
+        cancelled: Callable[[], bool],
+        window_seconds: float = WINDOW_SECONDS,
+        limit: int | None = None,
+        unreachable: Callable[[], Set[str]] = frozenset,
+    ) -> None:
+        """
+        Args:
+            limit: How many hosts may be away at once, all waves together; None: as many as like.
+            unreachable: Asked for the hosts that were not reached: they are away already, and stay so.
+        """
         self._policy, self._cancelled, self._window_seconds = policy, cancelled, window_seconds
+        self._limit, self._unreachable = limit, unreachable
         self._waves: dict[str, _Wave] = {}
         self._changed = threading.Condition()
 
@@ -57,7 +73,7 @@ class Turns:
             say: Told what is waited for.
 
         Raises:
-            HeldBack: more hosts failed than may.
+            HeldBack: more hosts failed than may, or so many are not reached that no other may be away.
         """
         state = self._wait(wave, host, say)
         try:
@@ -80,16 +96,53 @@ class Turns:
             state.asked_last = time.monotonic()
             told = ""
             while True:
-                state.admit(self._policy, self._window_seconds)
+                lost = self._unreachable()
+                state.admit(self._next(state, lost))
                 if host in state.going:
                     self._changed.notify_all()
                     return state
-                if len(state.failed) > self._policy.max_failures or self._cancelled():
+                if why := self._hopeless(host, state, lost):
                     state.waiting.remove(host)
-                    raise self._held_back(wave, host, state)
-                if state.going and told != (told := f"waiting for {', '.join(sorted(state.going))} to be as declared"):
+                    raise HeldBack(f"{host}/{wave}", *why)
+                if told != (told := self._reason(state, lost) or told):
                     say(told)
                 self._changed.wait(POLL_SECONDS)
+
+    def _next(self, state: _Wave, lost: Set[str]) -> list[str]:
+        """Return who of the wave goes now: its next batch, as far as there is room. Who is away takes none."""
+        size, away = state.next_batch(self._policy, self._window_seconds), {*lost, *self._going()}
+        chosen: list[str] = []
+        for host in sorted(state.waiting):
+            if len(chosen) < size and (host in away or self._limit is None or len(away) < self._limit):
+                chosen.append(host)
+                away.add(host)
+        return chosen
+
+    def _going(self) -> set[str]:
+        return {host for wave in self._waves.values() for host in wave.going}
+
+    def _reason(self, state: _Wave, lost: Set[str]) -> str:
+        """Return what a host of the wave waits for; nothing where that is only whoever else may ask."""
+        going = self._going()
+        if state.going:
+            return f"waiting for {_names(state.going)} to be as declared"
+        if self._limit is None or len(going | lost) < self._limit:
+            return ""
+        return f"waiting: {_away(going, lost)}, at most {self._limit} at a time"
+
+    def _hopeless(self, host: str, state: _Wave, lost: Set[str]) -> tuple[str, str, str] | None:
+        """Return why *host* is not to wait any longer: what was got, what is wanted, how to mend it."""
+        untouched = f"no step was run on {host}"
+        if len(state.failed) > self._policy.max_failures:
+            got = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items())
+            want = f"at most {self._policy.max_failures} may fail before the others are left alone; {untouched}"
+            return got, want, f"Mend that. {_AGAIN}"
+        if self._cancelled():
+            return "got cancelled", f"whoever waits for a turn goes when it comes; {untouched}", _AGAIN
+        if self._limit is not None and len(lost) >= self._limit and host not in lost | self._going():
+            want = f"at most {self._limit} of the fleet may be changed or not reached at once; {untouched}"
+            return _away((), lost), want, f"Bring them back, or raise rollout.max_unavailable. {_AGAIN}"
+        return None
 
     def _leave(self, state: _Wave, host: str, failure: str | None) -> None:
         with self._changed:
@@ -98,8 +151,13 @@ class Turns:
                 state.failed[host] = failure
             self._changed.notify_all()
 
-    def _held_back(self, wave: str, host: str, state: _Wave) -> HeldBack:
-        got = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items()) or "got cancelled"
-        most = self._policy.max_failures
-        want = f"at most {most} may fail before the others are left alone; no step was run on {host}"
-        return HeldBack(f"{host}/{wave}", got, want, "Mend that, then run the same command again")
+
+def _away(going: Collection[str], lost: Collection[str]) -> str:
+    """Return ``gpu-03, gpu-07 are being changed and gpu-05 is not reached``; a host once, by the worse."""
+    changed = {*going} - {*lost}
+    told = [(changed, "being changed"), (lost, "not reached")]
+    return " and ".join(f"{_names(hosts)} {'is' if len(hosts) == 1 else 'are'} {what}" for hosts, what in told if hosts)
+
+
+def _names(hosts: Collection[str]) -> str:
+    return ", ".join(sorted(hosts))

@@ -62,7 +62,13 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets)
     hosts = Hosts(declared.endpoints, declared.salt)
     plays = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()))
-    turns = Turns(declared.fleet.rollout, lambda: hosts.cancelled)
+    rollout = declared.fleet.rollout
+    turns = Turns(
+        rollout,
+        lambda: hosts.cancelled,
+        limit=rollout.unavailable_of(len(declared.fleet.hosts)),
+        unreachable=hosts.unreachable,
+    )
     return Site(declared.house, hosts, partial(execute, play=plays.play), turns)
 
 

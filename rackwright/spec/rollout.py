@@ -14,9 +14,11 @@ def _share(written: str | int) -> str | int:
         return written
     if isinstance(written, str) and re.fullmatch(r"([1-9][0-9]?|100)%", written):
         return written
-    raise Problem(
-        f"got {written!r}", "a batch is a number of hosts, 1 or more, or a share of them", 'Write 5, or "25%"'
-    )
+    raise Problem(f"got {written!r}", "it is a number of hosts, 1 or more, or a share of them", 'Write 5, or "25%"')
+
+
+Share = Annotated[str | int, AfterValidator(_share)]
+"""A number of hosts, or a share of them."""
 
 
 class Rollout(Model):
@@ -24,13 +26,22 @@ class Rollout(Model):
 
     canary: Annotated[int, Field(ge=1)] = 1
     """Hosts that go first; the others wait until they are as declared."""
-    batch: Annotated[str | int, AfterValidator(_share)] = "25%"
+    batch: Share = "25%"
     """Hosts that go at a time after these: a number, or a share of those that change."""
     max_failures: Annotated[int, Field(ge=0)] = 0
     """Hosts that may fail before no further batch is begun. One that is not reached has not failed."""
 
+    max_unavailable: Share | None = None
+    """Hosts that are being changed or not reached at once, whatever changes on them: a number, or a share of all."""
+
     def batch_of(self, hosts: int) -> int:
         """Return how many of *hosts* go at a time, one at least."""
-        if isinstance(self.batch, int):
-            return self.batch
-        return max(1, hosts * int(self.batch.rstrip("%")) // 100)
+        return _of(self.batch, hosts)
+
+    def unavailable_of(self, hosts: int) -> int | None:
+        """Return how many of a fleet's *hosts* may be away at once, one at least; None: as many as like."""
+        return None if self.max_unavailable is None else _of(self.max_unavailable, hosts)
+
+
+def _of(share: str | int, hosts: int) -> int:
+    return share if isinstance(share, int) else max(1, hosts * int(share.rstrip("%")) // 100)

@@ -90,6 +90,7 @@ def test_a_dead_host_is_tried_once_and_the_others_are_not_held_up(hosts, rack, c
     assert hosts.facts("gpu-02").taken_at == 1.0
     assert connections == ["gpu-01", "gpu-02"]
     assert len(set(reasons)) == 1
+    assert hosts.unreachable() == {"gpu-01"}
 
 
 def test_a_host_without_an_address_is_unreachable(hosts):

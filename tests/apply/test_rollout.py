@@ -1,15 +1,20 @@
 """Turns: who changes when, and who does not when others failed."""
 
+import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
+from pydantic import ValidationError
 
 from rackwright.apply.rollout import HeldBack, Turns
 from rackwright.errors import HostUnreachable, StepFailed
 from rackwright.spec.rollout import Rollout
 
+T = TypeVar("T")
 HOSTS = [f"h{number}" for number in range(1, 10)]
 
 
@@ -102,3 +107,145 @@ def test_a_cancellation_ends_the_wait():
 
     with pytest.raises(HeldBack, match="cancelled"), turns.turn("base", "h1", lambda text: None):
         pass
+
+
+class Stack:
+    """Changes that are held until they are told to end; what each waited for is kept."""
+
+    def __init__(self, limit: int, unreachable: frozenset[str] = frozenset()) -> None:
+        self.turns = Turns(Rollout(canary=9), lambda: False, 0.0, limit, lambda: unreachable)
+        self.said: queue.Queue[tuple[str, str]] = queue.Queue()
+        self.begun: queue.Queue[str] = queue.Queue()
+        self.refused: queue.Queue[tuple[str, HeldBack]] = queue.Queue()
+        self._ends: dict[str, threading.Event] = {}
+        self._threads: dict[str, threading.Thread] = {}
+
+    def ask(self, wave: str, host: str) -> None:
+        """Let *host* ask for its turn, and return when it has begun, or has said what it waits for, or is refused."""
+        name, heard = f"{host}/{wave}", threading.Event()
+        self._ends[name] = threading.Event()
+
+        def go() -> None:
+            def say(text: str) -> None:
+                self.said.put((name, text))
+                heard.set()
+
+            try:
+                with self.turns.turn(wave, host, say):
+                    self.begun.put(name)
+                    heard.set()
+                    assert self._ends[name].wait(30)
+            except HeldBack as error:
+                self.refused.put((name, error))
+                heard.set()
+
+        self._threads[name] = threading.Thread(target=go, daemon=True)
+        self._threads[name].start()
+        assert heard.wait(30)
+
+    def end(self, name: str) -> None:
+        self._ends[name].set()
+        self._threads[name].join(30)
+
+    def joined(self) -> bool:
+        """Return whether all have ended, once those that have begun were told to."""
+        for event in self._ends.values():
+            event.set()
+        for thread in self._threads.values():
+            thread.join(30)
+        return not any(thread.is_alive() for thread in self._threads.values())
+
+
+def all_of(waiting: "queue.Queue[T]") -> list[T]:
+    return [waiting.get_nowait() for _ in range(waiting.qsize())]
+
+
+def test_no_more_than_so_many_are_changed_at_once_whatever_changes_on_them():
+    stack = Stack(2)
+    stack.ask("base", "h1")
+    stack.ask("driver", "h2")
+    stack.ask("runtime", "h3")
+
+    assert all_of(stack.begun) == ["h1/base", "h2/driver"]
+    assert all_of(stack.said) == [("h3/runtime", "waiting: h1, h2 are being changed, at most 2 at a time")]
+    stack.end("h1/base")
+    assert stack.begun.get(timeout=30) == "h3/runtime"
+    assert stack.joined()
+
+
+def test_a_host_is_counted_once_however_much_changes_on_it():
+    """
+    It goes in one wave while it waits in another, and neither waits for the other.
+    """
+    stack = Stack(1)
+    for wave in ("base", "driver", "runtime"):
+        stack.ask(wave, "h1")
+    stack.ask("base", "h2")
+    stack.ask("driver", "h2")
+
+    assert all_of(stack.begun) == ["h1/base", "h1/driver", "h1/runtime"]
+    for wave in ("base", "driver"):
+        stack.end(f"h1/{wave}")
+    assert stack.begun.empty(), "h1 is at it in one wave still"
+    stack.end("h1/runtime")
+    assert {stack.begun.get(timeout=30) for _ in range(2)} == {"h2/base", "h2/driver"}
+    assert stack.joined()
+
+
+def test_waves_that_share_hosts_all_come_to_their_end():
+    turns = Turns(Rollout(batch=3), lambda: False, 0.01, limit=2)
+    away: Counter[str] = Counter()
+    most, guard = [], threading.Lock()
+
+    def go(wave: str, host: str) -> None:
+        with turns.turn(wave, host, lambda text: None):
+            with guard:
+                away[host] += 1
+                most.append(len(+away))
+            with guard:
+                away[host] -= 1
+
+    asked = [(wave, host) for wave in ("base", "driver", "runtime") for host in HOSTS]
+    threads = [threading.Thread(target=go, args=each, daemon=True) for each in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert len(most) == len(asked), "none waits for ever"
+    assert max(most) <= 2
+
+
+def test_a_host_that_is_not_reached_is_away_as_well():
+    stack = Stack(2, frozenset({"h9"}))
+    stack.ask("base", "h9")
+    stack.ask("driver", "h1")
+    stack.ask("runtime", "h2")
+
+    assert all_of(stack.begun) == ["h9/base", "h1/driver"], "it takes no room by being tried"
+    told = "waiting: h1 is being changed and h9 is not reached, at most 2 at a time"
+    assert all_of(stack.said) == [("h2/runtime", told)]
+    assert stack.joined()
+
+
+def test_where_too_many_are_not_reached_nobody_waits_for_them():
+    stack = Stack(2, frozenset({"h8", "h9"}))
+    stack.ask("base", "h1")
+
+    [(_, error)] = all_of(stack.refused)
+    assert "h8, h9 are not reached; at most 2 of the fleet may be changed or not reached at once" in str(error)
+    assert "no step was run on h1" in str(error)
+    assert stack.joined()
+
+
+@pytest.mark.parametrize(
+    ("written", "hosts", "most"), [(None, 40, None), (3, 40, 3), ("10%", 40, 4), ("10%", 5, 1), ("100%", 5, 5)]
+)
+def test_how_many_may_be_away_is_a_number_or_a_share_of_the_fleet(written, hosts, most):
+    assert Rollout(max_unavailable=written).unavailable_of(hosts) == most
+
+
+@pytest.mark.parametrize("written", [0, -1, "0%", "101%", "many", "5"])
+def test_what_is_neither_is_refused(written):
+    with pytest.raises(ValidationError, match="a number of hosts, 1 or more, or a share of them"):
+        Rollout(max_unavailable=written)
