@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from rackwright.kinds.house import House, RoleSource, load_roles
-from rackwright.kinds.role.entries import File, promises
+from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter, promises
+from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,34 @@ def test_ansible_says_nothing_of_a_file_that_is_secret(source: RoleSource) -> No
 
     assert writing
     assert all(task["no_log"] == "{{ item.secret }}" for task in writing)
+
+
+def base(**variables: object) -> dict[str, object]:
+    """Return what role base promises beyond its defaults, by thing."""
+    about = AboutHost(name="alpha", os="debian-12", profile="virtual")
+    fleet = AboutFleet(name="lab")
+    spec = RoleSpec(host="alpha", role="base", identity={}, about=about, fleet=fleet, variables=variables)
+    return {entry.thing: entry for entry in promises(spec, HOUSE).entries}
+
+
+def test_parameters_of_the_kernel_are_given_to_grub_and_take_a_restart() -> None:
+    path = "/etc/default/grub.d/60-rackwright.cfg"
+    told = base(kernel_parameters=["iommu=pt", "pci=realloc"])
+    file = told[f"file:{path}"]
+
+    assert isinstance(file, File)
+    assert file.content.splitlines()[1:] == ['GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX iommu=pt pci=realloc"']
+    for word in ("iommu=pt", "pci=realloc"):
+        entry = told[f"kernel_parameter:{word}"]
+        assert isinstance(entry, KernelParameter) and entry.restart
+    assert isinstance(base()[f"file:{path}"], AbsentFile), "what is asked for no more is taken back"
+
+
+@pytest.mark.parametrize("word", ["", "a b", 'a="b"', "$(reboot)", "a`b`", "a\\b", "a\nb", "'"])
+def test_no_parameter_of_the_kernel_is_more_than_a_word(word: str) -> None:
+    [problem] = refusals(ROLES["base"], "debian-12", {"kernel_parameters": ["iommu=pt", word]})
+
+    assert "a parameter of the kernel is one word without quotes" in str(problem)
 
 
 def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:

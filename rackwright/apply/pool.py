@@ -21,6 +21,11 @@ SIMULTANEOUS = 64
 JITTER_SECONDS = 1.0
 """Before a dropped connection is made again: many drop at once where a switch or a jump host restarts."""
 POLL_SECONDS = 0.5
+RESTART_SECONDS = 900.0
+"""How long a host may take to come back: firmware that tests terabytes of memory needs minutes."""
+RETRY_SECONDS = 5.0
+"""Between two looks whether it is back."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TEXTS = """
 import json, sys
 found = {}
@@ -140,13 +145,7 @@ class Hosts:
 
     def texts(self, host: str, paths: Sequence[str]) -> dict[str, str | None]:
         """Return the texts of files as they are now; None for one that is not there, or is no text."""
-        state = self._state(self._endpoint(host))
-        argv = ("python3", "-I", "-S", "-X", "utf8", "-c", _TEXTS, "texts")
-        result = self._again_if_dropped(state, lambda link: link.run(argv, json.dumps([*paths]).encode()))
-        if result.status:
-            raise self.connection(host).useless(argv, result)
-        found: dict[str, str | None] = json.loads(result.stdout)
-        return found
+        return self._again_if_dropped(self._state(self._endpoint(host)), lambda link: _texts(link, paths))
 
     def changed(self, host: str) -> None:
         """Forget the facts of *host*: something was, or may have been, changed on it."""
@@ -168,13 +167,12 @@ class Hosts:
         state = self._state(self._endpoint(host))
         try:
             with self._alone(state, say):
-                session = self._again_if_dropped(state, lambda link: Session(link, id, say, self._cancelled.is_set))
+                state.session = self._again_if_dropped(state, lambda link: self._sitting(link, id, say))
                 self.changed(host)  # whoever had the lock before may have changed it
-                state.session = session
                 try:
                     yield
                 finally:
-                    state.session = None
+                    session, state.session = state.session, None
                     session.close()
         except Interrupted:
             raise Cancelled(
@@ -186,6 +184,58 @@ class Hosts:
         session = self._state(self._endpoint(host)).session
         assert session is not None, f"the lock of {host} is not held"
         return session
+
+    def restart(self, host: str, id: str, begin: Callable[[Session], None], say: Callable[[str], None]) -> None:
+        """Let *begin* restart *host*, whose lock the caller holds for *id*; return when it is back, and locked again.
+
+        Whoever asks for the host meanwhile waits for it, rather than take it for unreachable. The lock ends with the
+        kernel that kept it: somebody else may have had it in between.
+
+        Raises:
+            NotDone: it did not come back in time; what follows is not begun.
+            HostUnreachable: there was no connection to begin with.
+            HostKeyRefused: another key answers.
+            HostBusy: somebody else took its lock, and keeps it.
+            Interrupted: cancelled while waiting for it.
+        """
+        state, before = self._state(self._endpoint(host)), self.session(host)
+        with state.connecting:
+            boot_id = _boot_id(before.connection)
+            # given up only now: until the kernel ends, nobody else is to begin anything
+            with contextlib.suppress(ConnectionLost):  # it was faster than its answer, or never heard of it
+                begin(before)
+            try:
+                state.connection = self._started_anew(state.endpoint, boot_id, say)
+            except RackwrightError as error:
+                state.unreachable = error
+                raise
+            finally:
+                before.connection.close()
+        before.close()
+        state.session = self._sitting(self._connected(state), id, say)
+        self.changed(host)
+
+    def _started_anew(self, endpoint: Endpoint, boot_id: str, say: Callable[[str], None]) -> Connection:
+        """Return a connection to the next start of a host whose last one was *boot_id*."""
+        began = time.monotonic()
+        while True:
+            try:
+                connection = self._connect(endpoint)
+                if _boot_id(connection) != boot_id:
+                    return connection
+                connection.close()
+                reason = "it still runs as before"
+            except HostUnreachable as error:
+                reason = error.got
+            if (seconds := time.monotonic() - began) > RESTART_SECONDS:
+                got = f"it is not back after {seconds:.0f} s: {reason}"
+                raise HostUnreachable(endpoint.host, got, "a restart comes to its end", "Look at its console")
+            say(f"waiting for {seconds:.0f} s for it to come back: {reason}")
+            if self._cancelled.wait(RETRY_SECONDS):
+                raise Interrupted
+
+    def _sitting(self, connection: Connection, id: str, say: Callable[[str], None]) -> Session:
+        return Session(connection, id, say, self._cancelled.is_set)
 
     @contextlib.contextmanager
     def _alone(self, state: _State, say: Callable[[str], None]) -> Iterator[None]:
@@ -249,3 +299,20 @@ class Hosts:
         except ConnectionLost:
             time.sleep(random.uniform(0, JITTER_SECONDS))
             return work(self._connected(state))
+
+
+def _texts(connection: Connection, paths: Sequence[str]) -> dict[str, str | None]:
+    argv = ("python3", "-I", "-S", "-X", "utf8", "-c", _TEXTS, "texts")
+    result = connection.run(argv, json.dumps([*paths]).encode())
+    if result.status:
+        raise connection.useless(argv, result)
+    found: dict[str, str | None] = json.loads(result.stdout)
+    return found
+
+
+def _boot_id(connection: Connection) -> str:
+    found = _texts(connection, [BOOT_ID])[BOOT_ID]
+    if found is None:
+        fix = f"Look at {BOOT_ID} there"
+        raise HostUnreachable(connection.endpoint.host, "it does not say which start this is", "a kernel does", fix)
+    return found

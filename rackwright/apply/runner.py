@@ -93,6 +93,8 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         run(step, unit, job)
     elif step["kind"] == "put":
         put(step)
+    elif step["kind"] == "reboot":
+        reboot()
     else:
         remove(Path(step["path"]))
 
@@ -232,6 +234,19 @@ def settle() -> None:
     """Wait until udev has seen what the command made or removed: the next step looks for it."""
     if has_systemd() and shutil.which("udevadm", path=ENVIRONMENT["PATH"]):
         subprocess.run(["udevadm", "settle"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
+
+
+def reboot() -> None:
+    """Begin a restart, and return while there is time to say so. What forbids one, such as an update, is heeded."""
+    if not has_systemd():
+        raise Stop("there is no systemd to restart it")
+    ordered = subprocess.run(
+        ["systemctl", "--no-block", "--check-inhibitors=yes", "reboot"],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    if ordered.returncode:
+        said = ordered.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
+        raise Stop(f"`systemctl reboot` ended with {ordered.returncode}", said)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

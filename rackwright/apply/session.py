@@ -16,7 +16,7 @@ from rackwright.apply import shipped
 from rackwright.apply.transport import Connection
 from rackwright.errors import StepFailed
 from rackwright.facts.facts import Drive, NotKnown
-from rackwright.kinds.contract import Put, Remove, Run
+from rackwright.kinds.contract import Put, Reboot, Remove, Run
 from rackwright.kinds.guard import LOCK
 
 DIRECTORY = "/run/rackwright"
@@ -28,9 +28,9 @@ SILENCE_SECONDS = 120.0
 """How long the host may say nothing: it may be emulated and under load, and starts with Python."""
 POLL_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
-Done = Run | Put | Remove
-"""What the host does by itself."""
-KINDS: Mapping[type[Done], str] = {Run: "run", Put: "put", Remove: "remove"}
+Done = Run | Put | Remove | Reboot
+"""What the host does by itself; of a restart, that it is begun."""
+KINDS: Mapping[type[Done], str] = {Run: "run", Put: "put", Remove: "remove", Reboot: "reboot"}
 
 
 class HostBusy(StepFailed):
@@ -66,7 +66,7 @@ class Session:
             HostUnreachable: the runner could not be started.
             Interrupted: *interrupted* said so.
         """
-        self._connection, self._interrupted = connection, interrupted
+        self.connection, self._interrupted = connection, interrupted
         self._channel = connection.open(shipped.COMMAND)
         self._channel.settimeout(POLL_SECONDS)
         self._received = b""
@@ -127,14 +127,14 @@ class Session:
                     say(text)
                 case {"event": "locked", "holder": holder}:
                     raise HostBusy(
-                        self._connection.endpoint.host,
+                        self.connection.endpoint.host,
                         f"its lock is held for {holder}",
                         f"it came free within {PATIENCE_SECONDS:.0f} s",
                         "No step was run; wait for the end of that run, then run the same command again",
                     )
                 case {"event": "occupied", "steps": steps}:
                     raise HostBusy(
-                        self._connection.endpoint.host,
+                        self.connection.endpoint.host,
                         f"a step of another resource runs on it ({', '.join(steps)})",
                         "one step at a time runs on a host",
                         "No step was run; wait for its end (`systemctl list-units 'rackwright-*'`), then run again",
@@ -157,10 +157,10 @@ class Session:
                 raise Interrupted
             with contextlib.suppress(TimeoutError):
                 if not (chunk := self._channel.recv(1 << 16)):
-                    raise self._connection.ended(shipped.COMMAND, self._channel)
+                    raise self.connection.ended(shipped.COMMAND, self._channel)
                 self._received += chunk
             if time.monotonic() - began > SILENCE_SECONDS:
-                raise self._connection.lost(f"no word for {SILENCE_SECONDS:.0f} s")
+                raise self.connection.lost(f"no word for {SILENCE_SECONDS:.0f} s")
         line, _, self._received = self._received.partition(b"\n")
         event: dict[str, Any] = json.loads(line)
         return event

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from rackwright.apply import restart
 from rackwright.apply.pool import Cancelled, Hosts
 from rackwright.apply.session import Interrupted, NotDone
 from rackwright.errors import HostUnreachable, StepFailed
-from rackwright.kinds.contract import LogIn, PlayRole, Run, Step
+from rackwright.kinds.contract import LogIn, PlayRole, Reboot, Run, Step
 
 AGAIN = "Run the same command again afterwards: it plans anew from what it finds"
 
@@ -27,7 +28,6 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Say, p
         StepFailed: one step did not end well; says what was done and what was not.
         Cancelled: the pool was cancelled; a step that was running is left to finish on the host.
     """
-    session = hosts.session(host)
     for number, step in enumerate(steps, start=1):
         which = f"step {number} of {len(steps)} ({step.text})"
         if hosts.cancelled:
@@ -39,8 +39,12 @@ def execute(hosts: Hosts, host: str, id: str, steps: Sequence[Step], say: Say, p
                 play(step, host, progress)
             elif isinstance(step, LogIn):
                 hosts.log_in_anew(host)
+            elif isinstance(step, Reboot):
+                restart.drain(hosts.session(host), number, progress)
+                hosts.restart(host, id, partial(restart.begin, step, number), progress)
+                restart.settle(hosts.session(host), number, progress)
             else:
-                session.perform(step, number, progress)
+                hosts.session(host).perform(step, number, progress)
         except NotDone as reason:
             said = f', and said "{" / ".join(reason.output)}"' if reason.output else ""
             got = f"{which} failed on {host}: {reason}{said}"

@@ -124,6 +124,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 about=AboutHost(name=name, os=host.os, profile=host.profile),
                 fleet=AboutFleet(name=stack.fleet.fleet),
                 variables=host.roles[role],
+                reboot=host.reboot,
             ),
             after=(name, *(f"{name}/{other}" for other in _before(source, host))),
         )

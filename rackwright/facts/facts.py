@@ -366,6 +366,7 @@ class Facts(View):
     resolvers = Fact(texts, "Nameservers in the order in which they are asked.")
     search_domains = Fact(texts, "Where a name without a dot is looked for, in this order.")
     kernel_parameters = Fact(texts, "Words of the kernel's command line, without the quotes around blanks.")
+    boot_id = Fact(str, "What the kernel calls this start of it.")
 
     @cached_property
     def users(self) -> tuple[User, ...]:

@@ -154,7 +154,17 @@ class LogIn:
     text: str
 
 
-Step = Run | Put | Remove | PlayRole | LogIn
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """A restart of the host: first what runs there is drained, by the host's own commands, and each has to end well.
+
+    Done when the host lets us in and says that it was started anew.
+    """
+
+    text: str
+
+
+Step = Run | Put | Remove | PlayRole | LogIn | Reboot
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,8 @@ class Host(Model):
     """The software on it: each role by name, with its variables as that role's argument specification has them."""
     ssh: Ssh = Ssh()
     """How to log in."""
+    reboot: Literal["allowed"] | None = None
+    """Consent to its restart, once it is drained, where a role needs that; without it a person restarts it."""
     wipe: dict[str, str] = Field(default_factory=dict)
     """Consent to lose what a drive carries: its serial to what the preview said is on it. Dies with it."""
 

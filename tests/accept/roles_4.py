@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rackwright.kinds.role.guard import SECONDS
+from rackwright.kinds.guard import SECONDS
 from tests.accept.harness import Log, check, eventually, need
 from tests.accept.lab import Lab
 from tests.roles.machine import certificate

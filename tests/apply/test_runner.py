@@ -44,6 +44,31 @@ def ask(job, capsys):
     return ask
 
 
+def test_without_systemd_nothing_is_restarted(ask):
+    [answer] = ask(step={"kind": "reboot", "text": "restart"})
+
+    assert (answer["event"], answer["reason"]) == ("failed", "there is no systemd to restart it")
+
+
+@pytest.mark.parametrize(("status", "event"), [(0, "done"), (1, "failed")])
+def test_a_restart_is_ordered_and_what_forbids_it_is_told(ask, tmp_path, monkeypatch, status, event):
+    """
+    By the command that systemd gives, which is another here.
+    """
+    monkeypatch.setattr(runner, "has_systemd", lambda: True)
+    monkeypatch.setitem(runner.ENVIRONMENT, "PATH", f"{tmp_path}:{runner.ENVIRONMENT['PATH']}")
+    command = tmp_path / "systemctl"
+    command.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "an update runs"\nexit {status}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    [answer] = ask(step={"kind": "reboot", "text": "restart"})
+
+    assert answer["event"] == event
+    assert (tmp_path / "asked").read_text() == "--no-block --check-inhibitors=yes reboot\n"
+    assert event == "done" or answer["output"] == ["an update runs"]
+
+
 def put(path: Path, content: str = "new\n", **changes) -> dict[str, Any]:
     return {"kind": "put", "path": str(path), "content": content, "mode": 0o640, "owner": OWNER, **changes}
 

@@ -108,6 +108,7 @@ READERS = {
     "modules": lambda facts: facts.module("none"),
     "modules_builtin": lambda facts: facts.module("none"),
     "kernel_parameters": lambda facts: facts.kernel_parameters,
+    "boot_id": lambda facts: facts.boot_id,
     "directories": lambda facts: (facts.directory("/etc/none"), facts.listing("/etc"))[1],
     "held": lambda facts: there(facts.package("mdadm")).held,
 }

@@ -190,6 +190,7 @@ def test_modules_are_those_of_lsmod_and_modprobe(guest, facts):
         where = guest("sh", "-c", f"modinfo --field filename {name} 2>/dev/null || true").decode().strip()
         assert facts.module(name) == (name.replace("-", "_") in loaded or where == "(builtin)")
     assert facts.kernel_parameters == tuple(guest("cat", "/proc/cmdline").decode().split())
+    assert facts.boot_id == guest("cat", "/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def test_users_and_groups_are_those_of_getent(guest, facts):

@@ -1,13 +1,15 @@
 """A role's promises: what its claims say, how they are found, and the plan between the two."""
 
 import base64
+import json
+from dataclasses import replace
 
 import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Absent, LogIn, PlayRole, Put, Run
+from rackwright.kinds.contract import Absent, LogIn, PlayRole, Put, Reboot, Run
 from rackwright.kinds.guard import LOCK
 from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role import RoleKind
@@ -270,3 +272,71 @@ def test_a_system_that_the_role_does_not_know_is_refused_by_name():
     [problem] = SOURCE.problems("ubuntu-24.04", {})
 
     assert "ubuntu-24.04" in str(problem) and "debian-12" in str(problem)
+
+
+# --- what only a restart makes hold
+
+LATE = House(HOUSE.templates, {"toy": replace(SOURCE, claims=(*CLAIMS, {"kernel_parameter": "iommu=pt"}))}, HOUSE.salt)
+ALLOWED = SPEC.model_copy(update={"reboot": "allowed"})
+
+
+def started(*words: str, boot_id: str = "first") -> dict[str, object]:
+    return {**good(), "kernel_parameters": [*words], "boot_id": boot_id}
+
+
+def after(raw: dict[str, object], plan) -> dict[str, object]:
+    """Return *raw* with what the plan's last note says in the owner file."""
+    notes = [step.content for step in plan.steps if isinstance(step, Put)]
+    return {**raw, "owners": {"role-toy": json.loads(notes[-1])}}
+
+
+def kinds(plan) -> list[type]:
+    return [type(step) for step in plan.steps]
+
+
+def test_where_no_restart_is_allowed_all_is_prepared_and_the_rest_is_a_persons():
+    raw = started("quiet")
+    plan = planned(raw, house=LATE)
+
+    assert kinds(plan) == [PlayRole, Put]
+    [left] = plan.by_hand
+    assert left.path == "kernel_parameter:iommu=pt.present"
+    assert "restart alpha at a good time, or write `reboot: allowed` there" in left.remedy
+    assert planned(after(raw, plan), house=LATE).steps == (), "nothing more can be done in this start"
+
+
+def test_a_restart_that_did_not_help_means_to_prepare_it_again():
+    raw = after(started("quiet"), planned(started("quiet"), house=LATE))
+
+    assert kinds(planned({**raw, "boot_id": "second"}, house=LATE)) == [PlayRole, Put]
+
+
+def test_where_it_is_allowed_it_comes_last():
+    raw = started("quiet")
+    plan = planned(raw, ALLOWED, LATE)
+
+    assert kinds(plan) == [PlayRole, Put, Reboot]
+    assert plan.by_hand == ()
+    assert kinds(planned(after(raw, plan), ALLOWED, LATE)) == [Reboot], "it had failed; the rest is done"
+
+
+@pytest.mark.parametrize("spec", [SPEC, ALLOWED])
+def test_nothing_is_restarted_for_what_holds_or_cannot_be_known(spec):
+    assert planned(started("quiet", "iommu=pt"), spec, LATE).steps == ()
+    unknown = {**started(), "kernel_parameters": {"unknown": "it is gone"}}
+    assert planned(unknown, spec, LATE).steps == ()
+
+
+def test_nothing_is_restarted_for_what_needs_none():
+    raw = started("iommu=pt")
+    raw["files"]["/etc/motd"] = file("by hand\n")
+
+    assert kinds(planned(raw, ALLOWED, LATE)) == [PlayRole]
+
+
+def test_a_container_shows_nothing_that_takes_a_restart():
+    claims = [{"unit": "toyd.service", "restart": True}]
+    house = House({}, {"toy": replace(SOURCE, claims=claims)}, HOUSE.salt)
+
+    [claim] = [claim for claim in KIND.claims(SPEC, house) if claim.thing.startswith("unit:")]
+    assert claim.scope == "kernel"

@@ -103,6 +103,7 @@ class SimulatedRack:
     def __init__(self, raw_facts: Mapping[str, Facts | None]) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="rackwright-"))
         self.user = pwd.getpwuid(os.geteuid()).pw_name
+        self._telling = threading.Lock()
         self.key, self.known_hosts = self.directory / "key", self.directory / "known_hosts"
         public = new_key(self.key)
         (self.directory / "authorized_keys").write_text(f"{public}\n")
@@ -172,9 +173,10 @@ class SimulatedRack:
 
     def _tell(self, **order: Any) -> Any:
         assert self._listener.stdin and self._listener.stdout
-        self._listener.stdin.write(json.dumps(order) + "\n")
-        self._listener.stdin.flush()
-        return json.loads(self._listener.stdout.readline())
+        with self._telling:  # a step may switch its host off while the test switches it on
+            self._listener.stdin.write(json.dumps(order) + "\n")
+            self._listener.stdin.flush()
+            return json.loads(self._listener.stdout.readline())
 
 
 def _handler(rack: SimulatedRack) -> type[socketserver.StreamRequestHandler]:

@@ -89,6 +89,11 @@ def kernel_parameters(root: str) -> list[str]:
     return [unquoted(word) for word in WORD.findall(read(f"{root}/proc/cmdline"))]
 
 
+def boot_id(root: str) -> str:
+    """Return what the kernel calls this start of it: another one after each restart."""
+    return read(f"{root}/proc/sys/kernel/random/boot_id").strip()
+
+
 def unquoted(word: str) -> str:
     """Return ``key=two words`` for ``key="two words"`` and for ``"key=two words"``."""
     if word.startswith('"'):

@@ -53,6 +53,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "modules": attempt(kernel.modules, root),
         "modules_builtin": attempt(kernel.modules_builtin, root),
         "kernel_parameters": attempt(kernel.kernel_parameters, root),
+        "boot_id": attempt(kernel.boot_id, root),
         "files": attempt(lambda: known(tree)[0]),
         "directories": attempt(lambda: known(tree)[1]),
         "texts": attempt(system.texts, root),

@@ -9,6 +9,7 @@ from rackwright.kinds.contract import Claim, Difference, Found, Plan
 from rackwright.kinds.host import identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.role import plan as planning
+from rackwright.kinds.role import restarting
 from rackwright.kinds.role.entries import promises
 from rackwright.kinds.role.look import look
 from rackwright.kinds.role.spec import RoleSpec
@@ -26,7 +27,11 @@ class RoleKind:
     def claims(self, spec: RoleSpec, house: House) -> tuple[Claim, ...]:
         return (
             identity_claim(spec.host, spec.identity),
-            *(claim for promise in promises(spec, house).promised for claim in promise.claims(house)),
+            *(
+                restarting.claim(spec, promise.entry, claim)
+                for promise in promises(spec, house).promised
+                for claim in promise.claims(house)
+            ),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet.name, "phase": "ready"}),
         )
 

@@ -2,8 +2,9 @@
 
 An entry has one key that is its sort (``file``, ``package``, ``unit``, …), that sort's own keys, and may have any of:
 ``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
-``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold). Texts may hold
-``{{ … }}`` over the role's variables, ``host``, ``fleet`` and ``probe_program``, the text of the probe as a program.
+``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold), ``restart`` (it holds
+from the next start of the host's kernel). Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and
+``probe_program``, the text of the probe as a program.
 
 What depends on a secret is found out, not declared: each entry is rendered once more with a stand-in where the value
 would be, and whatever comes out otherwise depends on it. A stand-in is any text, so templates have to take any. Only
@@ -46,6 +47,7 @@ class Entry(BaseModel):
     severity: Severity = "error"
     remedy: str = ""
     by_hand: bool = False
+    restart: bool = False
 
     @property
     def thing(self) -> str:
@@ -55,7 +57,7 @@ class Entry(BaseModel):
         raise NotImplementedError
 
     def claim(self, house: House) -> Claim:
-        scope = self.scope or self.usual_scope
+        scope = self.scope or ("kernel" if self.restart else self.usual_scope)
         return Claim(self.thing, self.want(house), self.owned, scope, severity=self.severity, remedy=self.remedy)
 
 
@@ -188,6 +190,7 @@ class KernelParameter(Entry):
     usual_scope = "kernel"
     kernel_parameter: str
     present: bool = True
+    restart: bool = True
 
     def want(self, house: House) -> Mapping[str, Want]:
         return {"present": self.present}

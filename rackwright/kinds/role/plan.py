@@ -1,6 +1,7 @@
 """What makes a role's promises hold, what forbids it, and what takes the role away again."""
 
 import base64
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from rackwright.kinds import ownership
 from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.guard import guarded, reloading
 from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.role import restarting
 from rackwright.kinds.role.entries import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.spec.secret import stand_in
@@ -17,21 +19,29 @@ REMAINS = "packages, accounts and what services are doing stay as they are: othe
 
 
 def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts) -> Plan:
-    """Return the steps from *facts* to *promises*. What cannot be known is left to a person, as what no role mends."""
+    """Return the steps from *facts* to *promises*.
+
+    What cannot be known is left to a person, as what no role mends, and as what takes a restart that is not allowed.
+    """
     if refusals := (*wrong_machine(spec.host, differences), *foreign(spec, facts)):
         return Plan(refusals=refusals)
     unmendable = {entry.thing for entry in promises.entries if entry.by_hand}
-    by_hand = tuple(item for item in differences if item.unknown or item.thing in unmendable)
-    mended = [item for item in differences if item not in by_hand]
-    if not mended:
-        return Plan(by_hand=by_hand)
-    if promises.sealed:
+    late = {entry.thing for entry in promises.entries if entry.restart} - unmendable
+    restart = any(item.thing in late and not item.unknown for item in differences)
+    left = unmendable if spec.reboot else unmendable | late
+    by_hand = tuple(item for item in differences if item.unknown or item.thing in left)
+    mended = [item for item in differences if not item.unknown and item.thing not in unmendable | late]
+    plays = bool(mended) or (restart and not restarting.prepared(spec, facts))
+    if plays and promises.sealed:
         return Plan(refusals=(_sealed(spec, promises),))
+    steps = [*_steps(spec, promises, facts, restarting.boot_id(facts) if restart else None)] if plays else []
+    if restart and spec.reboot:
+        steps.append(restarting.step(spec.host))
     changed = {item.thing.partition(":")[2] for item in mended if item.thing.startswith("file:")}
     hidden = changed & promises.secret_files
     texts = {file.file: file.content for file in promises.files if file.file in changed - hidden}
     notes = tuple(f"{path}: the content is secret, and not shown" for path in sorted(hidden))
-    return Plan(steps=tuple(_steps(spec, promises, facts)), by_hand=by_hand, notes=notes, texts=texts)
+    return Plan(steps=tuple(steps), by_hand=by_hand, notes=notes, texts=texts)
 
 
 def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
@@ -45,7 +55,7 @@ def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
     return ownership.foreign(spec.id, spec.fleet.name, spec.owner, "role", facts)
 
 
-def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
+def _steps(spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None) -> Iterator[Step]:
     owner = facts.owner(spec.owner) or {}
     paths = [file.file for file in promises.files]
     before = owner.get("wrote", ())
@@ -62,9 +72,9 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts) -> Iterator[Step]:
         yield from guarded(spec.owner, back, reloading(source.reload), [play], patient=True)
     else:
         yield play
-    done = {**owner, "phase": "ready", "wrote": sorted(paths)}
-    if done != owner:
-        yield Put("note in the owner file: ready", spec.owner_file, owner_text(spec, "ready", paths), 0o600)
+    done = owner_text(spec, "ready", paths, boot_id)
+    if json.loads(done) != owner:
+        yield Put("note in the owner file: ready", spec.owner_file, done, 0o600)
 
 
 def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a role is declared to be on a host, and the names that its claims and templates may use."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class RoleSpec(Resource):
     fleet: AboutFleet
     variables: dict[str, Any] = Field(default_factory=dict)
     """As declared, by their short names; what they leave out the role's defaults say."""
+    reboot: Literal["allowed"] | None = None
+    """Consent to a restart of the host, where a claim needs one."""
 
     @property
     def id(self) -> str:
@@ -47,6 +49,11 @@ class RoleSpec(Resource):
         return ownership.owner_file(self.owner)
 
 
-def owner_text(spec: RoleSpec, phase: str, wrote: Sequence[str]) -> str:
-    """Return the owner file: whose role this is, and which files are its own."""
-    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(wrote))
+def owner_text(spec: RoleSpec, phase: str, wrote: Sequence[str], boot_id: str | None = None) -> str:
+    """Return the owner file: whose role this is, and which files are its own.
+
+    Args:
+        boot_id: The start of the host in which all was done for what holds after the next.
+    """
+    more = {"boot_id": boot_id} if boot_id else {}
+    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(wrote), **more)
