@@ -119,7 +119,7 @@ def connection_variables(endpoint: Endpoint, login: Login) -> dict[str, Any]:
         "ansible_host": endpoint.address,
         "ansible_port": endpoint.port,
         "ansible_user": login.user,
-        "ansible_become": login.become,
+        "ansible_become": bool(login.become),
         "ansible_pipelining": True,  # without it Ansible asks for a terminal, which tools may not have
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_common_args": join(options),

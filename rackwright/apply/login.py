@@ -1,18 +1,29 @@
 """Logging in: the declared logins in their order, and what is said when none is let in."""
 
 import shlex
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from getpass import getpass
 from typing import TYPE_CHECKING
 
-from rackwright.errors import HostUnreachable
+from rackwright.errors import HostUnreachable, RackwrightError
 from rackwright.spec.ssh import Endpoint, Login
 
 if TYPE_CHECKING:
     from paramiko import PKey, Transport
 
+CODE_SECONDS = 25.0
+"""How long a code is given out after it was typed: it is good for half a minute, and once on each host."""
+
 
 class LoginRefused(HostUnreachable):
     """The host answers, and lets none of the declared logins in."""
+
+
+class OnlyLooks(RackwrightError):
+    """The login may look at the host, and this is more than a look."""
 
 
 class NotLetIn(Exception):
@@ -30,13 +41,52 @@ def authenticate(transport: "Transport", login: Login) -> None:
     refusals = []
     for key in _keys(login):
         try:
-            transport.auth_publickey(login.user, key)
+            if further := transport.auth_publickey(login.user, key):
+                _answer(transport, login, further)
             return
         except (SSHException, OSError, EOFError) as error:
             refusals.append(error)
             if not transport.is_active():
                 break  # sshd hangs up after MaxAuthTries keys
     raise NotLetIn(_in_words_of_ssh(refusals, transport))
+
+
+def _answer(transport: "Transport", login: Login, further: Sequence[str]) -> None:
+    """Give the code that is wanted beside the key."""
+    from paramiko import AuthenticationException
+
+    if "keyboard-interactive" not in further:
+        raise NotLetIn(f"the key was right, and {', '.join(further)} is wanted too")
+    if (code := CODES.of(login.user)) is None:
+        raise NotLetIn("the key was right, and a code is wanted too: there is no terminal to ask for it")
+    try:
+        transport.auth_interactive(login.user, lambda title, instructions, prompts: [code for _ in prompts])
+    except AuthenticationException:
+        raise NotLetIn("the key was right, and the code was not, or had been used") from None
+
+
+class Codes:
+    """One-time codes, asked for at the terminal. One serves all hosts that want it at the same time."""
+
+    def __init__(self) -> None:
+        self._asking = threading.Lock()
+        self._given: dict[str, tuple[float, str]] = {}
+
+    def of(self, user: str) -> str | None:
+        """Return a code that *user* has given just now; None without a terminal."""
+        with self._asking:
+            given, code = self._given.get(user, (-CODE_SECONDS, ""))
+            if time.monotonic() - given < CODE_SECONDS:
+                return code
+            if not sys.stdin.isatty():
+                return None
+            code = getpass(f"Code of {user}: ").strip()
+            self._given[user] = (time.monotonic(), code)
+            return code
+
+
+CODES = Codes()
+"""Of this process."""
 
 
 def _in_words_of_ssh(refusals: Sequence[Exception], transport: "Transport") -> str:
@@ -90,6 +140,11 @@ def refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> LoginRefus
     return LoginRefused(
         endpoint.host, said, "no step was run on this host", f"Check `{ssh_command(endpoint, failures[0][0])} true`"
     )
+
+
+def only_looks(endpoint: Endpoint, login: Login) -> OnlyLooks:
+    got, want = f"got the login {login.name}, which may only look", "texts, locks and steps take one that becomes root"
+    return OnlyLooks(endpoint.host, got, want, "Put such a login before it under ssh.logins")
 
 
 def ssh_command(endpoint: Endpoint, login: Login) -> str:

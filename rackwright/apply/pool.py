@@ -12,7 +12,7 @@ from typing import TypeVar
 from rackwright.apply.session import Interrupted, NotDone, Session
 from rackwright.apply.transport import Connection, ConnectionLost
 from rackwright.errors import HostUnreachable, RackwrightError, StepFailed
-from rackwright.facts import probe
+from rackwright.facts import probe, program
 from rackwright.facts.facts import Facts
 from rackwright.spec.ssh import Endpoint
 
@@ -110,13 +110,13 @@ class Hosts:
         return frozenset(state.endpoint.host for state in states if state.unreachable) & {*self._endpoints}
 
     def log_in_anew(self, host: str) -> None:
-        """Make one more connection to *host*, by the first of its logins alone, and let it go again.
+        """Make one more connection to *host*, by the first login that changes it alone, and let it go again.
 
         Raises:
             NotDone: it cannot be logged in to that way any more.
         """
         state = self._state(self._endpoint(host))
-        endpoint = replace(state.endpoint, logins=state.endpoint.logins[:1])
+        endpoint = replace(state.endpoint, logins=state.endpoint.first_to_change)
         via = self._connected(self._state(endpoint.jump)) if endpoint.jump else None
         try:
             connection = Connection(endpoint, via)
@@ -286,10 +286,13 @@ class Hosts:
             return Connection(endpoint, via)
 
     def _probe(self, connection: Connection) -> Facts:
+        looks = connection.login.only_looks
+        argv = (program.PATH,) if looks else probe.command()
         with self._slots:
-            result = connection.run(probe.command(), probe.stdin(self._salt), PROBE_SECONDS)
+            stdin = program.stdin(self._salt) if looks else probe.stdin(self._salt)
+            result = connection.run(argv, stdin, PROBE_SECONDS)
         if result.status:
-            raise connection.useless(probe.command(), result)
+            raise connection.useless(argv, result)
         return probe.parse(result.stdout, connection.endpoint.host)
 
     def _again_if_dropped(self, state: _State, work: Callable[[Connection], T]) -> T:

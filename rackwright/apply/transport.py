@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rackwright.apply.login import NotLetIn, authenticate, refused, ssh_command
+from rackwright.apply.login import NotLetIn, authenticate, only_looks, refused, ssh_command
 from rackwright.apply.pins import check_host_key, pinned_keys
 from rackwright.errors import HostUnreachable
+from rackwright.facts import program
 from rackwright.spec.ssh import Endpoint, Login
 
 if TYPE_CHECKING:
@@ -100,9 +101,16 @@ class Connection:
                 ) from None
 
     def open(self, argv: Sequence[str]) -> "Channel":
-        """Start *argv* (through sudo where the login becomes root) and return its channel."""
+        """Start *argv* (through sudo where the login becomes root) and return its channel.
+
+        Raises:
+            OnlyLooks: *argv* is not the probe, and the login may run nothing else.
+            ConnectionLost: no channel could be opened.
+        """
         from paramiko import SSHException
 
+        if self.login.only_looks and tuple(argv) != (program.PATH,):
+            raise only_looks(self.endpoint, self.login)
         try:
             channel = self._transport.open_session(timeout=HANDSHAKE_SECONDS)
             channel.exec_command(shlex.join([*(("sudo", "-n", "--") if self.login.become else ()), *argv]))
@@ -128,11 +136,14 @@ class Connection:
         """Return the error for an *argv* that did not give what it is for."""
         said = result.stderr.strip().splitlines()[-1:] or ["nothing"]
         sudo = "sudo -n " if self.login.become else ""
+        fix = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
+        if self.login.only_looks:
+            fix = f"Look whether role access is on it, and {self.login.user} an auditor there"
         return HostUnreachable(
             self.endpoint.host,
             f'{sudo}{argv[0]} ended with {result.status} and said "{said[0]}"',
             "nothing was changed by it",
-            f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`",
+            fix,
         )
 
     def lost(self, reason: str) -> ConnectionLost:

@@ -76,11 +76,12 @@ def _withheld(spec: RoleSpec, told: Promises) -> list[str]:
 
 def _hosts(stack: Stack) -> dict[str, dict[str, Any]]:
     """Return by host how it is reached."""
-    endpoints = {name: stack.endpoints.get(name) for name in stack.fleet.hosts}
-    return {
-        name: connection_variables(endpoint, endpoint.logins[0]) if endpoint and endpoint.logins else {}
-        for name, endpoint in endpoints.items()
-    }
+    hosts: dict[str, dict[str, Any]] = {}
+    for name in stack.fleet.hosts:
+        endpoint = stack.endpoints.get(name)
+        logins = endpoint.first_to_change if endpoint else ()
+        hosts[name] = connection_variables(endpoint, *logins) if endpoint and logins else {}
+    return hosts
 
 
 def _grouped(stack: Stack, hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from functools import cache
 from rackwright.facts import probe
 from rackwright.facts.facts import FORMAT
 
+PATH = "/usr/local/sbin/rackwright-probe"
+"""Where role access puts it, and what its auditors may run as root, without arguments."""
 _HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
 """Prints what this host is, and changes nothing: the probe of rackwright, which `rackwright audit` sends otherwise.
@@ -38,6 +40,11 @@ module.main({{"format": {FORMAT}, "salt": salt}})
 def program() -> str:
     """Return the text of the program. Its modules stand in it as they are here, to be read by who runs it as root."""
     return _HEAD + "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe._modules()) + _TAIL
+
+
+def stdin(salt: bytes) -> bytes:
+    """Return what the program reads; *salt* keys the digests of files."""
+    return salt.hex().encode() + b"\n"
 
 
 def _literal(source: str) -> str:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -62,8 +62,13 @@ class Login(Model):
     """Path of an OpenSSH certificate for the key."""
     agent: bool = False
     """Take the keys of the running ssh-agent."""
-    become: bool = True
-    """Commands run through ``sudo -n``; false where the user is root."""
+    become: bool | Literal["probe"] = True
+    """Commands run through ``sudo -n``; false where the user is root; ``probe`` for who may look, and do no more."""
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether the host's own probe is all that it may run as root."""
+        return self.become == "probe"
 
     @model_validator(mode="after")
     def _can_log_in(self) -> Self:
@@ -97,3 +102,8 @@ class Endpoint:
     known_hosts: Path
     """Pinned host keys in OpenSSH's form; a key that is not in it is refused."""
     jump: "Endpoint | None" = None
+
+    @property
+    def first_to_change(self) -> tuple[Login, ...]:
+        """The first login that may do more than look, if there is one."""
+        return tuple(login for login in self.logins if not login.only_looks)[:1]

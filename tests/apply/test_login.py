@@ -1,12 +1,14 @@
 """Logins: tried in their order, each by what it declares, and all named when none is let in."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from rackwright.apply.login import LoginRefused
+from rackwright.apply.login import LoginRefused, OnlyLooks
+from rackwright.apply.pool import Hosts
 from rackwright.apply.transport import Connection
 from rackwright.spec.ssh import Login
 from tests.simulated import SimulatedRack
@@ -128,3 +130,12 @@ def test_commands_become_root_by_sudo_unless_told_not_to(rack, tmp_path, monkeyp
 
     assert connection.run(("echo", "two words")).stdout == b"-n|--|echo|two words|"
     connection.close()
+
+
+def test_what_changed_is_confirmed_by_a_login_that_may_change(rack):
+    logins = (login(rack, "auditor", become="probe"), login(rack, "lab"))
+
+    with contextlib.closing(Hosts({"shell": rack["shell"].endpoint(rack, logins=logins)}, b"salt")) as hosts:
+        hosts.log_in_anew("shell")
+        with pytest.raises(OnlyLooks, match="^shell: got the login auditor, which may only look; "):
+            hosts.texts("shell", ["/etc/hostname"])

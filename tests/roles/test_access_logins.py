@@ -1,10 +1,19 @@
 """Who gets in, with the files of the role access, by the real sshd, PAM and sudo of this computer, on loopback."""
 
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from rackwright.apply import login as login_module
+from rackwright.apply.ansible import connection_variables
+from rackwright.apply.login import OnlyLooks
+from rackwright.apply.pool import Hosts
+from rackwright.apply.transport import Connection
+from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
+from rackwright.spec.ssh import Endpoint, Login
 from tests.roles.machine import REFUSED, Machine, certificate, code, lacks, new_key, ping
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
@@ -199,10 +208,6 @@ def test_ansible_goes_over_a_connection_that_a_person_opened(machine, keys, tmp_
 
 
 def test_ansible_and_our_own_connections_get_in_with_a_certificate(machine, keys, tmp_path):
-    from rackwright.apply.ansible import connection_variables
-    from rackwright.apply.transport import Connection
-    from rackwright.spec.ssh import Endpoint, Login
-
     certificate(keys, "both")
     pins = tmp_path / "known_hosts"
     pins.write_text(machine.pin())
@@ -230,6 +235,62 @@ def test_an_auditor_gets_all_facts_and_nothing_else_of_roots(machine, keys):
     assert axel("sudo", "-n", "id").returncode == 1
     wrong = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text='{"modules": []}')
     assert wrong.returncode == 1 and "takes a key" in wrong.stderr
+
+
+def auditors(machine: Machine, keys: Path, pins: Path) -> Endpoint:
+    pins.write_text(machine.pin())
+    login = Login(name="auditor", user="axel", key=str(keys / "axel"), become="probe")
+    return Endpoint("alpha", "127.0.0.1", machine.port, (login,), pins)
+
+
+def test_an_audit_needs_no_more_than_an_auditor(machine, keys, tmp_path, monkeypatch):
+    """
+    What they get is what root gets, but for what changes by itself; whatever is more than a look is refused here.
+    """
+    asked = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(login_module, "CODES", login_module.Codes())
+    monkeypatch.setattr(login_module, "getpass", lambda prompt: asked.append(prompt) or machine_code(machine))
+    hosts = Hosts({"alpha": auditors(machine, keys, tmp_path / "pins")}, b"salt")
+    admin = Login(name="admin", user="admin", key=str(keys / "admin"))
+    root = Hosts({"alpha": replace(auditors(machine, keys, tmp_path / "pins"), logins=(admin,))}, b"salt")
+
+    seen, whole = (each.facts("alpha") for each in (hosts, root))
+    assert asked == ["Code of axel: "]
+    assert seen.raw.keys() == whole.raw.keys()
+    for part in ("salt_id", "users", "groups", "packages", "held", "covers", "boot_id", "kernel_parameters", "owners"):
+        assert seen.raw[part] == whole.raw[part], part
+    assert seen.raw["files"]["/etc/sudoers"] == whole.raw["files"]["/etc/sudoers"]
+    for more in (
+        lambda: hosts.texts("alpha", ["/etc/shadow"]),
+        lambda: hosts.lock("alpha", "alpha/base", print).__enter__(),
+    ):
+        with pytest.raises(
+            OnlyLooks, match="alpha: got the login auditor, which may only look; texts, locks and steps"
+        ):
+            more()
+    hosts.close()
+    root.close()
+
+
+def test_a_code_is_asked_for_at_a_terminal_alone(machine, keys, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    monkeypatch.setattr(login_module, "CODES", login_module.Codes())
+
+    with pytest.raises(HostUnreachable, match="the key was right, and a code is wanted too: there is no terminal"):
+        Connection(auditors(machine, keys, tmp_path / "pins"))
+
+
+def test_a_wrong_code_is_told_as_such(machine, keys, tmp_path, monkeypatch):
+    secret = machine.enrol("axel")
+    near = {code(secret, steps) for steps in range(-3, 4)}
+    wrong = next(guess for guess in ("000000", "111111", "222222") if guess not in near)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(login_module, "CODES", login_module.Codes())
+    monkeypatch.setattr(login_module, "getpass", lambda prompt: wrong)
+
+    with pytest.raises(HostUnreachable, match="the key was right, and the code was not, or had been used"):
+        Connection(auditors(machine, keys, tmp_path / "pins"))
 
 
 def machine_code(machine: Machine) -> str:
