@@ -109,9 +109,9 @@ class House:
         texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
         return House(texts, load_roles(root), salt, secrets or {})
 
-    def digest(self, content: str) -> str:
-        """Return the digest of a text as a probe with the same salt finds it."""
-        return digest.digest(content.encode(), self.salt)
+    def digest(self, content: str | bytes) -> str:
+        """Return the digest of a file's content as a probe with the same salt finds it."""
+        return digest.digest(content.encode() if isinstance(content, str) else content, self.salt)
 
     @cached_property
     def environment(self) -> jinja2.Environment:

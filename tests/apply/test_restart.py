@@ -24,6 +24,7 @@ AFTER = Put("write a note", "/etc/note", "")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "RESTART_SECONDS", 30.0)
 
 
 class Machine:

@@ -28,7 +28,11 @@ WHOLE: dict[str, Any] = {
     "people": [*PEOPLE],
     "automation": {"user": "deploy", "principals": ["deploy", "deploy-rack"]},
     "ca_keys": [public_key(5, "the authority")],
-    "revoked": [public_key(6, "lost with a laptop")],
+    "revoked": [
+        public_key(6, "lost with a laptop"),
+        {"serial": 42, "ca": public_key(5)},
+        {"serial": "1795601534231562274"},
+    ],
     "break_glass": {"user": "glass"},
     "bootstrap_user": "admin",
     "control_addresses": ["192.0.2.9"],
@@ -52,8 +56,8 @@ def told(variables: dict[str, Any], system: str = "debian-12") -> Promises:
 
 
 def texts(variables: dict[str, Any], system: str = "debian-12") -> dict[str, str]:
-    """Return every file that the role writes, by its path."""
-    return {file.file: file.content for file in told(variables, system).files}
+    """Return every file of text that the role writes, by its path."""
+    return {file.file: file.content for file in told(variables, system).files if isinstance(file.content, str)}
 
 
 def lay(variables: dict[str, Any], root: Path, system: str = "debian-12") -> None:
@@ -62,7 +66,7 @@ def lay(variables: dict[str, Any], root: Path, system: str = "debian-12") -> Non
         path = root / file.file.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.write_text(file.content)
+        path.write_bytes(file.content if isinstance(file.content, bytes) else file.content.encode())
         path.chmod(int(file.mode, 8))
 
 

@@ -25,6 +25,7 @@ BROKEN = {
     "user:dara": "usermod -s /bin/sh dara",
     "file:/etc/ssh/authorized_keys.d/axel": "cat /etc/ssh/authorized_keys.d/olga >> /etc/ssh/authorized_keys.d/axel",
     "directory:/etc/ssh/authorized_keys.d": "cp /etc/ssh/authorized_keys.d/olga /etc/ssh/authorized_keys.d/root",
+    "file:/etc/ssh/rackwright_revoked_keys": ": > /etc/ssh/rackwright_revoked_keys",
     "user:olga": "usermod -p '$6$x$y' olga",
     "directory:/var/lib/totp": "chmod 0755 /var/lib/totp",
     "file:/etc/pam.d/sshd": "sed -i s/requisite/optional/ /etc/pam.d/sshd",

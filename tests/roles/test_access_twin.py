@@ -87,6 +87,22 @@ def test_what_is_changed_by_hand_is_found_and_mended(rack: Rack) -> None:
     assert "games" in rack.lab.ssh(HOST, "cat /var/lib/rackwright/aside/etc/sudoers.d/games")
 
 
+def test_a_certificate_that_was_stolen_is_revoked_by_its_serial(rack: Rack) -> None:
+    stolen = rack.certificate()
+    path = rack.keys / "deploy-cert.pub"
+    shown = subprocess.run(["ssh-keygen", "-L", "-f", str(path)], capture_output=True, text=True, check=True).stdout
+    [serial] = re.findall(r"Serial: (\d+)", shown)
+    assert rack.ssh("deploy", options=stolen).returncode == 0
+
+    rack.access(revoked=[{"serial": serial}])
+    rack.lab.up()
+
+    assert rack.lab.audited() == set()
+    assert rack.ssh("deploy", options=stolen).returncode == REFUSED
+    assert rack.ssh("deploy", options=rack.certificate()).returncode == 0
+    rack.lab.pulumi("preview", "--expect-no-changes", status=0)
+
+
 def test_who_is_taken_out_is_out(rack: Rack) -> None:
     people = [person for person in rack.lab.fleet.hosts[HOST].roles["access"]["people"] if person["name"] != "dara"]
     now = rack.new_code("dara")

@@ -4,7 +4,7 @@ An entry has one key that is its sort (``file``, ``package``, ``unit``, …), th
 ``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
 ``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold), ``restart`` (it holds
 from the next start of the host's kernel). Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and
-``probe_program``, the text of the probe as a program.
+``probe_program``, the text of the probe as a program, and ``krl``, which makes a list of what is revoked.
 
 What depends on a secret is found out, not declared: each entry is rendered once more with a stand-in where the value
 would be, and whatever comes out otherwise depends on it. A stand-in is any text, so templates have to take any. Only
@@ -23,6 +23,7 @@ from rackwright.errors import DeclarationError
 from rackwright.facts.program import program
 from rackwright.kinds.contract import Between, Claim, Scope, Severity, Unknown, Want, Within
 from rackwright.kinds.house import House, RoleSource
+from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.secrets import Sealed, Veil
 from rackwright.spec import secret
@@ -67,8 +68,8 @@ class File(Entry):
     sort = "file"
     file: str
     """Absolute path."""
-    content: str
-    """The whole text; an entry writes ``template`` instead, or neither for the template of the same path."""
+    content: str | bytes
+    """All of it; an entry writes ``template`` instead, or neither for the template of the same path."""
     mode: str = "0644"
     owner: str = "root:root"
 
@@ -374,7 +375,7 @@ def promises(spec: RoleSpec, house: House) -> Promises:
 
 
 def _scope(spec: RoleSpec, variables: Names) -> Names:
-    return {**variables, "host": spec.about, "fleet": spec.fleet, "probe_program": program()}
+    return {**variables, "host": spec.about, "fleet": spec.fleet, "probe_program": program(), "krl": krl}
 
 
 def _promised(

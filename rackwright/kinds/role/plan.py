@@ -39,7 +39,11 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
         steps.append(restarting.step(spec.host))
     changed = {item.thing.partition(":")[2] for item in mended if item.thing.startswith("file:")}
     hidden = changed & promises.secret_files
-    texts = {file.file: file.content for file in promises.files if file.file in changed - hidden}
+    texts = {
+        file.file: file.content
+        for file in promises.files
+        if file.file in changed - hidden and isinstance(file.content, str)
+    }
     notes = tuple(f"{path}: the content is secret, and not shown" for path in sorted(hidden))
     return Plan(steps=tuple(steps), by_hand=by_hand, notes=notes, texts=texts)
 
@@ -82,7 +86,8 @@ def variables(spec: RoleSpec, promises: Promises) -> dict[str, Any]:
     files = [
         {
             "path": file.file,
-            "content": base64.b64encode(file.content.encode()).decode(),  # it may hold braces of its own
+            "content": base64.b64encode(_bytes(file.content)).decode(),  # it may hold braces of its own
+            "binary": isinstance(file.content, bytes),
             "mode": file.mode,
             "owner": file.owner.partition(":")[0],
             "group": file.owner.partition(":")[2],
@@ -116,3 +121,7 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
         steps.append(Run("reload systemd", ("systemctl", "daemon-reload")))
     steps.append(Remove(f"remove {spec.owner_file}", spec.owner_file))
     return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMAINS}",))
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
