@@ -10,9 +10,11 @@ LOCK = "/run/rackwright.lock"
 """On the host: whoever changes it holds this, and loses it once he is silent."""
 
 _ARM = """set -eu
-undo=$1 unit=$2 seconds=$3 also=$4 lock=$5; shift 5
-systemctl stop "$unit.timer" "$unit.service" 2>/dev/null || true
-[ ! -e "$undo/undo.sh" ] || sh "$undo/undo.sh"
+undo=$1 unit=$2 seconds=$3 also=$4 behind=${5:+/usr/bin/flock $5 }; shift 5
+systemctl stop "$unit.timer" 2>/dev/null || true
+while [ -e "$undo/undoing" ] && [ "$(systemctl is-active "$unit.service")" = activating ]; do sleep 0.5; done
+systemctl stop "$unit.service" 2>/dev/null || true # if it waits for the lock, then for us
+for left in undo.sh undoing; do [ ! -e "$undo/$left" ] || sh "$undo/$left"; done
 rm -rf "$undo"; mkdir -p "$undo/files"
 {
   echo "set -u"
@@ -29,12 +31,13 @@ rm -rf "$undo"; mkdir -p "$undo/files"
   echo "systemctl disable --quiet '$unit.timer'"
   echo "rm -f /etc/systemd/system/$unit.timer /etc/systemd/system/$unit.service"
   echo "systemctl daemon-reload"
-  echo "mv '$undo/undo.sh' '$undo/undone'"
+  echo "rm -f '$undo/undo.sh' '$undo/undoing'"
 } > "$undo/undo.sh"
 cat > "/etc/systemd/system/$unit.service" <<END
 [Service]
 Type=oneshot
-ExecStart=${lock:+/usr/bin/flock $lock} /bin/sh $undo/undo.sh
+WorkingDirectory=$undo
+ExecStart=$behind/bin/sh -c "[ ! -e undo.sh ] || mv undo.sh undoing; [ ! -e undoing ] || sh undoing"
 END
 cat > "/etc/systemd/system/$unit.timer" <<END
 [Timer]
@@ -48,7 +51,10 @@ systemctl enable --quiet --now "$unit.timer"
 """
 _CONFIRM = """set -eu
 undo=$1 unit=$2
-[ -e "$undo/undo.sh" ] || { echo "the host has put it back: nobody had logged in anew in time" >&2; exit 1; }
+mv "$undo/undo.sh" "$undo/confirmed" 2>/dev/null || { # one of the two has it, and never both
+  echo "the host has put it back, or is about to: nobody had logged in anew in time" >&2
+  exit 1
+}
 systemctl disable --quiet --now "$unit.timer"
 systemctl stop "$unit.service"
 rm -f "/etc/systemd/system/$unit.timer" "/etc/systemd/system/$unit.service"

@@ -1,6 +1,7 @@
 """What a network's plan does with what is found, and what it refuses; on facts recorded from a real host."""
 
 import json
+import subprocess
 
 import pytest
 import yaml
@@ -252,3 +253,23 @@ def test_a_port_s_name_is_not_given_to_a_vlan_on_it():
     texts = {path: file.text for path, file in files(SPEC, HOUSE).items() if path.endswith(".link")}
 
     assert len(texts) == 3 and all("\nType=ether\n" in text for text in texts.values())
+
+
+def test_the_timer_and_who_confirms_never_both_have_it(raw, tmp_path):
+    """
+    Who confirms while the host is at it fails, and takes nothing from under it.
+    """
+    confirm = planned(changed(raw)).steps[-2]
+    assert isinstance(confirm, Run)
+    (tmp_path / "undoing").write_text("it is being undone")
+    (tmp_path / "files").mkdir()
+
+    done = subprocess.run([*confirm.argv[:4], str(tmp_path), "no-such-unit"], capture_output=True, text=True)
+
+    assert done.returncode == 1 and "the host has put it back, or is about to" in done.stderr
+    assert (tmp_path / "files").exists()
+
+
+def changed(raw):
+    link(raw, "edge")["mtu"] = 1400
+    return raw
