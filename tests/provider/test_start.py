@@ -1,4 +1,4 @@
-"""How Pulumi starts the provider: in its checkout's environment, and without any secret around it."""
+"""How Pulumi starts the provider: in its checkout's environment, without any secret around it, and able to fork."""
 
 import os
 import shutil
@@ -12,20 +12,31 @@ env
 """
 
 
-def test_the_provider_inherits_no_secret_of_the_stack(tmp_path: Path) -> None:
-    """
-    Pulumi hands its plugins the whole opened configuration; whatever we start would have it, too.
-    """
+def started(tmp_path: Path, **variables: str) -> str:
+    """Return what a provider that is started with *variables* has as its arguments and in its environment."""
     here = "rackwright/provider/bin"
     shutil.copytree(ROOT / here, tmp_path / here)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(PYTHON)
     python.chmod(0o755)
-    secret = {"PULUMI_CONFIG": '{"secrets": "opened"}', "PULUMI_CONFIG_PASSPHRASE": "opened too"}
     argv = [str(tmp_path / here / "pulumi-resource-rackwright"), "127.0.0.1:9"]
-    said = subprocess.run(argv, env=os.environ | secret, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(argv, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_provider_inherits_no_secret_of_the_stack(tmp_path: Path) -> None:
+    """
+    Pulumi hands its plugins the whole opened configuration; whatever we start would have it, too.
+    """
+    said = started(tmp_path, PULUMI_CONFIG='{"secrets": "opened"}', PULUMI_CONFIG_PASSPHRASE="opened too")
 
     assert said.splitlines()[0] == "-u -m rackwright.provider 127.0.0.1:9"
     assert "PATH=" in said
     assert "opened" not in said
+
+
+def test_what_is_forked_to_start_ansible_has_no_thread_of_grpc(tmp_path: Path) -> None:
+    """
+    With gRPC's handlers for forks, its thread wakes up in the child before Ansible takes its place, and may crash it.
+    """
+    assert "GRPC_ENABLE_FORK_SUPPORT=false" in started(tmp_path).splitlines()
