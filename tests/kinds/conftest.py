@@ -17,8 +17,8 @@ SALT = b"recorded"
 """Of the digests in the recorded facts."""
 _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT))
-WIRED = replace(STACK, fleet=load_fleet(HERE / "wired.yaml", {}))
-RESOURCES = {declared.name: declared for stack in (STACK, WIRED) for declared in declare(stack)}
+ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in ("wired.yaml", "furnished.yaml")]
+RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
 
 
 def recorded(host: str) -> dict[str, Any]:

@@ -91,6 +91,25 @@ def write(raw: Raw, file: str, text: str) -> None:
 
 INTERFACES = "/etc/network/interfaces"
 
+
+def unreadable(table: str) -> Change:
+    """Let a whole table of the facts be unknown."""
+    return lambda raw, key: raw.__setitem__(table, {"unknown": "no permission"})
+
+
+def account(raw: Raw, name: str) -> Raw:
+    return raw["users"][name]
+
+
+def directory(raw: Raw, path: str) -> Raw:
+    return raw["directories"][path]
+
+
+def listener(raw: Raw, key: str) -> None:
+    protocol, _, port = key.partition(":")
+    raw["sockets"] = [found for found in raw["sockets"] if (found["protocol"], found["port"]) != (protocol, int(port))]
+
+
 ROWS: dict[str, dict[str, Row]] = {
     "host": {
         "serial": setting(lambda raw, key: raw["identity"], "serial", lambda serial: "ANOTHER"),
@@ -151,6 +170,7 @@ ROWS: dict[str, dict[str, Row]] = {
     },
     "file": {
         **FILE,
+        "present": Row(lambda raw, key: write(raw, key, "by hand"), unreadable("files")),
         "initramfs": Row(
             lambda raw, key: raw["initramfs"].append({"path": "/boot/initrd.img", "mtime_ns": 1}),
             lambda raw, key: raw.pop("initramfs"),
@@ -161,12 +181,23 @@ ROWS: dict[str, dict[str, Row]] = {
         "state": setting(lambda raw, key: raw["units"][key], "enabled", lambda state: "masked"),
         "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
     },
-    "package": {
-        "installed": Row(
-            lambda raw, key: raw["packages"].pop(key),
-            lambda raw, key: raw.__setitem__("packages", {"unknown": "dpkg is locked"}),
-        ),
+    "package": {"installed": Row(lambda raw, key: raw["packages"].pop(key), unreadable("packages"))},
+    "directory": {
+        "mode": setting(directory, "mode", lambda mode: "0777"),
+        "owner": setting(directory, "owner", lambda owner: "games:games"),
+        "names": Row(lambda raw, key: write(raw, f"{key}/zz-by-hand", ""), unreadable("files")),
     },
+    "hostname": {"running": setting(lambda raw, key: raw["identity"], "hostname", lambda name: "another")},
+    "sysctl": {"value": Row(lambda raw, key: raw["sysctls"].__setitem__(key, "61"), unreadable("sysctls"))},
+    "user": {
+        "groups": setting(account, "groups", lambda groups: [*groups, "sudo"]),
+        "shell": setting(account, "shell", lambda shell: "/bin/zsh"),
+        "password": setting(account, "password", lambda password: "set"),
+    },
+    "group": {
+        "members": setting(lambda raw, key: raw["groups"][key], "members", lambda members: [*members, "games"]),
+    },
+    "socket": {"listening": Row(listener, unreadable("sockets"))},
     "link": {
         "mac": setting(link, "permanent_mac", lambda mac: "52:54:00:00:00:99"),
         "kind": setting(link, "kind", lambda kind: "bridge"),

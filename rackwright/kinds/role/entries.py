@@ -119,7 +119,7 @@ class PresentFile(Entry):
         return f"file:{self.present}"
 
     def want(self, house: House) -> Mapping[str, Want]:
-        return {"present": True, "mode": self.mode, "owner": self.owner}
+        return {"mode": self.mode, "owner": self.owner}
 
 
 class AbsentFile(Entry):
