@@ -70,14 +70,11 @@ def _twice(resources: Sequence[Declared], stack: Stack) -> Iterator[DeclarationE
 
 
 def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
-    field, value = host.identity.strongest
-    identity = {field: value}
+    common = _common(stack, name, host)
     yield Declared(
         HostKind.token,
         HostSpec(
-            host=name,
-            not_rehearsable=stack.not_rehearsable(name),
-            identity=identity,
+            **common,
             os=host.os,
             profile=host.profile,
             drives=tuple(map(_part, host.drives)),
@@ -91,11 +88,9 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
         yield Declared(
             TierKind.token,
             TierSpec(
-                host=name,
-                not_rehearsable=stack.not_rehearsable(name),
+                **common,
                 name=tier_name,
                 fleet=stack.fleet.fleet,
-                identity=identity,
                 level=tier.level,
                 filesystem=tier.filesystem,
                 mount=tier.mount,
@@ -117,10 +112,8 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
         yield Declared(
             RoleKind.token,
             RoleSpec(
-                host=name,
-                not_rehearsable=stack.not_rehearsable(name),
+                **common,
                 role=role,
-                identity=identity,
                 about=AboutHost(name=name, os=host.os, profile=host.profile),
                 fleet=AboutFleet(name=stack.fleet.fleet),
                 variables=host.roles[role],
@@ -130,27 +123,34 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
         )
 
 
+def _common(stack: Stack, name: str, host: Host) -> dict[str, Any]:
+    """Return what every resource of a host is given."""
+    return {
+        "host": name,
+        "not_rehearsable": stack.not_rehearsable(name),
+        "identity": dict([host.identity.strongest]),
+    }
+
+
 def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSpec:
     known = links(network, host.nics)
     bond_of = {member: bond for bond in network.bonds for member in network.bonds[bond].members}
 
-    def common(link: str) -> dict[str, Any]:
-        return {"name": link, "mtu": known[link].mtu, "addresses": known[link].addresses}
+    def link(name: str) -> dict[str, Any]:
+        return {"name": name, "mtu": known[name].mtu, "addresses": known[name].addresses}
 
     return NetworkSpec(
-        host=name,
-        not_rehearsable=stack.not_rehearsable(name),
+        **_common(stack, name, host),
         fleet=stack.fleet.fleet,
-        identity=dict([host.identity.strongest]),
         ports=tuple(
-            PortPart(**common(nic.name), mac=nic.mac, pci=nic.pci, bond=bond_of.get(nic.name)) for nic in host.nics
+            PortPart(**link(nic.name), mac=nic.mac, pci=nic.pci, bond=bond_of.get(nic.name)) for nic in host.nics
         ),
         bonds=tuple(
-            BondPart(**common(bond), mode=declared.mode, members=declared.members)
+            BondPart(**link(bond), mode=declared.mode, members=declared.members)
             for bond, declared in network.bonds.items()
         ),
         vlans=tuple(
-            VlanPart(**common(vlan), link=declared.link, tag=declared.id) for vlan, declared in network.vlans.items()
+            VlanPart(**link(vlan), link=declared.link, tag=declared.id) for vlan, declared in network.vlans.items()
         ),
         routes=tuple(
             RoutePart(to=route.destination, via=route.via, on=way(route, known), metric=route.metric)
