@@ -5,8 +5,9 @@ from typing import Any
 import pulumi
 import pytest
 
+from rackwright.declaration import declare
 from stacks.program import build
-from tests.kinds.conftest import RESOURCES, STACK
+from tests.kinds.conftest import STACK
 
 
 class Recorder(pulumi.runtime.Mocks):
@@ -44,10 +45,10 @@ def test_every_declared_resource_is_registered_as_it_is_declared(built):
     seen, _ = built
 
     declared: dict[str, dict[str, Any]] = {}
-    for name, resource in RESOURCES.items():
-        declared.setdefault(resource.token, {})[name] = resource.inputs
+    for resource in declare(STACK):
+        declared.setdefault(resource.token, {})[resource.name] = resource.inputs
     assert {token: seen[token] for token in declared} == declared
-    assert seen["rackwright:index:GpuHost"].keys() == {resource.spec.host for resource in RESOURCES.values()}
+    assert seen["rackwright:index:GpuHost"].keys() == set(STACK.fleet.hosts)
 
 
 def test_the_mounts_are_exported(built):

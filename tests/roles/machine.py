@@ -114,7 +114,7 @@ class Machine:
 
     def root(self, script: str) -> str:
         """Run *script* as root there, and return what it prints."""
-        argv = ["nsenter", f"--target={self._sshd.pid}", "--mount", "sh", "-e", "-s"]
+        argv = ["nsenter", f"--target={self._sshd.pid}", "--mount", "--root", "sh", "-e", "-s"]
         done = subprocess.run(argv, input=script, capture_output=True, text=True, env={**os.environ, "PATH": PATH})
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
