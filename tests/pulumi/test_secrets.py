@@ -79,7 +79,7 @@ def as_promised(claims: tuple[Claim, ...]) -> dict[str, Any]:
         sort, _, key = claim.thing.partition(":")
         want: dict[str, Any] = dict(claim.want)
         match sort:
-            case "file":
+            case "file" if want.get("present", True):
                 usual = {"mode": "0777", "owner": "root:root", "mtime_ns": 1}
                 content = {"digest": want.pop("content")} if "content" in want else {}
                 raw["files"].setdefault(key, usual).update({**content, **want})
