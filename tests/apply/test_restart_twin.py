@@ -49,8 +49,8 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture
 def made(hosts: Hosts) -> Iterator[Rig]:
     policy = Rollout(max_failures=1)  # several runs, and this is one process
-    site = Site(HOUSE, hosts, partial(execute, play=Plays(HERE, hosts).play), Turns(policy, lambda: False))
-    with rig({RoleKind.token: RoleKind()}, lambda stack: site) as made:
+    site = Site(HOUSE, hosts, partial(execute, play=Plays(HERE, hosts, str).play), Turns(policy, lambda: False))
+    with rig({RoleKind.token: RoleKind()}, lambda stack, secrets: site) as made:
         made.token = RoleKind.token
         yield made
 
