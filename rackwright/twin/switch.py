@@ -79,10 +79,11 @@ def serve(path: Path) -> None:
     """Connect whoever connects to the socket at *path*, for ever."""
     switch = Switch()
     selector = selectors.DefaultSelector()
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
+    listener, beside = socket.socket(socket.AF_UNIX), path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    listener.bind(str(beside))
     listener.listen(64)
+    beside.rename(path)  # whoever sees it is heard
     selector.register(listener, selectors.EVENT_READ)
 
     def unplug(port: Port) -> None:
