@@ -28,6 +28,7 @@ class Fault(StrEnum):
     power_off = "power-off"
     power_on = "power-on"
     reset = "reset"
+    mtu = "mtu"
 
 
 def _twin(name: str) -> Twin:
@@ -103,18 +104,28 @@ def fault(
     stack: StackName,
     fault: Annotated[Fault, typer.Argument(help="What goes wrong, or is put right again.")],
     host: HostName,
-    serial: Annotated[str | None, typer.Argument(metavar="SERIAL", help="The drive to pull or insert.")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SERIAL|BYTES",
+            help="The drive to pull or insert; of mtu, the largest packet that the switch passes, all without it.",
+        ),
+    ] = None,
 ) -> None:
     """Let something go wrong on a host; returns when the effect is visible there."""
     twin = _twin(stack)
     if fault in (Fault.pull, Fault.insert):
-        if serial is None:
+        if what is None:
             raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
-        (faults.pull if fault is Fault.pull else faults.insert)(twin, host, serial)
+        (faults.pull if fault is Fault.pull else faults.insert)(twin, host, what)
+    elif fault is Fault.mtu:
+        if what is not None and not what.isdecimal():
+            raise typer.BadParameter(f"mtu takes a number of bytes, and not {what}", param_hint="BYTES")
+        faults.limit(twin, host, None if what is None else int(what))
     elif fault is Fault.power_off:
         faults.power_off(twin, host)
     elif fault is Fault.power_on:
         faults.power_on(twin, host, project.say)
     else:
         faults.hard_reset(twin, host, project.say)
-    project.say(f"{host}: {fault.value}{f' {serial}' if serial else ''} done")
+    project.say(f"{host}: {fault.value}{f' {what}' if what else ''} done")

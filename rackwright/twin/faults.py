@@ -1,11 +1,13 @@
 """What goes wrong in a rack, done to a twin. Each returns when the effect is visible where it would be seen."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rackwright.errors import DeclarationError, StepFailed
 from rackwright.twin.backend import Say
+from rackwright.twin.files import write
 from rackwright.twin.twin import Twin
 from rackwright.twin.vm.machine import VirtualDrive, VirtualMachine, drive_device
 from rackwright.twin.vm.qmp import Monitor, monitor
@@ -92,6 +94,21 @@ def hard_reset(twin: Twin, host: str, say: Say) -> None:
     """Press the reset button of *host*, and return when it answers SSH again."""
     _need_power(twin, host)
     twin.reset_hard(host, say)
+
+
+def limit(twin: Twin, host: str, size: int | None) -> None:
+    """Let the switch's ports of *host* lose packets of more than *size* bytes; of None they take all again.
+
+    That lasts until the twin is stopped.
+    """
+    machine, path = twin.machine(host), twin.layout.switch_limits
+    _need_power(twin, host)
+    limits = json.loads(path.read_text()) if path.exists() else {}
+    for nic in machine.nics:
+        limits.pop(nic.mac, None)
+        if size is not None:
+            limits[nic.mac] = size
+    write(path, json.dumps(limits).encode())
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class Layout:
     def switch_socket(self) -> Path:
         return self.runtime / "switch"
 
+    @property
+    def switch_limits(self) -> Path:
+        """What the switch's ports do not take; gone when the twin is stopped, with the switch."""
+        return self.runtime / "switch.limits"
+
     def monitor_socket(self, host: str) -> Path:
         return self.runtime / f"{_short(host)}.qmp"
 

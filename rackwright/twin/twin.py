@@ -233,7 +233,8 @@ class Twin:
     def _start_switch(self) -> None:
         if SWITCH in self._running() or not any(machine.nics for machine in self.machines.values()):
             return
-        argv = [sys.executable, "-P", "-m", "rackwright.twin.switch", str(self.layout.switch_socket)]
+        places = (str(self.layout.switch_socket), str(self.layout.switch_limits))
+        argv = [sys.executable, "-P", "-m", "rackwright.twin.switch", *places]
         self.layout.switch_socket.unlink(missing_ok=True)
         self.control.run(SWITCH, argv, self.layout.supervisor_log)
         while not self.layout.switch_socket.exists():

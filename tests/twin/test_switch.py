@@ -1,5 +1,6 @@
 """The switch, over the sockets that QEMU would use."""
 
+import json
 import socket
 import struct
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.twin.switch import QUEUE_BYTES, Port, Switch
+from rackwright.twin.switch import QUEUE_BYTES, Limits, Port, Switch
 
 A, B, C = (bytes([2, 0, 0, 0, 0, number]) for number in (1, 2, 3))
 EVERYBODY = b"\xff" * 6
@@ -51,7 +52,7 @@ class Cable:
 def cables(tmp_path, eventually):
     """Three cables in a switch of their own, each heard once, so that the switch knows who is where."""
     path = tmp_path / "switch"
-    argv = [sys.executable, "-m", "rackwright.twin.switch", str(path)]
+    argv = [sys.executable, "-m", "rackwright.twin.switch", str(path), str(tmp_path / "limits")]
     with subprocess.Popen(argv, cwd=Path(__file__).parents[2]) as process:
         try:
             eventually(path.exists)
@@ -102,10 +103,10 @@ def test_frames_that_arrive_in_pieces_are_one_frame(cables):
 
 
 @pytest.fixture
-def ports():
+def ports(tmp_path):
     """A switch without a process around it, and three ports, each heard once."""
     ends = [socket.socketpair() for _ in range(3)]
-    switch = Switch()
+    switch = Switch(Limits(tmp_path / "limits"))
     switch.ports = [Port(inner) for inner, _ in ends]
     for port, address in zip(switch.ports, (A, B, C), strict=True):
         switch.receive(port, framed(frame(EVERYBODY, address)))
@@ -137,6 +138,28 @@ def test_an_address_that_moves_is_found_at_its_new_place(ports):
     switch.receive(c, framed(frame(EVERYBODY, B)))
 
     assert switch.receive(a, framed(frame(B, A))) == {c}
+
+
+def test_a_port_with_a_limit_loses_what_is_larger_both_ways(ports, tmp_path):
+    """
+    The packet counts, not what stands before it, be it a VLAN's tag too; what goes between others is not touched.
+    """
+    switch, a, b, c = ports
+    limits = tmp_path / "limits"
+
+    def passes(size, source=A, destination=B, tag=b""):
+        one = destination + source + tag + b"\x08\x00" + bytes(size)
+        port = {A: a, C: c}.get(source, b)
+        return switch.receive(port, framed(one)) != set()
+
+    limits.write_text(json.dumps({B.hex(":"): 1500}))
+    assert [passes(size) for size in (1500, 1501)] == [True, False]
+    assert [passes(size, B, A) for size in (1500, 1501)] == [True, False]
+    assert [passes(size, tag=b"\x81\x00\x00\x28") for size in (1500, 1501)] == [True, False]
+    assert passes(9000, C, A)
+
+    limits.unlink()
+    assert passes(9000)
 
 
 def test_a_port_that_takes_nothing_has_a_bounded_queue(ports):
