@@ -1,16 +1,19 @@
 """One GPU host and everything that stands on it."""
 
-from typing import Any, TypedDict
+from collections.abc import Iterable
+from typing import TypedDict
 
 import pulumi
 
 from rackwright.declaration import Declared
-from rackwright.provider.resources import CLASSES, Tier
+from rackwright.provider.resources import CLASSES, Managed, Tier
 
 
 class GpuHostArgs(TypedDict):
     resources: list[Declared]
     """The host and what stands on it, each after those it names. Plain: they decide how many resources there are."""
+    made: dict[str, Managed]
+    """Resources of all hosts by name, as far as they are made; it puts its own there."""
 
 
 class GpuHost(pulumi.ComponentResource):
@@ -21,11 +24,15 @@ class GpuHost(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GpuHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rackwright:index:GpuHost", name, {}, opts)
-        made: dict[str, Any] = {}
-        for declared in args["resources"]:
-            options = pulumi.ResourceOptions(parent=self, depends_on=[made[name] for name in declared.after])
-            made[declared.name] = CLASSES[declared.token](declared.name, declared.inputs, options)
+        self._made = args["made"]
+        self.add(args["resources"])
         # of the declaration, which knows them: to take them from each resource costs as much as a resource
         tiers = [declared.inputs for declared in args["resources"] if declared.token == Tier.token]
         self.mounts = pulumi.Output.from_input({tier["name"]: tier["mount"] for tier in tiers})
         self.register_outputs({"mounts": self.mounts})
+
+    def add(self, resources: Iterable[Declared]) -> None:
+        """Make *resources* of the host, each after those it names: of this host, or of others."""
+        for declared in resources:
+            options = pulumi.ResourceOptions(parent=self, depends_on=[self._made[name] for name in declared.after])
+            self._made[declared.name] = CLASSES[declared.token](declared.name, declared.inputs, options)

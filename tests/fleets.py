@@ -18,6 +18,8 @@ SIZES = {"nvme": ("960GB", "1.92TB", "3.84TB", "1TiB"), "sas": ("4TB", "8TB", "1
 CHUNKS = (None, "64KiB", "128KiB", "256KiB", "1MiB")
 OPTIONS = ((), ("noatime",), ("nodev", "noatime"), ("nosuid", "noatime", "nodev"))
 ROOTS = ("/srv", "/mnt", "/data", "/opt/pools")
+NETWORKS = (("198.51.100", 1500), ("203.0.113", 9000))
+"""By the number of the port: its network, and the MTU there."""
 SERIAL_MAX = 20
 """The longest serial number that a virtual NVMe drive carries."""
 
@@ -92,8 +94,8 @@ def _identity(chance: random.Random) -> Identity:
 
 def _nic(chance: random.Random, host: int, index: int) -> Nic:
     mac = f"52:54:00:{chance.randrange(256):02x}:{host:02x}:{index:02x}"
-    addresses = (f"198.51.100.{10 * host + index + 1}/24",)
-    return Nic(name=f"port{index}", mac=mac, mtu=chance.choice((1500, 9000)), addresses=addresses)
+    network, mtu = NETWORKS[index]
+    return Nic(name=f"port{index}", mac=mac, mtu=mtu, addresses=(f"{network}.{host + 1}/24",))
 
 
 def _name(chance: random.Random, shortest: int, longest: int) -> str:

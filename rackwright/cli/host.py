@@ -31,5 +31,6 @@ def forget(
     names = [(urn, urn.rpartition("::")[2]) for urn in (item["urn"] for item in resources)]
     for urn, name in reversed(names):
         if name.split("/")[0] == host and not urn.endswith(f"$pulumi:providers:rackwright::{host}"):
-            pulumi("state", "delete", "--yes", "--force", urn)
+            # what stands on it elsewhere, as the ways to it do, is taken over again by the next run
+            pulumi("state", "delete", "--yes", "--force", "--target-dependents", urn)
             project.say(f"forgotten: {name}")

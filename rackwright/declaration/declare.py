@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import product
 from typing import Any
 
 from rackwright.declaration.stack import Stack
@@ -13,10 +14,12 @@ from rackwright.kinds.host import DrivePart, HostKind, HostSpec
 from rackwright.kinds.house import RoleSource
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import BondPart, DnsPart, NetworkSpec, PortPart, RoutePart, VlanPart
+from rackwright.kinds.peers import PathPart, PeersKind, PeersSpec
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
+from rackwright.spec.fleet import stations
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.network import Network, links, way
 
@@ -46,26 +49,28 @@ class Declared:
 
 
 def declare(stack: Stack) -> tuple[Declared, ...]:
-    """Return every resource of *stack*, hosts before what stands on them.
+    """Return every resource of *stack*: host by host, each before what stands on it, then what needs several of them.
 
     Raises:
         DeclarationErrors: two of them would own the same thing.
     """
-    hosts = {name: tuple(_of_host(stack, name, host)) for name, host in stack.fleet.hosts.items()}
-    several = [name for name, host in stack.fleet.hosts.items() if host.roles or host.network]
-    twice = [error for name in several for error in _twice(hosts[name], stack)]
-    if twice:
+    hosts = stack.fleet.hosts
+    own = (declared for name, host in hosts.items() for declared in _of_host(stack, name, host))
+    resources = (*own, *_peers(stack))
+    several = {name for name, host in hosts.items() if host.roles or host.network}
+    if twice := list(_twice([declared for declared in resources if declared.spec.host in several], stack)):
         raise DeclarationErrors(twice)
-    return tuple(declared for resources in hosts.values() for declared in resources)
+    return resources
 
 
 def _twice(resources: Sequence[Declared], stack: Stack) -> Iterator[DeclarationError]:
-    """Yield an error for each thing of one host that a second resource would own."""
-    owners: dict[str, str] = {}
+    """Yield an error for each thing of a host that a second resource would own."""
+    owners: dict[tuple[str, str], str] = {}
     for declared in resources:
         for claim in declared.kind.claims(declared.spec, stack.house):
-            if claim.owned and owners.setdefault(claim.thing, declared.name) != declared.name:
-                got, want = f"got it of {owners[claim.thing]} and of {declared.name}", "one thing has one owner"
+            place = declared.spec.host, claim.thing
+            if claim.owned and owners.setdefault(place, declared.name) != declared.name:
+                got, want = f"got it of {owners[place]} and of {declared.name}", "one thing has one owner"
                 yield DeclarationError(claim.thing, got, want, "Let one of them leave it out, or only need it")
 
 
@@ -161,6 +166,28 @@ def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSp
         takeover=network.takeover,
         confirm_seconds=network.confirm_seconds,
     )
+
+
+def _peers(stack: Stack) -> Iterator[Declared]:
+    """Yield for each host that has a network declared the ways to all others in its IP networks.
+
+    Where a host has several addresses in one network, it sends from the first.
+    """
+    hosts = stack.fleet.hosts
+    paths: dict[str, list[PathPart]] = {name: [] for name, host in hosts.items() if host.network is not None}
+    for several in stations(hosts).values():
+        first = {station.host: station for station in reversed(several)}
+        for own, peer in product(first.values(), several):
+            if own.host in paths and own.host != peer.host:
+                made = own.is_made or peer.is_made
+                path = PathPart(peer=peer.host, to=peer.address, own=own.address, mtu=own.mtu, made=made)
+                paths[own.host].append(path)
+    for name, found in paths.items():
+        if found:
+            spec = PeersSpec(**_common(stack, name, hosts[name]), fleet=stack.fleet.fleet, paths=tuple(found))
+            ends = dict.fromkeys((name, *(path.peer for path in found)))
+            networks = (f"{end}/network" for end in ends if hosts[end].network is not None)
+            yield Declared(PeersKind.token, spec, after=(name, *networks))
 
 
 def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:

@@ -298,6 +298,13 @@ class Route(View):
     metric = Fact(int)
 
 
+class Path(View):
+    """How large a packet passes to a peer's address and back in one piece."""
+
+    asked = Fact(int, "Bytes, as the host was told; no more was tried.")
+    passed = Fact(int, "Bytes of the largest that did.")
+
+
 class Facts(View):
     """Everything one probe saw on one host."""
 
@@ -402,6 +409,11 @@ class Facts(View):
         if unread:
             raise unread
         return None
+
+    def path(self, address: str) -> Path | None:
+        """Return the way to a peer's address; None where the host was not told to ask there."""
+        raw = self.find("paths", address)
+        return None if raw is None else Path(raw, f"facts.paths.{address}")
 
     def unit(self, name: str) -> Unit | None:
         raw = self.find("units", name)

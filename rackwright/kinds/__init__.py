@@ -6,8 +6,11 @@ from typing import Any
 from rackwright.kinds.contract import Kind
 from rackwright.kinds.host import HostKind
 from rackwright.kinds.network import NetworkKind
+from rackwright.kinds.peers import PeersKind
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.tier import TierKind
 
-KINDS: Mapping[str, Kind[Any]] = {kind.token: kind for kind in (HostKind(), TierKind(), NetworkKind(), RoleKind())}
+KINDS: Mapping[str, Kind[Any]] = {
+    kind.token: kind for kind in (HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind())
+}
 """By type token; the provider and the audit are loops over this table."""

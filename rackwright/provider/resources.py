@@ -48,11 +48,17 @@ class Network(Managed):
     token = "rackwright:network:Network"
 
 
+class Peers(Managed):
+    """The ways from a host to the others of its networks, each for packets as large as is declared."""
+
+    token = "rackwright:network:Peers"
+
+
 class Role(Managed):
     """Software and settings of a host, put there by Ansible."""
 
     token = "rackwright:software:Role"
 
 
-CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier, Network, Role)}
+CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier, Network, Peers, Role)}
 """By type token."""

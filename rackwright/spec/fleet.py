@@ -1,11 +1,14 @@
 """The whole of what is declared: a fleet of hosts."""
 
+import ipaddress
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Model
-from rackwright.spec.network import Network
+from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
 
@@ -34,6 +37,50 @@ def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
                 want = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
                 fix = "Shorten the name of the host or of the tier"
                 yield Problem(f"got {name}:{tier}", want, fix, ("hosts", name, "tiers", tier), "md superblock 1.x")
+    yield from _sizes(hosts)
+
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One address of a host in an IP network."""
+
+    host: str
+    path: Keys
+    """Where below the host the link is declared that has it."""
+    address: str
+    mtu: int
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the link is a bond or a VLAN."""
+        return self.path[0] == "network"
+
+
+def stations(hosts: Mapping[str, Host]) -> dict[IpNetwork, list[Station]]:
+    """Return every declared address by its network, in the order of declaration: who is there reaches the others."""
+    found: dict[IpNetwork, list[Station]] = {}
+    for name, host in hosts.items():
+        for link in links(host.network or Network(), host.nics).values():
+            for interface in map(ipaddress.ip_interface, link.addresses):
+                station = Station(name, link.path, str(interface.ip), link.mtu)
+                found.setdefault(interface.network, []).append(station)
+    return found
+
+
+def _sizes(hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield a problem for each link whose MTU is not that of most others in its network."""
+    for network, several in stations(hosts).items():
+        [(common, _)] = Counter(station.mtu for station in several).most_common(1)
+        usual = next(station for station in several if station.mtu == common)
+        for station in several:
+            if station.mtu != common:
+                other = "another link of this host" if usual.host == station.host else usual.host
+                want = f"{other} has {common} in {network}, and a network has one MTU"
+                path, also = ("hosts", station.host, *station.path, "mtu"), ("hosts", usual.host, *usual.path, "mtu")
+                yield Problem(f"got {station.mtu}", want, "Give both the same", path, also=also)
 
 
 Value = tuple[Keys, Any, str]
@@ -59,8 +106,8 @@ def _port_addresses(host: Host) -> Iterator[Value]:
     for index, nic in enumerate(host.nics):
         yield from _each(("nics", index), nic.addresses)
     network = host.network or Network()
-    for sort, links in (("bonds", network.bonds), ("vlans", network.vlans)):
-        for name, link in links.items():
+    for sort, made in (("bonds", network.bonds), ("vlans", network.vlans)):
+        for name, link in made.items():
             yield from _each(("network", sort, name), link.addresses)
 
 

@@ -190,9 +190,10 @@ def problems(host: Host) -> Iterator[Problem]:
         yield from _member_problems(host, name, tier)
     yield from _mount_problems(host.tiers)
     yield from network_problems(host.network, host.nics)
-    if host.network is not None and "network" in host.tiers:
-        want, fix = "the network of this host has that name", "Give the tier another name"
-        yield Problem("got the tier network", want, fix, ("tiers", "network"), also=("network",))
+    for name, what in (("network", "the network of this host has"), ("peers", "what leads from it to others has")):
+        if host.network is not None and name in host.tiers:
+            want, fix = f"{what} that name", "Give the tier another name"
+            yield Problem(f"got the tier {name}", want, fix, ("tiers", name), also=("network",))
 
 
 def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:

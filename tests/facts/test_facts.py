@@ -20,6 +20,7 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.group(name)) for name in facts.read("groups")]
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
+    found += [there(facts.path(address)) for address in facts.read("paths")]
     return found
 
 

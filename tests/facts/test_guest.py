@@ -50,6 +50,8 @@ ip address add 10.30.0.12/24 dev bond0.30
 ip address add fd00:30::11/64 dev bond0.30 nodad
 ip route add 10.40.0.0/16 via 10.30.0.1 dev bond0.30 metric 7
 ip -6 route add fd00:40::/64 via fd00:30::1 dev bond0.30
+mkdir /etc/rackwright
+echo 10.30.0.11 10.30.0.12 1500 gpu-01 > /etc/rackwright/peers
 """
 SOFTWARE = """
 set -e
@@ -213,6 +215,12 @@ def test_users_and_groups_are_those_of_getent(guest, facts):
         assert facts.group(name).gid == int(gid)
         assert set(filter(None, members.split(","))) <= set(facts.group(name).members)
     assert facts.group("trainee").members == ("trainee",)
+
+
+def test_the_way_to_a_peer_takes_what_was_asked_for(facts):
+    path = facts.path("10.30.0.12")
+
+    assert (path.asked, path.passed) == (1500, 1500)
 
 
 def test_holds_are_those_of_apt_mark(guest, facts):

@@ -16,7 +16,7 @@ from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
 from rackwright.facts.digest import digest, salt_id
 from rackwright.facts.facts import FORMAT
-from rackwright.facts.probe import main
+from rackwright.facts.probe import main, paths
 from tests.facts import situations
 from tests.facts.fabricated import MIB, FabricatedMachine
 from tests.facts.test_block import ACTIVE
@@ -71,6 +71,20 @@ def shape(raw: Any) -> Any:
     return None
 
 
+class Answered:
+    """Echoes that all come back."""
+
+    def can_send(self, path: paths.Path) -> bool:
+        return True
+
+    def ask(self, sizes: dict[paths.Path, list[int]], seconds: float) -> None:
+        for path, several in sizes.items():
+            path.passed = max(several)
+
+    def close(self) -> None:
+        pass
+
+
 def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, monkeypatch):
     """
     What other tests take for facts has to be what a host would say.
@@ -89,12 +103,14 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     route = {"destination": "default", "gateway": "10.0.2.2", "link": 2, "metric": 0}
     monkeypatch.setattr("rackwright.facts.probe.netlink.routes", lambda: [route])
     monkeypatch.setattr("rackwright.facts.probe.netlink.addresses", dict)
+    machine.write("etc/rackwright/peers", "10.30.0.11 10.30.0.12 1500 gpu-01\n")
+    monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)
     monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: "a.service loaded active running A\n")
 
     fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw(situations.TODAY)
 
     for found in (fresh, recorded):  # the tables are named by what is there: a name of each will do
-        for key in ("packages", "files", "directories", "texts", "units", "users", "groups", "sysctls"):
+        for key in ("packages", "files", "directories", "texts", "units", "users", "groups", "sysctls", "paths"):
             found[key] = list(found[key].values())
     assert {"format": None, **shape(fresh)} == shape(recorded)
 

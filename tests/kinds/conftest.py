@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rackwright.declaration import Declared, declare, load_fleet, load_stack
+from rackwright.facts import program
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
 
@@ -22,10 +23,15 @@ RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in
 
 
 def recorded(host: str) -> dict[str, Any]:
-    """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not."""
+    """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
+
+    The probe that stands on it is today's.
+    """
     raw: dict[str, Any] = json.loads((HERE / "recorded" / f"{host}.json").read_text())
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
+    if program.PATH in raw["files"]:
+        raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program())
     return raw
 
 

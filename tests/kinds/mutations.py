@@ -82,6 +82,10 @@ def route(raw: Raw, name: str) -> Raw:
     return next(entry for entry in ways if entry["link"] != "management")
 
 
+def path_to(raw: Raw, key: str) -> Raw:
+    return raw["paths"][key.partition(":")[2]]
+
+
 def write(raw: Raw, file: str, text: str) -> None:
     """Let somebody else's file be there."""
     raw["files"][file] = {"digest": "theirs", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
@@ -219,6 +223,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "link": setting(route, "link", lambda name: "lo"),
         "metric": setting(route, "metric", lambda metric: 7),
     },
+    "path": {"mtu": setting(path_to, "passed", lambda size: size - 28)},
     "resolvers": {
         "servers": setting(lambda raw, key: raw, "resolvers", lambda servers: servers[::-1]),
         "search": setting(lambda raw, key: raw, "search_domains", lambda domains: []),
@@ -227,7 +232,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "left_over": Row(
             lambda raw, key: (
                 raw["owners"]["network"]["made"].append("old"),
-                raw["links"].append({**link(raw, "storage"), "name": "old"}),
+                raw["links"].append({**raw["links"][0], "name": "old", "kind": "vlan"}),
             ),
             lambda raw, key: raw["owners"].__setitem__("network", {"unknown": "it is not JSON"}),
         ),

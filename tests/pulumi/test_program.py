@@ -5,9 +5,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from rackwright.declaration import declare
+from rackwright.declaration import Stack, declare
 from stacks.program import build
-from tests.kinds.conftest import STACK
+from tests.kinds.conftest import ALSO, STACK
 
 
 class Recorder(pulumi.runtime.Mocks):
@@ -24,34 +24,34 @@ class Recorder(pulumi.runtime.Mocks):
         raise AssertionError(f"unexpected call to {args.token}")
 
 
-@pytest.fixture
-def built() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """What was registered, and what is exported."""
+def built(stack: Stack) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return what is registered for *stack*, and what is exported."""
     recorder = Recorder()
     pulumi.runtime.set_mocks(recorder, project="rackwright", stack="lab")
     exported: dict[str, Any] = {}
 
     def program() -> pulumi.Output[Any]:
-        return pulumi.Output.from_input(build(STACK)).apply(exported.update)
+        return pulumi.Output.from_input(build(stack)).apply(exported.update)
 
     pulumi.runtime.test(program)()
     return recorder.seen, exported
 
 
-def test_every_declared_resource_is_registered_as_it_is_declared(built):
+@pytest.mark.parametrize("stack", (STACK, *ALSO), ids=lambda stack: stack.fleet.fleet)
+def test_every_declared_resource_is_registered_as_it_is_declared(stack):
     """
     The same names and inputs as the audit and the provider see, and one component per host.
     """
-    seen, _ = built
+    seen, _ = built(stack)
 
     declared: dict[str, dict[str, Any]] = {}
-    for resource in declare(STACK):
+    for resource in declare(stack):
         declared.setdefault(resource.token, {})[resource.name] = resource.inputs
     assert {token: seen[token] for token in declared} == declared
-    assert seen["rackwright:index:GpuHost"].keys() == set(STACK.fleet.hosts)
+    assert seen["rackwright:index:GpuHost"].keys() == set(stack.fleet.hosts)
 
 
-def test_the_mounts_are_exported(built):
-    _, exported = built
+def test_the_mounts_are_exported():
+    _, exported = built(STACK)
 
     assert exported["mounts"]["gpu-01"] == {"hot": "/srv/hot", "warm": "/srv/warm"}

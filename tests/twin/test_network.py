@@ -14,7 +14,7 @@ import pytest
 
 from rackwright.apply.pool import Hosts
 from rackwright.apply.steps import execute
-from rackwright.declaration import Declared, Stack, declare
+from rackwright.declaration import Stack, declare
 from rackwright.errors import StepFailed
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import LogIn, Plan
@@ -33,7 +33,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, 
 
 
 class Rack:
-    """A fleet on its twin, and what a provider does with the network of one of its hosts."""
+    """A fleet on its twin, and what a provider does with a resource of one of its hosts, its network for instance."""
 
     def __init__(self, directory: Path, fleet: dict[str, Any], containers: set[str]) -> None:
         self.raw, self.containers = fleet, frozenset(containers)
@@ -68,14 +68,14 @@ class Rack:
         done = subprocess.run([*argv, "cat /proc/sys/kernel/random/boot_id"], capture_output=True, text=True)
         return done.stdout.strip()
 
-    def declared(self, host: str) -> Declared:
+    @property
+    def stack(self) -> Stack:
         fleet = Fleet.model_validate(self.raw)
-        stack = Stack("network", ROOT, fleet, {}, self.house, SALT, "network", self.containers)
-        return next(one for one in declare(stack) if one.name == f"{host}/network")
+        return Stack("network", ROOT, fleet, {}, self.house, SALT, "network", self.containers)
 
-    def look(self, host: str) -> tuple[set[str], Plan]:
+    def look(self, host: str, what: str = "network") -> tuple[set[str], Plan]:
         """Return the paths of what differs or cannot be known, and the plan that mends it."""
-        declared = self.declared(host)
+        declared = next(one for one in declare(self.stack) if one.name == f"{host}/{what}")
         kind, spec = declared.kind, declared.spec
         claims = rehearsable(kind.claims(spec, self.house), spec)
         facts = self.hosts.facts(host, fresh=True)
@@ -89,13 +89,13 @@ class Rack:
             confirmed = next(index for index, step in enumerate(plan.steps) if isinstance(step, LogIn))
             execute(self.hosts, host, f"{host}/network", plan.steps[:confirmed], print)
 
-    def up(self, host: str) -> None:
+    def up(self, host: str, what: str = "network") -> None:
         """Make it as declared; afterwards nothing may differ."""
-        with self.hosts.lock(host, f"{host}/network", print):
-            _, plan = self.look(host)
+        with self.hosts.lock(host, f"{host}/{what}", print):
+            _, plan = self.look(host, what)
             assert not plan.refusals, plan.refusals
-            execute(self.hosts, host, f"{host}/network", plan.steps, print)
-        assert self.look(host)[0] == set()
+            execute(self.hosts, host, f"{host}/{what}", plan.steps, print)
+        assert self.look(host, what)[0] == set()
 
 
 def fleet(hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:

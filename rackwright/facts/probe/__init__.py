@@ -26,6 +26,7 @@ MODULES = (
             "system",
             "netlink",
             "network",
+            "paths",
             "kernel",
             "accounts",
             "measures",

@@ -10,7 +10,7 @@ import zlib
 from typing import Any
 
 from rackwright.facts.digest import salt_id
-from rackwright.facts.probe import accounts, block, kernel, measures, network, system, units
+from rackwright.facts.probe import accounts, block, kernel, measures, network, paths, system, units
 from rackwright.facts.probe.look import attempt, known
 
 
@@ -44,6 +44,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "sockets": attempt(network.sockets, root),
         "resolvers": attempt(network.resolvers, root),
         "search_domains": attempt(network.search_domains, root),
+        "paths": attempt(paths.paths, root),
         "units": attempt(units.units, root),
         "packages": attempt(system.packages, root),
         "held": attempt(system.held, root),
