@@ -61,6 +61,14 @@ def optional_number(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
+def optional_float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def optional_flag(value: Any) -> bool | None:
+    return None if value is None else bool(value)
+
+
 def texts(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value))
 
@@ -305,6 +313,81 @@ class Path(View):
     passed = Fact(int, "Bytes of the largest that did.")
 
 
+class GpuDriver(View):
+    """NVIDIA's driver, as its management library tells of it."""
+
+    version = Fact(str, "``535.261.03``; of the loaded module and the library, which are the same.")
+    nvml_version = Fact(str)
+    library = Fact(str, "The file that answered under the library's name.")
+
+
+class GpuProcess(View):
+    """Who computes on a GPU."""
+
+    pid = Fact(int)
+    name = Fact(optional, "None where it has ended, or lives in a container.")
+    memory_bytes = Fact(optional_number, "None where the driver does not tell.")
+
+
+class GpuInstance(View):
+    """A slice of a GPU."""
+
+    id = Fact(int)
+    profile = Fact(str, "``1g.10gb``.")
+    start = Fact(int, "The first memory slice that it has.")
+    size = Fact(int, "How many memory slices it has.")
+
+
+class Gpu(View):
+    """One GPU, by its driver's order. What is None is what the board does not have."""
+
+    index = Fact(int)
+    condition = Fact(str, "working, lost, or reset required.")
+    uuid = Fact(str, "``GPU-`` and a UUID.")
+    name = Fact(str)
+    serial = Fact(optional)
+    pci_address = Fact(str, "``0000:3b:00.0``.")
+    pci_id = Fact(str, "``vendor:device``.")
+    memory_bytes = Fact(int)
+    memory_used_bytes = Fact(int, "Without what the driver keeps for itself.")
+    utilisation_percent = Fact(optional_number, "None while it is divided into instances.")
+    temperature_celsius = Fact(optional_number)
+    temperature_target_celsius = Fact(optional_number, "The temperature that it is kept at.")
+    temperature_target_min_celsius = Fact(optional_number)
+    temperature_target_max_celsius = Fact(optional_number)
+    power_watts = Fact(optional_float)
+    power_limit_watts = Fact(optional_float)
+    power_limit_default_watts = Fact(optional_float)
+    power_limit_min_watts = Fact(optional_float)
+    power_limit_max_watts = Fact(optional_float)
+    graphics_clock_mhz = Fact(optional_number, "Of now; NVML does not tell the range that it is locked to.")
+    persistence = Fact(optional_flag)
+    ecc = Fact(optional_flag)
+    ecc_pending = Fact(optional_flag, "What it will be after the next reset.")
+    uncorrected_errors = Fact(optional_number, "Of memory, since the driver was started; None without ECC.")
+    mig = Fact(optional_flag)
+    mig_pending = Fact(optional_flag, "What it will be after the next reset.")
+
+    @property
+    def mig_instances(self) -> tuple[GpuInstance, ...]:
+        """Those that there are, by their place; none where MIG is off or the board has no such thing."""
+        return tuple(GpuInstance(raw, f"{self._where}.mig_instances") for raw in self.read("mig_instances") or ())
+
+    @property
+    def processes(self) -> tuple[GpuProcess, ...]:
+        """Who computes on it."""
+        return tuple(GpuProcess(raw, f"{self._where}.processes") for raw in self.read("processes") or ())
+
+
+class Xid(View):
+    """An error that NVIDIA's driver wrote to the kernel's log."""
+
+    pci = Fact(str, "Where the GPU sits, without its function: ``0000:3b:00``.")
+    code = Fact(int, "79: the GPU has fallen off the bus.")
+    text = Fact(str)
+    seconds_after_boot = Fact(float)
+
+
 class Facts(View):
     """Everything one probe saw on one host."""
 
@@ -365,6 +448,20 @@ class Facts(View):
     @cached_property
     def routes(self) -> tuple[Route, ...]:
         return tuple(Route(raw, f"routes[{raw.get('destination', '?')}]") for raw in self.read("routes"))
+
+    @property
+    def gpu_driver(self) -> GpuDriver:
+        return GpuDriver(self.read("gpu_driver"), "gpu_driver")
+
+    @cached_property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """All that NVIDIA's driver knows of; not known where no driver answers."""
+        return tuple(Gpu(raw, f"gpus[{raw.get('index', '?')}]") for raw in self.read("gpus"))
+
+    @property
+    def xids(self) -> tuple[Xid, ...]:
+        """The newest errors of GPUs since the kernel was started, the newest last."""
+        return tuple(Xid(raw, "xids") for raw in self.read("xids"))
 
     @cached_property
     def sockets(self) -> tuple[Socket, ...]:

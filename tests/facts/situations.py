@@ -19,5 +19,11 @@ def raw(situation: str) -> dict[str, Any]:
     return loaded
 
 
+def gpus() -> dict[str, Any]:
+    """Return what the probe printed of GPUs on a twin's stand-in for NVIDIA's library, for each caller its own."""
+    loaded: dict[str, Any] = json.loads((FOLDER.parent / "gpus.json").read_text())
+    return loaded
+
+
 def facts(situation: str) -> Facts:
     return Facts(raw(situation))

@@ -21,7 +21,13 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    return found
+    return [*found, *of_gpus(Facts(situations.gpus()))]
+
+
+def of_gpus(facts: Facts) -> list[View]:
+    """Return those views that only a host with GPUs has."""
+    found: list[View] = [facts.gpu_driver, *facts.xids, *facts.gpus]
+    return found + [part for gpu in facts.gpus for part in (*gpu.mig_instances, *gpu.processes)]
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:
@@ -111,13 +117,16 @@ READERS = {
     "kernel_parameters": lambda facts: facts.kernel_parameters,
     "boot_id": lambda facts: facts.boot_id,
     "directories": lambda facts: (facts.directory("/etc/none"), facts.listing("/etc"))[1],
+    "gpu_driver": lambda facts: facts.gpu_driver,
+    "gpus": lambda facts: facts.gpus,
+    "xids": lambda facts: facts.xids,
     "held": lambda facts: there(facts.package("mdadm")).held,
 }
 
 
 @pytest.mark.parametrize("key", READERS)
 def test_a_section_that_is_unknown_or_missing_is_never_empty(key):
-    raw = situations.raw(situations.TODAY)
+    raw = {**situations.raw(situations.TODAY), **situations.gpus()}
     READERS[key](Facts(raw))
 
     with pytest.raises(NotKnown, match="the tool is gone"):
@@ -287,6 +296,7 @@ def test_an_older_probe_s_facts_tell_nothing_of_what_it_did_not_see():
         lambda: facts.measure("chrony.stratum"),
         lambda: there(facts.package("mdadm")).held,
         lambda: facts.links[0].kind,
+        lambda: facts.gpus,
     ]
 
     for read in reads:

@@ -305,11 +305,14 @@ def test_directories_are_those_of_stat(guest, facts):
     assert facts.listing("/etc/ssh") == tuple(sorted(guest("ls", "-A", "/etc/ssh").decode().split()))
 
 
+UNTOLD = ("units", "drives", "measures", "gpus", "gpu_driver")
+
+
 def test_nothing_is_unknown_that_the_machine_can_tell(facts):
     """
-    What stays unknown is what a drive in use, a unit that systemd has not loaded, or no chronyd cannot tell.
+    What stays unknown is what a drive in use, a unit that systemd has not loaded, no chronyd or no GPU cannot tell.
     """
-    places = {key: facts.read(key) for key in facts.raw if key not in ("units", "drives", "measures")}
+    places = {key: facts.read(key) for key in facts.raw if key not in UNTOLD}
     drives = [{key: value for key, value in drive.items() if key != "sample"} for drive in facts.read("drives")]
 
     assert '"unknown"' not in json.dumps([places, drives])

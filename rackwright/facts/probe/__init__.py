@@ -30,6 +30,7 @@ MODULES = (
             "kernel",
             "accounts",
             "measures",
+            "gpus",
             "main",
         )
     ),

@@ -10,7 +10,7 @@ import zlib
 from typing import Any
 
 from rackwright.facts.digest import salt_id
-from rackwright.facts.probe import accounts, block, kernel, measures, network, paths, system, units
+from rackwright.facts.probe import accounts, block, gpus, kernel, measures, network, paths, system, units
 from rackwright.facts.probe.look import attempt, known
 
 
@@ -24,6 +24,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files lie below *root* (empty: this one)."""
     machine = attempt(block.Machine, root)
     tree = attempt(system.tree, root, salt)
+    nvml = attempt(gpus.nvml)
     return {
         "taken_at": time.time(),
         "salt_id": salt_id(salt),
@@ -61,4 +62,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "owners": attempt(system.owners, root),
         "initramfs": attempt(system.initramfs, root),
         "measures": measures.measures(),
+        "gpu_driver": attempt(lambda: known(nvml)["driver"]),
+        "gpus": attempt(lambda: known(nvml)["gpus"]),
+        "xids": attempt(gpus.xids, root),
     }

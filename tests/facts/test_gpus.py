@@ -1,0 +1,117 @@
+"""GPUs, without a library that tells of them: see tests/twin for one that does."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import gpus
+from rackwright.facts.probe.look import Unreadable, attempt
+from tests.facts import situations
+
+
+def test_without_the_library_gpus_are_unknown_and_not_none(monkeypatch):
+    monkeypatch.setattr(gpus, "LIBRARY", "libnvidia-ml.so.none")
+
+    with pytest.raises(Unreadable, match=r"libnvidia-ml\.so\.none: cannot open shared object file"):
+        gpus.nvml()
+
+
+def test_a_driver_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(gpus, "NVML_SECONDS", 0.1)
+    monkeypatch.setattr(gpus, "look", signal.pause)
+
+    with pytest.raises(Unreadable, match=r"NVML did not answer within 0\.1 s"):
+        gpus.nvml()
+
+
+def test_a_library_that_crashes_takes_nothing_along(monkeypatch):
+    monkeypatch.setattr(gpus, "look", lambda: os.kill(os.getpid(), signal.SIGUSR1))
+
+    with pytest.raises(Unreadable, match="NVML ended who asked it, with signal 10"):
+        gpus.nvml()
+
+
+def test_what_is_asked_holds_none_of_the_probe_s_streams(monkeypatch):
+    """
+    A process that cannot be killed would otherwise keep the connection open for ever.
+    """
+    monkeypatch.setattr(gpus, "look", lambda: [str(Path(f"/proc/self/fd/{stream}").readlink()) for stream in (0, 1, 2)])
+
+    assert gpus.nvml() == ["/dev/null"] * 3
+
+
+LOG = """\
+6,1,5,-;Linux version 6.1
+ SUBSYSTEM=none
+3,812,61234567,-;NVRM: Xid (PCI:0000:3B:00): 79, pid=1234, GPU has fallen off the bus.
+ DEVICE=+pci:0000:3b:00.0
+4,813,62000000,-;NVRM: GPU at PCI:0000:3b:00: GPU-6bb7262d
+3,814,63000000,c,caller=T1;NVRM: Xid (0000:5e:00): 31, Ch 00000010
+6,815,64000000,-;somebody said NVRM: Xid (PCI:0000:3b:00): 13, and meant it
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    (tmp_path / "dev").mkdir()
+    return tmp_path / "dev/kmsg"
+
+
+def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_path):
+    log.write_text(LOG)
+    text = "pid=1234, GPU has fallen off the bus."
+
+    assert gpus.xids(str(tmp_path)) == [
+        {"pci": "0000:3b:00", "code": 79, "text": text, "seconds_after_boot": 61.234567},
+        {"pci": "0000:5e:00", "code": 31, "text": "Ch 00000010", "seconds_after_boot": 63.0},
+    ]
+
+
+def test_only_the_newest_errors_are_told(log, tmp_path):
+    log.write_text("".join(f"3,{n},{n},-;NVRM: Xid (PCI:0000:3b:00): {n}, again\n" for n in range(100)))
+
+    assert [xid["code"] for xid in gpus.xids(str(tmp_path))] == [*range(100 - gpus.XIDS, 100)]
+
+
+def test_a_log_that_has_no_more_to_say_is_not_waited_for(log, tmp_path):
+    os.mkfifo(log)
+    writer = os.open(log, os.O_RDWR)
+    os.write(writer, LOG.encode())
+
+    assert [xid["code"] for xid in gpus.xids(str(tmp_path))] == [79, 31]
+    os.close(writer)
+
+
+def test_records_that_are_overwritten_meanwhile_are_passed_over(log, tmp_path, monkeypatch):
+    answers: list[Any] = [LOG.encode(), BrokenPipeError(), b"3,1,1,-;NVRM: Xid (PCI:0000:3b:00): 48, DBE\n", b""]
+    log.touch()
+
+    def read(file: int, size: int) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return bytes(answer)
+
+    monkeypatch.setattr(os, "read", read)
+
+    assert [xid["code"] for xid in gpus.xids(str(tmp_path))] == [79, 31, 48]
+
+
+def test_a_log_that_cannot_be_read_is_unknown(tmp_path):
+    assert attempt(gpus.xids, str(tmp_path)) == {"unknown": f"{tmp_path}/dev/kmsg: No such file or directory"}
+
+
+def test_what_a_board_does_not_have_is_none_and_what_it_has_is_typed():
+    divided, shared = Facts(situations.gpus()).gpus
+
+    assert [(part.profile, part.start, part.size) for part in divided.mig_instances] == [
+        ("1g.10gb", 0, 1),
+        ("3g.40gb", 4, 4),
+    ]
+    assert (divided.mig, divided.utilisation_percent) == (True, None)
+    assert (shared.mig, shared.mig_instances, shared.power_limit_watts) == (None, (), 70.0)
+    assert [(who.pid, who.name, who.memory_bytes) for who in shared.processes] == [(4242, "python3", 1 << 30)]
