@@ -385,7 +385,7 @@ class Xid(View):
     pci = Fact(str, "Where the GPU sits, without its function: ``0000:3b:00``.")
     code = Fact(int, "79: the GPU has fallen off the bus.")
     text = Fact(str)
-    seconds_after_boot = Fact(float)
+    at = Fact(float, "Seconds since 1970 by the host's clock.")
 
 
 class Facts(View):

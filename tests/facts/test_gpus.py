@@ -61,13 +61,15 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "dev/kmsg"
 
 
-def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_path):
+def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_path, monkeypatch):
     log.write_text(LOG)
+    monkeypatch.setattr(gpus.time, "time", lambda: 1_700_000_100.0)
+    monkeypatch.setattr(gpus.time, "monotonic", lambda: 100.0)
     text = "pid=1234, GPU has fallen off the bus."
 
     assert gpus.xids(str(tmp_path)) == [
-        {"pci": "0000:3b:00", "code": 79, "text": text, "seconds_after_boot": 61.234567},
-        {"pci": "0000:5e:00", "code": 31, "text": "Ch 00000010", "seconds_after_boot": 63.0},
+        {"pci": "0000:3b:00", "code": 79, "text": text, "at": 1_700_000_061.234567},
+        {"pci": "0000:5e:00", "code": 31, "text": "Ch 00000010", "at": 1_700_000_063.0},
     ]
 
 

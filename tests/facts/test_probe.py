@@ -172,3 +172,15 @@ def test_a_talkative_login_shell_does_no_harm():
 def test_an_answer_that_is_no_facts_is_refused(stdout):
     with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
         probe.parse(stdout, "gpu-01")
+
+
+def test_gpus_can_be_looked_at_alone():
+    """
+    With the same answer as when all is looked at, and as little as can be sent.
+    """
+    done = subprocess.run(probe.command(), input=probe.stdin_for_gpus(), capture_output=True, cwd="/")
+    alone, everything = probe.parse(done.stdout, "here"), probe.parse(run().stdout, "here")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert alone.raw.keys() == {"format", "taken_at", "gpu_driver", "gpus", "xids"}
+    assert [alone.raw[key] for key in ("gpu_driver", "gpus")] == [everything.raw[key] for key in ("gpu_driver", "gpus")]

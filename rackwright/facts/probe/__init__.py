@@ -30,12 +30,15 @@ MODULES = (
             "kernel",
             "accounts",
             "measures",
+            "tell",
             "gpus",
             "main",
         )
     ),
 )
 """In an order in which each finds those it imports."""
+OF_GPUS = ("probe.look", "probe.tell", "probe.gpus")
+"""Enough to look at the GPUs and at nothing else."""
 
 LOADER = """
 import json, sys, types
@@ -61,12 +64,15 @@ def stdin(salt: bytes) -> bytes:
     return json.dumps({"format": FORMAT, "salt": salt.hex(), "modules": _modules()}).encode()
 
 
+def stdin_for_gpus() -> bytes:
+    """Return what the command reads to look at the GPUs alone: for whoever looks again and again."""
+    return json.dumps({"format": FORMAT, "modules": _modules(OF_GPUS)}).encode()
+
+
 @cache
-def _modules() -> tuple[tuple[str, str], ...]:
+def _modules(names: tuple[str, ...] = MODULES) -> tuple[tuple[str, str], ...]:
     package = files(PACKAGE)
-    return tuple(
-        (f"{PACKAGE}.{name}", package.joinpath(f"{name.replace('.', '/')}.py").read_text()) for name in MODULES
-    )
+    return tuple((f"{PACKAGE}.{name}", package.joinpath(f"{name.replace('.', '/')}.py").read_text()) for name in names)
 
 
 def parse(stdout: bytes, host: str) -> Facts:

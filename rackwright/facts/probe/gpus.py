@@ -17,6 +17,7 @@ from ctypes import byref, c_char, c_uint, c_ulonglong, c_void_p
 from typing import Any, Callable
 
 from rackwright.facts.probe.look import Unreadable, attempt, known
+from rackwright.facts.probe.tell import tell
 
 LIBRARY = "libnvidia-ml.so.1"
 NVML_SECONDS = 60
@@ -128,6 +129,19 @@ class Nvml:
             value.version = ctypes.sizeof(shape) | 2 << 24
         self.call(name, *arguments, byref(value))
         return value
+
+
+def main(job: dict[str, Any]) -> None:
+    tell({"format": job["format"], "taken_at": time.time(), **gpus("")})
+
+
+def gpus(root: str) -> dict[str, Any]:
+    told = attempt(nvml)
+    return {
+        "gpu_driver": attempt(lambda: known(told)["driver"]),
+        "gpus": attempt(lambda: known(told)["gpus"]),
+        "xids": attempt(xids, root),
+    }
 
 
 def nvml() -> dict[str, Any]:
@@ -359,14 +373,14 @@ XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F]+:[0-9a-fA-F]+:[0-9a-fA-F]+)
 
 def xids(root: str) -> list[dict[str, Any]]:
     """Return the newest errors that the driver wrote to the kernel's log since it was started, the newest last."""
-    found = []
+    found, started = [], time.time() - time.monotonic()
     for record in kernel_log(root + KERNEL_LOG):
         told, _, message = record.partition(";")
         match = XID.match(message)
         if match:
             address, code, text = match.groups()
-            seconds = int(told.split(",")[2]) / 1e6
-            found.append({"pci": address.lower(), "code": int(code), "text": text, "seconds_after_boot": seconds})
+            at = started + int(told.split(",")[2]) / 1e6  # it counts microseconds since the kernel was started
+            found.append({"pci": address.lower(), "code": int(code), "text": text, "at": at})
     return found[-XIDS:]
 
 

@@ -1,30 +1,24 @@
-"""One read-only look at this host, printed as one line: JSON, compressed, in base64."""
+"""One read-only look at this host."""
 
 from __future__ import annotations
 
-import binascii
-import json
-import sys
 import time
-import zlib
 from typing import Any
 
 from rackwright.facts.digest import salt_id
 from rackwright.facts.probe import accounts, block, gpus, kernel, measures, network, paths, system, units
 from rackwright.facts.probe.look import attempt, known
+from rackwright.facts.probe.tell import tell
 
 
 def main(job: dict[str, Any]) -> None:
-    facts = {"format": job["format"], **collect("", bytes.fromhex(job["salt"]))}
-    line = binascii.b2a_base64(zlib.compress(json.dumps(facts, separators=(",", ":")).encode(), 1))
-    sys.stdout.buffer.write(line)
+    tell({"format": job["format"], **collect("", bytes.fromhex(job["salt"]))})
 
 
 def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files lie below *root* (empty: this one)."""
     machine = attempt(block.Machine, root)
     tree = attempt(system.tree, root, salt)
-    nvml = attempt(gpus.nvml)
     return {
         "taken_at": time.time(),
         "salt_id": salt_id(salt),
@@ -62,7 +56,5 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "owners": attempt(system.owners, root),
         "initramfs": attempt(system.initramfs, root),
         "measures": measures.measures(),
-        "gpu_driver": attempt(lambda: known(nvml)["driver"]),
-        "gpus": attempt(lambda: known(nvml)["gpus"]),
-        "xids": attempt(gpus.xids, root),
+        **gpus.gpus(root),
     }
