@@ -1,0 +1,776 @@
+/*
+ * A stand-in for NVIDIA's management library on hosts of a twin, whose GPUs are lines of a file.
+ *
+ * Names, numbers, structures and what each call refuses follow the documentation in nvml.h. The file has a part
+ * [gpu] for each GPU, with key=value below; a key that is missing is what the board does not support. A line that is
+ * called like a call says what that answers instead: an error's number, or `never`.
+ *
+ * The driver has the version of the real library beside which this one lies; without one no driver is loaded. What a
+ * driver forgets when it is loaded anew is forgotten when /run has been emptied.
+ *
+ * Compiled with -std=c99. ROOT, a folder in which all paths are looked for, is for tests.
+ */
+#define _XOPEN_SOURCE 700
+#define _DEFAULT_SOURCE /* flock */
+#include <fcntl.h>
+#include <stdint.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#ifndef ROOT
+#define ROOT ""
+#endif
+#define STATE ROOT "/var/lib/rackwright-twin/gpus"
+#define LOADED ROOT "/run/rackwright-twin-gpu-driver"
+#define REAL "libnvidia-ml.so."
+
+enum {
+    SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6,
+    INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, LIB_RM_VERSION_MISMATCH = 18, IN_USE = 19,
+    INSUFFICIENT_RESOURCES = 23, ARGUMENT_VERSION_MISMATCH = 25, UNKNOWN = 999
+};
+enum { WORD = 256, SLICES = 8, COMPUTE_SLICES = 7, HANDLES = 1 << 16 };
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int status;
+typedef struct device *device;     /* index + 1 */
+typedef struct instance *instance; /* (index + 1) * HANDLES + id + 1 */
+
+typedef struct { char bus_id_legacy[16]; u32 domain, bus, device, id, subsystem; char bus_id[32]; } pci_info;
+typedef struct { u64 total, free, used; } memory_info;
+typedef struct { u32 version; u64 total, reserved, free, used; } memory_info_2;
+typedef struct { u32 gpu, memory; } utilisation;
+typedef struct { u32 pid; u64 memory; u32 gpu_instance, compute_instance; } process_info;
+typedef struct { u32 start, size; } placement;
+typedef struct { device device; u32 id, profile; placement placement; } instance_info;
+typedef struct { u32 id, p2p, slices, instances, engines[6]; u64 memory_mb; } profile_info;
+typedef struct { u32 version, id, p2p, slices, instances, engines[6]; u64 memory_mb; char name[96]; } profile_info_2;
+
+/* --- the file */
+
+typedef struct { int fd, changed; char *text; } state;
+
+static char *next_line(char *line) {
+    char *end = strchr(line, '\n');
+    return end ? end + 1 : line + strlen(line);
+}
+
+/* Returns where the lines of a GPU begin, those above all GPUs for -1; NULL where there is no such GPU. */
+static char *part(char *text, int gpu) {
+    for (; gpu >= 0; gpu--) {
+        while (*text && strncmp(text, "[gpu]", 5)) text = next_line(text);
+        if (!*text) return NULL;
+        text = next_line(text);
+    }
+    return text;
+}
+
+static char *find(state *s, int gpu, const char *key, int nth) {
+    char *line = part(s->text, gpu);
+    size_t length = strlen(key);
+    for (; line && *line && *line != '['; line = next_line(line))
+        if (!strncmp(line, key, length) && line[length] == '=' && nth-- == 0) return line;
+    return NULL;
+}
+
+/* Puts the nth value of a key into word; says whether there is one. */
+static int get(state *s, int gpu, const char *key, int nth, char word[WORD]) {
+    char *line = find(s, gpu, key, nth);
+    if (!line) return 0;
+    line += strlen(key) + 1;
+    snprintf(word, WORD, "%.*s", (int)strcspn(line, "\n"), line);
+    return 1;
+}
+
+static u64 get_number(state *s, int gpu, const char *key) {
+    char word[WORD];
+    return get(s, gpu, key, 0, word) ? strtoull(word, NULL, 10) : 0;
+}
+
+/* Removes a line, which may be NULL, and puts another in its place: at the part's beginning where there was none. */
+static void replace(state *s, int gpu, char *line, const char *key, const char *value) {
+    char *text = s->text, *tail = line ? next_line(line) : part(text, gpu), *made;
+    size_t head = (size_t)((line ? line : tail) - text), room = strlen(text) + 2 * WORD;
+    if (!(made = malloc(room))) abort();
+    memcpy(made, text, head);
+    snprintf(made + head, room - head, value ? "%s=%s\n%s" : "%.0s%.0s%s", key, value ? value : "", tail);
+    free(text);
+    s->text = made;
+    s->changed = 1;
+}
+
+static void set(state *s, int gpu, const char *key, const char *value) {
+    replace(s, gpu, find(s, gpu, key, 0), key, value);
+}
+
+static void set_number(state *s, int gpu, const char *key, u64 value) {
+    char word[WORD];
+    snprintf(word, sizeof word, "%llu", value);
+    set(s, gpu, key, word);
+}
+
+static void forget(state *s, int gpu, const char *key) {
+    char *line;
+    while ((line = find(s, gpu, key, 0))) replace(s, gpu, line, key, NULL);
+}
+
+/* Opens the file and holds its lock; without write only root may be missing. */
+static status enter(state *s, int write) {
+    memset(s, 0, sizeof *s);
+    s->fd = open(STATE, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (s->fd < 0) return write ? NO_PERMISSION : DRIVER_NOT_LOADED;
+    flock(s->fd, write ? LOCK_EX : LOCK_SH);
+    off_t size = lseek(s->fd, 0, SEEK_END);
+    if (size < 0 || !(s->text = calloc(1, (size_t)size + 1)) || pread(s->fd, s->text, (size_t)size, 0) != size) abort();
+    return SUCCESS;
+}
+
+static status leave(state *s, status result) {
+    if (s->changed) {
+        size_t length = strlen(s->text);
+        if (ftruncate(s->fd, 0) || pwrite(s->fd, s->text, length, 0) != (ssize_t)length) result = UNKNOWN;
+    }
+    if (s->fd >= 0) close(s->fd); /* and frees the lock */
+    free(s->text);
+    s->text = NULL;
+    s->fd = -1;
+    return result;
+}
+
+/* --- the driver */
+
+static int uses;
+
+/* Puts the version that the real library's name ends with into word; says whether there is one. */
+static int installed(char word[WORD]) {
+    static const char *const places[] = {
+        "/usr/lib/x86_64-linux-gnu/nvidia/current/", "/usr/lib/x86_64-linux-gnu/", "/usr/lib64/"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char path[WORD], *real, *name;
+        snprintf(path, sizeof path, "%s%s%s1", ROOT, places[i], REAL);
+        real = realpath(path, NULL);
+        name = real ? strstr(real, REAL) : NULL;
+        int known = name && strchr(name + strlen(REAL), '.');
+        if (known) snprintf(word, WORD, "%s", name + strlen(REAL));
+        free(real);
+        if (known) return 1;
+    }
+    return 0;
+}
+
+/* Does what loading the driver does: what waited takes effect, what is volatile is as the board has it. */
+static void load(const char *version) {
+    static const char *const lost[] = {
+        "lost", "instance", "process", "locked_clocks", "uncorrected_errors", "memory_used_bytes",
+        "utilisation_percent", "temperature_celsius", "power_mw"};
+    state s;
+    if (enter(&s, 1)) return; /* whoever is not root looks at the file as it is */
+    for (int gpu = 0; part(s.text, gpu); gpu++) {
+        char word[WORD];
+        for (size_t i = 0; i < sizeof lost / sizeof *lost; i++) {
+            char idle[WORD];
+            snprintf(idle, sizeof idle, "idle_%s", lost[i]);
+            forget(&s, gpu, lost[i]);
+            if (get(&s, gpu, idle, 0, word)) set(&s, gpu, lost[i], word);
+        }
+        if (get(&s, gpu, "power_limit_default_mw", 0, word)) set(&s, gpu, "power_limit_mw", word);
+        if (get(&s, gpu, "temperature_target_default", 0, word)) set(&s, gpu, "temperature_target", word);
+        if (get(&s, gpu, "ecc_pending", 0, word)) set(&s, gpu, "ecc", word);
+        if (find(&s, gpu, "mig_pending", 0)) {
+            if (!get_number(&s, gpu, "mig_persists")) set(&s, gpu, "mig_pending", "0");
+            set_number(&s, gpu, "mig", get_number(&s, gpu, "mig_pending"));
+        }
+        set(&s, gpu, "persistence", "0");
+    }
+    int marker = open(LOADED, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (marker >= 0) {
+        ssize_t written = write(marker, version, strlen(version));
+        (void)written;
+        close(marker);
+    }
+    leave(&s, SUCCESS);
+}
+
+/* Returns SUCCESS where the loaded driver is the one that is installed; loads it where none is. */
+static status driver(char word[WORD]) {
+    char loaded[WORD] = "";
+    int marker;
+    if (!installed(word)) return DRIVER_NOT_LOADED;
+    if ((marker = open(LOADED, O_RDONLY | O_CLOEXEC)) < 0) {
+        load(word);
+        return SUCCESS;
+    }
+    ssize_t length = read(marker, loaded, WORD - 1);
+    close(marker);
+    return length > 0 && strcmp(loaded, word) ? LIB_RM_VERSION_MISMATCH : SUCCESS;
+}
+
+/* Returns what the file wants a call to answer instead. */
+static status instead(state *s, int gpu, const char *call) {
+    char word[WORD];
+    if (!get(s, gpu, call, 0, word)) return SUCCESS;
+    if (!strcmp(word, "never")) {
+        leave(s, SUCCESS); /* whoever mends it needs the lock */
+        for (;;) pause();
+    }
+    return atoi(word);
+}
+
+/* Enters the file for a call on the whole. */
+static status begin(state *s, const char *call) {
+    status result = uses ? enter(s, 0) : UNINITIALIZED;
+    if (!result && (result = instead(s, -1, call))) leave(s, SUCCESS);
+    return result;
+}
+
+/* Enters the file for a call on a GPU; on an error it has been left again. */
+static status begin_gpu(state *s, device d, int write, const char *call, int *gpu) {
+    char word[WORD];
+    status result = uses ? enter(s, write) : UNINITIALIZED;
+    if (result) return result;
+    *gpu = (int)((uintptr_t)d % HANDLES) - 1;
+    result = *gpu < 0 || !part(s->text, *gpu) ? INVALID_ARGUMENT : instead(s, *gpu, call);
+    if (!result && get(s, *gpu, "lost", 0, word)) result = GPU_IS_LOST;
+    if (result) leave(s, SUCCESS);
+    return result;
+}
+
+static status copy(char *to, u32 length, const char *word) {
+    if (!to) return INVALID_ARGUMENT;
+    if (strlen(word) >= length) return INSUFFICIENT_SIZE;
+    strcpy(to, word);
+    return SUCCESS;
+}
+
+static status tell_text(device d, const char *call, const char *key, char *to, u32 length) {
+    state s;
+    char word[WORD];
+    int gpu;
+    status result = begin_gpu(&s, d, 0, call, &gpu);
+    if (result) return result;
+    return leave(&s, get(&s, gpu, key, 0, word) ? copy(to, length, word) : NOT_SUPPORTED);
+}
+
+static status tell(device d, const char *call, const char *key, u64 *to) {
+    state s;
+    int gpu;
+    status result = begin_gpu(&s, d, 0, call, &gpu);
+    if (result) return result;
+    if (!find(&s, gpu, key, 0)) return leave(&s, NOT_SUPPORTED);
+    *to = get_number(&s, gpu, key);
+    return leave(&s, SUCCESS);
+}
+
+static status tell_u32(device d, const char *call, const char *key, u32 *to) {
+    u64 value = 0;
+    status result = to ? tell(d, call, key, &value) : INVALID_ARGUMENT;
+    if (!result) *to = (u32)value;
+    return result;
+}
+
+static status tell_pair(device d, const char *call, const char *first, u32 *a, const char *second, u32 *b) {
+    status result = tell_u32(d, call, first, a);
+    return result ? result : tell_u32(d, call, second, b);
+}
+
+/* --- calls */
+
+status nvmlInitWithFlags(u32 flags) {
+    char word[WORD];
+    state s;
+    status result = driver(word);
+    (void)flags;
+    if (!result) result = enter(&s, 0);
+    if (result) return result;
+    result = leave(&s, instead(&s, -1, "nvmlInit_v2"));
+    if (!result) uses++;
+    return result;
+}
+status nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+status nvmlInit(void) { return nvmlInitWithFlags(0); }
+status nvmlShutdown(void) {
+    if (!uses) return UNINITIALIZED;
+    uses--;
+    return SUCCESS;
+}
+
+const char *nvmlErrorString(status result) {
+    switch (result) {
+    case SUCCESS: return "Success";
+    case UNINITIALIZED: return "Uninitialized";
+    case INVALID_ARGUMENT: return "Invalid Argument";
+    case NOT_SUPPORTED: return "Not Supported";
+    case NO_PERMISSION: return "Insufficient Permissions";
+    case NOT_FOUND: return "Not Found";
+    case INSUFFICIENT_SIZE: return "Insufficient Size";
+    case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case GPU_IS_LOST: return "GPU is lost";
+    case 16: return "GPU requires reset";
+    case LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
+    case IN_USE: return "In use by another client";
+    case INSUFFICIENT_RESOURCES: return "Insufficient Resources";
+    case ARGUMENT_VERSION_MISMATCH: return "Argument Version Mismatch";
+    default: return "Unknown Error";
+    }
+}
+
+status nvmlSystemGetDriverVersion(char *to, u32 length) {
+    char word[WORD];
+    state s;
+    status result = begin(&s, __func__);
+    if (result) return result;
+    result = driver(word);
+    return leave(&s, result ? result : copy(to, length, word));
+}
+
+/* The major version of CUDA that the driver is for, and the driver's. */
+status nvmlSystemGetNVMLVersion(char *to, u32 length) {
+    char word[WORD], both[WORD + 4];
+    state s;
+    status result = begin(&s, __func__);
+    if (result) return result;
+    result = driver(word);
+    snprintf(both, sizeof both, "%d.%s", atoi(word) >= 580 ? 13 : atoi(word) >= 525 ? 12 : 11, word);
+    return leave(&s, result ? result : copy(to, length, both));
+}
+
+status nvmlSystemGetProcessName(u32 pid, char *to, u32 length) {
+    char word[WORD], name[WORD];
+    state s;
+    u32 found;
+    status result = begin(&s, __func__);
+    if (result) return result;
+    for (int gpu = 0; part(s.text, gpu); gpu++)
+        for (int nth = 0; get(&s, gpu, "process", nth, word); nth++)
+            if (sscanf(word, "%u %*u %255[^\n]", &found, name) == 2 && found == pid) {
+                if (!to || !length) return leave(&s, INVALID_ARGUMENT);
+                snprintf(to, length, "%s", name);
+                return leave(&s, SUCCESS);
+            }
+    return leave(&s, NOT_FOUND);
+}
+
+status nvmlDeviceGetCount_v2(u32 *count) {
+    state s;
+    status result = begin(&s, __func__);
+    if (result) return result;
+    for (*count = 0; part(s.text, (int)*count); ++*count) {}
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceGetCount(u32 *count) { return nvmlDeviceGetCount_v2(count); }
+
+status nvmlDeviceGetHandleByIndex_v2(u32 index, device *to) {
+    state s;
+    int gpu;
+    device wanted = (device)(uintptr_t)(index < HANDLES - 1 ? index + 1 : 0);
+    status result = to ? begin_gpu(&s, wanted, 0, __func__, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    *to = wanted;
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceGetHandleByIndex(u32 index, device *to) { return nvmlDeviceGetHandleByIndex_v2(index, to); }
+
+static status handle_by(const char *call, const char *key, const char *wanted, device *to) {
+    char word[WORD];
+    state s;
+    status result = wanted && to ? begin(&s, call) : INVALID_ARGUMENT;
+    if (result) return result;
+    for (int gpu = 0; part(s.text, gpu); gpu++)
+        if (get(&s, gpu, key, 0, word) && !strcmp(word, wanted)) {
+            leave(&s, SUCCESS);
+            return nvmlDeviceGetHandleByIndex_v2((u32)gpu, to);
+        }
+    return leave(&s, NOT_FOUND);
+}
+status nvmlDeviceGetHandleByUUID(const char *uuid, device *to) { return handle_by(__func__, "uuid", uuid, to); }
+status nvmlDeviceGetHandleBySerial(const char *serial, device *to) { return handle_by(__func__, "serial", serial, to); }
+status nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, device *to) {
+    u32 domain, bus, slot;
+    char address[WORD];
+    if (!bus_id || sscanf(bus_id, "%x:%x:%x.", &domain, &bus, &slot) != 3) return INVALID_ARGUMENT;
+    snprintf(address, sizeof address, "%04x:%02x:%02x.0", domain, bus, slot);
+    return handle_by(__func__, "pci_address", address, to);
+}
+
+status nvmlDeviceGetIndex(device d, u32 *to) {
+    state s;
+    int gpu;
+    status result = to ? begin_gpu(&s, d, 0, __func__, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    *to = (u32)gpu;
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceGetMinorNumber(device d, u32 *to) { return nvmlDeviceGetIndex(d, to); }
+status nvmlDeviceGetUUID(device d, char *to, u32 length) { return tell_text(d, __func__, "uuid", to, length); }
+status nvmlDeviceGetName(device d, char *to, u32 length) { return tell_text(d, __func__, "name", to, length); }
+status nvmlDeviceGetSerial(device d, char *to, u32 length) { return tell_text(d, __func__, "serial", to, length); }
+
+status nvmlDeviceGetPciInfo_v3(device d, pci_info *to) {
+    char address[WORD], id[WORD];
+    u32 vendor, model;
+    status result = tell_text(d, __func__, "pci_address", address, sizeof address);
+    if (!result) result = tell_text(d, __func__, "pci_id", id, sizeof id);
+    if (result) return result;
+    if (!to || sscanf(id, "%x:%x", &vendor, &model) != 2) return INVALID_ARGUMENT;
+    memset(to, 0, sizeof *to);
+    if (sscanf(address, "%x:%x:%x.", &to->domain, &to->bus, &to->device) != 3) return UNKNOWN;
+    to->id = model << 16 | vendor;
+    snprintf(to->bus_id_legacy, sizeof to->bus_id_legacy, "%04X:%02X:%02X.0",
+             to->domain & 0xffff, to->bus & 0xff, to->device & 0xff);
+    snprintf(to->bus_id, sizeof to->bus_id, "%08X:%02X:%02X.0", to->domain, to->bus, to->device);
+    return SUCCESS;
+}
+
+status nvmlDeviceGetMemoryInfo(device d, memory_info *to) {
+    status result = to ? tell(d, __func__, "memory_bytes", &to->total) : INVALID_ARGUMENT;
+    if (!result) result = tell(d, __func__, "memory_used_bytes", &to->used);
+    if (!result) to->free = to->total - to->used;
+    return result;
+}
+status nvmlDeviceGetMemoryInfo_v2(device d, memory_info_2 *to) {
+    memory_info found;
+    if (!to || to->version != (sizeof *to | 2 << 24)) return to ? ARGUMENT_VERSION_MISMATCH : INVALID_ARGUMENT;
+    status result = nvmlDeviceGetMemoryInfo(d, &found);
+    if (!result) *to = (memory_info_2){to->version, found.total, 0, found.free, found.used};
+    return result;
+}
+
+status nvmlDeviceGetUtilizationRates(device d, utilisation *to) {
+    u32 divided = 0;
+    if (!tell_u32(d, __func__, "mig", &divided) && divided) return NOT_SUPPORTED;
+    return to ? tell_pair(d, __func__, "utilisation_percent", &to->gpu, "utilisation_percent", &to->memory)
+              : INVALID_ARGUMENT;
+}
+status nvmlDeviceGetTemperature(device d, int sensor, u32 *to) {
+    return sensor ? INVALID_ARGUMENT : tell_u32(d, __func__, "temperature_celsius", to);
+}
+
+enum { TARGET_MIN = 4, TARGET = 5, TARGET_MAX = 6 };
+status nvmlDeviceGetTemperatureThreshold(device d, int which, u32 *to) {
+    switch (which) {
+    case TARGET_MIN: return tell_u32(d, __func__, "temperature_target_min", to);
+    case TARGET: return tell_u32(d, __func__, "temperature_target", to);
+    case TARGET_MAX: return tell_u32(d, __func__, "temperature_target_max", to);
+    default: return which < 0 || which > TARGET_MAX ? INVALID_ARGUMENT : NOT_SUPPORTED;
+    }
+}
+status nvmlDeviceGetPowerUsage(device d, u32 *to) { return tell_u32(d, __func__, "power_mw", to); }
+status nvmlDeviceGetPowerManagementLimit(device d, u32 *to) { return tell_u32(d, __func__, "power_limit_mw", to); }
+status nvmlDeviceGetEnforcedPowerLimit(device d, u32 *to) { return tell_u32(d, __func__, "power_limit_mw", to); }
+status nvmlDeviceGetPowerManagementDefaultLimit(device d, u32 *to) {
+    return tell_u32(d, __func__, "power_limit_default_mw", to);
+}
+status nvmlDeviceGetPowerManagementLimitConstraints(device d, u32 *min, u32 *max) {
+    return tell_pair(d, __func__, "power_limit_min_mw", min, "power_limit_max_mw", max);
+}
+status nvmlDeviceGetPersistenceMode(device d, u32 *to) { return tell_u32(d, __func__, "persistence", to); }
+status nvmlDeviceGetEccMode(device d, u32 *current, u32 *pending) {
+    return tell_pair(d, __func__, "ecc", current, "ecc_pending", pending);
+}
+status nvmlDeviceGetTotalEccErrors(device d, int sort, int counter, u64 *to) {
+    u32 on = 0;
+    (void)counter; /* the same, counted since the driver was loaded and for ever: nothing here is that old */
+    if (!to || sort < 0 || sort > 1) return INVALID_ARGUMENT;
+    status result = tell_u32(d, __func__, "ecc", &on);
+    if (result || !on) return result ? result : NOT_SUPPORTED;
+    return sort ? tell(d, __func__, "uncorrected_errors", to) : (*to = 0, SUCCESS);
+}
+status nvmlDeviceGetMigMode(device d, u32 *current, u32 *pending) {
+    return tell_pair(d, __func__, "mig", current, "mig_pending", pending);
+}
+
+status nvmlDeviceGetMaxClockInfo(device d, int which, u32 *to) {
+    return which > 1 ? NOT_SUPPORTED : tell_u32(d, __func__, "clock_max_mhz", to);
+}
+/* Of the graphics and of the SMs, which run alike: as near to the most that the board can as it is locked to. */
+status nvmlDeviceGetClockInfo(device d, int which, u32 *to) {
+    char word[WORD];
+    u32 low, high;
+    status result = which > 1 ? NOT_SUPPORTED : tell_u32(d, __func__, "clock_mhz", to);
+    if (result || tell_text(d, __func__, "locked_clocks", word, sizeof word)) return result;
+    if (sscanf(word, "%u %u", &low, &high) == 2) *to = *to < low ? low : *to > high ? high : *to;
+    return SUCCESS;
+}
+
+static status processes(device d, const char *call, u32 *count, process_info *to) {
+    state s;
+    char word[WORD];
+    u32 found = 0, pid, room;
+    u64 memory;
+    int gpu;
+    status result = count ? begin_gpu(&s, d, 0, call, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    room = *count;
+    for (int nth = 0; get(&s, gpu, "process", nth, word); nth++) {
+        if (sscanf(word, "%u %llu", &pid, &memory) != 2) continue;
+        if (found < room && to) to[found] = (process_info){pid, memory, UINT32_MAX, UINT32_MAX};
+        found++;
+    }
+    *count = found;
+    return leave(&s, found > room ? INSUFFICIENT_SIZE : SUCCESS);
+}
+status nvmlDeviceGetComputeRunningProcesses_v2(device d, u32 *count, process_info *to) {
+    return processes(d, __func__, count, to);
+}
+status nvmlDeviceGetComputeRunningProcesses_v3(device d, u32 *count, process_info *to) {
+    return processes(d, __func__, count, to);
+}
+static status none(device d, const char *call, u32 *count) {
+    state s;
+    int gpu;
+    status result = count ? begin_gpu(&s, d, 0, call, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    *count = 0;
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceGetGraphicsRunningProcesses_v2(device d, u32 *count, process_info *to) {
+    (void)to;
+    return none(d, __func__, count);
+}
+status nvmlDeviceGetGraphicsRunningProcesses_v3(device d, u32 *count, process_info *to) {
+    (void)to;
+    return none(d, __func__, count);
+}
+
+/* --- calls that change something: they need root */
+
+static status change(device d, const char *call, const char *key, u64 value, const char *least, const char *most) {
+    state s;
+    int gpu;
+    status result = begin_gpu(&s, d, 1, call, &gpu);
+    if (result) return result;
+    if (!find(&s, gpu, key, 0)) return leave(&s, NOT_SUPPORTED);
+    if (least && (value < get_number(&s, gpu, least) || value > get_number(&s, gpu, most)))
+        return leave(&s, INVALID_ARGUMENT);
+    set_number(&s, gpu, key, value);
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceSetPersistenceMode(device d, u32 mode) {
+    return mode > 1 ? INVALID_ARGUMENT : change(d, __func__, "persistence", mode, NULL, NULL);
+}
+/* Takes effect when the driver is loaded again. */
+status nvmlDeviceSetEccMode(device d, u32 mode) {
+    return mode > 1 ? INVALID_ARGUMENT : change(d, __func__, "ecc_pending", mode, NULL, NULL);
+}
+status nvmlDeviceSetPowerManagementLimit(device d, u32 limit) {
+    return change(d, __func__, "power_limit_mw", limit, "power_limit_min_mw", "power_limit_max_mw");
+}
+status nvmlDeviceSetTemperatureThreshold(device d, int which, int *to) {
+    if (which != TARGET || !to || *to < 0) return INVALID_ARGUMENT;
+    return change(d, __func__, "temperature_target", (u64)*to, "temperature_target_min", "temperature_target_max");
+}
+
+status nvmlDeviceSetGpuLockedClocks(device d, u32 low, u32 high) {
+    state s;
+    char word[WORD];
+    int gpu;
+    status result = begin_gpu(&s, d, 1, __func__, &gpu);
+    if (result) return result;
+    if (!find(&s, gpu, "clock_max_mhz", 0)) return leave(&s, NOT_SUPPORTED);
+    if (low > high) return leave(&s, INVALID_ARGUMENT);
+    snprintf(word, sizeof word, "%u %u", low, high);
+    set(&s, gpu, "locked_clocks", word);
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceResetGpuLockedClocks(device d) {
+    state s;
+    int gpu;
+    status result = begin_gpu(&s, d, 1, __func__, &gpu);
+    if (result) return result;
+    forget(&s, gpu, "locked_clocks");
+    return leave(&s, SUCCESS);
+}
+
+/* The driver resets the GPU itself; while somebody uses it the mode stays pending. */
+status nvmlDeviceSetMigMode(device d, u32 mode, status *activation) {
+    state s;
+    int gpu;
+    status result = mode > 1 || !activation ? INVALID_ARGUMENT : begin_gpu(&s, d, 1, __func__, &gpu);
+    if (result) return result;
+    if (!find(&s, gpu, "mig", 0)) return leave(&s, NOT_SUPPORTED);
+    set_number(&s, gpu, "mig_pending", mode);
+    *activation = find(&s, gpu, "process", 0) || find(&s, gpu, "instance", 0) ? IN_USE : SUCCESS;
+    if (get_number(&s, gpu, "mig") == mode) *activation = SUCCESS;
+    if (!*activation) set_number(&s, gpu, "mig", mode);
+    return leave(&s, SUCCESS);
+}
+
+/* --- GPU instances: instance=ID PROFILE START SIZE; profile=NUMBER ID SLICES SIZE COUNT MEMORY_MB STARTS NAME */
+
+typedef struct { u32 number, id, slices, size, count, memory_mb; char starts[WORD], name[WORD]; } profile;
+
+/* Finds a profile by its number in nvml.h, or by its id. */
+static int find_profile(state *s, int gpu, int by_id, u32 wanted, profile *p) {
+    char word[WORD];
+    for (int nth = 0; get(s, gpu, "profile", nth, word); nth++)
+        if (sscanf(word, "%u %u %u %u %u %u %255s %255s", &p->number, &p->id, &p->slices, &p->size, &p->count,
+                   &p->memory_mb, p->starts, p->name) == 8 && (by_id ? p->id : p->number) == wanted)
+            return 1;
+    return 0;
+}
+
+/* Returns the nth of the places where a profile's instances may begin, -1 for none. */
+static int nth_start(const profile *p, int nth) {
+    const char *at = p->starts;
+    while (nth-- && (at = strchr(at, ','))) at++;
+    return at ? atoi(at) : -1;
+}
+
+static int find_instance(state *s, int gpu, int nth, instance_info *to) {
+    char word[WORD];
+    if (!get(s, gpu, "instance", nth, word)) return 0;
+    return sscanf(word, "%u %u %u %u", &to->id, &to->profile, &to->placement.start, &to->placement.size) == 4;
+}
+
+static instance instance_handle(int gpu, u32 id) {
+    return (instance)((uintptr_t)(id + 1) * HANDLES + (uintptr_t)gpu + 1);
+}
+
+/* Returns what profiles are there for; the second form has a name and says how long it is. */
+static status tell_profile(device d, u32 number, const char *call, profile_info_2 *to) {
+    state s;
+    profile p;
+    int gpu;
+    status result = begin_gpu(&s, d, 0, call, &gpu);
+    if (result) return result;
+    if (!find_profile(&s, gpu, 0, number, &p)) return leave(&s, NOT_SUPPORTED);
+    memset(to, 0, sizeof *to);
+    to->id = p.id;
+    to->slices = p.slices;
+    to->instances = p.count;
+    to->memory_mb = p.memory_mb;
+    snprintf(to->name, sizeof to->name, "MIG %.80s", p.name);
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceGetGpuInstanceProfileInfoV(device d, u32 number, profile_info_2 *to) {
+    profile_info_2 found;
+    if (!to || to->version != (sizeof *to | 2 << 24)) return to ? ARGUMENT_VERSION_MISMATCH : INVALID_ARGUMENT;
+    status result = tell_profile(d, number, __func__, &found);
+    found.version = to->version;
+    if (!result) *to = found;
+    return result;
+}
+status nvmlDeviceGetGpuInstanceProfileInfo(device d, u32 number, profile_info *to) {
+    profile_info_2 found;
+    status result = to ? tell_profile(d, number, __func__, &found) : INVALID_ARGUMENT;
+    if (!result)
+        *to = (profile_info){.id = found.id, .slices = found.slices, .instances = found.instances,
+                             .memory_mb = found.memory_mb};
+    return result;
+}
+
+status nvmlDeviceGetGpuInstancePossiblePlacements_v2(device d, u32 id, placement *to, u32 *count) {
+    state s;
+    profile p;
+    int gpu, start;
+    status result = count ? begin_gpu(&s, d, 0, __func__, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    if (!find_profile(&s, gpu, 1, id, &p)) return leave(&s, NOT_SUPPORTED);
+    for (*count = 0; (start = nth_start(&p, (int)*count)) >= 0; ++*count)
+        if (to) to[*count] = (placement){(u32)start, p.size};
+    return leave(&s, SUCCESS);
+}
+
+/* Returns whether there is room for a profile's instance at a place. */
+static int fits(state *s, int gpu, const profile *p, int start) {
+    u32 slices = 0, like_it = 0;
+    instance_info other;
+    profile of_other;
+    if (start < 0 || (u32)start + p->size > SLICES) return 0;
+    for (int nth = 0; find_instance(s, gpu, nth, &other); nth++) {
+        if ((u32)start < other.placement.start + other.placement.size && other.placement.start < (u32)start + p->size)
+            return 0;
+        like_it += other.profile == p->id;
+        if (find_profile(s, gpu, 1, other.profile, &of_other)) slices += of_other.slices;
+    }
+    return like_it < p->count && slices + p->slices <= COMPUTE_SLICES;
+}
+
+status nvmlDeviceGetGpuInstanceRemainingCapacity(device d, u32 id, u32 *count) {
+    state s;
+    profile p;
+    int gpu, start;
+    status result = count ? begin_gpu(&s, d, 0, __func__, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    if (!get_number(&s, gpu, "mig") || !find_profile(&s, gpu, 1, id, &p)) return leave(&s, NOT_SUPPORTED);
+    *count = 0;
+    for (int nth = 0; (start = nth_start(&p, nth)) >= 0; nth++) *count += (u32)fits(&s, gpu, &p, start);
+    return leave(&s, SUCCESS);
+}
+
+static status create(device d, const char *call, u32 id, const placement *at, instance *to) {
+    state s;
+    profile p;
+    instance_info other;
+    char word[WORD];
+    int gpu, start, nth;
+    u32 free_id = 1;
+    status result = to ? begin_gpu(&s, d, 1, call, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    if (!get_number(&s, gpu, "mig")) return leave(&s, NOT_SUPPORTED);
+    if (!find_profile(&s, gpu, 1, id, &p)) return leave(&s, INVALID_ARGUMENT);
+    for (nth = 0; (start = nth_start(&p, nth)) >= 0; nth++)
+        if ((!at || ((u32)start == at->start && p.size == at->size)) && fits(&s, gpu, &p, start)) break;
+    if (start < 0) return leave(&s, INSUFFICIENT_RESOURCES);
+    for (nth = 0; find_instance(&s, gpu, nth, &other); nth++)
+        if (other.id >= free_id) free_id = other.id + 1;
+    snprintf(word, sizeof word, "%u %u %d %u", free_id, p.id, start, p.size);
+    replace(&s, gpu, NULL, "instance", word);
+    *to = instance_handle(gpu, free_id);
+    return leave(&s, SUCCESS);
+}
+status nvmlDeviceCreateGpuInstance(device d, u32 id, instance *to) { return create(d, __func__, id, NULL, to); }
+status nvmlDeviceCreateGpuInstanceWithPlacement(device d, u32 id, const placement *at, instance *to) {
+    return at ? create(d, __func__, id, at, to) : INVALID_ARGUMENT;
+}
+
+status nvmlDeviceGetGpuInstances(device d, u32 id, instance *to, u32 *count) {
+    state s;
+    instance_info found;
+    int gpu;
+    if (geteuid()) return NO_PERMISSION;
+    status result = to && count ? begin_gpu(&s, d, 0, __func__, &gpu) : INVALID_ARGUMENT;
+    if (result) return result;
+    if (!get_number(&s, gpu, "mig")) return leave(&s, NOT_SUPPORTED);
+    *count = 0;
+    for (int nth = 0; find_instance(&s, gpu, nth, &found); nth++)
+        if (found.profile == id) to[(*count)++] = instance_handle(gpu, found.id);
+    return leave(&s, SUCCESS);
+}
+
+/* Enters the file for a call on an instance, which becomes the nth line of its sort. */
+static status begin_instance(state *s, instance i, int write, const char *call, int *gpu, int *nth, instance_info *to) {
+    device d = (device)((uintptr_t)i % HANDLES);
+    status result = begin_gpu(s, d, write, call, gpu);
+    if (result) return result;
+    for (*nth = 0; find_instance(s, *gpu, *nth, to); ++*nth)
+        if (instance_handle(*gpu, to->id) == i) {
+            to->device = d;
+            return SUCCESS;
+        }
+    return leave(s, INVALID_ARGUMENT);
+}
+
+status nvmlGpuInstanceGetInfo(instance i, instance_info *to) {
+    state s;
+    int gpu, nth;
+    status result = to ? begin_instance(&s, i, 0, __func__, &gpu, &nth, to) : INVALID_ARGUMENT;
+    return result ? result : leave(&s, SUCCESS);
+}
+
+/* The file does not say which instance a process is in: any process keeps all of them. */
+status nvmlGpuInstanceDestroy(instance i) {
+    state s;
+    instance_info found;
+    int gpu, nth;
+    status result = begin_instance(&s, i, 1, __func__, &gpu, &nth, &found);
+    if (result) return result;
+    if (find(&s, gpu, "process", 0)) return leave(&s, IN_USE);
+    replace(&s, gpu, find(&s, gpu, "instance", nth), "instance", NULL);
+    return leave(&s, SUCCESS);
+}

@@ -1,0 +1,81 @@
+"""The file from which the stand-in for NVIDIA's library answers, as a host has it at first: pure functions."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import yaml
+
+from rackwright.spec.catalogue import GPUS
+
+PATH = "/var/lib/rackwright-twin/gpus"
+IDLE = {"memory_used_bytes": 0, "utilisation_percent": 0, "temperature_celsius": 34, "power_mw": 25_000}
+"""What a GPU that nobody uses measures; without a source."""
+
+
+def text(host: str, models: Sequence[str]) -> str:
+    """Return the file of *host*, whose GPUs are of *models*, names of the catalogue; each is always the same one."""
+    lines = [f"# {' '.join(models)}"]
+    for index, model in enumerate(models):
+        lines += ["[gpu]", *(f"{key}={value}" for key, value in _lines(host, index, model))]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def uuid(host: str, index: int) -> str:
+    return f"GPU-{UUID(bytes=_digest(host, index))}"
+
+
+def serial(host: str, index: int) -> str:
+    """Return thirteen digits, as boards have them."""
+    return f"{int.from_bytes(_digest(host, index)) % 10**13:013}"
+
+
+def pci_address(index: int) -> str:
+    return f"0000:{16 + index:02x}:00.0"
+
+
+def _digest(host: str, index: int) -> bytes:
+    return hashlib.blake2s(f"{host}/gpu{index}".encode(), digest_size=16).digest()
+
+
+def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]:
+    gpu = GPUS[model]
+    board = _boards().get(gpu.pci[0], {})
+    yield from {
+        "uuid": uuid(host, index),
+        "name": gpu.name,
+        "pci_address": pci_address(index),
+        "pci_id": gpu.pci[0],
+        "memory_bytes": gpu.memory,
+        "persistence": 0,
+    }.items()
+    if board.get("serial", True):
+        yield "serial", serial(host, index)
+    for key, value in IDLE.items():
+        yield key, value
+        yield f"idle_{key}", value
+    for limit, watts in board.get("power_w", {}).items():
+        yield f"power_limit_{limit}_mw", watts * 1000
+        if limit == "default":
+            yield "power_limit_mw", watts * 1000
+    for limit, celsius in board.get("target_c", {}).items():
+        yield f"temperature_target_{limit}", celsius
+        if limit == "default":
+            yield "temperature_target", celsius
+    if "clock_max_mhz" in board:
+        yield from {"clock_mhz": board["clock_max_mhz"], "clock_max_mhz": board["clock_max_mhz"]}.items()
+    if board.get("ecc"):
+        yield from {"ecc": 1, "ecc_pending": 1, "uncorrected_errors": 0, "idle_uncorrected_errors": 0}.items()
+    if "profiles" in board:
+        yield from {"mig": 0, "mig_pending": 0, "mig_persists": int(board.get("mig_persists", False))}.items()
+        yield from (("profile", profile) for profile in board["profiles"])
+
+
+@cache
+def _boards() -> dict[str, dict[str, Any]]:
+    with (Path(__file__).parent / "boards.yaml").open(encoding="utf-8") as stream:
+        boards: dict[str, dict[str, Any]] = yaml.safe_load(stream)
+    return boards
