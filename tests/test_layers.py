@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "rackwright.provider": CORE,
     "rackwright.audit": CORE,
     "rackwright.toolchain": ("errors", "spec.secret"),
-    "rackwright.twin": ("errors", "spec", "toolchain.cache"),
+    "rackwright.twin": ("errors", "spec", "facts", "toolchain.cache"),
     "rackwright.cli": (*CORE, "provider", "audit", "toolchain", "twin"),
     "stacks": ("spec", "declaration", "provider.resources"),
     "workloads": (),

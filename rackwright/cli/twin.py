@@ -16,6 +16,7 @@ from rackwright.declaration.stack import settings
 from rackwright.errors import DeclarationError
 from rackwright.twin import Twin, faults
 from rackwright.twin.fleet import twin as twin_for
+from rackwright.twin.gpu import faults as gpu_faults
 
 app = typer.Typer(no_args_is_help=True, help="The virtual twin of a rack, on this computer.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose target is a twin.")]
@@ -29,6 +30,12 @@ class Fault(StrEnum):
     power_on = "power-on"
     reset = "reset"
     mtu = "mtu"
+    gpu_lost = "gpu-lost"
+    gpu_xid = "gpu-xid"
+    gpu_ecc = "gpu-ecc"
+    gpu_hot = "gpu-hot"
+    gpu_busy = "gpu-busy"
+    gpu_clear = "gpu-clear"
 
 
 def _twin(name: str) -> Twin:
@@ -107,8 +114,9 @@ def fault(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="SERIAL|BYTES",
-            help="The drive to pull or insert; of mtu, the largest packet that the switch passes, all without it.",
+            metavar="SERIAL|BYTES|GPU",
+            help="The drive to pull or insert; of mtu, the largest packet that the switch passes, all without it; "
+            "of a GPU its number.",
         ),
     ] = None,
 ) -> None:
@@ -122,6 +130,10 @@ def fault(
         if what is not None and not what.isdecimal():
             raise typer.BadParameter(f"mtu takes a number of bytes, and not {what}", param_hint="BYTES")
         faults.limit(twin, host, None if what is None else int(what))
+    elif fault.value.startswith("gpu-"):
+        if what is None or not what.isdecimal():
+            raise typer.BadParameter(f"{fault.value} needs the number of a GPU", param_hint="GPU")
+        gpu_faults.do(twin, host, int(what), fault.value.removeprefix("gpu-"))
     elif fault is Fault.power_off:
         faults.power_off(twin, host)
     elif fault is Fault.power_on:

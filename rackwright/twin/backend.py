@@ -36,6 +36,11 @@ class Machine(Protocol):
     @property
     def nics(self) -> tuple[VirtualNic, ...]: ...
 
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The catalogue's name of each."""
+        ...
+
 
 M_contra = TypeVar("M_contra", bound=Machine, contravariant=True)
 

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
+from rackwright.errors import DeclarationError, HostUnreachable, SetupError, StepFailed
 from rackwright.twin import identity
 from rackwright.twin.backend import Backend, Say
 from rackwright.twin.container.backend import Containers
 from rackwright.twin.container.container import Container
 from rackwright.twin.control import Child, Control
 from rackwright.twin.files import write
+from rackwright.twin.gpu import library, plug
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings
 from rackwright.twin.vm.backend import VirtualMachines
@@ -83,6 +84,7 @@ class Twin:
         """Start what is off, leave alone what runs, and return when all machines answer SSH."""
         self._power_on(list(self.machines.values()), say)
         self.wait(say)
+        self._plug_in_gpus(list(self.machines.values()), say)
 
     def stop(self, say: Say, grace_seconds: float = STOP_SECONDS) -> None:
         """Shut all guests down, end what is left after *grace_seconds*, and keep their disks."""
@@ -163,8 +165,10 @@ class Twin:
 
     def power_on(self, host: str, say: Say) -> None:
         """Start one machine and return when it answers SSH."""
-        self._power_on([self.machine(host)], say)
+        machine = self.machine(host)
+        self._power_on([machine], say)
         self.wait(say, [host])
+        self._plug_in_gpus([machine], say)
 
     def power_off(self, host: str) -> None:
         """Cut the power of one machine; return when nothing of it runs."""
@@ -286,6 +290,19 @@ class Twin:
             if _is_free(port):
                 break  # otherwise somebody else took it in between
         raise self._ended(host)
+
+    def _plug_in_gpus(self, machines: Sequence[VirtualMachine | Container], say: Say) -> None:
+        """Give each of *machines*, which answer, its GPUs: where they cannot be made here, they are missing."""
+        machines = [machine for machine in machines if machine.gpus]
+        if not machines:
+            return
+        try:
+            made = library.library(say)
+        except SetupError as error:
+            say(f"{', '.join(machine.name for machine in machines)}: without GPUs: {error}")
+            return
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda machine: plug.plug_in(machine, made, self.ssh), machines))
 
     def _write_endpoints(self) -> None:
         hosts, pins = {}, ""

@@ -85,6 +85,7 @@ def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
         "serial": "CHASSIS-2",
         "nics": ({"name": "fabric0", "mac": "52:54:00:00:00:02", "mtu": 9000},),
         "os": "debian-12",
+        "gpus": (),
     }
 
 

@@ -25,6 +25,7 @@ class Container:
     """Of the chassis: nothing shows it inside, and the machine id follows from it."""
     nics: tuple[VirtualNic, ...] = ()
     os: Literal["debian-12"] = "debian-12"
+    gpus: tuple[str, ...] = ()
 
 
 def check(container: Container) -> None:

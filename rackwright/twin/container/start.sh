@@ -8,6 +8,7 @@ name=$1 disk=$2 system=$3 seed=$4 cgroup=$5
 echo 0 > "/sys/fs/cgroup/$cgroup/cgroup.procs"
 mount -t proc proc /proc
 mount -t tmpfs -o mode=0755 tmpfs /run # for the notes and locks that systemd-nspawn leaves behind when it is killed
+: > /run/kmsg # the container's own kernel log, in which a twin's faults are written: that of this computer is not for it
 root=/run/root
 mkdir "$root"
 cd "$disk" # a path inside mount's options would have to be free of commas and colons
@@ -28,4 +29,4 @@ fi
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 exec systemd-nspawn --quiet --boot --directory="$root" --machine="$name" --settings=no \
     --network-namespace-path=/proc/self/ns/net --capability=CAP_NET_ADMIN --register=no --keep-unit \
-    --link-journal=no --resolv-conf=off --timezone=off --console=read-only
+    --bind=/run/kmsg:/dev/kmsg --link-journal=no --resolv-conf=off --timezone=off --console=read-only

@@ -65,6 +65,7 @@ class VirtualMachine:
     memory_mib: int = 768
     os: Literal["debian-12"] = "debian-12"
     uuid: str | None = None
+    gpus: tuple[str, ...] = ()
 
     @property
     def boot_drive(self) -> VirtualDrive:

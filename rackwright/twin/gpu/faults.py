@@ -1,0 +1,133 @@
+"""What goes wrong with a GPU, done to a twin. Each returns when the probe sees it on the host."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rackwright.errors import DeclarationError, StepFailed
+from rackwright.facts import probe
+from rackwright.facts.facts import Facts, Gpu, NotKnown, Xid
+from rackwright.spec.catalogue import GPUS
+from rackwright.twin.gpu import state
+from rackwright.twin.twin import Twin
+
+HOT_CELSIUS = 97
+FULL_PERCENT = 98
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFault:
+    """Lines for a GPU's part of the file, and how the probe sees them."""
+
+    lines: Callable[[str], Mapping[str, Any]]
+    """Given the GPU's model; None removes a line."""
+    seen: Callable[[Gpu, Sequence[Xid]], bool]
+    """Given the GPU, and its errors in the kernel's log."""
+    error: str = ""
+    """What the driver writes to the kernel's log, from the Xid code on."""
+
+
+def _busy(model: str) -> dict[str, Any]:
+    used = GPUS[model].memory * FULL_PERCENT // 100
+    return {"memory_used_bytes": used, "utilisation_percent": FULL_PERCENT, "process": f"4242 {used} python3"}
+
+
+FAULTS: Mapping[str, GpuFault] = {
+    "lost": GpuFault(
+        lambda model: {"lost": 1},
+        lambda gpu, errors: gpu.condition == "lost" and any(error.code == 79 for error in errors),
+        "79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
+    ),
+    "xid": GpuFault(
+        lambda model: {},
+        lambda gpu, errors: any(error.code == 31 for error in errors),
+        "31, pid=4242, name=python3, Ch 00000010, MMU Fault",
+    ),
+    "ecc": GpuFault(
+        lambda model: {"uncorrected_errors": 1},
+        lambda gpu, errors: bool(gpu.uncorrected_errors),
+        "48, pid='<unknown>', name=<unknown>, DBE (double bit error)",
+    ),
+    "hot": GpuFault(
+        lambda model: {"temperature_celsius": HOT_CELSIUS}, lambda gpu, errors: gpu.temperature_celsius == HOT_CELSIUS
+    ),
+    "busy": GpuFault(_busy, lambda gpu, errors: gpu.utilisation_percent == FULL_PERCENT and bool(gpu.processes)),
+    "clear": GpuFault(
+        lambda model: {**state.IDLE, "uncorrected_errors": 0, "lost": None, "process": None},
+        lambda gpu, errors: gpu.condition == "working" and not gpu.uncorrected_errors and not gpu.processes,
+    ),
+}
+"""By name. What a virtual machine's kernel has logged stays there, as on a real one, until it is started again."""
+
+_DO = """
+import fcntl, json, os, re, stat, sys, time
+job = json.load(sys.stdin)
+with open(job["path"], "r+") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    parts = file.read().split("[gpu]\\n")
+    for key, value in job["lines"].items():
+        part = re.sub(f"(?m)^{key}=.*\\n", "", parts[job["index"] + 1])
+        parts[job["index"] + 1] = part if value is None else f"{key}={value}\\n{part}"
+    file.seek(0)
+    file.truncate()
+    file.write("[gpu]\\n".join(parts))
+of_a_container = stat.S_ISREG(os.stat("/dev/kmsg").st_mode)
+if job["forgive"] and of_a_container:
+    os.truncate("/dev/kmsg", 0)
+if job["error"]:
+    with open("/dev/kmsg", "a") as log:
+        log.write(f"3,0,{time.monotonic() * 1e6:.0f},-;{job['error']}\\n" if of_a_container else f"<3>{job['error']}")
+"""
+
+
+def do(twin: Twin, host: str, index: int, name: str) -> None:
+    """Let the fault *name* happen to the GPU *index* of *host*.
+
+    Raises:
+        DeclarationError: the host has no such GPU.
+        StepFailed: the probe does not see it there: no driver is installed, or the host is off.
+    """
+    fault, models = FAULTS[name], twin.machine(host).gpus
+    if index not in range(len(models)):
+        known = f"its GPUs are 0 to {len(models) - 1}" if models else "its profile has none"
+        raise DeclarationError(f"{host}: GPU {index}", "got no such GPU", known, "Name another, or another host")
+    _known(host, look(twin, host))  # loads the driver, which would forget it afterwards
+    error = f"NVRM: Xid (PCI:{state.pci_address(index)[:-2]}): {fault.error}" if fault.error else ""
+    job = {"path": state.PATH, "index": index, "lines": fault.lines(models[index]), "error": error}
+    job["forgive"] = name == "clear"
+    _run(twin, host, ("python3", "-c", _DO), json.dumps(job).encode())
+    facts = look(twin, host)
+    try:
+        errors = [one for one in facts.xids if state.pci_address(index).startswith(one.pci)]
+        visible = fault.seen(_known(host, facts)[index], errors)
+    except NotKnown as reason:
+        raise _not_seen(host, f"GPU {index}", str(reason)) from None
+    if not visible:
+        raise _not_seen(host, f"GPU {index}", "the probe sees no change")
+
+
+def look(twin: Twin, host: str) -> Facts:
+    """Return what the probe sees of the GPUs of *host*."""
+    return probe.parse(_run(twin, host, probe.command(), probe.stdin_for_gpus()), host)
+
+
+def _known(host: str, facts: Facts) -> Sequence[Gpu]:
+    try:
+        return facts.gpus
+    except NotKnown as reason:
+        raise _not_seen(host, "GPUs", str(reason)) from None
+
+
+def _run(twin: Twin, host: str, command: Sequence[str], stdin: bytes) -> bytes:
+    run = subprocess.run(twin.ssh(host, shlex.join(("sudo", "-n", *command))), input=stdin, capture_output=True)
+    if run.returncode:
+        raise _not_seen(host, "GPUs", run.stderr.decode(errors="replace").strip() or "the host did not answer")
+    return run.stdout
+
+
+def _not_seen(host: str, what: str, got: str) -> StepFailed:
+    fix = "Install a driver on it, without which nobody sees a GPU, and see that it is on"
+    return StepFailed(f"{host}: {what}", got, "a host sees what happens to its GPUs", fix)

@@ -1,0 +1,123 @@
+"""GPUs on a container that really runs: the probe sees them, and what goes wrong with them."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from rackwright.errors import DeclarationError, StepFailed
+from rackwright.facts.facts import NotKnown
+from rackwright.twin import Twin
+from rackwright.twin.gpu import faults, library, plug, state
+
+from .conftest import Booted, container
+
+pytestmark = [
+    pytest.mark.twin,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+]
+
+HOST, VERSION = "test-01", "535.261.03"
+REAL = f"/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.{VERSION}"
+INSTALL = f"sudo cp {plug.FOLDER}/{library.SONAME} {REAL} && sudo ldconfig"
+"""A library by the real one's name in its place is enough of a driver: nobody looks at what is in it."""
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
+    """A container with two GPUs and one without any."""
+    said: list[str] = []
+    with_gpus = replace(container(1), gpus=("a100-80gb", "t4"))
+    twin = Twin(tmp_path_factory.mktemp("gpus"), [with_gpus, container(2)])
+    twin.start(said.append)
+    yield Booted(twin, said)
+    twin.stop(said.append, grace_seconds=0)
+
+
+@pytest.fixture
+def driven(rack: Booted) -> Booted:
+    """The same, with a driver, and nothing wrong with any GPU."""
+    rack.run(INSTALL)
+    for index in (0, 1):
+        faults.do(rack.twin, HOST, index, "clear")
+    return rack
+
+
+def test_without_a_driver_gpus_are_unknown_and_no_fault_is_claimed_to_be_seen(rack):
+    rack.run(f"sudo rm -f {REAL} {REAL.removesuffix(VERSION)}1 && sudo ldconfig")
+
+    with pytest.raises(NotKnown, match="Driver Not Loaded"):
+        _ = faults.look(rack.twin, HOST).gpus
+    with pytest.raises(StepFailed, match="Driver Not Loaded.*Install a driver"):
+        faults.do(rack.twin, HOST, 0, "hot")
+
+
+def test_a_host_whose_profile_has_no_gpus_has_nothing_of_them(rack):
+    assert rack.run(f"ls -d {plug.FOLDER} {state.PATH} 2>&1 | grep -c 'No such file'", "test-02") == "2"
+
+
+def test_the_probe_is_answered_by_the_stand_in_before_the_real_library(driven):
+    """
+    Whatever puts a library into its usual place later.
+    """
+    facts = faults.look(driven.twin, HOST)
+
+    assert (facts.gpu_driver.version, facts.gpu_driver.library) == (VERSION, f"{plug.FOLDER}/{library.SONAME}")
+    assert [gpu.name for gpu in facts.gpus] == ["NVIDIA A100 80GB", "NVIDIA T4"]
+    assert [gpu.uuid for gpu in facts.gpus] == [state.uuid(HOST, index) for index in (0, 1)]
+    assert facts.xids == ()
+
+
+@pytest.mark.parametrize("fault", [name for name in faults.FAULTS if name != "clear"])
+def test_every_fault_is_seen_on_its_gpu_alone_and_can_be_cleared(driven, fault):
+    before = faults.look(driven.twin, HOST).raw
+
+    faults.do(driven.twin, HOST, 1, fault)
+
+    after = faults.look(driven.twin, HOST)
+    assert after.raw["gpus"][0] == before["gpus"][0]
+    assert (after.raw["gpus"][1], after.raw["xids"]) != (before["gpus"][1], before["xids"])
+    assert {xid.pci for xid in after.xids} <= {"0000:11:00"}
+    faults.do(driven.twin, HOST, 1, "clear")
+    cleared = faults.look(driven.twin, HOST).raw
+    assert (cleared["gpus"], cleared["xids"]) == (before["gpus"], [])
+
+
+@pytest.mark.parametrize(("host", "known"), [(HOST, "its GPUs are 0 to 1"), ("test-02", "its profile has none")])
+def test_a_gpu_that_is_not_there_has_no_faults(rack, host, known):
+    with pytest.raises(DeclarationError, match=f"{host}: GPU 2: got no such GPU; {known}"):
+        faults.do(rack.twin, host, 2, "hot")
+
+
+def test_what_was_set_outlives_a_start_and_dies_with_a_reset(driven):
+    def files() -> str:
+        return driven.run(f"sha256sum {state.PATH}")
+
+    fresh = files()
+    driven.run(f"sudo sed -i 's/^ecc_pending=1/ecc_pending=0/' {state.PATH}")
+
+    driven.twin.power_off(HOST)
+    driven.twin.power_on(HOST, driven.said.append)
+
+    assert [gpu.ecc for gpu in faults.look(driven.twin, HOST).gpus] == [False, False]
+    assert files() != fresh
+    driven.twin.reset(driven.said.append)
+    driven.twin.start(driven.said.append)
+    driven.run(INSTALL)
+    assert [gpu.ecc for gpu in faults.look(driven.twin, HOST).gpus] == [True, True]
+
+
+def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, monkeypatch):
+    def no_library(say):
+        raise library._cannot("there is no cc on PATH")
+
+    monkeypatch.setattr(library, "library", no_library)
+    said: list[str] = []
+    twin = Twin(tmp_path, [replace(container(7), gpus=("t4",))])
+    try:
+        twin.start(said.append)
+        assert twin.answers("test-07")
+        assert said[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
+    finally:
+        twin.reset(said.append)
