@@ -151,7 +151,7 @@ def test_the_program_has_the_probes_modules_as_they_are():
     text = program()
     modules: dict[str, str] = {}
     beginning = text.index("MODULES = {")
-    exec(text[beginning : text.index("\n}\n", beginning) + 3], {}, found := {})
+    exec(text[beginning : text.index("\n}\n\nsys.modules", beginning) + 3], {}, found := {})
     modules = found["MODULES"]
 
     assert tuple(modules.items()) == probe._modules()
