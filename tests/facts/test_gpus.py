@@ -44,6 +44,18 @@ def test_what_is_asked_holds_none_of_the_probe_s_streams(monkeypatch):
     assert gpus.nvml() == ["/dev/null"] * 3
 
 
+def test_what_is_asked_can_have_no_module_loaded_and_no_device_made(monkeypatch):
+    """
+    The library starts a helper of its own for both, and this is a look.
+    """
+    monkeypatch.setattr(gpus, "look", lambda: Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":\t", 1) for line in gpus.nvml())
+
+    assert status["NoNewPrivs"] == "1"
+    if os.getuid() == 0:
+        assert [int(status["CapBnd"], 16) >> capability & 1 for capability in (16, 27)] == [0, 0]
+
+
 LOG = """\
 6,1,5,-;Linux version 6.1
  SUBSYSTEM=none

@@ -13,7 +13,7 @@ import re
 import select
 import signal
 import time
-from ctypes import byref, c_char, c_uint, c_ulonglong, c_void_p
+from ctypes import byref, c_char, c_uint, c_ulong, c_ulonglong, c_void_p
 from typing import Any, Callable
 
 from rackwright.facts.probe.look import Unreadable, attempt, known
@@ -22,6 +22,10 @@ from rackwright.facts.probe.tell import tell
 LIBRARY = "libnvidia-ml.so.1"
 NVML_SECONDS = 60
 """What a driver that keeps nothing in memory may take to start all GPUs."""
+DROP_CAPABILITY, NO_NEW_PRIVILEGES = 24, 38
+"""What prctl() can do: PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS."""
+MODULES, DEVICES = 16, 27
+"""CAP_SYS_MODULE, CAP_MKNOD."""
 KERNEL_LOG = "/dev/kmsg"
 RECORD_BYTES = 8 << 10
 """The longest record of the kernel log. Source: CONSOLE_EXT_LOG_MAX in linux/printk.h."""
@@ -159,6 +163,7 @@ def nvml() -> dict[str, Any]:
             for stream in (0, 1, 2):  # else whoever reads the probe would wait for a process that cannot be killed
                 os.dup2(quiet, stream)
             with os.fdopen(speaks, "w") as pipe:
+                change_nothing()
                 json.dump(attempt(look), pipe)
         finally:
             os._exit(0)
@@ -173,6 +178,15 @@ def nvml() -> dict[str, Any]:
     os.waitpid(child, 0)
     found: dict[str, Any] = known(json.loads(said))
     return found
+
+
+def change_nothing() -> None:
+    """Let nothing that is started from here load modules or make devices, as NVML's helper nvidia-modprobe would."""
+    prctl = ctypes.CDLL(None).prctl
+    nothing = (c_ulong(0),) * 3
+    for capability in (MODULES, DEVICES):
+        prctl(DROP_CAPABILITY, c_ulong(capability), *nothing)
+    prctl(NO_NEW_PRIVILEGES, c_ulong(1), *nothing)  # who is not root may not do the above, and that helper is setuid
 
 
 def heard(pipe: int) -> bytes:
