@@ -139,6 +139,13 @@ def test_the_driver_is_the_one_that_is_installed(host, version, folder, nvml_ver
     }
 
 
+def test_a_driver_that_is_loaded_anew_answers_whoever_had_opened_it(host, nvml):
+    host.restart()
+
+    assert nvml.nvmlSystemGetDriverVersion() == "535.261.03"
+    assert (host.root / MARKER).read_text() == "535.261.03"
+
+
 def test_without_a_driver_no_gpu_is_known(host):
     host.install(None)
     host.restart()

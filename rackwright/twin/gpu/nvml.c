@@ -14,7 +14,6 @@
 #define _DEFAULT_SOURCE /* flock */
 #include <fcntl.h>
 #include <stdint.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +169,10 @@ static void load(const char *version) {
         "utilisation_percent", "temperature_celsius", "power_mw"};
     state s;
     if (enter(&s, 1)) return; /* whoever is not root looks at the file as it is */
+    if (!access(LOADED, F_OK)) { /* somebody else was faster */
+        leave(&s, SUCCESS);
+        return;
+    }
     for (int gpu = 0; part(s.text, gpu); gpu++) {
         char word[WORD];
         for (size_t i = 0; i < sizeof lost / sizeof *lost; i++) {
@@ -314,29 +317,33 @@ const char *nvmlErrorString(status result) {
     case LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
     case IN_USE: return "In use by another client";
     case INSUFFICIENT_RESOURCES: return "Insufficient Resources";
-    case ARGUMENT_VERSION_MISMATCH: return "Argument Version Mismatch";
+    case ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
     default: return "Unknown Error";
     }
 }
 
+/* Puts the driver's version into word; outside the lock, which loading it takes. */
+static status tell_driver(const char *call, char word[WORD]) {
+    state s;
+    status result = begin(&s, call);
+    if (result) return result;
+    leave(&s, SUCCESS);
+    return driver(word);
+}
+
 status nvmlSystemGetDriverVersion(char *to, u32 length) {
     char word[WORD];
-    state s;
-    status result = begin(&s, __func__);
-    if (result) return result;
-    result = driver(word);
-    return leave(&s, result ? result : copy(to, length, word));
+    status result = tell_driver(__func__, word);
+    return result ? result : copy(to, length, word);
 }
 
 /* The major version of CUDA that the driver is for, and the driver's. */
 status nvmlSystemGetNVMLVersion(char *to, u32 length) {
     char word[WORD], both[WORD + 4];
-    state s;
-    status result = begin(&s, __func__);
+    status result = tell_driver(__func__, word);
     if (result) return result;
-    result = driver(word);
     snprintf(both, sizeof both, "%d.%s", atoi(word) >= 580 ? 13 : atoi(word) >= 525 ? 12 : 11, word);
-    return leave(&s, result ? result : copy(to, length, both));
+    return copy(to, length, both);
 }
 
 status nvmlSystemGetProcessName(u32 pid, char *to, u32 length) {
