@@ -301,8 +301,15 @@ class Twin:
         except SetupError as error:
             say(f"{', '.join(machine.name for machine in machines)}: without GPUs: {error}")
             return
+
+        def plug_in(machine: VirtualMachine | Container) -> None:
+            try:
+                plug.plug_in(machine, made, self.ssh)
+            except StepFailed as error:  # it may no longer let the twin's own user in, and has what it had
+                say(str(error))
+
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda machine: plug.plug_in(machine, made, self.ssh), machines))
+            list(pool.map(plug_in, machines))
 
     def _write_endpoints(self) -> None:
         hosts, pins = {}, ""

@@ -11,7 +11,7 @@ from rackwright.facts.facts import NotKnown
 from rackwright.twin import Twin
 from rackwright.twin.gpu import faults, library, plug, state
 
-from .conftest import Booted, container
+from .conftest import Booted, container, machine
 
 pytestmark = [
     pytest.mark.twin,
@@ -108,6 +108,17 @@ def test_what_was_set_outlives_a_start_and_dies_with_a_reset(driven):
     assert [gpu.ecc for gpu in faults.look(driven.twin, HOST).gpus] == [True, True]
 
 
+def test_a_host_that_takes_no_files_is_started_all_the_same(rack, monkeypatch):
+    """
+    A role may have shut out the user of the image, by whom they come; what the host had it still has.
+    """
+    monkeypatch.setattr(plug, "_UNPACK", "echo not you >&2; exit 1")
+
+    rack.twin.start(rack.said.append)
+
+    assert rack.said[-1].startswith("test-01: GPUs: the guest said: not you;")
+
+
 def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, monkeypatch):
     def no_library(say):
         raise library._cannot("there is no cc on PATH")
@@ -119,5 +130,26 @@ def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, m
         twin.start(said.append)
         assert twin.answers("test-07")
         assert said[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
+    finally:
+        twin.reset(said.append)
+
+
+def test_a_virtual_machine_has_its_gpus_too_and_a_kernel_log_that_forgets_nothing(tmp_path):
+    """
+    What its own kernel was told stays there until it is started again, as on a real host.
+    """
+    said: list[str] = []
+    twin = Twin(tmp_path, [replace(machine(3, nvme=0, sas=0), gpus=("t4",))])
+    try:
+        twin.start(said.append)
+        Booted(twin, said).run(INSTALL, "test-03")
+        faults.do(twin, "test-03", 0, "lost")
+        assert faults.look(twin, "test-03").gpus[0].condition == "lost"
+
+        faults.do(twin, "test-03", 0, "clear")
+
+        facts = faults.look(twin, "test-03")
+        assert (facts.gpus[0].condition, [xid.code for xid in facts.xids]) == ("working", [79])
+        assert 0 <= facts.taken_at - facts.xids[0].at < 600
     finally:
         twin.reset(said.append)

@@ -78,8 +78,9 @@ of_a_container = stat.S_ISREG(os.stat("/dev/kmsg").st_mode)
 if job["forgive"] and of_a_container:
     os.truncate("/dev/kmsg", 0)
 if job["error"]:
-    with open("/dev/kmsg", "a") as log:
-        log.write(f"3,0,{time.monotonic() * 1e6:.0f},-;{job['error']}\\n" if of_a_container else f"<3>{job['error']}")
+    log = os.open("/dev/kmsg", os.O_WRONLY | os.O_APPEND)
+    before = f"3,0,{time.monotonic() * 1e6:.0f},-;" if of_a_container else "<3>"
+    os.write(log, f"{before}{job['error']}\\n".encode())  # without an end the kernel waits for more
 """
 
 
