@@ -7,6 +7,9 @@ from typing import Any
 from rackwright.declaration.source import Source
 from rackwright.spec.problem import Keys
 
+OF_ALL = ("ssh", "alerts")
+"""What a fleet may say of every host."""
+
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:
     """Return *layers* from left to right over each other: mappings merge, lists and scalars replace, null removes."""
@@ -28,7 +31,7 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Layers:
-    """Where the values of a fleet's hosts come from: the fleet's own ``ssh``, the group, the host."""
+    """Where the values of a fleet's hosts come from: the fleet itself, the group, the host."""
 
     source: Source
 
@@ -46,9 +49,9 @@ class Layers:
         return group if isinstance(group, str) and group in self.groups else None
 
     def merged(self, host: str) -> dict[str, Any]:
-        ssh = self.source.data.get("ssh")
+        of_all = {key: self.source.data.get(key) for key in OF_ALL}
         group = self.group(host)
-        return merge({"ssh": ssh}, self.groups[group] if group is not None else {}, self.hosts[host])
+        return merge(of_all, self.groups[group] if group is not None else {}, self.hosts[host])
 
     def written(self, keys: Keys) -> Keys:
         """Return where the value at *keys* below ``hosts.NAME`` was written: there, in its group, or in the fleet."""
@@ -58,7 +61,7 @@ class Layers:
         places: list[Keys] = [("hosts", keys[1])]
         if (group := self.group(str(keys[1]))) is not None:
             places.append(("groups", group))
-        if below[0] == "ssh":
+        if below[0] in OF_ALL:
             places.append(())
         # the deepest; of two the nearest, which max() takes for being the first
         return (*max(places, key=lambda place: self.source.depth((*place, *below)) - len(place)), *below)

@@ -15,6 +15,7 @@ from rackwright.declaration.roles import problems as role_problems
 from rackwright.declaration.source import dotted
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.house import RoleSource
+from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.host import Drive, Host, Identity
 from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
@@ -26,7 +27,7 @@ from rackwright.spec.tier import Tier
 
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns, Ssh, Login, Rollout)
+    for model in (Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns, Ssh, Login, Rollout, Alerts)
 }
 
 

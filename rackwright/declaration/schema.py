@@ -5,6 +5,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from rackwright.declaration.yaml_fleet import FleetFile
+from rackwright.spec.alerts import Alerts
 from rackwright.spec.host import Host, Identity
 from rackwright.spec.network import Bond, Dns, Network, Vlan
 from rackwright.spec.ssh import Ssh
@@ -12,7 +13,7 @@ from rackwright.spec.tier import Tier
 
 Schema = dict[str, Any]
 NULL = {"type": "null"}
-MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Ssh)
+MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Ssh, Alerts)
 """What groups and hosts merge: each may leave out what the other says, and remove it by null."""
 
 

@@ -14,6 +14,7 @@ from rackwright.declaration.roles import problems as role_problems
 from rackwright.declaration.source import read
 from rackwright.kinds.house import RoleSource
 from rackwright.spec import host as one_host
+from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.host import Address, Drive, Host, Identity, Name, Os
 from rackwright.spec.model import Model
@@ -30,6 +31,8 @@ class FleetFile(Model):
     """What the hosts are called together."""
     ssh: Ssh = Ssh()
     """Settings for every host; those of its group and its own merge over them."""
+    alerts: Alerts = Alerts()
+    """Thresholds for the GPUs of every host; those of its group and its own merge over them."""
     rollout: Rollout = Rollout()
     """How changes of software, access and network reach the hosts."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)

@@ -1,5 +1,6 @@
 """The declaration as strict, frozen models; no I/O. What a fleet in Python is written with."""
 
+from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Bus, Drive, Host, Identity
 from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
@@ -9,6 +10,7 @@ from rackwright.spec.tier import Tier
 from rackwright.spec.units import Size
 
 __all__ = [
+    "Alerts",
     "Bond",
     "Bus",
     "Dns",

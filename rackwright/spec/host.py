@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from rackwright.spec.alerts import Alerts
 from rackwright.spec.catalogue import PROFILES
 from rackwright.spec.model import Many, Model
 from rackwright.spec.network import Network, fabric
@@ -154,6 +155,8 @@ class Host(Model):
     """The software on it: each role by name, with its variables as that role's argument specification has them."""
     ssh: Ssh = Ssh()
     """How to log in."""
+    alerts: Alerts = Alerts()
+    """Which state of its GPUs somebody should look at."""
     reboot: Literal["allowed"] | None = None
     """Consent to its restart, once it is drained, where a role needs that; without it a person restarts it."""
     wipe: dict[str, str] = Field(default_factory=dict)
