@@ -143,6 +143,19 @@ class Hosts:
             state.facts = facts if state.changes == changes else None
             return facts
 
+    def gpus(self, host: str) -> Facts:
+        """Return what there is to see of the GPUs of *host* now, and of other facts as many as come along."""
+        return self._again_if_dropped(
+            self._state(self._endpoint(host)), lambda link: self._look(link, probe.stdin_for_gpus())
+        )
+
+    def try_again(self) -> None:
+        """Let whoever asks next for a host that was not reached connect to it once more."""
+        with self._guard:
+            states = list(self._states.values())
+        for state in states:
+            state.unreachable = None
+
     def texts(self, host: str, paths: Sequence[str]) -> dict[str, str | None]:
         """Return the texts of files as they are now; None for one that is not there, or is no text."""
         return self._again_if_dropped(self._state(self._endpoint(host)), lambda link: _texts(link, paths))
@@ -286,10 +299,14 @@ class Hosts:
             return Connection(endpoint, via)
 
     def _probe(self, connection: Connection) -> Facts:
+        return self._look(connection, probe.stdin(self._salt))
+
+    def _look(self, connection: Connection, stdin: bytes) -> Facts:
+        """Run the probe with *stdin*; whose login only looks has the whole one there, and no other."""
         looks = connection.login.only_looks
         argv = (program.PATH,) if looks else probe.command()
         with self._slots:
-            stdin = program.stdin(self._salt) if looks else probe.stdin(self._salt)
+            stdin = program.stdin(self._salt) if looks else stdin
             result = connection.run(argv, stdin, PROBE_SECONDS)
         if result.status:
             raise connection.useless(argv, result)

@@ -271,3 +271,25 @@ def test_a_lock_is_free_again_after_an_exception_inside(hosts):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), hosts.lock("gpu-01", "gpu-01/hot", pytest.fail):
             raise ZeroDivisionError
+
+
+def test_gpus_are_looked_at_anew_each_time_over_one_connection(hosts, rack, connections):
+    before = hosts.gpus("gpu-01")
+    rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})
+
+    assert (before.taken_at, hosts.gpus("gpu-01").taken_at) == (1.0, 2.0)
+    assert connections == ["gpu-01"]
+
+
+def test_a_host_that_was_not_reached_is_tried_again_when_somebody_says_so(rack):
+    endpoints = {"gpu-01": replace(rack.endpoints["gpu-01"], port=1)}
+    hosts = Hosts(endpoints, b"salt")
+    with pytest.raises(HostUnreachable):
+        hosts.gpus("gpu-01")
+    state = next(iter(hosts._states.values()))
+    assert state.unreachable
+
+    hosts.try_again()
+
+    assert not hosts.unreachable()
+    hosts.close()

@@ -1,11 +1,18 @@
 """GPUs on a container that really runs: the probe sees them, and what goes wrong with them."""
 
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pexpect
 import pytest
+from typer.testing import CliRunner
 
+from rackwright.cli.app import app
 from rackwright.errors import DeclarationError, StepFailed
 from rackwright.facts.facts import NotKnown
 from rackwright.twin import Twin
@@ -132,6 +139,119 @@ def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, m
         assert said[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
     finally:
         twin.reset(said.append)
+
+
+FLEET = """
+fleet: example
+hosts:
+  alpha: {address: 192.0.2.1, identity: {serial: A1}, os: debian-12, profile: inference-t4}
+  beta: {address: 192.0.2.2, identity: {serial: B1}, os: debian-12, profile: inference-t4}
+  gamma: {address: 192.0.2.3, identity: {serial: C1}, os: debian-12}
+"""
+SETTINGS = "config: {rackwright:fleet: example.yaml, rackwright:target: twin:lab, rackwright:containers: [%s]}"
+Say = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Say]:
+    """The command line in a checkout whose fleet has two hosts with eight GPUs each, and one without."""
+    project, runner, before = tmp_path_factory.mktemp("project"), CliRunner(), Path.cwd()
+    (project / "stacks").mkdir()
+    (project / "Pulumi.yaml").touch()
+    (project / "stacks/example.yaml").write_text(FLEET)
+    (project / "stacks/Pulumi.lab.yaml").write_text(SETTINGS % "alpha, beta, gamma")
+
+    def run(*words: str) -> tuple[int, str]:
+        done = runner.invoke(app, words)
+        if isinstance(done.exception, Exception) and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout
+
+    os.chdir(project)
+    try:
+        assert run("twin", "start", "lab")[0] == 0
+        twin = Twin(project / ".rackwright/twins/lab", [replace(container(1), name=name) for name in ("alpha", "beta")])
+        for host in twin.machines:
+            Booted(twin, []).run(INSTALL, host)
+        yield run
+    finally:
+        Twin(project / ".rackwright/twins/lab", []).stop(print, grace_seconds=0)
+        os.chdir(before)
+
+
+def top(say: Say) -> tuple[int, list[dict[str, Any]]]:
+    status, printed = say("gpu", "top", "lab", "--json")
+    return status, json.loads(printed)["gpus"]
+
+
+def test_every_declared_gpu_is_shown(say):
+    status, gpus = top(say)
+
+    assert status == 0
+    assert [(gpu["host"], gpu["index"]) for gpu in gpus] == [(host, n) for host in ("alpha", "beta") for n in range(8)]
+    assert {gpu["name"] for gpu in gpus} == {"NVIDIA T4"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "alert"),
+    [
+        ("lost", "lost"),
+        ("xid", "Xid 31: pid=4242, name=python3, Ch 00000010, MMU Fault"),
+        ("ecc", "uncorrected errors 1 > 0"),
+        ("hot", "temperature 97 °C > 85 °C"),
+        ("busy", "utilisation 98 % > 95 %"),
+    ],
+)
+def test_what_goes_wrong_is_an_alert_until_it_is_right_again(say, fault, alert):
+    assert say("twin", "fault", "lab", f"gpu-{fault}", "beta", "3")[0] == 0
+
+    status, gpus = top(say)
+
+    assert status == 1
+    assert alert in next(gpu["alerts"] for gpu in gpus if (gpu["host"], gpu["index"]) == ("beta", 3))
+    assert {gpu["host"] for gpu in gpus if gpu["alerts"]} == {"beta"}
+    assert say("twin", "fault", "lab", "gpu-clear", "beta", "3")[0] == 0
+    assert top(say)[0] == 0
+
+
+def test_people_get_one_table(say):
+    status, printed = say("gpu", "top", "lab", "--once")
+
+    assert status == 0
+    assert printed.splitlines()[-1] == "lab: 16 GPUs, 0 with alerts"
+
+
+def test_the_table_is_live_until_somebody_interrupts_and_ends_as_it_was_last(say):
+    program = str(Path(sys.executable).with_name("rackwright"))
+    child = pexpect.spawn(program, ["gpu", "top", "lab", "--seconds", "0.1"], dimensions=(60, 200), timeout=60)
+    child.expect("lab: 16 GPUs, 0 with alerts")
+
+    say("twin", "fault", "lab", "gpu-hot", "alpha", "7")
+
+    child.expect("lab: 16 GPUs, 1 with alerts")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 1
+    say("twin", "fault", "lab", "gpu-clear", "alpha", "7")
+
+
+def test_a_host_that_is_off_is_a_row_of_its_own_and_hides_no_other(say):
+    say("twin", "fault", "lab", "power-off", "beta")
+    try:
+        status, gpus = top(say)
+    finally:
+        say("twin", "fault", "lab", "power-on", "beta")
+
+    assert status == 3
+    assert [gpu["index"] for gpu in gpus if gpu["host"] == "alpha"] == [*range(8)]
+    [gone] = [gpu for gpu in gpus if gpu["host"] == "beta"]
+    assert (gone["index"], gone["alerts"]) == (None, [])
+    assert gone["not_reached"].startswith("beta: ")
+
+
+def test_a_fault_needs_a_number(say):
+    assert say("twin", "fault", "lab", "gpu-hot", "beta", "first")[0] == 2
 
 
 def test_a_virtual_machine_has_its_gpus_too_and_a_kernel_log_that_forgets_nothing(tmp_path):

@@ -1,0 +1,44 @@
+"""Commands about GPUs."""
+
+import json
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+
+from rackwright.cli import project
+
+app = typer.Typer(no_args_is_help=True, help="The GPUs of a stack.")
+
+
+@app.command()
+def top(
+    stack: Annotated[str, typer.Argument(metavar="STACK")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print once, for machines.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks.")] = 2,
+) -> None:
+    """Show what every GPU is doing, and what is over its limit; until it is interrupted. Reads only.
+
+    Exit status: 1 an alert, 3 no alert but a host was not reached or something is unknown.
+    """
+    from rackwright.apply.pool import Hosts
+    from rackwright.audit import gpus
+    from rackwright.audit.gpu_table import sums, table
+
+    loaded = project.stack(stack)
+    hosts, console = Hosts(loaded.endpoints, loaded.salt), Console(highlight=False)
+    if as_json or once or not console.is_terminal:
+        report = gpus.look(hosts, loaded)
+        if as_json:
+            print(json.dumps(gpus.as_json(report), indent=2))
+        else:
+            console.print(table(report), sums(report), sep="\n")
+    else:
+        with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+            for report in gpus.looks(hosts, loaded, seconds):
+                live.update(Group(table(report), sums(report)), refresh=True)
+    hosts.close()
+    raise typer.Exit(report.exit_status)
