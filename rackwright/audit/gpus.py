@@ -12,8 +12,8 @@ from rackwright.audit.report import Evidence
 from rackwright.declaration import Stack
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts, Gpu, NotKnown, View, Xid
+from rackwright.spec import nvidia
 from rackwright.spec.alerts import Alerts
-from rackwright.spec.catalogue import PROFILES
 from rackwright.spec.host import Host
 
 RETRY_SECONDS = 30
@@ -58,7 +58,7 @@ class GpuReport:
 
 def asked(stack: Stack) -> tuple[str, ...]:
     """Return the hosts that are declared to have GPUs: no other is asked."""
-    return tuple(name for name, host in stack.fleet.hosts.items() if _declared(host))
+    return tuple(name for name, host in stack.fleet.hosts.items() if nvidia.gpus(host.profile))
 
 
 def look(hosts: Hosts, stack: Stack) -> GpuReport:
@@ -92,10 +92,6 @@ def report(stack: Stack, evidence: Evidence) -> GpuReport:
     return GpuReport(stack.name, tuple(rows))
 
 
-def _declared(host: Host) -> int:
-    return sum(PROFILES[host.profile].gpus.values())
-
-
 def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[Row]:
     if isinstance(facts, RackwrightError):
         yield Row(name, not_reached=facts)
@@ -104,8 +100,9 @@ def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[Row
     gpus: tuple[Gpu, ...] | None = _known(facts, "gpus", unknown)
     errors = [error for error in _known(facts, "xids", unknown) or () if _is_new(error, facts, host.alerts)]
     alerts = []
-    if gpus is not None and len(gpus) < _declared(host):
-        alerts.append(f"{len(gpus)} of {_declared(host)} GPUs are there")
+    declared = len(nvidia.gpus(host.profile))
+    if gpus is not None and len(gpus) < declared:
+        alerts.append(f"{len(gpus)} of {declared} GPUs are there")
     for gpu in gpus or ():
         # one that is lost does not even tell where it sits: its errors are the host's
         place = _known(gpu, "pci_address", [], "")

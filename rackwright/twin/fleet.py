@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from rackwright.errors import DeclarationError
-from rackwright.spec.catalogue import PROFILES
+from rackwright.spec import nvidia
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.port import Nic
@@ -33,7 +33,7 @@ def twin(name: str, project: Path, fleet: Fleet, containers: Collection[str] = (
 
 def _container(name: str, host: Host) -> Container:
     _check_os(name, host)
-    return Container(name, host.identity.strongest[1], _nics(name, host), gpus=_gpus(host))
+    return Container(name, host.identity.strongest[1], _nics(name, host), gpus=nvidia.gpus(host.profile))
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:
@@ -44,7 +44,7 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     serial, uuid = host.identity.serial or f"TWIN-{name}", host.identity.uuid
     if not (host.identity.serial or uuid):
         raise _cannot(name, f"identity {host.identity.strongest[0]}", "a twin shows a chassis serial or a UUID")
-    return VirtualMachine(name, serial, drives, _nics(name, host), uuid=uuid, gpus=_gpus(host))
+    return VirtualMachine(name, serial, drives, _nics(name, host), uuid=uuid, gpus=nvidia.gpus(host.profile))
 
 
 def _check_os(name: str, host: Host) -> None:
@@ -54,10 +54,6 @@ def _check_os(name: str, host: Host) -> None:
 
 def _nics(name: str, host: Host) -> tuple[VirtualNic, ...]:
     return tuple(VirtualNic(nic.name, nic.mac or _own_mac(name, nic), nic.mtu) for nic in host.nics)
-
-
-def _gpus(host: Host) -> tuple[str, ...]:
-    return tuple(model for model, count in PROFILES[host.profile].gpus.items() for _ in range(count))
 
 
 def _own_mac(host: str, nic: Nic) -> str:

@@ -1,0 +1,16 @@
+"""Which GPUs NVIDIA's driver and its library tell of."""
+
+from rackwright.spec.catalogue import GPUS, PROFILES
+
+VENDOR = "10de:"
+"""NVIDIA's PCI vendor id."""
+
+
+def gpus(profile: str) -> tuple[str, ...]:
+    """Return the models of NVIDIA's PCI boards that a host of *profile* has, each as often as it has them."""
+    return tuple(
+        model
+        for model, count in PROFILES[profile].gpus.items()
+        for _ in range(count)
+        if any(id.startswith(VENDOR) for id in GPUS[model].pci)
+    )
