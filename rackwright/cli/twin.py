@@ -40,7 +40,7 @@ class Fault(StrEnum):
 
 def _twin(name: str) -> Twin:
     stack = project.stack(name)
-    return twin_for(_target(stack), stack.project, stack.fleet, stack.containers)
+    return twin_for(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors)
 
 
 def _target(stack: Stack) -> str:

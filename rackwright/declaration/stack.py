@@ -27,6 +27,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 """The checkout that brings templates and roles."""
 SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
+MIRRORS = "rackwright:mirrors"
 RACK, TWIN = "rack", "twin:"
 
 
@@ -48,6 +49,8 @@ class Stack:
     """Name of the twin that is the target; None for the rack itself."""
     containers: frozenset[str] = frozenset()
     """Hosts that the twin makes with this computer's kernel, as containers; all others have their own."""
+    lends_mirrors: bool = False
+    """Whether hosts of the twin get packages from the mirrors of this computer."""
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
 
@@ -93,11 +96,12 @@ def load_stack(name: str, project: Path) -> Stack:
     derived = {each: secret.derived(each) for each in _references(fleet) - given} if virtual else {}
     house = House.load(HOUSE, key, derived)
     containers = _containers(name, project, told["target"], fleet)
+    lends_mirrors = _lends_mirrors(name, project, virtual)
     if virtual:
         twin = told["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
-        return Stack(name, project, scaled, endpoints, house, key, twin, containers, notices)
+        return Stack(name, project, scaled, endpoints, house, key, twin, containers, lends_mirrors, notices)
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
     return Stack(name, project, fleet, endpoints, house, key)
@@ -176,6 +180,18 @@ def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozense
     if wrong:
         raise DeclarationErrors(source.error(problem, ("config", CONTAINERS, *problem.path)) for problem in wrong)
     return frozenset(listed)
+
+
+def _lends_mirrors(name: str, project: Path, virtual: bool) -> bool:
+    """Return whether ``rackwright:mirrors`` in ``stacks/Pulumi.<name>.yaml`` gives a twin those of this computer."""
+    source = read(_shown(_settings_file(name, project)))
+    told = source.data["config"].get(MIRRORS)
+    if told is None or (told == "lent" and virtual):
+        return told is not None
+    want, fix = "a rack has mirrors of its own", "Remove it"
+    if virtual:
+        want, fix = "`lent` gives hosts of a twin the mirrors of this computer", "Write lent, or remove it"
+    raise DeclarationErrors([source.error(Problem(f"got {told!r}", want, fix), ("config", MIRRORS))])
 
 
 def _wrong_settings(name: str, told: Mapping[str, str], stacks: Path) -> Iterator[Problem]:

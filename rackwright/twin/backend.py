@@ -41,6 +41,11 @@ class Machine(Protocol):
         """The catalogue's name of each."""
         ...
 
+    @property
+    def mirrors(self) -> tuple[str, ...]:
+        """Lines of sources.list(5): where it gets packages."""
+        ...
+
 
 M_contra = TypeVar("M_contra", bound=Machine, contravariant=True)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.port import Nic
 from rackwright.spec.twin import BOOT_BYTES, DRIVE_BYTES
+from rackwright.twin import mirrors
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.container.container import Container
 from rackwright.twin.twin import Twin
@@ -24,11 +26,19 @@ BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
 }
 
 
-def twin(name: str, project: Path, fleet: Fleet, containers: Collection[str] = ()) -> Twin:
-    """Return the twin *name* of *fleet*, in its own directory of the checkout; hosts in *containers* are such."""
+def twin(name: str, project: Path, fleet: Fleet, containers: Collection[str] = (), lends_mirrors: bool = False) -> Twin:
+    """Return the twin *name* of *fleet*, in its own directory of the checkout.
+
+    Args:
+        containers: Hosts that are made as such.
+        lends_mirrors: Whether hosts get packages from the mirrors of this computer.
+    """
     make = {host: _container if host in containers else _virtual_machine for host in fleet.hosts}
     directory = project / ".rackwright" / "twins" / name
-    return Twin(directory, [make[name](name, host) for name, host in fleet.hosts.items()])
+    machines = [make[name](name, host) for name, host in fleet.hosts.items()]
+    if lends_mirrors:
+        machines = [replace(machine, mirrors=mirrors.lines(machine.os)) for machine in machines]
+    return Twin(directory, machines)
 
 
 def _container(name: str, host: Host) -> Container:

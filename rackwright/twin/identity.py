@@ -8,6 +8,7 @@ from pathlib import Path
 from rackwright.twin.backend import Machine
 from rackwright.twin.files import write
 from rackwright.twin.layout import Layout
+from rackwright.twin.mirrors import doors
 from rackwright.twin.vm.machine import MANAGEMENT_MAC
 
 USER = "rackwright"
@@ -68,13 +69,24 @@ def write_seed(machine: Machine, layout: Layout) -> None:
         for path, content in network_files(machine).items():
             _add(tar, f"run/systemd/network/{path}", content)
         _add(tar, "etc/hostname", f"{machine.name}\n")
-        _add(tar, "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n")
+        _add(tar, "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n{_names_of_mirrors(machine)}")
+        if machine.mirrors:
+            _add(tar, "etc/apt/sources.list.d/twin.list", "".join(f"{line}\n" for line in machine.mirrors))
         _add(tar, f"etc/ssh/{host_key.name}", host_key.read_text(), mode=0o600)
         _add(tar, f"etc/ssh/{host_key.name}.pub", f"{public}\n")
         home = f"home/{USER}/.ssh"
         _add(tar, home, None, mode=0o700, owner=_USER_ID)
         _add(tar, f"{home}/authorized_keys", f"{login}\n", mode=0o600, owner=_USER_ID)
     write(layout.seed(machine.name), archive.getvalue(), mode=0o600)
+
+
+def _names_of_mirrors(machine: Machine) -> str:
+    """Return the lines of hosts(5) that lead a container to mirrors; a virtual machine has a network of its own."""
+    if machine.backend != "container":
+        return ""
+    return "".join(
+        f"{address} {host}\n" for address, host in {d.address: d.host for d in doors(machine.mirrors)}.items()
+    )
 
 
 def machine_id(machine: Machine) -> str:

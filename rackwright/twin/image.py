@@ -142,12 +142,12 @@ def prepare(os_name: str, sort: str, build: Callable[[Workshop, Path], None], sa
     return wanted
 
 
-def mirrors(suite: str) -> list[str]:
+def mirrors(suite: str, components: str = "main") -> list[str]:
     """Return where this computer finds the packages of *suite*, as lines of sources.list(5)."""
-    return sources(suite, {path.name: path.read_text() for path in _apt_files() if path.is_file()})
+    return sources(suite, {path.name: path.read_text() for path in _apt_files() if path.is_file()}, components)
 
 
-def sources(suite: str, files: Mapping[str, str]) -> list[str]:
+def sources(suite: str, files: Mapping[str, str], components: str = "main") -> list[str]:
     """Return lines of sources.list(5) for *suite*, from the mirrors that this computer's apt *files* name.
 
     A computer that runs another system than Debian names none; then mmdebstrap takes Debian's own.
@@ -160,7 +160,7 @@ def sources(suite: str, files: Mapping[str, str]) -> list[str]:
             signed = options.get("signed-by", "")
             chosen = f"signed-by={signed if signed.startswith('/') else keyring}"
             trusted = " trusted=yes" if options.get("trusted") == "yes" else ""
-            lines.append(f"deb [{chosen}{trusted}] {uri} {suite}{f'-{suffix}' if suffix else ''} main")
+            lines.append(f"deb [{chosen}{trusted}] {uri} {suite}{f'-{suffix}' if suffix else ''} {components}")
     return list(dict.fromkeys(lines))
 
 

@@ -45,6 +45,7 @@ class Lab:
         stack: str = "lab",
         target: str | None = None,
         containers: Sequence[str] = (),
+        mirrors: bool = False,
     ) -> None:
         """
         Args:
@@ -52,6 +53,7 @@ class Lab:
             fleet: A fleet's YAML file, or its text.
             target: Of the stack; its own twin where it is None.
             containers: Hosts that the twin makes with this computer's kernel.
+            mirrors: Whether they install from the mirrors of this computer.
         """
         self.directory, self.stack, self.log = directory, stack, log
         self.target = target or f"twin:{stack}"
@@ -61,6 +63,8 @@ class Lab:
         settings: dict[str, Any] = {"rackwright:fleet": self.fleet_path.name, "rackwright:target": self.target}
         if containers:
             settings["rackwright:containers"] = list(containers)
+        if mirrors:
+            settings["rackwright:mirrors"] = "lent"
         (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
         (directory / "Pulumi.yaml").write_text(PROJECT)
         (directory / "__main__.py").write_text((ROOT / "__main__.py").read_text())

@@ -145,6 +145,20 @@ def test_a_container_shows_less_than_a_virtual_machine_and_the_notices_say_so(pr
     assert lab.notices[1] == "beta: on the twin a container, with this computer's kernel and without drives"
 
 
+def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(project: Path) -> None:
+    def lends(stack: str, line: str) -> bool:
+        configure(project, "lab", "example.yaml", "twin:lab")
+        configure(project, "rack", "example.yaml", "rack")
+        with (project / "stacks" / f"Pulumi.{stack}.yaml").open("a") as file:
+            file.write(line)
+        return load_stack(stack, project).lends_mirrors
+
+    assert not lends("lab", "")
+    assert lends("lab", "  rackwright:mirrors: lent\n")
+    assert "got True; `lent` gives hosts of a twin" in told(lambda: lends("lab", "  rackwright:mirrors: true\n"))
+    assert "got 'lent'; a rack has mirrors of its own" in told(lambda: lends("rack", "  rackwright:mirrors: lent\n"))
+
+
 @pytest.mark.parametrize(
     ("containers", "target", "message"),
     [

@@ -1,6 +1,8 @@
 """Containers as plain data, and what is refused before any is started."""
 
 import json
+import os
+import socket
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 from rackwright.errors import DeclarationError, SetupError
 from rackwright.spec import Fleet
 from rackwright.twin import Container, Twin, VirtualMachine, VirtualNic, faults
+from rackwright.twin.container import chassis
 from rackwright.twin.container.backend import Containers
+from rackwright.twin.container.cable import Watch
 from rackwright.twin.container.container import cgroup, check, command_line
 from rackwright.twin.control import Control
 from rackwright.twin.fleet import twin
@@ -86,7 +90,49 @@ def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
         "nics": ({"name": "fabric0", "mac": "52:54:00:00:00:02", "mtu": 9000},),
         "os": "debian-12",
         "gpus": (),
+        "mirrors": (),
     }
+
+
+def test_hosts_are_lent_mirrors_only_where_the_stack_says_so(tmp_path, monkeypatch):
+    """
+    And a container is led to each by a door of its own, under the mirror's name.
+    """
+    sources = ("deb [a=b] http://one.example/debian bookworm main", "deb [a=b] https://two.example:8443/ bookworm main")
+    monkeypatch.setattr("rackwright.twin.mirrors.lines", lambda os_name: sources)
+    fleet = Fleet.model_validate(FLEET)
+    lent = twin("t", tmp_path, fleet, {"beta"}, lends_mirrors=True).machines
+
+    assert {host.mirrors for host in lent.values()} == {sources}
+    assert told(lent["beta"])["mirrors"] == [
+        {"address": "127.0.2.1", "port": 80, "host": "one.example"},
+        {"address": "127.0.2.2", "port": 8443, "host": "two.example"},
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root enters namespaces")
+def test_a_door_leads_to_the_mirror_outside():
+    """
+    Whoever comes to it hears what the mirror says; one that leads nowhere breaks the line, and serves the next.
+    """
+    watch, lines = Watch(), []
+    with socket.create_server(("127.0.0.1", 0)) as mirror, Path("/proc/self/ns/net").open() as network:
+        port = mirror.getsockname()[1]
+        for host, hears in (("nowhere.invalid", b""), ("127.0.0.1", b"packages")):
+            door = chassis._door(watch, {"address": "127.0.2.1", "port": port, "host": host}, network.fileno(), lines)
+            with socket.create_connection(("127.0.2.1", port)) as guest:
+                watch.turn()
+                if hears:
+                    reached, _ = mirror.accept()
+                    reached.sendall(hears)
+                    watch.turn()
+                    reached.close()
+                assert guest.recv(100) == hears
+            for line in lines:
+                line.close()
+            watch.set(door, 0, lambda events: None)
+            door.close()
+    watch.close()
 
 
 def test_a_port_that_is_declared_by_its_place_has_an_address_of_its_own(tmp_path):

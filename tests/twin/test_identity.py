@@ -2,10 +2,11 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 from rackwright.twin.identity import ensure_key, known_hosts_line, machine_id, write_seed
 
-from .conftest import machine
+from .conftest import container, machine
 
 
 def seed(layout, one):
@@ -65,3 +66,15 @@ def test_nics_are_named_by_their_address(layout):
     assert entries["run/systemd/network/10-rack0.link"][2] == (
         "[Match]\nMACAddress=52:54:00:01:00:01\nType=ether\n\n[Link]\nName=rack0\n"
     )
+
+
+def test_only_who_is_lent_mirrors_has_sources(layout):
+    """
+    A container finds each by its name at its door; a virtual machine has a network of its own.
+    """
+    sources = ("deb [a=b] http://one.example/debian bookworm main",)
+    for one, host in ((machine(1), ""), (container(2), "127.0.2.1 one.example\n")):
+        entries = seed(layout, replace(one, mirrors=sources))
+        assert entries["etc/apt/sources.list.d/twin.list"][2] == f"{sources[0]}\n"
+        assert entries["etc/hosts"][2].endswith(f"127.0.1.1 {one.name}\n{host}")
+        assert "etc/apt/sources.list.d/twin.list" not in seed(layout, one)

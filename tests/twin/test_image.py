@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import SetupError
-from rackwright.twin import image
+from rackwright.twin import image, mirrors
 from rackwright.twin.vm.image import uncompressed_kernel
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -72,6 +72,22 @@ def test_mirrors_are_those_of_this_computer(files, expected):
     The guest's suite from the mirrors that are reachable here, and no repository of anything else.
     """
     assert image.sources("bookworm", files) == expected
+
+
+def test_a_guest_is_lent_all_components():
+    """
+    Drivers are in non-free, and what they need in contrib.
+    """
+    [first, *_] = image.sources("bookworm", {"debian.sources": STANZAS}, "main non-free")
+
+    assert first == "deb [signed-by=/etc/mirror.gpg] http://mirror.example/debian bookworm main non-free"
+
+
+def test_mirrors_that_are_not_there_cannot_be_lent(monkeypatch):
+    monkeypatch.setattr(image, "_apt_files", list)
+
+    with pytest.raises(SetupError, match="names no mirror of Debian"):
+        mirrors.lines("debian-12")
 
 
 def test_the_name_of_an_image_follows_what_is_in_it(tmp_path, monkeypatch):

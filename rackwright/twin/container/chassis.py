@@ -1,9 +1,10 @@
 """What a container is plugged into: `python -m rackwright.twin.container.chassis JSON`, one process for each.
 
 It makes a network with the declared NICs, lets the container start inside, and carries what goes in and out: SSH from
-a port of this computer, frames to the twin's switch. It lives as long as the container, and the container no longer
-than it: by whatever signal it dies, the kernel ends all processes inside with the first of them. Only a control group
-has to be removed by somebody: by a small shell that outlives both for a moment.
+a port of this computer, frames to the twin's switch, and what it asks of mirrors, where it is lent some. It lives as
+long as the container, and the container no longer than it: by whatever signal it dies, the kernel ends all processes
+inside with the first of them. Only a control group has to be removed by somebody: by a small shell that outlives both
+for a moment.
 """
 
 import contextlib
@@ -26,6 +27,9 @@ REBOOT = 133
 """What systemd-nspawn ends with when the container wants to start again. Source: systemd-nspawn(1), --keep-unit."""
 POWER_BUTTON = signal.SIGRTMIN + 4
 """To systemd: power off. Source: systemd(1)."""
+
+_IP_FREEBIND = 15
+"""Lets an address be bound before its interface is up. Source: linux/in.h."""
 
 _SWEEP = """\
 read -r _
@@ -58,7 +62,7 @@ def main(told: dict[str, Any]) -> int:
                 namespaces.enter(namespace, kind)
             namespaces.unshare(namespaces.NETWORK | namespaces.PROCESSES)
             _make_empty(group)
-            status = _run(told, listener)
+            status = _run(told, listener, outside[namespaces.NETWORK])
     sweeper.communicate()
     return status
 
@@ -66,8 +70,12 @@ def main(told: dict[str, Any]) -> int:
 _NAMES = {namespaces.NETWORK: "net", namespaces.PROCESSES: "pid"}
 
 
-def _run(told: dict[str, Any], listener: socket.socket) -> int:
-    """Let the container live once; return what systemd-nspawn ended with, minus the signal that killed it."""
+def _run(told: dict[str, Any], listener: socket.socket, network: int) -> int:
+    """Let the container live once; return what systemd-nspawn ended with, minus the signal that killed it.
+
+    Args:
+        network: The namespace of this computer's own.
+    """
     watch = Watch()
     devices = [tap(**nic) for nic in told["nics"]]
     cables = [Cable(watch, device, told["switch"]) for device in devices]
@@ -84,6 +92,7 @@ def _run(told: dict[str, Any], listener: socket.socket) -> int:
         inside.connect_ex(("127.0.0.1", 22))  # if nobody listens there, the line breaks
         lines.append(Line(watch, outside, inside))
 
+    doors = [_door(watch, door, network, lines) for door in told["mirrors"]]
     container = _start(told["start"], told["console"])
     signal.signal(signal.SIGTERM, lambda *_: _press_power_button(container))
     ended = os.pidfd_open(container.pid)
@@ -96,9 +105,49 @@ def _run(told: dict[str, Any], listener: socket.socket) -> int:
         cable.close()
     for line in lines:
         line.close()
+    for door in doors:
+        watch.set(door, 0, lambda events: None)
+        door.close()
     os.close(ended)
     watch.close()
     return container.returncode
+
+
+def _door(watch: Watch, told: dict[str, Any], network: int, lines: list[Line]) -> socket.socket:
+    """Return what listens inside in a mirror's place, and leads whoever comes to the mirror outside."""
+    door = socket.socket()
+    door.setblocking(False)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    door.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+    door.bind((told["address"], told["port"]))
+    door.listen(64)
+
+    def answer(events: int) -> None:
+        try:
+            inside, _ = door.accept()
+        except OSError:
+            return  # it has gone again
+        try:
+            lines.append(Line(watch, inside, _outside(network, told["host"], told["port"])))
+        except OSError:
+            inside.close()
+
+    watch.set(door, selectors.EVENT_READ, answer)
+    return door
+
+
+def _outside(network: int, host: str, port: int) -> socket.socket:
+    """Return a socket of *network* that is being connected; a socket stays where it was made."""
+    with Path("/proc/self/ns/net").open() as own:
+        namespaces.enter(network, namespaces.NETWORK)
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            outside = socket.socket(family, kind, protocol)
+        finally:
+            namespaces.enter(own.fileno(), namespaces.NETWORK)
+    outside.setblocking(False)
+    outside.connect_ex(address)
+    return outside
 
 
 def _start(argv: list[str], console: str) -> "subprocess.Popen[bytes]":

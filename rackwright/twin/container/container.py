@@ -12,6 +12,7 @@ from rackwright.errors import DeclarationError
 from rackwright.spec.port import LINK_NAME_MAX
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
+from rackwright.twin.mirrors import doors
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Container:
     nics: tuple[VirtualNic, ...] = ()
     os: Literal["debian-12"] = "debian-12"
     gpus: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
 
 def check(container: Container) -> None:
@@ -58,6 +60,7 @@ def command_line(container: Container, layout: Layout, system: Path, port: int) 
         "port": port,
         "switch": str(layout.switch_socket),
         "nics": [asdict(nic) for nic in container.nics],
+        "mirrors": [asdict(door) for door in doors(container.mirrors)],
         "cgroup": group,
         "remains": str(layout.remains(host)),
         "powered": str(layout.powered(host)),

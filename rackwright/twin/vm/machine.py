@@ -64,6 +64,7 @@ class VirtualMachine:
     nics: tuple[VirtualNic, ...] = ()
     memory_mib: int = 768
     os: Literal["debian-12"] = "debian-12"
+    mirrors: tuple[str, ...] = ()
     uuid: str | None = None
     gpus: tuple[str, ...] = ()
 
