@@ -177,6 +177,7 @@ def _reason(result: Mapping[str, Any], veiled: Callable[[str], str]) -> str:
     for item in result.get("results", ()):
         if item.get("failed"):
             return _reason(item, veiled)
-    words = (result.get(key) for key in ("msg", "stderr", "stdout", "censored"))
-    said = next(filter(None, words), "no word why")
+    says_more = result.get("msg") != "non-zero return code"  # all that the message of a command says
+    order = ("msg", "stderr", "stdout", "censored") if says_more else ("stderr", "stdout", "msg", "censored")
+    said = next(filter(None, map(result.get, order)), "no word why")
     return veiled(" ".join(veiled(str(said)).split()))[:500]

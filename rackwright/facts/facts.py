@@ -388,6 +388,29 @@ class Xid(View):
     at = Fact(float, "Seconds since 1970 by the host's clock.")
 
 
+class AddedModule(View):
+    """A module that was added to an installed kernel, by DKMS or by hand."""
+
+    path = Fact(str)
+    name = Fact(str, "As the kernel calls it once it is loaded, with ``_`` for ``-``.")
+    version = Fact(optional)
+
+
+class Kernel(View):
+    """A kernel that is installed, running or not."""
+
+    bootable = Fact(bool, "Its image is in /boot.")
+
+    @property
+    def modules(self) -> tuple[AddedModule, ...]:
+        return tuple(AddedModule(raw, f"{self._where}.modules[{raw.get('path')}]") for raw in self.read("modules"))
+
+
+def natural(text: str) -> tuple[tuple[int, str], ...]:
+    """Return by what releases are put in order: their numbers as numbers."""
+    return tuple((int(digits or -1), other) for digits, other in re.findall(r"(\d+)|(\D+)", text))
+
+
 class Facts(View):
     """Everything one probe saw on one host."""
 
@@ -551,6 +574,25 @@ class Facts(View):
         """Return whether a module is loaded or part of the kernel; ``-`` and ``_`` in names are the same."""
         name = name.replace("-", "_")
         return name in self.read("modules") or name in self.read("modules_builtin")
+
+    def module_version(self, name: str) -> str | None:
+        """Return the version of a loaded module, as the kernel shows it; None where it shows none."""
+        return optional(self.find("module_versions", name.replace("-", "_")))
+
+    @cached_property
+    def kernels(self) -> Mapping[str, Kernel]:
+        """The installed kernels, by release."""
+        return {release: Kernel(raw, f"facts.kernels.{release}") for release, raw in self.read("kernels").items()}
+
+    def kernels_to_come(self) -> Mapping[str, Kernel]:
+        """Return the kernels that the next start may take, by release: the newest installed, and the one that runs."""
+        bootable = sorted((release for release, kernel in self.kernels.items() if kernel.bootable), key=natural)
+        running = self.sysctl("kernel.osrelease")
+        return {release: self.kernels[release] for release in bootable if release in (bootable[-1], running)}
+
+    def library(self, name: str) -> tuple[str, ...]:
+        """Return the files to which the dynamic linker's directories lead for a name such as ``libc.so.6``."""
+        return texts(self.find("libraries", name) or ())
 
     def measure(self, name: str) -> float:
         """Return ``chrony.offset_seconds`` or ``chrony.stratum`` at the time of the look."""

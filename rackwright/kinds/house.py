@@ -33,9 +33,11 @@ class RoleSource:
     """It may lock everybody out, so that the host puts it back by itself unless somebody gets in anew."""
     reload: tuple[str, ...] = ()
     """Units that read its files again once they have been put back."""
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """What is worked out of its variables, for claims and refusals."""
     claims: tuple[Mapping[str, Any], ...] = ()
-    rules: Mapping[str, Any] = field(default_factory=dict)
-    """What it does not take, and ``names`` for that; see rackwright.kinds.role.refusals."""
+    refused: tuple[Mapping[str, Any], ...] = ()
+    """What it does not take; see rackwright.kinds.role.refusals."""
 
     @staticmethod
     def load(folder: Path) -> "RoleSource":
@@ -50,8 +52,9 @@ class RoleSource:
             after=tuple(meta.get("after", ())),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
+            names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
-            rules={key: meta[key] for key in ("names", "refused") if key in meta},
+            refused=tuple(meta.get("refused", ())),
         )
 
     def variables(self, os: str, given: Mapping[str, Any]) -> dict[str, Any]:

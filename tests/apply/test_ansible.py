@@ -32,6 +32,9 @@ TASKS = """
 - name: Say {{ toy_word | default('nothing') }}
   ansible.builtin.fail: {msg: "{{ toy_said }}"}
   when: toy_said is defined
+- name: Complain
+  ansible.builtin.shell: "echo to no purpose; echo because >&2; exit 3"
+  when: toy_complains | default(false)
 - name: Fail where it is asked for
   ansible.builtin.command: "false"
   when: toy_fails | default(false)
@@ -105,6 +108,13 @@ def test_one_host_that_fails_leaves_the_others(played, tmp_path):
     assert (ended["one"], ended["three"]) == (None, None)
     assert ended["two"] == "task 'Fail where it is asked for': non-zero return code"
     assert (tmp_path / "three").exists()
+
+
+def test_a_command_that_fails_is_told_in_its_own_words(played):
+    """
+    Not in Ansible's, which are the same for every command.
+    """
+    assert played(one={"toy_complains": True})["one"] == "task 'Complain': because"
 
 
 def test_private_data_lies_in_memory_and_goes(played, tmp_path):

@@ -21,13 +21,20 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    return [*found, *of_gpus(Facts(situations.gpus()))]
+    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels()]
 
 
 def of_gpus(facts: Facts) -> list[View]:
     """Return those views that only a host with GPUs has."""
     found: list[View] = [facts.gpu_driver, *facts.xids, *facts.gpus]
     return found + [part for gpu in facts.gpus for part in (*gpu.mig_instances, *gpu.processes)]
+
+
+def of_kernels() -> list[View]:
+    """Return those views that only a host has whose kernel somebody added a module to."""
+    added = {"path": "/lib/modules/6.1/updates/nvidia.ko", "name": "nvidia", "version": "535.261.03"}
+    kernels = Facts({"kernels": {"6.1": {"bootable": True, "modules": [added]}}}).kernels
+    return [kernels["6.1"], *kernels["6.1"].modules]
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:
@@ -117,6 +124,9 @@ READERS = {
     "kernel_parameters": lambda facts: facts.kernel_parameters,
     "boot_id": lambda facts: facts.boot_id,
     "directories": lambda facts: (facts.directory("/etc/none"), facts.listing("/etc"))[1],
+    "kernels": lambda facts: facts.kernels_to_come(),
+    "libraries": lambda facts: facts.library("libc.so.6"),
+    "module_versions": lambda facts: facts.module_version("nvidia"),
     "gpu_driver": lambda facts: facts.gpu_driver,
     "gpus": lambda facts: facts.gpus,
     "xids": lambda facts: facts.xids,

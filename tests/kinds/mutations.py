@@ -114,6 +114,30 @@ def listener(raw: Raw, key: str) -> None:
     raw["sockets"] = [found for found in raw["sockets"] if (found["protocol"], found["port"]) != (protocol, int(port))]
 
 
+def toggle(table: Raw, key: str) -> None:
+    """Let what is there be gone, and what is not be there."""
+    if table.pop(key, None) is None:
+        table[key] = "1.0"
+
+
+def built(raw: Raw, name: str) -> list[Raw]:
+    return [module for kernel in raw["kernels"].values() for module in kernel["modules"] if module["name"] == name]
+
+
+def newer_kernel(raw: Raw, key: str) -> None:
+    """Let a kernel without modules be the next, while the one that has them runs."""
+    raw["sysctls"]["kernel.osrelease"] = next(iter(raw["kernels"]))
+    raw["kernels"]["99.1"] = {"bootable": True, "modules": []}
+
+
+def set_otherwise(raw: Raw, key: str) -> None:
+    gpu = raw["gpus"][-1]
+    if key == "mig":
+        gpu["mig_instances"] = gpu["mig_instances"][1:]
+    else:
+        gpu[key] = gpu[key] - 50 if isinstance(gpu[key], float) else not gpu[key]
+
+
 ROWS: dict[str, dict[str, Row]] = {
     "host": {
         "serial": setting(lambda raw, key: raw["identity"], "serial", lambda serial: "ANOTHER"),
@@ -185,7 +209,30 @@ ROWS: dict[str, dict[str, Row]] = {
         "state": setting(lambda raw, key: raw["units"][key], "enabled", lambda state: "masked"),
         "active": setting(lambda raw, key: raw["units"][key], "active", lambda state: "failed"),
     },
-    "package": {"installed": Row(lambda raw, key: raw["packages"].pop(key), unreadable("packages"))},
+    "package": {
+        "installed": Row(lambda raw, key: toggle(raw["packages"], key), unreadable("packages")),
+        "version": Row(lambda raw, key: raw["packages"].__setitem__(key, "0~other"), unreadable("packages")),
+        "held": Row(lambda raw, key: raw["held"].remove(key), unreadable("held")),
+    },
+    "module": {
+        "loaded": Row(
+            lambda raw, key: raw["modules"].remove(key) if key in raw["modules"] else raw["modules"].append(key),
+            unreadable("modules"),
+        ),
+        "version": Row(lambda raw, key: raw["module_versions"].__setitem__(key, "1.0"), unreadable("module_versions")),
+    },
+    "built_module": {
+        "versions": Row(
+            lambda raw, key: [module.update(version="1.0") for module in built(raw, key)], unreadable("kernels")
+        ),
+        "missing_for": Row(newer_kernel, unreadable("kernels")),
+    },
+    "library": {
+        "versions": Row(
+            lambda raw, key: raw["libraries"][key].append(f"/usr/local/lib/{key}.9"), unreadable("libraries")
+        )
+    },
+    "gpu": {"setting": Row(set_otherwise, unreadable("gpus"))},
     "directory": {
         "mode": setting(directory, "mode", lambda mode: "0777"),
         "owner": setting(directory, "owner", lambda owner: "games:games"),

@@ -228,6 +228,34 @@ def test_conditions_and_lists_decide_what_is_promised():
     assert "file:/etc/issue" not in {claim.thing for claim in KIND.claims(SPEC, HOUSE)}
 
 
+def test_names_are_worked_out_for_claims_and_the_internal_ones_given_to_tasks():
+    """
+    In their order; a task gets no name that is not written as a variable of its own.
+    """
+    source = replace(
+        SOURCE,
+        names={"first": "{{ toy_packages[0] }}", "__toy_all": "{{ [first, 'fortune'] }}"},
+        claims=({"package": "{{ item }}", "each": "{{ __toy_all }}"},),
+    )
+    [step] = [
+        step
+        for step in planned(good(), house=replace(HOUSE, roles={"toy": source})).steps
+        if isinstance(step, PlayRole)
+    ]
+
+    assert step.variables["__toy_all"] == ["cowsay", "fortune"]
+    assert "first" not in step.variables
+
+
+def test_a_package_may_be_one_that_is_not_there():
+    source = replace(SOURCE, claims=({"package": "fortune", "installed": False},))
+    house = replace(HOUSE, roles={"toy": source})
+    there = {**good(), "packages": {"cowsay": "3.03", "fortune": "1.0"}}
+
+    assert planned(good(), house=house).steps == ()
+    assert [type(step) for step in planned(there, house=house).steps].count(PlayRole) == 1
+
+
 def test_an_absent_user_is_absent_in_every_property():
     claims = KIND.claims(SPEC, HOUSE)
     found = KIND.observe(claims, Facts({**good(), "users": {}}))

@@ -191,7 +191,7 @@ def test_rules_and_types_see_a_stand_in():
         "toy",
         options={"toy_word": {"type": "str"}, "toy_number": {"type": "int"}},
         by_os={"debian-12": {}},
-        rules={"refused": [{"when": "true", "got": "got {{ toy_word }}", "want": "no", "fix": "Do"}]},
+        refused=({"when": "true", "got": "got {{ toy_word }}", "want": "no", "fix": "Do"},),
     )
 
     assert list(source.problems("debian-12", {"word": SECRET})) == []

@@ -1,4 +1,4 @@
-"""How the kernel is set: its runtime values, its modules and the words it was started with."""
+"""How the kernel is set: its runtime values, its modules and the words it was started with; and which are installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import re
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, read
+from rackwright.facts.probe.elf import modinfo
+from rackwright.facts.probe.look import Unreadable, attempt, known, listing, read
 
 SYSCTLS_LEFT_OUT = (
     r"net\.\w+\.(conf|neigh)\.(?!(all|default)(\.|$))[^.]+",  # of one interface
@@ -79,6 +80,48 @@ def modules_builtin(root: str) -> list[str]:
     running = read(f"{root}/proc/sys/kernel/osrelease")
     paths = read(f"{root}/lib/modules/{running}/modules.builtin").split()
     return sorted(os.path.basename(path).split(".", 1)[0].replace("-", "_") for path in paths)
+
+
+def module_versions(root: str) -> dict[str, str]:
+    """Return the version of each module in the running kernel that says one."""
+    folder = f"{root}/sys/module"
+    return {
+        name: read(f"{folder}/{name}/version") for name in listing(folder) if os.path.exists(f"{folder}/{name}/version")
+    }
+
+
+def kernels(root: str) -> dict[str, Any]:
+    """Return the installed kernels by release: whether it can be started, and what modules were added to it."""
+    folder = f"{root}/lib/modules"
+    return {
+        release: {
+            "bootable": any(os.path.exists(f"{root}/boot/{image}-{release}") for image in ("vmlinuz", "vmlinux")),
+            "modules": attempt(added_modules, root, f"/lib/modules/{release}"),
+        }
+        for release in listing(folder)
+        if os.path.isdir(f"{folder}/{release}")
+    }
+
+
+def added_modules(root: str, folder: str) -> list[dict[str, Any]]:
+    """Return the modules of a kernel that did not come with it: those outside of its folder ``kernel``."""
+    found = []
+    for name in listing(root + folder):
+        top = f"{root}{folder}/{name}"
+        if name != "kernel" and os.path.isdir(top) and not os.path.islink(top):
+            for where, _, files in sorted(os.walk(top)):
+                found += [f"{where}/{file}" for file in sorted(files) if ".ko" in file]
+    return [added_module(path, path[len(root) :]) for path in found]
+
+
+def added_module(path: str, shown: str) -> dict[str, Any]:
+    told = attempt(modinfo, path)
+    return {
+        "path": shown,
+        # as the kernel calls it: its file may be called otherwise
+        "name": attempt(lambda: known(told).get("name", os.path.basename(shown).partition(".ko")[0]).replace("-", "_")),
+        "version": attempt(lambda: known(told).get("version")),
+    }
 
 
 WORD = re.compile(r'(?:"[^"]*"?|[^"\s])+')

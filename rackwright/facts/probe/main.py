@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rackwright.facts.digest import salt_id
-from rackwright.facts.probe import accounts, block, gpus, kernel, measures, network, paths, system, units
+from rackwright.facts.probe import accounts, block, gpus, kernel, libraries, measures, network, paths, system, units
 from rackwright.facts.probe.look import attempt, known
 from rackwright.facts.probe.tell import tell
 
@@ -48,6 +48,9 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "sysctls": attempt(kernel.sysctls, root),
         "modules": attempt(kernel.modules, root),
         "modules_builtin": attempt(kernel.modules_builtin, root),
+        "module_versions": attempt(kernel.module_versions, root),
+        "kernels": attempt(kernel.kernels, root),
+        "libraries": attempt(libraries.libraries, root),
         "kernel_parameters": attempt(kernel.kernel_parameters, root),
         "boot_id": attempt(kernel.boot_id, root),
         "files": attempt(lambda: known(tree)[0]),

@@ -3,8 +3,10 @@
 An entry has one key that is its sort (``file``, ``package``, ``unit``, …), that sort's own keys, and may have any of:
 ``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
 ``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold), ``restart`` (it holds
-from the next start of the host's kernel). Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and
-``probe_program``, the text of the probe as a program, and ``krl``, which makes a list of what is revoked.
+from the next start of the host's kernel), ``disturbs`` (properties that are mended only while nobody computes on GPUs).
+Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and ``probe_program``, the text of the probe
+as a program, and ``krl``, which makes a list of what is revoked; and over the role's ``names``, worked out in their
+order. Names that begin with ``__`` are variables of its tasks, too.
 
 What depends on a secret is found out, not declared: each entry is rendered once more with a stand-in where the value
 would be, and whatever comes out otherwise depends on it. A stand-in is any text, so templates have to take any. Only
@@ -49,6 +51,8 @@ class Entry(BaseModel):
     remedy: str = ""
     by_hand: bool = False
     restart: bool = False
+    disturbs: tuple[str, ...] = ()
+    """Properties whose mending takes the GPUs away from whoever computes on them."""
 
     @property
     def thing(self) -> str:
@@ -137,15 +141,17 @@ class AbsentFile(Entry):
 
 
 class Package(Entry):
-    """An installed package; with *version*, that one; with *held*, one that updates leave alone."""
+    """An installed package, or one that is not; with *version*, that one; with *held*, one that updates leave alone."""
 
     sort = "package"
     package: str
+    installed: bool = True
     version: str | None = None
     held: bool | None = None
 
     def want(self, house: House) -> Mapping[str, Want]:
-        return {**({"version": self.version} if self.version else {"installed": True}), **_given(held=self.held)}
+        there = {"version": self.version} if self.version else {"installed": self.installed}
+        return {**there, **_given(held=self.held)}
 
 
 class Unit(Entry):
@@ -173,15 +179,38 @@ class Sysctl(Entry):
 
 
 class Module(Entry):
-    """A kernel module, in the kernel or not."""
+    """A kernel module, in the kernel or not; with *version*, that one."""
 
     sort = "module"
     usual_scope = "kernel"
     module: str
     loaded: bool = True
+    version: str | None = None
 
     def want(self, house: House) -> Mapping[str, Want]:
-        return {"loaded": self.loaded}
+        return {"loaded": self.loaded, **_given(version=self.version)}
+
+
+class BuiltModule(Entry):
+    """A module that was built for every kernel that the next start may take, in this version and no other."""
+
+    sort = "built_module"
+    built_module: str
+    version: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"versions": (self.version,), "missing_for": ()}
+
+
+class Library(Entry):
+    """A shared library that the dynamic linker finds, once, in this version: ``libcuda.so.1``."""
+
+    sort = "library"
+    library: str
+    version: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"versions": (self.version,)}
 
 
 class KernelParameter(Entry):
@@ -195,6 +224,17 @@ class KernelParameter(Entry):
 
     def want(self, house: House) -> Mapping[str, Want]:
         return {"present": self.present}
+
+
+class GpuSetting(Entry):
+    """What every GPU is set to: ``on`` or ``off``; a limit in watts; the profiles of its MIG instances, or ``off``."""
+
+    sort = "gpu"
+    gpu: Literal["persistence", "ecc", "power_limit_watts", "mig"]
+    value: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"setting": (self.value,)}
 
 
 class User(Entry):
@@ -284,6 +324,7 @@ SORTS: Mapping[str, type[Entry]] = {
     entry.sort: entry
     for entry in (
         *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
+        *(BuiltModule, Library, GpuSetting),
         *(User, Group, Socket, Hostname, Measure, MountOption),
     )
 }
@@ -359,9 +400,10 @@ def promises(spec: RoleSpec, house: House) -> Promises:
     sealed = tuple(sorted(names - house.secrets.keys()))
     values = secret.filled(spec.variables, lambda name: house.secrets.get(name, Sealed()))
     variables = source.variables(spec.about.os, values)
-    own, public = _scope(spec, variables), None
+    own, public = _scope(spec, source, variables, house), None
     if names:
-        public = _scope(spec, source.variables(spec.about.os, secret.filled(spec.variables, secret.stand_in)))
+        shown = source.variables(spec.about.os, secret.filled(spec.variables, secret.stand_in))
+        public = _scope(spec, source, shown, house)
     unknown = f"the value of {', '.join(map(secret.stand_in, sealed))} is not known here"
     promised: list[Promise] = []
     for number, raw in enumerate(source.claims, start=1):
@@ -371,11 +413,24 @@ def promises(spec: RoleSpec, house: House) -> Promises:
             where = f"roles/{spec.role}/meta/claims.yml, entry {number}"
             got = f"got {Veil(house.secrets.values())(_said(error))}"
             raise DeclarationError(where, got, "an entry says what holds", "Correct the role") from error
-    return Promises(source, variables, tuple(promised), sealed)
+    internal = {name: own[name] for name in source.names if name.startswith("__")}
+    return Promises(source, {**variables, **internal}, tuple(promised), sealed)
 
 
-def _scope(spec: RoleSpec, variables: Names) -> Names:
-    return {**variables, "host": spec.about, "fleet": spec.fleet, "probe_program": program(), "krl": krl}
+def _scope(spec: RoleSpec, source: RoleSource, variables: Names, house: House) -> Names:
+    common = {"host": spec.about, "fleet": spec.fleet, "probe_program": program(), "krl": krl}
+    return {**common, **named(source, {**variables, **common}, house)}
+
+
+def named(source: RoleSource, variables: Names, house: House) -> Names:
+    """Return *variables* with the role's ``names`` beside them; what depends on a sealed secret is sealed as well."""
+    names = dict(variables)
+    for name, value in source.names.items():
+        try:
+            names[name] = evaluate(value, names, house)
+        except Sealed.Opened:
+            names[name] = Sealed()
+    return names
 
 
 def _promised(

@@ -2,7 +2,7 @@
 
 import math
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts, Gpu, NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Between, Claim, Unknown, Value
 
@@ -23,7 +23,14 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             value = facts.sysctl(key)
             return Absent() if value is None else value
         case "module":
-            return facts.module(key)
+            return facts.module(key) if name == "loaded" else facts.module_version(key) or Absent()
+        case "built_module":
+            return _built_module(facts, key, name)
+        case "gpu":
+            return _gpu_setting(facts, key, claim)
+        case "library":
+            files = facts.library(key)
+            return tuple(sorted(file.rpartition(".so.")[2] for file in files)) or Absent()
         case "kernel_parameter":
             return key in facts.kernel_parameters
         case "user":
@@ -50,6 +57,35 @@ def _directory(facts: Facts, path: str, name: str) -> Value:
         return Absent() if names is None else names
     directory = facts.directory(path)
     return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
+
+
+def _built_module(facts: Facts, key: str, name: str) -> Value:
+    kernels = facts.kernels_to_come()
+    if not kernels:
+        return Absent()
+    built = {
+        release: [module.version or "unversioned" for module in kernel.modules if module.name == key.replace("-", "_")]
+        for release, kernel in kernels.items()
+    }
+    if name == "missing_for":
+        return tuple(sorted(release for release in built if not built[release]))
+    return tuple(sorted({version for versions in built.values() for version in versions})) or Absent()
+
+
+def _gpu_setting(facts: Facts, key: str, claim: Claim) -> Value:
+    """Return what GPUs are set to; of those that are set otherwise than wanted, with where each is."""
+    wanted = claim.want["setting"]
+    told = {gpu.pci_address: _told(gpu, key) for gpu in facts.gpus}
+    return tuple(sorted({value if (value,) == wanted else f"{value} on {at}" for at, value in told.items()}))
+
+
+def _told(gpu: Gpu, key: str) -> str:
+    value = getattr(gpu, key)
+    if key == "mig" and value:
+        return " ".join(sorted(instance.profile for instance in gpu.mig_instances)) or "empty"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return {None: "none", True: "on", False: "off"}[value]
 
 
 def _user(facts: Facts, key: str, name: str) -> Value:

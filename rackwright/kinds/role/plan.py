@@ -1,11 +1,12 @@
 """What makes a role's promises hold, what forbids it, and what takes the role away again."""
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rackwright.facts.facts import Facts
+from rackwright.facts.facts import Facts, NotKnown
 from rackwright.kinds import ownership
 from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.guard import guarded, reloading
@@ -14,6 +15,7 @@ from rackwright.kinds.role import restarting
 from rackwright.kinds.role.entries import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.spec.secret import stand_in
+from rackwright.spec.units import format_size
 
 REMAINS = "packages, accounts and what services are doing stay as they are: others may use them by now"
 
@@ -34,6 +36,9 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     plays = bool(mended) or (restart and not restarting.prepared(spec, facts))
     if plays and promises.sealed:
         return Plan(refusals=(_sealed(spec, promises),))
+    disturbing = {(entry.thing, name) for entry in promises.entries for name in entry.disturbs}
+    if disturbing & {(item.thing, item.name) for item in mended} and (busy := tuple(_busy(spec, facts))):
+        return Plan(refusals=busy)
     steps = [*_steps(spec, promises, facts, restarting.boot_id(facts) if restart else None)] if plays else []
     if restart and spec.reboot:
         steps.append(restarting.step(spec.host))
@@ -52,6 +57,18 @@ def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
     got = f"got no value of {', '.join(map(stand_in, promises.sealed))}"
     fix = "Run it with the passphrase of the stack, in whose configuration the values stand"
     return Refusal(spec.id, got, "a role is played with all its variables", fix)
+
+
+def _busy(spec: RoleSpec, facts: Facts) -> Iterator[Refusal]:
+    """Yield a refusal for each process on a GPU. Where no driver answers, nobody computes."""
+    with contextlib.suppress(NotKnown):
+        for gpu in facts.gpus:
+            for process in gpu.processes:
+                memory = "memory" if process.memory_bytes is None else format_size(process.memory_bytes)
+                name = process.name or "of an unknown name"
+                got = f"got process {process.pid} ({name}) with {memory} of GPU {gpu.index}"
+                want = "what is to be done takes GPUs away from whoever computes on them"
+                yield Refusal(spec.id, got, want, "Let it end, or end it; then run this again")
 
 
 def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:

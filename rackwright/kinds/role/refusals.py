@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.kinds.house import House, RoleSource
-from rackwright.kinds.role.entries import evaluate
+from rackwright.kinds.role.entries import evaluate, named
 from rackwright.spec import secret
 from rackwright.spec.problem import Problem
 
@@ -21,10 +21,8 @@ _BARE = House({})
 
 def refusals(source: RoleSource, os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what contradicts itself in variables *given* by short names, each of its type."""
-    names = source.variables(os, secret.filled(given, secret.stand_in))
-    for name, value in source.rules.get("names", {}).items():
-        names[name] = evaluate(value, names, _BARE)
-    for rule in source.rules.get("refused", ()):
+    names = named(source, source.variables(os, secret.filled(given, secret.stand_in)), _BARE)
+    for rule in source.refused:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
         for item in items:
             scope = {**names, **item}
