@@ -16,9 +16,10 @@ from rackwright.kinds.house import House
 HERE = Path(__file__).parent
 SALT = b"recorded"
 """Of the digests in the recorded facts."""
+OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml")
 _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT))
-ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in ("wired.yaml", "furnished.yaml")]
+ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
 RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
 
 

@@ -1,0 +1,44 @@
+"""Line 1: a GPU host's kernel, headers, module, driver and settings are one set, there by one command and clean."""
+
+import json
+from typing import Any
+
+from tests.accept.harness import Log, check, need
+from tests.accept.lab import Lab
+
+HOST = "alpha"
+ROLE = f"{HOST}/nvidia_driver"
+VERSION = "535.261.03"
+KERNEL = "6.1.0-50-amd64"
+
+
+def lab(log: Log, **variables: Any) -> Lab:
+    """Return a lab of one container with the GPUs of its profile, and mirrors; *variables* are of the role."""
+    driver = {"version": VERSION, "flavour": "proprietary", **variables}
+    host = {
+        "address": "192.0.2.1",
+        "identity": {"serial": "S-ALPHA"},
+        "os": "debian-12",
+        "profile": "training-a100",
+        "roles": {"base": {"security_updates": False}, "nvidia_driver": driver},
+    }
+    fleet = json.dumps({"fleet": "gpus", "hosts": {HOST: host}})
+    return Lab(log.empty_directory() / "project", fleet, log, containers=[HOST], mirrors=True)
+
+
+@check("accelerators.1")
+def a_gpu_host_converges(log: Log) -> str:
+    with lab(log, power_limit_watts=300, mig=["3g.40gb", "3g.40gb"]) as one:
+        one.start()
+        log("up: kernel, headers, driver, and a module that is built here")
+        began = log.seconds
+        one.up()
+        took = log.seconds - began
+        report = one.audit(status=0)
+        log("nothing is left to do")
+        one.pulumi("preview", "--expect-no-changes", status=0)
+        modules = one.ssh(HOST, f"modinfo -F version /lib/modules/{KERNEL}/updates/dkms/nvidia-current.ko")
+        need(modules == VERSION, f"the module is {modules}")
+        held = set(one.ssh(HOST, "apt-mark showhold").split())
+        need({f"linux-image-{KERNEL}", "nvidia-kernel-dkms", "libcuda1"} <= held, f"held are {held}")
+        return f"up in {took:.0f} s; {json.dumps(report['summary']) if 'summary' in report else 'clean'}"

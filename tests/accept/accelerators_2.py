@@ -1,0 +1,75 @@
+"""Line 2: everything that the driver's role promises is broken by hand; each is found under its path, and mended."""
+
+import re
+
+from tests.accept.accelerators_1 import HOST, KERNEL, ROLE, VERSION, lab
+from tests.accept.harness import Log, check, need
+from tests.accept.lab import Claimed, Lab, told
+
+MODULES = f"/lib/modules/{KERNEL}/updates/dkms"
+SET = "python3 - <<'END'\nimport ctypes\nlibrary = ctypes.CDLL('libnvidia-ml.so.1')\nlibrary.nvmlInit_v2()\n{}\nEND"
+GPU = "gpu = ctypes.c_void_p()\nlibrary.nvmlDeviceGetHandleByIndex_v2(1, ctypes.byref(gpu))\n"
+BROKEN = {
+    "package:libcuda1": "apt-mark unhold libcuda1",
+    "package:nvidia-smi": "dpkg --remove --force-depends nvidia-smi",
+    "file:/etc/apt/preferences.d/60-rackwright-nvidia-driver": "rm /etc/apt/preferences.d/60-rackwright-nvidia-driver",
+    "file:/etc/apt/apt.conf.d/53rackwright-nvidia-driver": "echo > /etc/apt/apt.conf.d/53rackwright-nvidia-driver",
+    # of another version, where the kernel looks first
+    "built_module:nvidia": f"sed s/{VERSION}/535.999.99/g {MODULES}/nvidia-current-open.ko > {MODULES}/nvidia.ko",
+    "file:/etc/dkms/no-autoinstall": "touch /etc/dkms/no-autoinstall",
+    "library:libcuda.so.1": "touch /usr/local/lib/libcuda.so.999.9; ln -s libcuda.so.999.9 /usr/local/lib/libcuda.so.1",
+    "file:/etc/modprobe.d/rackwright-nvidia-driver.conf": "rm /etc/modprobe.d/rackwright-nvidia-driver.conf",
+    "unit:nvidia-persistenced.service": "systemctl disable nvidia-persistenced.service",
+    "file:/usr/local/sbin/rackwright-gpus": "chmod 0644 /usr/local/sbin/rackwright-gpus",
+    "file:/etc/systemd/system/rackwright-gpus.service": "echo >> /etc/systemd/system/rackwright-gpus.service",
+    "unit:rackwright-gpus.service": "systemctl disable rackwright-gpus.service",
+    "gpu:persistence": SET.format(f"{GPU}library.nvmlDeviceSetPersistenceMode(gpu, 0)"),
+    "gpu:power_limit_watts": SET.format(f"{GPU}library.nvmlDeviceSetPowerManagementLimit(gpu, 200000)"),
+    "gpu:mig": SET.format(f"{GPU}library.nvmlDeviceSetMigMode(gpu, 1, ctypes.byref(ctypes.c_uint()))"),
+}
+"""By claim of the role what breaks it."""
+NEWER = "6.1.0-56-amd64"
+"""Its backports break the open module of the older set: `pci_resize_resource` wants another argument."""
+STATE = """
+dpkg -l | awk '/nvidia|libcuda|linux-image/ {print $1, $2, $3}'
+find /lib/modules -name 'nvidia*.ko' -exec sha256sum {} +
+readlink -f /usr/lib/x86_64-linux-gnu/libcuda.so.1
+ls /boot /var/lib/dkms /etc/dkms
+"""
+"""What of a driver a host has."""
+
+
+@check("accelerators.2")
+def what_is_broken_is_found_and_mended(log: Log) -> str:
+    with lab(log, flavour="open", power_limit_watts=300, mig=[]) as one:
+        one.start()
+        one.up()
+        return broken(one)
+
+
+def broken(one: Lab) -> str:
+    """Break one after the other: each is found beside those before it, and nothing else. Return how it was mended."""
+    need(not one.audited(status=0), "something differs right after up")
+    wanted: set[Claimed] = set()
+    for claim, script in BROKEN.items():
+        one.log(f"broken: {claim}")
+        one.ssh(HOST, script)
+        wanted.add((ROLE, claim))
+        found = one.audited()
+        need(found == wanted, f"missed {told(wanted - found)}; found besides {told(found - wanted)}")
+    one.log("all is mended at once")
+    one.up()
+    need(not one.audited(status=0), "something differs after up")
+    one.pulumi("preview", "--expect-no-changes", status=0)
+
+    one.log("a newer kernel, which has no module and for which this driver does not build")
+    one.ssh(HOST, f"apt-get -qq install linux-image-{NEWER} >/dev/null 2>&1")
+    need(one.audited() == {(ROLE, "built_module:nvidia")}, f"the audit says {told(one.audited())}")
+    before = one.ssh(HOST, STATE)
+    said = one.up(status=4).stdout
+    line = re.search(rf"{VERSION} does not build for {NEWER}: (\S+:\d+:\d+: error: .*?) \(all of it", said)
+    need(line, f"the compiler's line is not told: {said[-300:]}")
+    need(one.ssh(HOST, STATE) == before, "the host is not as it was")
+    return (
+        f"{len(BROKEN)} broken promises found by their paths and mended; a newer kernel found, and told why it has none"
+    )
