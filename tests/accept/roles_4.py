@@ -86,7 +86,7 @@ def _fails(lab: Lab) -> str:
 
 def _written(lab: Lab) -> int:
     """Return how often Ansible has written CONFIG, as the host's journal tells."""
-    count = f"journalctl --quiet --output cat | grep -c 'legacy.copy Invoked with.* dest={CONFIG} '"
+    count = f"journalctl --quiet --output cat | grep -c 'Invoked with dest={CONFIG} .* checksum=[0-9a-f]'"
     return int(lab.ssh(HOST, f"{count} || true"))
 
 
