@@ -15,6 +15,7 @@ from rackwright.kinds.contract import (
     Plan,
     Refusal,
     Resource,
+    Unknown,
     Value,
     Within,
 )
@@ -116,18 +117,18 @@ class HostKind:
             ),
         ]
         short = f"the host falls short of profile {spec.profile}: add what is missing, or declare another profile"
-        if profile.memory is not None:
+        if (memory := profile.known("memory")) is not None:
             claims.append(
                 Claim(
                     f"memory:{spec.host}",
-                    {"bytes": Between(profile.memory)},
+                    {"bytes": Between(memory)},
                     owned=False,
                     scope="hardware",
                     remedy=short,
                 )
             )
-        if profile.gpus:
-            counts = {model: Between(count) for model, count in profile.gpus.items()}
+        if gpus := profile.known("gpus"):
+            counts = {model: Between(count) for model, count in gpus.items()}
             claims.append(Claim(f"gpus:{spec.host}", counts, owned=False, scope="hardware", remedy=short))
         return tuple(claims)
 
@@ -165,4 +166,6 @@ def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "memory":
             return facts.memory_bytes
         case _:
-            return sum(function in GPUS[name].pci for function in facts.pci)
+            if not (ids := GPUS[name].known("pci")):
+                return Unknown(f"the catalogue has no PCI id of {GPUS[name].name}")
+            return sum(function in ids for function in facts.pci)
