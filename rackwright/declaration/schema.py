@@ -7,13 +7,14 @@ from pydantic.json_schema import models_json_schema
 from rackwright.declaration.yaml_fleet import FleetFile
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.host import Host, Identity
+from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Vlan
 from rackwright.spec.ssh import Ssh
 from rackwright.spec.tier import Tier
 
 Schema = dict[str, Any]
 NULL = {"type": "null"}
-MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Ssh, Alerts)
+MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts)
 """What groups and hosts merge: each may leave out what the other says, and remove it by null."""
 
 

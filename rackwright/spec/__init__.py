@@ -3,6 +3,7 @@
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Bus, Drive, Host, Identity
+from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
 from rackwright.spec.port import Nic
 from rackwright.spec.ssh import Login, Ssh
@@ -19,6 +20,7 @@ __all__ = [
     "Host",
     "Identity",
     "Login",
+    "Needs",
     "Network",
     "Nic",
     "Route",

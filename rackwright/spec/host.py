@@ -8,9 +8,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from rackwright.spec import accelerator
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.catalogue import PROFILES
 from rackwright.spec.model import Many, Model
+from rackwright.spec.needs import Needs
 from rackwright.spec.network import Network, fabric
 from rackwright.spec.network import problems as network_problems
 from rackwright.spec.port import Mac, Nic
@@ -153,6 +155,8 @@ class Host(Model):
     """Its storage tiers by name."""
     roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """The software on it: each role by name, with its variables as that role's argument specification has them."""
+    needs: Needs = Needs()
+    """What is to run on it, checked against its GPUs and its driver before anything is installed."""
     ssh: Ssh = Ssh()
     """How to log in."""
     alerts: Alerts = Alerts()
@@ -178,7 +182,7 @@ class Host(Model):
 
 
 def problems(host: Host) -> Iterator[Problem]:
-    """Yield what only shows when drives, tiers and mounts of one host stand beside each other."""
+    """Yield what only shows when the parts of one host stand beside each other."""
     members = {drive.serial for drive in host.drives if drive.tier}
     for index, drive in enumerate(host.drives):
         if drive.tier and drive.tier not in host.tiers:
@@ -197,6 +201,9 @@ def problems(host: Host) -> Iterator[Problem]:
         if host.network is not None and name in host.tiers:
             want, fix = f"{what} that name", "Give the tier another name"
             yield Problem(f"got the tier {name}", want, fix, ("tiers", name), also=("network",))
+    # what is sound of a host has no system where that is declared wrongly
+    system = host.os if "os" in host.model_fields_set else None
+    yield from accelerator.problems(accelerator.chosen(system, host.profile, host.roles, host.needs))
 
 
 def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:

@@ -49,7 +49,7 @@ def told_whole(log: Log, command: str, fleets: list[Path]) -> int:
     Raises:
         Short: one is told otherwise than it is written beside the fleet.
     """
-    stacks = _project(log.empty_directory())
+    stacks = _project(log.empty_directory(), fleets)
     environment = {**os.environ, "PYTHONPATH": str(stacks.parent / "hook")}
     opened = log.run([sys.executable, "-c", "import socket; socket.socket()"], env=environment)
     need(opened.returncode == DENIED, f"a socket could be opened all the same: {opened.stderr}")
@@ -68,14 +68,14 @@ def told_whole(log: Log, command: str, fleets: list[Path]) -> int:
     return messages
 
 
-def _project(directory: Path) -> Path:
-    """Make a project with one stack for each wrong fleet, and return where their files stand."""
+def _project(directory: Path, fleets: list[Path]) -> Path:
+    """Make a project with one stack for each of the wrong *fleets*, and return where their files stand."""
     (directory / "Pulumi.yaml").write_text(PROJECT)
     (directory / "hook").mkdir()
     (directory / "hook/sitecustomize.py").write_text(HOOK)
     stacks = directory / "stacks"
     stacks.mkdir()
-    for path in WRONG.glob("*.yaml"):
+    for path in fleets:
         shutil.copy(path, stacks)
         settings = {"rackwright:fleet": path.name, "rackwright:target": "rack"}
         (stacks / f"Pulumi.{path.stem}.yaml").write_text(json.dumps({"config": settings}))

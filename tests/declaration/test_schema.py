@@ -92,6 +92,9 @@ def test_the_schema_refuses_an_unknown_key_in_every_mapping(path: Path, keys: tu
         (("hosts",), None),
         (("groups", "training", "os"), "debian-11"),
         (("groups", "training", "profile"), "toaster"),
+        (("groups", "training", "needs"), {"precision": ["int4"]}),
+        (("groups", "training", "needs"), {"torch": "2.9"}),
+        (("groups", "training", "needs"), {"cuda": 12}),
         (("groups", "training", "tiers", "Not A Name"), {}),
         (("groups", "training", "tiers", "hot", "chunk"), "512"),
         (("groups", "training", "tiers", "hot", "chunk"), 512),
@@ -130,7 +133,11 @@ def test_the_schema_refuses_a_wrong_network(keys: tuple[Any, ...], value: Any) -
 
 def test_a_host_may_remove_what_its_group_says() -> None:
     fleet = copy.deepcopy(read(RACK).data)
-    fleet["hosts"]["gpu-01"] |= {"profile": None, "tiers": {"hot": None, "warm": {"chunk": None}}}
+    fleet["hosts"]["gpu-01"] |= {
+        "profile": None,
+        "needs": {"torch": None},
+        "tiers": {"hot": None, "warm": {"chunk": None}},
+    }
     assert valid(fleet, SCHEMA)
 
 

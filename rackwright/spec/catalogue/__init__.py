@@ -82,6 +82,8 @@ class Gpu(Sourced):
     power_default_watts: int | None = None
     power_max_watts: int | None = None
     """Of the form that takes the most."""
+    clock_max_mhz: int | None = None
+    """Of its graphics clock."""
     driver_first: str | None = None
     """Where it is later than its architecture's."""
     mig: str | None = None

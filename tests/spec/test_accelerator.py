@@ -1,0 +1,255 @@
+"""What cannot be together is refused with what would fit; what can be is not, and what would fit is accepted."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rackwright.declaration.source import dotted
+from rackwright.spec import Host, Needs
+from rackwright.spec.accelerator import Accelerators, chosen, problems
+from rackwright.spec.accelerator.chosen import PLACES, ROLES
+from rackwright.spec.accelerator.layout import why_not
+from rackwright.spec.accelerator.mending import CANDIDATES, contradictions, mend
+from rackwright.spec.accelerator.rules import RULES
+from rackwright.spec.catalogue import GPUS, MIG, PROFILES, SOFTWARE, Precision
+from rackwright.spec.problem import Problem, Problems
+
+Case = dict[str, Any]
+CASES: list[Case] = yaml.safe_load((Path(__file__).parent / "contradictions.yaml").read_text())
+HOST = {"address": "192.0.2.1", "identity": {"serial": "CHASSIS-1"}, "os": "debian-12"}
+
+
+def accelerators(case: Case) -> Accelerators:
+    host = HOST | case["host"]
+    needs = Needs.model_validate(host.get("needs", {}))
+    made = chosen(host["os"], host.get("profile", "virtual"), host.get("roles", {}), needs)
+    return replace(made, gpus=tuple(case["gpus"])) if "gpus" in case else made
+
+
+def message(problem: Problem) -> str:
+    also = f" ({dotted(problem.also)})" if problem.also else ""
+    source = f" [{problem.source}]" if problem.source else ""
+    return f"{dotted(problem.path)}: {problem.got}; {problem.want}{also}. {problem.fix}.{source}"
+
+
+def told(a: Accelerators) -> list[str]:
+    return [message(problem) for problem in problems(a)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["says"])
+def test_a_contradiction_is_refused_in_these_words(case: Case) -> None:
+    a = accelerators(case)
+    assert [rule.id for rule, _ in contradictions(a)] == case["rules"]
+    assert told(a) == case["told"]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "gpus" not in case], ids=lambda case: case["says"])
+def test_a_host_is_refused_where_its_accelerators_are(case: Case) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Host.model_validate(HOST | case["host"])
+    (detail,) = caught.value.errors(include_url=False)
+    error = detail["ctx"]["error"]
+    assert isinstance(error, Problems)
+    assert [message(problem) for problem in error.problems] == case["told"]
+
+
+def test_every_rule_has_its_case() -> None:
+    assert len(CASES) >= 30
+    assert {rule for case in CASES for rule in case["rules"]} == {rule.id for rule in RULES}
+
+
+def test_every_choice_has_a_place_and_its_way_to_be_mended() -> None:
+    assert {field for rule in RULES for field in rule.mends} == CANDIDATES.keys()
+    assert PLACES.keys() >= CANDIDATES.keys()
+
+
+NVIDIA = ("nvidia_driver",)
+GOOD = {
+    "A100 with Debian 12's driver and CUDA": Accelerators(
+        "debian-12", ("a100-80gb",), roles=("nvidia_driver", "cuda"), cuda=("11.8",), torch="2.5+cu121"
+    ),
+    "A100 with Debian 12's driver and a newer 12": Accelerators(
+        "debian-12", ("a100-80gb",), roles=NVIDIA, driver="535", torch="2.9+cu128", precision=("bf16", "tf32")
+    ),
+    "H100 with 580": Accelerators(
+        "ubuntu-24.04",
+        ("h100-sxm",),
+        nvswitch=3,
+        roles=NVIDIA,
+        driver="580",
+        driver_source="vendor",
+        flavour="open",
+        fabric_manager="on",
+        torch="2.13+cu130",
+        precision=("fp8", "bf16"),
+        mig=("3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"),
+        power_limit_watts=500,
+    ),
+    "V100 with 535": Accelerators(
+        "debian-12", ("v100-32gb",), roles=NVIDIA, driver="535", flavour="proprietary", torch="2.6+cu118"
+    ),
+    "V100 with 580, the last": Accelerators(
+        "debian-13",
+        ("v100-32gb",),
+        roles=NVIDIA,
+        driver="580",
+        driver_source="vendor",
+        flavour="proprietary",
+        torch="2.14+cu126",
+    ),
+    "P100": Accelerators(
+        "debian-12", ("p100-16gb",), roles=NVIDIA, flavour="proprietary", torch="2.14+cu126", precision=("fp16",)
+    ),
+    "A40 with a security update of Debian 12": Accelerators("debian-12", ("a40",), roles=NVIDIA, driver="535.309.01"),
+    "T4 at its fastest": Accelerators("debian-12", ("t4",), roles=NVIDIA, clocks_mhz=(1590,)),
+    "T4 in INT8": Accelerators(
+        "debian-13", ("t4",), roles=NVIDIA, ecc=True, power_limit_watts=65, torch="2.9+cu128", precision=("int8",)
+    ),
+    "RTX 3090 within bounds nobody vouches for": Accelerators(
+        "debian-12", ("rtx-3090",), roles=NVIDIA, power_limit_watts=280, precision=("bf16",)
+    ),
+    "L40S": Accelerators("debian-12", ("l40s",), roles=NVIDIA, torch="2.9+cu126", precision=("fp8",)),
+    "A30 divided": Accelerators("debian-12", ("a30",), roles=NVIDIA, mig=("2g.12gb", "1g.6gb", "1g.6gb")),
+    "B200 with 580": Accelerators(
+        "ubuntu-24.04",
+        ("b200",),
+        nvswitch=4,
+        roles=NVIDIA,
+        driver="580.95.05",
+        driver_source="vendor",
+        torch="2.9+cu128",
+        precision=("fp4",),
+    ),
+    "B200 with the first that knows it": Accelerators(
+        "ubuntu-24.04", ("b200",), roles=NVIDIA, driver="570.133.20", driver_source="vendor", needs_cuda="12.8"
+    ),
+    "MI300X": Accelerators("ubuntu-24.04", ("mi300x",), roles=("rocm",), torch="2.9+rocm6.4", precision=("fp8",)),
+    "Gaudi 2": Accelerators("ubuntu-22.04", ("gaudi2",), roles=("gaudi",), precision=("bf16",)),
+    "Jetson": Accelerators("ubuntu-22.04", ("orin",), roles=("jetson",), precision=("int8",)),
+    "a host of unknown hardware": Accelerators("debian-12", roles=("nvidia_driver", "cuda")),
+    "nothing": Accelerators(),
+}
+
+
+@pytest.mark.parametrize("a", GOOD.values(), ids=GOOD)
+def test_what_goes_together_is_let_be(a: Accelerators) -> None:
+    assert told(a) == []
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("os", SOFTWARE.systems)
+def test_a_profile_by_itself_is_let_be(profile: str, os: str) -> None:
+    assert Host.model_validate(HOST | {"os": os, "profile": profile}).profile == profile
+
+
+def test_an_unknown_system_lets_nothing_be_concluded() -> None:
+    a = accelerators({"host": {"roles": {"nvidia_driver": {"version": "580"}}}})
+    assert told(a)
+    assert told(replace(a, os=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ("3g.40gb 3g.40gb", ""),
+        ("4g.40gb 3g.40gb", ""),
+        ("3g.40gb 2g.20gb 1g.10gb 1g.10gb", ""),
+        ("1g.20gb 1g.20gb 1g.20gb 1g.20gb", ""),
+        ("1g.10gb " * 7, ""),
+        ("7g.80gb 1g.10gb", "it has 7 compute slices, and they take 8"),
+        ("4g.40gb 4g.40gb", "4g.40gb fits once"),
+        ("1g.20gb 1g.20gb 1g.20gb 2g.20gb 1g.10gb", "it has 8 memory slices, and they take 9"),
+        ("2g.20gb 2g.20gb 2g.20gb 1g.10gb+me 1g.10gb+me", "1g.10gb+me fits once"),
+        ("2g.20gb 2g.20gb 1g.20gb 1g.10gb", ""),
+        ("3g.40gb 1g.20gb 1g.10gb 1g.10gb", ""),
+    ],
+)
+def test_instances_lie_beside_each_other(names: str, why: str) -> None:
+    assert why_not(names.split(), MIG["80gb"]) == why
+
+
+versions = st.sampled_from(
+    [None, "", "latest", "470", "535", "535.261.03", "550.163.01", "570", "580", "590.44.01", "595"]
+)
+cudas = st.sampled_from(["", "11.5", "11.8", "11.8.89", "12.4", "12.8", "13.0", "13.3", "twelve"])
+instances = st.sampled_from(sorted({name for table in MIG.values() for name in table.profiles} | {"3g", ""}))
+torches = st.builds(
+    "{}+{}".format,
+    st.sampled_from(["1.13", "2.5", "2.9.1", "2.14", "3.0"]),
+    st.sampled_from(["cu118", "cu126", "cu128", "cu130", "cu999", "rocm6.4"]),
+)
+choices = st.builds(
+    Accelerators,
+    os=st.sampled_from([None, *SOFTWARE.systems]),
+    gpus=st.lists(st.sampled_from([*GPUS]), max_size=2, unique=True).map(tuple),
+    nvswitch=st.sampled_from([None, 3, 4]),
+    roles=st.lists(st.sampled_from([*ROLES]), max_size=3, unique=True).map(tuple),
+    driver=versions,
+    driver_source=st.sampled_from([None, "distribution", "vendor", "elsewhere"]),
+    flavour=st.sampled_from([None, "open", "proprietary", "closed"]),
+    ecc=st.sampled_from([None, True, False]),
+    power_limit_watts=st.sampled_from([None, 0, 50, 100, 300, 10_000]),
+    clocks_mhz=st.lists(st.integers(0, 3000), max_size=3).map(tuple),
+    mig=st.lists(instances, max_size=4).map(tuple),
+    fabric_manager=st.sampled_from([None, "auto", "on", "off", "maybe"]),
+    cuda=st.lists(cudas, max_size=2, unique=True).map(tuple),
+    cuda_default=st.none() | cudas,
+    cuda_source=st.sampled_from([None, "distribution", "vendor"]),
+    torch=st.none() | torches,
+    needs_cuda=st.sampled_from([None, *SOFTWARE.cuda]),
+    precision=st.lists(st.sampled_from(get_args(Precision)), max_size=3, unique=True).map(tuple),
+)
+
+
+@given(choices)
+def test_whatever_is_chosen_is_judged(a: Accelerators) -> None:
+    for problem in problems(a):
+        assert problem.got.startswith("got ") and problem.want
+        assert problem.fix[0].isupper() and not problem.fix.endswith(".")
+
+
+@given(choices)
+def test_what_would_fit_is_accepted(a: Accelerators) -> None:
+    found = contradictions(a)
+    ways = [mend(a, found, one, field) for one in found for field in one[0].mends]
+    for change in filter(None, ways):
+        after = contradictions(replace(a, **change))
+        assert len(after) < len(found)
+        assert {rule.id for rule, _ in after} <= {rule.id for rule, _ in found}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["says"])
+def test_one_change_mends_what_one_mistake_broke(case: Case) -> None:
+    a = accelerators(case)
+    for one in (found := contradictions(a)):
+        ways = [change for field in one[0].mends if (change := mend(a, found, one, field)) is not None]
+        assert ways or case["rules"] == ["gpu-flavour"], "nothing fits, which is true of the two boards alone"
+        assert len(found) > 1 or all(contradictions(replace(a, **change)) == () for change in ways)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["535", "3g.40gb"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+variables = st.dictionaries(
+    st.sampled_from([path[-1] for path in PLACES.values() if len(path) == 3]), anything, max_size=6
+)
+
+
+@given(st.dictionaries(st.sampled_from([*ROLES]), variables, max_size=3), st.sampled_from([*PROFILES]))
+def test_whatever_stands_in_a_role_is_read(roles: dict[str, dict[str, Any]], profile: str) -> None:
+    assert all(isinstance(problem, Problem) for problem in problems(chosen("debian-12", profile, roles, Needs())))
+
+
+@pytest.mark.parametrize("written", ["535", 535])
+def test_a_number_is_read_as_ansible_reads_it(written: object) -> None:
+    roles = {"nvidia_driver": {"version": written}, "cuda": {"versions": [11.8], "default": "11.8"}}
+    a = chosen("debian-12", "training-a100", roles, Needs())
+    assert (a.driver, a.cuda, told(a)) == ("535", ("11.8",), [])
