@@ -2,9 +2,6 @@
 
 from rackwright.spec.catalogue import GPUS, PROFILES
 
-VENDOR = "10de:"
-"""NVIDIA's PCI vendor id."""
-
 
 def gpus(profile: str) -> tuple[str, ...]:
     """Return the models of NVIDIA's PCI boards that a host of *profile* has, each as often as it has them."""
@@ -12,5 +9,5 @@ def gpus(profile: str) -> tuple[str, ...]:
         model
         for model, count in PROFILES[profile].gpus.items()
         for _ in range(count)
-        if any(id.startswith(VENDOR) for id in GPUS[model].pci)
+        if GPUS[model].role == "nvidia_driver"
     )

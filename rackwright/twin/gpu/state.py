@@ -44,14 +44,15 @@ def _digest(host: str, index: int) -> bytes:
 def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]:
     gpu = GPUS[model]
     board = _boards().get(gpu.pci[0], {})
-    yield from {
+    itself: dict[str, str | int] = {
         "uuid": uuid(host, index),
         "name": gpu.name,
         "pci_address": pci_address(index),
         "pci_id": gpu.pci[0],
         "memory_bytes": gpu.memory,
         "persistence": 0,
-    }.items()
+    }
+    yield from itself.items()
     if board.get("serial", True):
         yield "serial", serial(host, index)
     for key, value in IDLE.items():
