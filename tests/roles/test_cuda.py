@@ -81,7 +81,7 @@ def test_what_cannot_be_is_refused(variables, said):
     assert said in str(problem)
 
 
-def test_the_vendor_wants_its_key():
+def test_the_vendor_wants_its_place_and_its_key():
     [problem] = SOURCE.problems("debian-12", {key: VENDOR[key] for key in ("source", "versions")})
 
-    assert "repository_key" in str(problem)
+    assert "repository, repository_key" in str(problem)
