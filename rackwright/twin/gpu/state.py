@@ -68,7 +68,7 @@ def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]
             yield "temperature_target", celsius
     if "clock_max_mhz" in board:
         yield from {"clock_mhz": board["clock_max_mhz"], "clock_max_mhz": board["clock_max_mhz"]}.items()
-    if board.get("ecc"):
+    if gpu.ecc:
         yield from {"ecc": 1, "ecc_pending": 1, "uncorrected_errors": 0, "idle_uncorrected_errors": 0}.items()
     if "profiles" in board:
         yield from {"mig": 0, "mig_pending": 0, "mig_persists": int(board.get("mig_persists", False))}.items()
