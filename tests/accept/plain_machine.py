@@ -7,6 +7,8 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import glob
+from itertools import chain
 from pathlib import Path
 
 from rackwright.twin.image import mirrors, network_settings
@@ -18,7 +20,8 @@ THERE = ("git", "make", "ca-certificates")
 CARRIED = re.compile(r"(?i)PIP_(?!FIND_LINKS).*|.*_proxy|.*SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE")
 """Variables that say how this computer reaches its package registries."""
 GO_SETTINGS = ("GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOSUMDB", "GOFLAGS", "GOTOOLCHAIN")
-FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/*.crt")
+"""Patterns of what else says so, copied where it is there."""
 CHECKOUT = "/root/rackwright"
 _INSIDE = """
 set -e
@@ -60,7 +63,7 @@ def plain_machine(log: Log) -> Iterator[PlainMachine]:
     settings = [f"--aptopt={line}" for line in network_settings()]
     made = log.run(["mmdebstrap", *options, *settings, SUITE, str(root), *mirrors(SUITE)])
     need(made.returncode == 0, "mmdebstrap failed")
-    for path in filter(os.path.exists, FILES):
+    for path in chain.from_iterable(map(glob, FILES)):
         shutil.copyfile(path, root / path.lstrip("/"))
     for place in ("source", "usr/local/go"):
         (root / place).mkdir()
