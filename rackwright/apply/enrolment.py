@@ -10,7 +10,7 @@ from rackwright.apply.pool import Hosts
 from rackwright.apply.steps import execute
 from rackwright.declaration import Stack, declare
 from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused
-from rackwright.facts.facts import NotKnown
+from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Put, Run
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.spec.problem import hint

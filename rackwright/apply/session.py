@@ -15,7 +15,8 @@ from typing import Any
 from rackwright.apply import shipped
 from rackwright.apply.transport import Connection
 from rackwright.errors import StepFailed
-from rackwright.facts.facts import Drive, NotKnown
+from rackwright.facts.facts import Drive
+from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Put, Reboot, Remove, Run
 from rackwright.kinds.guard import LOCK
 

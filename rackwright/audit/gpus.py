@@ -11,7 +11,9 @@ from rackwright.audit.evidence import AT_ONCE
 from rackwright.audit.report import Evidence
 from rackwright.declaration import Stack
 from rackwright.errors import RackwrightError
-from rackwright.facts.facts import Facts, Gpu, NotKnown, View, Xid
+from rackwright.facts.facts import Facts
+from rackwright.facts.gpu import Gpu, Xid
+from rackwright.facts.view import NotKnown, View
 from rackwright.spec import nvidia
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.host import Host

@@ -5,72 +5,16 @@ place, or one that an older probe did not write, raises NotKnown. So nothing tha
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
+
+from rackwright.facts.gpu import Gpu, GpuDriver, Xid
+from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
 FORMAT = 1
-T = TypeVar("T")
-
-
-class NotKnown(Exception):
-    """The facts cannot tell; the message says why."""
-
-
-class View:
-    """One mapping of the raw facts, read on demand."""
-
-    def __init__(self, raw: Mapping[str, Any], where: str) -> None:
-        self._raw, self._where = raw, where
-
-    def read(self, key: str) -> Any:
-        """Return the raw value under *key*, or raise NotKnown."""
-        if key not in self._raw:
-            raise NotKnown(f"the facts have no {self._where}.{key}")
-        value = self._raw[key]
-        if isinstance(value, dict) and value.keys() == {"unknown"}:
-            raise NotKnown(f"{self._where}.{key}: {value['unknown']}")
-        return value
-
-    def find(self, key: str, name: str) -> Any:
-        """Return what the table under *key* has for *name*, None where it has nothing, or raise NotKnown."""
-        table = View(self.read(key), f"{self._where}.{key}")
-        return table.read(name) if name in table._raw else None
-
-
-class Fact(Generic[T]):
-    """One value of a view, under its attribute's own name."""
-
-    def __init__(self, convert: Callable[[Any], T], doc: str = "") -> None:
-        self._convert, self.__doc__ = convert, doc
-
-    def __set_name__(self, owner: type[View], name: str) -> None:
-        self._key = name
-
-    def __get__(self, view: View, owner: type[View]) -> T:
-        return self._convert(view.read(self._key))
-
-
-def optional(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def optional_number(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def optional_float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def optional_flag(value: Any) -> bool | None:
-    return None if value is None else bool(value)
-
-
-def texts(value: Any) -> tuple[str, ...]:
-    return tuple(map(str, value))
 
 
 class Identity(View):
@@ -311,81 +255,6 @@ class Path(View):
 
     asked = Fact(int, "Bytes, as the host was told; no more was tried.")
     passed = Fact(int, "Bytes of the largest that did.")
-
-
-class GpuDriver(View):
-    """NVIDIA's driver, as its management library tells of it."""
-
-    version = Fact(str, "``535.261.03``; of the loaded module and the library, which are the same.")
-    nvml_version = Fact(str)
-    library = Fact(str, "The file that answered under the library's name.")
-
-
-class GpuProcess(View):
-    """Who computes on a GPU."""
-
-    pid = Fact(int)
-    name = Fact(optional, "None where it has ended, or lives in a container.")
-    memory_bytes = Fact(optional_number, "None where the driver does not tell.")
-
-
-class GpuInstance(View):
-    """A slice of a GPU."""
-
-    id = Fact(int)
-    profile = Fact(str, "``1g.10gb``.")
-    start = Fact(int, "The first memory slice that it has.")
-    size = Fact(int, "How many memory slices it has.")
-
-
-class Gpu(View):
-    """One GPU, by its driver's order. What is None is what the board does not have."""
-
-    index = Fact(int)
-    condition = Fact(str, "working, lost, or reset required.")
-    uuid = Fact(str, "``GPU-`` and a UUID.")
-    name = Fact(str)
-    serial = Fact(optional)
-    pci_address = Fact(str, "``0000:3b:00.0``.")
-    pci_id = Fact(str, "``vendor:device``.")
-    memory_bytes = Fact(int)
-    memory_used_bytes = Fact(int, "Without what the driver keeps for itself.")
-    utilisation_percent = Fact(optional_number, "None while it is divided into instances.")
-    temperature_celsius = Fact(optional_number)
-    temperature_target_celsius = Fact(optional_number, "The temperature that it is kept at.")
-    temperature_target_min_celsius = Fact(optional_number)
-    temperature_target_max_celsius = Fact(optional_number)
-    power_watts = Fact(optional_float)
-    power_limit_watts = Fact(optional_float)
-    power_limit_default_watts = Fact(optional_float)
-    power_limit_min_watts = Fact(optional_float)
-    power_limit_max_watts = Fact(optional_float)
-    graphics_clock_mhz = Fact(optional_number, "Of now; NVML does not tell the range that it is locked to.")
-    persistence = Fact(optional_flag)
-    ecc = Fact(optional_flag)
-    ecc_pending = Fact(optional_flag, "What it will be after the next reset.")
-    uncorrected_errors = Fact(optional_number, "Of memory, since the driver was started; None without ECC.")
-    mig = Fact(optional_flag)
-    mig_pending = Fact(optional_flag, "What it will be after the next reset.")
-
-    @property
-    def mig_instances(self) -> tuple[GpuInstance, ...]:
-        """Those that there are, by their place; none where MIG is off or the board has no such thing."""
-        return tuple(GpuInstance(raw, f"{self._where}.mig_instances") for raw in self.read("mig_instances") or ())
-
-    @property
-    def processes(self) -> tuple[GpuProcess, ...]:
-        """Who computes on it."""
-        return tuple(GpuProcess(raw, f"{self._where}.processes") for raw in self.read("processes") or ())
-
-
-class Xid(View):
-    """An error that NVIDIA's driver wrote to the kernel's log."""
-
-    pci = Fact(str, "Where the GPU sits, without its function: ``0000:3b:00``.")
-    code = Fact(int, "79: the GPU has fallen off the bus.")
-    text = Fact(str)
-    at = Fact(float, "Seconds since 1970 by the host's clock.")
 
 
 class AddedModule(View):

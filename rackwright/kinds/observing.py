@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Claim, Found, Unknown, Value
 
 Look = Callable[[Facts, str, str, str, Claim], Value]

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Refusal, Run
 
 KEPT = "/var/lib/rackwright/before"

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
 from rackwright.facts.probe.paths import PEERS
+from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing, ownership
 from rackwright.kinds.contract import (
     Between,

@@ -5,8 +5,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from rackwright.facts import facts as module
-from rackwright.facts.facts import Fact, Facts, NotKnown, Superblock, View
+from rackwright.facts import facts as of_hosts
+from rackwright.facts import gpu as of_their_gpus
+from rackwright.facts.facts import Facts, Superblock
+from rackwright.facts.view import Fact, NotKnown, View
 from tests.facts import situations
 
 
@@ -79,7 +81,10 @@ def test_every_view_is_covered_by_the_test_above():
     covered = {type(view) for view in views(situations.facts(situations.TODAY))}
 
     assert covered == {
-        found for found in vars(module).values() if isinstance(found, type) and issubclass(found, View)
+        found
+        for module in (of_hosts, of_their_gpus)
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, View)
     } - {View}
 
 

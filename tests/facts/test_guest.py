@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from rackwright.facts import probe
-from rackwright.facts.facts import Facts, Link, NotKnown
+from rackwright.facts.facts import Facts, Link
 from rackwright.facts.probe import block
+from rackwright.facts.view import NotKnown
 from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
 
 pytestmark = pytest.mark.twin

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
 from rackwright.facts.probe import kernel
 from rackwright.facts.probe.elf import modinfo
 from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.view import NotKnown
 from tests.facts.fabricated import FabricatedMachine
 
 RUNNING = "6.1.0-30-amd64"

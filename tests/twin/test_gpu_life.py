@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.errors import DeclarationError, StepFailed
-from rackwright.facts.facts import NotKnown
+from rackwright.facts.view import NotKnown
 from rackwright.twin import Twin
 from rackwright.twin.gpu import faults, library, plug, state
 

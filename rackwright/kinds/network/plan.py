@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds import ownership
 from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Step, Unknown
 from rackwright.kinds.guard import guarded

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds.network.spec import NETPLAN
 
 INTERFACES = "/etc/network/interfaces"

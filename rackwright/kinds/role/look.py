@@ -2,7 +2,9 @@
 
 import math
 
-from rackwright.facts.facts import Facts, Gpu, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.gpu import Gpu
+from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Between, Claim, Unknown, Value
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds import ownership
 from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.guard import guarded, reloading

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Claim, Reboot
 from rackwright.kinds.role.entries import Entry
 from rackwright.kinds.role.spec import RoleSpec

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rackwright.facts.facts import Facts, NotKnown
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
 from rackwright.kinds.host import drive_claim, identity_claim

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from rackwright.facts.facts import Array, Drive, Facts, NotKnown
+from rackwright.facts.facts import Array, Drive, Facts
+from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.host import wrong_machine

@@ -9,7 +9,9 @@ from typing import Any
 
 from rackwright.errors import DeclarationError, StepFailed
 from rackwright.facts import probe
-from rackwright.facts.facts import Facts, Gpu, NotKnown, Xid
+from rackwright.facts.facts import Facts
+from rackwright.facts.gpu import Gpu, Xid
+from rackwright.facts.view import NotKnown
 from rackwright.spec.catalogue import GPUS
 from rackwright.twin.gpu import state
 from rackwright.twin.twin import Twin
