@@ -3,7 +3,9 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import join
@@ -17,7 +19,11 @@ from rackwright.spec.ssh import Endpoint, Login
 
 Say = Callable[[str], None]
 WINDOW_SECONDS = 0.5
-"""How long a run waits for others of its role: a host takes part by its time of asking, and by nothing else."""
+"""How long a run waits for others of its role that nobody said were coming."""
+COMING_SECONDS = 30.0
+"""How long it waits for those whose turn has begun too, and who are still being looked at: to begin once more for each
+of them costs more, and one that hangs delays nobody for longer."""
+POLL_SECONDS = 0.1
 FORKS = 32
 
 
@@ -34,7 +40,7 @@ class _Asked:
 
 @dataclass
 class _Run:
-    """A run to be: it takes hosts until its window closes."""
+    """A run to be: it takes hosts until it begins."""
 
     asked: dict[str, _Asked] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
@@ -43,14 +49,23 @@ class _Run:
 class Plays:
     """What plays the roles of a checkout on the hosts of one process. Any thread may call."""
 
-    def __init__(self, house: Path, hosts: Hosts, veiled: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        house: Path,
+        hosts: Hosts,
+        veiled: Callable[[str], str],
+        coming: Callable[[str], Set[str]] = lambda role: frozenset(),
+    ) -> None:
         """
         Args:
             house: The checkout with ``roles/`` and ``playbooks/``.
             veiled: Takes secrets out of what Ansible says, before any of it is cut off and no longer known for one.
+            coming: Tells the hosts whose turn to get a role has begun; those of them who have not asked yet may do so.
         """
-        self._house, self._hosts, self._veiled = house, hosts, veiled
+        self._house, self._hosts, self._veiled, self._coming = house, hosts, veiled, coming
         self._gathering: dict[str, _Run] = {}
+        self._came: dict[str, set[str]] = defaultdict(set)
+        """The hosts that have asked, by role: nobody waits for them once more."""
         self._guard = threading.Lock()
 
     def play(self, step: PlayRole, host: str, say: Say) -> None:
@@ -67,13 +82,23 @@ class Plays:
                 run, first = _Run(), True
                 self._gathering[step.role] = run
             run.asked[host] = asked
+            self._came[step.role].add(host)
         if first:
-            threading.Timer(WINDOW_SECONDS, self._begin, (step.role, run)).start()
+            self._gather(step.role, run)
+            self._begin(step.role, run)
         run.over.wait()
         if asked.failure is not None:
             raise NotDone(asked.failure)
         if asked.changed:
             say(f"changed: {', '.join(asked.changed)}")
+
+    def _gather(self, role: str, run: _Run) -> None:
+        """Wait for those who ask at the same time, and for those who are about to."""
+        began = time.monotonic()
+        while (seconds := time.monotonic() - began) < COMING_SECONDS and not self._hosts.cancelled:
+            if seconds >= WINDOW_SECONDS and self._coming(role) <= self._came[role]:
+                return
+            time.sleep(POLL_SECONDS)
 
     def _begin(self, role: str, run: _Run) -> None:
         with self._guard:

@@ -89,6 +89,11 @@ class Turns:
                 state.done.add(host)
             self._leave(state, host, None)
 
+    def going(self, wave: str) -> frozenset[str]:
+        """Return the hosts whose turn in *wave* has begun and not ended."""
+        with self._changed:
+            return frozenset(self._waves[wave].going) if wave in self._waves else frozenset()
+
     def _wait(self, wave: str, host: str, say: Callable[[str], None]) -> _Wave:
         with self._changed:
             state = self._waves.setdefault(wave, _Wave())

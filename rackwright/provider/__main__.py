@@ -61,7 +61,6 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
 
     declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets)
     hosts = Hosts(declared.endpoints, declared.salt)
-    plays = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()))
     rollout = declared.fleet.rollout
     turns = Turns(
         rollout,
@@ -69,6 +68,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         limit=rollout.unavailable_of(len(declared.fleet.hosts)),
         unreachable=hosts.unreachable,
     )
+    plays = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()), coming=turns.going)
     return Site(declared.house, hosts, partial(execute, play=plays.play), turns)
 
 

@@ -1,6 +1,7 @@
 """Line 1: a GPU host's kernel, headers, module, driver and settings are one set, there by one command and clean."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tests.accept.harness import Log, check, need
@@ -12,17 +13,31 @@ VERSION = "535.261.03"
 KERNEL = "6.1.0-50-amd64"
 
 
-def lab(log: Log, **variables: Any) -> Lab:
-    """Return a lab of one container with the GPUs of its profile, and mirrors; *variables* are of the role."""
+def lab(log: Log, machines: Sequence[str] = (), **variables: Any) -> Lab:
+    """Return a lab of one container with the GPUs of its profile, and mirrors.
+
+    Args:
+        machines: Virtual machines beside it, without GPUs.
+        variables: Of the role.
+    """
     driver = {"version": VERSION, "flavour": "proprietary", **variables}
-    host = {
+    hosts: dict[str, dict[str, Any]] = {
+        name: {
+            "address": f"192.0.2.{number}",
+            "identity": {"serial": f"S-{name.upper()}"},
+            "os": "debian-12",
+            "drives": [{"serial": f"{name.upper()}-BOOT", "boot": True}],
+        }
+        for number, name in enumerate(machines, start=2)
+    }
+    hosts[HOST] = {
         "address": "192.0.2.1",
         "identity": {"serial": "S-ALPHA"},
         "os": "debian-12",
         "profile": "training-a100",
         "roles": {"base": {"security_updates": False}, "nvidia_driver": driver},
     }
-    fleet = json.dumps({"fleet": "gpus", "hosts": {HOST: host}})
+    fleet = json.dumps({"fleet": "gpus", "hosts": hosts})
     return Lab(log.empty_directory() / "project", fleet, log, containers=[HOST], mirrors=True)
 
 

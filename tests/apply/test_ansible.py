@@ -2,10 +2,12 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from rackwright.apply import ansible
 from rackwright.apply.ansible import Plays
 from rackwright.apply.pool import Hosts
 from rackwright.apply.session import NotDone
@@ -56,13 +58,25 @@ def played(house: Path, tmp_path: Path):
     """Play the role on all hosts at once, with changes to the variables of some; return how it ended on each."""
     with SimulatedRack(dict.fromkeys(HOSTS)) as rack:
         hosts = Hosts(rack.endpoints, b"salt")
-        plays = Plays(house, hosts, Veil([SECRET]))
+        turns: list[frozenset[str]] = []
+        looked = threading.Event()
 
-        def play(**changes: dict[str, object]) -> dict[str, str | None]:
+        def coming(role: str) -> frozenset[str]:
+            """Tell one of *turns* after the other, and the last one from then on."""
+            left = turns.pop(0) if len(turns) > 1 else next(iter(turns), frozenset[str]())
+            if len(turns) < 2:
+                looked.set()
+            return left
+
+        plays = Plays(house, hosts, Veil([SECRET]), coming)
+
+        def play(late: str = "", who: Sequence[str] = HOSTS, **changes: dict[str, object]) -> dict[str, str | None]:
             ended: dict[str, str | None] = {}
             said: dict[str, list[str]] = {host: [] for host in HOSTS}
 
             def one(host: str) -> None:
+                if host == late:
+                    looked.wait(30)
                 variables = {
                     "toy_text": f"on {host}",
                     "toy_path": str(tmp_path / host),
@@ -75,7 +89,7 @@ def played(house: Path, tmp_path: Path):
                 except NotDone as error:
                     ended[host] = str(error)
 
-            threads = [threading.Thread(target=one, args=(host,)) for host in HOSTS]
+            threads = [threading.Thread(target=one, args=(host,)) for host in who]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -83,6 +97,7 @@ def played(house: Path, tmp_path: Path):
             play.said = said  # type: ignore[attr-defined]
             return ended
 
+        play.turns = turns  # type: ignore[attr-defined]
         yield play
         hosts.close()
 
@@ -100,6 +115,34 @@ def test_hosts_that_ask_at_once_are_one_run(played, tmp_path):
 
     played()
     assert not [line for line in played.said["two"] if line.startswith("changed")]
+
+
+def test_one_whose_turn_has_begun_is_waited_for(played, tmp_path, monkeypatch):
+    """
+    However long it is still being looked at: to begin once more costs more.
+    """
+    monkeypatch.setattr(ansible, "WINDOW_SECONDS", 0)
+    played.turns += [frozenset(HOSTS)] * 3
+
+    assert played(late="three") == dict.fromkeys(HOSTS)
+
+    (run,) = (tmp_path / "log").read_text().splitlines()
+    assert {*run.split()} == {*HOSTS}
+
+
+def test_one_that_left_without_asking_is_waited_for_no_longer(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(ansible, "WINDOW_SECONDS", 0)
+    played.turns += [frozenset(HOSTS)] * 3 + [frozenset({"one", "two"})]
+
+    assert played(who=("one", "two")) == dict.fromkeys(("one", "two"))
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+
+
+def test_one_that_hangs_delays_nobody_for_longer_than_is_said(played, tmp_path, monkeypatch):
+    monkeypatch.setattr(ansible, "COMING_SECONDS", 0.5)
+    played.turns.append(frozenset(HOSTS))
+
+    assert played(who=("one", "two")) == dict.fromkeys(("one", "two"))
 
 
 def test_one_host_that_fails_leaves_the_others(played, tmp_path):

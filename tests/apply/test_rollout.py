@@ -64,6 +64,15 @@ def test_some_go_first_and_the_others_in_batches():
     assert set(roll.ended.values()) == {None}
 
 
+def test_whose_turn_has_begun_is_told_until_it_ends():
+    turns = Turns(Rollout(), lambda: False, window_seconds=0)
+
+    with turns.turn("base", "h1", lambda text: None):
+        assert (turns.going("base"), turns.going("access")) == ({"h1"}, frozenset())
+
+    assert turns.going("base") == frozenset()
+
+
 def test_a_batch_may_be_a_share():
     assert [len(wave) for wave in Roll(Rollout(batch="50%")).waves] == [1, 4, 4]
 
