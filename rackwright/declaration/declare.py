@@ -121,7 +121,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 role=role,
                 about=AboutHost(name=name, os=host.os, profile=host.profile),
                 fleet=AboutFleet(name=stack.fleet.fleet),
-                variables=host.roles[role],
+                variables=host.variables(role),
                 reboot=host.reboot,
             ),
             after=(name, *(f"{name}/{other}" for other in _before(source, host))),

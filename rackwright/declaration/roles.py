@@ -31,7 +31,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> I
             if problem := name_problem(written) or missing(written):
                 yield Problem(problem.got, problem.want, problem.fix, (*place, *path))
         wrong = tuple(roles[name].problems(host.os, variables))
-        for problem in wrong or refusals(roles[name], host.os, variables):
+        for problem in wrong or refusals(roles[name], host.os, host.variables(name)):
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:

@@ -176,6 +176,17 @@ class Host(Model):
         """The interface that NCCL, Gloo and MPI take; None where no network with addresses is declared."""
         return None if self.network is None else fabric(self.network, self.nics)
 
+    @property
+    def accelerators(self) -> accelerator.Accelerators:
+        """What it chooses about its accelerators."""
+        # what is sound of a host has no system where that is declared wrongly
+        system = self.os if "os" in self.model_fields_set else None
+        return accelerator.chosen(system, self.profile, self.roles, self.needs)
+
+    def variables(self, role: str) -> dict[str, Any]:
+        """Return the variables of its *role*: those declared, and beside them what its GPUs say of the others."""
+        return accelerator.variables(self.accelerators, role, self.roles[role])
+
     def members(self, tier: str) -> tuple[Drive, ...]:
         """The drives of *tier*, in the order declared."""
         return tuple(drive for drive in self.drives if drive.tier == tier)
@@ -201,9 +212,7 @@ def problems(host: Host) -> Iterator[Problem]:
         if host.network is not None and name in host.tiers:
             want, fix = f"{what} that name", "Give the tier another name"
             yield Problem(f"got the tier {name}", want, fix, ("tiers", name), also=("network",))
-    # what is sound of a host has no system where that is declared wrongly
-    system = host.os if "os" in host.model_fields_set else None
-    yield from accelerator.problems(accelerator.chosen(system, host.profile, host.roles, host.needs))
+    yield from accelerator.problems(host.accelerators)
 
 
 def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:

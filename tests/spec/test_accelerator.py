@@ -148,6 +148,39 @@ def test_a_profile_by_itself_is_let_be(profile: str, os: str) -> None:
     assert Host.model_validate(HOST | {"os": os, "profile": profile}).profile == profile
 
 
+@pytest.mark.parametrize(
+    ("gpus", "driver", "flavour"),
+    [
+        (("p100-16gb",), "535", "proprietary"),
+        (("v100-32gb",), None, "proprietary"),
+        (("t4",), "535", "open"),
+        (("h100-sxm",), "580", "open"),
+        (("b200",), "580", "open"),
+        (("v100-32gb", "t4"), "535", "proprietary"),  # what both take
+        (("t4",), "470", "proprietary"),  # from before there were open ones
+        (("v100-32gb", "b200"), "580", None),
+        (("b200",), "470", None),
+        (("orin",), None, None),  # no PCI board of NVIDIA's
+        ((), "535", None),
+    ],
+)
+def test_gpus_and_driver_say_which_kernel_modules(
+    gpus: tuple[str, ...], driver: str | None, flavour: str | None
+) -> None:
+    assert Accelerators("debian-12", gpus, roles=NVIDIA, driver=driver).usual_flavour == flavour
+
+
+def test_the_flavour_that_nobody_wrote_is_that_of_the_gpus_and_one_that_is_written_stays() -> None:
+    def flavour(profile: str, **written: str) -> object:
+        given = {"profile": profile, "roles": {"nvidia_driver": written}}
+        return Host.model_validate(HOST | given).variables("nvidia_driver").get("flavour")
+
+    assert flavour("training-v100") == "proprietary"
+    assert flavour("training-a100") == "open"
+    assert flavour("training-a100", flavour="proprietary") == "proprietary"
+    assert flavour("virtual") is None
+
+
 def test_an_unknown_system_lets_nothing_be_concluded() -> None:
     a = accelerators({"host": {"roles": {"nvidia_driver": {"version": "580"}}}})
     assert told(a)

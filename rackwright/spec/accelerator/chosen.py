@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rackwright.spec.accelerator.versions import VERSION
-from rackwright.spec.catalogue import GPUS, PROFILES, SOFTWARE, Architecture, Gpu, System, Torch, architecture
+from rackwright.spec.accelerator.versions import VERSION, branch
+from rackwright.spec.catalogue import GPUS, PROFILES, SOFTWARE, Architecture, Flavour, Gpu, System, Torch, architecture
 from rackwright.spec.needs import Needs
 from rackwright.spec.problem import Keys
 
@@ -15,6 +15,8 @@ DRIVER_ROLES = ("nvidia_driver", "jetson", "rocm", "gaudi", "ascend")
 """Each brings the driver of one sort of accelerator."""
 ROLES = {**{role: role for role in DRIVER_ROLES}, "cuda": "nvidia_driver"}
 """Roles that are about accelerators, and the role whose driver they stand on."""
+OPEN_SINCE = 515
+"""The first driver with open kernel modules. Source: kernel-modules of the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,18 @@ class Accelerators:
         driver = self.driver or self.own_driver
         return driver if driver and re.fullmatch(VERSION, driver) else None
 
+    @property
+    def usual_flavour(self) -> Flavour | None:
+        """The kernel modules for these GPUs and this driver: open where they all take it, else proprietary.
+
+        None where no GPU is known, or no flavour suits all.
+        """
+        known = [set(family.known("flavours")) for _, family in self.nvidia if family.known("flavours")]
+        common = set.intersection(*known) if known else set()
+        if self.runs and branch(self.runs) < OPEN_SINCE:
+            common.discard("open")
+        return "open" if "open" in common else "proprietary" if common else None
+
     @cached_property
     def toolkits(self) -> tuple[str, ...]:
         """The releases of CUDA that are installed."""
@@ -119,6 +133,12 @@ def chosen(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]],
         needs_cuda=needs.cuda,
         precision=tuple(needs.precision),
     )
+
+
+def variables(accelerators: Accelerators, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables *given* of *role*, with what the GPUs say of those that are left out."""
+    flavour = accelerators.usual_flavour if role == "nvidia_driver" else None
+    return {**({"flavour": flavour} if flavour else {}), **given}
 
 
 PLACES: dict[str, Keys] = {

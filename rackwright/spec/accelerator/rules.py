@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from rackwright.spec.accelerator.chosen import DRIVER_ROLES, ROLES, Accelerators, torch_parts
+from rackwright.spec.accelerator.chosen import DRIVER_ROLES, OPEN_SINCE, ROLES, Accelerators, torch_parts
 from rackwright.spec.accelerator.layout import why_not
 from rackwright.spec.accelerator.versions import VERSION, at_least, branch, minor, parts
 from rackwright.spec.catalogue import MIG, SOFTWARE, Gpu, Mig, source_text
@@ -23,9 +23,6 @@ class Finding:
     """The other choice."""
 
 
-FLAVOUR = "open"
-"""What role nvidia_driver takes where no flavour is declared."""
-OPEN_SINCE = 515
 NVLSM_SINCE = 4
 """The first generation of NVSwitch that is set up by the NVLink Subnet Manager, too."""
 FABRIC = source_text("fabric-manager")
@@ -62,12 +59,10 @@ def _gpu_flavour(a: Accelerators) -> Iterator[Finding]:
         names = " and ".join(gpu.name for gpu, _ in boards)
         yield Finding(("gpus",), f"got {names}", "a host loads one flavour of kernel modules, and none suits all")
         return
-    flavour = a.flavour or FLAVOUR
-    for gpu, family in boards:
-        if flavour not in family.flavours:
-            got = f"got {flavour}" if a.flavour else f"got no flavour, which is {flavour}"
+    for gpu, family in boards if a.flavour else ():
+        if a.flavour not in family.flavours:
             want = f"{gpu.name} ({family.name}) takes {_or(family.flavours)} kernel modules"
-            yield Finding(("flavour",), got, want, family.source("flavours"), "gpus")
+            yield Finding(("flavour",), f"got {a.flavour}", want, family.source("flavours"), "gpus")
 
 
 def _driver_flavour(a: Accelerators) -> Iterator[Finding]:
