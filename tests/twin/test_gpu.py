@@ -18,6 +18,7 @@ from rackwright.errors import SetupError
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
 from rackwright.facts.probe.look import Unreadable
+from rackwright.spec.catalogue import GPUS
 from rackwright.twin.gpu import library, state
 
 MODELS = ("a100-80gb", "t4")
@@ -506,6 +507,38 @@ def test_two_who_change_it_at_once_lose_nothing(host):
     assert sorted(host.state.read_text().splitlines()) == sorted(
         line.replace("persistence=0", "persistence=1") for line in before
     )
+
+
+# --- what it says of a board
+
+
+def limits(model: str) -> dict[str, int]:
+    lines = dict(line.split("=", 1) for line in state.text("alpha", [model]).splitlines() if "=" in line)
+    return {name: int(value) for name, value in lines.items() if name.startswith(("power_limit", "clock"))}
+
+
+def test_power_and_clocks_are_those_of_the_catalogue(monkeypatch):
+    told = {"power_limit": 70_000, "power_limit_default": 70_000, "power_limit_min": 60_000, "power_limit_max": 70_000}
+
+    assert limits("t4") == {f"{name}_mw": value for name, value in told.items()} | {
+        "clock_mhz": 1590,
+        "clock_max_mhz": 1590,
+    }
+    changed = GPUS["t4"].model_copy(update={"power_max_watts": 75, "clock_max_mhz": 1600})
+    monkeypatch.setattr(state, "GPUS", {"t4": changed})
+    assert (limits("t4")["power_limit_max_mw"], limits("t4")["clock_max_mhz"]) == (75_000, 1600)
+
+
+def test_a_board_of_which_only_one_limit_is_known_tells_none():
+    assert GPUS["l4"].power_max_watts and GPUS["l4"].power_min_watts is None
+    assert limits("l4") == {}
+
+
+@pytest.mark.parametrize("model", [name for name, gpu in GPUS.items() if gpu.pci])
+def test_what_the_catalogue_has_of_a_board_stands_nowhere_else(model):
+    board, gpu = state._boards().get(GPUS[model].pci[0], {}), GPUS[model]
+
+    assert not [name for name in board if getattr(gpu, name, None) is not None and name in type(gpu).model_fields]
 
 
 # --- how it is made

@@ -1,7 +1,7 @@
 """The file from which the stand-in for NVIDIA's library answers, as a host has it at first: pure functions."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import yaml
 
-from rackwright.spec.catalogue import GPUS
+from rackwright.spec.catalogue import GPUS, Gpu
 
 PATH = "/var/lib/rackwright-twin/gpus"
 IDLE = {"memory_used_bytes": 0, "utilisation_percent": 0, "temperature_celsius": 34, "power_mw": 25_000}
@@ -58,21 +58,28 @@ def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]
     for key, value in IDLE.items():
         yield key, value
         yield f"idle_{key}", value
-    for limit, watts in board.get("power_w", {}).items():
-        yield f"power_limit_{limit}_mw", watts * 1000
-        if limit == "default":
-            yield "power_limit_mw", watts * 1000
+    yield from _power(gpu, board)
     for limit, celsius in board.get("target_c", {}).items():
         yield f"temperature_target_{limit}", celsius
         if limit == "default":
             yield "temperature_target", celsius
-    if "clock_max_mhz" in board:
-        yield from {"clock_mhz": board["clock_max_mhz"], "clock_max_mhz": board["clock_max_mhz"]}.items()
+    if clock := gpu.clock_max_mhz or board.get("clock_max_mhz"):
+        yield from {"clock_mhz": clock, "clock_max_mhz": clock}.items()
     if gpu.ecc:
         yield from {"ecc": 1, "ecc_pending": 1, "uncorrected_errors": 0, "idle_uncorrected_errors": 0}.items()
     if "profiles" in board:
         yield from {"mig": 0, "mig_pending": 0, "mig_persists": int(board.get("mig_persists", False))}.items()
         yield from (("profile", profile) for profile in board["profiles"])
+
+
+def _power(gpu: Gpu, board: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the limits of a board of which both ends are known; without a limit of its own it has the upper one."""
+    least = gpu.power_min_watts or board.get("power_min_watts")
+    most = gpu.power_max_watts or board.get("power_max_watts")
+    if least and most:
+        usual = gpu.power_default_watts or most
+        limits = {"power_limit_default": usual, "power_limit": usual, "power_limit_min": least, "power_limit_max": most}
+        yield from ((f"{limit}_mw", watts * 1000) for limit, watts in limits.items())
 
 
 @cache
