@@ -122,6 +122,84 @@ def test_apt_takes_what_is_written_for_it(tmp_path):
     assert not any(re.search(pattern, "libcuda10") for pattern in left_alone)
 
 
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n"
+DECLARED = {
+    "version": "580.95.05",
+    "branch": "580",
+    "flavour": "open",
+    "kernel": "6.1.0-50-amd64",
+    "module": "nvidia",
+    "brought_by": "nvidia-kernel-open-dkms",
+    "replaces": ["nvidia-open-kernel-dkms"],
+    "packages": {
+        "linux-image-6.1.0-50-amd64": "6.1.176-1",
+        "linux-headers-6.1.0-50-amd64": "6.1.176-1",
+        "nvidia-kernel-open-dkms": "580.95.05-1",
+        "nvidia-fabricmanager": "580.95.05-1",
+    },
+}
+VENDOR = {
+    "source": "vendor",
+    "version": "580",
+    "repository": "https://mirror.example:8443/nvidia",
+    "repository_key": KEY,
+    "sets": [DECLARED],
+}
+
+
+def declared(packages: dict[str, str], **more: Any) -> dict[str, Any]:
+    """Return the vendor's variables with other *packages* in the set; None takes one away."""
+    kept = {name: version for name, version in (DECLARED["packages"] | packages).items() if version}
+    return {**VENDOR, "sets": [{**DECLARED, "packages": kept}], **more}
+
+
+def test_a_set_of_the_vendors_is_whoevers_who_declares_it_and_its_switches_are_managed():
+    want, written = wants(**VENDOR), files(**VENDOR)
+
+    assert [*SOURCE.problems("debian-12", VENDOR), *refusals(SOURCE, "debian-12", VENDOR)] == []
+    assert want["built_module:nvidia"]["versions"] == ("580.95.05",)
+    assert want["package:nvidia-fabricmanager"] == {"version": "580.95.05-1", "held": True}
+    assert want["unit:nvidia-fabricmanager.service"]["active"] == "active"
+    assert (
+        "URIs: https://mirror.example:8443/nvidia/debian12/x86_64/\n"
+        in (written["/etc/apt/sources.list.d/rackwright-nvidia-driver.sources"])
+    )
+    assert written["/etc/apt/keyrings/rackwright-nvidia-driver.asc"].strip() == KEY.strip()
+
+
+def test_the_distributions_packages_want_no_place_and_no_manager():
+    assert not [path for path in files() if "repository" in path or "keyring" in path or path.endswith(".sources")]
+    assert not [thing for thing in wants() if "fabricmanager" in thing]
+
+
+@only_with_apt
+def test_nothing_comes_from_the_vendor_by_itself(tmp_path):
+    written = files(**VENDOR)["/etc/apt/preferences.d/59-rackwright-nvidia-repository"]
+
+    assert 'Pin: origin "mirror.example"\nPin-Priority: 90' in written
+    assert priorities(written, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            declared({"nvidia-fabricmanager": "580.95.04-1"}),
+            "got nvidia-fabricmanager 580.95.04-1; a fabric manager has",
+        ),
+        (declared({"nvidia-fabricmanager": ""}, fabric_manager="on"), "got on; the set has no fabric manager"),
+        (declared({}, fabric_manager="off"), "got off; the set has nvidia-fabricmanager"),
+        (declared({"linux-headers-6.1.0-50-amd64": ""}), "got 580.95.05 with linux-image-6.1.0-50-amd64, nvidia-"),
+        ({**VENDOR, "repository": None}, "got no repository; packages of the vendor come from a place"),
+        ({**VENDOR, "repository_key": "mQ=="}, 'got "mQ=="…'),
+    ],
+)
+def test_a_set_that_is_none_is_refused(variables, said):
+    [problem] = refusals(SOURCE, "debian-12", variables)
+
+    assert said in " ".join(str(problem).split())
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
@@ -130,8 +208,8 @@ def test_apt_takes_what_is_written_for_it(tmp_path):
             "got version 999, open, of the distribution; known sets: 535.309.01 proprietary",
         ),
         ({"version": "535.309.01"}, "got version 535.309.01, open,"),
-        ({"source": "vendor"}, "got version 535, open, of the vendor;"),
-        ({"fabric_manager": "on"}, "got on; the distribution has no fabric manager"),
+        ({**VENDOR, "version": "535"}, "got version 535, open, of the vendor;"),
+        ({"fabric_manager": "on"}, "got on; the set has no fabric manager"),
     ],
 )
 def test_what_nobody_tried_is_refused_by_name(variables, said):
