@@ -76,6 +76,7 @@ class Hosts:
         self._endpoints, self._salt = endpoints, salt
         self._slots = threading.Semaphore(simultaneous)
         self._states: dict[Endpoint, _State] = {}
+        self._looked_at: set[str] = set()
         self._guard = threading.Lock()
         self._cancelled = threading.Event()
 
@@ -109,6 +110,11 @@ class Hosts:
             states = list(self._states.values())
         return frozenset(state.endpoint.host for state in states if state.unreachable) & {*self._endpoints}
 
+    def looked_at(self) -> frozenset[str]:
+        """Return the hosts that are being connected to, or probed, now."""
+        with self._guard:
+            return frozenset(self._looked_at)
+
     def log_in_anew(self, host: str) -> None:
         """Make one more connection to *host*, by the first login that changes it alone, and let it go again.
 
@@ -135,7 +141,7 @@ class Hosts:
             fresh: Only a probe that began after this call will do.
         """
         state = self._state(self._endpoint(host))
-        with state.probing:
+        with state.probing, self._looking(host):
             if state.facts is not None and not fresh:
                 return state.facts
             changes = state.changes
@@ -246,6 +252,16 @@ class Hosts:
             say(f"waiting for {seconds:.0f} s for it to come back: {reason}")
             if self._cancelled.wait(RETRY_SECONDS):
                 raise Interrupted
+
+    @contextlib.contextmanager
+    def _looking(self, host: str) -> Iterator[None]:
+        with self._guard:
+            self._looked_at.add(host)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._looked_at.discard(host)
 
     def _sitting(self, connection: Connection, id: str, say: Callable[[str], None]) -> Session:
         return Session(connection, id, say, self._cancelled.is_set)

@@ -11,6 +11,8 @@ from rackwright.spec.rollout import Rollout
 
 WINDOW_SECONDS = 1.0
 """How long a wave waits for hosts: those that ask later go with a later one."""
+COMING_SECONDS = 30.0
+"""How long it waits for hosts that are being looked at, and may ask next: one that hangs delays nobody for longer."""
 POLL_SECONDS = 0.5
 _AGAIN = "Run the same command again"
 
@@ -23,17 +25,28 @@ class HeldBack(StepFailed):
 class _Wave:
     """The hosts that ask for one change."""
 
+    asked_first: float = 0.0
+    """Of those that wait."""
     asked_last: float = 0.0
     waiting: list[str] = field(default_factory=list)
     going: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def next_batch(self, policy: Rollout, window_seconds: float) -> int:
+    def ask(self, host: str) -> None:
+        self.asked_last = time.monotonic()
+        if not self.waiting:
+            self.asked_first = self.asked_last
+        self.waiting.append(host)
+
+    def next_batch(self, policy: Rollout, window_seconds: float, coming: Set[str]) -> int:
         """Return how many go next: 0 while one of those before is still at it, or more have failed than may."""
         if self.going or not self.waiting or len(self.failed) > policy.max_failures:
             return 0
-        if time.monotonic() - self.asked_last < window_seconds:
+        now = time.monotonic()
+        if now - self.asked_last < window_seconds:
+            return 0
+        if coming - {*self.waiting} and now - self.asked_first < COMING_SECONDS:
             return 0
         hosts = len(self.waiting) + len(self.done) + len(self.failed)
         return policy.batch_of(hosts) if self.done else policy.canary
@@ -53,14 +66,16 @@ class Turns:
         window_seconds: float = WINDOW_SECONDS,
         limit: int | None = None,
         unreachable: Callable[[], Set[str]] = frozenset,
+        coming: Callable[[], Set[str]] = frozenset,
     ) -> None:
         """
         Args:
             limit: How many hosts may be away at once, all waves together; None: as many as like.
             unreachable: Asked for the hosts that were not reached: they are away already, and stay so.
+            coming: Asked for the hosts that are being looked at: they may ask next, and go along.
         """
         self._policy, self._cancelled, self._window_seconds = policy, cancelled, window_seconds
-        self._limit, self._unreachable = limit, unreachable
+        self._limit, self._unreachable, self._coming = limit, unreachable, coming
         self._waves: dict[str, _Wave] = {}
         self._changed = threading.Condition()
 
@@ -97,8 +112,7 @@ class Turns:
     def _wait(self, wave: str, host: str, say: Callable[[str], None]) -> _Wave:
         with self._changed:
             state = self._waves.setdefault(wave, _Wave())
-            state.waiting.append(host)
-            state.asked_last = time.monotonic()
+            state.ask(host)
             told = ""
             while True:
                 lost = self._unreachable()
@@ -115,7 +129,7 @@ class Turns:
 
     def _next(self, state: _Wave, lost: Set[str]) -> list[str]:
         """Return who of the wave goes now: its next batch, as far as there is room. Who is away takes none."""
-        size, away = state.next_batch(self._policy, self._window_seconds), {*lost, *self._going()}
+        size, away = state.next_batch(self._policy, self._window_seconds, self._coming()), {*lost, *self._going()}
         chosen: list[str] = []
         for host in sorted(state.waiting):
             if len(chosen) < size and (host in away or self._limit is None or len(away) < self._limit):

@@ -67,6 +67,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         lambda: hosts.cancelled,
         limit=rollout.unavailable_of(len(declared.fleet.hosts)),
         unreachable=hosts.unreachable,
+        coming=hosts.looked_at,
     )
     plays = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()), coming=turns.going)
     return Site(declared.house, hosts, partial(execute, play=plays.play), turns)

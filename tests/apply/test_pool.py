@@ -51,6 +51,16 @@ def test_all_who_ask_share_one_connection_and_one_probe(hosts, connections):
     assert len({id(facts) for facts in answers}) == 1
 
 
+def test_who_is_being_looked_at_is_told(hosts, monkeypatch):
+    during: list[frozenset[str]] = []
+    parse = pool.probe.parse
+    monkeypatch.setattr(pool.probe, "parse", lambda *given: during.append(hosts.looked_at()) or parse(*given))
+
+    hosts.facts("gpu-01")
+
+    assert (during, hosts.looked_at()) == ([{"gpu-01"}], frozenset())
+
+
 def test_a_changed_host_is_probed_again(hosts, rack):
     before = hosts.facts("gpu-01")
     rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from pydantic import ValidationError
 
+from rackwright.apply import rollout
 from rackwright.apply.rollout import HeldBack, Turns
 from rackwright.errors import HostUnreachable, StepFailed
 from rackwright.spec.rollout import Rollout
@@ -71,6 +72,42 @@ def test_whose_turn_has_begun_is_told_until_it_ends():
         assert (turns.going("base"), turns.going("access")) == ({"h1"}, frozenset())
 
     assert turns.going("base") == frozenset()
+
+
+def test_a_wave_waits_for_those_that_are_being_looked_at():
+    """
+    They may ask next: who asked first would be a wave by itself.
+    """
+    looked_at, asked = {"h1", "h2"}, threading.Event()
+    together = threading.Barrier(2, timeout=30)
+
+    def coming() -> set[str]:
+        asked.set()
+        return looked_at
+
+    turns = Turns(Rollout(canary=2), lambda: False, window_seconds=0, coming=coming)
+
+    def go(host: str) -> None:
+        with turns.turn("base", host, lambda text: None):
+            together.wait()
+
+    threads = [threading.Thread(target=go, args=(host,)) for host in ("h1", "h2")]
+    threads[0].start()
+    assert asked.wait(30) and not turns.going("base")
+    threads[1].start()
+    looked_at.clear()
+    for thread in threads:
+        thread.join(30)
+
+    assert not together.broken
+
+
+def test_one_that_is_looked_at_for_ever_delays_nobody_for_ever(monkeypatch):
+    monkeypatch.setattr(rollout, "COMING_SECONDS", 0.01)
+    turns = Turns(Rollout(), lambda: False, window_seconds=0, coming=lambda: {"h2"})
+
+    with turns.turn("base", "h1", lambda text: None):
+        assert turns.going("base") == {"h1"}
 
 
 def test_a_batch_may_be_a_share():
