@@ -14,7 +14,7 @@ from rackwright.declaration.source import read
 
 ROOT = Path(__file__).parents[1]
 
-CORE = ("errors", "spec", "facts", "kinds", "declaration", "apply")
+CORE = ("errors", "spec", "facts", "kinds", "declaration", "mirror", "apply")
 MAY_IMPORT = {
     # Dependencies point down: each of these may import those above it that it names.
     "rackwright.errors": (),
@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "rackwright.facts": ("errors", "spec"),
     "rackwright.kinds": ("errors", "spec", "facts"),
     "rackwright.declaration": ("errors", "spec", "facts", "kinds"),
-    "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration"),
+    "rackwright.mirror": ("errors", "spec", "kinds", "declaration", "toolchain.apt", "toolchain.cache"),
+    "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration", "mirror"),
     "rackwright.provider": CORE,
     "rackwright.audit": CORE,
     "rackwright.toolchain": ("errors", "spec.secret"),
-    "rackwright.twin": ("errors", "spec", "facts", "toolchain.cache"),
+    "rackwright.twin": ("errors", "spec", "facts", "toolchain.apt", "toolchain.cache"),
     "rackwright.cli": (*CORE, "provider", "audit", "toolchain", "twin"),
     "stacks": ("spec", "declaration", "provider.resources"),
     "workloads": (),

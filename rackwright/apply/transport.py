@@ -122,6 +122,26 @@ class Connection:
         """Open a TCP connection from this host to *address*, for a host behind it."""
         return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS)
 
+    @contextlib.contextmanager
+    def listening(self, port: int, answer: "Callable[[Channel], None]") -> Iterator[None]:
+        """Let the host listen on *port* of its loopback interface; who comes is handed to *answer*, which returns soon.
+
+        Raises:
+            OSError: it may not, or somebody else listens there.
+        """
+        from paramiko import SSHException
+
+        place = "127.0.0.1", port
+        try:
+            self._transport.request_port_forward(*place, handler=lambda channel, origin, server: answer(channel))
+        except (SSHException, EOFError) as error:
+            raise OSError(f"its SSH server does not listen on port {port} for us ({error})") from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(SSHException, OSError, EOFError):  # it is over as well where the connection is
+                self._transport.cancel_port_forward(*place)
+
     def ended(self, argv: Sequence[str], channel: "Channel") -> HostUnreachable:
         """Return why *argv* ended that should have gone on, its output having been read to the end."""
         try:

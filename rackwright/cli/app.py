@@ -82,6 +82,27 @@ def declare(stack: StackName) -> None:
 
 
 @app.command()
+def lock(
+    stack: StackName,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; status 1 where something would change.")
+    ] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Newest of all that roles do not promise exactly.")
+    ] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Keep all of it in the local repository.")] = False,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="The same, and for a web server there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Write exact versions and hashes of all that the fleet is made of to stacks/FLEET.lock.yaml; touches no host."""
+    from rackwright.cli.lock import run
+
+    if check and (fetch or to):
+        raise typer.BadParameter("it writes nothing, so --fetch and --to are not for it", param_hint="--check")
+    raise typer.Exit(run(project.stack(stack), check, upgrade, fetch or to is not None, to, as_json))
+
+
+@app.command()
 def inventory(
     stack: StackName,
     secrets: Annotated[

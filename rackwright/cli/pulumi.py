@@ -12,6 +12,9 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
+from rackwright.declaration import Stack
+from rackwright.errors import SetupError
+from rackwright.mirror.tree import lacking
 from rackwright.provider import outcomes
 from rackwright.provider.outcomes import Outcome
 
@@ -21,7 +24,7 @@ UNCHANGED = {"same", "read", "refresh"}
 
 def run(verb: Verb, stack: str) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status."""
-    project.stack(stack)  # what is wrong in the declaration is said before anything is started
+    _check(project.stack(stack))  # what is wrong is said before anything is started
     root = project.directory()
     with tempfile.TemporaryDirectory() as scratch:
         events, told = Path(scratch, "events"), Path(scratch, "outcomes")
@@ -34,6 +37,13 @@ def run(verb: Verb, stack: str) -> int:
         changes = _changes(events)
     _summarise(found)
     return exit_status(verb, status, changes, found)
+
+
+def _check(stack: Stack) -> None:
+    """Raise where packages that hosts may want are not here."""
+    if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.repository)):
+        fix = f"Run `rackwright lock --fetch {stack.name}`"
+        raise SetupError(str(stack.repository), f"got no local repository of it: {what}", "hosts are served by it", fix)
 
 
 def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, set[str]]) -> int:

@@ -6,10 +6,11 @@ from graphlib import TopologicalSorter
 from itertools import product
 from typing import Any
 
+from rackwright.declaration.locked import problems as lock_problems
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds import KINDS
-from rackwright.kinds.contract import Kind, Resource
+from rackwright.kinds.contract import Claim, Kind, Resource
 from rackwright.kinds.host import DrivePart, HostKind, HostSpec
 from rackwright.kinds.house import RoleSource
 from rackwright.kinds.network import NetworkKind
@@ -52,22 +53,32 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
     """Return every resource of *stack*: host by host, each before what stands on it, then what needs several of them.
 
     Raises:
-        DeclarationErrors: two of them would own the same thing.
+        DeclarationErrors: two of them would own the same thing, or the lock is of something else.
     """
-    hosts = stack.fleet.hosts
-    own = (declared for name, host in hosts.items() for declared in _of_host(stack, name, host))
-    resources = (*own, *_peers(stack))
-    several = {name for name, host in hosts.items() if host.roles or host.network}
-    if twice := list(_twice([declared for declared in resources if declared.spec.host in several], stack)):
-        raise DeclarationErrors(twice)
+    resources = undemanding(stack)
+    several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network}
+    claims = [
+        (declared, declared.kind.claims(declared.spec, stack.house))
+        for declared in resources
+        if declared.spec.host in several
+    ]
+    if wrong := [*_twice(claims), *lock_problems(stack, claims)]:
+        raise DeclarationErrors(wrong)
     return resources
 
 
-def _twice(resources: Sequence[Declared], stack: Stack) -> Iterator[DeclarationError]:
+def undemanding(stack: Stack) -> tuple[Declared, ...]:
+    """Return what `declare` does, whatever two of them would own, and whatever the lock says."""
+    hosts = stack.fleet.hosts
+    own = (declared for name, host in hosts.items() for declared in _of_host(stack, name, host))
+    return (*own, *_peers(stack))
+
+
+def _twice(resources: Sequence[tuple[Declared, Sequence[Claim]]]) -> Iterator[DeclarationError]:
     """Yield an error for each thing of a host that a second resource would own."""
     owners: dict[tuple[str, str], str] = {}
-    for declared in resources:
-        for claim in declared.kind.claims(declared.spec, stack.house):
+    for declared, claims in resources:
+        for claim in claims:
             place = declared.spec.host, claim.thing
             if claim.owned and owners.setdefault(place, declared.name) != declared.name:
                 got, want = f"got it of {owners[place]} and of {declared.name}", "one thing has one owner"
@@ -120,7 +131,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 **common,
                 role=role,
                 about=AboutHost(name=name, os=host.os, profile=host.profile),
-                fleet=AboutFleet(name=stack.fleet.fleet),
+                fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
                 variables=host.variables(role),
                 reboot=host.reboot,
             ),

@@ -18,6 +18,7 @@ from rackwright.kinds.house import RoleSource
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.host import Drive, Host, Identity
+from rackwright.spec.mirror import Mirror
 from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
 from rackwright.spec.port import Nic
@@ -30,7 +31,7 @@ MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
         *(Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns),
-        *(Needs, Ssh, Login, Alerts, Rollout),
+        *(Needs, Ssh, Login, Alerts, Rollout, Mirror),
     )
 }
 

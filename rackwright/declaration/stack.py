@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rackwright.declaration.fleet import load_fleet
+from rackwright.declaration.lock import Lock, load_lock, lock_path
 from rackwright.declaration.roles import none_missing
 from rackwright.declaration.source import read
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.contract import Scope
 from rackwright.kinds.house import House, load_roles
+from rackwright.kinds.role.spec import AboutMirror
 from rackwright.spec import secret
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Host
+from rackwright.spec.mirror import PORT
 from rackwright.spec.problem import Problem, hint
 from rackwright.spec.ssh import Endpoint, Login, parse_jump
 from rackwright.spec.twin import container_problems, twin_of
@@ -29,6 +32,8 @@ SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
 MIRRORS = "rackwright:mirrors"
 RACK, TWIN = "rack", "twin:"
+_OTHERS = re.compile(r"Pulumi\.|.*\.lock\.yaml$")
+"""Files beside fleets that are none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,30 @@ class Stack:
     """Whether hosts of the twin get packages from the mirrors of this computer."""
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
+    lock: Lock | None = None
+    """What was written down when all of it was there."""
+    lock_file: Path = Path()
+    """Where it stands, or will stand: beside the fleet."""
+
+    @property
+    def mirror(self) -> AboutMirror | None:
+        """Where hosts get packages that the lock names; nobody but us brings any to a twin."""
+        if self.fleet.mirror is None or self.lock is None or self.lock.key is None:
+            return None
+        url = self.fleet.mirror.url if self.twin is None else None
+        if url is not None:
+            return AboutMirror(url=url, key=self.lock.key)
+        return AboutMirror(url=f"http://127.0.0.1:{PORT}/", key=self.lock.key, port=PORT)
+
+    @property
+    def brings_packages(self) -> bool:
+        """Whether hosts get them from us, and not from a web server."""
+        return self.mirror is not None and self.mirror.port is not None
+
+    @property
+    def repository(self) -> Path:
+        """The local repository of the fleet: what `rackwright lock --fetch` keeps."""
+        return self.project.resolve() / ".rackwright" / "mirrors" / self.fleet.fleet
 
     @property
     def sealed(self) -> frozenset[str]:
@@ -97,14 +126,18 @@ def load_stack(name: str, project: Path) -> Stack:
     house = House.load(HOUSE, key, derived)
     containers = _containers(name, project, told["target"], fleet)
     lends_mirrors = _lends_mirrors(name, project, virtual)
+    lock_file = _shown(lock_path(path))
+    lock = load_lock(lock_file)
     if virtual:
         twin = told["target"].removeprefix(TWIN)
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
-        return Stack(name, project, scaled, endpoints, house, key, twin, containers, lends_mirrors, notices)
+        return Stack(
+            name, project, scaled, endpoints, house, key, twin, containers, lends_mirrors, notices, lock, lock_file
+        )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
-    return Stack(name, project, fleet, endpoints, house, key)
+    return Stack(name, project, fleet, endpoints, house, key, lock=lock, lock_file=lock_file)
 
 
 def _shown(path: Path) -> Path:
@@ -197,7 +230,7 @@ def _lends_mirrors(name: str, project: Path, virtual: bool) -> bool:
 def _wrong_settings(name: str, told: Mapping[str, str], stacks: Path) -> Iterator[Problem]:
     fleet, target = (told[key] for key in SETTINGS)
     if not (stacks / fleet).is_file():
-        known = [path.name for path in sorted(stacks.glob("*.yaml")) if not path.name.startswith("Pulumi.")]
+        known = [path.name for path in sorted(stacks.glob("*.yaml")) if not _OTHERS.match(path.name)]
         want, fix = f"fleets here: {', '.join(known) or 'none'}", hint(fleet, known, "Correct the name")
         yield Problem(f"got {fleet!r}", want, fix, ("rackwright:fleet",))
     if target != RACK and not re.fullmatch(rf"{TWIN}[a-z0-9-]+", target):

@@ -17,6 +17,7 @@ from rackwright.spec import host as one_host
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.host import Address, Drive, Host, Identity, Name, Os
+from rackwright.spec.mirror import Mirror
 from rackwright.spec.model import Model
 from rackwright.spec.port import Nic
 from rackwright.spec.problem import Keys, Problem, hint
@@ -35,6 +36,8 @@ class FleetFile(Model):
     """Thresholds for the GPUs of every host; those of its group and its own merge over them."""
     rollout: Rollout = Rollout()
     """How changes of software, access and network reach the hosts."""
+    mirror: Mirror | None = None
+    """Where the hosts get packages that the lock names; `{}`: through the connection that changes them."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What several hosts share. Mappings merge, lists and scalars replace, null removes."""
     hosts: dict[Name, dict[str, Any]]
@@ -78,8 +81,8 @@ def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet
         for problem in role_problems(host, roles, missing):
             findings.add_below(problem, ("hosts", name))
     findings.raise_any()
-    rollout = Rollout.model_validate(layers.source.data.get("rollout", {}))
-    return Fleet(fleet=layers.source.data["fleet"], rollout=rollout, hosts=hosts)
+    common = FleetFile.model_validate(layers.source.data)
+    return Fleet(fleet=common.fleet, rollout=common.rollout, mirror=common.mirror, hosts=hosts)
 
 
 def _details(model: type[BaseModel], data: object) -> list[Detail]:

@@ -53,11 +53,13 @@ def main(engine_address: str) -> None:
 def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     # here: the engine starts two of us, and one of them only says that it is there
     from rackwright.apply.ansible import Plays
+    from rackwright.apply.mirror import bringing
     from rackwright.apply.pool import Hosts
     from rackwright.apply.rollout import Turns
-    from rackwright.apply.steps import execute
+    from rackwright.apply.steps import Play, execute
     from rackwright.declaration import load_stack
     from rackwright.declaration.stack import HOUSE
+    from rackwright.mirror import tree
 
     declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets)
     hosts = Hosts(declared.endpoints, declared.salt)
@@ -69,8 +71,10 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         unreachable=hosts.unreachable,
         coming=hosts.looked_at,
     )
-    plays = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()), coming=turns.going)
-    return Site(declared.house, hosts, partial(execute, play=plays.play), turns)
+    play: Play = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()), coming=turns.going).play
+    if declared.lock and declared.brings_packages:
+        play = bringing(play, hosts, declared.repository, partial(tree.lacking, declared.lock, declared.repository))
+    return Site(declared.house, hosts, partial(execute, play=play), turns)
 
 
 def _project(here: Path) -> Path:

@@ -3,6 +3,7 @@
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Bus, Drive, Host, Identity
+from rackwright.spec.mirror import Mirror
 from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
 from rackwright.spec.port import Nic
@@ -20,6 +21,7 @@ __all__ = [
     "Host",
     "Identity",
     "Login",
+    "Mirror",
     "Needs",
     "Network",
     "Nic",

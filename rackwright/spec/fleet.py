@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.spec.host import Host, Name
+from rackwright.spec.mirror import Mirror
 from rackwright.spec.model import Model
 from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem
@@ -23,6 +24,8 @@ class Fleet(Model):
     """What the hosts are called together."""
     rollout: Rollout = Rollout()
     """How changes of software, access and network reach the hosts."""
+    mirror: Mirror | None = None
+    """Where its hosts get packages that its lock names; without it, each has sources of its own."""
     hosts: dict[Name, Host]
     """Every machine by its name."""
 

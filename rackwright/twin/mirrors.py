@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rackwright.errors import SetupError
-from rackwright.twin.image import SUITES
-from rackwright.twin.image import mirrors as of_this_computer
+from rackwright.toolchain.apt import COMPONENTS, SUITES
+from rackwright.toolchain.apt import mirrors as of_this_computer
 
-COMPONENTS = "main contrib non-free non-free-firmware"
 PORTS = {"http": 80, "https": 443}
 
 

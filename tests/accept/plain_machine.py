@@ -11,7 +11,7 @@ from glob import glob
 from itertools import chain
 from pathlib import Path
 
-from rackwright.twin.image import mirrors, network_settings
+from rackwright.toolchain.apt import mirrors, network_settings
 from tests.accept.harness import ROOT, Log, Skipped, eventually, need
 
 SUITE = "bookworm"

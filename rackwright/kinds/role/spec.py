@@ -17,10 +17,22 @@ class AboutHost(Part):
     profile: str
 
 
+class AboutMirror(Part):
+    """Where the host gets packages, and whose signature they have to have."""
+
+    url: str
+    key: str
+    """A public key of OpenPGP, in armour."""
+    port: int | None = None
+    """Of the host's loopback interface, where we bring packages while we change it; None: it gets them by itself."""
+
+
 class AboutFleet(Part):
     """What claims and templates see as ``fleet``."""
 
     name: str
+    mirror: AboutMirror | None = None
+    """None: the host has sources of its own."""
 
 
 class RoleSpec(Resource):

@@ -1,0 +1,64 @@
+"""The lock command: what a fleet is made of, written down, kept, and given to who serves it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from rackwright.cli import project
+from rackwright.declaration import Stack
+from rackwright.declaration.lock import changes
+from rackwright.mirror import apt, making, tree
+from rackwright.toolchain import cache
+
+
+def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, as_json: bool) -> int:
+    """Lock *stack* and return the exit status.
+
+    Args:
+        check: Write nothing; 1 where something would change.
+        upgrade: Take what is newest, wherever roles name no version.
+        fetch: Keep all of it in the local repository.
+        to: Put that there as well.
+    """
+    with cache.locked(cache.directory() / "mirror" / "lock", project.say):
+        apts = making.systems(stack)
+        for each in apts.values():
+            each.prepare(project.say)
+        made = making.make(stack, apts, upgrade)
+        if fetch and not check:
+            made = making.signed(made, stack)
+            with _progress() as told:
+                making.fetch(made, apts, stack, told)
+        if to is not None and not check:
+            tree.copy(made.lock, stack.repository, to)
+        changed = list(changes(stack.lock, made.lock))
+        if changed and not check:
+            making.write(made.lock, stack.lock_file)
+    if as_json:
+        print(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
+    else:
+        for line in changed:
+            print(line)
+        found = sum(map(len, made.lock.packages.values()))
+        rest = f"{found} packages, {len(made.lock.images)} images, {len(made.lock.wheels)} wheels"
+        print(f"{stack.lock_file}: {rest}; {_said(len(changed), check)}")
+    return 1 if check and changed else 0
+
+
+def _said(changed: int, check: bool) -> str:
+    if not changed:
+        return "nothing changes" if check else "nothing changed"
+    return f"{changed} would change: `rackwright lock` writes it" if check else f"{changed} changed"
+
+
+@contextmanager
+def _progress() -> Iterator[apt.Progress]:
+    """Show on stderr how far the fetching is, where somebody looks."""
+    columns = (TextColumn("fetching"), BarColumn(), TextColumn("{task.percentage:3.0f} %  {task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=100)
+        yield lambda percent, text: bar.update(task, completed=percent, description=text)

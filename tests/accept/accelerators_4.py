@@ -1,0 +1,53 @@
+"""Line 4: a driver goes up and back by one edit and a lock each, on a host that reaches no mirror of a distribution."""
+
+import json
+
+from tests.accept.accelerators_1 import HOST
+from tests.accept.harness import Log, check, need
+from tests.accept.lab import Lab
+
+OLD, NEW = "535.261.03", "535.309.01"
+KERNELS = {OLD: "6.1.0-50-amd64", NEW: "6.1.0-56-amd64"}
+DISTRIBUTION = "http://deb.debian.org/debian"
+OUTSIDE = f"""
+ip route show default
+/usr/lib/apt/apt-helper download-file {DISTRIBUTION}/dists/bookworm/InRelease /tmp/InRelease 2>&1 && echo there
+"""
+"""What a host says of its way to a distribution's mirror: nothing, and why not."""
+
+
+def lab(log: Log) -> Lab:
+    """Return a lab of one container with GPUs, without a way out, and without mirrors that are lent to it."""
+    roles = {"base": {"security_updates": False}, "nvidia_driver": {"version": OLD, "flavour": "proprietary"}}
+    host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "profile": "training-a100"}
+    fleet = json.dumps({"fleet": "gpus", "mirror": {}, "hosts": {HOST: {**host, "roles": roles}}})
+    return Lab(log.empty_directory() / "project", fleet, log, containers=[HOST])
+
+
+@check("accelerators.4")
+def a_driver_goes_up_and_back_without_a_mirror(log: Log) -> str:
+    with lab(log) as one:
+        one.start()
+        log("the host names a mirror of its distribution, and does not get there")
+        one.ssh(HOST, f"echo 'deb {DISTRIBUTION} bookworm main' > /etc/apt/sources.list")
+        said = one.ssh(HOST, OUTSIDE, status=None)
+        need("there" not in said.split() and "E:" in said, f"the host gets out: {said}")
+        took = [_changed(one, OLD), _changed(one, NEW), _changed(one, OLD)]
+        need("there" not in one.ssh(HOST, OUTSIDE, status=None).split(), "the host gets out by now")
+        refused = one.rackwright("lock", one.stack, "--check", status=0).stdout.strip()
+        seconds = ", ".join(f"{each:.0f} s" for each in took)
+        return f"{OLD}, {NEW} and {OLD} again in {seconds}, with no way out of the host; {refused}"
+
+
+def _changed(one: Lab, version: str) -> float:
+    """Declare *version*, lock it, make it so; return the seconds of the last."""
+    one.edit(lambda fleet: fleet["hosts"][HOST]["roles"]["nvidia_driver"].update(version=version))
+    one.log(f"locked: {version}")
+    one.rackwright("lock", "--fetch", one.stack, status=0)
+    began = one.log.seconds
+    one.up()
+    took = one.log.seconds - began
+    need(not one.audited(status=0), f"something differs with {version}")
+    module = one.ssh(HOST, f"modinfo -F version /lib/modules/{KERNELS[version]}/updates/dkms/nvidia-current.ko")
+    need(module == version, f"the module is {module}")
+    return took

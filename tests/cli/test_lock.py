@@ -1,0 +1,121 @@
+"""The lock command, from a fleet to a repository and back."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rackwright.cli.app import app
+from rackwright.cli.pulumi import run
+from rackwright.errors import DeclarationErrors, Refused, SetupError
+from tests.declaration.test_stack import configure
+from tests.mirror.conftest import Mirror, mirror
+
+__all__ = ["mirror"]
+FLEET = """\
+fleet: example
+mirror: {}
+hosts:
+  alpha:
+    address: 192.0.2.11
+    identity: {serial: CHASSIS-A}
+    os: debian-12
+    roles: {base: {packages: [tool]}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Path:
+    project = tmp_path / "project"
+    (project / "stacks").mkdir(parents=True)
+    (project / "Pulumi.yaml").touch()
+    (project / "stacks" / "example.yaml").write_text(FLEET)
+    configure(project, "rack", "example.yaml", "rack")
+    monkeypatch.chdir(project)
+    for name in ("chrony", "unattended-upgrades"):
+        mirror.add(name, "1")
+    mirror.add("tool", "1", "library")
+    mirror.add("library", "1")
+    return project
+
+
+def rackwright(*arguments: str) -> tuple[int, str]:
+    """Return the exit status and what is printed."""
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    return done.exit_code, done.stdout
+
+
+def test_a_fleet_is_locked_once_and_the_same_way_again(project, mirror):
+    path = project / "stacks/example.lock.yaml"
+    assert rackwright("lock", "--check", "rack")[0] == 1
+    assert not path.exists()
+
+    status, said = rackwright("lock", "rack")
+    assert status == 0
+    assert "+ packages debian-12/amd64 library=1" in said
+    text = path.read_text()
+    assert "://" not in text
+
+    assert rackwright("lock", "rack") == (
+        0,
+        "stacks/example.lock.yaml: 4 packages, 0 images, 0 wheels; nothing changed\n",
+    )
+    assert rackwright("lock", "--check", "rack")[0] == 0
+    assert path.read_text() == text
+
+
+def test_what_is_newer_is_taken_when_somebody_says_so(project, mirror):
+    rackwright("lock", "rack")
+    mirror.add("library", "2")
+
+    assert rackwright("lock", "--check", "rack")[0] == 0
+    status, said = rackwright("lock", "--upgrade", "--json", "rack")
+    assert status == 0
+    assert json.loads(said) == {
+        "lock": "stacks/example.lock.yaml",
+        "changes": ["- packages debian-12/amd64 library=1", "+ packages debian-12/amd64 library=2"],
+    }
+
+
+def test_hosts_are_served_once_all_is_kept_and_not_before(project, mirror, tmp_path):
+    rackwright("lock", "rack")
+    with pytest.raises(DeclarationErrors, match="got a lock without a key"):
+        rackwright("check", "rack")
+
+    assert rackwright("lock", "--to", str(tmp_path / "web"), "rack")[0] == 0
+    assert rackwright("check", "rack")[0] == 0
+    assert len(list((tmp_path / "web/pool").rglob("*.deb"))) == 4
+    assert (tmp_path / "web/dists/debian-12/InRelease").exists()
+    text = (project / "stacks/example.lock.yaml").read_text()
+    assert rackwright("lock", "--fetch", "rack")[0] == 0
+    assert (project / "stacks/example.lock.yaml").read_text() == text
+
+    next((tmp_path / "cache/mirror/pool/debian-12").glob("*.deb")).unlink()
+    with pytest.raises(SetupError, match=r"1 of its files are gone, .* Run `rackwright lock --fetch rack`"):
+        run("preview", "rack")
+
+
+def test_nothing_is_written_where_something_cannot_be_had(project, mirror):
+    fleet = project / "stacks/example.yaml"
+    fleet.write_text(FLEET.replace("tool]", "tool, nothing]"))
+
+    with pytest.raises(Refused, match="alpha: got no set: apt says Unable to locate package nothing"):
+        rackwright("lock", "--fetch", "rack")
+    assert not (project / "stacks/example.lock.yaml").exists()
+
+
+def test_other_systems_are_refused_by_name(project):
+    (project / "stacks/example.yaml").write_text(FLEET.replace("debian-12", "ubuntu-24.04"))
+
+    with pytest.raises(
+        DeclarationErrors, match=r"hosts\.alpha\.os: got ubuntu-24\.04; packages are locked for debian-12"
+    ):
+        rackwright("lock", "rack")
+
+
+def test_a_check_fetches_nothing(project):
+    done = CliRunner().invoke(app, ["lock", "--check", "--fetch", "rack"])
+
+    assert done.exit_code == 2
+    assert "it writes nothing" in done.output
