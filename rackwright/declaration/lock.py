@@ -16,6 +16,7 @@ from rackwright.spec.model import Model
 HEAD = "# Written by `rackwright lock`. Hashes are SHA-256.\n"
 FOLDERS = ("playbooks", "rackwright/spec/catalogue", "roles", "templates")
 """What the repository itself brings to hosts: the house."""
+NO_MATTER = (".md", ".pyc")
 
 
 class Lock(Model):
@@ -25,7 +26,7 @@ class Lock(Model):
     rackwright: str
     """The version that wrote it."""
     house: str
-    """Digest of all roles, templates and the catalogue."""
+    """Digest of all roles, templates, playbooks and the catalogue."""
     roles: dict[str, str]
     """Digest of each role that the fleet plays, with its templates."""
     key: str | None = None
@@ -91,7 +92,7 @@ def load_lock(path: Path) -> Lock | None:
 def house_digests(root: Path, roles: Iterable[str]) -> tuple[str, dict[str, str]]:
     """Return the digest of the house in the checkout *root*, and that of each of *roles* by itself."""
     paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")) if path.is_file())
-    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.suffix not in NO_MATTER}
     return _digest(files), {role: _digest(files, f"roles/{role}/", f"templates/{role}/") for role in roles}
 
 

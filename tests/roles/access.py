@@ -6,7 +6,7 @@ from typing import Any
 
 from rackwright.kinds.house import House
 from rackwright.kinds.role.entries import Promises, promises
-from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
 
 ROOT = Path(__file__).parents[2]
 HOUSE = House.load(ROOT, b"salt")
@@ -40,24 +40,24 @@ WHOLE: dict[str, Any] = {
 """Of everything something."""
 
 
-def spec(variables: dict[str, Any], system: str = "debian-12") -> RoleSpec:
+def spec(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> RoleSpec:
     return RoleSpec(
         host="alpha",
         role="access",
         identity={"serial": "S1"},
         about=AboutHost(name="alpha", os=system, profile="virtual"),
-        fleet=AboutFleet(name="lab"),
+        fleet=AboutFleet(name="lab", mirror=mirror),
         variables=variables,
     )
 
 
-def told(variables: dict[str, Any], system: str = "debian-12") -> Promises:
-    return promises(spec(variables, system), HOUSE)
+def told(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> Promises:
+    return promises(spec(variables, system, mirror), HOUSE)
 
 
-def texts(variables: dict[str, Any], system: str = "debian-12") -> dict[str, str]:
+def texts(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> dict[str, str]:
     """Return every file of text that the role writes, by its path."""
-    return {file.file: file.content for file in told(variables, system).files if isinstance(file.content, str)}
+    return {file.file: file.content for file in told(variables, system, mirror).files if isinstance(file.content, str)}
 
 
 def lay(variables: dict[str, Any], root: Path, system: str = "debian-12") -> None:

@@ -14,6 +14,7 @@ from rackwright.facts.facts import FORMAT
 from rackwright.facts.program import program
 from rackwright.kinds.contract import Within
 from rackwright.kinds.role.refusals import refusals
+from rackwright.kinds.role.spec import AboutMirror
 from tests.roles.access import HOUSE, PEOPLE, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
 from tests.roles.machine import PATH
 
@@ -50,6 +51,34 @@ def test_sshd_takes_its_configuration(fleet, tmp_path):
     config.write_text(f"HostKey {key}\n{texts(fleet)[CONFIG]}")
 
     assert judge(str(SSHD), "-t", "-f", str(config)) == ""
+
+
+@pytest.mark.skipif(SSHD is None, reason="needs openssh-server")
+@pytest.mark.parametrize(
+    ("port", "user", "forwarding"),
+    [
+        (9417, "deploy", ["allowtcpforwarding remote", "permitlisten 127.0.0.1:9417"]),
+        (9417, "admin", ["allowtcpforwarding remote", "permitlisten 127.0.0.1:9417"]),
+        (9417, "olga", ["allowtcpforwarding no", "permitlisten any"]),
+        (None, "deploy", ["allowtcpforwarding no", "permitlisten any"]),
+    ],
+)
+def test_who_changes_a_host_may_bring_packages_and_nobody_else(tmp_path, port, user, forwarding):
+    """
+    The host listens on that port for them, and on no other.
+    """
+    mirror = AboutMirror(url="http://mirror.example/", key="", port=port)
+    config, key = tmp_path / "sshd_config", tmp_path / "host_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    config.write_text(f"HostKey {key}\n{texts(WHOLE, mirror=mirror)[CONFIG]}")
+
+    argv = [str(SSHD), "-T", "-f", str(config), "-C", f"user={user},host=h,addr=192.0.2.1"]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+    assert (
+        sorted(line for line in said.splitlines() if line.startswith(("allowtcpforwarding ", "permitlisten ")))
+        == forwarding
+    )
 
 
 @pytest.mark.skipif(VISUDO is None, reason="needs sudo")

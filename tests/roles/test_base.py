@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.kinds.role.entries import promises
 from rackwright.kinds.role.refusals import refusals
-from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
 from tests.test_roles import HOUSE, ROLES
 
 SOURCE = ROLES["base"]
@@ -20,14 +20,14 @@ WHOLE = {"ntp_servers": ["time-1", "time-2", "time-3", "time-4"], "ntp_keys": KE
 VALUES = {"near": "a near secret", "far": "HEX:B4B8D2"}
 
 
-def files(variables: dict[str, Any]) -> dict[str, Any]:
+def files(variables: dict[str, Any], mirror: AboutMirror | None = None) -> dict[str, Any]:
     """Return every file that the role writes, by its path."""
     spec = RoleSpec(
         host="alpha",
         role="base",
         identity={"serial": "S1"},
         about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
-        fleet=AboutFleet(name="lab"),
+        fleet=AboutFleet(name="lab", mirror=mirror),
         variables=variables,
     )
     told = promises(spec, replace(HOUSE, secrets=VALUES))
@@ -55,6 +55,31 @@ def test_the_keys_are_chronys_and_for_nobody_else():
     assert keys.content.splitlines()[1:] == ["3 SHA256 a near secret", "9 SHA512 HEX:B4B8D2"]
     assert keys.content.startswith("#")
     assert (keys.mode, keys.owner) == ("0640", "root:_chrony")
+
+
+def test_packages_come_from_the_mirror_alone_where_the_fleet_has_one():
+    """
+    Its key stands where apt looks for it; without one, nothing of ours is in the way.
+    """
+    mirror = AboutMirror(url="https://mirror.example/rack/", key="-----BEGIN\n\nmDME\n-----END\n")
+    written, bare = (files({}, each) for each in (mirror, None))
+
+    assert written["/etc/apt/rackwright.sources"].content.splitlines()[2:] == [
+        "Types: deb",
+        "URIs: https://mirror.example/rack/",
+        "Suites: debian-12",
+        "Components: main",
+        "Signed-By:",
+        " -----BEGIN",
+        " .",
+        " mDME",
+        " -----END",
+    ]
+    assert 'SourceParts "-"' in written["/etc/apt/apt.conf.d/90rackwright-mirror"].content
+    assert written.keys() - bare.keys() == {
+        "/etc/apt/rackwright.sources",
+        "/etc/apt/apt.conf.d/90rackwright-mirror",
+    }
 
 
 def test_without_keys_there_is_no_file_and_no_word_of_one():
