@@ -26,15 +26,21 @@ MAY_IMPORT = {
     "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration", "mirror"),
     "rackwright.provider": CORE,
     "rackwright.audit": CORE,
+    "rackwright.qualify": CORE,
     "rackwright.toolchain": ("errors", "spec.secret"),
     "rackwright.twin": ("errors", "spec", "facts", "toolchain.apt", "toolchain.cache"),
-    "rackwright.cli": (*CORE, "provider", "audit", "toolchain", "twin"),
+    "rackwright.cli": (*CORE, "provider", "audit", "qualify", "toolchain", "twin"),
     "stacks": ("spec", "declaration", "provider.resources"),
     "workloads": (),
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/declaration/stack.py", "rackwright/spec/twin.py")
 """All other code treats a virtual host as what it is: a host."""
-RUN_ON_HOSTS = ("rackwright/facts/digest.py", "rackwright/facts/probe/[!_]*.py", "rackwright/apply/runner.py")
+RUN_ON_HOSTS = (
+    "rackwright/facts/digest.py",
+    "rackwright/facts/probe/[!_]*.py",
+    "rackwright/apply/runner.py",
+    "rackwright/qualify/onhost/[!_]*.py",
+)
 """Sent to hosts and run there, by whatever Python is installed."""
 HEAVY = {"paramiko", "qemu", "boto3", "ansible_runner", "torch"}
 """Imported where they are used: the provider starts twice per update."""

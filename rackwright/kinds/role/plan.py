@@ -38,8 +38,8 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     if plays and promises.sealed:
         return Plan(refusals=(_sealed(spec, promises),))
     disturbing = {(entry.thing, name) for entry in promises.entries for name in entry.disturbs}
-    if disturbing & {(item.thing, item.name) for item in mended} and (busy := tuple(_busy(spec, facts))):
-        return Plan(refusals=busy)
+    if disturbing & {(item.thing, item.name) for item in mended} and (refusals := tuple(busy(spec.id, facts))):
+        return Plan(refusals=refusals)
     steps = [*_steps(spec, promises, facts, restarting.boot_id(facts) if restart else None)] if plays else []
     if restart and spec.reboot:
         steps.append(restarting.step(spec.host))
@@ -60,8 +60,8 @@ def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
     return Refusal(spec.id, got, "a role is played with all its variables", fix)
 
 
-def _busy(spec: RoleSpec, facts: Facts) -> Iterator[Refusal]:
-    """Yield a refusal for each process on a GPU. Where no driver answers, nobody computes."""
+def busy(id: str, facts: Facts) -> Iterator[Refusal]:
+    """Yield a refusal of what *id* would do for each process on a GPU. Where no driver answers, nobody computes."""
     with contextlib.suppress(NotKnown):
         for gpu in facts.gpus:
             for process in gpu.processes:
@@ -69,7 +69,7 @@ def _busy(spec: RoleSpec, facts: Facts) -> Iterator[Refusal]:
                 name = process.name or "of an unknown name"
                 got = f"got process {process.pid} ({name}) with {memory} of GPU {gpu.index}"
                 want = "what is to be done takes GPUs away from whoever computes on them"
-                yield Refusal(spec.id, got, want, "Let it end, or end it; then run this again")
+                yield Refusal(id, got, want, "Let it end, or end it; then run this again")
 
 
 def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:

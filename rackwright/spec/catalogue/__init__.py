@@ -88,6 +88,14 @@ class Gpu(Sourced):
     """Where it is later than its architecture's."""
     mig: str | None = None
     """The table of its MIG profiles; ``none`` where it cannot be divided."""
+    floor_memory_gb_per_s: float | None = None
+    """What one in order reaches at least by STREAM's Triad in its own memory; GB are 10^9 bytes, here and below."""
+    floor_host_copy_gb_per_s: float | None = None
+    """From the host's memory, and to it."""
+    floor_peer_copy_gb_per_s: float | None = None
+    """From another one of its host, where NVSwitch joins all of them."""
+    floor_all_reduce_gb_per_s: float | None = None
+    """Bus bandwidth of NCCL's all-reduce over eight of them that NVSwitch joins."""
 
 
 class MigProfile(Model):

@@ -1,0 +1,174 @@
+"""Two container hosts are qualified: what can be measured there is, and what their stand-ins cannot show is said."""
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rackwright.apply.pool import Hosts
+from rackwright.cli.app import app
+from rackwright.declaration import load_stack
+from rackwright.errors import DeclarationError, Refused
+from rackwright.qualify.bench import Bench
+from rackwright.twin import Container, Twin
+from tests.twin.test_gpu_life import INSTALL
+
+pytestmark = [
+    pytest.mark.twin,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+]
+
+FLEET = """
+fleet: example
+hosts:
+  alpha:
+    address: 192.0.2.1
+    identity: {serial: A1}
+    os: debian-12
+    profile: inference-t4
+    nics:
+      - {name: fabric0, mac: "52:54:00:00:07:01", mtu: 9000, addresses: [198.51.100.1/24]}
+      - {name: other0, mac: "52:54:00:00:07:03", mtu: 9000}
+  beta:
+    address: 192.0.2.2
+    identity: {serial: B1}
+    os: debian-12
+    nics:
+      - {name: fabric0, mac: "52:54:00:00:07:02", mtu: 9000, addresses: [198.51.100.2/24]}
+"""
+SETTINGS = "config: {rackwright:fleet: example.yaml, rackwright:target: twin:lab, rackwright:containers: [alpha, beta]}"
+OF_GPUS = {
+    "GPU memory",
+    "copies between host and GPU",
+    "copies from GPU to GPU",
+    "all-reduce",
+    "burn-in",
+    "DCGM diagnostics",
+}
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkout whose twin runs, with addresses on the fabric and a driver for the GPUs."""
+    project, before = tmp_path_factory.mktemp("project"), Path.cwd()
+    (project / "stacks").mkdir()
+    (project / "Pulumi.yaml").touch()
+    (project / "stacks/example.yaml").write_text(FLEET)
+    (project / "stacks/Pulumi.lab.yaml").write_text(SETTINGS)
+    os.chdir(project)
+    try:
+        assert run("twin", "start", "lab")[0] == 0
+        on("alpha", INSTALL)
+        for host, number in (("alpha", 1), ("beta", 2)):
+            on(host, f"sudo sh -c 'ip link set fabric0 up && ip addr replace 198.51.100.{number}/24 dev fabric0'")
+        yield project
+    finally:
+        Twin(project / ".rackwright/twins/lab", []).stop(print, grace_seconds=0)
+        os.chdir(before)
+
+
+def run(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, words)
+    if isinstance(done.exception, Exception) and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout
+
+
+def on(host: str, command: str) -> str:
+    twin = Twin(Path(".rackwright/twins/lab").absolute(), [Container(name, name, ()) for name in ("alpha", "beta")])
+    done = subprocess.run(twin.ssh(host, command), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def qualified(*more: str) -> tuple[int, dict[str, Any]]:
+    status, printed = run("host", "qualify", "lab", "alpha", "--seconds", "0.5", "--json", *more)
+    report = json.loads(printed)
+    assert report["exit_status"] == status
+    return status, {item["name"]: item for item in report["items"]}
+
+
+def test_memory_and_network_are_measured_and_nothing_of_gpus_is_claimed(project):
+    status, items = qualified("--peer", "beta")
+
+    assert status == 0
+    assert {name for name, item in items.items() if item["state"] == "not rehearsable"} == OF_GPUS
+    assert items.keys() - OF_GPUS == {"host memory", "network to beta"}
+    for name in ("host memory", "network to beta"):
+        assert items[name]["state"] == "measured"
+        assert items[name]["figures"][0]["value"] > 0
+    assert items["network to beta"]["said"] == "fabric0 (198.51.100.1) to fabric0 (198.51.100.2)"
+
+
+def test_nothing_is_left_of_it(project):
+    qualified()
+
+    assert on("alpha", "systemctl list-units --all --plain --no-legend 'rackwright-*'") == ""
+
+
+def test_what_measures_may_change_nothing(project):
+    hosts = Hosts((stack := load_stack("lab", project)).endpoints, stack.salt)
+    try:
+        done = Bench(hosts, "alpha", "alpha/qualify").run("who it is", ("sh", "-c", "id -u; touch /etc/x || true"), 20)
+    finally:
+        hosts.close()
+
+    assert 61184 <= int(done.stdout) <= 65519  # systemd's range of accounts that last as long as a unit
+    assert "Read-only file system" in done.stderr
+
+
+def test_packets_that_take_another_interface_make_it_short(project):
+    on("alpha", "sudo sh -c 'ip link set other0 up && ip route add 198.51.100.2/32 dev other0 src 198.51.100.1'")
+    try:
+        status, items = qualified("--peer", "beta")
+    finally:
+        on("alpha", "sudo ip route del 198.51.100.2/32 dev other0")
+
+    assert status == 1
+    assert items["network to beta"]["state"] == "short"
+    assert "on alpha it went over other0, not over fabric0" in items["network to beta"]["said"]
+
+
+def test_a_host_that_somebody_computes_on_is_left_alone(project):
+    assert run("twin", "fault", "lab", "gpu-busy", "alpha", "3")[0] == 0
+    try:
+        with pytest.raises(Refused, match=r"alpha/qualify: got process 4242 \(python3\) with .* of GPU 3"):
+            qualified()
+    finally:
+        run("twin", "fault", "lab", "gpu-clear", "alpha", "3")
+
+
+def test_somebody_who_changes_the_host_is_waited_for(project):
+    """
+    The lock is the one of every change: while a step of another runs, nothing is measured.
+    """
+    unit = "rackwright-step-alpha-base-1"
+    on("alpha", f"sudo systemd-run --quiet --unit {unit} --description {shlex.quote('alpha/base: x')} sleep 60")
+    try:
+        with pytest.raises(Exception, match="a step of another resource runs on it"):
+            qualified()
+    finally:
+        on("alpha", f"sudo systemctl stop {unit}")
+
+
+def test_people_get_a_table_and_its_sums(project):
+    status, printed = run("host", "qualify", "lab", "alpha", "--seconds", "0.5")
+
+    assert status == 0
+    assert printed.splitlines()[-1] == "lab/alpha: 1 measured, 6 not rehearsable"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("gamma",), "got no host gamma; it has alpha, beta"), (("alpha", "--peer", "alpah"), "got no host alpah")],
+)
+def test_a_host_that_is_not_declared_is_said_to_be_none(project, words, said):
+    with pytest.raises(DeclarationError, match=said):
+        run("host", "qualify", "lab", *words)
