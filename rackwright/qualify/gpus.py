@@ -1,5 +1,6 @@
 """What is measured of NVIDIA's GPUs: by which program, and what its answer is held against."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from rackwright.facts.view import NotKnown
 from rackwright.qualify import dcgm, floor, health, nccl, nvbandwidth, tool
 from rackwright.qualify.bench import Bench, last_line
 from rackwright.qualify.item import Figure, Item, Unusable, judged
+from rackwright.spec import nvidia
 from rackwright.spec.catalogue import GPUS, PROFILES
 from rackwright.spec.host import Host
 
-MEMORY, HOST_COPY, PEER_COPY = "GPU memory", "copies between host and GPU", "copies from GPU to GPU"
+PRESENCE, MEMORY, HOST_COPY, PEER_COPY = "GPUs", "GPU memory", "copies between host and GPU", "copies from GPU to GPU"
 ALL_REDUCE, NETWORK, BURN_IN, DIAGNOSIS = "all-reduce", "all-reduce through the network", "burn-in", "DCGM diagnostics"
 LEVEL = "2"
 """Of DCGM's diagnostics: some minutes. Source: DCGM documentation, run levels."""
@@ -28,11 +30,28 @@ def names(host: Host) -> tuple[str, ...]:
     hardware = PROFILES[host.profile]
     several = sum(hardware.gpus.values()) > 1
     return (
-        *((MEMORY, HOST_COPY) if hardware.gpus else ()),
+        *((PRESENCE, MEMORY, HOST_COPY) if hardware.gpus else ()),
         *((PEER_COPY, ALL_REDUCE) if several else ()),
         *((NETWORK,) if several and "rdma" in host.roles else ()),
         *((BURN_IN, DIAGNOSIS) if hardware.gpus else ()),
     )
+
+
+def presence(host: Host, facts: Facts) -> Item:
+    """Return whether as many GPUs work as the profile of *host* says.
+
+    Raises:
+        NotKnown: no driver answers.
+    """
+    wanted, models = (
+        len(nvidia.gpus(host.profile)),
+        Counter(gpu.name for gpu in facts.gpus if gpu.condition == "working"),
+    )
+    short = [f"GPU {gpu.index}: {gpu.condition}" for gpu in facts.gpus if gpu.condition != "working"]
+    if len(facts.gpus) < wanted:
+        short.append(f"{len(facts.gpus)} of {wanted} GPUs are there")
+    told = ", ".join(f"{count} {name}" for name, count in models.items())
+    return judged(PRESENCE, (), short, f"driver {facts.gpu_driver.version}; {told}", fine=True)
 
 
 @dataclass(eq=False)

@@ -126,14 +126,16 @@ def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, say: Say) -> Iter
     if before is None:
         yield from (Item(name, "not possible", said=gpus.others(declared)) for name in wanted)
         return
+    first, *others = wanted
+    yield _tried(first, bench, say, partial(gpus.presence, declared, before))
     try:
         site = _site(bench, stack, before)
     except NotKnown as reason:
-        yield from (Item(name, "not possible", said=str(reason)) for name in wanted)
+        yield from (Item(name, "not possible", said=str(reason)) for name in others)
         return
-    if "rdma" in site.tools and gpus.NETWORK not in wanted and gpus.ALL_REDUCE in wanted:
-        wanted = (*wanted, gpus.NETWORK)
-    for name in wanted:
+    if "rdma" in site.tools and gpus.NETWORK not in others and gpus.ALL_REDUCE in others:
+        others.append(gpus.NETWORK)
+    for name in others:
         yield _tried(name, bench, say, partial(site.item, name))
 
 

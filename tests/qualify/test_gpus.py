@@ -62,6 +62,21 @@ def floors(item: Item) -> list[tuple[float, float | None]]:
     return [(figure.value, figure.floor) for figure in item.figures]
 
 
+# --- which there are
+
+
+def test_as_many_as_the_profile_says_have_to_work():
+    site = at_work("inference-t4", T4, 8, {})
+    told = raw(T4, 8)
+    assert gpus.presence(site.declared, Facts(told)).state == "ok"
+
+    told["gpus"][2] = {"index": 2, "condition": "lost"}
+    del told["gpus"][7]
+    found = gpus.presence(site.declared, Facts(told))
+
+    assert (found.state, found.said.split("; ")[:2]) == ("short", ["GPU 2: lost", "7 of 8 GPUs are there"])
+
+
 # --- memory and copies
 
 
@@ -292,7 +307,7 @@ def test_accelerators_of_others_are_not_measured_and_what_would_is_named():
 
     assert gpus.others(host).endswith("for these there is rocm-bandwidth-test, rccl-tests and rvs")
     assert gpus.names(host) == (
-        gpus.MEMORY, gpus.HOST_COPY, gpus.PEER_COPY, gpus.ALL_REDUCE, gpus.BURN_IN, gpus.DIAGNOSIS,
+        gpus.PRESENCE, gpus.MEMORY, gpus.HOST_COPY, gpus.PEER_COPY, gpus.ALL_REDUCE, gpus.BURN_IN, gpus.DIAGNOSIS,
     )  # fmt: skip
 
 

@@ -4,7 +4,9 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ from rackwright.apply.pool import Hosts
 from rackwright.cli.app import app
 from rackwright.declaration import load_stack
 from rackwright.errors import DeclarationError, Refused
+from rackwright.qualify import gpus
 from rackwright.qualify.bench import Bench
+from rackwright.qualify.item import Report
+from rackwright.qualify.run import qualify
 from rackwright.twin import Container, Twin
+from tests.qualify import recordings
 from tests.twin.test_gpu_life import INSTALL
 
 pytestmark = [
@@ -44,6 +50,7 @@ hosts:
 """
 SETTINGS = "config: {rackwright:fleet: example.yaml, rackwright:target: twin:lab, rackwright:containers: [alpha, beta]}"
 OF_GPUS = {
+    "GPUs",
     "GPU memory",
     "copies between host and GPU",
     "copies from GPU to GPU",
@@ -51,7 +58,6 @@ OF_GPUS = {
     "burn-in",
     "DCGM diagnostics",
 }
-Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +80,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.chdir(before)
 
 
+COPIES = recordings.nvbandwidth(("host_to_device_memcpy_ce", [["11.9"]]), ("device_to_host_memcpy_ce", [["12.1"]]))
+
+
+def printing(text: str) -> str:
+    return f"printf %s {shlex.quote(text)}"
+
+
 def run(*words: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, words)
     if isinstance(done.exception, Exception) and not isinstance(done.exception, SystemExit):
@@ -81,9 +94,9 @@ def run(*words: str) -> tuple[int, str]:
     return done.exit_code, done.stdout
 
 
-def on(host: str, command: str) -> str:
+def on(host: str, command: str, input: str = "") -> str:
     twin = Twin(Path(".rackwright/twins/lab").absolute(), [Container(name, name, ()) for name in ("alpha", "beta")])
-    done = subprocess.run(twin.ssh(host, command), capture_output=True, text=True)
+    done = subprocess.run(twin.ssh(host, command), input=input, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -150,7 +163,7 @@ def test_somebody_who_changes_the_host_is_waited_for(project):
     The lock is the one of every change: while a step of another runs, nothing is measured.
     """
     unit = "rackwright-step-alpha-base-1"
-    on("alpha", f"sudo systemd-run --quiet --unit {unit} --description {shlex.quote('alpha/base: x')} sleep 60")
+    on("alpha", f"sudo systemd-run --quiet --unit {unit} --description {shlex.quote('alpha/base: x')} sleep infinity")
     try:
         with pytest.raises(Exception, match="a step of another resource runs on it"):
             qualified()
@@ -158,11 +171,84 @@ def test_somebody_who_changes_the_host_is_waited_for(project):
         on("alpha", f"sudo systemctl stop {unit}")
 
 
+TOOLS = {
+    "nvbandwidth": f"""\
+case "$*" in
+*device_to_device*) {printing(recordings.nvbandwidth(("device_to_device_memcpy_read_ce", [["N/A", "20.1"]])))} ;;
+*) {printing(COPIES)} ;;
+esac
+""",
+    "all_reduce_perf": f"""\
+[ "$NCCL_DEBUG" = INFO ] || exit 1
+[ -z "$NCCL_P2P_DISABLE" ] || exit 1
+{printing(recordings.all_reduce(recordings.FALLEN_BACK))}
+""",
+    "nvidia-smi": printing(recordings.SWITCHED),
+    "dcgmi": f"""\
+case "$*" in
+*memory_bandwidth*) {printing(recordings.dcgm(("memory_bandwidth", "Pass", "")))} ;;
+*targeted_power.test_duration=60*) {printing(recordings.dcgm(("targeted_power", "Pass", "")))} ;;
+*) {printing(recordings.NO_ENGINE)}; exit 1 ;;
+esac
+""",
+}
+"""Programs that print what the real ones do."""
+
+
+def as_a_rack(project: Path) -> Report:
+    """Qualify alpha as if its GPUs were real: everything is done but for what its tools print."""
+    stack = replace(load_stack("lab", project), twin=None)
+    hosts = Hosts(stack.endpoints, stack.salt)
+    try:
+        return qualify(hosts, stack, "alpha", None, print, seconds=0.2)
+    finally:
+        hosts.close()
+
+
+def test_tools_are_found_run_and_read_on_a_host_that_has_them(project, monkeypatch):
+    reads = iter([[]])
+    monkeypatch.setattr(gpus, "wait", lambda running, seconds: futures.wait(next(reads, running)))
+    for name, text in TOOLS.items():
+        on("alpha", f"sudo sh -c 'cat > /usr/local/bin/{name}; chmod 755 /usr/local/bin/{name}'", f"#!/bin/sh\n{text}")
+    try:
+        report = as_a_rack(project)
+    finally:
+        on("alpha", f"cd /usr/local/bin && sudo rm {' '.join(TOOLS)}")
+
+    items = {item.name: item for item in report.items}
+    assert {name: item.state for name, item in items.items()} == {
+        "host memory": "measured",
+        "GPUs": "ok",
+        "GPU memory": "ok",
+        "copies between host and GPU": "measured",
+        "copies from GPU to GPU": "measured",
+        "all-reduce": "short",
+        "burn-in": "ok",
+        "DCGM diagnostics": "failed",
+    }
+    assert items["all-reduce"].said == "went over TCP, not over NVLink alone"
+    assert [figure.name for figure in items["burn-in"].figures] == ["hottest", "most power", "slowest clock"]
+    assert "Unable to connect to host engine" in items["DCGM diagnostics"].said
+    assert report.exit_status == 1
+
+
+def test_without_tools_nothing_of_gpus_is_known_and_each_is_named(project):
+    report = as_a_rack(project)
+
+    assert report.exit_status == 3
+    assert report.counts == {"measured": 1, "ok": 1, "not possible": 6}
+    assert {item.said.partition(" is not there")[0] for item in report.items if item.state == "not possible"} == {
+        "dcgmi",
+        "nvbandwidth",
+        "all_reduce_perf",
+    }
+
+
 def test_people_get_a_table_and_its_sums(project):
     status, printed = run("host", "qualify", "lab", "alpha", "--seconds", "0.5")
 
     assert status == 0
-    assert printed.splitlines()[-1] == "lab/alpha: 1 measured, 6 not rehearsable"
+    assert printed.splitlines()[-1] == "lab/alpha: 1 measured, 7 not rehearsable"
 
 
 @pytest.mark.parametrize(
