@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from rackwright.facts.gpu import Gpu, GpuDriver, Xid
+from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
 FORMAT = 1
@@ -447,6 +447,21 @@ class Facts(View):
     def module_version(self, name: str) -> str | None:
         """Return the version of a loaded module, as the kernel shows it; None where it shows none."""
         return optional(self.find("module_versions", name.replace("-", "_")))
+
+    def dkms(self, module: str) -> tuple[str, ...]:
+        """Return the versions of a module that DKMS has in its tree, built or not."""
+        return texts(self.find("dkms", module) or ())
+
+    def reading(self, name: str) -> str | None:
+        """Return what a vendor's software says of itself; None where it is not there. See facts/probe/vendors.py."""
+        return optional(self.find("readings", name))
+
+    @property
+    def accelerator_users(self) -> tuple[AcceleratorUser, ...]:
+        """Who has an accelerator of another vendor than NVIDIA open."""
+        return tuple(AcceleratorUser(raw, "accelerator_users") for raw in self.read("accelerator_users"))
+
+    redirecting_bridges = Fact(texts, "PCI bridges with Access Control Services on, by their addresses.")
 
     @cached_property
     def kernels(self) -> Mapping[str, Kernel]:

@@ -69,6 +69,14 @@ class Gpu(View):
         return tuple(GpuProcess(raw, f"{self._where}.processes") for raw in self.read("processes") or ())
 
 
+class AcceleratorUser(View):
+    """A process that has an accelerator of another vendor open."""
+
+    pid = Fact(int)
+    name = Fact(str)
+    device = Fact(str, "``/dev/kfd``.")
+
+
 class Xid(View):
     """An error that NVIDIA's driver wrote to the kernel's log."""
 

@@ -29,6 +29,8 @@ def views(facts: Facts) -> list[View]:
 def of_gpus(facts: Facts) -> list[View]:
     """Return those views that only a host with GPUs has."""
     found: list[View] = [facts.gpu_driver, *facts.xids, *facts.gpus]
+    opened = {"pid": 7, "name": "python3", "device": "/dev/kfd"}
+    found += Facts({"accelerator_users": [opened]}).accelerator_users
     return found + [part for gpu in facts.gpus for part in (*gpu.mig_instances, *gpu.processes)]
 
 
@@ -131,6 +133,10 @@ READERS = {
     "directories": lambda facts: (facts.directory("/etc/none"), facts.listing("/etc"))[1],
     "kernels": lambda facts: facts.kernels_to_come(),
     "libraries": lambda facts: facts.library("libc.so.6"),
+    "dkms": lambda facts: facts.dkms("amdgpu"),
+    "readings": lambda facts: facts.reading("rocm.release"),
+    "accelerator_users": lambda facts: facts.accelerator_users,
+    "redirecting_bridges": lambda facts: facts.redirecting_bridges,
     "module_versions": lambda facts: facts.module_version("nvidia"),
     "gpu_driver": lambda facts: facts.gpu_driver,
     "gpus": lambda facts: facts.gpus,

@@ -30,6 +30,7 @@ MODULES = (
             "elf",
             "kernel",
             "libraries",
+            "vendors",
             "accounts",
             "measures",
             "tell",

@@ -6,7 +6,19 @@ import time
 from typing import Any
 
 from rackwright.facts.digest import salt_id
-from rackwright.facts.probe import accounts, block, gpus, kernel, libraries, measures, network, paths, system, units
+from rackwright.facts.probe import (
+    accounts,
+    block,
+    gpus,
+    kernel,
+    libraries,
+    measures,
+    network,
+    paths,
+    system,
+    units,
+    vendors,
+)
 from rackwright.facts.probe.look import attempt, known
 from rackwright.facts.probe.tell import tell
 
@@ -58,6 +70,10 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "texts": attempt(system.texts, root),
         "owners": attempt(system.owners, root),
         "initramfs": attempt(system.initramfs, root),
+        "readings": attempt(vendors.readings, root),
+        "dkms": attempt(vendors.dkms, root),
+        "accelerator_users": attempt(vendors.accelerator_users, root),
+        "redirecting_bridges": attempt(vendors.redirecting, root),
         "measures": measures.measures(),
         **gpus.gpus(root),
     }

@@ -213,6 +213,39 @@ class Library(Entry):
         return {"versions": (self.version,)}
 
 
+class DkmsTree(Entry):
+    """The versions of a module that DKMS has in its tree: what an older one left there blocks the next."""
+
+    sort = "dkms"
+    dkms: str
+    versions: tuple[str, ...]
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"versions": tuple(sorted(self.versions))}
+
+
+class Reading(Entry):
+    """What a vendor's software says of itself in a file of its own: ``rocm.release``; see facts/probe/vendors.py."""
+
+    sort = "reading"
+    reading: str
+    value: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"value": self.value}
+
+
+class Bridges(Entry):
+    """That no PCI bridge sends packets between devices through the root complex: Access Control Services are off."""
+
+    sort = "bridges"
+    usual_scope = "hardware"
+    bridges: Literal["direct"]
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"redirecting": ()}
+
+
 class KernelParameter(Entry):
     """A word of the command line that the kernel was started with."""
 
@@ -324,7 +357,7 @@ SORTS: Mapping[str, type[Entry]] = {
     entry.sort: entry
     for entry in (
         *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
-        *(BuiltModule, Library, GpuSetting),
+        *(BuiltModule, Library, GpuSetting, DkmsTree, Reading, Bridges),
         *(User, Group, Socket, Hostname, Measure, MountOption),
     )
 }

@@ -33,6 +33,13 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "library":
             files = facts.library(key)
             return tuple(sorted(file.rpartition(".so.")[2] for file in files)) or Absent()
+        case "dkms":
+            return tuple(sorted(facts.dkms(key))) or Absent()
+        case "reading":
+            said = facts.reading(key)
+            return Absent() if said is None else said
+        case "bridges":
+            return facts.redirecting_bridges
         case "kernel_parameter":
             return key in facts.kernel_parameters
         case "user":

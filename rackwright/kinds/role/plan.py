@@ -61,15 +61,24 @@ def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
 
 
 def busy(id: str, facts: Facts) -> Iterator[Refusal]:
-    """Yield a refusal of what *id* would do for each process on a GPU. Where no driver answers, nobody computes."""
+    """Yield a refusal of what *id* would do for each process on a GPU or another accelerator.
+
+    Where no driver answers, nobody computes.
+    """
+    want, fix = (
+        "what is to be done takes GPUs away from whoever computes on them",
+        "Let it end, or end it; then run this again",
+    )
     with contextlib.suppress(NotKnown):
         for gpu in facts.gpus:
             for process in gpu.processes:
                 memory = "memory" if process.memory_bytes is None else format_size(process.memory_bytes)
                 name = process.name or "of an unknown name"
                 got = f"got process {process.pid} ({name}) with {memory} of GPU {gpu.index}"
-                want = "what is to be done takes GPUs away from whoever computes on them"
-                yield Refusal(id, got, want, "Let it end, or end it; then run this again")
+                yield Refusal(id, got, want, fix)
+    with contextlib.suppress(NotKnown):
+        for user in facts.accelerator_users:
+            yield Refusal(id, f"got process {user.pid} ({user.name}), which has {user.device} open", want, fix)
 
 
 def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
