@@ -130,6 +130,21 @@ GOOD = {
         "ubuntu-24.04", ("b200",), roles=NVIDIA, driver="570.133.20", driver_source="vendor", needs_cuda="12.8"
     ),
     "MI300X": Accelerators("ubuntu-24.04", ("mi300x",), roles=("rocm",), torch="2.9+rocm6.4", precision=("fp8",)),
+    "MI300X with a kernel of the matrix": Accelerators(
+        "debian-12", ("mi300x",), roles=("rocm",), version="6.4.3", kernel="6.1.0-50-amd64"
+    ),
+    "a release of ROCm that is newer than the catalogue": Accelerators(
+        "ubuntu-24.04", ("mi300x",), roles=("rocm",), version="7.14.0", kernel="6.17.0-5-generic"
+    ),
+    "Gaudi 2 with a later kernel": Accelerators(
+        "ubuntu-22.04", ("gaudi2",), roles=("gaudi",), version="1.23.0-695", kernel="6.8.0-60-generic"
+    ),
+    "CANN, whose releases are no numbers": Accelerators(
+        "ubuntu-22.04", ("atlas-500",), roles=("ascend",), version="8.0.RC1"
+    ),
+    "RDMA to the memory of GPUs": Accelerators(
+        "debian-12", ("a100-80gb",), roles=NVIDIA, flavour="open", peer_memory="dma_buf"
+    ),
     "Gaudi 2": Accelerators("ubuntu-22.04", ("gaudi2",), roles=("gaudi",), precision=("bf16",)),
     "Jetson": Accelerators("ubuntu-22.04", ("orin",), roles=("jetson",), precision=("int8",)),
     "a host of unknown hardware": Accelerators("debian-12", roles=("nvidia_driver", "cuda")),
@@ -236,6 +251,10 @@ choices = st.builds(
     cuda_source=st.sampled_from([None, "distribution", "vendor"]),
     torch=st.none() | torches,
     needs_cuda=st.sampled_from([None, *SOFTWARE.cuda]),
+    version=st.sampled_from([None, "", "5.7", "6.2.4", "6.4", "7.0.2", "1.17.0-495", "1.23", "36.4.4", "8.0.RC1"]),
+    kernel=st.sampled_from([None, "", "5.4.0-1", "5.15.0-60-generic", "6.1.0-50-amd64", "6.8", "6.14.0", "newest"]),
+    peer_memory=st.sampled_from([None, "none", "dma_buf", "nvidia_peermem", "both"]),
+    network=st.sampled_from([None, "inbox", "doca", "elsewhere"]),
     precision=st.lists(st.sampled_from(get_args(Precision)), max_size=3, unique=True).map(tuple),
 )
 

@@ -45,6 +45,14 @@ class Accelerators:
     cuda: tuple[str, ...] = ()
     cuda_default: str | None = None
     cuda_source: str | None = None
+    version: str | None = None
+    """The release of another vendor's software."""
+    kernel: str | None = None
+    """The release of the kernel that it is for: ``6.8.0-60-generic``."""
+    peer_memory: str | None = None
+    """How RDMA reaches the memory of NVIDIA's GPUs."""
+    network: str | None = None
+    """Whose RDMA that is."""
     torch: str | None = None
     needs_cuda: str | None = None
     precision: tuple[str, ...] = ()
@@ -61,6 +69,11 @@ class Accelerators:
     def nvidia(self) -> tuple[tuple[Gpu, Architecture], ...]:
         """The models that NVIDIA's driver for servers is for."""
         return tuple(model for model in self.models if model[0].role == "nvidia_driver")
+
+    @property
+    def stack(self) -> str | None:
+        """The role that brings another vendor's software; the first, where there are several."""
+        return next((role for role in self.roles if role in SOFTWARE.stacks), None)
 
     @property
     def own_driver(self) -> str | None:
@@ -111,7 +124,8 @@ class Accelerators:
 def chosen(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]], needs: Needs) -> Accelerators:
     """Return the choices of a host. Of the roles' variables only what is of the right sort is taken: what is wrong
     with one by itself its role says."""
-    driver, cuda = roles.get("nvidia_driver", {}), roles.get("cuda", {})
+    driver, cuda, rdma = (roles.get(role, {}) for role in ("nvidia_driver", "cuda", "rdma"))
+    other: Mapping[str, Any] = next((roles[role] for role in roles if role in SOFTWARE.stacks), {})
     hardware = PROFILES[profile]
     return Accelerators(
         os=os,
@@ -129,6 +143,10 @@ def chosen(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]],
         cuda=tuple(text for item in _items(cuda.get("versions")) if (text := _text(item)) is not None),
         cuda_default=_text(cuda.get("default")),
         cuda_source=_text(cuda.get("source")),
+        version=_text(other.get("version")),
+        kernel=_text(other.get("kernel")),
+        peer_memory=_text(rdma.get("peer_memory")),
+        network=_text(rdma.get("source")),
         torch=needs.torch,
         needs_cuda=needs.cuda,
         precision=tuple(needs.precision),
@@ -155,11 +173,15 @@ PLACES: dict[str, Keys] = {
     "cuda": ("roles", "cuda", "versions"),
     "cuda_default": ("roles", "cuda", "default"),
     "cuda_source": ("roles", "cuda", "source"),
+    "version": ("roles", "", "version"),
+    "kernel": ("roles", "", "kernel"),
+    "peer_memory": ("roles", "rdma", "peer_memory"),
+    "network": ("roles", "rdma", "source"),
     "torch": ("needs", "torch"),
     "needs_cuda": ("needs", "cuda"),
     "precision": ("needs", "precision"),
 }
-"""Where each choice stands below its host."""
+"""Where each choice stands below its host; an empty name is that of the other vendor's role."""
 
 
 def is_written(accelerators: Accelerators, field: str) -> bool:
@@ -169,7 +191,8 @@ def is_written(accelerators: Accelerators, field: str) -> bool:
 
 def place(accelerators: Accelerators, field: str) -> Keys:
     """Return where the choice stands; where it is left to its default, the role that has it."""
-    return PLACES[field] if is_written(accelerators, field) else PLACES[field][:-1]
+    whole = tuple(key or accelerators.stack or key for key in PLACES[field])
+    return whole if is_written(accelerators, field) else whole[:-1]
 
 
 def torch_parts(torch: str) -> tuple[str, str]:

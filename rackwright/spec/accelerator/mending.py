@@ -99,6 +99,10 @@ def _said(a: Accelerators, finding: Finding, field: str, change: Change) -> str:
             return f"write source: {value}"
         case "flavour" if not here:
             return f"write flavour: {value}"
+        case "version" if value:
+            return f"take a release of {value}"
+        case "kernel":
+            return f"take a kernel of {value}"
         case "torch" | "needs_cuda" if not here and value:
             return f"need {'torch' if field == 'torch' else 'CUDA'} {value}"
     return "leave it out" if value in (None, ()) else f"write {value}"
@@ -178,6 +182,21 @@ def _clocks(a: Accelerators, finding: Finding) -> Iterator[Change]:
     yield {"clocks_mhz": tuple(sorted(min(clock, *most) for clock in a.clocks_mhz))}
 
 
+def _releases(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    known = SOFTWARE.stack_releases.get(a.stack or "", {})
+    at = (a.version or "").partition("-")[0]
+    yield from ({"version": release} for release in sorted(known, key=lambda release: _apart(release, at)))
+    if not known:
+        yield {"version": None}
+
+
+def _kernels(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    known = SOFTWARE.stack_releases.get(a.stack or "", {})
+    own = [row for release, row in known.items() if (a.version or "").startswith(f"{release}.")]
+    rows = own or known.values()
+    yield from ({"kernel": series.rstrip("+")} for row in rows for series in row.kernels.get(a.os or "", ()))
+
+
 def _roles(a: Accelerators, finding: Finding) -> Iterator[Change]:
     yield {"roles": tuple(role for role in a.roles if role not in finding.at)}
 
@@ -197,6 +216,9 @@ CANDIDATES: dict[str, Callable[[Accelerators, Finding], Iterator[Change]]] = {
     "power_limit_watts": _limits,
     "clocks_mhz": _clocks,
     "fabric_manager": lambda a, finding: iter([{"fabric_manager": "auto"}]),
+    "version": _releases,
+    "kernel": _kernels,
+    "peer_memory": lambda a, finding: iter([{"peer_memory": way} for way in (*SOFTWARE.peer_memory, "none")]),
     "roles": _roles,
 }
 """Other choices for each field, the nearest first; whether they fit is tried."""

@@ -23,6 +23,8 @@ class Finding:
     """The other choice."""
 
 
+NETWORK = "inbox"
+"""Whose RDMA role rdma takes where none is declared."""
 NVLSM_SINCE = 4
 """The first generation of NVSwitch that is set up by the NVLink Subnet Manager, too."""
 FABRIC = source_text("fabric-manager")
@@ -264,6 +266,46 @@ def _stack_os(a: Accelerators) -> Iterator[Finding]:
             yield Finding(("roles", role), f"got the role {role}", want, stack.source("systems"))
 
 
+def _stack_first(a: Accelerators) -> Iterator[Finding]:
+    stack = SOFTWARE.stacks[a.stack] if a.stack else None
+    first = stack.known("first") if stack else None
+    if stack and first and a.version and (release := _release(a.version)) and parts(release) < parts(first):
+        want = f"role {a.stack} takes releases from {first} on"
+        yield Finding(("version",), f"got {a.version}", want, stack.source("first"))
+
+
+def _stack_kernel(a: Accelerators) -> Iterator[Finding]:
+    release = _release(a.version or "")
+    row = SOFTWARE.stack_releases.get(a.stack or "", {}).get(minor(release or ""))
+    kernels: dict[str, tuple[str, ...]] = (row.known("kernels") if row and a.os else None) or {}
+    stack = SOFTWARE.stacks.get(a.stack or "")
+    if not (row and kernels and a.os) or (stack and a.os not in (stack.known("systems") or (a.os,))):
+        return  # which the rule before tells of
+    if a.os not in kernels:
+        want = f"{a.stack} {minor(release or '')} is for {_or(kernels)}, and this host has {a.os}"
+        yield Finding(("version",), f"got {a.version}", want, row.source("kernels"))
+    elif a.kernel and not any(_is_for(wanted, a.kernel) for wanted in kernels[a.os]):
+        wanted = _or(each.replace("+", " or later") for each in kernels[a.os])
+        want = f"{a.stack} {minor(release or '')} on {a.os} is for kernel {wanted}"
+        yield Finding(("kernel",), f"got {a.kernel}", want, row.source("kernels"), "version")
+
+
+def _peer_memory(a: Accelerators) -> Iterator[Finding]:
+    way = SOFTWARE.peer_memory.get(a.peer_memory or "")
+    if way is None:
+        return
+    at, got, network = ("peer_memory",), f"got {a.peer_memory}", a.network or NETWORK
+    if "nvidia_driver" not in a.roles:
+        want = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
+        yield Finding(at, got, want)
+    elif (a.flavour or FLAVOUR) not in way.flavours:
+        want = f"only {_or(way.flavours)} kernel modules have it"
+        yield Finding(at, got, want, way.source("flavours"), "flavour")
+    if network not in way.networks:
+        want = f"it takes RDMA of source {_or(way.networks)}, and this is {network}"
+        yield Finding(at, got, want, way.source("networks"), "network")
+
+
 RULES = (
     Rule("driver-form", _driver_form, ("driver",)),
     Rule("os-driver", _os_driver, ("driver", "driver_source")),
@@ -292,6 +334,9 @@ RULES = (
     Rule("vendor-role", _vendor_role, ("roles",)),
     Rule("two-drivers", _two_drivers, ("roles",)),
     Rule("stack-os", _stack_os, ("roles",)),
+    Rule("stack-first", _stack_first, ("version",)),
+    Rule("stack-kernel", _stack_kernel, ("version", "kernel")),
+    Rule("peer-memory", _peer_memory, ("peer_memory",)),
 )
 
 
@@ -321,6 +366,21 @@ def _runs_on(target: str, built: str) -> bool:
     if not re.fullmatch(VERSION, target):
         return target == built
     return parts(built)[0] == parts(target)[0] and parts(built) <= parts(target)
+
+
+def _release(version: str) -> str | None:
+    """Return the release of ``1.22.1-6``, and of 6.4.3 itself; None where it is no such text."""
+    release = version.partition("-")[0]
+    return release if re.fullmatch(VERSION, release) else None
+
+
+def _is_for(wanted: str, kernel: str) -> bool:
+    """Return whether a kernel is of the series that is *wanted*; one of an unknown form is let be."""
+    series = re.match(r"[0-9]{1,9}\.[0-9]{1,9}", kernel)
+    if series is None:
+        return True
+    least = parts(wanted.rstrip("+"))
+    return parts(series[0]) == least or (wanted.endswith("+") and parts(series[0]) > least)
 
 
 def _driver(a: Accelerators) -> str:

@@ -169,12 +169,28 @@ class System(Sourced):
     fabric_manager: bool | None = None
 
 
+class StackRelease(Sourced):
+    """A release of another vendor's software."""
+
+    kernels: dict[str, Many[str]]
+    """By system the kernels that it is for: ``6.8``, and ``5.15+`` for that and all later ones."""
+
+
 class Stack(Sourced):
     """The software of another vendor than NVIDIA."""
 
     first: str | None = None
     last: str | None = None
     systems: Many[str] = ()
+
+
+class PeerMemory(Sourced):
+    """A way in which RDMA reaches the memory of NVIDIA's GPUs."""
+
+    flavours: Many[Flavour]
+    """Of NVIDIA's kernel modules, those that have it."""
+    networks: Many[Literal["inbox", "doca"]]
+    """Whose RDMA has it: the system's own, or NVIDIA's DOCA."""
 
 
 class Software(Model):
@@ -185,6 +201,9 @@ class Software(Model):
     torch: Many[Torch]
     systems: dict[str, System]
     stacks: dict[str, Stack]
+    stack_releases: dict[str, dict[str, StackRelease]]
+    """By role and release; what is not here lets nothing be concluded."""
+    peer_memory: dict[str, PeerMemory]
 
 
 def _read(file: str, shape: type[T]) -> T:
@@ -225,6 +244,10 @@ def rows() -> Iterator[tuple[str, Sourced]]:
         "torch": {f"{build.tag} of {build.releases[0]}": build for build in SOFTWARE.torch},
         "systems": SOFTWARE.systems,
         "stacks": SOFTWARE.stacks,
+        "peer_memory": SOFTWARE.peer_memory,
+        "stack_releases": {
+            f"{role} {release}": row for role, rows in SOFTWARE.stack_releases.items() for release, row in rows.items()
+        },
     }
     for table, entries in tables.items():
         for name, row in entries.items():
