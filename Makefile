@@ -35,7 +35,7 @@ test: $(TEST) toolchain lint ## Lint, then unit tests, then those with the real 
 lint: $(TEST) ## Check style and types.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy rackwright stacks __main__.py
+	$(BIN)/mypy rackwright stacks workloads __main__.py
 	$(BIN)/yamllint --strict .
 
 .PHONY: accept

@@ -1,0 +1,32 @@
+"""A training that does nothing but save: `python -m tests.workloads.common.checkpoint.loop DIRECTORY`.
+
+It goes on from the newest checkpoint, prints each step before the next, and ends when it is asked to.
+"""
+
+import sys
+from pathlib import Path
+
+from tests.workloads.common.checkpoint import made
+from workloads.common.checkpoint import Checkpoints
+from workloads.common.stopping import Stopping
+
+INTERVAL = 3
+
+
+def main(directory: Path) -> None:
+    with Checkpoints(directory, keep_last=2) as checkpoints, Stopping(grace_seconds=600) as stopping:
+        found = checkpoints.newest()
+        step = checkpoints.load(found)["step"] if found else 0
+        assert not found or checkpoints.load(found) == made.state(step)
+        print(f"from {step}", flush=True)
+        while not stopping():
+            step += 1
+            if step % INTERVAL == 0:
+                checkpoints.wait()
+                checkpoints.save(step, made.state(step))
+            print(f"step {step} committed {checkpoints.committed or 0}", flush=True)
+        print(f"safe {checkpoints.save_within(stopping.seconds_left, step, made.state(step))} of {step}", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""What runs on the GPUs. Knows nothing of Pulumi, Ansible or rackwright."""
