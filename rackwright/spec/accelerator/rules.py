@@ -295,10 +295,11 @@ def _peer_memory(a: Accelerators) -> Iterator[Finding]:
     if way is None:
         return
     at, got, network = ("peer_memory",), f"got {a.peer_memory}", a.network or NETWORK
+    flavour = a.flavour or a.usual_flavour
     if "nvidia_driver" not in a.roles:
         want = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
         yield Finding(at, got, want)
-    elif (a.flavour or FLAVOUR) not in way.flavours:
+    elif flavour and flavour not in way.flavours:
         want = f"only {_or(way.flavours)} kernel modules have it"
         yield Finding(at, got, want, way.source("flavours"), "flavour")
     if network not in way.networks:
