@@ -27,9 +27,10 @@ COMPONENTS = "main contrib non-free non-free-firmware"
 FLAVOURS = {"nvidia-current": "nvidia-kernel-dkms", "nvidia-current-open": "nvidia-open-kernel-dkms"}
 """By DKMS's name of a module the package that brings it."""
 INSIDE = 'mount -t proc proc "$1/proc" && cd / && exec chroot "$1" sh -e -c "$2"'
+DOWNLOAD = f'cd "$1/root" && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq download {" ".join(FLAVOURS.values())}'
+"""Before the lists of packages are cleaned away."""
 BUILD = """
 cd /root
-apt-get -qq download {package} >/dev/null
 version=$(dpkg-deb -f {package}_*.deb Version)
 sh /root/dkms.sh build {module} "${{version%-*}}" {package}_*.deb "$(ls /lib/modules)" 2>&1 | sed 's/ (all of it: .*//'
 """
@@ -67,12 +68,11 @@ def debian_13_is_told_of(log: Log) -> str:
     log(f"a fresh Debian ({SUITE}) with a kernel's headers")
     settings = [f"--aptopt={line}" for line in network_settings()]
     options = ["--mode=root", "--variant=apt", "--include=dkms,linux-headers-amd64,linux-image-amd64"]
+    options.append(f"--customize-hook={DOWNLOAD}")
     environment = os.environ | {"INITRD": "No"}
     made = log.run(["mmdebstrap", *options, *settings, SUITE, str(root), *mirrors(SUITE, COMPONENTS)], env=environment)
     need(made.returncode == 0, "mmdebstrap failed")
     shutil.copy(ROOT / "roles/nvidia_driver/files/dkms.sh", root / "root")
-    for path in ("/etc/resolv.conf", "/etc/hosts"):
-        shutil.copyfile(path, root / path.lstrip("/"))
     told = []
     for module, package in FLAVOURS.items():
         log(f"{package} is built")
