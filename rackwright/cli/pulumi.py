@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
-from rackwright.declaration import Stack
+from rackwright.declaration import Stack, declare
 from rackwright.errors import SetupError
 from rackwright.mirror.tree import lacking
 from rackwright.provider import outcomes
@@ -40,7 +40,8 @@ def run(verb: Verb, stack: str) -> int:
 
 
 def _check(stack: Stack) -> None:
-    """Raise where packages that hosts may want are not here."""
+    """Raise what is wrong with the declaration and its lock, and where packages that hosts may want are not here."""
+    declare(stack)
     if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.repository)):
         fix = f"Run `rackwright lock --fetch {stack.name}`"
         raise SetupError(str(stack.repository), f"got no local repository of it: {what}", "hosts are served by it", fix)

@@ -64,7 +64,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_a_host_without_a_way_out_gets_what_the_lock_names(lab: Served) -> None:
     assert lab.ssh(HOST, "ip route show default") == ""
-    assert "no lock" in lab.up(status=2).stderr
+    assert "got no lock" in lab.up(status=2).stderr
     lab.lock()
 
     lab.up()
