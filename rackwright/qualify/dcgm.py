@@ -1,7 +1,7 @@
 """What `dcgmi diag` says, as JSON, of DCGM 3 and 4."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,18 +33,21 @@ def parse(text: str) -> Diagnosis:
     Raises:
         Unusable: it is no result; says what DCGM said instead.
     """
-    start = text.find("{")
     try:
-        told = json.loads(text[start:]) if start >= 0 else {}
-    except ValueError:
-        told = {}
-    found = next((told[name] for name in NAMES if name in told), None)
-    if found is None:
+        told = json.loads(text[text.index("{") :])
+        found = next(told[name] for name in NAMES if name in told)
+    except (ValueError, TypeError, StopIteration):
         said = [line for line in text.splitlines() if line.strip()][-1:] or ["nothing"]
-        raise Unusable(f"dcgmi came to no result, and said: {said[0].strip()}")
+        raise Unusable(f"dcgmi came to no result, and said: {said[0].strip()}") from None
     if error := found.get("runtime_error"):
         raise Unusable(f"DCGM says: {error}")
-    tests = [test for category in found.get("test_categories", ()) for test in category["tests"]]
+    try:
+        return _diagnosis([test for category in found["test_categories"] for test in category["tests"]])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"dcgmi told in a form that is not known ({type(error).__name__}: {error})") from None
+
+
+def _diagnosis(tests: Sequence[Mapping[str, Any]]) -> Diagnosis:
     if not tests:
         raise Unusable("dcgmi told of no test")
     ended = [(test, _status(test)) for test in tests]
@@ -55,7 +58,7 @@ def parse(text: str) -> Diagnosis:
     )
 
 
-def _status(test: dict[str, Any]) -> str:
+def _status(test: Mapping[str, Any]) -> str:
     """Return the worst of all its results: a summary that passes over one of them is not to be believed."""
     statuses = [str(result["status"]) for result in test.get("results", ())]
     statuses += [str(test["test_summary"]["status"])] if "test_summary" in test else []
@@ -65,12 +68,12 @@ def _status(test: dict[str, Any]) -> str:
     return statuses[0] if statuses else "Not Run"
 
 
-def _told(test: dict[str, Any], status: str) -> str:
+def _told(test: Mapping[str, Any], status: str) -> str:
     words = "; ".join(dict.fromkeys(_words(test)))
     return f"{test['name']}: {status}{f': {words}' if words else ''}"
 
 
-def _words(test: dict[str, Any]) -> Iterator[str]:
+def _words(test: Mapping[str, Any]) -> Iterator[str]:
     for result in test.get("results", ()):
         warnings = result.get("warnings", ())
         for warning in [warnings] if isinstance(warnings, str) else warnings:

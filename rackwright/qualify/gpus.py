@@ -43,14 +43,12 @@ def presence(host: Host, facts: Facts) -> Item:
     Raises:
         NotKnown: no driver answers.
     """
-    wanted, models = (
-        len(nvidia.gpus(host.profile)),
-        Counter(gpu.name for gpu in facts.gpus if gpu.condition == "working"),
-    )
+    wanted = len(nvidia.gpus(host.profile))
+    working = [gpu.name for gpu in facts.gpus if gpu.condition == "working"]
     short = [f"GPU {gpu.index}: {gpu.condition}" for gpu in facts.gpus if gpu.condition != "working"]
     if len(facts.gpus) < wanted:
         short.append(f"{len(facts.gpus)} of {wanted} GPUs are there")
-    told = ", ".join(f"{count} {name}" for name, count in models.items())
+    told = ", ".join(f"{count} {name}" for name, count in Counter(working).items())
     return judged(PRESENCE, (), short, f"driver {facts.gpu_driver.version}; {told}", fine=True)
 
 
@@ -83,10 +81,14 @@ class Gpus:
         return measure[name](name)
 
     def _memory(self, name: str) -> Item:
-        said = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), "memory_bandwidth")))
         least = floor.of(self.before.gpus, "floor_memory_gb_per_s")
-        told = f"DCGM wants {least.value:g} GB/s of each" if least.value else "by DCGM's own floor"
-        return _diagnosed(name, said, told)
+        given, told = [], "against DCGM's own floor"
+        if least.value and least.source:
+            given = [f"memory_bandwidth.minimum_bandwidth={least.value * 1000:.0f}"]  # in MB/s
+            told = f"each at least {least.value:g} GB/s [{least.source}]"
+        return _diagnosed(
+            name, dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), "memory_bandwidth", *given))), told
+        )
 
     def _host_copy(self, name: str) -> Item:
         tests = (nvbandwidth.TO_GPU, nvbandwidth.FROM_GPU)

@@ -1,7 +1,8 @@
 """What nvbandwidth prints: how fast copies get from one memory to another."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rackwright.qualify.item import Unusable
 
@@ -31,9 +32,7 @@ def parse(text: str) -> dict[str, float]:
         raise Unusable(f"nvbandwidth printed what is no result of it ({type(error).__name__}: {error})") from None
 
 
-def _slowest(test: dict[str, object]) -> float:
+def _slowest(test: Mapping[str, Any]) -> float:
     if test["status"] != "Passed":
         raise Unusable(f"nvbandwidth: {test['name']} ended as {test['status']}: {test.get('error', 'it says no more')}")
-    rows = test["bandwidth_matrix"]
-    assert isinstance(rows, list)
-    return min(float(cell) for row in rows for cell in row if cell != NOT_THERE)
+    return min(float(cell) for row in test["bandwidth_matrix"] for cell in row if cell != NOT_THERE)

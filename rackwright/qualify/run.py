@@ -10,7 +10,7 @@ from typing import Any
 
 from rackwright.apply.pool import Hosts
 from rackwright.declaration import Stack
-from rackwright.errors import DeclarationError, Refused
+from rackwright.errors import DeclarationError, DeclarationErrors, Refused
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
 from rackwright.kinds.role.plan import busy
@@ -34,16 +34,15 @@ def qualify(hosts: Hosts, stack: Stack, host: str, peer: str | None, say: Say, s
     """Measure what *host* has to show, and between it and *peer*.
 
     Raises:
-        DeclarationError: there is no such host, or the two share no network.
+        DeclarationErrors: there is no such host.
+        DeclarationError: the two share no network.
         Refused: somebody computes on a GPU of one of them.
         HostUnreachable: one is not reached; what was under way there is ended by the host.
         HostBusy: somebody else changes one of them.
     """
     declared = stack.fleet.hosts
-    for name in filter(None, (host, peer)):
-        if name not in declared:
-            fix = hint(name, declared, "Name one of these")
-            raise DeclarationError(f"stack {stack.name}", f"got no host {name}", f"it has {', '.join(declared)}", fix)
+    if wrong := list(_wrong(stack, host, peer)):
+        raise DeclarationErrors(wrong)
     way = between(declared, host, peer) if peer else None
     with ExitStack() as held:
         for name in sorted({host, *([peer] if peer else [])}):  # in one order, so that two who do this cannot lock up
@@ -52,6 +51,17 @@ def qualify(hosts: Hosts, stack: Stack, host: str, peer: str | None, say: Say, s
         bench = Bench(hosts, host, f"{host}/qualify")
         items = [*_own(bench, way, hosts, seconds, say), *_of_gpus(bench, stack, before[host], say)]
     return Report(stack.name, host, tuple(items))
+
+
+def _wrong(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationError]:
+    declared = stack.fleet.hosts
+    for name in filter(None, (host, peer)):
+        if name not in declared:
+            fix = hint(name, declared, "Name one of these")
+            yield DeclarationError(f"stack {stack.name}", f"got no host {name}", f"it has {', '.join(declared)}", fix)
+    if peer == host:
+        want, fix = "a way leads from one host to another", "Name another, or leave it out"
+        yield DeclarationError(f"{host}: peer", f"got {peer} itself", want, fix)
 
 
 def _say_of(host: str, say: Say, text: str) -> None:

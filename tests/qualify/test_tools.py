@@ -26,6 +26,7 @@ def test_of_many_ways_the_slowest_counts():
         ("{}", "printed what is no result"),
         ('{"nvbandwidth": {"error": "CUDA_ERROR_NO_DEVICE: no device"}}', "says: CUDA_ERROR_NO_DEVICE"),
         (recordings.nvbandwidth(("device_to_device_memcpy_read_ce", [["N/A"]])), "printed what is no result"),
+        (recordings.nvbandwidth(("device_to_device_memcpy_read_ce", None)), "printed what is no result"),
         (
             recordings.nvbandwidth(("device_to_device_memcpy_read_ce", []), status="Waived"),
             "device_to_device_memcpy_read_ce ended as Waived: it says no more",
@@ -126,6 +127,8 @@ def test_dcgm_3_is_read_as_well():
         ('{"DCGM Diagnostic": {"runtime_error": "nvvs was killed"}}', "DCGM says: nvvs was killed"),
         ('{"DCGM Diagnostic": {"test_categories": []}}', "told of no test"),
         ("{ half", "said: { half"),
+        ('{"DCGM Diagnostic": {"test_categories": [{"category": "Stress"}]}}', "in a form that is not known"),
+        ('{"DCGM Diagnostic": {}}', "in a form that is not known"),
     ],
 )
 def test_a_diagnosis_that_was_not_made_is_none(text, said):

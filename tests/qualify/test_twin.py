@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from rackwright.apply.pool import Hosts
 from rackwright.cli.app import app
 from rackwright.declaration import load_stack
-from rackwright.errors import DeclarationError, Refused
+from rackwright.errors import DeclarationErrors, Refused
 from rackwright.qualify import gpus
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import Report
@@ -251,10 +251,13 @@ def test_people_get_a_table_and_its_sums(project):
     assert printed.splitlines()[-1] == "lab/alpha: 1 measured, 7 not rehearsable"
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [(("gamma",), "got no host gamma; it has alpha, beta"), (("alpha", "--peer", "alpah"), "got no host alpah")],
-)
-def test_a_host_that_is_not_declared_is_said_to_be_none(project, words, said):
-    with pytest.raises(DeclarationError, match=said):
-        run("host", "qualify", "lab", *words)
+def test_hosts_that_are_not_declared_are_said_to_be_none_all_at_once(project):
+    with pytest.raises(DeclarationErrors) as caught:
+        run("host", "qualify", "lab", "gamma", "--peer", "alpah")
+
+    assert str(caught.value) == (
+        "stack lab: got no host gamma; it has alpha, beta. Name one of these.\n"
+        "stack lab: got no host alpah; it has alpha, beta. Write alpha."
+    )
+    with pytest.raises(DeclarationErrors, match="alpha: peer: got alpha itself"):
+        run("host", "qualify", "lab", "alpha", "--peer", "alpha")
