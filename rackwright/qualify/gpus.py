@@ -21,8 +21,8 @@ LEVEL = "2"
 """Of DCGM's diagnostics: some minutes. Source: DCGM documentation, run levels."""
 BURN_IN_SECONDS, READ_SECONDS = 60, 5
 LIMIT_SECONDS = 900
-LARGE, SMALL, ROOM = "8G", "1G", 40 * 10**9
-"""Of an all-reduce: what the floors of the catalogue were told for, and what goes into a GPU with less memory."""
+SIZES: Mapping[str, int] = {"16G": 70 * 10**9, "8G": 35 * 10**9, "1G": 0}
+"""Of an all-reduce, by how much memory each GPU has, which holds it three times. The floors are for the largest."""
 
 
 def names(host: Host) -> tuple[str, ...]:
@@ -132,7 +132,8 @@ class Gpus:
 
     def _reduced(self, name: str, environment: Mapping[str, str]) -> nccl.AllReduce:
         gpus = self.before.gpus
-        size = LARGE if min(gpu.memory_bytes for gpu in gpus) > ROOM else SMALL
+        room = min(gpu.memory_bytes for gpu in gpus)
+        size = next(size for size, least in SIZES.items() if room > least)
         argv = nccl.argv(self._tool("all_reduce_perf"), len(gpus), size)
         return nccl.parse(self._text(name, argv, {**nccl.DEBUG, **environment}))
 

@@ -181,6 +181,19 @@ def test_where_the_host_has_links_they_have_to_be_used():
     assert (apart.state, apart.said) == ("measured", "over PCIe")
 
 
+@pytest.mark.parametrize(("memory", "size"), [(80 * 10**9, "16G"), (40 * 10**9, "8G"), (16 * 10**9, "1G")])
+def test_as_much_is_reduced_as_has_room(memory, size):
+    printed = {TOOLS["all_reduce_perf"]: recordings.all_reduce(recordings.NVLINK)}
+    site = at_work("training-h100", H100, 8, printed)
+    bench: Any = site.bench
+    for gpu in site.before.raw["gpus"][1:]:
+        gpu["memory_bytes"] = memory
+
+    site.item(gpus.ALL_REDUCE)
+
+    assert bench.ran[0][0] == (TOOLS["all_reduce_perf"], "-b", size, "-e", size, "-g", "8", "-c", "1")
+
+
 def test_a_floor_for_eight_is_none_for_fewer():
     assert reduced("training-h100", H100, 4, recordings.NVLINK, 300.0).figures[0].floor is None
 
