@@ -1,7 +1,7 @@
 """What is measured of NVIDIA's GPUs: by which program, and what its answer is held against."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -86,9 +86,8 @@ class Gpus:
         if least.value and least.source:
             given = [f"memory_bandwidth.minimum_bandwidth={least.value * 1000:.0f}"]  # in MB/s
             told = f"each at least {least.value:g} GB/s [{least.source}]"
-        return _diagnosed(
-            name, dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), "memory_bandwidth", *given))), told
-        )
+        said = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), "memory_bandwidth", *given)))
+        return _diagnosed(name, said, told)
 
     def _host_copy(self, name: str) -> Item:
         tests = (nvbandwidth.TO_GPU, nvbandwidth.FROM_GPU)
@@ -116,15 +115,7 @@ class Gpus:
         argv = dcgm.argv(self._tool("dcgmi"), "targeted_power", duration)
         done, during = self._under_load(lambda: self._run(name, argv))
         after, limit = self.bench.hosts.gpus(self.bench.host), self.declared.alerts.temperature_celsius
-        came_of_it = health.problems(self.before, during, after, limit)
-        figures = health.figures(during)
-        try:
-            said = dcgm.parse(done.stdout.decode(errors="replace"))
-        except Unusable as error:
-            if came_of_it:  # that is why
-                return judged(name, figures, [*came_of_it, str(error)])
-            raise
-        return _diagnosed(name, said, f"{BURN_IN_SECONDS} s at full power", figures, came_of_it)
+        return burnt(name, done.stdout.decode(errors="replace"), self.before, during, after, limit)
 
     def _diagnosis(self, name: str) -> Item:
         said = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), LEVEL)))
@@ -181,9 +172,38 @@ def reduced(name: str, found: nccl.AllReduce, wanted: str | None, least: floor.F
     """
     fallen = nccl.fallen_back(found, wanted) if wanted else ""
     rate = Figure("bus bandwidth", found.gb_per_s, "GB/s", least.value, least.source)
-    return judged(
-        name, [rate], [fallen] if fallen else [], f"over {' and '.join(found.transports)}" if not fallen else ""
-    )
+    if fallen:
+        return judged(name, [rate], [fallen])
+    return judged(name, [rate], said=f"over {' and '.join(found.transports)}")
+
+
+def burnt(name: str, text: str, before: Facts, during: Sequence[Facts], after: Facts, limit_celsius: int) -> Item:
+    """Return the item of a burn-in, of which DCGM printed *text*. What is wrong comes before what is not known.
+
+    Raises:
+        Unusable: DCGM came to no result, and the GPUs do not show why.
+        NotKnown: the GPUs were not read, and DCGM has nothing against them.
+    """
+    short: list[str] = []
+    figures: tuple[Figure, ...] = ()
+    passed, unknown = "", ""
+    try:
+        short += health.problems(before, during, after, limit_celsius)
+        figures = health.figures(during)
+    except NotKnown as reason:
+        unknown = str(reason)
+    try:
+        said = dcgm.parse(text)
+        short += said.failed
+        passed = ", ".join(said.passed)
+        unknown = unknown or ("" if passed or said.failed else f"DCGM left it out: {', '.join(said.skipped)}")
+    except Unusable as error:
+        if not short:
+            raise
+        short.append(str(error))
+    if unknown and not short:
+        raise NotKnown(unknown)
+    return judged(name, figures, short, f"{BURN_IN_SECONDS} s at full power; passed: {passed or 'nothing'}", fine=True)
 
 
 def others(host: Host) -> str:
@@ -199,9 +219,7 @@ def _figure(name: str, rates: Mapping[str, float], test: str, least: floor.Floor
     return Figure(name, rates[test], "GB/s", least.value, least.source)
 
 
-def _diagnosed(
-    name: str, said: dcgm.Diagnosis, told: str, figures: Sequence[Figure] = (), also: Iterable[str] = ()
-) -> Item:
+def _diagnosed(name: str, said: dcgm.Diagnosis, told: str) -> Item:
     if not said.passed and not said.failed:
         raise NotKnown(f"DCGM left it out: {', '.join(said.skipped)}")
-    return judged(name, figures, [*said.failed, *also], f"{told}; passed: {', '.join(said.passed)}", fine=True)
+    return judged(name, (), said.failed, f"{told}; passed: {', '.join(said.passed) or 'nothing'}", fine=True)

@@ -307,6 +307,25 @@ def test_an_error_under_load_makes_it_short_whatever_dcgm_says(monkeypatch):
     assert item.said.startswith("GPU 0: 1 uncorrected memory errors")
 
 
+def burnt(text: str, after: dict[str, Any]) -> Item:
+    return gpus.burnt(gpus.BURN_IN, text, Facts(raw(H100, 2)), [Facts(raw(H100, 2))], Facts(after), 85)
+
+
+def test_what_is_wrong_comes_before_what_is_not_known():
+    blind = changed(lambda told: told.update(xids={"unknown": "no permission"}))
+    gone = changed(lambda told: told["gpus"].pop())
+    passed, failed = (recordings.dcgm(("targeted_power", status, "")) for status in ("Pass", "Fail"))
+
+    assert burnt(failed, blind).state == "short"
+    assert burnt(recordings.NO_ENGINE, gone).said.startswith("1 of 2 GPUs are gone; dcgmi came to no result")
+    with pytest.raises(NotKnown, match="no permission"):
+        burnt(passed, blind)
+    with pytest.raises(NotKnown, match="DCGM left it out: targeted_power"):
+        burnt(recordings.dcgm(("targeted_power", "Skip", ""), gpus=1), raw(H100, 2))
+    with pytest.raises(Unusable, match="came to no result"):
+        burnt(recordings.NO_ENGINE, raw(H100, 2))
+
+
 def _twice() -> Callable[..., Any]:
     """Return a wait after which one reading is made, and then one for the end."""
     from concurrent.futures import wait
