@@ -62,7 +62,7 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         for declared in resources
         if declared.spec.host in several
     ]
-    if wrong := [*_twice(claims), *lock_problems(stack, claims)]:
+    if wrong := [*_twice(claims), *lock_problems(stack, ((declared.spec, promised) for declared, promised in claims))]:
         raise DeclarationErrors(wrong)
     return resources
 

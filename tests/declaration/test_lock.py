@@ -87,7 +87,7 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
 
     assert told(stack) == (
         f"stacks/example.lock.yaml: got a lock of rackwright 0.0.9; this is rackwright {__version__}. "
-        "Install rackwright 0.0.9, or: Run `rackwright lock rack`, and look at what it changes."
+        "Install rackwright 0.0.9, or run `rackwright lock rack` and look at what it changes."
     )
 
 
