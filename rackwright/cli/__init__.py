@@ -3,6 +3,7 @@
 import sys
 
 from rackwright.errors import DeclarationErrors, RackwrightError
+from workloads.common.errors import WorkloadError
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
         count = len(errors.errors)
         print(f"{errors}\n{count} error{'s' * (count > 1)}; nothing was done.", file=sys.stderr)
         sys.exit(errors.exit_status)
-    except RackwrightError as error:
+    except (RackwrightError, WorkloadError) as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:

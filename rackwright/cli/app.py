@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, toolchain
-from rackwright.cli import access, gpu, host, project, twin
+from rackwright.cli import access, backup, gpu, host, project, twin
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app.add_typer(twin.app, name="twin")
 app.add_typer(host.app, name="host")
 app.add_typer(gpu.app, name="gpu")
 app.add_typer(access.app)
+app.add_typer(backup.app)
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
 

@@ -12,7 +12,7 @@ import tarfile
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -81,7 +81,8 @@ def backup(directory: Path, into: Path, step: int | None = None, compression: Co
     except OSError as error:
         raise _failed(error, into) from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
     return _proved(target, chosen.manifest)
 
 
@@ -214,7 +215,7 @@ def _examine(archive: Path, into: Path | None) -> Manifest:
         Damaged: something is missing, differs, or is there besides.
         OSError: it cannot be read, or a file not written.
     """
-    with archive.open("rb") as file:
+    with archive.open("rb", buffering=0) as file:  # zstd goes on where we stop reading
         try:
             with _unpacking(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 return _members(archive, tar, into)
@@ -233,7 +234,7 @@ def _members(archive: Path, tar: tarfile.TarFile, into: Path | None) -> Manifest
     if into:
         disk.write(into / manifest.NAME, text)
     missing, flaws = dict(told.files), []
-    for member in tar:
+    while member := tar.next():  # not `for`: that begins with the first again
         name = member.name.removeprefix(below)
         entry = missing.pop(name, None)
         source = tar.extractfile(member) if member.isreg() else None

@@ -43,9 +43,9 @@ def header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
     offsets, end = {}, 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
         format = FORMATS.get(str(tensor.dtype).removeprefix("torch."))
-        if format is None or str(tensor.layout) != "torch.strided":
-            got = f"got a tensor of {tensor.dtype}, {tensor.layout}"
-            raise BadState(f"state/{name}", got, f"safetensors has {', '.join(FORMATS)}, dense", "Convert it")
+        if format is None:
+            got = f"got a tensor of {tensor.dtype}"
+            raise BadState(f"state/{name}", got, f"safetensors has {', '.join(FORMATS)}", "Convert it")
         size = tensor.numel() * tensor.element_size()
         described[name] = {"dtype": format, "shape": list(tensor.shape), "data_offsets": [end, end + size]}
         offsets[name] = end

@@ -45,6 +45,9 @@ def take_apart(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise BadState(f"state{path}", f"got {type(value).__name__}", wanted, "Turn it into one of these")
 
     def name_of(tensor: Any, path: str) -> str:
+        if str(tensor.layout) != "torch.strided":
+            got = f"got a tensor of {tensor.layout}"
+            raise BadState(f"state/{path}", got, "a checkpoint holds dense ones", "Turn it into one: to_dense()")
         identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if identity in names and tensor.numel():
             return names[identity]
