@@ -43,8 +43,12 @@ accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY
 	@$(RUN) $(BIN)/python -m tests.accept $(ONLY)
 
 .PHONY: bench
-bench: $(TEST) toolchain ## Measure previews of simulated hosts, and what roles cost on containers.
+bench: $(TEST) toolchain ## Measure previews of simulated hosts, what roles cost on containers, and checkpoints a training.
 	@$(RUN) $(BIN)/python -m tests.bench
+
+.PHONY: soak
+soak: $(TEST) toolchain ## Repeat what is random with many seeds: trainings that are killed.
+	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
 
 .PHONY: requirements
 requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into requirements/*.txt.

@@ -17,12 +17,15 @@ def sha256(path: Path, *, from_drive: bool = False) -> str:
 
     Args:
         from_drive: Whether to let go of its cached pages first (posix_fadvise, POSIX_FADV_DONTNEED), so that the drive
-            is asked. Pages that are not written back yet stay: the file was fsynced before.
+            is asked, and again afterwards. Pages that are not written back stay: the file was fsynced before.
     """
     with path.open("rb", buffering=0) as file:
-        if from_drive:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if not from_drive:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return digest
 
 
 def write(path: Path, content: bytes) -> str:

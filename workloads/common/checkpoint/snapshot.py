@@ -4,10 +4,12 @@ It is allocated and touched once. The first touch of a page costs more than copy
 snapshot short. It has no name in any filesystem (memfd), and the process that writes it to the drive shares it.
 """
 
+import errno
 import json
 import mmap
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from workloads.common.checkpoint.disk import PAGE
@@ -28,6 +30,9 @@ FORMATS = {
     "float8_e4m3fn": "F8_E4M3",
     "float8_e5m2": "F8_E5M2",
 }
+
+_MADV_POPULATE_WRITE = 23
+"""Source: madvise(2)."""
 
 
 def header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
@@ -56,6 +61,16 @@ def header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
     return head, {name: len(head) + offset for name, offset in offsets.items()}
 
 
+def _touch(memory: mmap.mmap, descriptor: int, size: int) -> None:
+    """Give *memory* its pages now; without enough of them, a later write would end the process with SIGBUS."""
+    try:
+        memory.madvise(_MADV_POPULATE_WRITE)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        os.posix_fallocate(descriptor, 0, size)  # before Linux 5.14; the first save then still maps them
+
+
 class Snapshot:
     """Room for the tensors of one state, and for others of the same names, types and shapes."""
 
@@ -67,10 +82,17 @@ class Snapshot:
         self.head = head
         self.bytes = len(head) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         self.descriptor = os.memfd_create("checkpoint")
+        self._places: dict[str, Any] = {}
         rooms = -(-self.bytes // PAGE) * PAGE
         os.ftruncate(self.descriptor, rooms)
-        os.posix_fallocate(self.descriptor, 0, rooms)  # else it is a SIGBUS that says that there is no memory
-        self._memory = mmap.mmap(self.descriptor, rooms, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._memory = mmap.mmap(self.descriptor, rooms)
+        with suppress(OSError):  # a kernel without huge pages for shared memory
+            self._memory.madvise(mmap.MADV_HUGEPAGE)
+        try:
+            _touch(self._memory, self.descriptor, rooms)
+        except OSError:
+            self.close()
+            raise
         self._memory[: len(head)] = head
         self._places = {name: self._place(offsets[name], tensor) for name, tensor in tensors.items()}
 
