@@ -50,6 +50,20 @@ def test_where_the_writing_process_dies_the_training_goes_on(tmp_path, capfd):
     assert first or "STEP 2 IS NOT SAVED" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_writing_process_leaves_it_to_the_training_when_to_stop(tmp_path, number):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, made.state(1))
+        assert checkpoints.wait()
+        process = checkpoints._writer._process
+        os.kill(process.pid, number)
+        checkpoints.save(2, made.state(2))
+        assert checkpoints.wait()
+        assert checkpoints._writer._process is process
+
+    assert process.returncode == 0
+
+
 def test_what_cannot_be_written_is_told_and_tried_again(tmp_path, capfd):
     directory, away = tmp_path / "checkpoints", tmp_path / "away"
     with Checkpoints(directory) as checkpoints:

@@ -12,15 +12,17 @@ import pytest
 
 from tests.workloads.common.checkpoint import made
 from tests.workloads.common.checkpoint.loop import INTERVAL
-from workloads.common.checkpoint import Checkpoints, load, newest
+from workloads.common.checkpoint import Checkpoints, Refused, load, newest
+from workloads.common.stopping import Stopping
 
 ROOT = Path(__file__).parents[4]
 TRIES = int(os.environ.get("RACKWRIGHT_TRIES", "2"))
 
 
-def start(directory: Path) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "tests.workloads.common.checkpoint.loop", str(directory)]
-    return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+def start(directory: Path, *sort: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "tests.workloads.common.checkpoint.loop", str(directory), *sort]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
 
 
 def test_killed_at_any_moment_it_loses_what_came_after_the_last_commit_alone(tmp_path):
@@ -49,6 +51,23 @@ def test_killed_at_any_moment_it_loses_what_came_after_the_last_commit_alone(tmp
     assert reached > 0
 
 
+def test_the_next_start_waits_for_what_a_killed_one_still_writes(tmp_path):
+    process = start(tmp_path, "one")
+    writer = int(process.stdout.readline())
+    os.kill(writer, signal.SIGSTOP)
+    process.stdin.write("save\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "saved\n"
+    process.kill()
+    process.wait()
+
+    with pytest.raises(Refused):
+        Checkpoints(tmp_path, lock_seconds=0)
+    os.kill(writer, signal.SIGCONT)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest().step == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_the_step_it_is_at(tmp_path, number):
     """The signal goes to all processes at once, as from systemd or a terminal."""
@@ -64,8 +83,6 @@ def test_asked_to_stop_it_saves_the_step_it_is_at(tmp_path, number):
 
 
 def test_without_grace_it_keeps_what_it_had(tmp_path, capfd):
-    from workloads.common.stopping import Stopping
-
     before = signal.getsignal(signal.SIGTERM)
     with Stopping(grace_seconds=0) as stopping, Checkpoints(tmp_path) as checkpoints:
         assert not stopping()
@@ -78,8 +95,6 @@ def test_without_grace_it_keeps_what_it_had(tmp_path, capfd):
 
 
 def test_a_second_interrupt_from_the_terminal_ends_it_at_once():
-    from workloads.common.stopping import Stopping
-
     with pytest.raises(KeyboardInterrupt), Stopping(grace_seconds=1):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
