@@ -171,6 +171,7 @@ def _environment(house: Path, directory: Path) -> dict[str, str]:
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(directory / "connections"),
         "ANSIBLE_FORKS": str(FORKS),
         "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_TIMEOUT": "60",  # until it is root: on a host that is busy with other work, ten seconds are not enough
         "ANSIBLE_DEPRECATION_WARNINGS": "0",
         "ANSIBLE_NOCOLOR": "1",
     }
