@@ -78,6 +78,21 @@ def test_what_is_newer_is_taken_when_somebody_says_so(project, mirror):
     }
 
 
+def test_what_does_not_fit_what_was_locked_is_locked_anew(project, mirror):
+    rackwright("lock", "rack")
+    mirror.drop(mirror.directory / "tool_1_all.deb")
+    mirror.add("tool", "2", "library (= 2)")
+    mirror.add("library", "2")
+
+    status, said = rackwright("lock", "rack")
+
+    assert status == 0
+    assert {line for line in said.splitlines() if line[0] in "+-"} == {
+        *("- packages debian-12/amd64 library=1", "+ packages debian-12/amd64 library=2"),
+        *("- packages debian-12/amd64 tool=1", "+ packages debian-12/amd64 tool=2"),
+    }
+
+
 def test_hosts_are_served_once_all_is_kept_and_not_before(project, mirror, tmp_path):
     rackwright("lock", "rack")
     with pytest.raises(DeclarationErrors, match="got a lock without a key"):
