@@ -2,18 +2,19 @@
 
 import json
 
+from rackwright.toolchain.apt import SUITES, mirrors
 from tests.accept.accelerators_1 import HOST
 from tests.accept.harness import Log, check, need
 from tests.accept.lab import Lab
 
 OLD, NEW = "535.261.03", "535.309.01"
 KERNELS = {OLD: "6.1.0-50-amd64", NEW: "6.1.0-56-amd64"}
-DISTRIBUTION = "http://deb.debian.org/debian"
+SUITE = SUITES["debian-12"]
 OUTSIDE = f"""
 ip route show default
-/usr/lib/apt/apt-helper download-file {DISTRIBUTION}/dists/bookworm/InRelease /tmp/InRelease 2>&1 && echo there
+/usr/lib/apt/apt-helper download-file {{}}/dists/{SUITE}/InRelease /tmp/InRelease 2>&1 && echo there
 """
-"""What a host says of its way to a distribution's mirror: nothing, and why not."""
+"""What a host says of its way to a mirror of its distribution: that there is none, and why it does not get there."""
 
 
 def lab(log: Log) -> Lab:
@@ -29,11 +30,13 @@ def a_driver_goes_up_and_back_without_a_mirror(log: Log) -> str:
     with lab(log) as one:
         one.start()
         log("the host names a mirror of its distribution, and does not get there")
-        one.ssh(HOST, f"echo 'deb {DISTRIBUTION} bookworm main' > /etc/apt/sources.list")
-        said = one.ssh(HOST, OUTSIDE, status=None)
+        [line, *_] = mirrors(SUITE)
+        one.ssh(HOST, f"echo '{line}' > /etc/apt/sources.list")
+        outside = OUTSIDE.format(line.partition("] ")[2].split()[0])
+        said = one.ssh(HOST, outside, status=None)
         need("there" not in said.split() and "E:" in said, f"the host gets out: {said}")
         took = [_changed(one, OLD), _changed(one, NEW), _changed(one, OLD)]
-        need("there" not in one.ssh(HOST, OUTSIDE, status=None).split(), "the host gets out by now")
+        need("there" not in one.ssh(HOST, outside, status=None).split(), "the host gets out by now")
         refused = one.rackwright("lock", one.stack, "--check", status=0).stdout.strip()
         seconds = ", ".join(f"{each:.0f} s" for each in took)
         return f"{OLD}, {NEW} and {OLD} again in {seconds}, with no way out of the host; {refused}"
