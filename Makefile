@@ -4,7 +4,9 @@
 PYTHON ?= python3
 STACK ?= lab
 BIN := .venv/bin
+OUT ?= .rackwright/train
 RUN := variables=$$($(BIN)/rackwright env) && eval "$$variables" &&
+WORKLOADS := python=$$($(BIN)/rackwright toolchain workloads) &&
 SOURCES := $(wildcard rackwright stacks workloads tests __main__.py)
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
@@ -26,10 +28,15 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain lint ## Lint, then unit tests, then those with the real pulumi, then those with virtual machines.
+test: $(TEST) toolchain workloads lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
+	$(WORKLOADS) $$python -m pytest tests/workloads/training  # the rest of it takes no PyTorch
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -m twin
+
+.PHONY: train
+train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train
+	@$(WORKLOADS) $$python -m workloads.training.launch -np 2 digits --out $(OUT)
 
 .PHONY: lint
 lint: $(TEST) ## Check style and types.
@@ -59,6 +66,9 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
+	@$(BIN)/pip install --quiet uv  # pip-compile would fetch the 3 GB of PyTorch to read what it needs
+	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --group workloads --output-file requirements/workloads.txt
 
 .PHONY: system
 system:
@@ -67,6 +77,11 @@ system:
 .PHONY: tools
 tools:
 	@rackwright/toolchain/system.sh tests/packages.debian.txt
+
+.PHONY: workloads
+workloads: $(CORE)
+	-@rackwright/toolchain/system.sh rackwright/toolchain/packages.workloads.debian.txt
+	@$(BIN)/rackwright toolchain workloads >/dev/null
 
 .PHONY: toolchain
 toolchain: $(CORE)

@@ -10,6 +10,7 @@ import typer
 
 from rackwright import __version__, toolchain
 from rackwright.cli import access, backup, gpu, host, project, twin
+from rackwright.toolchain import workloads
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,9 +39,25 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
+class Tools(StrEnum):
+    pulumi = "pulumi"
+    workloads = "workloads"
+
+
 @app.command("toolchain")
-def show_toolchain() -> None:
-    """Find or make pulumi and its Python language host, and say which was taken."""
+def show_toolchain(
+    tools: Annotated[
+        Tools,
+        typer.Argument(help="pulumi, or the environment of the workloads: its Python is printed."),
+    ] = Tools.pulumi,
+) -> None:
+    """Find or make pulumi and its Python language host, and say which was taken; or what the workloads run in."""
+    if tools is Tools.workloads:
+        environment = workloads.ensure(project.say)
+        if environment.without_horovod:
+            project.say(f"{environment.without_horovod}; torchrun takes its place")
+        print(environment.python)
+        return
     taken = toolchain.ensure(project.say)
     print(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")
 

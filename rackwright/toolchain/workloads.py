@@ -1,0 +1,92 @@
+"""The environment of the workloads: PyTorch and all that trains and serves, apart from what provisions.
+
+It is 5 GB, so all checkouts share one, keyed by its lock. Nothing but the workloads needs it: `make up` never makes it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from rackwright.errors import SetupError
+from rackwright.toolchain import cache, horovod
+from rackwright.toolchain.ways import Unavailable
+
+LOCK = Path(__file__).parents[2] / "requirements" / "workloads.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A virtual environment with everything of the lock."""
+
+    directory: Path
+    without_horovod: str = ""
+    """Why there is no Horovod in it; empty where there is one."""
+
+    @property
+    def python(self) -> Path:
+        return self.directory / "bin" / "python"
+
+
+def ensure(say: Callable[[str], None]) -> Environment:
+    """Return the environment, installing it and building Horovod first if need be; *say* hears about everything slow.
+
+    Where Horovod cannot be built the environment says why, and it is tried again the next time.
+
+    Raises:
+        SetupError: the packages cannot be installed.
+    """
+    directory = cache.directory() / "workloads" / _key()
+    with cache.locked(directory.parent / "lock", say):
+        if not (directory / "ready").exists():
+            _install(directory, say)
+        if (directory / "horovod").exists():
+            return Environment(directory)
+        try:
+            _add_horovod(Environment(directory).python, say)
+        except Unavailable as reason:
+            return Environment(directory, without_horovod=str(reason))
+        (directory / "horovod").touch()
+        return Environment(directory)
+
+
+def _key() -> str:
+    built = repr(sorted(horovod.flags(os.environ).items())) + horovod.PATCH.read_text()
+    return sha256(f"{sys.version}\n{LOCK.read_text()}\n{built}".encode()).hexdigest()[:16]
+
+
+def _install(directory: Path, say: Callable[[str], None]) -> None:
+    """Make the environment where it stays, as its scripts name their interpreter; what is there is half-made."""
+    shutil.rmtree(directory, ignore_errors=True)
+    log = cache.directory() / "logs" / "workloads.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    say(f"installing {LOCK.parent.name}/{LOCK.name} into {directory}: 3 GB to fetch, 5 GB on the drive (log {log})")
+    python = str(Environment(directory).python)
+    commands = (
+        (sys.executable, "-m", "venv", str(directory)),
+        # not compiled: most of it is never imported, and Python compiles what is
+        (python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--require-hashes",
+         "-r", str(LOCK)),
+    )  # fmt: skip
+    for command in commands:
+        with log.open("w") as output:
+            done = subprocess.run(command, stdout=output, stderr=output)
+        if done.returncode != 0:
+            last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            fix = f"See {log}, and run this again"
+            raise SetupError(str(directory), f"{command[2]} failed: {last}", "the workloads have their packages", fix)
+    (directory / "ready").touch()
+
+
+def _add_horovod(python: Path, say: Callable[[str], None]) -> None:
+    ask = "import platform, importlib.metadata as m; print(platform.python_version(), m.version('torch'))"
+    of_python, torch = subprocess.check_output([python, "-c", ask], text=True).split()
+    wheel = horovod.wheel(python, (of_python, torch), say)
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Unavailable(f"Horovod: its wheel cannot be installed: {done.stderr.strip().rpartition(chr(10))[2]}")
