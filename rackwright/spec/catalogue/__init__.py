@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from rackwright.spec.model import Many, Model
 from rackwright.spec.units import Size
+from workloads.common import catalogue
 
 T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8", "fp4"]
@@ -206,8 +207,8 @@ class Software(Model):
     peer_memory: dict[str, PeerMemory]
 
 
-def _read(file: str, shape: type[T]) -> T:
-    with (files(__name__) / file).open(encoding="utf-8") as stream:
+def _read(file: str, shape: type[T], package: str = __name__) -> T:
+    with (files(package) / file).open(encoding="utf-8") as stream:
         return TypeAdapter(shape).validate_python(yaml.load(stream, yaml.CSafeLoader))
 
 
@@ -216,8 +217,8 @@ def _sources() -> Mapping[str, str]:
     return _read("sources.yaml", dict[str, str])
 
 
-ARCHITECTURES = _read("architectures.yaml", dict[str, Architecture])
-GPUS = _read("gpus.yaml", dict[str, Gpu])
+ARCHITECTURES = _read("architectures.yaml", dict[str, Architecture], catalogue.__name__)
+GPUS = _read("gpus.yaml", dict[str, Gpu], catalogue.__name__)
 MIG = _read("mig.yaml", dict[str, Mig])
 PROFILES = _read("profiles.yaml", dict[str, Profile])
 SOFTWARE = _read("software.yaml", Software)

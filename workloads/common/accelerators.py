@@ -1,0 +1,43 @@
+"""What the catalogue knows of the accelerator that a process finds itself on."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from workloads.common import catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What all accelerators of one architecture have in common."""
+
+    name: str
+    precisions: tuple[str, ...]
+    """Those that it is made for, not those that merely run. Empty where no source is known for them."""
+
+
+CPU = Architecture("CPU", ("fp32", "bf16"))
+"""Not in the catalogue. bf16 runs on every processor that PyTorch does, and gains on few: only on request."""
+
+
+def architecture_of(target: str) -> Architecture | None:
+    """Return the architecture whose code is compiled for *target*; None where the catalogue has no such.
+
+    Args:
+        target: CUDA's compute capability, ``8.0``; AMD's ``gfx942``; or the name of an architecture without either.
+    """
+    names = {gpu["architecture"] for gpu in _read("gpus.yaml").values() if gpu.get("target") == target} or {target}
+    rows = [row for name, row in _read("architectures.yaml").items() if name in names]
+    if not rows:
+        return None
+    sure = "precisions" not in rows[0]["sources"].get("unverified", ())
+    return Architecture(rows[0]["name"], tuple(rows[0]["precisions"]) if sure else ())
+
+
+@cache
+def _read(file: str) -> dict[str, dict[str, Any]]:
+    content: dict[str, dict[str, Any]] = yaml.safe_load((files(catalogue) / file).read_text(encoding="utf-8"))
+    return content
