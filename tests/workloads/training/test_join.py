@@ -1,0 +1,85 @@
+"""Who has started a run, and how many: another than it is for is refused before anybody joins anything."""
+
+import pytest
+
+from tests.workloads.training.runs import config
+from workloads.common.errors import WorkloadError
+from workloads.training.workers.join import join, leader, refuse_another_start, started
+
+HOROVOD = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+ELASTIC = {**HOROVOD, "HOROVOD_ELASTIC": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, ("none", 1)),
+        (HOROVOD, ("horovod", 2)),
+        (TORCHRUN, ("torchrun", 2)),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}, ("horovod", 4)),
+    ],
+)
+def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told: tuple[str, int]) -> None:
+    assert started(environment) == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "told"),
+    [
+        (["launcher=horovod"], TORCHRUN,
+         "launcher: got a start by torchrun, 2 processes; this run is for horovod. "
+         "Start it with `horovodrun -np 2 python -m workloads.training …`, or write launcher: torchrun."),
+        (["launcher=torchrun"], HOROVOD,
+         "launcher: got a start by horovod, 2 processes; this run is for torchrun. "
+         "Start it with `torchrun --nproc-per-node 2 -m workloads.training …`, or write launcher: horovod."),
+        (["launcher=horovod", "world=4"], {},
+         "launcher: got a start by hand, 1 processes; this run is for horovod. "
+         "Start it with `horovodrun -np 4 python -m workloads.training …`, or write launcher: none."),
+        (["world=3"], HOROVOD, "world: got 2 processes; this run is for 3. Start 3."),
+        (["global_batch=25"], HOROVOD,
+         "global_batch: got 25; 2 processes share it in equal parts. Write 24 or 26, or start another number."),
+        (["global_batch=30", "accumulate=4"], HOROVOD,
+         "global_batch: got 30; 2 processes that accumulate 4 parts share it in equal parts. "
+         "Write 24 or 32, or start another number."),
+        (["global_batch=1"], HOROVOD,
+         "global_batch: got 1; 2 processes share it in equal parts. Write 2, or start another number."),
+        (["elastic=true"], HOROVOD,
+         "elastic: got a start that is not elastic; Horovod's elastic launcher leads it. "
+         "Start it with `horovodrun --min-np …`, or write elastic: false."),
+        ([], ELASTIC,
+         "elastic: got an elastic start; this run's processes do not come and go. "
+         "Write elastic: true, or leave --min-np out."),
+    ],
+)  # fmt: skip
+def test_a_start_that_is_not_meant_is_refused(changes: list[str], environment: dict[str, str], told: str) -> None:
+    with pytest.raises(WorkloadError) as refused:
+        refuse_another_start(config("digits", *changes), environment)
+    assert str(refused.value) == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment"),
+    [([], {}), ([], HOROVOD), ([], TORCHRUN), (["launcher=horovod", "world=2"], HOROVOD), (["launcher=none"], {}),
+     (["elastic=true", "global_batch=25", "world=5"], ELASTIC)],
+)  # fmt: skip
+def test_a_start_that_is_meant_is_let_be(changes: list[str], environment: dict[str, str]) -> None:
+    refuse_another_start(config("digits", *changes), environment)
+
+
+def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    mpirun with a Horovod that was built without MPI: each process would believe to be alone.
+    """
+    for name in ("HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_GLOO_RENDEZVOUS_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WorkloadError) as refused:
+        join(config("digits"), {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"})
+    assert str(refused.value).startswith("world: got 1 of 2 processes in the group; each would train alone.")
+
+
+def test_one_process_speaks_before_they_can_speak_with_each_other() -> None:
+    assert leader({})
+    assert leader({"HOROVOD_RANK": "0"})
+    assert not leader(HOROVOD)
+    assert not leader(TORCHRUN)

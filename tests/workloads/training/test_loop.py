@@ -1,0 +1,193 @@
+"""The loop, run whole on a CPU: exact when it goes on, the same in parts, refused before its first step."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.workloads.training.runs import QUICK, alone, assert_close, assert_same, config, told, weights
+from workloads.common.errors import WorkloadError
+from workloads.training import data
+from workloads.training.__main__ import main
+from workloads.training.loop import Training
+from workloads.training.metrics import Metrics
+from workloads.training.run import Refusals, _together
+from workloads.training.run import train as train_whole
+from workloads.training.workers.workers import Alone
+
+TINY = ("steps=4", "global_batch=2", "report_every_steps=1", "saving.every_steps=2", "data.sequence_length=32")
+
+
+def train(out: Path, *changes: str, recipe: str = "digits", stop_at: int | None = None) -> bool:
+    return train_whole(config(recipe, *changes), out, {}, stop_at)
+
+
+@pytest.mark.parametrize(("recipe", "changes", "at"), [("digits", (), 5), ("deepseek-v3-tiny", TINY, 3)])
+def test_stopping_and_starting_again_changes_nothing(
+    recipe: str, changes: Sequence[str], at: int, tmp_path: Path
+) -> None:
+    """
+    A run that was stopped between two checkpoints, and went on, ends with the same weights to the last bit.
+    """
+    train(tmp_path / "whole", *changes, recipe=recipe)
+    train(tmp_path / "parts", *changes, recipe=recipe, stop_at=at)
+    train(tmp_path / "parts", *changes, recipe=recipe)
+
+    assert [line["event"] for line in told(tmp_path / "parts") if "event" in line] == [
+        "start", "stopped", "start", "finished",
+    ]  # fmt: skip
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_finished_run_that_is_started_again_does_nothing(tmp_path: Path) -> None:
+    train(tmp_path)
+    before = weights(tmp_path)
+    assert train(tmp_path)
+    assert_same(before, weights(tmp_path))
+
+
+def test_other_seeds_end_elsewhere(tmp_path: Path) -> None:
+    """
+    Without it the tests that compare weights would prove nothing.
+    """
+    train(tmp_path / "one")
+    train(tmp_path / "other", "seed=1")
+    with pytest.raises(AssertionError):
+        assert_close(weights(tmp_path / "one"), weights(tmp_path / "other"))
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    train(tmp_path / "parts", "accumulate=5")
+    assert_close(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    train(tmp_path, "steps=120", "model.channels=16", "saving.every_steps=120")
+    last = told(tmp_path)[-1]
+    assert last["event"] == "finished"
+    assert last["held_out_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns_and_keeps_its_weights_in_fp32(precision: str, tmp_path: Path) -> None:
+    run = config("digits", "steps=40", "optimizer.clip_norm=1.0", "model.channels=16")
+    training = Training(run, data.load(run.data), alone(tmp_path, precision))
+    losses = []
+    for _, indices in training._order():
+        if training.step == run.steps:
+            break
+        loss, _, answers = training._take(training.model, indices, 2e-3, counting=True).tolist()
+        losses.append(loss / answers)
+        training.step += 1
+    assert losses[-1] < losses[0] / 2
+    assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
+
+
+def test_its_steps_are_those_of_plain_pytorch(tmp_path: Path) -> None:
+    """
+    The optimizer's state, made before the first step, neither moves a weight nor counts as a step.
+    """
+    run = config("digits", "optimizer.weight_decay=0.5", "global_batch=32", "schedule.kind=constant")
+    training = Training(run, data.load(run.data), alone(tmp_path))
+    torch.manual_seed(run.seed)
+    from workloads.training.models import build
+
+    plain = build(run.model)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=run.optimizer.learning_rate, weight_decay=0.5)
+    for _, indices in training._order():
+        if training.step == 5:
+            break
+        training._take(training.model, indices, run.optimizer.learning_rate, counting=False)
+        training.step += 1
+        x, y = training.examples.take(indices)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(plain(x), y).backward()
+        optimizer.step()
+    assert_close(plain.state_dict(), training.model.state_dict())
+
+
+def test_a_metric_stands_for_the_whole_batch_of_its_step(tmp_path: Path) -> None:
+    train(tmp_path, "report_every_steps=5")
+    steps = [line for line in told(tmp_path) if "loss" in line]
+    assert [line["step"] for line in steps] == [1, 5, 10, 12]
+    assert {line["epoch"] for line in steps} == {0}
+    assert steps[0]["loss"] == pytest.approx(2.3, abs=0.2)  # ln 10: it knows nothing yet
+    assert all(0 <= line["accuracy"] <= 1 and line["examples_per_second"] > 0 for line in steps)
+
+
+def test_a_run_that_is_told_to_stop_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(metrics: Metrics, text: str) -> None:
+        if text.startswith("step 4/"):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Metrics, "say", tell)
+    assert not train(tmp_path)
+    monkeypatch.undo()
+    assert told(tmp_path)[-1] == {"event": "stopped", "step": 4}
+
+    train(tmp_path)
+    train(tmp_path / "whole")
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path))
+
+
+# --- what is refused before the first step
+
+
+def refused(out: Path, *changes: str) -> str:
+    with pytest.raises(WorkloadError) as error:
+        train(out, *changes)
+    assert not [line for line in told(out) if "loss" in line] if (out / "metrics.jsonl").exists() else True
+    return str(error.value)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    train(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert refused(tmp_path, "model.channels=8", "steps=50") == (
+        "checkpoint of step 12: got first.bias of 4, and 4 others that differ; this run's model has 8. "
+        "Take another --out, or the model that it was made with."
+    )
+
+
+def test_data_that_is_missing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError) as error:
+        train(tmp_path, f"data.path={tmp_path / 'gone'}", recipe="deepseek-v3-tiny")
+    assert str(error.value) == (
+        f"data.path: got {tmp_path / 'gone'}: No such file or directory; text to learn from is on every host that "
+        "trains. Put it there."
+    )
+
+
+def test_too_little_data_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path, "global_batch=2000").startswith("global_batch: got 2000; the data has 1438 examples.")
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert refused(tmp_path, "device=cuda") == (
+        "device: got cuda; PyTorch sees cpu here. Write auto, or mend its driver."
+    )
+
+
+def test_what_one_process_lacks_all_of_them_refuse_and_its_host_is_named(tmp_path: Path) -> None:
+    class Two(Alone):
+        size = 2
+
+        def gathered(self, value: str) -> list[str]:  # type: ignore[override]
+            return [value, "node-2: data.path: got /x: No such file or directory; …"]
+
+    with pytest.raises(Refusals, match=r"^node-2: data\.path"):
+        _together(Two(), config("digits"), lambda: None)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_status_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("optimizer.kind=sgd", "optimizer.learning_rate=1e30", "schedule.kind=constant", "report_every_steps=1")
+    changes = [argument for change in (*QUICK, *given) for argument in ("--set", change)]
+    assert main(["digits", "--out", str(tmp_path), *changes]) == 4
+    assert "got a loss of" in capsys.readouterr().err

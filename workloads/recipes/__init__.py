@@ -1,0 +1,13 @@
+"""Recipes: functions that return a complete configuration, by the name that is typed. To add one, add a function."""
+
+from collections.abc import Callable
+
+from workloads.recipes.deepseek import deepseek_v3, deepseek_v3_tiny
+from workloads.recipes.digits import digits
+from workloads.training.config import TrainingConfig
+
+RECIPES: dict[str, Callable[[], TrainingConfig]] = {
+    "digits": digits,
+    "deepseek-v3-tiny": deepseek_v3_tiny,
+    "deepseek-v3": deepseek_v3,
+}

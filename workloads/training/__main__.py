@@ -1,0 +1,71 @@
+"""Train a recipe, or what a file says.
+
+    python -m workloads.training digits --out out/                             alone
+    horovodrun -np 2 python -m workloads.training digits --out out/            two processes, by Horovod
+    torchrun --nproc-per-node 2 -m workloads.training digits --out out/        two, by PyTorch itself
+    python -m workloads.training digits --print > run.json                     the whole configuration, to be changed
+
+DIR receives config.json, metrics.jsonl (and a file for each further process) and checkpoints/. Started again with the
+same DIR, the run goes on from its newest checkpoint; SIGTERM or Ctrl-C saves one first.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from workloads.common.errors import WorkloadError
+from workloads.recipes import RECIPES
+from workloads.training.config import TrainingConfig
+from workloads.training.read import read
+
+STATUS = "Exit status: 0 trained or stopped as asked, 2 wrong or refused, 4 a step failed."
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workloads.training",
+        description=__doc__,
+        epilog=f"Recipes: {', '.join(RECIPES)}. {STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("what", metavar="RECIPE|FILE.json", help="name of a recipe, or a file as --print writes it")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it writes to, and goes on from")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="a value instead of the recipe's, such as schedule.kind=cosine; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--stop-at", type=int, metavar="STEP", help="save and stop after so many steps in all")
+    parser.add_argument("--print", action="store_true", help="print the complete configuration, and do nothing")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = arguments()
+    given = parser.parse_args(argv)
+    try:
+        config = read(given.what, given.changes)
+        if given.print:
+            print(config.model_dump_json(indent=2))
+            return 0
+        if given.out is None:
+            raise WorkloadError("--out", "got none", "a run writes somewhere", "Say --out DIR")
+        return _train(config, given.out, given.stop_at)
+    except WorkloadError as error:
+        from workloads.training.workers import leader
+
+        if leader(os.environ):
+            print(error, file=sys.stderr, flush=True)
+        return error.exit_status
+
+
+def _train(config: TrainingConfig, out: Path, stop_at: int | None) -> int:
+    from workloads.training.run import train
+
+    train(config, out, os.environ, stop_at)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
