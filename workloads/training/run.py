@@ -1,5 +1,6 @@
 """A whole run: everything that can be wrong is found before the first step, on all hosts at once; then the loop."""
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def tell_beginning(config: TrainingConfig, prepared: Prepared, around: Surroundi
     workers, device, metrics = around.workers, prepared.device, around.metrics
     metrics.tell(
         event="start", name=config.name, launcher=workers.launcher, rank=workers.rank, world=workers.size,
-        host=socket.gethostname(), device=device.kind, device_name=device.name,
+        host=socket.gethostname(), pid=os.getpid(), device=device.kind, device_name=device.name,
         precision=prepared.precision.name, precision_why=prepared.precision.why,
         parameters=prepared.needed.parameters, memory_bytes=prepared.needed.total, examples=len(prepared.examples),
     )  # fmt: skip

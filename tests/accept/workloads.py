@@ -1,0 +1,33 @@
+"""Commands of the workloads, in the environment that is theirs."""
+
+import os
+import subprocess
+from functools import cache
+
+from rackwright.toolchain import workloads
+from tests.accept.harness import Log, Short
+
+
+@cache
+def _environment(log: Log) -> workloads.Environment:
+    return workloads.ensure(log)
+
+
+def python(log: Log) -> str:
+    """Return the Python of the workloads, made first if need be."""
+    return str(_environment(log).python)
+
+
+def module(
+    log: Log, *arguments: str, launcher: tuple[str, ...] = (), status: int | None = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m workloads.training`, under a launcher where there is one; it has to end with *status*."""
+    of = _environment(log)
+    begin = [str(of.directory / "bin" / launcher[0]), *launcher[1:]] if launcher else []
+    interpreter = [] if launcher[:1] == ("torchrun",) else [str(of.python)]
+    argv = [*begin, *interpreter, "-m", "workloads.training", *arguments]
+    done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=900)
+    if status is not None and done.returncode != status:
+        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise Short(f"`{' '.join(arguments)}` ended with {done.returncode}, wanted {status}: {said}")
+    return done
