@@ -1,24 +1,22 @@
-"""Print what a preview of 1, 50 and 200 hosts takes, what roles cost, and what checkpoints cost a training.
+"""Print what a preview of 1, 50 and 200 hosts takes, and what roles cost; the last line of each is for machines.
 
-The last line of each is for machines. `python -m tests.bench preview`, `roles` or `checkpoint` does one of them. With
-BENCH_PROFILE=DIRECTORY that gets a profile of each provider; the figures are then those of profiled ones.
+`python -m tests.bench preview` or `roles` does one of the two. With BENCH_PROFILE=DIRECTORY that gets a profile of each
+provider; the figures are then those of profiled ones.
 """
 
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from rackwright.toolchain import ensure, workloads
+from rackwright.toolchain import ensure
 from tests.bench import FLOOR_MS, plain, rack, roles
 from tests.bench.preview import Cost, Project
 from tests.simulated import SimulatedRack
 
-ROOT = Path(__file__).parents[2]
 SIZES = (1, 50, 200)
 REPEATS = 3
 PARTS = ("engine", "program", "provider", "server", "total")
@@ -29,15 +27,6 @@ def main(only: str = "") -> None:
         preview()
     if only in ("", "roles") and os.geteuid() == 0:  # containers need root
         print(json.dumps(roles.report(*roles.measure(say))))
-    if only in ("", "checkpoint"):
-        checkpoint()
-
-
-def checkpoint() -> None:
-    """In the environment of the workloads, and on the filesystem of this checkout."""
-    python = str(workloads.ensure(say).python)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT) as directory:
-        subprocess.run([python, "-m", "tests.bench.checkpoint", directory], cwd=ROOT, check=True)
 
 
 def preview() -> None:
