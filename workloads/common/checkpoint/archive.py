@@ -149,16 +149,22 @@ def _unpacking(file: BinaryIO) -> Iterator[IO[bytes]]:
     if begins[:2] == _GZIP:
         with gzip.GzipFile(fileobj=file) as stream:
             yield cast(IO[bytes], stream)
+            _drain(cast(IO[bytes], stream))
     elif begins == _ZSTD:
         with _zstd("-d", stdin=file, stdout=subprocess.PIPE) as process:
             assert process.stdout
             yield process.stdout
-            while process.stdout.read(disk.CHUNK):  # to its end, so that zstd compares its checksum
-                pass
+            _drain(process.stdout)
         if process.returncode:
             raise EOFError(f"zstd ended with {process.returncode}")
     else:
         yield file
+
+
+def _drain(stream: IO[bytes]) -> None:
+    """Read to the end, where the checksum of the whole stands."""
+    while stream.read(disk.CHUNK):
+        pass
 
 
 def _zstd(*options: str, stdin: int | BinaryIO, stdout: int | BinaryIO) -> subprocess.Popen[bytes]:
