@@ -1,0 +1,83 @@
+"""The environment of the workloads: one for each lock, and Horovod's wheel one for each of what it links."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rackwright.toolchain import cache, horovod, workloads
+from rackwright.toolchain.ways import Unavailable
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path))
+
+
+def test_a_wheel_is_named_by_all_that_it_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> set[str]:
+        return {
+            horovod.key(python, torch, horovod.flags(more))
+            for python in ("3.11.2", "3.12.1")
+            for torch in ("2.13.0", "2.13.1")
+            for more in ({}, {"HOROVOD_GPU_OPERATIONS": "NCCL"})
+        }
+
+    before = keys()
+    patch = tmp_path / "other.patch"
+    patch.write_text("another patch")
+    monkeypatch.setattr(horovod, "PATCH", patch)
+    assert len(before | keys()) == 16
+
+
+def test_what_a_launcher_tells_its_processes_is_not_taken_for_flags() -> None:
+    told = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_GPU_OPERATIONS": "NCCL"}
+    assert horovod.flags(told) == {**horovod.FLAGS, "HOROVOD_GPU_OPERATIONS": "NCCL"}
+
+
+def test_without_a_compiler_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"there is no c\+\+, make, patch on PATH"):
+        horovod.wheel(tmp_path / "python", ("3.11.2", "2.13.0"), print)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the environments that are made; none really is."""
+    made: list[Path] = []
+
+    def install(directory: Path, say: Callable[[str], None]) -> None:
+        directory.mkdir(parents=True)
+        (directory / "ready").touch()
+        made.append(directory)
+
+    monkeypatch.setattr(workloads, "_install", install)
+    return made
+
+
+def test_where_horovod_cannot_be_built_it_is_said_and_tried_again(
+    installed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(python: Path, say: Callable[[str], None]) -> None:
+        raise Unavailable("Horovod: no compiler")
+
+    monkeypatch.setattr(workloads, "_add_horovod", fails)
+    assert workloads.ensure(print).without_horovod == "Horovod: no compiler"
+    monkeypatch.setattr(workloads, "_add_horovod", lambda python, say: None)
+    assert not workloads.ensure(print).without_horovod
+    monkeypatch.setattr(workloads, "_add_horovod", fails)
+    assert not workloads.ensure(print).without_horovod, "what is there is not built again"
+    assert len(installed) == 1
+
+
+def test_another_lock_is_another_environment(
+    installed: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workloads, "_add_horovod", lambda python, say: None)
+    lock = tmp_path / "lock.txt"
+    lock.write_text("torch==2.14")
+    one = workloads.ensure(print)
+    monkeypatch.setattr(workloads, "LOCK", lock)
+    other = workloads.ensure(print)
+    assert one.directory != other.directory
+    assert {one.directory.parent, other.directory.parent} == {cache.directory() / "workloads"}
