@@ -54,7 +54,7 @@ def launched(
     """Train in processes of their own, and return what they said; horovodrun turns any failure into status 1."""
     given = [argument for change in (*QUICK, *changes) for argument in ("--set", change)]
     argv = command(launcher, processes, recipe, "--out", str(out), *given)
-    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
     assert status is None or done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -19,13 +19,15 @@ from tests.workloads.training.runs import BIN, MODULE, QUICK, ROOT, environment,
 
 FIRST, SECOND, THIRD = "localhost", "127.0.0.1", "127.1"
 COMMIT = 5
+GLOO = ("--gloo-timeout-seconds", "300")
+"""How long those that stay wait for a newcomer, which has to import PyTorch first."""
 CHANGES = (
     "elastic=true", "steps=1000000", f"commit_every_steps={COMMIT}", "report_every_steps=1", "global_batch=16",
     "saving.every_steps=1000000", "launcher=horovod",
 )  # fmt: skip
 
 
-def eventually(holds: Callable[[], Any], what: str, run: subprocess.Popen[bytes], seconds: float = 400) -> Any:
+def eventually(holds: Callable[[], Any], what: str, run: subprocess.Popen[bytes], seconds: float = 600) -> Any:
     """Return what *holds* returns, once it is true."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
@@ -49,7 +51,7 @@ class Cluster:
         self.log = directory / "log"
         with self.log.open("wb") as log:
             self.run = subprocess.Popen(
-                [str(BIN / "horovodrun"), *elastic, "--gloo-timeout-seconds", "20",
+                [str(BIN / "horovodrun"), *elastic, *GLOO,
                  sys.executable, "-m", MODULE, "digits", "--out", str(self.out), *given],
                 cwd=ROOT, env=environment(), stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
