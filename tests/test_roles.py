@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.kinds.house import House, RoleSource, load_roles
+from rackwright.kinds.house import ACCEPTED, UNVERIFIED, House, RoleSource, load_roles
 from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -39,9 +39,27 @@ def test_each_variable_is_specified_and_described_and_named_after_its_role(sourc
 
 def test_its_own_defaults_are_sound(source: RoleSource) -> None:
     given = {name.removeprefix(f"{source.name}_"): value for name, value in source.defaults.items()}
+    if source.unverified:
+        given[UNVERIFIED] = ACCEPTED
 
     for system in source.by_os:
         assert list(source.problems(system, given)) == []
+
+
+def test_a_role_that_was_never_tried_on_its_hardware_is_off_until_a_fleet_accepts_that(source: RoleSource) -> None:
+    """
+    Such a role says what was not tried, in its README as well, and takes the one word for all of them.
+    """
+    readme = (ROOT / "roles" / source.name / "README.md").read_text()
+    word = f"{source.name}_{UNVERIFIED}"
+
+    assert bool(source.unverified) == (word in source.options) == ("**Not verified on hardware**" in readme)
+    for system in source.by_os if source.unverified else ():
+        assert source.options[word]["choices"] == [ACCEPTED]
+        for given in ({}, {UNVERIFIED: "yes"}, {UNVERIFIED: True}):
+            [problem] = source.problems(system, given)
+            assert f"role {source.name} is not verified on hardware: {source.unverified}" in str(problem)
+            assert "Write `unverified: accepted` to have it all the same" in str(problem)
 
 
 @pytest.mark.parametrize(("role", "system"), PLACES)

@@ -448,9 +448,9 @@ class Facts(View):
         """Return the version of a loaded module, as the kernel shows it; None where it shows none."""
         return optional(self.find("module_versions", name.replace("-", "_")))
 
-    def dkms(self, module: str) -> tuple[str, ...]:
-        """Return the versions of a module that DKMS has in its tree, built or not."""
-        return texts(self.find("dkms", module) or ())
+    def dkms(self, module: str) -> Mapping[str, tuple[str, ...]]:
+        """Return the versions of a module that DKMS has in its tree, each with the kernels that it was built for."""
+        return {version: texts(kernels) for version, kernels in (self.find("dkms", module) or {}).items()}
 
     def reading(self, name: str) -> str | None:
         """Return what a vendor's software says of itself; None where it is not there. See facts/probe/vendors.py."""

@@ -14,6 +14,9 @@ from rackwright.facts import digest
 from rackwright.spec import secret
 from rackwright.spec.problem import Problem, hint
 
+UNVERIFIED, ACCEPTED = "unverified", "accepted"
+"""The variable by which a fleet takes a role that was never tried on its hardware, and what it says."""
+
 
 @dataclass(frozen=True)
 class RoleSource:
@@ -29,6 +32,8 @@ class RoleSource:
     """What packages and services are called on each system; a system without an entry is not supported."""
     after: tuple[str, ...] = ()
     """What of its host must be right before it: ``base``, or ``tier:NAME``."""
+    unverified: str = ""
+    """What of it was never tried on the hardware that it is for: it is played only where the fleet accepts that."""
     guarded: bool = False
     """It may lock everybody out, so that the host puts it back by itself unless somebody gets in anew."""
     reload: tuple[str, ...] = ()
@@ -50,6 +55,7 @@ class RoleSource:
             constraints={key: value for key, value in specification.items() if key in _CONSTRAINTS},
             by_os={path.stem: _yaml(path) for path in sorted(folder.glob("vars/*.yml"))},
             after=tuple(meta.get("after", ())),
+            unverified=str(meta.get("unverified", "")),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
             names=meta.get("names", {}),
@@ -66,6 +72,11 @@ class RoleSource:
         if os not in self.by_os:
             known = ", ".join(self.by_os)
             yield Problem(f"got it on {os}", f"role {self.name} knows {known}", "Take it away from this host")
+            return
+        if self.unverified and given.get(UNVERIFIED) != ACCEPTED:
+            got = f"got no `{UNVERIFIED}: {ACCEPTED}`"
+            want = f"role {self.name} is not verified on hardware: {self.unverified}"
+            yield Problem(got, want, f"Write `{UNVERIFIED}: {ACCEPTED}` to have it all the same, or take it out")
             return
         known_keys = [name.removeprefix(f"{self.name}_") for name in self.options]
         unknown = [key for key in given if key not in known_keys]

@@ -48,14 +48,15 @@ def test_dkms_has_what_was_left_there(machine):
     """
     A version that was never built stands there as well; links for kernels are no versions.
     """
-    tree = machine.write("var/lib/dkms/amdgpu/6.12.12-2194681.22.04/source/dkms.conf", "").parents[2]
+    built = "6.8.0-60-generic/x86_64/module/amdgpu.ko.zst"
+    tree = machine.write(f"var/lib/dkms/amdgpu/6.12.12-2194681.22.04/{built}", "").parents[4]
     machine.write("var/lib/dkms/amdgpu/6.10.5-2084815.22.04/build/make.log", "")
     machine.write("var/lib/dkms/mok.pub", "")
     (tree / "kernel-6.8.0-60-generic-x86_64").symlink_to("6.12.12-2194681.22.04")
     found = vendors.dkms(machine.top)
 
-    assert found == {"amdgpu": ["6.10.5-2084815.22.04", "6.12.12-2194681.22.04"]}
-    assert Facts({"dkms": found}).dkms("habanalabs") == ()
+    assert found == {"amdgpu": {"6.10.5-2084815.22.04": [], "6.12.12-2194681.22.04": ["6.8.0-60-generic"]}}
+    assert Facts({"dkms": found}).dkms("habanalabs") == {}
 
 
 def test_whoever_has_an_accelerator_open_is_told(machine):

@@ -130,6 +130,11 @@ def newer_kernel(raw: Raw, key: str) -> None:
     raw["kernels"]["99.1"] = {"bootable": True, "modules": []}
 
 
+def newer_kernel_without(raw: Raw, key: str) -> None:
+    """Let a kernel that DKMS has built nothing for be the next."""
+    raw["kernels"]["99.1"] = {"bootable": True, "modules": []}
+
+
 def set_otherwise(raw: Raw, key: str) -> None:
     gpu = raw["gpus"][-1]
     if key == "mig":
@@ -141,6 +146,7 @@ def set_otherwise(raw: Raw, key: str) -> None:
 ROWS: dict[str, dict[str, Row]] = {
     "host": {
         "serial": setting(lambda raw, key: raw["identity"], "serial", lambda serial: "ANOTHER"),
+        "device_tree_serial": setting(lambda raw, key: raw["identity"], "device_tree_serial", lambda serial: "ANOTHER"),
         "os": setting(lambda raw, key: raw["os"], "version_id", lambda version: "13"),
     },
     "drives": {
@@ -232,6 +238,16 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: raw["libraries"][key].append(f"/usr/local/lib/{key}.9"), unreadable("libraries")
         )
     },
+    "dkms": {
+        "versions": Row(lambda raw, key: raw["dkms"][key].__setitem__("1.0-old", []), unreadable("dkms")),
+        "missing_for": Row(newer_kernel_without, unreadable("kernels")),
+    },
+    "reading": {"value": Row(lambda raw, key: raw["readings"].__setitem__(key, "0.1"), unreadable("readings"))},
+    "bridges": {
+        "redirecting": Row(
+            lambda raw, key: raw["redirecting_bridges"].append("0000:00:01.0"), unreadable("redirecting_bridges")
+        )
+    },
     "gpu": {"setting": Row(set_otherwise, unreadable("gpus"))},
     "directory": {
         "mode": setting(directory, "mode", lambda mode: "0777"),
@@ -240,12 +256,17 @@ ROWS: dict[str, dict[str, Row]] = {
     },
     "hostname": {"running": setting(lambda raw, key: raw["identity"], "hostname", lambda name: "another")},
     "sysctl": {"value": Row(lambda raw, key: raw["sysctls"].__setitem__(key, "61"), unreadable("sysctls"))},
+    "kernel_parameter": {
+        "present": Row(lambda raw, key: raw["kernel_parameters"].remove(key), unreadable("kernel_parameters"))
+    },
     "user": {
+        "present": Row(lambda raw, key: raw["users"].pop(key), unreadable("users")),
         "groups": setting(account, "groups", lambda groups: [*groups, "sudo"]),
         "shell": setting(account, "shell", lambda shell: "/bin/zsh"),
         "password": setting(account, "password", lambda password: "set"),
     },
     "group": {
+        "present": Row(lambda raw, key: raw["groups"].pop(key), unreadable("groups")),
         "members": setting(lambda raw, key: raw["groups"][key], "members", lambda members: [*members, "games"]),
     },
     "socket": {"listening": Row(listener, unreadable("sockets"))},

@@ -48,18 +48,17 @@ def reading(path: str, what: str) -> str:
     return ".".join(said.groups())
 
 
-def dkms(root: str) -> dict[str, list[str]]:
-    """Return the versions that DKMS has in its tree, by module; what it links for each kernel is none."""
+def dkms(root: str) -> dict[str, dict[str, list[str]]]:
+    """Return what DKMS has in its tree, by module and version: the kernels for which that was built."""
     top = f"{root}/var/lib/dkms"
-    return {
-        name: versions
-        for name in listing(top)
-        if os.path.isdir(f"{top}/{name}") and (versions := [each for each in listing(f"{top}/{name}") if version(each)])
-    }
-
-
-def version(name: str) -> bool:
-    return not name.startswith("kernel-") and name != "original_module"
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in listing(top):
+        for version in listing(f"{top}/{name}") if os.path.isdir(f"{top}/{name}") else ():
+            place = f"{top}/{name}/{version}"
+            if os.path.isdir(place) and not os.path.islink(place) and version != "original_module":
+                built = glob(f"{place}/*/*/module")  # by kernel and machine
+                found.setdefault(name, {})[version] = sorted({path.split("/")[-3] for path in built})
+    return found
 
 
 def accelerator_users(root: str) -> list[dict[str, Any]]:

@@ -214,14 +214,14 @@ class Library(Entry):
 
 
 class DkmsTree(Entry):
-    """The versions of a module that DKMS has in its tree: what an older one left there blocks the next."""
+    """A module in DKMS's tree: this version and no other, built for every kernel that the next start may take."""
 
     sort = "dkms"
     dkms: str
-    versions: tuple[str, ...]
+    version: str
 
     def want(self, house: House) -> Mapping[str, Want]:
-        return {"versions": tuple(sorted(self.versions))}
+        return {"versions": (self.version,), "missing_for": ()}
 
 
 class Reading(Entry):

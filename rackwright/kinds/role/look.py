@@ -34,7 +34,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             files = facts.library(key)
             return tuple(sorted(file.rpartition(".so.")[2] for file in files)) or Absent()
         case "dkms":
-            return tuple(sorted(facts.dkms(key))) or Absent()
+            return _dkms(facts, key, name)
         case "reading":
             said = facts.reading(key)
             return Absent() if said is None else said
@@ -79,6 +79,13 @@ def _built_module(facts: Facts, key: str, name: str) -> Value:
     if name == "missing_for":
         return tuple(sorted(release for release in built if not built[release]))
     return tuple(sorted({version for versions in built.values() for version in versions})) or Absent()
+
+
+def _dkms(facts: Facts, key: str, name: str) -> Value:
+    tree = facts.dkms(key)
+    if name == "missing_for":
+        return tuple(sorted(facts.kernels_to_come().keys() - {kernel for built in tree.values() for kernel in built}))
+    return tuple(sorted(tree)) or Absent()
 
 
 def _gpu_setting(facts: Facts, key: str, claim: Claim) -> Value:

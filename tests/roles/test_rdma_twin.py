@@ -1,0 +1,86 @@
+"""The role rdma with the system's own software, on a booted host of a twin: packages, limits and settings are real."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.accept.harness import ROOT, Log
+from tests.accept.lab import Lab
+from tests.roles.rack import fleet
+
+pytestmark = [
+    pytest.mark.twin,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+]
+HOST, ROLE = "alpha", "alpha/rdma"
+BROKEN = {
+    "package:perftest": "apt-get -q -y purge perftest",
+    "file:/etc/security/limits.d/60-rackwright-rdma.conf": "sed -i s/unlimited/64/ /etc/security/limits.d/60-*",
+    "file:/etc/systemd/system.conf.d/60-rackwright-rdma.conf": "rm /etc/systemd/system.conf.d/60-rackwright-rdma.conf",
+    "file:/etc/default/grub.d/61-rackwright-rdma.cfg": ": > /etc/default/grub.d/61-rackwright-rdma.cfg",
+}
+"""By claim of the role what breaks it."""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    directory = tmp_path_factory.mktemp("rdma")
+    roles = {"base": {"security_updates": False}, "rdma": {"unverified": "accepted"}}
+    with Lab(directory / "project", fleet([HOST], roles), Log("rdma"), containers=[HOST], mirrors=True) as lab:
+        lab.start()
+        lab.up()
+        yield lab
+
+
+def test_verbs_are_there_and_services_and_logins_may_lock_memory(lab: Lab) -> None:
+    """
+    Debian's own packages run, and nothing is left to do.
+    """
+    assert "devinfo" in lab.ssh(HOST, "dpkg -L ibverbs-utils | grep -m1 devinfo")
+    assert lab.ssh(HOST, "ib_write_bw --version", status=None).startswith("Version: ")
+    assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
+    assert lab.ssh(HOST, "systemd-run -q --wait --pipe sh -c 'ulimit -l'") == "unlimited"
+    assert lab.ssh(HOST, "su - -c 'ulimit -l'") == "unlimited"
+    assert lab.audited(status=0) == set()
+
+
+def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> None:
+    for command in BROKEN.values():
+        lab.ssh(HOST, command)
+
+    assert lab.audited() == {(ROLE, thing) for thing in BROKEN}
+    lab.up()
+    assert lab.audited(status=0) == set()
+    assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
+
+
+def test_packages_come_in_exact_versions_and_what_cannot_be_had_changes_nothing(lab: Lab) -> None:
+    """
+    The tasks that roles of vendors share make room once all is here, and none where something cannot be had.
+    """
+    version = lab.ssh(HOST, "apt-cache show sl | sed -n 's/^Version: //p' | head -n 1")
+    inventory = lab.directory / "inventory.json"
+    inventory.write_text(lab.rackwright("inventory", lab.stack, status=0).stdout)
+
+    def play(version: str) -> str:
+        """Return how it ended: ok, changed, failed."""
+        room = ["sh", "-c", "dpkg-query -W sl 2>/dev/null; echo room >> /run/room"]
+        task = {"ansible.builtin.include_tasks": str(ROOT / "playbooks/tasks/pinned.yml")}
+        task["vars"] = {"pinned": [["sl", version]], "pinned_before": room}
+        book = lab.directory / "pinned.json"
+        book.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": [task]}]))
+        argv = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(inventory), str(book)]
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=lab.directory, stdin=subprocess.DEVNULL)
+        counted = re.findall(r"changed=(\d+) .*failed=(\d+)", done.stdout)
+        assert counted, done.stdout + done.stderr
+        return "failed" if counted[0][1] != "0" else "changed" if counted[0][0] != "0" else "ok"
+
+    assert play("99-nowhere") == "failed"
+    assert lab.ssh(HOST, "ls /run/room; dpkg-query -W sl", status=None) == ""
+    assert play(version) == "changed"
+    assert lab.ssh(HOST, "cat /run/room; apt-mark showhold; dpkg-query -W sl") == f"room\nsl\nsl\t{version}"
+    assert play(version) == "ok"
