@@ -20,6 +20,7 @@ from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
+from rackwright.spec.catalogue import drivers
 from rackwright.spec.fleet import stations
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.network import Network, links, way
@@ -130,7 +131,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             RoleSpec(
                 **common,
                 role=role,
-                about=AboutHost(name=name, os=host.os, profile=host.profile),
+                about=AboutHost(name=name, os=host.os, profile=host.profile, drivers=drivers(host.profile)),
                 fleet=AboutFleet(name=stack.fleet.fleet, mirror=stack.mirror),
                 variables=host.variables(role),
                 reboot=host.reboot,
@@ -204,13 +205,15 @@ def _peers(stack: Stack) -> Iterator[Declared]:
 def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
     """Return the roles of *host*, each after those it comes after."""
     return tuple(
-        TopologicalSorter({role: set(roles[role].after) & set(host.roles) for role in host.roles}).static_order()
+        TopologicalSorter(
+            {role: {*roles[role].after, *roles[role].follows} & set(host.roles) for role in host.roles}
+        ).static_order()
     )
 
 
 def _before(source: RoleSource, host: Host) -> Iterator[str]:
     """Yield what of *host* must be right before the role: other roles, and tiers where it has them."""
-    for other in source.after:
+    for other in (*source.after, *source.follows):
         tier = other.removeprefix("tier:")
         if other in host.roles or (tier != other and tier in host.tiers):
             yield tier

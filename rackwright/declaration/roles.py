@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rackwright.kinds.house import RoleSource
 from rackwright.kinds.role.refusals import refusals
+from rackwright.spec.catalogue import drivers
 from rackwright.spec.host import Host
 from rackwright.spec.problem import Problem, hint
 from rackwright.spec.secret import name_problem, references
@@ -31,7 +32,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> I
             if problem := name_problem(written) or missing(written):
                 yield Problem(problem.got, problem.want, problem.fix, (*place, *path))
         wrong = tuple(roles[name].problems(host.os, variables))
-        for problem in wrong or refusals(roles[name], host.os, host.variables(name)):
+        for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.profile)):
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:

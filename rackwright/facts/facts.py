@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from rackwright.facts.container import CdiSpecification, Image
 from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
@@ -354,6 +355,16 @@ class Facts(View):
     def xids(self) -> tuple[Xid, ...]:
         """The newest errors of GPUs since the kernel was started, the newest last."""
         return tuple(Xid(raw, "xids") for raw in self.read("xids"))
+
+    def cdi(self, kind: str) -> tuple[CdiSpecification, ...]:
+        """Return the CDI specifications of this kind of devices; not known where the kind of one is not."""
+        found = (CdiSpecification(raw, f"cdi[{raw.get('path', '?')}]") for raw in self.read("cdi"))
+        return tuple(specification for specification in found if specification.kind == kind)
+
+    def images(self, engine: str) -> tuple[Image, ...]:
+        """Return the images that podman or containerd has."""
+        raw = View(self.read("images"), "facts.images").read(engine)
+        return tuple(Image(each, f"facts.images.{engine}") for each in raw)
 
     @cached_property
     def sockets(self) -> tuple[Socket, ...]:

@@ -34,6 +34,8 @@ class RoleSource:
     """What of its host must be right before it: ``base``, or ``tier:NAME``."""
     unverified: str = ""
     """What of it was never tried on the hardware that it is for: it is played only where the fleet accepts that."""
+    follows: tuple[str, ...] = ()
+    """Roles that it comes after where its host has them."""
     guarded: bool = False
     """It may lock everybody out, so that the host puts it back by itself unless somebody gets in anew."""
     reload: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class RoleSource:
             by_os={path.stem: _yaml(path) for path in sorted(folder.glob("vars/*.yml"))},
             after=tuple(meta.get("after", ())),
             unverified=str(meta.get("unverified", "")),
+            follows=tuple(meta.get("follows", ())),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
             names=meta.get("names", {}),
@@ -129,7 +132,7 @@ class House:
 
     @cached_property
     def environment(self) -> jinja2.Environment:
-        return jinja2.Environment(
+        environment = jinja2.Environment(
             loader=jinja2.DictLoader(self.templates),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
@@ -137,6 +140,8 @@ class House:
             keep_trailing_newline=True,
             autoescape=False,  # the files are for systemd and mdadm, not for browsers
         )
+        environment.tests["match"] = lambda text, pattern: re.match(pattern, str(text)) is not None  # as Ansible's
+        return environment
 
     def render(self, template: str, **values: object) -> str:
         """Return the text of *template*.

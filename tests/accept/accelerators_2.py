@@ -1,4 +1,4 @@
-"""Line 2: everything that the driver's role promises is broken by hand; each is found under its path, and mended."""
+"""Line 2: what the driver promises, and how containers get GPUs, is broken by hand; each is found, and mended."""
 
 import re
 
@@ -9,7 +9,11 @@ from tests.accept.lab import Claimed, Lab, told
 MODULES = f"/lib/modules/{KERNEL}/updates/dkms"
 SET = "python3 - <<'END'\nimport ctypes\nlibrary = ctypes.CDLL('libnvidia-ml.so.1')\nlibrary.nvmlInit_v2()\n{}\nEND"
 GPU = "gpu = ctypes.c_void_p()\nlibrary.nvmlDeviceGetHandleByIndex_v2(1, ctypes.byref(gpu))\n"
+RUNTIME = f"{HOST}/container_runtime"
+CDI = "cdi:nvidia.com/gpu"
 BROKEN = {
+    # first, since what it names is missing later
+    CDI: "rm /etc/cdi/nvidia.json",
     "package:libcuda1": "apt-mark unhold libcuda1",
     "package:nvidia-smi": "dpkg --remove --force-depends nvidia-smi",
     "file:/etc/apt/preferences.d/60-rackwright-nvidia-driver": "rm /etc/apt/preferences.d/60-rackwright-nvidia-driver",
@@ -27,7 +31,7 @@ BROKEN = {
     "gpu:power_limit_watts": SET.format(f"{GPU}library.nvmlDeviceSetPowerManagementLimit(gpu, 200000)"),
     "gpu:mig": SET.format(f"{GPU}library.nvmlDeviceSetMigMode(gpu, 1, ctypes.byref(ctypes.c_uint()))"),
 }
-"""By claim of the role what breaks it."""
+"""By claim of the roles what breaks it."""
 NEWER = "6.1.0-56-amd64"
 """Its backports break the open module of the older set: `pci_resize_resource` wants another argument."""
 STATE = """
@@ -42,6 +46,7 @@ ls /boot /var/lib/dkms /etc/dkms
 @check("accelerators.2")
 def what_is_broken_is_found_and_mended(log: Log) -> str:
     with lab(log, flavour="open", power_limit_watts=300, mig=[]) as one:
+        one.edit(lambda fleet: fleet["hosts"][HOST]["roles"].update(container_runtime={}))
         one.start()
         one.up()
         return broken(one)
@@ -54,7 +59,7 @@ def broken(one: Lab) -> str:
     for claim, script in BROKEN.items():
         one.log(f"broken: {claim}")
         one.ssh(HOST, script)
-        wanted.add((ROLE, claim))
+        wanted.add((RUNTIME if claim == CDI else ROLE, claim))
         found = one.audited()
         need(found == wanted, f"missed {told(wanted - found)}; found besides {told(found - wanted)}")
     one.log("all is mended at once")

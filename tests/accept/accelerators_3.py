@@ -7,15 +7,31 @@ from tests.accept.lab import Lab
 
 NEW = "535.309.01"
 MODULE = f"/lib/modules/{NEWER}/updates/dkms/nvidia-current.ko"
+UNIT = "/etc/systemd/system/rackwright-cdi.service"
 HEADER = "/usr/src/linux-headers-6.1.0-56-common/include/linux/pci.h"
 
 
 @check("accelerators.3")
 def the_old_driver_stays_until_the_new_one_is_there(log: Log) -> str:
     with lab(log) as one:
+        one.edit(lambda fleet: fleet["hosts"][HOST]["roles"].update(container_runtime={}))
         one.start()
         one.up()
+        read_anew(one)
         return changed(one)
+
+
+def read_anew(one: Lab) -> None:
+    """Let a unit be another while somebody computes: mending it has systemd read all units, which takes GPUs away."""
+    one.log("a unit is another, and somebody computes")
+    one.ssh(HOST, f"echo >> {UNIT}")
+    one.rackwright("twin", "fault", one.stack, "gpu-busy", HOST, "1", status=0)
+    refused = one.up(status=None).stdout
+    need(f"{HOST}/container_runtime: got process 4242 (" in refused, f"nobody is told of: {refused[-300:]}")
+    need(one.ssh(HOST, f"tail -n 1 {UNIT}") == "", "the unit is changed under who computes")
+    one.rackwright("twin", "fault", one.stack, "gpu-clear", HOST, "1", status=0)
+    one.up()
+    need(not one.audited(status=0), "something differs after up")
 
 
 def changed(one: Lab) -> str:

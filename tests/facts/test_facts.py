@@ -23,7 +23,7 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels()]
+    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers()]
 
 
 def of_gpus(facts: Facts) -> list[View]:
@@ -39,6 +39,14 @@ def of_kernels() -> list[View]:
     added = {"path": "/lib/modules/6.1/updates/nvidia.ko", "name": "nvidia", "version": "535.261.03"}
     kernels = Facts({"kernels": {"6.1": {"bootable": True, "modules": [added]}}}).kernels
     return [kernels["6.1"], *kernels["6.1"].modules]
+
+
+def of_containers() -> list[View]:
+    """Return those views that only a host has that runs some."""
+    given = {"kind": "nvidia.com/gpu", "devices": ["0"], "missing_files": [], "missing_devices": []}
+    image = {"names": ["localhost/digits:1"], "digests": ["sha256:0"]}
+    facts = Facts({"cdi": [{"path": "/etc/cdi/nvidia.json", **given}], "images": {"podman": [image]}})
+    return [*facts.cdi("nvidia.com/gpu"), *facts.images("podman")]
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:

@@ -249,6 +249,15 @@ ROWS: dict[str, dict[str, Row]] = {
         )
     },
     "gpu": {"setting": Row(set_otherwise, unreadable("gpus"))},
+    "cdi": {
+        "by": Row(lambda raw, key: raw["cdi"].append({**raw["cdi"][0], "path": "/run/cdi/2.json"}), unreadable("cdi")),
+        "lacking": Row(lambda raw, key: raw["cdi"][0]["devices"].pop(0), unreadable("gpus")),
+        **{
+            name: setting(lambda raw, key: raw["cdi"][0], name, lambda paths: ["/gone"])
+            for name in ("missing_files", "missing_devices")
+        },
+    },
+    "image": {"podman": Row(lambda raw, key: raw["images"]["podman"].clear(), unreadable("images"))},
     "directory": {
         "mode": setting(directory, "mode", lambda mode: "0777"),
         "owner": setting(directory, "owner", lambda owner: "games:games"),

@@ -33,6 +33,7 @@ MODULES = (
             "vendors",
             "accounts",
             "measures",
+            "containers",
             "tell",
             "gpus",
             "main",

@@ -9,6 +9,7 @@ from rackwright.facts.digest import salt_id
 from rackwright.facts.probe import (
     accounts,
     block,
+    containers,
     gpus,
     kernel,
     libraries,
@@ -74,6 +75,8 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "dkms": attempt(vendors.dkms, root),
         "accelerator_users": attempt(vendors.accelerator_users, root),
         "redirecting_bridges": attempt(vendors.redirecting, root),
+        "cdi": attempt(containers.cdi, root),
+        "images": attempt(containers.images, root),
         "measures": measures.measures(),
         **gpus.gpus(root),
     }

@@ -5,14 +5,15 @@ An entry has one key that is its sort (``file``, ``package``, ``unit``, …), th
 ``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold), ``restart`` (it holds
 from the next start of the host's kernel), ``disturbs`` (properties that are mended only while nobody computes on GPUs).
 Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and ``probe_program``, the text of the probe
-as a program, and ``krl``, which makes a list of what is revoked; and over the role's ``names``, worked out in their
-order. Names that begin with ``__`` are variables of its tasks, too.
+as a program, ``krl``, which makes a list of what is revoked, and ``sha256``, which makes a text's digest; and over the
+role's ``names``, worked out in their order. Names that begin with ``__`` are variables of its tasks, too.
 
 What depends on a secret is found out, not declared: each entry is rendered once more with a stand-in where the value
 would be, and whatever comes out otherwise depends on it. A stand-in is any text, so templates have to take any. Only
 what a file contains, and whether something is promised at all, may depend on a secret: the rest is printed.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -270,6 +271,36 @@ class GpuSetting(Entry):
         return {"setting": (self.value,)}
 
 
+class Cdi(Entry):
+    """How containers get a kind of devices: by one CDI specification that says what is there, and nothing else."""
+
+    sort = "cdi"
+    cdi: str
+    """``nvidia.com/gpu``."""
+    by: str | None = None
+    """The only file that is of this kind."""
+    every_gpu: bool = False
+    """It names each GPU, or each of its MIG instances, that NVIDIA's driver knows of."""
+    there: Literal["files", "devices"] | None = None
+    """What it names of them is on the host."""
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        lacking: dict[str, Want] = {"lacking": ()} if self.every_gpu else {}
+        missing: dict[str, Want] = {f"missing_{self.there}": ()} if self.there else {}
+        return {**({"by": (self.by,)} if self.by else {}), **lacking, **missing}
+
+
+class Image(Entry):
+    """An image that an engine has: ``registry.example/name@sha256:…``, or one that was made here, by its tag."""
+
+    sort = "image"
+    image: str
+    engine: Literal["podman", "containerd"]
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {self.engine: True}
+
+
 class User(Entry):
     """An account. *groups* are all it is in; *password* is none, locked or set."""
 
@@ -357,7 +388,7 @@ SORTS: Mapping[str, type[Entry]] = {
     entry.sort: entry
     for entry in (
         *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
-        *(BuiltModule, Library, GpuSetting, DkmsTree, Reading, Bridges),
+        *(BuiltModule, Library, GpuSetting, Cdi, Image, DkmsTree, Reading, Bridges),
         *(User, Group, Socket, Hostname, Measure, MountOption),
     )
 }
@@ -451,8 +482,12 @@ def promises(spec: RoleSpec, house: House) -> Promises:
 
 
 def _scope(spec: RoleSpec, source: RoleSource, variables: Names, house: House) -> Names:
-    common = {"host": spec.about, "fleet": spec.fleet, "probe_program": program(), "krl": krl}
+    common = {"host": spec.about, "fleet": spec.fleet, "probe_program": program(), "krl": krl, "sha256": sha256}
     return {**common, **named(source, {**variables, **common}, house)}
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def named(source: RoleSource, variables: Names, house: House) -> Names:

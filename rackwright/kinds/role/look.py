@@ -30,6 +30,10 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return _built_module(facts, key, name)
         case "gpu":
             return _gpu_setting(facts, key, claim)
+        case "cdi":
+            return _cdi(facts, key, name)
+        case "image":
+            return any(image.goes_by(key) for image in facts.images(name))
         case "library":
             files = facts.library(key)
             return tuple(sorted(file.rpartition(".so.")[2] for file in files)) or Absent()
@@ -93,6 +97,21 @@ def _gpu_setting(facts: Facts, key: str, claim: Claim) -> Value:
     wanted = claim.want["setting"]
     told = {gpu.pci_address: _told(gpu, key) for gpu in facts.gpus}
     return tuple(sorted({value if (value,) == wanted else f"{value} on {at}" for at, value in told.items()}))
+
+
+def _cdi(facts: Facts, kind: str, name: str) -> Value:
+    found = facts.cdi(kind)
+    if name == "by":
+        return tuple(sorted(specification.path for specification in found)) or Absent()
+    if name != "lacking":
+        return tuple(sorted({path for specification in found for path in getattr(specification, name)}))
+    named = {device for specification in found for device in specification.devices}
+    return tuple(sorted(device for gpu in facts.gpus for device in _devices(gpu) if device not in named))
+
+
+def _devices(gpu: Gpu) -> tuple[str, ...]:
+    """Return what containers ask for to get it: its number, or ``0:1`` for the second of its instances."""
+    return tuple(f"{gpu.index}:{nth}" for nth, _ in enumerate(gpu.mig_instances)) if gpu.mig else (str(gpu.index),)
 
 
 def _told(gpu: Gpu, key: str) -> str:

@@ -3,8 +3,8 @@
 In the place of a secret a rule sees a stand-in, never the value.
 
 A rule has ``when`` (an expression that holds where it is wrong), ``got``, ``want`` and ``fix``; ``each`` (a list; the
-rule is asked once for each ``item``); ``at`` (the variable to which it points). Beside the variables it may use the
-role's ``names``, worked out in their order.
+rule is asked once for each ``item``); ``at`` (the variable to which it points). Beside the variables it may use
+``host.drivers`` and the role's ``names``, worked out in their order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,9 +19,14 @@ _BARE = House({})
 """Rules need no templates."""
 
 
-def refusals(source: RoleSource, os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what contradicts itself in variables *given* by short names, each of its type."""
-    names = named(source, source.variables(os, secret.filled(given, secret.stand_in)), _BARE)
+def refusals(source: RoleSource, os: str, given: Mapping[str, Any], drivers: tuple[str, ...] = ()) -> Iterator[Problem]:
+    """Yield what contradicts itself in variables *given* by short names, each of its type.
+
+    Args:
+        drivers: The roles that bring drivers for the accelerators of the host.
+    """
+    variables = source.variables(os, secret.filled(given, secret.stand_in))
+    names = named(source, {**variables, "host": {"drivers": drivers}}, _BARE)
     for rule in source.refused:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
         for item in items:

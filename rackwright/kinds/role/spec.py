@@ -15,6 +15,8 @@ class AboutHost(Part):
     name: str
     os: str
     profile: str
+    drivers: tuple[str, ...] = ()
+    """The roles that bring drivers for the accelerators of its profile: nvidia_driver, rocm."""
 
 
 class AboutMirror(Part):

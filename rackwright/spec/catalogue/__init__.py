@@ -233,6 +233,11 @@ def architecture(gpu: Gpu) -> Architecture:
     return ARCHITECTURES[gpu.architecture]
 
 
+def drivers(profile: str) -> tuple[str, ...]:
+    """Return the roles that bring drivers for the accelerators of *profile*, sorted."""
+    return tuple(sorted({GPUS[model].role for model in PROFILES[profile].gpus}))
+
+
 def rows() -> Iterator[tuple[str, Sourced]]:
     """Yield every row of the catalogue by its place."""
     tables: dict[str, Mapping[str, Sourced]] = {

@@ -1,0 +1,182 @@
+"""The role container_runtime on a host of a twin: packages, registries, images and what containers are given."""
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.accept.harness import Log, eventually
+from tests.accept.lab import Claimed, Lab, told
+
+pytestmark = [
+    pytest.mark.twin,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+]
+HOST = "alpha"
+ROLE = f"{HOST}/container_runtime"
+GPU = "cdi:nvidia.com/gpu"
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+REGISTRY = "registry.example"
+APP = "from http.server import HTTPServer, SimpleHTTPRequestHandler as H\nHTTPServer(('', 8080), H).serve_forever()\n"
+STORAGE = '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n'
+"""A container of the twin may not make what overlay needs."""
+ANYBODY = json.dumps(
+    {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": "/var/lib/docker-registry"}},
+        "http": {"addr": "127.0.0.1:5000"},
+    }
+)
+"""The configuration of a registry that asks nobody who they are."""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A host with two GPUs, a driver as far as its libraries go, and the role as it is without being told anything."""
+    directory = tmp_path_factory.mktemp("runtime")
+    roles: dict[str, Any] = {"base": {"security_updates": False}, "container_runtime": {}}
+    host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "profile": "training-a40"}
+    fleet = json.dumps({"fleet": "runtime", "hosts": {HOST: {**host, "roles": roles}}})
+    with Lab(directory / "project", fleet, Log("runtime"), containers=[HOST], mirrors=True) as lab:
+        lab.start()
+        lab.ssh(HOST, f"mkdir -p /etc/containers; cat > /etc/containers/storage.conf <<'END'\n{STORAGE}END")
+        driver(lab, directory, "535.261.03")
+        lab.up()
+        yield lab
+
+
+def driver(lab: Lab, directory: Path, version: str) -> None:
+    """Put libraries of a driver on the host, in the place of another's, as its packages do."""
+    cuda = directory / "libcuda.so"
+    subprocess.run(
+        ["cc", "-shared", "-x", "c", "/dev/null", "-Wl,-soname,libcuda.so.1", "-o", str(cuda)],
+        check=True,
+    )
+    lab.ssh(
+        HOST,
+        f"""
+        current={LIBRARIES}/nvidia/current
+        rm -rf $current {LIBRARIES}/libcuda.so.* /run/rackwright-twin-gpu-driver
+        mkdir -p $current
+        touch $current/libnvidia-ml.so.{version}
+        ln -s libnvidia-ml.so.{version} $current/libnvidia-ml.so.1
+        base64 -d > {LIBRARIES}/libcuda.so.{version} <<'END'
+{base64.b64encode(cuda.read_bytes()).decode()}
+END
+        ldconfig
+        """,
+    )
+
+
+def role(lab: Lab, **variables: Any) -> None:
+    lab.edit(lambda fleet: fleet["hosts"][HOST]["roles"]["container_runtime"].update(variables))
+
+
+def published(lab: Lab) -> str:
+    """Let the host have a registry, and in it an image; return that by its digest, as if it were another host's."""
+    lab.ssh(HOST, "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install docker-registry")
+    lab.ssh(HOST, f"echo '{ANYBODY}' > /etc/docker/registry/config.yml; systemctl restart docker-registry.service")
+    lab.ssh(HOST, "tar -c -C / etc/hostname | podman import --quiet - localhost/base:1")
+    push = "podman push --quiet --tls-verify=false --digestfile /tmp/digest localhost/base:1 127.0.0.1:5000/base:1"
+    eventually(lambda: lab.ssh(HOST, f"{push} && echo done", status=None).endswith("done"), "the registry takes it")
+    lab.ssh(HOST, "podman rmi --all --force")
+    return f"{REGISTRY}/base@{lab.ssh(HOST, 'cat /tmp/digest')}"
+
+
+def test_there_is_an_engine_and_its_gpus_have_their_names(lab: Lab) -> None:
+    """
+    As podman sees it itself; nothing is left to do.
+    """
+    assert lab.audited(status=0) == set()
+    assert (
+        lab.ssh(HOST, "podman info --format '{{.Host.CgroupManager}} {{.Host.NetworkBackend}}'") == "systemd netavark"
+    )
+    found = json.loads(lab.ssh(HOST, "cat /etc/cdi/nvidia.json"))
+    assert [device["name"] for device in found["devices"]] == ["0", "1", "all"]
+    mounts = {mount["containerPath"]: mount["hostPath"] for mount in found["containerEdits"]["mounts"]}
+    assert mounts[f"{LIBRARIES}/libcuda.so.1"] == f"{LIBRARIES}/libcuda.so.535.261.03"
+
+
+def test_podman_takes_the_specification(lab: Lab) -> None:
+    """
+    A device that it does not name is unknown to it; of one that it names, the node is what is missing.
+    """
+    run = "podman run --rm --device nvidia.com/gpu={} --rootfs /var/empty true 2>&1 || true"
+    lab.ssh(HOST, "mkdir -p /var/empty")
+
+    assert "unresolvable CDI devices nvidia.com/gpu=7" in lab.ssh(HOST, run.format(7))
+    assert "/dev/nvidia" in lab.ssh(HOST, run.format(0))
+
+
+def test_other_libraries_are_told_of_by_the_host_itself(lab: Lab, tmp_path: Path) -> None:
+    """
+    Without anybody's `up`: a driver that is changed under the specification is found, and soon no more.
+    """
+    lab.ssh(HOST, "systemctl stop rackwright-cdi.path")
+    driver(lab, tmp_path, "535.309.01")
+    assert (ROLE, GPU) in lab.audited()
+    lab.ssh(HOST, "systemctl start rackwright-cdi.path; touch /etc/ld.so.conf; ldconfig")
+
+    names = "grep -c libcuda.so.535.309.01 /etc/cdi/nvidia.json"
+    eventually(lambda: lab.ssh(HOST, names, status=None) == "1", "the specification names the new driver's library")
+    assert lab.audited(status=0) == set()
+
+
+def test_an_image_comes_from_the_mirror_and_another_is_built_on_it(lab: Lab) -> None:
+    base = published(lab)
+    definition = {"name": "digits", "base": base, "app": APP, "requirements": "", "packages": []}
+    role(lab, registries=[{"name": REGISTRY, "mirrors": ["http://127.0.0.1:5000"]}], definitions=[definition])
+    role(lab, version="4.3.1", pull=True, build=True)
+    lab.up()
+
+    assert lab.audited(status=0) == set()
+    [name] = lab.ssh(HOST, "podman images --format '{{.Repository}}:{{.Tag}}' | grep ^localhost/digits:").split()
+    shown = json.loads(lab.ssh(HOST, f"podman image inspect {name}"))[0]
+    assert (shown["User"], list(shown["Config"]["ExposedPorts"])) == ("10001:10001", ["8080/tcp"])
+    assert "http://127.0.0.1:8080/health" in shown["Healthcheck"]["Test"][-1]
+
+
+BROKEN = {
+    "package:podman": "apt-mark unhold podman",
+    "file:/etc/apt/preferences.d/60-rackwright-container-runtime": "rm /etc/apt/preferences.d/60-rackwright-container*",
+    "file:/etc/containers/containers.conf.d/60-rackwright.conf": "rm -r /etc/containers/containers.conf.d",
+    "file:/etc/containers/registries.conf.d/60-rackwright.conf": "rm -r /etc/containers/registries.conf.d",
+    "unit:podman.socket": "systemctl enable --now podman.socket",
+    "unit:podman.service": "systemctl enable podman.service",
+    "unit:podman-auto-update.timer": "systemctl enable podman-auto-update.timer",
+    "unit:podman-auto-update.service": "systemctl enable podman-auto-update.service",
+    "file:/usr/local/sbin/rackwright-cdi": "chmod 0644 /usr/local/sbin/rackwright-cdi",
+    "file:/etc/systemd/system/rackwright-cdi.service": "echo >> /etc/systemd/system/rackwright-cdi.service",
+    "file:/etc/systemd/system/rackwright-cdi.path": "echo >> /etc/systemd/system/rackwright-cdi.path",
+    "file:/etc/udev/rules.d/71-rackwright-cdi.rules": "rm /etc/udev/rules.d/71-rackwright-cdi.rules",
+    "unit:rackwright-cdi.service": "systemctl disable rackwright-cdi.service",
+    "unit:rackwright-cdi.path": "systemctl stop rackwright-cdi.path",
+    GPU: 'sed \'s/"0"/"9"/\' /etc/cdi/nvidia.json > /etc/cdi/by-hand.yaml; rm /etc/cdi/nvidia.json',
+    "file:/etc/cdi/amd.json": 'echo \'{"kind": "amd.com/gpu", "devices": []}\' > /etc/cdi/amd.json',
+    "file:/opt/rackwright/images/digits/Containerfile": "echo USER root >> /opt/rackwright/images/digits/Containerfile",
+    "file:/opt/rackwright/images/digits/app.py": "rm /opt/rackwright/images/digits/app.py",
+}
+"""By claim of the role what breaks it; images beside."""
+
+
+def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab) -> None:
+    wanted: set[Claimed] = set()
+    for claim, script in BROKEN.items():
+        lab.ssh(HOST, script)
+        wanted.add((ROLE, claim))
+        found = lab.audited()
+        assert found == wanted, f"{claim}: missed {told(wanted - found)}; found besides {told(found - wanted)}"
+    lab.ssh(HOST, "podman rmi --all --force")
+    images = sorted(claim for _, claim in lab.audited() - wanted)
+    assert [image.partition("/")[0] for image in images] == ["image:localhost", f"image:{REGISTRY}"]
+    lab.up()
+
+    assert lab.audited(status=0) == set()
+    assert lab.ssh(HOST, "ls /etc/cdi /var/lib/rackwright/aside/etc/cdi").split() == [
+        *("/etc/cdi:", "nvidia.json", "/var/lib/rackwright/aside/etc/cdi:", "by-hand.yaml"),
+    ]
