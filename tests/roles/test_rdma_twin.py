@@ -36,15 +36,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-def test_verbs_are_there_and_services_and_logins_may_lock_memory(lab: Lab) -> None:
+def test_verbs_are_there_and_systemd_knows_the_limit(lab: Lab) -> None:
     """
     Debian's own packages run, and nothing is left to do.
     """
     assert "devinfo" in lab.ssh(HOST, "dpkg -L ibverbs-utils | grep -m1 devinfo")
     assert lab.ssh(HOST, "ib_write_bw --version", status=None).startswith("Version: ")
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
-    assert lab.ssh(HOST, "systemd-run -q --wait --pipe sh -c 'ulimit -l'") == "unlimited"
-    assert lab.ssh(HOST, "su - -c 'ulimit -l'") == "unlimited"
     assert lab.audited(status=0) == set()
 
 
