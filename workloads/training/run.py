@@ -145,12 +145,12 @@ def _scores(config: TrainingConfig, training: Training) -> dict[str, float]:
 
 def _together(workers: Workers, config: TrainingConfig, do: Callable[[], T]) -> T:
     """Return what *do* returns here; where it is refused to any process, all of them raise what is wrong, and where."""
+    if config.elastic:  # those that run already wait for a newcomer elsewhere, and are not to be asked
+        return do()
     refusal, done = "", None
     try:
         done = do()
     except WorkloadError as error:
-        if config.elastic:  # those that run already are not to be asked
-            raise
         refusal = f"{socket.gethostname()}: {error}" if workers.size > 1 else str(error)
     if refusals := [text for text in dict.fromkeys(workers.gathered(refusal)) if text]:
         raise Refusals(refusals)
