@@ -19,8 +19,9 @@ from tests.workloads.training.runs import BIN, MODULE, QUICK, ROOT, environment,
 
 FIRST, SECOND, THIRD = "localhost", "127.0.0.1", "127.1"
 COMMIT = 5
-GLOO = ("--gloo-timeout-seconds", "300")
-"""How long those that stay wait for a newcomer, which has to import PyTorch first."""
+GLOO = ("--gloo-timeout-seconds", os.environ.get("GLOO_TIMEOUT_SECONDS", "60"))
+"""How long those that stay wait for a newcomer, which has to import PyTorch first; and, at most, before they notice
+that one of three is gone: only who was reading from it hears at once."""
 CHANGES = (
     "elastic=true", "steps=1000000", f"commit_every_steps={COMMIT}", "report_every_steps=1", "global_batch=16",
     "saving.every_steps=1000000", "launcher=horovod",
