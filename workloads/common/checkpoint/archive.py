@@ -126,7 +126,7 @@ def _packing(file: BinaryIO, compression: Compression) -> Iterator[IO[bytes]]:
     if compression == Compression.none:
         yield file
     elif compression == Compression.gz:
-        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream:
+        with gzip.GzipFile("", fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream:
             yield cast(IO[bytes], stream)
     else:
         with _zstd("-T0", stdin=subprocess.PIPE, stdout=file) as process:

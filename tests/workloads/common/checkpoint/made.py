@@ -1,10 +1,12 @@
 """Checkpoints for the tests, without torch: the state is plain values."""
 
+import random
 from pathlib import Path
 
 from workloads.common.checkpoint import Checkpoints, layout
 
-TEXT = "weights " * 20000
+TEXT = random.Random(0).randbytes(80_000).hex()
+"""Without repetitions, in which another packed byte may stand for the same."""
 
 
 def state(step: int) -> dict[str, object]:
