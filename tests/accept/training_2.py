@@ -4,7 +4,7 @@ import json
 import os
 
 from rackwright.toolchain import workloads
-from tests.accept.harness import KEPT, ROOT, Log, check, need
+from tests.accept.harness import ROOT, Log, check, need
 
 AIM, FLOOR = 0.15, 0.25
 """Share of torch.save's time for which the training may stand."""
@@ -49,7 +49,7 @@ def tests(log: Log, files: str, environment: dict[str, str]) -> str:
     python = str(workloads.ensure(log).python)
     paths = [f"{TESTS}/{name}" for name in files.split()]
     log(f"{files} with torch")
-    argv = [python, "-m", "pytest", "-q", f"--basetemp={KEPT}/pytest", *paths]
+    argv = [python, "-m", "pytest", "-q", f"--basetemp={log.empty_directory()}", *paths]
     done = log.run(argv, ROOT, {**os.environ, **environment}, timeout=1800)
     last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
     need(done.returncode == 0 and "skipped" not in last, f"pytest says {last}")
