@@ -51,6 +51,7 @@ class Horovod:
             compression=self._compression,
             backward_passes_per_step=self._passes,
         )
+        averaging.load_state_dict(optimizer.state_dict())  # it takes the parameters along, and leaves the state behind
         return model, averaging
 
     def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
