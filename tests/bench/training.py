@@ -27,7 +27,7 @@ from workloads.training.read import read
 from workloads.training.workers.workers import Alone
 
 PAIRS = 9
-CASES = {"digits": (200, ["model.channels=64", "steps=1000000"]), "deepseek-v3-tiny": (8, ["steps=1000000"])}
+CASES = {"digits": (60, ["model.channels=64", "steps=1000000"]), "deepseek-v3-tiny": (8, ["steps=1000000"])}
 """By recipe how many steps a turn has, and what is changed."""
 
 
