@@ -19,7 +19,7 @@ LOAD = """
 for each in $(modinfo -F depends /root/nvidia.ko | tr , ' '); do modprobe $each; done
 dmesg --clear
 insmod /root/nvidia.ko 2>&1 || true
-dmesg --notime | grep -i -e nvidia -e nvrm | head -n 4
+dmesg --notime | grep -e NVRM -e nvidia-nvlink | head -n 4
 """
 
 SUITE = "trixie"
