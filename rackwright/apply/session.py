@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rackwright.apply import shipped
-from rackwright.apply.transport import Connection
+from rackwright.apply.transport import Connection, end_input
 from rackwright.errors import StepFailed
 from rackwright.facts.facts import Drive
 from rackwright.facts.view import NotKnown
@@ -86,7 +86,7 @@ class Session:
         """Give the lock back and wait until it is free, so that the next to ask finds it so."""
         self._closed.set()
         with contextlib.suppress(OSError):  # it is free, too, where the connection is gone
-            self._channel.shutdown_write()
+            end_input(self._channel)
             self._channel.settimeout(CLOSE_SECONDS)
             while self._channel.recv(1 << 16):
                 pass

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rackwright.apply.login import NotLetIn, authenticate, only_looks, refused, ssh_command
 from rackwright.apply.pins import check_host_key, pinned_keys
@@ -88,7 +88,7 @@ class Connection:
             with contextlib.suppress(OSError):  # a command may end, or ignore its stdin, before all was sent
                 channel.settimeout(timeout)
                 channel.sendall(stdin)
-                channel.shutdown_write()
+                end_input(channel)
             try:
                 stdout = b"".join(_tee(_chunks(channel.recv, channel, deadline), on_line))
                 return self._result(channel, stdout, deadline)
@@ -245,6 +245,18 @@ class Connection:
             "an SSH server answers there",
             f"Look whether the host runs, and whether {place} is right",
         )
+
+
+def end_input(channel: Any) -> None:
+    """Tell the other side that no input follows, unless it has closed *channel*.
+
+    paramiko's own way lets go of the channel's lock before it sends: where a command ends at that moment, sshd hears of
+    the end of a channel's input after that of the channel, and ends the whole connection, with all that others run.
+    """
+    with channel.lock:
+        message = channel._send_eof()
+        if message is not None:
+            channel.transport._send_user_message(message)
 
 
 def _pinned_first(offered: Sequence[str], pins: dict[str, bytes]) -> tuple[str, ...]:
