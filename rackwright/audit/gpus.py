@@ -1,5 +1,6 @@
 """What the GPUs of a fleet are doing, and which of them somebody should look at."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -77,12 +78,13 @@ def look(hosts: Hosts, stack: Stack) -> GpuReport:
         return report(stack, dict(zip(names, pool.map(of, names), strict=True)))
 
 
-def looks(hosts: Hosts, stack: Stack, seconds: float) -> Iterator[GpuReport]:
-    """Yield a report, and another one every so many *seconds*, for ever."""
+def looks(hosts: Hosts, stack: Stack, seconds: float, stop: threading.Event) -> Iterator[GpuReport]:
+    """Yield a report, and another one every so many *seconds* until *stop* is set."""
     tried = time.monotonic()
     while True:
         yield look(hosts, stack)
-        time.sleep(seconds)
+        if stop.wait(seconds):
+            return
         if time.monotonic() - tried > RETRY_SECONDS:
             tried = time.monotonic()
             hosts.try_again()

@@ -1,7 +1,8 @@
 """Commands about GPUs."""
 
 import json
-from contextlib import suppress
+import signal
+import threading
 from typing import Annotated
 
 import typer
@@ -37,8 +38,23 @@ def top(
         else:
             console.print(table(report), sums(report), sep="\n")
     else:
-        with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-            for report in gpus.looks(hosts, loaded, seconds):
+        with Live(console=console, auto_refresh=False) as live:
+            for report in gpus.looks(hosts, loaded, seconds, _interrupted()):
                 live.update(Group(table(report), sums(report)), refresh=True)
     hosts.close()
     raise typer.Exit(report.exit_status)
+
+
+def _interrupted() -> threading.Event:
+    """Return what is set by the first interrupt from now on; the next one is raised as always.
+
+    An exception may come up where Python swallows all of them, and then nothing would end.
+    """
+    event = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, end)
+    return event
