@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from rackwright.kinds.house import ACCEPTED, UNVERIFIED, House, RoleSource, load_roles
-from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter, promises
+from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 

@@ -11,8 +11,8 @@ from rackwright.apply.memory import in_memory
 from rackwright.cli import project
 from rackwright.declaration import Stack, declare
 from rackwright.errors import Refused
-from rackwright.kinds.role.entries import Promises, promises
 from rackwright.kinds.role.plan import variables
+from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.spec.secret import references
 

@@ -10,7 +10,7 @@ from rackwright.declaration import Stack
 from rackwright.declaration.declare import undemanding
 from rackwright.declaration.locked import wanted
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.kinds.role.entries import promises
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.toolchain.apt import SUITES
 

@@ -13,7 +13,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import PlayRole, Unknown
 from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role import RoleKind
-from rackwright.kinds.role.entries import promises
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.secrets import HIDDEN, Sealed, Veil
 from rackwright.kinds.wording import sentence

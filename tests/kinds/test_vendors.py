@@ -17,7 +17,8 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import main
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Difference, Unknown
-from rackwright.kinds.role.entries import File, promises
+from rackwright.kinds.role.entries import File
+from rackwright.kinds.role.promise import promises
 from tests.facts.fabricated import FabricatedMachine
 from tests.kinds.conftest import HERE, SALT, STACK
 from tests.kinds.mutations import ROWS

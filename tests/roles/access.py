@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.kinds.house import House
-from rackwright.kinds.role.entries import Promises, promises
+from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.kinds.role.entries import promises
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
 from tests.test_roles import HOUSE, ROLES

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,14 @@ from rackwright.kinds.role.look import look
 from rackwright.twin.gpu import library, state
 from tests.roles.test_container_runtime import NVIDIA, TOOLKIT, files
 from tests.test_roles import HOUSE
-from tests.twin.test_gpu import Host
+from tests.twin.stand_in import Host, stand_in
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NVML tells instances to root only")
 
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="rackwright-") as folder:
-        root = Path(folder)
-        library.compile_to(root / library.SONAME, f'-DROOT="{root}"')
-        (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
-        (root / "run").mkdir()
+    with stand_in() as root:
         yield root
 
 

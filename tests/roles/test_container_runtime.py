@@ -10,8 +10,9 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Difference
 from rackwright.kinds.role import plan as planning
-from rackwright.kinds.role.entries import Image, Promises, promises
+from rackwright.kinds.role.entries import Image
 from rackwright.kinds.role.look import look
+from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.facts import situations

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.kinds.role.entries import promises
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.roles.apt import only_with_apt, priorities

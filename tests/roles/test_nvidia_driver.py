@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,16 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Difference, Plan
 from rackwright.kinds.role import plan as planning
-from rackwright.kinds.role.entries import GpuSetting, Promises, promises
+from rackwright.kinds.role.entries import GpuSetting
 from rackwright.kinds.role.look import look
+from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from rackwright.twin.gpu import library, state
+from rackwright.twin.gpu import state
 from tests.facts import situations
 from tests.roles.apt import only_with_apt, priorities, setting
 from tests.test_roles import HOUSE, ROLES
-from tests.twin.test_gpu import Host
+from tests.twin.stand_in import Host, stand_in
 
 SOURCE = ROLES["nvidia_driver"]
 ROLE = Path(__file__).parents[2] / "roles" / "nvidia_driver"
@@ -265,11 +265,7 @@ def test_without_a_driver_nobody_computes():
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="rackwright-") as folder:
-        root = Path(folder)
-        library.compile_to(root / library.SONAME, f'-DROOT="{root}"')
-        (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
-        (root / "run").mkdir()
+    with stand_in() as root:
         yield root
 
 

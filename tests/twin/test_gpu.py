@@ -4,8 +4,6 @@ import ctypes
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,51 +18,16 @@ from rackwright.facts.probe import gpus
 from rackwright.facts.probe.look import Unreadable
 from rackwright.spec.catalogue import GPUS
 from rackwright.twin.gpu import library, state
+from tests.twin.stand_in import DEBIAN, MARKER, NVIDIA, Host, stand_in
 
 MODELS = ("a100-80gb", "t4")
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 NOBODY = 65534
-DEBIAN, NVIDIA = "usr/lib/x86_64-linux-gnu/nvidia/current", "usr/lib/x86_64-linux-gnu"
-MARKER = "run/rackwright-twin-gpu-driver"
-
-
-class Host:
-    """What the library takes for the whole host."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.state, self.library = root, root / state.PATH.lstrip("/"), root / library.SONAME
-
-    def install(self, version: str | None, folder: str = DEBIAN) -> None:
-        for place in (DEBIAN, NVIDIA):
-            shutil.rmtree(self.root / place, ignore_errors=True)
-        if version:
-            (self.root / folder).mkdir(parents=True)
-            (self.root / folder / f"libnvidia-ml.so.{version}").touch()
-            (self.root / folder / "libnvidia-ml.so.1").symlink_to(f"libnvidia-ml.so.{version}")
-
-    def restart(self) -> None:
-        (self.root / MARKER).unlink(missing_ok=True)
-
-    def edit(self, gpu: int, **lines: Any) -> None:
-        """Put lines into the part of *gpu*, in front of those that are there; -1 is the part above all GPUs."""
-        parts = self.state.read_text().split("[gpu]\n")
-        parts[gpu + 1] = "".join(f"{key}={value}\n" for key, value in lines.items()) + parts[gpu + 1]
-        self.state.write_text("[gpu]\n".join(parts))
-
-    def remove(self, gpu: int, key: str) -> None:
-        parts = self.state.read_text().split("[gpu]\n")
-        parts[gpu + 1] = re.sub(rf"(?m)^{key}=.*\n", "", parts[gpu + 1])
-        self.state.write_text("[gpu]\n".join(parts))
 
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="rackwright-") as folder:
-        root = Path(folder)
-        root.chmod(0o755)
-        library.compile_to(root / library.SONAME, *STRICT, f'-DROOT="{root}"')
-        (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
-        (root / "run").mkdir()
+    with stand_in(*STRICT) as root:
         yield root
 
 

@@ -10,8 +10,8 @@ from rackwright.kinds.host import identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role import restarting
-from rackwright.kinds.role.entries import promises
 from rackwright.kinds.role.look import look
+from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 
 

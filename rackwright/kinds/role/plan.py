@@ -13,7 +13,7 @@ from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, 
 from rackwright.kinds.guard import guarded, reloading
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.role import restarting
-from rackwright.kinds.role.entries import Promises
+from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.spec.secret import stand_in
 from rackwright.spec.units import format_size

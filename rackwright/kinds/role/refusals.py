@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.kinds.house import House, RoleSource
-from rackwright.kinds.role.entries import evaluate, named
+from rackwright.kinds.role.promise import evaluate, named
 from rackwright.spec import secret
 from rackwright.spec.problem import Problem
 

@@ -1,0 +1,55 @@
+"""The library that stands in for NVIDIA's, in a folder that it takes for a whole host."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rackwright.twin.gpu import library, state
+
+DEBIAN, NVIDIA = "usr/lib/x86_64-linux-gnu/nvidia/current", "usr/lib/x86_64-linux-gnu"
+MARKER = "run/rackwright-twin-gpu-driver"
+
+
+class Host:
+    """What the library takes for the whole host."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.state, self.library = root, root / state.PATH.lstrip("/"), root / library.SONAME
+
+    def install(self, version: str | None, folder: str = DEBIAN) -> None:
+        for place in (DEBIAN, NVIDIA):
+            shutil.rmtree(self.root / place, ignore_errors=True)
+        if version:
+            (self.root / folder).mkdir(parents=True)
+            (self.root / folder / f"libnvidia-ml.so.{version}").touch()
+            (self.root / folder / "libnvidia-ml.so.1").symlink_to(f"libnvidia-ml.so.{version}")
+
+    def restart(self) -> None:
+        (self.root / MARKER).unlink(missing_ok=True)
+
+    def edit(self, gpu: int, **lines: Any) -> None:
+        """Put lines into the part of *gpu*, in front of those that are there; -1 is the part above all GPUs."""
+        parts = self.state.read_text().split("[gpu]\n")
+        parts[gpu + 1] = "".join(f"{key}={value}\n" for key, value in lines.items()) + parts[gpu + 1]
+        self.state.write_text("[gpu]\n".join(parts))
+
+    def remove(self, gpu: int, key: str) -> None:
+        parts = self.state.read_text().split("[gpu]\n")
+        parts[gpu + 1] = re.sub(rf"(?m)^{key}=.*\n", "", parts[gpu + 1])
+        self.state.write_text("[gpu]\n".join(parts))
+
+
+@contextmanager
+def stand_in(*options: str) -> Iterator[Path]:
+    """Yield a folder with the library, compiled with *options*, for which that is the host."""
+    with tempfile.TemporaryDirectory(prefix="rackwright-") as folder:
+        root = Path(folder)
+        root.chmod(0o755)  # nobody looks into it as well
+        library.compile_to(root / library.SONAME, *options, f'-DROOT="{root}"')
+        (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
+        (root / "run").mkdir()
+        yield root
