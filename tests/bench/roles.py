@@ -60,13 +60,19 @@ class Previewed:
 
 
 class Hosts:
-    """Containers with all the roles there are for them."""
+    """Containers with all roles that need no hardware."""
 
     def __init__(self, directory: Path, count: int) -> None:
         self.names = [f"node-{number:02}" for number in range(1, count + 1)]
-        self.roles = {"base": {}, "access": access(directory / "keys") | {"people": []}}
+        self.roles: dict[str, dict[str, Any]] = {
+            "base": {"security_updates": False},
+            "access": access(directory / "keys") | {"people": []},
+            "rdma": {"unverified": "accepted"},
+            "container_runtime": {},
+            "node_exporter": {},
+        }
         declared = fleet(self.names, self.roles, rollout={"canary": count, "batch": "100%"})
-        self.lab = Lab(directory / "project", declared, Log(f"bench-{count}"), containers=self.names)
+        self.lab = Lab(directory / "project", declared, Log(f"bench-{count}"), containers=self.names, mirrors=True)
         self._usage = directory / "usage"
 
     def up(self) -> Applied:

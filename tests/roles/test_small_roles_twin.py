@@ -1,4 +1,4 @@
-"""The role rdma with the system's own software, on a booted host of a twin: packages, limits and settings are real."""
+"""Roles with the system's own software, on a booted host of a twin: packages, limits, settings and units are real."""
 
 import json
 import os
@@ -16,20 +16,29 @@ pytestmark = [
     pytest.mark.twin,
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
 ]
-HOST, ROLE = "alpha", "alpha/rdma"
-BROKEN = {
+HOST = "alpha"
+RDMA = {
     "package:perftest": "apt-get -q -y purge perftest",
     "file:/etc/security/limits.d/60-rackwright-rdma.conf": "sed -i s/unlimited/64/ /etc/security/limits.d/60-*",
     "file:/etc/systemd/system.conf.d/60-rackwright-rdma.conf": "rm /etc/systemd/system.conf.d/60-rackwright-rdma.conf",
     "file:/etc/default/grub.d/61-rackwright-rdma.cfg": ": > /etc/default/grub.d/61-rackwright-rdma.cfg",
 }
 """By claim of the role what breaks it."""
+EXPORTER = {
+    "file:/etc/systemd/system/rackwright-node-exporter.service": "sed -i s/127.0.0.1/0.0.0.0/ "
+    "/etc/systemd/system/rackwright-node-exporter.service",
+    "file:/etc/systemd/system/prometheus-node-exporter.service": "systemctl unmask prometheus-node-exporter",
+    "unit:prometheus-node-exporter.service": "true",
+    "unit:rackwright-node-exporter.service": "systemctl stop rackwright-node-exporter",
+    "socket:tcp:9100": "true",
+}
+BROKEN = {f"{HOST}/{role}": things for role, things in (("rdma", RDMA), ("node_exporter", EXPORTER))}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("rdma")
-    roles = {"base": {"security_updates": False}, "rdma": {"unverified": "accepted"}}
+    roles = {"base": {"security_updates": False}, "rdma": {"unverified": "accepted"}, "node_exporter": {}}
     with Lab(directory / "project", fleet([HOST], roles), Log("rdma"), containers=[HOST], mirrors=True) as lab:
         lab.start()
         lab.up()
@@ -46,11 +55,19 @@ def test_verbs_are_there_and_systemd_knows_the_limit(lab: Lab) -> None:
     assert lab.audited(status=0) == set()
 
 
-def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> None:
-    for command in BROKEN.values():
-        lab.ssh(HOST, command)
+def test_metrics_are_served_on_the_declared_address_alone(lab: Lab) -> None:
+    assert lab.ssh(HOST, "ss -Hltn sport = :9100 | awk '{print $4}'") == "127.0.0.1:9100"
+    asked = "exec 3<>/dev/tcp/127.0.0.1/9100 && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+    metrics = lab.ssh(HOST, f'bash -c "{asked}"')
+    assert re.search(r"^node_memory_MemTotal_bytes [\d.e+]+$", metrics, re.MULTILINE)
 
-    assert lab.audited() == {(ROLE, thing) for thing in BROKEN}
+
+def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> None:
+    for things in BROKEN.values():
+        for command in things.values():
+            lab.ssh(HOST, command)
+
+    assert lab.audited() == {(role, thing) for role, things in BROKEN.items() for thing in things}
     lab.up()
     assert lab.audited(status=0) == set()
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
