@@ -15,7 +15,7 @@ from typing import Any
 from rackwright.apply import shipped
 from rackwright.apply.transport import Connection, end_input
 from rackwright.errors import StepFailed
-from rackwright.facts.facts import Drive
+from rackwright.facts.storage import Drive
 from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Put, Reboot, Remove, Run
 from rackwright.kinds.guard import LOCK

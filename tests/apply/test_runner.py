@@ -16,7 +16,7 @@ import pytest
 
 from rackwright.apply import runner
 from rackwright.apply.runner import Stop
-from rackwright.facts.facts import Drive
+from rackwright.facts.storage import Drive
 
 OWNER = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 ARRAY = UUID("01234567-89ab-cdef-0123-456789abcdef")

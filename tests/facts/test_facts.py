@@ -7,7 +7,9 @@ import pytest
 
 from rackwright.facts import facts as of_hosts
 from rackwright.facts import gpu as of_their_gpus
-from rackwright.facts.facts import Facts, Superblock
+from rackwright.facts import storage as of_their_drives
+from rackwright.facts.facts import Facts
+from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, NotKnown, View
 from tests.facts import situations
 
@@ -92,7 +94,7 @@ def test_every_view_is_covered_by_the_test_above():
 
     assert covered == {
         found
-        for module in (of_hosts, of_their_gpus)
+        for module in (of_hosts, of_their_drives, of_their_gpus)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, View)
     } - {View}

@@ -1,16 +1,22 @@
 """Machines and twins for the tests of this folder."""
 
+import ctypes
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pynvml
 import pytest
 
+from rackwright.facts.probe import gpus
 from rackwright.twin import Container, Twin, VirtualDrive, VirtualMachine, VirtualNic
 from rackwright.twin.control import Control
+from rackwright.twin.gpu import state
 from rackwright.twin.layout import Layout
+from tests.twin.stand_in import MODELS, STRICT, Host, stand_in
 
 MEGABYTE = 10**6
 
@@ -84,3 +90,31 @@ def eventually() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Iterator[Path]:
+    with stand_in(*STRICT) as root:
+        yield root
+
+
+@pytest.fixture
+def host(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host with an A100 and a T4, whose driver has just been loaded."""
+    host = Host(compiled)
+    monkeypatch.setattr(gpus, "LIBRARY", str(host.library))
+    host.install("535.261.03")
+    host.state.write_text(state.text("alpha", MODELS))
+    host.restart()
+    gpus.nvml()
+    return host
+
+
+@pytest.fixture
+def nvml(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """NVIDIA's own binding, which has opened the library."""
+    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(host.library)))
+    pynvml._nvmlGetFunctionPointer_cache.clear()
+    pynvml.nvmlInit()
+    yield pynvml
+    pynvml.nvmlShutdown()

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rackwright.facts.probe import gpus
 from rackwright.twin.gpu import library, state
 
 DEBIAN, NVIDIA = "usr/lib/x86_64-linux-gnu/nvidia/current", "usr/lib/x86_64-linux-gnu"
 MARKER = "run/rackwright-twin-gpu-driver"
+MODELS = ("a100-80gb", "t4")
+"""The GPUs of the host."""
+STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
 
 class Host:
@@ -53,3 +57,9 @@ def stand_in(*options: str) -> Iterator[Path]:
         (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
         (root / "run").mkdir()
         yield root
+
+
+def seen(index: int = 0) -> dict[str, Any]:
+    """Return what the probe sees of a GPU."""
+    found: dict[str, Any] = gpus.nvml()["gpus"][index]
+    return found

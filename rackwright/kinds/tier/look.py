@@ -2,7 +2,8 @@
 
 import re
 
-from rackwright.facts.facts import Array, Facts, Filesystem, Mount, Superblock
+from rackwright.facts.facts import Facts
+from rackwright.facts.storage import Array, Filesystem, Mount, Superblock
 from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Claim, Unknown, Value

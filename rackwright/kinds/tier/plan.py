@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from rackwright.facts.facts import Array, Drive, Facts
+from rackwright.facts.facts import Facts
+from rackwright.facts.storage import Array, Drive
 from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Remove, Run, Step

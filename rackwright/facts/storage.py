@@ -1,0 +1,138 @@
+"""What a host stores on: views of drives, arrays, filesystems and mounts."""
+
+from typing import Literal
+
+from rackwright.facts.view import Fact, View, optional, optional_number, texts
+
+
+class Signature(View):
+    """Something that says what a drive, a partition or an array carries."""
+
+    type = Fact(str, "As libblkid says it: ext4, gpt, linux_raid_member.")
+    uuid = Fact(optional)
+    label = Fact(optional)
+
+
+class Superblock(View):
+    """The md superblock on a drive: which array it belonged to, whether or not that array runs."""
+
+    array_uuid = Fact(str, "In mdadm's form: 8 hex digits, 4 times.")
+    array_name = Fact(str, "``host:name`` as written at creation.")
+    level = Fact(str)
+    devices = Fact(int)
+    events = Fact(int)
+
+
+class Drive(View):
+    """One physical disk (for NVMe: one namespace)."""
+
+    name = Fact(str, "The kernel's name of today: nvme0n1.")
+    path = Fact(str)
+    serial = Fact(str, "With ``_<namespace>`` where a controller has several.")
+    bus = Fact(str, "nvme, sas, sata, virtio, usb.")
+    size_bytes = Fact(int)
+    rotational = Fact(bool)
+    model = Fact(str)
+    holders = Fact(texts, "Kernel names of what is stacked on it or its parts.")
+    mountpoints = Fact(texts, "Of the drive and its partitions; swap is [SWAP].")
+    sample = Fact(texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; NotKnown while in use.")
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        return tuple(Signature(raw, f"{self._where}.signatures") for raw in self.read("signatures"))
+
+    @property
+    def superblock(self) -> Superblock | None:
+        raw = self.read("superblock")
+        return None if raw is None else Superblock(raw, f"{self._where}.superblock")
+
+    @property
+    def content(self) -> str:
+        """What is on it, in the words that a consent repeats; empty for a blank drive.
+
+        Digests of the sampled places are part of it, so that a consent dies with what it was given for.
+        """
+        named = [" ".join(filter(None, (found.type, found.uuid or found.label))) for found in self.signatures]
+        return ", ".join([*dict.fromkeys(named), *self.sample])
+
+    @property
+    def content_once_erased(self) -> str:
+        """What will be on it, in the same words, when its signatures and both its ends are erased."""
+        return ", ".join(part for part in self.sample if part.startswith("data "))
+
+
+Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "degraded", "failed", "inactive"]
+
+
+class Member(View):
+    """A drive's place in a running array."""
+
+    name = Fact(str, "Kernel name; the drive may be gone from the machine.")
+    slot = Fact(optional_number)
+    state = Fact(texts, "md's words: in_sync, faulty, spare, write_mostly.")
+
+
+class Array(View):
+    """One md array that the kernel knows, running or not."""
+
+    name = Fact(str, "The kernel's name of today: md127.")
+    uuid = Fact(str)
+    md_name = Fact(str, "``host:name`` from the superblock.")
+    level = Fact(str)
+    devices = Fact(int, "How many members it should have.")
+    chunk_bytes = Fact(int, "0 where the level has none.")
+    metadata = Fact(str)
+    bitmap = Fact(str, "internal, file or none.")
+    member_bytes = Fact(int, "What is used of each member.")
+    size_bytes = Fact(int)
+    array_state = Fact(str)
+    sync_action = Fact(str)
+    sync_completed = Fact(str, "``sectors / sectors`` or none.")
+    sync_speed_max_kib = Fact(int, "KiB/s; 0: the system's.")
+    degraded = Fact(int, "How many members are missing.")
+    mismatch_count = Fact(int)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return tuple(Member(raw, f"{self._where}.members") for raw in self.read("members"))
+
+    @property
+    def condition(self) -> Condition:
+        """One word for its health; a first sync and a rebuild onto a full set of members are told apart."""
+        if self.array_state in ("clear", "inactive"):
+            return "inactive"
+        if self.level == "raid0":
+            return "optimal"
+        working = [member for member in self.members if "faulty" not in member.state and member.slot is not None]
+        in_sync = sum("in_sync" in member.state for member in working)
+        match self.sync_action:
+            case "reshape":
+                return "reshaping"
+            case "resync":
+                return "syncing"
+            case "recover" if len(working) == self.devices:
+                # RAID5 is made by rebuilding onto its last member: the same work, and the same safety meanwhile
+                return "rebuilding"
+        if self.degraded == 0 and in_sync == self.devices:
+            return "optimal"
+        return "degraded"
+
+
+class Filesystem(View):
+    """A filesystem read from its superblock, mounted or not."""
+
+    device = Fact(str, "Kernel name of what carries it.")
+    type = Fact(str)
+    uuid = Fact(str)
+    complete = Fact(bool, "False: mkfs was cut off.")
+    stripe_unit_bytes = Fact(int, "0 for none.")
+    stripe_width_bytes = Fact(int, "Over all data disks; 0 for none.")
+
+
+class Mount(View):
+    """A mounted filesystem."""
+
+    target = Fact(str)
+    device = Fact(optional, "Kernel name of the block device, None for others.")
+    type = Fact(str)
+    options = Fact(texts, "Of the mount and of the filesystem.")
