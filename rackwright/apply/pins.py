@@ -13,6 +13,9 @@ from rackwright.spec.ssh import Endpoint
 class HostKeyRefused(Refused):
     """The machine that answered does not hold the pinned key of the host."""
 
+    offered: tuple[str, bytes] | None = None
+    """Type and key that it proved to hold, where none is pinned yet."""
+
 
 def fingerprint(key: bytes) -> str:
     """Return the fingerprint of a public key in the form that ``ssh-keygen -l`` prints."""
@@ -65,6 +68,12 @@ def _matches(name: str, pattern: str) -> bool:
     return HostKeys.hash_host(name, pattern) == pattern
 
 
+def pin(endpoint: Endpoint, key_type: str, key: bytes) -> None:
+    """Trust *key* from now on where *endpoint* answers."""
+    with endpoint.known_hosts.open("a", encoding="utf-8") as file:
+        file.write(f"{pin_name(endpoint)} {key_type} {base64.b64encode(key).decode()}\n")
+
+
 def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, key: bytes) -> None:
     """Return where the key that the server proved to hold is a pinned one.
 
@@ -75,13 +84,15 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
         return
     shown, where = f"{fingerprint(key)} ({key_type})", f"{endpoint.known_hosts}"
     if not pinned:
-        raise HostKeyRefused(
+        refused = HostKeyRefused(
             endpoint.host,
             f"{pin_name(endpoint)} holds the host key {shown} and {where} pins none for it",
             "only pinned keys are trusted; nothing was sent to it",
             "Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub` at the host's console,"
             f" then add its line to {where}",
         )
+        refused.offered = key_type, key
+        raise refused
     pins = " and ".join(f"{fingerprint(pin)} ({pin_type})" for pin_type, pin in pinned.items())
     raise HostKeyRefused(
         endpoint.host,

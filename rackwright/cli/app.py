@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, toolchain
-from rackwright.cli import access, backup, gpu, host, project, twin
+from rackwright.cli import access, backup, discover, gpu, host, project, twin
 from rackwright.toolchain import workloads
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(host.app, name="host")
 app.add_typer(gpu.app, name="gpu")
 app.add_typer(access.app)
 app.add_typer(backup.app)
+app.add_typer(discover.app)
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
 

@@ -69,6 +69,13 @@ class Source:
         nodes = [value for _, value in self._walk(keys)]
         return nodes[-1].value if len(nodes) == len(keys) and isinstance(nodes[-1], yaml.ScalarNode) else None
 
+    def block(self, keys: Keys) -> tuple[int, int] | None:
+        """Return the column and the last line of the mapping at *keys*; None where it is none, empty, or in braces."""
+        node = [value for _, value in self._walk(keys)][-1] if self.depth(keys) == len(keys) else None
+        if not isinstance(node, yaml.MappingNode) or node.flow_style or not node.value:
+            return None
+        return node.value[0][0].start_mark.column, _last_line(node)
+
     def _walk(self, keys: Keys) -> Iterator[tuple[Any, Any]]:
         node = self._root
         for key in keys:
@@ -80,6 +87,15 @@ class Source:
             entry = entries[key]
             key_node, node = entry if isinstance(entry, tuple) else (entry, entry)
             yield key_node, node
+
+
+def _last_line(node: Any) -> int:
+    """Return the last line of *node*; what a block has behind it, comments and blank lines, is not part of it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    # of a text in a block, the mark stands at the line after it
+    return int(node.end_mark.line) + (1 if node.end_mark.column else 0)
 
 
 def read(path: Path) -> Source:

@@ -1,0 +1,110 @@
+"""Hosts as the text of a fleet's file: written down, or added to one that is there, whose own text stays as it is."""
+
+import tempfile
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rackwright.declaration.fleet import load_fleet
+from rackwright.declaration.source import Source, read
+from rackwright.declaration.stack import HOUSE
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.house import load_roles
+from rackwright.spec.problem import Problem
+
+STEP = "  "
+
+
+Hosts = Mapping[str, Mapping[str, Any]]
+"""By name their lines."""
+Notes = Mapping[str, tuple[str, ...]]
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """Return *name*, with a number behind it where that is taken."""
+    return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
+
+
+def text(path: Path, there: bool, logins: Iterable[Mapping[str, Any]], hosts: Hosts, notes: Notes) -> str:
+    """Return what stands in *path* with *hosts* added; where nothing is *there*, a whole fleet of its name.
+
+    Raises:
+        DeclarationErrors: some of them are there already, or there is no place for them.
+    """
+    if there:
+        return _added(read(path), hosts, notes)
+    head = "".join(f"    - {_flow(login)}\n" for login in logins)
+    return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_lines(hosts, notes)}"
+
+
+def check(text: str, path: Path) -> None:
+    """Check *text* as the fleet's file *path* that it will be.
+
+    Raises:
+        DeclarationErrors: everything that is wrong in it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, path.name)
+        written.write_text(text, encoding="utf-8")
+        try:
+            load_fleet(written, load_roles(HOUSE))
+        except DeclarationErrors as errors:
+            raise DeclarationErrors(_as_of(path, written, each) for each in errors.errors) from None
+
+
+def _lines(hosts: Hosts, notes: Notes, column: int = 2) -> str:
+    """Return *hosts* as they stand under ``hosts:``, each with its notes above it."""
+    written: list[str] = []
+    for name, host in hosts.items():
+        written += [f"# {note}" for note in notes.get(name, ())]
+        written += [f"{name}:", *(f"{STEP}{line}" for line in _host(host))]
+    return "".join(f"{' ' * column}{line}\n" for line in written)
+
+
+def _added(source: Source, hosts: Hosts, notes: Notes) -> str:
+    """Return the text of *source* with *hosts* behind those that are there."""
+    there = source.data.get("hosts")
+    place = source.block(("hosts",))
+    if place is None or not isinstance(there, dict):
+        want, fix = "there are hosts, each in lines of its own, to add others to", "Add the printed lines by hand"
+        raise DeclarationErrors([source.error(Problem("got none", want, fix), ("hosts",))])
+    errors: list[DeclarationError] = [
+        source.error(
+            Problem(f"got the host {name} once more", "each has a name of its own", "Remove its lines first"),
+            ("hosts", name),
+        )
+        for name in hosts
+        if name in there
+    ]
+    if errors:
+        raise DeclarationErrors(errors)
+    column, last = place
+    before = source.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if not before[last - 1].endswith("\n"):
+        before[last - 1] += "\n"
+    return "".join([*before[:last], _lines(hosts, notes, column), *before[last:]])
+
+
+def _as_of(path: Path, written: Path, error: DeclarationError) -> DeclarationError:
+    where = error.where.replace(str(written), str(path))
+    return DeclarationError(where, error.got, error.want, error.fix, error.source)
+
+
+def _host(host: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in host.items():
+        if key == "tiers":
+            yield f"{key}:"
+            yield from (f"{STEP}{name}: {_flow(tier)}" for name, tier in value.items())
+        elif isinstance(value, list):
+            yield f"{key}:"
+            yield from (f"{STEP}- {_flow(item)}" for item in value)
+        else:
+            yield f"{key}: {_flow(value)}"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    return text.removesuffix("...\n").strip()

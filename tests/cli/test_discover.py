@@ -1,0 +1,90 @@
+"""`rackwright discover`, as typed, against SSH servers of simulated hosts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rackwright.apply.pins import fingerprint
+from rackwright.declaration.fleet import load_fleet
+from tests.facts import situations
+from tests.simulated import SimulatedRack
+from tests.test_roles import ROLES
+
+
+@pytest.fixture
+def rack() -> Iterator[SimulatedRack]:
+    with SimulatedRack({"one": situations.raw(situations.TODAY)}) as rack:
+        yield rack
+
+
+def discover(rack: SimulatedRack, *options: str, host: str = "one") -> subprocess.CompletedProcess[str]:
+    one = rack[host]
+    program = [str(Path(sys.executable).with_name("rackwright")), "discover", f"{rack.user}@{one.address}:{one.port}"]
+    argv = [*program, "--key", str(rack.key), *options]
+    return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=rack.directory)
+
+
+def shown(rack: SimulatedRack) -> str:
+    import base64
+
+    return fingerprint(base64.b64decode(rack["one"].host_key.split()[1]))
+
+
+def test_a_key_that_nobody_trusts_ends_it(rack):
+    done = discover(rack, "--into", "fleet.yaml")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"its host key {shown(rack)} is not trusted; nothing was sent to it" in done.stderr
+    assert f"--fingerprint {shown(rack)}" in done.stderr
+    assert not (rack.directory / "fleet.yaml").exists()
+    assert not (rack.directory / "fleet.known_hosts").exists()
+
+
+def test_hosts_are_added_with_their_keys_and_once(rack):
+    done = discover(rack, "--into", "fleet.yaml", "--fingerprint", shown(rack))
+    assert done.returncode == 0, done.stderr
+    path = rack.directory / "fleet.yaml"
+    host = load_fleet(path, ROLES).hosts["gpu-01"]
+
+    assert (host.address, host.ssh.port) == (rack["one"].address, rack["one"].port)
+    [login] = host.ssh.logins
+    assert (login.user, login.key) == (rack.user, str(rack.key))
+    assert (rack.directory / "fleet.known_hosts").read_text() == rack["one"].pin
+
+    before = path.read_text()
+    again = discover(rack, "--into", "fleet.yaml")
+    assert again.returncode == 2, "its key is pinned, and it is there"
+    assert "hosts.gpu-01: got the host gpu-01 once more" in again.stderr
+    assert path.read_text() == before
+
+
+def test_machines_get_json_and_nothing_is_written(rack):
+    done = discover(rack, "--json", "--fingerprint", shown(rack))
+
+    told = json.loads(done.stdout)
+    assert told["hosts"]["gpu-01"]["identity"] == {"serial": "CHASSIS-F1"}
+    assert told["notes"]["gpu-01"]
+    assert not list(rack.directory.glob("*.yaml"))
+
+
+def test_a_host_that_is_off_is_said_and_takes_no_other_along(rack):
+    on = f"{rack.user}@{rack['one'].address}:{rack['one'].port}"
+    program = str(Path(sys.executable).with_name("rackwright"))
+    argv = [program, "discover", "127.1.9.9:9", on, "--key", str(rack.key), "--fingerprint", shown(rack)]
+    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=rack.directory)
+
+    assert done.returncode == 3
+    assert "127.1.9.9: " in done.stderr
+    assert "  gpu-01:\n" in done.stdout
+
+
+def test_an_address_that_is_none_is_told_before_anything_is_asked(rack):
+    program = str(Path(sys.executable).with_name("rackwright"))
+    done = subprocess.run([program, "discover", "a@b@c"], capture_output=True, text=True, cwd=rack.directory)
+
+    assert done.returncode == 2
+    assert "a jump host is" not in done.stderr
