@@ -65,9 +65,7 @@ def discover(
         project.say(f"{errors}\nthe lines below are no fleet yet: mend them by hand")
         into, status = None, max(status, errors.exit_status)
     if into:
-        beside = into.with_name(f".{into.name}.new")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(into)
+        project.replace(into, text)
         project.say(f"{into}: {', '.join(hosts)}")
     elif not as_json:
         print(text, end="")

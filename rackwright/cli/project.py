@@ -48,6 +48,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def replace(path: Path, text: str) -> None:
+    """Write *text* to *path*, all of it or nothing."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
 def environment() -> dict[str, str]:
     """Return the whole environment in which pulumi works on this project."""
     root = directory()

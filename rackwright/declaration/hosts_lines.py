@@ -13,7 +13,7 @@ from rackwright.declaration.source import Source, read
 from rackwright.declaration.stack import HOUSE
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.house import load_roles
-from rackwright.spec.problem import Problem
+from rackwright.spec.problem import Problem, hint
 
 STEP = "  "
 
@@ -38,6 +38,34 @@ def text(path: Path, there: bool, logins: Iterable[Mapping[str, Any]], hosts: Ho
         return _added(read(path), hosts, notes)
     head = "".join(f"    - {_flow(login)}\n" for login in logins)
     return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_lines(hosts, notes)}"
+
+
+def with_another_drive(path: Path, host: str, old: str, new: str) -> str:
+    """Return what stands in *path* with the drive *new* in the line of *old*.
+
+    Raises:
+        DeclarationErrors: the host has no line for *old*, or one for *new*.
+    """
+    if path.suffix != ".yaml":
+        want, fix = "a line is exchanged in YAML alone", f"Write {new} for {old} by hand"
+        raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
+    source = read(path)
+    keys = ("hosts", host, "drives")
+    drives = (source.data.get("hosts") or {}).get(host, {}).get("drives") or []
+    serials = [drive.get("serial") for drive in drives]
+    if new in serials:
+        fix = f"Move `tier` from the line of {old} to its line"
+        problem = Problem(f"got {new}", "it has a line of its own", fix)
+        raise DeclarationErrors([source.error(problem, (*keys, serials.index(new), "serial"))])
+    place = source.span((*keys, serials.index(old), "serial")) if old in serials else None
+    if place is None:
+        known = ", ".join(map(str, serials)) or "none"
+        problem = Problem(
+            f"got {old}", f"drives of {host}: {known}", hint(old, map(str, serials), "Correct the serial")
+        )
+        raise DeclarationErrors([source.error(problem, keys)])
+    text = path.read_text(encoding="utf-8")
+    return f"{text[: place[0]]}{_flow(new)}{text[place[1] :]}"
 
 
 def check(text: str, path: Path) -> None:

@@ -69,6 +69,13 @@ class Source:
         nodes = [value for _, value in self._walk(keys)]
         return nodes[-1].value if len(nodes) == len(keys) and isinstance(nodes[-1], yaml.ScalarNode) else None
 
+    def span(self, keys: Keys) -> tuple[int, int] | None:
+        """Return where in the file's text the scalar at *keys* begins and ends; None where there is none."""
+        nodes = [value for _, value in self._walk(keys)]
+        if len(nodes) != len(keys) or not isinstance(nodes[-1], yaml.ScalarNode):
+            return None
+        return int(nodes[-1].start_mark.index), int(nodes[-1].end_mark.index)
+
     def block(self, keys: Keys) -> tuple[int, int] | None:
         """Return the column and the last line of the mapping at *keys*; None where it is none, empty, or in braces."""
         node = [value for _, value in self._walk(keys)][-1] if self.depth(keys) == len(keys) else None

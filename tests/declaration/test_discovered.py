@@ -180,6 +180,51 @@ def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
     assert path.read_text() == there
 
 
+DRIVES = """\
+fleet: rack
+hosts:
+  gpu-01:
+    drives:
+      - {serial: "OLD", bus: nvme}  # in the third place
+      - serial: 0042
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("OLD", "NEW", "      - {serial: NEW, bus: nvme}  # in the third place"),
+        ("0042", "S 1", "      - serial: S 1"),
+        ("OLD", "12345", "      - {serial: '12345', bus: nvme}  # in the third place"),
+    ],
+)
+def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
+    path = tmp_path / "rack.yaml"
+    path.write_text(DRIVES.replace("0042", "'0042'"))
+    text = hosts_lines.with_another_drive(path, "gpu-01", old, new)
+
+    assert line in text.splitlines()
+    assert [pair for pair in zip(text.splitlines(), path.read_text().splitlines(), strict=True) if pair[0] != pair[1]]
+    assert len(text.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("host", "old", "new", "said"),
+    [
+        ("gpu-01", "ODL", "NEW", "hosts.gpu-01.drives: got ODL; drives of gpu-01: OLD, 0042. Write OLD"),
+        ("gpu-01", "OLD", "0042", "got 0042; it has a line of its own. Move `tier` from the line of OLD"),
+        ("gpu-02", "OLD", "NEW", "got OLD; drives of gpu-02: none"),
+    ],
+)
+def test_a_drive_that_has_no_line_or_another_one_is_told(host, old, new, said, tmp_path):
+    path = tmp_path / "rack.yaml"
+    path.write_text(DRIVES.replace("0042", "'0042'"))
+
+    with pytest.raises(DeclarationErrors) as errors:
+        hosts_lines.with_another_drive(path, host, old, new)
+    assert said in str(errors.value)
+
+
 def test_errors_are_those_of_the_file_that_it_will_be(tmp_path):
     path = tmp_path / "rack.yaml"
     with pytest.raises(DeclarationErrors) as errors:

@@ -34,6 +34,12 @@ _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true
 """
 
+_LET_GO = """systemctl is-active --quiet "rackwright-replace-$2" && exit 0
+exec systemd-run --quiet --collect --unit="rackwright-replace-$2" sh -c '
+while ! grep -qx idle "/sys/class/block/$0/md/sync_action"; do sleep 5; done
+mdadm --quiet "/dev/$0" --remove failed' "${1##*/}"
+"""
+
 _CAP = """echo "$2" > "/sys/class/block/${1##*/}/md/sync_speed_max"
 """
 
@@ -84,6 +90,11 @@ def erase_member(drive: str, array_uuid: str) -> tuple[str, ...]:
 def forget(array: str) -> tuple[str, ...]:
     """Take members that are gone or failed off the array's list, so that they can be taken back."""
     return _shell(_FORGET, array)
+
+
+def let_go(array: str, name: str) -> tuple[str, ...]:
+    """Take what was copied off the array's list when the copy is done, however long that takes; nobody waits for it."""
+    return _shell(_LET_GO, array, name)
 
 
 def cap(array: str, kib_per_second: int) -> tuple[str, ...]:

@@ -34,9 +34,17 @@ def filesystem_on(facts: Facts, array: Array) -> Filesystem | None:
 
 
 def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
-    """Return the serials of the drives that are in *array* and in the machine, sorted."""
+    """Return the serials of the drives that are in *array* and in the machine, sorted.
+
+    One that is being copied onto its successor has left its place to it.
+    """
     serials = {drive.name: drive.serial for drive in facts.drives}
-    working = [member.name for member in array.members if "faulty" not in member.state]
+    succeeded = {member.slot for member in array.members if "replacement" in member.state}
+    working = [
+        member.name
+        for member in array.members
+        if "faulty" not in member.state and not ("want_replacement" in member.state and member.slot in succeeded)
+    ]
     return tuple(sorted(serials[name] for name in working if name in serials))
 
 

@@ -9,7 +9,7 @@ from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands
+from rackwright.kinds.tier import commands, replace
 from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
@@ -57,7 +57,9 @@ class _Planner:
         self.differences = differences
         self.owner = facts.owner(f"tier-{spec.name}") or {}
         self.array = find_array(facts, spec.md_name)
-        self.traces = superblocks(facts, spec.md_name)
+        self.traces = replace.without_former(superblocks(facts, spec.md_name), spec.serials)
+        self.before = frozenset(self.owner.get("serials", self.traces))
+        self.change = replace.replacement(spec, facts, self.array, self.before) if self.array else None
         self.device = f"${{device:{spec.md_name}}}"
 
     def plan(self) -> Plan:
@@ -76,7 +78,7 @@ class _Planner:
     # -- a tier that is not there yet ----------------------------------------------------------------------------------
 
     def _create(self) -> Plan:
-        drives, refusals = self._free_drives()
+        drives, refusals = self._free_drives(self.spec.serials)
         notes = tuple(_note(drive) for drive in drives)
         if refusals:
             return Plan(refusals=refusals, notes=notes)
@@ -97,10 +99,10 @@ class _Planner:
             and members_of(self.facts, array) == tuple(sorted(self.spec.serials))
         )
 
-    def _free_drives(self) -> tuple[list[Drive], tuple[Refusal, ...]]:
+    def _free_drives(self, serials: Sequence[str]) -> tuple[list[Drive], tuple[Refusal, ...]]:
         """Return the members to be, and a refusal for each that is missing, not as declared, or carries something."""
         drives, refusals = [], []
-        for part in self.spec.members:
+        for part in (member for member in self.spec.members if member.serial in serials):
             where = f"hosts.{self.spec.host}.drives {part.serial}"
             drive = self.facts.drive(part.serial)
             if drive is None:
@@ -205,12 +207,10 @@ class _Planner:
                 got = "none" if isinstance(item.found, Absent) else item.found
                 want = f"declared is {item.want}, and it cannot change without losing the data"
                 refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, TWO_STEPS))
-        # the members an array says it has, running or not: another one is somebody else's, or a replacement
-        strangers = sorted(set(self.traces) - set(spec.serials))
-        before = self.owner.get("serials", sorted(self.traces))
-        if strangers or set(before) != set(spec.serials):
-            got, want = f"got the members {', '.join(strangers or before)}", f"declared are {', '.join(spec.serials)}"
-            refusals.append(Refusal(f"{spec.id}: members", got, want, "Declare the drives the array has"))
+        if self.change is not None and self.array is not None:
+            refusals += replace.refusals(spec, self.array, self.change, frozenset(self.owner.get("serials", ())))
+            if not refusals:
+                refusals += self._free_drives(self._arriving())[1]
         mount = mount_at(self.facts, spec.mount)
         if mount is not None and self.array is not None and mount.device != self.array.name:
             got, fix = f"got {mount.device or mount.type} mounted there", "Unmount that by hand, after looking at it"
@@ -224,7 +224,8 @@ class _Planner:
     def _keep(self, array: Array) -> Plan:
         """Mend what differs around a running array; its data stays."""
         returned = [serial for serial in self._missing() if self._returned(serial, array)]
-        steps: list[Step] = []
+        notes = tuple(_note(drive) for drive in self._free_drives(self._arriving())[0]) if self.change else ()
+        steps: list[Step] = [*self._replacing_steps()]
         if returned:
             steps.append(Run(f"forget the absent members of {self.spec.name}", commands.forget(self.device)))
         steps += [self._take_back(serial) for serial in returned]
@@ -245,8 +246,28 @@ class _Planner:
             options = ",".join(self.spec.mount_options)
             argv = ("mount", "-o", f"remount,{options}", self.device, self.spec.mount)
             steps.append(Run(f"mount {self.spec.mount} again with {options}", argv))
-        steps += self._owner_steps()
-        return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(bool(returned))))
+        steps += [*self._wait_steps(), self._owner_step("ready")] if self.change else self._owner_steps()
+        mending = bool(returned or self.change)
+        return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
+
+    def _replacing_steps(self) -> Iterator[Step]:
+        if self.change is None:
+            return
+        drives, _ = self._free_drives(self._arriving())
+        text = owner_text(self.spec, "replacing", serials=sorted(self.before))
+        yield Put("note in the owner file: replacing", self.spec.owner_file, text, 0o600)
+        yield from (_wipe(drive) for drive in drives if drive.content)
+        yield from replace.steps(self.spec, self.change, self._successors(), self.device)
+
+    def _successors(self) -> tuple[str, ...]:
+        """Return the drives that take others' places; what is not in the array beside them comes back to its own."""
+        assert self.change is not None and self.array is not None
+        return tuple(serial for serial in self.change.coming if not self._returned(serial, self.array))
+
+    def _arriving(self) -> tuple[str, ...]:
+        """Return those that have to be free: they are not in the array yet."""
+        assert self.change is not None
+        return tuple(serial for serial in self._successors() if serial not in self.change.spare)
 
     def _missing(self) -> list[str]:
         assert self.array is not None
@@ -255,7 +276,8 @@ class _Planner:
     def _returned(self, serial: str, array: Array) -> bool:
         """Whether a member that fell out is back in the machine, still the one it was."""
         block = self.traces.get(serial)
-        return self.facts.drive(serial) is not None and block is not None and block.array_uuid == array.uuid
+        there = serial in self.before and self.facts.drive(serial) is not None
+        return there and block is not None and block.array_uuid == array.uuid
 
     def _take_back(self, serial: str) -> Run:
         # without a bitmap md cannot know what it missed, and copies all of it

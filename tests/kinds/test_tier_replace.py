@@ -1,0 +1,217 @@
+"""Members of a tier replaced by other drives: what is done, what goes on after an interruption, and what is refused."""
+
+import copy
+
+import pytest
+
+from tests.kinds.mutations import array, drive, without
+from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
+
+__all__ = ["raw"]
+OLD, KEPT, *OTHERS = SERIALS
+NEW = "RW01-NVME9"
+
+
+def arrive(raw, serial=NEW, **carries):
+    """Put a new drive into the machine, as large as the others."""
+    there = copy.deepcopy(drive(raw, OLD))
+    blank = {"signatures": [], "superblock": None, "sample": [], "holders": [], "mountpoints": []}
+    raw["drives"].append({**there, "serial": serial, "name": f"nvme{serial[-1]}n1", **blank, **carries})
+
+
+def members(*serials):
+    """Return the declaration of other members."""
+    first = TIER.spec.members[0]
+    return {"members": tuple(first.model_copy(update={"serial": serial}) for serial in serials)}
+
+
+def member(raw, serial):
+    name = drive(raw, serial)["name"]
+    return next(each for each in array(raw, "gpu-01:hot")["members"] if each["name"] == name)
+
+
+def fail(raw, serial):
+    member(raw, serial).update(state=["faulty"], slot=None)
+    array(raw, "gpu-01:hot")["degraded"] += 1
+
+
+def copying(raw):
+    """OLD is being copied onto NEW."""
+    arrive(raw, holders=["md127"])
+    slot = member(raw, OLD)["slot"]
+    member(raw, OLD)["state"] = ["in_sync", "want_replacement"]
+    found = array(raw, "gpu-01:hot")
+    found["members"].append({"name": "nvme9n1", "slot": slot, "state": ["spare", "replacement"]})
+    found["sync_action"] = "recover"
+
+
+def test_one_that_works_is_copied_before_it_goes(raw):
+    arrive(raw)
+
+    plan = planned(raw, **members(NEW, KEPT, *OTHERS))
+    assert texts(plan) == [
+        "note in the owner file: replacing",
+        f"put {NEW} into hot",
+        f"copy {OLD} onto {NEW}, which takes its place in hot",
+        f"let {OLD} go once that is done",
+        "note in the owner file: ready",
+    ]
+    assert plan.by_hand == ()
+    assert plan.notes == (f"{NEW} (nvme, 512MB): blank",)
+    assert plan.steps[2].argv[-4:] == ("--replace", f"${{drive:{OLD}}}", "--with", f"${{drive:{NEW}}}")
+
+
+def test_up_waits_for_the_copy_where_that_is_declared(raw):
+    arrive(raw)
+
+    plan = planned(raw, **members(NEW, KEPT, *OTHERS), wait_for_sync=True)
+    assert texts(plan)[-2:] == ["wait for the sync of hot", "note in the owner file: ready"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_one_that_is_lost_is_rebuilt_on_the_new_one(raw, gone):
+    fail(raw, OLD)
+    arrive(raw)
+    if gone:
+        without(raw["drives"], serial=OLD)
+
+    assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [
+        "note in the owner file: replacing",
+        "forget the absent members of hot",
+        f"put {NEW} into hot",
+        "note in the owner file: ready",
+    ]
+
+
+def test_two_that_are_lost_are_rebuilt_together(raw):
+    two = (OLD, OTHERS[1])
+    for number, serial in enumerate(two):
+        fail(raw, serial)
+        arrive(raw, f"RW01-NVME{8 + number}")
+
+    plan = planned(raw, **members("RW01-NVME8", KEPT, OTHERS[0], "RW01-NVME9"))
+    [added] = [step for step in plan.steps if step.text.startswith("put")]
+    assert added.argv[-3:] == ("--add", "${drive:RW01-NVME8}", "${drive:RW01-NVME9}")
+
+
+def test_while_it_is_copied_nothing_differs(raw):
+    """
+    Declared is the successor, and the array is as whole as before.
+    """
+    copying(raw)
+    owner(raw, phase="ready", serials=sorted([NEW, KEPT, *OTHERS]))
+
+    plan = planned(raw, **members(NEW, KEPT, *OTHERS))
+    assert (plan.refusals, plan.by_hand) == ((), ())
+    # it is looked at once more whether somebody lets the old one go
+    assert texts(plan)[1:-1] in ([], [f"let {OLD} go once that is done"])
+
+
+def test_a_copy_that_was_begun_goes_on_after_an_interruption(raw):
+    copying(raw)
+    owner(raw, phase="replacing")
+
+    assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [
+        "note in the owner file: replacing",
+        f"let {OLD} go once that is done",
+        "note in the owner file: ready",
+    ]
+
+
+def test_one_that_was_put_in_and_no_more_is_copied_to(raw):
+    """
+    Interrupted between the two: the new one is a spare of the array.
+    """
+    arrive(raw, holders=["md127"], superblock=drive(raw, OLD)["superblock"])
+    array(raw, "gpu-01:hot")["members"].append({"name": "nvme9n1", "slot": None, "state": ["spare"]})
+    owner(raw, phase="replacing")
+
+    assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [
+        "note in the owner file: replacing",
+        f"copy {OLD} onto {NEW}, which takes its place in hot",
+        f"let {OLD} go once that is done",
+        "note in the owner file: ready",
+    ]
+
+
+def test_a_former_member_that_stays_in_the_machine_is_in_nobodys_way(raw):
+    """
+    Its superblock still tells of the array, which has gone on without it.
+    """
+    arrive(raw)
+    old, new = drive(raw, OLD), drive(raw, NEW)
+    new.update(superblock={**old["superblock"], "events": 99}, signatures=old["signatures"], holders=["md127"])
+    for serial in (KEPT, *OTHERS):
+        drive(raw, serial)["superblock"]["events"] = 99
+    member(raw, OLD)["name"] = "nvme9n1"
+    old["holders"] = []
+    owner(raw, phase="ready", serials=sorted([NEW, KEPT, *OTHERS]))
+
+    plan = planned(raw, **members(NEW, KEPT, *OTHERS))
+    assert (plan.steps, plan.refusals) == ((), ())
+
+
+def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
+    arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}])
+    assert "got 'ext4 u-1' on it" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+
+    given_up = planned(raw, **members(NEW, KEPT, *OTHERS), wipe={NEW: "ext4 u-1"})
+    assert f"wipe {NEW}: ext4 u-1" in texts(given_up)
+
+
+def test_a_former_member_comes_back_as_any_other_drive_does(raw):
+    """
+    What it was a member of has gone on without it: what it carries has to be given up.
+    """
+    former = {name: drive(raw, OLD)[name] for name in ("superblock", "signatures")}
+    arrive(raw, **former)
+    owner(raw, phase="ready")
+
+    said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"{NEW}: got 'linux_raid_member" in said
+
+
+def test_the_new_one_has_to_be_there(raw):
+    assert f"{NEW}: got no such drive" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+
+
+def test_what_works_stays_while_another_is_missing(raw):
+    """
+    A drive that comes now is taken for the missing one, whatever was meant.
+    """
+    fail(raw, KEPT)
+    arrive(raw)
+
+    said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"got {OLD}, which works, replaced while a member is missing" in said
+
+
+def test_the_missing_one_and_one_that_works_are_replaced_one_after_the_other(raw):
+    fail(raw, KEPT)
+    arrive(raw, "RW01-NVME8")
+    arrive(raw)
+
+    said = refused(planned(raw, **members("RW01-NVME8", NEW, *OTHERS)))
+    assert f"replaced while {KEPT} is missing" in said
+
+
+def test_members_are_replaced_and_none_is_added(raw):
+    arrive(raw)
+
+    assert "got 4 members; declared are 5" in refused(planned(raw, **members(*SERIALS, NEW), wipe={}))
+    assert "got 4 members; declared are 3" in refused(planned(raw, **members(*SERIALS[:3])))
+
+
+def test_raid0_can_spare_nobody(raw):
+    arrive(raw)
+    array(raw, "gpu-01:hot").update(level="raid0")
+
+    assert "RAID0 can spare none of its members" in refused(planned(raw, **members(NEW, KEPT, *OTHERS), level="raid0"))
+
+
+def test_an_array_that_nobody_is_known_to_have_made_keeps_its_members(raw):
+    arrive(raw)
+    del raw["owners"]["tier-hot"]
+
+    said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    assert f"got the members {OLD}; declared are {NEW}" in said
