@@ -2,15 +2,15 @@
 
 import getpass
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rackwright.apply.pins import HostKeyRefused, fingerprint, pin, pin_name
 from rackwright.apply.pool import Hosts
-from rackwright.declaration.discovered import Discovered, discovered
-from rackwright.errors import HostUnreachable, Refused
+from rackwright.declaration.discovered import Discovered, discovered, free
+from rackwright.errors import HostUnreachable, RackwrightError, Refused
 from rackwright.facts.view import NotKnown
 from rackwright.spec.ssh import Endpoint, Login, parse_jump
 
@@ -46,6 +46,23 @@ class Place:
         if self.login != usual:
             ssh["logins"] = [self.login.model_dump(exclude_defaults=True)]
         return {"address": self.address, **({"ssh": ssh} if ssh else {})}
+
+
+def look_at_all(
+    places: Sequence[Place], known_hosts: Path, trusted: Trust, say: Callable[[str], None]
+) -> tuple[dict[str, Discovered], list[RackwrightError]]:
+    """Return every host by a name of its own, and why others could not be looked at; the first one's login is usual."""
+    found: dict[str, Discovered] = {}
+    errors: list[RackwrightError] = []
+    for place in places:
+        say(f"looking at {place.address}")
+        try:
+            host = look(place, places[0].login, known_hosts, trusted)
+        except RackwrightError as error:
+            errors.append(error)
+        else:
+            found[free(host.name, found)] = host
+    return found, errors
 
 
 def look(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> Discovered:

@@ -3,14 +3,14 @@
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rackwright.cli import project
-from rackwright.errors import DeclarationErrors, RackwrightError
+from rackwright.errors import DeclarationErrors
 from rackwright.spec.problem import Problem
 
 app = typer.Typer()
@@ -30,51 +30,45 @@ def discover(
 
     Exit status: 2 a key is not trusted, or the lines are no fleet yet; 3 a host was not reached, or tells too little.
     """
-    from rackwright.apply.discover import Place, look
+    from rackwright.apply.discover import Place, look_at_all
     from rackwright.declaration import hosts_lines
 
     try:
         places = [Place.parse(address, key) for address in addresses]
     except Problem as problem:
         raise typer.BadParameter(str(problem), param_hint="ADDRESS") from None
-    hosts: dict[str, Mapping[str, Any]] = {}
-    notes: dict[str, tuple[str, ...]] = {}
-    status = 0
     with tempfile.TemporaryDirectory() as folder:
         pins = into.with_suffix(".known_hosts") if into else Path(folder, "known_hosts")
-        for place in places:
-            project.say(f"looking at {place.address}")
-            try:
-                found = look(
-                    place, places[0].login, pins, lambda name, shown: shown in (trusted or ()) or _asked(name, shown)
-                )
-            except RackwrightError as error:
-                project.say(str(error))
-                status = max(status, error.exit_status)
-                continue
-            name = hosts_lines.free(found.name, hosts)
-            hosts[name], notes[name] = found.host, found.notes
+        hosts, errors = look_at_all(places, pins, _Trust(frozenset(trusted or ())), project.say)
+    for error in errors:
+        project.say(str(error))
+    status = max((error.exit_status for error in errors), default=0)
     if not hosts:
         raise typer.Exit(status)
     logins = [places[0].login.model_dump(exclude_defaults=True)]
     path = into or Path("rack.yaml")
-    text = hosts_lines.text(path, into is not None and into.exists(), logins, hosts, notes)
+    text = hosts_lines.text(path, into is not None and into.exists(), logins, hosts)
     try:
         hosts_lines.check(text, path)
-    except DeclarationErrors as errors:
-        project.say(f"{errors}\nthe lines below are no fleet yet: mend them by hand")
-        into, status = None, max(status, errors.exit_status)
+    except DeclarationErrors as wrong:
+        project.say(f"{wrong}\nthe lines below are no fleet yet: mend them by hand")
+        into, status = None, max(status, wrong.exit_status)
     if into:
         project.replace(into, text)
         project.say(f"{into}: {', '.join(hosts)}")
     elif not as_json:
         print(text, end="")
     if as_json:
-        print(json.dumps({"hosts": hosts, "notes": notes}, indent=2))
+        print(json.dumps({name: {"host": host.host, "notes": host.notes} for name, host in hosts.items()}, indent=2))
     raise typer.Exit(status)
 
 
-def _asked(name: str, shown: str) -> bool:
-    """Ask a person whether the key is the host's."""
-    question = f"{name} holds the host key {shown}. Does its console show the same?"
-    return sys.stdin.isatty() and typer.confirm(question, err=True)
+@dataclass(frozen=True)
+class _Trust:
+    """Who says that a host's key is its own: who gave the fingerprint beforehand, else the person at the terminal."""
+
+    given: frozenset[str]
+
+    def __call__(self, name: str, shown: str) -> bool:
+        question = f"{name} holds the host key {shown}. Does its console show the same?"
+        return shown in self.given or (sys.stdin.isatty() and typer.confirm(question, err=True))

@@ -1,8 +1,9 @@
 """A host's lines of a fleet's file, written down from its facts. What facts do not tell is left out, and said."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
@@ -59,6 +60,11 @@ def discovered(facts: Facts) -> Discovered:
     if nics:
         host["nics"] = nics
     return Discovered(_name(facts.identity.hostname), host, tuple(notes))
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """Return *name*, with a number behind it where that is taken."""
+    return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
 
 
 def _name(hostname: str) -> str:

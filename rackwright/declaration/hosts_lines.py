@@ -1,13 +1,13 @@
 """Hosts as the text of a fleet's file: written down, or added to one that is there, whose own text stays as it is."""
 
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping
-from itertools import chain, count
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rackwright.declaration.discovered import Discovered
 from rackwright.declaration.fleet import load_fleet
 from rackwright.declaration.source import Source, read
 from rackwright.declaration.stack import HOUSE
@@ -18,26 +18,20 @@ from rackwright.spec.problem import Problem, hint
 STEP = "  "
 
 
-Hosts = Mapping[str, Mapping[str, Any]]
-"""By name their lines."""
-Notes = Mapping[str, tuple[str, ...]]
+Hosts = Mapping[str, Discovered]
+"""By the names that they have in the fleet."""
 
 
-def free(name: str, taken: Container[str]) -> str:
-    """Return *name*, with a number behind it where that is taken."""
-    return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
-
-
-def text(path: Path, there: bool, logins: Iterable[Mapping[str, Any]], hosts: Hosts, notes: Notes) -> str:
+def text(path: Path, there: bool, logins: Iterable[Mapping[str, Any]], hosts: Hosts) -> str:
     """Return what stands in *path* with *hosts* added; where nothing is *there*, a whole fleet of its name.
 
     Raises:
         DeclarationErrors: some of them are there already, or there is no place for them.
     """
     if there:
-        return _added(read(path), hosts, notes)
+        return _added(read(path), hosts)
     head = "".join(f"    - {_flow(login)}\n" for login in logins)
-    return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_lines(hosts, notes)}"
+    return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_lines(hosts)}"
 
 
 def with_another_drive(path: Path, host: str, old: str, new: str) -> str:
@@ -83,16 +77,16 @@ def check(text: str, path: Path) -> None:
             raise DeclarationErrors(_as_of(path, written, each) for each in errors.errors) from None
 
 
-def _lines(hosts: Hosts, notes: Notes, column: int = 2) -> str:
+def _lines(hosts: Hosts, column: int = 2) -> str:
     """Return *hosts* as they stand under ``hosts:``, each with its notes above it."""
     written: list[str] = []
     for name, host in hosts.items():
-        written += [f"# {note}" for note in notes.get(name, ())]
-        written += [f"{name}:", *(f"{STEP}{line}" for line in _host(host))]
+        written += [f"# {note}" for note in host.notes]
+        written += [f"{name}:", *(f"{STEP}{line}" for line in _host(host.host))]
     return "".join(f"{' ' * column}{line}\n" for line in written)
 
 
-def _added(source: Source, hosts: Hosts, notes: Notes) -> str:
+def _added(source: Source, hosts: Hosts) -> str:
     """Return the text of *source* with *hosts* behind those that are there."""
     there = source.data.get("hosts")
     place = source.block(("hosts",))
@@ -113,7 +107,7 @@ def _added(source: Source, hosts: Hosts, notes: Notes) -> str:
     before = source.path.read_text(encoding="utf-8").splitlines(keepends=True)
     if not before[last - 1].endswith("\n"):
         before[last - 1] += "\n"
-    return "".join([*before[:last], _lines(hosts, notes, column), *before[last:]])
+    return "".join([*before[:last], _lines(hosts, column), *before[last:]])
 
 
 def _as_of(path: Path, written: Path, error: DeclarationError) -> DeclarationError:

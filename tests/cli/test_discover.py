@@ -1,5 +1,6 @@
 """`rackwright discover`, as typed, against SSH servers of simulated hosts."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -29,8 +30,6 @@ def discover(rack: SimulatedRack, *options: str, host: str = "one") -> subproces
 
 
 def shown(rack: SimulatedRack) -> str:
-    import base64
-
     return fingerprint(base64.b64decode(rack["one"].host_key.split()[1]))
 
 
@@ -66,8 +65,8 @@ def test_machines_get_json_and_nothing_is_written(rack):
     done = discover(rack, "--json", "--fingerprint", shown(rack))
 
     told = json.loads(done.stdout)
-    assert told["hosts"]["gpu-01"]["identity"] == {"serial": "CHASSIS-F1"}
-    assert told["notes"]["gpu-01"]
+    assert told["gpu-01"]["host"]["identity"] == {"serial": "CHASSIS-F1"}
+    assert told["gpu-01"]["notes"]
     assert not list(rack.directory.glob("*.yaml"))
 
 

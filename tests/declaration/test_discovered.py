@@ -1,12 +1,13 @@
 """Hosts written down from their facts: what they are, what was left out and said, and a fleet that can be loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rackwright.declaration import hosts_lines
-from rackwright.declaration.discovered import Discovered, discovered
+from rackwright.declaration.discovered import Discovered, discovered, free
 from rackwright.declaration.fleet import load_fleet
 from rackwright.errors import DeclarationErrors
 from rackwright.facts.facts import Facts
@@ -42,6 +43,10 @@ def written(facts: dict[str, Any]) -> Discovered:
     return discovered(Facts(facts))
 
 
+def at(address: str, found: Discovered) -> Discovered:
+    return replace(found, host={"address": address, **found.host})
+
+
 def loaded(text: str, folder: Path) -> Any:
     path = folder / "rack.yaml"
     path.write_text(text)
@@ -50,8 +55,7 @@ def loaded(text: str, folder: Path) -> Any:
 
 def test_a_host_is_written_down_and_the_fleet_has_it(tmp_path):
     found = written(raw())
-    host = {"address": "192.0.2.1", **found.host}
-    text = hosts_lines.text(tmp_path / "rack.yaml", False, [LOGIN], {found.name: host}, {found.name: found.notes})
+    text = hosts_lines.text(tmp_path / "rack.yaml", False, [LOGIN], {found.name: at("192.0.2.1", found)})
 
     fleet = loaded(text, tmp_path)
     [(name, spec)] = fleet.hosts.items()
@@ -146,7 +150,7 @@ def test_a_placeholder_is_no_identity():
 def test_what_stands_in_the_file_stays_letter_by_letter(tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(THERE)
-    text = hosts_lines.text(path, True, [], {"gpu-01": {"address": "192.0.2.1", **written(raw()).host}}, {})
+    text = hosts_lines.text(path, True, [], {"gpu-01": at("192.0.2.1", Discovered("", written(raw()).host, ()))})
 
     before, _, after = THERE.partition("    # nothing more")
     assert text.startswith(before + "  gpu-01:\n    address: 192.0.2.1\n")
@@ -158,7 +162,7 @@ def test_what_stands_in_the_file_stays_letter_by_letter(tmp_path):
 def test_a_file_may_end_as_it_likes(last, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(f"fleet: rack\nhosts:\n  gpu-02:\n    address: a\n    identity: {{serial: S-2}}\n{last}")
-    text = hosts_lines.text(path, True, [], {"gpu-01": {"address": "b", "os": "debian-12"}}, {})
+    text = hosts_lines.text(path, True, [], {"gpu-01": at("b", Discovered("", {"os": "debian-12"}, ()))})
 
     assert text == f"{path.read_text().rstrip()}\n  gpu-01:\n    address: b\n    os: debian-12\n"
 
@@ -176,7 +180,7 @@ def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
     path.write_text(there)
 
     with pytest.raises(DeclarationErrors, match=said):
-        hosts_lines.text(path, True, [], {"gpu-02": {"address": "b"}}, {})
+        hosts_lines.text(path, True, [], {"gpu-02": at("b", Discovered("", {}, ()))})
     assert path.read_text() == there
 
 
@@ -235,5 +239,5 @@ def test_errors_are_those_of_the_file_that_it_will_be(tmp_path):
 
 
 def test_names_are_given_once():
-    assert hosts_lines.free("gpu", {}) == "gpu"
-    assert hosts_lines.free("gpu", {"gpu", "gpu-2"}) == "gpu-3"
+    assert free("gpu", {}) == "gpu"
+    assert free("gpu", {"gpu", "gpu-2"}) == "gpu-3"
