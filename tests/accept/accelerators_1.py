@@ -41,6 +41,19 @@ def lab(log: Log, machines: Sequence[str] = (), **variables: Any) -> Lab:
     return Lab(log.empty_directory() / "project", fleet, log, containers=[HOST], mirrors=True)
 
 
+def up_and_loaded(one: Lab) -> None:
+    """Run up; where another driver was installed than the kernel has, restart the host as is asked for, and go on."""
+    said = one.up(status=None)
+    if "Driver/library version mismatch" in said.stdout + said.stderr:
+        need(said.returncode == 1, f"a person is asked for a restart, and the status is {said.returncode}")
+        one.log("the host restarts, and loads what is installed")
+        one.down()
+        one.start()
+        one.up()
+    else:
+        need(said.returncode == 0, f"up ended with {said.returncode}: {said.stderr[-300:]}")
+
+
 @check("accelerators.1")
 def a_gpu_host_converges(log: Log) -> str:
     with lab(log, power_limit_watts=300, mig=["3g.40gb", "3g.40gb"]) as one:

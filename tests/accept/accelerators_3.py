@@ -1,6 +1,6 @@
 """Line 3: a driver is never changed under who computes, and one that does not build leaves the old one as it was."""
 
-from tests.accept.accelerators_1 import HOST, lab
+from tests.accept.accelerators_1 import HOST, lab, up_and_loaded
 from tests.accept.accelerators_2 import NEWER, STATE
 from tests.accept.harness import Log, check, need
 from tests.accept.lab import Lab
@@ -61,7 +61,7 @@ def changed(one: Lab) -> str:
 
     one.log("mended: the same command goes on")
     one.ssh(HOST, f"sed -i 1d {HEADER}")
-    one.up()
+    up_and_loaded(one)
     need(not one.audited(status=0), "something differs after up")
     need(one.ssh(HOST, f"modinfo -F version {MODULE}") == NEW, "the kernel has another module, or none")
     return (

@@ -3,7 +3,7 @@
 import json
 
 from rackwright.toolchain.apt import SUITES, mirrors
-from tests.accept.accelerators_1 import HOST
+from tests.accept.accelerators_1 import HOST, up_and_loaded
 from tests.accept.harness import Log, check, need
 from tests.accept.lab import Lab
 
@@ -48,7 +48,7 @@ def _changed(one: Lab, version: str) -> float:
     one.log(f"locked: {version}")
     one.rackwright("lock", "--fetch", one.stack, status=0)
     began = one.log.seconds
-    one.up()
+    up_and_loaded(one)
     took = one.log.seconds - began
     need(not one.audited(status=0), f"something differs with {version}")
     module = one.ssh(HOST, f"modinfo -F version /lib/modules/{KERNELS[version]}/updates/dkms/nvidia-current.ko")
