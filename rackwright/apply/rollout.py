@@ -128,14 +128,23 @@ class Turns:
                 self._changed.wait(POLL_SECONDS)
 
     def _next(self, state: _Wave, lost: Set[str]) -> list[str]:
-        """Return who of the wave goes now: its next batch, as far as there is room. Who is away takes none."""
+        """Return who of the wave goes now: its next batch, as far as there is room. Who is away takes none.
+
+        The batch goes as a whole, once no other wave is at any of it: a host has one change at a time, and hosts that
+        had them in different orders would have each in a run of its own.
+        """
         size, away = state.next_batch(self._policy, self._window_seconds, self._coming()), {*lost, *self._going()}
         chosen: list[str] = []
-        for host in sorted(state.waiting):
+        busy = self._busy(state)
+        for host in sorted(state.waiting, key=lambda host: (host in busy, host)):
             if len(chosen) < size and (host in away or self._limit is None or len(away) < self._limit):
                 chosen.append(host)
                 away.add(host)
-        return chosen
+        return [] if busy & {*chosen} else chosen
+
+    def _busy(self, state: _Wave) -> set[str]:
+        """Return the hosts that other waves are at."""
+        return {host for wave in self._waves.values() if wave is not state for host in wave.going}
 
     def _going(self) -> set[str]:
         return {host for wave in self._waves.values() for host in wave.going}
@@ -145,6 +154,8 @@ class Turns:
         going = self._going()
         if state.going:
             return f"waiting for {_names(state.going)} to be as declared"
+        if busy := self._busy(state) & {*state.waiting}:
+            return f"waiting for {_names(busy)} to be as declared otherwise"
         if self._limit is None or len(going | lost) < self._limit:
             return ""
         return f"waiting: {_away(going, lost)}, at most {self._limit} at a time"

@@ -1,6 +1,7 @@
 """Turns: who changes when, and who does not when others failed."""
 
 import queue
+import random
 import threading
 import time
 from collections import Counter
@@ -141,11 +142,27 @@ def test_a_host_that_is_not_reached_has_not_failed_and_is_no_proof():
     assert [host for host in HOSTS if roll.ended[host]] == ["h1"]
 
 
-def test_a_change_of_another_name_waits_for_nobody():
-    turns = Turns(Rollout(), lambda: False, window_seconds=0.01)
+def test_hosts_have_their_changes_together_and_so_in_one_order():
+    """
+    A wave that finds a part of its hosts at another change waits for all: else each order would be a run of its own.
+    """
+    turns = Turns(Rollout(canary=9), lambda: False, window_seconds=0.05)
+    order: dict[str, list[str]] = {host: [] for host in HOSTS}
+    guard = threading.Lock()
 
-    with turns.turn("base", "h1", lambda text: None), turns.turn("access", "h1", lambda text: None):
-        pass
+    def go(wave: str, host: str) -> None:
+        with turns.turn(wave, host, lambda text: None), guard:
+            order[host].append(wave)
+
+    asked = [(wave, host) for host in HOSTS for wave in ("access", "driver", "runtime")]
+    random.Random(1).shuffle(asked)
+    threads = [threading.Thread(target=go, args=each) for each in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert len({tuple(waves) for waves in order.values()}) == 1, order
 
 
 def test_a_cancellation_ends_the_wait():
@@ -206,6 +223,19 @@ def all_of(waiting: "queue.Queue[T]") -> list[T]:
     return [waiting.get_nowait() for _ in range(waiting.qsize())]
 
 
+def test_a_host_has_one_change_at_a_time_and_others_have_theirs():
+    stack = Stack(9)
+    stack.ask("base", "h1")
+    stack.ask("access", "h1")
+    stack.ask("runtime", "h2")
+
+    assert all_of(stack.begun) == ["h1/base", "h2/runtime"]
+    assert all_of(stack.said) == [("h1/access", "waiting for h1 to be as declared otherwise")]
+    stack.end("h1/base")
+    assert stack.begun.get(timeout=30) == "h1/access"
+    assert stack.joined()
+
+
 def test_no_more_than_so_many_are_changed_at_once_whatever_changes_on_them():
     stack = Stack(2)
     stack.ask("base", "h1")
@@ -219,22 +249,19 @@ def test_no_more_than_so_many_are_changed_at_once_whatever_changes_on_them():
     assert stack.joined()
 
 
-def test_a_host_is_counted_once_however_much_changes_on_it():
-    """
-    It goes in one wave while it waits in another, and neither waits for the other.
-    """
+def test_a_host_that_waits_for_its_next_change_takes_no_room():
     stack = Stack(1)
-    for wave in ("base", "driver", "runtime"):
-        stack.ask(wave, "h1")
+    stack.ask("base", "h1")
+    stack.ask("driver", "h1")
     stack.ask("base", "h2")
-    stack.ask("driver", "h2")
 
-    assert all_of(stack.begun) == ["h1/base", "h1/driver", "h1/runtime"]
-    for wave in ("base", "driver"):
-        stack.end(f"h1/{wave}")
-    assert stack.begun.empty(), "h1 is at it in one wave still"
-    stack.end("h1/runtime")
-    assert {stack.begun.get(timeout=30) for _ in range(2)} == {"h2/base", "h2/driver"}
+    assert all_of(stack.begun) == ["h1/base"]
+    assert {name for name, _ in all_of(stack.said)} == {"h1/driver", "h2/base"}
+    stack.end("h1/base")
+    first = stack.begun.get(timeout=30)
+    assert stack.begun.empty(), "one at a time"
+    stack.end(first)
+    assert {first, stack.begun.get(timeout=30)} == {"h1/driver", "h2/base"}
     assert stack.joined()
 
 

@@ -68,7 +68,7 @@ class Hosts:
             "base": {"security_updates": False},
             "access": access(directory / "keys") | {"people": []},
             "rdma": {"unverified": "accepted"},
-            "container_runtime": {},
+            "container_runtime": {"engine": "containerd"},
             "node_exporter": {},
         }
         declared = fleet(self.names, self.roles, rollout={"canary": count, "batch": "100%"})
