@@ -71,6 +71,9 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 	@$(BIN)/pip install --quiet uv  # pip-compile would fetch the 3 GB of PyTorch to read what it needs
 	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --group workloads --output-file requirements/workloads.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --group mlflow \
+		--output-file templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2
 
 .PHONY: system
 system:

@@ -136,7 +136,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 variables=host.variables(role),
                 reboot=host.reboot,
             ),
-            after=(name, *(f"{name}/{other}" for other in _before(source, host))),
+            after=(name, *(f"{name}/{other}" for other in dict.fromkeys(_before(source, host)))),
         )
 
 
@@ -212,11 +212,12 @@ def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
 
 
 def _before(source: RoleSource, host: Host) -> Iterator[str]:
-    """Yield what of *host* must be right before the role: other roles, and tiers where it has them."""
+    """Yield what of *host* must be right before the role: other roles, tiers where it has them or that it refers to."""
     for other in (*source.after, *source.follows):
         tier = other.removeprefix("tier:")
         if other in host.roles or (tier != other and tier in host.tiers):
             yield tier
+    yield from (str(tier) for _, tier in host.tiers_of(source.name))
 
 
 def _part(drive: Drive) -> DrivePart:

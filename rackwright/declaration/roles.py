@@ -31,7 +31,14 @@ def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> I
         for path, written in references(variables):
             if problem := name_problem(written) or missing(written):
                 yield Problem(problem.got, problem.want, problem.fix, (*place, *path))
-        wrong = tuple(roles[name].problems(host.os, variables))
+        unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
+        for path, tier in unknown:
+            known = ", ".join(host.tiers)
+            fix = hint(str(tier), host.tiers, "Name one of them, or give it a tier of that name")
+            yield Problem(f"got the tier {tier}", f"tiers of this host: {known or 'none'}", fix, (*place, *path))
+        if unknown:
+            continue
+        wrong = tuple(roles[name].problems(host.os, host.declared(name)))
         for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.profile)):
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
         for other in roles[name].after:

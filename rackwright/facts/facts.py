@@ -331,6 +331,11 @@ class Facts(View):
         """Return the versions of a module that DKMS has in its tree, each with the kernels that it was built for."""
         return {version: texts(kernels) for version, kernels in (self.find("dkms", module) or {}).items()}
 
+    def environment(self, path: str) -> Mapping[str, str] | None:
+        """Return the versions of what is installed in an environment of Python of ours; None where there is none."""
+        found: Mapping[str, str] | None = self.find("environments", path)
+        return found
+
     def reading(self, name: str) -> str | None:
         """Return what a vendor's software says of itself; None where it is not there. See facts/probe/vendors.py."""
         return optional(self.find("readings", name))

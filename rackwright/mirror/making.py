@@ -61,7 +61,7 @@ def make(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Made:
         key=before.key if before else None,
         packages=found,
         images=images(stack),
-        wheels=wheels.resolve(wheels.listed(HOUSE), before.wheels if before and not upgrade else {}),
+        wheels=wheels.resolve(wheels.listed(HOUSE, roles), before.wheels if before and not upgrade else {}),
     )
     return Made(lock, sets)
 

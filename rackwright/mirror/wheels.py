@@ -15,6 +15,8 @@ from rackwright.mirror import pool
 
 LISTS = "workloads/*/requirements.txt"
 """What each workload needs, in the form of pip's requirement files."""
+OF_ROLE = "templates/{role}/opt/rackwright/{role}/requirements.txt.j2"
+"""What a role installs into an environment of its own: a list of exact versions with all their hashes."""
 
 
 def project(name: str) -> str:
@@ -22,13 +24,16 @@ def project(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.split("-", maxsplit=1)[0]).lower()
 
 
-def listed(root: Path) -> list[Path]:
-    """Return the lists of the workloads in the checkout *root*."""
-    return sorted(root.glob(LISTS))
+def listed(root: Path, roles: Iterable[str] = ()) -> list[Path]:
+    """Return the lists of the workloads in the checkout *root*, and those of *roles* that make environments."""
+    of_roles = (root / OF_ROLE.format(role=role) for role in roles)
+    return [*sorted(root.glob(LISTS)), *(path for path in of_roles if path.exists())]
 
 
 def resolve(lists: Iterable[Path], locked: Mapping[str, str]) -> dict[str, str]:
     """Return the wheels that *lists* come to, with all that they need: names of files, and their digests.
+
+    A list with hashes is complete, and resolved by itself: another may have other versions.
 
     Args:
         locked: What to take rather than what is newer.
@@ -36,9 +41,17 @@ def resolve(lists: Iterable[Path], locked: Mapping[str, str]) -> dict[str, str]:
     Raises:
         Refused: pip finds no such set, or not as wheels.
     """
-    asked = [argument for path in lists for argument in ("-r", str(path))]
-    if not asked:
-        return {}
+    found: dict[str, str] = {}
+    open_lists: list[str] = []
+    for path in lists:
+        if "--hash=sha256:" in path.read_text():
+            found |= _resolved(["-r", str(path)], {})
+        else:
+            open_lists += ["-r", str(path)]
+    return {**found, **(_resolved(open_lists, locked) if open_lists else {})}
+
+
+def _resolved(asked: list[str], locked: Mapping[str, str]) -> dict[str, str]:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as kept:
         kept.write("".join(f"{'=='.join(name.split('-')[:2])}\n" for name in sorted(locked)))
         kept.flush()
@@ -85,5 +98,5 @@ def _wheel(told: Mapping[str, object]) -> tuple[str, str]:
 def _cannot(wanted: Iterable[str], said: str) -> Refused:
     lines = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR")]
     got = f"got no set: pip says {'; '.join(lines) or said.strip() or 'nothing'}"
-    want = "all that workloads list is there as wheels, and fits together"
+    want = "all that is listed is there as wheels, and fits together"
     return Refused(", ".join(path for path in wanted if path != "-r"), got, want, "List what is there")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from rackwright.spec import accelerator
+from rackwright.spec import accelerator, reference
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.catalogue import PROFILES
 from rackwright.spec.model import Many, Model
@@ -16,7 +16,7 @@ from rackwright.spec.needs import Needs
 from rackwright.spec.network import Network, fabric
 from rackwright.spec.network import problems as network_problems
 from rackwright.spec.port import Mac, Nic
-from rackwright.spec.problem import Problem, hint, raise_any
+from rackwright.spec.problem import Keys, Problem, hint, raise_any
 from rackwright.spec.ssh import Ssh, parse_address
 from rackwright.spec.tier import MEMBERS, Tier
 from rackwright.spec.units import Size, format_size
@@ -185,7 +185,16 @@ class Host(Model):
 
     def variables(self, role: str) -> dict[str, Any]:
         """Return the variables of its *role*: those declared, and beside them what its GPUs say of the others."""
-        return accelerator.variables(self.accelerators, role, self.roles[role])
+        return accelerator.variables(self.accelerators, role, self.declared(role))
+
+    def declared(self, role: str) -> dict[str, Any]:
+        """Return the variables declared of its *role*; where one refers to a tier, where that is mounted."""
+        found: dict[str, Any] = reference.filled(self.roles[role], "tier", lambda name: self.tiers[name].mount)
+        return found
+
+    def tiers_of(self, role: str) -> tuple[tuple[Keys, Any], ...]:
+        """Return the tiers that the variables of its *role* refer to: where, and by which name."""
+        return tuple(reference.references(self.roles[role], "tier"))
 
     def members(self, tier: str) -> tuple[Drive, ...]:
         """The drives of *tier*, in the order declared."""

@@ -3,10 +3,11 @@
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.spec import reference
 from rackwright.spec.problem import Keys, Problem
 
 CONFIG_KEY = "rackwright:secrets"
@@ -19,32 +20,14 @@ LAB_PASSPHRASE = "rackwright-lab"
 """Published on purpose: what it encrypts is the twin's. A real rack's stack gets its own."""
 
 
-def name_of(value: Any) -> Any:
-    """Return the name in ``{secret: NAME}``, whatever was written there; None where *value* is no reference."""
-    return value["secret"] if isinstance(value, Mapping) and value.keys() == {"secret"} else None
-
-
-def references(value: Any, place: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+def references(value: Any) -> Iterator[tuple[Keys, Any]]:
     """Yield each reference in *value*: where it stands, and the name in it."""
-    if (name := name_of(value)) is not None:
-        yield place, name
-        return
-    below: Any = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in below:
-        yield from references(part, (*place, key))
+    return reference.references(value, "secret")
 
 
 def filled(value: Any, value_of: Callable[[str], Any]) -> Any:
     """Return *value* with what *value_of* gives for a name in the place of each reference."""
-    if (name := name_of(value)) is not None:
-        return value_of(str(name))
-    match value:
-        case Mapping():
-            return {key: filled(part, value_of) for key, part in value.items()}
-        case list():
-            return [filled(part, value_of) for part in value]
-        case _:
-            return value
+    return reference.filled(value, "secret", value_of)
 
 
 def stand_in(name: str) -> str:

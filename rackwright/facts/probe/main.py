@@ -56,6 +56,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "units": attempt(units.units, root),
         "packages": attempt(system.packages, root),
         "held": attempt(system.held, root),
+        "environments": attempt(system.environments, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),
         "sysctls": attempt(kernel.sysctls, root),

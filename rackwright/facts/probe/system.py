@@ -9,6 +9,7 @@ import pwd
 import re
 import stat
 from functools import lru_cache
+from glob import glob
 from typing import Any
 
 from rackwright.facts.digest import digest
@@ -31,6 +32,10 @@ NETWORK_SECRET = re.compile(
     re.IGNORECASE,
 )
 """``password: x`` of netplan, ``PrivateKey=x`` of networkd, ``wpa-psk x`` of ifupdown; rather too much."""
+ENVIRONMENT = "pyvenv.cfg"
+"""What a directory has that is an environment of Python: tens of thousands of files, which belong to its packages."""
+ENVIRONMENTS = ("/opt/rackwright/*", "/opt/rackwright/*/*")
+"""Where ours are."""
 LEFT_OVER = (".bak", ".old", "-old", ".new", ".tmp", "-dkms")
 
 PLACEHOLDERS = frozenset(
@@ -131,6 +136,22 @@ def rpm_packages() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in printed.splitlines())
 
 
+def environments(root: str) -> dict[str, dict[str, str]]:
+    """Return what is installed in each environment of Python of ours, by its normalised name. Source: PEP 503, 376."""
+    marks = sorted(mark for pattern in ENVIRONMENTS for mark in glob(f"{root}{pattern}/{ENVIRONMENT}"))
+    return {os.path.dirname(mark)[len(root) :]: attempt(distributions, os.path.dirname(mark)) for mark in marks}
+
+
+def distributions(environment: str) -> dict[str, str]:
+    found = {}
+    for path in glob(f"{environment}/lib/python3*/site-packages/*.dist-info"):
+        # what was cut off while it was installed has no list of its files yet
+        if os.path.exists(f"{path}/RECORD"):
+            name, _, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
+            found[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return found
+
+
 def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return all files below the roots, and all directories from the roots on."""
     files: dict[str, Any] = {}
@@ -158,6 +179,9 @@ def walk(
         return
     except OSError as error:
         files[folder] = unknown(str(error.strerror))
+        return
+    if any(found.name == ENVIRONMENT for found in entries):
+        files[folder] = unknown("an environment of Python: only which packages are in it is looked at")
         return
     for found in entries:
         path = f"{folder}/{found.name}"

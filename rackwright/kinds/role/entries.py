@@ -9,6 +9,7 @@ as a program, ``krl``, which makes a list of what is revoked, and ``sha256``, wh
 role's ``names``, worked out in their order. Names that begin with ``__`` are variables of its tasks, too.
 """
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -133,6 +134,19 @@ class Package(Entry):
     def want(self, house: House) -> Mapping[str, Want]:
         there = {"version": self.version} if self.version else {"installed": self.installed}
         return {**there, **_given(held=self.held)}
+
+
+class Environment(Entry):
+    """An environment of Python with every package of *requirements*, a list of pip's, in its version."""
+
+    sort = "environment"
+    environment: str
+    """The directory."""
+    requirements: str
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        pinned = re.findall(r"^([\w.-]+)==([^\s;]+)", self.requirements, re.MULTILINE)
+        return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}
 
 
 class Unit(Entry):
@@ -317,9 +331,11 @@ class Socket(Entry):
     sort = "socket"
     socket: str
     listening: bool = True
+    address: str | None = None
+    """The only one at which somebody listens there."""
 
     def want(self, house: House) -> Mapping[str, Want]:
-        return {"listening": self.listening}
+        return {"addresses": (self.address,)} if self.address else {"listening": self.listening}
 
 
 class Hostname(Entry):
@@ -368,7 +384,7 @@ SORTS: Mapping[str, type[Entry]] = {
     entry.sort: entry
     for entry in (
         *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
-        *(BuiltModule, Library, GpuSetting, Cdi, Image, DkmsTree, Reading, Bridges),
+        *(Environment, BuiltModule, Library, GpuSetting, Cdi, Image, DkmsTree, Reading, Bridges),
         *(User, Group, Socket, Hostname, Measure, MountOption),
     )
 }

@@ -52,8 +52,10 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             group = facts.group(key)
             return group is not None if name == "present" else Absent() if group is None else group.members
         case "socket":
-            protocol, _, port = key.partition(":")
-            return any((found.protocol, found.port) == (protocol, int(port)) for found in facts.sockets)
+            return _socket(facts, key, name)
+        case "environment":
+            packages = facts.environment(key)
+            return Absent() if packages is None else packages.get(name, Absent())
         case "hostname":
             return facts.identity.hostname
         case "measure":
@@ -121,6 +123,12 @@ def _told(gpu: Gpu, key: str) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return {None: "none", True: "on", False: "off"}[value]
+
+
+def _socket(facts: Facts, key: str, name: str) -> Value:
+    protocol, _, port = key.partition(":")
+    there = {found.address for found in facts.sockets if (found.protocol, found.port) == (protocol, int(port))}
+    return bool(there) if name == "listening" else tuple(sorted(there)) or Absent()
 
 
 def _user(facts: Facts, key: str, name: str) -> Value:

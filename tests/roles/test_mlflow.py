@@ -1,0 +1,236 @@
+"""The role mlflow: what it puts on a host, who may do what there, and what it does not take."""
+
+import configparser
+import json
+import re
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds.contract import Absent
+from rackwright.kinds.house import House
+from rackwright.kinds.role import RoleKind
+from rackwright.kinds.role.promise import Promises, promises
+from rackwright.kinds.role.refusals import refusals
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
+from tests.test_roles import HOUSE, ROLES, ROOT
+
+SOURCE = ROLES["mlflow"]
+VALUES = {"mlflow_admin": "admins-own-word", "mlflow_tina": "tinas-own-word", "database": "postgresql://a:b%40@db/c"}
+KNOWING = House(HOUSE.templates, HOUSE.roles, HOUSE.salt, VALUES)
+ADMIN = {"name": "admin", "password": {"secret": "mlflow_admin"}}
+TINA = {"name": "tina", "function": "trainer", "password": {"secret": "mlflow_tina"}}
+CONFIGURED = "/etc/rackwright/mlflow"
+INSTALLED = "/opt/rackwright/mlflow"
+
+
+def spec(mirror: AboutMirror | None = None, **variables: Any) -> RoleSpec:
+    return RoleSpec(
+        host="alpha",
+        role="mlflow",
+        identity={"serial": "S1"},
+        about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
+        fleet=AboutFleet(name="lab", mirror=mirror),
+        variables={"admin": ADMIN, **variables},
+    )
+
+
+def told(house: House = KNOWING, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
+    return promises(spec(mirror, **variables), house)
+
+
+def files(**variables: Any) -> dict[str, str]:
+    return {file.file: str(file.content) for file in told(**variables).files}
+
+
+# --- what stands on the host
+
+
+def test_a_password_stands_in_one_file_that_is_roots_alone():
+    promised = told(users=[TINA])
+    holding = {file.file for file in promised.files if any(value in str(file.content) for value in VALUES.values())}
+
+    assert holding == promised.secret_files == {f"{CONFIGURED}/accounts.json"}
+    [file] = [file for file in promised.files if file.file in holding]
+    assert (file.mode, file.owner) == ("0600", "root:root")
+    assert json.loads(str(file.content)) == {"tina": VALUES["mlflow_tina"], "admin": VALUES["mlflow_admin"]}
+    assert json.loads(files(users=[TINA])[f"{CONFIGURED}/functions.json"]) == {"tina": "trainer", "admin": "admin"}
+
+
+def test_without_the_values_what_holds_them_is_unknown_and_nothing_else():
+    promised = told(HOUSE, users=[TINA])
+
+    assert promised.sealed == ("mlflow_admin", "mlflow_tina")
+    assert {promise.entry.thing for promise in promised.promised if promise.unknown} == {
+        f"file:{CONFIGURED}/accounts.json"
+    }
+
+
+def test_no_secret_is_on_a_command_line():
+    units = [text for path, text in files(database={"secret": "database"}).items() if path.endswith(".service")]
+    started = re.findall(r"^Exec\w+=(?:.*\\\n)*.*$", "\n".join(units), re.MULTILINE)
+
+    assert len(started) == 3
+    assert not [value for value in VALUES.values() if value in "".join(started)]
+
+
+def test_a_database_of_ones_own_is_known_to_server_and_accounts():
+    written = files(database={"secret": "database"})
+    accounts = configparser.ConfigParser()
+    accounts.read_string(written[f"{CONFIGURED}/auth.ini"])
+
+    assert accounts["mlflow"]["database_uri"] == VALUES["database"]
+    assert f"MLFLOW_BACKEND_STORE_URI={VALUES['database']}\n" in written[f"{CONFIGURED}/server.env"]
+    assert told(database={"secret": "database"}).secret_files == {
+        f"{CONFIGURED}/{name}" for name in ("accounts.json", "auth.ini", "server.env")
+    }
+
+
+def test_it_listens_where_it_is_told_and_is_called_by_its_names():
+    written = files(address="192.0.2.11", port=5443, names=["tracking.example", "2001:db8::1"])
+    hosts = "localhost:5443,127.0.0.1:5443,192.0.2.11:5443,alpha:5443,tracking.example:5443,[2001:db8::1]:5443"
+    names = "DNS:localhost,IP:127.0.0.1,IP:192.0.2.11,DNS:alpha,DNS:tracking.example,IP:2001:db8::1"
+
+    assert f"\nMLFLOW_SERVER_ALLOWED_HOSTS={hosts}\n" in written[f"{CONFIGURED}/server.env"]
+    assert f"\nsubjectAltName = {names}\n" in written[f"{CONFIGURED}/tls.cnf"]
+    assert " --host 192.0.2.11 --port 5443 " in written["/etc/systemd/system/mlflow.service"]
+    [socket] = [entry for entry in told(address="192.0.2.11").entries if entry.sort == "socket"]
+    assert socket.want(HOUSE) == {"addresses": ("192.0.2.11",)}
+
+
+def test_artifacts_wait_for_their_mount():
+    unit = files(artifacts="/srv/warm")["/etc/systemd/system/mlflow.service"]
+
+    assert "\nRequiresMountsFor=/srv/warm\n" in unit
+    assert "\nReadWritePaths=/srv/warm/mlflow\n" in unit
+    assert " --artifacts-destination /srv/warm/mlflow/artifacts " in unit
+
+
+@pytest.mark.parametrize(
+    ("mirror", "variables", "lines"),
+    [
+        (None, {}, []),
+        (None, {"index": "https://wheels.example/simple"}, ["index-url = https://wheels.example/simple"]),
+        (
+            AboutMirror(url="http://mirror.example:8080/rack", key="K"),
+            {"index": "https://wheels.example/simple"},
+            ["index-url = http://mirror.example:8080/rack/simple/", "trusted-host = mirror.example:8080"],
+        ),
+    ],
+)
+def test_packages_come_from_the_mirror_where_there_is_one(mirror, variables, lines):
+    written = {file.file: str(file.content) for file in told(mirror=mirror, **variables).files}
+
+    assert written[f"{INSTALLED}/pip.conf"].splitlines()[4:] == lines
+
+
+def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
+    lock = (ROOT / "templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2").read_text()
+    [environment] = [entry for entry in told().entries if entry.sort == "environment"]
+    wanted = environment.want(HOUSE)
+
+    assert wanted["mlflow"] == "3.17.2" and len(wanted) == len(re.findall(r"^\S+==", lock, re.MULTILINE)) > 50
+    assert lock.count("==") == len(re.findall(r"==\S+ \\\n    --hash=sha256:", lock))
+    assert environment.thing.removeprefix("environment:") in files()["/etc/systemd/system/mlflow.service"]
+
+
+def test_what_an_environment_lacks_is_found_package_by_package():
+    claims = [claim for claim in RoleKind().claims(spec(), HOUSE) if claim.thing.startswith("environment:")]
+    place = claims[0].thing.partition(":")[2]
+    packages = {**claims[0].want, "flask": "0.1"}
+    del packages["mlflow"]
+
+    def found(raw: dict[str, Any]) -> dict[str, Any]:
+        return dict(RoleKind().observe(claims, Facts({"environments": raw}))[claims[0].thing])
+
+    differing = {name: value for name, value in found({place: packages}).items() if value != claims[0].want[name]}
+    assert differing == {"flask": "0.1", "mlflow": Absent()}
+    assert set(found({}).values()) == {Absent()}
+
+
+# --- who may do what
+
+
+@pytest.fixture(scope="module")
+def functions() -> ModuleType:
+    module = ModuleType("rackwright_functions")
+    exec(files()[f"{INSTALLED}/rackwright_functions.py"], module.__dict__)
+    return module
+
+
+API = "/api/2.0/mlflow/"
+ASKED = {
+    ("GET", f"{API}experiments/get"): "trainer reviewer auditor",
+    ("POST", f"{API}runs/search"): "trainer reviewer auditor",
+    ("POST", "/graphql"): "trainer reviewer auditor",
+    ("GET", f"{API}registered-models/get"): "trainer reviewer auditor serving",
+    ("GET", f"{API}model-versions/get-download-uri"): "trainer reviewer auditor serving",
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/model/x"): "trainer reviewer auditor serving",
+    ("PUT", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/model/x"): "trainer",
+    ("DELETE", "/api/2.0/mlflow-artifacts/artifacts/1/r/artifacts/model/x"): "",
+    ("POST", f"{API}experiments/create"): "trainer",
+    ("POST", f"{API}runs/log-batch"): "trainer",
+    ("POST", "/ajax-api/2.0/mlflow/runs/log-metric"): "trainer",
+    ("POST", f"{API}runs/delete"): "",
+    ("POST", f"{API}registered-models/create"): "trainer",
+    ("POST", f"{API}model-versions/create"): "trainer",
+    ("POST", f"{API}registered-models/alias"): "reviewer",
+    ("DELETE", f"{API}registered-models/alias"): "reviewer",
+    ("POST", f"{API}model-versions/set-tag"): "",
+    ("DELETE", f"{API}model-versions/delete"): "",
+    ("POST", "/api/2.0/mlflow/users/create"): "",
+    ("POST", "/api/3.0/mlflow/gateway/secrets/create"): "",
+}
+
+
+@pytest.mark.parametrize(("method", "path"), ASKED)
+def test_a_function_may_do_what_it_is_for(functions, method, path):
+    may = {
+        name
+        for name in ("trainer", "reviewer", "auditor", "serving", "unheard-of")
+        if functions.allowed(name, method, path)
+    }
+    reads = {"unheard-of"} if "auditor" in ASKED[method, path] else set()
+
+    assert may == set(ASKED[method, path].split()) | reads
+    assert functions.allowed("admin", method, path)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"admin": None}, "admin: got none; the server does not start without an account that may do everything."),
+        ({"users": [{**TINA, "name": "admin"}]}, "got the account admin more than once; an account is one person's or"),
+        ({"users": [{**TINA, "name": "Tina T"}]}, 'got the account "Tina T"; a name has small letters, digits,'),
+        ({"users": [{**TINA, "password": "hunter2hunter2"}]}, "got the password of tina as it is; a password stands"),
+        ({"port": 443}, "port: got 443; it runs as nobody in particular, who may listen on ports from 1024 to 65535."),
+        ({"address": "0.0.0.0"}, "address: got 0.0.0.0; it listens on one IP address of the host."),
+        ({"names": ["a b"]}, 'names: got "a b"; it is called by names of hosts and by addresses.'),
+        ({"artifacts": "s3://models"}, 'artifacts: got "s3://models"; artifacts go below a directory, or on a tier.'),
+        ({"database": "postgresql://a:b@c/d"}, "database: got it as it is; the URL of a database has a password in it"),
+        ({"certificate": "X", "key": {"secret": "k"}}, 'certificate: got "X"…; a certificate in PEM begins with'),
+        (
+            {"certificate": "-----BEGIN CERTIFICATE-----", "key": "K"},
+            "key: got it as it is; a private key stands among",
+        ),
+        ({"workers": 0}, "workers: got 0; one process or more answers."),
+    ],
+)
+def test_what_cannot_be_is_refused_and_no_password_repeated(variables, said):
+    given = {"admin": ADMIN, **variables}
+    assert list(SOURCE.problems("debian-12", {key: value for key, value in given.items() if value})) == []
+    [problem] = refusals(SOURCE, "debian-12", given)
+
+    assert said in ": ".join([*map(str, problem.path), str(problem)])
+    assert "hunter2" not in str(problem)
+
+
+def test_a_certificate_wants_its_key():
+    [problem] = SOURCE.problems("debian-12", {"certificate": "-----BEGIN CERTIFICATE-----"})
+
+    assert "key" in str(problem)
