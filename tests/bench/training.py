@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from workloads.training import data
 from workloads.training.config import TrainingConfig
 from workloads.training.device import pick
-from workloads.training.loop import Surroundings, Training
+from workloads.training.loop import Beginning, Surroundings, Training
 from workloads.training.metrics import Metrics
 from workloads.training.models import build
 from workloads.training.precision import Precision
@@ -37,7 +37,7 @@ def ours(config: TrainingConfig, examples: data.Examples, steps: int, directory:
         Alone(), pick("cpu", 0, 1), Precision("fp32", "a bench"), Metrics(directory / "metrics.jsonl", lambda: False),
         lambda: False, lambda: SimpleNamespace(save=lambda step, state: None),
     )  # type: ignore[arg-type]  # fmt: skip
-    training = Training(config, examples, around)
+    training = Training(config, Beginning(examples), around)
 
     def take() -> None:
         training.run(training.model, training.step + steps)

@@ -37,6 +37,18 @@ def architecture_of(target: str) -> Architecture | None:
     return Architecture(rows[0]["name"], tuple(rows[0]["precisions"]) if sure else ())
 
 
+def peak_flops(pci: str) -> float | None:
+    """Return the operations a second that the accelerator reaches at best on dense matrices of bf16 or fp16.
+
+    Args:
+        pci: Its ``vendor:device`` ids, in hex.
+
+    Returns None where the catalogue has no such accelerator, or no such figure for it.
+    """
+    rows = [gpu for gpu in _read("gpus.yaml").values() if pci in gpu.get("pci", ()) and "peak_tflops" in gpu]
+    return rows[0]["peak_tflops"] * 1e12 if rows else None
+
+
 @cache
 def _read(file: str) -> dict[str, dict[str, Any]]:
     content: dict[str, dict[str, Any]] = yaml.safe_load((files(catalogue) / file).read_text(encoding="utf-8"))

@@ -5,8 +5,8 @@
     torchrun --nproc-per-node 2 -m workloads.training digits --out out/        two, by PyTorch itself
     python -m workloads.training digits --print > run.json                     the whole configuration, to be changed
 
-DIR receives config.json, metrics.jsonl (and a file for each further process) and checkpoints/. Started again with the
-same DIR, the run goes on from its newest checkpoint; SIGTERM or Ctrl-C saves one first.
+DIR receives config.json, lineage.json, checkpoints/ and metrics.jsonl, with a file more for each further process.
+Started again with the same DIR, the run goes on from its newest checkpoint; SIGTERM or Ctrl-C saves one first.
 """
 
 import argparse
@@ -18,8 +18,9 @@ from workloads.common.errors import WorkloadError
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
 from workloads.training.read import read
+from workloads.training.started import leader, refuse_another_start
 
-STATUS = "Exit status: 0 trained or stopped as asked, 2 wrong or refused, 4 a step failed."
+STATUS = "Exit status: 0 trained or stopped as asked, 1 worse than its parent, 2 wrong or refused, 4 a step failed."
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -37,6 +38,9 @@ def arguments() -> argparse.ArgumentParser:
         help="a value instead of the recipe's, such as schedule.kind=cosine; may be given again",
     )  # fmt: skip
     parser.add_argument("--stop-at", type=int, metavar="STEP", help="save and stop after so many steps in all")
+    parser.add_argument(
+        "--publish-worse", metavar="REASON", help="let a fine-tuning out though it is worse than its parent"
+    )
     parser.add_argument("--print", action="store_true", help="print the complete configuration, and do nothing")
     return parser
 
@@ -51,19 +55,19 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if given.out is None:
             raise WorkloadError("--out", "got none", "a run writes somewhere", "Say --out DIR")
-        return _train(config, given.out, given.stop_at)
+        return _train(config, given.out, given.stop_at, given.publish_worse)
     except WorkloadError as error:
-        from workloads.training.workers import leader
-
         if leader(os.environ):
             print(error, file=sys.stderr, flush=True)
         return error.exit_status
 
 
-def _train(config: TrainingConfig, out: Path, stop_at: int | None) -> int:
+def _train(config: TrainingConfig, out: Path, stop_at: int | None, publish_worse: str | None) -> int:
+    refuse_another_start(config, os.environ)  # before PyTorch, which takes seconds to import
+
     from workloads.training.run import train
 
-    train(config, out, os.environ, stop_at)
+    train(config, out, os.environ, stop_at, publish_worse)
     return 0
 
 

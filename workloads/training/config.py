@@ -1,5 +1,6 @@
 """What a training run is, complete: nothing of it comes from anywhere else. No PyTorch is needed to read it."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -49,16 +50,40 @@ class DeepseekV3(Strict):
     max_position_embeddings: PositiveInt
 
 
+class Lora(Strict):
+    """Low-rank adapters beside linear layers, which themselves are frozen.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4; which layers, section 7.1.
+    """
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    """What an adapter adds is multiplied by alpha / rank."""
+    layers: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
+    """The last parts of the names of linear layers."""
+
+
+class HuggingFace(Strict):
+    """A causal language model in a local directory, as transformers' ``save_pretrained`` writes it."""
+
+    kind: Literal["hugging-face"] = "hugging-face"
+    path: str
+    lora: Lora | None = None
+    """None: all weights are trained."""
+
+
 class Digits(Strict):
     """scikit-learn's 1797 handwritten digits of 8 by 8 pixels; they come with the package."""
 
     kind: Literal["digits"] = "digits"
     held_out: Share = 0.2
     """The share at the end that is not trained on."""
+    only: tuple[Annotated[int, Field(ge=0, le=9)], ...] = ()
+    """Which digits; empty: all of them."""
 
 
 class Text(Strict):
-    """Local text files, byte by byte: the vocabulary is 256 bytes."""
+    """Local text files: byte by byte, a vocabulary of 256, or in the tokens of a model."""
 
     kind: Literal["text"] = "text"
     path: str
@@ -66,6 +91,29 @@ class Text(Strict):
     pattern: str = "*.txt"
     sequence_length: PositiveInt
     bytes_at_most: PositiveInt | None = None
+    tokenizer: str | None = None
+    """A directory with the tokenizer of a Hugging Face model; None: bytes."""
+    held_out: Share = 0.0
+    """The share at the end that is not trained on."""
+
+
+Data = Annotated[Digits | Text, Field(discriminator="kind")]
+
+
+class FineTuning(Strict):
+    """A run that begins with the weights of an earlier one, its parent, and may not end worse."""
+
+    parent: str
+    """The directory of a run, or of one of its checkpoints."""
+    old: tuple[Data, ...] = ()
+    """What the parent has learned from; empty: as its checkpoint says."""
+    replay: Share = 0.0
+    """The share of every batch that is old examples: against forgetting."""
+    may_lose: Share = 0.0
+    """How much less accurate than its parent it may be, on what is held out of its own and of all old data."""
+    evaluate_every_steps: PositiveInt = 50
+    patience: PositiveInt | None = None
+    """Evaluations without a smaller loss after which it stops; None: it takes all its steps."""
 
 
 class Schedule(Strict):
@@ -101,8 +149,10 @@ class TrainingConfig(Strict):
     """A training run. ``python -m workloads.training RECIPE --print`` writes one to begin with."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    model: ImageClassifier | DeepseekV3 = Field(discriminator="kind")
-    data: Digits | Text = Field(discriminator="kind")
+    model: ImageClassifier | DeepseekV3 | HuggingFace = Field(discriminator="kind")
+    data: Data
+    fine_tuning: FineTuning | None = None
+    """None: it begins with random weights, or with those of *model*."""
     steps: PositiveInt
     """Optimizer steps from the very beginning, resumed or not."""
     global_batch: PositiveInt
@@ -120,6 +170,8 @@ class TrainingConfig(Strict):
     """Processes that there have to be at the start; None: as many as there are."""
     compression: Literal["none", "fp16"] = "none"
     """Of gradients on their way between processes."""
+    sharding: Literal["none", "full"] = "none"
+    """full: weights, gradients and moments are divided among the processes, by PyTorch's FSDP under torchrun."""
     elastic: bool = False
     """Processes may come and go while it runs: Horovod's elastic mode, under ``horovodrun --min-np``."""
     commit_every_steps: PositiveInt = 10
@@ -128,18 +180,46 @@ class TrainingConfig(Strict):
     """When loss and accuracy are averaged over all processes, and told."""
     saving: Saving = Saving()
 
+    @property
+    def replayed(self) -> int:
+        """How many examples of a step are old ones."""
+        return round(self.global_batch * self.fine_tuning.replay) if self.fine_tuning else 0
+
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if isinstance(self.model, ImageClassifier) != isinstance(self.data, Digits):
-            raise ValueError(f"a model of kind {self.model.kind} cannot learn from data of kind {self.data.kind}")
-        if isinstance(self.model, DeepseekV3) and isinstance(self.data, Text):
-            if self.model.vocab_size < 256:
-                raise ValueError(f"model.vocab_size is {self.model.vocab_size}; text has 256 bytes")
-            if self.data.sequence_length > self.model.max_position_embeddings:
-                raise ValueError(
-                    f"data.sequence_length is {self.data.sequence_length}, "
-                    f"model.max_position_embeddings {self.model.max_position_embeddings}"
-                )
-        if self.elastic and self.launcher not in ("any", "horovod"):
-            raise ValueError(f"elastic is Horovod's, and launcher says {self.launcher}")
+        wrong = [*self._of_model(), *self._of_launcher()]
+        if wrong:
+            raise ValueError("; and ".join(wrong))
         return self
+
+    def _of_model(self) -> Iterator[str]:
+        sets = (self.data, *(self.fine_tuning.old if self.fine_tuning else ()))
+        for data in sets:
+            if isinstance(self.model, ImageClassifier) != isinstance(data, Digits):
+                yield f"a model of kind {self.model.kind} cannot learn from data of kind {data.kind}"
+            elif isinstance(data, Text) and isinstance(self.model, DeepseekV3):
+                if self.model.vocab_size < 256 and not data.tokenizer:
+                    yield f"model.vocab_size is {self.model.vocab_size}; text has 256 bytes"
+                if data.sequence_length > self.model.max_position_embeddings:
+                    yield (
+                        f"data.sequence_length is {data.sequence_length}, "
+                        f"model.max_position_embeddings {self.model.max_position_embeddings}"
+                    )
+        if self.fine_tuning and self.fine_tuning.replay and not 0 < self.replayed < self.global_batch:
+            yield f"of {self.global_batch} examples a share of {self.fine_tuning.replay} is {self.replayed}: not a part"
+        lengths = {data.sequence_length for data in sets if isinstance(data, Text)}
+        if len(lengths) > 1:
+            yield f"old and new text have sequence_lengths of {sorted(lengths)}, and share batches"
+
+    def _of_launcher(self) -> Iterator[str]:
+        if self.elastic and self.launcher not in ("any", "horovod"):
+            yield f"elastic is Horovod's, and launcher says {self.launcher}"
+        if self.elastic and isinstance(self.model, HuggingFace) and self.model.lora:
+            yield "elastic keeps a copy of the whole model at every commit, and model.lora freezes most of it"
+        if self.sharding == "full":
+            if self.elastic or self.launcher not in ("any", "torchrun"):
+                yield "sharding is torchrun's; launcher says otherwise, or elastic does"
+            if self.compression != "none":
+                yield f"sharding sends gradients as they are, and compression says {self.compression}"
+            if self.precision == "fp16":
+                yield "sharding has no scaling of the loss, which fp16 needs; bf16 does not"

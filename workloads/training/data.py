@@ -1,5 +1,7 @@
 """What is learned from: examples by number, whole in memory, read from local files."""
 
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ class Examples(NamedTuple):
     """Examples to be taken by number.
 
     A classifier's ``x`` are float32 images in [0, 1], its ``y`` classes; a language model's ``x`` is one row of bytes
-    for each example and ``y`` the bytes that come next.
+    or tokens for each example and ``y`` those that come next.
     """
 
     x: Tensor
@@ -24,9 +26,17 @@ class Examples(NamedTuple):
         return len(self.y)
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the examples of these numbers, in their order. Bytes become whole numbers only here: an eighth."""
+        """Return the examples of these numbers, in their order. Only here they become as wide as models take them."""
         x = self.x[indices]
-        return (x.long() if x.dtype == torch.uint8 else x), self.y[indices].long()
+        return (x if x.is_floating_point() else x.long()), self.y[indices].long()
+
+    def digest(self) -> str:
+        """Return the sha256 of all of them: the same examples have the same, wherever their files are."""
+        digest = sha256()
+        for tensor in self:
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
+        return digest.hexdigest()
 
 
 def load(config: Digits | Text) -> Examples:
@@ -35,12 +45,21 @@ def load(config: Digits | Text) -> Examples:
     Raises:
         WorkloadError: they are not there, or too few.
     """
-    return _digits(config)[0] if isinstance(config, Digits) else _text(config)
+    return _parts(config)[0]
 
 
-def held_out(config: Digits) -> Examples:
+def held_out(config: Digits | Text) -> Examples:
     """Return the examples that are not trained on."""
-    return _digits(config)[1]
+    return _parts(config)[1]
+
+
+def together(sets: Sequence[Examples]) -> Examples:
+    """Return the examples of all *sets*, one set after the other."""
+    return Examples(*(torch.cat(tensors) for tensors in zip(*sets, strict=True)))
+
+
+def _parts(config: Digits | Text) -> tuple[Examples, Examples]:
+    return _digits(config) if isinstance(config, Digits) else _text(config)
 
 
 def _digits(config: Digits) -> tuple[Examples, Examples]:
@@ -50,10 +69,13 @@ def _digits(config: Digits) -> tuple[Examples, Examples]:
     x, y = torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     kept = round(len(y) * (1 - config.held_out))
-    return Examples(x[order[:kept]], y[order[:kept]]), Examples(x[order[kept:]], y[order[kept:]])
+    parts = order[:kept], order[kept:]
+    if config.only:  # after the split: what is held out of some digits is held out of all of them, too
+        parts = tuple(part[torch.isin(y[part], torch.tensor(config.only))] for part in parts)
+    return Examples(x[parts[0]], y[parts[0]]), Examples(x[parts[1]], y[parts[1]])
 
 
-def _text(config: Text) -> Examples:
+def _text(config: Text) -> tuple[Examples, Examples]:
     path, length = Path(config.path), config.sequence_length
     files = sorted(path.glob(config.pattern)) if path.is_dir() else [path]
     try:
@@ -61,10 +83,27 @@ def _text(config: Text) -> Examples:
     except OSError as error:
         want = "text to learn from is on every host that trains"
         raise WorkloadError("data.path", f"got {error.filename}: {error.strerror}", want, "Put it there") from error
-    if len(text) <= length:
-        got = f"got {len(text)} bytes of {len(files)} files like {path / config.pattern if path.is_dir() else path}"
+    numbers = (
+        _tokens(text, config.tokenizer) if config.tokenizer else torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    )
+    if len(numbers) <= length:
+        kind = "tokens" if config.tokenizer else "bytes"
+        got = f"got {len(numbers)} {kind} of {len(files)} files like {path / config.pattern if path.is_dir() else path}"
         want = f"one example takes {length + 1}"
         raise WorkloadError("data.path", got, want, "Name other files, or a shorter sequence_length")
-    rows = (len(text) - 1) // length
-    numbers = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    return Examples(numbers[: rows * length].view(rows, length), numbers[1 : rows * length + 1].view(rows, length))
+    rows = (len(numbers) - 1) // length
+    x, y = numbers[: rows * length].view(rows, length), numbers[1 : rows * length + 1].view(rows, length)
+    kept = round(rows * (1 - config.held_out))
+    return Examples(x[:kept], y[:kept]), Examples(x[kept:], y[kept:])
+
+
+def _tokens(text: bytes, directory: str) -> Tensor:
+    """Return *text* in the tokens of the model in *directory*, int32."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except (OSError, ValueError) as error:
+        got, fix = f"got {str(error).splitlines()[0]}", "Name a directory as save_pretrained writes it"
+        raise WorkloadError("data.tokenizer", got, f"{directory} has a tokenizer", fix) from error
+    return torch.tensor(tokenizer(text.decode(errors="replace"))["input_ids"], dtype=torch.int32)

@@ -23,6 +23,8 @@ class Device:
     """Bytes, all of them; of a CPU what is free now. Processes that share a device share it."""
     architecture: Architecture | None
     """None where the catalogue does not know it."""
+    uuid: str = ""
+    """What NVIDIA's library calls it; empty for what is not NVIDIA's."""
 
     def settle(self) -> None:
         """Wait until the device has done all it was given, so that a clock read next is true."""
@@ -80,7 +82,8 @@ def _gpu(kind: str, index: int) -> Device:
     properties = torch.cuda.get_device_properties(index)
     of_amd, of_nvidia = getattr(properties, "gcnArchName", ""), f"{properties.major}.{properties.minor}"
     known = architecture_of(of_amd.partition(":")[0] if kind == "rocm" else of_nvidia)
-    return Device(kind, properties.name, torch.device("cuda", index), properties.total_memory, known)
+    uuid = f"GPU-{properties.uuid}" if kind == "cuda" else ""
+    return Device(kind, properties.name, torch.device("cuda", index), properties.total_memory, known, uuid)
 
 
 def _gaudi() -> Device:

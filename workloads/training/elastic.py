@@ -16,18 +16,22 @@ def run(training: Training, last: int) -> bool:
     hvd: Any = workers.hvd  # type: ignore[attr-defined]
     model, training.optimizer = workers.average(training.model, training.optimizer)
     state = hvd.elastic.TorchState(
-        model=training.model, optimizer=training.optimizer, step=training.step, scaler=training.scaler.state_dict()
-    )
+        model=training.model, optimizer=training.optimizer, step=training.step, scaler=training.scaler.state_dict(),
+        tuning=training.tuning and training.tuning.state_dict(),
+    )  # fmt: skip
 
     def commit() -> None:
         if training.step % config.commit_every_steps == 0:
             state.step, state.scaler = training.step, training.scaler.state_dict()
+            state.tuning = training.tuning and training.tuning.state_dict()
             state.commit()
 
     @hvd.elastic.run
     def going(state: Any) -> bool:
         training.step = state.step
         training.scaler.load_state_dict(state.scaler)
+        if training.tuning:
+            training.tuning.load_state_dict(state.tuning)
         world = workers.size
         shares = [
             len(range(config.global_batch)[order.share(0, config.global_batch, rank, world)]) for rank in range(world)

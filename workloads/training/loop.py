@@ -2,41 +2,32 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DistributedSampler
 
 from workloads.common.errors import WorkloadError
 from workloads.common.stopping import Stopping
-from workloads.training import order
+from workloads.training import order, sharded
 from workloads.training.config import TrainingConfig
-from workloads.training.data import Examples
+from workloads.training.data import Examples, together
+from workloads.training.deck import Deck
 from workloads.training.device import Device
+from workloads.training.evaluation import Score, score
+from workloads.training.fine_tuning import Tuning
+from workloads.training.gauges import Gauges
 from workloads.training.metrics import Metrics
-from workloads.training.models import build
+from workloads.training.models import build, trained
+from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
+from workloads.training.saving import Checkpoints, refuse_another_model
 from workloads.training.schedule import learning_rate
 from workloads.training.workers import Workers
-
-
-class Found(Protocol):
-    @property
-    def step(self) -> int: ...
-
-
-class Checkpoints(Protocol):
-    """What the loop asks of `workloads.common.checkpoint.Checkpoints`."""
-
-    def save(self, step: int, state: Mapping[str, Any]) -> None: ...
-    def newest(self) -> Any: ...
-    def load(self, checkpoint: Any) -> dict[str, Any]: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,57 +40,95 @@ class Surroundings:
     metrics: Metrics
     stopping: Stopping
     checkpoints: Callable[[], Checkpoints]
-    """Opens them; called by rank 0 alone, as all ranks have the same state."""
+    """Opens them; called by rank 0 alone where all ranks have the same state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run begins with."""
+
+    examples: Examples
+    old: Examples | None = None
+    """What a part of every batch is taken of, against forgetting."""
+    weights: Mapping[str, Tensor] | None = None
+    """Of its parent."""
+    tuning: Tuning | None = None
+    learned: tuple[Mapping[str, Any], ...] = ()
+    """All data that the model will have learned from, as configurations say it: its own first."""
 
 
 class Training:
     """A run on this process: the model, where it stands, and how it gets on."""
 
-    def __init__(self, config: TrainingConfig, examples: Examples, around: Surroundings) -> None:
-        self.config, self.examples, self.around = config, examples, around
+    def __init__(self, config: TrainingConfig, beginning: Beginning, around: Surroundings) -> None:
+        self.config, self.around = config, around
+        self.tuning, self._learned = beginning.tuning, list(beginning.learned)
+        self._own, self._old = beginning.examples, beginning.old
+        self.examples = together([beginning.examples, beginning.old]) if beginning.old else beginning.examples
         self.step = 0
         """Optimizer steps done."""
         torch.manual_seed(config.seed)
-        self.model = build(config.model).to(around.device.torch)
+        model = build(config.model)
+        if beginning.weights is not None:
+            sharded.put(trained(model), beginning.weights)
+        self.model = around.workers.place(model, around.device)
         self.optimizer = make_optimizer(config, self.model)
         self.scaler = Scaler(around.precision, around.device.torch.type)
         self._checkpoints: Checkpoints | None = None
+        self._newest: Any = None
+        self._gauges = Gauges.of(around.device)
+        self._peak = self._gauges.peak_flops() if self._gauges and around.precision.name != "fp32" else None
+        self._flops = 0
+        """Of a step on this process, as counted in its first."""
         self._saved: int | None = None
 
     # --- what is kept
 
     def state(self) -> dict[str, Any]:
         """Return all that a later process needs to go on exactly. Order and random numbers follow from the step."""
+        weights = trained(self.model)
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "data": self._learned,
+            "model": sharded.local(weights),
+            "distributed": sharded.distributed(weights),
+            "optimizer": sharded.local(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
+            "tuning": self.tuning.state_dict() if self.tuning else None,
         }
 
-    def restore(self) -> None:
-        """Go on where the newest good checkpoint is; rank 0 asks for it.
+    def restore(self, step: int) -> None:
+        """Go on after *step*, for which there is a checkpoint.
 
         Raises:
-            WorkloadError: it is of another model.
+            WorkloadError: it is damaged, or of another model.
         """
         checkpoints = self._opened()
-        found = checkpoints.newest()
-        if found is None:
-            return
+        found = self._newest if self._newest and self._newest.step == step else checkpoints.at(step)
         state = checkpoints.load(found)
-        refuse_another_model(state, self.model, f"checkpoint of step {found.step}")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        fix = "Take another --out, or the model that it was made with"
+        refuse_another_model(state["model"], sharded.local(trained(self.model)), f"checkpoint of step {step}", fix)
+        sharded.put(trained(self.model), state["model"])
+        if self.around.workers.sharded:
+            sharded.put(self.optimizer.state_dict()["state"], state["optimizer"]["state"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step = self._saved = found.step
+        if self.tuning and state.get("tuning"):
+            self.tuning.load_state_dict(state["tuning"])
+        self.step = self._saved = step
         for name, value in self.config.model_dump(mode="json").items():
             if name in state["config"] and state["config"][name] != value:
                 self.around.metrics.say(f"note: {name} was {state['config'][name]}, and is {value} from here on")
 
+    def newest(self) -> int | None:
+        """Return the step of the newest good checkpoint. One process asks, as it reads all of it."""
+        self._newest = self._opened().newest()
+        return None if self._newest is None else int(self._newest.step)
+
     def save(self) -> None:
-        if self.around.workers.rank == 0 and self._saved != self.step:
+        if (self.around.workers.rank == 0 or self.around.workers.sharded) and self._saved != self.step:
             self._opened().save(self.step, self.state())
             self._saved = self.step
 
@@ -124,54 +153,61 @@ class Training:
             after: Called after each step.
         """
         around, config = self.around, self.config
+        if self.tuning:
+            self.tuning.begin(self.score)
         pace, first = Pace(around.device, self.step), self.step + 1
         for epoch, indices in self._order():
-            if self.step >= last:
+            if self.step >= last or self.done:
                 break
             reporting = self.step + 1 in (first, last) or (self.step + 1) % config.report_every_steps == 0
             rate = learning_rate(config, self.step, epoch, around.workers.size)
-            totals = self._take(model, indices, rate, reporting)
+            with self._counting(self.step + 1 == first):
+                totals = self._take(model, indices, rate, reporting)
             self.step += 1
             stop = reporting and self._report(totals, epoch, rate, pace)
             stop = stop or (around.workers.size == 1 and around.stopping())  # several ask each other as they report
-            if stop or self.step % config.saving.every_steps == 0:
+            self._look()
+            if stop or (self.step % config.saving.every_steps == 0 and not self.done):
                 self.save()
             after()
             if stop:
                 return False
+        if self.tuning and self.done and not self.tuning.scores:
+            self.tuning.conclude(self.score, trained(self.model))
+            self._saved = None
         self.save()
         return True
 
+    @property
+    def done(self) -> bool:
+        """Whether it has taken all its steps, or as many as helped."""
+        return self.step >= self.config.steps or bool(self.tuning and self.tuning.done)
+
+    def score(self, examples: Examples) -> Score:
+        """Return how the model does on *examples*. Everybody calls it."""
+        around = self.around
+        return score(self.model, examples, self.config.global_batch, around.workers, around.device, around.precision)
+
+    def _look(self) -> None:
+        """Evaluate a fine-tuning where it is due."""
+        if self.tuning and (self.step % self.tuning.config.evaluate_every_steps == 0 or self.step == self.config.steps):
+            scores = self.tuning.look(self.step, self.score, trained(self.model))
+            for held, each in zip(self.tuning.held, scores, strict=True):
+                self.around.metrics.tell(event="evaluated", step=self.step, data=held.name, **each._asdict())
+                told = f"accuracy {each.accuracy:.4f} loss {each.loss:.4f} on what is held out of {held.name}"
+                self.around.metrics.say(f"step {self.step}: {told}")
+
     def _order(self) -> Iterator[tuple[int, Tensor]]:
         """Yield, for each step from here on, the epoch and which examples this process takes."""
-        workers, config = self.around.workers, self.config
-        examples, batch_size = len(self.examples), config.global_batch
-        drawn, first, indices = -1, 0, torch.empty(0, dtype=torch.long)
+        config, workers = self.config, self.around.workers
+        replayed = config.replayed if self._old else 0
+        own = Deck(config, self._own, config.global_batch - replayed, workers)
+        old = Deck(config, self._old, replayed, workers) if self._old else None
         while True:
-            epoch, batch = order.position(self.step, examples, batch_size)
-            if epoch != drawn:
-                first = batch if config.elastic else 0
-                indices = torch.tensor(self._drawn(epoch, first * batch_size))
-                drawn = epoch
-            yield epoch, indices[order.share(batch - first, batch_size, workers.rank, workers.size)]
-
-    def _drawn(self, epoch: int, done: int) -> Sequence[int]:
-        """Return the order of this process's examples in *epoch*; in an elastic run, of those after *done*."""
-        workers = self.around.workers
-        if self.config.elastic:
-            from horovod.torch.elastic import ElasticSampler
-
-            elastic = ElasticSampler(self.examples, seed=self.config.seed)
-            elastic.load_state_dict({"epoch": epoch, "processed_num": done})
-            return list(elastic)
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            self.examples,
-            workers.size,
-            workers.rank,
-            seed=self.config.seed,
-        )
-        sampler.set_epoch(epoch)
-        return list(sampler)
+            epoch, indices = own.at(self.step)
+            if old:
+                indices = torch.cat([indices, len(self._own) + old.at(self.step)[1]])
+            yield epoch, indices
 
     def _take(self, model: nn.Module, indices: Tensor, rate: float, counting: bool) -> Tensor:
         """Take one step, and return this process's loss, right answers and answers, summed; zeros if not *counting*."""
@@ -204,13 +240,25 @@ class Training:
         device.hand_over()
         return totals
 
+    @contextmanager
+    def _counting(self, first: bool) -> Iterator[None]:
+        """Count the operations of the first step, where they are to be compared with what the device could do."""
+        if not (first and self._peak):
+            yield
+            return
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self._flops = counter.get_total_flops()
+
     def _report(self, totals: Tensor, epoch: int, rate: float, pace: "Pace") -> bool:
         """Tell how the step went over all processes, and return whether one of them has been asked to stop."""
         around = self.around
         asked = torch.tensor([float(around.stopping())], device=totals.device)
         loss, right, answers, stop = around.workers.total(torch.cat([totals, asked])).tolist()
         seconds = pace.seconds_per_step(self.step)
-        values = {
+        values: dict[str, float | None] = {
             "step": self.step,
             "epoch": epoch,
             "loss": loss / answers,
@@ -219,6 +267,10 @@ class Training:
             "step_seconds": seconds,
             "examples_per_second": self.config.global_batch / seconds,
         }
+        if self._gauges:
+            values |= self._gauges.read()
+        if self._peak:
+            values["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(loss):
             fix = "Lower the learning rate, or set clip_norm; the checkpoints from before are good"
             raise Diverged(f"step {self.step}", f"got a loss of {loss}", "a loss is a number", fix)
@@ -250,54 +302,3 @@ class Pace:
         seconds = (now - self._began) / max(1, step - self._step)
         self._began, self._step = now, step
         return seconds
-
-
-def make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer, its state there from the beginning: what is broadcast and saved has always one shape.
-
-    Horovod would make the state itself, by a step that also lets the weights decay and counts as one.
-    """
-    chosen = config.optimizer
-    optimizer: torch.optim.Optimizer
-    if chosen.kind == "adamw":
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=chosen.weight_decay)
-    else:
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=0.0, momentum=chosen.momentum, weight_decay=chosen.weight_decay
-        )
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()  # with rate 0 and no gradient nothing moves
-    for state in optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, Tensor):
-                value.zero_()
-    optimizer.zero_grad()
-    return optimizer
-
-
-def refuse_another_model(state: Mapping[str, Any], model: nn.Module, where: str) -> None:
-    """Raise where the weights of *state* are not those of *model* by name and shape.
-
-    Raises:
-        WorkloadError: names the first that differs.
-    """
-    saved = {name: tuple(tensor.shape) for name, tensor in state["model"].items()}
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    differing = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
-    if differing:
-        name = differing[0]
-        got = f"got {name} of {_shape(saved.get(name))}, and {len(differing) - 1} others that differ"
-        fix = "Take another --out, or the model that it was made with"
-        raise WorkloadError(where, got, f"this run's model has {_shape(own.get(name))}", fix)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "none such" if shape is None else "x".join(map(str, shape)) or "one number"
-
-
-def checkpoints_at(directory: Path, config: TrainingConfig) -> Checkpoints:
-    from workloads.common.checkpoint import Checkpoints
-
-    saving = config.saving
-    return Checkpoints(directory, keep_last=saving.keep_last, keep_every=saving.keep_every)

@@ -1,16 +1,58 @@
-"""The models that can be trained, each built from its part of the configuration. All return logits."""
+"""The models that can be trained, each made from its part of the configuration. All return logits."""
 
+from collections.abc import Mapping
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.training.config import DeepseekV3, ImageClassifier
+from workloads.common.errors import WorkloadError
+from workloads.training import lora
+from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
 
 # Shape letters: B examples, S positions of a sequence, V the vocabulary, C classes, H height, W width.
 
+Model = ImageClassifier | DeepseekV3 | HuggingFace
 
-def build(config: ImageClassifier | DeepseekV3) -> nn.Module:
-    """Return the model with its first weights, which the random numbers decide."""
-    return Classifier(config) if isinstance(config, ImageClassifier) else LanguageModel(config)
+
+def build(config: Model) -> nn.Module:
+    """Return the model with its first weights: those of its directory, or what the random numbers decide.
+
+    Raises:
+        WorkloadError: there is no model in its directory.
+    """
+    return _made(config, read=True)
+
+
+def shapes(config: Model) -> nn.Module:
+    """Return the model without any memory for its weights."""
+    with torch.device("meta"):
+        return _made(config, read=False)
+
+
+def trained(model: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes of the model's state: all but frozen weights."""
+    frozen = {
+        name for name, weight in model.named_parameters(remove_duplicate=False) if not weight.requires_grad
+    }  # fmt: skip
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the parts of the model that come one after the other, and are large together."""
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
+
+
+def _made(config: Model, read: bool) -> nn.Module:
+    if isinstance(config, ImageClassifier):
+        return Classifier(config)
+    if isinstance(config, DeepseekV3):
+        return LanguageModel(_deepseek(config))
+    model = LanguageModel(_hugging_face(config.path, read))
+    if config.lora:
+        lora.adapt(model.model, config.lora)
+    return model
 
 
 class Classifier(nn.Module):
@@ -30,16 +72,51 @@ class Classifier(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """DeepSeek-V3 as transformers has it, without a cache of keys and values: training needs none."""
+    """A causal language model of transformers, without a cache of keys and values: training needs none."""
 
-    def __init__(self, config: DeepseekV3) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
-
-        values = config.model_dump(exclude={"kind"})
-        heads = config.num_attention_heads
-        self.model = DeepseekV3ForCausalLM(DeepseekV3Config(**values, num_key_value_heads=heads, use_cache=False))
+        self.model = model
 
     def forward(self, x_BS: Tensor) -> Tensor:
-        logits_BSV: Tensor = self.model(input_ids=x_BS).logits
+        logits_BSV: Tensor = self.model(input_ids=x_BS, use_cache=False).logits
         return logits_BSV
+
+
+def _deepseek(config: DeepseekV3) -> nn.Module:
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    values = config.model_dump(exclude={"kind"})
+    heads = config.num_attention_heads
+    made: nn.Module = DeepseekV3ForCausalLM(DeepseekV3Config(**values, num_key_value_heads=heads, use_cache=False))
+    return made
+
+
+def _hugging_face(path: str, read: bool) -> nn.Module:
+    """Return the model in the directory *path*, fp32; nothing is fetched, and no code of the directory is run."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    safe = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        if not read:
+            made: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, **safe))
+            return made.float()
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **safe)
+    except (OSError, ValueError) as error:
+        got, fix = f"got {path}: {str(error).splitlines()[0]}", "Name a directory as save_pretrained writes it"
+        raise WorkloadError("model.path", got, "a causal language model is there on every host", fix) from error
+    return model.train()
+
+
+def vocabulary(model: nn.Module) -> int | None:
+    """Return how many tokens the model knows; None where it takes something else."""
+    return int(model.model.config.vocab_size) if isinstance(model, LanguageModel) else None
+
+
+def weights_differ(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return the names, sorted, whose weights are not in both with the same shape."""
+    return sorted(
+        name
+        for name in saved.keys() | own.keys()
+        if name not in saved or name not in own or saved[name].shape != own[name].shape
+    )

@@ -60,6 +60,8 @@ def _change(values: Any, change: str) -> None:
     *way, last = key.split(".")
     place = values
     for name in way:
+        if isinstance(place, dict) and name in place and place[name] is None:
+            place[name] = {}
         place = place.get(name) if isinstance(place, dict) else None
     if not isinstance(place, dict):
         raise WorkloadError("--set", f"got {key}", f"{'.'.join(way)} has values by name", "See --print")

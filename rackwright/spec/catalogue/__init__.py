@@ -89,6 +89,8 @@ class Gpu(Sourced):
     """Where it is later than its architecture's."""
     mig: str | None = None
     """The table of its MIG profiles; ``none`` where it cannot be divided."""
+    peak_tflops: float | None = None
+    """10^12 operations a second on dense matrices of 16-bit numbers; newer data sheets name twice that, for sparse."""
     floor_memory_gb_per_s: float | None = None
     """What one in order reaches at least by STREAM's Triad in its own memory; GB are 10^9 bytes, here and below."""
     floor_host_copy_gb_per_s: float | None = None

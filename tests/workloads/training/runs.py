@@ -49,10 +49,16 @@ def command(launcher: tuple[str, ...], processes: int, *arguments: str) -> list[
 
 
 def launched(
-    launcher: tuple[str, ...], processes: int, out: Path, *changes: str, recipe: str = "digits", status: int | None = 0
+    launcher: tuple[str, ...],
+    processes: int,
+    out: Path,
+    *changes: str,
+    recipe: str = "digits",
+    status: int | None = 0,
 ) -> str:
     """Train in processes of their own, and return what they said; horovodrun turns any failure into status 1."""
-    given = [argument for change in (*QUICK, *changes) for argument in ("--set", change)]
+    quick = QUICK if recipe == "digits" else ()
+    given = [argument for change in (*quick, *changes) for argument in ("--set", change)]
     argv = command(launcher, processes, recipe, "--out", str(out), *given)
     done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
     assert status is None or done.returncode == status, done.stdout + done.stderr

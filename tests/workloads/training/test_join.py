@@ -4,7 +4,8 @@ import pytest
 
 from tests.workloads.training.runs import config
 from workloads.common.errors import WorkloadError
-from workloads.training.workers.join import join, leader, refuse_another_start, started
+from workloads.training.started import leader, refuse_another_start, started
+from workloads.training.workers.join import join
 
 HOROVOD = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

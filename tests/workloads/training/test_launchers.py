@@ -3,6 +3,7 @@
 None of these is skipped: where Horovod is missing they fail, and say how it is built.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from tests.workloads.training.runs import (
     TORCHRUN,
     assert_close,
     assert_same,
+    config,
     launched,
     told,
     weights,
 )
+from workloads.training.run import train
 
 
 def test_horovod_is_there() -> None:
@@ -31,33 +34,52 @@ def test_horovod_is_there() -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where a run of one process has written."""
     out = tmp_path_factory.mktemp("whole")
-    launched((), 1, out)
+    train(config(), out, {})
     return out
 
 
-@pytest.mark.parametrize(("launcher", "name"), [(HOROVODRUN, "horovod"), (TORCHRUN, "torchrun")], ids=["hvd", "ddp"])
-def test_two_processes_train_what_one_does(launcher: tuple[str, ...], name: str, whole: Path, tmp_path: Path) -> None:
-    said = launched(launcher, 2, tmp_path, f"launcher={name}", "world=2", "accumulate=2")
+LED = ("world=2", "accumulate=2", "saving.every_steps=5")
+"""How the two of a launcher train; with checkpoints that another run can go on from."""
+
+
+@pytest.fixture(scope="module")
+def by_horovod(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Return what a run of two processes has said, and where it has written."""
+    out = tmp_path_factory.mktemp("horovod")
+    return launched(HOROVODRUN, 2, out, "launcher=horovod", *LED), out
+
+
+@pytest.fixture(scope="module")
+def by_torchrun(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    out = tmp_path_factory.mktemp("torchrun")
+    return launched(TORCHRUN, 2, out, "launcher=torchrun", *LED), out
+
+
+@pytest.mark.parametrize("name", ["horovod", "torchrun"])
+def test_two_processes_train_what_one_does(name: str, whole: Path, request: pytest.FixtureRequest) -> None:
+    said, out = request.getfixturevalue(f"by_{name}")
 
     assert f"digits: {name}, world of 2; CPU; fp32" in said
-    assert_close(weights(whole), weights(tmp_path))
+    assert_close(weights(whole), weights(out))
     for rank in ("0", "1"):  # each has a file of its own, with the loss of both
-        lines = told(tmp_path, rank)
+        lines = told(out, rank)
         assert (lines[0]["rank"], lines[0]["world"]) == (int(rank), 2)
         assert [line["loss"] for line in lines if "loss" in line] == pytest.approx(
             [line["loss"] for line in told(whole) if "loss" in line], rel=1e-3
         )
 
 
-def test_two_processes_of_horovod_go_on_exactly(tmp_path: Path) -> None:
-    launched(HOROVODRUN, 2, tmp_path / "whole")
-    launched(HOROVODRUN, 2, tmp_path / "parts", "steps=12", "saving.every_steps=5")
-    last = tmp_path / "parts" / "checkpoints" / "step-0000000012"
-    last.rename(tmp_path / "forgotten")
-    said = launched(HOROVODRUN, 2, tmp_path / "parts")
+def test_two_processes_of_horovod_go_on_exactly(by_horovod: tuple[str, Path], tmp_path: Path) -> None:
+    """
+    As if they had been lost after their last checkpoint but one.
+    """
+    _, out = by_horovod
+    shutil.copytree(out / "checkpoints", tmp_path / "checkpoints")
+    shutil.rmtree(tmp_path / "checkpoints" / "step-0000000012")
+    said = launched(HOROVODRUN, 2, tmp_path, "launcher=horovod", *LED)
 
     assert "goes on after step 10" in said
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert_same(weights(out), weights(tmp_path))
 
 
 def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from tests.workloads.training.runs import alone, config
 from workloads.common.errors import WorkloadError
 from workloads.training import data, memory
 from workloads.training.device import pick
-from workloads.training.loop import Training
+from workloads.training.loop import Beginning, Training
+from workloads.training.models import shapes
 
 
 def held(tensors: list[torch.Tensor]) -> int:
@@ -21,8 +22,8 @@ def held(tensors: list[torch.Tensor]) -> int:
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_it_is_what_is_really_held(recipe: str, kind: str, tmp_path: Path) -> None:
     run = config(recipe, f"optimizer.kind={kind}")
-    told = memory.arithmetic(run)
-    training = Training(run, data.load(run.data), alone(tmp_path))
+    told = memory.arithmetic(run, shapes(run.model))
+    training = Training(run, Beginning(data.load(run.data)), alone(tmp_path))
 
     moments = [value for state in training.optimizer.state.values() for name, value in state.items() if name != "step"]
     assert told.weights == held([*training.model.parameters(), *training.model.buffers()])
@@ -30,9 +31,36 @@ def test_it_is_what_is_really_held(recipe: str, kind: str, tmp_path: Path) -> No
     assert told.optimizer == held(moments)
 
 
+def test_activations_are_what_a_backward_pass_is_given(tmp_path: Path) -> None:
+    run = config("digits", "global_batch=32", "accumulate=2")
+    training = Training(run, Beginning(data.load(run.data)), alone(tmp_path))
+    kept: dict[int, int] = {weight.untyped_storage()._cdata: 0 for weight in training.model.parameters()}
+    everything = []  # as long as it is there, nothing else is where it was
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        everything.append(tensor)
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor.untyped_storage().nbytes())
+        return tensor
+
+    x, y = training.examples.take(torch.arange(8))  # of 2 processes, in 2 parts
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        torch.nn.functional.cross_entropy(training.model(x), y)
+    told = memory.arithmetic(run, shapes(run.model), processes=2)
+    assert told.activations == sum(kept.values())
+    half = memory.arithmetic(run, shapes(run.model), processes=2, bytes_per_activation=2).activations
+    assert half is not None and told.activations / 2 < half < told.activations
+
+
+def test_what_a_mixture_of_experts_keeps_is_not_known_before() -> None:
+    run = config("deepseek-v3-tiny")
+    needed = memory.arithmetic(run, shapes(run.model))
+    assert needed.activations is None
+    assert str(needed).endswith(", and activations")
+
+
 def test_the_real_deepseek_has_its_671_billion_and_is_refused() -> None:
     run = config("deepseek-v3")
-    needed = memory.arithmetic(run)
+    needed = memory.arithmetic(run, shapes(run.model))
     with pytest.raises(WorkloadError) as refused:
         memory.refuse_too_large(run, needed, replace(pick("cpu", 0, 1), name="H100", memory=80 * 10**9))
     assert round(needed.parameters / 1e9) == 671
@@ -41,7 +69,9 @@ def test_the_real_deepseek_has_its_671_billion_and_is_refused() -> None:
 
 def test_a_model_that_fits_without_moments_is_told_so() -> None:
     run = config("digits")
-    needed = memory.arithmetic(run)
-    with pytest.raises(WorkloadError, match=r"Take a smaller model, or optimizer sgd;"):
+    needed = memory.arithmetic(run, shapes(run.model))
+    with pytest.raises(
+        WorkloadError, match=r"Take a smaller model or optimizer sgd or sharding full over 2 processes or more\."
+    ):
         memory.refuse_too_large(run, needed, replace(pick("cpu", 0, 1), memory=needed.total - 1))
     memory.refuse_too_large(run, needed, replace(pick("cpu", 0, 1), memory=needed.total))

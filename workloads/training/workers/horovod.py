@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from workloads.training.config import TrainingConfig
+from workloads.training.device import Device
+from workloads.training.models import trained
 
 T = TypeVar("T")
 
@@ -14,7 +16,7 @@ T = TypeVar("T")
 class Horovod:
     """One process per device. Rank and size are asked each time: in an elastic run they change."""
 
-    launcher = "horovod"
+    launcher, sharded = "horovod", False
 
     def __init__(self, config: TrainingConfig) -> None:
         import horovod.torch as hvd  # here: alone and under torchrun there may be no Horovod
@@ -40,14 +42,17 @@ class Horovod:
     def local_size(self) -> int:
         return int(self.hvd.local_size())
 
+    def place(self, model: nn.Module, device: Device) -> nn.Module:
+        return model.to(device.torch)
+
     def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self.hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+        self.hvd.broadcast_parameters(trained(model), root_rank=0)
         self.hvd.broadcast_optimizer_state(optimizer, root_rank=0)
 
     def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         averaging = self.hvd.DistributedOptimizer(
             optimizer,
-            named_parameters=model.named_parameters(),
+            named_parameters=[(name, weight) for name, weight in model.named_parameters() if weight.requires_grad],
             compression=self._compression,
             backward_passes_per_step=self._passes,
         )

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
+from workloads.training.models import trained
 
 T = TypeVar("T")
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "rocm": "nccl", "gaudi": "hccl"}
@@ -19,7 +20,7 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl", "rocm": "nccl", "gaudi": "hccl"}
 class Torchrun:
     """One process per device, with PyTorch's own data parallelism."""
 
-    launcher = "torchrun"
+    launcher, sharded = "torchrun", False
 
     def __init__(self, config: TrainingConfig, device: Device) -> None:
         dist.init_process_group(BACKENDS[device.kind])
@@ -27,8 +28,11 @@ class Torchrun:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local_rank, self.local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
+    def place(self, model: nn.Module, device: Device) -> nn.Module:
+        return model.to(device.torch)
+
     def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        for tensor in model.state_dict().values():
+        for tensor in trained(model).values():
             dist.broadcast(tensor, src=0)
         optimizer.load_state_dict(self.told(optimizer.state_dict()))
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from workloads.training.device import Device
+
 T = TypeVar("T")
 
 
@@ -14,6 +16,8 @@ class Workers(Protocol):
 
     launcher: str
     """none, horovod or torchrun."""
+    sharded: bool
+    """Whether each has a part of the model; else each has all of it."""
 
     @property
     def rank(self) -> int: ...
@@ -27,8 +31,12 @@ class Workers(Protocol):
     @property
     def local_size(self) -> int: ...
 
+    def place(self, model: nn.Module, device: Device) -> nn.Module:
+        """Return *model*, which has its first weights on the CPU, on the device that this process trains on."""
+        ...
+
     def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Give everyone the weights and the optimizer's state of rank 0."""
+        """Give everyone the trained weights and the optimizer's state of rank 0."""
 
     def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Return both so that gradients are averaged over all processes; the model to call, the optimizer to step."""
@@ -63,8 +71,11 @@ class Workers(Protocol):
 class Alone:
     """One process; nothing to agree on. The same loop, without a network."""
 
-    launcher = "none"
+    launcher, sharded = "none", False
     rank, size, local_rank, local_size = 0, 1, 0, 1
+
+    def place(self, model: nn.Module, device: Device) -> nn.Module:
+        return model.to(device.torch)
 
     def share(self, model: nn.Module, optimizer: Optimizer) -> None:
         pass

@@ -1,0 +1,148 @@
+"""Going on from a parent: never worse unless somebody says why, exact after a stop, and its lineage is written down."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workloads.training.runs import assert_same, config, told, weights
+from workloads.common.checkpoint import newest
+from workloads.common.errors import WorkloadError
+from workloads.training.__main__ import main
+from workloads.training.fine_tuning import Worse
+from workloads.training.parents import digest_of
+from workloads.training.run import train as train_whole
+
+LOW, HIGH = "data.only=[0,1,2,3,4]", "data.only=[5,6,7,8,9]"
+QUICK = (
+    "global_batch=32", "schedule.kind=constant", "optimizer.learning_rate=5e-3", "model.channels=8",
+    "report_every_steps=100", "saving.every_steps=100",
+)  # fmt: skip
+
+
+def train(out: Path, *changes: str, stop_at: int | None = None, publish_worse: str | None = None) -> bool:
+    return train_whole(config("digits", *QUICK, *changes), out, {}, stop_at, publish_worse)
+
+
+def child(parent: Path, **values: Any) -> str:
+    return f"fine_tuning={json.dumps({'parent': str(parent), 'evaluate_every_steps': 20, **values})}"
+
+
+def lineage(out: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((out / "lineage.json").read_text())
+    return read
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where a run has learned the low digits."""
+    out = tmp_path_factory.mktemp("parent")
+    train(out, LOW, "steps=60")
+    return out
+
+
+def test_what_forgets_is_not_published_unless_somebody_says_why(parent: Path, tmp_path: Path) -> None:
+    changes = (HIGH, "steps=40", child(parent))
+    with pytest.raises(Worse) as refused:
+        train(tmp_path, *changes)
+    assert "on digits 0, 1, 2, 3, 4, where its parent has 0.9" in str(refused.value)
+    assert "--publish-worse REASON" in str(refused.value)
+    assert lineage(tmp_path)["published"] is False
+
+    before = weights(tmp_path)
+    with pytest.raises(Worse):  # started again, it is still worse
+        train(tmp_path, *changes)
+    assert train(tmp_path, *changes, publish_worse="low digits are retired")
+    assert (lineage(tmp_path)["published"], lineage(tmp_path)["forced"]) == (True, "low digits are retired")
+    assert_same(before, weights(tmp_path))
+
+
+def test_replay_keeps_what_was_known(parent: Path, tmp_path: Path) -> None:
+    assert train(tmp_path, HIGH, "steps=80", child(parent, replay=0.5, may_lose=0.02))
+    of_high, of_low = lineage(tmp_path)["scores"]
+    assert of_high["accuracy"] > of_high["parent"]["accuracy"] + 0.5
+    assert of_low["accuracy"] > of_low["parent"]["accuracy"] - 0.02
+    assert lineage(tmp_path)["published"] is True
+
+
+def test_a_child_begins_with_its_parents_weights_and_both_are_written_down(parent: Path, tmp_path: Path) -> None:
+    train(tmp_path / "child", HIGH, "steps=20", child(parent, replay=0.5), publish_worse="a test")
+    train(tmp_path / "grandchild", "data.only=[0,9]", "steps=20", child(tmp_path / "child"), publish_worse="a test")
+
+    found = newest(parent / "checkpoints")
+    assert found
+    assert lineage(tmp_path / "child")["parent"] == {
+        "path": str(found.path), "step": 60, "sha256": digest_of(found),
+    }  # fmt: skip
+    assert [each["only"] for each in lineage(tmp_path / "grandchild")["data"]] == [
+        [0, 9], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4],
+    ]  # fmt: skip
+    sets = {each["sha256"] for each in lineage(tmp_path / "grandchild")["data"]}
+    assert len(sets) == 3 and sets >= {each["sha256"] for each in lineage(parent)["data"]}
+    known, *_ = (line for line in told(tmp_path / "child") if line.get("event") == "evaluated")
+    assert known["data"] == "digits 5, 6, 7, 8, 9"
+    assert lineage(tmp_path / "child")["scores"][1]["parent"]["accuracy"] > 0.9, "as its parent began"
+
+
+def test_a_stop_changes_nothing(parent: Path, tmp_path: Path) -> None:
+    changes = (HIGH, "steps=40", child(parent, replay=0.25, evaluate_every_steps=10, patience=3, may_lose=0.9))
+    train(tmp_path / "whole", *changes)
+    train(tmp_path / "parts", *changes, stop_at=25)
+    train(tmp_path / "parts", *changes)
+
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert lineage(tmp_path / "whole")["scores"] == lineage(tmp_path / "parts")["scores"]
+
+
+def test_it_stops_when_nothing_gets_better_and_keeps_the_best(parent: Path, tmp_path: Path) -> None:
+    changes = (LOW, "steps=200", "optimizer.learning_rate=0.2", "optimizer.kind=sgd", "optimizer.momentum=0.99")
+    tuning = child(parent, evaluate_every_steps=1, patience=4, may_lose=0.9)
+    train(tmp_path / "early", *changes, tuning)
+    best, last = lineage(tmp_path / "early")["best_step"], lineage(tmp_path / "early")["step"]
+    assert last == best + 4 < 200
+
+    train(tmp_path / "best", *changes, tuning, stop_at=best)
+    assert_same(weights(tmp_path / "best"), weights(tmp_path / "early"))
+    train(tmp_path / "early", *changes, tuning)
+    assert lineage(tmp_path / "early")["step"] == last, "what has ended stays ended"
+
+
+def refused(out: Path, *changes: str) -> str:
+    with pytest.raises(WorkloadError) as error:
+        train(out, *changes)
+    assert not (out / "metrics.jsonl").exists()
+    return str(error.value)
+
+
+def test_a_parent_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path, child(tmp_path / "gone")) == (
+        f"fine_tuning.parent: got {tmp_path / 'gone'}, without a checkpoint; a parent has one, on every host. "
+        "Name the directory of a run, or of a checkpoint in it."
+    )
+    assert "got models:/digits@best; registries that are known here: none." in refused(
+        tmp_path, 'fine_tuning={"parent": "models:/digits@best"}'
+    )
+
+
+def test_a_parent_of_another_shape_is_refused(parent: Path, tmp_path: Path) -> None:
+    assert "this run's model has 16. Take the model that its config.json has." in refused(
+        tmp_path, child(parent), "model.channels=16"
+    )
+
+
+def test_without_anything_held_out_nobody_could_tell(parent: Path, tmp_path: Path) -> None:
+    assert refused(tmp_path, child(parent), HIGH, "data.held_out=0").startswith(
+        "data: got nothing held out of digits 5, 6, 7, 8, 9; parent and child are compared"
+    )
+
+
+def test_a_replay_of_nothing_is_refused(parent: Path, tmp_path: Path) -> None:
+    assert "of 32 examples a share of 0.01 is 0: not a part" in refused(tmp_path, child(parent, replay=0.01))
+
+
+def test_worse_than_its_parent_is_status_1(parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ("steps=12", "optimizer.kind=sgd", "optimizer.learning_rate=0.3", HIGH, child(parent))
+    given = [argument for change in (*QUICK, *changes) for argument in ("--set", change)]
+    assert main(["digits", "--out", str(tmp_path), *given]) == 1
+    assert "is not published" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Two processes that share one copy of a model: the weights of one, half the memory, and exact when they go on."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.workloads.training.runs import TORCHRUN, assert_close, assert_same, config, launched, weights
+from workloads.common.checkpoint import Refused, load, newest
+from workloads.common.errors import WorkloadError
+from workloads.training import memory, sharded
+from workloads.training.models import shapes
+from workloads.training.run import train
+
+TINY = ("steps=4", "global_batch=4", "report_every_steps=1", "saving.every_steps=2", "data.sequence_length=32")
+
+
+def together(out: Path) -> Mapping[str, torch.Tensor]:
+    found = newest(out / "checkpoints")
+    assert found and found.manifest.world == 2
+    whole: Mapping[str, torch.Tensor] = sharded.whole(found)["model"]
+    return whole
+
+
+def test_two_train_what_one_does_with_half_of_it_each(tmp_path: Path) -> None:
+    given = ("sharding=full", "accumulate=2", *TINY)
+    train(config("deepseek-v3-tiny", *TINY), tmp_path / "one", {})
+    said = launched(TORCHRUN, 2, tmp_path / "two", *given, recipe="deepseek-v3-tiny")
+    shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "parts" / "checkpoints")
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-0000000004")  # as if they had been lost before
+    assert "goes on after step 2" in launched(TORCHRUN, 2, tmp_path / "parts", *given, recipe="deepseek-v3-tiny")
+
+    assert "parameters among 2 processes" in said
+    assert_close(weights(tmp_path / "one"), together(tmp_path / "two"))
+    assert_same(together(tmp_path / "two"), together(tmp_path / "parts"))
+    found = newest(tmp_path / "two" / "checkpoints")
+    assert found
+    held = [sum(tensor.numel() for tensor in load(found, rank, 2)["model"].values()) for rank in (0, 1)]
+    assert max(held) < 0.55 * sum(held)
+    with pytest.raises(Refused, match="it has 2 shards"):
+        load(found)
+
+
+def test_each_holds_its_part() -> None:
+    run = config("deepseek-v3-tiny")
+    one, four = (memory.arithmetic(run, shapes(run.model), shards) for shards in (1, 4))
+    assert (four.gradients, four.optimizer) == (one.gradients / 4, one.optimizer / 4)
+    assert 0 < four.gathered < one.weights
+
+
+def test_it_is_torchruns(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match=r"sharding: got a start by hand; torchrun's processes share a model\."):
+        train(config("digits", "sharding=full"), tmp_path, {})

@@ -1,0 +1,70 @@
+"""The run that another one goes on from: found, read, and compared with what is to become of it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from workloads.common.checkpoint import Checkpoint, manifest, newest
+from workloads.common.errors import WorkloadError
+from workloads.training import sharded
+from workloads.training.config import Data, FineTuning
+
+FROM_REGISTRY: dict[str, Callable[[str], Path]] = {}
+"""By the word before a colon, as in ``models:/digits@production``: what returns the directory of a checkpoint for a
+registered version. The seam for a registry."""
+
+_SETS: TypeAdapter[tuple[Data, ...]] = TypeAdapter(tuple[Data, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A parent as it was found."""
+
+    path: Path
+    step: int
+    digest: str
+    """The sha256 of its manifest, which has those of its files."""
+    model: Mapping[str, Tensor]
+    data: tuple[Data, ...]
+    """What it and its own parents have learned from."""
+
+
+def read(config: FineTuning) -> Parent:
+    """Return the parent that *config* names, whole in memory.
+
+    Raises:
+        WorkloadError: there is none, or it is damaged.
+    """
+    found = _found(config.parent)
+    state = sharded.whole(found)
+    told = state.get("data", [state["config"]["data"]])
+    data = config.old or _SETS.validate_json(json.dumps(told))
+    return Parent(found.path, found.step, digest_of(found), state["model"], data)
+
+
+def digest_of(checkpoint: Checkpoint) -> str:
+    """Return what names a checkpoint by its content: the sha256 of its manifest."""
+    return sha256((checkpoint.path / manifest.NAME).read_bytes()).hexdigest()
+
+
+def _found(parent: str) -> Checkpoint:
+    where, fix = "fine_tuning.parent", "Name the directory of a run, or of a checkpoint in it"
+    scheme, colon, _ = parent.partition(":")
+    if colon and "/" not in scheme:
+        if scheme not in FROM_REGISTRY:
+            there = ", ".join(FROM_REGISTRY) or "none"
+            raise WorkloadError(where, f"got {parent}", f"registries that are known here: {there}", fix)
+        path = FROM_REGISTRY[scheme](parent)
+    else:
+        path = Path(parent)
+    if (path / manifest.NAME).exists():
+        return Checkpoint(path, manifest.read(path))
+    found = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
+    if found is None:
+        raise WorkloadError(where, f"got {path}, without a checkpoint", "a parent has one, on every host", fix)
+    return found
