@@ -1,79 +1,27 @@
-"""From a recipe's name or a file to a configuration, with all that is wrong in it told at once."""
+"""From a recipe's name or a file to a configuration."""
 
-import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from workloads.common import reading
 from workloads.common.errors import WorkloadError
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
-
-
-class BadConfig(WorkloadError):
-    """All that is wrong with one configuration, a line each."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        Exception.__init__(self, "\n".join(texts))
 
 
 def read(what: str, changes: Sequence[str] = ()) -> TrainingConfig:
     """Return the configuration of a recipe, or of a file, with *changes* of the form ``key.key=value``.
 
     Raises:
-        WorkloadError: there is no such recipe or file, or its values cannot be.
+        WorkloadError: there is no such recipe or file, or its values cannot be; says all that is wrong.
     """
     if what in RECIPES:
         values = RECIPES[what]().model_dump(mode="json")
     elif what.endswith(".json"):
-        values = _of_file(Path(what))
+        values = reading.of_file(Path(what))
     else:
         near = get_close_matches(what, RECIPES, 1)
         fix = f"Write {near[0]}" if near else "Name a file that ends with .json to run your own"
         raise WorkloadError("recipe", f"got {what}", f"recipes are {', '.join(RECIPES)}", fix)
-    for change in changes:
-        _change(values, change)
-    try:
-        return TrainingConfig.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise BadConfig([_told(what, problem) for problem in error.errors()]) from None
-
-
-def _of_file(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise WorkloadError(str(path), f"got {error.strerror}", "a run's file can be read", "Mend its path") from error
-    except ValueError as error:
-        fix = "Begin with what --print writes"
-        raise WorkloadError(str(path), f"got {error}", "a run's file is JSON", fix) from error
-
-
-def _change(values: Any, change: str) -> None:
-    """Set a value in *values*; it is JSON, or else a text."""
-    key, equals, text = change.partition("=")
-    if not equals:
-        raise WorkloadError("--set", f"got {change}", "a change is KEY=VALUE", "Write it so, as in steps=100")
-    *way, last = key.split(".")
-    place = values
-    for name in way:
-        if isinstance(place, dict) and name in place and place[name] is None:
-            place[name] = {}
-        place = place.get(name) if isinstance(place, dict) else None
-    if not isinstance(place, dict):
-        raise WorkloadError("--set", f"got {key}", f"{'.'.join(way)} has values by name", "See --print")
-    try:
-        place[last] = json.loads(text)
-    except ValueError:
-        place[last] = text
-
-
-def _told(what: str, problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"]))
-    got = problem["input"] if isinstance(problem["input"], str | int | float | bool | None) else "another sort of value"
-    want = problem["msg"][:1].lower() + problem["msg"][1:]
-    fix = "Take it out" if problem["type"] == "extra_forbidden" else "Mend it there, or with --set"
-    return f"{what}: {where or 'as a whole'}: got {got}; {want}. {fix}."
+    return reading.changed(TrainingConfig, what, values, changes)
