@@ -30,7 +30,8 @@ down: toolchain ## Stop the twin; its disks are kept.
 .PHONY: test
 test: $(TEST) toolchain workloads lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
-	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/common/checkpoint/test_tensors.py
+	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/serving \
+		tests/workloads/common/checkpoint/test_tensors.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -m twin
 
@@ -69,11 +70,11 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
 	@$(BIN)/pip install --quiet uv  # pip-compile would fetch the 3 GB of PyTorch to read what it needs
-	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --group workloads --output-file requirements/workloads.txt
-	@UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --group mlflow \
-		--output-file templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2
+	@for made in workloads:requirements/workloads.txt serving:requirements/serving.txt \
+			mlflow:templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2; do \
+		UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
+			--no-emit-index-url --no-emit-find-links --group $${made%%:*} --output-file $${made#*:}; \
+	done
 
 .PHONY: system
 system:

@@ -44,13 +44,16 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 class Tools(StrEnum):
     pulumi = "pulumi"
     workloads = "workloads"
+    serving = "serving"
 
 
 @app.command("toolchain")
 def show_toolchain(
     tools: Annotated[
         Tools,
-        typer.Argument(help="pulumi, or the environment of the workloads: its Python is printed."),
+        typer.Argument(
+            help="pulumi; or the environment of the workloads, or that of serving alone: its Python is printed."
+        ),
     ] = Tools.pulumi,
 ) -> None:
     """Find or make pulumi and its Python language host, and say which was taken; or what the workloads run in."""
@@ -59,6 +62,9 @@ def show_toolchain(
         if environment.without_horovod:
             project.say(f"{environment.without_horovod}; torchrun takes its place")
         print(environment.python)
+        return
+    if tools is Tools.serving:
+        print(workloads.serving(project.say).python)
         return
     taken = toolchain.ensure(project.say)
     print(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")

@@ -1,6 +1,7 @@
-"""The environment of the workloads: PyTorch and all that trains and serves, apart from what provisions.
+"""The environments of the workloads, apart from what provisions: PyTorch and all that trains, and what serves alone.
 
-It is 5 GB, so all checkouts share one, keyed by its lock. Nothing but the workloads needs it: `make up` never makes it.
+The first is 5 GB, so all checkouts share one, keyed by its lock. Nothing but the workloads needs it: `make up` never
+makes it. The second is small and without PyTorch; the first has all of it too.
 """
 
 import os
@@ -17,6 +18,7 @@ from rackwright.toolchain import cache, horovod
 from rackwright.toolchain.ways import Unavailable
 
 LOCK = Path(__file__).parents[2] / "requirements" / "workloads.txt"
+SERVING = LOCK.with_name("serving.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def ensure(say: Callable[[str], None]) -> Environment:
     directory = cache.directory() / "workloads" / _key()
     with cache.locked(directory.parent / "lock", say):
         if not (directory / "ready").exists():
-            _install(directory, say)
+            _install(directory, LOCK, "3 GB to fetch, 5 GB on the drive", say)
         if (directory / "horovod").exists():
             return Environment(directory)
         try:
@@ -54,23 +56,37 @@ def ensure(say: Callable[[str], None]) -> Environment:
         return Environment(directory)
 
 
+def serving(say: Callable[[str], None]) -> Environment:
+    """Return the environment of a host that serves and does nothing else, installing it first if need be.
+
+    Raises:
+        SetupError: the packages cannot be installed.
+    """
+    key = sha256(f"{sys.version}\n{SERVING.read_text()}".encode()).hexdigest()[:16]
+    directory = cache.directory() / "serving" / key
+    with cache.locked(directory.parent / "lock", say):
+        if not (directory / "ready").exists():
+            _install(directory, SERVING, "300 MB on the drive", say)
+    return Environment(directory, without_horovod="it does not train")
+
+
 def _key() -> str:
     built = repr(sorted(horovod.flags(os.environ).items())) + horovod.PATCH.read_text()
     return sha256(f"{sys.version}\n{LOCK.read_text()}\n{built}".encode()).hexdigest()[:16]
 
 
-def _install(directory: Path, say: Callable[[str], None]) -> None:
+def _install(directory: Path, lock: Path, size: str, say: Callable[[str], None]) -> None:
     """Make the environment where it stays, as its scripts name their interpreter; what is there is half-made."""
     shutil.rmtree(directory, ignore_errors=True)
-    log = cache.directory() / "logs" / "workloads.log"
+    log = cache.directory() / "logs" / f"{lock.stem}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    say(f"installing {LOCK.parent.name}/{LOCK.name} into {directory}: 3 GB to fetch, 5 GB on the drive (log {log})")
+    say(f"installing {lock.parent.name}/{lock.name} into {directory}: {size} (log {log})")
     python = str(Environment(directory).python)
     commands = (
         (sys.executable, "-m", "venv", str(directory)),
         # not compiled: most of it is never imported, and Python compiles what is
         (python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile", "--require-hashes",
-         "-r", str(LOCK)),
+         "-r", str(lock)),
     )  # fmt: skip
     for command in commands:
         with log.open("w") as output:

@@ -46,7 +46,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the environments that are made; none really is."""
     made: list[Path] = []
 
-    def install(directory: Path, say: Callable[[str], None]) -> None:
+    def install(directory: Path, lock: Path, size: str, say: Callable[[str], None]) -> None:
         directory.mkdir(parents=True)
         (directory / "ready").touch()
         made.append(directory)
@@ -81,3 +81,16 @@ def test_another_lock_is_another_environment(
     other = workloads.ensure(print)
     assert one.directory != other.directory
     assert {one.directory.parent, other.directory.parent} == {cache.directory() / "workloads"}
+
+
+def test_what_serves_is_an_environment_of_its_own(installed: list[Path], tmp_path: Path) -> None:
+    one = workloads.serving(print)
+    assert workloads.serving(print) == one
+    assert installed == [one.directory]
+    assert one.directory.parent == tmp_path / "serving"
+
+
+def test_what_serves_brings_no_pytorch() -> None:
+    names = [line.partition("==")[0] for line in workloads.SERVING.read_text().splitlines() if "==" in line]
+    assert "onnxruntime" in names
+    assert not {"torch", "onnx", "transformers", "scikit-learn"} & set(names)

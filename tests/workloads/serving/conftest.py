@@ -1,0 +1,15 @@
+"""These take the environment of the workloads: `make test` runs them there, where other tests are left out."""
+
+from importlib.util import find_spec
+
+import pytest
+
+collect_ignore_glob = [] if find_spec("onnxruntime") and find_spec("torch") else ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Return the directory of the digits' classifier, trained here and exported."""
+    from tests.workloads.serving.made import digits
+
+    return digits(tmp_path_factory.mktemp("digits"))

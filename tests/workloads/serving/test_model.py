@@ -1,0 +1,91 @@
+"""A published model is whole or not there, and what is damaged or wrong is told before anything is served."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workloads.common.errors import WorkloadError
+from workloads.serving import model
+from workloads.serving.__main__ import main
+from workloads.serving.model import DamagedModel, Tensor
+from workloads.serving.runtimes import opened
+
+X = (Tensor(name="x", datatype="FP32", shape=(-1, 2)),)
+
+
+def published(directory: Path, content: bytes = b"weights") -> model.Model:
+    source = directory.parent / "source"
+    source.write_bytes(content)
+    return model.publish(directory, {"model.onnx": source}, "m", X, X, {"of": 1}, {"report.md": b"good"})
+
+
+def test_what_is_published_is_read_again(tmp_path: Path) -> None:
+    written = published(tmp_path / "m")
+    found = model.read(tmp_path / "m")
+    model.prove(tmp_path / "m", found)
+
+    assert found == written
+    assert found.batches
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["model.json", "model.onnx", "report.md"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_version_is_that_of_the_content(tmp_path: Path) -> None:
+    one, same, other = (published(tmp_path / name, name[:1].encode()) for name in ("a1", "a2", "b1"))
+    assert one.version == same.version != other.version
+
+
+def test_a_model_takes_the_place_of_a_model_and_of_nothing_else(tmp_path: Path) -> None:
+    published(tmp_path / "m", b"old")
+    new = published(tmp_path / "m", b"new")
+    assert model.read(tmp_path / "m") == new
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(WorkloadError, match="it is there and has no model.json"):
+        published(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda path: path.write_bytes(b"weightz"), "model.onnx has the sha256 "),
+        (lambda path: path.write_bytes(b"weight"), "model.onnx has 6 bytes, not 7"),
+        (lambda path: path.unlink(), "model.onnx cannot be read (No such file or directory)"),
+    ],
+)
+def test_damage_is_found_before_it_is_served(tmp_path: Path, damage: object, told: str, capsys: object) -> None:
+    published(tmp_path / "m")
+    damage(tmp_path / "m" / "model.onnx")  # type: ignore[operator]
+    with pytest.raises(DamagedModel) as damaged:
+        opened(tmp_path / "m")
+    assert told in str(damaged.value)
+    assert main([str(tmp_path / "m"), "--set", "port=0"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format": "other"}, "format: Input should be 'rackwright model 1'"),
+        ({"runtime": "pickle"}, "runtime: Input should be 'onnx', 'torch' or 'llama'"),
+        ({"extra": 1}, "extra: Extra inputs are not permitted"),
+    ],
+)
+def test_a_description_that_is_none_is_told(tmp_path: Path, change: dict[str, object], told: str) -> None:
+    published(tmp_path / "m")
+    path = tmp_path / "m" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(WorkloadError) as wrong:
+        model.read(tmp_path / "m")
+    assert told in str(wrong.value)
+
+
+def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
+    published(tmp_path / "m")
+    with pytest.raises(WorkloadError, match="ONNX Runtime .* loads it"):
+        opened(tmp_path / "m")
+
+
+def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--set", "port=0"]) == 2
+    told = f"{tmp_path}/model.json: got No such file or directory; a model has it."
+    assert capsys.readouterr().err.startswith(told)

@@ -1,0 +1,82 @@
+"""Settings that cannot be are told whole, and what would be open to the world is refused."""
+
+import json
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.workloads.serving.made import INFER, request, served
+from workloads.serving.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["port=99999", "ports=1"],
+         "settings: port: got 99999; input should be less than 65536. Mend it there, or with --set.\n"
+         "settings: ports: got 1; extra inputs are not permitted. Take it out.\n"),
+        (["host=0.0.0.0"], "host 0.0.0.0 is beyond this computer and keys names no file; name one, or set"),
+        (["host=example.org"], "host example.org is beyond this computer"),
+        (["tls_key=a"], "tls_certificate and tls_key go together"),
+        (["tls_client_authorities=a"], "tls_client_authorities without tls_certificate would keep nobody out"),
+        (["tls_certificate=none.pem", "tls_key=none.pem"], "tls_certificate: got No such file or directory;"),
+        (["keys=none.json"], "none.json: got No such file or directory; keys are read from a file. Mend its path.\n"),
+        (["host=192.0.2.1", "anybody=true"], "port: got 192.0.2.1:8080: Cannot assign requested address;"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told(
+    tmp_path: Path, changes: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [argument for change in changes for argument in ("--set", change)]
+    assert main([str(tmp_path), *given]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_what_is_printed_is_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nowhere", "--set", "queue=7", "--print"]) == 0
+    (tmp_path / "server.json").write_text(capsys.readouterr().out)
+    assert main(["nowhere", "--settings", str(tmp_path / "server.json"), "--print"]) == 0
+    assert json.loads(capsys.readouterr().out)["queue"] == 7
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main([str(tmp_path), "--set", f"port={port}"]) == 2
+    assert capsys.readouterr().err.startswith(f"port: got 127.0.0.1:{port}: Address already in use;")
+
+
+def certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    key, made = directory / f"{name}.key", directory / f"{name}.pem"
+    argv = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made),
+    ]  # fmt: skip
+    subprocess.run(argv, check=True, capture_output=True)
+    return made, key
+
+
+def test_tls_and_the_certificates_of_clients(digits: Path, tmp_path: Path) -> None:
+    (server_pem, server_key), (client_pem, client_key) = (certificate(tmp_path, name) for name in ("server", "client"))
+    changes = [f"tls_certificate={server_pem}", f"tls_key={server_key}", f"tls_client_authorities={client_pem}"]
+    with served(digits, *changes) as server:
+        assert server.started["address"].startswith("https://")
+        known, stranger = (ssl.create_default_context(cafile=str(server_pem)) for _ in range(2))
+        known.load_cert_chain(client_pem, client_key)
+
+        assert _status(server.address, known) == 200
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            _status(server.address, stranger)
+        assert server.end() == 0
+
+
+def _status(address: tuple[str, int], context: ssl.SSLContext) -> int:
+    from http.client import HTTPSConnection
+
+    connection = HTTPSConnection(*address, context=context, timeout=60)
+    connection.request("POST", INFER.format("digits"), request(np.zeros((1, 8, 8))))
+    return connection.getresponse().status

@@ -1,0 +1,1 @@
+"""A model made smaller and faster for the processor it will run on, and refused where that costs its accuracy."""

@@ -1,0 +1,58 @@
+"""Serve one model over HTTP.
+
+    python -m workloads.serving published/digits                                  on this computer, port 8080
+    python -m workloads.serving published/digits --set host=0.0.0.0 --set keys=keys.json
+    python -m workloads.serving published/digits --print > server.json           all settings, to be changed
+
+MODEL is a directory that `python -m workloads.quantize` has published, or one of a training, whose newest checkpoint is
+taken. What happens is told on stdout, a line of JSON each. SIGTERM ends it without losing a request.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from workloads.common import reading
+from workloads.common.errors import WorkloadError
+from workloads.serving.settings import Settings
+
+STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or refused."
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workloads.serving",
+        description=__doc__,
+        epilog=STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
+    parser.add_argument("--settings", type=Path, metavar="FILE.json", help="settings, as --print writes them")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="a setting, such as port=8081; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--print", action="store_true", help="print all settings, and do nothing")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = arguments().parse_args(argv)
+    try:
+        values = reading.of_file(given.settings) if given.settings else Settings().model_dump(mode="json")
+        settings = reading.changed(Settings, str(given.settings or "settings"), values, given.changes)
+        if given.print:
+            print(settings.model_dump_json(indent=2))
+            return 0
+        from workloads.serving.serve import serve
+
+        serve(given.model, settings)
+    except WorkloadError as error:
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The routes of a server for one model: KServe's protocol, health, figures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from workloads.serving import wire
+from workloads.serving.answers import Error, Refused, refusal
+from workloads.serving.batcher import Arrays, Batcher, Full, Late
+from workloads.serving.body import body
+from workloads.serving.edge import Edge, Say
+from workloads.serving.keys import Keys
+from workloads.serving.metrics import CONTENT_TYPE, Metrics
+from workloads.serving.model import Model
+from workloads.serving.runtimes import Runtime
+from workloads.serving.settings import Settings
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "Malformed; says what is."},
+    408: {"model": Error, "description": "The body did not come in time."},
+    413: {"model": Error, "description": "The body is too large."},
+    429: {"model": Error, "description": "The queue is full; Retry-After says for how long."},
+    504: {"model": Error, "description": "Its deadline has passed."},
+}
+WITH_KEY: dict[int | str, dict[str, Any]] = {
+    401: {"model": Error, "description": "No key that is known."},
+    403: {"model": Error, "description": "The key does not allow it."},
+}
+NOT_HERE: dict[int | str, dict[str, Any]] = {404: {"model": Error, "description": "Another model, or version."}}
+
+
+class State:
+    """What of a server changes while it runs."""
+
+    draining = False
+    """It has been told to stop: requests are still answered, but none should come any more."""
+
+
+def create(runtime: Runtime, settings: Settings, keys: Keys, metrics: Metrics, state: State, say: Say) -> Edge:
+    """Return the ASGI application that serves the model of *runtime*."""
+    batcher: Batcher | None = None
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nonlocal batcher
+        batcher = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    app = FastAPI(title=f"rackwright server of {runtime.model.name}", version=runtime.model.version, lifespan=lifespan,
+                  docs_url=None, redoc_url=None)  # fmt: skip
+
+    def queue() -> Batcher:
+        assert batcher is not None, "no request comes before the start"
+        return batcher
+
+    _health(app, metrics, lambda: state.draining)
+    _metadata(app, runtime.model)
+    _inference(app, runtime.model, settings, queue)
+    _refusals(app)
+    return Edge(app, keys, metrics, lambda: state.draining, say)
+
+
+def _health(app: FastAPI, metrics: Metrics, draining: Callable[[], bool]) -> None:
+    async def health() -> JSONResponse:
+        return JSONResponse({"live": True})
+
+    async def ready() -> JSONResponse:
+        return JSONResponse({"ready": not draining()}, 503 if draining() else 200)
+
+    async def figures() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    stopping: dict[int | str, dict[str, Any]] = {503: {"description": "It has been told to stop."}}
+    app.get("/health", summary="The process answers")(health)
+    app.get("/v2/health/live", summary="The process answers")(health)
+    app.get("/ready", summary="It takes requests", responses=stopping)(ready)
+    app.get("/v2/health/ready", summary="It takes requests", responses=stopping)(ready)
+    app.get("/metrics", summary="Figures for Prometheus", responses=WITH_KEY)(figures)
+
+
+def _metadata(app: FastAPI, model: Model) -> None:
+    server = {"name": "rackwright", "version": "2", "extensions": ["binary_tensor_data", "model_lineage"]}
+    told = {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": model.runtime,
+        "inputs": [tensor.model_dump() for tensor in model.inputs],
+        "outputs": [tensor.model_dump() for tensor in model.outputs],
+        "lineage": dict(model.lineage),
+    }
+
+    async def about_server() -> JSONResponse:
+        return JSONResponse(server)
+
+    async def about_model(name: str) -> JSONResponse:
+        known(model, name)
+        return JSONResponse(told)
+
+    async def about_version(name: str, version: str) -> JSONResponse:
+        known(model, name, version)
+        return JSONResponse(told)
+
+    async def ready(name: str) -> JSONResponse:
+        known(model, name)
+        return JSONResponse({"name": name, "ready": True})
+
+    app.get("/v2", summary="What the server is", responses=WITH_KEY)(about_server)
+    both = {**WITH_KEY, **NOT_HERE}
+    app.get("/v2/models/{name}", summary="What the model is, and where it comes from", responses=both)(about_model)
+    app.get("/v2/models/{name}/versions/{version}", summary="The same of a version", responses=both)(about_version)
+    app.get("/v2/models/{name}/ready", summary="The model is loaded", responses=both)(ready)
+
+
+def _inference(app: FastAPI, model: Model, settings: Settings, queue: Callable[[], Batcher]) -> None:
+    async def infer(name: str, request: Request) -> Response:
+        known(model, name)
+        return await answer(request)
+
+    async def infer_version(name: str, version: str, request: Request) -> Response:
+        known(model, name, version)
+        return await answer(request)
+
+    async def answer(request: Request) -> Response:
+        content = await body(request, settings)
+        try:
+            asked = wire.read(content, _json_bytes(request), model, settings.max_batch)
+        except wire.Malformed as malformed:
+            raise Refused(400, str(malformed)) from None
+        request.state.told["rows"] = asked.rows
+        outputs = await _computed(queue(), asked, settings)
+        told, json_bytes = wire.write(asked, outputs, model)
+        if json_bytes is None:
+            return Response(told, media_type="application/json")
+        return Response(told, headers={wire.HEADER: str(json_bytes)}, media_type="application/octet-stream")
+
+    described = {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": wire.InferRequest.model_json_schema()},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    }
+    of_both: dict[str, Any] = {"responses": {**REFUSALS, **WITH_KEY, **NOT_HERE}, "openapi_extra": described}
+    app.post("/v2/models/{name}/infer", summary="Ask the model", **of_both)(infer)
+    app.post("/v2/models/{name}/versions/{version}/infer", summary="Ask a version of it", **of_both)(infer_version)
+
+
+async def _computed(queue: Batcher, asked: wire.Asked, settings: Settings) -> Arrays:
+    seconds = min(settings.deadline_seconds, asked.timeout_seconds or settings.deadline_seconds)
+    try:
+        return await queue.submit(asked.arrays, asked.rows, asyncio.get_running_loop().time() + seconds)
+    except Full as full:
+        raise Refused(429, str(full), {"retry-after": str(full.retry_after)}) from None
+    except Late:
+        raise Refused(504, f"no answer within {seconds:g} s") from None
+
+
+def _json_bytes(request: Request) -> int | None:
+    value = request.headers.get(wire.HEADER)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal() and len(value) < 19):
+        raise Refused(400, f"{wire.HEADER}: got {value[:32]!r}; it is a number of bytes")
+    return int(value)
+
+
+def known(model: Model, name: str, version: str | None = None) -> None:
+    """Return if *name*, and *version* where there is one, are those of *model*.
+
+    Raises:
+        Refused: 404.
+    """
+    if name != model.name:
+        raise Refused(404, f"no model {name} here; this is {model.name}")
+    if version is not None and version != model.version:
+        raise Refused(404, f"no version {version} of {name} here; this is {model.version}")
+
+
+def _refusals(app: FastAPI) -> None:
+    """Give every refusal, the framework's own among them, the form of its protocol."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        request.state.told.setdefault("reason", error.reason if error.status != 400 else "malformed")
+        return refusal(request.url.path, error)
+
+    async def its(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return refusal(request.url.path, Refused(error.status_code, str(error.detail), error.headers))
+
+    async def failed(request: Request, error: Exception) -> Response:
+        reason = f"it failed here: {type(error).__name__}; the log has more"
+        return refusal(request.url.path, Refused(500, reason))
+
+    app.add_exception_handler(Refused, ours)
+    app.add_exception_handler(HTTPException, its)
+    app.add_exception_handler(Exception, failed)

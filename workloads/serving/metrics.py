@@ -1,0 +1,58 @@
+"""Figures of a server, as Prometheus reads them. Each server has its own registry."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.process_collector import ProcessCollector
+
+from workloads.serving.model import Model
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """What is counted. It is the queue's watch as well."""
+
+    def __init__(self, model: Model, load_seconds: float) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "rackwright_server_requests", "Requests answered.", ("route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "rackwright_server_request_seconds", "From a request's head to its answer's end.", ("route",),
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._waiting = Gauge("rackwright_server_queue_requests", "Requests that wait.", registry=registry)
+        self._rows = Histogram(
+            "rackwright_server_batch_rows", "Rows that were computed at once.", buckets=_ROWS, registry=registry
+        )
+        self._inference = Histogram(
+            "rackwright_server_inference_seconds", "What the model took for a batch.", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        loaded = Gauge("rackwright_server_model_load_seconds", "From start to a loaded model.", registry=registry)
+        loaded.set(load_seconds)
+        Gauge("rackwright_server_model", "What is served.", ("name", "version", "runtime"), registry=registry).labels(
+            model.name, model.version, model.runtime
+        ).set(1)
+        self._draining = Gauge("rackwright_server_draining", "1 once it has been told to stop.", registry=registry)
+
+    def waiting(self, requests: int) -> None:
+        self._waiting.set(requests)
+
+    def computed(self, requests: int, rows: int, seconds: float) -> None:
+        self._rows.observe(rows)
+        self._inference.observe(seconds)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def draining(self) -> None:
+        self._draining.set(1)
+
+    def text(self) -> bytes:
+        told: bytes = generate_latest(self._registry)
+        return told

@@ -1,0 +1,173 @@
+"""A directory that can be served: a model's files, and model.json, which says what they are and where they come from.
+
+digits-int8/
+    model.json          what the model is; its presence says that all files are there
+    model.onnx          a file of it, by size and sha256
+.digits-int8.partial/   being written
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workloads.common.checkpoint import disk
+from workloads.common.errors import WorkloadError
+
+NAME = "model.json"
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+"""As KServe's protocol calls them. BF16 has no type in NumPy."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Tensor(Strict):
+    """An input or output."""
+
+    name: str = Field(min_length=1)
+    datatype: Datatype
+    shape: tuple[int, ...]
+    """-1 where any number will do; a first one of -1 is the batch."""
+
+
+class File(Strict):
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Model(Strict):
+    """What is served, and where it comes from."""
+
+    format: Literal["rackwright model 1"] = "rackwright model 1"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    runtime: Literal["onnx", "torch", "llama"]
+    files: Mapping[str, File]
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    """Of a language model there are neither: it takes and gives text."""
+    lineage: Mapping[str, Any] = {}
+    """What it was made from and how, down to the gate it passed."""
+
+    @property
+    def batches(self) -> bool:
+        """Whether rows of several requests can be computed together."""
+        tensors = (*self.inputs, *self.outputs)
+        return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+
+
+class DamagedModel(WorkloadError):
+    """A model whose files are not as they were written."""
+
+    exit_status = 1
+
+
+def read(directory: Path) -> Model:
+    """Return what *directory* says it holds, its files not yet looked at.
+
+    Raises:
+        WorkloadError: it has no model.json, or one that is none.
+    """
+    path = directory / NAME
+    try:
+        return Model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        fix = "Let `python -m workloads.quantize` write one"
+        raise WorkloadError(str(path), f"got {error.strerror}", "a model has it", fix) from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise WorkloadError(
+            str(path), f"got {wrong}", 'it is as "rackwright model 1" is', "Publish the model anew"
+        ) from None
+
+
+def prove(directory: Path, model: Model) -> None:
+    """Return if all files of *model* are as they were written.
+
+    Raises:
+        DamagedModel: one is not; names each of those.
+    """
+    flaws = [flaw for name, file in sorted(model.files.items()) if (flaw := _flaw(directory / name, file))]
+    if flaws:
+        want = "every file has to be as it was written"
+        raise DamagedModel(str(directory), ", ".join(flaws), want, "Publish the model anew, or take another copy")
+
+
+def _flaw(path: Path, wanted: File) -> str:
+    try:
+        if (size := path.stat().st_size) != wanted.bytes:
+            return f"{path.name} has {size} bytes, not {wanted.bytes}"
+        digest = disk.sha256(path)
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    return "" if digest == wanted.sha256 else f"{path.name} has the sha256 {digest[:12]}…, not {wanted.sha256[:12]}…"
+
+
+def publish(
+    directory: Path,
+    files: Mapping[str, Path],
+    name: str,
+    inputs: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
+    lineage: Mapping[str, Any],
+    extra: Mapping[str, bytes] | None = None,
+) -> Model:
+    """Write a directory that can be served, whole or not at all; its version is the beginning of its files' digest.
+
+    Args:
+        directory: Not there yet, or a model's, which the new one takes the place of.
+        files: By the name they get, copied from where they are.
+        extra: Further files that lie beside the model and are no part of its version, such as reports.
+
+    Raises:
+        WorkloadError: *directory* is there and is no model's.
+    """
+    if directory.exists() and not (directory / NAME).is_file():
+        want = "a model is written where nothing is, or over a model"
+        raise WorkloadError(str(directory), "it is there and has no model.json", want, "Name another directory")
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    told: dict[str, File] = {}
+    for target, source in files.items():
+        with source.open("rb") as content:
+            digest = disk.copy(content, partial / target)
+        told[target] = File(bytes=(partial / target).stat().st_size, sha256=digest)
+    for target, text in (extra or {}).items():
+        disk.write(partial / target, text)
+    model = Model(
+        name=name, version=version_of(told), runtime="onnx", files=told, inputs=inputs, outputs=outputs, lineage=lineage
+    )
+    disk.write(partial / NAME, model.model_dump_json(indent=1).encode() + b"\n")
+    _replace(partial, directory)
+    return model
+
+
+def version_of(files: Mapping[str, File]) -> str:
+    """Return the beginning of the digest over all *files*: the same model has the same version, wherever it is made."""
+    told = json.dumps({name: file.sha256 for name, file in sorted(files.items())})
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _replace(partial: Path, directory: Path) -> None:
+    """Put *partial* in the place of *directory*; a crash between the two renames leaves both, under their own names."""
+    old = directory.with_name(f".{directory.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    handle = os.open(directory.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    shutil.rmtree(old, ignore_errors=True)

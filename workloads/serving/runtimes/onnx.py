@@ -1,0 +1,50 @@
+"""ONNX Runtime: on the GPU where its library finds one, else on the CPU."""
+
+import os
+from pathlib import Path
+
+import onnxruntime
+
+from workloads.common.errors import WorkloadError
+from workloads.serving.batcher import Arrays
+from workloads.serving.model import Model
+
+
+def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session for the file *path*.
+
+    Args:
+        threads: That one inference may use; 0: as many as there are cores.
+
+    Raises:
+        WorkloadError: the library cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.inter_op_num_threads = 1
+    # threads that wait would spin, and take the processor away from who reads the next request
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    there = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exceptions have no class of their own
+        said = str(error).strip().splitlines()[0]
+        fix = "Export it for this version"
+        raise WorkloadError(str(path), f"got {said}", f"ONNX Runtime {onnxruntime.__version__} loads it", fix) from None
+
+
+class OnnxRuntime:
+    """A model that ONNX Runtime computes."""
+
+    def __init__(self, directory: Path, model: Model, threads: int) -> None:
+        [name] = [name for name in model.files if name.endswith(".onnx")]
+        self.model = model
+        self._session = session(directory / name, threads)
+        self._outputs = [output.name for output in model.outputs]
+        device = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        self.told = f"ONNX Runtime {onnxruntime.__version__} on {device}"
+
+    def infer(self, inputs: Arrays) -> Arrays:
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))

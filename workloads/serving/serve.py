@@ -1,0 +1,114 @@
+"""From a directory to a server that runs until it is told to stop, and then loses no request."""
+
+import socket
+import ssl
+import time
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from workloads.common.errors import WorkloadError
+from workloads.serving import keys as api_keys
+from workloads.serving.app import State, create
+from workloads.serving.connection import limited
+from workloads.serving.edge import Say, say
+from workloads.serving.keys import Keys
+from workloads.serving.metrics import Metrics
+from workloads.serving.runtimes import Runtime, opened
+from workloads.serving.settings import Settings
+
+
+def serve(directory: Path, settings: Settings) -> None:
+    """Serve the model in *directory* until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Raises:
+        WorkloadError: it cannot be served so.
+    """
+    began = time.monotonic()
+    keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
+    tls = _tls(settings)
+    with _listen(settings) as listening:
+        runtime = opened(directory, settings.threads)
+        server = Server(runtime, settings, keys, tls, time.monotonic() - began, say)
+        server.run([listening])
+    say("stopped")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which goes on for a while after it has been told to stop, so that a balancer can notice."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: Settings,
+        keys: Keys,
+        tls: ssl.SSLContext | None,
+        load_seconds: float,
+        say: Say,
+    ) -> None:
+        self._state, self._metrics, self._say = State(), Metrics(runtime.model, load_seconds), say
+        self._drain_seconds, self._until = settings.drain_seconds, 0.0
+        self._told = {
+            "model": runtime.model.name, "version": runtime.model.version, "runtime": runtime.told,
+            "load_seconds": round(load_seconds, 3),
+        }  # fmt: skip
+        app = create(runtime, settings, keys, self._metrics, self._state, say)
+        super().__init__(uvicorn.Config(
+            app, http=limited(settings.head_seconds), ws="none", lifespan="on", log_config=None, access_log=False,
+            server_header=False, timeout_keep_alive=settings.idle_seconds, limit_concurrency=settings.connections,
+            timeout_graceful_shutdown=settings.stop_seconds, ssl_context_factory=(lambda *_: tls) if tls else None,
+        ))  # fmt: skip
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or []:
+            host, port = listening.getsockname()[:2]
+            scheme = "https" if self.config.is_ssl else "http"
+            self._say("started", address=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **self._told)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._state.draining:
+            self.force_exit = self.should_exit = True
+            return
+        self._state.draining = True  # and no more: a signal comes at any moment, even amid a line of the log
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._state.draining and not self._until:
+            self._until = time.monotonic() + self._drain_seconds
+            self._metrics.draining()
+            self._say("draining", seconds=self._drain_seconds)
+        if self._until and time.monotonic() >= self._until:
+            self.should_exit = True
+        ended: bool = await super().on_tick(counter)
+        return ended
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a socket that is bound; nobody is let in before the model is ready."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        got = f"got {settings.host}:{settings.port}: {error.strerror or error}"
+        raise WorkloadError("port", got, "it is free, and the address is this computer's", "Take another") from error
+    return bound
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        if settings.tls_client_authorities:
+            context.load_verify_locations(settings.tls_client_authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:  # ssl.SSLError is one
+        want, fix = "certificate and key are PEM files and belong together", "Mend tls_certificate and tls_key"
+        raise WorkloadError("tls_certificate", f"got {error.strerror or error}", want, fix) from error
+    return context

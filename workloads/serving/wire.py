@@ -1,0 +1,274 @@
+"""Requests and answers of KServe's protocol, version 2, over REST: JSON, and tensors as bytes behind it.
+
+Source: the Open Inference Protocol, and its binary tensor data extension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic_core import to_json
+
+from workloads.serving.batcher import Arrays
+from workloads.serving.model import Datatype, Model, Tensor
+
+HEADER = "inference-header-content-length"
+"""The HTTP header that says how many bytes of a body are JSON; what follows is tensors."""
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"), "INT8": np.dtype("i1"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"), "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype("O"),
+}  # fmt: skip
+_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
+"""By the kind of a type, what kinds of JSON values become it: 1.5 is no integer, and true no number."""
+
+
+class Malformed(Exception):
+    """A request that cannot be answered, and why, as its sender reads it."""
+
+
+class Open(BaseModel):
+    """Extensions of the protocol add keys; those that we do not know are left alone, as it asks."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class InputTensor(Open):
+    name: str
+    datatype: Datatype
+    shape: list[NonNegativeInt] = Field(min_length=1, max_length=8)
+    data: list[Any] | None = None
+    """Nested as the shape is, or flat; None where the bytes follow."""
+    parameters: dict[str, Any] = {}
+
+
+class OutputTensor(Open):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(Open):
+    id: str | None = Field(default=None, max_length=256)
+    inputs: list[InputTensor] = Field(min_length=1)
+    outputs: list[OutputTensor] | None = None
+    parameters: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, read."""
+
+    id: str | None
+    arrays: Arrays
+    rows: int
+    outputs: Mapping[str, bool]
+    """Those that are wanted, and whether as bytes."""
+    timeout_seconds: float | None
+    """How long its sender waits, where the parameter ``timeout`` (microseconds) says so."""
+
+
+def read(body: bytes, json_bytes: int | None, model: Model, max_batch: int) -> Asked:
+    """Return what *body* asks of *model*.
+
+    Args:
+        json_bytes: How many bytes are JSON, where tensors follow.
+
+    Raises:
+        Malformed: it cannot be answered.
+    """
+    if json_bytes is not None and not 0 <= json_bytes <= len(body):
+        raise Malformed(f"{HEADER}: got {json_bytes}; the body has {len(body)} bytes")
+    end = len(body) if json_bytes is None else json_bytes
+    try:
+        request = InferRequest.model_validate_json(body[:end])
+    except ValidationError as error:
+        raise Malformed("; ".join(_told(problem) for problem in error.errors()[:8])) from None
+    arrays = _arrays(request, memoryview(body)[end:], model)
+    rows = _rows(arrays, model, max_batch)
+    return Asked(request.id, arrays, rows, _outputs(request, model), _timeout(request))
+
+
+def _told(problem: Any) -> str:
+    where = ".".join(map(str, problem["loc"])) or "the body"
+    return f"{where}: {problem['msg']}"
+
+
+def _arrays(request: InferRequest, tail: memoryview, model: Model) -> dict[str, np.ndarray]:
+    wanted = {tensor.name: tensor for tensor in model.inputs}
+    arrays: dict[str, np.ndarray] = {}
+    for tensor in request.inputs:
+        if tensor.name not in wanted or tensor.name in arrays:
+            raise Malformed(f"inputs: got {tensor.name!r}; {model.name} takes {', '.join(wanted)}, each once")
+        _check(tensor, wanted[tensor.name])
+        size = tensor.parameters.get("binary_data_size")
+        if (size is None) == (tensor.data is None):
+            raise Malformed(f"inputs.{tensor.name}: it has either data or the parameter binary_data_size")
+        if tensor.data is not None:
+            arrays[tensor.name] = _of_json(tensor)
+            continue
+        if type(size) is not int or not 0 <= size <= len(tail):
+            raise Malformed(f"inputs.{tensor.name}: binary_data_size is {size!r}; {len(tail)} bytes are left")
+        arrays[tensor.name], tail = _of_bytes(tensor, tail[:size]), tail[size:]
+    if missing := wanted.keys() - arrays.keys():
+        raise Malformed(f"inputs: {', '.join(sorted(missing))} missing")
+    if len(tail):
+        raise Malformed(f"the body has {len(tail)} bytes more than its tensors")
+    return arrays
+
+
+def _check(tensor: InputTensor, wanted: Tensor) -> None:
+    if tensor.datatype != wanted.datatype:
+        raise Malformed(f"inputs.{tensor.name}: got {tensor.datatype}; it is {wanted.datatype}")
+    fits = len(tensor.shape) == len(wanted.shape) and all(
+        want in (-1, got) for got, want in zip(tensor.shape, wanted.shape, strict=True)
+    )
+    if not fits:
+        shape = ", ".join("any" if size == -1 else str(size) for size in wanted.shape)
+        raise Malformed(f"inputs.{tensor.name}: got the shape {tensor.shape}; it is [{shape}]")
+
+
+def _of_json(tensor: InputTensor) -> np.ndarray:
+    where, dtype = f"inputs.{tensor.name}.data", DTYPES[tensor.datatype]
+    if tensor.datatype == "BYTES":
+        texts = _flat(tensor.data)
+        if not all(isinstance(text, str) for text in texts):
+            raise Malformed(f"{where}: BYTES are strings")
+        _counted(where, len(texts), tensor.shape)
+        return np.array(texts, dtype=object).reshape(tensor.shape)
+    try:
+        found = np.array(tensor.data)
+        if tensor.datatype == "UINT64" and all(type(value) is int for value in _flat(tensor.data)):
+            found = np.array(tensor.data, np.uint64)  # of a small and a large one together NumPy makes floats
+    except OverflowError:
+        raise Malformed(f"{where}: {tensor.datatype} goes from 0 to {np.iinfo(dtype).max}") from None
+    except ValueError:
+        raise Malformed(f"{where}: rows of different lengths") from None
+    if found.size and found.dtype.kind not in _KINDS[dtype.kind]:
+        raise Malformed(f"{where}: not all of it is {tensor.datatype}")
+    _counted(where, found.size, tensor.shape)
+    if found.size and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if found.min() < limits.min or found.max() > limits.max:
+            raise Malformed(f"{where}: {tensor.datatype} goes from {limits.min} to {limits.max}")
+    with np.errstate(over="ignore"):
+        array = found.astype(dtype).reshape(tensor.shape)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise Malformed(f"{where}: a number is too large for {tensor.datatype}, or none")
+    return array
+
+
+def _of_bytes(tensor: InputTensor, content: memoryview) -> np.ndarray:
+    where, dtype = f"inputs.{tensor.name}", DTYPES[tensor.datatype]
+    if tensor.datatype == "BYTES":
+        texts = _texts(where, content)
+        _counted(where, len(texts), tensor.shape)
+        return np.array(texts, dtype=object).reshape(tensor.shape)
+    wanted = prod(tensor.shape) * dtype.itemsize
+    if len(content) != wanted:
+        raise Malformed(f"{where}: got {len(content)} bytes; {tensor.datatype} of {tensor.shape} has {wanted}")
+    if tensor.datatype == "BOOL" and set(bytes(content)) - {0, 1}:
+        raise Malformed(f"{where}: a BOOL is a byte of 0 or 1")
+    return np.frombuffer(content, dtype).reshape(tensor.shape)
+
+
+def _texts(where: str, content: memoryview) -> list[str]:
+    """Return what *content* has: texts, each behind its length in four bytes, the lowest first."""
+    texts = []
+    while len(content):
+        size = int.from_bytes(content[:4], "little")
+        if len(content) < 4 + size:
+            raise Malformed(f"{where}: a text ends behind the tensor")
+        try:
+            texts.append(str(content[4 : 4 + size], "utf-8"))
+        except UnicodeDecodeError:
+            raise Malformed(f"{where}: a text is not UTF-8") from None
+        content = content[4 + size :]
+    return texts
+
+
+def _flat(data: Any) -> list[Any]:
+    """Return the values in lists of lists; the parser has limited their depth."""
+    return [item for part in data for item in (_flat(part) if isinstance(part, list) else [part])]
+
+
+def _counted(where: str, got: int, shape: list[int]) -> None:
+    if got != prod(shape):
+        raise Malformed(f"{where}: got {got} values; the shape {shape} has {prod(shape)}")
+
+
+def _rows(arrays: Arrays, model: Model, max_batch: int) -> int:
+    if not model.batches:
+        return 1
+    counts = {len(array) for array in arrays.values()}
+    if len(counts) != 1:
+        raise Malformed(f"inputs: their first dimensions differ: {sorted(counts)}")
+    rows = counts.pop()
+    if not 1 <= rows <= max_batch:
+        raise Malformed(f"inputs: got {rows} rows; a request has 1 to {max_batch}")
+    return rows
+
+
+def _outputs(request: InferRequest, model: Model) -> dict[str, bool]:
+    as_bytes = request.parameters.get("binary_data_output", False)
+    known = [tensor.name for tensor in model.outputs]
+    if request.outputs is None:
+        return {name: _flag("parameters.binary_data_output", as_bytes) for name in known}
+    wanted: dict[str, bool] = {}
+    for output in request.outputs:
+        if output.name not in known:
+            raise Malformed(f"outputs: got {output.name!r}; {model.name} gives {', '.join(known)}")
+        where = f"outputs.{output.name}.parameters.binary_data"
+        wanted[output.name] = _flag(where, output.parameters.get("binary_data", as_bytes))
+    return wanted
+
+
+def _flag(where: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Malformed(f"{where}: got {value!r}; it is true or false")
+    return value
+
+
+def _timeout(request: InferRequest) -> float | None:
+    value = request.parameters.get("timeout")
+    if value is None:
+        return None
+    if type(value) is not int or value <= 0:
+        raise Malformed(f"parameters.timeout: got {value!r}; it is a whole number of microseconds, above 0")
+    return value / 1e6
+
+
+def write(asked: Asked, outputs: Arrays, model: Model) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and how many of its bytes are JSON where tensors follow.
+
+    A number in JSON that is none (NaN, infinity) is null; as bytes it is what it is.
+    """
+    tensors: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    types = {tensor.name: tensor.datatype for tensor in model.outputs}
+    for name, as_bytes in asked.outputs.items():
+        array = outputs[name]
+        tensor: dict[str, Any] = {"name": name, "datatype": types[name], "shape": array.shape}
+        if as_bytes:
+            content = _bytes(array, types[name])
+            tail.append(content)
+            tensor["parameters"] = {"binary_data_size": len(content)}
+        else:
+            tensor["data"] = array.ravel().tolist()
+        tensors.append(tensor)
+    told = {"model_name": model.name, "model_version": model.version, "outputs": tensors}
+    if asked.id is not None:
+        told["id"] = asked.id
+    head = to_json(told, inf_nan_mode="null")
+    return (b"".join((head, *tail)), len(head)) if tail else (head, None)
+
+
+def _bytes(array: np.ndarray, datatype: str) -> bytes:
+    if datatype != "BYTES":
+        content: bytes = np.ascontiguousarray(array, DTYPES[datatype]).tobytes()
+        return content
+    texts = [text.encode() if isinstance(text, str) else bytes(text) for text in array.ravel().tolist()]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
