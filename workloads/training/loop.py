@@ -167,6 +167,7 @@ class Training:
             stop = reporting and self._report(totals, epoch, rate, pace)
             stop = stop or (around.workers.size == 1 and around.stopping())  # several ask each other as they report
             self._look()
+            stop = stop and not self.done  # what is done ends below
             if stop or (self.step % config.saving.every_steps == 0 and not self.done):
                 self.save()
             after()
@@ -258,7 +259,7 @@ class Training:
         asked = torch.tensor([float(around.stopping())], device=totals.device)
         loss, right, answers, stop = around.workers.total(torch.cat([totals, asked])).tolist()
         seconds = pace.seconds_per_step(self.step)
-        values: dict[str, float | None] = {
+        values: dict[str, float] = {
             "step": self.step,
             "epoch": epoch,
             "loss": loss / answers,
@@ -267,14 +268,13 @@ class Training:
             "step_seconds": seconds,
             "examples_per_second": self.config.global_batch / seconds,
         }
-        if self._gauges:
-            values |= self._gauges.read()
+        measured = self._gauges.read() if self._gauges else {}
         if self._peak:
-            values["mfu"] = self._flops / seconds / self._peak
+            measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(loss):
             fix = "Lower the learning rate, or set clip_norm; the checkpoints from before are good"
             raise Diverged(f"step {self.step}", f"got a loss of {loss}", "a loss is a number", fix)
-        around.metrics.tell(time=round(time.time(), 3), **values)
+        around.metrics.tell(time=round(time.time(), 3), **values, **measured)
         around.metrics.say(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "
             "{examples_per_second:.0f} examples/s".format(self.config.steps, **values)

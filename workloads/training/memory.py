@@ -126,9 +126,9 @@ def _batch(config: TrainingConfig, examples: int) -> tuple[torch.Tensor, torch.T
     whole = {"dtype": torch.long, "device": "meta"}
     if isinstance(config.model, ImageClassifier):
         side = config.model.side
-        return torch.empty(examples, side, side, device="meta"), torch.empty(examples, **whole)  # type: ignore[call-overload]
+        return torch.empty(examples, side, side, device="meta"), torch.empty(examples, **whole)
     assert isinstance(config.data, Text)
-    rows = torch.empty(examples, config.data.sequence_length, **whole)  # type: ignore[call-overload]
+    rows = torch.empty(examples, config.data.sequence_length, **whole)
     return rows, rows
 
 

@@ -95,7 +95,9 @@ def _deepseek(config: DeepseekV3) -> nn.Module:
 def _hugging_face(path: str, read: bool) -> nn.Module:
     """Return the model in the directory *path*, fp32; nothing is fetched, and no code of the directory is run."""
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         if not read:

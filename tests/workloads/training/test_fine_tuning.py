@@ -38,7 +38,7 @@ def lineage(out: Path) -> dict[str, Any]:
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return where a run has learned the low digits."""
     out = tmp_path_factory.mktemp("parent")
-    train(out, LOW, "steps=60")
+    train(out, LOW, "steps=100")
     return out
 
 
@@ -59,10 +59,10 @@ def test_what_forgets_is_not_published_unless_somebody_says_why(parent: Path, tm
 
 
 def test_replay_keeps_what_was_known(parent: Path, tmp_path: Path) -> None:
-    assert train(tmp_path, HIGH, "steps=80", child(parent, replay=0.5, may_lose=0.02))
+    assert train(tmp_path, HIGH, "steps=240", child(parent, replay=0.5, may_lose=0.05, evaluate_every_steps=80))
     of_high, of_low = lineage(tmp_path)["scores"]
     assert of_high["accuracy"] > of_high["parent"]["accuracy"] + 0.5
-    assert of_low["accuracy"] > of_low["parent"]["accuracy"] - 0.02
+    assert of_low["accuracy"] > of_low["parent"]["accuracy"] - 0.05
     assert lineage(tmp_path)["published"] is True
 
 
@@ -73,7 +73,7 @@ def test_a_child_begins_with_its_parents_weights_and_both_are_written_down(paren
     found = newest(parent / "checkpoints")
     assert found
     assert lineage(tmp_path / "child")["parent"] == {
-        "path": str(found.path), "step": 60, "sha256": digest_of(found),
+        "path": str(found.path), "step": 100, "sha256": digest_of(found),
     }  # fmt: skip
     assert [each["only"] for each in lineage(tmp_path / "grandchild")["data"]] == [
         [0, 9], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4],

@@ -44,7 +44,7 @@ def changes(directory: Path, lora: bool = True) -> list[str]:
         "kind": "text", "path": str(directory / "words.txt"), "sequence_length": 16, "tokenizer": str(directory),
         "held_out": 0.2,
     }  # fmt: skip
-    return [f"model={json.dumps(model)}", f"data={json.dumps(data)}", "optimizer.learning_rate=0.02", *QUICK]
+    return [f"model={json.dumps(model)}", f"data={json.dumps(data)}", "optimizer.learning_rate=0.05", *QUICK]
 
 
 def train(out: Path, *more: str, stop_at: int | None = None) -> bool:
@@ -53,8 +53,8 @@ def train(out: Path, *more: str, stop_at: int | None = None) -> bool:
 
 def test_it_learns_with_adapters_alone(directory: Path, tmp_path: Path) -> None:
     train(tmp_path, *changes(directory), "steps=40")
-    lines = told(tmp_path)
-    assert [line["loss"] for line in lines if "loss" in line][-1] < 1.5 < lines[1]["loss"]
+    lines = [line for line in told(tmp_path) if "rank" not in line and "event" not in line]
+    assert lines[-1]["accuracy"] > lines[0]["accuracy"] + 0.2  # of a model that knew nothing, and stays as it is
     assert set(weights(tmp_path)) == {
         f"model.model.layers.{layer}.self_attn.{name}.{part}"
         for layer in (0, 1)
