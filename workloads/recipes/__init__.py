@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from workloads.recipes.deepseek import deepseek_v3, deepseek_v3_tiny
 from workloads.recipes.digits import digits
+from workloads.recipes.lora import lora
 from workloads.training.config import TrainingConfig
 
 RECIPES: dict[str, Callable[[], TrainingConfig]] = {
     "digits": digits,
     "deepseek-v3-tiny": deepseek_v3_tiny,
     "deepseek-v3": deepseek_v3,
+    "lora": lora,
 }

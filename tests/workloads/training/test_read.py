@@ -22,7 +22,7 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("what", "changes", "told"),
     [
-        ("digit", [], "recipe: got digit; recipes are digits, deepseek-v3-tiny, deepseek-v3. Write digits."),
+        ("digit", [], "recipe: got digit; recipes are digits, deepseek-v3-tiny, deepseek-v3, lora. Write digits."),
         ("digits", ["steps"], "--set: got steps; a change is KEY=VALUE. Write it so, as in steps=100."),
         ("digits", ["model.a.b=1"], "--set: got model.a.b; model.a has values by name. See --print."),
         (
