@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, toolchain
-from rackwright.cli import access, backup, discover, drive, gpu, host, project, twin
+from rackwright.cli import access, backup, discover, drive, gpu, host, lineage, project, twin
 from rackwright.toolchain import workloads
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(gpu.app, name="gpu")
 app.add_typer(access.app)
 app.add_typer(backup.app)
 app.add_typer(discover.app)
+app.add_typer(lineage.app)
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack: stacks/Pulumi.STACK.yaml.")]
 
 
@@ -45,6 +46,7 @@ class Tools(StrEnum):
     pulumi = "pulumi"
     workloads = "workloads"
     serving = "serving"
+    tracking = "tracking"
 
 
 @app.command("toolchain")
@@ -52,7 +54,7 @@ def show_toolchain(
     tools: Annotated[
         Tools,
         typer.Argument(
-            help="pulumi; or the environment of the workloads, or that of serving alone: its Python is printed."
+            help="pulumi; or the Python of an environment: of the workloads, of serving alone, of the tracking server."
         ),
     ] = Tools.pulumi,
 ) -> None:
@@ -63,8 +65,9 @@ def show_toolchain(
             project.say(f"{environment.without_horovod}; torchrun takes its place")
         print(environment.python)
         return
-    if tools is Tools.serving:
-        print(workloads.serving(project.say).python)
+    if tools is not Tools.pulumi:
+        ensure = workloads.serving if tools is Tools.serving else workloads.tracking
+        print(ensure(project.say).python)
         return
     taken = toolchain.ensure(project.say)
     print(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")

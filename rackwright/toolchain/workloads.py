@@ -106,3 +106,21 @@ def _add_horovod(python: Path, say: Callable[[str], None]) -> None:
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode != 0:
         raise Unavailable(f"Horovod: its wheel cannot be installed: {done.stderr.strip().rpartition(chr(10))[2]}")
+
+
+TRACKING = LOCK.parents[1] / "templates" / "mlflow" / "opt" / "rackwright" / "mlflow" / "requirements.txt.j2"
+"""What the role mlflow puts on hosts."""
+
+
+def tracking(say: Callable[[str], None]) -> Environment:
+    """Return an environment with the server that the role mlflow runs, for tests, installing it first if need be.
+
+    Raises:
+        SetupError: the packages cannot be installed.
+    """
+    key = sha256(f"{sys.version}\n{TRACKING.read_text()}".encode()).hexdigest()[:16]
+    directory = cache.directory() / "tracking" / key
+    with cache.locked(directory.parent / "lock", say):
+        if not (directory / "ready").exists():
+            _install(directory, TRACKING, "200 MB to fetch, 700 MB on the drive", say)
+    return Environment(directory, without_horovod="it does not train")

@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 
 from workloads.common.errors import WorkloadError
+from workloads.common.tracking.server import URL
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
 from workloads.training.read import read
 from workloads.training.started import leader, refuse_another_start
+from workloads.training.told import following
 
 STATUS = "Exit status: 0 trained or stopped as asked, 1 worse than its parent, 2 wrong or refused, 4 a step failed."
 
@@ -41,6 +43,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--publish-worse", metavar="REASON", help="let a fine-tuning out though it is worse than its parent"
     )
+    parser.add_argument(
+        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"an MLflow server that is told; or {URL}"
+    )
+    parser.add_argument(
+        "--register", metavar="MODEL", help="once it has finished, register its last checkpoint as this"
+    )
     parser.add_argument("--print", action="store_true", help="print the complete configuration, and do nothing")
     return parser
 
@@ -55,7 +63,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if given.out is None:
             raise WorkloadError("--out", "got none", "a run writes somewhere", "Say --out DIR")
-        return _train(config, given.out, given.stop_at, given.publish_worse)
+        if given.register and not given.tracking:
+            raise WorkloadError("--register", "got no server", "versions are registered at one", "Say --tracking URL")
+        with following(config, given.out, given.tracking, given.register):
+            return _train(config, given.out, given.stop_at, given.publish_worse)
     except WorkloadError as error:
         if leader(os.environ):
             print(error, file=sys.stderr, flush=True)

@@ -1,0 +1,49 @@
+"""Where a version of a model comes from."""
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from workloads.common.tracking import Lineage, connect
+from workloads.common.tracking import lineage as found
+from workloads.common.tracking.provenance import KEYS
+from workloads.common.tracking.server import URL
+
+app = typer.Typer()
+UNKNOWN = 3
+NOT_SAID = "not known"
+
+
+@app.command()
+def lineage(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL[@ALIAS|/VERSION]", help="Of the registry; without more the newest version."),
+    ],
+    tracking: Annotated[str, typer.Option(metavar="URL", envvar=URL, help="The MLflow server.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines.")] = False,
+) -> None:
+    """Print what made a model: machines, lock, code, data, and the same of its parents.
+
+    The account comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or from a file of credentials.
+    Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or some is not known.
+    """
+    chain = found(connect(tracking, os.environ), model)
+    print(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
+    raise typer.Exit(UNKNOWN if chain.missing else 0)
+
+
+def _text(chain: Lineage) -> str:
+    lines: list[str] = []
+    for version in chain.versions:
+        made = datetime.fromtimestamp(version.created_ms / 1000, UTC)
+        names = "".join(f" @{alias}" for alias in version.aliases)
+        lines.append(f"{version}{names}, registered {made:%Y-%m-%d %H:%M} UTC by run {version.run or NOT_SAID}")
+        for key in (*KEYS, "checkpoint"):
+            lines.append(f"  {key:<12} {version.tags.get(key, NOT_SAID)}")
+    if chain.lost:
+        lines.append(f"its parent, checkpoint {chain.lost}, is registered nowhere")
+    return "\n".join(lines)

@@ -1,0 +1,14 @@
+"""A real MLflow server, started once for all tests that speak to one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from rackwright.toolchain import workloads
+from tests.workloads.common.tracking.served import Served
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("mlflow"), workloads.tracking(print).python) as served:
+        yield served

@@ -1,0 +1,175 @@
+"""The registry of models: a run's newest checkpoint becomes a version, and a version a checkpoint again."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from workloads.common.checkpoint import checkpoints, layout, manifest
+from workloads.common.errors import WorkloadError
+from workloads.common.tracking import provenance
+from workloads.common.tracking.server import Refused, Server
+from workloads.common.tracking.tracker import tracked
+
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w. -]*)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
+"""``digits``, ``digits@champion``, ``digits/3``, each also as MLflow's ``models:/…``."""
+CHECKPOINT = "checkpoint"
+"""The digest of a version's manifest, which has those of its files: by it a child knows its parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a registered model, as the registry has it."""
+
+    name: str
+    version: str
+    run: str
+    source: str
+    """Where its files are: ``mlflow-artifacts:/EXPERIMENT/RUN/artifacts/…``."""
+    aliases: tuple[str, ...]
+    created_ms: int
+    """Milliseconds since 1970."""
+    tags: Mapping[str, str]
+    """Those of ours, without what they begin with."""
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+def register(server: Server, out: Path, name: str) -> Version:
+    """Let the newest whole checkpoint of the run in *out* be a version of the model *name*, and return it.
+
+    A checkpoint that is a version already is not registered twice.
+
+    Raises:
+        WorkloadError: the run is not known there, has no checkpoint, or is not to be published.
+    """
+    told = tracked(out)
+    if told.get("url") != server.url or "run" not in told:
+        fix = "Run it with --tracking, or send it by `python -m workloads.common.tracking`"
+        raise Refused(str(out), f"got a run that {server.url} does not know", "a version belongs to a run there", fix)
+    lineage = provenance.read(out / "lineage.json")
+    if lineage.get("published") is False and "checkpoint" in lineage:
+        want, fix = "a version is no worse than its parent", "Train on, or say --publish-worse with a reason"
+        raise Refused(str(out), "got a run that is not to be published", want, fix)
+    found = checkpoints.newest(out / "checkpoints")
+    if found is None:
+        raise Refused(str(out), "got no whole checkpoint", "a version is one", "Train until one is saved")
+    digest = sha256((found.path / manifest.NAME).read_bytes()).hexdigest()
+    if there := with_checkpoint(server, digest, name):
+        return there
+    place = f"{told['experiment']}/{told['run']}/artifacts/{layout.step_name(found.step)}"
+    for file in sorted(path for path in found.path.iterdir() if path.is_file()):
+        server.put_file(f"{place}/{file.name}", file)
+    _have_model(server, name)
+    said = {**provenance.of_run(out), CHECKPOINT: digest, "step": str(found.step)}
+    made = server.post(
+        "model-versions/create",
+        name=name,
+        source=f"mlflow-artifacts:/{place}",
+        run_id=told["run"],
+        tags=provenance.tags(said),
+    )
+    return _version(made["model_version"])
+
+
+def find(server: Server, reference: str) -> Version:
+    """Return the version that *reference* names; without alias or number the newest.
+
+    Raises:
+        Refused: there is none.
+    """
+    parts = REFERENCE.fullmatch(reference)
+    if parts is None:
+        want, fix = "a version is MODEL, MODEL@ALIAS or MODEL/NUMBER", "Write it like digits@champion"
+        raise Refused("model", f"got {reference}", want, fix)
+    name, alias, number = parts["name"], parts["alias"], parts["version"]
+    try:
+        if alias:
+            return _version(server.get("registered-models/alias", name=name, alias=alias)["model_version"])
+        if number:
+            return _version(server.get("model-versions/get", name=name, version=number)["model_version"])
+        versions = [_version(each) for each in _search(server, f"name='{name}'")]
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        versions = []
+    if not versions:
+        fix = "Look in the registry for what there is"
+        raise Refused("model", f"got {reference}", f"{server.url} has no such version", fix, 404)
+    return max(versions, key=lambda version: int(version.version))
+
+
+def with_checkpoint(server: Server, digest: str, name: str = "") -> Version | None:
+    """Return the first version of that checkpoint; where *name* is given, of that model."""
+    found = [_version(each) for each in _search(server, f"tags.`{provenance.PREFIX}{CHECKPOINT}` = '{digest}'")]
+    return min(
+        (each for each in found if not name or each.name == name), key=lambda each: each.created_ms, default=None
+    )
+
+
+def fetch(server: Server, reference: str, into: Path) -> Path:
+    """Return the directory with the checkpoint of a version, brought below *into* if it is not there, and proved.
+
+    Raises:
+        WorkloadError: there is none, or its files are not those that were registered.
+    """
+    version = find(server, reference)
+    place, wanted = version.source.partition("mlflow-artifacts:/")[2].strip("/"), version.tags.get(CHECKPOINT, "")
+    if not place or not wanted:
+        fix = "Name a version that a run of ours has registered"
+        raise Refused("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
+    target = into / wanted[:16]
+    target.mkdir(parents=True, exist_ok=True)
+    described = target / manifest.NAME
+    if not described.exists():
+        _bring(server, f"{place}/{manifest.NAME}", described)
+    if (got := sha256(described.read_bytes()).hexdigest()) != wanted:
+        described.unlink()
+        fix = "Look who has changed the artifacts of its run"
+        raise WorkloadError(str(version), f"got a manifest with SHA-256 {got}", f"registered was {wanted}", fix)
+    told = manifest.read(target)
+    for name in told.files:
+        if not (target / name).exists():
+            _bring(server, f"{place}/{name}", target / name)
+    manifest.prove(target, told)
+    return target
+
+
+def _bring(server: Server, place: str, target: Path) -> None:
+    beside = target.with_name(f".{target.name}.new")
+    server.get_file(place, beside)
+    beside.replace(target)
+
+
+def _have_model(server: Server, name: str) -> None:
+    try:
+        server.post("registered-models/create", name=name)
+    except Refused as refused:
+        if "already exists" not in str(refused):
+            raise
+
+
+def _search(server: Server, condition: str) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    page = {"filter": condition, "max_results": "200"}
+    while True:
+        told = server.get("model-versions/search", **page)
+        found += told.get("model_versions", [])
+        if not told.get("next_page_token"):
+            return found
+        page["page_token"] = told["next_page_token"]
+
+
+def _version(told: Mapping[str, Any]) -> Version:
+    return Version(
+        name=told["name"],
+        version=str(told["version"]),
+        run=told.get("run_id", ""),
+        source=told.get("source", ""),
+        aliases=tuple(sorted(told.get("aliases", ()))),
+        created_ms=int(told.get("creation_timestamp", 0)),
+        tags=provenance.from_tags(told.get("tags", [])),
+    )
