@@ -6,6 +6,7 @@ and with it the lock, when stdin does; a command that is running then runs on in
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import grp
 import json
@@ -254,7 +255,8 @@ def reboot() -> None:
 
 def put(step: dict[str, Any]) -> None:
     """Write beside the place, then rename over whatever stands there: a link is replaced, never followed."""
-    path, content = Path(step["path"]), resolved(step["content"]).encode()
+    path = Path(step["path"])
+    content = base64.b64decode(step["content"]) if step.get("base64") else resolved(step["content"]).encode()
     user, _, group = step["owner"].partition(":")
     try:
         owner = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rackwright.cli import project
 from rackwright.declaration import Stack
 from rackwright.declaration.lock import changes
+from rackwright.errors import DeclarationError
 from rackwright.mirror import apt, making, tree
 from rackwright.toolchain import cache
 
@@ -24,6 +25,9 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         fetch: Keep all of it in the local repository.
         to: Put that there as well.
     """
+    if stack.fleet.uses:
+        want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
+        raise DeclarationError(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
     with cache.locked(cache.directory() / "mirror" / "lock", project.say):
         apts = making.systems(stack)
         for each in apts.values():

@@ -14,6 +14,7 @@ from rackwright.cli import project
 from rackwright.declaration import Stack
 from rackwright.declaration.stack import settings
 from rackwright.errors import DeclarationError
+from rackwright.toolchain import workloads
 from rackwright.twin import Twin, faults
 from rackwright.twin.fleet import twin as twin_for
 from rackwright.twin.gpu import faults as gpu_faults
@@ -40,7 +41,8 @@ class Fault(StrEnum):
 
 def _twin(name: str) -> Twin:
     stack = project.stack(name)
-    return twin_for(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors)
+    lent = workloads.place() if stack.lends_workloads else None
+    return twin_for(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors, lent)
 
 
 def _target(stack: Stack) -> str:
@@ -53,8 +55,11 @@ def _target(stack: Stack) -> str:
 @app.command()
 def start(stack: StackName) -> None:
     """Start every machine that is off, and wait until all answer. What runs is left alone."""
-    for notice in project.stack(stack).notices:
+    loaded = project.stack(stack)
+    for notice in loaded.notices:
         project.say(f"note: {notice}")
+    if loaded.lends_workloads:
+        workloads.ensure(project.say)
     _twin(stack).start(project.say)
 
 

@@ -1,16 +1,16 @@
 """The resources of a stack, in an order that Pulumi, the audit and the provider all follow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import product
 from typing import Any
 
+from rackwright.declaration.declared import Declared
 from rackwright.declaration.locked import problems as lock_problems
+from rackwright.declaration.runs import runs
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.kinds import KINDS
-from rackwright.kinds.contract import Claim, Kind, Resource
+from rackwright.kinds.contract import Claim
 from rackwright.kinds.host import DrivePart, HostKind, HostSpec
 from rackwright.kinds.house import RoleSource
 from rackwright.kinds.network import NetworkKind
@@ -26,30 +26,6 @@ from rackwright.spec.host import Drive, Host
 from rackwright.spec.network import Network, links, way
 
 
-@dataclass(frozen=True)
-class Declared:
-    """One resource: what kind, what is wanted, and after which others."""
-
-    token: str
-    spec: Resource
-    after: tuple[str, ...] = ()
-    """Names of the resources that must be right before this one is touched."""
-
-    @property
-    def kind(self) -> Kind[Any]:
-        return KINDS[self.token]
-
-    @property
-    def name(self) -> str:
-        """Pulumi's logical name, and the id: ``host/tier``."""
-        return self.kind.id(self.spec)
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The spec as plain data."""
-        return self.spec.model_dump(mode="json", exclude_none=True)
-
-
 def declare(stack: Stack) -> tuple[Declared, ...]:
     """Return every resource of *stack*: host by host, each before what stands on it, then what needs several of them.
 
@@ -57,7 +33,7 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         DeclarationErrors: two of them would own the same thing, or the lock is of something else.
     """
     resources = undemanding(stack)
-    several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network}
+    several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
     claims = [
         (declared, declared.kind.claims(declared.spec, stack.house))
         for declared in resources
@@ -71,6 +47,8 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
 def undemanding(stack: Stack) -> tuple[Declared, ...]:
     """Return what `declare` does, whatever two of them would own, and whatever the lock says."""
     hosts = stack.fleet.hosts
+    if stack.fleet.uses:
+        return tuple(runs(stack))
     own = (declared for name, host in hosts.items() for declared in _of_host(stack, name, host))
     return (*own, *_peers(stack))
 
@@ -97,9 +75,12 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             drives=tuple(map(_part, host.drives)),
             macs=tuple(nic.mac for nic in host.nics if nic.mac),
             pci_addresses=tuple(nic.pci for nic in host.nics if nic.pci),
+            mounts=tuple(tier.mount for tier in host.tiers.values() if tier.provided),
         ),
     )
     for tier_name, tier in host.tiers.items():
+        if tier.level is None or tier.filesystem is None:
+            continue  # somebody else provides it, and the host claims its mount
         members = host.members(tier_name)
         serials = {drive.serial for drive in members}
         yield Declared(

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rackwright.declaration import python_fleet, yaml_fleet
+from rackwright.declaration import python_fleet, runs_fleet, yaml_fleet
 from rackwright.declaration.roles import Missing, none_missing
 from rackwright.declaration.schema import schema
+from rackwright.declaration.source import read
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
 
@@ -22,5 +23,9 @@ def load_fleet(path: Path, roles: Mapping[str, RoleSource], missing: Missing = n
     Raises:
         DeclarationErrors: everything that is wrong in it, in the order of the lines.
     """
-    load = python_fleet.load if path.suffix == ".py" else yaml_fleet.load
-    return load(path, roles, missing)
+    if path.suffix == ".py":
+        return python_fleet.load(path, roles, missing)
+    source = read(path)
+    if "uses" in source.data:
+        return runs_fleet.load(source, missing, lambda used: load_fleet(used, roles, missing))
+    return yaml_fleet.load(source, roles, missing)

@@ -111,12 +111,12 @@ def _fields(shape: Any, keys: Keys) -> Iterator[str]:
     for key in keys:
         shape = _below(shape, key)
     if isinstance(shape, type) and issubclass(shape, BaseModel):
-        yield from shape.model_fields
+        yield from (field.alias or name for name, field in shape.model_fields.items())
 
 
 def _below(shape: Any, key: str | int) -> Any:
     if isinstance(shape, type) and issubclass(shape, BaseModel):
-        return _bare(shape.model_fields[str(key)].annotation)
+        return _bare(next(field.annotation for name, field in shape.model_fields.items() if key in (field.alias, name)))
     arguments = get_args(shape)
     return _bare(arguments[1] if get_origin(shape) is dict else arguments[0]) if arguments else None
 

@@ -24,6 +24,8 @@ from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
 from rackwright.spec.port import Nic
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
+from rackwright.spec.run import Elastic, Environment, Kept, Run
+from rackwright.spec.run import problems as run_problems
 from rackwright.spec.ssh import Login, Ssh
 from rackwright.spec.tier import Tier
 
@@ -32,6 +34,7 @@ MODELS: dict[str, type[BaseModel]] = {
     for model in (
         *(Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns),
         *(Needs, Ssh, Login, Alerts, Rollout, Mirror),
+        *(Run, Kept, Environment, Elastic),
     )
 }
 
@@ -65,6 +68,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet
         for name, host in fleet.hosts.items()
         for problem in role_problems(host, roles, missing)
     ]
+    wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
     if wrong:
         raise _all(str(path), wrong)
     return fleet

@@ -31,6 +31,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 SETTINGS = ("fleet", "target")
 CONTAINERS = "rackwright:containers"
 MIRRORS = "rackwright:mirrors"
+WORKLOADS = "rackwright:workloads"
 RACK, TWIN = "rack", "twin:"
 _OTHERS = re.compile(r"Pulumi\.|.*\.lock\.yaml$")
 """Files beside fleets that are none."""
@@ -56,6 +57,8 @@ class Stack:
     """Hosts that the twin makes with this computer's kernel, as containers; all others have their own."""
     lends_mirrors: bool = False
     """Whether hosts of the twin get packages from the mirrors of this computer."""
+    lends_workloads: bool = False
+    """Whether containers of the twin have the workloads' environment of this computer."""
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
     lock: Lock | None = None
@@ -124,8 +127,12 @@ def load_stack(name: str, project: Path) -> Stack:
     key = salt(fleet.fleet, project)
     derived = {each: secret.derived(each) for each in _references(fleet) - given} if virtual else {}
     house = House.load(HOUSE, key, derived)
-    containers = _containers(name, project, told["target"], fleet)
-    lends_mirrors = _lends_mirrors(name, project, virtual)
+    # what a twin is made like, its own stack says: of a fleet of runs it is another's
+    made_by = told["target"].removeprefix(TWIN) if virtual and fleet.uses else name
+    containers = _containers(made_by, project, told["target"], fleet)
+    lends_mirrors = _lends(MIRRORS, made_by, project, virtual)
+    lends_workloads = _lends(WORKLOADS, made_by, project, virtual)
+    path = path.with_name(fleet.uses or path.name)
     lock_file = _shown(lock_path(path))
     lock = load_lock(lock_file)
     if virtual:
@@ -133,7 +140,8 @@ def load_stack(name: str, project: Path) -> Stack:
         endpoints = _twin_endpoints(project.resolve() / ".rackwright" / "twins" / twin)
         scaled, notices = twin_of(fleet, containers)
         return Stack(
-            name, project, scaled, endpoints, house, key, twin, containers, lends_mirrors, notices, lock, lock_file
+            *(name, project, scaled, endpoints, house, key, twin, containers),
+            *(lends_mirrors, lends_workloads, notices, lock, lock_file),
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
@@ -195,7 +203,9 @@ def _encrypted(value: object) -> bool:
 
 
 def _references(fleet: Fleet) -> frozenset[str]:
-    """Return the names of the secrets in *fleet*."""
+    """Return the names of the secrets in *fleet*; of one that uses another's hosts, what it says itself."""
+    if fleet.uses:
+        return frozenset({secret.name_of(fleet.key)})
     return frozenset(name for host in fleet.hosts.values() for _, name in secret.references(host.roles))
 
 
@@ -215,16 +225,25 @@ def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozense
     return frozenset(listed)
 
 
-def _lends_mirrors(name: str, project: Path, virtual: bool) -> bool:
-    """Return whether ``rackwright:mirrors`` in ``stacks/Pulumi.<name>.yaml`` gives a twin those of this computer."""
+LENT = {
+    MIRRORS: ("a rack has mirrors of its own", "`lent` gives hosts of a twin the mirrors of this computer"),
+    WORKLOADS: (
+        "a rack's hosts have an environment of their own",
+        "`lent` gives containers of a twin this computer's environment of the workloads, to read",
+    ),
+}
+"""What this computer may lend its twin: what is said on a rack, and on a twin."""
+
+
+def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
+    """Return whether *setting* in ``stacks/Pulumi.<name>.yaml`` gives a twin what this computer has."""
     source = read(_shown(_settings_file(name, project)))
-    told = source.data["config"].get(MIRRORS)
+    told = source.data["config"].get(setting)
     if told is None or (told == "lent" and virtual):
         return told is not None
-    want, fix = "a rack has mirrors of its own", "Remove it"
-    if virtual:
-        want, fix = "`lent` gives hosts of a twin the mirrors of this computer", "Write lent, or remove it"
-    raise DeclarationErrors([source.error(Problem(f"got {told!r}", want, fix), ("config", MIRRORS))])
+    on_rack, on_twin = LENT[setting]
+    want, fix = (on_twin, "Write lent, or remove it") if virtual else (on_rack, "Remove it")
+    raise DeclarationErrors([source.error(Problem(f"got {told!r}", want, fix), ("config", setting))])
 
 
 def _wrong_settings(name: str, told: Mapping[str, str], stacks: Path) -> Iterator[Problem]:

@@ -1,7 +1,6 @@
 """A fleet from a YAML file: groups merged into hosts, and everything that is wrong told at once, with its line."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -11,7 +10,7 @@ from rackwright.declaration.layers import Layers, merge
 from rackwright.declaration.problems import Detail, keys_of
 from rackwright.declaration.roles import Missing
 from rackwright.declaration.roles import problems as role_problems
-from rackwright.declaration.source import read
+from rackwright.declaration.source import Source
 from rackwright.kinds.house import RoleSource
 from rackwright.spec import host as one_host
 from rackwright.spec.alerts import Alerts
@@ -63,13 +62,13 @@ BLANKS: dict[str, BaseModel] = {
 """What stands for a drive or a port that has errors, so that the others keep their places."""
 
 
-def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
-    """Return the fleet that the YAML file *path* declares.
+def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
+    """Return the fleet that the YAML file *source* declares.
 
     Raises:
         DeclarationErrors: everything that is wrong in it.
     """
-    layers = Layers(read(path))
+    layers = Layers(source)
     findings = Findings(layers)
     findings.add_details(FleetFile, _details(FleetFile, layers.source.data), ())
     for name, group in layers.groups.items():

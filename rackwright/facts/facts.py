@@ -13,6 +13,7 @@ from typing import Any
 
 from rackwright.facts.container import CdiSpecification, Image
 from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
+from rackwright.facts.run import Run
 from rackwright.facts.storage import Array, Drive, Filesystem, Mount
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
@@ -297,6 +298,11 @@ class Facts(View):
         except NotKnown as reason:
             held = {"unknown": str(reason)}
         return Package({"version": version, "held": held}, f"facts.packages.{name}")
+
+    def run(self, name: str) -> Run | None:
+        """Return a training that was put here; None where none of that name was."""
+        raw = self.find("runs", name)
+        return None if raw is None else Run(raw, f"facts.runs.{name}")
 
     def user(self, name: str) -> User | None:
         raw = self.find("users", name)

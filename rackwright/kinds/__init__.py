@@ -9,8 +9,13 @@ from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.peers import PeersKind
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.tier import TierKind
+from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
 
 KINDS: Mapping[str, Kind[Any]] = {
-    kind.token: kind for kind in (HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind())
+    kind.token: kind
+    for kind in (
+        *(HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind()),
+        *(TrainingSeatKind(), TrainingRunKind()),
+    )
 }
 """By type token; the provider and the audit are loops over this table."""

@@ -124,9 +124,11 @@ class Put:
 
     text: str
     path: str
-    content: str
+    content: str = field(repr=False)
     mode: int = 0o644
     owner: str = "root:root"
+    base64: bool = False
+    """The content is that of a file that is no text, in base64."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class HostSpec(Resource):
     macs: tuple[str, ...] = ()
     pci_addresses: tuple[str, ...] = ()
     """Of ports that are found by where they sit."""
+    mounts: tuple[str, ...] = ()
+    """Of tiers that somebody else provides."""
 
 
 def identity_claim(host: str, identity: dict[str, str]) -> Claim:
@@ -116,6 +118,10 @@ class HostKind:
                 for address in spec.pci_addresses
             ),
         ]
+        claims += [
+            Claim(f"mount:{mount}", {"present": True}, owned=False, remedy="let who provides it mount it again")
+            for mount in spec.mounts
+        ]
         short = f"the host falls short of profile {spec.profile}: add what is missing, or declare another profile"
         if (memory := profile.known("memory")) is not None:
             claims.append(
@@ -165,6 +171,8 @@ def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return facts.port(None if place else key, key if place else None) is not None
         case "memory":
             return facts.memory_bytes
+        case "mount":
+            return any(mount.target == key for mount in facts.mounts)
         case _:
             if not (ids := GPUS[name].known("pci")):
                 return Unknown(f"the catalogue has no PCI id of {GPUS[name].name}")

@@ -1,6 +1,8 @@
 """What the repository itself brings to every host: templates, rendered once, here, by jinja2; and roles."""
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -118,17 +120,31 @@ class House:
     """Keys the digests of contents that claims hold."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Values by name, as far as they are known here."""
+    root: Path = Path(__file__).parents[2]
+    """The checkout."""
 
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "House":
         """Read ``templates/`` and ``roles/`` of the checkout *root*."""
         templates = root / "templates"
         texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
-        return House(texts, load_roles(root), salt, secrets or {})
+        return House(texts, load_roles(root), salt, secrets or {}, root)
 
     def digest(self, content: str | bytes) -> str:
         """Return the digest of a file's content as a probe with the same salt finds it."""
         return digest.digest(content.encode() if isinstance(content, str) else content, self.salt)
+
+    @cached_property
+    def workloads(self) -> bytes:
+        """What runs on the GPUs, as an archive that Python imports from: the same bytes for the same files."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted((self.root / "workloads").rglob("*")):
+                if path.suffix in (".py", ".yaml"):
+                    entry = zipfile.ZipInfo(str(path.relative_to(self.root)))  # of 1980, whatever the file's own date
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+        return buffer.getvalue()
 
     @cached_property
     def environment(self) -> jinja2.Environment:

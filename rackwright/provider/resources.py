@@ -60,5 +60,21 @@ class Role(Managed):
     token = "rackwright:software:Role"
 
 
-CLASSES: Mapping[str, type[Managed]] = {resource.token: resource for resource in (Host, Tier, Network, Peers, Role)}
+class TrainingSeat(Managed):
+    """A place for processes of a training run, on another host than its chief."""
+
+    token = "rackwright:workload:TrainingSeat"
+
+
+class TrainingRun(Managed):
+    """A training that runs, or has finished, led from its chief."""
+
+    token = "rackwright:workload:TrainingRun"
+
+    name: pulumi.Output[str]
+
+
+CLASSES: Mapping[str, type[Managed]] = {
+    resource.token: resource for resource in (Host, Tier, Network, Peers, Role, TrainingSeat, TrainingRun)
+}
 """By type token."""

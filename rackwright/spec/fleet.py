@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
+
 from rackwright.spec.host import Host, Name
 from rackwright.spec.mirror import Mirror
 from rackwright.spec.model import Model
 from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
+from rackwright.spec.run import Key, Run
 
 MD_NAME_MAX = 32
 """Bytes that the md superblock has for ``host:tier``. Source: md_p.h, set_name."""
@@ -28,6 +31,12 @@ class Fleet(Model):
     """Where its hosts get packages that its lock names; without it, each has sources of its own."""
     hosts: dict[Name, Host]
     """Every machine by its name."""
+    uses: str | None = None
+    """The file of the fleet that its hosts are declared in; this one then has no more than runs on them."""
+    key: Key = Field(default_factory=lambda: {"secret": "training_key"})
+    """What the keys of its runs are made of."""
+    runs: dict[Name, Run] = Field(default_factory=dict)
+    """Trainings on these hosts, by name."""
 
 
 def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:

@@ -225,7 +225,13 @@ def problems(host: Host) -> Iterator[Problem]:
 
 
 def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:
-    members, least = host.members(name), MEMBERS[tier.level]
+    members = host.members(name)
+    if tier.level is None:
+        if members:
+            want = "somebody else provides that tier"
+            yield Problem(f"got {len(members)} drives with `tier: {name}`", want, "Take it out there", ("drives",))
+        return
+    least = MEMBERS[tier.level]
     if len(members) < least:
         got = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
         fix = f"Write it at {least - len(members)} more, or take another level"

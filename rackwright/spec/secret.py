@@ -20,6 +20,11 @@ LAB_PASSPHRASE = "rackwright-lab"
 """Published on purpose: what it encrypts is the twin's. A real rack's stack gets its own."""
 
 
+def name_of(value: Any) -> Any:
+    """Return the name in ``{secret: NAME}``, whatever was written there; None where *value* is no reference."""
+    return reference.name_of(value, "secret")
+
+
 def references(value: Any) -> Iterator[tuple[Keys, Any]]:
     """Yield each reference in *value*: where it stands, and the name in it."""
     return reference.references(value, "secret")

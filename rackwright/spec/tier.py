@@ -53,10 +53,12 @@ def _option_problems(options: tuple[str, ...]) -> Iterator[Problem]:
 class Tier(Model):
     """A storage tier of one host. Its members are the drives that name it."""
 
-    level: Level
-    """How md spreads data over the members."""
-    filesystem: FilesystemType
-    """Made once, with the geometry of the array."""
+    provided: bool = False
+    """Somebody else mounts it there, and nothing of it is made, changed or removed."""
+    level: Level | None = None
+    """How md spreads data over the members; needed where it is not provided."""
+    filesystem: FilesystemType | None = None
+    """Made once, with the geometry of the array; needed where it is not provided."""
     mount: Annotated[str, AfterValidator(_mount)]
     """Absolute path, below /srv, /mnt or a directory of its own."""
     chunk: Size | None = None
@@ -88,6 +90,14 @@ class Tier(Model):
 
 
 def _problems(tier: Tier) -> Iterator[Problem]:
+    if tier.provided:
+        for name in sorted(tier.model_fields_set - {"provided", "mount"}):
+            want = "of a tier that is provided only its mount is known"
+            yield Problem(f"got {name}", want, "Take it out, or provided", (name,))
+        return
+    for name in ("level", "filesystem"):
+        if getattr(tier, name) is None:
+            yield Problem(f"got no {name}", "it is needed here", f"Add {name}")
     if tier.chunk is not None:
         got = f"got {format_size(tier.chunk)}"
         if tier.level == "raid1":

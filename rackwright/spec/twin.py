@@ -37,7 +37,7 @@ def container_problems(listed: Any, fleet: Fleet) -> Iterator[Problem]:
         if name not in fleet.hosts:
             want, fix = f"hosts of the fleet: {', '.join(fleet.hosts)}", hint(name, fleet.hosts, "Correct the name")
             yield Problem(f"got {name!r}", want, fix, (index,))
-        elif fleet.hosts[name].tiers:
+        elif any(not tier.provided for tier in fleet.hosts[name].tiers.values()):
             want = "a host with tiers is a virtual machine on the twin: arrays need a kernel of their own"
             yield Problem(f"got {name!r}", want, "Take it out of the list", (index,))
 

@@ -42,7 +42,9 @@ def ensure(say: Callable[[str], None]) -> Environment:
     Raises:
         SetupError: the packages cannot be installed.
     """
-    directory = cache.directory() / "workloads" / _key()
+    directory = place()
+    if (directory / "ready").exists() and (directory / "horovod").exists():
+        return Environment(directory)  # without a lock that somebody may hold for as long as another takes to make
     with cache.locked(directory.parent / "lock", say):
         if not (directory / "ready").exists():
             _install(directory, LOCK, "3 GB to fetch, 5 GB on the drive", say)
@@ -68,6 +70,11 @@ def serving(say: Callable[[str], None]) -> Environment:
         if not (directory / "ready").exists():
             _install(directory, SERVING, "300 MB on the drive", say)
     return Environment(directory, without_horovod="it does not train")
+
+
+def place() -> Path:
+    """Return where the environment is, or will be."""
+    return cache.directory() / "workloads" / _key()
 
 
 def _key() -> str:

@@ -26,28 +26,45 @@ BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
 }
 
 
-def twin(name: str, project: Path, fleet: Fleet, containers: Collection[str] = (), lends_mirrors: bool = False) -> Twin:
+def twin(
+    name: str,
+    project: Path,
+    fleet: Fleet,
+    containers: Collection[str] = (),
+    lends_mirrors: bool = False,
+    workloads: Path | None = None,
+) -> Twin:
     """Return the twin *name* of *fleet*, in its own directory of the checkout.
 
     Args:
         containers: Hosts that are made as such.
         lends_mirrors: Whether hosts get packages from the mirrors of this computer.
+        workloads: The environment of the workloads that containers are lent.
     """
     make = {host: _container if host in containers else _virtual_machine for host in fleet.hosts}
     directory = project / ".rackwright" / "twins" / name
     machines = [make[name](name, host) for name, host in fleet.hosts.items()]
     if lends_mirrors:
         machines = [replace(machine, mirrors=mirrors.lines(machine.os)) for machine in machines]
+    if workloads is not None:
+        machines = [
+            replace(machine, workloads=str(workloads)) if isinstance(machine, Container) else machine
+            for machine in machines
+        ]
     return Twin(directory, machines)
 
 
 def _container(name: str, host: Host) -> Container:
     _check_os(name, host)
-    return Container(name, host.identity.strongest[1], _nics(name, host), gpus=nvidia.gpus(host.profile))
+    provided = tuple(tier.mount for tier in host.tiers.values() if tier.provided)
+    identity = host.identity.strongest[1]
+    return Container(name, identity, _nics(name, host), gpus=nvidia.gpus(host.profile), provided=provided)
 
 
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     _check_os(name, host)
+    if provided := [tier for tier, declared in host.tiers.items() if declared.provided]:
+        raise _cannot(f"{name}: tier {provided[0]}", "provided: true", "of a twin only a container is provided one")
     drives = tuple(_drives(name, host))
     if not any(drive.boot for drive in drives):
         drives = (VirtualDrive(f"{name}-boot"[:20], "virtio", BOOT_BYTES, boot=True), *drives)

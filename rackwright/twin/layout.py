@@ -85,6 +85,14 @@ class Layout:
         """What a container has changed of its root filesystem."""
         return self.disks / host / "root"
 
+    def provided(self, host: str, mount: str) -> Path:
+        """What a container has of a tier that somebody else provides."""
+        return self.disks / host / "provided" / mount.strip("/").replace("/", "-")
+
+    def environment(self, host: str) -> Path:
+        """What a container has as its own of the virtual environment that it is lent: all but the packages."""
+        return self.host(host) / "environment"
+
     def hosts(self) -> list[str]:
         """Return the names of all machines that were ever started here."""
         return sorted(path.name for path in self.directory.glob("hosts/*"))

@@ -12,13 +12,16 @@ from rackwright.declaration import Declared, declare, load_fleet, load_stack
 from rackwright.facts import program
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
+from rackwright.spec.secret import derived
 
 HERE = Path(__file__).parent
 SALT = b"recorded"
 """Of the digests in the recorded facts."""
-OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml")
+SECRET = derived("training_key")
+"""What the keys of runs are made of on a twin."""
+OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml")
 _LAB = load_stack("lab", HERE.parents[1])
-STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT))
+STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets={"training_key": SECRET}))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
 RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
 
@@ -26,11 +29,14 @@ RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in
 def recorded(host: str) -> dict[str, Any]:
     """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
 
-    The probe that stands on it is today's.
+    The probe and the workloads that stand on it are today's.
     """
     raw: dict[str, Any] = json.loads((HERE / "recorded" / f"{host}.json").read_text())
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
+    for path in raw["files"]:
+        if path.endswith("/workloads.zip"):
+            raw["files"][path]["digest"] = STACK.house.digest(STACK.house.workloads)
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program())
     return raw

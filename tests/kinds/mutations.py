@@ -135,6 +135,16 @@ def newer_kernel_without(raw: Raw, key: str) -> None:
     raw["kernels"]["99.1"] = {"bootable": True, "modules": []}
 
 
+def stopped(raw: Raw, name: str) -> None:
+    """Let somebody have stopped a run: it saved, and said so."""
+    raw["units"][f"training-{name}.service"]["active"] = "inactive"
+    raw["runs"][name]["outcome"] = "stopped"
+
+
+def closed(raw: Raw, name: str) -> None:
+    raw["units"][f"training-{name}-door.service"]["active"] = "inactive"
+
+
 def set_otherwise(raw: Raw, key: str) -> None:
     gpu = raw["gpus"][-1]
     if key == "mig":
@@ -197,7 +207,10 @@ ROWS: dict[str, dict[str, Row]] = {
         "stripe_kib": setting(filesystem, "stripe_unit_bytes", lambda size: size + 4096),
         "width_kib": setting(filesystem, "stripe_width_bytes", lambda size: size + 4096),
     },
+    "run": {"outcome": Row(stopped, unreadable("runs"))},
+    "door": {"outcome": Row(closed, unreadable("units"))},
     "mount": {
+        "present": Row(lambda raw, key: without(raw["mounts"], target=key), unreadable("mounts")),
         "source": setting(mount, "device", lambda device: "sdz"),
         "type": setting(mount, "type", lambda kind: "btrfs"),
         "options": setting(mount, "options", lambda options: [*(set(options) - {"noatime"}), "relatime"]),
@@ -273,6 +286,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "groups": setting(account, "groups", lambda groups: [*groups, "sudo"]),
         "shell": setting(account, "shell", lambda shell: "/bin/zsh"),
         "password": setting(account, "password", lambda password: "set"),
+        "home": setting(account, "home", lambda home: "/home/another"),
     },
     "group": {
         "present": Row(lambda raw, key: raw["groups"].pop(key), unreadable("groups")),

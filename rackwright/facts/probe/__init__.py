@@ -34,6 +34,7 @@ MODULES = (
             "accounts",
             "measures",
             "containers",
+            "runs",
             "tell",
             "gpus",
             "main",

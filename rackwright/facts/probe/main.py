@@ -16,6 +16,7 @@ from rackwright.facts.probe import (
     measures,
     network,
     paths,
+    runs,
     system,
     units,
     vendors,
@@ -78,6 +79,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "redirecting_bridges": attempt(vendors.redirecting, root),
         "cdi": attempt(containers.cdi, root),
         "images": attempt(containers.images, root),
+        "runs": attempt(runs.runs, root),
         "measures": measures.measures(),
         **gpus.gpus(root),
     }

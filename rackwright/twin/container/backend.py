@@ -10,8 +10,9 @@ from pathlib import Path
 from rackwright.errors import SetupError
 from rackwright.twin.backend import Say
 from rackwright.twin.container import image
-from rackwright.twin.container.container import Container, check, command_line
+from rackwright.twin.container.container import PACKAGES, Container, check, command_line
 from rackwright.twin.control import Control
+from rackwright.twin.files import write
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings
@@ -96,8 +97,29 @@ class Containers:
         made_over = self._settings(machine.name).system
         return Path(made_over) if made_over else image.root(machine.os)
 
+    def _make_environment(self, machine: Container) -> None:
+        """Make a virtual environment of the container's own Python, where the packages of another are mounted in."""
+        if not Path(machine.workloads, PACKAGES).is_dir():
+            raise SetupError(
+                machine.name,
+                f"got no {PACKAGES} in {machine.workloads}",
+                f"packages that {machine.os} is lent are for its Python",
+                "Make .venv with that Python, or take rackwright:workloads out",
+            )
+        directory = self._layout.environment(machine.name)
+        (directory / PACKAGES).mkdir(parents=True, exist_ok=True)
+        (directory / "bin").mkdir(exist_ok=True)
+        write(directory / "pyvenv.cfg", b"home = /usr/bin\ninclude-system-site-packages = false\n")
+        python = directory / "bin" / "python"
+        python.unlink(missing_ok=True)
+        python.symlink_to("/usr/bin/python3")
+
     def _make_disk(self, machine: Container, say: Say) -> None:
         """Make the place for what *machine* changes, over the root filesystem of its system."""
+        if machine.workloads:
+            self._make_environment(machine)
+        for mount in machine.provided:
+            self._layout.provided(machine.name, mount).mkdir(parents=True, exist_ok=True)
         settings, disk = self._settings(machine.name), self._layout.root_disk(machine.name)
         if disk.exists() and settings.system:
             system = self._system(machine)

@@ -28,6 +28,16 @@ class Container:
     os: Literal["debian-12"] = "debian-12"
     gpus: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    provided: tuple[str, ...] = ()
+    """Mounts of tiers that somebody else provides on the rack, and this computer here."""
+    workloads: str = ""
+    """A virtual environment of this computer, whose packages it has in ENVIRONMENT; none where that is empty."""
+
+
+ENVIRONMENT = "/opt/workloads"
+"""Where runs look for what they import, if nothing else is declared."""
+PACKAGES = "lib/python3.11/site-packages"
+"""Of a virtual environment of debian-12's Python."""
 
 
 def check(container: Container) -> None:
@@ -40,6 +50,20 @@ def check(container: Container) -> None:
                 f"it has at most {LINK_NAME_MAX} printable characters, none of them a blank or one of / : %",
                 "Shorten it",
             )
+
+
+def binds(container: Container, layout: Layout) -> list[str]:
+    """Return the options that show the container directories of this computer."""
+    # systemd-nspawn takes colons for its own
+    shown = [f"--bind={_escaped(layout.provided(container.name, mount))}:{mount}" for mount in container.provided]
+    if container.workloads:
+        shown.append(f"--bind-ro={_escaped(layout.environment(container.name))}:{ENVIRONMENT}")
+        shown.append(f"--bind-ro={_escaped(Path(container.workloads) / PACKAGES)}:{ENVIRONMENT}/{PACKAGES}")
+    return shown
+
+
+def _escaped(path: Path | str) -> str:
+    return str(path).replace("\\", "\\\\").replace(":", "\\:")
 
 
 def cgroup(layout: Layout, host: str) -> str:
@@ -65,7 +89,10 @@ def command_line(container: Container, layout: Layout, system: Path, port: int) 
         "remains": str(layout.remains(host)),
         "powered": str(layout.powered(host)),
         "console": str(layout.console(host)),
-        "start": ["sh", str(script), host, str(layout.root_disk(host)), str(system), str(layout.seed(host)), group],
+        "start": [
+            *("sh", str(script), host, str(layout.root_disk(host)), str(system), str(layout.seed(host)), group),
+            *binds(container, layout),
+        ],
     }
     # -S: what the chassis needs is this package and the standard library; there may be dozens of it.
     return [sys.executable, "-S", "-P", "-m", "rackwright.twin.container.chassis", json.dumps(told)]

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Becomes a container: start.sh NAME DISK SYSTEM SEED CGROUP, process 1 of its own process ids, mounts and network.
+# Becomes a container: start.sh NAME DISK SYSTEM SEED CGROUP [OPTION OF NSPAWN]…, process 1 of its own process ids, mounts and network.
 # What it mounts, only it and the container see; it goes with the last of them.
 # DISK holds what the container has changed of the root filesystem SYSTEM; SEED is its identity.
 set -eu
 name=$1 disk=$2 system=$3 seed=$4 cgroup=$5
+shift 5
 
 echo 0 > "/sys/fs/cgroup/$cgroup/cgroup.procs"
 mount -t proc proc /proc
@@ -29,4 +30,4 @@ fi
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 exec systemd-nspawn --quiet --boot --directory="$root" --machine="$name" --settings=no \
     --network-namespace-path=/proc/self/ns/net --capability=CAP_NET_ADMIN --register=no --keep-unit \
-    --bind=/run/kmsg:/dev/kmsg --link-journal=no --resolv-conf=off --timezone=off --console=read-only
+    --bind=/run/kmsg:/dev/kmsg --link-journal=no --resolv-conf=off --timezone=off --console=read-only "$@"

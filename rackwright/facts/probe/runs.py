@@ -1,0 +1,70 @@
+"""Trainings that were put on this host: how far each is, from the files that its processes write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+from rackwright.facts.probe.look import attempt, listing, read
+
+RUNS = "/etc/rackwright/runs"
+TAIL_BYTES = 1 << 16
+STEP = re.compile(r"step-(\d+)")
+TOLD = ("step", "loss", "step_seconds", "time")
+
+
+def runs(root: str) -> dict[str, Any]:
+    names = [name for name in listing(root + RUNS) if os.path.exists(f"{root}{RUNS}/{name}/run.json")]
+    return {name: attempt(run, root, f"{RUNS}/{name}") for name in names}
+
+
+def run(root: str, folder: str) -> dict[str, Any]:
+    plan, config = loaded(f"{root}{folder}/run.json"), loaded(f"{root}{folder}/config.json")
+    state = f"{root}{plan['home']}/state.json"
+    told = loaded(state) if os.path.exists(state) else {}
+    return {
+        "outcome": told.get("outcome"),
+        "config": told.get("config"),
+        "why": told.get("why"),
+        "attempt": told.get("attempt"),
+        "model": config["model"],
+        "steps": config["steps"],
+        "ranks": attempt(ranks, root + plan["out"]),
+        "checkpoint": attempt(checkpoint, f"{root}{plan['out']}/checkpoints"),
+    }
+
+
+def loaded(path: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(read(path))
+    return found
+
+
+def ranks(out: str) -> dict[str, Any]:
+    """Return what each process has told last, by the name of its file."""
+    found = {}
+    for name in listing(out, "metrics*.jsonl"):
+        with open(f"{out}/{name}", "rb") as file:
+            file.seek(max(0, os.path.getsize(f"{out}/{name}") - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+        found[name] = newest(lines)
+    return found
+
+
+def newest(lines: list[str]) -> dict[str, Any]:
+    """Return the last line about a step that says its loss; empty where there is none yet."""
+    for line in reversed(lines):
+        if '"loss":' in line and line.startswith("{"):
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue  # it is being written
+            return {key: told[key] for key in TOLD if isinstance(told.get(key), (int, float))}
+    return {}
+
+
+def checkpoint(folder: str) -> int | None:
+    """Return the step of the newest checkpoint; whether it is whole, its reader finds out."""
+    steps = [int(match[1]) for match in map(STEP.fullmatch, listing(folder)) if match]
+    return max(steps, default=None)

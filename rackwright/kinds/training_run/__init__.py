@@ -1,0 +1,81 @@
+"""A training run: on its chief what starts it and leads it, on its other hosts what lets the chief in."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
+from rackwright.kinds.host import identity_claim
+from rackwright.kinds.house import House
+from rackwright.kinds.training_run import plan as planning
+from rackwright.kinds.training_run.files import claim, files
+from rackwright.kinds.training_run.look import look, report
+from rackwright.kinds.training_run.spec import TrainingSpec
+
+
+class _OnHost:
+    """What both kinds do alike."""
+
+    spec = TrainingSpec
+
+    def id(self, spec: TrainingSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: TrainingSpec, house: House) -> tuple[Claim, ...]:
+        account = spec.account
+        user: dict[str, Want] = {"groups": (account,), "home": spec.home, "shell": "/bin/sh", "password": "locked"}
+        needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)]
+        if spec.interface is not None:
+            needed.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
+        return (
+            identity_claim(spec.host, spec.identity),
+            *needed,
+            Claim(f"user:{account}", user),
+            Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
+            Claim(f"directory:{spec.home}", {"mode": "0700", "owner": f"{account}:{account}"}),
+            *(claim(file, spec, house) for file in files(spec, house)),
+            Claim(f"unit:{spec.unit}", {"state": "enabled"}),
+            self._outcome(spec),
+            Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
+        )
+
+    def _outcome(self, spec: TrainingSpec) -> Claim:
+        raise NotImplementedError
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+        return observing.observe(look, claims, facts)
+
+    def report(self, spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
+        return report(spec, facts)
+
+    def plan(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+        return planning.plan(spec, differences, facts, house)
+
+    def removal(self, spec: TrainingSpec, facts: Facts, house: House, consent: bool) -> Plan:
+        return planning.removal(spec, facts, house)
+
+    def consents(self, spec: TrainingSpec) -> bool:
+        """What it has learnt stays on the tier."""
+        return True
+
+    def wave(self, spec: TrainingSpec) -> None:
+        return None
+
+
+class TrainingRunKind(_OnHost):
+    """The run on its chief. It is there when its first step is, and whole while it runs or when it is finished."""
+
+    token: ClassVar[str] = "rackwright:workload:TrainingRun"
+
+    def _outcome(self, spec: TrainingSpec) -> Claim:
+        return Claim(f"run:{spec.name}", {"outcome": OneOf(("running", "finished"))})
+
+
+class TrainingSeatKind(_OnHost):
+    """A place for processes of a run on another host than its chief."""
+
+    token: ClassVar[str] = "rackwright:workload:TrainingSeat"
+
+    def _outcome(self, spec: TrainingSpec) -> Claim:
+        return Claim(f"door:{spec.name}", {"outcome": OneOf(("open", "finished"))})

@@ -1,0 +1,110 @@
+"""Every file that a run has on one of its hosts. All are root's: its account reads what it needs, and changes none."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rackwright.kinds.contract import Claim, Put, Unknown
+from rackwright.kinds.house import House
+from rackwright.kinds.training_run import keys
+from rackwright.kinds.training_run.spec import TrainingSpec
+
+UNITS = "/etc/systemd/system"
+DOOR = ("authorized_keys", "host_key", "sshd_config")
+"""What the sshd reads that lets the chief in; it starts again where one of these has changed."""
+COMMAND = "training_run/opt/rackwright/runs/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    path: str
+    content: str | bytes | None
+    """None: it depends on a secret that is not known here."""
+    mode: int = 0o640
+    secret: bool = False
+
+
+def files(spec: TrainingSpec, house: House) -> Iterator[File]:
+    """Yield the files of *spec* on its host: of all hosts, of the chief, or of the others."""
+    yield File(f"{spec.etc}/config.json", spec.config)
+    yield File(f"{spec.etc}/run.json", _plan(spec))
+    yield File(spec.archive, house.workloads, 0o644)
+    if spec.host == spec.chief.name:
+        yield from _of_the_chief(spec, house)
+    else:
+        yield from _of_another(spec, house)
+    unit = "run" if spec.host == spec.chief.name else "door"
+    yield File(f"{UNITS}/{spec.unit}", house.render(f"training_run{UNITS}/{unit}.service.j2", run=spec), 0o644)
+
+
+def _of_the_chief(spec: TrainingSpec, house: House) -> Iterator[File]:
+    if not spec.others:
+        return
+    secret = house.secrets.get(spec.key)
+    own = None if secret is None else keys.private(secret, spec.fleet, spec.name)
+    yield File(f"{spec.etc}/key", own, secret=True)
+    known = [f"[{seat.address}]:{spec.port} {_public(secret, spec, seat.name)}\n" for seat in spec.others]
+    yield File(f"{spec.etc}/known_hosts", None if secret is None else "".join(known), secret=True)
+    yield File(f"{spec.etc}/ssh_config", house.render(_template("ssh_config"), run=spec))
+    yield File(f"{spec.opt}/bin/ssh", house.render(f"{COMMAND}/ssh.j2", run=spec), 0o755)
+    if spec.min_processes is not None:
+        yield File(f"{spec.opt}/bin/discover", house.render(f"{COMMAND}/discover.j2", run=spec), 0o755)
+
+
+def _of_another(spec: TrainingSpec, house: House) -> Iterator[File]:
+    secret = house.secrets.get(spec.key)
+    allowed = f'from="{spec.chief.address}",restrict {_public(secret, spec)} {spec.account}\n'
+    yield File(f"{spec.etc}/authorized_keys", None if secret is None else allowed, secret=True)
+    own = None if secret is None else keys.private(secret, spec.fleet, spec.name, spec.host)
+    yield File(f"{spec.etc}/host_key", own, secret=True)
+    yield File(f"{spec.etc}/sshd_config", house.render(_template("sshd_config"), run=spec))
+
+
+def _template(name: str) -> str:
+    return f"training_run/etc/rackwright/runs/{name}.j2"
+
+
+def _public(secret: str | None, spec: TrainingSpec, *host: str) -> str:
+    return "" if secret is None else keys.public(secret, spec.fleet, spec.name, *host)
+
+
+def _plan(spec: TrainingSpec) -> str:
+    """Return what `workloads.training.hosts` reads."""
+    told = {
+        "name": spec.name,
+        "host": spec.host,
+        "hosts": [seat.model_dump() for seat in spec.hosts],
+        "processes": spec.processes,
+        "launcher": spec.launcher,
+        "min_processes": spec.min_processes,
+        "interface": spec.interface,
+        "config": f"{spec.etc}/config.json",
+        "out": spec.out,
+        "home": spec.home,
+        "grace_seconds": spec.grace_seconds,
+        "data": spec.data,
+        "provenance": spec.provenance,
+    }
+    return json.dumps(told, indent=2, sort_keys=True) + "\n"
+
+
+def claim(file: File, spec: TrainingSpec, house: House) -> Claim:
+    """Return the claim that *file* is there as it was written."""
+    sealed = Unknown(f"it depends on the secret {spec.key}, which is not known here")
+    content = sealed if file.content is None else house.digest(file.content)
+    want = {"content": content, "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
+    return Claim(f"file:{file.path}", want, secret=file.secret)
+
+
+def owner(file: File, spec: TrainingSpec) -> str:
+    return f"root:{spec.account}" if file.mode == 0o640 else "root:root"
+
+
+def put(file: File, spec: TrainingSpec) -> Put:
+    """Return the step that writes *file*, whose content is known."""
+    assert file.content is not None
+    text = f"write {file.path}"
+    if isinstance(file.content, bytes):
+        return Put(text, file.path, base64.b64encode(file.content).decode(), file.mode, owner(file, spec), base64=True)
+    return Put(text, file.path, file.content, file.mode, owner(file, spec))

@@ -1,0 +1,211 @@
+"""What puts a run on a host, starts it, changes it and takes it away again. Checkpoints always stay."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
+from rackwright.kinds import ownership
+from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step, Unknown
+from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.house import House
+from rackwright.kinds.training_run.files import DOOR, UNITS, files, put
+from rackwright.kinds.training_run.look import RUNNING, finished, outcome, same
+from rackwright.kinds.training_run.spec import TrainingSpec
+
+FIRST_STEP_SECONDS = 900
+"""PyTorch is imported anew on every host, from drives that may be cold."""
+NOUN = "training run"
+_ACCOUNT = """set -eu
+account=$1 home=$2
+getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
+usermod --home "$home" --shell /bin/sh --password '*' --groups '' "$account"
+"""
+_PLACES = """set -eu
+account=$1 etc=$2 home=$3 out=$4
+install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$home")" "$(dirname "$out")"
+install -d -m 0750 -o root -g "$account" "$etc"
+install -d -m 0700 -o "$account" -g "$account" "$home"
+install -d -m 0750 "$out"
+# checkpoints of an earlier run of that name may be there: root has kept them
+chown -R "$account:$account" "$out"
+# systemd would make it root's, and then nobody could begin it anew
+[ -e "$home/log" ] || install -m 0640 -o "$account" -g "$account" /dev/null "$home/log"
+"""
+_AWAIT = """set -eu
+unit=$1 account=$2 archive=$3 path=$4 home=$5 python=$6 plan=$7 seconds=$8
+if ! runuser -u "$account" -- env HOME="$home" PATH="$path" PYTHONPATH="$archive" \
+    "$python" -m workloads.training.hosts "$plan" await --seconds "$seconds"; then
+  systemctl stop "$unit"
+  exit 4
+fi
+"""
+_REMOVE = """set -eu
+account=$1 etc=$2 opt=$3 home=$4 out=$5
+rm -rf "$etc" "$opt" "$home"
+# an account's number may be given to another one later
+[ ! -d "$out" ] || chown -R root:root "$out"
+! getent passwd "$account" > /dev/null || userdel "$account"
+"""
+
+
+def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+    """Return what makes *differences* go; started again is only what stands still, or was told otherwise."""
+    if refusals := (
+        *wrong_machine(spec.host, differences),
+        *ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts),
+    ):
+        return Plan(refusals=refusals)
+    if not differences:
+        return Plan()
+    if unknown := tuple(item for item in differences if item.unknown):
+        return Plan(by_hand=unknown, refusals=tuple(_blind(spec, unknown)))
+    try:
+        refusals = (*_ground(spec, differences), *_terminal(spec, differences, facts))
+        return Plan(refusals=refusals) if refusals else _Planner(spec, differences, facts, house).plan()
+    except NotKnown as reason:
+        got, want = f"got no answer ({reason})", "a plan needs to know what is there"
+        return Plan(refusals=(Refusal(spec.id, got, want, "Mend that, and run again"),))
+
+
+def _blind(spec: TrainingSpec, unknown: Sequence[Difference]) -> Iterator[Refusal]:
+    """Refuse to write half a run, where its secret is not known here; what only cannot be seen is told."""
+    reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, Unknown))
+    for reason in reasons:
+        fix = "Run it where the stack's secrets can be read"
+        yield Refusal(spec.id, f"got no key: {reason}", "hosts of a run let in its chief by a key", fix)
+
+
+def _ground(spec: TrainingSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:
+    """Refuse where the fleet below is not as it should be: that is another stack's to mend."""
+    for item in differences:
+        if item.thing == f"mount:{spec.mount}":
+            fix = "Let the stack of the hosts' own fleet mend it, then run this again"
+            yield Refusal(
+                f"{spec.id}: {spec.mount}", "got nothing mounted there", "checkpoints are kept on a tier", fix
+            )
+        elif item.thing == f"link:{spec.interface}":
+            fix = "Let the stack of the hosts' own fleet mend it, then run this again"
+            yield Refusal(f"{spec.id}: {spec.interface}", "got no such link that is up", "processes talk over it", fix)
+
+
+def _terminal(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Refusal]:
+    """Refuse another configuration of what is finished, and another model of what has begun."""
+    run = facts.run(spec.name)
+    if run is None or not any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
+        return
+    if run.outcome == "finished" and not spec.go_on and not same(spec, run):
+        fix = "Write `continue: true` to go on from its last checkpoint, or give the run a new name"
+        yield Refusal(spec.id, "got another configuration of a finished run", "a finished run stays as it is", fix)
+    wanted = json.loads(spec.config)["model"]
+    if run.model != wanted:
+        changed = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
+        fix = "Give the run a new name; checkpoints of the old one stay"
+        got = f"got another model ({', '.join(changed)})"
+        yield Refusal(spec.id, got, "checkpoints of one model are no beginning for another", fix)
+
+
+class _Planner:
+    """One plan for one host of a run."""
+
+    def __init__(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> None:
+        self.spec, self.facts = spec, facts
+        self.wrong = {item.thing for item in differences}
+        self.is_chief = spec.host == spec.chief.name
+        self.files = [file for file in files(spec, house) if f"file:{file.path}" in self.wrong]
+        unit = facts.unit(spec.unit)
+        self.runs = unit is not None and unit.active in RUNNING
+        self.state = outcome(facts, spec.name, door=not self.is_chief)
+        run = facts.run(spec.name)
+        # another configuration of a finished run was consented to, or there would be no plan
+        self.over = finished(spec, facts) and run is not None and same(spec, run)
+
+    def plan(self) -> Plan:
+        spec = self.spec
+        changed = [file.path for file in self.files]
+        restarts = self.runs and self._restarts(changed)
+        steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
+        if restarts and self.is_chief:
+            steps.append(_run(f"stop {spec.name}, which saves first", "systemctl", "stop", spec.unit))
+        if self._misplaced():
+            steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account, spec.home))
+            places = (spec.account, spec.etc, spec.home, spec.out)
+            steps.append(_run(f"make {spec.etc}, {spec.home} and {spec.out}", "sh", "-c", _PLACES, "sh", *places))
+        steps += [put(file, spec) for file in self.files]
+        if any(path.startswith(UNITS) for path in changed):
+            steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+        if not self.over:
+            steps += self._start(restarts)
+        if f"unit:{spec.unit}" in self.wrong:
+            steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
+        steps.append(self._note("ready"))
+        texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
+        return Plan(tuple(steps), texts=texts)
+
+    def _misplaced(self) -> bool:
+        spec = self.spec
+        places = {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.home}"}
+        return bool(self.wrong & places)
+
+    def _restarts(self, changed: Sequence[str]) -> bool:
+        """Return whether what runs has to be told; of the sshd, with which processes end, only what it reads itself."""
+        if self.is_chief:
+            return bool(changed)
+        read = {f"{self.spec.etc}/{name}" for name in DOOR if name != "authorized_keys"}
+        return any(path in read or path.startswith(UNITS) for path in changed)
+
+    def _start(self, restarts: bool) -> Iterator[Step]:
+        spec = self.spec
+        stands = self.state not in ("running", "open")
+        if not (stands or restarts):
+            return
+        asked = ("runuser", "-u", spec.account, "--", "env", f"PYTHONPATH={spec.archive}", spec.python)
+        check = (*asked, "-m", "workloads.training.hosts", f"{spec.etc}/run.json", "check")
+        yield _run(f"look for what it imports in {spec.environment}, and for its data", *check)
+        if stands and self.facts.run(spec.name) is not None:
+            state = f"{spec.home}/state.json"
+            yield Remove(f"forget how it ended before ({self.state})", state)
+        verb = "restart" if restarts and not self.is_chief else "start"
+        # what failed too often is not started before that is forgotten
+        yield _run(
+            f"{verb} {spec.unit}",
+            "sh",
+            "-c",
+            f'systemctl reset-failed "$1" || true; systemctl {verb} "$1"',
+            "sh",
+            spec.unit,
+        )
+        if self.is_chief:
+            place = (spec.account, spec.archive, spec.path, spec.home, spec.python, f"{spec.etc}/run.json")
+            yield Run(
+                f"wait until all {len(spec.hosts) * spec.processes} processes have logged their first step",
+                ("sh", "-c", _AWAIT, "sh", spec.unit, *place, str(FIRST_STEP_SECONDS)),
+                timeout_seconds=FIRST_STEP_SECONDS + 60,
+            )
+
+    def _note(self, phase: str) -> Put:
+        spec = self.spec
+        text = ownership.owner_text(spec.id, spec.fleet, phase)
+        return Put(f"note in the owner file: {phase}", ownership.owner_file(spec.owner), text, 0o600)
+
+
+def removal(spec: TrainingSpec, facts: Facts, house: House) -> Plan:
+    """Return what stops the run here and takes its account, key and files away; what it wrote on its tier stays."""
+    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts):
+        return Plan(refusals=refusals)
+    if facts.owner(spec.owner) is None:
+        return Plan()
+    steps: list[Step] = []
+    if facts.unit(spec.unit) is not None:
+        text = f"stop {spec.unit}" if spec.host != spec.chief.name else f"stop {spec.name}, which saves first"
+        steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.grace_seconds + 120))
+    steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
+    steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+    places = (spec.account, spec.etc, spec.opt, spec.home, spec.out)
+    steps.append(_run(f"remove the account {spec.account}, its key and its files", "sh", "-c", _REMOVE, "sh", *places))
+    steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
+    return Plan(tuple(steps), notes=(f"{spec.out} stays: metrics and checkpoints",))
+
+
+def _run(text: str, *argv: str, seconds: float = 600) -> Run:
+    return Run(text, argv, timeout_seconds=seconds)

@@ -1,0 +1,208 @@
+"""A run on its hosts: what starts it, what changes it, what forbids that, and what is left when it goes."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Put, Run, Unknown
+from rackwright.kinds.training_run import keys
+from tests.kinds.conftest import RESOURCES, SECRET, STACK, recorded
+
+CHIEF, SEAT = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
+UNIT = "training-digits.service"
+
+
+def planned(declared, raw, house=STACK.house, **changes):
+    spec = declared.spec.model_copy(update=changes)
+    claims, facts = declared.kind.claims(spec, house), Facts(raw)
+    differences = comparison.diff(claims, declared.kind.observe(claims, facts))
+    return declared.kind.plan(spec, differences, facts, house)
+
+
+def texts(plan):
+    return [step.text for step in plan.steps]
+
+
+def bare(host):
+    """Return facts of *host* before there was a run."""
+    raw = recorded(host)
+    raw["runs"], raw["owners"] = {}, {}
+    raw["users"].pop("run-digits")
+    raw["units"] = {name: unit for name, unit in raw["units"].items() if not name.startswith("training-")}
+    for table in ("files", "directories"):
+        raw[table] = {path: found for path, found in raw[table].items() if "/runs" not in path and UNIT not in path}
+    return raw
+
+
+def configured(config, **changes):
+    return json.dumps({**json.loads(config), **changes}, indent=2) + "\n"
+
+
+@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+def test_a_new_run_has_everything_before_it_starts(declared):
+    told = texts(planned(declared, bare(declared.spec.host)))
+
+    assert told[0] == "note in the owner file: creating"
+    assert told[-1] == "note in the owner file: ready"
+    assert told[1] == "make the account run-digits"
+    start = told.index(f"start {declared.spec.unit}")
+    assert told[start - 1] == "look for what it imports in /opt/workloads, and for its data"
+    assert max(number for number, text in enumerate(told) if text.startswith("write")) < start
+
+
+def test_only_the_chief_waits_for_the_first_step():
+    wait = "wait until all 2 processes have logged their first step"
+
+    assert wait in texts(planned(CHIEF, bare("ember")))
+    assert wait not in texts(planned(SEAT, bare("cinder")))
+
+
+def test_a_run_that_was_stopped_by_hand_differs_and_starts_again():
+    raw = recorded("ember")
+    raw["units"][UNIT]["active"], raw["runs"]["digits"]["outcome"] = "inactive", "stopped"
+    told = texts(planned(CHIEF, raw))
+
+    assert "forget how it ended before (stopped)" in told
+    assert not [text for text in told if text.startswith(("write", "make"))]
+
+
+def test_another_configuration_is_saved_stopped_and_resumed():
+    told = texts(planned(CHIEF, recorded("ember"), config=configured(CHIEF.spec.config, steps=30000)))
+
+    order = ["stop digits, which saves first", "write /etc/rackwright/runs/digits/config.json", f"start {UNIT}"]
+    assert [text for text in told if text in order] == order
+
+
+def test_the_door_stays_open_where_only_the_configuration_is_another():
+    """
+    Processes hang on it: the chief ends them in its own time.
+    """
+    told = texts(planned(SEAT, recorded("cinder"), config=configured(SEAT.spec.config, steps=30000)))
+
+    assert told == ["write /etc/rackwright/runs/digits/config.json", "note in the owner file: ready"]
+
+
+def test_another_model_is_refused():
+    model = {**json.loads(CHIEF.spec.config)["model"], "channels": 64}
+    plan = planned(CHIEF, recorded("ember"), config=configured(CHIEF.spec.config, model=model))
+
+    assert [refusal.got for refusal in plan.refusals] == ["got another model (channels)"]
+    assert not plan.steps
+
+
+class TestAFinishedRun:
+    @pytest.fixture
+    def raw(self):
+        raw = recorded("ember")
+        raw["units"][UNIT]["active"], raw["runs"]["digits"]["outcome"] = "inactive", "finished"
+        return raw
+
+    def test_is_as_declared(self, raw):
+        assert planned(CHIEF, raw).steps == ()
+
+    def test_is_not_started_for_other_code(self, raw):
+        raw["files"][CHIEF.spec.archive]["digest"] = "of yesterday"
+
+        told = texts(planned(CHIEF, raw))
+
+        assert told == [f"write {CHIEF.spec.archive}", "note in the owner file: ready"]
+
+    def test_refuses_another_configuration(self, raw):
+        plan = planned(CHIEF, raw, config=configured(CHIEF.spec.config, steps=30000))
+
+        assert [refusal.got for refusal in plan.refusals] == ["got another configuration of a finished run"]
+
+    def test_goes_on_where_that_is_declared(self, raw):
+        plan = planned(CHIEF, raw, config=configured(CHIEF.spec.config, steps=30000), go_on=True)
+
+        assert f"start {UNIT}" in texts(plan)
+
+
+def test_nothing_is_written_where_the_tier_is_not_mounted():
+    """
+    Checkpoints would go to the drive below.
+    """
+    raw = bare("ember")
+    raw["mounts"] = [mount for mount in raw["mounts"] if mount["target"] != "/srv/warm"]
+    plan = planned(CHIEF, raw)
+
+    assert [refusal.got for refusal in plan.refusals] == ["got nothing mounted there"]
+    assert plan.steps == ()
+
+
+@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+def test_without_its_secret_a_run_has_no_keys_and_no_steps(declared):
+    house = replace(STACK.house, secrets={})
+    claims = declared.kind.claims(declared.spec, house)
+    plan = planned(declared, bare(declared.spec.host), house)
+
+    assert {claim.thing.rpartition("/")[2] for claim in claims if isinstance(claim.want.get("content"), Unknown)} == (
+        {"key", "known_hosts"} if declared is CHIEF else {"authorized_keys", "host_key"}
+    )
+    assert plan.refusals
+    assert plan.steps == ()
+
+
+@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+def test_no_secret_is_on_a_command_line_or_in_a_text(declared):
+    plan = planned(declared, bare(declared.spec.host))
+    private = keys.private(SECRET, "training", "digits", *([] if declared is CHIEF else ["cinder"]))
+
+    assert [step for step in plan.steps if isinstance(step, Put) and step.content == private]
+    words = " ".join(word for step in plan.steps if isinstance(step, Run) for word in step.argv)
+    told = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
+    assert not [line for line in private.splitlines()[1:-1] if line in told]
+
+
+@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+def test_what_it_has_learnt_stays(declared):
+    plan = declared.kind.removal(declared.spec, Facts(recorded(declared.spec.host)), STACK.house, True)
+    removing = [step.argv for step in plan.steps if isinstance(step, Run) and "rm -rf" in " ".join(step.argv)]
+
+    assert plan.steps[0].argv == ("systemctl", "disable", "--now", declared.spec.unit)
+    assert [argv[2].count("rm -rf") for argv in removing] == [1]
+    assert '"$out"' not in removing[0][2].partition("rm -rf")[2].splitlines()[0]
+
+
+def test_a_door_lets_in_the_chief_alone():
+    files = {step.path: step.content for step in planned(SEAT, bare("cinder")).steps if isinstance(step, Put)}
+    etc = "/etc/rackwright/runs/digits"
+    key = keys.public(SECRET, "training", "digits")
+
+    assert files[f"{etc}/authorized_keys"] == f'from="10.141.0.11",restrict {key} run-digits\n'
+    assert "AllowUsers run-digits@10.141.0.11\n" in files[f"{etc}/sshd_config"]
+    assert "ListenAddress 10.141.0.12\n" in files[f"{etc}/sshd_config"]
+
+
+def test_ssh_reads_the_key(tmp_path: Path):
+    """
+    The public half that ssh-keygen finds in the private one is the one that hosts are told.
+    """
+    path = tmp_path / "key"
+    path.write_text(keys.private("a secret", "one", "two"))
+    path.chmod(0o600)
+
+    found = subprocess.run(["ssh-keygen", "-y", "-f", str(path)], capture_output=True, text=True, check=True).stdout
+
+    assert found.strip() == keys.public("a secret", "one", "two")
+
+
+def test_each_purpose_has_a_key_of_its_own():
+    words = [("a secret", "one", "two"), ("a secret", "onetwo"), ("a secret", "one"), ("another", "one", "two")]
+
+    assert len({keys.public(*each) for each in words}) == len(words)
+
+
+def test_the_report_says_how_far_it_is():
+    told = CHIEF.kind.report(CHIEF.spec, Facts(recorded("ember")))
+
+    assert told["outcome"] == "running"
+    assert told["steps"] == 20000
+    assert told["step"] >= 1
+    assert told["eta_seconds"] > 0
+    assert [*told["ranks"]] == ["metrics.jsonl"]

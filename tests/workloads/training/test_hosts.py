@@ -1,0 +1,185 @@
+"""A run on several hosts: what the chief starts, how it ends, and what is told of who failed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workloads.common.errors import WorkloadError
+from workloads.training import hosts
+from workloads.training.hosts import Host, Launched, Plan
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    config, home, out = tmp_path / "config.json", tmp_path / "home", tmp_path / "out"
+    home.mkdir()
+    out.mkdir()
+    config.write_text("{}")
+    told = {
+        "name": "digits", "host": "ember", "processes": 2, "launcher": "horovod", "min_processes": None,
+        "hosts": [{"name": "ember", "address": "192.0.2.1"}, {"name": "cinder", "address": "192.0.2.2"}],
+        "interface": "fabric0", "config": str(config), "out": str(out), "home": str(home), "grace_seconds": 5,
+        "data": None, "provenance": {},
+    }  # fmt: skip
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(told))
+    return Plan.read(path)
+
+
+def test_horovod_is_told_hosts_and_their_one_interface(plan: Plan) -> None:
+    [argv] = hosts.commands(plan, plan.hosts, "python")
+
+    assert argv[:3] == ["python", "-m", "horovod.runner.launch"]
+    assert argv[argv.index("-H") + 1] == "192.0.2.1:2,192.0.2.2:2"
+    assert argv[argv.index("-np") + 1] == "4"
+    assert argv[argv.index("--network-interfaces") + 1] == "fabric0"
+    assert argv[-5:] == ["-m", "workloads.training", str(plan.config), "--out", str(plan.out)]
+
+
+def test_an_elastic_run_asks_who_is_there(plan: Plan) -> None:
+    [argv] = hosts.commands(replace(plan, min_processes=2), plan.hosts[:1], "python")
+
+    assert "-H" not in argv
+    assert argv[argv.index("--host-discovery-script") + 1] == "discover"
+    assert (argv[argv.index("--min-np") + 1], argv[argv.index("--max-np") + 1]) == ("2", "4")
+
+
+def test_torchrun_is_started_on_each_host(plan: Plan) -> None:
+    here, there = hosts.commands(replace(plan, launcher="torchrun"), plan.hosts, "python")
+
+    assert here[:3] == ["python", "-m", "torch.distributed.run"]
+    assert here[here.index("--node-rank") + 1] == "0"
+    assert there[:2] == ["ssh", "192.0.2.2"]
+    assert "--node-rank 1" in there[2]
+    assert "GLOO_SOCKET_IFNAME=fabric0" in there[2]
+
+
+def test_words_stay_words_on_the_way(plan: Plan) -> None:
+    [*_, told] = hosts.elsewhere(Host("cinder", "192.0.2.2"), {}, ["echo", "two  words", "$HOME"])
+
+    assert subprocess.check_output(["sh", "-c", told], text=True) == "two  words $HOME\n"
+
+
+def test_nothing_is_started_where_what_it_imports_is_not_there(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "find_spec", lambda module: None if module == "horovod" else object())
+
+    with pytest.raises(WorkloadError, match=r"^ember: environment: got no horovod in .*torchrun\.$"):
+        hosts.check(plan)
+    hosts.check(replace(plan, launcher="torchrun"))
+
+
+def test_data_that_one_host_lacks_is_told_with_its_name(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "find_spec", lambda module: object())
+
+    with pytest.raises(WorkloadError, match=r"^ember: data: got no /srv/none; every host of a run reads it\."):
+        hosts.check(replace(plan, data="/srv/none"))
+
+
+def ended(plan: Plan, *programs: str) -> hosts.Ended:
+    return Launched(plan, [[sys.executable, "-c", program] for program in programs]).wait()
+
+
+def test_a_run_that_ends_well_is_finished(plan: Plan) -> None:
+    assert ended(plan, "print(1)") == hosts.Ended("finished", 0)
+
+
+def test_who_failed_first_is_told(plan: Plan) -> None:
+    said = "print('Process 1 exit with status code 137.'); print('Process 0 exit with status code 1.'); exit(1)"
+
+    assert ended(plan, said) == hosts.Ended("failed", 1, "rank 1 ended with 137")
+
+
+def test_what_is_refused_is_not_tried_again(plan: Plan) -> None:
+    assert ended(plan, "print('Process 0 exit with status code 2.'); exit(1)").status == 2
+
+
+def test_where_one_launcher_fails_the_others_end(plan: Plan) -> None:
+    assert ended(plan, "exit(1)", "import time; time.sleep(600)").outcome == "failed"
+
+
+def test_a_run_that_is_told_to_stop_is_stopped_however_it_ends(plan: Plan) -> None:
+    launched = Launched(replace(plan, grace_seconds=0), [[sys.executable, "-c", "import time; time.sleep(600)"]])
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+    assert launched.wait() == hosts.Ended("stopped", 0)
+
+
+def step(path: Path, **values: float) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def test_a_rank_counts_when_it_has_logged_a_step_of_this_start(plan: Plan) -> None:
+    step(plan.out / "metrics.jsonl", step=7)
+    began = plan.home / "started"
+    began.touch()
+    later = time.time() + 5
+
+    assert [*hosts.logged(plan)] == []
+    with (plan.out / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "start"}\n')
+    os.utime(plan.out / "metrics.jsonl", (later, later))
+    assert [*hosts.logged(plan)] == []
+    step(plan.out / "metrics.jsonl", step=8)
+    os.utime(plan.out / "metrics.jsonl", (later, later))
+    assert [*hosts.logged(plan)] == ["metrics.jsonl"]
+
+
+def test_the_wait_ends_when_every_rank_has_logged(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.put_state(plan, attempt=1, outcome=None)
+    monkeypatch.setattr(hosts, "logged", lambda plan: iter(["metrics.jsonl", "metrics-1.jsonl"]))
+    monkeypatch.setattr(hosts, "ask", lambda plan, host, verb: "metrics-2.jsonl\nmetrics-3.jsonl\n")
+
+    assert hosts.await_first_step(plan, 60) == 0
+
+
+def test_the_wait_tells_the_last_lines_of_the_rank_that_failed(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["[1]<stderr>:of an earlier start", "start 2 of digits", "[0]<stdout>:fine", "[1]<stderr>:no memory"]
+    (plan.home / "log").write_text("\n".join([*log, "Process 1 exit with status code 1."]))
+    hosts.put_state(plan, attempt=2, outcome=None)
+
+    def fails(plan: Plan) -> list[str]:
+        hosts.put_state(plan, attempt=2, outcome="failed", why="rank 1 ended with 1")
+        return []
+
+    monkeypatch.setattr(hosts, "logged", fails)
+
+    assert hosts.await_first_step(plan, 60) == 4
+    assert capsys.readouterr().out == "[1]<stderr>:no memory\ndigits failed: rank 1 ended with 1\n"
+
+
+def test_a_finished_run_is_not_started_again(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts.put_state(plan, attempt=1, outcome="finished")
+
+    assert hosts.start(plan) == 0
+    assert capsys.readouterr().out == "it is finished already\n"
+
+
+def test_a_missing_host_is_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "ask", lambda plan, host, verb: None)
+
+    assert hosts.start(plan) == 1
+    assert hosts.state(plan)["why"] == "not reached: cinder"
+
+
+def test_what_an_earlier_start_left_is_found_by_what_it_runs() -> None:
+    sleep = "import time; time.sleep(600)"
+    left = subprocess.Popen([sys.executable, "-c", sleep, "-m", "workloads.training", "digits"])
+    starter = subprocess.Popen([sys.executable, "-c", sleep, "-m", "horovod.runner.launch", "-m", "workloads.training"])
+    try:
+        assert {left.pid, starter.pid} & {*hosts.trainings()} == {left.pid}
+    finally:
+        left.kill()
+        starter.kill()
+        left.wait()
+        starter.wait()
