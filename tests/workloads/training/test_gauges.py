@@ -25,8 +25,8 @@ def test_they_are_read_of_the_gpu_that_is_trained_on() -> None:
         host = Host(root)
         host.state.write_text(state.text("node-1", ["t4", "a100-80gb"]))
         host.install("580.65.06")
-        busy = {"utilisation_percent": 97, "memory_used_bytes": 70_000_000_000, "power_mw": 391_500}
-        for key in busy:
+        busy = {"idle_utilisation_percent": 97, "idle_memory_used_bytes": 70_000_000_000, "idle_power_mw": 391_500}
+        for key in busy:  # idle: so the driver begins
             host.remove(1, key)
         host.edit(1, **busy)
         measured, peak = _asked(host, state.uuid("node-1", 1))
@@ -48,6 +48,7 @@ def test_what_it_does_not_say_is_none() -> None:
         host.state.write_text(state.text("node-1", ["a100-80gb"]))
         host.install("580.65.06")
         host.remove(0, "power_mw")
+        host.remove(0, "idle_power_mw")
         measured, _ = _asked(host, state.uuid("node-1", 0))
     assert measured == {"gpu_utilisation_percent": 0, "gpu_memory_bytes": 0, "gpu_power_watts": None}
 
