@@ -28,7 +28,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 	@$(BIN)/rackwright twin stop $(STACK)
 
 .PHONY: test
-test: $(TEST) toolchain workloads lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
+test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/serving \
 		tests/workloads/common/checkpoint/test_tensors.py
@@ -88,6 +88,10 @@ tools:
 workloads: $(CORE)
 	-@rackwright/toolchain/system.sh rackwright/toolchain/packages.workloads.debian.txt
 	@$(BIN)/rackwright toolchain workloads >/dev/null
+
+.PHONY: tracking
+tracking: $(CORE)
+	@$(BIN)/rackwright toolchain tracking >/dev/null
 
 .PHONY: toolchain
 toolchain: $(CORE)

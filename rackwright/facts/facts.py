@@ -342,6 +342,11 @@ class Facts(View):
         found: Mapping[str, str] | None = self.find("environments", path)
         return found
 
+    @property
+    def tracking_accounts(self) -> Mapping[str, tuple[str, ...]]:
+        """What each account of the host's tracking server is there: admin, trainer, reviewer, auditor, serving."""
+        return {name: texts(functions) for name, functions in self.read("tracking_accounts").items()}
+
     def reading(self, name: str) -> str | None:
         """Return what a vendor's software says of itself; None where it is not there. See facts/probe/vendors.py."""
         return optional(self.find("readings", name))

@@ -290,3 +290,26 @@ def test_each_initramfs_of_an_installed_kernel_is_there(machine):
         os.utime(machine.write(f"boot/{name}", ""), ns=(5, 5))
 
     assert system.initramfs(machine.top) == [{"path": "/boot/initrd.img-6.1.0-30-amd64", "mtime_ns": 5}]
+
+
+def test_an_environment_of_python_is_told_by_its_packages_and_not_by_its_files(machine):
+    """
+    A package that was cut off while it was installed is not there yet.
+    """
+    place = "opt/rackwright/mlflow/0123"
+    machine.write(f"{place}/pyvenv.cfg", "home = /usr/bin\n")
+    for name in ("Flask_WTF-1.3.0", "zope.interface-7.0", "huey-3.5.4"):
+        machine.write(f"{place}/lib/python3.11/site-packages/{name}.dist-info/RECORD", "")
+    machine.write(f"{place}/lib/python3.11/site-packages/cut_off-1.dist-info/METADATA", "")
+    machine.write("opt/rackwright/mlflow/requirements.txt", "flask-wtf==1.3.0\n")
+    files, directories = system.tree(machine.top, SALT)
+
+    assert system.environments(machine.top) == {
+        f"/{place}": {"flask-wtf": "1.3.0", "huey": "3.5.4", "zope-interface": "7.0"}
+    }
+    assert [path for path in files if path.startswith("/opt/")] == [
+        f"/{place}",
+        "/opt/rackwright/mlflow/requirements.txt",
+    ]
+    assert "only which packages are in it" in files[f"/{place}"]["unknown"]
+    assert f"/{place}" in directories

@@ -150,6 +150,14 @@ def test_what_an_environment_lacks_is_found_package_by_package():
     assert set(found({}).values()) == {Absent()}
 
 
+def test_its_accounts_are_claimed_with_their_functions_where_they_can_be_seen():
+    def wanted(**variables: Any) -> list[Any]:
+        return [entry.want(HOUSE) for entry in told(users=[TINA], **variables).entries if entry.sort == "accounts"]
+
+    assert wanted() == [{"functions": ("admin: admin", "tina: trainer")}]
+    assert wanted(database={"secret": "database"}) == []
+
+
 # --- who may do what
 
 

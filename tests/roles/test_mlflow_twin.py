@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,6 +119,10 @@ def test_passwords_are_on_the_host_for_root_alone(lab: Lab) -> None:
     assert state and not [text for text in state if secret in text]
 
 
+PROMOTE = """import sqlite3
+with sqlite3.connect("/var/lib/mlflow/accounts.db") as database:
+    database.execute("UPDATE users SET is_admin = 1 WHERE username = 'axel'")
+"""
 BROKEN = {
     "package:python3-venv": "dpkg --purge --force-depends python3-venv",
     "user:mlflow": "usermod -s /bin/bash mlflow",
@@ -126,6 +131,7 @@ BROKEN = {
     "file:/opt/rackwright/mlflow/rackwright_functions.py": "echo >> /opt/rackwright/mlflow/rackwright_functions.py",
     "file:/etc/rackwright/mlflow/tls.key": "chmod 0644 /etc/rackwright/mlflow/tls.key",
     "file:/etc/systemd/system/mlflow.service": "sed -i s/127.0.0.1/0.0.0.0/ /etc/systemd/system/mlflow.service",
+    "accounts:mlflow": f"python3 -c {shlex.quote(PROMOTE)}",
     "unit:mlflow.service": "systemctl stop mlflow.service",
 }
 """By claim of the role what breaks it; its environment and its port beside."""

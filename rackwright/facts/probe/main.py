@@ -18,6 +18,7 @@ from rackwright.facts.probe import (
     paths,
     runs,
     system,
+    tracking,
     units,
     vendors,
 )
@@ -58,6 +59,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "packages": attempt(system.packages, root),
         "held": attempt(system.held, root),
         "environments": attempt(system.environments, root),
+        "tracking_accounts": attempt(tracking.accounts, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),
         "sysctls": attempt(kernel.sysctls, root),

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Json
 
 from rackwright.kinds.contract import Between, Claim, Scope, Severity, Want, Within
 from rackwright.kinds.house import House
@@ -338,6 +338,18 @@ class Socket(Entry):
         return {"addresses": (self.address,)} if self.address else {"listening": self.listening}
 
 
+class Accounts(Entry):
+    """All accounts of a server, each with its function, as the server itself knows them."""
+
+    sort = "accounts"
+    accounts: Literal["mlflow"]
+    functions: Json[Mapping[str, str]]
+    """A text in JSON: each account, and what it is."""
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        return {"functions": tuple(sorted(f"{name}: {function}" for name, function in self.functions.items()))}
+
+
 class Hostname(Entry):
     """What the running kernel calls the host."""
 
@@ -385,7 +397,7 @@ SORTS: Mapping[str, type[Entry]] = {
     for entry in (
         *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
         *(Environment, BuiltModule, Library, GpuSetting, Cdi, Image, DkmsTree, Reading, Bridges),
-        *(User, Group, Socket, Hostname, Measure, MountOption),
+        *(User, Group, Socket, Accounts, Hostname, Measure, MountOption),
     )
 }
 

@@ -56,6 +56,9 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "environment":
             packages = facts.environment(key)
             return Absent() if packages is None else packages.get(name, Absent())
+        case "accounts":
+            there = facts.tracking_accounts
+            return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in there.items()))
         case "hostname":
             return facts.identity.hostname
         case "measure":

@@ -63,4 +63,9 @@ def _chain(server: Server, version: Version | None) -> Iterator[Version]:
         yield version
         seen.add(str(version))
         parent = version.tags.get("parent", provenance.NONE)
-        version = None if parent == provenance.NONE else registry.with_checkpoint(server, parent)
+        version = None if parent == provenance.NONE else _of_checkpoint(server, parent, version.name)
+
+
+def _of_checkpoint(server: Server, digest: str, name: str) -> Version | None:
+    """Return the version of that checkpoint: one may be registered under several names, and a child is of its own."""
+    return registry.with_checkpoint(server, digest, name) or registry.with_checkpoint(server, digest)

@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rackwright.cli.app import app
+from rackwright.facts.probe.tracking import accounts
 from tests.workloads.common.checkpoint import made
-from tests.workloads.common.tracking.served import Served
+from tests.workloads.common.tracking.served import FUNCTIONS, Served
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import Tracker, fetch, lineage, register
 from workloads.common.tracking.provenance import KEYS, code_digest
@@ -196,8 +197,11 @@ def test_accounts_are_those_that_are_declared(served):
     trusted = ssl.create_default_context(cafile=str(served.certificate))
     urllib.request.urlopen(answer, context=trusted).close()
 
+    assert accounts(str(served.directory))["mallory"] == []
+
     assert set(served.accounts().splitlines()) == {"mallory: removed, as nobody declares it", "tina: has its password"}
     assert served.accounts() == ""
+    assert accounts(str(served.directory)) == {"admin": ["admin"], **{name: [told] for name, told in FUNCTIONS.items()}}
 
 
 def test_a_version_stays_as_it_was_registered(served, tmp_path):

@@ -1,0 +1,23 @@
+"""A role's variable that names a tier: it becomes where that is mounted, and the role comes after it."""
+
+from pathlib import Path
+
+from rackwright.declaration import Stack, declare, load_fleet
+from rackwright.kinds.house import House
+from rackwright.kinds.role.spec import RoleSpec
+
+ROOT = Path(__file__).parents[2]
+WRONG = Path(__file__).parent / "wrong/role-tier.yaml"
+"""With a tier that the host has not."""
+
+
+def test_a_tier_is_where_it_is_mounted_and_is_made_before_the_role(tmp_path: Path) -> None:
+    house = House.load(ROOT, b"salt")
+    path = tmp_path / "example.yaml"
+    path.write_text(WRONG.read_text().replace("tier: warn", "tier: warm"))
+    stack = Stack("lab", ROOT, load_fleet(path, house.roles), {}, house, b"salt")
+
+    [role] = [declared for declared in declare(stack) if declared.name == "alpha/mlflow"]
+    assert isinstance(role.spec, RoleSpec)
+    assert role.spec.variables["artifacts"] == "/srv/warm"
+    assert role.after == ("alpha", "alpha/base", "alpha/warm")

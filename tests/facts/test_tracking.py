@@ -1,0 +1,72 @@
+"""The accounts of a tracking server; of a real one, tests/workloads/common/tracking asks."""
+
+import sqlite3
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import tracking
+from rackwright.facts.probe.look import attempt
+from rackwright.kinds.role.entries import Accounts
+from rackwright.kinds.role.look import look
+from tests.facts.fabricated import FabricatedMachine
+from tests.test_roles import HOUSE
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return FabricatedMachine(tmp_path)
+
+
+def test_a_host_without_such_a_server_has_no_accounts(machine):
+    assert tracking.accounts(machine.top) == {}
+
+
+@pytest.mark.parametrize(
+    ("configured", "content", "reason"),
+    [
+        ("postgresql://a:b@c/d", None, "the accounts are in a database that is not asked"),
+        (
+            "sqlite:////var/lib/mlflow/accounts.db",
+            b"no database at all, but more than a header of one",
+            "not a database",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_unknown(machine, configured, content, reason):
+    machine.write("etc/rackwright/mlflow/auth.ini", f"[mlflow]\ndatabase_uri = {configured}\n")
+    if content:
+        machine.write("var/lib/mlflow/accounts.db", content * 20)
+
+    found = attempt(tracking.accounts, machine.top)
+    assert reason in found["unknown"] and "b@c" not in found["unknown"]
+
+
+def test_accounts_are_compared_as_a_whole():
+    """
+    One too many, one too few and another function all show.
+    """
+    claim = Accounts(accounts="mlflow", functions='{"tina": "trainer", "admin": "admin"}').claim(HOUSE)
+    assert claim.want == {"functions": ("admin: admin", "tina: trainer")}
+
+    def seen(**there: list[str]) -> object:
+        return look(Facts({"tracking_accounts": there}), "accounts", "mlflow", "functions", claim)
+
+    assert seen(admin=["admin"], tina=["trainer"]) == claim.want["functions"]
+    assert seen(admin=["admin"], tina=["trainer"], mallory=[]) == ("admin: admin", "mallory: none", "tina: trainer")
+    assert seen(admin=["admin"], tina=["auditor", "trainer"]) == ("admin: admin", "tina: auditor trainer")
+    assert seen() == ()
+
+
+def test_an_account_has_the_roles_that_it_was_given_and_no_single_permission(machine):
+    machine.write("var/lib/mlflow/accounts.db", "")
+    with sqlite3.connect(f"{machine.top}/var/lib/mlflow/accounts.db") as database:
+        database.executescript("""
+            CREATE TABLE users (id, username, is_admin); CREATE TABLE roles (id, name);
+            CREATE TABLE user_role_assignments (user_id, role_id);
+            INSERT INTO users VALUES (1, 'admin', 1), (2, 'tina', 0);
+            INSERT INTO roles VALUES (1, 'trainer'), (2, '__user_2__');
+            INSERT INTO user_role_assignments VALUES (2, 1), (2, 2);
+        """)
+
+    assert tracking.accounts(machine.top) == {"admin": ["admin"], "tina": ["trainer"]}

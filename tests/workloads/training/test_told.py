@@ -1,0 +1,42 @@
+"""A training that tells an MLflow server: all of it arrives, and a server that is away changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.workloads.common.tracking.stub import Stub
+from tests.workloads.training.runs import QUICK, assert_same, told, weights
+from workloads.training.__main__ import main
+
+GIVEN = [argument for change in QUICK for argument in ("--set", change)]
+
+
+def train(out: Path, *arguments: str) -> int:
+    return main(["digits", "--out", str(out), *GIVEN, *arguments])
+
+
+def test_what_a_run_tells_arrives_and_a_server_that_is_away_changes_no_weight(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Stub() as stub:
+        assert train(tmp_path / "told", "--tracking", stub.url) == 0
+        lines = [line for line in told(tmp_path / "told") if "loss" in line]
+        assert [(key, step) for key, _, step in stub.metrics() if key == "loss"] == [
+            ("loss", line["step"]) for line in lines
+        ]
+        assert stub.statuses() == ["RUNNING", "FINISHED"]
+        [made] = [body for what, body in stub.told if what == "runs/create"]
+        assert [tag["key"] for tag in made["tags"]] == ["rackwright.code"]
+        gone = stub.url
+    assert train(tmp_path / "untold", "--tracking", gone, "--register", "digits") == 0
+
+    said = capsys.readouterr().out
+    assert "The run goes on" in said and "were not sent to" in said
+    assert "is registered" not in said
+    assert_same(weights(tmp_path / "told"), weights(tmp_path / "untold"))
+
+
+def test_what_cannot_be_an_address_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    assert train(tmp_path, "--tracking", "sqlite:///x") == 2
+    assert train(tmp_path, "--register", "digits") == 2
+    assert not (tmp_path / "metrics.jsonl").exists()
