@@ -15,6 +15,7 @@ from workloads.common.tracking.tracker import tracked
 
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w. -]*)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
 """``digits``, ``digits@champion``, ``digits/3``, each also as MLflow's ``models:/…``."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = "checkpoint"
 """The digest of a version's manifest, which has those of its files: by it a child knows its parent."""
 
@@ -118,10 +119,11 @@ def fetch(server: Server, reference: str, into: Path) -> Path:
     """
     version = find(server, reference)
     place, wanted = version.source.partition("mlflow-artifacts:/")[2].strip("/"), version.tags.get(CHECKPOINT, "")
-    if not place or not wanted:
+    step = place.rpartition("/")[2]
+    if not DIGEST.fullmatch(wanted) or layout.step_of(step) is None:
         fix = "Name a version that a run of ours has registered"
         raise Refused("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
-    target = into / wanted[:16]
+    target = into / wanted[:16] / step
     target.mkdir(parents=True, exist_ok=True)
     described = target / manifest.NAME
     if not described.exists():

@@ -1,0 +1,90 @@
+"""What is taken of a version before a byte of it is believed; with a real server, test_mlflow.py."""
+
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workloads.common.checkpoint import made
+from workloads.common.errors import WorkloadError
+from workloads.common.tracking.registry import REFERENCE, fetch
+from workloads.common.tracking.server import Refused, Server
+
+SOURCE = "mlflow-artifacts:/1/r/artifacts/step-0000000003"
+
+
+class Shelf(Server):
+    """A registry with one version, whose files lie in a directory."""
+
+    def __init__(self, directory: Path, digest: str, source: str = SOURCE) -> None:
+        self.url, self.asked = "https://registry.example", list[str]()
+        self._directory = directory
+        tags = [{"key": "rackwright.checkpoint", "value": digest}]
+        self._version = {"name": "a", "version": "1", "source": source, "tags": tags}
+
+    def get(self, what: str, **query: str) -> dict[str, Any]:
+        return {"model_version": self._version}
+
+    def get_file(self, place: str, target: Path) -> None:
+        self.asked.append(place.rpartition("/")[2])
+        shutil.copy(self._directory / self.asked[-1], target)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    made.make(tmp_path / "checkpoints", 3)
+    return made.files(tmp_path / "checkpoints", 3)
+
+
+def digest_of(files: list[Path]) -> str:
+    [described] = [file for file in files if file.name == "manifest.json"]
+    return sha256(described.read_bytes()).hexdigest()
+
+
+def test_a_version_is_brought_once_and_is_a_checkpoint_as_it_was(files, tmp_path):
+    shelf = Shelf(files[0].parent, digest_of(files))
+    back = fetch(shelf, "a/1", tmp_path / "back")
+    assert {path.name: path.read_bytes() for path in back.iterdir()} == {path.name: path.read_bytes() for path in files}
+
+    assert fetch(shelf, "a/1", tmp_path / "back") == back
+    assert sorted(shelf.asked) == sorted(path.name for path in files)
+
+
+def test_a_file_that_was_changed_is_not_taken(files, tmp_path):
+    digest = digest_of(files)
+    made.flip(files[-1], 3)
+
+    with pytest.raises(WorkloadError, match="has the sha256"):
+        fetch(Shelf(files[0].parent, digest), "a/1", tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    ("digest", "source"),
+    [
+        ("../../../../etc/x", SOURCE),
+        ("", SOURCE),
+        ("a" * 64, "mlflow-artifacts:/1/r/artifacts/.."),
+        ("a" * 64, "s3://b"),
+    ],
+)
+def test_what_is_no_checkpoint_of_ours_is_refused_before_anything_is_written(digest, source, tmp_path):
+    with pytest.raises(Refused, match="a version is a checkpoint"):
+        fetch(Shelf(tmp_path, digest, source), "a/1", tmp_path / "back")
+
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("digits", ("digits", None, None)),
+        ("models:/digits@champion", ("digits", "champion", None)),
+        ("my model/12", ("my model", None, "12")),
+    ],
+)
+def test_a_version_is_named_as_mlflow_names_it(text, parts):
+    found = REFERENCE.fullmatch(text)
+
+    assert found and (found["name"], found["alias"], found["version"]) == parts
