@@ -2,7 +2,10 @@
 
 import configparser
 import json
+import os
 import re
+import subprocess
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -156,6 +159,17 @@ def test_its_accounts_are_claimed_with_their_functions_where_they_can_be_seen():
 
     assert wanted() == [{"functions": ("admin: admin", "tina: trainer")}]
     assert wanted(database={"secret": "database"}) == []
+
+
+def test_nobody_waits_for_a_server_that_has_ended(tmp_path):
+    script = tmp_path / "answers.py"
+    script.write_text(files(port=1025)[f"{INSTALLED}/answers.py"])
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    told = {**os.environ, "MAINPID": str(ended.pid)}
+    done = subprocess.run([sys.executable, str(script)], env=told, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (1, "the server has ended; its journal says why\n")
 
 
 # --- who may do what
