@@ -30,7 +30,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 .PHONY: test
 test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
-	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/serving \
+	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/quantize tests/workloads/serving \
 		tests/workloads/common/checkpoint/test_tensors.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -m twin

@@ -49,6 +49,17 @@ def peak_flops(pci: str) -> float | None:
     return rows[0]["peak_tflops"] * 1e12 if rows else None
 
 
+def of_gpu(name: str) -> Architecture | None:
+    """Return the architecture of the catalogue's GPU *name*, such as ``t4``; None where it has no such."""
+    gpu = _read("gpus.yaml").get(name)
+    return architecture_of(gpu["architecture"]) if gpu else None
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Return the names of the catalogue's GPUs."""
+    return tuple(_read("gpus.yaml"))
+
+
 @cache
 def _read(file: str) -> dict[str, dict[str, Any]]:
     content: dict[str, dict[str, Any]] = yaml.safe_load((files(catalogue) / file).read_text(encoding="utf-8"))

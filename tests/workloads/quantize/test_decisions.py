@@ -1,0 +1,115 @@
+"""What is decided without a model: the precision of a target, the score, the gate, which layers are left out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from workloads.common.errors import WorkloadError
+from workloads.quantize.config import Gate
+from workloads.quantize.score import loosened, score, shortfalls
+from workloads.quantize.search import search
+from workloads.quantize.targets import choose
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [
+        ("cpu", "int8"), ("t4", "int8"), ("a100-80gb", "int8"), ("h100-sxm", "int8"), ("mi300x", "int8"),
+        ("v100-16gb", "fp16"), ("p100-16gb", "fp16"), ("b200", "fp16"), ("gaudi2", "fp16"),
+    ],
+)  # fmt: skip
+def test_the_catalogue_says_the_precision(target: str, precision: str) -> None:
+    assert choose(target, "auto").precision == precision
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "told"),
+    [
+        ("v100-16gb", "int8", "precision: got int8 for v100-16gb; Volta gains by fp32, fp16. Take fp16."),
+        (
+            "b200",
+            "int8",
+            "precision: got int8 for b200; Blackwell gains by fp32, tf32, fp16, bf16, fp8, fp4. Take fp16.",
+        ),
+        ("cpu", "fp16", "precision: got fp16 for cpu; a CPU gains by fp32, int8. Take int8."),
+        ("t5", "auto", "--target: got t5; targets are cpu, p100-16gb, "),
+    ],
+)
+def test_the_wrong_precision_is_refused_and_the_right_one_named(target: str, precision: str, told: str) -> None:
+    with pytest.raises(WorkloadError) as refused:
+        choose(target, precision)
+    assert str(refused.value).startswith(told)
+
+
+BEFORE = np.array([[3.0, 1, 0], [0, 2, 1], [0, 1, 2], [2, 1, 0]])
+
+
+def test_a_model_that_is_the_original_keeps_everything() -> None:
+    found = score(BEFORE, BEFORE, np.array([0, 1, 2, 1]), "classify")
+    assert (found.accuracy, found.accuracy_kept, found.agreement) == (0.75, 1.0, 1.0)
+    assert found.cosine == pytest.approx(1)
+    assert shortfalls(found, Gate()) == []
+
+
+def test_every_part_of_the_gate_is_asked() -> None:
+    after = BEFORE.copy()
+    after[0] = [-3, 1, 9]
+    found = score(BEFORE, after, np.array([0, 1, 2, 1]), "classify")
+    assert found.accuracy_kept == pytest.approx(2 / 3)
+    assert shortfalls(found, Gate()) == [
+        "accuracy kept 66.67%, at least 98.00%",
+        "agreement 75.00%, at least 95.00%",
+        f"cosine {found.cosine:.2%}, at least 98.00%",
+    ]
+
+
+def test_without_labels_accuracy_is_unknown_and_does_not_pass() -> None:
+    found = score(BEFORE, BEFORE, None, "classify")
+    assert shortfalls(found, Gate()) == ["accuracy kept unknown, at least 98.00%"]
+    assert shortfalls(found, Gate(accuracy_kept=None)) == []
+
+
+def test_a_model_that_gives_no_numbers_does_not_pass() -> None:
+    found = score(BEFORE, np.full_like(BEFORE, np.nan), None, "classify")
+    assert any(lack.startswith("cosine") for lack in shortfalls(found, Gate(accuracy_kept=None)))
+
+
+def test_embeddings_answer_with_what_is_nearest() -> None:
+    near = np.array([[1, 0.0], [1, 0.1], [0, 1], [0.1, 1]])
+    labels = np.array([7, 7, 8, 8])
+    assert score(near, near, labels, "embed").accuracy == 1
+    far = near[[0, 2, 1, 3]]
+    assert score(near, far, labels, "embed").accuracy == 0
+    assert score(near, far, labels, "embed").agreement == 0
+
+
+def test_a_gate_that_was_loosened_is_known() -> None:
+    assert loosened(Gate()) == []
+    assert loosened(Gate(accuracy_kept=0.99, agreement=1.0)) == []
+    assert loosened(Gate(accuracy_kept=None, cosine=0.5)) == ["accuracy_kept", "cosine"]
+
+
+LAYERS = [f"layer-{number}" for number in range(9)]
+
+
+@pytest.mark.parametrize("bad", [[], [4], [0, 8], [1, 2, 3, 5], LAYERS[:1]])
+def test_as_few_layers_are_left_out_as_it_takes(bad: list[int | str]) -> None:
+    culprits = {LAYERS[number] if isinstance(number, int) else number for number in bad}
+    tried: list[set[str]] = []
+
+    def good_without(left_out: Sequence[str]) -> bool:
+        tried.append(set(left_out))
+        return culprits <= set(left_out)
+
+    found = search(LAYERS, lambda layer: 1.0 if layer in culprits else 0.1, good_without)
+    assert set(found.left_out) == culprits
+    assert len(tried) <= 6, "halves are tried, not every number"
+    assert list(found.costs) == sorted(found.costs, key=lambda layer: -found.costs[layer])
+
+
+def test_where_leaving_out_is_no_help_nothing_is() -> None:
+    """All of them in full precision would be the original under another name."""
+    found = search(LAYERS, lambda layer: 0.5, lambda left_out: False)
+    assert found.left_out == ()
+    assert found.costs.keys() == set(LAYERS)

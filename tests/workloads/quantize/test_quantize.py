@@ -1,0 +1,112 @@
+"""The digits, trained here, from a checkpoint to a model that is served, or refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.workloads.serving.made import INFER, ask, request, served
+from workloads.quantize.__main__ import main
+from workloads.serving import model
+from workloads.training.config import Digits
+from workloads.training.data import held_out
+
+
+def quantized(training: Path, out: Path, *changes: str, target: str = "cpu", data: str = "digits") -> int:
+    given = [argument for change in ("repeats=3", *changes) for argument in ("--set", change)]
+    return main([str(training), "--data", data, "--target", target, "--out", str(out), *given])
+
+
+def report(out: Path) -> dict:
+    return json.loads((out.with_name(f"{out.name}.report") / "report.json").read_text())
+
+
+def test_a_checkpoint_becomes_a_model_that_is_served(training: Path, tmp_path: Path) -> None:
+    out = tmp_path / "digits"
+    assert quantized(training, out) == 0
+    found = model.read(out)
+    model.prove(out, found)
+    unseen = held_out(Digits())
+    with served(out, "max_batch=512") as server:
+        answer = ask(server.address, INFER.format("digits"), request(unseen.x.numpy()))
+        lineage = ask(server.address, "/v2/models/digits").json["lineage"]
+    logits = np.array(answer.json["outputs"][0]["data"]).reshape(-1, 10)
+
+    told = report(out)
+    assert (logits.argmax(1) == unseen.y.numpy()).mean() == pytest.approx(told["gate"]["found"]["accuracy"])
+    assert told["after"]["bytes"] < 0.5 * told["before"]["bytes"]
+    assert told["after"]["weight_bytes"] < 0.3 * told["before"]["weight_bytes"]
+    assert told["rows"]["held_out"] == 359
+    assert lineage["gate"]["passed"] is True
+    assert lineage["gate"]["loosened"] == []
+    assert lineage["source"]["training"]["step"] == 100
+    assert lineage["precision"] == "int8"
+
+
+def test_below_the_gate_nothing_is_published_and_the_report_says_why(
+    training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "digits"
+    assert quantized(training, out, "gate.cosine=1.0", "gate.agreement=0.5") == 1
+    assert not out.exists()
+    told = report(out)
+    text = (tmp_path / "digits.report" / "report.md").read_text()
+
+    assert [lack.split()[0] for lack in told["shortfalls"]] == ["cosine"]
+    assert told["gate"]["loosened"] == ["agreement"]
+    assert list(told["costs"]) == sorted(told["costs"], key=lambda layer: -told["costs"][layer])
+    assert set(told["costs"]) == {"/first/Conv", "/second/Conv", "/head/Gemm"}
+    assert "**Not published**: cosine" in text
+    assert "| /first/Conv |" in text
+    assert capsys.readouterr().err.startswith("not published: cosine 9")
+
+
+def test_what_was_published_stays_where_the_next_is_refused(training: Path, tmp_path: Path) -> None:
+    out = tmp_path / "digits"
+    assert quantized(training, out, "precision=fp32") == 0
+    before = model.read(out)
+    assert quantized(training, out, "search=false", "gate.cosine=1.0") == 1
+    assert model.read(out) == before
+
+
+def test_full_precision_is_the_original(training: Path, tmp_path: Path) -> None:
+    assert quantized(training, tmp_path / "digits", "precision=fp32") == 0
+    found = report(tmp_path / "digits")["gate"]["found"]
+    assert (found["accuracy_kept"], found["agreement"]) == (1, 1)
+
+
+def test_half_precision_is_what_an_older_gpu_gets(training: Path, tmp_path: Path) -> None:
+    assert quantized(training, tmp_path / "digits", target="v100-16gb") == 0
+    told = report(tmp_path / "digits")
+    assert told["precision"] == "fp16"
+    assert told["after"]["weight_bytes"] == pytest.approx(told["before"]["weight_bytes"] / 2, rel=0.02)
+
+
+def test_an_onnx_file_and_rows_of_ones_own(training: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantized(training, tmp_path / "first", "precision=fp32") == 0
+    unseen = held_out(Digits())
+    rows = tmp_path / "rows.npz"
+    np.savez(rows, x=unseen.x.numpy())
+    file = tmp_path / "mine.onnx"
+    file.write_bytes((tmp_path / "first" / "model.onnx").read_bytes())
+
+    assert quantized(file, tmp_path / "out", data=str(rows)) == 2
+    assert "without them no accuracy is known" in capsys.readouterr().err
+    assert quantized(file, tmp_path / "out", "gate.accuracy_kept=null", data=str(rows)) == 0
+    found = model.read(tmp_path / "out")
+    assert found.name == "mine"
+    assert found.lineage["source"]["file"] == "mine.onnx"
+    assert found.lineage["gate"]["loosened"] == ["accuracy_kept"]
+    assert found.lineage["gate"]["found"]["accuracy_kept"] is None
+
+
+def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"\0\1\2")
+    for what, told in (
+        (tmp_path / "bad.onnx", "it is an ONNX model. Export it again."),
+        (tmp_path / "nothing", "got nothing; a model is a training's directory"),
+        (tmp_path, "got none of these; a model is a training's directory"),
+    ):
+        assert quantized(what, tmp_path / "out") == 2
+        assert told in capsys.readouterr().err

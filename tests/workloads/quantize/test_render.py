@@ -1,0 +1,121 @@
+"""One set of ranges, in the form of whoever computes; on a small model with weights of a seed."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from workloads.quantize.config import Settings
+from workloads.quantize.render import Renderer, layers, prepared
+from workloads.quantize.samples import Samples
+from workloads.quantize.score import outputs
+
+LAYERS = ["Conv_0", "Gemm_3"]
+
+
+def small(path: Path) -> Path:
+    """Write a model of a convolution and a matrix, whose nodes have no names."""
+    random = np.random.default_rng(0)
+    weights = {
+        "conv": random.normal(0, 0.3, (8, 1, 3, 3)),
+        "conv_bias": random.normal(0, 0.1, 8),
+        "head": random.normal(0, 0.1, (8 * 16, 5)),
+        "head_bias": random.normal(0, 0.1, 5),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "conv", "conv_bias"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Flatten", ["b"], ["c"]),
+        helper.make_node("Gemm", ["c", "head", "head_bias"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def rows(count: int, seed: int) -> Samples:
+    return Samples({"x": np.random.default_rng(seed).normal(0, 1, (count, 1, 4, 4)).astype(np.float32)}, None)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return prepared(small(tmp_path / "small.onnx"), tmp_path)
+
+
+def renderer(base: Path, scratch: Path, **settings: object) -> Renderer:
+    scratch.mkdir(exist_ok=True)
+    return Renderer(base, rows(32, 1), Settings.model_validate(settings), scratch)
+
+
+def told(path: Path) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:
+    graph = onnx.load(path).graph
+    return graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def zero_points(path: Path) -> set[tuple[str, int]]:
+    graph, arrays = told(path)
+    points = [arrays[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    return {(array.dtype.name, int(value)) for array in points for value in array.ravel()}
+
+
+def scale_of(path: Path, tensor: str) -> float:
+    return float(next(array for name, array in told(path)[1].items() if name.startswith(f"{tensor}_scale")))
+
+
+def test_nodes_without_names_get_some(base: Path) -> None:
+    assert layers(base) == LAYERS
+
+
+def test_a_gpu_and_a_cpu_get_the_same_ranges_in_their_own_form(base: Path, tmp_path: Path) -> None:
+    both = renderer(base, tmp_path / "scratch")
+    cpu, gpu = both.int8(LAYERS, signed=False), both.int8(LAYERS, signed=True)
+
+    assert zero_points(cpu) == {("uint8", 128)}
+    assert zero_points(gpu) == {("int8", 0)}
+    assert scale_of(gpu, "x") == pytest.approx(scale_of(cpu, "x"), rel=0.01)
+    types = [{array.dtype.name for array in told(path)[1].values()} for path in (cpu, gpu)]
+    assert "int32" in types[0]
+    assert "int32" not in types[1], "TensorRT takes biases in float"
+
+
+def test_both_answer_nearly_as_the_original(base: Path, tmp_path: Path) -> None:
+    both, judge = renderer(base, tmp_path / "scratch"), rows(64, 2)
+    before = outputs(base, judge, 1)
+    for signed in (False, True):
+        after = outputs(both.int8(LAYERS, signed), judge, 1)
+        assert np.abs(after - before).max() < 0.1 * np.abs(before).max()
+        assert np.abs(after - before).max() > 0, "it was not quantised"
+
+
+def test_only_the_layers_that_are_named_are_quantised(base: Path, tmp_path: Path) -> None:
+    path = renderer(base, tmp_path / "scratch").int8(["Gemm_3"], signed=False)
+    _, arrays = told(path)
+    assert arrays["conv"].dtype == np.float32
+    assert "head" not in arrays
+    assert arrays["head_quantized"].dtype == np.int8
+
+
+@pytest.mark.parametrize(("calibration", "changes"), [("percentile", {"percentile": 80.0}), ("entropy", {})])
+def test_other_ways_to_calibrate_cut_ranges_off(
+    base: Path, tmp_path: Path, calibration: str, changes: dict[str, float]
+) -> None:
+    whole = renderer(base, tmp_path / "one").int8(LAYERS, signed=False)
+    cut = renderer(base, tmp_path / "other", calibration=calibration, **changes).int8(LAYERS, signed=False)
+    assert scale_of(cut, "x") < scale_of(whole, "x")
+
+
+def test_half_precision_is_half_of_it(base: Path, tmp_path: Path) -> None:
+    path = renderer(base, tmp_path / "scratch").fp16()
+    graph, arrays = told(path)
+    assert {array.dtype.name for array in arrays.values()} == {"float16"}
+    assert graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    judge = rows(16, 3)
+    np.testing.assert_allclose(outputs(path, judge, 1), outputs(base, judge, 1), atol=0.02)

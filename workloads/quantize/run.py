@@ -1,0 +1,117 @@
+"""The whole way: export, calibrate, search, judge, report, and publish where the gate is passed."""
+
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from workloads.common.errors import WorkloadError
+from workloads.quantize import report, samples, targets
+from workloads.quantize.config import Settings
+from workloads.quantize.measure import measure
+from workloads.quantize.render import Renderer, layers, prepared
+from workloads.quantize.report import Report
+from workloads.quantize.samples import Samples, Sets
+from workloads.quantize.score import Score, outputs, score, shortfalls
+from workloads.quantize.search import Found, search
+from workloads.quantize.source import Source, source
+from workloads.quantize.targets import Chosen
+from workloads.serving.model import publish
+
+THREADS = 1
+"""Of what is measured: two of two cores would measure who else is there."""
+
+FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
+"""What 8 bits gain by, as Linux names it."""
+
+
+def quantize(what: Path, data: str, target: str, out: Path, settings: Settings, say: Callable[[str], None]) -> Report:
+    """Quantise *what* for *target* and publish it in *out* if it passes; the report is in ``OUT.report`` either way.
+
+    Raises:
+        WorkloadError: it cannot be done so; nothing is written.
+    """
+    chosen = targets.choose(target, settings.precision)
+    with tempfile.TemporaryDirectory(prefix="rackwright-") as place:
+        scratch = Path(place)
+        original = source(what, scratch)
+        sets = samples.load(data, original, settings.calibration_rows)
+        if settings.gate.accuracy_kept is not None and sets.held_out.labels is None:
+            fix = "Add them, or gate by agreement and cosine alone: --set gate.accuracy_kept=null"
+            raise WorkloadError("--data", f"got no labels in {data}", "without them no accuracy is known", fix)
+        say(f"{original.name}: {chosen.precision} for {target} ({chosen.why})")
+        made, found, names = _made(original, chosen, sets, settings, scratch, say)
+        told = _judged(original, chosen, sets, settings, made, found, names)
+        report.write(told, out.with_name(f"{out.name}.report"))
+        if told.passed:
+            lineage = {
+                "source": dict(original.lineage), "target": chosen.target, "precision": chosen.precision,
+                "left_out": list(found.left_out), "calibration": settings.calibration, "gate": told.gate(),
+            }  # fmt: skip
+            publish(out, {"model.onnx": made}, original.name, original.inputs, original.outputs, lineage)
+    return told
+
+
+def _made(
+    original: Source, chosen: Chosen, sets: Sets, settings: Settings, scratch: Path, say: Callable[[str], None]
+) -> tuple[Path, Found, list[str]]:
+    """Return the model in the precision that was chosen, what was left out of it, and what could have been in."""
+    if chosen.precision == "fp32":
+        return original.path, Found((), {}), []
+    base = prepared(original.path, scratch)
+    renderer = Renderer(base, sets.calibration, settings, scratch)
+    if chosen.precision == "fp16":
+        return renderer.fp16(), Found((), {}), []
+    names = layers(base)
+    if not names:
+        raise WorkloadError(original.name, "got no layer", "there are some that 8 bits are for", "Take fp32 or fp16")
+    render = partial(renderer.int8, signed=chosen.signed)
+    found = _searched(base, names, render, sets.search, settings, say) if settings.search else Found((), {})
+    return render([name for name in names if name not in found.left_out]), found, names
+
+
+def _searched(
+    base: Path, names: Sequence[str], render: Callable[[Sequence[str]], Path], rows: Samples, settings: Settings,
+    say: Callable[[str], None],
+) -> Found:  # fmt: skip
+    before = outputs(base, rows, THREADS)
+
+    def tightened(share: float) -> float:
+        return share + (1 - share) * settings.margin
+
+    gate = settings.gate.model_copy(
+        update={name: None if value is None else tightened(value) for name, value in settings.gate.model_dump().items()}
+    )
+
+    def beside(only: Sequence[str]) -> Score:
+        return score(before, outputs(render(only), rows, THREADS), rows.labels, settings.task)
+
+    def good_without(left_out: Sequence[str]) -> bool:
+        lacks = shortfalls(beside([name for name in names if name not in left_out]), gate)
+        say(f"without {len(left_out)} of {len(names)} layers: {'; '.join(lacks) or 'good'}")
+        return not lacks
+
+    return search(names, lambda layer: 1 - beside([layer]).cosine, good_without)
+
+
+def _judged(
+    original: Source, chosen: Chosen, sets: Sets, settings: Settings, made: Path, found: Found, names: list[str]
+) -> Report:
+    judge = sets.held_out
+    before, after = (outputs(path, judge, THREADS) for path in (original.path, made))
+    result = score(before, after, judge.labels, settings.task)
+    was, now = measure([original.path, made], judge, settings.repeats, THREADS)
+    lacks = shortfalls(result, settings.gate)
+    return Report(original, chosen, settings, sets, names, found, result, lacks, was, now, machine())
+
+
+def machine() -> str:
+    """Return the processor of this computer, and those of its instructions that 8 bits gain by."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = [flag for flag in FLAGS if flag in told.get("flags", "").split()]
+    return f"{told.get('model name', platform.machine())} ({', '.join(flags) or 'no vectors of 8 bits'})"
