@@ -1,12 +1,15 @@
 """From full precision to a smaller one: ranges found once, and rendered as explicit Q/DQ for whoever computes."""
 
+import io
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from workloads.quantize.config import Settings
@@ -21,6 +24,8 @@ _METHODS = {
 }
 ROWS = 16
 """Of a batch of calibration."""
+BINS = 2048
+"""Of a histogram of what an activation was seen to be, as TensorRT has it."""
 
 
 def prepared(path: Path, scratch: Path) -> Path:
@@ -64,6 +69,7 @@ class Renderer:
             path: As `prepared` returns it.
         """
         self._path, self._scratch, self._settings, self._calibration = path, scratch, settings, calibration
+        self._ranges = scratch / "ranges.json"
         self._count = 0
 
     def int8(self, only: Collection[str], signed: bool) -> Path:
@@ -77,19 +83,32 @@ class Renderer:
         """
         self._count += 1
         target = self._scratch / f"int8-{self._count}.onnx"
-        options = {"ActivationSymmetric": True, "WeightSymmetric": True, "CalibPercentile": self._settings.percentile}
+        if not self._ranges.exists():
+            self._calibrate()
+        options = {"ActivationSymmetric": True, "WeightSymmetric": True}
         if signed:
             options |= {"AddQDQPairToWeight": True, "QuantizeBias": False, "DedicatedQDQPair": True}
         logging.getLogger().setLevel(logging.ERROR)  # it warns of what was done before
         quantize_static(
-            str(self._path), str(target), _Reader(self._calibration),
+            str(self._path), str(target), None,
             quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=not signed,
             op_types_to_quantize=list(OPERATORS), nodes_to_quantize=list(only),
             calibrate_method=_METHODS[self._settings.calibration],
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8, weight_type=QuantType.QInt8,
-            extra_options=options, calibration_cache_path=str(self._scratch / "ranges.json"),
+            extra_options=options, calibration_cache_path=str(self._ranges),
         )  # fmt: skip
         return target
+
+    def _calibrate(self) -> None:
+        """Find the ranges. The library's own entropy has as many bins as there are steps, and would cut nothing."""
+        options = {"percentile": self._settings.percentile, "num_bins": BINS, "num_quantized_bins": 128}
+        with redirect_stdout(io.StringIO()):  # it tells how it gets on
+            calibrator = create_calibrator(
+                self._path, list(OPERATORS), str(self._scratch / "augmented.onnx"),
+                calibrate_method=_METHODS[self._settings.calibration], extra_options=options,
+            )  # fmt: skip
+            calibrator.collect_data(_Reader(self._calibration))
+            save_tensors_data(calibrator.compute_data(), self._ranges)
 
     def fp16(self) -> Path:
         """Return the model in fp16, with inputs and outputs as they were."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from workloads.common.errors import WorkloadError
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import Settings
@@ -67,15 +69,16 @@ def _made(
     if not names:
         raise WorkloadError(original.name, "got no layer", "there are some that 8 bits are for", "Take fp32 or fp16")
     render = partial(renderer.int8, signed=chosen.signed)
-    found = _searched(base, names, render, sets.search, settings, say) if settings.search else Found((), {})
+    judged = partial(outputs, threads=THREADS, fused=not chosen.signed)
+    found = _searched(base, names, render, judged, sets.search, settings, say) if settings.search else Found((), {})
     return render([name for name in names if name not in found.left_out]), found, names
 
 
 def _searched(
-    base: Path, names: Sequence[str], render: Callable[[Sequence[str]], Path], rows: Samples, settings: Settings,
-    say: Callable[[str], None],
+    base: Path, names: Sequence[str], render: Callable[[Sequence[str]], Path],
+    judged: Callable[[Path, Samples], np.ndarray], rows: Samples, settings: Settings, say: Callable[[str], None],
 ) -> Found:  # fmt: skip
-    before = outputs(base, rows, THREADS)
+    before = judged(base, rows)
 
     def tightened(share: float) -> float:
         return share + (1 - share) * settings.margin
@@ -85,7 +88,7 @@ def _searched(
     )
 
     def beside(only: Sequence[str]) -> Score:
-        return score(before, outputs(render(only), rows, THREADS), rows.labels, settings.task)
+        return score(before, judged(render(only), rows), rows.labels, settings.task)
 
     def good_without(left_out: Sequence[str]) -> bool:
         lacks = shortfalls(beside([name for name in names if name not in left_out]), gate)
@@ -99,7 +102,7 @@ def _judged(
     original: Source, chosen: Chosen, sets: Sets, settings: Settings, made: Path, found: Found, names: list[str]
 ) -> Report:
     judge = sets.held_out
-    before, after = (outputs(path, judge, THREADS) for path in (original.path, made))
+    before, after = (outputs(path, judge, THREADS, fused=not chosen.signed) for path in (original.path, made))
     result = score(before, after, judge.labels, settings.task)
     was, now = measure([original.path, made], judge, settings.repeats, THREADS)
     lacks = shortfalls(result, settings.gate)

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -120,7 +121,7 @@ def _of_file(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError) as error:  # AttributeError: a single array, which has no files
+    except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:  # the last: a single array, no files
         want = "data is a file that numpy.savez writes, or the word digits"
         raise WorkloadError("--data", f"got {path}: {error}", want, "Mend it") from None
 

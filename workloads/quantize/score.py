@@ -33,9 +33,13 @@ class Score:
         return self.accuracy / self.accuracy_before if self.accuracy_before else 0.0
 
 
-def outputs(path: Path, samples: Samples, threads: int) -> np.ndarray:
-    """Return the first output of the model *path* for every row: values_BD."""
-    running = session(path, threads)
+def outputs(path: Path, samples: Samples, threads: int, fused: bool = True) -> np.ndarray:
+    """Return the first output of the model *path* for every row: values_BD.
+
+    Args:
+        fused: False for a model whose processor is not this one: 8 bits of it overflow on a CPU without VNNI.
+    """
+    running = session(path, threads, fused)
     name = running.get_outputs()[0].name
     parts = [
         running.run([name], {key: array[first : first + ROWS] for key, array in samples.inputs.items()})[0]

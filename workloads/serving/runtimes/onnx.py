@@ -10,11 +10,12 @@ from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 
 
-def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def session(path: Path, threads: int, fused: bool = True) -> onnxruntime.InferenceSession:
     """Return a session for the file *path*.
 
     Args:
         threads: That one inference may use; 0: as many as there are cores.
+        fused: Whether operators are computed together, 8 bits as 8 bits; False: each as it stands, Q/DQ around floats.
 
     Raises:
         WorkloadError: the library cannot load it.
@@ -25,6 +26,8 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # threads that wait would spin, and take the processor away from who reads the next request
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     there = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
     try:
