@@ -75,7 +75,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             drives=tuple(map(_part, host.drives)),
             macs=tuple(nic.mac for nic in host.nics if nic.mac),
             pci_addresses=tuple(nic.pci for nic in host.nics if nic.pci),
-            mounts=tuple(tier.mount for tier in host.tiers.values() if tier.provided),
+            mounts=tuple(tier.mount for tier in host.tiers.values() if tier.provided) or None,
         ),
     )
     for tier_name, tier in host.tiers.items():

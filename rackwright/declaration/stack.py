@@ -127,8 +127,7 @@ def load_stack(name: str, project: Path) -> Stack:
     key = salt(fleet.fleet, project)
     derived = {each: secret.derived(each) for each in _references(fleet) - given} if virtual else {}
     house = House.load(HOUSE, key, derived)
-    # what a twin is made like, its own stack says: of a fleet of runs it is another's
-    made_by = told["target"].removeprefix(TWIN) if virtual and fleet.uses else name
+    made_by = _made_by(name, project, told["target"]) if fleet.uses else name
     containers = _containers(made_by, project, told["target"], fleet)
     lends_mirrors = _lends(MIRRORS, made_by, project, virtual)
     lends_workloads = _lends(WORKLOADS, made_by, project, virtual)
@@ -207,6 +206,12 @@ def _references(fleet: Fleet) -> frozenset[str]:
     if fleet.uses:
         return frozenset({secret.name_of(fleet.key)})
     return frozenset(name for host in fleet.hosts.values() for _, name in secret.references(host.roles))
+
+
+def _made_by(name: str, project: Path, target: str) -> str:
+    """Return the stack that says how hosts are made, for one whose hosts are another's: the twin's own, if there is."""
+    own = target.removeprefix(TWIN)
+    return own if own != target and _settings_file(own, project).is_file() else name
 
 
 def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozenset[str]:

@@ -46,8 +46,8 @@ class HostSpec(Resource):
     macs: tuple[str, ...] = ()
     pci_addresses: tuple[str, ...] = ()
     """Of ports that are found by where they sit."""
-    mounts: tuple[str, ...] = ()
-    """Of tiers that somebody else provides."""
+    mounts: tuple[str, ...] | None = None
+    """Of tiers that somebody else provides; None for none."""
 
 
 def identity_claim(host: str, identity: dict[str, str]) -> Claim:
@@ -120,7 +120,7 @@ class HostKind:
         ]
         claims += [
             Claim(f"mount:{mount}", {"present": True}, owned=False, remedy="let who provides it mount it again")
-            for mount in spec.mounts
+            for mount in spec.mounts or ()
         ]
         short = f"the host falls short of profile {spec.profile}: add what is missing, or declare another profile"
         if (memory := profile.known("memory")) is not None:

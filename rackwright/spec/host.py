@@ -229,7 +229,8 @@ def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:
     if tier.level is None:
         if members:
             want = "somebody else provides that tier"
-            yield Problem(f"got {len(members)} drives with `tier: {name}`", want, "Take it out there", ("drives",))
+            got = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
+            yield Problem(got, want, "Take it out there", ("drives",))
         return
     least = MEMBERS[tier.level]
     if len(members) < least:

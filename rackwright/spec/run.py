@@ -26,7 +26,7 @@ RESERVED = {"launcher", "world", "elastic", "name"}
 def _absolute(path: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or ".." in path.split("/"):
         want = "it is an absolute path of letters, digits and . _ -"
-        raise Problem(f"got {path!r}", want, "Write it like /data/sets")
+        raise Problem(f"got {path!r}", want, "Write it like /data/images")
     return path
 
 

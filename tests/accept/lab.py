@@ -46,6 +46,7 @@ class Lab:
         target: str | None = None,
         containers: Sequence[str] = (),
         mirrors: bool = False,
+        workloads: bool = False,
     ) -> None:
         """
         Args:
@@ -54,6 +55,7 @@ class Lab:
             target: Of the stack; its own twin where it is None.
             containers: Hosts that the twin makes with this computer's kernel.
             mirrors: Whether they install from the mirrors of this computer.
+            workloads: Whether they have its environment of the workloads.
         """
         self.directory, self.stack, self.log = directory, stack, log
         self.target = target or f"twin:{stack}"
@@ -65,6 +67,8 @@ class Lab:
             settings["rackwright:containers"] = list(containers)
         if mirrors:
             settings["rackwright:mirrors"] = "lent"
+        if workloads:
+            settings["rackwright:workloads"] = "lent"
         (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
         (directory / "Pulumi.yaml").write_text(PROJECT)
         (directory / "__main__.py").write_text((ROOT / "__main__.py").read_text())

@@ -60,7 +60,7 @@ def test_a_step_arrives_as_it_was_planned(do, rack):
     put, run, remove = rack["gpu-01"].steps
     assert put == {
         "kind": "put", "text": "write hot.conf", "path": "/etc/hot.conf", "content": "ARRAY",
-        "mode": 0o644, "owner": "root:root",
+        "mode": 0o644, "owner": "root:root", "base64": False,
     }  # fmt: skip
     assert (run["kind"], run["argv"]) == ("run", ["wipefs", "-a", "${drive:RW-NVME0}"])
     assert (remove["kind"], remove["path"]) == ("remove", "/etc/old")

@@ -25,7 +25,7 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers()]
+    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers(), *of_runs()]
 
 
 def of_gpus(facts: Facts) -> list[View]:
@@ -49,6 +49,13 @@ def of_containers() -> list[View]:
     image = {"names": ["localhost/digits:1"], "digests": ["sha256:0"]}
     facts = Facts({"cdi": [{"path": "/etc/cdi/nvidia.json", **given}], "images": {"podman": [image]}})
     return [*facts.cdi("nvidia.com/gpu"), *facts.images("podman")]
+
+
+def of_runs() -> list[View]:
+    """Return those views that only a host has that is part of one."""
+    told = {"outcome": "failed", "config": "0" * 64, "why": "rank 1 ended with 137", "attempt": 2}
+    run = {**told, "model": {"kind": "image-classifier"}, "steps": 300, "ranks": {}, "checkpoint": 100}
+    return [there(Facts({"runs": {"digits": run}}).run("digits"))]
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:

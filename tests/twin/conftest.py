@@ -80,11 +80,11 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Return a function that waits until something holds, for at most two minutes."""
+def eventually() -> Callable[..., None]:
+    """Return a function that waits until something holds, for at most two minutes, or as many seconds as it is told."""
 
-    def wait(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
+    def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, "it never came true"
             time.sleep(0.02)

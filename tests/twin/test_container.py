@@ -1,5 +1,6 @@
 """Containers as plain data, and what is refused before any is started."""
 
+import copy
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ from rackwright.twin import Container, Twin, VirtualMachine, VirtualNic, faults
 from rackwright.twin.container import chassis
 from rackwright.twin.container.backend import Containers
 from rackwright.twin.container.cable import Watch
-from rackwright.twin.container.container import cgroup, check, command_line
+from rackwright.twin.container.container import binds, cgroup, check, command_line
 from rackwright.twin.control import Control
 from rackwright.twin.fleet import twin
 from rackwright.twin.layout import Layout
@@ -91,6 +92,8 @@ def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
         "os": "debian-12",
         "gpus": (),
         "mirrors": (),
+        "provided": (),
+        "workloads": "",
     }
 
 
@@ -209,3 +212,21 @@ def test_a_kernel_without_tap_devices_is_refused_where_there_are_nics(layout, mo
     backend.require([replace(container(1), nics=())])
     with pytest.raises(SetupError, match="no .*/tun; the NICs of a container are TAP devices"):
         backend.require([container(1)])
+
+
+def test_a_tier_that_somebody_provides_is_a_directory_of_this_computer(tmp_path):
+    """
+    And so is what it is lent to import; a virtual machine has no such door.
+    """
+    raw = copy.deepcopy(FLEET)
+    raw["hosts"]["beta"]["tiers"] = {"warm": {"provided": True, "mount": "/srv/warm"}}
+    fleet, layout = Fleet.model_validate(raw), Layout(tmp_path / ".rackwright/twins/t")
+    beta = twin("t", tmp_path, fleet, {"beta"}, workloads=Path("/cache/a:b")).machines["beta"]
+
+    assert binds(beta, layout) == [
+        f"--bind={layout.disks}/beta/provided/srv-warm:/srv/warm",
+        f"--bind-ro={layout.host('beta')}/environment:/opt/workloads",
+        "--bind-ro=/cache/a\\:b/lib/python3.11/site-packages:/opt/workloads/lib/python3.11/site-packages",
+    ]
+    with pytest.raises(DeclarationError, match=r"beta: tier warm: got provided: true"):
+        twin("t", tmp_path, fleet)

@@ -1,0 +1,96 @@
+"""A training on two containers of a twin: what the checks of runs have in common."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rackwright.twin import Twin
+from rackwright.twin.fleet import twin as twin_for
+from tests.accept.harness import Log, Skipped, eventually
+from tests.accept.lab import Lab
+
+CHIEF, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
+RUN = "digits"
+OUT, ETC, HOME = f"/srv/warm/runs/{RUN}", f"/etc/rackwright/runs/{RUN}", f"/var/lib/rackwright/runs/{RUN}"
+START_SECONDS = 900
+RACK = """\
+fleet: trees
+groups:
+  trees:
+    profile: virtual
+    os: debian-12
+    network: {}
+    tiers: {warm: {provided: true, mount: /srv/warm}}
+hosts:
+""" + "".join(
+    f"""\
+  {name}:
+    group: trees
+    address: 10.42.0.1{number}
+    identity: {{serial: TREE-{number}}}
+    nics: [{{name: fabric0, mac: "52:54:00:00:42:0{number}", addresses: [10.142.0.1{number}/24]}}]
+"""
+    for number, name in enumerate(HOSTS, start=1)
+)
+RUNS = """\
+fleet: training
+uses: fleet.yaml
+runs:
+  digits:
+    recipe: digits
+    hosts: [oak, elm]
+    checkpoints: {tier: warm}
+    set: {steps: 100000, report_every_steps: 5, saving: {every_steps: 20}}
+"""
+
+
+class Trained(Lab):
+    """The stack of the run; its hosts are of a stack beside it."""
+
+    hosts_stack = "trees"
+
+    @property
+    def twin(self) -> Twin:
+        return twin_for(self.hosts_stack, self.directory, self.fleet)
+
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.rackwright("run", "status", self.stack, RUN, "--json").stdout)
+        return told
+
+    def step(self, host: str) -> int:
+        """Return the last step in the file that the process on *host* writes there."""
+        return int(json.loads(self.ssh(host, f"tail -qn 1 {OUT}/metrics*.jsonl"))["step"])
+
+    def received(self, host: str) -> int:
+        return int(self.ssh(host, "cat /sys/class/net/fabric0/statistics/rx_bytes"))
+
+    def processes(self, host: str) -> list[str]:
+        """Return the processes that train on *host*."""
+        return self.ssh(host, f"pgrep -u run-{RUN} -f '^[^ ]*python -m workloads.training /' || true").split()
+
+
+@contextmanager
+def trained(log: Log) -> Iterator[Trained]:
+    """A run whose first step was logged, on hosts that were made for it."""
+    if os.geteuid() != 0:
+        raise Skipped("containers need root")
+    with Trained(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=True) as lab:
+        stacks = lab.fleet_path.parent
+        (stacks / "training.yaml").write_text(RUNS)
+        settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
+        (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
+        lab.start()
+        log("making the hosts")
+        lab.up()
+        lab.stack = "training"
+        log("starting the run")
+        lab.up()
+        yield lab
+
+
+def goes_on(lab: Trained, host: str) -> None:
+    """Return when the process on *host* has logged a further step."""
+    before = lab.step(host)
+    eventually(lambda: lab.step(host) > before, f"a further step on {host}", START_SECONDS)

@@ -1,0 +1,137 @@
+"""A stack of runs: whose hosts it has, and which resources it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.declaration import declare, load_stack
+from rackwright.errors import DeclarationErrors
+from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
+from rackwright.kinds.training_run.spec import TrainingSpec
+from workloads.training.config import TrainingConfig
+
+HOSTS = Path(__file__).parent / "wrong_runs" / "pair.yaml"
+RUNS = """\
+fleet: training
+uses: pair.yaml
+runs:
+  digits:
+    recipe: digits
+    hosts: [cinder, ember]
+    checkpoints: {tier: warm}
+    set: {steps: 500, saving: {every_steps: 50}, seed: 0}
+  alone:
+    recipe: deepseek-v3-tiny
+    hosts: [ash]
+    processes: 2
+    checkpoints: {tier: warm}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    (stacks / "pair.yaml").write_text(HOSTS.read_text())
+    (stacks / "training.yaml").write_text(RUNS)
+    configure(tmp_path, "lab", fleet="pair.yaml", target="twin:lab", containers=["cinder"], workloads="lent")
+    configure(tmp_path, "training", fleet="training.yaml", target="twin:lab")
+    return tmp_path
+
+
+def configure(project: Path, stack: str, **settings: object) -> None:
+    told = {"config": {f"rackwright:{name}": value for name, value in settings.items()}}
+    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps(told))
+
+
+def test_its_hosts_are_made_as_their_own_stack_says(project: Path) -> None:
+    stack = load_stack("training", project)
+
+    assert stack.containers == {"cinder"}
+    assert stack.lends_workloads
+    assert stack.lock_file.name == "pair.lock.yaml"
+    assert "training_key" in stack.house.secrets
+
+
+def test_a_twin_of_its_own_is_made_as_it_says_itself(project: Path) -> None:
+    configure(project, "training", fleet="training.yaml", target="twin:other", containers=["ember"])
+
+    assert load_stack("training", project).containers == {"ember"}
+
+
+def test_on_a_rack_pins_are_those_of_the_hosts_own_fleet(project: Path) -> None:
+    configure(project, "training", fleet="training.yaml", target="rack")
+
+    with pytest.raises(DeclarationErrors, match="got a secret training_key without a value"):
+        load_stack("training", project)
+    secret = {"training_key": {"secure": "v1:x"}}
+    configure(project, "training", fleet="training.yaml", target="rack", secrets=secret)
+
+    assert load_stack("training", project).endpoints["ember"].known_hosts.name == "pair.known_hosts"
+
+
+def test_workloads_are_lent_to_a_twin_alone(project: Path) -> None:
+    configure(project, "lab", fleet="pair.yaml", target="rack", workloads="lent")
+
+    with pytest.raises(DeclarationErrors, match="got 'lent'; a rack's hosts have an environment of their own"):
+        load_stack("lab", project)
+
+
+def test_the_chief_comes_after_the_seats_and_nothing_else_is_declared(project: Path) -> None:
+    resources = {
+        declared.name: (declared.token, declared.after) for declared in declare(load_stack("training", project))
+    }
+
+    assert resources == {
+        "ember/digits": (TrainingSeatKind.token, ()),
+        "cinder/digits": (TrainingRunKind.token, ("ember/digits",)),
+        "ash/alone": (TrainingRunKind.token, ()),
+    }
+
+
+def spec(project: Path, name: str) -> TrainingSpec:
+    [found] = [declared.spec for declared in declare(load_stack("training", project)) if declared.name == name]
+    assert isinstance(found, TrainingSpec)
+    return found
+
+
+def test_only_a_run_on_several_hosts_talks_over_the_fabric(project: Path) -> None:
+    several, alone = spec(project, "cinder/digits"), spec(project, "ash/alone")
+
+    assert several.interface == "fabric0"
+    assert [seat.address for seat in several.hosts] == ["10.141.0.12", "10.141.0.11"]
+    assert (alone.interface, alone.hosts[0].address) == (None, "")
+
+
+def test_a_configuration_says_what_was_chosen_and_reads_back_whole(project: Path) -> None:
+    """
+    What is a default is left out, so that a new one is no change of a run.
+    """
+    text = spec(project, "cinder/digits").config
+    told, whole = json.loads(text), TrainingConfig.model_validate_json(text)
+
+    assert told["saving"] == {"every_steps": 50}
+    assert "seed" not in told
+    assert (whole.name, whole.steps, whole.world, whole.launcher) == ("digits", 500, 2, "horovod")
+    assert whole.model.kind == "image-classifier"
+    assert TrainingConfig.model_validate_json(spec(project, "ash/alone").config).data.kind == "text"
+
+
+def test_a_run_is_not_changed_by_hosts_that_it_does_not_have(project: Path) -> None:
+    before = spec(project, "cinder/digits")
+    path = project / "stacks" / "pair.yaml"
+    path.write_text(path.read_text().replace("/srv/cold", "/srv/ice"))
+
+    assert spec(project, "cinder/digits") == before
+
+
+def test_its_fingerprints_follow_what_is_declared(project: Path) -> None:
+    before = spec(project, "cinder/digits").provenance
+    path = project / "stacks" / "training.yaml"
+    path.write_text(RUNS.replace("steps: 500", "steps: 600"))
+    after = spec(project, "cinder/digits").provenance
+
+    assert {name for name in before if before[name] != after[name]} == {"declaration"}

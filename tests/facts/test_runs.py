@@ -1,0 +1,71 @@
+"""What the probe sees of trainings: from files that root has put there, and files that a run's own account writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import runs
+from rackwright.facts.view import NotKnown
+
+ETC, HOME, OUT = "etc/rackwright/runs/digits", "var/lib/rackwright/runs/digits", "srv/warm/runs/digits"
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    for folder in (ETC, HOME, f"{OUT}/checkpoints/step-0000000020", f"{OUT}/checkpoints/.step-0000000040.new"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / ETC / "run.json").write_text(json.dumps({"home": f"/{HOME}", "out": f"/{OUT}"}))
+    (tmp_path / ETC / "config.json").write_text(json.dumps({"model": {"kind": "image-classifier"}, "steps": 300}))
+    return tmp_path
+
+
+def seen(top: Path) -> Facts:
+    return Facts({"runs": runs.runs(str(top))})
+
+
+def test_a_run_that_has_not_begun_has_told_nothing(top: Path) -> None:
+    run = seen(top).run("digits")
+
+    assert run is not None
+    assert (run.outcome, run.steps, run.ranks, run.checkpoint) == (None, 300, {}, 20)
+
+
+def test_the_newest_line_with_a_loss_counts(top: Path) -> None:
+    lines = [
+        '{"event": "start"}',
+        '{"step": 20, "loss": 0.5, "step_seconds": 0.1, "time": 7, "epoch": 1}',
+        '{"step": 4',
+    ]
+    (top / OUT / "metrics.jsonl").write_text("\n".join(lines))
+    (top / OUT / "metrics-1.jsonl").write_text('{"event": "start"}\n')
+    run = seen(top).run("digits")
+
+    assert run is not None
+    assert run.ranks == {
+        "metrics.jsonl": {"step": 20, "loss": 0.5, "step_seconds": 0.1, "time": 7},
+        "metrics-1.jsonl": {},
+    }
+
+
+def test_how_it_ended_is_what_it_said_itself(top: Path) -> None:
+    (top / HOME / "state.json").write_text('{"outcome": "failed", "why": "rank 1 ended with 137", "attempt": 3}')
+    run = seen(top).run("digits")
+
+    assert run is not None
+    assert (run.outcome, run.why, run.attempt) == ("failed", "rank 1 ended with 137", 3)
+
+
+def test_what_the_account_has_garbled_is_unknown_and_takes_no_other_run_along(top: Path) -> None:
+    (top / HOME / "state.json").write_text("{")
+    other = top / "etc/rackwright/runs/other"
+    other.mkdir()
+    (other / "run.json").write_text(json.dumps({"home": "/none", "out": "/none"}))
+    (other / "config.json").write_text(json.dumps({"model": {}, "steps": 1}))
+    facts = seen(top)
+
+    with pytest.raises(NotKnown, match="facts.runs.digits: JSONDecodeError"):
+        facts.run("digits")
+    assert facts.run("other") is not None
+    assert facts.run("none") is None

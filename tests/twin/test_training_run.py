@@ -1,0 +1,238 @@
+"""A run on two containers, with real SSH and Horovod: it starts, heals, stands still, finishes, and goes."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.apply.steps import execute
+from rackwright.audit import runs
+from rackwright.declaration import Stack, declare
+from rackwright.facts.facts import Facts
+from rackwright.kinds.house import House
+from rackwright.spec.fleet import Fleet
+from rackwright.spec.secret import derived
+from rackwright.toolchain import workloads
+from rackwright.twin.fleet import twin as twin_for
+from tests.twin.test_network import ROOT, ROOT_ONLY, SALT, Rack, fleet, nic
+
+pytestmark = [pytest.mark.twin, ROOT_ONLY]
+CHIEF, OTHER, STRANGER = "alpha", "beta", "gamma"
+OUT = "/srv/warm/runs/digits"
+ETC = "/etc/rackwright/runs/digits"
+STEPS = 100_000
+"""More than it takes while it is looked at."""
+
+
+class Trained(Rack):
+    """Three hosts, a run on two of them."""
+
+    def __init__(self, directory: Path) -> None:
+        hosts = {
+            name: {
+                "nics": [nic(number, 0, addresses=[f"10.30.0.1{number}/24"])],
+                "network": {},
+                "tiers": {"warm": {"provided": True, "mount": "/srv/warm"}},
+            }
+            for number, name in enumerate((CHIEF, OTHER, STRANGER), start=1)
+        }
+        super().__init__(directory, fleet(hosts), {*hosts})
+        of_hosts, lent = Fleet.model_validate(self.raw), workloads.place()
+        self.twin = twin_for("training", directory, of_hosts, self.containers, workloads=lent)
+        self.house = House.load(ROOT, SALT, {"training_key": derived("training_key")})
+        self.runs: dict[str, Any] = {}
+
+    @property
+    def stack(self) -> Stack:
+        used = {"uses": "rack.yaml", "runs": self.runs} if self.runs else {}
+        of_runs = Fleet.model_validate({**self.raw, **used})
+        return Stack("training", ROOT, of_runs, {}, self.house, SALT, "training", self.containers)
+
+    def train(self, steps: int, **more: Any) -> None:
+        """Make a run as declared: it returns with its first step."""
+        self.runs = {
+            "digits": {
+                "recipe": "digits",
+                "hosts": (CHIEF, OTHER),
+                "checkpoints": {"tier": "warm"},
+                "set": {"steps": steps, "report_every_steps": 5, "saving": {"every_steps": 20}},
+                **more,
+            }
+        }
+        for host in (OTHER, CHIEF):
+            self.up(host, "digits")
+
+    def remove(self) -> None:
+        for declared in reversed(declare(self.stack)):
+            host = declared.spec.host
+            with self.hosts.lock(host, declared.name, print):
+                facts = self.hosts.facts(host, fresh=True)
+                plan = declared.kind.removal(declared.spec, facts, self.house, True)
+                execute(self.hosts, host, declared.name, plan.steps, print)
+
+    @property
+    def report(self) -> runs.RunReport:
+        return runs.look(self.hosts, self.stack, "digits")
+
+    def step(self, host: str) -> int:
+        """Return the last step that *host* has logged in its own file."""
+        told = self.run(host, f"tail -qn 1 {OUT}/metrics*.jsonl")
+        return int(json.loads(told).get("step", 0))
+
+    def received(self, host: str) -> int:
+        return int(self.run(host, "cat /sys/class/net/fabric0/statistics/rx_bytes"))
+
+    def denied(self, host: str, command: str) -> str:
+        """Return what *command* says to root on *host*, which has to fail."""
+        argv = self.twin.ssh(host, "sudo -n sh -s")
+        done = subprocess.run(argv, input=command, capture_output=True, text=True, timeout=120)
+        assert done.returncode, done.stdout
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    workloads.ensure(print)
+    rack = Trained(tmp_path_factory.mktemp("training"))
+    rack.start()
+    for host in (CHIEF, OTHER, STRANGER):
+        rack.up(host)
+    rack.train(STEPS)
+    yield rack
+    rack.stop()
+
+
+def trainings(rack: Trained, host: str) -> list[str]:
+    """Return the processes on *host* that train."""
+    found = rack.run(host, "pgrep -u run-digits -f '^[^ ]*python -m workloads.training /' || true")
+    return found.split()
+
+
+def test_a_run_that_is_there_trains_on_both_hosts_over_the_fabric(
+    rack: Trained, eventually: Callable[..., None]
+) -> None:
+    """
+    The step of rank 1 stands in its own host's file, and no further step is planned.
+    """
+    step, received = rack.step(OTHER), rack.received(OTHER)
+    assert step >= 1
+    assert len(trainings(rack, CHIEF)) == len(trainings(rack, OTHER)) == 1
+
+    eventually(lambda: rack.step(OTHER) > step, seconds=300)
+
+    assert rack.received(OTHER) > received
+    assert rack.report.exit_status == 0
+    assert [rack.look(host, "digits")[1].steps for host in (CHIEF, OTHER)] == [(), ()]
+
+
+def test_who_made_it_is_told_beside_its_metrics(rack: Trained) -> None:
+    told = json.loads(rack.run(CHIEF, f"cat {OUT}/provenance.json"))
+
+    assert {*told} == {"fleet", "declaration", "lock", "hosts", "code"}
+    assert {*told["hosts"]} == {CHIEF, OTHER}
+    assert len({*told["hosts"].values()}) == 2
+
+
+def test_its_account_can_neither_become_root_nor_log_in_elsewhere(rack: Trained) -> None:
+    way = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ConnectTimeout=5"
+    own = f"runuser -u run-digits -- ssh {way} -i {ETC}/key"
+
+    assert "password is required" in rack.denied(OTHER, "runuser -u run-digits -- sudo -n true")
+    assert "no new privileges" in rack.denied(
+        OTHER, "systemd-run --quiet --pipe --wait -p User=run-digits -p NoNewPrivileges=yes sudo -n true"
+    )
+    assert "Permission denied" in rack.denied(CHIEF, f"{own} run-digits@10.30.0.12 true")
+    assert "Permission denied" in rack.denied(CHIEF, f"{own} run-digits@10.30.0.13 true")
+    assert "refused" in rack.denied(CHIEF, f"{own} -p 7022 run-digits@10.30.0.13 true")
+    assert "no such user" in rack.denied(STRANGER, "id run-digits")
+    # its own way is there, or the others would prove nothing
+    assert rack.run(CHIEF, "runuser -u run-digits -- /opt/rackwright/runs/digits/bin/ssh 10.30.0.12 id -un") == (
+        "run-digits"
+    )
+
+
+def test_its_key_opens_nothing_from_a_host_where_the_run_is_not(rack: Trained) -> None:
+    """
+    Not even with the key in the wrong hands: the door lets in one address.
+    """
+    stolen = rack.run(CHIEF, f"cat {ETC}/key")
+    way = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes"
+    put = f"umask 077; cat > /root/stolen <<'END'\n{stolen}\nEND\n"
+
+    said = rack.denied(STRANGER, f"{put}ssh {way} -i /root/stolen -p 7022 run-digits@10.30.0.12 true")
+
+    assert "Permission denied" in said
+    rack.run(STRANGER, "rm /root/stolen")
+
+
+def test_no_secret_is_on_a_command_line(rack: Trained) -> None:
+    key = rack.run(CHIEF, f"cat {ETC}/key").splitlines()
+    for host in (CHIEF, OTHER):
+        said = rack.run(host, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+        assert "workloads.training" in said
+        assert derived("training_key") not in said
+        assert not [line for line in key[1:-1] if line in said]
+
+
+def test_a_rank_that_is_killed_is_healed_without_a_person(rack: Trained, eventually: Callable[..., None]) -> None:
+    """
+    It goes on from its last checkpoint, and its log says so.
+    """
+    eventually(lambda: (rack.report.told["checkpoint"] or 0) >= 20, seconds=600)
+    [before] = trainings(rack, OTHER)
+    rack.run(OTHER, f"kill -9 {before}")
+
+    eventually(lambda: rack.report.told.get("attempt") == 2 and len(trainings(rack, OTHER)) == 1, seconds=300)
+    eventually(
+        lambda: "goes on after step" in rack.run(CHIEF, "tail -n 30 /var/lib/rackwright/runs/digits/log"), seconds=600
+    )
+
+    assert trainings(rack, OTHER) != [before]
+    assert "rank 1 ended with 137" in rack.run(CHIEF, "cat /var/lib/rackwright/runs/digits/log")
+    assert rack.look(CHIEF, "digits")[0] == set()
+
+
+def test_a_run_stopped_by_hand_shows_and_saves(rack: Trained, eventually: Callable[..., None]) -> None:
+    attempt_began = rack.step(OTHER)
+    eventually(lambda: rack.step(OTHER) > attempt_began, seconds=600)
+    runs.stop(rack.hosts, rack.stack, "digits", print)
+
+    report = rack.report
+    assert report.outcome == "stopped"
+    assert report.told["checkpoint"] == report.told["step"]
+    assert rack.look(CHIEF, "digits")[0] == {"run:digits.outcome"}
+    assert trainings(rack, CHIEF) == trainings(rack, OTHER) == []
+
+
+def test_it_finishes_and_closes_its_door(rack: Trained, eventually: Callable[..., None]) -> None:
+    """
+    Declared shorter, it goes on from where it was saved. Finished, another configuration is refused.
+    """
+    saved = rack.report.told["step"]
+    rack.train(saved + 30)
+
+    eventually(lambda: rack.report.outcome == "finished", seconds=900)
+
+    assert rack.report.told["checkpoint"] == saved + 30
+    assert [rack.look(host, "digits")[1].steps for host in (CHIEF, OTHER)] == [(), ()]
+    eventually(lambda: not rack.run(OTHER, "pgrep -u run-digits || true"), seconds=60)
+    rack.runs["digits"]["set"]["steps"] = STEPS
+    for host in (CHIEF, OTHER):
+        assert [refusal.got for refusal in rack.look(host, "digits")[1].refusals] == [
+            "got another configuration of a finished run"
+        ]
+
+
+def test_its_key_goes_with_it_and_its_checkpoints_stay(rack: Trained) -> None:
+    rack.remove()
+
+    for host in (CHIEF, OTHER):
+        facts: Facts = rack.hosts.facts(host, fresh=True)
+        assert facts.user("run-digits") is None
+        assert facts.owner("run-digits") is None
+        assert rack.run(host, "find / -xdev -path '*/runs/digits/*' -not -path '/srv/*' 2>/dev/null || true") == ""
+    assert "step-" in rack.run(CHIEF, f"ls {OUT}/checkpoints")
+    assert rack.run(CHIEF, f"stat -c %U {OUT}/checkpoints") == "root"
