@@ -20,7 +20,8 @@ from tests.workloads.training.runs import BIN, MODULE, QUICK, ROOT, environment,
 FIRST, SECOND, THIRD = "localhost", "127.0.0.1", "127.1"
 COMMIT = 5
 GLOO = ("--gloo-timeout-seconds", os.environ.get("GLOO_TIMEOUT_SECONDS", "60"))
-"""How long those that stay wait for a newcomer, which has to import PyTorch first. A loss they notice without it."""
+"""How long those that stay wait for a newcomer, which has to import PyTorch first; and, at most, before they notice
+that one of three is gone: only who was reading from it hears at once."""
 CHANGES = (
     "elastic=true", "steps=1000000", f"commit_every_steps={COMMIT}", "report_every_steps=1", "global_batch=16",
     "saving.every_steps=1000000", "launcher=horovod",
@@ -83,19 +84,6 @@ class Cluster:
                 self.run.wait()
 
 
-def kept_alive(pid: int) -> int:
-    """Return how many connections of the process have nothing under way but TCP's question whether anybody is there.
-
-    Source: proc_net_tcp in the kernel's documentation; timer 02 is that of keep-alive.
-    """
-    mine = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
-    connections = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
-    return sum(
-        state == "01" and timer.startswith("02:") and f"socket:[{inode}]" in mine
-        for _, _, _, state, _, timer, _, _, _, inode, *_ in connections
-    )
-
-
 def told_of(lines: list[dict[str, Any]], world: dict[str, Any]) -> dict[str, Any]:
     """Return what a change of the world has cost: steps, and seconds from the last step before to the first after."""
     at = lines.index(world)
@@ -128,9 +116,6 @@ def test_processes_come_and_are_lost(cluster: Cluster) -> None:
     assert joined["shares"] == [6, 5, 5]  # uneven: 16 examples among three
     eventually(lambda: cluster.steps()[-1:] >= [joined["step"] + 2 * COMMIT + 2], "three train", run)
     assert cluster.worlds(THIRD)[0]["step"] == joined["step"] > 0, "the newcomer began where the others were"
-    eventually(
-        lambda: kept_alive(cluster.pid(FIRST)) >= 2, "TCP asks for the two others, should their network be cut", run
-    )
 
     os.kill(cluster.pid(THIRD), signal.SIGKILL)
     eventually(lambda: cluster.worlds()[-1]["world"] == 2 and cluster.worlds()[-1] != joined, "two go on", run)
