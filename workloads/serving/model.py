@@ -50,11 +50,10 @@ class Model(Strict):
     format: Literal["rackwright model 1"] = "rackwright model 1"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    runtime: Literal["onnx", "torch", "llama"]
+    runtime: Literal["onnx", "torch"]
     files: Mapping[str, File]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
-    """Of a language model there are neither: it takes and gives text."""
     lineage: Mapping[str, Any] = {}
     """What it was made from and how, down to the gate it passed."""
 
