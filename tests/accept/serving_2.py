@@ -1,0 +1,64 @@
+"""Line 2: a model that loses too much is refused, one that keeps its accuracy is published, and no row judges twice."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tests.accept.harness import ROOT, Log, Short, check, need
+from tests.accept.workloads import module, python
+
+WANTED_KEPT = 0.98
+
+
+@check("serving.2[digits]")
+def the_gate_stands_before_what_is_published(log: Log) -> str:
+    """The digits, trained here: in 8 bits published, with a gate that nothing passes refused, a loosened one seen."""
+    directory = log.empty_directory()
+    log("training the digits")
+    module(log, "digits", "--out", str(directory / "training"))
+    _quantize(log, directory, "published", 0)
+    told = _report(directory, "published")
+    found = told["gate"]["found"]
+    need(found["accuracy_kept"] >= WANTED_KEPT, f"published with {found['accuracy_kept']:.2%} of the accuracy kept")
+    _quantize(log, directory, "refused", 1, "gate.cosine=1.0")
+    need(not (directory / "refused").exists(), "what was refused was published")
+    need(_report(directory, "refused")["costs"], "the report does not say what layers cost")
+    _quantize(log, directory, "loosened", 0, "gate.agreement=0.5")
+    lineage = json.loads((directory / "loosened" / "model.json").read_text())["lineage"]
+    need(lineage["gate"]["loosened"] == ["agreement"], f"the lineage says {lineage['gate']}")
+    before, after = told["before"], told["after"]
+    smaller = before["weight_bytes"] / after["weight_bytes"]
+    faster = before["milliseconds"]["1"] / after["milliseconds"]["1"]
+    return (
+        f"kept {found['accuracy_kept']:.2%} (at least {WANTED_KEPT:.0%}), agreement {found['agreement']:.2%} on "
+        f"{found['rows']} rows held out; weights {smaller:.2f} times smaller, batch 1 {faster:.2f} times faster on "
+        f"{told['machine']}"
+    )
+
+
+@check("serving.2[disjoint]")
+def no_row_judges_that_was_looked_at_before(log: Log) -> str:
+    return tests(log, "tests/workloads/quantize/test_samples.py")
+
+
+def tests(log: Log, path: str) -> str:
+    """Run the tests of *path* in the environment of the workloads, and return pytest's last line."""
+    argv = [python(log), "-m", "pytest", "-q", f"--basetemp={log.empty_directory()}", path]
+    done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1800)
+    last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
+    need(done.returncode == 0 and "skipped" not in last, f"pytest says {last}")
+    return last
+
+
+def _quantize(log: Log, directory: Path, name: str, status: int, *changes: str) -> None:
+    given = [argument for change in changes for argument in ("--set", change)]
+    argv = [python(log), "-m", "workloads.quantize", str(directory / "training"), "--data", "digits", "--target", "cpu"]
+    log(f"quantising: {name}")
+    done = log.run([*argv, "--out", str(directory / name), *given], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode != status:
+        raise Short(f"{name} ended with {done.returncode}, wanted {status}: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def _report(directory: Path, name: str) -> Any:
+    return json.loads((directory / f"{name}.report" / "report.json").read_text())
