@@ -40,9 +40,9 @@ class Version:
 
 
 def register(server: Server, out: Path, name: str) -> Version:
-    """Let the newest whole checkpoint of the run in *out* be a version of the model *name*, and return it.
+    """Let the checkpoint that came of the run in *out* be a version of the model *name*, and return it.
 
-    A checkpoint that is a version already is not registered twice.
+    That is the one that ``lineage.json`` names, else the newest whole one; one that is a version already stays that.
 
     Raises:
         WorkloadError: the run is not known there, has no checkpoint, or is not to be published.
@@ -52,13 +52,13 @@ def register(server: Server, out: Path, name: str) -> Version:
         fix = "Run it with --tracking, or send it by `python -m workloads.common.tracking`"
         raise Refused(str(out), f"got a run that {server.url} does not know", "a version belongs to a run there", fix)
     lineage = provenance.read(out / "lineage.json")
-    if lineage.get("published") is False and "checkpoint" in lineage:
+    if lineage.get("published") is False:
         want, fix = "a version is no worse than its parent", "Train on, or say --publish-worse with a reason"
         raise Refused(str(out), "got a run that is not to be published", want, fix)
-    found = checkpoints.newest(out / "checkpoints")
+    found = _outcome(out / "checkpoints", lineage.get("checkpoint"))
     if found is None:
         raise Refused(str(out), "got no whole checkpoint", "a version is one", "Train until one is saved")
-    digest = sha256((found.path / manifest.NAME).read_bytes()).hexdigest()
+    digest = _digest(found.path)
     if there := with_checkpoint(server, digest, name):
         return there
     place = f"{told['experiment']}/{told['run']}/artifacts/{layout.step_name(found.step)}"
@@ -74,6 +74,22 @@ def register(server: Server, out: Path, name: str) -> Version:
         tags=provenance.tags(said),
     )
     return _version(made["model_version"])
+
+
+def _outcome(directory: Path, digest: str | None) -> checkpoints.Checkpoint | None:
+    """Return the checkpoint with that *digest*, proved; without one the newest that is whole."""
+    if digest is None:
+        return checkpoints.newest(directory)
+    for step in reversed(layout.steps(directory)):
+        found = checkpoints.at(directory, step)
+        if _digest(found.path) == digest:
+            manifest.prove(found.path, found.manifest)
+            return found
+    return None
+
+
+def _digest(checkpoint: Path) -> str:
+    return sha256((checkpoint / manifest.NAME).read_bytes()).hexdigest()
 
 
 def find(server: Server, reference: str) -> Version:
@@ -128,7 +144,7 @@ def fetch(server: Server, reference: str, into: Path) -> Path:
     described = target / manifest.NAME
     if not described.exists():
         _bring(server, f"{place}/{manifest.NAME}", described)
-    if (got := sha256(described.read_bytes()).hexdigest()) != wanted:
+    if (got := _digest(target)) != wanted:
         described.unlink()
         fix = "Look who has changed the artifacts of its run"
         raise WorkloadError(str(version), f"got a manifest with SHA-256 {got}", f"registered was {wanted}", fix)

@@ -1,5 +1,6 @@
 """What is taken of a version before a byte of it is believed; with a real server, test_mlflow.py."""
 
+import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from tests.workloads.common.checkpoint import made
 from workloads.common.errors import WorkloadError
-from workloads.common.tracking.registry import REFERENCE, fetch
+from workloads.common.tracking.registry import REFERENCE, fetch, register
 from workloads.common.tracking.server import Refused, Server
 
 SOURCE = "mlflow-artifacts:/1/r/artifacts/step-0000000003"
@@ -58,6 +59,54 @@ def test_a_file_that_was_changed_is_not_taken(files, tmp_path):
 
     with pytest.raises(WorkloadError, match="has the sha256"):
         fetch(Shelf(files[0].parent, digest), "a/1", tmp_path / "back")
+
+
+class Counter(Server):
+    """Takes whatever it is given, and says which version that is."""
+
+    def __init__(self) -> None:
+        self.url, self.put, self.told = "https://registry.example", list[str](), dict[str, Any]()
+
+    def get(self, what: str, **query: str) -> dict[str, Any]:
+        return {}
+
+    def post(self, what: str, **body: Any) -> dict[str, Any]:
+        self.told[what] = body
+        return {
+            "model_version": {
+                "name": "a",
+                "version": "1",
+                "source": body.get("source", ""),
+                "tags": body.get("tags", []),
+            }
+        }
+
+    def put_file(self, place: str, file: Path) -> None:
+        self.put.append(place)
+
+
+def run(out: Path, **lineage: Any) -> Path:
+    made.make(out / "checkpoints", 3, 5)
+    (out / "tracking.json").write_text(json.dumps({"url": "https://registry.example", "run": "r", "experiment": "1"}))
+    (out / "lineage.json").write_text(json.dumps({"parent": None, "data": [{"sha256": "d"}], **lineage}))
+    return out
+
+
+def test_the_checkpoint_that_came_of_a_run_is_registered_not_the_last_one(tmp_path):
+    best = digest_of(made.files(run(tmp_path) / "checkpoints", 3))
+    server, out = Counter(), run(tmp_path / "again", published=True, checkpoint=best)
+
+    assert register(server, out, "a").tags["step"] == "3"
+    assert {place.split("/")[3] for place in server.put} == {"step-0000000003"}
+    assert register(Counter(), run(tmp_path / "newest"), "a").tags["step"] == "5"
+
+
+def test_what_is_not_published_is_not_registered(tmp_path):
+    server = Counter()
+    with pytest.raises(Refused, match="is not to be published"):
+        register(server, run(tmp_path, published=False), "a")
+
+    assert (server.put, server.told) == ([], {})
 
 
 @pytest.mark.parametrize(
