@@ -34,7 +34,6 @@ class Entry(BaseModel):
     by_hand: bool = False
     restart: bool = False
     disturbs: tuple[str, ...] = ()
-    """Properties whose mending takes the GPUs away from whoever computes on them."""
 
     @property
     def thing(self) -> str:
@@ -53,7 +52,6 @@ class File(Entry):
 
     sort = "file"
     file: str
-    """Absolute path."""
     content: str | bytes
     """All of it; an entry writes ``template`` instead, or neither for the template of the same path."""
     mode: str = "0644"
@@ -137,11 +135,10 @@ class Package(Entry):
 
 
 class Environment(Entry):
-    """An environment of Python with every package of *requirements*, a list of pip's, in its version."""
+    """A directory with an environment of Python, and in it each package of *requirements*, a list of pip's."""
 
     sort = "environment"
     environment: str
-    """The directory."""
     requirements: str
 
     def want(self, house: House) -> Mapping[str, Want]:
@@ -326,28 +323,26 @@ class Group(Entry):
 
 
 class Socket(Entry):
-    """A port that somebody listens on, or nobody: ``tcp:22``."""
+    """A port that somebody listens on, or nobody: ``tcp:22``; with *address*, there and nowhere else."""
 
     sort = "socket"
     socket: str
     listening: bool = True
     address: str | None = None
-    """The only one at which somebody listens there."""
 
     def want(self, house: House) -> Mapping[str, Want]:
         return {"addresses": (self.address,)} if self.address else {"listening": self.listening}
 
 
 class Accounts(Entry):
-    """All accounts of a server, each with its function, as the server itself knows them."""
+    """All accounts of a server, each with its function, as the server itself knows them; *functions* is JSON."""
 
     sort = "accounts"
     accounts: Literal["mlflow"]
     functions: Json[Mapping[str, str]]
-    """A text in JSON: each account, and what it is."""
 
     def want(self, house: House) -> Mapping[str, Want]:
-        return {"functions": tuple(sorted(f"{name}: {function}" for name, function in self.functions.items()))}
+        return {"functions": tuple(sorted(f"{name}: {is_}" for name, is_ in self.functions.items()))}
 
 
 class Hostname(Entry):
@@ -366,7 +361,6 @@ class Measure(Entry):
     sort = "fact"
     fact: str
     below: float
-
     by_hand: bool = True
 
     @property
