@@ -1,7 +1,8 @@
 """The run that another one goes on from: found, read, and compared with what is to become of it."""
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +15,8 @@ from workloads.common.errors import WorkloadError
 from workloads.training import sharded
 from workloads.training.config import Data, FineTuning
 
-FROM_REGISTRY: dict[str, Callable[[str], Path]] = {}
-"""By the word before a colon, as in ``models:/digits@production``: what returns the directory of a checkpoint for a
-registered version. The seam for a registry."""
-
+REGISTERED = "models:/"
+"""Begins the name of a registered version: ``models:/digits@champion``."""
 _SETS: TypeAdapter[tuple[Data, ...]] = TypeAdapter(tuple[Data, ...])
 
 
@@ -54,17 +53,22 @@ def digest_of(checkpoint: Checkpoint) -> str:
 
 def _found(parent: str) -> Checkpoint:
     where, fix = "fine_tuning.parent", "Name the directory of a run, or of a checkpoint in it"
-    scheme, colon, _ = parent.partition(":")
-    if colon and "/" not in scheme:
-        if scheme not in FROM_REGISTRY:
-            there = ", ".join(FROM_REGISTRY) or "none"
-            raise WorkloadError(where, f"got {parent}", f"registries that are known here: {there}", fix)
-        path = FROM_REGISTRY[scheme](parent)
-    else:
-        path = Path(parent)
+    path = _registered(parent) if parent.startswith(REGISTERED) else Path(parent)
     if (path / manifest.NAME).exists():
         return Checkpoint(path, manifest.read(path))
     found = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
     if found is None:
         raise WorkloadError(where, f"got {path}, without a checkpoint", "a parent has one, on every host", fix)
     return found
+
+
+def _registered(version: str) -> Path:
+    """Return the checkpoint of a registered version, fetched from the tracking server of the environment and proved."""
+    from workloads.common.tracking import connect, fetch
+    from workloads.common.tracking.server import URL
+
+    url = os.environ.get(URL, "")
+    if not url:
+        raise WorkloadError("fine_tuning.parent", f"got {version}", "a server is asked for it", f"Set {URL}")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return fetch(connect(url, os.environ), version, cache / "rackwright" / "models")

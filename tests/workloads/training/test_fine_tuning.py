@@ -120,7 +120,7 @@ def test_a_parent_that_is_not_there_is_refused(tmp_path: Path) -> None:
         f"fine_tuning.parent: got {tmp_path / 'gone'}, without a checkpoint; a parent has one, on every host. "
         "Name the directory of a run, or of a checkpoint in it."
     )
-    assert "got models:/digits@best; registries that are known here: none." in refused(
+    assert "got models:/digits@best; a server is asked for it. Set MLFLOW_TRACKING_URI." in refused(
         tmp_path, 'fine_tuning={"parent": "models:/digits@best"}'
     )
 
