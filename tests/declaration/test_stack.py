@@ -208,7 +208,6 @@ def test_resources_say_what_the_fleet_says(project: Path) -> None:
         ],
         "macs": [],
         "pci_addresses": [],
-        "mounts": [],
     }
     assert tier.after == ("alpha",)
     assert tier.inputs["chunk_kib"] == 0

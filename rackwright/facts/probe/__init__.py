@@ -35,6 +35,7 @@ MODULES = (
             "measures",
             "containers",
             "runs",
+            "tracking",
             "tell",
             "gpus",
             "main",
