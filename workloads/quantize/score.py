@@ -81,7 +81,7 @@ def shortfalls(found: Score, gate: Gate) -> list[str]:
         "cosine": (found.cosine, gate.cosine),
     }
     return [
-        f"{name} {'unknown' if got is None else f'{got:.2%}'}, at least {want:.2%}"
+        f"{name} {'unknown' if got is None else _below(got, want)}, at least {want:.2%}"
         for name, (got, want) in wanted.items()
         if want is not None and (got is None or not got >= want)
     ]
@@ -93,3 +93,8 @@ def loosened(gate: Gate) -> list[str]:
     return [
         name for name in Gate.model_fields if getattr(gate, name) is None or getattr(gate, name) < getattr(usual, name)
     ]
+
+
+def _below(got: float, want: float) -> str:
+    """Return *got* in percent, with as many digits as show that it is less than *want*."""
+    return next(text for digits in range(2, 20) if (text := f"{got:.{digits}%}") != f"{want:.{digits}%}")

@@ -65,21 +65,25 @@ def main(argv: list[str] | None = None) -> int:
             raise WorkloadError("--out", "got none", "a run writes somewhere", "Say --out DIR")
         if given.register and not given.tracking:
             raise WorkloadError("--register", "got no server", "versions are registered at one", "Say --tracking URL")
+        refuse_another_start(config, os.environ)  # before PyTorch, which takes seconds to import
+    except WorkloadError as error:
+        # they have not met: the first that ends takes the others along, which may not have been heard yet
+        print(error, file=sys.stderr, flush=True)
+        return error.exit_status
+    try:
         with following(config, given.out, given.tracking, given.register):
-            return _train(config, given.out, given.stop_at, given.publish_worse)
+            _train(config, given.out, given.stop_at, given.publish_worse)
+        return 0
     except WorkloadError as error:
         if leader(os.environ):
             print(error, file=sys.stderr, flush=True)
         return error.exit_status
 
 
-def _train(config: TrainingConfig, out: Path, stop_at: int | None, publish_worse: str | None) -> int:
-    refuse_another_start(config, os.environ)  # before PyTorch, which takes seconds to import
-
+def _train(config: TrainingConfig, out: Path, stop_at: int | None, publish_worse: str | None) -> None:
     from workloads.training.run import train
 
     train(config, out, os.environ, stop_at, publish_worse)
-    return 0
 
 
 if __name__ == "__main__":

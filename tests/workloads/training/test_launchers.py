@@ -101,7 +101,7 @@ def test_compression_is_a_choice(whole: Path, tmp_path: Path) -> None:
 )
 def test_the_wrong_launcher_is_refused(launcher: tuple[str, ...], meant: str, says: str, tmp_path: Path) -> None:
     said = launched(launcher, 2, tmp_path, f"launcher={meant}", status=None)
-    assert said.count(says) == 1, said
+    assert says in said
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
