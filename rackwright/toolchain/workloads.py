@@ -19,6 +19,8 @@ from rackwright.toolchain.ways import Unavailable
 
 LOCK = Path(__file__).parents[2] / "requirements" / "workloads.txt"
 SERVING = LOCK.with_name("serving.txt")
+TRACKING = LOCK.parents[1] / "templates" / "mlflow" / "opt" / "rackwright" / "mlflow" / "requirements.txt.j2"
+"""What the role mlflow puts on hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,25 @@ def serving(say: Callable[[str], None]) -> Environment:
     Raises:
         SetupError: the packages cannot be installed.
     """
-    key = sha256(f"{sys.version}\n{SERVING.read_text()}".encode()).hexdigest()[:16]
-    directory = cache.directory() / "serving" / key
+    return _of_its_own("serving", SERVING, "300 MB on the drive", say)
+
+
+def tracking(say: Callable[[str], None]) -> Environment:
+    """Return an environment with the server that the role mlflow runs, for tests, installing it first if need be.
+
+    Raises:
+        SetupError: the packages cannot be installed.
+    """
+    return _of_its_own("tracking", TRACKING, "200 MB to fetch, 700 MB on the drive", say)
+
+
+def _of_its_own(name: str, lock: Path, size: str, say: Callable[[str], None]) -> Environment:
+    """Return the environment of *lock*, called by what is in it."""
+    key = sha256(f"{sys.version}\n{lock.read_text()}".encode()).hexdigest()[:16]
+    directory = cache.directory() / name / key
     with cache.locked(directory.parent / "lock", say):
         if not (directory / "ready").exists():
-            _install(directory, SERVING, "300 MB on the drive", say)
+            _install(directory, lock, size, say)
     return Environment(directory, without_horovod="it does not train")
 
 
@@ -113,21 +129,3 @@ def _add_horovod(python: Path, say: Callable[[str], None]) -> None:
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode != 0:
         raise Unavailable(f"Horovod: its wheel cannot be installed: {done.stderr.strip().rpartition(chr(10))[2]}")
-
-
-TRACKING = LOCK.parents[1] / "templates" / "mlflow" / "opt" / "rackwright" / "mlflow" / "requirements.txt.j2"
-"""What the role mlflow puts on hosts."""
-
-
-def tracking(say: Callable[[str], None]) -> Environment:
-    """Return an environment with the server that the role mlflow runs, for tests, installing it first if need be.
-
-    Raises:
-        SetupError: the packages cannot be installed.
-    """
-    key = sha256(f"{sys.version}\n{TRACKING.read_text()}".encode()).hexdigest()[:16]
-    directory = cache.directory() / "tracking" / key
-    with cache.locked(directory.parent / "lock", say):
-        if not (directory / "ready").exists():
-            _install(directory, TRACKING, "200 MB to fetch, 700 MB on the drive", say)
-    return Environment(directory, without_horovod="it does not train")
