@@ -33,7 +33,7 @@ test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the wo
 	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/quantize tests/workloads/serving \
 		tests/workloads/common/checkpoint/test_tensors.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
-	$(RUN) $(BIN)/pytest -m twin
+	$(RUN) $(BIN)/pytest -n 2 --dist loadfile -m twin
 
 .PHONY: train
 train: workloads ## Train a small classifier with two processes on this machine, by Horovod. OUT=.rackwright/train

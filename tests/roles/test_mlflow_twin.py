@@ -19,7 +19,7 @@ pytestmark = [
 HOST = "alpha"
 ROLE = f"{HOST}/mlflow"
 FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "serving"}
-URL = "https://alpha:5000/api/2.0/mlflow"
+URL = "https://127.0.0.1:5000/api/2.0/mlflow"
 
 
 def account(name: str) -> dict[str, Any]:
