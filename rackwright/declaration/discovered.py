@@ -1,6 +1,7 @@
 """A host's lines of a fleet's file, written down from its facts. What facts do not tell is left out, and said."""
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
@@ -90,28 +91,26 @@ def _identity(facts: Facts, notes: list[str]) -> Iterator[tuple[str, str]]:
 def _profile(facts: Facts, notes: list[str]) -> str | None:
     """Return the profile that asks for most of what the host has; None where none fits."""
     models = {id: model for model, gpu in GPUS.items() for id in gpu.known("pci") or ()}
-    there: dict[str, int] = {}
-    for function in facts.pci:
-        if function in models:
-            there[models[function]] = there.get(models[function], 0) + 1
-    has = ", ".join([*(f"{count} × {GPUS[model].name}" for model, count in there.items()), _memory(facts)])
+    there = Counter(models[function] for function in facts.pci if function in models)
+    has = ", ".join(
+        [
+            *(f"{count} × {GPUS[model].name}" for model, count in there.items()),
+            f"{format_size(facts.memory_bytes)} of memory",
+        ]
+    )
     fitting = {
         name: sum(profile.gpus.values())
         for name, profile in PROFILES.items()
         if profile.gpus
-        and all(there.get(model, 0) >= count for model, count in profile.gpus.items())
+        and all(there[model] >= count for model, count in profile.gpus.items())
         and facts.memory_bytes >= (profile.memory or 0)
     }
     if not fitting:
         notes.append(f"no profile is written: none of the catalogue asks for {has}")
         return None
-    best = max(fitting, key=lambda name: fitting[name])
+    best = max(fitting, key=fitting.__getitem__)
     notes.append(f"profile {best}: it has {has}")
     return best
-
-
-def _memory(facts: Facts) -> str:
-    return f"{format_size(facts.memory_bytes)} of memory"
 
 
 @dataclass(frozen=True)

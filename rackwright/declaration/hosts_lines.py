@@ -16,8 +16,6 @@ from rackwright.kinds.house import load_roles
 from rackwright.spec.problem import Problem, hint
 
 STEP = "  "
-
-
 Hosts = Mapping[str, Discovered]
 """By the names that they have in the fleet."""
 

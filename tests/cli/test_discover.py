@@ -86,4 +86,5 @@ def test_an_address_that_is_none_is_told_before_anything_is_asked(rack):
     done = subprocess.run([program, "discover", "a@b@c"], capture_output=True, text=True, cwd=rack.directory)
 
     assert done.returncode == 2
-    assert "a jump host is" not in done.stderr
+    assert "b@c" in done.stderr
+    assert "looking at" not in done.stderr

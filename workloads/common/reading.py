@@ -1,5 +1,6 @@
 """From a file and changes to values of a strict model, with all that is wrong in them told at once."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,30 @@ class BadConfig(WorkloadError):
 
     def __init__(self, texts: Sequence[str]) -> None:
         Exception.__init__(self, "\n".join(texts))
+
+
+def add_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    """Let *parser* take what `settings` reads.
+
+    Args:
+        example: One or two changes, for the help.
+    """
+    parser.add_argument("--settings", type=Path, metavar="FILE.json", help="settings, as --print writes them")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help=f"a setting, such as {example}; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--print", action="store_true", help="print all settings, and do nothing")
+
+
+def settings(kind: type[M], given: argparse.Namespace) -> M:
+    """Return the settings that were *given* on a command line.
+
+    Raises:
+        WorkloadError: they cannot be; says all that is wrong.
+    """
+    values = of_file(given.settings) if given.settings else kind().model_dump(mode="json")
+    return changed(kind, str(given.settings or "settings"), values, given.changes)
 
 
 def of_file(path: Path) -> Any:

@@ -32,20 +32,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, metavar="FILE.npz|digits", help="inputs by name, and labels")
     parser.add_argument("--target", required=True, metavar="cpu|GPU", help="cpu, or a GPU's name in the catalogue")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it is published")
-    parser.add_argument("--settings", type=Path, metavar="FILE.json", help="settings, as --print writes them")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="a setting, such as calibration=entropy or gate.agreement=0.99; may be given again",
-    )  # fmt: skip
-    parser.add_argument("--print", action="store_true", help="print all settings, and do nothing")
+    reading.add_arguments(parser, "calibration=entropy or gate.agreement=0.99")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments().parse_args(argv)
     try:
-        values = reading.of_file(given.settings) if given.settings else Settings().model_dump(mode="json")
-        settings = reading.changed(Settings, str(given.settings or "settings"), values, given.changes)
+        settings = reading.settings(Settings, given)
         if given.print:
             print(settings.model_dump_json(indent=2))
             return 0

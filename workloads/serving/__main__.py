@@ -28,20 +28,14 @@ def arguments() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
-    parser.add_argument("--settings", type=Path, metavar="FILE.json", help="settings, as --print writes them")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="a setting, such as port=8081; may be given again",
-    )  # fmt: skip
-    parser.add_argument("--print", action="store_true", help="print all settings, and do nothing")
+    reading.add_arguments(parser, "port=8081")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments().parse_args(argv)
     try:
-        values = reading.of_file(given.settings) if given.settings else Settings().model_dump(mode="json")
-        settings = reading.changed(Settings, str(given.settings or "settings"), values, given.changes)
+        settings = reading.settings(Settings, given)
         if given.print:
             print(settings.model_dump_json(indent=2))
             return 0
