@@ -27,7 +27,8 @@ class RunReport:
 
     name: str
     told: Mapping[str, Any]
-    """What its kind reports of the chief: outcome, step, steps, loss, eta_seconds, checkpoint, attempt, why."""
+    """What its kind reports of the chief: outcome, step, steps, loss, eta_seconds, checkpoint, attempt, why,
+    and where it is tracked the page of that."""
     ranks: Mapping[str, Mapping[str, int] | str]
     """By host: the step of each process by its file of metrics, or why it is not known."""
 
@@ -62,6 +63,8 @@ class RunReport:
             parts.append(f"start {attempt}")
         parts += [str(self.told[key]) for key in ("why", "unknown") if key in self.told]
         yield f"{self.name}: {', '.join(parts)}"
+        if "tracking" in self.told:
+            yield f"  {self.told['tracking'] or 'the MLflow server does not know it yet'}"
         for host, steps in self.ranks.items():
             said = steps if isinstance(steps, str) else ", ".join(f"{name} {step}" for name, step in steps.items())
             yield f"  {host}: {said or 'nothing logged'}"

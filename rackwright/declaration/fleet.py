@@ -27,5 +27,5 @@ def load_fleet(path: Path, roles: Mapping[str, RoleSource], missing: Missing = n
         return python_fleet.load(path, roles, missing)
     source = read(path)
     if "uses" in source.data:
-        return runs_fleet.load(source, missing, lambda used: load_fleet(used, roles, missing))
+        return runs_fleet.load(source, roles, missing, lambda used: load_fleet(used, roles))
     return yaml_fleet.load(source, roles, missing)

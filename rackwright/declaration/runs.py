@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
+from rackwright.declaration import tracking
 from rackwright.declaration.declared import Declared
 from rackwright.declaration.stack import Stack
 from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
@@ -12,6 +13,9 @@ from rackwright.kinds.training_run.spec import SeatPart, TrainingSpec
 from rackwright.spec.run import Run, address
 from rackwright.spec.secret import name_of
 from workloads.training.config import TrainingConfig
+
+ALONE = "localhost"
+"""How processes of a run on one host reach each other."""
 
 
 def runs(stack: Stack) -> Iterator[Declared]:
@@ -36,7 +40,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
         fleet=stack.fleet.fleet,
         name=name,
         hosts=tuple(
-            SeatPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else "")
+            SeatPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else ALONE)
             for member in members
         ),
         interface=hosts[host].fabric if several else None,
@@ -51,6 +55,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
         mount=hosts[host].tiers[run.checkpoints.tier].mount,
         config=_told(config),
         key=name_of(stack.fleet.key),
+        tracking=tracking.part(run, hosts, stack.house.roles) if host == members[0] else None,
         go_on=run.go_on,
         provenance=_provenance(stack, run, members),
     )

@@ -1,15 +1,17 @@
 """A fleet of runs, from a YAML file that uses the hosts of another one."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from rackwright.declaration import tracking
 from rackwright.declaration.findings import Findings
 from rackwright.declaration.layers import Layers
 from rackwright.declaration.roles import Missing
 from rackwright.declaration.source import Source
+from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Name
 from rackwright.spec.model import Model
@@ -31,7 +33,7 @@ class RunsFile(Model):
     """Trainings by name."""
 
 
-def load(source: Source, missing: Missing, used: Callable[[Path], Fleet]) -> Fleet:
+def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing, used: Callable[[Path], Fleet]) -> Fleet:
     """Return the fleet that *source* declares, with the hosts of the one that it uses.
 
     Args:
@@ -57,7 +59,7 @@ def load(source: Source, missing: Missing, used: Callable[[Path], Fleet]) -> Fle
         if any(len(run.members(hosts.hosts)) > 1 for run in runs.values() if hosts) and (problem := missing(secret)):
             findings.add_below(problem, ("key",))
     if hosts is not None:
-        for problem in problems(runs, hosts.hosts):
+        for problem in (*problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, missing)):
             findings.add_below(problem, ("runs",))
     findings.raise_any()
     assert hosts is not None  # or there is a finding

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rackwright.declaration import tracking
 from rackwright.declaration.fleet import load_fleet
 from rackwright.declaration.lock import Lock, load_lock, lock_path
 from rackwright.declaration.roles import none_missing
@@ -204,7 +205,7 @@ def _encrypted(value: object) -> bool:
 def _references(fleet: Fleet) -> frozenset[str]:
     """Return the names of the secrets in *fleet*; of one that uses another's hosts, what it says itself."""
     if fleet.uses:
-        return frozenset({secret.name_of(fleet.key)})
+        return frozenset({secret.name_of(fleet.key), *tracking.secrets(fleet.runs, fleet.hosts)})
     return frozenset(name for host in fleet.hosts.values() for _, name in secret.references(host.roles))
 
 

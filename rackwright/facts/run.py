@@ -22,6 +22,12 @@ class Run(View):
         return found
 
     @property
+    def page(self) -> str | None:
+        """Where its MLflow server shows it; None while it is not known there."""
+        found = self.read("tracked")
+        return found and "{url}/#/experiments/{experiment}/runs/{run}".format_map(found)
+
+    @property
     def ranks(self) -> Mapping[str, Mapping[str, float]]:
         """What each process here has told last (step, loss, step_seconds, time), by the name of its file."""
         found: Mapping[str, Mapping[str, float]] = self.read("ranks")

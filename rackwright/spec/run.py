@@ -33,6 +33,13 @@ def _absolute(path: str) -> str:
 Path = Annotated[str, AfterValidator(_absolute)]
 
 
+def _model(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        want = "a model is called by letters, digits, _ and -"
+        raise Problem(f"got {name!r}", want, "Write it like digits")
+    return name
+
+
 def _key(value: dict[str, Any]) -> dict[str, Any]:
     name = name_of(value)
     if name is None:
@@ -60,6 +67,17 @@ class Environment(Model):
     """Of a virtual environment that is there on every host of the run, the same everywhere."""
 
 
+class Tracking(Model):
+    """Whom a run tells how it gets on: the MLflow server that role `mlflow` puts on a host of the fleet."""
+
+    host: str
+    """Of the server. Where that is not the chief, the role's variables say its certificate."""
+    account: str
+    """One of the server's accounts, which is a trainer's."""
+    registers: Annotated[str, AfterValidator(_model)] | None = Field(default=None, alias="register")
+    """Of which model the checkpoint of a run that is finished becomes a version."""
+
+
 class Elastic(Model):
     """Hosts may be lost while it runs, and come back: what is lost is the steps since the last commit."""
 
@@ -82,6 +100,8 @@ class Run(Model):
     """File or directory that the recipe's data is read from; the same on every host."""
     checkpoints: Kept
     """Where it writes, below ``runs/NAME`` of a tier's mount."""
+    tracking: Tracking | None = None
+    """Which MLflow server it tells how it gets on, by its role."""
     launcher: Literal["horovod", "torchrun"] = "horovod"
     """Who starts the processes, and averages between them."""
     set: dict[str, Any] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
 from tests.accept.harness import Log, Skipped, eventually
 from tests.accept.lab import Lab
+from tests.roles.tracking import account
 
 CHIEF, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
 RUN = "digits"
@@ -46,6 +47,13 @@ runs:
 """
 
 
+SERVER = {
+    "base": {"security_updates": False},
+    "mlflow": {"admin": account("admin"), "users": [{**account("tina"), "function": "trainer"}]},
+}
+"""Roles of the chief of a run that is tracked."""
+
+
 class Trained(Lab):
     """The stack of the run; its hosts are of a stack beside it."""
 
@@ -72,16 +80,23 @@ class Trained(Lab):
 
 
 @contextmanager
-def trained(log: Log) -> Iterator[Trained]:
-    """A run whose first step was logged, on hosts that were made for it."""
+def trained(log: Log, tracked: bool = False) -> Iterator[Trained]:
+    """A run whose first step was logged, on hosts that were made for it; *tracked* by an MLflow server on its chief."""
     if os.geteuid() != 0:
         raise Skipped("containers need root")
     with Trained(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=True) as lab:
         stacks = lab.fleet_path.parent
-        (stacks / "training.yaml").write_text(RUNS)
+        tracking = f"    tracking: {{host: {CHIEF}, account: tina}}\n" if tracked else ""
+        (stacks / "training.yaml").write_text(RUNS + tracking)
         settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
         (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
+        if tracked:
+            lab.edit(lambda fleet: fleet.update(mirror={}))
+            lab.edit(lambda fleet: fleet["hosts"][CHIEF].update(roles=SERVER))
         lab.start()
+        if tracked:
+            log("fetching what the server needs")
+            lab.rackwright("lock", "--fetch", lab.stack, status=0)
         log("making the hosts")
         lab.up()
         lab.stack = "training"

@@ -1,22 +1,19 @@
 """Line 1: a run on two hosts of a twin, started, left alone, healed, and stopped by hand."""
 
 import json
+from typing import Any
 
-from tests.accept.harness import Log, Skipped, check, eventually, need
+from tests.accept.harness import Log, check, eventually, need
 from tests.accept.lab import told
 from tests.accept.trained import CHIEF, HOME, OTHER, OUT, RUN, START_SECONDS, Trained, goes_on, trained
+from tests.roles.tracking import ask
 
 
 @check("training.1")
 def a_run_on_two_hosts(log: Log) -> str:
-    with trained(log) as lab:
-        parts = [_starts(lab), _is_left_alone(lab), _heals(lab), _stops(lab)]
+    with trained(log, tracked=True) as lab:
+        parts = [_starts(lab), _is_seen(lab), _is_left_alone(lab), _heals(lab), _stops(lab)]
     return "; ".join(parts)
-
-
-@check("training.1[mlflow]")
-def it_is_seen_in_mlflow(log: Log) -> str:
-    raise Skipped("runs write their fingerprints to provenance.json, and tell no MLflow of them yet")
 
 
 def _starts(lab: Trained) -> str:
@@ -28,6 +25,27 @@ def _starts(lab: Trained) -> str:
     told = json.loads(lab.ssh(CHIEF, f"cat {OUT}/provenance.json"))
     need({*told["hosts"]} == {CHIEF, OTHER} and {"fleet", "declaration", "lock", "code"} <= {*told}, f"it says {told}")
     return f"rank 1 logs on its own host, {grown} bytes came over the fabric"
+
+
+def _is_seen(lab: Trained) -> str:
+    """MLflow has its figures, and the fingerprints by which it was declared and of the hosts that it runs on."""
+    eventually(lambda: lab.status().get("tracking"), "MLflow knows the run", START_SECONDS)
+    run = str(lab.status()["tracking"]).rpartition("/")[2]
+
+    def asked() -> dict[str, Any]:
+        status, answer = ask(lab, CHIEF, "tina", "GET", f"runs/get?run_id={run}")
+        need(status == 200, f"MLflow answers with {status}: {answer}")
+        told: dict[str, Any] = answer["run"]
+        return told
+
+    eventually(lambda: "metrics" in asked()["data"], "MLflow has its figures", START_SECONDS)
+    tags = {tag["key"].removeprefix("rackwright."): tag["value"] for tag in asked()["data"]["tags"]}
+    told = json.loads(lab.ssh(CHIEF, f"cat {OUT}/provenance.json"))
+    hosts = " ".join(f"{name}={digest}" for name, digest in sorted(told["hosts"].items()))
+    wanted = {**told, "hosts": hosts}
+    need({key: tags.get(key) for key in wanted} == wanted, f"MLflow says {tags}")
+    need(asked()["info"]["status"] == "RUNNING", f"MLflow says {asked()['info']}")
+    return f"MLflow has its figures, and the fingerprints of {', '.join(told['hosts'])}"
 
 
 def _is_left_alone(lab: Trained) -> str:

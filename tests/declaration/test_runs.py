@@ -103,7 +103,7 @@ def test_only_a_run_on_several_hosts_talks_over_the_fabric(project: Path) -> Non
 
     assert several.interface == "fabric0"
     assert [seat.address for seat in several.hosts] == ["10.141.0.12", "10.141.0.11"]
-    assert (alone.interface, alone.hosts[0].address) == (None, "")
+    assert (alone.interface, alone.hosts[0].address) == (None, "localhost")
 
 
 def test_a_configuration_says_what_was_chosen_and_reads_back_whole(project: Path) -> None:

@@ -1,16 +1,19 @@
 """Wrong fleets of runs, each with the whole message that a person gets: ``wrong_runs/*.yaml`` beside ``*.expected``."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rackwright.declaration import load_fleet
 from rackwright.errors import DeclarationErrors
+from rackwright.kinds.house import load_roles
 from rackwright.spec.problem import Problem
 
 WRONG = Path(__file__).parent / "wrong_runs"
-USED = "pair.yaml"
-FLEETS = sorted(path.name for path in WRONG.glob("*.yaml") if path.name != USED)
+USED, TRACKED = "pair.yaml", "tracked-pair.yaml"
+ROLES = load_roles(Path(__file__).parents[2])
+FLEETS = sorted(path.name for path in WRONG.glob("*.yaml") if path.name not in (USED, TRACKED))
 RIGHT = """\
 fleet: training
 uses: pair.yaml
@@ -29,7 +32,7 @@ def test_the_whole_message_is_as_written(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(WRONG)
 
     with pytest.raises(DeclarationErrors) as caught:
-        load_fleet(Path(name), {})
+        load_fleet(Path(name), ROLES)
 
     assert str(caught.value) + "\n" == (WRONG / name).with_suffix(".expected").read_text()
 
@@ -47,7 +50,7 @@ def right(tmp_path: Path) -> Path:
 
 
 def test_a_run_has_the_hosts_of_the_fleet_that_it_uses(right: Path) -> None:
-    fleet = load_fleet(right, {})
+    fleet = load_fleet(right, ROLES)
     run = fleet.runs["digits"]
     config = run.config("digits", 2)
 
@@ -58,7 +61,7 @@ def test_a_run_has_the_hosts_of_the_fleet_that_it_uses(right: Path) -> None:
 
 def test_a_group_is_all_of_its_hosts(right: Path) -> None:
     right.write_text(RIGHT.replace("hosts: [ember, cinder]", "group: pair"))
-    fleet = load_fleet(right, {})
+    fleet = load_fleet(right, ROLES)
 
     assert fleet.runs["digits"].members(fleet.hosts) == ("ember", "cinder")
 
@@ -68,7 +71,7 @@ def test_what_is_wrong_with_the_hosts_is_told_where_they_are_declared(right: Pat
     used.write_text(used.read_text().replace("os: debian-12", "os: debian-99"))
 
     with pytest.raises(DeclarationErrors) as caught:
-        load_fleet(right, {})
+        load_fleet(right, ROLES)
 
     assert {error.where.split(":")[0] for error in caught.value.errors} == {str(used)}
 
@@ -78,7 +81,23 @@ def test_only_a_run_with_several_hosts_needs_the_secret(right: Path) -> None:
         return Problem(f"got a secret {name} without a value", "there is one for each", "Set it")
 
     with pytest.raises(DeclarationErrors, match=r"training.yaml:1: key: got a secret training_key without a value"):
-        load_fleet(right, {}, missing)
+        load_fleet(right, ROLES, missing)
     right.write_text(RIGHT.replace("[ember, cinder]", "[ember]"))
 
-    assert load_fleet(right, {}, missing).runs
+    assert load_fleet(right, ROLES, missing).runs
+
+
+def test_what_roles_keep_secret_is_of_the_hosts_own_stack(tmp_path: Path) -> None:
+    """
+    The run's own stack has the password of its account, and no other.
+    """
+    (tmp_path / TRACKED).write_text((WRONG / TRACKED).read_text())
+    path = tmp_path / "training.yaml"
+    run = {"recipe": "digits", "hosts": ["ash"], "checkpoints": {"tier": "warm"}}
+    runs = {"digits": run | {"tracking": {"host": "ash", "account": "tina"}}}
+    path.write_text(json.dumps({"fleet": "training", "uses": TRACKED, "runs": runs}))
+    asked = []
+
+    load_fleet(path, ROLES, asked.append)
+
+    assert asked == ["mlflow_tina"]

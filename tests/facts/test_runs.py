@@ -49,6 +49,17 @@ def test_the_newest_line_with_a_loss_counts(top: Path) -> None:
     }
 
 
+def test_a_server_knows_it_once_it_has_made_a_run_of_it(top: Path) -> None:
+    tracking = top / OUT / "tracking.json"
+    tracking.write_text('{"url": "https://192.0.2.9:5000"}')
+    assert (run := seen(top).run("digits")) is not None
+    assert run.page is None
+
+    tracking.write_text('{"url": "https://192.0.2.9:5000", "experiment": "1", "run": "ab", "sent": 30}')
+    assert (run := seen(top).run("digits")) is not None
+    assert run.page == "https://192.0.2.9:5000/#/experiments/1/runs/ab"
+
+
 def test_how_it_ended_is_what_it_said_itself(top: Path) -> None:
     (top / HOME / "state.json").write_text('{"outcome": "failed", "why": "rank 1 ended with 137", "attempt": 3}')
     run = seen(top).run("digits")

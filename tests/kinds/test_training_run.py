@@ -11,6 +11,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.training_run import keys
+from rackwright.kinds.training_run.spec import TrackingPart
 from tests.kinds.conftest import RESOURCES, SECRET, STACK, recorded
 
 CHIEF, SEAT = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
@@ -196,6 +197,60 @@ def test_each_purpose_has_a_key_of_its_own():
     words = [("a secret", "one", "two"), ("a secret", "onetwo"), ("a secret", "one"), ("another", "one", "two")]
 
     assert len({keys.public(*each) for each in words}) == len(words)
+
+
+class TestATrackedRun:
+    PASSWORD = "tina's own"
+
+    @pytest.fixture
+    def told(self):
+        return TrackingPart(url="https://10.41.0.14:5000", account="tina", secret="mlflow_tina", registers="digits")
+
+    @pytest.fixture
+    def house(self):
+        return replace(STACK.house, secrets={"training_key": SECRET, "mlflow_tina": self.PASSWORD})
+
+    def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, told, house):
+        plan = planned(CHIEF, bare("ember"), house, tracking=told)
+        files = {step.path: step for step in plan.steps if isinstance(step, Put)}
+        run = json.loads(files["/etc/rackwright/runs/digits/run.json"].content)
+
+        account = files["/etc/rackwright/runs/digits/tracking"]
+        assert account.content.splitlines() == [
+            "[mlflow]",
+            "mlflow_tracking_username = tina",
+            f"mlflow_tracking_password = {self.PASSWORD}",
+        ]
+        assert (account.mode, account.owner) == (0o640, "root:run-digits")
+        assert run["tracking"] == {
+            "url": "https://10.41.0.14:5000",
+            "credentials": "/etc/rackwright/runs/digits/tracking",
+            "certificate": "/etc/rackwright/mlflow/tls.crt",
+            "register": "digits",
+        }
+        words = " ".join(word for step in plan.steps if isinstance(step, Run) for word in step.argv)
+        assert self.PASSWORD not in " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
+
+    def test_brings_the_certificate_of_a_server_elsewhere(self, told, house):
+        plan = planned(CHIEF, bare("ember"), house, tracking=told.model_copy(update={"certificate": "as PEM"}))
+        files = {step.path: step.content for step in plan.steps if isinstance(step, Put)}
+
+        assert files["/etc/rackwright/runs/digits/tracking.crt"] == "as PEM"
+        trusted = json.loads(files["/etc/rackwright/runs/digits/run.json"])["tracking"]["certificate"]
+        assert trusted == "/etc/rackwright/runs/digits/tracking.crt"
+
+    def test_is_not_begun_without_the_password(self, told):
+        plan = planned(CHIEF, bare("ember"), tracking=told)
+
+        reason = "it depends on the secret mlflow_tina, which is not known here"
+        assert [refusal.got for refusal in plan.refusals] == [f"got no keys: {reason}"]
+        assert plan.steps == ()
+
+    def test_says_where_it_is_seen(self, told):
+        spec, raw = CHIEF.spec.model_copy(update={"tracking": told}), recorded("ember")
+        raw["runs"]["digits"]["tracked"] = {"url": told.url, "experiment": "1", "run": "ab"}
+
+        assert CHIEF.kind.report(spec, Facts(raw))["tracking"] == f"{told.url}/#/experiments/1/runs/ab"
 
 
 def test_the_report_says_how_far_it_is():

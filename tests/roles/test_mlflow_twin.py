@@ -4,13 +4,13 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from rackwright.spec.secret import derived
 from tests.accept.harness import Log
 from tests.accept.lab import Claimed, Lab, told
+from tests.roles.tracking import account, ask
 
 pytestmark = [
     pytest.mark.twin,
@@ -19,11 +19,6 @@ pytestmark = [
 HOST = "alpha"
 ROLE = f"{HOST}/mlflow"
 FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "serving"}
-URL = "https://127.0.0.1:5000/api/2.0/mlflow"
-
-
-def account(name: str) -> dict[str, Any]:
-    return {"name": name, "password": {"secret": f"mlflow_{name}"}}
 
 
 @pytest.fixture(scope="module")
@@ -41,67 +36,45 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-def ask(lab: Lab, name: str, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """Return status and answer of a request that *name* makes on the host, trusting its certificate alone."""
-    script = f"""
-        cat > /run/ask.py <<'END'
-import base64, json, ssl, sys, urllib.error, urllib.request
-name, password, method, url, body = json.load(sys.stdin)
-trusted = ssl.create_default_context(cafile="/etc/rackwright/mlflow/tls.crt")
-who = base64.b64encode((name + ":" + password).encode()).decode()
-head = {{"Authorization": "Basic " + who, "Content-Type": "application/json"}}
-asked = urllib.request.Request(url, json.dumps(body).encode() if body else None, head, method=method)
-try:
-    with urllib.request.urlopen(asked, context=trusted) as answer:
-        print(json.dumps([answer.status, answer.read().decode()]))
-except urllib.error.HTTPError as error:
-    print(json.dumps([error.code, error.read().decode()]))
-END
-        python3 /run/ask.py <<'END'
-{json.dumps([name, derived(f"mlflow_{name}"), method, f"{URL}/{path}", body])}
-END
-    """
-    status, said = json.loads(lab.ssh(HOST, script))
-    return status, json.loads(said) if said.startswith("{") else said
-
-
 def test_it_answers_over_tls_on_loopback_alone(lab: Lab) -> None:
     """
     Nothing is left to do; without an account, and under another name, nobody is answered.
     """
     assert lab.audited(status=0) == set()
     assert lab.ssh(HOST, "ss -Hltn 'sport = :5000' | tr -s ' ' | cut -d' ' -f4") == "127.0.0.1:5000"
-    assert ask(lab, "nobody", "GET", "experiments/get?experiment_id=0")[0] == 401
+    assert ask(lab, HOST, "nobody", "GET", "experiments/get?experiment_id=0")[0] == 401
     environment = lab.ssh(HOST, "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID mlflow.service)/environ").split()
     assert {"MLFLOW_DISABLE_TELEMETRY=true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false"} <= set(environment)
     assert lab.ssh(HOST, "ps -o user= -C python | sort -u") == "mlflow"
 
 
 def test_an_account_may_do_what_its_function_says(lab: Lab) -> None:
-    made = {name: ask(lab, name, "POST", "experiments/create", {"name": f"of-{name}"})[0] for name in FUNCTIONS}
+    made = {name: ask(lab, HOST, name, "POST", "experiments/create", {"name": f"of-{name}"})[0] for name in FUNCTIONS}
     assert made == {"tina": 200, "rita": 403, "axel": 403, "gate": 403}
 
-    run = ask(lab, "tina", "POST", "runs/create", {"experiment_id": "0"})[1]["run"]["info"]["run_id"]
-    assert ask(lab, "tina", "POST", "registered-models/create", {"name": "digits"})[0] == 200
+    run = ask(lab, HOST, "tina", "POST", "runs/create", {"experiment_id": "0"})[1]["run"]["info"]["run_id"]
+    assert ask(lab, HOST, "tina", "POST", "registered-models/create", {"name": "digits"})[0] == 200
     version = {"name": "digits", "source": f"runs:/{run}/model", "run_id": run}
-    assert ask(lab, "tina", "POST", "model-versions/create", version)[0] == 200
+    assert ask(lab, HOST, "tina", "POST", "model-versions/create", version)[0] == 200
 
     alias = {"name": "digits", "alias": "champion", "version": "1"}
-    named = {name: ask(lab, name, "POST", "registered-models/alias", alias)[0] for name in FUNCTIONS}
+    named = {name: ask(lab, HOST, name, "POST", "registered-models/alias", alias)[0] for name in FUNCTIONS}
     assert named == {"tina": 403, "rita": 200, "axel": 403, "gate": 403}
     tag = {"name": "digits", "version": "1", "key": "rackwright.fleet", "value": "another"}
-    assert {ask(lab, name, "POST", "model-versions/set-tag", tag)[0] for name in FUNCTIONS} == {403}
+    assert {ask(lab, HOST, name, "POST", "model-versions/set-tag", tag)[0] for name in FUNCTIONS} == {403}
 
-    found = {name: ask(lab, name, "GET", "model-versions/get?name=digits&version=1")[0] for name in FUNCTIONS}
+    found = {name: ask(lab, HOST, name, "GET", "model-versions/get?name=digits&version=1")[0] for name in FUNCTIONS}
     assert set(found.values()) == {200}
-    assert ask(lab, "gate", "GET", f"runs/get?run_id={run}")[0] == 403
-    assert ask(lab, "axel", "GET", f"runs/get?run_id={run}")[0] == 200
+    assert ask(lab, HOST, "gate", "GET", f"runs/get?run_id={run}")[0] == 403
+    assert ask(lab, HOST, "axel", "GET", f"runs/get?run_id={run}")[0] == 200
 
 
 def test_what_was_told_is_there_after_a_restart(lab: Lab) -> None:
     lab.ssh(HOST, "systemctl restart mlflow.service")
 
-    assert ask(lab, "rita", "GET", "registered-models/alias?name=digits&alias=champion")[1]["model_version"]["version"]
+    assert ask(lab, HOST, "rita", "GET", "registered-models/alias?name=digits&alias=champion")[1]["model_version"][
+        "version"
+    ]
 
 
 def test_passwords_are_on_the_host_for_root_alone(lab: Lab) -> None:
@@ -149,4 +122,4 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
     lab.up()
 
     assert lab.audited(status=0) == set()
-    assert ask(lab, "axel", "GET", "registered-models/get?name=digits")[0] == 200
+    assert ask(lab, HOST, "axel", "GET", "registered-models/get?name=digits")[0] == 200

@@ -21,13 +21,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workloads.common.errors import WorkloadError
+from workloads.training.metrics import elastic_name, file_of
 from workloads.training.plan import Host, Plan, commands, elsewhere, variables
+
+if TYPE_CHECKING:
+    from workloads.common.tracking import Server
 
 POLL_SECONDS = 1.0
 SSH_SECONDS = 60
@@ -67,7 +72,8 @@ def start(plan: Plan) -> int:
     before = state(plan)
     if (before.get("outcome"), before.get("config")) == ("finished", plan.digest):
         say("it is finished already")
-        return 0
+        with telling(plan):
+            return 0
     _shorten(plan.home / "log")
     attempt = int(before.get("attempt", 0)) + 1
     put_state(plan, attempt=attempt, outcome=None)
@@ -85,13 +91,47 @@ def start(plan: Plan) -> int:
     plan.out.mkdir(parents=True, exist_ok=True)
     told = {**plan.provenance, "hosts": fingerprints, "code": code()}
     (plan.out / "provenance.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    ended = Launched(plan, commands(plan, hosts)).wait()
+    with telling(plan):
+        ended = Launched(plan, commands(plan, hosts)).wait()
     put_state(plan, attempt=attempt, outcome=ended.outcome, why=ended.why)
     say(f"{plan.name}: {ended.outcome}{f', {ended.why}' if ended.why else ''}")
     if ended.outcome == "finished":
         for host in plan.others:
             ask(plan, host, "close", ends_the_way=True)
     return ended.status
+
+
+@contextmanager
+def telling(plan: Plan) -> Iterator[None]:
+    """Let the run's MLflow server know meanwhile how it gets on, and at the end what is still to be told.
+
+    It is the chief that tells, and none of the processes that train: these have no account there.
+    """
+    server = _server(plan)
+    if server is None or plan.tracking is None:
+        yield
+        return
+    from workloads.training.told import telling as following
+
+    elastic = elastic_name({"HOROVOD_HOSTNAME": plan.hosts[0].address})
+    journal = file_of(plan.out, "0" if plan.min_processes is None else elastic)
+    with following(server, plan.out, journal.name, plan.tracking["register"]):
+        yield
+
+
+def _server(plan: Plan) -> "Server | None":
+    """Return the server that is told; asks nothing of it.
+
+    Raises:
+        WorkloadError: its certificate or the account are not there.
+    """
+    if plan.tracking is None:
+        return None
+    from workloads.common.tracking import connect
+    from workloads.common.tracking.server import CERTIFICATE, CREDENTIALS
+
+    found = {CREDENTIALS: plan.tracking["credentials"], CERTIFICATE: plan.tracking["certificate"]}
+    return connect(plan.tracking["url"], found)
 
 
 @dataclass(frozen=True)
@@ -206,6 +246,8 @@ def check(plan: Plan) -> None:
     if plan.data is not None and not Path(plan.data).exists():
         fix = "Put it there, or correct data"
         raise WorkloadError(f"{plan.host}: data", f"got no {plan.data}", "every host of a run reads it", fix)
+    if plan.host == plan.hosts[0].name:
+        _server(plan)
 
 
 def ready(plan: Plan) -> str:

@@ -1,7 +1,8 @@
 """What a run tells of itself: a line of JSON for each thing, in a file of each process's own, and lines for people."""
 
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class Metrics:
 
     def close(self) -> None:
         self._file.close()
+
+
+def elastic_name(environment: Mapping[str, str]) -> str:
+    """Return the name of a process of an elastic run, whose rank may come to be another's, by its host."""
+    return f"{environment.get('HOROVOD_HOSTNAME', socket.gethostname())}-{environment.get('HOROVOD_LOCAL_RANK', '0')}"
 
 
 def file_of(directory: Path, name: str) -> Path:

@@ -51,6 +51,9 @@ class Plan:
     data: str | None
     provenance: Mapping[str, Any]
     """What it was declared by: told in provenance.json, beside the hosts' own fingerprints."""
+    tracking: Mapping[str, Any] | None = None
+    """The MLflow server that is told by the chief: its ``url``, the files ``credentials`` and ``certificate``, and the
+    model to ``register`` a version of, or None."""
 
     @staticmethod
     def read(path: Path) -> "Plan":

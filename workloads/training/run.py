@@ -17,7 +17,7 @@ from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.evaluation import Score, score
 from workloads.training.fine_tuning import Worse
 from workloads.training.loop import Surroundings, Training
-from workloads.training.metrics import Metrics, file_of
+from workloads.training.metrics import Metrics, elastic_name, file_of
 from workloads.training.parents import digest_of
 from workloads.training.prepare import Prepared, prepare
 from workloads.training.saving import Checkpoints, checkpoints_at
@@ -58,9 +58,7 @@ def train(
     workers = join(config, environment)
     try:
         prepared = _together(workers, config, lambda: prepare(config, workers))
-        name = str(workers.rank)
-        if config.elastic:  # ranks change, and two processes would come to write into one file
-            name = f"{environment.get('HOROVOD_HOSTNAME', socket.gethostname())}-{workers.local_rank}"
+        name = elastic_name(environment) if config.elastic else str(workers.rank)
         metrics = Metrics(file_of(out, name), lambda: workers.rank == 0)
         part: dict[str, int | str] = {}
         if workers.sharded:

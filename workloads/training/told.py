@@ -2,13 +2,16 @@
 
 import contextlib
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workloads.common.errors import WorkloadError
 from workloads.training.config import TrainingConfig
-from workloads.training.metrics import file_of
+from workloads.training.metrics import elastic_name, file_of
+
+if TYPE_CHECKING:
+    from workloads.common.tracking import Server
 
 
 @contextlib.contextmanager
@@ -24,18 +27,23 @@ def following(config: TrainingConfig, out: Path, url: str, model: str | None) ->
     Raises:
         WorkloadError: the address or the account's file is wrong: before the first step.
     """
-    from workloads.common.tracking import Tracker, connect, register
+    from workloads.common.tracking import connect
     from workloads.training.started import leader
 
     if not url or not leader(os.environ):
         yield
         return
+    name = elastic_name(os.environ) if config.elastic else "0"
+    with telling(connect(url, os.environ), out, file_of(out, name).name, model):
+        yield
 
-    server = connect(url, os.environ)
-    name = "0"
-    if config.elastic:  # as run.py calls its file
-        name = f"{os.environ.get('HOROVOD_HOSTNAME', socket.gethostname())}-{os.environ.get('HOROVOD_LOCAL_RANK', '0')}"
-    with Tracker(server, out, _say, file_of(out, name).name) as tracker:
+
+@contextlib.contextmanager
+def telling(server: "Server", out: Path, journal: str, model: str | None) -> Iterator[None]:
+    """Tell *server* meanwhile what comes into the file *journal* of *out*, and register what comes of it."""
+    from workloads.common.tracking import Tracker, register
+
+    with Tracker(server, out, _say, journal) as tracker:
         yield
     if model is None or not tracker.finished:
         return

@@ -12,6 +12,7 @@ from rackwright.facts.probe.look import attempt, listing, read
 RUNS = "/etc/rackwright/runs"
 TAIL_BYTES = 1 << 16
 STEP = re.compile(r"step-(\d+)")
+TRACKED = ("url", "experiment", "run")
 TOLD = ("step", "loss", "step_seconds", "time")
 
 
@@ -32,6 +33,7 @@ def run(root: str, folder: str) -> dict[str, Any]:
         "model": config["model"],
         "steps": config["steps"],
         "ranks": attempt(ranks, root + plan["out"]),
+        "tracked": attempt(tracked, root + plan["out"]),
         "checkpoint": attempt(checkpoint, f"{root}{plan['out']}/checkpoints"),
     }
 
@@ -50,6 +52,15 @@ def ranks(out: str) -> dict[str, Any]:
             lines = file.read().decode(errors="replace").splitlines()
         found[name] = newest(lines)
     return found
+
+
+def tracked(out: str) -> dict[str, Any] | None:
+    """Return as what the run is known at an MLflow server; None where it is not."""
+    path = f"{out}/tracking.json"
+    if not os.path.exists(path):
+        return None
+    told = loaded(path)
+    return {key: str(told[key]) for key in TRACKED} if "run" in told else None
 
 
 def newest(lines: list[str]) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from rackwright.kinds.contract import Claim, Put, Unknown
 from rackwright.kinds.house import House
 from rackwright.kinds.training_run import keys
-from rackwright.kinds.training_run.spec import TrainingSpec
+from rackwright.kinds.training_run.spec import TrackingPart, TrainingSpec
 
 UNITS = "/etc/systemd/system"
 DOOR = ("authorized_keys", "host_key", "sshd_config")
 """What the sshd reads that lets the chief in; it starts again where one of these has changed."""
+SERVERS_CERTIFICATE = "/etc/rackwright/mlflow/tls.crt"
+"""Where role `mlflow` has its own."""
 COMMAND = "training_run/opt/rackwright/runs/bin"
 
 
@@ -22,7 +24,8 @@ class File:
     content: str | bytes | None
     """None: it depends on a secret that is not known here."""
     mode: int = 0o640
-    secret: bool = False
+    secret: str | None = None
+    """The name of that which stands in it."""
 
 
 def files(spec: TrainingSpec, house: House) -> Iterator[File]:
@@ -39,25 +42,35 @@ def files(spec: TrainingSpec, house: House) -> Iterator[File]:
 
 
 def _of_the_chief(spec: TrainingSpec, house: House) -> Iterator[File]:
+    if spec.tracking is not None:
+        yield from _of_tracking(spec, spec.tracking, house)
     if not spec.others:
         return
     secret = house.secrets.get(spec.key)
     own = None if secret is None else keys.private(secret, spec.fleet, spec.name)
-    yield File(f"{spec.etc}/key", own, secret=True)
+    yield File(f"{spec.etc}/key", own, secret=spec.key)
     known = [f"[{seat.address}]:{spec.port} {_public(secret, spec, seat.name)}\n" for seat in spec.others]
-    yield File(f"{spec.etc}/known_hosts", None if secret is None else "".join(known), secret=True)
+    yield File(f"{spec.etc}/known_hosts", None if secret is None else "".join(known), secret=spec.key)
     yield File(f"{spec.etc}/ssh_config", house.render(_template("ssh_config"), run=spec))
     yield File(f"{spec.opt}/bin/ssh", house.render(f"{COMMAND}/ssh.j2", run=spec), 0o755)
     if spec.min_processes is not None:
         yield File(f"{spec.opt}/bin/discover", house.render(f"{COMMAND}/discover.j2", run=spec), 0o755)
 
 
+def _of_tracking(spec: TrainingSpec, tracking: TrackingPart, house: House) -> Iterator[File]:
+    password = house.secrets.get(tracking.secret)
+    account = f"[mlflow]\nmlflow_tracking_username = {tracking.account}\nmlflow_tracking_password = {password}\n"
+    yield File(f"{spec.etc}/tracking", None if password is None else account, secret=tracking.secret)
+    if tracking.certificate is not None:
+        yield File(f"{spec.etc}/tracking.crt", tracking.certificate)
+
+
 def _of_another(spec: TrainingSpec, house: House) -> Iterator[File]:
     secret = house.secrets.get(spec.key)
     allowed = f'from="{spec.chief.address}",restrict {_public(secret, spec)} {spec.account}\n'
-    yield File(f"{spec.etc}/authorized_keys", None if secret is None else allowed, secret=True)
+    yield File(f"{spec.etc}/authorized_keys", None if secret is None else allowed, secret=spec.key)
     own = None if secret is None else keys.private(secret, spec.fleet, spec.name, spec.host)
-    yield File(f"{spec.etc}/host_key", own, secret=True)
+    yield File(f"{spec.etc}/host_key", own, secret=spec.key)
     yield File(f"{spec.etc}/sshd_config", house.render(_template("sshd_config"), run=spec))
 
 
@@ -86,15 +99,27 @@ def _plan(spec: TrainingSpec) -> str:
         "data": spec.data,
         "provenance": spec.provenance,
     }
+    if spec.tracking is not None:
+        told["tracking"] = _told(spec, spec.tracking)
     return json.dumps(told, indent=2, sort_keys=True) + "\n"
+
+
+def _told(spec: TrainingSpec, tracking: TrackingPart) -> dict[str, str | None]:
+    own = tracking.certificate is None
+    return {
+        "url": tracking.url,
+        "credentials": f"{spec.etc}/tracking",
+        "certificate": SERVERS_CERTIFICATE if own else f"{spec.etc}/tracking.crt",
+        "register": tracking.registers,
+    }
 
 
 def claim(file: File, spec: TrainingSpec, house: House) -> Claim:
     """Return the claim that *file* is there as it was written."""
-    sealed = Unknown(f"it depends on the secret {spec.key}, which is not known here")
+    sealed = Unknown(f"it depends on the secret {file.secret}, which is not known here")
     content = sealed if file.content is None else house.digest(file.content)
     want = {"content": content, "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
-    return Claim(f"file:{file.path}", want, secret=file.secret)
+    return Claim(f"file:{file.path}", want, secret=file.secret is not None)
 
 
 def owner(file: File, spec: TrainingSpec) -> str:

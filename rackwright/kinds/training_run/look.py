@@ -87,6 +87,7 @@ def report(spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
         newest = max(run.ranks.values(), key=lambda each: each.get("time", 0), default={})
         told |= {"steps": run.steps, "checkpoint": run.checkpoint, "attempt": run.attempt}
         told |= {"why": run.why} if run.why and run.outcome == "failed" else {}
+        told |= {"tracking": run.page} if spec.tracking is not None else {}
         if "step" in newest:
             told |= {"step": int(newest["step"]), "loss": round(newest["loss"], 6)}
             told["eta_seconds"] = round((run.steps - newest["step"]) * newest.get("step_seconds", 0))

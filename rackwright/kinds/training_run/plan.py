@@ -73,7 +73,7 @@ def _blind(spec: TrainingSpec, unknown: Sequence[Difference]) -> Iterator[Refusa
     reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, Unknown))
     for reason in reasons:
         fix = "Run it where the stack's secrets can be read"
-        yield Refusal(spec.id, f"got no key: {reason}", "hosts of a run let in its chief by a key", fix)
+        yield Refusal(spec.id, f"got no keys: {reason}", "a run is not begun with half of its files", fix)
 
 
 def _ground(spec: TrainingSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:

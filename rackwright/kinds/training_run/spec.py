@@ -14,7 +14,20 @@ class SeatPart(Part):
 
     name: str
     address: str
-    """On the fabric; empty where the run has no other host."""
+    """On the fabric; ``localhost`` where the run has no other host."""
+
+
+class TrackingPart(Part):
+    """The MLflow server that the chief tells how the run gets on."""
+
+    url: str
+    account: str
+    secret: str
+    """Name of that which is the account's password."""
+    certificate: str | None = None
+    """In PEM; None where the server is on the chief, which made its own."""
+    registers: str | None = None
+    """The model of which the last checkpoint becomes a version."""
 
 
 class TrainingSpec(Resource):
@@ -43,6 +56,8 @@ class TrainingSpec(Resource):
     """The training's whole configuration, as JSON."""
     key: str
     """The secret that its keys are made of."""
+    tracking: TrackingPart | None = None
+    """On the chief alone."""
     go_on: bool = False
     provenance: dict[str, str] = Field(default_factory=dict)
     """Digests of what declared it."""

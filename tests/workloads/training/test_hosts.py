@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workloads.common.tracking.stub import Stub
 from workloads.common.errors import WorkloadError
 from workloads.training import hosts
 from workloads.training.hosts import Host, Launched, Plan
@@ -163,6 +164,42 @@ def test_a_finished_run_is_not_started_again(plan: Plan, capsys: pytest.CaptureF
 
     assert hosts.start(plan) == 0
     assert capsys.readouterr().out == "it is finished already\n"
+
+
+def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(plan: Plan) -> None:
+    """
+    The account is in a file, the server on loopback; that the run is over already holds nothing back.
+    """
+    account = plan.config.with_name("tracking")
+    account.write_text("[mlflow]\nmlflow_tracking_username = tina\nmlflow_tracking_password = 12345678\n")
+    account.chmod(0o600)
+    line = {"step": 1, "loss": 0.5, "time": 1.0}
+    (plan.out / "metrics.jsonl").write_text(
+        json.dumps(line) + "\n" + json.dumps({"event": "finished", "step": 1}) + "\n"
+    )
+    hosts.put_state(plan, attempt=1, outcome="finished")
+    with Stub() as stub:
+        told = {"url": stub.url, "credentials": str(account), "certificate": "", "register": None}
+
+        assert hosts.start(replace(plan, tracking=told)) == 0
+
+        assert stub.metrics() == [("loss", 0.5, 1)]
+        assert stub.statuses() == ["RUNNING", "FINISHED"]
+
+
+def test_an_account_that_is_not_there_is_found_before_anything_starts(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "find_spec", lambda name: object())
+    told = {
+        "url": "https://192.0.2.9:5000",
+        "credentials": str(plan.home / "none"),
+        "certificate": "",
+        "register": None,
+    }
+
+    with pytest.raises(WorkloadError, match="no such file"):
+        hosts.check(replace(plan, tracking=told))
 
 
 def test_a_missing_host_is_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,13 +56,16 @@ class Server:
     def __init__(self, url: str, name: str = "", password: str = "", certificate: str = "") -> None:
         """
         Args:
-            certificate: Path of those that are trusted, in PEM; empty: those that this computer trusts.
+            certificate: Path of those that are trusted, in PEM, be they the server's own or its authority's; empty:
+                those that this computer trusts.
         """
         self.url = url.rstrip("/")
         self._head = {"User-Agent": "rackwright"}
         if name:
             self._head["Authorization"] = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
         self._trusted = ssl.create_default_context(cafile=certificate or None)
+        if certificate:
+            self._trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
     def get(self, what: str, **query: str) -> dict[str, Any]:
         """Return the answer to a question: ``runs/get``.
@@ -166,7 +169,9 @@ def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:
     path = Path(given) if given else Path(environment.get("HOME", "/nonexistent"), *AT_HOME)
     try:
         with path.open() as file:
-            others = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077
+            found = os.fstat(file.fileno())
+            # a group that root lets read it is of root's choosing
+            others = stat.S_IMODE(found.st_mode) & (0o037 if found.st_uid == 0 else 0o077)
             text = file.read()
     except FileNotFoundError:
         if given:
