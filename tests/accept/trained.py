@@ -80,14 +80,20 @@ class Trained(Lab):
 
 
 @contextmanager
-def trained(log: Log, tracked: bool = False) -> Iterator[Trained]:
-    """A run whose first step was logged, on hosts that were made for it; *tracked* by an MLflow server on its chief."""
+def trained(log: Log, tracked: bool = False, more: str = "") -> Iterator[Trained]:
+    """A run whose first step was logged, on hosts that were made for it.
+
+    Args:
+        tracked: Whether an MLflow server on its chief is told.
+        more: A further line of the run.
+    """
     if os.geteuid() != 0:
         raise Skipped("containers need root")
     with Trained(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=True) as lab:
         stacks = lab.fleet_path.parent
-        tracking = f"    tracking: {{host: {CHIEF}, account: tina}}\n" if tracked else ""
-        (stacks / "training.yaml").write_text(RUNS + tracking)
+        lines = [f"tracking: {{host: {CHIEF}, account: tina}}"] if tracked else []
+        run = "".join(f"    {line}\n" for line in (*lines, more) if line)
+        (stacks / "training.yaml").write_text(RUNS + run)
         settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
         (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
         if tracked:
@@ -105,7 +111,7 @@ def trained(log: Log, tracked: bool = False) -> Iterator[Trained]:
         yield lab
 
 
-def goes_on(lab: Trained, host: str) -> None:
-    """Return when the process on *host* has logged a further step."""
-    before = lab.step(host)
-    eventually(lambda: lab.step(host) > before, f"a further step on {host}", START_SECONDS)
+def goes_on(lab: Trained, host: str, steps: int = 1) -> None:
+    """Return when the process on *host* has logged so many further steps."""
+    wanted = lab.step(host) + steps
+    eventually(lambda: lab.step(host) >= wanted, f"step {wanted} on {host}", START_SECONDS)

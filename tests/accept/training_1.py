@@ -16,6 +16,23 @@ def a_run_on_two_hosts(log: Log) -> str:
     return "; ".join(parts)
 
 
+@check("training.1[elastic]")
+def a_rank_comes_back(log: Log) -> str:
+    with trained(log, more="elastic: {min_processes: 1}") as lab:
+        [rank] = lab.processes(OTHER)
+        log("killing rank 1")
+        lab.ssh(OTHER, f"kill -9 {rank}")
+        killed = log.seconds
+        goes_on(lab, CHIEF, steps=20)  # more than it can have been about to log
+        alone = log.seconds - killed
+        eventually(lambda: lab.processes(OTHER), "another process in its place", START_SECONDS)
+        goes_on(lab, OTHER)
+        back = log.seconds - killed
+        need(lab.status().get("attempt") == 1, "the whole run was started again")
+        need(lab.differing() == set(), "something differs")
+    return f"the chief went on {alone:.0f} s after rank 1 was killed, and the other host again after {back:.0f} s"
+
+
 def _starts(lab: Trained) -> str:
     first, received = lab.step(OTHER), lab.received(OTHER)
     need(first >= 1, f"rank 1 has logged step {first} when `up` returned")
