@@ -73,6 +73,7 @@ class Lab:
         (directory / "Pulumi.yaml").write_text(PROJECT)
         (directory / "__main__.py").write_text((ROOT / "__main__.py").read_text())
         (directory / ".venv").symlink_to(ROOT / ".venv")
+        self._twins: dict[str, Twin] = {}
         self.environment = dict(os.environ)
         """For every command; a check may add to it."""
 
@@ -97,7 +98,11 @@ class Lab:
 
     @property
     def twin(self) -> Twin:
-        return twin_for(self.stack, self.directory, self.fleet)
+        """The twin of the fleet as its file is now; a large one takes seconds to read."""
+        written = self.fleet_path.read_text()
+        if written not in self._twins:
+            self._twins = {written: twin_for(self.stack, self.directory, self.fleet)}
+        return self._twins[written]
 
     def edit(self, change: Callable[[Any], None]) -> None:
         """Change the fleet's file: *change* gets its content as a mapping."""
