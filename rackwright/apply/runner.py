@@ -321,9 +321,9 @@ def drive(machine: block.Machine, serial: str) -> str:
     return only([name for name in machine.drives if attempt(block.serial, machine, name) == serial], f"drive {serial}")
 
 
-def array(machine: block.Machine, md_name: str) -> dict[str, Any]:
-    """Return the array with this md name, running or not."""
-    return only([found for found in block.arrays(machine) if found["md_name"] == md_name], f"array {md_name}")
+def array(machine: block.Machine, key: str) -> dict[str, Any]:
+    """Return the array with this md name or UUID, running or not."""
+    return only([found for found in block.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
 
 
 def filesystem(machine: block.Machine, md_name: str) -> str:

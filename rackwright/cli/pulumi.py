@@ -29,7 +29,7 @@ def run(verb: Verb, stack: str) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         events, told = Path(scratch, "events"), Path(scratch, "outcomes")
         environment = {**project.environment(), outcomes.VARIABLE: str(told), "PULUMI_DEBUG_COMMANDS": "true"}
-        _select(stack, root, environment)
+        select(stack, root, environment)
         yes = ["--yes"] if verb == "up" else []
         argv = ["pulumi", verb, "--stack", stack, *yes, "--event-log", str(events)]
         status = subprocess.run(argv, cwd=root, env=environment).returncode
@@ -84,7 +84,7 @@ def _summarise(found: Mapping[Outcome, set[str]]) -> None:
             project.say(f"{heading}: {', '.join(sorted(resources))}")
 
 
-def _select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
+def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
     """Make the stack's state where there is none, and free it from a holder that died on this computer."""
     argv = ["pulumi", "stack", "select", "--create", stack]
     subprocess.run(argv, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -89,6 +89,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 **common,
                 name=tier_name,
                 fleet=stack.fleet.fleet,
+                array=tier.array,
                 level=tier.level,
                 filesystem=tier.filesystem,
                 mount=tier.mount,

@@ -17,10 +17,10 @@ from rackwright.spec.catalogue import GPUS, PROFILES
 from rackwright.spec.host import Bus, Identity, Name, Os
 from rackwright.spec.port import Nic
 from rackwright.spec.problem import Problem
-from rackwright.spec.tier import DEFAULT_CHUNK, FilesystemType, Level, Tier
+from rackwright.spec.tier import DEFAULT_CHUNK, FilesystemType, Level, Tier, mount_unit
 from rackwright.spec.units import format_size
 
-CHOSEN = ("discard", "dirsync", "lazytime", "noatime", "nodev", "nodiratime", "noexec", "nosuid", "sync", "wsync")
+CHOSEN = ("discard", "dirsync", "lazytime", "noatime", "nodev", "nodiratime", "noexec", "nosuid", "ro", "sync", "wsync")
 """Options of a mount that somebody has asked for; most others are what the kernel says by itself."""
 
 
@@ -53,6 +53,7 @@ def discovered(facts: Facts) -> Discovered:
     for array in facts.arrays:
         if tier := _tier(facts, array, notes):
             tiers[tier.name if tier.name not in tiers else tier.whole_name] = tier
+            notes += _at_boot(facts, tier)
     if tiers:
         host["tiers"] = {name: tier.declared for name, tier in tiers.items()}
     member_of = {member: name for name, tier in tiers.items() for member in tier.members}
@@ -119,11 +120,13 @@ class _Tier:
 
     declared: dict[str, Any]
     members: frozenset[str]
+    own_name: str | None = None
+    """What we have called it; None where somebody else has made it."""
 
     @property
     def name(self) -> str:
-        """The last part of where it is mounted."""
-        return _name(PurePosixPath(self.declared["mount"]).name)
+        """Its own, or the last part of where it is mounted."""
+        return self.own_name or _name(PurePosixPath(self.declared["mount"]).name)
 
     @property
     def whole_name(self) -> str:
@@ -155,15 +158,37 @@ def _tier_or_reason(facts: Facts, array: Array) -> _Tier | str:
         return f"it has {filesystem.type}"
     if other := members - {drive.name for drive in facts.drives}:
         return f"of its members {', '.join(sorted(other))} is no whole drive that is there"
-    declared = dict(_declared(array, filesystem.type, mount))
+    declared = dict(_declared(array, filesystem.type, mount, _owned(facts, array) is None))
     try:
         Tier(**declared)
     except ValidationError as error:
         return str(error.errors()[0].get("ctx", {}).get("error", error))
-    return _Tier(declared, members)
+    return _Tier(declared, members, _owned(facts, array))
 
 
-def _declared(array: Array, filesystem: str, mount: Mount) -> Iterator[tuple[str, Any]]:
+def _owned(facts: Facts, array: Array) -> str | None:
+    """Return the name of the tier that we have made of *array*; None where somebody else has made it."""
+    host, _, name = array.md_name.partition(":")
+    owner = facts.owner(f"tier-{name}") if name else None
+    return name if owner and (owner.get("id"), owner.get("phase")) == (f"{host}/{name}", "ready") else None
+
+
+def _at_boot(facts: Facts, tier: "_Tier") -> Iterator[str]:
+    """Yield a note where systemd knows of nothing that mounts it when the host starts."""
+    mount = tier.declared["mount"]
+    try:
+        unit = facts.unit(mount_unit(mount))
+        comes_back = unit is not None and unit.enabled in ("enabled", "generated")
+    except NotKnown as reason:
+        yield f"whether {mount} is mounted at boot is not known: {reason}"
+        return
+    if not comes_back:
+        yield f"systemd has nothing that mounts {mount} at boot; lines of /etc/fstab it reads at `daemon-reload`"
+
+
+def _declared(array: Array, filesystem: str, mount: Mount, theirs: bool) -> Iterator[tuple[str, Any]]:
+    if theirs:
+        yield "array", array.uuid
     yield from {"level": array.level, "filesystem": filesystem, "mount": mount.target}.items()
     if array.level != "raid1" and array.chunk_bytes != DEFAULT_CHUNK:
         yield "chunk", format_size(array.chunk_bytes)

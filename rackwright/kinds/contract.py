@@ -100,7 +100,7 @@ class Run:
     """A command on the host.
 
     Arguments and contents may hold references, resolved on the host immediately before the step runs, so that no
-    kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path. For the array whose md name is NAME,
+    kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path. For the array of md name or UUID NAME,
     ``${device:NAME}`` is its device path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID.
     """
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rackwright.apply.memory import leave_nothing
 from rackwright.kinds import KINDS
@@ -57,7 +58,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     from rackwright.apply.pool import Hosts
     from rackwright.apply.rollout import Turns
     from rackwright.apply.steps import Play, execute
-    from rackwright.declaration import load_stack
+    from rackwright.declaration import declare, load_stack
     from rackwright.declaration.stack import HOUSE
     from rackwright.mirror import tree
 
@@ -74,7 +75,11 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     play: Play = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()), coming=turns.going).play
     if declared.lock and declared.brings_packages:
         play = bringing(play, hosts, declared.repository, partial(tree.lacking, declared.lock, declared.repository))
-    return Site(declared.house, hosts, partial(execute, play=play), turns)
+
+    def named(token: str, id: str) -> dict[str, Any] | None:
+        return next((each.inputs for each in declare(declared) if (each.token, each.name) == (token, id)), None)
+
+    return Site(declared.house, hosts, partial(execute, play=play), turns, named)
 
 
 def _project(here: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, empty_pb2
+from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from rackwright import __version__
@@ -143,15 +144,18 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
-        inputs, state = decode(request.inputs, without=COMPUTED), decode(request.properties)
-        outputs = self._perform(
-            context,
-            request,
-            request.timeout or READ_SECONDS,
-            lambda urn, operation: self._resources.read(urn, inputs, state, operation),
-        )
+        given, state = decode(request.inputs, without=COMPUTED), decode(request.properties)
+        resources = self._resources
+
+        def read(urn: Urn, operation: Operation) -> tuple[Struct, dict[str, Any]]:
+            if given:
+                return request.inputs, resources.read(urn, given, state, operation)
+            inputs, outputs = resources.imported(urn, request.id)
+            return encode(inputs), outputs
+
+        inputs, outputs = self._perform(context, request, request.timeout or READ_SECONDS, read)
         return provider_pb2.ReadResponse(
-            id=request.id, inputs=request.inputs, properties=encode(outputs), refresh_before_update=True
+            id=request.id, inputs=inputs, properties=encode(outputs), refresh_before_update=True
         )
 
     def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:

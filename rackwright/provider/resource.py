@@ -71,11 +71,29 @@ class Resources:
         altered = sorted(name for name in {*old, *new} - COMPUTED if old.get(name) != new.get(name))
         return changes | {codec.property_path(name): "input" for name in altered}
 
+    def imported(self, urn: Urn, id: str) -> tuple[dict[str, JSON], dict[str, JSON]]:
+        """Return inputs and state of what is declared as *id*, and is there as declared.
+
+        Raises:
+            Refused: it is not declared, or something of it does not hold or cannot be known.
+        """
+        given = self._sites[urn.stack].declared(urn.token, id)
+        if given is None:
+            fix = "Write it into the fleet first, as `rackwright discover` does"
+            raise Refused(id, f"the fleet has no {urn.token} of that id", "what is declared is imported", fix)
+        inputs, problems = self.check(urn, given)
+        if problems:
+            got = "; ".join(f"{problem.path} {problem.reason}" for problem in problems)
+            raise DeclarationError(id, got, "an import needs a whole declaration", "Correct the fleet")
+        look = self._subject(urn, inputs).look()
+        if look.differences:
+            got = "these do not hold: " + "; ".join(map(sentence, look.differences))
+            fix = "Correct the declaration, or let `rackwright up` mend the host"
+            raise Refused(id, got, "what is as declared is imported, and nothing is changed for it", fix)
+        return inputs, look.outputs(created=True)
+
     def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
         """Return the state as the host shows it now, or the last one where the host is not reached."""
-        if not inputs:
-            fix = "Declare it and run `rackwright up`: what is there already is taken over as it is"
-            raise Refused(urn.token, "it has no inputs yet", "import by id is not there yet", fix)
         try:
             return self._subject(urn, inputs).look().outputs(created=bool(state.get("created")))
         except DeclarationErrors:  # of the fleet: there is no stack without it

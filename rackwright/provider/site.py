@@ -11,9 +11,12 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Step
 from rackwright.kinds.house import House
 from rackwright.kinds.secrets import Veil
+from rackwright.kinds.wire import JSON
 from rackwright.kinds.wording import step_line
 
 Say = Callable[[str], None]
+Declaration = Callable[[str, str], Mapping[str, JSON] | None]
+"""The inputs of what is declared, by type token and id; None for what is not."""
 
 
 class Hosts(Protocol):
@@ -48,6 +51,7 @@ class Site:
     hosts: Hosts
     do: Execute
     turns: Turns
+    declared: Declaration = lambda token, id: None
 
     def turn(self, wave: str | None, host: str, say: Say) -> AbstractContextManager[None]:
         """Wait until *host* may change; at once where it is in no *wave*."""

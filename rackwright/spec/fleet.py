@@ -41,11 +41,11 @@ class Fleet(Model):
 
 def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield what only shows when hosts stand beside each other; paths start at the fleet."""
-    for values in (_identities, _addresses, _macs, _port_addresses, _drives):
+    for values in (_identities, _addresses, _macs, _port_addresses, _drives, _arrays):
         yield from _repeated(hosts, values)
     for name, host in hosts.items():
-        for tier in host.tiers:
-            if len(f"{name}:{tier}".encode()) > MD_NAME_MAX:
+        for tier, declared in host.tiers.items():
+            if declared.array is None and len(f"{name}:{tier}".encode()) > MD_NAME_MAX:
                 want = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
                 fix = "Shorten the name of the host or of the tier"
                 yield Problem(f"got {name}:{tier}", want, fix, ("hosts", name, "tiers", tier), "md superblock 1.x")
@@ -131,6 +131,11 @@ def _each(place: Keys, addresses: Iterable[str]) -> Iterator[Value]:
 def _drives(host: Host) -> Iterator[Value]:
     for index, drive in enumerate(host.drives):
         yield ("drives", index, "serial"), drive.serial, f"that drive{f' in tier {drive.tier}' if drive.tier else ''}"
+
+
+def _arrays(host: Host) -> Iterator[Value]:
+    for name, tier in host.tiers.items():
+        yield ("tiers", name, "array"), tier.array, "that array"
 
 
 def _repeated(hosts: Mapping[str, Host], values: Callable[[Host], Iterator[Value]]) -> Iterator[Problem]:

@@ -50,11 +50,25 @@ def _option_problems(options: tuple[str, ...]) -> Iterator[Problem]:
             yield Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
 
 
+def _array(uuid: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{8}(:[0-9a-f]{8}){3}", uuid):
+        want, fix = "an array is 4 times 8 hex digits, with colons", "Copy it from `mdadm --detail --export`"
+        raise Problem(f"got {uuid!r}", want, fix)
+    return uuid
+
+
+def mount_unit(mount: str) -> str:
+    """Return the name systemd wants for a unit that mounts there. Source: systemd.unit(5), string escaping."""
+    return mount.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+
+
 class Tier(Model):
     """A storage tier of one host. Its members are the drives that name it."""
 
     provided: bool = False
     """Somebody else mounts it there, and nothing of it is made, changed or removed."""
+    array: Annotated[str | None, AfterValidator(_array)] = None
+    """UUID of an array that somebody else has made: taken over as it is, and never made, renamed or erased."""
     level: Level | None = None
     """How md spreads data over the members; needed where it is not provided."""
     filesystem: FilesystemType | None = None
@@ -98,6 +112,9 @@ def _problems(tier: Tier) -> Iterator[Problem]:
     for name in ("level", "filesystem"):
         if getattr(tier, name) is None:
             yield Problem(f"got no {name}", "it is needed here", f"Add {name}")
+    if tier.array and tier.destroy:
+        want = "an array that somebody else has made is let go, never erased"
+        yield Problem(f"got destroy: {tier.destroy}", want, "Take destroy out", ("destroy",))
     if tier.chunk is not None:
         got = f"got {format_size(tier.chunk)}"
         if tier.level == "raid1":

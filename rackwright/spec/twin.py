@@ -21,6 +21,8 @@ def twin_of(fleet: Fleet, containers: Collection[str] = ()) -> tuple[Fleet, tupl
     hosts = {name: _scaled(host) for name, host in fleet.hosts.items()}
     notice = f"on the twin every data drive is {format_size(DRIVE_BYTES)}, whatever the fleet says of its size"
     notices = [notice]
+    if taken := [f"{name}/{tier}" for name, host in fleet.hosts.items() for tier, it in host.tiers.items() if it.array]:
+        notices.append(f"{', '.join(taken)}: made on the twin, where there is no array to take over")
     if containers:
         names = ", ".join(name for name in fleet.hosts if name in containers)
         notices.append(f"{names}: on the twin a container, with this computer's kernel and without drives")
@@ -46,4 +48,5 @@ def _scaled(host: Host) -> Host:
     drives = tuple(
         drive.model_copy(update={"size": None if drive.boot else drive.size and DRIVE_BYTES}) for drive in host.drives
     )
-    return host.model_copy(update={"drives": drives})
+    tiers = {name: tier.model_copy(update={"array": None}) for name, tier in host.tiers.items()}
+    return host.model_copy(update={"drives": drives, "tiers": tiers})

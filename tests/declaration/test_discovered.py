@@ -70,8 +70,28 @@ def test_a_host_is_written_down_and_the_fleet_has_it(tmp_path):
     }
     [(tier_name, tier)] = spec.tiers.items()
     assert (tier_name, tier.mount, tier.filesystem, tier.options) == ("hot", "/srv/hot", "ext4", ("noatime",))
+    assert tier.array == "63fb9e01:bdf6580d:43bbb435:b92c57a8"
     assert [nic.mac for nic in spec.nics] == ["52:54:00:01:00:01", "52:54:00:01:00:02", "52:54:00:00:00:02"]
     assert all(f"# {note}\n" in text for note in found.notes)
+
+
+def test_an_array_of_our_own_is_written_down_as_such():
+    facts = raw(target="/srv/fast")
+    facts["owners"] = {"tier-hot": {"id": "gpu-01/hot", "fleet": "rack", "phase": "ready", "serials": []}}
+
+    assert written(facts).host["tiers"] == {"hot": {"level": "raid1", "filesystem": "ext4", "mount": "/srv/fast"}}
+    facts["owners"]["tier-hot"]["id"] = "gpu-02/hot"
+    assert "array" in written(facts).host["tiers"]["fast"]
+
+
+@pytest.mark.parametrize("enabled", ["enabled", "generated", "disabled", None])
+def test_what_will_not_be_mounted_at_boot_is_said(enabled):
+    facts = raw(target="/srv/fast")
+    if enabled:
+        facts["units"]["srv-fast.mount"] = {"load": "loaded", "active": "active", "enabled": enabled}
+
+    said = [note for note in written(facts).notes if "mounts /srv/fast at boot" in note]
+    assert bool(said) == (enabled not in ("enabled", "generated"))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ class Row(NamedTuple):
     hide: Change
 
 
-def array(raw: Raw, md_name: str) -> Raw:
-    return next(entry for entry in raw["arrays"] if entry["md_name"] == md_name)
+def array(raw: Raw, key: str) -> Raw:
+    return next(entry for entry in raw["arrays"] if key in (entry["md_name"], entry["uuid"]))
 
 
 def drive(raw: Raw, serial: str) -> Raw:

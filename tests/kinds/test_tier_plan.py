@@ -35,7 +35,7 @@ def clear(raw, serial):
 
 def stop(raw):
     """Stop the array: what was on it is no longer seen."""
-    found = array(raw, TIER.spec.md_name)
+    found = array(raw, TIER.spec.array_key)
     without(raw["filesystems"], device=found["name"])
     without(raw["mounts"], device=found["name"])
     without(raw["arrays"], name=found["name"])

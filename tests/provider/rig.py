@@ -79,6 +79,8 @@ class Rig:
     """Type of the resources that are called for."""
     opened: list[str] = field(default_factory=list)
     """Stacks whose site was opened."""
+    declared: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """What an import by type and id finds."""
 
     def said(self, severity: str) -> list[str]:
         return [said.text for said in self.listener.said if said.severity == severity and not said.ephemeral]
@@ -178,10 +180,11 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     address = f"127.0.0.1:{engine.add_insecure_port('127.0.0.1:0')}"
     engine.start()
     hosts, opened = Memory(), list[str]()
+    declared: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(stack)
-        return Site(House({}), hosts, execute, Turns(Rollout(), lambda: False))
+        return Site(House({}), hosts, execute, Turns(Rollout(), lambda: False), lambda *id: declared.get(id))
 
     sites = Sites(open_site or open_memory)
     provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)
@@ -190,7 +193,7 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     limit = [("grpc.max_metadata_size", 16 << 20)]
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=limit) as channel:
         stub = provider_pb2_grpc.ResourceProviderStub(channel)
-        yield Rig(stub, listener, provider, port, hosts, opened=opened)
+        yield Rig(stub, listener, provider, port, hosts, opened=opened, declared=declared)
     server.stop(None).wait()
     engine.stop(None).wait()
 

@@ -2,7 +2,8 @@
 
 from pulumi.runtime.proto import provider_pb2
 
-from tests.provider.rig import BOX, RED, State, failing
+from tests.provider.rig import BOX, RED, State, bare, failing
+from tests.provider.toy import TOKEN
 
 
 def test_reading_echoes_the_inputs_and_finds_the_claims(rig):
@@ -51,11 +52,50 @@ def test_what_became_whole_by_itself_is_whole(rig):
     assert rig.read(state).outputs["created"] is True
 
 
-def test_import_says_that_it_is_not_there(rig):
-    with failing("FAILED_PRECONDITION") as failures:
-        rig.stub.Read(provider_pb2.ReadRequest(id="h1/a.b", urn=rig.urn(RED)))
+def imported(rig, id="h1/a.b"):
+    answer = rig.stub.Read(provider_pb2.ReadRequest(id=id, urn=rig.urn(RED)))
+    return State(answer.id, bare(answer.inputs), bare(answer.properties))
 
-    assert "import by id is not there yet" in failures[0].message
+
+def test_an_import_takes_over_what_is_as_declared(rig):
+    """
+    Its inputs are those of the declaration, so that the next look finds nothing to do; no step is run for it.
+    """
+    rig.create(RED)
+    rig.hosts.done.clear()
+    rig.declared[TOKEN, "h1/a.b"] = RED
+
+    state = imported(rig)
+
+    assert state.inputs == rig.check(RED)
+    assert state.outputs["created"] is True
+    assert rig.diff(rig.read(state), RED) == {}
+    assert rig.hosts.done == []
+
+
+def test_an_import_of_what_nobody_declares_is_refused(rig):
+    with failing("FAILED_PRECONDITION") as failures:
+        imported(rig, "h1/c")
+
+    assert f"h1/c: the fleet has no {TOKEN} of that id; what is declared is imported" in failures[0].message
+
+
+def test_an_import_of_what_is_otherwise_is_refused(rig):
+    """
+    With all that does not hold; what is not there at all is that, too.
+    """
+    rig.create(RED)
+    rig.hosts.things["h1"][BOX]["colour"] = "blue"
+    rig.declared[TOKEN, "h1/a.b"] = RED
+
+    with failing("FAILED_PRECONDITION") as failures:
+        imported(rig)
+    assert f"{BOX}.colour is blue, wanted red" in failures[0].message
+
+    rig.hosts.things["h1"].clear()
+    with failing("FAILED_PRECONDITION") as failures:
+        imported(rig)
+    assert f"{BOX}.colour is absent, wanted red" in failures[0].message
 
 
 def test_a_state_of_another_version_is_kept_until_it_is_declared_anew(rig):

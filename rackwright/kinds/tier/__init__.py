@@ -10,6 +10,7 @@ from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Wan
 from rackwright.kinds.host import drive_claim, identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import plan as planning
+from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier.look import filesystem_on, find_array, look
 from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
 
@@ -30,35 +31,41 @@ class TierKind:
         array: dict[str, Want] = {
             "level": spec.level,
             "members": tuple(sorted(spec.serials)),
-            "metadata": "1.2",
             "state": HEALTHY,
         }
         if spec.chunk_kib:
             array["chunk_kib"] = spec.chunk_kib
         if spec.level != "raid0":
             array["bitmap"] = "internal" if spec.bitmap else "none"
-        if spec.member_kib is not None:
-            array["member_kib"] = spec.member_kib
         if spec.sync_speed_max_kib is not None:
             array["sync_speed_max_kib"] = spec.sync_speed_max_kib
-        file = {"mode": "0644", "owner": "root:root"}
-        return (
+        filesystem: dict[str, Want] = {"type": spec.filesystem}
+        if spec.array is None:
+            array["metadata"] = "1.2"
+            if spec.member_kib is not None:
+                array["member_kib"] = spec.member_kib
+            filesystem |= {"stripe_kib": spec.stripe_kib, "width_kib": spec.stripe_kib * spec.data_drives}
+        mount: dict[str, Want] = {
+            "source": spec.array_key,
+            "type": spec.filesystem,
+            "options": spec.mount_options,
+        }
+        as_found = (
             identity_claim(spec.host, spec.identity),
             *(drive_claim(member) for member in spec.members),
-            Claim(f"md:{spec.md_name}", array, remedy=planning.REMEDY),
+            Claim(f"md:{spec.array_key}", array, remedy=planning.REMEDY),
             Claim(
-                f"filesystem:{spec.md_name}",
-                {
-                    "type": spec.filesystem,
-                    "stripe_kib": spec.stripe_kib,
-                    "width_kib": spec.stripe_kib * spec.data_drives,
-                },
+                f"filesystem:{spec.array_key}",
+                filesystem,
                 remedy="a filesystem keeps its geometry: save the data, remove the tier with consent, declare it again",
             ),
-            Claim(
-                f"mount:{spec.mount}",
-                {"source": spec.md_name, "type": spec.filesystem, "options": spec.mount_options},
-            ),
+            Claim(f"mount:{spec.mount}", mount, remedy=planning.THEIR_MOUNT if spec.array else ""),
+        )
+        if spec.array:  # what brings it back at boot is not ours
+            return as_found
+        file = {"mode": "0644", "owner": "root:root"}
+        return (
+            *as_found,
             Claim(
                 f"file:{spec.conf_path}",
                 {**file, "content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))},
@@ -72,11 +79,16 @@ class TierKind:
 
     def report(self, spec: TierSpec, facts: Facts) -> dict[str, Any]:
         try:
-            array = find_array(facts, spec.md_name)
+            array = find_array(facts, spec.array_key)
             if array is None:
                 return {}
             filesystem = filesystem_on(facts, array)
-            told = {"array_uuid": array.uuid, "state": array.condition, "sync_completed": array.sync_completed}
+            told = {
+                "array": array.md_name,
+                "array_uuid": array.uuid,
+                "state": array.condition,
+                "sync_completed": array.sync_completed,
+            }
             return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
         except NotKnown as reason:
             return {"unknown": str(reason)}
@@ -85,7 +97,7 @@ class TierKind:
         return planning.plan(spec, differences, facts, house)
 
     def removal(self, spec: TierSpec, facts: Facts, house: House, consent: bool) -> Plan:
-        return planning.removal(spec, facts, consent)
+        return removing.removal(spec, facts, consent)
 
     def consents(self, spec: TierSpec) -> bool:
         return spec.destroy == "allowed"

@@ -24,9 +24,9 @@ MOUNT_FLAGS = {
 """Options of the mount itself, compared whatever was declared. Source: mount(8), filesystem-independent options."""
 
 
-def find_array(facts: Facts, md_name: str) -> Array | None:
-    """Return the array the kernel knows under *md_name*, running or not."""
-    return next((array for array in facts.arrays if array.md_name == md_name), None)
+def find_array(facts: Facts, key: str) -> Array | None:
+    """Return the array the kernel knows by *key*, an md name or a UUID, running or not."""
+    return next((array for array in facts.arrays if key in (array.md_name, array.uuid)), None)
 
 
 def filesystem_on(facts: Facts, array: Array) -> Filesystem | None:
@@ -71,8 +71,8 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return observing.owner(facts, key, name)
 
 
-def _look_at_array(facts: Facts, md_name: str, name: str) -> Value:
-    array = find_array(facts, md_name)
+def _look_at_array(facts: Facts, key: str, name: str) -> Value:
+    array = find_array(facts, key)
     if array is None:
         return Absent()
     match name:
@@ -94,8 +94,8 @@ def _look_at_array(facts: Facts, md_name: str, name: str) -> Value:
             return array.condition
 
 
-def _look_at_filesystem(facts: Facts, md_name: str, name: str) -> Value:
-    array = find_array(facts, md_name)
+def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
+    array = find_array(facts, key)
     if array is None or array.condition == "inactive":
         return Unknown("the array does not run")
     filesystem = filesystem_on(facts, array)
@@ -119,7 +119,9 @@ def _look_at_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
             return mount.type
         case "source":
             array = next((array for array in facts.arrays if array.name == mount.device), None)
-            return array.md_name if array else mount.device or mount.type
+            if array is None:
+                return mount.device or mount.type
+            return array.uuid if claim.want["source"] == array.uuid else array.md_name or array.uuid
         case _:
             wanted = claim.want["options"]
             assert isinstance(wanted, tuple)
@@ -156,32 +158,30 @@ def referenced(text: str, wanted: str, facts: Facts) -> str:
     Raises:
         NotKnown: an array that *wanted* refers to cannot be read now.
     """
-    for reference, sort, md_name in re.findall(r"(\$\{(array|filesystem):([^}]+)\})", wanted):
-        text = text.replace(
-            array_uuid(facts, md_name) if sort == "array" else filesystem_uuid(facts, md_name), reference
-        )
+    for reference, sort, key in re.findall(r"(\$\{(array|filesystem):([^}]+)\})", wanted):
+        text = text.replace(array_uuid(facts, key) if sort == "array" else filesystem_uuid(facts, key), reference)
     return text
 
 
-def superblocks(facts: Facts, md_name: str) -> dict[str, Superblock]:
-    """Return serial to superblock of the drives that say they belong to *md_name*, whether or not it runs."""
+def superblocks(facts: Facts, key: str) -> dict[str, Superblock]:
+    """Return serial to superblock of the drives that say they belong to the array *key*, whether or not it runs."""
     found = ((drive.serial, drive.superblock) for drive in facts.drives)
-    return {serial: block for serial, block in found if block is not None and block.array_name == md_name}
+    return {serial: block for serial, block in found if block and key in (block.array_name, block.array_uuid)}
 
 
-def array_uuid(facts: Facts, md_name: str) -> str:
-    array = find_array(facts, md_name)
+def array_uuid(facts: Facts, key: str) -> str:
+    array = find_array(facts, key)
     if array is not None:
         return array.uuid
-    uuids = {block.array_uuid for block in superblocks(facts, md_name).values()}
+    uuids = {block.array_uuid for block in superblocks(facts, key).values()}
     if len(uuids) != 1:
-        raise NotKnown(f"no array {md_name} is there to compare with")
+        raise NotKnown(f"no array {key} is there to compare with")
     return uuids.pop()
 
 
-def filesystem_uuid(facts: Facts, md_name: str) -> str:
-    array = find_array(facts, md_name)
+def filesystem_uuid(facts: Facts, key: str) -> str:
+    array = find_array(facts, key)
     filesystem = filesystem_on(facts, array) if array else None
     if filesystem is None:
-        raise NotKnown(f"no filesystem on {md_name} is there to compare with")
+        raise NotKnown(f"no filesystem on {key} is there to compare with")
     return filesystem.uuid

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, Drive
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Remove, Run, Step
+from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands, replace
@@ -16,6 +15,9 @@ from rackwright.spec.units import format_size
 
 REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
 TWO_STEPS = "To make it anew: `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
+THEIRS = "Declare what is there, or save the data and make another tier"
+THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it again"
+"""Remedies of a tier that was taken over."""
 GIB_KIB = 1 << 20
 KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
 """What an array and a filesystem keep for life: to change it would lose the data."""
@@ -23,26 +25,26 @@ KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"
 
 def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
     """Return the steps from *facts* to *spec*; a doubt about what is on the drives is a refusal."""
-    if refusals := (*wrong_machine(spec.host, differences), *_foreign(spec, facts)):
+    if refusals := (*wrong_machine(spec.host, differences), *foreign(spec, facts)):
         return Plan(refusals=refusals)
     try:
         return _Planner(spec, differences, facts, house).plan()
     except NotKnown as reason:
-        return Plan(refusals=(_unreadable(spec, reason),))
+        return Plan(refusals=(unreadable(spec, reason),))
 
 
-def _unreadable(spec: TierSpec, reason: NotKnown) -> Refusal:
+def unreadable(spec: TierSpec, reason: NotKnown) -> Refusal:
     return Refusal(
         spec.id, f"got no answer ({reason})", "a plan needs to know what is there", "Mend that, and run again"
     )
 
 
-def _foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+def foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     """Refuse what another fleet or host owns under the same name."""
     try:
         owner = facts.owner(f"tier-{spec.name}")
     except NotKnown as reason:
-        return (_unreadable(spec, reason),)
+        return (unreadable(spec, reason),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet):
         return ()
     got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
@@ -56,14 +58,14 @@ class _Planner:
         self.spec, self.facts, self.house = spec, facts, house
         self.differences = differences
         self.owner = facts.owner(f"tier-{spec.name}") or {}
-        self.array = find_array(facts, spec.md_name)
-        self.traces = replace.without_former(superblocks(facts, spec.md_name), spec.serials)
-        self.before = frozenset(self.owner.get("serials", self.traces))
+        self.array = find_array(facts, spec.array_key)
+        self.traces = replace.without_former(superblocks(facts, spec.array_key), spec.serials)
+        self.before = frozenset(self.owner.get("serials", self._members_there()))
         self.change = replace.replacement(spec, facts, self.array, self.before) if self.array else None
-        self.device = f"${{device:{spec.md_name}}}"
+        self.device = f"${{device:{spec.array_key}}}"
 
     def plan(self) -> Plan:
-        if self._is_new():
+        if self.spec.array is None and self._is_new():
             return self._create()
         if self.array is None or self.array.condition == "inactive":
             return self._bring_back()
@@ -179,7 +181,7 @@ class _Planner:
     def _bring_back(self) -> Plan:
         """Assemble a stopped array from all its members; anything less is for a person to decide."""
         spec, whole = self.spec, set(self.traces) == set(self.spec.serials)
-        if whole and len({block.array_uuid for block in self.traces.values()}) == 1:
+        if whole and spec.array is None and len({block.array_uuid for block in self.traces.values()}) == 1:
             stop = [Run(f"stop the inactive {spec.name}", ("mdadm", "--stop", self.device))] if self.array else []
             members = tuple(f"${{drive:{serial}}}" for serial in spec.serials)
             assemble = Run(
@@ -194,7 +196,7 @@ class _Planner:
                     spec.id,
                     f"got no running array, and md superblocks of it on: {left}",
                     f"its members are {', '.join(spec.serials)}; nothing is made anew where data was",
-                    f"Bring the drives back, or assemble what is left by hand. {TWO_STEPS}",
+                    f"Bring the drives back, or assemble what is left by hand. {self._anew}",
                 ),
             )
         )
@@ -206,9 +208,10 @@ class _Planner:
             if item.name in KEPT.get(sort, ()) and not item.unknown:
                 got = "none" if isinstance(item.found, Absent) else item.found
                 want = f"declared is {item.want}, and it cannot change without losing the data"
-                refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, TWO_STEPS))
+                refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, self._anew))
         if self.change is not None and self.array is not None:
-            refusals += replace.refusals(spec, self.array, self.change, frozenset(self.owner.get("serials", ())))
+            known = self.before if spec.array else frozenset(self.owner.get("serials", ()))
+            refusals += replace.refusals(spec, self.array, self.change, known)
             if not refusals:
                 refusals += self._free_drives(self._arriving())[1]
         mount = mount_at(self.facts, spec.mount)
@@ -240,9 +243,9 @@ class _Planner:
         if self._differs("md", "sync_speed_max_kib"):
             steps += self._cap_steps()
         steps += self._file_steps()
-        if self._differs("mount", "source"):
+        if self._mounts():
             steps.append(self._mount_step())
-        elif self._differs("mount", "options"):
+        elif self._differs("mount", "options") and self.spec.array is None:
             options = ",".join(self.spec.mount_options)
             argv = ("mount", "-o", f"remount,{options}", self.device, self.spec.mount)
             steps.append(Run(f"mount {self.spec.mount} again with {options}", argv))
@@ -269,6 +272,14 @@ class _Planner:
         assert self.change is not None
         return tuple(serial for serial in self._successors() if serial not in self.change.spare)
 
+    def _members_there(self) -> set[str]:
+        """Return who is a member by what stands on the drives; of what was taken over, who is declared and gone, too.
+
+        Nothing else tells of those, and one that comes for it takes its place.
+        """
+        gone = {serial for serial in self.spec.serials if self.spec.array and self.facts.drive(serial) is None}
+        return {*self.traces, *gone}
+
     def _missing(self) -> list[str]:
         assert self.array is not None
         return sorted(set(self.spec.serials) - set(members_of(self.facts, self.array)))
@@ -293,7 +304,8 @@ class _Planner:
         for item in self.differences:
             sort = item.thing.split(":")[0]
             broken = sort == "md" and item.name in ("members", "state") and not mending
-            if broken or sort == "filesystem" or (item.unknown and sort not in ("drive", "md")):
+            theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
+            if broken or theirs or sort == "filesystem" or (item.unknown and sort not in ("drive", "md")):
                 yield item
 
     # -- steps shared by all of them -----------------------------------------------------------------------------------
@@ -319,6 +331,15 @@ class _Planner:
         yield Put(f"write {self.spec.unit_path}", self.spec.unit_path, unit_text(self.spec, self.house))
         yield Run("reload systemd", ("systemctl", "daemon-reload"))
         yield Run(f"enable {self.spec.unit}", ("systemctl", "enable", "--quiet", self.spec.unit))
+
+    @property
+    def _anew(self) -> str:
+        return TWO_STEPS if self.spec.array is None else THEIRS
+
+    def _mounts(self) -> bool:
+        """Whether it is to be mounted, and can be: of what was taken over systemd may have no unit."""
+        there = self.spec.array is None or self.facts.unit(self.spec.unit) is not None
+        return there and self._differs("mount", "source")
 
     def _mount_step(self) -> Run:
         return Run(f"mount {self.spec.mount}", ("systemctl", "start", self.spec.unit))
@@ -368,50 +389,3 @@ def _wipe(drive: Drive) -> Run:
         expects={drive.serial: drive.content},
         destroys=(f"{drive.serial}: {drive.content}",),
     )
-
-
-def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
-    """Return the steps that unmount, stop and erase a tier; none when nothing of it is left."""
-    if not consent:
-        want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
-        return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
-    try:
-        if refusals := (*_foreign(spec, facts), *_not_its_machine(spec, facts)):
-            return Plan(refusals=refusals)
-        return Plan(steps=tuple(_removal_steps(spec, facts)))
-    except NotKnown as reason:
-        return Plan(refusals=(_unreadable(spec, reason),))
-
-
-def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
-    [(name, value)] = spec.identity.items()
-    found = observing.identity(facts, name)
-    return () if found == value else wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
-
-
-def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
-    array, traces = find_array(facts, spec.md_name), superblocks(facts, spec.md_name)
-    unit, conf = facts.file(spec.unit_path), facts.file(spec.conf_path)
-    phase = (facts.owner(f"tier-{spec.name}") or {}).get("phase")
-    if not (array or traces or unit or conf) and phase in (None, "removed"):
-        return
-    device, serials = f"${{device:{spec.md_name}}}", ", ".join(sorted(traces))
-    yield Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing"), 0o600)
-    if unit:
-        yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
-        yield Remove(f"remove {spec.unit_path}", spec.unit_path)
-        yield Run("reload systemd", ("systemctl", "daemon-reload"))
-    if array:
-        if array.condition != "inactive":
-            lost = (f"{spec.id}: everything on it",)
-            yield Run(f"erase the {spec.filesystem} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
-        yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", device))
-    for serial, block in sorted(traces.items()):
-        argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)
-        yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
-    if conf:
-        yield Remove(f"remove {spec.conf_path}", spec.conf_path)
-        if tuple(facts.initramfs_times()):
-            yield Run("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
-    done = f"note in the owner file: removed{' from ' + serials if serials else ''}"
-    yield Put(done, spec.owner_file, owner_text(spec, "removed"), 0o600)

@@ -8,7 +8,7 @@ from pydantic import Field
 from rackwright.kinds.contract import Resource
 from rackwright.kinds.host import DrivePart
 from rackwright.kinds.house import House
-from rackwright.spec.tier import FilesystemType, Level
+from rackwright.spec.tier import FilesystemType, Level, mount_unit
 
 HEADROOM = 0.005
 """Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
@@ -19,6 +19,8 @@ class TierSpec(Resource):
 
     name: str
     fleet: str
+    array: str | None = None
+    """UUID of the array that it takes over, as md has it; None for one of our own."""
     identity: dict[str, str]
     level: Level
     filesystem: FilesystemType
@@ -40,9 +42,9 @@ class TierSpec(Resource):
         return f"{self.host}/{self.name}"
 
     @property
-    def md_name(self) -> str:
-        """What the md superblocks call it."""
-        return f"{self.host}:{self.name}"
+    def array_key(self) -> str:
+        """What its array is found by: its UUID where it is taken over, else what its superblocks call it."""
+        return self.array or f"{self.host}:{self.name}"
 
     @property
     def serials(self) -> tuple[str, ...]:
@@ -85,8 +87,7 @@ class TierSpec(Resource):
 
     @property
     def unit(self) -> str:
-        """The name systemd wants for a unit that mounts there. Source: systemd.unit(5), string escaping."""
-        return self.mount.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+        return mount_unit(self.mount)
 
     @property
     def unit_path(self) -> str:
@@ -103,7 +104,7 @@ def conf_text(spec: TierSpec, house: House) -> str:
         "tier/etc/mdadm/mdadm.conf.d/tier.conf.j2",
         id=spec.id,
         name=spec.name,
-        md_name=spec.md_name,
+        md_name=spec.array_key,
         sync_speed_max_kib=spec.sync_speed_max_kib,
     )
 
@@ -113,7 +114,7 @@ def unit_text(spec: TierSpec, house: House) -> str:
     return house.render(
         "tier/etc/systemd/system/tier.mount.j2",
         id=spec.id,
-        md_name=spec.md_name,
+        md_name=spec.array_key,
         mount=spec.mount,
         filesystem=spec.filesystem,
         options=spec.mount_options,

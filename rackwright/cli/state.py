@@ -1,0 +1,29 @@
+"""A stack's state: what pulumi keeps of its resources, and commands on it."""
+
+import json
+import subprocess
+
+from rackwright.cli import project
+from rackwright.errors import StepFailed
+
+
+def pulumi(stack: str, *argv: str) -> str:
+    """Run pulumi on *stack*, and return what it prints.
+
+    Raises:
+        StepFailed: it ended badly; says what it said.
+    """
+    command = ["pulumi", *argv, "--stack", stack]
+    done = subprocess.run(
+        command, cwd=project.directory(), env=project.environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise StepFailed(f"stack {stack}", said, "its state can be changed", "Run it again")
+    return done.stdout
+
+
+def urns(stack: str) -> list[str]:
+    """Return the URNs of all resources, each after those that it stands on."""
+    exported = json.loads(pulumi(stack, "stack", "export"))
+    return [resource["urn"] for resource in exported["deployment"].get("resources", [])]

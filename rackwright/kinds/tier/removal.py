@@ -1,0 +1,67 @@
+"""What takes a tier away again: all of it, with consent; one that was taken over is let go as it is."""
+
+from collections.abc import Iterator
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
+from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.tier import commands
+from rackwright.kinds.tier.look import find_array, superblocks
+from rackwright.kinds.tier.plan import foreign, unreadable
+from rackwright.kinds.tier.spec import TierSpec, owner_text
+
+
+def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
+    """Return the steps that unmount, stop and erase a tier; none when nothing of it is left.
+
+    Of one that was taken over only what a replacement has noted goes.
+    """
+    if not consent and spec.array is None:
+        want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
+        return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
+    try:
+        if refusals := (*foreign(spec, facts), *_not_its_machine(spec, facts)):
+            return Plan(refusals=refusals)
+        return Plan(steps=tuple(_removal_steps(spec, facts)))
+    except NotKnown as reason:
+        return Plan(refusals=(unreadable(spec, reason),))
+
+
+def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+    [(name, value)] = spec.identity.items()
+    found = observing.identity(facts, name)
+    return () if found == value else wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
+
+
+def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+    if spec.array:
+        if facts.owner(f"tier-{spec.name}") is not None:
+            yield Remove(f"remove {spec.owner_file}", spec.owner_file)
+        return
+    array, traces = find_array(facts, spec.array_key), superblocks(facts, spec.array_key)
+    unit, conf = facts.file(spec.unit_path), facts.file(spec.conf_path)
+    phase = (facts.owner(f"tier-{spec.name}") or {}).get("phase")
+    if not (array or traces or unit or conf) and phase in (None, "removed"):
+        return
+    device, serials = f"${{device:{spec.array_key}}}", ", ".join(sorted(traces))
+    yield Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing"), 0o600)
+    if unit:
+        yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
+        yield Remove(f"remove {spec.unit_path}", spec.unit_path)
+        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    if array:
+        if array.condition != "inactive":
+            lost = (f"{spec.id}: everything on it",)
+            yield Run(f"erase the {spec.filesystem} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
+        yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", device))
+    for serial, block in sorted(traces.items()):
+        argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)
+        yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
+    if conf:
+        yield Remove(f"remove {spec.conf_path}", spec.conf_path)
+        if tuple(facts.initramfs_times()):
+            yield Run("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
+    done = f"note in the owner file: removed{' from ' + serials if serials else ''}"
+    yield Put(done, spec.owner_file, owner_text(spec, "removed"), 0o600)

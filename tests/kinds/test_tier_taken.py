@@ -1,0 +1,150 @@
+"""A tier over an array that somebody else has made: claimed as it is, and nothing that is theirs is written."""
+
+import copy
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Put, Unknown
+from tests.kinds.conftest import STACK, recorded
+from tests.kinds.mutations import ROWS, array, drive, mount, without
+from tests.kinds.test_tier_plan import SERIALS, TIER, refused, texts
+from tests.kinds.test_tier_replace import NEW, arrive, members
+
+UUID = array(recorded("gpu-01"), "gpu-01:hot")["uuid"]
+SPEC = TIER.spec.model_copy(update={"array": UUID, "mount": "/data/old", "name": "old"})
+CLAIMS = TIER.kind.claims(SPEC, STACK.house)
+PROPERTIES = [pytest.param(claim.thing, name, id=f"{claim.thing}-{name}") for claim in CLAIMS for name in claim.want]
+
+
+def theirs():
+    """Return the facts as if somebody else had made the hot tier: another name, another place, a line of fstab."""
+    raw = recorded("gpu-01")
+    array(raw, UUID).update(md_name="box:0", member_bytes=509_000_000)
+    mount(raw, "/srv/hot")["target"] = "/data/old"
+    for serial in SERIALS:
+        drive(raw, serial)["superblock"]["array_name"] = "box:0"
+    for table in ("files", "texts", "units"):
+        raw[table] = {name: entry for name, entry in raw[table].items() if "hot" not in name}
+    raw["units"]["data-old.mount"] = {"load": "loaded", "active": "active", "enabled": "generated"}
+    del raw["owners"]["tier-hot"]
+    return raw
+
+
+def differences(raw, spec=SPEC):
+    claims = TIER.kind.claims(spec, STACK.house)
+    return comparison.diff(claims, TIER.kind.observe(claims, Facts(raw)))
+
+
+def planned(raw, **changes):
+    spec = SPEC.model_copy(update=changes)
+    return TIER.kind.plan(spec, differences(raw, spec), Facts(raw), STACK.house)
+
+
+@pytest.fixture
+def raw():
+    return theirs()
+
+
+def test_what_is_as_declared_needs_nothing(raw):
+    assert differences(raw) == ()
+    plan = planned(raw)
+    assert (plan.steps, plan.refusals, plan.by_hand) == ((), (), ())
+
+
+def test_nothing_that_is_theirs_is_claimed():
+    assert {claim.thing.partition(":")[0] for claim in CLAIMS} == {"host", "drive", "md", "filesystem", "mount"}
+
+
+@pytest.mark.parametrize(("thing", "name"), PROPERTIES)
+def test_each_property_differs_by_itself_and_can_be_unknown(thing, name, raw):
+    sort, key = thing.split(":", 1)
+    hidden = copy.deepcopy(raw)
+    ROWS[sort][name].differ(raw, key)
+    ROWS[sort][name].hide(hidden, key)
+
+    assert [item.path for item in differences(raw) if not item.unknown] == [f"{thing}.{name}"]
+    left = {item.path: item.found for item in differences(hidden)}
+    assert isinstance(left[f"{thing}.{name}"], Unknown)
+
+
+def test_an_array_that_is_gone_is_never_made(raw):
+    raw["arrays"] = [each for each in raw["arrays"] if each["uuid"] != UUID]
+    for serial in SERIALS:
+        drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
+
+    said = refused(planned(raw))
+    assert "got no running array" in said and "nothing is made anew where data was" in said
+
+
+def test_one_that_was_stopped_is_assembled_by_a_person(raw):
+    raw["arrays"] = [each for each in raw["arrays"] if each["uuid"] != UUID]
+
+    assert f"md superblocks of it on: {', '.join(SERIALS)}" in refused(planned(raw))
+
+
+def test_it_is_mounted_by_what_mounts_it_at_boot(raw):
+    without(raw["mounts"], target="/data/old")
+
+    plan = planned(raw)
+    assert texts(plan) == ["mount /data/old"]
+    assert plan.steps[0].argv == ("systemctl", "start", "data-old.mount")
+    assert plan.by_hand == ()
+
+
+def test_what_nobody_mounts_at_boot_is_mounted_by_a_person(raw):
+    without(raw["mounts"], target="/data/old")
+    del raw["units"]["data-old.mount"]
+
+    plan = planned(raw)
+    assert plan.steps == ()
+    assert {item.thing for item in plan.by_hand} == {"mount:/data/old"}
+    assert "as /etc/fstab" in plan.by_hand[0].remedy
+
+
+def test_other_options_are_set_where_it_is_mounted_from(raw):
+    plan = planned(raw, options=("nodev", "noatime"))
+
+    assert plan.steps == ()
+    assert [item.path for item in plan.by_hand] == ["mount:/data/old.options"]
+
+
+def test_what_it_keeps_for_life_is_declared_as_it_is(raw):
+    assert "Declare what is there" in refused(planned(raw, chunk_kib=64))
+
+
+def test_a_member_is_replaced_although_no_owner_file_tells_who_they_were(raw):
+    arrive(raw)
+    old, *kept = SERIALS
+
+    plan = planned(raw, **members(NEW, *kept))
+    assert texts(plan) == [
+        "note in the owner file: replacing",
+        f"put {NEW} into old",
+        f"copy {old} onto {NEW}, which takes its place in old",
+        f"let {old} go once that is done",
+        "note in the owner file: ready",
+    ]
+    assert {step.path for step in plan.steps if isinstance(step, Put)} == {SPEC.owner_file}
+
+
+def test_one_that_is_gone_is_rebuilt_on_another(raw):
+    gone, *kept = SERIALS
+    arrive(raw)
+    name = drive(raw, gone)["name"]
+    array(raw, UUID).update(degraded=1)
+    without(array(raw, UUID)["members"], name=name)
+    without(raw["drives"], serial=gone)
+    assert {item.path for item in planned(raw).by_hand} >= {f"md:{UUID}.members", f"md:{UUID}.state"}
+
+    assert f"put {NEW} into old" in texts(planned(raw, **members(NEW, *kept)))
+
+
+def test_it_is_let_go_as_it_is(raw):
+    facts = Facts(raw)
+    assert TIER.kind.removal(SPEC, facts, STACK.house, consent=False).steps == ()
+
+    raw["owners"]["tier-old"] = {"id": "gpu-01/old", "fleet": "rack", "phase": "ready", "serials": SERIALS}
+    plan = TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=False)
+    assert texts(plan) == ["remove /var/lib/rackwright/owners/tier-old.json"]

@@ -1,0 +1,107 @@
+"""An array that somebody else has made: written down, checked, taken over into the state, and its host left alone."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rackwright.apply.pins import fingerprint
+from tests.kinds.test_tier_taken import UUID, theirs
+from tests.pulumi.conftest import ROOT, Project
+from tests.pulumi.test_plugin import SETTINGS
+from tests.simulated import SimulatedHost, SimulatedRack
+
+pytestmark = pytest.mark.pulumi
+HOST, TIER = "gpu-01", "gpu-01/old"
+ALL = [HOST, "gpu-01/warm", TIER]
+"""The warm tier is one that we have made: the state that knew of it was lost."""
+
+
+@dataclass(frozen=True)
+class Found(Project):
+    """A project without a fleet, and a host that somebody has set up."""
+
+    rack: SimulatedRack
+    host: SimulatedHost
+
+    def rackwright(self, *arguments: str, status: int = 0) -> str:
+        argv = [str(ROOT / ".venv/bin/rackwright"), *arguments]
+        done = subprocess.run(
+            argv,
+            cwd=self.directory,
+            env=os.environ | self.environment,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def discover(self) -> None:
+        _, key = self.host.host_key.split()
+        shown = fingerprint(base64.b64decode(key))
+        at = f"{self.rack.user}@{self.host.address}:{self.host.port}"
+        known = ("--key", str(self.rack.key), "--fingerprint", shown)
+        self.rackwright("discover", at, *known, "--into", "stacks/rack.yaml")
+
+
+@pytest.fixture
+def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Found]:
+    for name in ("Pulumi.yaml", "__main__.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "stacks", tmp_path / "stacks", ignore=shutil.ignore_patterns("*.yaml", "*.lock"))
+    (tmp_path / "rackwright").symlink_to(ROOT / "rackwright")
+    (tmp_path / "stacks/Pulumi.lab.yaml").write_text(SETTINGS.replace("fleet.yaml", "rack.yaml"))
+    raw = theirs()
+    for link in raw["links"]:
+        link.setdefault("addresses", [])  # recorded before the probe told them
+    with SimulatedRack({HOST: raw}) as rack:
+        yield Found(tmp_path, environment, rack, rack[HOST])
+
+
+def test_what_is_there_is_taken_over_and_nothing_is_sent_to_it(project):
+    """
+    Discovered, checked, adopted: preview is clean, nothing is left to do, and one tier is imported by its id.
+    """
+    project.discover()
+    project.rackwright("check", "lab")
+
+    told = json.loads(project.rackwright("adopt", "lab", "--json"))
+    assert told == {"adopted": ALL, "there_already": [], "left": {}, "changed": {}}
+    project.rackwright("preview", "lab")
+    again = json.loads(project.rackwright("adopt", "lab", "--json"))
+    assert (again["adopted"], again["there_already"]) == ([], ALL)
+
+    exported = json.loads(project.pulumi("stack", "export", "--stack", "lab").text)["deployment"]["resources"]
+    urns = {each["urn"].rpartition("::")[2]: each["urn"] for each in exported if "$rackwright:storage" in each["urn"]}
+    component = next(each["urn"] for each in exported if each["urn"].endswith(f"rackwright:index:GpuHost::{HOST}"))
+    assert project.pulumi("state", "delete", "--yes", "--stack", "lab", urns[TIER]).status == 0
+    assert project.pulumi("preview", "--stack", "lab", "--expect-no-changes").status == 7
+    options = ("--yes", "--skip-preview", "--generate-code=false", "--protect=false", "--stack", "lab")
+    one = ("rackwright:storage:Tier", TIER, TIER, "--parent", f"host={component}")
+    imported = project.pulumi("import", *one, *options)
+    assert imported.status == 0, imported.text
+    project.rackwright("preview", "lab")
+
+    assert project.host.steps == []
+
+
+def test_what_is_otherwise_is_told_and_left(project):
+    """
+    Another level is declared than is there: the host is taken over, its tier is not.
+    """
+    project.discover()
+    path = project.directory / "stacks/rack.yaml"
+    path.write_text(path.read_text().replace("level: raid10", "level: raid6"))
+
+    told = json.loads(project.rackwright("adopt", "lab", "--json", status=1))
+    assert told["adopted"] == [HOST, "gpu-01/warm"]
+    assert told["left"][TIER][0].startswith(f"md:{UUID}.level is raid10, wanted raid6")
+    assert project.host.steps == []
