@@ -31,7 +31,7 @@ class Result:
     not_rehearsable: int = 0
     """Properties that this target cannot show at all."""
     notice: str | None = None
-    """What stands declared and should not stand for long."""
+    """What stands declared and should not stand for long, and what is under way."""
 
     @property
     def differs(self) -> tuple[Difference, ...]:
@@ -76,6 +76,9 @@ def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -
     facts = evidence[spec.host]
     if isinstance(facts, RackwrightError):
         return Result(declared.name, declared.token, 0, (), str(facts), hidden, notice)
+    shown = kind.report(spec, facts)
+    if progress := shown.get("progress"):
+        notice = "; ".join(filter(None, (notice, f"{shown['state']}: {progress}")))
     differences = comparison.diff(claims, kind.observe(claims, facts))
     return Result(declared.name, declared.token, _count(claims) - len(differences), differences, None, hidden, notice)
 

@@ -32,7 +32,7 @@ SET = (
 """Parts of the raw facts. Sockets, readings, sysctls (some are counters) and states of units move by themselves."""
 MOVING = {
     "drives": ("sample", "superblock"),
-    "arrays": ("array_state", "sync_action", "sync_completed", "mismatch_count"),
+    "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),
 }
 """What of these moves: md counts its events in the superblock, and says whether anything is being written."""
 

@@ -61,7 +61,8 @@ class Drive(View):
         return ", ".join(part for part in self.sample if part.startswith("data "))
 
 
-Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "degraded", "failed", "inactive"]
+Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "interrupted", "degraded", "failed", "inactive"]
+"""*interrupted*: a reshape was begun, and nobody goes on with it."""
 
 
 class Member(View):
@@ -88,7 +89,9 @@ class Array(View):
     array_state = Fact(str)
     sync_action = Fact(str)
     sync_completed = Fact(str, "``sectors / sectors`` or none.")
+    sync_speed_kib = Fact(int, "KiB/s of each member, of the last seconds.")
     sync_speed_max_kib = Fact(int, "KiB/s; 0: the system's.")
+    reshape_position = Fact(str, "In sectors of the array, how far a reshape is; none while there is none.")
     degraded = Fact(int, "How many members are missing.")
     mismatch_count = Fact(int)
 
@@ -101,21 +104,46 @@ class Array(View):
         """One word for its health; a first sync and a rebuild onto a full set of members are told apart."""
         if self.array_state in ("clear", "inactive"):
             return "inactive"
+        if self.array_state == "broken" or self.degraded > self._spare_at_most():
+            return "failed"
         if self.level == "raid0":
             return "optimal"
         working = [member for member in self.members if "faulty" not in member.state and member.slot is not None]
         in_sync = sum("in_sync" in member.state for member in working)
+        whole = self.degraded == 0
         match self.sync_action:
-            case "reshape":
+            case "reshape" if whole:
                 return "reshaping"
             case "resync":
                 return "syncing"
             case "recover" if len(working) == self.devices:
                 # RAID5 is made by rebuilding onto its last member: the same work, and the same safety meanwhile
                 return "rebuilding"
-        if self.degraded == 0 and in_sync == self.devices:
-            return "optimal"
-        return "degraded"
+        if not whole or in_sync != self.devices:
+            return "degraded"
+        # older probes have not looked for one
+        return "interrupted" if self._raw.get("reshape_position", "none") not in ("none", "") else "optimal"
+
+    def _spare_at_most(self) -> int:
+        """Return how many members it can do without; of RAID10 at best, with two copies of everything."""
+        can = {"raid1": self.devices - 1, "raid4": 1, "raid5": 1, "raid6": 2, "raid10": self.devices // 2}
+        return can.get(self.level, 0)
+
+    @property
+    def progress(self) -> str | None:
+        """How far a sync, rebuild or reshape is, and when it ends at the speed of the last seconds; None at rest."""
+        done, _, total = self.sync_completed.partition(" / ")
+        if not total:
+            return None
+        told = f"{100 * int(done) / int(total):.1f} %"
+        speed = self.sync_speed_kib
+        return f"{told}, {_time((int(total) - int(done)) / 2 / speed)} left" if speed else told
+
+
+def _time(seconds: float) -> str:
+    """Return ``3 h 05 min``, or minutes alone, rounded up."""
+    hours, minutes = divmod(int(seconds // 60) + 1, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 class Filesystem(View):
@@ -125,6 +153,7 @@ class Filesystem(View):
     type = Fact(str)
     uuid = Fact(str)
     complete = Fact(bool, "False: mkfs was cut off.")
+    size_bytes = Fact(int)
     stripe_unit_bytes = Fact(int, "0 for none.")
     stripe_width_bytes = Fact(int, "Over all data disks; 0 for none.")
 

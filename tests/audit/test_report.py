@@ -67,3 +67,15 @@ def test_a_host_that_is_off_hides_no_difference_of_another(raw):
     assert report.exit_status == 1
     assert {result.name.split("/")[0] for result in report.results if result.not_reached} == {HOSTS[0]}
     assert audited({HOSTS[1]: recorded(HOSTS[1])}, **{HOSTS[0]: GONE}).exit_status == 3
+
+
+def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
+    """
+    It holds, and whoever waits for it is told how long.
+    """
+    array(raw, HOSTS[0]).update(sync_action="resync", sync_completed="500 / 1000000", sync_speed_kib=100)
+
+    report = audited(raw)
+
+    assert report.exit_status == 0
+    assert [result.notice for result in report.results if result.notice] == ["syncing: 0.1 %, 1 h 24 min left"]

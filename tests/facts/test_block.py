@@ -25,6 +25,7 @@ ACTIVE = {
     "bitmap/location": "+8",
     "sync_action": "idle",
     "sync_completed": "none",
+    "sync_speed": "none",
     "sync_speed_max": "200000 (system)",
     "degraded": "0",
     "mismatch_cnt": "0",
@@ -288,7 +289,8 @@ def array_of(machine, files, members):
 def test_an_array_is_read_from_sysfs(machine):
     array = array_of(
         machine,
-        ACTIVE | {"sync_speed_max": "50000 (local)", "mismatch_cnt": "128"},
+        ACTIVE
+        | {"sync_speed_max": "50000 (local)", "mismatch_cnt": "128", "sync_speed": "1234", "reshape_position": "8192"},
         {"sda": ("0", "in_sync"), "sdb": ("none", "faulty"), "sdc": ("1", "in_sync,write_mostly")},
     )
 
@@ -304,7 +306,9 @@ def test_an_array_is_read_from_sysfs(machine):
         "array_state": "clean",
         "sync_action": "idle",
         "sync_completed": "none",
+        "sync_speed_kib": 1234,
         "sync_speed_max_kib": 50000,
+        "reshape_position": "8192",
         "degraded": 0,
         "mismatch_count": 128,
         "members": [
@@ -379,6 +383,7 @@ def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
         "type": "ext4",
         "uuid": found["md127"]["uuid"],
         "complete": True,
+        "size_bytes": 32 * MIB,
         "stripe_unit_bytes": 16 * 1024,
         "stripe_width_bytes": 32 * 1024,
     }
@@ -387,7 +392,7 @@ def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
 def test_a_filesystem_of_another_sort_is_there_but_not_known(machine):
     signature = {"type": "btrfs", "uuid": "u", "usage": "filesystem", "offset": 65600, "label": None}
 
-    found = block.filesystem(f"{machine.top}/dev/sda", "sda", signature)
+    found = block.filesystem(block.Machine(machine.top), "sda", signature)
 
     assert (found["type"], found["uuid"]) == ("btrfs", "u")
     assert found["complete"] == found["stripe_unit_bytes"] == {"unknown": "read of ext4 and xfs only"}
@@ -422,3 +427,18 @@ def test_the_probe_writes_nothing(machine):
     drive_of(machine, "sda")
 
     assert (image.read_bytes(), image.stat().st_mtime_ns) == before
+
+
+def test_a_mounted_xfs_is_as_large_as_the_kernel_says(machine, monkeypatch):
+    """
+    It has grown, and its superblock will tell of that only later; all but its log is counted.
+    """
+    image = machine.array("md127", ACTIVE, {}, 512 * MIB)
+    subprocess.run(["mkfs.xfs", "-q", "-f", image], check=True)
+    [before] = block.filesystems(block.Machine(machine.top))
+    assert before["size_bytes"] == 512 * MIB
+
+    machine.mount("md127", "/srv/hot", "xfs", "rw,relatime", "rw")
+    monkeypatch.setattr(block, "space", {f"{machine.top}/srv/hot": 1000 * MIB}.__getitem__)
+    [after] = block.filesystems(block.Machine(machine.top))
+    assert 1000 * MIB < after["size_bytes"] < 1200 * MIB

@@ -34,6 +34,9 @@ def recorded(host: str) -> dict[str, Any]:
     raw: dict[str, Any] = json.loads((HERE / "recorded" / f"{host}.json").read_text())
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
+    sizes = {array["name"]: array["size_bytes"] for array in raw["arrays"]}
+    for filesystem in raw["filesystems"]:
+        filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
     for path in raw["files"]:
         if path.endswith("/workloads.zip"):
             raw["files"][path]["digest"] = STACK.house.digest(STACK.house.workloads)

@@ -20,6 +20,13 @@ def array(raw: Raw, key: str) -> Raw:
     return next(entry for entry in raw["arrays"] if key in (entry["md_name"], entry["uuid"]))
 
 
+def one_place_more(raw: Raw, key: str) -> None:
+    """Let an array have a place more than declared, and somebody in it who is none of the drives."""
+    found = array(raw, key)
+    found["members"].append({"name": "gone0n1", "slot": found["devices"], "state": ["in_sync"]})
+    found["devices"] += 1
+
+
 def drive(raw: Raw, serial: str) -> Raw:
     return next(entry for entry in raw["drives"] if entry["serial"] == serial)
 
@@ -193,6 +200,7 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: array(raw, key)["members"][0].__setitem__("name", "gone0n1"),
             lambda raw, key: array(raw, key).pop("members"),
         ),
+        "devices": Row(one_place_more, lambda raw, key: array(raw, key).pop("devices")),
         "metadata": setting(array, "metadata", lambda version: "1.0"),
         "state": Row(
             lambda raw, key: array(raw, key).update(degraded=1), lambda raw, key: array(raw, key).pop("array_state")
@@ -206,6 +214,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "type": setting(filesystem, "type", lambda kind: "btrfs"),
         "stripe_kib": setting(filesystem, "stripe_unit_bytes", lambda size: size + 4096),
         "width_kib": setting(filesystem, "stripe_width_bytes", lambda size: size + 4096),
+        "fills_array": setting(filesystem, "size_bytes", lambda size: size - (64 << 20)),
     },
     "run": {"outcome": Row(stopped, unreadable("runs"))},
     "door": {"outcome": Row(closed, unreadable("units"))},

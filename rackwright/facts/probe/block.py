@@ -234,7 +234,9 @@ def array(machine: Machine, name: str) -> dict[str, Any]:
         "array_state": attempt(read, f"{md}/array_state"),
         "sync_action": redundancy("sync_action", "idle"),
         "sync_completed": redundancy("sync_completed", "none"),
+        "sync_speed_kib": redundancy("sync_speed", 0, lambda text: 0 if text == "none" else int(text)),
         "sync_speed_max_kib": redundancy("sync_speed_max", 0, speed_cap),
+        "reshape_position": attempt(read_any, f"{md}/reshape_position") or "none",
         "degraded": redundancy("degraded", 0, int),
         "mismatch_count": redundancy("mismatch_cnt", 0, int),
         "members": attempt(members, md),
@@ -276,20 +278,41 @@ def members(md: str) -> list[dict[str, Any]]:
 def filesystems(machine: Machine) -> list[dict[str, Any]]:
     """Return the filesystems on drives, partitions and arrays; not those inside members, which belong to the array."""
     return [
-        filesystem(machine.path(name), name, signature)
+        filesystem(machine, name, signature)
         for name, found in machine.signatures.items()
         for signature in known(found)
         if signature["usage"] == "filesystem" and not any(other["usage"] == "raid" for other in found)
     ]
 
 
-def filesystem(path: str, name: str, signature: dict[str, Any]) -> dict[str, Any]:
+def filesystem(machine: Machine, name: str, signature: dict[str, Any]) -> dict[str, Any]:
     head = {"device": name, "type": signature["type"], "uuid": signature["uuid"]}
     readers = {"ext4": superblocks.ext4, "xfs": superblocks.xfs}
     reader = readers.get(signature["type"])
-    keys = ("complete", "stripe_unit_bytes", "stripe_width_bytes")
-    own = attempt(reader, path) if reader else unknown("read of ext4 and xfs only")
-    return {**head, **(dict.fromkeys(keys, own) if "unknown" in own else own)}
+    keys = ("complete", "size_bytes", "stripe_unit_bytes", "stripe_width_bytes")
+    own = attempt(reader, machine.path(name)) if reader else unknown("read of ext4 and xfs only")
+    if "unknown" in own:
+        return {**head, **dict.fromkeys(keys, own)}
+    log = own.pop("log_bytes", 0)
+    if signature["type"] == "xfs":
+        own["size_bytes"] = attempt(xfs_size, machine, name, own["size_bytes"], log)
+    return {**head, **own}
+
+
+def xfs_size(machine: Machine, name: str, written: int, log: int) -> int:
+    """Return the bytes of an XFS: as its superblock has it *written*, which a mounted one does long after it has grown.
+
+    Args:
+        log: Bytes of it that are no space for files.
+    """
+    mounted = [mount["target"] for mount in known(machine.mounts) if mount["device"] == name]
+    return space(machine.root + mounted[-1]) + log if mounted else written
+
+
+def space(mountpoint: str) -> int:
+    """Return all bytes that the filesystem there counts, free or not; of XFS that is all but its log."""
+    told = os.statvfs(mountpoint)
+    return told.f_blocks * told.f_frsize
 
 
 def mounts(root: str) -> list[dict[str, Any]]:

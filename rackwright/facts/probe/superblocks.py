@@ -60,9 +60,11 @@ def ext4(path: str) -> dict[str, Any]:
     block = KIB << struct.unpack_from("<I", raw, 24)[0]
     stride = struct.unpack_from("<H", raw, 0x164)[0]
     stripe_width = struct.unpack_from("<I", raw, 0x170)[0]
+    blocks = struct.unpack_from("<I", raw, 4)[0] + (struct.unpack_from("<I", raw, 0x150)[0] << 32)
     return {
         "uuid": uuid_text(raw[104:120]),
         "complete": True,  # mke2fs writes this superblock last
+        "size_bytes": blocks * block,
         "stripe_unit_bytes": stride * block,
         "stripe_width_bytes": stripe_width * block,
     }
@@ -74,9 +76,13 @@ def xfs(path: str) -> dict[str, Any]:
         raise Unreadable(f"{path} has no XFS superblock")
     block = struct.unpack_from(">I", raw, 4)[0]
     unit, width = struct.unpack_from(">II", raw, 184)
+    blocks, log_start = (struct.unpack_from(">Q", raw, place)[0] for place in (8, 48))
+    log_blocks = struct.unpack_from(">I", raw, 96)[0]
     return {
         "uuid": uuid_text(raw[32:48]),
         "complete": raw[126] == 0,  # sb_inprogress
+        "size_bytes": blocks * block,
+        "log_bytes": log_blocks * block if log_start else 0,
         "stripe_unit_bytes": unit * block,
         "stripe_width_bytes": width * block,
     }

@@ -14,8 +14,8 @@ from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier.look import filesystem_on, find_array, look
 from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
 
-HEALTHY = OneOf(("optimal", "syncing", "rebuilding"))
-"""Syncing and rebuilding onto declared members hold: else no preview is clean for a day after a repair."""
+HEALTHY = OneOf(("optimal", "syncing", "rebuilding", "reshaping"))
+"""Syncing, rebuilding and reshaping onto declared members hold: else no preview is clean for a day after a repair."""
 
 
 class TierKind:
@@ -30,6 +30,7 @@ class TierKind:
     def claims(self, spec: TierSpec, house: House) -> tuple[Claim, ...]:
         array: dict[str, Want] = {
             "level": spec.level,
+            "devices": len(spec.serials),
             "members": tuple(sorted(spec.serials)),
             "state": HEALTHY,
         }
@@ -44,7 +45,11 @@ class TierKind:
             array["metadata"] = "1.2"
             if spec.member_kib is not None:
                 array["member_kib"] = spec.member_kib
-            filesystem |= {"stripe_kib": spec.stripe_kib, "width_kib": spec.stripe_kib * spec.data_drives}
+            filesystem |= {
+                "stripe_kib": spec.stripe_kib,
+                "width_kib": OneOf(spec.widths_kib) if len(spec.widths_kib) > 1 else spec.widths_kib[0],
+                "fills_array": True,
+            }
         mount: dict[str, Want] = {
             "source": spec.array_key,
             "type": spec.filesystem,
@@ -89,6 +94,8 @@ class TierKind:
                 "state": array.condition,
                 "sync_completed": array.sync_completed,
             }
+            if progress := array.progress:
+                told["progress"] = progress
             return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
         except NotKnown as reason:
             return {"unknown": str(reason)}

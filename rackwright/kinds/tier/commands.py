@@ -34,17 +34,31 @@ _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true
 """
 
-_LET_GO = """systemctl is-active --quiet "rackwright-replace-$2" && exit 0
-exec systemd-run --quiet --collect --unit="rackwright-replace-$2" sh -c '
-while ! grep -qx idle "/sys/class/block/$0/md/sync_action"; do sleep 5; done
-mdadm --quiet "/dev/$0" --remove failed' "${1##*/}"
+_WHEN_DONE = """md=/sys/class/block/${1##*/}/md unit=$2; shift 2
+systemctl is-active --quiet "$unit" && exit 0
+exec systemd-run --quiet --collect --unit="$unit" sh -c '
+until grep -qx idle "$0/sync_action" && grep -qx none "$0/reshape_position"; do sleep 5; done
+exec "$@"' "$md" "$@"
+"""
+
+_CONTINUE = """set -eu
+mdadm --quiet --readwrite "$1" || true # an array that nobody has written to yet waits with its reshape as well
+grep -qx idle "/sys/class/block/${1##*/}/md/sync_action" || exit 0
+mdadm --grow --continue "$1"
 """
 
 _CAP = """echo "$2" > "/sys/class/block/${1##*/}/md/sync_speed_max"
 """
 
-_WAIT = """while ! grep -qx idle "/sys/class/block/${1##*/}/md/sync_action"; do
-  grep -H . "/sys/class/block/${1##*/}/md/sync_completed"
+_WAIT = """md=/sys/class/block/${1##*/}/md
+while ! grep -qx idle "$md/sync_action"; do
+  read -r done _ all < "$md/sync_completed"
+  speed=$(grep -x '[1-9][0-9]*' "$md/sync_speed" || echo 0)
+  if [ "${all:-0}" -gt 0 ]; then
+    left=
+    [ "$speed" -eq 0 ] || left=", $(((all - done) / 2 / speed / 60 + 1)) min left"
+    echo "$((100 * done / all)) %$left"
+  fi
   sleep 5
 done
 """
@@ -93,8 +107,26 @@ def forget(array: str) -> tuple[str, ...]:
 
 
 def let_go(array: str, name: str) -> tuple[str, ...]:
-    """Take what was copied off the array's list when the copy is done, however long that takes; nobody waits for it."""
-    return _shell(_LET_GO, array, name)
+    """Take what was copied off the array's list when the copy is done."""
+    return when_done(array, f"replace-{name}", ("mdadm", "--quiet", array, "--remove", "failed"))
+
+
+def when_done(array: str, name: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Have *argv* run on the host when md rests, however long that takes: nobody waits for it, and one is enough.
+
+    It is gone after a restart of the host; what it would have done shows in the next preview then.
+    """
+    return _shell(_WHEN_DONE, array, f"rackwright-{name}", *argv)
+
+
+def go_on(array: str) -> tuple[str, ...]:
+    """Go on with a reshape that was cut off."""
+    return _shell(_CONTINUE, array)
+
+
+def grow_filesystem(type: FilesystemType, array: str, mount: str) -> tuple[str, ...]:
+    """Let a mounted filesystem take all of its device."""
+    return ("xfs_growfs", mount) if type == "xfs" else ("resize2fs", array)
 
 
 def cap(array: str, kib_per_second: int) -> tuple[str, ...]:

@@ -24,6 +24,10 @@ MOUNT_FLAGS = {
 """Options of the mount itself, compared whatever was declared. Source: mount(8), filesystem-independent options."""
 
 
+UNFILLED_BYTES = 32 << 20
+"""More than filesystems leave at the end: mkfs.xfs up to 16 MiB, for no allocation group of XFS is smaller."""
+
+
 def find_array(facts: Facts, key: str) -> Array | None:
     """Return the array the kernel knows by *key*, an md name or a UUID, running or not."""
     return next((array for array in facts.arrays if key in (array.md_name, array.uuid)), None)
@@ -78,6 +82,8 @@ def _look_at_array(facts: Facts, key: str, name: str) -> Value:
     match name:
         case "level":
             return array.level
+        case "devices":
+            return array.devices
         case "members":
             return members_of(facts, array)
         case "metadata":
@@ -106,6 +112,8 @@ def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
             return filesystem.type
         case "stripe_kib":
             return filesystem.stripe_unit_bytes // 1024
+        case "fills_array":
+            return array.size_bytes - filesystem.size_bytes < UNFILLED_BYTES
         case _:
             return filesystem.stripe_width_bytes // 1024
 

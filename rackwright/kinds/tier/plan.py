@@ -8,7 +8,7 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands, replace
+from rackwright.kinds.tier import commands, drives, grow, replace
 from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
@@ -61,7 +61,10 @@ class _Planner:
         self.array = find_array(facts, spec.array_key)
         self.traces = replace.without_former(superblocks(facts, spec.array_key), spec.serials)
         self.before = frozenset(self.owner.get("serials", self._members_there()))
-        self.change = replace.replacement(spec, facts, self.array, self.before) if self.array else None
+        self.added = grow.growth(spec, facts, self.array) if self.array else None
+        self.change = (
+            replace.replacement(spec, facts, self.array, self.before) if self.array and not self.added else None
+        )
         self.device = f"${{device:{spec.array_key}}}"
 
     def plan(self) -> Plan:
@@ -80,14 +83,14 @@ class _Planner:
     # -- a tier that is not there yet ----------------------------------------------------------------------------------
 
     def _create(self) -> Plan:
-        drives, refusals = self._free_drives(self.spec.serials)
-        notes = tuple(_note(drive) for drive in drives)
+        free, refusals = self._free_drives(self.spec.serials)
+        notes = tuple(map(drives.note, free))
         if refusals:
             return Plan(refusals=refusals, notes=notes)
         steps: list[Step] = [self._owner_step("creating")]
         if not self._array_is_whole():
-            steps += [_wipe(drive) for drive in drives if drive.content]
-            steps.append(self._create_array(drives))
+            steps += [drives.wipe(drive) for drive in free if drive.content]
+            steps.append(self._create_array(free))
         steps += [self._make_filesystem(), self._owner_step("creating", formatted=True)]
         steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
         return Plan(steps=(*steps, *self._wait_steps(), self._owner_step("ready")), notes=notes)
@@ -103,7 +106,7 @@ class _Planner:
 
     def _free_drives(self, serials: Sequence[str]) -> tuple[list[Drive], tuple[Refusal, ...]]:
         """Return the members to be, and a refusal for each that is missing, not as declared, or carries something."""
-        drives, refusals = [], []
+        free, refusals = [], []
         for part in (member for member in self.spec.members if member.serial in serials):
             where = f"hosts.{self.spec.host}.drives {part.serial}"
             drive = self.facts.drive(part.serial)
@@ -111,14 +114,16 @@ class _Planner:
                 fix = "Put it in, or correct its serial"
                 refusals.append(Refusal(where, "got no such drive", "a tier is made over all its members", fix))
                 continue
-            drives.append(drive)
+            free.append(drive)
             wrong = [item for item in self.differences if item.thing == f"drive:{part.serial}"]
             for item in wrong:
                 fix = "Correct the drive or its line"
-                refusals.append(Refusal(where, f"got {item.name} {item.found}", f"declared is {_said(item)}", fix))
+                refusals.append(
+                    Refusal(where, f"got {item.name} {item.found}", f"declared is {drives.said(item)}", fix)
+                )
             if not wrong and not self._array_is_whole():
                 refusals += self._occupied(drive, where)
-        return drives, tuple(refusals)
+        return free, tuple(refusals)
 
     def _occupied(self, drive: Drive, where: str) -> Iterator[Refusal]:
         if drive.mountpoints:
@@ -135,7 +140,7 @@ class _Planner:
             fix = "Free it by hand, after looking at what it holds"
             yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
             return
-        if not content or _covers(consent, content) or self._is_our_half_made(drive):
+        if not content or drives.covers(consent, content) or self._is_our_half_made(drive):
             return
         got = f"got {content!r} on it"
         if consent is not None:
@@ -151,7 +156,7 @@ class _Planner:
             and drive.serial in self.traces
         )
 
-    def _create_array(self, drives: Sequence[Drive]) -> Run:
+    def _create_array(self, free: Sequence[Drive]) -> Run:
         spec = self.spec
         options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
         if spec.chunk_kib:
@@ -165,7 +170,7 @@ class _Planner:
                 *(f"--homehost={spec.host}", f"--name={spec.name}", *options),
                 *(f"${{drive:{serial}}}" for serial in spec.serials),
             ),
-            expects={drive.serial: drive.content_once_erased for drive in drives},
+            expects={drive.serial: drive.content_once_erased for drive in free},
             creates=True,
         )
 
@@ -209,9 +214,12 @@ class _Planner:
                 got = "none" if isinstance(item.found, Absent) else item.found
                 want = f"declared is {item.want}, and it cannot change without losing the data"
                 refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, self._anew))
-        if self.change is not None and self.array is not None:
-            known = self.before if spec.array else frozenset(self.owner.get("serials", ()))
-            refusals += replace.refusals(spec, self.array, self.change, known)
+        if self.array is not None:
+            known = frozenset(self.owner.get("serials", ()))
+            if self.added:
+                refusals += grow.refusals(spec, self.array, self.added, known)
+            elif self.change:
+                refusals += replace.refusals(spec, self.array, self.change, self.before if spec.array else known)
             if not refusals:
                 refusals += self._free_drives(self._arriving())[1]
         mount = mount_at(self.facts, spec.mount)
@@ -227,8 +235,9 @@ class _Planner:
     def _keep(self, array: Array) -> Plan:
         """Mend what differs around a running array; its data stays."""
         returned = [serial for serial in self._missing() if self._returned(serial, array)]
-        notes = tuple(_note(drive) for drive in self._free_drives(self._arriving())[0]) if self.change else ()
-        steps: list[Step] = [*self._replacing_steps()]
+        changes = self.change or self.added
+        notes = tuple(map(drives.note, self._free_drives(self._arriving())[0]))
+        steps: list[Step] = [*self._changing_steps(array)]
         if returned:
             steps.append(Run(f"forget the absent members of {self.spec.name}", commands.forget(self.device)))
         steps += [self._take_back(serial) for serial in returned]
@@ -249,18 +258,34 @@ class _Planner:
             options = ",".join(self.spec.mount_options)
             argv = ("mount", "-o", f"remount,{options}", self.device, self.spec.mount)
             steps.append(Run(f"mount {self.spec.mount} again with {options}", argv))
-        steps += [*self._wait_steps(), self._owner_step("ready")] if self.change else self._owner_steps()
-        mending = bool(returned or self.change)
+        if changes:
+            steps += self._wait_steps()
+        if self._differs("filesystem", "fills_array") or (self._spreads(array) and self.spec.wait_for_sync):
+            steps.append(grow.filesystem_step(self.spec, self.device))
+        steps += [self._owner_step("ready")] if changes else self._owner_steps()
+        mending = bool(returned or changes or array.condition == "interrupted")
         return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
 
-    def _replacing_steps(self) -> Iterator[Step]:
-        if self.change is None:
-            return
-        drives, _ = self._free_drives(self._arriving())
-        text = owner_text(self.spec, "replacing", serials=sorted(self.before))
-        yield Put("note in the owner file: replacing", self.spec.owner_file, text, 0o600)
-        yield from (_wipe(drive) for drive in drives if drive.content)
-        yield from replace.steps(self.spec, self.change, self._successors(), self.device)
+    def _changing_steps(self, array: Array) -> Iterator[Step]:
+        """Yield what gives the array other members, or more, and what goes on with that after an interruption."""
+        if phase := "growing" if self.added else "replacing" if self.change else None:
+            text = owner_text(self.spec, phase, serials=sorted(self.before))
+            yield Put(f"note in the owner file: {phase}", self.spec.owner_file, text, 0o600)
+        free, _ = self._free_drives(self._arriving())
+        yield from (drives.wipe(drive) for drive in free if drive.content)
+        if self.added:
+            yield from grow.steps(self.spec, self.added, self.device)
+        elif self.change:
+            yield from replace.steps(self.spec, self.change, self._successors(), self.device)
+        if array.condition == "interrupted":
+            yield Run(f"go on with the reshape of {self.spec.name}", commands.go_on(self.device))
+        if self._spreads(array) and not self.spec.wait_for_sync:
+            yield grow.later(self.spec, self.device)
+
+    def _spreads(self, array: Array) -> bool:
+        """Whether there will be more room once md is done: it begins a reshape now, or an earlier run has."""
+        reshapes = self.added or array.condition == "interrupted" or (self.change and array.condition == "reshaping")
+        return bool(reshapes) and self.spec.level != "raid1"
 
     def _successors(self) -> tuple[str, ...]:
         """Return the drives that take others' places; what is not in the array beside them comes back to its own."""
@@ -269,7 +294,10 @@ class _Planner:
 
     def _arriving(self) -> tuple[str, ...]:
         """Return those that have to be free: they are not in the array yet."""
-        assert self.change is not None
+        if self.added:
+            return tuple(serial for serial in self.added.coming if serial not in self.added.spare)
+        if self.change is None:
+            return ()
         return tuple(serial for serial in self._successors() if serial not in self.change.spare)
 
     def _members_there(self) -> set[str]:
@@ -305,7 +333,8 @@ class _Planner:
             sort = item.thing.split(":")[0]
             broken = sort == "md" and item.name in ("members", "state") and not mending
             theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
-            if broken or theirs or sort == "filesystem" or (item.unknown and sort not in ("drive", "md")):
+            made = sort == "filesystem" and item.name != "fills_array"
+            if broken or theirs or made or (item.unknown and sort not in ("drive", "md")):
                 yield item
 
     # -- steps shared by all of them -----------------------------------------------------------------------------------
@@ -362,30 +391,3 @@ class _Planner:
         return Put(
             f"note in the owner file: {phase}{noted}", self.spec.owner_file, owner_text(self.spec, phase, **more), 0o600
         )
-
-
-def _said(item: Difference) -> str:
-    low, high = getattr(item.want, "low", None), getattr(item.want, "high", None)
-    return f"{format_size(low)} to {format_size(high)}" if low and high else str(item.want)
-
-
-def _covers(consent: str | None, content: str) -> bool:
-    """Whether all of *content* is given up: less than that is what an interrupted wipe leaves."""
-    return consent is not None and {*content.split(", ")} <= {*consent.split(", ")}
-
-
-def _note(drive: Drive) -> str:
-    try:
-        content = drive.content or "blank"
-    except NotKnown as reason:
-        content = str(reason)
-    return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {content}"
-
-
-def _wipe(drive: Drive) -> Run:
-    return Run(
-        f"wipe {drive.serial}: {drive.content}",
-        commands.wipe(f"${{drive:{drive.serial}}}"),
-        expects={drive.serial: drive.content},
-        destroys=(f"{drive.serial}: {drive.content}",),
-    )

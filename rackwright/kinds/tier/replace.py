@@ -73,16 +73,16 @@ def refusals(spec: TierSpec, array: Array, change: Replacement, before: frozense
     if strangers:
         got, want = f"got the members {', '.join(strangers)}", f"declared are {', '.join(spec.serials)}"
         yield Refusal(where, got, want, "Declare the drives the array has")
-    elif len(declared) != array.devices:
+    elif len(declared) < array.devices:
         got, want = f"got {array.devices} members", f"declared are {len(declared)}"
-        yield Refusal(where, got, want, "Declare as many: a member is replaced, none is added or taken away")
+        yield Refusal(where, got, want, "Declare as many: a member is replaced, none is taken away")
     elif spec.level == "raid0":
         got, want = (
             f"got {', '.join((*change.lost, *change.copied))} in {spec.name}",
             "RAID0 can spare none of its members",
         )
         yield Refusal(where, got, want, "Save the data, and declare another tier")
-    elif array.condition in ("failed", "reshaping"):
+    elif array.condition in ("failed", "reshaping", "interrupted") and (change.left or change.coming):
         fix = "Look at it with `mdadm --detail`, and run again once it is whole"
         yield Refusal(where, f"got the array {array.condition}", "members are replaced in one that works", fix)
     elif change.left and (change.lost or array.degraded):

@@ -8,7 +8,7 @@ from pydantic import Field
 from rackwright.kinds.contract import Resource
 from rackwright.kinds.host import DrivePart
 from rackwright.kinds.house import House
-from rackwright.spec.tier import FilesystemType, Level, mount_unit
+from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit
 
 HEADROOM = 0.005
 """Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
@@ -61,14 +61,13 @@ class TierSpec(Resource):
     @property
     def data_drives(self) -> int:
         """How many drives' worth of data a stripe holds. Source: md(4); odd RAID10 stripes span all its drives."""
-        count = len(self.members)
-        return {
-            "raid0": count,
-            "raid1": 1,
-            "raid5": count - 1,
-            "raid6": count - 2,
-            "raid10": count // 2 if count % 2 == 0 else count,
-        }[self.level]
+        return data_drives(self.level, len(self.members))
+
+    @property
+    def widths_kib(self) -> tuple[int, ...]:
+        """The filesystem's stripe width: that of the members there are, or of fewer that it was made over."""
+        counts = range(len(self.members), MEMBERS[self.level] - 1, -1)
+        return tuple(dict.fromkeys(self.stripe_kib * data_drives(self.level, count) for count in counts))
 
     @property
     def stripe_kib(self) -> int:
@@ -96,6 +95,16 @@ class TierSpec(Resource):
     @property
     def owner_file(self) -> str:
         return f"/var/lib/rackwright/owners/tier-{self.name}.json"
+
+
+def data_drives(level: Level, count: int) -> int:
+    return {
+        "raid0": count,
+        "raid1": 1,
+        "raid5": count - 1,
+        "raid6": count - 2,
+        "raid10": count // 2 if count % 2 == 0 else count,
+    }[level]
 
 
 def conf_text(spec: TierSpec, house: House) -> str:

@@ -1,0 +1,80 @@
+"""Members added to a tier: whether md can spread the array over them, and what is done.
+
+md moves every stripe while the array is in use, and writes down in all superblocks how far it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.storage import Array
+from rackwright.kinds.contract import Refusal, Run
+from rackwright.kinds.tier import commands
+from rackwright.kinds.tier.spec import TierSpec
+
+TWO_STEPS = "Declare another tier on the new drives, move the data, and give this one up"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Who is added. Serials throughout."""
+
+    coming: tuple[str, ...]
+    """Declared drives that have no place in the array yet."""
+    spare: frozenset[str]
+    """Of *coming*, those that were put into the array already."""
+
+
+def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
+    """Return who is added to a running array; None where no more members are declared than it has places."""
+    if len(spec.serials) <= array.devices:
+        return None
+    serials = {drive.name: drive.serial for drive in facts.drives}
+    there = {serials[member.name]: member for member in array.members if member.name in serials}
+    placed = {serial for serial, member in there.items() if member.slot is not None}
+    coming = tuple(serial for serial in spec.serials if serial not in placed)
+    return Growth(coming, frozenset(serial for serial in coming if serial in there))
+
+
+def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]) -> Iterator[Refusal]:
+    """Yield why *added* cannot be.
+
+    Args:
+        before: The members it was made of, by its owner file; empty where that says nothing.
+    """
+    where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.serials)} declared"
+    leaving = sorted(before - {*spec.serials})
+    if spec.array or not before:
+        want = "an array that somebody else has made is grown by who made it"
+        yield Refusal(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
+    elif leaving:
+        want = f"{', '.join(leaving)} would go at the same time"
+        yield Refusal(where, got, want, "Replace members first, and add others once that is done")
+    elif spec.level == "raid0":
+        want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
+        yield Refusal(where, got, want, TWO_STEPS)
+    elif array.condition != "optimal":
+        fix = "Mend it or let it end first, and run again"
+        yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)
+
+
+def steps(spec: TierSpec, added: Growth, device: str) -> Iterator[Run]:
+    """Yield what adds members, all of them being free."""
+    arriving = tuple(serial for serial in added.coming if serial not in added.spare)
+    if arriving:
+        members = tuple(f"${{drive:{serial}}}" for serial in arriving)
+        yield Run(f"put {', '.join(arriving)} into {spec.name}", ("mdadm", "--manage", device, "--add", *members))
+    count = len(spec.serials)
+    argv = ("mdadm", "--grow", device, f"--raid-devices={count}")
+    yield Run(f"spread {spec.name} over {count} members", argv)
+
+
+def filesystem_step(spec: TierSpec, device: str) -> Run:
+    argv = commands.grow_filesystem(spec.filesystem, device, spec.mount)
+    return Run(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
+
+
+def later(spec: TierSpec, device: str) -> Run:
+    """Return the step that has the filesystem grown when md is done, however long that takes; nobody waits for it."""
+    argv = commands.when_done(device, f"grow-{spec.host}-{spec.name}", filesystem_step(spec, device).argv)
+    return Run(f"let the {spec.filesystem} on {spec.name} grow once that is done", argv)

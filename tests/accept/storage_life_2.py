@@ -1,0 +1,122 @@
+"""Tiers are grown: by one drive while they are used, by an array that is cut off in the middle, and never by less."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from rackwright.twin import faults
+from tests.accept.harness import Log, check, eventually, need
+from tests.accept.lab import Lab, told
+from tests.accept.tiers import Place, idle, places, read_file, whole, write_file
+
+HOST, SIZE = "alpha", "256MB"
+SLOW_KIB = 2000
+"""A reshape at this speed takes minutes, and can be cut off in the middle."""
+RESHAPE_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tier, and the drive that waits in the machine to be added."""
+
+    level: str
+    bus: str
+    members: int
+    filesystem: str
+
+    @property
+    def serials(self) -> tuple[str, ...]:
+        return tuple(f"RW-{self.level[4:]}-{number}" for number in range(self.members))
+
+    @property
+    def waiting(self) -> str:
+        return f"RW-{self.level[4:]}-NEW"
+
+
+CASES = (Case("raid5", "sas", 3, "xfs"), Case("raid10", "nvme", 4, "ext4"))
+
+
+def fleet(cases: Sequence[Case]) -> str:
+    drives: list[dict[str, Any]] = [{"serial": "RW-BOOT", "boot": True}]
+    for case in cases:
+        common = {"bus": case.bus, "size": SIZE}
+        drives += [{"serial": serial, **common, "tier": case.level} for serial in case.serials]
+        drives.append({"serial": case.waiting, **common})
+    host = {
+        "address": "192.0.2.1",
+        "identity": {"serial": "S-ALPHA"},
+        "os": "debian-12",
+        "drives": drives,
+        "nics": [{"name": "fabric0", "mac": "52:54:00:00:08:02", "addresses": ["10.32.0.2/24"]}],
+        "tiers": {
+            case.level: {"level": case.level, "filesystem": case.filesystem, "mount": f"/srv/{case.level}"}
+            for case in cases
+        },
+    }
+    return yaml.safe_dump({"fleet": "grown", "hosts": {HOST: host}}, sort_keys=False)
+
+
+@check("storage-life.2[grow]")
+def tiers_are_grown(log: Log) -> str:
+    with Lab(log.empty_directory() / "project", fleet(CASES), log) as lab:
+        lab.start()
+        log("up")
+        lab.up()
+        done = []
+        for case in CASES:
+            place = _place(lab, case)
+            eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)  # noqa: B023
+            done.append(_grow(lab, case, cut=case is CASES[0]))
+        return "; ".join(done)
+
+
+def _grow(lab: Lab, case: Case, cut: bool) -> str:
+    """Add the waiting drive; where *cut*, the host's reset button is pressed in the middle."""
+    log, place = lab.log, _place(lab, case)
+    sum, before = write_file(lab, place), _kib(lab, place)
+    if cut:
+        lab.ssh(HOST, f"echo {SLOW_KIB} > {_md(lab, place)}/sync_speed_max")
+
+    def declare(content: Any) -> None:
+        drives = {drive["serial"]: drive for drive in content["hosts"][HOST]["drives"]}
+        drives[case.waiting]["tier"] = case.level
+
+    lab.edit(declare)
+    log(f"{case.level}: up with {case.waiting}")
+    lab.up()
+    if cut:
+        position = lab.ssh(HOST, f"cat {_md(lab, place)}/reshape_position")
+        need(position.isdigit(), f"no reshape is under way when the reset is pressed: {position}")
+        notices = [str(resource["notice"]) for resource in lab.audit(status=0)["resources"]]
+        need(any("reshaping: " in notice for notice in notices), f"the audit does not say how far it is: {notices}")
+        log(f"{case.level}: reset at sector {position}")
+        faults.hard_reset(lab.twin, HOST, log.write)
+        lab.up()
+    need(not (differing := lab.differing()), f"{case.level}, while it grows: {told(differing)} differ")
+    eventually(lambda: _rests(lab, place), f"the reshape of {place.resource} ends", RESHAPE_SECONDS)
+    lab.up()  # after a restart nobody waits on the host to grow the filesystem
+    eventually(lambda: _kib(lab, place) > before * 1.2, f"the filesystem of {place.resource} has grown", 60)
+    whole(lab, _place(lab, case))
+    need(not (differing := lab.differing()), f"{case.level}, afterwards: {told(differing)} differ")
+    need(read_file(lab, place) == sum, f"{place.file} is not what was written")
+    return f"{case.level}: {before >> 10} MiB to {_kib(lab, place) >> 10} MiB{', cut off in the middle' if cut else ''}"
+
+
+def _place(lab: Lab, case: Case) -> Place:
+    return next(place for place in places(lab.fleet) if place.name == case.level)
+
+
+def _md(lab: Lab, place: Place) -> str:
+    name = lab.ssh(HOST, f"basename $(realpath {place.device})")
+    return f"/sys/block/{name}/md"
+
+
+def _rests(lab: Lab, place: Place) -> bool:
+    md = _md(lab, place)
+    return lab.ssh(HOST, f"cat {md}/sync_action {md}/reshape_position").split() == ["idle", "none"]
+
+
+def _kib(lab: Lab, place: Place) -> int:
+    return int(lab.ssh(HOST, f"df -k --output=size {place.mount} | tail -n 1"))

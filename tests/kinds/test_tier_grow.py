@@ -1,0 +1,196 @@
+"""Members added to a tier: what is done, what goes on after an interruption, and what is refused."""
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from tests.kinds.mutations import array, drive, filesystem
+from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
+from tests.kinds.test_tier_replace import NEW, arrive, fail, members
+
+__all__ = ["raw"]
+HOT = TIER.spec.array_key
+GROWN = members(*SERIALS, NEW)
+LATER = "let the xfs on hot grow once that is done"
+AT_ONCE = "let the xfs on hot take all that the array has"
+
+
+def spare(raw):
+    """The new drive was put in, and no more."""
+    arrive(raw, holders=["md127"], superblock=drive(raw, SERIALS[0])["superblock"])
+    array(raw, HOT)["members"].append({"name": "nvme9n1", "slot": None, "state": ["spare"]})
+    owner(raw, phase="growing")
+
+
+def reshaping(raw, **changes):
+    """The array is being spread over the new drive, too."""
+    spare(raw)
+    array(raw, HOT)["members"][-1].update(slot=4, state=["in_sync"])
+    array(raw, HOT).update(devices=5, sync_action="reshape", reshape_position="8192", **changes)
+
+
+def test_what_is_added_is_put_in_and_the_array_spread_over_it(raw):
+    arrive(raw)
+
+    plan = planned(raw, **GROWN)
+    assert texts(plan) == [
+        "note in the owner file: growing",
+        f"put {NEW} into hot",
+        "spread hot over 5 members",
+        LATER,
+        "note in the owner file: ready",
+    ]
+    assert plan.by_hand == ()
+    assert plan.notes == (f"{NEW} (nvme, 512MB): blank",)
+    assert plan.steps[2].argv == ("mdadm", "--grow", f"${{device:{HOT}}}", "--raid-devices=5")
+    assert plan.steps[3].argv[-2:] == ("xfs_growfs", "/srv/hot")
+
+
+def test_up_waits_where_that_is_declared_and_grows_the_filesystem_itself(raw):
+    arrive(raw)
+
+    plan = planned(raw, **GROWN, wait_for_sync=True)
+    assert texts(plan)[3:] == ["wait for the sync of hot", AT_ONCE, "note in the owner file: ready"]
+
+
+def test_an_ext4_is_grown_by_its_own_program(raw):
+    arrive(raw)
+    filesystem(raw, HOT)["type"] = "ext4"
+
+    [later] = [step for step in planned(raw, **GROWN, filesystem="ext4").steps if "once that is done" in step.text]
+    assert later.argv[-2:] == ("resize2fs", f"${{device:{HOT}}}")
+
+
+def test_a_mirror_gets_one_more_and_no_more_room(raw):
+    array(raw, HOT).update(level="raid1", chunk_bytes=0, member_bytes=497472 << 10)  # whole 64 KiB, for want of chunks
+    filesystem(raw, HOT).update(stripe_unit_bytes=0, stripe_width_bytes=0)
+    arrive(raw)
+
+    told = texts(planned(raw, **GROWN, level="raid1", chunk_kib=0))
+    assert "spread hot over 5 members" in told and LATER not in told
+
+
+def test_one_that_was_put_in_and_no_more_is_spread_to(raw):
+    spare(raw)
+
+    assert texts(planned(raw, **GROWN)) == [
+        "note in the owner file: growing",
+        "spread hot over 5 members",
+        LATER,
+        "note in the owner file: ready",
+    ]
+
+
+def test_while_it_is_spread_nothing_differs(raw):
+    reshaping(raw)
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+
+    plan = planned(raw, **GROWN)
+    assert (plan.steps, plan.refusals, plan.by_hand) == ((), (), ())
+
+
+def test_a_spreading_that_was_begun_and_not_noted_is_noted(raw):
+    reshaping(raw)
+
+    assert texts(planned(raw, **GROWN)) == [
+        "note in the owner file: replacing",
+        LATER,
+        "note in the owner file: ready",
+    ]
+
+
+def test_a_spreading_that_nobody_goes_on_with_is_gone_on_with(raw):
+    """
+    After a loss of power: the superblocks say how far it is, and md rests.
+    """
+    reshaping(raw)
+    array(raw, HOT).update(sync_action="idle")
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+
+    plan = planned(raw, **GROWN)
+    assert texts(plan) == ["go on with the reshape of hot", LATER]
+    assert plan.by_hand == ()
+
+
+def test_a_filesystem_that_was_left_behind_is_grown(raw):
+    """
+    The host was restarted meanwhile, and with it went who would have done it.
+    """
+    filesystem(raw, HOT)["size_bytes"] -= 256 << 20
+
+    assert texts(planned(raw)) == [AT_ONCE]
+
+
+def test_a_filesystem_keeps_the_width_that_it_was_made_with(raw):
+    reshaping(raw)
+    array(raw, HOT).update(sync_action="idle", reshape_position="none")
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+
+    assert filesystem(raw, HOT)["stripe_width_bytes"] == 2 * 512 << 10
+    assert planned(raw, **GROWN).by_hand == ()
+
+
+def test_a_reshape_that_has_lost_a_member_is_degraded(raw):
+    reshaping(raw)
+    fail(raw, SERIALS[0])
+
+    [found] = [each for each in Facts(raw).arrays if each.md_name == HOT]
+    assert found.condition == "degraded"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sync_action": "resync"}, "while the array is syncing; a whole array that rests is grown"),
+        ({"degraded": 1}, "while the array is degraded"),
+    ],
+)
+def test_an_array_that_is_busy_or_not_whole_is_not_grown(change, said, raw):
+    arrive(raw)
+    array(raw, HOT).update(change)
+
+    assert said in refused(planned(raw, **GROWN))
+
+
+def test_raid0_is_not_grown(raw):
+    arrive(raw)
+    array(raw, HOT).update(level="raid0", bitmap="none", sync_speed_max_kib=0)
+
+    said = refused(planned(raw, **GROWN, level="raid0", bitmap=False))
+    assert "md turns RAID0 into RAID4 for that" in said and "Declare another tier on the new drives" in said
+
+
+def test_members_are_replaced_first_and_added_then(raw):
+    arrive(raw)
+    arrive(raw, "RW01-NVME8")
+
+    said = refused(planned(raw, **members(*SERIALS[1:], NEW, "RW01-NVME8")))
+    assert f"{SERIALS[0]} would go at the same time" in said
+
+
+def test_what_nobody_is_known_to_have_made_is_not_grown(raw):
+    arrive(raw)
+    del raw["owners"]["tier-hot"]
+
+    assert "grown by who made it" in refused(planned(raw, **GROWN))
+
+
+def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
+    arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}])
+    assert "got 'ext4 u-1' on it" in refused(planned(raw, **GROWN))
+
+    assert f"wipe {NEW}: ext4 u-1" in texts(planned(raw, **GROWN, wipe={NEW: "ext4 u-1"}))
+
+
+@pytest.mark.parametrize(
+    ("completed", "speed", "told"),
+    [
+        ("none", 0, None),
+        ("500 / 2000", 0, "25.0 %"),
+        ("0 / 7200000", 1000, "0.0 %, 1 h 01 min left"),
+        ("7199998 / 7200000", 1000, "100.0 %, 1 min left"),
+    ],
+)
+def test_how_far_it_is_is_told_with_the_time_that_is_left(completed, speed, told, raw):
+    array(raw, HOT).update(sync_completed=completed, sync_speed_kib=speed)
+
+    assert TIER.kind.report(TIER.spec, Facts(raw)).get("progress") == told
