@@ -398,3 +398,27 @@ def test_the_owner_file_tells_whose_it_is(blank):
         "phase": "ready",
         "serials": SERIALS,
     }
+
+
+def test_what_a_scrub_has_found_is_for_a_person(raw):
+    warm = RESOURCES["gpu-01/warm"]
+    array(raw, warm.spec.array_key)["mismatch_count"] = 128
+    claims = warm.kind.claims(warm.spec, STACK.house)
+    found = comparison.diff(claims, warm.kind.observe(claims, Facts(raw)))
+
+    plan = warm.kind.plan(warm.spec, found, Facts(raw), STACK.house)
+    assert plan.steps == ()
+    assert [(item.name, item.severity) for item in plan.by_hand] == [("mismatch_count", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("level", "lost", "state"), [("raid6", 2, "degraded"), ("raid6", 3, "failed"), ("raid5", 2, "failed")]
+)
+def test_an_array_that_has_lost_too_many_has_failed(raw, level, lost, state):
+    found = array(raw, "gpu-01:warm")
+    found.update(level=level, degraded=lost)
+    for member in found["members"][:lost]:
+        member["state"] = ["faulty"]
+
+    [warm] = [each for each in Facts(raw).arrays if each.md_name == "gpu-01:warm"]
+    assert warm.condition == state

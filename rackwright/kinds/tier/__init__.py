@@ -59,6 +59,7 @@ class TierKind:
             identity_claim(spec.host, spec.identity),
             *(drive_claim(member) for member in spec.members),
             Claim(f"md:{spec.array_key}", array, remedy=planning.REMEDY),
+            *_agreement(spec),
             Claim(
                 f"filesystem:{spec.array_key}",
                 filesystem,
@@ -111,3 +112,11 @@ class TierKind:
 
     def wave(self, spec: TierSpec) -> None:
         return None
+
+
+def _agreement(spec: TierSpec) -> tuple[Claim, ...]:
+    """Return the claim that the last scrub found nothing; those of RAID1 and 10 may be harmless. Source: md(4)."""
+    if spec.level not in ("raid5", "raid6"):
+        return ()
+    remedy = planning.DISAGREES
+    return (Claim(f"md:{spec.array_key}", {"mismatch_count": 0}, severity="warning", remedy=remedy),)

@@ -84,6 +84,8 @@ def _look_at_array(facts: Facts, key: str, name: str) -> Value:
             return array.level
         case "devices":
             return array.devices
+        case "mismatch_count":
+            return array.mismatch_count
         case "members":
             return members_of(facts, array)
         case "metadata":

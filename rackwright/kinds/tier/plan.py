@@ -14,6 +14,10 @@ from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_tex
 from rackwright.spec.units import format_size
 
 REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
+DISAGREES = (
+    "sectors whose parity does not fit: look which drive fails, replace it, then write `repair` to the array's"
+    " md/sync_action, and `check` after that"
+)
 TWO_STEPS = "To make it anew: `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
 THEIRS = "Declare what is there, or save the data and make another tier"
 THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it again"
@@ -332,6 +336,7 @@ class _Planner:
         for item in self.differences:
             sort = item.thing.split(":")[0]
             broken = sort == "md" and item.name in ("members", "state") and not mending
+            broken |= item.name == "mismatch_count"
             theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
             made = sort == "filesystem" and item.name != "fills_array"
             if broken or theirs or made or (item.unknown and sort not in ("drive", "md")):
