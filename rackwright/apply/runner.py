@@ -94,6 +94,8 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         run(step, unit, job)
     elif step["kind"] == "put":
         put(step)
+    elif step["kind"] == "send":
+        receive(step)
     elif step["kind"] == "reboot":
         reboot()
     else:
@@ -274,6 +276,24 @@ def put(step: dict[str, Any]) -> None:
         os.fsync(descriptor)
     beside.rename(path)
     sync_directory(path.parent)
+
+
+def receive(step: dict[str, Any]) -> None:
+    """Write a part of a file behind those before it; the last one takes the file to its place."""
+    path = Path(step["path"])
+    beside = path.with_name(f".{path.name}.rackwright")
+    if step["first"]:
+        make_directory(path.parent)
+        remove(beside)  # left by a run that was killed
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if step["first"] else 0)
+    with os.fdopen(os.open(beside, flags, 0o644), "ab") as file:
+        file.write(base64.b64decode(step["content"]))
+        if step["last"]:
+            file.flush()
+            os.fsync(file.fileno())
+    if step["last"]:
+        beside.rename(path)
+        sync_directory(path.parent)
 
 
 def make_directory(path: Path) -> None:

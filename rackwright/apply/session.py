@@ -1,7 +1,9 @@
 """One sitting on one host: its lock, and the steps that are done under it, one after another."""
 
+import base64
 import contextlib
 import getpass
+import hashlib
 import json
 import os
 import socket
@@ -17,7 +19,7 @@ from rackwright.apply.transport import Connection, end_input
 from rackwright.errors import StepFailed
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import NotKnown
-from rackwright.kinds.contract import Put, Reboot, Remove, Run
+from rackwright.kinds.contract import Put, Reboot, Remove, Run, Send
 from rackwright.kinds.guard import LOCK
 
 DIRECTORY = "/run/rackwright"
@@ -29,9 +31,11 @@ SILENCE_SECONDS = 120.0
 """How long the host may say nothing: it may be emulated and under load, and starts with Python."""
 POLL_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
-Done = Run | Put | Remove | Reboot
+PART_BYTES = 1 << 20
+"""Of a file that is sent: the host answers to each part, so that it never waits for long."""
+Done = Run | Put | Send | Remove | Reboot
 """What the host does by itself; of a restart, that it is begun."""
-KINDS: Mapping[type[Done], str] = {Run: "run", Put: "put", Remove: "remove", Reboot: "reboot"}
+KINDS: Mapping[type[Done], str] = {Run: "run", Put: "put", Send: "send", Remove: "remove", Reboot: "reboot"}
 
 
 class HostBusy(StepFailed):
@@ -100,10 +104,33 @@ class Session:
             ConnectionLost: the connection ended; the step may be running still.
             Interrupted: a cancellation; the step runs on, on the host.
         """
+        if isinstance(step, Send):
+            self._send_file(step, number, say)
+            return
         if isinstance(step, Run) and step.expects:
             self._check_drives(step.expects)
         self._request(number=number, step={"kind": KINDS[type(step)], **asdict(step)})
         self._answer(say)
+
+    def _send_file(self, step: Send, number: int, say: Callable[[str], None]) -> None:
+        try:
+            with open(step.source, "rb") as file:  # noqa: PTH123 - steps are plain data, and no paths
+                size, sent, digest = os.fstat(file.fileno()).st_size, 0, hashlib.sha256()
+                while True:
+                    part = file.read(PART_BYTES)
+                    digest.update(part)
+                    if last := (sent + len(part) >= size or not part):
+                        _prove(step, digest.hexdigest())
+                    told = {"path": step.path, "first": sent == 0, "last": last, "text": step.text}
+                    content = base64.b64encode(part).decode()
+                    self._request(number=number, step={"kind": KINDS[Send], **told, "content": content})
+                    self._answer(say)
+                    if last:
+                        return
+                    sent += len(part)
+                    say(f"{sent / size:.0%} of {size / 1e6:.0f} MB")
+        except OSError as error:
+            raise NotDone(f"{step.source} cannot be read: {error.strerror}") from None
 
     def _check_drives(self, expects: Mapping[str, str]) -> None:
         self._request(drives=sorted(expects))
@@ -182,6 +209,12 @@ class Session:
     def _show_life(self) -> None:
         while not self._closed.wait(SIGN_OF_LIFE_SECONDS):
             self._send(b"\n")
+
+
+def _prove(step: Send, sha256: str) -> None:
+    if sha256 != step.sha256:
+        said = f"{step.source} is not what was declared: its sha256 is {sha256[:12]}…, not {step.sha256[:12]}…"
+        raise NotDone(f"{said}; nothing was put in its place")
 
 
 def _signature(id: str) -> str:

@@ -132,6 +132,19 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
+class Send:
+    """A file of this computer, of any size: written beside its place on the host, and renamed when it is whole."""
+
+    text: str
+    source: str
+    """Its path here."""
+    path: str
+    """On the host; root's, and for all to read."""
+    sha256: str
+    """What it has to be: another content is not renamed to that place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """A file that goes. Not being there is fine."""
 
@@ -166,7 +179,7 @@ class Reboot:
     text: str
 
 
-Step = Run | Put | Remove | PlayRole | LogIn | Reboot
+Step = Run | Put | Send | Remove | PlayRole | LogIn | Reboot
 
 
 @dataclass(frozen=True, slots=True)
