@@ -67,6 +67,21 @@ def unit(facts: Facts, name: str, what: str) -> Value:
     return Absent() if found is None else found.enabled if what == "state" else found.active
 
 
+def directory(facts: Facts, path: str, what: str) -> Value:
+    """Look at a directory: mode, owner."""
+    found = facts.directory(path)
+    return Absent() if found is None else found.mode if what == "mode" else found.owner
+
+
+def account(facts: Facts, name: str, what: str) -> Value:
+    """Look at an account: groups, home, shell, and what its password is like."""
+    user = facts.user(name)
+    if user is None:
+        return Absent()
+    found: dict[str, Value] = {"groups": user.groups, "home": user.home, "shell": user.shell}
+    return user.password if what == "password" else found[what]
+
+
 def owner(facts: Facts, name: str, what: str) -> Value:
     """Look at what an owner file says."""
     found = facts.owner(name)

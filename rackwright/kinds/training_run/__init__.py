@@ -8,8 +8,9 @@ from rackwright.kinds import observing
 from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
 from rackwright.kinds.host import identity_claim
 from rackwright.kinds.house import House
+from rackwright.kinds.placed import claim
 from rackwright.kinds.training_run import plan as planning
-from rackwright.kinds.training_run.files import claim, files
+from rackwright.kinds.training_run.files import files
 from rackwright.kinds.training_run.look import look, report
 from rackwright.kinds.training_run.spec import TrainingSpec
 

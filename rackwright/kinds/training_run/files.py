@@ -1,31 +1,18 @@
 """Every file that a run has on one of its hosts. All are root's: its account reads what it needs, and changes none."""
 
-import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from rackwright.kinds.contract import Claim, Put, Unknown
 from rackwright.kinds.house import House
+from rackwright.kinds.placed import UNITS, File
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.spec import TrackingPart, TrainingSpec
 
-UNITS = "/etc/systemd/system"
 DOOR = ("authorized_keys", "host_key", "sshd_config")
 """What the sshd reads that lets the chief in; it starts again where one of these has changed."""
 SERVERS_CERTIFICATE = "/etc/rackwright/mlflow/tls.crt"
 """Where role `mlflow` has its own."""
 COMMAND = "training_run/opt/rackwright/runs/bin"
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    path: str
-    content: str | bytes | None
-    """None: it depends on a secret that is not known here."""
-    mode: int = 0o640
-    secret: str | None = None
-    """The name of that which stands in it."""
 
 
 def files(spec: TrainingSpec, house: House) -> Iterator[File]:
@@ -112,24 +99,3 @@ def _told(spec: TrainingSpec, tracking: TrackingPart) -> dict[str, str | None]:
         "certificate": SERVERS_CERTIFICATE if own else f"{spec.etc}/tracking.crt",
         "register": tracking.registers,
     }
-
-
-def claim(file: File, spec: TrainingSpec, house: House) -> Claim:
-    """Return the claim that *file* is there as it was written."""
-    sealed = Unknown(f"it depends on the secret {file.secret}, which is not known here")
-    content = sealed if file.content is None else house.digest(file.content)
-    want = {"content": content, "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
-    return Claim(f"file:{file.path}", want, secret=file.secret is not None)
-
-
-def owner(file: File, spec: TrainingSpec) -> str:
-    return f"root:{spec.account}" if file.mode == 0o640 else "root:root"
-
-
-def put(file: File, spec: TrainingSpec) -> Put:
-    """Return the step that writes *file*, whose content is known."""
-    assert file.content is not None
-    text = f"write {file.path}"
-    if isinstance(file.content, bytes):
-        return Put(text, file.path, base64.b64encode(file.content).decode(), file.mode, owner(file, spec), base64=True)
-    return Put(text, file.path, file.content, file.mode, owner(file, spec))

@@ -22,10 +22,9 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: object) -> Value:
         case "unit":
             return observing.unit(facts, key, name)
         case "directory":
-            directory = facts.directory(key)
-            return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
+            return observing.directory(facts, key, name)
         case "user":
-            return _account(facts, key, name)
+            return observing.account(facts, key, name)
         case "mount":
             return any(mount.target == key for mount in facts.mounts)
         case "link":
@@ -35,14 +34,6 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: object) -> Value:
             return outcome(facts, key, door=sort == "door")
         case _:
             return observing.owner(facts, key, name)
-
-
-def _account(facts: Facts, name: str, what: str) -> Value:
-    user = facts.user(name)
-    if user is None:
-        return Absent()
-    found: dict[str, Value] = {"groups": user.groups, "home": user.home, "shell": user.shell}
-    return user.password if what == "password" else found[what]
 
 
 def outcome(facts: Facts, name: str, door: bool) -> Value:

@@ -9,7 +9,8 @@ from rackwright.kinds import ownership
 from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step, Unknown
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.training_run.files import DOOR, UNITS, files, put
+from rackwright.kinds.placed import UNITS, put
+from rackwright.kinds.training_run.files import DOOR, files
 from rackwright.kinds.training_run.look import RUNNING, finished, outcome, same
 from rackwright.kinds.training_run.spec import TrainingSpec
 
