@@ -62,19 +62,19 @@ def create(runtime: Runtime, settings: Settings, keys: Keys, metrics: Metrics, s
         assert batcher is not None, "no request comes before the start"
         return batcher
 
-    _health(app, metrics, lambda: state.draining)
+    _health(app, metrics, runtime.model.version, lambda: state.draining)
     _metadata(app, runtime.model)
     _inference(app, runtime.model, settings, queue)
     _refusals(app)
     return Edge(app, keys, metrics, lambda: state.draining, say)
 
 
-def _health(app: FastAPI, metrics: Metrics, draining: Callable[[], bool]) -> None:
+def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[], bool]) -> None:
     async def health() -> JSONResponse:
         return JSONResponse({"live": True})
 
     async def ready() -> JSONResponse:
-        return JSONResponse({"ready": not draining()}, 503 if draining() else 200)
+        return JSONResponse({"ready": not draining(), "version": version}, 503 if draining() else 200)
 
     async def figures() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
@@ -82,8 +82,8 @@ def _health(app: FastAPI, metrics: Metrics, draining: Callable[[], bool]) -> Non
     stopping: dict[int | str, dict[str, Any]] = {503: {"description": "It has been told to stop."}}
     app.get("/health", summary="The process answers")(health)
     app.get("/v2/health/live", summary="The process answers")(health)
-    app.get("/ready", summary="It takes requests", responses=stopping)(ready)
-    app.get("/v2/health/ready", summary="It takes requests", responses=stopping)(ready)
+    for route in ("/ready", "/v2/health/ready"):
+        app.get(route, summary="It takes requests, for this version of the model", responses=stopping)(ready)
     app.get("/metrics", summary="Figures for Prometheus", responses=WITH_KEY)(figures)
 
 

@@ -111,6 +111,25 @@ def _flaw(path: Path, wanted: File) -> str:
     return "" if digest == wanted.sha256 else f"{path.name} has the sha256 {digest[:12]}…, not {wanted.sha256[:12]}…"
 
 
+def judge(model: Model, accuracy_kept: float | None) -> None:
+    """Return if the report in the lineage of *model* says that it keeps so much of its original's accuracy.
+
+    Args:
+        accuracy_kept: None asks for nothing.
+
+    Raises:
+        WorkloadError: it keeps less, or there is no such report.
+    """
+    if accuracy_kept is None:
+        return
+    report = model.lineage.get("gate")
+    found = report.get("found", {}).get("accuracy_kept") if isinstance(report, Mapping) else None
+    if found is None or not found >= accuracy_kept:
+        got = "got no report of its accuracy" if found is None else f"got {found:.4%} of its accuracy kept"
+        want, fix = f"{accuracy_kept:.2%} are asked for", "Publish a better one with `python -m workloads.quantize`"
+        raise WorkloadError(f"{model.name} {model.version}", got, want, fix)
+
+
 def publish(
     directory: Path,
     files: Mapping[str, Path],
@@ -147,7 +166,7 @@ def publish(
         name=name, version=version_of(told), runtime="onnx", files=told, inputs=inputs, outputs=outputs, lineage=lineage
     )
     disk.write(partial / NAME, model.model_dump_json(indent=1).encode() + b"\n")
-    _replace(partial, directory)
+    replace(partial, directory)
     return model
 
 
@@ -157,7 +176,7 @@ def version_of(files: Mapping[str, File]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
-def _replace(partial: Path, directory: Path) -> None:
+def replace(partial: Path, directory: Path) -> None:
     """Put *partial* in the place of *directory*; a crash between the two renames leaves both, under their own names."""
     old = directory.with_name(f".{directory.name}.replaced")
     shutil.rmtree(old, ignore_errors=True)

@@ -43,7 +43,7 @@ def test_while_it_drains_it_answers_and_is_not_ready() -> None:
         server.terminate()
         eventually(server.ended)
 
-    assert (ready.status, ready.json) == (503, {"ready": False})
+    assert (ready.status, ready.json) == (503, {"ready": False, "version": "1"})
     assert (infer.status, live.status) == (200, 200)
     assert {answer.headers["connection"] for answer in (ready, infer, live)} == {"close"}
 

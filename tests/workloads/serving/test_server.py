@@ -100,8 +100,8 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
     [
         ("GET", "/health", 200, {"live": True}),
         ("GET", "/v2/health/live", 200, {"live": True}),
-        ("GET", "/ready", 200, {"ready": True}),
-        ("GET", "/v2/health/ready", 200, {"ready": True}),
+        ("GET", "/ready", 200, {"ready": True, "version": "1"}),
+        ("GET", "/v2/health/ready", 200, {"ready": True, "version": "1"}),
         ("GET", "/v2/models/held/ready", 200, {"name": "held", "ready": True}),
         ("GET", "/v2/models/other", 404, {"error": "no model other here; this is held"}),
         ("GET", "/v2/models/held/versions/2", 404, {"error": "no version 2 of held here; this is 1"}),
