@@ -1,0 +1,100 @@
+"""The role load_balancer: what it refuses, and what nginx is told; nginx itself judges that, where it is there."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.kinds.role.promise import promises
+from rackwright.kinds.role.refusals import refusals
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.test_roles import HOUSE, ROLES
+
+SOURCE = ROLES["load_balancer"]
+MEMBERS = ["10.0.0.11:8080", "10.0.0.12:8080"]
+SERVICES = {"digits": {"port": 8080, "members": MEMBERS}}
+PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+
+
+def config(**variables: Any) -> str:
+    """Return what nginx reads."""
+    spec = RoleSpec(
+        host="alpha",
+        role="load_balancer",
+        identity={"serial": "S1"},
+        about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
+        fleet=AboutFleet(name="lab"),
+        variables={"services": SERVICES, **variables},
+    )
+    [found] = [file.content for file in promises(spec, HOUSE).files if file.file.endswith("/nginx.conf")]
+    return str(found)
+
+
+def test_it_listens_on_the_declared_address_alone_and_knows_all_members():
+    told = config(address="10.0.0.10")
+
+    assert re.findall(r"listen (.*);", told) == ["10.0.0.10:8080"]
+    assert re.findall(r"server (10\..*);", told) == [f"{each} max_fails=1 fail_timeout=2s" for each in MEMBERS]
+
+
+def test_what_a_member_did_not_answer_is_asked_of_another_once():
+    told = config()
+
+    assert "proxy_next_upstream error timeout non_idempotent;" in told
+    assert "proxy_next_upstream_tries 2;" in told
+
+
+def test_with_a_certificate_it_is_https_and_nothing_else():
+    told = config(certificate=PEM, key={"secret": "balancer_key"})
+
+    assert re.findall(r"listen (.*);", told) == ["127.0.0.1:8080 ssl"]
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in told
+    assert "ssl" not in config()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"address": "::1"}, {"services": {**SERVICES, "other": {"port": 8081, "members": ["[::1]:9000"]}}}],
+    ids=["one", "IPv6", "two"],
+)
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed here; the twin's hosts have it")
+def test_nginx_takes_it(variables: dict[str, Any], tmp_path: Path):
+    text = config(**variables).replace("/var/cache/rackwright-load-balancer", str(tmp_path))
+    text = text.replace("/run/rackwright-load-balancer", str(tmp_path))
+    (tmp_path / "nginx.conf").write_text(text)
+    done = subprocess.run(
+        ["nginx", "-e", "stderr", "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({"services": {}}, "services: got none; it stands in front of something"),
+        ({"address": "balancer"}, 'address: got "balancer"; it listens on one IP address'),
+        ({"address": "0.0.0.0"}, 'address: got "0.0.0.0"; it listens on one IP address'),
+        ({"services": {"Digits": SERVICES["digits"]}}, 'services: got the name "Digits"; a name has small letters'),
+        ({"services": {"digits": {"port": 80, "members": MEMBERS}}}, "a service has a port from 1024 to 65535"),
+        ({"services": {"digits": {"port": 8080}}}, "a service has a port from 1024 to 65535, and members"),
+        ({"services": {"digits": {"port": 8080, "members": ["alpha:80"]}}}, "each is an IP address and a port, once"),
+        ({"services": {"digits": {"port": 8080, "members": ["10.0.0.1:80; }"]}}}, "each is an IP address and a port"),
+        ({"services": {"digits": {"port": 8080, "members": MEMBERS + MEMBERS}}}, "each is an IP address and a port"),
+        ({"services": {**SERVICES, "other": SERVICES["digits"]}}, "services: got port 8080 more than once"),
+        ({"fail_seconds": 0}, "fail_seconds: got 0; it is 1 to 60 seconds"),
+        ({"answer_seconds": 0}, "answer_seconds: got 0"),
+        ({"body_mib": 0}, "body_mib: got 0"),
+        ({"certificate": "tls.crt", "key": {"secret": "k"}}, "certificate: got"),
+        ({"certificate": PEM, "key": "in clear"}, "key: got it as it is; a private key stands among the secrets"),
+    ],
+)
+def test_what_cannot_be_is_refused(variables, wanted):
+    given = {"services": SERVICES, **variables}
+    assert list(SOURCE.problems("debian-12", given)) == [], "each is of its type"
+    [problem] = refusals(SOURCE, "debian-12", given)
+
+    assert wanted in f"{'.'.join(map(str, problem.path))}: {problem}"
