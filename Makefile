@@ -30,8 +30,8 @@ down: toolchain ## Stop the twin; its disks are kept.
 .PHONY: test
 test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
-	$(WORKLOADS) $$python -m pytest tests/workloads/training tests/workloads/quantize tests/workloads/serving \
-		tests/workloads/common/checkpoint/test_tensors.py
+	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
+		tests/workloads/serving tests/workloads/common/checkpoint/test_tensors.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -n 2 --dist loadfile -m twin
 

@@ -4,14 +4,14 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from tests.accept.harness import Log, Short, check, need
+from tests.accept.harness import Log, Short, Skipped, check, need
 from tests.accept.workloads import module, python
 from workloads.training.schedule import adaptive
 
-RECOVERY_SECONDS = 20
-GLOO_SECONDS = 12
-"""More than a start takes on a quiet computer: a newcomer has to be there by then, and a loss is noticed by then."""
+LOST_SECONDS, CUT_SECONDS = 20, 30
+"""From the last step before a process is killed, or a network cut, to the first step after."""
 
 
 @check("training.3[adaptive]")
@@ -49,17 +49,32 @@ def _last(out: Path) -> bytes:
 
 @check("training.3[elastic]")
 def processes_come_and_are_lost(log: Log) -> str:
-    story = "tests/workloads/training/test_elastic.py"
-    environment = {**os.environ, "GLOO_TIMEOUT_SECONDS": str(GLOO_SECONDS)}
-    done = log.run([python(log), "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", story], env=environment)
+    told = _story(log, "test_elastic.py")
+    need(told["recovery_seconds"] <= LOST_SECONDS, f"a lost process took {told['recovery_seconds']} s")
+    return f"2, 3, 2 processes, shares {told['shares']}; lost {_cost(told)}"
+
+
+@check("training.3[cut]")
+def a_cut_network_is_noticed(log: Log) -> str:
+    if os.getuid() != 0:
+        raise Skipped("only root makes networks")
+    told = _story(log, "test_apart.py::test_a_cut_network_costs_the_steps_since_the_last_commit")
+    need(told["recovery_seconds"] <= CUT_SECONDS, f"a cut network took {told['recovery_seconds']} s")
+    return f"3 hosts, one cut off the switch: lost {_cost(told)}"
+
+
+def _story(log: Log, name: str) -> dict[str, Any]:
+    """Run this test, with a Gloo timeout beyond what it waits for, and return what it told."""
+    story = f"tests/workloads/training/{name}"
+    done = log.run([python(log), "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", story])
     if done.returncode:
         raise Short(f"{story} failed: {done.stdout.strip().splitlines()[-1]}")
     found = re.search(r"^\.?(\{.*recovery_seconds.*\})$", done.stdout, re.M)
     need(found, "it did not tell how it went")
     assert found
-    told = json.loads(found[1])
-    need(told["recovery_seconds"] <= RECOVERY_SECONDS, f"a lost process took {told['recovery_seconds']} s")
-    return (
-        f"2, 3, 2 processes, shares {told['shares']}; lost {told['lost_steps']} steps of at most {told['commit']}, "
-        f"recovered in {told['recovery_seconds']} s; a cut network is not tried yet"
-    )
+    told: dict[str, Any] = json.loads(found[1])
+    return told
+
+
+def _cost(told: dict[str, Any]) -> str:
+    return f"{told['lost_steps']} steps of at most {told['commit']}, recovered in {told['recovery_seconds']} s"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-GLOO_SECONDS, ELASTIC_GLOO_SECONDS = 300, 30
-"""How slow a start may be; in an elastic run also how long a cut network may go unnoticed. See docs/train.md."""
+GLOO_SECONDS, ELASTIC_GLOO_SECONDS = 300, 120
+"""How slow a start may be; in an elastic run those that stay wait so long for a newcomer. See docs/train.md."""
 START_SECONDS = 120
 """How long horovodrun waits for the hosts."""
 COOLDOWN_SECONDS = ("5", "30")

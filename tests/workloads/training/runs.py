@@ -21,7 +21,7 @@ from workloads.training.workers.workers import Alone
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 HOROVODRUN = (str(BIN / "horovodrun"), "-np")
-TORCHRUN = (str(BIN / "torchrun"), "--nproc-per-node")
+TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node")  # on a port that is free: others may test, too
 MODULE = "workloads.training"
 QUICK = ("steps=12", "report_every_steps=4", "saving.every_steps=6", "model.channels=4")
 """Changes that make the digits a matter of seconds."""
