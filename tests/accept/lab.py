@@ -101,7 +101,9 @@ class Lab:
         """The twin of the fleet as its file is now; a large one takes seconds to read."""
         written = self.fleet_path.read_text()
         if written not in self._twins:
-            self._twins = {written: twin_for(self.stack, self.directory, self.fleet)}
+            stack = load_stack(self.stack, self.directory)
+            name = self.target.removeprefix("twin:")
+            self._twins = {written: twin_for(name, self.directory, stack.fleet, stack.containers)}
         return self._twins[written]
 
     def edit(self, change: Callable[[Any], None]) -> None:

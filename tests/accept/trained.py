@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rackwright.twin import Twin
-from rackwright.twin.fleet import twin as twin_for
 from tests.accept.harness import Log, Skipped, eventually
 from tests.accept.lab import Lab
 from tests.roles.tracking import account
@@ -56,12 +54,6 @@ SERVER = {
 
 class Trained(Lab):
     """The stack of the run; its hosts are of a stack beside it."""
-
-    hosts_stack = "trees"
-
-    @property
-    def twin(self) -> Twin:
-        return twin_for(self.hosts_stack, self.directory, self.fleet)
 
     def status(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.rackwright("run", "status", self.stack, RUN, "--json").stdout)
