@@ -73,6 +73,8 @@ def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -
     hidden = _count(everything) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only what holds data asks for consent
     notice = f"destroy: {consents} stands" if consents else None
+    if text := stack.maintenance.get(spec.host):
+        return Result(declared.name, declared.token, 0, (), None, hidden, "; ".join(filter(None, (notice, text))))
     facts = evidence[spec.host]
     if isinstance(facts, RackwrightError):
         return Result(declared.name, declared.token, 0, (), str(facts), hidden, notice)

@@ -39,9 +39,11 @@ def adopt(
     there = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
     hosts = Hosts(loaded.endpoints, loaded.salt)
     try:
-        before = evidence.from_hosts(hosts, loaded.fleet.hosts, project.say)
+        names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
+        before = evidence.from_hosts(hosts, names, project.say)
         found = report.compare(loaded, before)
-        whole = [each for each in found.results if not (each.differences or each.not_reached)]
+        looked_at = [each for each in found.results if _host(each) in before]
+        whole = [each for each in looked_at if not (each.differences or each.not_reached)]
         new = [each for each in whole if each.name not in there]
         if new:
             project.say(f"taking over {len(new)} of {len(found.results)} resources")
@@ -52,7 +54,7 @@ def adopt(
     told = {
         "adopted": [each.name for each in new],
         "there_already": [each.name for each in whole if each not in new],
-        "left": {each.name: _why(each) for each in found.results if each not in whole},
+        "left": {each.name: _why(each) for each in looked_at if each not in whole},
         "changed": changed,
     }
     print(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))

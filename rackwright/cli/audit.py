@@ -25,7 +25,7 @@ def run(
             stack = project.secrets(stack)
         except SetupError as error:
             project.say(f"what depends on a secret is unknown, and --declared would tell it: {error}")
-    names = stack.fleet.hosts
+    names = [name for name in stack.fleet.hosts if name not in stack.maintenance]
     if snapshot is not None:
         found = evidence.from_snapshots(snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names)
     else:

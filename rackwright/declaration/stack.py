@@ -7,7 +7,8 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rackwright.declaration import tracking
@@ -66,6 +67,10 @@ class Stack:
     """What was written down when all of it was there."""
     lock_file: Path = Path()
     """Where it stands, or will stand: beside the fleet."""
+    maintenance: Mapping[str, str] = field(default_factory=dict)
+    """The hosts that are left alone today, and in which words that is said."""
+    retired: frozenset[str] = frozenset()
+    """Hosts that were let go; the fleet has them no more."""
 
     @property
     def mirror(self) -> AboutMirror | None:
@@ -125,6 +130,11 @@ def load_stack(name: str, project: Path) -> Stack:
         return Problem(f"got a secret {wanted} without a value", f"stack {name} has one for each", fix)
 
     fleet = load_fleet(_shown(path), load_roles(HOUSE), none_missing if virtual else missing)
+    retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
+    fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
+    maintenance = _maintenance(fleet, datetime.now(UTC))
+    left = {**maintenance, **dict.fromkeys(sorted(retired), "retired, and left as it is")}
+    said = tuple(f"{host}: {text}" for host, text in left.items())
     key = salt(fleet.fleet, project)
     derived = {each: secret.derived(each) for each in _references(fleet) - given} if virtual else {}
     house = House.load(HOUSE, key, derived)
@@ -141,11 +151,24 @@ def load_stack(name: str, project: Path) -> Stack:
         scaled, notices = twin_of(fleet, containers)
         return Stack(
             *(name, project, scaled, endpoints, house, key, twin, containers),
-            *(lends_mirrors, lends_workloads, notices, lock, lock_file),
+            *(lends_mirrors, lends_workloads, (*notices, *said), lock, lock_file, maintenance, retired),
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
-    return Stack(name, project, fleet, endpoints, house, key, lock=lock, lock_file=lock_file)
+    return Stack(
+        *(name, project, fleet, endpoints, house, key),
+        notices=said,
+        lock=lock,
+        lock_file=lock_file,
+        maintenance=maintenance,
+        retired=retired,
+    )
+
+
+def _maintenance(fleet: Fleet, now: datetime) -> dict[str, str]:
+    """Return the hosts that somebody works on *now*, and how that is said."""
+    works = {name: host.maintenance for name, host in fleet.hosts.items()}
+    return {name: work.text for name, work in works.items() if work and work.stands(now)}
 
 
 def _shown(path: Path) -> Path:

@@ -79,7 +79,8 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     def named(token: str, id: str) -> dict[str, Any] | None:
         return next((each.inputs for each in declare(declared) if (each.token, each.name) == (token, id)), None)
 
-    return Site(declared.house, hosts, partial(execute, play=play), turns, named)
+    do = partial(execute, play=play)
+    return Site(declared.house, hosts, do, turns, named, declared.maintenance, declared.retired)
 
 
 def _project(here: Path) -> Path:

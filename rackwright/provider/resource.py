@@ -58,6 +58,8 @@ class Resources:
         self, urn: Urn, old: Properties, state: Properties, new: Properties, operation: Operation
     ) -> dict[str, Change]:
         """Return what differs between the last *state* and the inputs *new*, by property path. No host is touched."""
+        if self._left_alone(urn, new):
+            return {}
         found = wire.decode_found(state.get("claims", {}))
         changes: dict[str, Change] = {}
         for difference in comparison.diff(self._subject(urn, new).claims, found):
@@ -93,7 +95,10 @@ class Resources:
         return inputs, look.outputs(created=True)
 
     def read(self, urn: Urn, inputs: Properties, state: Properties, operation: Operation) -> dict[str, JSON]:
-        """Return the state as the host shows it now, or the last one where the host is not reached."""
+        """Return the state as the host shows it now, or the last one where the host is not reached or left alone."""
+        if text := self._left_alone(urn, inputs):
+            operation.info(f"{inputs['host']} is {text}; it is not looked at")
+            return dict(state)
         try:
             return self._subject(urn, inputs).look().outputs(created=bool(state.get("created")))
         except DeclarationErrors:  # of the fleet: there is no stack without it
@@ -110,6 +115,7 @@ class Resources:
         Raises:
             Refused: *apply* would refuse.
         """
+        self._need_free(urn, new)
         subject = self._subject(urn, new)
         try:
             look = subject.look()
@@ -134,6 +140,7 @@ class Resources:
             Refused: no step was run.
             StepFailed: a step failed, or did not do what it says.
         """
+        self._need_free(urn, new)
         subject = self._subject(urn, new)
         created, host = bool(state.get("created")), subject.spec.host
         with (
@@ -156,7 +163,11 @@ class Resources:
         return subject.id, look.outputs(created or creates)
 
     def delete(self, urn: Urn, inputs: Properties, operation: Operation) -> None:
-        """Take it off its host, if the *inputs* it was last made with allow that."""
+        """Take it off its host, if the *inputs* it was last made with allow that; of a retired host nothing is."""
+        if inputs.get("host") in self._sites[urn.stack].retired:
+            operation.info("its host is retired: it is let go as it is")
+            return
+        self._need_free(urn, inputs)
         subject = self._subject(urn, inputs)
         host = subject.spec.host
         try:
@@ -215,6 +226,16 @@ class Resources:
             operation.warn(f"{SeveralRefused(refusals)}\nOnly the consent to its removal is stored.", "refused")
             return False
         raise SeveralRefused(refusals)
+
+    def _left_alone(self, urn: Urn, inputs: Properties) -> str | None:
+        """Return why the host is left alone today, None where it is not."""
+        return self._sites[urn.stack].maintenance.get(str(inputs.get("host")))
+
+    def _need_free(self, urn: Urn, inputs: Properties) -> None:
+        if text := self._left_alone(urn, inputs):
+            host = str(inputs["host"])
+            fix = "Wait, or take `maintenance` out of the fleet"
+            raise Refused(host, f"it is {text}", "nothing is changed on it meanwhile", fix)
 
     def _secret(self, urn: Urn, old: Properties) -> set[str]:
         """Return the things that were secret as they were declared before: what is found there may still be."""

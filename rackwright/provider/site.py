@@ -2,9 +2,9 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rackwright.facts.facts import Facts
@@ -52,6 +52,10 @@ class Site:
     do: Execute
     turns: Turns
     declared: Declaration = lambda token, id: None
+    maintenance: Mapping[str, str] = field(default_factory=dict)
+    """The hosts that are left alone today, and in which words that is said."""
+    retired: Collection[str] = ()
+    """Hosts whose resources are let go as they are."""
 
     def turn(self, wave: str | None, host: str, say: Say) -> AbstractContextManager[None]:
         """Wait until *host* may change; at once where it is in no *wave*."""

@@ -41,6 +41,7 @@ class Fleet(Model):
 
 def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield what only shows when hosts stand beside each other; paths start at the fleet."""
+    hosts = {name: host for name, host in hosts.items() if not host.retired}
     for values in (_identities, _addresses, _macs, _port_addresses, _drives, _arrays):
         yield from _repeated(hosts, values)
     for name, host in hosts.items():

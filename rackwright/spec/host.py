@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from rackwright.spec import accelerator, reference
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.catalogue import PROFILES
+from rackwright.spec.maintenance import Maintenance
 from rackwright.spec.model import Many, Model
 from rackwright.spec.needs import Needs
 from rackwright.spec.network import Network, fabric
@@ -163,6 +164,10 @@ class Host(Model):
     """Which state of its GPUs somebody should look at."""
     reboot: Literal["allowed"] | None = None
     """Consent to its restart, once it is drained, where a role needs that; without it a person restarts it."""
+    maintenance: Maintenance | None = None
+    """It is left alone for so long, and previews and audits say so."""
+    retired: bool = False
+    """It is let go, as it is: nothing is declared of it any more, and nothing of it is removed."""
     wipe: dict[str, str] = Field(default_factory=dict)
     """Consent to lose what a drive carries: its serial to what the preview said is on it. Dies with it."""
 

@@ -1,5 +1,6 @@
 """The audit of the example rack, from facts recorded on its twin."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,3 +80,17 @@ def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
 
     assert report.exit_status == 0
     assert [result.notice for result in report.results if result.notice] == ["syncing: 0.1 %, 1 h 24 min left"]
+
+
+def test_a_host_in_maintenance_is_not_compared_and_says_why(raw):
+    """
+    In plain sight: under every resource of it, and without any evidence.
+    """
+    del raw[HOSTS[0]]
+    stack = replace(STACK, maintenance={HOSTS[0]: "in maintenance until 2099-01-31: a new mainboard"})
+
+    report = compare(stack, {host: Facts(facts) for host, facts in raw.items()})
+
+    assert report.exit_status == 0
+    told = {result.name: result.notice for result in report.results if result.name.split("/")[0] == HOSTS[0]}
+    assert set(told.values()) == {"in maintenance until 2099-01-31: a new mainboard"}

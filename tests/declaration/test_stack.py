@@ -4,6 +4,7 @@ import json
 import shutil
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from rackwright.declaration import Stack, declare, load_stack
 from rackwright.declaration.stack import settings
 from rackwright.errors import DeclarationErrors
+from rackwright.spec.maintenance import Maintenance
 from rackwright.spec.ssh import Endpoint, Login
 
 STACKS = Path(__file__).parents[2] / "stacks"
@@ -289,3 +291,52 @@ def test_the_salt_is_made_once_and_is_for_its_owner_alone(project: Path, monkeyp
     monkeypatch.setenv("RACKWRIGHT_SALT_FILE", str(project / "elsewhere"))
     assert load_stack("rack", project).salt not in salts
     assert load_stack("rack", project).salt == (project / "elsewhere").read_bytes()
+
+
+def with_host_lines(project: Path, **lines: str) -> Stack:
+    """Return the rack with a line more at each of these hosts."""
+    text = FLEET
+    for host, line in lines.items():
+        text = text.replace(f"  {host}:\n", f"  {host}:\n    {line}\n")
+    (project / "stacks" / "example.yaml").write_text(text)
+    return load_stack("rack", project)
+
+
+def test_a_retired_host_is_declared_no_more(project: Path) -> None:
+    """
+    Its resources go from the state, and are let go as they are; what it had may be another host's.
+    """
+    stack = with_host_lines(project, alpha="retired: true")
+
+    assert [*stack.fleet.hosts] == [*stack.endpoints] == ["beta"]
+    assert stack.retired == {"alpha"}
+    assert {declared.spec.host for declared in declare(stack)} == {"beta"}
+    assert "alpha: retired, and left as it is" in stack.notices
+
+
+def test_maintenance_stands_until_the_end_of_its_last_day(project: Path) -> None:
+    stack = with_host_lines(
+        project,
+        alpha="maintenance: {until: 2999-12-31, reason: a new mainboard}",
+        beta="maintenance: {until: 2020-01-31, reason: long ago}",
+    )
+
+    assert stack.maintenance == {"alpha": "in maintenance until 2999-12-31: a new mainboard"}
+    assert stack.notices == ("alpha: in maintenance until 2999-12-31: a new mainboard",)
+    assert len(stack.fleet.hosts) == 2
+    day = Maintenance(until="2027-01-31", reason="x")
+    assert day.stands(datetime(2027, 1, 31, 23, 59, tzinfo=UTC))
+    assert not day.stands(datetime(2027, 2, 1, tzinfo=UTC))
+
+
+def test_on_a_twin_there_is_no_array_to_take_over(project: Path) -> None:
+    """
+    It is made there, as any other; and that is said.
+    """
+    uuid = "0011aabb:0011aabb:0011aabb:0011aabb"
+    (project / "stacks" / "example.yaml").write_text(FLEET.replace("fast: {", f'fast: {{array: "{uuid}", '))
+
+    assert load_stack("rack", project).fleet.hosts["alpha"].tiers["fast"].array == uuid
+    stack = load_stack("lab", project)
+    assert stack.fleet.hosts["alpha"].tiers["fast"].array is None
+    assert "alpha/fast: made on the twin, where there is no array to take over" in stack.notices

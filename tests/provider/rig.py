@@ -81,6 +81,8 @@ class Rig:
     """Stacks whose site was opened."""
     declared: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """What an import by type and id finds."""
+    maintenance: dict[str, str] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
 
     def said(self, severity: str) -> list[str]:
         return [said.text for said in self.listener.said if said.severity == severity and not said.ephemeral]
@@ -181,10 +183,12 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     engine.start()
     hosts, opened = Memory(), list[str]()
     declared: dict[tuple[str, str], Mapping[str, Any]] = {}
+    maintenance, retired = dict[str, str](), set[str]()
 
     def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(stack)
-        return Site(House({}), hosts, execute, Turns(Rollout(), lambda: False), lambda *id: declared.get(id))
+        turns = Turns(Rollout(), lambda: False)
+        return Site(House({}), hosts, execute, turns, lambda *id: declared.get(id), maintenance, retired)
 
     sites = Sites(open_site or open_memory)
     provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)
@@ -193,7 +197,13 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
     limit = [("grpc.max_metadata_size", 16 << 20)]
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=limit) as channel:
         stub = provider_pb2_grpc.ResourceProviderStub(channel)
-        yield Rig(stub, listener, provider, port, hosts, opened=opened, declared=declared)
+        yield Rig(
+            *(stub, listener, provider, port, hosts),
+            opened=opened,
+            declared=declared,
+            maintenance=maintenance,
+            retired=retired,
+        )
     server.stop(None).wait()
     engine.stop(None).wait()
 

@@ -163,3 +163,37 @@ def test_nothing_is_forgotten_on_an_unreachable_host(rig):
         rig.delete(state)
 
     assert "`rackwright host forget h1`" in failures[0].message
+
+
+def test_a_host_in_maintenance_is_left_alone(rig):
+    """
+    It is not looked at, nothing differs, nothing is changed or removed, and all of that is said.
+    """
+    state = rig.create({**RED, "destroy": True})
+    rig.hosts.things["h1"][BOX]["colour"] = "blue"
+    rig.maintenance["h1"] = "in maintenance until 2099-01-31: a new mainboard"
+
+    assert rig.read(state).outputs == state.outputs
+    assert rig.said("INFO") == ["h1 is in maintenance until 2099-01-31: a new mainboard; it is not looked at"]
+    assert rig.diff(state, {**RED, "colour": "green"}) == {}
+    for change in (lambda: rig.delete(state), lambda: rig.create({**RED, "name": "b"})):
+        with failing("FAILED_PRECONDITION") as failures:
+            change()
+        assert "h1: it is in maintenance until 2099-01-31: a new mainboard; nothing is changed" in failures[0].message
+
+    rig.maintenance.clear()
+    assert rig.diff(rig.read(state), RED)[f'claims["{BOX}"].colour'] == "UPDATE"
+
+
+def test_what_stands_on_a_retired_host_is_let_go_as_it_is(rig):
+    """
+    Without consent, and whether or not the host can be reached.
+    """
+    state = rig.create(RED)
+    rig.retired.add("h1")
+    rig.hosts.down.add("h1")
+
+    rig.delete(state)
+
+    assert BOX in rig.hosts.things["h1"]
+    assert rig.said("INFO") == ["its host is retired: it is let go as it is"]
