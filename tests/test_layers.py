@@ -18,10 +18,24 @@ CORE = ("errors", "spec", "facts", "kinds", "declaration", "mirror", "apply")
 MAY_IMPORT = {
     # Dependencies point down: each of these may import those above it that it names.
     "rackwright.errors": (),
-    "rackwright.spec": ("errors", "workloads.common.catalogue", "workloads.recipes", "workloads.training.config"),
+    "rackwright.spec": (
+        "errors",
+        "workloads.common.catalogue",
+        "workloads.recipes",
+        "workloads.training.config",
+        "workloads.serving.settings",
+    ),
     "rackwright.facts": ("errors", "spec"),
     "rackwright.kinds": ("errors", "spec", "facts"),
-    "rackwright.declaration": ("errors", "spec", "facts", "kinds", "workloads.training.config"),
+    "rackwright.declaration": (
+        "errors",
+        "spec",
+        "facts",
+        "kinds",
+        "workloads.training.config",
+        "workloads.common.errors",
+        "workloads.serving.model",
+    ),
     "rackwright.mirror": ("errors", "spec", "kinds", "declaration", "toolchain.apt", "toolchain.cache"),
     "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration", "mirror"),
     "rackwright.provider": CORE,

@@ -8,6 +8,7 @@ from typing import Any
 from rackwright.declaration.declared import Declared
 from rackwright.declaration.locked import problems as lock_problems
 from rackwright.declaration.runs import runs
+from rackwright.declaration.servers import servers
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.contract import Claim
@@ -48,7 +49,7 @@ def undemanding(stack: Stack) -> tuple[Declared, ...]:
     """Return what `declare` does, whatever two of them would own, and whatever the lock says."""
     hosts = stack.fleet.hosts
     if stack.fleet.uses:
-        return tuple(runs(stack))
+        return (*runs(stack), *servers(stack))
     own = (declared for name, host in hosts.items() for declared in _of_host(stack, name, host))
     return (*own, *_peers(stack))
 

@@ -26,6 +26,8 @@ from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.run import Elastic, Environment, Kept, Run
 from rackwright.spec.run import problems as run_problems
+from rackwright.spec.server import Canary, Gate, Served, Server, ServerKey, Tls
+from rackwright.spec.server import problems as server_problems
 from rackwright.spec.ssh import Login, Ssh
 from rackwright.spec.tier import Tier
 
@@ -35,6 +37,7 @@ MODELS: dict[str, type[BaseModel]] = {
         *(Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns),
         *(Needs, Ssh, Login, Alerts, Rollout, Mirror),
         *(Run, Kept, Environment, Elastic),
+        *(Server, Served, Gate, Canary, ServerKey, Tls),
     )
 }
 
@@ -69,6 +72,7 @@ def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet
         for problem in role_problems(host, roles, missing)
     ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
+    wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts)]
     if wrong:
         raise _all(str(path), wrong)
     return fleet

@@ -1,36 +1,51 @@
-"""A fleet of runs, from a YAML file that uses the hosts of another one."""
+"""A fleet of runs and servers, from a YAML file that uses the hosts of another one."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from rackwright.declaration import tracking
 from rackwright.declaration.findings import Findings
 from rackwright.declaration.layers import Layers
+from rackwright.declaration.problems import Detail
 from rackwright.declaration.roles import Missing
 from rackwright.declaration.source import Source
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Name
 from rackwright.spec.model import Model
-from rackwright.spec.problem import Problem, hint
-from rackwright.spec.run import Key, Run, problems
+from rackwright.spec.problem import Keys, Problem, hint
+from rackwright.spec.run import Key, Run
+from rackwright.spec.run import problems as run_problems
 from rackwright.spec.secret import name_of
+from rackwright.spec.server import Server
+from rackwright.spec.server import problems as server_problems
+
+M = TypeVar("M", Run, Server)
 
 
 class RunsFile(Model):
-    """The form of the YAML file of a fleet of runs."""
+    """The form of the YAML file of a fleet of runs and servers."""
 
     fleet: Name
-    """What the runs are called together."""
+    """What they are called together."""
     uses: str
     """The file of the fleet whose hosts they stand on, beside this one."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})
-    """What the keys of its runs are made of: `{secret: NAME}`."""
-    runs: dict[Name, Run]
+    """What the keys of its runs, and those by which hosts ask their own servers, are made of: `{secret: NAME}`."""
+    runs: dict[Name, Run] = Field(default_factory=dict)
     """Trainings by name."""
+    servers: dict[Name, Server] = Field(default_factory=dict)
+    """Models that are served, by name."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set & {"runs", "servers"}:
+            raise Problem("got neither runs nor servers", "a fleet that uses another's hosts has some", "Add one")
+        return self
 
 
 def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing, used: Callable[[Path], Fleet]) -> Fleet:
@@ -49,21 +64,37 @@ def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing, used
     except ValidationError as error:
         details = error.errors(include_url=False)
         findings.add_details(RunsFile, details, ())
-        wrong = {
-            str(detail["loc"][1]) for detail in details if detail["loc"][:1] == ("runs",) and len(detail["loc"]) > 1
-        }
-        runs = _sound(source, wrong)
+        runs, servers = _sound(source, "runs", Run, details), _sound(source, "servers", Server, details)
     else:
-        runs = told.runs
-        secret = name_of(told.key)
-        if any(len(run.members(hosts.hosts)) > 1 for run in runs.values() if hosts) and (problem := missing(secret)):
-            findings.add_below(problem, ("key",))
+        runs, servers = told.runs, told.servers
+        if hosts is not None:
+            for keys, name in _secrets(told, hosts):
+                if problem := missing(name):
+                    findings.add_below(problem, keys)
     if hosts is not None:
-        for problem in (*problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, missing)):
+        for problem in (*run_problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, missing)):
             findings.add_below(problem, ("runs",))
+        for problem in server_problems(servers, hosts.hosts):
+            findings.add_below(problem, ("servers",))
     findings.raise_any()
     assert hosts is not None  # or there is a finding
-    return hosts.model_copy(update={"fleet": told.fleet, "uses": told.uses, "key": told.key, "runs": told.runs})
+    return hosts.model_copy(
+        update={"fleet": told.fleet, "uses": told.uses, "key": told.key, "runs": runs, "servers": servers}
+    )
+
+
+def _secrets(told: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str]]:
+    """Yield each secret that is needed, once, and where it is referred to."""
+    if any(len(run.members(hosts.hosts)) > 1 for run in told.runs.values()) or any(
+        server.keys for server in told.servers.values()
+    ):
+        yield ("key",), name_of(told.key)
+    for name, server in told.servers.items():
+        for who, key in server.keys.items():
+            yield ("servers", name, "keys", who, "secret"), key.secret
+        if server.tls:
+            yield ("servers", name, "tls", "certificate"), name_of(server.tls.certificate)
+            yield ("servers", name, "tls", "key"), name_of(server.tls.key)
 
 
 def _used(source: Source, findings: Findings, used: Callable[[Path], Fleet]) -> Fleet | None:
@@ -84,8 +115,9 @@ def _has_hosts(path: Path) -> bool:
     return re.search(rb"^hosts:", path.read_bytes(), re.M) is not None
 
 
-def _sound(source: Source, wrong: set[str]) -> dict[str, Run]:
-    """Return the runs that are right by themselves."""
-    listed = source.data.get("runs")
-    runs = listed if isinstance(listed, dict) else {}
-    return {name: Run.model_validate(run) for name, run in runs.items() if name not in wrong}
+def _sound(source: Source, table: str, model: type[M], details: Sequence[Detail]) -> dict[str, M]:
+    """Return what in *table* is right by itself."""
+    wrong = {str(detail["loc"][1]) for detail in details if detail["loc"][:1] == (table,) and len(detail["loc"]) > 1}
+    listed = source.data.get(table)
+    found = listed if isinstance(listed, dict) else {}
+    return {name: model.model_validate(one) for name, one in found.items() if name not in wrong}

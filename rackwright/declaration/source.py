@@ -76,6 +76,19 @@ class Source:
             return None
         return int(nodes[-1].start_mark.index), int(nodes[-1].end_mark.index)
 
+    def mapping(self, keys: Keys) -> tuple[int, int] | None:
+        """Return where in the file's text the mapping of scalars at *keys* begins and ends; None where it is none."""
+        nodes = [value for _, value in self._walk(keys)]
+        node = nodes[-1] if len(nodes) == len(keys) else None
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            return None
+        if node.flow_style:
+            return int(node.start_mark.index), int(node.end_mark.index)
+        last = node.value[-1][1]
+        if not isinstance(last, yaml.ScalarNode):
+            return None
+        return int(node.value[0][0].start_mark.index), int(last.end_mark.index)
+
     def block(self, keys: Keys) -> tuple[int, int] | None:
         """Return the column and the last line of the mapping at *keys*; None where it is none, empty, or in braces."""
         node = [value for _, value in self._walk(keys)][-1] if self.depth(keys) == len(keys) else None

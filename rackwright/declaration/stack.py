@@ -228,7 +228,8 @@ def _encrypted(value: object) -> bool:
 def _references(fleet: Fleet) -> frozenset[str]:
     """Return the names of the secrets in *fleet*; of one that uses another's hosts, what it says itself."""
     if fleet.uses:
-        return frozenset({secret.name_of(fleet.key), *tracking.secrets(fleet.runs, fleet.hosts)})
+        of_servers = (name for server in fleet.servers.values() for name in server.secrets)
+        return frozenset({secret.name_of(fleet.key), *of_servers, *tracking.secrets(fleet.runs, fleet.hosts)})
     return frozenset(name for host in fleet.hosts.values() for _, name in secret.references(host.roles))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from rackwright.facts.container import CdiSpecification, Image
 from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.run import Run
+from rackwright.facts.server import Server
 from rackwright.facts.storage import Array, Drive, Filesystem, Mount
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
@@ -303,6 +304,11 @@ class Facts(View):
         """Return a training that was put here; None where none of that name was."""
         raw = self.find("runs", name)
         return None if raw is None else Run(raw, f"facts.runs.{name}")
+
+    def server(self, name: str) -> Server | None:
+        """Return a model server that was put here; None where none of that name was."""
+        raw = self.find("servers", name)
+        return None if raw is None else Server(raw, f"facts.servers.{name}")
 
     def user(self, name: str) -> User | None:
         raw = self.find("users", name)

@@ -5,6 +5,7 @@ from typing import Any
 
 from rackwright.kinds.contract import Kind
 from rackwright.kinds.host import HostKind
+from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.peers import PeersKind
 from rackwright.kinds.role import RoleKind
@@ -15,7 +16,7 @@ KINDS: Mapping[str, Kind[Any]] = {
     kind.token: kind
     for kind in (
         *(HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind()),
-        *(TrainingSeatKind(), TrainingRunKind()),
+        *(TrainingSeatKind(), TrainingRunKind(), ModelServerKind()),
     )
 }
 """By type token; the provider and the audit are loops over this table."""

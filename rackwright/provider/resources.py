@@ -74,7 +74,15 @@ class TrainingRun(Managed):
     name: pulumi.Output[str]
 
 
+class ModelServer(Managed):
+    """A model that a host serves."""
+
+    token = "rackwright:workload:ModelServer"
+
+    name: pulumi.Output[str]
+
+
 CLASSES: Mapping[str, type[Managed]] = {
-    resource.token: resource for resource in (Host, Tier, Network, Peers, Role, TrainingSeat, TrainingRun)
+    resource.token: resource for resource in (Host, Tier, Network, Peers, Role, TrainingSeat, TrainingRun, ModelServer)
 }
 """By type token."""

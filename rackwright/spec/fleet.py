@@ -15,6 +15,7 @@ from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.run import Key, Run
+from rackwright.spec.server import Server
 
 MD_NAME_MAX = 32
 """Bytes that the md superblock has for ``host:tier``. Source: md_p.h, set_name."""
@@ -34,9 +35,11 @@ class Fleet(Model):
     uses: str | None = None
     """The file of the fleet that its hosts are declared in; this one then has no more than runs on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})
-    """What the keys of its runs are made of."""
+    """What the keys of its runs, and those by which hosts ask their own servers, are made of."""
     runs: dict[Name, Run] = Field(default_factory=dict)
     """Trainings on these hosts, by name."""
+    servers: dict[Name, Server] = Field(default_factory=dict)
+    """Models that these hosts serve, by name."""
 
 
 def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from rackwright.declaration import Declared, declare, load_fleet, load_stack
 from rackwright.facts import program
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
+from rackwright.kinds.model_server.files import release_of
 from rackwright.spec.secret import derived
 
 HERE = Path(__file__).parent
@@ -19,9 +20,10 @@ SALT = b"recorded"
 """Of the digests in the recorded facts."""
 SECRET = derived("training_key")
 """What the keys of runs are made of on a twin."""
-OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml")
+SECRETS = {name: derived(name) for name in ("training_key", "digits_app")}
+OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml")
 _LAB = load_stack("lab", HERE.parents[1])
-STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets={"training_key": SECRET}))
+STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
 RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
 
@@ -40,9 +42,19 @@ def recorded(host: str) -> dict[str, Any]:
     for path in raw["files"]:
         if path.endswith("/workloads.zip"):
             raw["files"][path]["digest"] = STACK.house.digest(STACK.house.workloads)
+    for name, server in raw.get("servers", {}).items():
+        _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.house))
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program())
     return raw
+
+
+def _rename(raw: dict[str, Any], old: str, new: str) -> None:
+    """Let a server's release be called as what is in it today calls it."""
+    for table in ("files", "directories"):
+        raw[table] = {path.replace(f"/releases/{old}", f"/releases/{new}"): found for path, found in raw[table].items()}
+    for server in raw["servers"].values():
+        server["release"] = new
 
 
 @pytest.fixture

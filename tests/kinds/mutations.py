@@ -152,6 +152,11 @@ def closed(raw: Raw, name: str) -> None:
     raw["units"][f"training-{name}-door.service"]["active"] = "inactive"
 
 
+def model(raw: Raw, key: str, flaw: str) -> None:
+    name, _, version = key.partition("/")
+    raw["servers"][name]["models"][version] = flaw
+
+
 def set_otherwise(raw: Raw, key: str) -> None:
     gpu = raw["gpus"][-1]
     if key == "mig":
@@ -218,6 +223,12 @@ ROWS: dict[str, dict[str, Row]] = {
         "fills_array": setting(filesystem, "size_bytes", lambda size: size - (64 << 20)),
     },
     "run": {"outcome": Row(stopped, unreadable("runs"))},
+    "model": {"files": Row(lambda raw, key: model(raw, key, "model.onnx is not there"), unreadable("servers"))},
+    "server": {
+        "outcome": Row(lambda raw, key: raw["servers"][key].update(ready=False), unreadable("servers")),
+        "version": Row(lambda raw, key: raw["servers"][key].update(version="aaaaaaaaaaaa"), unreadable("servers")),
+        "release": Row(lambda raw, key: raw["servers"][key].update(release="aaaaaaaaaaaa"), unreadable("servers")),
+    },
     "door": {"outcome": Row(closed, unreadable("units"))},
     "mount": {
         "present": Row(lambda raw, key: without(raw["mounts"], target=key), unreadable("mounts")),

@@ -35,6 +35,7 @@ MODULES = (
             "measures",
             "containers",
             "runs",
+            "servers",
             "tracking",
             "tell",
             "gpus",

@@ -17,6 +17,7 @@ from rackwright.facts.probe import (
     network,
     paths,
     runs,
+    servers,
     system,
     tracking,
     units,
@@ -82,6 +83,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "cdi": attempt(containers.cdi, root),
         "images": attempt(containers.images, root),
         "runs": attempt(runs.runs, root),
+        "servers": attempt(servers.servers, root),
         "measures": measures.measures(),
         **gpus.gpus(root),
     }

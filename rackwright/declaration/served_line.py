@@ -1,0 +1,77 @@
+"""Another model of a server, written into the text of a fleet's file; all other text stays as it is."""
+
+import re
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rackwright.declaration.fleet import load_fleet
+from rackwright.declaration.source import read
+from rackwright.declaration.stack import HOUSE, Stack
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.house import load_roles
+from rackwright.spec.problem import Problem
+from rackwright.spec.server import Served
+from workloads.serving import model as published
+
+
+def with_another_model(path: Path, server: str, model: Served) -> str:
+    """Return what stands in *path* with *model* as that of *server*, which is declared there.
+
+    Raises:
+        DeclarationErrors: it does not stand there in a way that a text can be exchanged.
+    """
+    if path.suffix != ".yaml":
+        want, fix = "a model is exchanged in YAML alone", "Write it by hand"
+        raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
+    source = read(path)
+    keys = ("servers", server, "model")
+    place = source.mapping(keys)
+    if place is None:
+        problem = Problem("got another form", "a model is a mapping of texts", "Write it like {path: models/digits}")
+        raise DeclarationErrors([source.error(problem, keys)])
+    text = path.read_text(encoding="utf-8")
+    # in quotes: 12e456789012 is a version here, and a number to YAML
+    told = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
+    return f"{text[: place[0]]}{{{told}}}{text[place[1] :]}"
+
+
+def check(text: str, path: Path) -> None:
+    """Check *text* as the fleet's file *path* that it will be, beside the fleet that it uses.
+
+    Raises:
+        DeclarationErrors: everything that is wrong in it.
+    """
+    beside = path.with_name(f".{path.name}.checked")
+    beside.write_text(text, encoding="utf-8")
+    try:
+        load_fleet(beside, load_roles(HOUSE))
+    except DeclarationErrors as errors:
+        raise DeclarationErrors(
+            DeclarationError(
+                error.where.replace(str(beside), str(path)), error.got, error.want, error.fix, error.source
+            )
+            for error in errors.errors
+        ) from None
+    finally:
+        beside.unlink()
+
+
+def promoted(stack: Stack, server: str, model: str) -> Served:
+    """Return what *server* is to serve: the model in a directory of this computer, or another version of its own.
+
+    Raises:
+        DeclarationError: it is neither.
+        WorkloadError: what is in the directory is no model, or not as good as the server asks.
+    """
+    declared = stack.fleet.servers[server]
+    try:
+        if re.fullmatch(r"[0-9a-f]{12}", model) and not (stack.project / model).exists():
+            return Served.model_validate({**declared.model.model_dump(), "version": model})
+        found = published.read(stack.project / model)
+        published.judge(found, declared.gate.accuracy_kept)
+        return Served.model_validate({"path": model.rstrip("/"), "version": found.version})
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        fix = "Name a directory below the project's, or a version"
+        raise DeclarationError("MODEL", f"got {model!r}", said.rstrip("."), fix) from None

@@ -1,0 +1,138 @@
+"""The model servers of a stack as resources: one on each host, each after the one before it."""
+
+import json
+from collections.abc import Iterator
+from hashlib import file_digest, sha256
+from typing import Any
+
+from rackwright.declaration.declared import Declared
+from rackwright.declaration.stack import Stack
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.model_server import ModelServerKind
+from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec
+from rackwright.spec.secret import name_of
+from rackwright.spec.server import Server, settings
+from workloads.common.errors import WorkloadError
+from workloads.serving import model as published
+from workloads.serving.model import Model
+
+SLACK_SECONDS = 15
+"""Beyond what a server itself allows for its end."""
+
+
+def servers(stack: Stack) -> Iterator[Declared]:
+    """Yield the resources of every server: a host changes only when the one before it is as declared.
+
+    Raises:
+        DeclarationErrors: a model or canary is not there, or not as it has to be.
+    """
+    wrong: list[DeclarationError] = []
+    resources: list[Declared] = []
+    for name, server in stack.fleet.servers.items():
+        try:
+            common = _common(stack, name, server)
+        except DeclarationErrors as errors:
+            wrong += errors.errors
+            continue
+        before: tuple[str, ...] = ()
+        for host in server.members(stack.fleet.hosts):
+            declared = Declared(ModelServerKind.token, _spec(stack, server, host, common), before)
+            resources.append(declared)
+            before = (declared.name,)
+    if wrong:
+        raise DeclarationErrors(wrong)
+    yield from resources
+
+
+def _common(stack: Stack, name: str, server: Server) -> dict[str, Any]:
+    """Return what all hosts of a server are told alike."""
+    model = _model(stack, name, server)
+    told = settings(server, "127.0.0.1")
+    tls = server.tls
+    return {
+        "fleet": stack.fleet.fleet,
+        "name": name,
+        "port": server.port,
+        **model,
+        "accuracy_kept": server.gate.accuracy_kept,
+        "canary": _canary(stack, name, server),
+        "settings": json.dumps(server.set, sort_keys=True),
+        "keys": tuple(
+            KeyPart(name=who, secret=key.secret, scopes=key.scopes) for who, key in sorted(server.keys.items())
+        ),
+        "tls_certificate": name_of(tls.certificate) if tls else None,
+        "tls_key": name_of(tls.key) if tls else None,
+        "key": name_of(stack.fleet.key),
+        "environment": server.environment.path,
+        "ready_seconds": server.ready_seconds,
+        "stop_seconds": round(told.drain_seconds) + told.stop_seconds + SLACK_SECONDS,
+    }
+
+
+def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any]) -> ServerSpec:
+    declared = stack.fleet.hosts[host]
+    tier = server.model.tier
+    mount = declared.tiers[tier].mount if tier else None
+    return ServerSpec(
+        host=host,
+        not_rehearsable=stack.not_rehearsable(host),
+        identity=dict([declared.identity.strongest]),
+        address=server.address(declared),
+        interface=declared.fabric if server.listen == "fabric" else None,
+        mount=mount,
+        below=f"{mount}/{server.model.path}" if mount else None,
+        **common,
+    )
+
+
+def _model(stack: Stack, name: str, server: Server) -> dict[str, Any]:
+    """Return which model it is, and its files where they are on this computer."""
+    wanted = server.model
+    if wanted.path is None or wanted.tier is not None:
+        return {"model": "", "version": wanted.version}
+    place = f"servers.{name}.model.path"
+    directory = stack.project / wanted.path
+    try:
+        found = published.read(directory)
+    except WorkloadError as error:
+        if wanted.version is not None:
+            return {"model": "", "version": wanted.version}  # the hosts may have it already
+        fix = f"Publish one there with `python -m workloads.quantize … --out {wanted.path}`, or name its version"
+        raise _only(place, f"got no model in {wanted.path} ({_said(error)})", "it is served from there", fix) from None
+    if wanted.version is not None and found.version != wanted.version:
+        return {"model": "", "version": wanted.version}
+    _gated(place, server, found)
+    files = {file: told.sha256 for file, told in sorted(found.files.items())}
+    files[published.NAME] = sha256((directory / published.NAME).read_bytes()).hexdigest()
+    return {"model": found.name, "version": found.version, "source": str(directory.resolve()), "files": files}
+
+
+def _gated(place: str, server: Server, found: Model) -> None:
+    """Return if the model's report says that it keeps what the declaration wants."""
+    try:
+        published.judge(found, server.gate.accuracy_kept)
+    except WorkloadError as error:
+        fix = "Publish a better one, or lower `gate.accuracy_kept` of the server, which an audit then shows"
+        raise _only(place, str(error.got), error.want, fix) from None
+
+
+def _canary(stack: Stack, name: str, server: Server) -> CanaryPart | None:
+    canary = server.canary
+    if canary is None:
+        return None
+    path = (stack.project / canary.data).resolve()
+    try:
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        got, want = f"got {canary.data}: {error.strerror}", "its rows are read from there"
+        raise _only(f"servers.{name}.canary.data", got, want, "Correct the path, or write the file") from None
+    return CanaryPart(source=str(path), sha256=digest, accuracy=canary.accuracy)
+
+
+def _said(error: WorkloadError) -> str:
+    return str(error.got).removeprefix("got ")
+
+
+def _only(where: str, got: str, want: str, fix: str) -> DeclarationErrors:
+    return DeclarationErrors([DeclarationError(where, got, want, fix)])

@@ -1,0 +1,67 @@
+"""A model server: on each of its hosts a model, what serves it, and who may ask."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import observing
+from rackwright.kinds.contract import Claim, Difference, Found, Plan, Want
+from rackwright.kinds.host import identity_claim
+from rackwright.kinds.house import House
+from rackwright.kinds.model_server import plan as planning
+from rackwright.kinds.model_server.files import files, release_of
+from rackwright.kinds.model_server.look import WHOLE, look, report
+from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.kinds.placed import claim
+
+
+class ModelServerKind:
+    """A server on one host. It is there when it says so itself, with the version that is declared."""
+
+    token: ClassVar[str] = "rackwright:workload:ModelServer"
+    spec = ServerSpec
+
+    def id(self, spec: ServerSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: ServerSpec, house: House) -> tuple[Claim, ...]:
+        account = spec.account
+        user: dict[str, Want] = {
+            "groups": (account,), "home": "/nonexistent", "shell": "/usr/sbin/nologin", "password": "locked",
+        }  # fmt: skip
+        needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)] if spec.mount else []
+        if spec.interface is not None:
+            needed.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
+        served = {"outcome": "ready", "version": spec.version, "release": release_of(spec, house)}
+        return (
+            identity_claim(spec.host, spec.identity),
+            *needed,
+            Claim(f"user:{account}", user),
+            Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
+            Claim(f"directory:{spec.lib}", {"mode": "0755", "owner": "root:root"}),
+            *(claim(file, spec, house) for file in files(spec, house)),
+            Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
+            Claim(f"unit:{spec.unit}", {"state": "enabled"}),
+            Claim(f"server:{spec.name}", served),
+            Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+        return observing.observe(look, claims, facts)
+
+    def report(self, spec: ServerSpec, facts: Facts) -> dict[str, Any]:
+        return report(spec, facts)
+
+    def plan(self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+        return planning.plan(spec, differences, facts, house)
+
+    def removal(self, spec: ServerSpec, facts: Facts, house: House, consent: bool) -> Plan:
+        return planning.removal(spec, facts)
+
+    def consents(self, spec: ServerSpec) -> bool:
+        """What it serves was copied there."""
+        return True
+
+    def wave(self, spec: ServerSpec) -> None:
+        """One host waits for the one before it by the order of the resources."""
+        return

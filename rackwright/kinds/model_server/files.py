@@ -1,0 +1,97 @@
+"""Every file that a server has on one of its hosts, and the name of a release: model, settings and code."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rackwright.kinds.house import House
+from rackwright.kinds.model_server.spec import OWN, ServerSpec
+from rackwright.kinds.placed import UNITS, File
+
+
+def files(spec: ServerSpec, house: House) -> Iterator[File]:
+    """Yield the files of *spec*: what the host asks its server by, who may ask, the release, the unit."""
+    yield File(f"{spec.etc}/server.json", _json(_plan(spec)))
+    yield from _sealed(spec, house)
+    release = f"{spec.lib}/releases/{release_of(spec, house)}"
+    yield File(f"{release}/settings.json", _json(_settings(spec)), 0o644)
+    yield File(f"{release}/release.json", _json(_release(spec)), 0o644)
+    yield File(f"{release}/workloads.zip", house.workloads, 0o644)
+    unit = house.render(f"model_server{UNITS}/server.service.j2", server=spec)
+    yield File(f"{UNITS}/{spec.unit}", unit, 0o644)
+
+
+def release_of(spec: ServerSpec, house: House) -> str:
+    """Return the name of what is to run: another model, other settings, rows or code are another release."""
+    code = hashlib.sha256(house.workloads).hexdigest()
+    told = json.dumps([_release(spec), _settings(spec), code, spec.environment], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def short_keys(spec: ServerSpec, house: House) -> list[str]:
+    """Return the secrets that are too short for a key: only its digest is kept, and a short one could be found."""
+    return [key.secret for key in spec.keys if 0 < len(house.secrets.get(key.secret, "")) < 32]
+
+
+def _sealed(spec: ServerSpec, house: House) -> Iterator[File]:
+    secrets = house.secrets
+    if spec.keys:
+        own = _own_key(spec, house)
+        yield File(f"{spec.etc}/own_key", own, 0o600, secret=spec.key)
+        given = [(key.name, secrets.get(key.secret), key.scopes) for key in spec.keys]
+        every = [*given, (OWN, own, ("infer", "metrics", "read"))]
+        told = [
+            {"name": name, "sha256": hashlib.sha256(value.encode()).hexdigest(), "scopes": scopes}
+            for name, value, scopes in every
+            if value is not None
+        ]
+        content = json.dumps(told, indent=1) + "\n" if len(told) == len(every) else None
+        names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys)])
+        yield File(f"{spec.etc}/keys.json", content, secret=", ".join(names))
+    if spec.tls_certificate and spec.tls_key:
+        for name, secret in (("tls.crt", spec.tls_certificate), ("tls.key", spec.tls_key)):
+            value = secrets.get(secret)
+            yield File(f"{spec.etc}/{name}", None if value is None else value.strip() + "\n", secret=secret)
+
+
+def _own_key(spec: ServerSpec, house: House) -> str | None:
+    """Return the key by which the host asks its own server, and no other host."""
+    secret = house.secrets.get(spec.key)
+    if secret is None:
+        return None
+    purpose = json.dumps(["rackwright model server", spec.fleet, spec.name, spec.host])
+    return hmac.digest(secret.encode(), purpose.encode(), "sha256").hex()
+
+
+def _plan(spec: ServerSpec) -> dict[str, Any]:
+    """Return what `workloads.serving.switch` and the probe read."""
+    return {
+        "name": spec.name,
+        "unit": spec.unit,
+        "lib": spec.lib,
+        "host": spec.asked_at,
+        "port": spec.port,
+        "tls": spec.tls_key is not None,
+        "key": f"{spec.etc}/own_key" if spec.keys else None,
+        "ready_seconds": spec.ready_seconds,
+    }
+
+
+def _settings(spec: ServerSpec) -> dict[str, Any]:
+    told = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
+    if spec.keys:
+        told["keys"] = f"{spec.etc}/keys.json"
+    if spec.tls_key:
+        told |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
+    return told
+
+
+def _release(spec: ServerSpec) -> dict[str, Any]:
+    canary = {"data": spec.data, "accuracy": spec.canary.accuracy} if spec.canary else None
+    return {"version": spec.version, "canary": canary}
+
+
+def _json(told: dict[str, Any]) -> str:
+    return json.dumps(told, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,182 @@
+"""What puts a server on a host, lets it serve another release, and takes it away again."""
+
+from collections.abc import Iterator, Sequence
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
+from rackwright.kinds import ownership
+from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Send, Step, Unknown
+from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.house import House
+from rackwright.kinds.model_server.files import files, release_of, short_keys
+from rackwright.kinds.model_server.look import WHOLE
+from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.kinds.placed import UNITS, put
+
+NOUN = "model server"
+COPY_SECONDS = 3600
+"""For a model of hundreds of GB from a tier of drives that turn."""
+CANARY_SECONDS = 600
+_ACCOUNT = """set -eu
+account=$1
+getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
+usermod --home /nonexistent --shell /usr/sbin/nologin --password '*' --groups '' "$account"
+"""
+_PLACES = """set -eu
+account=$1 etc=$2 lib=$3
+install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$lib")"
+install -d -m 0750 -o root -g "$account" "$etc"
+install -d -m 0755 -o root -g root "$lib" "$lib/models" "$lib/releases"
+"""
+_REMOVE = """set -eu
+account=$1 etc=$2 lib=$3
+rm -rf "$etc" "$lib"
+! getent passwd "$account" > /dev/null || userdel "$account"
+"""
+
+
+def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+    """Return what makes *differences* go; the server starts again only where what it serves or reads is another."""
+    if refusals := (
+        *wrong_machine(spec.host, differences),
+        *ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts),
+    ):
+        return Plan(refusals=refusals)
+    if not differences:
+        return Plan()
+    if unknown := tuple(item for item in differences if item.unknown):
+        return Plan(by_hand=unknown, refusals=tuple(_blind(spec, unknown)))
+    try:
+        refusals = (*_ground(spec, differences), *_unfit(spec, facts, house))
+        return Plan(refusals=refusals) if refusals else _Planner(spec, differences, facts, house).plan()
+    except NotKnown as reason:
+        got, want = f"got no answer ({reason})", "a plan needs to know what is there"
+        return Plan(refusals=(Refusal(spec.id, got, want, "Mend that, and run again"),))
+
+
+def _blind(spec: ServerSpec, unknown: Sequence[Difference]) -> Iterator[Refusal]:
+    """Refuse to write half a server, where its secrets are not known here; what only cannot be seen is told."""
+    reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, Unknown))
+    for reason in reasons:
+        fix = "Run it where the stack's secrets can be read"
+        yield Refusal(spec.id, f"got no key: {reason}", "a server lets in those who have one", fix)
+
+
+def _ground(spec: ServerSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:
+    """Refuse where the fleet below is not as it should be: that is another stack's to mend."""
+    fix = "Let the stack of the hosts' own fleet mend it, then run this again"
+    for item in differences:
+        if item.thing == f"mount:{spec.mount}":
+            yield Refusal(
+                f"{spec.id}: {spec.mount}", "got nothing mounted there", "the model is copied from there", fix
+            )
+        elif item.thing == f"link:{spec.interface}":
+            yield Refusal(f"{spec.id}: {spec.interface}", "got no such link that is up", "it is served there", fix)
+
+
+def _unfit(spec: ServerSpec, facts: Facts, house: House) -> Iterator[Refusal]:
+    """Refuse a model that is nowhere, and keys that could be found."""
+    if not (_has_model(spec, facts) or spec.source or spec.below):
+        got = f"got no model of version {spec.version} on {spec.host}, and no directory that has it"
+        fix = "Write the path of its directory, or a version that all hosts have: `rackwright server status` names them"
+        yield Refusal(spec.id, got, "a model is somewhere", fix)
+    for name in short_keys(spec, house):
+        want = "a key has 32 characters or more: only its digest is kept on hosts, and a short one could be found"
+        yield Refusal(spec.id, f"got a secret {name} that is shorter", want, "Set it to 32 random characters or more")
+
+
+def _has_model(spec: ServerSpec, facts: Facts) -> bool:
+    server = facts.server(spec.name)
+    return server is not None and server.models.get(spec.version) == WHOLE
+
+
+class _Planner:
+    """One plan for one host of a server."""
+
+    def __init__(self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> None:
+        self.spec, self.facts, self.house = spec, facts, house
+        self.wrong = {item.thing for item in differences}
+        self.files = [file for file in files(spec, house) if f"file:{file.path}" in self.wrong]
+
+    def plan(self) -> Plan:
+        spec = self.spec
+        changed = [file.path for file in self.files]
+        switches = bool(changed) or bool(self.wrong & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
+        steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
+        if self.wrong & {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.lib}"}:
+            steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account))
+            places = (spec.account, spec.etc, spec.lib)
+            steps.append(_run(f"make {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
+        steps += [put(file, spec) for file in self.files]
+        if any(path.startswith(UNITS) for path in changed):
+            steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+        if switches:
+            steps += self._model()
+            steps.append(self._switch())
+        if f"unit:{spec.unit}" in self.wrong:
+            steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
+        steps.append(self._note("ready"))
+        texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
+        return Plan(tuple(steps), texts=texts)
+
+    def _model(self) -> Iterator[Step]:
+        """Yield what puts the model on the host, unless it is there, and the canary's rows beside it."""
+        spec = self.spec
+        models = f"{spec.lib}/models"
+        if not _has_model(spec, self.facts):
+            what = f"{spec.model} {spec.version}".strip()
+            copied = ("--copy", spec.below) if spec.below else ()
+            if spec.source and not spec.below:
+                partial = f"{models}/.{spec.version}.partial"
+                yield _run(f"clear {partial}", "rm", "-rf", partial)
+                for name, sha256 in spec.files.items():
+                    yield Send(f"send {what}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256)
+            floor = () if spec.accuracy_kept is None else ("--accuracy-kept", str(spec.accuracy_kept))
+            text = f"copy {what} from {spec.below}, and prove it" if spec.below else f"prove {what}"
+            yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copied, *floor)
+        if spec.canary and spec.data:
+            yield Send(f"send the canary's rows, {spec.data}", spec.canary.source, spec.data, spec.canary.sha256)
+
+    def _switch(self) -> Run:
+        spec = self.spec
+        release = release_of(spec, self.house)
+        judged = f", with {spec.canary.accuracy:.2%} of the canary right" if spec.canary else ""
+        text = f"serve version {spec.version} (release {release}), and wait until it is ready{judged}"
+        seconds = 2 * (spec.ready_seconds + spec.stop_seconds) + (CANARY_SECONDS if spec.canary else 60)
+        return self._python(text, seconds, "switch", f"{spec.etc}/server.json", release)
+
+    def _python(self, text: str, seconds: float, module: str, *arguments: str) -> Run:
+        """Return the step that runs a module of the release as root, in the environment that serves."""
+        spec = self.spec
+        archive = f"{spec.lib}/releases/{release_of(spec, self.house)}/workloads.zip"
+        argv = ("env", f"PYTHONPATH={archive}", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", spec.python)
+        return _run(text, *argv, "-m", f"workloads.serving.{module}", *arguments, seconds=seconds)
+
+    def _note(self, phase: str) -> Put:
+        spec = self.spec
+        text = ownership.owner_text(spec.id, spec.fleet, phase)
+        return Put(f"note in the owner file: {phase}", ownership.owner_file(spec.owner), text, 0o600)
+
+
+def removal(spec: ServerSpec, facts: Facts) -> Plan:
+    """Return what stops the server here and takes its account, keys, models and files away."""
+    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts):
+        return Plan(refusals=refusals)
+    if facts.owner(spec.owner) is None:
+        return Plan()
+    steps: list[Step] = []
+    if facts.unit(spec.unit) is not None:
+        text = f"stop {spec.unit}, which answers what is under way"
+        steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.stop_seconds + 60))
+    steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
+    steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+    places = (spec.account, spec.etc, spec.lib)
+    text = f"remove the account {spec.account}, its keys, and the models in {spec.lib}"
+    steps.append(_run(text, "sh", "-c", _REMOVE, "sh", *places))
+    steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
+    where = spec.source or spec.below
+    return Plan(tuple(steps), notes=(f"{where} stays: what it was copied from",) if where else ())
+
+
+def _run(text: str, *argv: str, seconds: float = 600) -> Run:
+    return Run(text, argv, timeout_seconds=seconds)

@@ -1,0 +1,109 @@
+"""What a server is declared to be on one of its hosts, with all that follows from it alone: names and places."""
+
+from pydantic import Field
+
+from rackwright.kinds.contract import Part, Resource
+
+ETC = "/etc/rackwright/servers"
+LIB = "/var/lib/rackwright/servers"
+OWN = "rackwright"
+"""Name of the key by which a host asks its own server."""
+
+
+class KeyPart(Part):
+    """A key that somebody may ask with."""
+
+    name: str
+    secret: str
+    scopes: tuple[str, ...]
+
+
+class CanaryPart(Part):
+    """Rows with labels, in a file of this computer."""
+
+    source: str
+    """Its path here."""
+    sha256: str
+    accuracy: float
+    """The share that has to be right."""
+
+
+class ServerSpec(Resource):
+    """A server, as one of its hosts has it."""
+
+    fleet: str
+    identity: dict[str, str]
+    name: str
+    address: str
+    """That it listens on."""
+    port: int
+    interface: str | None = None
+    """Whose address that is; none where it listens on all."""
+    model: str
+    """What the model is called; empty where only its version is known here."""
+    version: str
+    source: str | None = None
+    """The model's directory on this computer, where it is there in this version."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Of that directory, with their sha256; model.json is one of them."""
+    below: str | None = None
+    """The model's directory on the host, on a tier."""
+    mount: str | None = None
+    """Of that tier."""
+    accuracy_kept: float | None = None
+    """What its report has to say at least, judged on the host where it comes from a tier."""
+    canary: CanaryPart | None = None
+    settings: str
+    """Settings of the server, as JSON, without what follows from the rest."""
+    keys: tuple[KeyPart, ...] = ()
+    """None: anybody may ask."""
+    tls_certificate: str | None = None
+    """The secret that it is."""
+    tls_key: str | None = None
+    key: str
+    """The secret that the host's own key is made of."""
+    environment: str
+    """A virtual environment on the host."""
+    ready_seconds: int
+    stop_seconds: int
+    """How long it may take to end: what it goes on answering, and what is under way."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{self.name}"
+
+    @property
+    def account(self) -> str:
+        return f"server-{self.name}"
+
+    @property
+    def etc(self) -> str:
+        return f"{ETC}/{self.name}"
+
+    @property
+    def lib(self) -> str:
+        """Models, releases, and which of them is current."""
+        return f"{LIB}/{self.name}"
+
+    @property
+    def python(self) -> str:
+        return f"{self.environment}/bin/python"
+
+    @property
+    def unit(self) -> str:
+        return f"server-{self.name}.service"
+
+    @property
+    def owner(self) -> str:
+        """The name of its owner file."""
+        return f"server-{self.name}"
+
+    @property
+    def asked_at(self) -> str:
+        """The address at which the host asks its own server."""
+        return "127.0.0.1" if self.address == "0.0.0.0" else self.address
+
+    @property
+    def data(self) -> str | None:
+        """Where the canary's rows are on the host, under their digest."""
+        return f"{self.lib}/data/{self.canary.sha256[:12]}.npz" if self.canary else None

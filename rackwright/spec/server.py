@@ -1,0 +1,247 @@
+"""What a model server is: a model, the hosts that serve it, and what it has to be before it does."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+
+from rackwright.spec.host import Host, Name
+from rackwright.spec.model import Many, Model
+from rackwright.spec.problem import Keys, Problem, hint, raise_any
+from rackwright.spec.run import Environment, Key, address
+from rackwright.spec.secret import name_problem
+from workloads.serving.settings import Settings
+
+NAME_MAX = 25
+"""Its account is called ``server-NAME``, and Linux takes 32 characters. Source: useradd(8)."""
+EVERYWHERE = "0.0.0.0"
+RESERVED = ("host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities")
+"""Settings of `workloads.serving` that follow from the server itself."""
+OWN = "rackwright"
+"""Name of the key by which a host asks its own server."""
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{12}", text):
+        fix = "Take `version` of its model.json"
+        raise Problem(f"got {text!r}", "a version is the first 12 hexadecimal digits of a model's digest", fix)
+    return text
+
+
+def _below(path: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", path) or ".." in path.split("/"):
+        want = "it is a path of letters, digits and . _ - below a directory, and does not lead out of it"
+        raise Problem(f"got {path!r}", want, "Write it like models/digits")
+    return path
+
+
+def _named(name: str) -> str:
+    if problem := name_problem(name):
+        raise problem
+    return name
+
+
+Version = Annotated[str, AfterValidator(_version)]
+Below = Annotated[str, AfterValidator(_below)]
+
+
+class Served(Model):
+    """A model that `python -m workloads.quantize` has published."""
+
+    path: Below | None = None
+    """Its directory: below the project's on this computer, or below the mount of a tier."""
+    tier: Name | None = None
+    """Of the hosts; each then copies the model from there."""
+    version: Version | None = None
+    """Which one it has to be; without a path, one that the hosts have already."""
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        if self.path is None and (self.version is None or self.tier is not None):
+            got = "got no path" if self.version is None else "got a tier and no path"
+            fix = "Write path: DIRECTORY, or the version of a model that the hosts have"
+            raise Problem(got, "a model is somewhere", fix)
+        if self.tier is not None and self.version is None:
+            fix = "Add `version` of its model.json"
+            raise Problem("got no version", "what lies on a tier is only looked at there", fix)
+        return self
+
+
+class Gate(Model):
+    """What the model's own report has to say before it is served."""
+
+    accuracy_kept: Annotated[float, Field(ge=0)] | None = 0.98
+    """Share of the accuracy that the original had, by the report of `python -m workloads.quantize`; null waives it."""
+
+
+class Canary(Model):
+    """Rows with labels that each host's server has to answer before the next host changes."""
+
+    data: Below
+    """A file of NumPy's (.npz) below the project's directory: an array for each input, by its name, and `labels`."""
+    accuracy: Annotated[float, Field(gt=0, le=1)]
+    """The share that has to be right."""
+
+
+class ServerKey(Model):
+    """Who may ask."""
+
+    secret: Annotated[str, AfterValidator(_named)]
+    """Name of the secret that is the key: 32 random characters or more."""
+    scopes: Many[Literal["infer", "read", "metrics"]] = ("infer", "read")
+    """Ask the model; read what it is; read figures."""
+
+
+class Tls(Model):
+    """HTTPS in the place of HTTP."""
+
+    certificate: Key
+    """With those that vouch for it, PEM: `{secret: NAME}`."""
+    key: Key
+    """PEM: `{secret: NAME}`."""
+
+
+class Server(Model):
+    """A model that several hosts serve, each on its own; what is in front of them is role `load_balancer`."""
+
+    model: Served
+    """What is served."""
+    hosts: Many[str] = ()
+    """Hosts of the fleet that is used, in the order in which they change."""
+    group: str | None = None
+    """In the place of hosts: all of a group, in the order of the fleet."""
+    listen: Literal["fabric", "everywhere"] = "fabric"
+    """On the host's address in its fabric, or on all that it has."""
+    port: Annotated[int, Field(ge=1024, le=65535)] = 8080
+    """The same on all hosts."""
+    keys: dict[Name, ServerKey] = Field(default_factory=dict)
+    """Who may ask, by the name that the log says."""
+    anybody: bool = False
+    """Serve without keys."""
+    tls: Tls | None = None
+    """Without it, HTTP."""
+    gate: Gate = Gate()
+    """What the model has to have shown."""
+    canary: Canary | None = None
+    """What it has to show on each host."""
+    environment: Environment = Environment(path="/opt/serving")
+    """What the server imports."""
+    ready_seconds: PositiveInt = 120
+    """How long a server may take until it is ready."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings, as `python -m workloads.serving MODEL --print` shows them."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        raise_any(_problems(self))
+        return self
+
+    def members(self, hosts: Mapping[str, Host]) -> tuple[str, ...]:
+        """Return its hosts of *hosts*, in the order in which they change."""
+        if self.group is None:
+            return self.hosts
+        return tuple(name for name, host in hosts.items() if host.group == self.group)
+
+    def address(self, host: Host) -> str:
+        """Return the address that it listens on; empty where the host has no fabric."""
+        return EVERYWHERE if self.listen == "everywhere" else (address(host) or "").split("/")[0]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the secrets that it refers to itself."""
+        tls = (self.tls.certificate, self.tls.key) if self.tls else ()
+        return (*(key.secret for key in self.keys.values()), *(str(each["secret"]) for each in tls))
+
+
+def _problems(server: Server) -> Iterator[Problem]:
+    if (server.group is None) == (not server.hosts):
+        got = "got neither hosts nor group" if server.group is None else "got hosts and group"
+        yield Problem(got, "a server says one of the two", "Write hosts: [NAME, …], or group: NAME")
+    for index, host in enumerate(server.hosts):
+        if host in server.hosts[:index]:
+            yield Problem(f"got {host} twice", "a host serves it once", "Take one out", ("hosts", index))
+    if server.anybody == bool(server.keys):
+        got = "got keys and anybody" if server.keys else "got no keys"
+        want = "either those with a key may ask, or anybody may"
+        yield Problem(got, want, "Write keys: {NAME: {secret: NAME}}, or anybody: true")
+    if OWN in server.keys:
+        want = "that is the name of the key by which a host asks its own server"
+        yield Problem(f"got {OWN}", want, "Take another name", ("keys", OWN))
+    for name in RESERVED:
+        if name in server.set:
+            want = "it follows from the server: its hosts, port, keys and tls"
+            yield Problem(f"got {name}", want, "Take it out", ("set", name))
+
+
+def settings(server: Server, host: str, **more: Any) -> Settings:
+    """Return the settings of *server* on the address *host*, with *more*.
+
+    Raises:
+        ValidationError: a value of `set` cannot be.
+    """
+    told = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
+    return Settings.model_validate_json(json.dumps(told))
+
+
+def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield what is wrong with *servers* on *hosts*; paths start at the servers."""
+    for name, server in servers.items():
+        if len(name) > NAME_MAX:
+            want = f"an account is called after it: {NAME_MAX} characters at most"
+            yield Problem(f"got the name {name!r}", want, "Shorten it", (name,))
+        members = [member for member in server.members(hosts) if member in hosts]
+        for problem in (*_unknown(server, hosts), *_placed(server, hosts, members), *_set(server)):
+            yield Problem(problem.got, problem.want, problem.fix, (name, *problem.path))
+    yield from _taken(servers, hosts)
+
+
+def _unknown(server: Server, hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    for index, member in enumerate(server.hosts):
+        if member not in hosts:
+            fix = hint(member, hosts, "Take one of these")
+            yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", fix, ("hosts", index))
+    if server.group is not None and not server.members(hosts):
+        groups = sorted({host.group for host in hosts.values() if host.group})
+        fix = hint(server.group, groups, "Take one of these")
+        yield Problem(f"got {server.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", fix, ("group",))
+
+
+def _placed(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
+    place: Keys = ("group",) if server.group is not None else ("hosts",)
+    for member in members:
+        if server.listen == "fabric" and address(hosts[member]) is None:
+            fix = f"Declare network: {{}} and addresses of the port on {member}, or write listen: everywhere"
+            yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", fix, place)
+        tier = server.model.tier
+        if tier is not None and tier not in hosts[member].tiers:
+            known = ", ".join(hosts[member].tiers)
+            want = f"{member} has not: its tiers are {known}" if known else f"{member} has no tiers"
+            fix = f"Declare tier {tier} on {member}, or take {member} out of the server"
+            yield Problem(f"got {tier!r}", want, fix, ("model", "tier"))
+
+
+def _set(server: Server) -> Iterator[Problem]:
+    try:
+        settings(server, "127.0.0.1")
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            value = found["input"] if isinstance(found["input"], str | int | float | bool | None) else "other values"
+            want = found["msg"][:1].lower() + found["msg"][1:].removeprefix("alue error, ")
+            fix = "See `python -m workloads.serving MODEL --print`"
+            yield Problem(f"got {value!r}", want, fix, ("set", *found["loc"]))
+
+
+def _taken(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield a problem for each port of a host that two servers would listen on."""
+    first: dict[tuple[str, int], str] = {}
+    for name, server in servers.items():
+        for member in server.members(hosts):
+            other = first.setdefault((member, server.port), name)
+            if other != name:
+                want = f"server {other} listens there on {member}"
+                yield Problem(
+                    f"got port {server.port}", want, "Give each server a port of its own", (name, "port"), also=(other,)
+                )
+                break

@@ -1,0 +1,158 @@
+"""A stack of servers: which model each has, in which order hosts change, and what is refused before any is asked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.declaration import declare, load_stack, served_line
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.model_server.spec import ServerSpec
+from workloads.common.errors import WorkloadError
+from workloads.serving import model as published
+from workloads.serving.model import Tensor
+
+HOSTS = Path(__file__).parent / "wrong_runs" / "pair.yaml"
+SERVERS = """\
+fleet: serving
+uses: pair.yaml
+servers:
+  # the digits
+  digits:
+    model: {path: models/digits}  # as published
+    hosts: [cinder, ember]
+    keys: {app: {secret: digits_app}}
+    set: {max_batch: 8}
+  plain:
+    model:
+      tier: warm
+      path: models/plain
+      version: "0123456789ab"
+    group: pair
+    port: 8081
+    anybody: true
+    listen: everywhere
+    gate: {accuracy_kept: null}
+"""
+
+
+def publish(directory: Path, content: bytes, kept: float | None) -> str:
+    """Publish a model whose report says how much of its accuracy it *kept*, and return its version."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    (directory.parent / "weights").write_bytes(content)
+    tensor = Tensor(name="x", datatype="FP32", shape=(-1, 2))
+    lineage = {} if kept is None else {"gate": {"found": {"accuracy_kept": kept}}}
+    files = {"model.onnx": directory.parent / "weights"}
+    return published.publish(directory, files, "digits", (tensor,), (tensor,), lineage).version
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    (stacks / "pair.yaml").write_text(HOSTS.read_text())
+    (stacks / "serving.yaml").write_text(SERVERS)
+    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
+    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+    publish(tmp_path / "models" / "digits", b"one", 0.99)
+    return tmp_path
+
+
+def specs(project: Path) -> dict[str, ServerSpec]:
+    found = {declared.name: declared.spec for declared in declare(load_stack("serving", project))}
+    assert all(isinstance(spec, ServerSpec) for spec in found.values())
+    return found  # type: ignore[return-value]
+
+
+def test_a_host_changes_when_the_one_before_it_has(project: Path) -> None:
+    after = {declared.name: declared.after for declared in declare(load_stack("serving", project))}
+
+    assert after == {
+        "cinder/digits": (), "ember/digits": ("cinder/digits",),
+        "ember/plain": (), "cinder/plain": ("ember/plain",),
+    }  # fmt: skip
+
+
+def test_a_model_of_this_computer_is_known_by_its_files(project: Path) -> None:
+    spec = specs(project)["cinder/digits"]
+    model = published.read(project / "models" / "digits")
+
+    assert (spec.model, spec.version, spec.source) == ("digits", model.version, str(project / "models" / "digits"))
+    assert {*spec.files} == {"model.onnx", "model.json"}
+    assert spec.files["model.onnx"] == model.files["model.onnx"].sha256
+    assert (spec.address, spec.interface, spec.below) == ("10.141.0.12", "fabric0", None)
+
+
+def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
+    spec = specs(project)["ember/plain"]
+
+    assert (spec.version, spec.source, spec.below) == ("0123456789ab", None, "/srv/warm/models/plain")
+    assert (spec.address, spec.interface, spec.asked_at) == ("0.0.0.0", None, "127.0.0.1")
+    assert spec.accuracy_kept is None
+
+
+@pytest.mark.parametrize(("kept", "said"), [(0.97, "got 97.0000% of its accuracy kept"), (None, "got no report")])
+def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
+    publish(project / "models" / "digits", b"two", kept)
+
+    with pytest.raises(DeclarationErrors, match=rf"servers.digits.model.path: {said}.*; 98.00% are asked for"):
+        declare(load_stack("serving", project))
+
+
+def test_a_model_that_is_not_there_is_named(project: Path) -> None:
+    path = project / "stacks" / "serving.yaml"
+    path.write_text(SERVERS.replace("models/digits", "models/none"))
+
+    with pytest.raises(DeclarationErrors, match=r"servers.digits.model.path: got no model in models/none"):
+        declare(load_stack("serving", project))
+
+
+def test_a_version_that_only_the_hosts_have_needs_no_directory(project: Path) -> None:
+    path = project / "stacks" / "serving.yaml"
+    path.write_text(SERVERS.replace("{path: models/digits}", '{path: models/digits, version: "ba9876543210"}'))
+    spec = specs(project)["cinder/digits"]
+
+    assert (spec.version, spec.source, spec.files) == ("ba9876543210", None, {})
+
+
+def test_its_secrets_are_those_of_its_keys_and_its_own(project: Path) -> None:
+    stack = load_stack("serving", project)
+
+    assert {*stack.house.secrets} == {"training_key", "digits_app"}
+    assert stack.without_secrets.sealed == {"training_key", "digits_app"}
+
+
+class TestPromote:
+    def test_another_directory_takes_the_place_and_all_else_stays(self, project: Path) -> None:
+        version = publish(project / "models" / "second", b"second", 1.0)
+        path = project / "stacks" / "serving.yaml"
+        model = served_line.promoted(load_stack("serving", project), "digits", "models/second")
+        text = served_line.with_another_model(path, "digits", model)
+        served_line.check(text, path)
+
+        assert text == SERVERS.replace("{path: models/digits}", f'{{path: "models/second", version: "{version}"}}')
+        assert sorted(file.name for file in path.parent.iterdir()) == [
+            "Pulumi.serving.yaml", "pair.yaml", "serving.yaml",
+        ]  # fmt: skip
+
+    def test_a_version_that_looks_like_a_number_stays_a_text(self, project: Path) -> None:
+        path = project / "stacks" / "serving.yaml"
+        model = served_line.promoted(load_stack("serving", project), "plain", "12e456789012")
+        path.write_text(served_line.with_another_model(path, "plain", model))
+        spec = specs(project)["ember/plain"]
+
+        assert (spec.version, spec.below) == ("12e456789012", "/srv/warm/models/plain")
+
+    def test_what_is_not_good_enough_is_not_written(self, project: Path) -> None:
+        publish(project / "models" / "second", b"second", 0.5)
+
+        with pytest.raises(WorkloadError, match="got 50.0000% of its accuracy kept; 98.00% are asked for"):
+            served_line.promoted(load_stack("serving", project), "digits", "models/second")
+
+    def test_a_path_beyond_the_project_is_refused(self, project: Path) -> None:
+        publish(project.parent / f"{project.name}-beyond" / "m", b"x", 1.0)
+
+        with pytest.raises(DeclarationError, match="it is a path of letters"):
+            served_line.promoted(load_stack("serving", project), "digits", f"../{project.name}-beyond/m")

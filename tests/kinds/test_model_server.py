@@ -1,0 +1,264 @@
+"""A server on its hosts: what puts it there, what lets it serve another model, what forbids that, and what goes."""
+
+import copy
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Put, Run, Send, Unknown
+from rackwright.kinds.model_server import ModelServerKind
+from rackwright.kinds.model_server.files import files, release_of
+from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec
+from rackwright.kinds.ownership import owner_text
+from rackwright.kinds.placed import owner
+from tests.kinds.conftest import SECRETS, STACK, recorded
+
+KIND = ModelServerKind()
+VERSION, OTHER = "0123456789ab", "ba9876543210"
+HOUSE = STACK.house
+SPEC = ServerSpec(
+    host="ember", identity={"serial": "RP-EMBER"}, fleet="serving", name="digits", address="10.141.0.11", port=8080,
+    interface="fabric0", model="digits", version=VERSION, source="/project/models/digits",
+    files={"model.onnx": "ab" * 32, "model.json": "cd" * 32}, accuracy_kept=0.98, settings='{"threads": 1}',
+    keys=(KeyPart(name="app", secret="digits_app", scopes=("infer", "read")),), key="training_key",
+    environment="/opt/workloads", ready_seconds=60, stop_seconds=50,
+)  # fmt: skip
+CANARY = CanaryPart(source="/project/rows.npz", sha256="ef" * 32, accuracy=0.9)
+SWITCH = f"serve version {VERSION} (release {release_of(SPEC, HOUSE)}), and wait until it is ready"
+
+
+def bare() -> dict[str, Any]:
+    """Return facts of the host before there was a server."""
+    return {**recorded("ember"), "servers": {}}
+
+
+def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
+    """Return facts of the host as it is while *spec* is served there."""
+    raw = bare()
+    for file in files(spec, HOUSE):
+        assert file.content is not None
+        entry = {"digest": HOUSE.digest(file.content), "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
+        raw["files"][file.path] = {**entry, "mtime_ns": 1}
+    for path, mode, group in ((spec.etc, "0750", spec.account), (spec.lib, "0755", "root")):
+        raw["directories"][path] = {"mode": mode, "owner": f"root:{group}", "mtime_ns": 1}
+    raw["users"][spec.account] = {
+        **raw["users"]["run-digits"], "groups": [spec.account], "home": "/nonexistent",
+        "shell": "/usr/sbin/nologin", "password": "locked",
+    }  # fmt: skip
+    raw["units"][spec.unit] = {**raw["units"]["training-digits.service"], "enabled": "enabled", "active": "active"}
+    raw["owners"][spec.owner] = json.loads(owner_text(spec.id, spec.fleet, "ready"))
+    raw["servers"]["digits"] = {
+        "ready": True, "version": VERSION, "why": None, "release": release_of(spec, HOUSE), "previous": OTHER,
+        "refused": None, "models": {VERSION: "whole", OTHER: "whole"},
+        "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
+    }  # fmt: skip
+    return raw
+
+
+def differences(raw: dict[str, Any], spec: ServerSpec = SPEC, house=HOUSE):
+    claims = KIND.claims(spec, house)
+    return comparison.diff(claims, KIND.observe(claims, Facts(raw)))
+
+
+def planned(raw: dict[str, Any], house=HOUSE, **changes: Any):
+    spec = SPEC.model_copy(update=changes)
+    return KIND.plan(spec, differences(raw, spec, house), Facts(raw), house)
+
+
+def texts(plan) -> list[str]:
+    return [step.text for step in plan.steps]
+
+
+def test_what_is_served_as_declared_is_left_alone() -> None:
+    assert differences(served()) == ()
+    assert planned(served()).steps == ()
+
+
+def test_a_new_server_has_everything_before_it_starts() -> None:
+    told = texts(planned(bare()))
+
+    assert told[0] == "note in the owner file: creating"
+    assert told[-2:] == ["start server-digits.service at boot, too", "note in the owner file: ready"]
+    model = [text for text in told if text.startswith(("clear", "send", "prove"))]
+    assert model == [
+        f"clear /var/lib/rackwright/servers/digits/models/.{VERSION}.partial",
+        f"send digits {VERSION}: model.onnx", f"send digits {VERSION}: model.json", f"prove digits {VERSION}",
+    ]  # fmt: skip
+    assert max(map(told.index, model)) < told.index(SWITCH)
+    assert max(number for number, text in enumerate(told) if text.startswith("write")) < told.index(model[0])
+
+
+def test_a_model_of_a_tier_is_copied_and_judged_on_the_host() -> None:
+    plan = planned(bare(), source=None, files={}, below="/srv/warm/models/digits", mount="/srv/warm")
+    [copied] = [step for step in plan.steps if isinstance(step, Run) and "workloads.serving.place" in step.argv]
+
+    assert not [step for step in plan.steps if isinstance(step, Send)]
+    assert copied.argv[-5:] == (VERSION, "--copy", "/srv/warm/models/digits", "--accuracy-kept", "0.98")
+
+
+def test_a_model_that_the_host_has_is_not_sent_again() -> None:
+    """
+    Back to the version before: its release is written, and served.
+    """
+    told = texts(planned(served(), version=OTHER, source=None, files={}))
+
+    assert not [text for text in told if text.startswith(("send", "copy", "prove"))]
+    assert [text for text in told if text.startswith("serve version")]
+
+
+def test_a_model_that_is_nowhere_is_refused() -> None:
+    plan = planned(served(), version="aaaaaaaaaaaa", source=None, files={})
+
+    assert [refusal.got for refusal in plan.refusals] == [
+        "got no model of version aaaaaaaaaaaa on ember, and no directory that has it"
+    ]
+    assert plan.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda raw: raw["servers"]["digits"].update(ready=False), "server:digits.outcome"),
+        (lambda raw: raw["servers"]["digits"].update(version=OTHER), "server:digits.version"),
+        (lambda raw: raw["servers"]["digits"].update(release="aaaaaaaaaaaa"), "server:digits.release"),
+        (lambda raw: raw["servers"]["digits"]["models"].update({VERSION: "cut"}), f"model:digits/{VERSION}.files"),
+        (lambda raw: raw["units"][SPEC.unit].update(enabled="disabled"), f"unit:{SPEC.unit}.state"),
+        (lambda raw: raw["files"][f"{SPEC.etc}/keys.json"].update(digest="x"), f"file:{SPEC.etc}/keys.json.content"),
+    ],
+)  # fmt: skip
+def test_each_property_differs_by_itself_and_is_mended(change, path: str) -> None:
+    raw = served()
+    change(raw)
+    plan = planned(raw)
+
+    assert [item.path for item in differences(raw)] == [path]
+    assert (SWITCH in texts(plan)) == (not path.startswith("unit:"))
+    assert ("clear" in {text.split()[0] for text in texts(plan)}) == path.startswith("model:")
+
+
+def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
+    raw = {**served(), "servers": {"unknown": "no permission"}}
+    found = differences(raw)
+
+    assert {item.path for item in found} == {
+        f"model:digits/{VERSION}.files", *(f"server:digits.{name}" for name in ("outcome", "version", "release")),
+    }  # fmt: skip
+    assert all(isinstance(item.found, Unknown) for item in found)
+    assert planned(raw).steps == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"settings": '{"threads": 2}'}, {"port": 8081}, {"version": OTHER}, {"canary": CANARY}, {"environment": "/opt/b"}],
+    ids=str,
+)
+def test_what_runs_otherwise_is_another_release(changes: dict[str, Any]) -> None:
+    spec = SPEC.model_copy(update=changes)
+
+    assert release_of(spec, HOUSE) != release_of(SPEC, HOUSE)
+    assert release_of(SPEC.model_copy(update={"ready_seconds": 7}), HOUSE) == release_of(SPEC, HOUSE)
+
+
+def test_the_rows_of_a_canary_go_along_and_the_release_says_what_they_ask() -> None:
+    plan = planned(served(), canary=CANARY)
+    [rows] = [step for step in plan.steps if isinstance(step, Send)]
+    written = [step for step in plan.steps if isinstance(step, Put)]
+    [release] = [json.loads(step.content) for step in written if step.path.endswith("/release.json")]
+
+    assert rows.path == release["canary"]["data"] == f"{SPEC.lib}/data/efefefefefef.npz"
+    assert release["canary"]["accuracy"] == 0.9
+
+
+def test_hosts_know_digests_of_keys_alone_and_no_key_is_on_a_command_line() -> None:
+    plan = planned(bare())
+    written = {step.path: step for step in plan.steps if isinstance(step, Put)}
+    told = {key["name"]: key for key in json.loads(written[f"{SPEC.etc}/keys.json"].content)}
+    own = written[f"{SPEC.etc}/own_key"]
+
+    assert told["app"]["sha256"] == hashlib.sha256(SECRETS["digits_app"].encode()).hexdigest()
+    assert told["rackwright"]["sha256"] == hashlib.sha256(own.content.encode()).hexdigest()
+    assert (own.mode, own.owner) == (0o600, "root:root")
+    words = " ".join(word for step in plan.steps if isinstance(step, Run) for word in step.argv)
+    everything = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
+    assert not [secret for secret in (*SECRETS.values(), own.content) if secret in everything]
+
+
+def test_each_host_has_a_key_of_its_own() -> None:
+    def own(spec: ServerSpec) -> object:
+        return next(file.content for file in files(spec, HOUSE) if file.path.endswith("/own_key"))
+
+    specs = [SPEC, *(SPEC.model_copy(update={key: "other"}) for key in ("host", "name", "fleet"))]
+    assert len({own(spec) for spec in specs}) == len(specs)
+
+
+def test_without_its_secrets_a_server_has_no_keys_and_no_steps() -> None:
+    house = replace(HOUSE, secrets={})
+    sealed = {claim.thing for claim in KIND.claims(SPEC, house) if isinstance(claim.want.get("content"), Unknown)}
+    plan = planned(bare(), house)
+
+    assert sealed == {f"file:{SPEC.etc}/keys.json", f"file:{SPEC.etc}/own_key"}
+    assert plan.refusals
+    assert plan.steps == ()
+
+
+def test_a_key_that_could_be_guessed_is_refused() -> None:
+    plan = planned(bare(), replace(HOUSE, secrets={**SECRETS, "digits_app": "eight888"}))
+
+    assert [refusal.got for refusal in plan.refusals] == ["got a secret digits_app that is shorter"]
+
+
+def test_tls_is_a_matter_of_two_files_and_the_settings() -> None:
+    secrets = {**SECRETS, "crt": "a certificate", "tls": "a private key"}
+    plan = planned(bare(), replace(HOUSE, secrets=secrets), tls_certificate="crt", tls_key="tls")
+    written = {step.path: step for step in plan.steps if isinstance(step, Put)}
+    [settings] = [json.loads(step.content) for path, step in written.items() if path.endswith("/settings.json")]
+
+    assert written[f"{SPEC.etc}/tls.key"].content == "a private key\n"
+    assert (written[f"{SPEC.etc}/tls.key"].mode, written[f"{SPEC.etc}/tls.key"].owner) == (0o640, "root:server-digits")
+    assert (settings["tls_certificate"], settings["tls_key"]) == (f"{SPEC.etc}/tls.crt", f"{SPEC.etc}/tls.key")
+
+
+def test_another_fleets_server_is_refused() -> None:
+    raw = served()
+    raw["owners"][SPEC.owner]["fleet"] = "another"
+
+    assert [refusal.want for refusal in planned(raw).refusals] == ["a model server on a host has one owner"]
+
+
+def test_nothing_is_written_where_its_link_is_not_up() -> None:
+    raw = bare()
+    raw["links"] = [{**link, "up": False} if link["name"] == "fabric0" else link for link in raw["links"]]
+    plan = planned(raw)
+
+    assert [refusal.got for refusal in plan.refusals] == ["got no such link that is up"]
+    assert plan.steps == ()
+
+
+def test_what_goes_is_what_was_put_there() -> None:
+    plan = KIND.removal(SPEC, Facts(served()), HOUSE, True)
+    [removing] = [step.argv for step in plan.steps if isinstance(step, Run) and "rm -rf" in " ".join(step.argv)]
+
+    assert plan.steps[0].argv == ("systemctl", "disable", "--now", "server-digits.service")
+    assert removing[-3:] == ("server-digits", SPEC.etc, SPEC.lib)
+    assert plan.notes == ("/project/models/digits stays: what it was copied from",)
+    assert KIND.removal(SPEC, Facts(bare()), HOUSE, True).steps == ()
+
+
+def test_the_report_says_what_is_served_and_how_fast() -> None:
+    told = KIND.report(SPEC, Facts(served()))
+
+    assert (told["outcome"], told["version"], told["previous"], told["p99_ms"]) == ("ready", VERSION, OTHER, 5.0)
+
+
+def test_figures_that_are_not_known_hide_nothing_else() -> None:
+    raw = copy.deepcopy(served())
+    raw["servers"]["digits"]["figures"] = {"unknown": "it answers 401"}
+    told = KIND.report(SPEC, Facts(raw))
+
+    assert told["version"] == VERSION
+    assert "it answers 401" in told["figures"]
