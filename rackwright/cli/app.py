@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rackwright import __version__, toolchain
-from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, twin
+from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
 from rackwright.toolchain import workloads
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(host.app, name="host")
 app.add_typer(drive.app, name="drive")
 app.add_typer(gpu.app, name="gpu")
 app.add_typer(run.app, name="run")
+app.add_typer(server.app, name="server")
 app.add_typer(access.app)
 app.add_typer(adopt.app)
 app.add_typer(backup.app)

@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 
 
 @contextmanager
-def _hosts(stack: Stack) -> Iterator["Hosts"]:
+def connected(stack: Stack) -> Iterator["Hosts"]:
     from rackwright.apply.pool import Hosts
 
     hosts = Hosts(stack.endpoints, stack.salt)
@@ -40,7 +40,7 @@ def status(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     from rackwright.audit import runs
 
     loaded = project.stack(stack)
-    with _hosts(loaded) as hosts:
+    with connected(loaded) as hosts:
         _tell(runs.look(hosts, loaded, run), as_json)
 
 
@@ -59,7 +59,7 @@ def logs(
         print(json.dumps({"line": line}) if as_json else line, flush=True)
 
     loaded = project.stack(stack)
-    with _hosts(loaded) as hosts:
+    with connected(loaded) as hosts:
         runs.logs(hosts, loaded, run, lines, follow, say)
 
 
@@ -72,7 +72,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     from rackwright.audit import runs
 
     loaded = project.stack(stack)
-    with _hosts(loaded) as hosts:
+    with connected(loaded) as hosts:
         runs.stop(hosts, loaded, run, project.say)
         report = runs.look(hosts, loaded, run)
     print(json.dumps(report.as_json(), indent=2) if as_json else report)
@@ -92,7 +92,7 @@ def wait(
     from rackwright.audit import runs
 
     loaded = project.stack(stack)
-    with _hosts(loaded) as hosts:
+    with connected(loaded) as hosts:
         report = runs.wait(hosts, loaded, run, seconds, project.say)
     print(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "unknown": 3}.get(report.outcome, 1))

@@ -1,0 +1,144 @@
+"""How the servers of a stack are, on all of their hosts; what they say; and which model was served before."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from rackwright.apply.pool import Hosts
+from rackwright.audit.evidence import AT_ONCE
+from rackwright.declaration import Stack, declare
+from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused, StepFailed
+from rackwright.kinds.model_server.look import report
+from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.spec.problem import hint
+
+
+@dataclass(frozen=True)
+class ServerReport:
+    """One server at one time."""
+
+    name: str
+    version: str
+    """That is declared."""
+    hosts: Mapping[str, Mapping[str, Any]]
+    """What its kind reports of each: outcome, version, previous, models, figures; or why it is not known."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 every host serves the declared version, 1 one does not, 3 it is not known of one."""
+        if any("unknown" in told for told in self.hosts.values()):
+            return 3
+        right = (told.get("outcome") == "ready" and told["version"] == self.version for told in self.hosts.values())
+        return 0 if all(right) else 1
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "hosts": {name: dict(each) for name, each in self.hosts.items()},
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.name}: version {self.version} is declared"
+        for host, told in self.hosts.items():
+            yield f"  {host}: {_line(told)}"
+            if refused := told.get("refused"):
+                yield f"    refused {refused['version']}: {refused['why']}"
+
+    def before(self) -> str:
+        """Return the version that every host served before the declared one, or serves still.
+
+        Raises:
+            HostUnreachable: it is not known of a host.
+            Refused: there is none, or not the same everywhere.
+        """
+        found: dict[str, str | None] = {}
+        for host, told in self.hosts.items():
+            if "unknown" in told:
+                fix = "Bring it back, or take it out of the server"
+                raise HostUnreachable(host, str(told["unknown"]), "what was served there before is asked for", fix)
+            served = told.get("version")
+            found[host] = served if served not in (None, self.version) else told.get("previous")
+            if found[host] not in told.get("models", ()):
+                found[host] = None
+        versions = {*found.values()}
+        if len(versions) != 1 or None in versions:
+            said = ", ".join(f"{version or 'none'} on {host}" for host, version in found.items())
+            want = "all hosts have the same version from before"
+            fix = "Name one with `rackwright server promote`; `rackwright server status` says which each has"
+            raise Refused(self.name, f"got {said}", want, fix)
+        return str(versions.pop())
+
+
+def _line(told: Mapping[str, Any]) -> str:
+    if "unknown" in told:
+        return f"not known: {told['unknown']}"
+    if not told:
+        return "absent"
+    parts = [f"{told['outcome']}, version {told['version'] or 'none'}"]
+    if told.get("why"):
+        parts.append(str(told["why"]))
+    if told.get("p99_ms") is not None:
+        parts.append(f"{told['requests']} requests, p50 {told['p50_ms']:g} ms, p99 {told['p99_ms']:g} ms")
+    if told.get("waiting") is not None:
+        parts.append(f"{told['waiting']} wait")
+    return ", ".join([*parts, f"before it {told['previous']}"] if told.get("previous") else parts)
+
+
+def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
+    """Return what *server* is on each of its hosts.
+
+    Raises:
+        DeclarationError: the stack has no such server.
+    """
+    servers = stack.fleet.servers
+    if server not in servers:
+        fix = hint(server, servers, "Take one of these")
+        want = f"servers of stack {stack.name}: {', '.join(servers) or 'none'}"
+        raise DeclarationError("server", f"got {server!r}", want, fix)
+    found = (declared.spec for declared in declare(stack))
+    return tuple(spec for spec in found if isinstance(spec, ServerSpec) and spec.name == server)
+
+
+def look(hosts: Hosts, stack: Stack, server: str) -> ServerReport:
+    """Look at all hosts of *server* at once."""
+    several = specs(stack, server)
+
+    def of(spec: ServerSpec) -> dict[str, Any]:
+        try:
+            return report(spec, hosts.facts(spec.host, fresh=True))
+        except RackwrightError as error:
+            return {"unknown": f"not reached: {error.got}"}
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        told = dict(zip((spec.host for spec in several), pool.map(of, several), strict=True))
+    return ServerReport(server, several[0].version, told)
+
+
+def logs(hosts: Hosts, stack: Stack, server: str, lines: int, follow: bool, say: Callable[[str, str], None]) -> None:
+    """Say the last *lines* of what *server* has said on each host, and go on with what they say, if *follow*.
+
+    Args:
+        say: Told the host and a line of its.
+
+    Raises:
+        StepFailed: a host has no log.
+    """
+
+    def of(spec: ServerSpec) -> int:
+        argv = ("journalctl", "--unit", spec.unit, f"--lines={lines}", "--output=cat", "--no-pager")
+        asked = (*argv, "--follow") if follow else argv
+        seconds = 7 * 86400 if follow else 60.0
+        done = hosts.connection(spec.host).run(asked, timeout=seconds, on_line=lambda line: say(spec.host, line))
+        return done.status
+
+    several = specs(stack, server)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        statuses = dict(zip((spec.host for spec in several), pool.map(of, several), strict=True))
+    if failed := [host for host, status in statuses.items() if status]:
+        got, want = f"got no log on {', '.join(failed)}", "a server has one from its first start"
+        raise StepFailed(server, got, want, "Run `rackwright up`")

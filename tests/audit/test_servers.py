@@ -1,0 +1,77 @@
+"""How the servers of a stack are told, and which version each was before."""
+
+from typing import Any
+
+import pytest
+
+from rackwright.audit.servers import ServerReport
+from rackwright.errors import HostUnreachable, Refused
+
+OLD, NEW, OLDEST = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
+
+
+def host(version: str | None = NEW, previous: str | None = OLD, **more: Any) -> dict[str, Any]:
+    told = {"outcome": "ready", "version": version, "release": "dddddddddddd", "models": [OLD, NEW]}
+    return {**told, "previous": previous, "requests": 7, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0, **more}
+
+
+def report(**hosts: dict[str, Any]) -> ServerReport:
+    return ServerReport("digits", NEW, hosts)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        ({"alpha": host(), "beta": host()}, 0),
+        ({"alpha": host(), "beta": host(OLD)}, 1),
+        ({"alpha": host(outcome="not ready", why="it answers 503"), "beta": host()}, 1),
+        ({"alpha": {}, "beta": host()}, 1),
+        ({"alpha": host(OLD), "beta": {"unknown": "not reached: no route"}}, 3),
+    ],
+)
+def test_the_status_is_that_of_the_worst_host(hosts: dict[str, dict[str, Any]], status: int) -> None:
+    assert report(**hosts).exit_status == status
+
+
+def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
+    refused = {"release": "eeeeeeeeeeee", "version": NEW, "why": "the canary has 3.0000% right"}
+    lines = str(report(alpha=host(OLD, None, refused=refused), beta=host(None, outcome="failed", waiting=None)))
+
+    assert lines.splitlines() == [
+        f"digits: version {NEW} is declared",
+        f"  alpha: ready, version {OLD}, 7 requests, p50 1 ms, p99 5 ms, 0 wait",
+        f"    refused {NEW}: the canary has 3.0000% right",
+        f"  beta: failed, version none, 7 requests, p50 1 ms, p99 5 ms, before it {OLD}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        {"alpha": host(), "beta": host()},
+        {"alpha": host(OLD, OLDEST), "beta": host(OLD, OLDEST)},
+        {"alpha": host(), "beta": host(OLD, OLDEST)},
+    ],
+    ids=["served everywhere", "refused by the first", "refused by the second"],
+)
+def test_before_it_is_what_every_host_served_or_serves(hosts: dict[str, dict[str, Any]]) -> None:
+    assert report(**hosts).before() == OLD
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        {"alpha": host(previous=None), "beta": host()},
+        {"alpha": host(previous=OLDEST), "beta": host()},
+        {"alpha": host(models=[NEW])},
+    ],
+    ids=["a new host", "another before", "removed by hand"],
+)
+def test_what_not_all_hosts_have_is_not_gone_back_to(hosts: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(Refused, match="all hosts have the same version from before"):
+        report(**hosts).before()
+
+
+def test_what_is_not_known_is_not_gone_back_to() -> None:
+    with pytest.raises(HostUnreachable, match="not reached"):
+        report(alpha=host(), beta={"unknown": "not reached: no route"}).before()
