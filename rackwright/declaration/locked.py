@@ -21,6 +21,8 @@ def system(os: str) -> str:
 def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]) -> Iterator[DeclarationError]:
     """Yield what forbids to go on with the lock as it is; nothing where the fleet has none and asks for none."""
     where, command = str(stack.lock_file), f"`rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{stack.name}`"
+    if stack.fleet.uses:
+        command = f"`rackwright lock` for a stack of {stack.fleet.uses}"
     again = f"Run {command}, and look at what it changes"
     if stack.fleet.mirror is not None and stack.mirror is None:
         got = "got no lock" if stack.lock is None else "got a lock without a key"

@@ -78,9 +78,9 @@ def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing, used
             findings.add_below(problem, ("servers",))
     findings.raise_any()
     assert hosts is not None  # or there is a finding
-    return hosts.model_copy(
-        update={"fleet": told.fleet, "uses": told.uses, "key": told.key, "runs": runs, "servers": servers}
-    )
+    own = {"fleet": told.fleet, "uses": told.uses, "key": told.key, "runs": runs, "servers": servers}
+    # packages are brought to hosts by roles, and these are of the other stack
+    return hosts.model_copy(update={**own, "mirror": None})
 
 
 def _secrets(told: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str]]:

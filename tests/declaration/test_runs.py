@@ -73,6 +73,16 @@ def test_on_a_rack_pins_are_those_of_the_hosts_own_fleet(project: Path) -> None:
     assert load_stack("training", project).endpoints["ember"].known_hosts.name == "pair.known_hosts"
 
 
+def test_a_mirror_of_the_hosts_is_none_of_their_runs(project: Path) -> None:
+    """
+    No role is played, so no package is brought.
+    """
+    path = project / "stacks" / "pair.yaml"
+    path.write_text(path.read_text() + "mirror: {}\n")
+
+    assert [declared.name for declared in declare(load_stack("training", project))]
+
+
 def test_workloads_are_lent_to_a_twin_alone(project: Path) -> None:
     configure(project, "lab", fleet="pair.yaml", target="rack", workloads="lent")
 
