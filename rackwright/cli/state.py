@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from functools import cache
 
 from rackwright.cli import project
 from rackwright.errors import StepFailed
@@ -15,7 +16,7 @@ def pulumi(stack: str, *argv: str) -> str:
     """
     command = ["pulumi", *argv, "--stack", stack]
     done = subprocess.run(
-        command, cwd=project.directory(), env=project.environment(), capture_output=True, text=True, check=False
+        command, cwd=project.directory(), env=_environment(), capture_output=True, text=True, check=False
     )
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip()
@@ -27,3 +28,9 @@ def urns(stack: str) -> list[str]:
     """Return the URNs of all resources, each after those that it stands on."""
     exported = json.loads(pulumi(stack, "stack", "export"))
     return [resource["urn"] for resource in exported["deployment"].get("resources", [])]
+
+
+@cache
+def _environment() -> dict[str, str]:
+    """Return pulumi's environment, which takes a look at the toolchain, once for all commands."""
+    return project.environment()
