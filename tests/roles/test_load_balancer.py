@@ -2,7 +2,12 @@
 
 import re
 import shutil
+import socket
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import pytest
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.accept.harness import eventually
 from tests.test_roles import HOUSE, ROLES
 
 SOURCE = ROLES["load_balancer"]
@@ -55,21 +61,117 @@ def test_with_a_certificate_it_is_https_and_nothing_else():
     assert "ssl" not in config()
 
 
+NGINX = shutil.which("nginx")
+WITH_NGINX = pytest.mark.skipif(NGINX is None, reason="nginx is not installed here; the twin's hosts have it")
+
+
+def written(directory: Path, **variables: Any) -> list[str]:
+    """Write what nginx reads below *directory*, with its own files there as well, and return its command."""
+    text = config(**variables)
+    for place in ("/var/cache/rackwright-load-balancer", "/run/rackwright-load-balancer"):
+        text = text.replace(place, str(directory))
+    (directory / "nginx.conf").write_text(text)
+    return [str(NGINX), "-e", "stderr", "-c", str(directory / "nginx.conf")]
+
+
+@WITH_NGINX
 @pytest.mark.parametrize(
     "variables",
     [{}, {"address": "::1"}, {"services": {**SERVICES, "other": {"port": 8081, "members": ["[::1]:9000"]}}}],
     ids=["one", "IPv6", "two"],
 )
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed here; the twin's hosts have it")
 def test_nginx_takes_it(variables: dict[str, Any], tmp_path: Path):
-    text = config(**variables).replace("/var/cache/rackwright-load-balancer", str(tmp_path))
-    text = text.replace("/run/rackwright-load-balancer", str(tmp_path))
-    (tmp_path / "nginx.conf").write_text(text)
-    done = subprocess.run(
-        ["nginx", "-e", "stderr", "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True
-    )
+    done = subprocess.run([*written(tmp_path, **variables), "-t"], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+class Member(ThreadingHTTPServer):
+    """A server that answers, or, where *breaks*, reads a request and answers nothing."""
+
+    def __init__(self, breaks: bool = False) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                if breaks:
+                    self.connection.close()
+                    return
+                self.send_response(200)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, format: str, *arguments: Any) -> None: ...
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def end(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+@pytest.fixture
+def in_front(tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Return a function that puts nginx in front of members, and gives its port."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*members: str) -> int:
+        port = free_port()
+        argv = written(tmp_path, services={"digits": {"port": port, "members": list(members)}})
+        started.append(subprocess.Popen(argv))
+        eventually(lambda: answered(port) is not None, "nginx answers")
+        return port
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def answered(port: int) -> int | None:
+    """Ask over a connection of its own, and return the status; None where nobody listens."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/v2/models/digits/infer", b"{}")
+        return connection.getresponse().status
+    except ConnectionRefusedError:
+        return None
+    finally:
+        connection.close()
+
+
+@WITH_NGINX
+def test_a_member_that_refuses_connections_loses_no_request(in_front: Callable[..., int]):
+    """
+    As one does that has been told to stop, and until it serves again.
+    """
+    one, other = Member(), Member()
+    port = in_front(f"127.0.0.1:{one.server_port}", f"127.0.0.1:{other.server_port}")
+    before = [answered(port) for _ in range(10)]
+    one.end()
+    without = [answered(port) for _ in range(10)]
+    other.end()
+
+    assert [*before, *without] == [200] * 20
+    assert answered(port) == 502
+
+
+@WITH_NGINX
+def test_what_a_member_broke_off_is_asked_of_another(in_front: Callable[..., int]):
+    breaks, answers = Member(breaks=True), Member()
+    port = in_front(f"127.0.0.1:{breaks.server_port}", f"127.0.0.1:{answers.server_port}")
+
+    assert [answered(port) for _ in range(10)] == [200] * 10
+    breaks.end()
+    answers.end()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""Line 1: a model is served from two hosts behind one address. Without a language model: none is served yet."""
+
+import json
+
+from tests.accept.harness import Log, check, eventually, need
+from tests.accept.served import HOSTS, SERVER, served, version
+from tests.served import FIRST
+
+ZEROS = [0.0] * 64
+
+
+@check("serving.1[digits]")
+def the_digits_are_served_from_two_hosts_behind_one_address(log: Log) -> str:
+    """`up` of the hosts' stack, then of the servers'; curl gets answers; preview, audit and status agree."""
+    with served(log) as lab:
+        wanted = version(lab, FIRST)
+        need(lab.versions() == dict.fromkeys(HOSTS[:2], wanted), f"hosts serve {lab.versions()}, wanted {wanted}")
+        need(lab.differing() == set(), "right after `up` something differs")
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8, 8], "data": ZEROS}]})
+        status, said = lab.ask(f"/v2/models/{SERVER}/infer", "-d", body)
+        need(status == 200, f"curl got {status}: {said}")
+        need(json.loads(said)["model_version"] == wanted, f"the answer says {said}")
+        status, said = lab.ask(f"/v2/models/{SERVER}")
+        need(status == 200 and json.loads(said)["lineage"]["gate"]["passed"], f"the model says {status}: {said}")
+        need(lab.ask("/metrics")[0] == 404, "figures of one member are passed on")
+        refused = lab.ssh(
+            HOSTS[2], f"curl -s -o /dev/null -w '%{{http_code}}' http://10.143.0.13:8080/v2/models/{SERVER}"
+        )
+        need(refused == "401", f"without a key curl got {refused}")
+
+        def counted() -> dict[str, int]:
+            return {host: each["requests"] for host, each in lab.status()["hosts"].items()}
+
+        before = counted()
+        with lab.load(4) as told:
+            eventually(
+                lambda: all(now > before[host] + 10 for host, now in counted().items()), "both hosts answer", 600
+            )
+        need(not told["lost"], f"lost {told['lost'][:3]}")
+        where, answered = " and ".join(HOSTS[:2]), sum(told["answered"].values())
+        return f"version {wanted} on {where} behind one address, {answered} requests; no language model yet"
