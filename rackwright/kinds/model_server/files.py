@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rackwright.kinds.house import House
-from rackwright.kinds.model_server.spec import OWN, ServerSpec
+from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.placed import UNITS, File
+from rackwright.spec.server import OWN
 
 
 def files(spec: ServerSpec, house: House) -> Iterator[File]:

@@ -3,11 +3,10 @@
 from pydantic import Field
 
 from rackwright.kinds.contract import Part, Resource
+from rackwright.spec.server import EVERYWHERE
 
 ETC = "/etc/rackwright/servers"
 LIB = "/var/lib/rackwright/servers"
-OWN = "rackwright"
-"""Name of the key by which a host asks its own server."""
 
 
 class KeyPart(Part):
@@ -101,7 +100,7 @@ class ServerSpec(Resource):
     @property
     def asked_at(self) -> str:
         """The address at which the host asks its own server."""
-        return "127.0.0.1" if self.address == "0.0.0.0" else self.address
+        return "127.0.0.1" if self.address == EVERYWHERE else self.address
 
     @property
     def data(self) -> str | None:
