@@ -14,6 +14,7 @@ from rackwright.declaration.stack import settings
 from rackwright.errors import DeclarationErrors
 from rackwright.spec.maintenance import Maintenance
 from rackwright.spec.ssh import Endpoint, Login
+from tests.declaration.test_servers import publish
 
 STACKS = Path(__file__).parents[2] / "stacks"
 FLEET = """\
@@ -239,8 +240,13 @@ def test_the_example_is_the_same_in_yaml_and_in_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(STACKS.glob("Pulumi.*.yaml")), ids=lambda path: path.stem)
-def test_a_stack_that_we_bring_is_declared_right(path: Path) -> None:
-    stack = load_stack(path.stem.removeprefix("Pulumi."), STACKS.parent)
+def test_a_stack_that_we_bring_is_declared_right(path: Path, tmp_path: Path) -> None:
+    """
+    Servers have a model that is published beforehand.
+    """
+    shutil.copytree(STACKS, tmp_path / "stacks")
+    publish(tmp_path / ".rackwright/models/digits", b"digits", 0.99)
+    stack = load_stack(path.stem.removeprefix("Pulumi."), tmp_path)
 
     assert declare(stack)
     assert stack.containers <= set(stack.fleet.hosts)
