@@ -10,9 +10,9 @@ from rackwright.apply.transport import Result
 from rackwright.audit import runs
 from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import ALSO, recorded
+from tests.kinds.conftest import ALSO, OTHERS, recorded
 
-STACK = ALSO[-1]
+STACK = ALSO[OTHERS.index("trained.yaml")]
 UNIT = "training-digits.service"
 
 

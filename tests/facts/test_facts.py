@@ -26,7 +26,7 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers(), *of_runs()]
+    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers(), *of_runs(), of_a_server()]
 
 
 def of_gpus(facts: Facts) -> list[View]:
@@ -57,6 +57,13 @@ def of_runs() -> list[View]:
     told = {"outcome": "failed", "config": "0" * 64, "why": "rank 1 ended with 137", "attempt": 2}
     run = {**told, "model": {"kind": "image-classifier"}, "steps": 300, "ranks": {}, "checkpoint": 100}
     return [there(Facts({"runs": {"digits": run}}).run("digits"))]
+
+
+def of_a_server() -> View:
+    """Return the view that only a host has that serves a model."""
+    told = {"ready": False, "version": None, "why": "it does not answer", "release": "0" * 12, "previous": None}
+    server = {**told, "models": {}, "refused": None, "figures": {}}
+    return there(Facts({"servers": {"digits": server}}).server("digits"))
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:

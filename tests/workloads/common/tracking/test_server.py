@@ -1,6 +1,7 @@
 """Who we are at a server, and where that comes from."""
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_no_other_address_is_taken(url, said):
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
     [
-        (FILE, 0o640, "got a file that others may read or write; only its owner can read it. Run `chmod 0600"),
+        (FILE, 0o604, "got a file that others may read or write; only its owner can read it. Run `chmod 0600"),
         ("[mlflow]\nuser = tina\n", 0o600, "got no account in it"),
         ("mlflow_tracking_password = secret", 0o600, "got no account in it"),
     ],
@@ -66,6 +67,11 @@ def test_a_file_that_is_not_right_is_refused_and_not_repeated(tmp_path, text, mo
         connect("https://a", {CREDENTIALS: str(credentials(tmp_path, text, mode))})
 
     assert said in str(refused.value) and "secret" not in str(refused.value) and "mine" not in str(refused.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about files of root")
+def test_whom_root_lets_read_a_file_is_of_roots_choosing(tmp_path):
+    assert who(connect("https://a", {CREDENTIALS: str(credentials(tmp_path, mode=0o640))})._head) == "tina:100%mine"
 
 
 def test_files_that_are_named_have_to_be_there(tmp_path):
