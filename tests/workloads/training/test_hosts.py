@@ -15,7 +15,13 @@ import pytest
 from tests.workloads.common.tracking.stub import Stub
 from workloads.common.errors import WorkloadError
 from workloads.training import hosts
-from workloads.training.hosts import Host, Launched, Plan
+from workloads.training.hosts import Host, Launched, Plan, trainings
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of other tests, which are this account's as well, are left alone."""
+    monkeypatch.setattr(hosts, "trainings", lambda: iter(()))
 
 
 @pytest.fixture
@@ -214,7 +220,7 @@ def test_what_an_earlier_start_left_is_found_by_what_it_runs() -> None:
     left = subprocess.Popen([sys.executable, "-c", sleep, "-m", "workloads.training", "digits"])
     starter = subprocess.Popen([sys.executable, "-c", sleep, "-m", "horovod.runner.launch", "-m", "workloads.training"])
     try:
-        assert {left.pid, starter.pid} & {*hosts.trainings()} == {left.pid}
+        assert {left.pid, starter.pid} & {*trainings()} == {left.pid}
     finally:
         left.kill()
         starter.kill()
