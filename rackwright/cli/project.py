@@ -4,12 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rackwright import toolchain
 from rackwright.declaration import Stack, load_stack
 from rackwright.errors import SetupError
 from rackwright.spec.secret import CONFIG_KEY, parse_values
+
+if TYPE_CHECKING:
+    from rackwright.apply.pool import Hosts
 
 
 def directory() -> Path:
@@ -23,6 +29,18 @@ def directory() -> Path:
 
 def stack(name: str) -> Stack:
     return load_stack(name, directory())
+
+
+@contextmanager
+def connected(stack: Stack) -> Iterator["Hosts"]:
+    """Hand out the hosts of *stack*; connections end with the block."""
+    from rackwright.apply.pool import Hosts
+
+    hosts = Hosts(stack.endpoints, stack.salt)
+    try:
+        yield hosts
+    finally:
+        hosts.close()
 
 
 def secrets(stack: Stack) -> Stack:

@@ -1,34 +1,19 @@
 """Commands about training runs."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright.cli import project
-from rackwright.declaration import Stack
 
 if TYPE_CHECKING:
-    from rackwright.apply.pool import Hosts
     from rackwright.audit.runs import RunReport
 
 app = typer.Typer(no_args_is_help=True, help="The training runs of a stack.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has runs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
-
-
-@contextmanager
-def connected(stack: Stack) -> Iterator["Hosts"]:
-    from rackwright.apply.pool import Hosts
-
-    hosts = Hosts(stack.endpoints, stack.salt)
-    try:
-        yield hosts
-    finally:
-        hosts.close()
 
 
 @app.command()
@@ -40,7 +25,7 @@ def status(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     from rackwright.audit import runs
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         _tell(runs.look(hosts, loaded, run), as_json)
 
 
@@ -59,7 +44,7 @@ def logs(
         print(json.dumps({"line": line}) if as_json else line, flush=True)
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         runs.logs(hosts, loaded, run, lines, follow, say)
 
 
@@ -72,7 +57,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     from rackwright.audit import runs
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         runs.stop(hosts, loaded, run, project.say)
         report = runs.look(hosts, loaded, run)
     print(json.dumps(report.as_json(), indent=2) if as_json else report)
@@ -92,7 +77,7 @@ def wait(
     from rackwright.audit import runs
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         report = runs.wait(hosts, loaded, run, seconds, project.say)
     print(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "unknown": 3}.get(report.outcome, 1))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rackwright.cli import project
-from rackwright.cli.run import connected
 
 if TYPE_CHECKING:
     from rackwright.declaration import Stack
@@ -27,7 +26,7 @@ def status(stack: StackName, server: ServerName, as_json: AsJson = False) -> Non
     from rackwright.audit import servers
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         report = servers.look(hosts, loaded, server)
     print(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit(report.exit_status)
@@ -48,7 +47,7 @@ def logs(
         print(json.dumps({"host": host, "line": line}) if as_json else f"{host}: {line}", flush=True)
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         servers.logs(hosts, loaded, server, lines, follow, say)
 
 
@@ -80,7 +79,7 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
     from rackwright.audit import servers
 
     loaded = project.stack(stack)
-    with connected(loaded) as hosts:
+    with project.connected(loaded) as hosts:
         report = servers.look(hosts, loaded, server)
     model = loaded.fleet.servers[server].model.model_copy(update={"version": report.before()})
     _write(loaded, server, model, report.version, as_json)

@@ -82,6 +82,28 @@ def account(facts: Facts, name: str, what: str) -> Value:
     return user.password if what == "password" else found[what]
 
 
+def standing(facts: Facts, sort: str, key: str, name: str) -> Value:
+    """Look at what everything has that stands on a host with an account of its own: host, files, unit, owner file."""
+    match sort:
+        case "host":
+            return identity(facts, name)
+        case "file":
+            return file(facts, key, name)
+        case "unit":
+            return unit(facts, key, name)
+        case "directory":
+            return directory(facts, key, name)
+        case "user":
+            return account(facts, key, name)
+        case "mount":
+            return any(mount.target == key for mount in facts.mounts)
+        case "link":
+            link = facts.link(key)
+            return Absent() if link is None else link.up
+        case _:
+            return owner(facts, key, name)
+
+
 def owner(facts: Facts, name: str, what: str) -> Value:
     """Look at what an owner file says."""
     found = facts.owner(name)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
+from rackwright.spec import placement
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Many, Model
 from rackwright.spec.network import Network, links
@@ -126,9 +127,7 @@ class Run(Model):
 
     def members(self, hosts: Mapping[str, Host]) -> tuple[str, ...]:
         """Return its hosts of *hosts*, the chief first."""
-        if self.group is None:
-            return self.hosts
-        return tuple(name for name, host in hosts.items() if host.group == self.group)
+        return placement.members(self, hosts)
 
     def config(self, name: str, hosts: int) -> TrainingConfig:
         """Return the whole configuration of the run *name* on so many hosts.
@@ -148,12 +147,7 @@ def _problems(run: Run) -> Iterator[Problem]:
     if run.recipe not in RECIPES:
         fix = hint(run.recipe, RECIPES, "Take one of these")
         yield Problem(f"got {run.recipe!r}", f"recipes are {', '.join(RECIPES)}", fix, ("recipe",))
-    if (run.group is None) == (not run.hosts):
-        got = "got neither hosts nor group" if run.group is None else "got hosts and group"
-        yield Problem(got, "a run says one of the two", "Write hosts: [NAME, …], or group: NAME")
-    for index, host in enumerate(run.hosts):
-        if host in run.hosts[:index]:
-            yield Problem(f"got {host} twice", "a host is named once", "Raise processes instead", ("hosts", index))
+    yield from placement.problems(run, "a run", "a host is named once", "Raise processes instead")
     if run.elastic and run.launcher != "horovod":
         want, fix = "only Horovod lets hosts come and go", "Take elastic out, or launcher: horovod"
         yield Problem(f"got elastic with launcher {run.launcher}", want, fix, ("elastic",))
@@ -170,23 +164,12 @@ def problems(runs: Mapping[str, Run], hosts: Mapping[str, Host]) -> Iterator[Pro
             yield Problem(f"got the name {name!r}", want, "Shorten it", (name,))
         members = run.members(hosts)
         known = [member for member in members if member in hosts]
-        wrong = [*_unknown(run, hosts, members), *_without_tier(run, hosts, known), *_configured(name, run, members)]
+        wrong = [*placement.unknown(run, hosts), *_without_tier(run, hosts, known), *_configured(name, run, members)]
         if not wrong and len(members) > 1:
             wrong = [*_apart(run, hosts, members)]
         for problem in wrong:
             yield Problem(problem.got, problem.want, problem.fix, (name, *problem.path))
     yield from _taken(runs, hosts)
-
-
-def _unknown(run: Run, hosts: Mapping[str, Host], members: tuple[str, ...]) -> Iterator[Problem]:
-    for index, member in enumerate(run.hosts):
-        if member not in hosts:
-            fix = hint(member, hosts, "Take one of these")
-            yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", fix, ("hosts", index))
-    if run.group is not None and not members:
-        groups = sorted({host.group for host in hosts.values() if host.group})
-        fix = hint(run.group, groups, "Take one of these")
-        yield Problem(f"got {run.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", fix, ("group",))
 
 
 def _without_tier(run: Run, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:

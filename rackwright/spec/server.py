@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
+from rackwright.spec import placement
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Many, Model
-from rackwright.spec.problem import Keys, Problem, hint, raise_any
+from rackwright.spec.problem import Keys, Problem, raise_any
 from rackwright.spec.run import Environment, Key, address
 from rackwright.spec.secret import name_problem
 from workloads.serving.settings import Settings
@@ -140,9 +141,7 @@ class Server(Model):
 
     def members(self, hosts: Mapping[str, Host]) -> tuple[str, ...]:
         """Return its hosts of *hosts*, in the order in which they change."""
-        if self.group is None:
-            return self.hosts
-        return tuple(name for name, host in hosts.items() if host.group == self.group)
+        return placement.members(self, hosts)
 
     def address(self, host: Host) -> str:
         """Return the address that it listens on; empty where the host has no fabric."""
@@ -156,12 +155,7 @@ class Server(Model):
 
 
 def _problems(server: Server) -> Iterator[Problem]:
-    if (server.group is None) == (not server.hosts):
-        got = "got neither hosts nor group" if server.group is None else "got hosts and group"
-        yield Problem(got, "a server says one of the two", "Write hosts: [NAME, …], or group: NAME")
-    for index, host in enumerate(server.hosts):
-        if host in server.hosts[:index]:
-            yield Problem(f"got {host} twice", "a host serves it once", "Take one out", ("hosts", index))
+    yield from placement.problems(server, "a server", "a host serves it once", "Take one out")
     if server.anybody == bool(server.keys):
         got = "got keys and anybody" if server.keys else "got no keys"
         want = "either those with a key may ask, or anybody may"
@@ -192,20 +186,9 @@ def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterat
             want = f"an account is called after it: {NAME_MAX} characters at most"
             yield Problem(f"got the name {name!r}", want, "Shorten it", (name,))
         members = [member for member in server.members(hosts) if member in hosts]
-        for problem in (*_unknown(server, hosts), *_placed(server, hosts, members), *_set(server)):
+        for problem in (*placement.unknown(server, hosts), *_placed(server, hosts, members), *_set(server)):
             yield Problem(problem.got, problem.want, problem.fix, (name, *problem.path))
     yield from _taken(servers, hosts)
-
-
-def _unknown(server: Server, hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    for index, member in enumerate(server.hosts):
-        if member not in hosts:
-            fix = hint(member, hosts, "Take one of these")
-            yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", fix, ("hosts", index))
-    if server.group is not None and not server.members(hosts):
-        groups = sorted({host.group for host in hosts.values() if host.group})
-        fix = hint(server.group, groups, "Take one of these")
-        yield Problem(f"got {server.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", fix, ("group",))
 
 
 def _placed(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:

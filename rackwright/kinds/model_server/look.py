@@ -14,27 +14,12 @@ WHOLE = "whole"
 
 def look(facts: Facts, sort: str, key: str, name: str, claim: object) -> Value:
     match sort:
-        case "host":
-            return observing.identity(facts, name)
-        case "file":
-            return observing.file(facts, key, name)
-        case "unit":
-            return observing.unit(facts, key, name)
-        case "directory":
-            return observing.directory(facts, key, name)
-        case "user":
-            return observing.account(facts, key, name)
-        case "mount":
-            return any(mount.target == key for mount in facts.mounts)
-        case "link":
-            link = facts.link(key)
-            return Absent() if link is None else link.up
         case "model":
             return _model(facts, *key.split("/"))
         case "server":
             return _server(facts, key, name)
         case _:
-            return observing.owner(facts, key, name)
+            return observing.standing(facts, sort, key, name)
 
 
 def _model(facts: Facts, name: str, version: str) -> Value:

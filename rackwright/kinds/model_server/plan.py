@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Sequence
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
-from rackwright.kinds import ownership
-from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Send, Step, Unknown
-from rackwright.kinds.host import wrong_machine
+from rackwright.kinds import ownership, placed
+from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Send, Step
 from rackwright.kinds.house import House
 from rackwright.kinds.model_server.files import files, release_of, short_keys
 from rackwright.kinds.model_server.look import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.placed import UNITS, put
+from rackwright.kinds.placed import UNITS, Words, put
 
-NOUN = "model server"
+WORDS = Words(
+    noun="model server",
+    sealed=("got no key", "a server lets in those who have one"),
+    mounted="the model is copied from there",
+    linked="it is served there",
+)
 COPY_SECONDS = 3600
 """For a model of hundreds of GB from a tier of drives that turn."""
 CANARY_SECONDS = 600
@@ -37,41 +40,14 @@ rm -rf "$etc" "$lib"
 
 def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
     """Return what makes *differences* go; the server starts again only where what it serves or reads is another."""
-    if refusals := (
-        *wrong_machine(spec.host, differences),
-        *ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts),
-    ):
-        return Plan(refusals=refusals)
-    if not differences:
-        return Plan()
-    if unknown := tuple(item for item in differences if item.unknown):
-        return Plan(by_hand=unknown, refusals=tuple(_blind(spec, unknown)))
-    try:
-        refusals = (*_ground(spec, differences), *_unfit(spec, facts, house))
-        return Plan(refusals=refusals) if refusals else _Planner(spec, differences, facts, house).plan()
-    except NotKnown as reason:
-        got, want = f"got no answer ({reason})", "a plan needs to know what is there"
-        return Plan(refusals=(Refusal(spec.id, got, want, "Mend that, and run again"),))
-
-
-def _blind(spec: ServerSpec, unknown: Sequence[Difference]) -> Iterator[Refusal]:
-    """Refuse to write half a server, where its secrets are not known here; what only cannot be seen is told."""
-    reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, Unknown))
-    for reason in reasons:
-        fix = "Run it where the stack's secrets can be read"
-        yield Refusal(spec.id, f"got no key: {reason}", "a server lets in those who have one", fix)
-
-
-def _ground(spec: ServerSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:
-    """Refuse where the fleet below is not as it should be: that is another stack's to mend."""
-    fix = "Let the stack of the hosts' own fleet mend it, then run this again"
-    for item in differences:
-        if item.thing == f"mount:{spec.mount}":
-            yield Refusal(
-                f"{spec.id}: {spec.mount}", "got nothing mounted there", "the model is copied from there", fix
-            )
-        elif item.thing == f"link:{spec.interface}":
-            yield Refusal(f"{spec.id}: {spec.interface}", "got no such link that is up", "it is served there", fix)
+    return placed.plan(
+        spec,
+        WORDS,
+        differences,
+        facts,
+        refused=lambda: _unfit(spec, facts, house),
+        planned=lambda: _Planner(spec, differences, facts, house).plan(),
+    )
 
 
 def _unfit(spec: ServerSpec, facts: Facts, house: House) -> Iterator[Refusal]:
@@ -160,7 +136,7 @@ class _Planner:
 
 def removal(spec: ServerSpec, facts: Facts) -> Plan:
     """Return what stops the server here and takes its account, keys, models and files away."""
-    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts):
+    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, WORDS.noun, facts):
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()

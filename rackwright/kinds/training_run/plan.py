@@ -4,19 +4,22 @@ import json
 from collections.abc import Iterator, Sequence
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
-from rackwright.kinds import ownership
-from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step, Unknown
-from rackwright.kinds.host import wrong_machine
+from rackwright.kinds import ownership, placed
+from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.house import House
-from rackwright.kinds.placed import UNITS, put
+from rackwright.kinds.placed import UNITS, Words, put
 from rackwright.kinds.training_run.files import DOOR, files
 from rackwright.kinds.training_run.look import RUNNING, finished, outcome, same
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 FIRST_STEP_SECONDS = 900
 """PyTorch is imported anew on every host, from drives that may be cold."""
-NOUN = "training run"
+WORDS = Words(
+    noun="training run",
+    sealed=("got no keys", "a run is not begun with half of its files"),
+    mounted="checkpoints are kept on a tier",
+    linked="processes talk over it",
+)
 _ACCOUNT = """set -eu
 account=$1 home=$2
 getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
@@ -52,42 +55,14 @@ rm -rf "$etc" "$opt" "$home"
 
 def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
     """Return what makes *differences* go; started again is only what stands still, or was told otherwise."""
-    if refusals := (
-        *wrong_machine(spec.host, differences),
-        *ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts),
-    ):
-        return Plan(refusals=refusals)
-    if not differences:
-        return Plan()
-    if unknown := tuple(item for item in differences if item.unknown):
-        return Plan(by_hand=unknown, refusals=tuple(_blind(spec, unknown)))
-    try:
-        refusals = (*_ground(spec, differences), *_terminal(spec, differences, facts))
-        return Plan(refusals=refusals) if refusals else _Planner(spec, differences, facts, house).plan()
-    except NotKnown as reason:
-        got, want = f"got no answer ({reason})", "a plan needs to know what is there"
-        return Plan(refusals=(Refusal(spec.id, got, want, "Mend that, and run again"),))
-
-
-def _blind(spec: TrainingSpec, unknown: Sequence[Difference]) -> Iterator[Refusal]:
-    """Refuse to write half a run, where its secret is not known here; what only cannot be seen is told."""
-    reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, Unknown))
-    for reason in reasons:
-        fix = "Run it where the stack's secrets can be read"
-        yield Refusal(spec.id, f"got no keys: {reason}", "a run is not begun with half of its files", fix)
-
-
-def _ground(spec: TrainingSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:
-    """Refuse where the fleet below is not as it should be: that is another stack's to mend."""
-    for item in differences:
-        if item.thing == f"mount:{spec.mount}":
-            fix = "Let the stack of the hosts' own fleet mend it, then run this again"
-            yield Refusal(
-                f"{spec.id}: {spec.mount}", "got nothing mounted there", "checkpoints are kept on a tier", fix
-            )
-        elif item.thing == f"link:{spec.interface}":
-            fix = "Let the stack of the hosts' own fleet mend it, then run this again"
-            yield Refusal(f"{spec.id}: {spec.interface}", "got no such link that is up", "processes talk over it", fix)
+    return placed.plan(
+        spec,
+        WORDS,
+        differences,
+        facts,
+        refused=lambda: _terminal(spec, differences, facts),
+        planned=lambda: _Planner(spec, differences, facts, house).plan(),
+    )
 
 
 def _terminal(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Refusal]:
@@ -192,7 +167,7 @@ class _Planner:
 
 def removal(spec: TrainingSpec, facts: Facts, house: House) -> Plan:
     """Return what stops the run here and takes its account, key and files away; what it wrote on its tier stays."""
-    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, NOUN, facts):
+    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, WORDS.noun, facts):
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()
