@@ -14,7 +14,8 @@ WRONG = Path(__file__).parent / "wrong/role-tier.yaml"
 def test_a_tier_is_where_it_is_mounted_and_is_made_before_the_role(tmp_path: Path) -> None:
     house = House.load(ROOT, b"salt")
     path = tmp_path / "example.yaml"
-    path.write_text(WRONG.read_text().replace("tier: warn", "tier: warm"))
+    right = WRONG.read_text().replace("{tier: warn}", "{tier: warm}")
+    path.write_text(f"{right}        admin: {{name: admin, password: {{secret: mlflow_admin}}}}\n")
     stack = Stack("lab", ROOT, load_fleet(path, house.roles), {}, house, b"salt")
 
     [role] = [declared for declared in declare(stack) if declared.name == "alpha/mlflow"]
