@@ -61,7 +61,7 @@ soak: $(TEST) toolchain ## Repeat what is random with many seeds: trainings that
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
 
 .PHONY: requirements
-requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into requirements/*.txt.
+requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into the locks.
 	@$(BIN)/pip install --quiet pip-tools
 	@for extra in core test; do \
 		[ $$extra = core ] && only= || only="--extra $$extra"; \
@@ -70,10 +70,10 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 			--build-deps-for editable $$only --output-file requirements/$$extra.txt pyproject.toml; \
 	done
 	@$(BIN)/pip install --quiet uv  # pip-compile would fetch the 3 GB of PyTorch to read what it needs
-	@for made in workloads:requirements/workloads.txt serving:requirements/serving.txt \
-			mlflow:templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2; do \
-		UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade --generate-hashes \
-			--no-emit-index-url --no-emit-find-links --group $${made%%:*} --output-file $${made#*:}; \
+	@for made in workloads:workloads/training serving:workloads/serving mlflow:mlflow/requirements; do \
+		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \
+			--generate-hashes --no-emit-index-url --no-emit-find-links --group $${made%%:*} \
+			--output-file templates/$${lock%/*}/opt/rackwright/$$lock.txt.j2; \
 	done
 
 .PHONY: system

@@ -7,6 +7,7 @@ from typing import Any
 
 from rackwright.declaration import tracking
 from rackwright.declaration.declared import Declared
+from rackwright.declaration.environments import place
 from rackwright.declaration.stack import Stack
 from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
 from rackwright.kinds.training_run.spec import SeatPart, TrainingSpec
@@ -49,7 +50,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
         min_processes=run.elastic.min_processes if run.elastic else None,
         restart=run.restart,
         grace_seconds=run.grace_seconds,
-        environment=run.environment.path,
+        environment=place(stack, run.environment, members, ["training"], "/opt/workloads"),
         data=run.data,
         port=run.port,
         mount=hosts[host].tiers[run.checkpoints.tier].mount,

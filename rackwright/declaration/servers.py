@@ -6,6 +6,7 @@ from hashlib import file_digest, sha256
 from typing import Any
 
 from rackwright.declaration.declared import Declared
+from rackwright.declaration.environments import place
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server import ModelServerKind
@@ -48,6 +49,7 @@ def _common(stack: Stack, name: str, server: Server) -> dict[str, Any]:
     """Return what all hosts of a server are told alike."""
     model = _model(stack, name, server)
     told = settings(server, "127.0.0.1")
+    members = server.members(stack.fleet.hosts)
     tls = server.tls
     return {
         "fleet": stack.fleet.fleet,
@@ -63,7 +65,7 @@ def _common(stack: Stack, name: str, server: Server) -> dict[str, Any]:
         "tls_certificate": name_of(tls.certificate) if tls else None,
         "tls_key": name_of(tls.key) if tls else None,
         "key": name_of(stack.fleet.key),
-        "environment": server.environment.path,
+        "environment": place(stack, server.environment, members, ["serving", "training"], "/opt/serving"),
         "ready_seconds": server.ready_seconds,
         "stop_seconds": round(told.drain_seconds) + told.stop_seconds + SLACK_SECONDS,
     }

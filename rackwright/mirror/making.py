@@ -13,7 +13,7 @@ from rackwright.declaration.stack import HOUSE
 from rackwright.errors import Refused
 from rackwright.mirror import key, tree, wheels
 from rackwright.mirror.apt import Apt, Progress
-from rackwright.mirror.wanted import PackageSet, images, package_sets, role_specs
+from rackwright.mirror.wanted import PackageSet, images, package_sets, requirements, role_specs
 from rackwright.toolchain import cache
 
 ROUNDS = 5
@@ -61,7 +61,7 @@ def make(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Made:
         key=before.key if before else None,
         packages=found,
         images=images(stack),
-        wheels=wheels.resolve(wheels.listed(HOUSE, roles), before.wheels if before and not upgrade else {}),
+        wheels=wheels.resolve(requirements(stack)),
     )
     return Made(lock, sets)
 

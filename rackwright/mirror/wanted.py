@@ -10,6 +10,7 @@ from rackwright.declaration import Stack
 from rackwright.declaration.declare import undemanding
 from rackwright.declaration.locked import wanted
 from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.role.entries import Environment
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.toolchain.apt import SUITES
@@ -61,6 +62,17 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
             for host in strange
         )
     return found
+
+
+def requirements(stack: Stack) -> list[str]:
+    """Return the lists of what roles install into environments of their own, each once."""
+    found = {
+        entry.requirements: None
+        for spec in role_specs(stack)
+        for entry in promises(spec, stack.house).entries
+        if isinstance(entry, Environment)
+    }
+    return list(found)
 
 
 def images(stack: Stack) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Kept(Model):
 class Environment(Model):
     """What the processes of a run import: PyTorch, Horovod and what these need."""
 
-    path: Path = "/opt/workloads"
+    path: Path
     """Of a virtual environment that is there on every host of the run, the same everywhere."""
 
 
@@ -113,8 +113,8 @@ class Run(Model):
     """What follows when it fails: it goes on from its last checkpoint, or waits for a person."""
     grace_seconds: Annotated[int, Field(ge=10)] = 90
     """How long a run that is stopped has for its last checkpoint."""
-    environment: Environment = Environment()
-    """What its processes import."""
+    environment: Environment | None = None
+    """What its processes import, where role `workloads` does not make it: ``/opt/workloads`` if nothing is said."""
     port: Annotated[int, Field(ge=1024, le=65535)] = PORT
     """On the fabric address of every host but the chief: where the chief logs in to start processes."""
     go_on: bool = Field(default=False, alias="continue")

@@ -127,8 +127,8 @@ class Server(Model):
     """What the model has to have shown."""
     canary: Canary | None = None
     """What it has to show on each host."""
-    environment: Environment = Environment(path="/opt/serving")
-    """What the server imports."""
+    environment: Environment | None = None
+    """What the server imports, where role `workloads` does not make it: ``/opt/serving`` if nothing is said."""
     ready_seconds: PositiveInt = 120
     """How long a server may take until it is ready."""
     set: dict[str, Any] = Field(default_factory=dict)

@@ -17,9 +17,10 @@ from rackwright.errors import SetupError
 from rackwright.toolchain import cache, horovod
 from rackwright.toolchain.ways import Unavailable
 
-LOCK = Path(__file__).parents[2] / "requirements" / "workloads.txt"
-SERVING = LOCK.with_name("serving.txt")
-TRACKING = LOCK.parents[1] / "templates" / "mlflow" / "opt" / "rackwright" / "mlflow" / "requirements.txt.j2"
+LOCK = horovod.FILES / "training.txt.j2"
+SERVING = LOCK.with_name("serving.txt.j2")
+"""Both are what the role workloads puts on hosts."""
+TRACKING = Path(__file__).parents[2] / "templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2"
 """What the role mlflow puts on hosts."""
 
 
@@ -94,16 +95,17 @@ def place() -> Path:
 
 
 def _key() -> str:
-    built = repr(sorted(horovod.flags(os.environ).items())) + horovod.PATCH.read_text()
+    built = horovod.recipe(horovod.flags(os.environ))
     return sha256(f"{sys.version}\n{LOCK.read_text()}\n{built}".encode()).hexdigest()[:16]
 
 
 def _install(directory: Path, lock: Path, size: str, say: Callable[[str], None]) -> None:
     """Make the environment where it stays, as its scripts name their interpreter; what is there is half-made."""
     shutil.rmtree(directory, ignore_errors=True)
-    log = cache.directory() / "logs" / f"{lock.stem}.log"
+    name = directory.parent.name
+    log = cache.directory() / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    say(f"installing {lock.parent.name}/{lock.name} into {directory}: {size} (log {log})")
+    say(f"installing the environment of the {name} into {directory}: {size} (log {log})")
     python = str(Environment(directory).python)
     commands = (
         (sys.executable, "-m", "venv", str(directory)),

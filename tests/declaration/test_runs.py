@@ -1,9 +1,11 @@
 """A stack of runs: whose hosts it has, and which resources it is."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rackwright.declaration import declare, load_stack
 from rackwright.errors import DeclarationErrors
@@ -145,3 +147,37 @@ def test_its_fingerprints_follow_what_is_declared(project: Path) -> None:
     after = spec(project, "cinder/digits").provenance
 
     assert {name for name in before if before[name] != after[name]} == {"declaration"}
+
+
+def imported(project: Path) -> dict[str, str]:
+    """Return what each host's run imports."""
+    specs = (declared.spec for declared in declare(load_stack("training", project)))
+    return {spec.host: spec.environment for spec in specs if isinstance(spec, TrainingSpec)}
+
+
+def test_a_run_imports_what_role_workloads_makes_on_all_of_its_hosts(project: Path) -> None:
+    """
+    Where the role is on some of them, where it makes none for training, or where something else is said, it does not.
+    """
+    pair = project / "stacks/pair.yaml"
+    hosts = yaml.safe_load(pair.read_text())
+    assert set(imported(project).values()) == {"/opt/workloads"}
+
+    hosts["hosts"]["cinder"]["roles"] = {"base": {}, "workloads": {}}
+    pair.write_text(yaml.safe_dump(hosts))
+    assert imported(project)["cinder"] == "/opt/workloads"
+
+    hosts["hosts"]["ember"]["roles"] = {"base": {}, "workloads": {}}
+    pair.write_text(yaml.safe_dump(hosts))
+    found = imported(project)
+    assert found["cinder"] == found["ember"] != found["ash"] == "/opt/workloads"
+    assert re.fullmatch("/opt/rackwright/workloads/training-[0-9a-f]{16}", found["cinder"])
+
+    told = RUNS.replace("    set:", "    environment: {path: /opt/own}\n    set:")
+    (project / "stacks/training.yaml").write_text(told)
+    assert imported(project)["cinder"] == "/opt/own"
+
+    hosts["hosts"]["ember"]["roles"]["workloads"] = {"environments": ["serving"]}
+    pair.write_text(yaml.safe_dump(hosts))
+    (project / "stacks/training.yaml").write_text(RUNS)
+    assert imported(project)["cinder"] == "/opt/workloads"

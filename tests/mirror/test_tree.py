@@ -1,8 +1,11 @@
 """The local repository, asked by real apt and real pip over HTTP."""
 
+import io
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -188,38 +191,64 @@ def wheel(directory: Path, name: str, version: str, requires: str = "") -> Path:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The list of a workload, and an index of wheels that is all pip knows."""
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All that pip knows."""
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # which pip reads as: without
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
-    lists = tmp_path / "house/workloads/training/requirements.txt"
-    lists.parent.mkdir(parents=True)
-    lists.write_text("Model.Zoo>=1\n")
-    return wheels.listed(tmp_path / "house")
+    (tmp_path / "index").mkdir()
+    return tmp_path / "index"
 
 
-def test_wheels_are_locked_kept_and_served(tmp_path, mirror, wanted, serve, monkeypatch):
-    zoo, tool = wheel(tmp_path / "index", "model_zoo", "1.0", "tool"), wheel(tmp_path / "index", "tool", "2.0")
-    found = wheels.resolve(wanted, {})
-    assert found == {zoo.name: sha256(zoo), tool.name: sha256(tool)}
-    wheel(tmp_path / "index", "tool", "3.0")
-    assert wheels.resolve(wanted, found) == found
+def source(directory: Path, name: str, version: str) -> Path:
+    """Make a source that has to be built where it is used."""
+    path = directory / f"{name}-{version}.tar.gz"
+    files = {
+        "setup.py": f"from setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=[])\n",
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+    }
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in files.items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{file}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return path
+
+
+def listed(*paths: Path) -> str:
+    """Return the list that has these files and no others."""
+    lines = []
+    for path in paths:
+        name, version = path.name.removesuffix(".tar.gz").split("-")[:2]
+        lines += [f"--no-binary {name}"] if path.suffix == ".gz" else []
+        lines.append(f"{name}=={version} --hash=sha256:{sha256(path)}")
+    return "\n".join([*lines, ""])
+
+
+def test_files_for_python_are_locked_kept_and_served(tmp_path, mirror, index, serve, monkeypatch):
+    """
+    A list may have a source, too; what another list has in another version stands beside it.
+    """
+    files = [wheel(index, "model_zoo", "1.0", "tool"), wheel(index, "tool", "2.0"), source(index, "built", "0.1")]
+    one, other = listed(*files), listed(wheel(index, "tool", "3.0"))
+    found = wheels.resolve([one, other])
+    assert found == {path.name: sha256(path) for path in index.iterdir()}
     wheels.fetch(found)
-    lock = locked({}, tmp_path / "rack.key", wheels=found)
-    tree.write(lock, tmp_path / "tree", tmp_path / "rack.key")
+    shutil.rmtree(index)
+    assert wheels.resolve([one, other]) == found, "what was kept can be had no more anywhere else"
 
+    tree.write(locked({}, tmp_path / "rack.key", wheels=found), tmp_path / "tree", tmp_path / "rack.key")
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
-    argv = [sys.executable, "-m", "pip", "download", "--index-url", f"{serve(tmp_path / 'tree')}simple/"]
-    subprocess.run([*argv, "--dest", str(tmp_path / "got"), "model-zoo"], check=True, capture_output=True)
-    assert {path.name: sha256(path) for path in (tmp_path / "got").iterdir()} == found
+    (tmp_path / "list.txt").write_text(one)
+    argv = [sys.executable, "-m", "pip", "download", "--index-url", f"{serve(tmp_path / 'tree')}simple/", "--dest"]
+    subprocess.run([*argv, tmp_path / "got", "-r", tmp_path / "list.txt"], check=True, capture_output=True)
+    assert {path.name for path in (tmp_path / "got").iterdir()} == {path.name for path in files}
 
 
-def test_wheels_that_nobody_has_are_refused(tmp_path, mirror, wanted):
-    (tmp_path / "index").mkdir()
-
-    with pytest.raises(wheels.Refused, match=r"requirements\.txt: got no set: pip says .*Model\.Zoo"):
-        wheels.resolve(wanted, {})
+def test_files_that_nobody_has_are_refused(index):
+    with pytest.raises(wheels.Refused, match=r"got no set: pip says .*zoo"):
+        wheels.resolve([f"zoo==1.0 --hash=sha256:{'0' * 64}\n"])

@@ -32,7 +32,12 @@ def test_a_wheel_is_named_by_all_that_it_depends_on(tmp_path: Path, monkeypatch:
 
 def test_what_a_launcher_tells_its_processes_is_not_taken_for_flags() -> None:
     told = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2", "HOROVOD_GPU_OPERATIONS": "NCCL"}
-    assert horovod.flags(told) == {**horovod.FLAGS, "HOROVOD_GPU_OPERATIONS": "NCCL"}
+    assert horovod.flags(told) == {**horovod.flags({}), "HOROVOD_GPU_OPERATIONS": "NCCL"}
+
+
+def test_flags_are_those_that_hosts_build_it_with() -> None:
+    assert horovod.flags({})["HOROVOD_WITH_PYTORCH"] == "1"
+    assert "HOROVOD_GPU_OPERATIONS" not in horovod.flags({})
 
 
 def test_without_a_compiler_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
