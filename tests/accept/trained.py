@@ -50,6 +50,8 @@ SERVER = {
     "mlflow": {"admin": account("admin"), "users": [{**account("tina"), "function": "trainer"}]},
 }
 """Roles of the chief of a run that is tracked."""
+INSTALLED = {"base": {"security_updates": False}, "workloads": {}}
+"""Roles of the one host of a run that imports what its fleet installs."""
 
 
 class Trained(Lab):
@@ -72,28 +74,30 @@ class Trained(Lab):
 
 
 @contextmanager
-def trained(log: Log, tracked: bool = False, more: str = "") -> Iterator[Trained]:
+def trained(log: Log, tracked: bool = False, installed: bool = False, more: str = "") -> Iterator[Trained]:
     """A run whose first step was logged, on hosts that were made for it.
 
     Args:
         tracked: Whether an MLflow server on its chief is told.
+        installed: It runs on the chief alone, and what it imports comes there from the lock, and is lent to nobody.
         more: A further line of the run.
     """
     if os.geteuid() != 0:
         raise Skipped("containers need root")
-    with Trained(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=True) as lab:
+    with Trained(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=not installed) as lab:
         stacks = lab.fleet_path.parent
         lines = [f"tracking: {{host: {CHIEF}, account: tina}}"] if tracked else []
         run = "".join(f"    {line}\n" for line in (*lines, more) if line)
-        (stacks / "training.yaml").write_text(RUNS + run)
+        runs = RUNS.replace(f"[{CHIEF}, {OTHER}]", f"[{CHIEF}]\n    processes: 2") if installed else RUNS
+        (stacks / "training.yaml").write_text(runs + run)
         settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
         (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
-        if tracked:
+        if roles := SERVER if tracked else INSTALLED if installed else None:
             lab.edit(lambda fleet: fleet.update(mirror={}))
-            lab.edit(lambda fleet: fleet["hosts"][CHIEF].update(roles=SERVER))
+            lab.edit(lambda fleet: fleet["hosts"][CHIEF].update(roles=roles))
         lab.start()
-        if tracked:
-            log("fetching what the server needs")
+        if roles:
+            log("fetching what roles install")
             lab.rackwright("lock", "--fetch", lab.stack, status=0)
         log("making the hosts")
         lab.up()

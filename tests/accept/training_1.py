@@ -33,6 +33,24 @@ def a_rank_comes_back(log: Log) -> str:
     return f"the chief went on {alone:.0f} s after rank 1 was killed, and the other host again after {back:.0f} s"
 
 
+@check("training.1[installed]")
+def what_a_run_imports_is_installed(log: Log) -> str:
+    with trained(log, installed=True) as lab:
+        [imported] = {
+            lab.ssh(CHIEF, f"tr '\\0' ' ' < /proc/{rank}/cmdline").split()[0] for rank in lab.processes(CHIEF)
+        }
+        need(imported.startswith("/opt/rackwright/workloads/training-"), f"it imports {imported}")
+        from_mirror = lab.ssh(CHIEF, "cat /opt/rackwright/workloads/pip.conf")
+        need("127.0.0.1" in from_mirror, f"pip asks elsewhere: {from_mirror}")
+        size = lab.ssh(CHIEF, "du -sh /opt/rackwright/workloads | cut -f 1")
+        goes_on(lab, CHIEF)
+        need(lab.differing() == set(), "something differs")
+        lab.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes", status=0)
+    return (
+        f"{size} from the local repository, Horovod built there, two processes of it train in {imported.split('/')[-3]}"
+    )
+
+
 def _starts(lab: Trained) -> str:
     first, received = lab.step(OTHER), lab.received(OTHER)
     need(first >= 1, f"rank 1 has logged step {first} when `up` returned")
