@@ -1,9 +1,10 @@
-"""The form of a fleet's YAML file as JSON Schema, for editors."""
+"""The form of a fleet's YAML file as JSON Schema, for editors: of hosts, or of what `uses` the hosts of another."""
 
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from rackwright.declaration.runs_fleet import RunsFile
 from rackwright.declaration.yaml_fleet import FleetFile
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.host import Host, Identity
@@ -20,9 +21,9 @@ MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts)
 
 def schema() -> Schema:
     """Return the JSON Schema. It says what each value may be; what must agree with what, only a check can say."""
-    _, told = models_json_schema([(model, "validation") for model in (FleetFile, Host)])
+    _, told = models_json_schema([(model, "validation") for model in (FleetFile, Host, RunsFile)])
     definitions: dict[str, Schema] = told["$defs"]
-    file, tiers = definitions.pop("FleetFile"), definitions["Host"]["properties"]["tiers"]
+    file, tiers = definitions["FleetFile"], definitions["Host"]["properties"]["tiers"]
     _by_name(file["properties"]["groups"], {"$ref": "#/$defs/Host"})
     _by_name(file["properties"]["hosts"], {"$ref": "#/$defs/Host"})
     _by_name(tiers, _or_null({"$ref": "#/$defs/Tier"}))
@@ -32,7 +33,16 @@ def schema() -> Schema:
         definition = definitions[model.__name__]
         definition.pop("required", None)
         definition["properties"] = {name: _or_null(value) for name, value in definition["properties"].items()}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **file, "title": "Fleet", "$defs": definitions}
+    for several, one in (("runs", "Run"), ("servers", "Server")):
+        _by_name(definitions["RunsFile"]["properties"][several], {"$ref": f"#/$defs/{one}"})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Fleet",
+        "if": {"required": ["uses"]},
+        "then": {"$ref": "#/$defs/RunsFile"},
+        "else": {"$ref": "#/$defs/FleetFile"},
+        "$defs": definitions,
+    }
 
 
 def _by_name(mapping: Schema, value: Schema) -> None:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, WithJsonSchema, model_validator
 
 from rackwright.spec import placement
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Many, Model
 from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem, hint, raise_any
-from rackwright.spec.secret import name_of, name_problem
+from rackwright.spec.secret import SCHEMA, name_of, name_problem
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
 
@@ -51,7 +51,7 @@ def _key(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Key = Annotated[dict[str, Any], AfterValidator(_key)]
+Key = Annotated[dict[str, Any], AfterValidator(_key), WithJsonSchema(SCHEMA)]
 
 
 class Kept(Model):

@@ -14,6 +14,13 @@ CONFIG_KEY = "rackwright:secrets"
 """Of a stack's settings: a mapping with each value by its name, every one encrypted by itself."""
 NAME = r"[a-z][a-z0-9_]*"
 NAME_MAX = 63
+SCHEMA = {
+    "type": "object",
+    "properties": {"secret": {"type": "string", "pattern": f"^{NAME}$", "maxLength": NAME_MAX}},
+    "required": ["secret"],
+    "additionalProperties": False,
+}
+"""Of a reference, as JSON Schema."""
 SHORTEST = 8
 """Characters of a value: a shorter one can be guessed, and could not be told from other text where it is hidden."""
 LAB_PASSPHRASE = "rackwright-lab"

@@ -13,6 +13,7 @@ from rackwright.declaration.fleet import schema
 from rackwright.declaration.source import read
 
 RACK = Path(__file__).parents[2] / "stacks" / "rack.yaml"
+TRAINING, SERVING = RACK.with_name("training.yaml"), RACK.with_name("serving.yaml")
 WIRED = Path(__file__).parents[1] / "kinds" / "wired.yaml"
 SORTS = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "null": type(None)}
 SCHEMA = schema()
@@ -22,6 +23,9 @@ def valid(value: Any, part: dict[str, Any]) -> bool:
     """Return whether *part* of the schema allows *value*; it knows the keywords that the schema uses, no more."""
     if "$ref" in part and not valid(value, SCHEMA["$defs"][part["$ref"].rpartition("/")[2]]):
         return False
+    if "if" in part:
+        chosen = isinstance(value, dict) and {*part["if"]["required"]} <= value.keys()
+        return valid(value, part["then" if chosen else "else"])
     if "anyOf" in part and not any(valid(value, choice) for choice in part["anyOf"]):
         return False
     sort = SORTS.get(part.get("type", ""), object)
@@ -36,6 +40,8 @@ def valid(value: Any, part: dict[str, Any]) -> bool:
         case bool():
             return True
         case int():
+            if value <= part.get("exclusiveMinimum", value - 1):
+                return False
             return bool(part.get("minimum", value) <= value <= part.get("maximum", value))
         case list():
             return all(valid(item, part.get("items", {})) for item in value)
@@ -53,10 +59,15 @@ def _below(part: dict[str, Any], key: str) -> dict[str, Any]:
     return nothing if shape is False else {} if shape is True else shape
 
 
+BY_NAME = tuple(
+    (key,) for key in ("hosts", "groups", "tiers", "wipe", "bonds", "vlans", "runs", "servers", "set", "saving", "keys")
+)
+
+
 def mappings(value: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield where *value* has mappings with known keys: not those by name."""
     if isinstance(value, dict):
-        if keys[-1:] not in (("hosts",), ("groups",), ("tiers",), ("wipe",), ("bonds",), ("vlans",)):
+        if keys[-1:] not in BY_NAME:
             yield keys
         for key, item in value.items():
             yield from mappings(item, (*keys, key))
@@ -71,13 +82,15 @@ def at(value: Any, keys: tuple[Any, ...]) -> Any:
     return value
 
 
-@pytest.mark.parametrize("path", [RACK, WIRED], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [RACK, WIRED, TRAINING, SERVING], ids=lambda path: path.stem)
 def test_the_schema_allows_the_examples(path: Path) -> None:
     assert valid(read(path).data, SCHEMA)
 
 
 @pytest.mark.parametrize(
-    ("path", "keys"), [(path, keys) for path in (RACK, WIRED) for keys in mappings(read(path).data)], ids=repr
+    ("path", "keys"),
+    [(path, keys) for path in (RACK, WIRED, TRAINING, SERVING) for keys in mappings(read(path).data)],
+    ids=repr,
 )
 def test_the_schema_refuses_an_unknown_key_in_every_mapping(path: Path, keys: tuple[Any, ...]) -> None:
     fleet = copy.deepcopy(read(path).data)
@@ -131,6 +144,26 @@ def test_the_schema_refuses_a_wrong_network(keys: tuple[Any, ...], value: Any) -
     assert not valid(fleet, SCHEMA)
 
 
+@pytest.mark.parametrize(
+    ("path", "keys", "value"),
+    [
+        (TRAINING, ("runs", "digits", "launcher"), "mpirun"),
+        (TRAINING, ("runs", "digits", "processes"), 0),
+        (TRAINING, ("runs", "digits", "restart"), "always"),
+        (TRAINING, ("key",), "hunter2"),
+        (TRAINING, ("key", "secret"), "Not A Name"),
+        (TRAINING, ("runs", "Not A Name"), {"recipe": "digits", "checkpoints": {"tier": "warm"}}),
+        (SERVING, ("servers", "digits", "port"), 80),
+        (SERVING, ("servers", "digits", "listen"), "loopback"),
+        (SERVING, ("hosts",), {}),
+    ],
+)
+def test_the_schema_refuses_a_wrong_run_or_server(path: Path, keys: tuple[Any, ...], value: Any) -> None:
+    fleet = copy.deepcopy(read(path).data)
+    at(fleet, keys[:-1])[keys[-1]] = value
+    assert not valid(fleet, SCHEMA)
+
+
 def test_a_host_may_remove_what_its_group_says() -> None:
     fleet = copy.deepcopy(read(RACK).data)
     fleet["hosts"]["gpu-01"] |= {
@@ -142,7 +175,7 @@ def test_a_host_may_remove_what_its_group_says() -> None:
 
 
 def test_every_value_has_a_description() -> None:
-    for name, definition in {"Fleet": SCHEMA, **SCHEMA["$defs"]}.items():
+    for name, definition in SCHEMA["$defs"].items():
         for field, value in definition["properties"].items():
             assert value.get("description"), f"{name}.{field}"
 
