@@ -57,6 +57,8 @@ INSTALLED = {"base": {"security_updates": False}, "workloads": {}}
 class Trained(Lab):
     """The stack of the run; its hosts are of a stack beside it."""
 
+    hosts_stack: str
+
     def status(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.rackwright("run", "status", self.stack, RUN, "--json").stdout)
         return told
@@ -101,7 +103,7 @@ def trained(log: Log, tracked: bool = False, installed: bool = False, more: str 
             lab.rackwright("lock", "--fetch", lab.stack, status=0)
         log("making the hosts")
         lab.up()
-        lab.stack = "training"
+        lab.hosts_stack, lab.stack = lab.stack, "training"
         log("starting the run")
         lab.up()
         yield lab

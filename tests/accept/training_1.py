@@ -8,6 +8,9 @@ from tests.accept.lab import told
 from tests.accept.trained import CHIEF, HOME, OTHER, OUT, RUN, START_SECONDS, Trained, goes_on, trained
 from tests.roles.tracking import ask
 
+CUT_SECONDS = 90
+"""More than the 30 s after which a host that was lost is tried again."""
+
 
 @check("training.1")
 def a_run_on_two_hosts(log: Log) -> str:
@@ -28,9 +31,28 @@ def a_rank_comes_back(log: Log) -> str:
         eventually(lambda: lab.processes(OTHER), "another process in its place", START_SECONDS)
         goes_on(lab, OTHER)
         back = log.seconds - killed
-        need(lab.status().get("attempt") == 1, "the whole run was started again")
         need(lab.differing() == set(), "something differs")
-    return f"the chief went on {alone:.0f} s after rank 1 was killed, and the other host again after {back:.0f} s"
+        cut = _cut(lab)
+        need(lab.status().get("attempt") == 1, "the whole run was started again")
+    lost = f"the chief went on {alone:.0f} s after rank 1 was killed, and the other host again after {back:.0f} s"
+    return f"{lost}; {cut}"
+
+
+def _cut(lab: Trained) -> str:
+    """Nothing that is more than a header passes the switch, for longer than a lost host is left alone."""
+    lab.log("cutting the other host off")
+    lab.rackwright("twin", "fault", lab.hosts_stack, "mtu", OTHER, "64", status=0)
+    cut, before = lab.log.seconds, lab.step(CHIEF)
+    eventually(lambda: lab.step(CHIEF) > before + 20, "it goes on without it", START_SECONDS)
+    alone = lab.log.seconds - cut
+    eventually(lambda: lab.log.seconds - cut > CUT_SECONDS, "a while", START_SECONDS)
+    goes_on(lab, CHIEF)
+    lab.log("letting it in again")
+    lab.rackwright("twin", "fault", lab.hosts_stack, "mtu", OTHER, status=0)
+    there, before = lab.log.seconds, lab.step(OTHER)
+    eventually(lambda: lab.step(OTHER) > before, "the other host takes part again", START_SECONDS)
+    back = lab.log.seconds - there
+    return f"cut off for {CUT_SECONDS} s, it went on after {alone:.0f} s, and with both {back:.0f} s after that"
 
 
 @check("training.1[installed]")

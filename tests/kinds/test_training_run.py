@@ -11,6 +11,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.training_run import keys
+from rackwright.kinds.training_run.files import files
 from rackwright.kinds.training_run.spec import TrackingPart
 from tests.kinds.conftest import RESOURCES, SECRET, STACK, recorded
 
@@ -261,3 +262,20 @@ def test_the_report_says_how_far_it_is():
     assert told["step"] >= 1
     assert told["eta_seconds"] > 0
     assert [*told["ranks"]] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "listed"),
+    [(0, 2), (1, 1), (2, 2)],
+    ids=["answers", "does not answer", "cannot be asked"],
+)
+def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(ended, listed, tmp_path):
+    spec = CHIEF.spec.model_copy(update={"min_processes": 1})
+    [script] = [file.content for file in files(spec, STACK.house) if file.path.endswith("bin/discover")]
+    ping = tmp_path / "ping"
+    ping.write_text(f"#!/bin/sh\nexit {ended}\n")
+    ping.chmod(0o755)
+    done = subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:/bin"}, capture_output=True, text=True)
+
+    assert done.returncode == 0
+    assert done.stdout.split() == [f"{seat.address}:1" for seat in spec.hosts][:listed]
