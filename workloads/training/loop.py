@@ -213,7 +213,7 @@ class Training:
     def _take(self, model: nn.Module, indices: Tensor, rate: float, counting: bool) -> Tensor:
         """Take one step, and return this process's loss, right answers and answers, summed; zeros if not *counting*."""
         around, config, device = self.around, self.config, self.around.device
-        torch.manual_seed(order.seed_of(config.seed, self.step, around.workers.rank))
+        device.seed(order.seed_of(config.seed, self.step, around.workers.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
