@@ -1,1 +1,1 @@
-"""A server for one model: KServe's protocol over HTTP, without PyTorch unless the model takes it."""
+"""A server for one model: KServe's protocol or OpenAI's over HTTP, without PyTorch unless the model takes it."""

@@ -4,8 +4,9 @@
     python -m workloads.serving published/digits --set host=0.0.0.0 --set keys=keys.json
     python -m workloads.serving published/digits --print > server.json           all settings, to be changed
 
-MODEL is a directory that `python -m workloads.quantize` has published, or one of a training, whose newest checkpoint is
-taken. What happens is told on stdout, a line of JSON each. SIGTERM ends it without losing a request.
+MODEL is a directory that `python -m workloads.quantize` has published, or `python -m workloads.serving.gguf` for a
+language model; or one of a training, whose newest checkpoint is taken. What happens is told on stdout, a line of JSON
+each. SIGTERM ends it without losing a request.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The routes of a server for one model: KServe's protocol, health, figures."""
+"""The routes of a server for one model: health, figures, what it is; KServe's protocol, or OpenAI's for language."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,15 +9,16 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from workloads.serving import wire
-from workloads.serving.answers import Error, Refused, refusal
-from workloads.serving.batcher import Arrays, Batcher, Full, Late
+from workloads.serving import language, wire
+from workloads.serving.answers import Error, Refused, in_turn, refusal
+from workloads.serving.batcher import Arrays, Batcher
 from workloads.serving.body import body
 from workloads.serving.edge import Edge, Say
+from workloads.serving.generation import Generation
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import CONTENT_TYPE, Metrics
 from workloads.serving.model import Model
-from workloads.serving.runtimes import Runtime
+from workloads.serving.runtimes import Language, Runtime
 from workloads.serving.settings import Settings
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -41,15 +42,19 @@ class State:
     """It has been told to stop: requests are still answered, but none should come any more."""
 
 
-def create(runtime: Runtime, settings: Settings, keys: Keys, metrics: Metrics, state: State, say: Say) -> Edge:
+def create(
+    runtime: Runtime | Language, settings: Settings, keys: Keys, metrics: Metrics, state: State, say: Say
+) -> Edge:
     """Return the ASGI application that serves the model of *runtime*."""
-    batcher: Batcher | None = None
+    queue: Generation | Batcher
+    if isinstance(runtime, Language):
+        queue = Generation(runtime.generate, settings.parallel, settings.queue, metrics)
+    else:
+        queue = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        nonlocal batcher
-        batcher = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
-        task = asyncio.create_task(batcher.run())
+        task = asyncio.create_task(queue.run())
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -58,13 +63,12 @@ def create(runtime: Runtime, settings: Settings, keys: Keys, metrics: Metrics, s
     app = FastAPI(title=f"rackwright server of {runtime.model.name}", version=runtime.model.version, lifespan=lifespan,
                   docs_url=None, redoc_url=None)  # fmt: skip
 
-    def queue() -> Batcher:
-        assert batcher is not None, "no request comes before the start"
-        return batcher
-
     _health(app, metrics, runtime.model.version, lambda: state.draining)
     _metadata(app, runtime.model)
-    _inference(app, runtime.model, settings, queue)
+    if isinstance(queue, Generation):
+        language.routes(app, runtime.model, settings, queue)
+    else:
+        _inference(app, runtime.model, settings, queue)
     _refusals(app)
     return Edge(app, keys, metrics, lambda: state.draining, say)
 
@@ -120,7 +124,7 @@ def _metadata(app: FastAPI, model: Model) -> None:
     app.get("/v2/models/{name}/ready", summary="The model is loaded", responses=both)(ready)
 
 
-def _inference(app: FastAPI, model: Model, settings: Settings, queue: Callable[[], Batcher]) -> None:
+def _inference(app: FastAPI, model: Model, settings: Settings, queue: Batcher) -> None:
     async def infer(name: str, request: Request) -> Response:
         known(model, name)
         return await answer(request)
@@ -136,7 +140,7 @@ def _inference(app: FastAPI, model: Model, settings: Settings, queue: Callable[[
         except wire.Malformed as malformed:
             raise Refused(400, str(malformed)) from None
         request.state.told["rows"] = asked.rows
-        outputs = await _computed(queue(), asked, settings)
+        outputs = await _computed(queue, asked, settings)
         told, json_bytes = wire.write(asked, outputs, model)
         if json_bytes is None:
             return Response(told, media_type="application/json")
@@ -158,12 +162,8 @@ def _inference(app: FastAPI, model: Model, settings: Settings, queue: Callable[[
 
 async def _computed(queue: Batcher, asked: wire.Asked, settings: Settings) -> Arrays:
     seconds = min(settings.deadline_seconds, asked.timeout_seconds or settings.deadline_seconds)
-    try:
+    with in_turn(seconds):
         return await queue.submit(asked.arrays, asked.rows, asyncio.get_running_loop().time() + seconds)
-    except Full as full:
-        raise Refused(429, str(full), {"retry-after": str(full.retry_after)}) from None
-    except Late:
-        raise Refused(504, f"no answer within {seconds:g} s") from None
 
 
 def _json_bytes(request: Request) -> int | None:

@@ -12,7 +12,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """What is counted. It is the queue's watch as well."""
+    """What is counted. It is the watch of both queues as well."""
 
     def __init__(self, model: Model, load_seconds: float) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,6 +32,16 @@ class Metrics:
             "rackwright_server_inference_seconds", "What the model took for a batch.", buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
+        self._writing = Gauge(
+            "rackwright_server_writing_requests", "Requests whose text is being written.", registry=registry
+        )
+        self._first_token = Histogram(
+            "rackwright_server_first_token_seconds", "From a request to the first piece of its text.",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._tokens = Counter(
+            "rackwright_server_tokens", "Tokens of prompts, and of what was written.", ("kind",), registry=registry
+        )
         loaded = Gauge("rackwright_server_model_load_seconds", "From start to a loaded model.", registry=registry)
         loaded.set(load_seconds)
         Gauge("rackwright_server_model", "What is served.", ("name", "version", "runtime"), registry=registry).labels(
@@ -45,6 +55,16 @@ class Metrics:
     def computed(self, requests: int, rows: int, seconds: float) -> None:
         self._rows.observe(rows)
         self._inference.observe(seconds)
+
+    def writing(self, requests: int) -> None:
+        self._writing.set(requests)
+
+    def first_token(self, seconds: float) -> None:
+        self._first_token.observe(seconds)
+
+    def wrote(self, prompt_tokens: int, tokens: int) -> None:
+        self._tokens.labels("prompt").inc(prompt_tokens)
+        self._tokens.labels("completion").inc(tokens)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self._requests.labels(route, status).inc()

@@ -20,6 +20,7 @@ from workloads.common.checkpoint import disk
 from workloads.common.errors import WorkloadError
 
 NAME = "model.json"
+NAMED = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]
@@ -48,9 +49,9 @@ class Model(Strict):
     """What is served, and where it comes from."""
 
     format: Literal["rackwright model 1"] = "rackwright model 1"
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    runtime: Literal["onnx", "torch"]
+    name: str = Field(pattern=NAMED)
+    version: str = Field(pattern=NAMED)
+    runtime: Literal["onnx", "torch", "llama.cpp"]
     files: Mapping[str, File]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
@@ -80,7 +81,7 @@ def read(directory: Path) -> Model:
     try:
         return Model.model_validate_json(path.read_bytes())
     except OSError as error:
-        fix = "Let `python -m workloads.quantize` write one"
+        fix = "Let `python -m workloads.quantize` or `python -m workloads.serving.gguf` write one"
         raise WorkloadError(str(path), f"got {error.strerror}", "a model has it", fix) from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
@@ -138,6 +139,7 @@ def publish(
     outputs: tuple[Tensor, ...],
     lineage: Mapping[str, Any],
     extra: Mapping[str, bytes] | None = None,
+    runtime: Literal["onnx", "llama.cpp"] = "onnx",
 ) -> Model:
     """Write a directory that can be served, whole or not at all; its version is the beginning of its files' digest.
 
@@ -163,8 +165,9 @@ def publish(
     for target, text in (extra or {}).items():
         disk.write(partial / target, text)
     model = Model(
-        name=name, version=version_of(told), runtime="onnx", files=told, inputs=inputs, outputs=outputs, lineage=lineage
-    )
+        name=name, version=version_of(told), runtime=runtime, files=told, inputs=inputs, outputs=outputs,
+        lineage=lineage,
+    )  # fmt: skip
     disk.write(partial / NAME, model.model_dump_json(indent=1).encode() + b"\n")
     replace(partial, directory)
     return model

@@ -15,7 +15,7 @@ from workloads.serving.connection import limited
 from workloads.serving.edge import Say, say
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
-from workloads.serving.runtimes import Runtime, opened
+from workloads.serving.runtimes import Language, Runtime, opened
 from workloads.serving.settings import Settings
 
 
@@ -29,7 +29,7 @@ def serve(directory: Path, settings: Settings) -> None:
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls = _tls(settings)
     with _listen(settings) as listening:
-        runtime = opened(directory, settings.threads)
+        runtime = opened(directory, settings)
         server = Server(runtime, settings, keys, tls, time.monotonic() - began, say)
         server.run([listening])
     say("stopped")
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Runtime | Language,
         settings: Settings,
         keys: Keys,
         tls: ssl.SSLContext | None,

@@ -24,13 +24,18 @@ class Settings(Strict):
     tls_client_authorities: str | None = None
     """File of the authorities one of which has to vouch for a client; None: clients need no certificate."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """That one inference may use; 0: as many as there are cores."""
+    """That one inference may use; 0: as many as there are cores, and for a language model one less."""
     max_batch: PositiveInt = 32
     """Rows that are computed at once, and the most that a request may have."""
+    parallel: Annotated[int, Field(ge=1, le=256)] = 4
+    """Answers that a language model writes at once."""
+    context_tokens: PositiveInt = 4096
+    """Of a prompt and its answer together; memory for so many is taken for each of `parallel`."""
     queue: PositiveInt = 256
     """Requests that may wait; a further one gets 429 and is told when to come back."""
     deadline_seconds: PositiveFloat = 30
-    """From the last byte of a request to its answer; a request may say less."""
+    """From the last byte of a request to its answer, of one that is streamed to its first piece; a request may say
+    less where its protocol lets it."""
     body_bytes: PositiveInt = 16 << 20
     """The most that a request's body may have."""
     body_seconds: PositiveFloat = 30

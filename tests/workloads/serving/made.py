@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -19,6 +19,7 @@ from workloads.quantize.source import source
 from workloads.serving.batcher import Arrays
 from workloads.serving.keys import Keys
 from workloads.serving.model import Model, Tensor, publish
+from workloads.serving.runtimes.runtime import End, Piece, TooLong
 from workloads.serving.serve import Server
 from workloads.serving.settings import Settings
 
@@ -101,6 +102,33 @@ class Held:
         if np.isinf(inputs["x"]).any():
             raise RuntimeError("as a model fails")
         return {"y": inputs["x"] * 2}
+
+
+class Writer:
+    """A language model that writes a word each time a test lets it, and fails at that word."""
+
+    told = "a test"
+
+    def __init__(self, *words: str, free: bool = False) -> None:
+        self.model = Model(name="held", version="1", runtime="llama.cpp", files={}, lineage={"of": "a test"})
+        self.words = words or ("one", " two", " three")
+        self.go = threading.Semaphore(10_000 if free else 0)
+        self.began, self.left = threading.Semaphore(0), threading.Semaphore(0)
+        self.asked: list[Mapping[str, Any]] = []
+
+    def generate(self, asked: Mapping[str, Any], heard: Callable[[Piece], bool]) -> None:
+        self.asked.append(asked)
+        self.began.release()
+        if asked.get("prompt") == "too long":
+            raise TooLong("got a prompt of 9 tokens; with its answer it has 8 at most")
+        for word in self.words:
+            assert self.go.acquire(timeout=60)
+            if word == "fail":
+                raise RuntimeError("as a model fails")
+            if not heard(Piece(word)):
+                self.left.release()
+                return
+        heard(Piece("", End("stop", 7, len(self.words))))
 
 
 class Here:

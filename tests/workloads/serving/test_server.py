@@ -16,6 +16,7 @@ from tests.workloads.serving.made import INFER, Background, Held, Here, ask, eve
 from tests.workloads.training.runs import ROOT, environment
 from workloads.serving import keys
 from workloads.serving.keys import Key, Keys
+from workloads.serving.settings import Settings
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
@@ -76,7 +77,7 @@ def test_the_digits_are_read(digits: Path) -> None:
 def test_a_server_needs_no_pytorch(digits: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from workloads.serving import serve;"
-        f"serve.opened(Path({str(digits)!r})); print({{'torch', 'onnx', 'sklearn'}} & sys.modules.keys())"
+        f"serve.opened(Path({str(digits)!r})); print({{'torch', 'onnx', 'sklearn', 'xllamacpp'}} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
@@ -86,7 +87,7 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
     from workloads.serving.runtimes import opened
 
     images = held_out(Digits()).x.numpy()[:8]
-    exported, trained = opened(digits, 1), opened(digits.parent / "training", 1)
+    exported, trained = (opened(each, Settings(threads=1)) for each in (digits, digits.parent / "training"))
 
     assert trained.told.startswith("PyTorch")
     assert exported.told.startswith("ONNX Runtime")

@@ -1,4 +1,4 @@
-"""What computes: one protocol, and a module for each library. To add one, add a module and a row in `opened`."""
+"""What computes: two protocols, and a module for each library. To add one, add a module and a row in `opened`."""
 
 import json
 from collections.abc import Callable
@@ -6,42 +6,53 @@ from pathlib import Path
 
 from workloads.common.errors import WorkloadError
 from workloads.serving import model
-from workloads.serving.runtimes.runtime import Runtime
+from workloads.serving.runtimes.runtime import Language, Runtime
+from workloads.serving.settings import Settings
 
-__all__ = ["Runtime", "opened"]
+__all__ = ["Language", "Runtime", "opened"]
 
 
-def opened(directory: Path, threads: int = 0) -> Runtime:
+def opened(directory: Path, settings: Settings | None = None) -> Runtime | Language:
     """Return the model in *directory*, every file proved, loaded and ready to compute.
 
     Args:
         directory: As `workloads.serving.model` describes it; or a training's, of which the newest checkpoint is taken.
-        threads: That one inference may use; 0: as many as there are cores.
 
     Raises:
         WorkloadError: there is no model, it is damaged, or its runtime is not installed.
     """
+    settings = settings or Settings()
     if (directory / "checkpoints").is_dir():
-        return _torch(directory, threads)
+        return _torch(directory, settings)
     found = model.read(directory)
     model.prove(directory, found)
-    openers: dict[str, Callable[[Path, model.Model, int], Runtime]] = {"onnx": _onnx}
+    openers: dict[str, Callable[[Path, model.Model, Settings], Runtime | Language]]
+    openers = {"onnx": _onnx, "llama.cpp": _llama}
     if found.runtime not in openers:
         want = f"a model directory is of {', '.join(openers)}"
         raise WorkloadError(str(directory / model.NAME), f"got {json.dumps(found.runtime)}", want, "Export it")
-    return openers[found.runtime](directory, found, threads)
+    return openers[found.runtime](directory, found, settings)
 
 
-def _onnx(directory: Path, found: model.Model, threads: int) -> Runtime:
+def _onnx(directory: Path, found: model.Model, settings: Settings) -> Runtime:
     from workloads.serving.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(directory, found, threads)
+    return OnnxRuntime(directory, found, settings.threads)
 
 
-def _torch(directory: Path, threads: int) -> Runtime:
+def _llama(directory: Path, found: model.Model, settings: Settings) -> Language:
+    try:
+        from workloads.serving.runtimes.llama import LlamaRuntime
+    except ModuleNotFoundError as error:
+        want, fix = "a language model takes llama.cpp", "Install requirements/serving.txt"
+        raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
+    return LlamaRuntime(directory, found, settings)
+
+
+def _torch(directory: Path, settings: Settings) -> Runtime:
     try:
         from workloads.serving.runtimes.torch import TorchRuntime
     except ModuleNotFoundError as error:
         want, fix = "a training's checkpoint takes PyTorch", "Export it, or serve it in the environment that trains"
         raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
-    return TorchRuntime(directory, threads)
+    return TorchRuntime(directory, settings.threads)

@@ -1,13 +1,15 @@
 """What the server asks of a runtime."""
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 
 
-class Runtime(Protocol):
-    """A model that has been loaded. Whoever asks it asks once at a time."""
+class Loaded(Protocol):
+    """A model that has been loaded."""
 
     @property
     def model(self) -> Model:
@@ -17,5 +19,51 @@ class Runtime(Protocol):
     def told(self) -> str:
         """The library that computes, with its version and device, as a person reads it."""
 
+
+class Runtime(Loaded, Protocol):
+    """A model that takes arrays and gives arrays. Whoever asks it asks once at a time."""
+
     def infer(self, inputs: Arrays) -> Arrays:
         """Return every output; *inputs* have the names, types and shapes that the model says."""
+
+
+Reason = Literal["stop", "length"]
+"""The model, or a word of the request, ended it; or there was no room for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a text ended."""
+
+    reason: Reason
+    prompt_tokens: int
+    tokens: int
+    """Written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a text, as soon as it is written."""
+
+    text: str
+    end: End | None = None
+    """Of the last one."""
+
+
+class TooLong(Exception):
+    """A prompt that leaves no room, and how long it is, as its sender reads it."""
+
+
+@runtime_checkable
+class Language(Loaded, Protocol):
+    """A model that goes on with a text. Several may ask it at once, each from a thread of its own."""
+
+    def generate(self, asked: Mapping[str, Any], heard: Callable[[Piece], bool]) -> None:
+        """Tell *heard* every piece that is written, until there is an end, or it wants no more and returns False.
+
+        Args:
+            asked: `messages` or `prompt`, and how it is gone on with, by OpenAI's names.
+
+        Raises:
+            TooLong: nothing was written.
+        """

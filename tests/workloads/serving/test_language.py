@@ -1,0 +1,352 @@
+"""OpenAI's routes over real HTTP: what they answer, whom they refuse, and that who leaves makes room."""
+
+import json
+import socket
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.workloads.serving.made import Answer, Background, Here, Writer, ask, eventually, here
+from workloads.serving.keys import Key, Keys
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+HELLO = {"model": "held", "messages": [{"role": "user", "content": "Hello"}]}
+ONCE = {"model": "held", "prompt": "Once"}
+
+
+@pytest.fixture
+def free():
+    """Return a server whose model writes as fast as it is asked."""
+    with here(Writer(free=True), body_bytes=4096) as server:
+        yield server
+
+
+def body(values: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({**values, **more}).encode()
+
+
+def events(answer: Answer) -> list[Any]:
+    """Return what a stream had, the last line but for its form."""
+    *lines, end = answer.content.decode().split("\n\n")
+    assert end == ""
+    assert all(line.startswith("data: ") for line in lines)
+    return [line if line == "data: [DONE]" else json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+class Stream:
+    """A client that reads a stream line by line, and may go."""
+
+    def __init__(self, server: Here, content: bytes, path: str = CHAT) -> None:
+        self._socket = socket.create_connection(server.address, timeout=60)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        self._socket.sendall(head + content)
+        self._file = self._socket.makefile("rb")
+
+    def until(self, text: bytes) -> None:
+        while text not in self._file.readline():
+            pass
+
+    def rest(self) -> bytes:
+        return self._file.read()
+
+    def go(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+def test_a_chat_is_answered_whole(free: Here) -> None:
+    answer = ask(free.address, CHAT, body(HELLO))
+    told = answer.json
+
+    assert answer.status == 200
+    assert told.pop("id").startswith("chatcmpl-")
+    assert told.pop("created") > 1.7e9
+    message = {"role": "assistant", "content": "one two three"}
+    assert told == {
+        "object": "chat.completion", "model": "held", "system_fingerprint": "1",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }  # fmt: skip
+
+
+def test_a_text_is_answered_whole(free: Here) -> None:
+    told = ask(free.address, TEXT, body(ONCE)).json
+
+    assert told["object"] == "text_completion"
+    assert told["choices"] == [{"index": 0, "text": "one two three", "logprobs": None, "finish_reason": "stop"}]
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_chat_is_streamed(free: Here, counts: bool) -> None:
+    more = {"stream_options": {"include_usage": True}} if counts else {}
+    answer = ask(free.address, CHAT, body(HELLO, stream=True, **more))
+    *told, done = events(answer)
+    usage = [event.pop("usage") for event in told if "usage" in event]
+    last = told.pop() if counts else None
+
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert done == "data: [DONE]"
+    assert [event["choices"][0]["delta"] for event in told] == [
+        {"role": "assistant", "content": ""}, {"content": "one"}, {"content": " two"}, {"content": " three"}, {},
+    ]  # fmt: skip
+    assert [event["choices"][0]["finish_reason"] for event in told] == [None] * 4 + ["stop"]
+    assert {event["object"] for event in told} == {"chat.completion.chunk"}
+    assert len({event["id"] for event in told}) == 1
+    if counts:
+        assert last["choices"] == []
+        assert usage == [None] * 5 + [{"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}]
+    else:
+        assert usage == []
+
+
+def test_a_text_is_streamed(free: Here) -> None:
+    *told, done = events(ask(free.address, TEXT, body(ONCE, stream=True)))
+
+    assert done == "data: [DONE]"
+    assert [event["choices"][0]["text"] for event in told] == ["one", " two", " three", ""]
+
+
+def test_the_model_is_listed(free: Here) -> None:
+    [one] = ask(free.address, "/v1/models").json["data"]
+    assert (one["id"], one["object"]) == ("held", "model")
+    assert ask(free.address, "/v1/models/held").json == one
+    assert ask(free.address, "/v2/models/held").json["lineage"] == {"of": "a test"}
+
+
+def test_a_runtime_is_asked_what_the_request_says() -> None:
+    runtime = Writer(free=True)
+    parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "short."}]
+    sampling = {"temperature": 1, "top_p": 0.5, "seed": 7, "frequency_penalty": -1, "presence_penalty": 2}
+    with here(runtime) as server:
+        told = body(
+            HELLO, **sampling, messages=[{"role": "developer", "content": parts}, *HELLO["messages"]], stop="END",
+            max_completion_tokens=5, user="somebody", n=1, tools=None,
+        )  # fmt: skip
+        assert ask(server.address, CHAT, told).status == 200
+        assert ask(server.address, TEXT, body(ONCE, prompt=["Once"], max_tokens=5, stop=["a", "b"])).status == 200
+
+    messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}]
+    assert runtime.asked == [
+        {**sampling, "stop": ["END"], "max_tokens": 5, "messages": messages},
+        {"prompt": "Once", "max_tokens": 5, "stop": ["a", "b"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "told", "param", "code"),
+    [
+        (CHAT, b"{", 400, "the body: Invalid JSON: EOF while parsing an object at line 1 column 1", None, None),
+        (CHAT, b"[]", 400, "the body: Input should be an object", None, None),
+        (CHAT, body({"model": "held"}), 400, "messages: Field required", "messages", None),
+        (CHAT, body(HELLO, messages=[]), 400, "messages: List should have at least 1 item", "messages", None),
+        (CHAT, body(HELLO, messages=[{"role": "tool", "content": "x"}]), 400, "messages.0.role: ", "messages", None),
+        (CHAT, body(HELLO, messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400,
+         "messages.0.content.0.type: Input should be 'text'", "messages", None),
+        (CHAT, body(HELLO, tools=[]), 400, "tools: this server does not know it; known are model, ", "tools", None),
+        (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: this server does not know it",
+         "stream_options", None),
+        (CHAT, body(HELLO, stream_options={}), 400, "the body: stream_options without stream", None, None),
+        (CHAT, body(HELLO, max_tokens=1, max_completion_tokens=1), 400, "the body: max_tokens is", None,
+         None),
+        (CHAT, body(HELLO, temperature=2.1), 400, "temperature: Input should be less than", "temperature", None),
+        (CHAT, body(HELLO, temperature="1"), 400, "temperature: Input should be a valid number", "temperature", None),
+        (CHAT, body(HELLO, temperature=float("nan")), 400, "temperature: Input should be", "temperature", None),
+        (CHAT, body(HELLO, top_p=-0.1), 400, "top_p: Input should be greater than", "top_p", None),
+        (CHAT, body(HELLO, max_tokens=0), 400, "max_tokens: Input should be greater than 0", "max_tokens", None),
+        (CHAT, body(HELLO, n=2), 400, "n: Input should be 1", "n", None),
+        (CHAT, body(HELLO, seed=-1), 400, "seed: Input should be greater than", "seed", None),
+        (CHAT, body(HELLO, seed=2**32 - 1), 400, "seed: Input should be less than 4294967295", "seed", None),
+        (CHAT, body(HELLO, stop=["a"] * 5), 400, "stop: List should have at most 4 items", "stop", None),
+        (CHAT, body(HELLO, stop=""), 400, "stop.0: String should have at least 1 character", "stop", None),
+        (CHAT, body(HELLO, model="other"), 404, "no model other here; this is held", "model", "model_not_found"),
+        (CHAT, body(HELLO, user="x" * 4096), 413, "the body is larger than 4096 bytes", None, None),
+        (TEXT, body(ONCE, prompt=["a", "b"]), 400, "prompt: List should have at most 1 item", "prompt", None),
+        (TEXT, body(ONCE, prompt=[1]), 400, "prompt.0: Input should be a valid string", "prompt", None),
+        (TEXT, body(ONCE, echo=True), 400, "echo: this server does not know it; known are model, ", "echo", None),
+        (TEXT, body(ONCE, prompt="too long"), 400, "prompt: got a prompt of 9 tokens", "prompt",
+         "context_length_exceeded"),
+        (TEXT, body(ONCE, prompt="too long", stream=True), 400, "prompt: got a prompt of 9 tokens", "prompt",
+         "context_length_exceeded"),
+        ("/v1/embeddings", b"{}", 404, "Not Found", None, None),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_told_as_openai_does(
+    free: Here, path: str, content: bytes, status: int, told: str, param: str | None, code: str | None
+) -> None:
+    answer = ask(free.address, path, content)
+    error = answer.json["error"]
+
+    assert answer.status == status
+    assert error["message"].startswith(told)
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+
+
+def test_a_key_may_what_its_scopes_say() -> None:
+    keys = [Key(name=name, sha256=sha256(name.encode()).hexdigest(), scopes=(name,)) for name in ("infer", "read")]
+    with here(Writer(free=True), Keys(keys)) as server:
+
+        def answer(path: str, content: bytes | None, key: str) -> Answer:
+            return ask(server.address, path, content, {"Authorization": f"Bearer {key}"})
+
+        assert [answer(CHAT, body(HELLO), key).status for key in ("wrong", "infer", "read")] == [401, 200, 403]
+        assert [answer("/v1/models", None, key).status for key in ("wrong", "infer", "read")] == [401, 403, 200]
+        errors = [answer(CHAT, body(HELLO), key).json["error"] for key in ("wrong", "read")]
+
+    assert [(error["type"], error["code"]) for error in errors] == [
+        ("authentication_error", "invalid_api_key"),
+        ("permission_error", None),
+    ]
+
+
+def test_several_are_written_at_once_and_beyond_the_queue_is_429() -> None:
+    runtime, background = Writer(), Background()
+    with here(runtime, parallel=2, queue=1) as server:
+        for _ in range(3):
+            background.ask(server.address, CHAT, body(HELLO))
+        for _ in range(2):
+            assert runtime.began.acquire(timeout=60)
+        eventually(lambda: server.figure("rackwright_server_queue_requests") == 1)
+        assert server.figure("rackwright_server_writing_requests") == 2
+        full = ask(server.address, CHAT, body(HELLO))
+        for _ in range(9):
+            runtime.go.release()
+        assert [answer.status for answer in background.all()] == [200] * 3
+
+    assert full.status == 429
+    assert int(full.headers["retry-after"]) >= 1
+    assert (full.json["error"]["type"], full.json["error"]["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert len(runtime.asked) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline_that_passes_is_504_and_frees_its_place(stream: bool) -> None:
+    runtime = Writer()
+    with here(runtime, parallel=1, deadline_seconds=0.2) as server:
+        late = ask(server.address, CHAT, body(HELLO, stream=stream))
+        waited = ask(server.address, CHAT, body(HELLO, stream=stream))
+        runtime.go.release()
+        assert runtime.left.acquire(timeout=60), "the model is told at its next word"
+        for _ in range(3):
+            runtime.go.release()
+        assert ask(server.address, CHAT, body(HELLO)).status == 200
+
+    assert (late.status, waited.status) == (504, 504)
+    assert late.json["error"]["message"] == "no answer within 0.2 s"
+    assert late.json["error"]["type"] == "server_error"
+    assert len(runtime.asked) == 2, "what waited in vain was not begun with"
+
+
+def test_a_stream_that_has_begun_has_no_deadline() -> None:
+    runtime = Writer()
+    with here(runtime, deadline_seconds=0.3) as server:
+        stream = Stream(server, body(HELLO, stream=True))
+        runtime.go.release()
+        stream.until(b'"one"')
+        late = ask(server.address, CHAT, body(HELLO))
+        for _ in range(9):
+            runtime.go.release()
+        stream.until(b"[DONE]")
+        stream.go()
+
+    assert late.status == 504, "more than 0.3 s have passed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_while_it_is_written_frees_its_place(stream: bool) -> None:
+    runtime = Writer()
+    with here(runtime, parallel=1) as server:
+        client = Stream(server, body(HELLO, stream=stream))
+        runtime.go.release()
+        if stream:
+            client.until(b'"one"')
+        else:
+            assert runtime.began.acquire(timeout=60)
+            eventually(lambda: server.figure("rackwright_server_first_token_seconds_count") == 1)
+        client.go()
+        eventually(lambda: any(line["path"] == CHAT for line in server.requests))
+        runtime.go.release()
+        assert runtime.left.acquire(timeout=60)
+        for _ in range(3):
+            runtime.go.release()
+        assert ask(server.address, CHAT, body(HELLO)).status == 200
+        [gone] = [line for line in server.requests if line.get("finish") == "left"]
+
+    assert gone["status"] == (200 if stream else 499)
+    assert len(runtime.asked) == 2
+
+
+def test_a_client_that_goes_while_it_waits_is_not_begun_with() -> None:
+    runtime, background = Writer(), Background()
+    with here(runtime, parallel=1) as server:
+        background.ask(server.address, CHAT, body(HELLO))
+        assert runtime.began.acquire(timeout=60)
+        client = Stream(server, body(HELLO, stream=True))
+        eventually(lambda: server.figure("rackwright_server_queue_requests") == 1)
+        client.go()
+        eventually(lambda: server.figure("rackwright_server_queue_requests") == 0)
+        for _ in range(3):
+            runtime.go.release()
+        assert [answer.status for answer in background.all()] == [200]
+
+    assert len(runtime.asked) == 1
+
+
+def test_a_model_that_fails_is_500_and_amid_a_stream_an_event() -> None:
+    with here(Writer("fail", free=True)) as server:
+        whole, stream = (ask(server.address, CHAT, body(HELLO, stream=stream)) for stream in (False, True))
+    with here(Writer("one", "fail", free=True)) as server:
+        client = Stream(server, body(HELLO, stream=True))
+        rest = client.rest()
+        client.go()
+        eventually(lambda: server.requests)
+
+    assert b'{"error":{"message":"it failed here: RuntimeError; the log has more","type":"server_error"' in rest
+    assert b"[DONE]" not in rest
+    assert server.requests[0]["reason"] == "failed"
+    assert whole.status == stream.status == 500
+    assert stream.json["error"]["message"] == "it failed here: RuntimeError; the log has more"
+
+
+def test_told_to_stop_it_writes_streams_to_their_end() -> None:
+    runtime = Writer()
+    with here(runtime) as server:
+        stream = Stream(server, body(HELLO, stream=True))
+        runtime.go.release()
+        stream.until(b'"one"')
+        server.terminate()
+        eventually(lambda: server.server.should_exit)
+        for _ in range(2):
+            runtime.go.release()
+        stream.until(b"[DONE]")
+        eventually(server.ended)
+        stream.go()
+
+
+def test_figures_and_log_have_tokens_and_no_payload(free: Here) -> None:
+    ask(free.address, CHAT, body(HELLO, messages=[{"role": "user", "content": "hunter2"}], user="hunter2"))
+    ask(free.address, TEXT, body(ONCE, prompt="hunter2", stream=True))
+    ask(free.address, CHAT, body(HELLO, messages="hunter2", hunter2=2))
+    text = ask(free.address, "/metrics").content.decode()
+    eventually(lambda: len(free.requests) == 4)
+
+    for line in free.requests[:2]:
+        assert (line["prompt_tokens"], line["tokens"], line["finish"]) == (7, 3, "stop")
+        assert 0 <= line["first_token_seconds"] <= line["seconds"]
+    assert free.requests[2]["reason"] == "malformed"
+    assert "hunter2" not in json.dumps(free.log)
+    assert 'rackwright_server_tokens_total{kind="prompt"} 14.0' in text
+    assert 'rackwright_server_tokens_total{kind="completion"} 6.0' in text
+    assert "rackwright_server_first_token_seconds_count 2.0" in text
+    assert 'rackwright_server_requests_total{route="/v1/chat/completions",status="200"} 1.0' in text
+
+
+def test_the_document_names_the_routes_and_refusals(free: Here) -> None:
+    paths = ask(free.address, "/openapi.json").json["paths"]
+    chat = paths[CHAT]["post"]
+
+    assert {TEXT, "/v1/models", "/v1/models/{name}", "/ready", "/metrics"} <= paths.keys()
+    assert {"400", "401", "403", "404", "408", "413", "429", "504"} <= chat["responses"].keys()
+    assert "messages" in chat["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert not any(path.endswith("/infer") for path in paths)

@@ -1,0 +1,152 @@
+"""A real language model behind the server, asked by OpenAI's own client."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import psutil
+import pytest
+
+from tests.served.smollm2 import NAME, VERSION, gguf
+from tests.workloads.serving.made import Process, served
+from workloads.serving import gguf as publishing
+from workloads.serving.model import read
+from workloads.serving.runtimes import opened
+from workloads.serving.runtimes.llama import LlamaRuntime
+from workloads.serving.settings import Settings
+
+HELLO = [{"role": "user", "content": "Say hello, and the word hunter2."}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("smollm2")
+    (directory / "README.md").write_text("Apache-2.0")
+    argv = [str(gguf()), "--name", NAME, "--card", str(directory / "README.md"), "--out", str(directory / "published")]
+    assert publishing.main(argv) == 0
+    return directory / "published"
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[Process]:
+    with served(model, "parallel=2", "context_tokens=512", "deadline_seconds=300") as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: Process) -> openai.OpenAI:
+    return to(server)
+
+
+def to(server: Process) -> openai.OpenAI:
+    host, port = server.address
+    return openai.OpenAI(base_url=f"http://{host}:{port}/v1", api_key="none", max_retries=0, timeout=300)
+
+
+def test_a_chat_is_answered(client: openai.OpenAI, model: Path) -> None:
+    answer = client.chat.completions.create(model=NAME, messages=HELLO, max_tokens=6, temperature=0)
+
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == 6
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 6
+    assert answer.system_fingerprint == read(model).version
+
+
+def test_what_is_streamed_is_what_is_answered_whole(client: openai.OpenAI) -> None:
+    asked = {"model": NAME, "messages": HELLO, "max_completion_tokens": 24, "temperature": 0}
+    whole = client.chat.completions.create(**asked)
+    came, text, usage = [], "", None
+    for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):
+        came.append(time.monotonic())
+        text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        usage = chunk.usage or usage
+
+    assert text == whole.choices[0].message.content
+    assert usage == whole.usage
+    assert came[-1] - came[0] > 0.05, "it came as it was written"
+
+
+def test_a_seed_tells_what_chance_says(client: openai.OpenAI) -> None:
+    def said(seed: int) -> str:
+        asked = {"model": NAME, "messages": HELLO, "max_tokens": 24, "temperature": 1.5}
+        return client.chat.completions.create(**asked, seed=seed).choices[0].message.content
+
+    assert said(7) == said(7) != said(8)
+
+
+def test_a_word_ends_it(client: openai.OpenAI) -> None:
+    asked = {"model": NAME, "prompt": "One, two, three, four,", "max_tokens": 40, "temperature": 0}
+    whole, ended = client.completions.create(**asked), client.completions.create(**asked, stop=", seven")
+
+    assert ", seven" in whole.choices[0].text
+    assert ended.choices[0].text == whole.choices[0].text.partition(", seven")[0]
+    assert ended.choices[0].finish_reason == "stop"
+
+
+def test_a_prompt_that_is_too_long_is_told(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="with its answer it has 512 at most") as refused:
+        client.completions.create(model=NAME, prompt="word " * 600)
+    assert refused.value.code == "context_length_exceeded"
+
+
+def test_two_are_written_at_once_and_who_leaves_makes_room(client: openai.OpenAI) -> None:
+    streams = [
+        client.chat.completions.create(model=NAME, messages=HELLO, max_tokens=400, stream=True) for _ in range(2)
+    ]
+    for stream in streams:  # the second begins before the first has ended: both have a place
+        next(iter(stream))
+    for stream in streams:
+        stream.close()
+    assert client.chat.completions.create(model=NAME, messages=HELLO, max_tokens=1).usage.completion_tokens == 1
+
+
+def test_llama_cpp_has_no_door_past_our_keys(server: Process) -> None:
+    """Its library opens an HTTP server of its own, which asks for no key unless it is told to."""
+    process = psutil.Process(server.process.pid)
+    listening = {each.laddr for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN}
+    assert {(each.ip, each.port) for each in listening} == {server.address}
+    doors = [Path(each.laddr) for each in process.net_connections("unix") if str(each.laddr).endswith("door.sock")]
+    assert not any(door.exists() for door in doors)
+
+
+def test_told_to_stop_it_ends_a_stream_and_no_payload_is_logged(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with served(model, "context_tokens=512", "drain_seconds=0", "stop_seconds=120") as server:
+        asked = {"model": NAME, "messages": HELLO, "max_tokens": 40, "temperature": 0, "stream": True}
+        stream = to(server).chat.completions.create(**asked)
+        chunks = [next(iter(stream))]
+        ending = threading.Thread(target=server.end)
+        ending.start()
+        chunks += list(stream)
+        ending.join(120)
+
+    assert chunks[-1].choices[0].finish_reason
+    assert server.process.returncode == 0
+    assert [line["event"] for line in server.log] == ["draining", "request", "stopped"]
+    assert "hunter2" not in str(server.log)
+    assert "hunter2" not in capfd.readouterr().err
+
+
+def test_a_card_goes_with_the_model(model: Path) -> None:
+    found = read(model)
+    assert sorted(found.files) == ["card.md", "model.gguf"]
+    assert found.runtime == "llama.cpp"
+
+
+def test_without_a_card_the_version_is_that_of_the_file(tmp_path: Path) -> None:
+    assert publishing.published(gguf(), NAME, None, tmp_path / "m").version == VERSION
+    runtime = opened(tmp_path / "m", Settings(parallel=1, context_tokens=64, threads=1))
+    assert isinstance(runtime, LlamaRuntime)
+
+
+def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"weights")
+    for file, told in (("m.gguf", "loads it. Take a GGUF file that"), ("none.gguf", "got no file; it is published")):
+        assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
+        assert f"{tmp_path / file}: got " in (said := capfd.readouterr().err)
+        assert told in said
+    assert not (tmp_path / "out").exists()
+    assert publishing.main([str(tmp_path / "m.gguf"), "--name", "a b", "--out", str(tmp_path / "out")]) == 2
+    assert capfd.readouterr().err.startswith("--name: got 'a b'; a name has letters, digits and . _ -")
