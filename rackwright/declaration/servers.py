@@ -104,6 +104,9 @@ def _model(stack: Stack, name: str, server: Server) -> dict[str, Any]:
     if wanted.version is not None and found.version != wanted.version:
         return {"model": "", "version": wanted.version}
     _gated(place, server, found)
+    if found.runtime == "llama.cpp" and server.canary is not None:
+        got, want = f"got rows for {found.name}, a language model", "rows with labels are for models that take arrays"
+        raise _only(f"servers.{name}.canary", got, want, "Take it out")
     files = {file: told.sha256 for file, told in sorted(found.files.items())}
     files[published.NAME] = sha256((directory / published.NAME).read_bytes()).hexdigest()
     return {"model": found.name, "version": found.version, "source": str(directory.resolve()), "files": files}

@@ -67,7 +67,7 @@ def serving(say: Callable[[str], None]) -> Environment:
     Raises:
         SetupError: the packages cannot be installed.
     """
-    return _of_its_own("serving", SERVING, "172 MB on the drive", say)
+    return _of_its_own("serving", SERVING, "273 MB on the drive", say)
 
 
 def tracking(say: Callable[[str], None]) -> Environment:

@@ -101,6 +101,22 @@ def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, k
         declare(load_stack("serving", project))
 
 
+def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: Path) -> None:
+    (project / "models" / "weights").write_bytes(b"GGUF")
+    files = {"model.gguf": project / "models" / "weights"}
+    published.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime="llama.cpp")
+    path, waived = project / "stacks" / "serving.yaml", "set: {max_batch: 8}\n    gate: {accuracy_kept: null}"
+    path.write_text(SERVERS.replace("set: {max_batch: 8}", waived))
+    spec = specs(project)["cinder/digits"]
+
+    assert (spec.model, {*spec.files}, spec.accuracy_kept) == ("talk", {"model.gguf", "model.json"}, None)
+
+    canary = "canary: {data: models/weights, accuracy: 0.5}"
+    path.write_text(SERVERS.replace("set: {max_batch: 8}", f"{waived}\n    {canary}"))
+    with pytest.raises(DeclarationErrors, match="servers.digits.canary: got rows for talk, a language model"):
+        declare(load_stack("serving", project))
+
+
 def test_a_model_that_is_not_there_is_named(project: Path) -> None:
     path = project / "stacks" / "serving.yaml"
     path.write_text(SERVERS.replace("models/digits", "models/none"))

@@ -30,12 +30,13 @@ rackwright_server_queue_requests 3.0
 class Answering(BaseHTTPRequestHandler):
     ready = 200
     key = "a key"
+    metrics = METRICS
 
     def do_GET(self) -> None:
         body, status = json.dumps({"ready": self.ready == 200, "version": VERSION}).encode(), self.ready
         if self.path == "/metrics":
             allowed = self.headers.get("authorization") == f"Bearer {self.key}"
-            body, status = METRICS.encode(), 200 if allowed else 401
+            body, status = self.metrics.encode(), 200 if allowed else 401
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -89,6 +90,14 @@ def test_a_server_says_itself_what_it_serves(top: Path, port: int) -> None:
 
 
 def test_its_figures_are_of_inference_alone(top: Path, port: int) -> None:
+    server = seen(top, port).server("digits")
+
+    assert server is not None
+    assert server.figures == {"requests": 100, "p50_ms": 5.0, "p99_ms": 25.0, "waiting": 3}
+
+
+def test_those_of_a_language_model_are_of_its_routes(top: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answering, "metrics", METRICS.replace("/v2/models/{name}/infer", "/v1/chat/completions"))
     server = seen(top, port).server("digits")
 
     assert server is not None

@@ -15,8 +15,9 @@ SECONDS = 3
 HASHED_BYTES = 64 << 20
 """Of a model's files so many are read and hashed in all; beyond that their sizes are compared. The server itself reads
 and hashes all of them at each start."""
-ROUTE = re.compile(r'rackwright_server_request_seconds_bucket\{le="([^"]+)",route="[^"]*/infer"\} (\S+)')
-ANSWERED = re.compile(r'^rackwright_server_requests_total\{route="[^"]*/infer",.*\} (\S+)$', re.MULTILINE)
+ASKED = r'route="[^"]*/(?:infer|completions)"'
+ROUTE = re.compile(rf'rackwright_server_request_seconds_bucket\{{le="([^"]+)",{ASKED}\}} (\S+)')
+ANSWERED = re.compile(rf"^rackwright_server_requests_total\{{{ASKED},.*\}} (\S+)$", re.MULTILINE)
 WAITING = re.compile(r"^rackwright_server_queue_requests (\S+)", re.MULTILINE)
 
 
