@@ -1,9 +1,11 @@
-"""Line 1: a model is served from two hosts behind one address. Without a language model: none is served yet."""
+"""Line 1: a model is served from two hosts behind one address, and OpenAI's client streams from a language model."""
 
 import json
+import os
 
-from tests.accept.harness import Log, check, eventually, need
+from tests.accept.harness import Log, Short, check, eventually, need
 from tests.accept.served import HOSTS, SERVER, served, version
+from tests.accept.workloads import python
 from tests.served import FIRST
 
 ZEROS = [0.0] * 64
@@ -38,4 +40,22 @@ def the_digits_are_served_from_two_hosts_behind_one_address(log: Log) -> str:
             )
         need(not told["lost"], f"lost {told['lost'][:3]}")
         where, answered = " and ".join(HOSTS[:2]), sum(told["answered"].values())
-        return f"version {wanted} on {where} behind one address, {answered} requests; no language model yet"
+        return f"version {wanted} on {where} behind one address, {answered} requests"
+
+
+@check("serving.1[language]")
+def openais_python_client_streams_from_smollm2(log: Log) -> str:
+    """SmolLM2-135M on this computer, published and served with a key: the client has it piece by piece, and whole."""
+    argv = [python(log), "-m", "tests.served.talk", str(log.empty_directory())]
+    done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1200)
+    if done.returncode:
+        raise Short(f"it could not be asked: {done.stderr.strip().splitlines()[-1:]}")
+    told = json.loads(done.stdout)
+    came, tokens = told["came"], told["tokens"]
+    need(told["refused"] == "invalid_api_key", f"another key is told {told['refused']}")
+    need(len(came) > 20 and came[-1] > 2 * came[0], f"it came in {len(came)} pieces, the last after {came[-1:]} s")
+    need(told["same_as_whole"], "whole it is another answer")
+    need(told["answered_by"] == told["version"], f"{told['answered_by']} answered, not {told['version']}")
+    need(told["status"] == 0 and told["log"]["tokens"] == tokens, f"the server ended with {told['status']}")
+    rate = (tokens - 1) / (came[-1] - came[0])
+    return f"version {told['version']}: {tokens} tokens, the first after {came[0]:.2f} s, then {rate:.0f} a second"
