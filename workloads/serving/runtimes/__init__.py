@@ -44,7 +44,7 @@ def _llama(directory: Path, found: model.Model, settings: Settings) -> Language:
     try:
         from workloads.serving.runtimes.llama import LlamaRuntime
     except ModuleNotFoundError as error:
-        want, fix = "a language model takes llama.cpp", "Install requirements/serving.txt"
+        want, fix = "a language model takes llama.cpp", "Serve it in the environment that role workloads makes"
         raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
     return LlamaRuntime(directory, found, settings)
 
