@@ -12,7 +12,7 @@ from rackwright.declaration.servers import servers
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.contract import Claim
-from rackwright.kinds.host import DrivePart, HostKind, HostSpec
+from rackwright.kinds.host import DrivePart, HealthPart, HostKind, HostSpec
 from rackwright.kinds.house import RoleSource
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import BondPart, DnsPart, NetworkSpec, PortPart, RoutePart, VlanPart
@@ -23,6 +23,7 @@ from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.spec.catalogue import drivers
 from rackwright.spec.fleet import stations
+from rackwright.spec.health import ANY
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.network import Network, links, way
 
@@ -74,6 +75,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             os=host.os,
             profile=host.profile,
             drives=tuple(map(_part, host.drives)),
+            health=_health(host),
             macs=tuple(nic.mac for nic in host.nics if nic.mac),
             pci_addresses=tuple(nic.pci for nic in host.nics if nic.pci),
             mounts=tuple(tier.mount for tier in host.tiers.values() if tier.provided) or None,
@@ -100,6 +102,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 sync_speed_max_kib=tier.sync_speed_max and tier.sync_speed_max // 1024,
                 wait_for_sync=tier.wait_for_sync,
                 members=tuple(map(_part, members)),
+                health=_health(host),
                 wipe={serial: content for serial, content in host.wipe.items() if serial in serials},
                 destroy=tier.destroy,
             ),
@@ -203,5 +206,9 @@ def _before(source: RoleSource, host: Host) -> Iterator[str]:
     yield from (str(tier) for _, tier in host.tiers_of(source.name))
 
 
+def _health(host: Host) -> HealthPart:
+    return HealthPart(**{name: limit for name, limit in host.health.model_dump().items() if limit != ANY})
+
+
 def _part(drive: Drive) -> DrivePart:
-    return DrivePart(serial=drive.serial, bus=drive.bus, size_bytes=drive.size, tier=drive.tier)
+    return DrivePart(serial=drive.serial, bus=drive.bus, size_bytes=drive.size, tier=drive.tier, watched=drive.watched)

@@ -57,7 +57,8 @@ def discovered(facts: Facts) -> Discovered:
     if tiers:
         host["tiers"] = {name: tier.declared for name, tier in tiers.items()}
     member_of = {member: name for name, tier in tiers.items() for member in tier.members}
-    host["drives"] = [dict(_drive(drive, member_of.get(drive.name))) for drive in _told(facts, notes)]
+    unasked = frozenset(_unasked(facts, notes))
+    host["drives"] = [dict(_drive(drive, member_of.get(drive.name), unasked)) for drive in _told(facts, notes)]
     nics = [dict(_nic(link)) for link in _ports(facts, notes)]
     if nics:
         host["nics"] = nics
@@ -208,7 +209,18 @@ def _told(facts: Facts, notes: list[str]) -> Iterator[Drive]:
             notes.append(f"the drive {drive.name} ({drive.model}) is left out: it tells no serial number")
 
 
-def _drive(drive: Drive, tier: str | None) -> Iterator[tuple[str, Any]]:
+def _unasked(facts: Facts, notes: list[str]) -> Iterator[str]:
+    """Yield the drives that cannot be asked about their health, by the kernel's names; virtual ones have none."""
+    for drive in facts.drives:
+        try:
+            if drive.bus != "virtio":
+                drive.health.passed  # noqa: B018
+        except NotKnown as reason:
+            notes.append(f"the health of {drive.serial} is not watched: {reason}")
+            yield drive.name
+
+
+def _drive(drive: Drive, tier: str | None, unasked: Container[str]) -> Iterator[tuple[str, Any]]:
     yield "serial", drive.serial
     if drive.bus in get_args(Bus):
         yield "bus", drive.bus
@@ -217,6 +229,8 @@ def _drive(drive: Drive, tier: str | None) -> Iterator[tuple[str, Any]]:
         yield "tier", tier
     elif any(target == "/" or target.startswith("/boot") for target in drive.mountpoints):
         yield "boot", True
+    if drive.name in unasked:
+        yield "watched", False
 
 
 def _ports(facts: Facts, notes: list[str]) -> Iterator[Link]:

@@ -7,7 +7,7 @@ from typing import Any
 from rackwright.declaration.source import Source
 from rackwright.spec.problem import Keys
 
-OF_ALL = ("ssh", "alerts")
+OF_ALL = ("ssh", "alerts", "health")
 """What a fleet may say of every host."""
 
 

@@ -17,6 +17,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
+from rackwright.spec.health import Health
 from rackwright.spec.host import Drive, Host, Identity
 from rackwright.spec.mirror import Mirror
 from rackwright.spec.needs import Needs
@@ -35,7 +36,7 @@ MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
         *(Fleet, Host, Identity, Drive, Nic, Tier, Network, Bond, Vlan, Route, Dns),
-        *(Needs, Ssh, Login, Alerts, Rollout, Mirror),
+        *(Needs, Ssh, Login, Alerts, Health, Rollout, Mirror),
         *(Run, Kept, Environment, Elastic),
         *(Server, Served, Gate, Canary, ServerKey, Tls),
     )

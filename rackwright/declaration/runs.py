@@ -77,7 +77,7 @@ def _with_kinds(told: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
 
 def _provenance(stack: Stack, run: Run, members: tuple[str, ...]) -> dict[str, str]:
     """Return digests of what decides the run: its hosts, itself, the lock beside their fleet."""
-    exclude = {"ssh", "address", "alerts", "maintenance"}
+    exclude = {"ssh", "address", "alerts", "health", "maintenance"}
     told = (stack.fleet.hosts[member].model_dump_json(exclude=exclude, exclude_defaults=True) for member in members)
     lock = stack.lock_file.read_bytes() if stack.lock is not None else None
     return {

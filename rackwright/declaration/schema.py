@@ -7,6 +7,7 @@ from pydantic.json_schema import models_json_schema
 from rackwright.declaration.runs_fleet import RunsFile
 from rackwright.declaration.yaml_fleet import FleetFile
 from rackwright.spec.alerts import Alerts
+from rackwright.spec.health import Health
 from rackwright.spec.host import Host, Identity
 from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Vlan
@@ -15,7 +16,7 @@ from rackwright.spec.tier import Tier
 
 Schema = dict[str, Any]
 NULL = {"type": "null"}
-MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts)
+MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts, Health)
 """What groups and hosts merge: each may leave out what the other says, and remove it by null."""
 
 

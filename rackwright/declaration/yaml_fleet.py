@@ -15,6 +15,7 @@ from rackwright.kinds.house import RoleSource
 from rackwright.spec import host as one_host
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
+from rackwright.spec.health import Health
 from rackwright.spec.host import Address, Drive, Host, Identity, Name, Os
 from rackwright.spec.mirror import Mirror
 from rackwright.spec.model import Model
@@ -33,6 +34,8 @@ class FleetFile(Model):
     """Settings for every host; those of its group and its own merge over them."""
     alerts: Alerts = Alerts()
     """Thresholds for the GPUs of every host; those of its group and its own merge over them."""
+    health: Health = Health()
+    """Thresholds for the drives of every host; those of its group and its own merge over them."""
     rollout: Rollout = Rollout()
     """How changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None

@@ -31,10 +31,10 @@ SET = (
 )
 """Parts of the raw facts. Sockets, readings, sysctls (some are counters) and states of units move by themselves."""
 MOVING = {
-    "drives": ("sample", "superblock"),
+    "drives": ("sample", "superblock", "health"),
     "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),
 }
-"""What of these moves: md counts its events in the superblock, and says whether anything is being written."""
+"""What of these moves: md counts its events in the superblock, drives their errors, and arrays what is written."""
 
 
 def changed(before: Facts, after: Facts) -> tuple[str, ...]:

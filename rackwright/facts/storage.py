@@ -23,6 +23,15 @@ class Superblock(View):
     events = Fact(int)
 
 
+class Health(View):
+    """What a drive tells of its own state; None for what it does not count."""
+
+    passed = Fact(bool, "Its own verdict; of NVMe, that it warns of nothing.")
+    pending_sectors = Fact(optional_number, "Could not be read, and wait to be written anew. ATA alone counts them.")
+    media_errors = Fact(optional_number, "How often it could not give back, or take, what it should.")
+    wear_percent = Fact(optional_number, "Of the writes it was made for, above 100 too; 0 for one that turns.")
+
+
 class Drive(View):
     """One physical disk (for NVMe: one namespace)."""
 
@@ -45,6 +54,10 @@ class Drive(View):
     def superblock(self) -> Superblock | None:
         raw = self.read("superblock")
         return None if raw is None else Superblock(raw, f"{self._where}.superblock")
+
+    @property
+    def health(self) -> Health:
+        return Health(self.read("health"), f"{self._where}.health")
 
     @property
     def content(self) -> str:

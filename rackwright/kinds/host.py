@@ -1,6 +1,6 @@
 """A host: the machine that was meant, with what it should have in it. Owns nothing on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from rackwright.facts.facts import Facts
@@ -15,6 +15,7 @@ from rackwright.kinds.contract import (
     Plan,
     Refusal,
     Resource,
+    Scope,
     Unknown,
     Value,
     Within,
@@ -33,6 +34,23 @@ class DrivePart(Part):
     bus: str | None = None
     size_bytes: int | None = None
     tier: str | None = None
+    watched: bool = True
+
+
+class HealthPart(Part):
+    """The most that drives may count of what they suffer; None: it does not matter."""
+
+    pending_sectors: int | None = None
+    media_errors: int | None = None
+    wear_percent: int | None = None
+
+
+COUNTED: Mapping[str | None, tuple[str, ...]] = {
+    "nvme": ("media_errors", "wear_percent"),
+    "sas": ("media_errors", "wear_percent"),
+    "sata": ("pending_sectors", "media_errors", "wear_percent"),
+}
+"""What drives of each bus count. Of one whose bus is not declared only its own verdict is wanted."""
 
 
 class HostSpec(Resource):
@@ -46,6 +64,8 @@ class HostSpec(Resource):
     macs: tuple[str, ...] = ()
     pci_addresses: tuple[str, ...] = ()
     """Of ports that are found by where they sit."""
+    health: HealthPart | None = None
+    """None: the health of its drives is not looked at."""
     mounts: tuple[str, ...] | None = None
     """Of tiers that somebody else provides; None for none."""
 
@@ -67,6 +87,23 @@ def drive_claim(part: DrivePart, **more: bool) -> Claim:
     return Claim(f"drive:{part.serial}", want, scope="kernel", remedy=remedy)
 
 
+def health_claims(host: str, parts: Iterable[DrivePart], health: HealthPart | None) -> Iterator[Claim]:
+    """Yield what is claimed of drives' own account of their state; virtual ones have none to give."""
+    for part in parts:
+        if health is not None and part.watched and part.bus != "virtio":
+            yield from _health_claims(host, part, health)
+
+
+def _health_claims(host: str, part: DrivePart, health: HealthPart) -> Iterator[Claim]:
+    thing, remedy = f"drive:{part.serial}", _FAILING.format(host=host, serial=part.serial)
+    # of the drives of a twin, those on NVMe alone tell of themselves
+    scope: Scope = "kernel" if part.bus == "nvme" else "hardware"
+    yield Claim(thing, {"health": "passed"}, scope=scope, remedy=remedy)
+    limits = {name: getattr(health, name) for name in COUNTED.get(part.bus, ())}
+    if counted := {name: Between(None, limit) for name, limit in limits.items() if limit is not None}:
+        yield Claim(thing, counted, scope=scope, severity="warning", remedy=remedy)
+
+
 def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal, ...]:
     """Return a refusal when a machine answers that was not meant."""
     return tuple(
@@ -78,6 +115,11 @@ def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal
     )
 
 
+_FAILING = (
+    "a person replaces a drive that fails: put another in, and name it with"
+    " `rackwright drive replace STACK {host} {serial} NEW`; to be asked it takes smartmontools on the host,"
+    " as of base_packages of role base"
+)
 _ANOTHER = "another machine answers at this address: correct the address, or the identity after a repair"
 _FIX = "Nothing is written to it. Correct hosts.{host} in the fleet, or the machine"
 
@@ -109,6 +151,7 @@ class HostKind:
             ),
             # a drive of a tier is claimed by its tier
             *(drive_claim(part, present=True) for part in spec.drives if part.tier is None),
+            *health_claims(spec.host, (part for part in spec.drives if part.tier is None), spec.health),
             *(
                 Claim(f"nic:{mac}", {"present": True}, remedy="look for the port, or correct its MAC")
                 for mac in spec.macs

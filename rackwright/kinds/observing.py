@@ -34,7 +34,16 @@ def drive(facts: Facts, serial: str, name: str) -> Value:
         return found is not None
     if found is None:
         return Unknown("the drive is not there")
-    return found.bus if name == "bus" else found.size_bytes
+    match name:
+        case "bus":
+            return found.bus
+        case "size_bytes":
+            return found.size_bytes
+        case "health":
+            return "passed" if found.health.passed else "failing"
+        case _:
+            counted: int | None = getattr(found.health, name)
+            return Unknown("the drive does not count that") if counted is None else counted
 
 
 def identity(facts: Facts, name: str) -> Value:

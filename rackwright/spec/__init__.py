@@ -2,6 +2,7 @@
 
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet
+from rackwright.spec.health import Health
 from rackwright.spec.host import Bus, Drive, Host, Identity
 from rackwright.spec.mirror import Mirror
 from rackwright.spec.needs import Needs
@@ -18,6 +19,7 @@ __all__ = [
     "Dns",
     "Drive",
     "Fleet",
+    "Health",
     "Host",
     "Identity",
     "Login",

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from rackwright.spec import accelerator, reference
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.catalogue import PROFILES
+from rackwright.spec.health import Health
 from rackwright.spec.maintenance import Maintenance
 from rackwright.spec.model import Many, Model
 from rackwright.spec.needs import Needs
@@ -120,6 +121,8 @@ class Drive(Model):
     """It carries the operating system, and is never a member of a tier."""
     tier: str | None = None
     """Name of the tier it is a member of."""
+    watched: bool = True
+    """False for one that nobody can ask about its health, as behind a RAID controller."""
 
     @model_validator(mode="after")
     def _serves_one_purpose(self) -> Self:
@@ -162,6 +165,8 @@ class Host(Model):
     """How to log in."""
     alerts: Alerts = Alerts()
     """Which state of its GPUs somebody should look at."""
+    health: Health = Health()
+    """How much its drives may have suffered before somebody is told."""
     reboot: Literal["allowed"] | None = None
     """Consent to its restart, once it is drained, where a role needs that; without it a person restarts it."""
     maintenance: Maintenance | None = None

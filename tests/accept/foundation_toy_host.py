@@ -155,5 +155,6 @@ def _reached_through(lab: Lab, machine: Lab, jumps: SimulatedRack) -> None:
         for drive in declared["drives"]:
             if "size" in drive:
                 drive["size"] = f"{DRIVE_BYTES}B"
+            drive["watched"] = False  # virtual drives tell nothing of their health
 
     lab.edit(reach)

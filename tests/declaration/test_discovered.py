@@ -73,6 +73,8 @@ def test_a_host_is_written_down_and_the_fleet_has_it(tmp_path):
     assert tier.array == "63fb9e01:bdf6580d:43bbb435:b92c57a8"
     assert [nic.mac for nic in spec.nics] == ["52:54:00:01:00:01", "52:54:00:01:00:02", "52:54:00:00:00:02"]
     assert all(f"# {note}\n" in text for note in found.notes)
+    assert [drive.serial for drive in spec.drives if not drive.watched] == ["F1-SAS0", "F1-SAS1"]
+    assert "the health of F1-SAS0 is not watched" in " ".join(found.notes)
 
 
 def test_an_array_of_our_own_is_written_down_as_such():

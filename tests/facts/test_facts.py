@@ -21,7 +21,7 @@ def unknown(reason: str) -> dict[str, str]:
 def views(facts: Facts) -> list[View]:
     """Return every view that *facts* can give, once each."""
     found: list[View] = [facts, *of_an_older_probe(facts), *facts.links, *facts.routes, *facts.sockets, *facts.users]
-    found += [*facts.arrays, *facts.filesystems]
+    found += [*facts.arrays, *facts.filesystems, *(drive.health for drive in facts.drives if drive.bus == "nvme")]
     found += [there(facts.group(name)) for name in facts.read("groups")]
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]

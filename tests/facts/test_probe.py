@@ -106,6 +106,8 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     machine.write("etc/rackwright/peers", "10.30.0.11 10.30.0.12 1500 gpu-01\n")
     monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)
     monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: "a.service loaded active running A\n")
+    told = dict.fromkeys(("passed", "pending_sectors", "media_errors", "wear_percent"))
+    monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: told)
 
     fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw(situations.TODAY)
 

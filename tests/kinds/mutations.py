@@ -31,6 +31,11 @@ def drive(raw: Raw, serial: str) -> Raw:
     return next(entry for entry in raw["drives"] if entry["serial"] == serial)
 
 
+def health(raw: Raw, serial: str) -> Raw:
+    found: Raw = drive(raw, serial)["health"]
+    return found
+
+
 def filesystem(raw: Raw, md_name: str) -> Raw:
     return next(entry for entry in raw["filesystems"] if entry["device"] == array(raw, md_name)["name"])
 
@@ -184,6 +189,10 @@ ROWS: dict[str, dict[str, Row]] = {
         ),
         "bus": setting(drive, "bus", lambda bus: "usb"),
         "size_bytes": setting(drive, "size_bytes", lambda size: size * 97 // 100),
+        "health": setting(health, "passed", lambda passed: False),
+        "pending_sectors": setting(health, "pending_sectors", lambda sectors: 8),
+        "media_errors": setting(health, "media_errors", lambda errors: 1),
+        "wear_percent": setting(health, "wear_percent", lambda percent: 91),
     },
     "nic": {
         "present": Row(

@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Unknown
-from rackwright.kinds.host import HostKind, HostSpec
+from rackwright.kinds.host import DrivePart, HealthPart, HostKind, HostSpec, health_claims
 from rackwright.kinds.house import House
 from tests.kinds.conftest import recorded
 
@@ -33,3 +33,31 @@ def test_memory_that_nobody_vouches_for_is_not_asked_for(house: House) -> None:
     assert "memory:gpu-01" in claimed("training-a40", house)
     assert "memory:gpu-01" not in claimed("inference-rtx3090", house)
     assert "gpus:gpu-01" in claimed("inference-rtx3090", house)
+
+
+@pytest.mark.parametrize(
+    ("bus", "wanted", "scope"),
+    [
+        ("nvme", {"health", "media_errors", "wear_percent"}, "kernel"),
+        ("sas", {"health", "media_errors", "wear_percent"}, "hardware"),
+        ("sata", {"health", "pending_sectors", "media_errors", "wear_percent"}, "hardware"),
+        (None, {"health"}, "hardware"),
+        ("virtio", set(), None),
+    ],
+)
+def test_a_drive_is_asked_for_what_its_bus_counts(bus: str | None, wanted: set[str], scope: str | None) -> None:
+    """
+    A twin's NVMe has a log of its health; its SAS drives have none, and are counted as not rehearsable.
+    """
+    limits = HealthPart(pending_sectors=0, media_errors=0, wear_percent=90)
+    claims = [*health_claims("gpu-01", [DrivePart(serial="S1", bus=bus)], limits)]
+    assert {name for claim in claims for name in claim.want} == wanted
+    assert {claim.scope for claim in claims} <= {scope}
+
+
+def test_what_a_drive_does_not_count_is_unknown_and_not_fine() -> None:
+    limits = HealthPart(pending_sectors=0)
+    health = {"passed": True, "pending_sectors": None, "media_errors": 0, "wear_percent": 0}
+    raw = {"drives": [{"name": "sda", "serial": "S1", "health": health}]}
+    found = KIND.observe([*health_claims("gpu-01", [DrivePart(serial="S1", bus="sata")], limits)], Facts(raw))
+    assert found["drive:S1"] == {"health": "passed", "pending_sectors": Unknown("the drive does not count that")}

@@ -21,6 +21,7 @@ MODULES = (
         for name in (
             "look",
             "superblocks",
+            "health",
             "block",
             "units",
             "system",

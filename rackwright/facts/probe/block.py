@@ -6,15 +6,18 @@ import hashlib
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rackwright.facts.probe import superblocks
+from rackwright.facts.probe import health, superblocks
 from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any, tool, unknown
 from rackwright.facts.probe.superblocks import KIB, MIB
 
 NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdblock)\d")
 UNREDUNDANT = ("raid0", "linear")
 SAMPLES, SAMPLE_BYTES = 16, 64 * KIB
+ASKED_AT_ONCE = 8
+"""Drives about their health: each takes a moment, and a hanging one a minute."""
 
 
 class Machine:
@@ -50,7 +53,10 @@ class Machine:
 
 
 def drives(machine: Machine) -> list[dict[str, Any]]:
-    return [drive(machine, name) for name in machine.drives]
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        told = pool.map(lambda name: attempt(health.health, machine.path(name)), machine.drives)
+        found = [drive(machine, name) for name in machine.drives]
+        return [{**each, "health": state} for each, state in zip(found, told)]
 
 
 def drive(machine: Machine, name: str) -> dict[str, Any]:

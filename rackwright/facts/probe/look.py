@@ -65,15 +65,19 @@ def listing(folder: str, pattern: str = "*") -> list[str]:
         return []
 
 
-def tool(*argv: str) -> str:
-    """Return what a command prints; one that fails or hangs raises."""
+def tool(*argv: str, accepts: int = 0) -> str:
+    """Return what a command prints; one that fails or hangs raises.
+
+    Args:
+        accepts: Bits of its exit status that tell of no failure.
+    """
     try:
         done = subprocess.run(
-            argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=TOOL_SECONDS, check=True
+            argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=TOOL_SECONDS, check=False
         )
     except FileNotFoundError:
         raise Unreadable(f"{argv[0]} is not installed") from None
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).decode(errors="replace").strip() or "no word why"
-        raise Unreadable(f"{argv[0]} ended with {error.returncode}: {said}") from None
+    if done.returncode < 0 or done.returncode & ~accepts:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip() or "no word why"
+        raise Unreadable(f"{argv[0]} ended with {done.returncode}: {said}")
     return done.stdout.decode(errors="surrogateescape")

@@ -7,7 +7,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
-from rackwright.kinds.host import drive_claim, identity_claim
+from rackwright.kinds.host import drive_claim, health_claims, identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
@@ -58,6 +58,7 @@ class TierKind:
         as_found = (
             identity_claim(spec.host, spec.identity),
             *(drive_claim(member) for member in spec.members),
+            *health_claims(spec.host, spec.members, spec.health),
             Claim(f"md:{spec.array_key}", array, remedy=planning.REMEDY),
             *_agreement(spec),
             Claim(

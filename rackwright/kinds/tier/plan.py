@@ -25,6 +25,8 @@ THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it a
 GIB_KIB = 1 << 20
 KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
 """What an array and a filesystem keep for life: to change it would lose the data."""
+IS = {"bus", "size_bytes"}
+"""What a drive is, whatever its state."""
 
 
 def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
@@ -97,7 +99,8 @@ class _Planner:
             steps.append(self._create_array(free))
         steps += [self._make_filesystem(), self._owner_step("creating", formatted=True)]
         steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
-        return Plan(steps=(*steps, *self._wait_steps(), self._owner_step("ready")), notes=notes)
+        steps += [*self._wait_steps(), self._owner_step("ready")]
+        return Plan(steps=tuple(steps), by_hand=self._about_drives(), notes=notes)
 
     def _array_is_whole(self) -> bool:
         """Whether an interrupted creation got as far as a whole array."""
@@ -119,15 +122,25 @@ class _Planner:
                 refusals.append(Refusal(where, "got no such drive", "a tier is made over all its members", fix))
                 continue
             free.append(drive)
-            wrong = [item for item in self.differences if item.thing == f"drive:{part.serial}"]
+            wrong = [*self._wrong(part.serial)]
             for item in wrong:
-                fix = "Correct the drive or its line"
+                fix = "Take another drive" if item.name == "health" else "Correct the drive or its line"
                 refusals.append(
                     Refusal(where, f"got {item.name} {item.found}", f"declared is {drives.said(item)}", fix)
                 )
             if not wrong and not self._array_is_whole():
                 refusals += self._occupied(drive, where)
         return free, tuple(refusals)
+
+    def _wrong(self, serial: str) -> Iterator[Difference]:
+        """Yield why a drive cannot become a member: it is another than declared, or calls itself failing."""
+        yield from (item for item in self.differences if item.thing == f"drive:{serial}" and item.name in IS)
+        yield from self._failing(serial)
+
+    def _failing(self, serial: str) -> Iterator[Difference]:
+        for item in self.differences:
+            if (item.thing, item.name, item.unknown) == (f"drive:{serial}", "health", False):
+                yield item
 
     def _occupied(self, drive: Drive, where: str) -> Iterator[Refusal]:
         if drive.mountpoints:
@@ -317,9 +330,9 @@ class _Planner:
         return sorted(set(self.spec.serials) - set(members_of(self.facts, self.array)))
 
     def _returned(self, serial: str, array: Array) -> bool:
-        """Whether a member that fell out is back in the machine, still the one it was."""
+        """Whether a member that fell out is back in the machine, still the one it was, and not failing."""
         block = self.traces.get(serial)
-        there = serial in self.before and self.facts.drive(serial) is not None
+        there = serial in self.before and self.facts.drive(serial) is not None and not any(self._failing(serial))
         return there and block is not None and block.array_uuid == array.uuid
 
     def _take_back(self, serial: str) -> Run:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rackwright.kinds.contract import Resource
-from rackwright.kinds.host import DrivePart
+from rackwright.kinds.host import DrivePart, HealthPart
 from rackwright.kinds.house import House
 from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit
 
@@ -33,6 +33,8 @@ class TierSpec(Resource):
     """KiB/s."""
     wait_for_sync: bool = False
     members: tuple[DrivePart, ...]
+    health: HealthPart | None = None
+    """None: the health of its drives is not looked at."""
     wipe: dict[str, str] = Field(default_factory=dict)
     """Consent, for its members only: serial to what may go."""
     destroy: Literal["allowed"] | None = None
