@@ -20,12 +20,13 @@ from rackwright.kinds.peers import PathPart, PeersKind, PeersSpec
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.tier import TierKind
-from rackwright.kinds.tier.spec import TierSpec
+from rackwright.kinds.tier.spec import ScrubPart, TierSpec
 from rackwright.spec.catalogue import drivers
 from rackwright.spec.fleet import stations
 from rackwright.spec.health import ANY
 from rackwright.spec.host import Drive, Host
 from rackwright.spec.network import Network, links, way
+from rackwright.spec.tier import Scrub
 
 
 def declare(stack: Stack) -> tuple[Declared, ...]:
@@ -100,6 +101,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 bitmap=tier.has_bitmap,
                 options=tier.options,
                 sync_speed_max_kib=tier.sync_speed_max and tier.sync_speed_max // 1024,
+                scrub=_scrub(tier.scrub),
                 wait_for_sync=tier.wait_for_sync,
                 members=tuple(map(_part, members)),
                 health=_health(host),
@@ -204,6 +206,12 @@ def _before(source: RoleSource, host: Host) -> Iterator[str]:
         if other in host.roles or (tier != other and tier in host.tiers):
             yield tier
     yield from (str(tier) for _, tier in host.tiers_of(source.name))
+
+
+def _scrub(scrub: Scrub | None) -> ScrubPart | None:
+    if scrub is None:
+        return None
+    return ScrubPart(calendar=scrub.calendar, speed_max_kib=scrub.speed_max and scrub.speed_max // 1024)
 
 
 def _health(host: Host) -> HealthPart:

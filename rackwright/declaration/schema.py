@@ -12,11 +12,11 @@ from rackwright.spec.host import Host, Identity
 from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Vlan
 from rackwright.spec.ssh import Ssh
-from rackwright.spec.tier import Tier
+from rackwright.spec.tier import Scrub, Tier
 
 Schema = dict[str, Any]
 NULL = {"type": "null"}
-MERGED = (Host, Identity, Tier, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts, Health)
+MERGED = (Host, Identity, Tier, Scrub, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts, Health)
 """What groups and hosts merge: each may leave out what the other says, and remove it by null."""
 
 

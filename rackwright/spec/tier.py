@@ -57,9 +57,39 @@ def _array(uuid: str) -> str:
     return uuid
 
 
+def _at(time: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", time):
+        raise Problem(f"got {time!r}", "a time of day has hours and minutes, to 23:59", 'Write it like "02:00"')
+    return time
+
+
 def mount_unit(mount: str) -> str:
     """Return the name systemd wants for a unit that mounts there. Source: systemd.unit(5), string escaping."""
     return mount.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+
+
+class Scrub(Model):
+    """When all of a tier is read and its members are compared, so that what rots is found while it can be mended."""
+
+    every: Literal["week", "month"] = "month"
+    """The first such day of each month, or each of them."""
+    day: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
+    """By the host's calendar."""
+    at: Annotated[str, AfterValidator(_at)] = "02:00"
+    """By the host's clock, in its time zone."""
+    speed_max: Size | None = None
+    """Bytes per second that it may take of each drive at most; that of every sync when absent."""
+
+    @model_validator(mode="after")
+    def _is_slow_and_not_still(self) -> Self:
+        raise_any(_speed_problems("speed_max", self.speed_max))
+        return self
+
+    @property
+    def calendar(self) -> str:
+        """In the words of systemd.time(7)."""
+        days = "*-*-1..7" if self.every == "month" else "*-*-*"
+        return f"{self.day[:3].capitalize()} {days} {self.at}:00"
 
 
 class Tier(Model):
@@ -83,6 +113,8 @@ class Tier(Model):
     """Mount options beyond the kernel's defaults."""
     sync_speed_max: Size | None = None
     """Bytes per second that a resync may take at most; the system's limit when absent."""
+    scrub: Scrub | None = None
+    """Read and compare all of it by the calendar; `{}`: on the first Sunday of each month, at 02:00."""
     wait_for_sync: bool = False
     """Call the tier made only when its first sync is through."""
     destroy: Literal["allowed"] | None = None
@@ -115,6 +147,9 @@ def _problems(tier: Tier) -> Iterator[Problem]:
     if tier.array and tier.destroy:
         want = "an array that somebody else has made is let go, never erased"
         yield Problem(f"got destroy: {tier.destroy}", want, "Take destroy out", ("destroy",))
+    if tier.scrub and (tier.array or tier.level == "raid0"):
+        want = "whoever has made it scrubs it" if tier.array else "RAID0 has nothing to compare with"
+        yield Problem("got scrub", want, "Leave scrub out", ("scrub",), "md(4)")
     if tier.chunk is not None:
         got = f"got {format_size(tier.chunk)}"
         if tier.level == "raid1":
@@ -124,6 +159,10 @@ def _problems(tier: Tier) -> Iterator[Problem]:
             yield Problem(got, want, fix, ("chunk",), "mdadm(8)")
     if tier.level == "raid0" and tier.bitmap and "bitmap" in tier.model_fields_set:
         yield Problem("got true", "RAID0 has no bitmap", "Leave bitmap out", ("bitmap",), "md(4)")
-    if tier.sync_speed_max is not None and tier.sync_speed_max < SYNC_SPEED_MIN:
-        got, want = f"got {format_size(tier.sync_speed_max)}", "the kernel counts in KiB per second"
-        yield Problem(got, want, "Write it like 50MiB", ("sync_speed_max",), "md(4)")
+    yield from _speed_problems("sync_speed_max", tier.sync_speed_max)
+
+
+def _speed_problems(name: str, speed: Size | None) -> Iterator[Problem]:
+    if speed is not None and speed < SYNC_SPEED_MIN:
+        got, want = f"got {format_size(speed)}", "the kernel counts in KiB per second"
+        yield Problem(got, want, "Write it like 50MiB", (name,), "md(4)")

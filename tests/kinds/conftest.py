@@ -13,6 +13,7 @@ from rackwright.facts import program
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
 from rackwright.kinds.model_server.files import release_of
+from rackwright.kinds.tier import scrub
 from rackwright.spec.secret import derived
 
 HERE = Path(__file__).parent
@@ -21,7 +22,7 @@ SALT = b"recorded"
 SECRET = derived("training_key")
 """What the keys of runs are made of on a twin."""
 SECRETS = {name: derived(name) for name in ("training_key", "digits_app")}
-OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml")
+OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml")
 _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
@@ -34,7 +35,7 @@ def recorded(host: str) -> dict[str, Any]:
     The probe and the workloads that stand on it are today's. When these were recorded no drive was asked about its
     health: what stands here is written by hand, as of sound drives.
     """
-    raw: dict[str, Any] = json.loads((HERE / "recorded" / f"{host}.json").read_text())
+    raw: dict[str, Any] = _kept() if host == "willow" else _read(host)
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
     for drive in raw["drives"]:
@@ -49,6 +50,34 @@ def recorded(host: str) -> dict[str, Any]:
         _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.house))
     if program.PATH in raw["files"]:
         raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program())
+    return raw
+
+
+def _read(host: str, **renamed: str) -> dict[str, Any]:
+    text = (HERE / "recorded" / f"{host}.json").read_text()
+    for old, new in renamed.items():
+        text = text.replace(old, new)
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+def _kept() -> dict[str, Any]:
+    """Return facts of gpu-01 under other names. What keeps its tiers was not recorded: it is as it is declared."""
+    raw = _read("gpu-01", **{"RW-GPU-01": "S-WILLOW", "gpu-01": "willow", "RW01": "WILLOW", '"rack"': '"kept"'})
+    raw["covers"]["texts"].append(scrub.DEFAULTS)
+    file = {"mode": "0644", "owner": "root:root", "mtime_ns": 1}
+    raw["files"][scrub.CRON] = {"digest": "theirs", **file}
+    raw["texts"][scrub.DEFAULTS] = "AUTOCHECK=false\n"
+    raw["units"]["mdcheck_start.timer"] = {"load": "masked", "active": "inactive", "enabled": "masked"}
+    for tier in ("hot", "warm"):
+        spec = RESOURCES[f"willow/{tier}"].spec
+        raw["units"][f"scrub-{tier}.timer"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
+        for path, text in scrub.texts(spec, spec.scrub, STACK.house).items():
+            raw["files"][path] = {"digest": STACK.house.digest(text), **file}
+    warm = next(array for array in raw["arrays"] if array["md_name"] == "willow:warm")
+    warm["sync_speed_max_kib"] = 100 * 1024
+    conf = "/etc/mdadm/mdadm.conf.d/warm.conf"
+    raw["texts"][conf] += "SYSFS name=/dev/md/warm sync_speed_max=102400\n"
     return raw
 
 

@@ -102,7 +102,9 @@ def write(raw: Raw, file: str, text: str) -> None:
     """Let somebody else's file be there."""
     raw["files"][file] = {"digest": "theirs", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
     raw["texts"][file] = text
-    raw["directories"].setdefault(file.rpartition("/")[0], {"mode": "0755", "owner": "root:root", "mtime_ns": 1})
+    raw.setdefault("directories", {}).setdefault(
+        file.rpartition("/")[0], {"mode": "0755", "owner": "root:root", "mtime_ns": 1}
+    )
 
 
 INTERFACES = "/etc/network/interfaces"
@@ -224,6 +226,12 @@ ROWS: dict[str, dict[str, Row]] = {
         "bitmap": setting(array, "bitmap", lambda kind: "none"),
         "member_kib": setting(array, "member_bytes", lambda size: size - ONE_MORE),
         "sync_speed_max_kib": setting(array, "sync_speed_max_kib", lambda speed: 1000),
+    },
+    "scrubs": {
+        "of_others": Row(
+            lambda raw, key: raw["units"]["mdcheck_start.timer"].update(active="active", enabled="enabled"),
+            unreadable("units"),
+        )
     },
     "filesystem": {
         "type": setting(filesystem, "type", lambda kind: "btrfs"),

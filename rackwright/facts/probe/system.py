@@ -21,7 +21,7 @@ REWRITTEN_ROOTS = ("/var/lib/totp",)
 """Whose files change with every login, and are secret."""
 FILE_BYTES = 1 << 20
 TEXTS = (
-    "/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/systemd/system/*.mount",
+    "/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/default/mdadm", "/etc/systemd/system/*.mount",
     "/etc/netplan/*.yaml", "/etc/systemd/network/*.network", "/etc/systemd/network/*.netdev",
     "/etc/network/interfaces", "/etc/network/interfaces.d/*",
 )  # fmt: skip

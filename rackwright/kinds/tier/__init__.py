@@ -11,6 +11,7 @@ from rackwright.kinds.host import drive_claim, health_claims, identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
+from rackwright.kinds.tier import scrub
 from rackwright.kinds.tier.look import filesystem_on, find_array, look
 from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
 
@@ -39,7 +40,9 @@ class TierKind:
         if spec.level != "raid0":
             array["bitmap"] = "internal" if spec.bitmap else "none"
         if spec.sync_speed_max_kib is not None:
-            array["sync_speed_max_kib"] = spec.sync_speed_max_kib
+            while_scrubbed = spec.scrub and spec.scrub.speed_max_kib
+            speeds = (spec.sync_speed_max_kib, *([while_scrubbed] if while_scrubbed else []))
+            array["sync_speed_max_kib"] = OneOf(speeds) if len({*speeds}) > 1 else speeds[0]
         filesystem: dict[str, Want] = {"type": spec.filesystem}
         if spec.array is None:
             array["metadata"] = "1.2"
@@ -78,6 +81,7 @@ class TierKind:
                 {**file, "content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))},
             ),
             Claim(f"unit:{spec.unit}", {**file, "content": unit_text(spec, house), "state": "enabled"}),
+            *scrub.claims(spec, house),
             Claim(f"owner:tier-{spec.name}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
 
@@ -93,7 +97,7 @@ class TierKind:
             told = {
                 "array": array.md_name,
                 "array_uuid": array.uuid,
-                "state": array.condition,
+                "state": "scrubbing" if array.sync_action == "check" else array.condition,
                 "sync_completed": array.sync_completed,
             }
             if progress := array.progress:

@@ -7,6 +7,7 @@ from rackwright.facts.storage import Array, Filesystem, Mount, Superblock
 from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Claim, Unknown, Value
+from rackwright.kinds.tier import scrub
 
 MOUNT_FLAGS = {
     "rw",
@@ -69,6 +70,12 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return _look_at_filesystem(facts, key, name)
         case "mount":
             return _look_at_mount(facts, key, name, claim)
+        case "scrubs":
+            return scrub.of_others(facts)
+        case "file" if key.startswith(scrub.UNITS):
+            return observing.file(facts, key, name)
+        case "unit" if "content" not in claim.want:
+            return observing.unit(facts, key, name)
         case "file" | "unit":
             return _look_at_file(facts, sort, key, name, claim)
         case _:

@@ -8,7 +8,7 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands, drives, grow, replace
+from rackwright.kinds.tier import commands, drives, grow, replace, scrub
 from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
@@ -99,7 +99,7 @@ class _Planner:
             steps.append(self._create_array(free))
         steps += [self._make_filesystem(), self._owner_step("creating", formatted=True)]
         steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
-        steps += [*self._wait_steps(), self._owner_step("ready")]
+        steps += [*self._scrub_steps(), *self._wait_steps(), self._owner_step("ready")]
         return Plan(steps=tuple(steps), by_hand=self._about_drives(), notes=notes)
 
     def _array_is_whole(self) -> bool:
@@ -288,6 +288,8 @@ class _Planner:
         if phase := "growing" if self.added else "replacing" if self.change else None:
             text = owner_text(self.spec, phase, serials=sorted(self.before))
             yield Put(f"note in the owner file: {phase}", self.spec.owner_file, text, 0o600)
+        if phase and array.sync_action == "check":  # md begins nothing else before that ends
+            yield Run(f"end the scrub of {self.spec.name}", ("mdadm", "--action=idle", self.device))
         free, _ = self._free_drives(self._arriving())
         yield from (drives.wipe(drive) for drive in free if drive.content)
         if self.added:
@@ -363,11 +365,20 @@ class _Planner:
             for item in self.differences
         )
 
+    def _differing(self) -> set[str]:
+        return {item.thing for item in self.differences if not item.unknown}
+
     def _file_steps(self) -> Iterator[Step]:
-        if self._differs("file"):
+        differing = self._differing()
+        if f"file:{self.spec.conf_path}" in differing:
             yield from self._conf_steps()
-        if self._differs("unit"):
+        if f"unit:{self.spec.unit}" in differing:
             yield from self._unit_steps()
+        yield from self._scrub_steps()
+
+    def _scrub_steps(self) -> Iterator[Step]:
+        if self.spec.array is None:
+            yield from scrub.steps(self.spec, self.facts, self.house, self._differing())
 
     def _conf_steps(self) -> Iterator[Step]:
         yield Put(f"write {self.spec.conf_path}", self.spec.conf_path, conf_text(self.spec, self.house))

@@ -5,13 +5,22 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from rackwright.kinds.contract import Resource
+from rackwright.kinds.contract import Part, Resource
 from rackwright.kinds.host import DrivePart, HealthPart
 from rackwright.kinds.house import House
 from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit
 
 HEADROOM = 0.005
 """Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
+
+
+class ScrubPart(Part):
+    """When it is scrubbed, and how fast."""
+
+    calendar: str
+    """As systemd.time(7) has it."""
+    speed_max_kib: int | None = None
+    """KiB/s of each drive."""
 
 
 class TierSpec(Resource):
@@ -31,6 +40,7 @@ class TierSpec(Resource):
     options: tuple[str, ...] = ()
     sync_speed_max_kib: int | None = None
     """KiB/s."""
+    scrub: ScrubPart | None = None
     wait_for_sync: bool = False
     members: tuple[DrivePart, ...]
     health: HealthPart | None = None

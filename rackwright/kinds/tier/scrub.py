@@ -1,0 +1,115 @@
+"""The scrub of a tier: a timer and a service of ours, and the rest of those that mdadm's package brings along.
+
+md reads all of the array and counts what does not fit; what a member cannot read is written anew from the others.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds.contract import Claim, Put, Remove, Run, Step, Want
+from rackwright.kinds.house import House
+from rackwright.kinds.tier.spec import ScrubPart, TierSpec
+
+UNITS = "/etc/systemd/system"
+TIMERS = ("mdcheck_start.timer", "mdcheck_continue.timer")
+"""Of mdadm itself. Source: mdadm 4.2, systemd/."""
+CRON, DEFAULTS = "/etc/cron.d/mdadm", "/etc/default/mdadm"
+"""Debian's way beside it: checkarray, unless AUTOCHECK says no. Source: mdadm 4.2-5, README.checkarray."""
+AUTOCHECK = re.compile(r"^AUTOCHECK=[\"']?([Yy]es|[Yy]|1|[Tt]rue|[Tt])\b", re.MULTILINE)
+"""What checkarray takes for yes."""
+_SET_AUTOCHECK = f"""sed -i "s/^AUTOCHECK=.*/AUTOCHECK=$1/" {DEFAULTS}"""
+
+
+def units(spec: TierSpec) -> tuple[str, str]:
+    """Return the names of its service and its timer."""
+    return f"scrub-{spec.name}.service", f"scrub-{spec.name}.timer"
+
+
+def texts(spec: TierSpec, scrub: ScrubPart, house: House) -> dict[str, str]:
+    """Return the units' texts by their paths."""
+    return {
+        f"{UNITS}/{unit}": house.render(
+            f"tier{UNITS}/scrub.{unit.rpartition('.')[2]}.j2",
+            id=spec.id,
+            name=spec.name,
+            calendar=scrub.calendar,
+            speed_max_kib=scrub.speed_max_kib,
+            usual_speed_max_kib=spec.sync_speed_max_kib,
+        )
+        for unit in units(spec)
+    }
+
+
+def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
+    """Yield what holds of a tier that is scrubbed; of one that is not, that nothing of it is left."""
+    if spec.scrub is None:
+        yield from (Claim(f"file:{UNITS}/{unit}", {"present": False}) for unit in units(spec))
+        return
+    for path, text in texts(spec, spec.scrub, house).items():
+        file: dict[str, Want] = {"mode": "0644", "owner": "root:root", "content": house.digest(text)}
+        yield Claim(f"file:{path}", file)
+    yield Claim(f"unit:{units(spec)[1]}", {"state": "enabled", "active": "active"})
+    yield Claim(f"scrubs:{spec.host}", {"of_others": ()}, owned=False)
+
+
+def of_others(facts: Facts) -> tuple[str, ...]:
+    """Return what else scrubs the host's arrays, all of them, as it was installed with mdadm."""
+    there = ((name, facts.unit(name)) for name in TIMERS)
+    timers = [name for name, unit in there if unit and (unit.enabled == "enabled" or unit.active == "active")]
+    checks = facts.file(CRON) is not None and AUTOCHECK.search(facts.text(DEFAULTS) or "")
+    return tuple(sorted([*timers, *([CRON] if checks else [])]))
+
+
+def steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]) -> Iterator[Step]:
+    """Yield what makes its claims hold.
+
+    Args:
+        differing: Things of which a property does not hold.
+    """
+    service, timer = units(spec)
+    ours = {f"file:{UNITS}/{service}", f"file:{UNITS}/{timer}", f"unit:{timer}"}
+    if spec.scrub is None:
+        if ours & {*differing}:
+            yield from gone(spec, facts)
+        return
+    if f"scrubs:{spec.host}" in differing:
+        yield from _lay_to_rest(of_others(facts))
+    if ours & {*differing}:
+        for path, text in texts(spec, spec.scrub, house).items():
+            yield Put(f"write {path}", path, text)
+        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+        yield Run(f"enable {timer}", ("systemctl", "enable", "--quiet", timer))
+        yield Run(f"start {timer}", ("systemctl", "restart", timer))
+
+
+def gone(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+    """Yield what takes its units away; with the last tier's, what mdadm's package brings along runs again."""
+    service, timer = units(spec)
+    there = [unit for unit in (timer, service) if facts.file(f"{UNITS}/{unit}")]
+    if not there:
+        return
+    for unit in there:
+        verb = ("disable", "--quiet", "--now") if unit == timer else ("stop",)
+        yield Run(f"stop {unit}", ("systemctl", *verb, unit))
+    for unit in there:
+        yield Remove(f"remove {UNITS}/{unit}", f"{UNITS}/{unit}")
+    yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    names = (re.fullmatch(r"scrub-.*\.timer", name) for name in facts.read("units"))
+    if {name[0] for name in names if name} <= {timer}:
+        yield from _wake(facts)
+
+
+def _lay_to_rest(others: Collection[str]) -> Iterator[Run]:
+    if timers := [name for name in TIMERS if name in others]:
+        yield Run(f"mask {', '.join(timers)}", ("systemctl", "mask", "--quiet", "--now", *timers))
+    if CRON in others:
+        yield Run(f"say no to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "false"))
+
+
+def _wake(facts: Facts) -> Iterator[Run]:
+    there = ((name, facts.unit(name)) for name in TIMERS)
+    if masked := [name for name, unit in there if unit and unit.enabled == "masked"]:
+        yield Run(f"unmask {', '.join(masked)}", ("systemctl", "unmask", "--quiet", *masked))
+    if facts.file(CRON) and not AUTOCHECK.search(facts.text(DEFAULTS) or ""):
+        yield Run(f"say yes to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "true"))
