@@ -85,8 +85,8 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
     for tier_name, tier in host.tiers.items():
         if tier.level is None or tier.filesystem is None:
             continue  # somebody else provides it, and the host claims its mount
-        members = host.members(tier_name)
-        serials = {drive.serial for drive in members}
+        members, spares = host.members(tier_name), host.spares(tier_name)
+        serials = {drive.serial for drive in (*members, *spares)}
         yield Declared(
             TierKind.token,
             TierSpec(
@@ -104,6 +104,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 scrub=_scrub(tier.scrub),
                 wait_for_sync=tier.wait_for_sync,
                 members=tuple(map(_part, members)),
+                spares=tuple(map(_part, spares)),
                 health=_health(host),
                 wipe={serial: content for serial, content in host.wipe.items() if serial in serials},
                 destroy=tier.destroy,

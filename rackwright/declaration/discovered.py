@@ -58,7 +58,8 @@ def discovered(facts: Facts) -> Discovered:
         host["tiers"] = {name: tier.declared for name, tier in tiers.items()}
     member_of = {member: name for name, tier in tiers.items() for member in tier.members}
     unasked = frozenset(_unasked(facts, notes))
-    host["drives"] = [dict(_drive(drive, member_of.get(drive.name), unasked)) for drive in _told(facts, notes)]
+    waiting = frozenset(spare for tier in tiers.values() for spare in tier.spares)
+    host["drives"] = [dict(_drive(drive, member_of.get(drive.name), waiting, unasked)) for drive in _told(facts, notes)]
     nics = [dict(_nic(link)) for link in _ports(facts, notes)]
     if nics:
         host["nics"] = nics
@@ -121,6 +122,8 @@ class _Tier:
 
     declared: dict[str, Any]
     members: frozenset[str]
+    spares: frozenset[str]
+    """Of its members, those that wait for a place."""
     own_name: str | None = None
     """What we have called it; None where somebody else has made it."""
 
@@ -164,7 +167,8 @@ def _tier_or_reason(facts: Facts, array: Array) -> _Tier | str:
         Tier(**declared)
     except ValidationError as error:
         return str(error.errors()[0].get("ctx", {}).get("error", error))
-    return _Tier(declared, members, _owned(facts, array))
+    spares = frozenset(spare.name for spare in array.spares)
+    return _Tier(declared, members, spares, _owned(facts, array))
 
 
 def _owned(facts: Facts, array: Array) -> str | None:
@@ -220,13 +224,17 @@ def _unasked(facts: Facts, notes: list[str]) -> Iterator[str]:
             yield drive.name
 
 
-def _drive(drive: Drive, tier: str | None, unasked: Container[str]) -> Iterator[tuple[str, Any]]:
+def _drive(
+    drive: Drive, tier: str | None, waiting: Container[str], unasked: Container[str]
+) -> Iterator[tuple[str, Any]]:
     yield "serial", drive.serial
     if drive.bus in get_args(Bus):
         yield "bus", drive.bus
     yield "size", format_size(drive.size_bytes)
     if tier:
         yield "tier", tier
+        if drive.name in waiting:
+            yield "spare", True
     elif any(target == "/" or target.startswith("/boot") for target in drive.mountpoints):
         yield "boot", True
     if drive.name in unasked:

@@ -113,6 +113,16 @@ class Array(View):
         return tuple(Member(raw, f"{self._where}.members") for raw in self.read("members"))
 
     @property
+    def spares(self) -> tuple[Member, ...]:
+        """Those that wait for a place."""
+        return tuple(member for member in self.members if member.slot is None and "spare" in member.state)
+
+    @property
+    def places_taken(self) -> int:
+        """How many places have somebody in them that works, or is being written."""
+        return len({member.slot for member in self.members if "faulty" not in member.state} - {None})
+
+    @property
     def condition(self) -> Condition:
         """One word for its health; a first sync and a rebuild onto a full set of members are told apart."""
         if self.array_state in ("clear", "inactive"):

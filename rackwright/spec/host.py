@@ -121,6 +121,8 @@ class Drive(Model):
     """It carries the operating system, and is never a member of a tier."""
     tier: str | None = None
     """Name of the tier it is a member of."""
+    spare: bool = False
+    """It waits in its tier until a member fails: one line for each drive that shall wait."""
     watched: bool = True
     """False for one that nobody can ask about its health, as behind a RAID controller."""
 
@@ -129,6 +131,8 @@ class Drive(Model):
         if self.boot and self.tier:
             want, fix = "a boot drive is never a member of a tier", "Leave one of the two out"
             raise Problem(f"got {self.tier!r} beside boot: true", want, fix, ("tier",))
+        if self.spare and not self.tier:
+            raise Problem("got spare: true", "a spare waits in a tier", "Add tier, or leave spare out", ("spare",))
         missing = [name for name in ("bus", "size") if self.tier and getattr(self, name) is None]
         if missing:
             got, fix = f"got no {' and no '.join(missing)}", f"Add {' and '.join(missing)}"
@@ -207,8 +211,12 @@ class Host(Model):
         return tuple(reference.references(self.roles[role], "tier"))
 
     def members(self, tier: str) -> tuple[Drive, ...]:
-        """The drives of *tier*, in the order declared."""
-        return tuple(drive for drive in self.drives if drive.tier == tier)
+        """The drives that *tier* is spread over, in the order declared."""
+        return tuple(drive for drive in self.drives if drive.tier == tier and not drive.spare)
+
+    def spares(self, tier: str) -> tuple[Drive, ...]:
+        """The drives that wait in *tier*, in the order declared."""
+        return tuple(drive for drive in self.drives if drive.tier == tier and drive.spare)
 
 
 def problems(host: Host) -> Iterator[Problem]:
@@ -235,13 +243,16 @@ def problems(host: Host) -> Iterator[Problem]:
 
 
 def _member_problems(host: Host, name: str, tier: Tier) -> Iterator[Problem]:
-    members = host.members(name)
+    members, spares = host.members(name), host.spares(name)
     if tier.level is None:
-        if members:
+        if count := len(members) + len(spares):
             want = "somebody else provides that tier"
-            got = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"
+            got = f"got {count} {'drive' if count == 1 else 'drives'} with `tier: {name}`"
             yield Problem(got, want, "Take it out there", ("drives",))
         return
+    if tier.level == "raid0" and spares:
+        want, fix = "in RAID0 nothing can take a member's place", "Leave spare out"
+        yield Problem(f"got the spare {spares[0].serial}", want, fix, ("drives",), "md(4)")
     least = MEMBERS[tier.level]
     if len(members) < least:
         got = f"got {len(members)} {'drive' if len(members) == 1 else 'drives'} with `tier: {name}`"

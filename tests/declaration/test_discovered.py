@@ -77,6 +77,20 @@ def test_a_host_is_written_down_and_the_fleet_has_it(tmp_path):
     assert "the health of F1-SAS0 is not watched" in " ".join(found.notes)
 
 
+def test_a_drive_that_waits_in_an_array_is_written_down_as_its_spare(tmp_path):
+    facts = raw()
+    [array] = facts["arrays"]
+    array["members"].append({"name": "sdb", "slot": None, "state": ["spare"]})
+
+    found = written(facts)
+    [spec] = loaded(
+        hosts_lines.text(tmp_path / "rack.yaml", False, [LOGIN], {found.name: at("192.0.2.1", found)}), tmp_path
+    ).hosts.values()
+
+    assert [drive.serial for drive in spec.members("hot")] == ["F1-NVME0", "F1-NVME1"]
+    assert [drive.serial for drive in spec.spares("hot")] == ["F1-SAS1"]
+
+
 def test_an_array_of_our_own_is_written_down_as_such():
     facts = raw(target="/srv/fast")
     facts["owners"] = {"tier-hot": {"id": "gpu-01/hot", "fleet": "rack", "phase": "ready", "serials": []}}

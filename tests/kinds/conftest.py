@@ -76,6 +76,10 @@ def _kept() -> dict[str, Any]:
             raw["files"][path] = {"digest": STACK.house.digest(text), **file}
     warm = next(array for array in raw["arrays"] if array["md_name"] == "willow:warm")
     warm["sync_speed_max_kib"] = 100 * 1024
+    warm["members"].append({"name": "sde", "slot": None, "state": ["spare"]})
+    last = next(drive for drive in raw["drives"] if drive["name"] == "sdd")
+    raw["drives"].append({**last, "name": "sde", "path": "/dev/sde", "serial": "WILLOW-SAS4"})
+    raw["owners"]["tier-warm"]["serials"].append("WILLOW-SAS4")
     conf = "/etc/mdadm/mdadm.conf.d/warm.conf"
     raw["texts"][conf] += "SYSFS name=/dev/md/warm sync_speed_max=102400\n"
     return raw

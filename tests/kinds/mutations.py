@@ -216,6 +216,10 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: array(raw, key)["members"][0].__setitem__("name", "gone0n1"),
             lambda raw, key: array(raw, key).pop("members"),
         ),
+        "spares_waiting": Row(
+            lambda raw, key: array(raw, key)["members"].append({"name": "gone0n1", "slot": None, "state": ["spare"]}),
+            lambda raw, key: array(raw, key).pop("members"),
+        ),
         "mismatch_count": setting(array, "mismatch_count", lambda sectors: 8),
         "devices": Row(one_place_more, lambda raw, key: array(raw, key).pop("devices")),
         "metadata": setting(array, "metadata", lambda version: "1.0"),

@@ -1,6 +1,6 @@
 """A storage tier: an md array, its filesystem, its mount, and the two files that bring them back at boot."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from rackwright.facts.facts import Facts
@@ -12,7 +12,7 @@ from rackwright.kinds.house import House
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier import scrub
-from rackwright.kinds.tier.look import filesystem_on, find_array, look
+from rackwright.kinds.tier.look import filesystem_on, find_array, look, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
 
 HEALTHY = OneOf(("optimal", "syncing", "rebuilding", "reshaping"))
@@ -31,7 +31,7 @@ class TierKind:
     def claims(self, spec: TierSpec, house: House) -> tuple[Claim, ...]:
         array: dict[str, Want] = {
             "level": spec.level,
-            "devices": len(spec.serials),
+            "devices": len(spec.members),
             "members": tuple(sorted(spec.serials)),
             "state": HEALTHY,
         }
@@ -60,10 +60,10 @@ class TierKind:
         }
         as_found = (
             identity_claim(spec.host, spec.identity),
-            *(drive_claim(member) for member in spec.members),
-            *health_claims(spec.host, spec.members, spec.health),
+            *(drive_claim(drive) for drive in spec.drives),
+            *health_claims(spec.host, spec.drives, spec.health),
             Claim(f"md:{spec.array_key}", array, remedy=planning.REMEDY),
-            *_agreement(spec),
+            *_redundancy(spec),
             Claim(
                 f"filesystem:{spec.array_key}",
                 filesystem,
@@ -94,12 +94,14 @@ class TierKind:
             if array is None:
                 return {}
             filesystem = filesystem_on(facts, array)
-            told = {
+            told: dict[str, Any] = {
                 "array": array.md_name,
                 "array_uuid": array.uuid,
                 "state": "scrubbing" if array.sync_action == "check" else array.condition,
                 "sync_completed": array.sync_completed,
             }
+            if spares := waiting(facts, array):
+                told["spares"] = list(spares)
             if progress := array.progress:
                 told["progress"] = progress
             return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
@@ -119,9 +121,14 @@ class TierKind:
         return None
 
 
-def _agreement(spec: TierSpec) -> tuple[Claim, ...]:
-    """Return the claim that the last scrub found nothing; those of RAID1 and 10 may be harmless. Source: md(4)."""
-    if spec.level not in ("raid5", "raid6"):
-        return ()
-    remedy = planning.DISAGREES
-    return (Claim(f"md:{spec.array_key}", {"mismatch_count": 0}, severity="warning", remedy=remedy),)
+def _redundancy(spec: TierSpec) -> Iterator[Claim]:
+    """Yield that as many drives wait as declared, and that the last scrub found nothing.
+
+    What it finds in RAID1 and 10 may be harmless. Source: md(4).
+    """
+    thing = f"md:{spec.array_key}"
+    if spec.level != "raid0":
+        remedy = planning.SPARE.format(host=spec.host)
+        yield Claim(thing, {"spares_waiting": len(spec.spares)}, severity="warning", remedy=remedy)
+    if spec.level in ("raid5", "raid6"):
+        yield Claim(thing, {"mismatch_count": 0}, severity="warning", remedy=planning.DISAGREES)

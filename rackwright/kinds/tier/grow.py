@@ -27,7 +27,7 @@ class Growth:
 
 def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
     """Return who is added to a running array; None where no more members are declared than it has places."""
-    if len(spec.serials) <= array.devices:
+    if len(spec.members) <= array.devices:
         return None
     serials = {drive.name: drive.serial for drive in facts.drives}
     there = {serials[member.name]: member for member in array.members if member.name in serials}
@@ -42,7 +42,7 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
     Args:
         before: The members it was made of, by its owner file; empty where that says nothing.
     """
-    where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.serials)} declared"
+    where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.members)} declared"
     leaving = sorted(before - {*spec.serials})
     if spec.array or not before:
         want = "an array that somebody else has made is grown by who made it"
@@ -64,7 +64,7 @@ def steps(spec: TierSpec, added: Growth, device: str) -> Iterator[Run]:
     if arriving:
         members = tuple(f"${{drive:{serial}}}" for serial in arriving)
         yield Run(f"put {', '.join(arriving)} into {spec.name}", ("mdadm", "--manage", device, "--add", *members))
-    count = len(spec.serials)
+    count = len(spec.members)
     argv = ("mdadm", "--grow", device, f"--raid-devices={count}")
     yield Run(f"spread {spec.name} over {count} members", argv)
 

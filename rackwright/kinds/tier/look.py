@@ -53,6 +53,12 @@ def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
     return tuple(sorted(serials[name] for name in working if name in serials))
 
 
+def waiting(facts: Facts, array: Array) -> tuple[str, ...]:
+    """Return the serials of the drives that wait in *array* for a place, sorted."""
+    serials = {drive.name: drive.serial for drive in facts.drives}
+    return tuple(sorted(serials[spare.name] for spare in array.spares if spare.name in serials))
+
+
 def mount_at(facts: Facts, target: str) -> Mount | None:
     """Return what is seen at *target*: the last of the mounts stacked there."""
     return next((mount for mount in reversed(facts.mounts) if mount.target == target), None)
@@ -91,6 +97,8 @@ def _look_at_array(facts: Facts, key: str, name: str) -> Value:
             return array.level
         case "devices":
             return array.devices
+        case "spares_waiting":
+            return len(array.spares)
         case "mismatch_count":
             return array.mismatch_count
         case "members":

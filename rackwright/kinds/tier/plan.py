@@ -9,11 +9,15 @@ from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Ru
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands, drives, grow, replace, scrub
-from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks
+from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
 
 REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
+SPARE = (
+    "a spare has taken a member's place, or is gone: put a drive in, and name it in the place of the missing one with"
+    " `rackwright drive replace STACK {host} OLD NEW`; it waits from then on"
+)
 DISAGREES = (
     "sectors whose parity does not fit: look which drive fails, replace it, then write `repair` to the array's"
     " md/sync_action, and `check` after that"
@@ -114,7 +118,7 @@ class _Planner:
     def _free_drives(self, serials: Sequence[str]) -> tuple[list[Drive], tuple[Refusal, ...]]:
         """Return the members to be, and a refusal for each that is missing, not as declared, or carries something."""
         free, refusals = [], []
-        for part in (member for member in self.spec.members if member.serial in serials):
+        for part in (drive for drive in self.spec.drives if drive.serial in serials):
             where = f"hosts.{self.spec.host}.drives {part.serial}"
             drive = self.facts.drive(part.serial)
             if drive is None:
@@ -176,12 +180,14 @@ class _Planner:
     def _create_array(self, free: Sequence[Drive]) -> Run:
         spec = self.spec
         options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
+        if spec.spares:
+            options.append(f"--spare-devices={len(spec.spares)}")
         if spec.chunk_kib:
             options.append(f"--chunk={spec.chunk_kib}")
         if spec.level != "raid0":
             options += [f"--bitmap={'internal' if spec.bitmap else 'none'}", f"--size={spec.member_kib}"]
         return Run(
-            f"make the array {spec.name}: {spec.level} over {', '.join(spec.serials)}",
+            f"make the array {spec.name}: {spec.level} over {self._named()}",
             (
                 *("mdadm", "--create", f"/dev/md/{spec.name}", "--run", "--metadata=1.2"),
                 *(f"--homehost={spec.host}", f"--name={spec.name}", *options),
@@ -190,6 +196,10 @@ class _Planner:
             expects={drive.serial: drive.content_once_erased for drive in free},
             creates=True,
         )
+
+    def _named(self) -> str:
+        members, spares = (", ".join(drive.serial for drive in part) for part in (self.spec.members, self.spec.spares))
+        return f"{members}, with the spare {spares}" if spares else members
 
     def _make_filesystem(self) -> Run:
         # the array is new, so whatever an older one of the same geometry left inside it goes
@@ -237,6 +247,8 @@ class _Planner:
                 refusals += grow.refusals(spec, self.array, self.added, known)
             elif self.change:
                 refusals += replace.refusals(spec, self.array, self.change, self.before if spec.array else known)
+            elif len(spec.members) < self.array.devices:
+                refusals.append(replace.too_few(spec, self.array))
             if not refusals:
                 refusals += self._free_drives(self._arriving())[1]
         mount = mount_at(self.facts, spec.mount)
@@ -253,7 +265,7 @@ class _Planner:
         """Mend what differs around a running array; its data stays."""
         returned = [serial for serial in self._missing() if self._returned(serial, array)]
         changes = self.change or self.added
-        notes = tuple(map(drives.note, self._free_drives(self._arriving())[0]))
+        notes = (*map(drives.note, self._free_drives(self._arriving())[0]), *self._spares_in_use(array))
         steps: list[Step] = [*self._changing_steps(array)]
         if returned:
             steps.append(Run(f"forget the absent members of {self.spec.name}", commands.forget(self.device)))
@@ -283,6 +295,13 @@ class _Planner:
         mending = bool(returned or changes or array.condition == "interrupted")
         return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
 
+    def _spares_in_use(self, array: Array) -> Iterator[str]:
+        """Yield which spares have taken whose places."""
+        placed = set(members_of(self.facts, array)) - set(waiting(self.facts, array))
+        used = [spare.serial for spare in self.spec.spares if spare.serial in placed]
+        if used and (missing := self._missing()):
+            yield f"{', '.join(used)}, declared as a spare, is in the place of {', '.join(missing)}"
+
     def _changing_steps(self, array: Array) -> Iterator[Step]:
         """Yield what gives the array other members, or more, and what goes on with that after an interruption."""
         if phase := "growing" if self.added else "replacing" if self.change else None:
@@ -307,9 +326,14 @@ class _Planner:
         return bool(reshapes) and self.spec.level != "raid1"
 
     def _successors(self) -> tuple[str, ...]:
-        """Return the drives that take others' places; what is not in the array beside them comes back to its own."""
+        """Return the drives that take others' places, or wait for one.
+
+        What is not in the array beside them comes back to its own, or is gone.
+        """
         assert self.change is not None and self.array is not None
-        return tuple(serial for serial in self.change.coming if not self._returned(serial, self.array))
+        gone = {serial for serial in self.before if self.facts.drive(serial) is None}
+        coming = (serial for serial in self.change.coming if serial not in gone)
+        return tuple(serial for serial in coming if not self._returned(serial, self.array))
 
     def _arriving(self) -> tuple[str, ...]:
         """Return those that have to be free: they are not in the array yet."""
@@ -334,12 +358,14 @@ class _Planner:
     def _returned(self, serial: str, array: Array) -> bool:
         """Whether a member that fell out is back in the machine, still the one it was, and not failing."""
         block = self.traces.get(serial)
-        there = serial in self.before and self.facts.drive(serial) is not None and not any(self._failing(serial))
+        out = serial in self.before and serial not in members_of(self.facts, array)
+        there = out and self.facts.drive(serial) is not None and not any(self._failing(serial))
         return there and block is not None and block.array_uuid == array.uuid
 
     def _take_back(self, serial: str) -> Run:
-        # without a bitmap md cannot know what it missed, and copies all of it
-        verb = "--re-add" if self.array is not None and self.array.bitmap == "internal" else "--add"
+        # without a bitmap md cannot know what it missed, and copies all of it; where a spare has its place, it waits
+        array = self.array
+        verb = "--re-add" if array and array.bitmap == "internal" and array.places_taken < array.devices else "--add"
         argv = ("mdadm", "--manage", self.device, verb, f"${{drive:{serial}}}")
         return Run(f"take {serial} back into {self.spec.name}", argv)
 
@@ -350,7 +376,7 @@ class _Planner:
         """Yield what of the array and its filesystem no step can mend."""
         for item in self.differences:
             sort = item.thing.split(":")[0]
-            broken = sort == "md" and item.name in ("members", "state") and not mending
+            broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not mending
             broken |= item.name == "mismatch_count"
             theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
             made = sort == "filesystem" and item.name != "fills_array"

@@ -21,6 +21,8 @@ class Replacement:
     """Members that do not work, and are not declared any more."""
     copied: tuple[str, ...]
     """Members that work, and are not declared any more."""
+    dismissed: tuple[str, ...]
+    """Spares that wait, and are not declared any more."""
     coming: tuple[str, ...]
     """Declared drives that have no place in the array yet: first those for *lost*."""
     spare: frozenset[str]
@@ -55,7 +57,8 @@ def replacement(spec: TierSpec, facts: Facts, array: Array, before: frozenset[st
     placed = {serial for sharing in slots.values() for serial in sharing}
     return Replacement(
         lost=tuple(sorted(leaving - working)),
-        copied=tuple(sorted(leaving & working)),
+        copied=tuple(sorted(leaving & working & placed)),
+        dismissed=tuple(sorted(leaving & working - placed)),
         coming=tuple(serial for serial in spec.serials if serial not in placed),
         spare=declared & working - placed,
         begun=frozenset(begun),
@@ -68,14 +71,13 @@ def refusals(spec: TierSpec, array: Array, change: Replacement, before: frozense
     Args:
         before: The members it was made of, by its owner file; empty where that says nothing.
     """
-    where, declared = f"{spec.id}: members", frozenset(spec.serials)
-    strangers = sorted({*change.copied, *change.lost} - before)
+    where = f"{spec.id}: members"
+    strangers = sorted({*change.copied, *change.lost, *change.dismissed} - before)
     if strangers:
         got, want = f"got the members {', '.join(strangers)}", f"declared are {', '.join(spec.serials)}"
         yield Refusal(where, got, want, "Declare the drives the array has")
-    elif len(declared) < array.devices:
-        got, want = f"got {array.devices} members", f"declared are {len(declared)}"
-        yield Refusal(where, got, want, "Declare as many: a member is replaced, none is taken away")
+    elif len(spec.members) < array.devices:
+        yield too_few(spec, array)
     elif spec.level == "raid0":
         got, want = (
             f"got {', '.join((*change.lost, *change.copied))} in {spec.name}",
@@ -90,6 +92,11 @@ def refusals(spec: TierSpec, array: Array, change: Replacement, before: frozense
         got = f"got {', '.join(change.left)}, which works, replaced while {missing} is missing"
         fix = "Replace the missing one first, and the others once it is rebuilt"
         yield Refusal(where, got, "a drive that comes now takes the missing one's place", fix)
+
+
+def too_few(spec: TierSpec, array: Array) -> Refusal:
+    got, want = f"got {array.devices} members", f"declared are {len(spec.members)}"
+    return Refusal(f"{spec.id}: members", got, want, "Declare as many: a member is replaced, none is taken away")
 
 
 def steps(spec: TierSpec, change: Replacement, successors: tuple[str, ...], device: str) -> Iterator[Run]:
@@ -108,6 +115,11 @@ def steps(spec: TierSpec, change: Replacement, successors: tuple[str, ...], devi
     for old, new in zip(change.left, successors[len(change.lost) :], strict=False):
         argv = ("mdadm", "--manage", device, "--replace", f"${{drive:{old}}}", "--with", f"${{drive:{new}}}")
         yield Run(f"copy {old} onto {new}, which takes its place in {spec.name}", argv)
+    for spare in change.dismissed:
+        yield Run(
+            f"take {spare}, which waits, out of {spec.name}",
+            ("mdadm", "--manage", device, "--remove", f"${{drive:{spare}}}"),
+        )
     if change.copied:
         yield Run(
             f"let {', '.join(change.copied)} go once that is done", commands.let_go(device, f"{spec.host}-{spec.name}")

@@ -43,6 +43,9 @@ class TierSpec(Resource):
     scrub: ScrubPart | None = None
     wait_for_sync: bool = False
     members: tuple[DrivePart, ...]
+    """As many as it has places."""
+    spares: tuple[DrivePart, ...] = ()
+    """As many as shall wait; which of all its drives do is md's choice."""
     health: HealthPart | None = None
     """None: the health of its drives is not looked at."""
     wipe: dict[str, str] = Field(default_factory=dict)
@@ -59,15 +62,19 @@ class TierSpec(Resource):
         return self.array or f"{self.host}:{self.name}"
 
     @property
+    def drives(self) -> tuple[DrivePart, ...]:
+        return (*self.members, *self.spares)
+
+    @property
     def serials(self) -> tuple[str, ...]:
-        return tuple(member.serial for member in self.members)
+        return tuple(drive.serial for drive in self.drives)
 
     @property
     def member_kib(self) -> int | None:
         """What is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
         if self.level == "raid0":
             return None
-        usable = int(min(member.size_bytes or 0 for member in self.members) * (1 - HEADROOM)) // 1024
+        usable = int(min(drive.size_bytes or 0 for drive in self.drives) * (1 - HEADROOM)) // 1024
         return usable - usable % (self.chunk_kib or 64)
 
     @property

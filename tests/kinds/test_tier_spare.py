@@ -1,0 +1,279 @@
+"""Drives that wait in a tier: they are put in, take the places of those that fail, and go again."""
+
+import copy
+
+import pytest
+
+from rackwright.declaration import load_fleet
+from rackwright.errors import DeclarationErrors
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.mutations import array, drive, without
+
+WARM = RESOURCES["willow/warm"]
+MEMBERS = [member.serial for member in WARM.spec.members]
+[SPARE] = [spare.serial for spare in WARM.spec.spares]
+NEW = "WILLOW-SAS9"
+
+
+@pytest.fixture
+def raw():
+    return recorded("willow")
+
+
+def found(raw):
+    return array(raw, "willow:warm")
+
+
+def entry(raw, serial):
+    name = drive(raw, serial)["name"]
+    return next(each for each in found(raw)["members"] if each["name"] == name)
+
+
+def arrive(raw, serial=NEW):
+    there = copy.deepcopy(drive(raw, SPARE))
+    blank = {"signatures": [], "superblock": None, "sample": [], "holders": []}
+    raw["drives"].append({**there, "serial": serial, "name": f"sd{serial[-1]}", **blank})
+
+
+def leave(raw, serial):
+    """Take a spare's place in the array away from it."""
+    found(raw)["members"].remove(entry(raw, serial))
+    drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
+
+
+def used(raw, gone=True):
+    """The first member has failed, and md has put the spare into its place."""
+    slot = entry(raw, MEMBERS[0])["slot"]
+    entry(raw, SPARE).update(slot=slot, state=["in_sync"])
+    if gone:
+        found(raw)["members"].remove(entry(raw, MEMBERS[0]))
+        without(raw["drives"], serial=MEMBERS[0])
+    else:
+        entry(raw, MEMBERS[0]).update(slot=None, state=["faulty"])
+
+
+def declared(members=MEMBERS, spares=(SPARE,)):
+    part = WARM.spec.members[0]
+    of = [tuple(part.model_copy(update={"serial": serial}) for serial in serials) for serials in (members, spares)]
+    return WARM.spec.model_copy(update=dict(zip(("members", "spares"), of, strict=True)))
+
+
+def planned(raw, spec=WARM.spec):
+    claims, facts = WARM.kind.claims(spec, STACK.house), Facts(raw)
+    return WARM.kind.plan(spec, comparison.diff(claims, WARM.kind.observe(claims, facts)), facts, STACK.house)
+
+
+def work(plan):
+    """Return what a plan does, without what it notes in the owner file."""
+    assert plan.refusals == ()
+    return [step.text for step in plan.steps if "owner file" not in step.text]
+
+
+def refused(plan):
+    assert plan.steps == ()
+    return "\n".join(str(refusal.error()) for refusal in plan.refusals)
+
+
+def test_a_new_tier_has_its_spare_from_the_first(raw):
+    without(raw["filesystems"], device=found(raw)["name"])
+    without(raw["mounts"], device=found(raw)["name"])
+    without(raw["arrays"], name=found(raw)["name"])
+    for serial in (*MEMBERS, SPARE):
+        drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
+    del raw["owners"]["tier-warm"]
+
+    [make] = [step for step in planned(raw).steps if step.text.startswith("make the array")]
+
+    assert make.text == f"make the array warm: raid6 over {', '.join(MEMBERS)}, with the spare {SPARE}"
+    assert {"--raid-devices=4", "--spare-devices=1"} <= {*make.argv}
+    assert make.argv[-5:] == tuple(f"${{drive:{serial}}}" for serial in (*MEMBERS, SPARE))
+
+
+def test_a_spare_is_put_into_a_tier_that_is_there(raw):
+    leave(raw, SPARE)
+    raw["owners"]["tier-warm"]["serials"].remove(SPARE)
+
+    plan = planned(raw)
+
+    assert work(plan) == [f"put {SPARE} into warm"]
+    assert plan.by_hand == ()
+
+
+def test_one_that_carries_something_is_given_up_first(raw):
+    leave(raw, SPARE)
+    drive(raw, SPARE)["signatures"] = [{"type": "ext4", "uuid": "u-1", "label": None}]
+    raw["owners"]["tier-warm"]["serials"].remove(SPARE)
+
+    assert f"{SPARE}: got 'ext4 u-1' on it" in refused(planned(raw))
+
+
+def test_a_spare_in_use_is_told_with_what_a_person_has_to_do(raw):
+    """
+    The array is whole again by itself: what is missing is another drive to wait.
+    """
+    used(raw)
+
+    plan = planned(raw)
+
+    assert work(plan) == []
+    assert f"{SPARE}, declared as a spare, is in the place of {MEMBERS[0]}" in plan.notes
+    told = {item.path: item for item in plan.by_hand if not item.unknown}
+    assert told.keys() == {"md:willow:warm.members", "md:willow:warm.spares_waiting"}
+    assert "rackwright drive replace STACK willow OLD NEW" in told["md:willow:warm.spares_waiting"].remedy
+
+
+def test_while_it_is_rebuilt_the_state_holds(raw):
+    used(raw)
+    entry(raw, SPARE)["state"] = ["spare"]
+    found(raw).update(degraded=1, sync_action="recover")
+
+    assert {item.name for item in planned(raw).by_hand if not item.unknown} == {"members", "spares_waiting"}
+
+
+def test_the_new_drive_waits_and_nothing_is_copied(raw):
+    """
+    The spare keeps the place that it has taken: which of a tier's drives wait is md's choice.
+    """
+    used(raw)
+    arrive(raw)
+    spec = declared((NEW, *MEMBERS[1:]))
+    assert work(planned(raw, spec)) == ["forget the absent members of warm", f"put {NEW} into warm"]
+
+    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
+    drive(raw, NEW).update(superblock=drive(raw, SPARE)["superblock"])
+    raw["owners"]["tier-warm"]["serials"] = [*spec.serials]
+    after = planned(raw, spec)
+    assert (work(after), after.by_hand) == ([], ())
+
+
+def test_a_member_that_comes_back_waits(raw):
+    """
+    Its place is taken, so that no bitmap can help it.
+    """
+    used(raw, gone=False)
+
+    plan = planned(raw)
+
+    assert work(plan) == ["forget the absent members of warm", f"take {MEMBERS[0]} back into warm"]
+    assert "--add" in plan.steps[-1].argv
+
+
+def test_a_member_that_works_is_replaced_by_the_spare(raw):
+    """
+    It waits in the array already, and is copied to.
+    """
+    assert work(planned(raw, declared((SPARE, *MEMBERS[1:]), ()))) == [
+        f"copy {MEMBERS[0]} onto {SPARE}, which takes its place in warm",
+        f"let {MEMBERS[0]} go once that is done",
+    ]
+
+
+def test_a_member_that_works_is_replaced_beside_a_spare(raw):
+    arrive(raw)
+
+    assert work(planned(raw, declared((NEW, *MEMBERS[1:])))) == [
+        f"put {NEW} into warm",
+        f"copy {MEMBERS[0]} onto {NEW}, which takes its place in warm",
+        f"let {MEMBERS[0]} go once that is done",
+    ]
+
+
+@pytest.mark.parametrize("spares", [(), (NEW,)])
+def test_a_spare_that_is_declared_no_more_is_taken_out(raw, spares):
+    arrive(raw)
+
+    assert work(planned(raw, declared(spares=spares))) == [
+        *[f"put {serial} into warm" for serial in spares],
+        f"take {SPARE}, which waits, out of warm",
+    ]
+
+
+def test_a_spare_that_becomes_a_member_is_spread_over(raw):
+    assert work(planned(raw, declared((*MEMBERS, SPARE), ()))) == [
+        "spread warm over 5 members",
+        "let the xfs on warm grow once that is done",
+    ]
+
+
+def test_a_tier_with_a_spare_grows_by_another_drive(raw):
+    arrive(raw)
+
+    assert work(planned(raw, declared((*MEMBERS, NEW)))) == [
+        f"put {NEW} into warm",
+        "spread warm over 5 members",
+        "let the xfs on warm grow once that is done",
+    ]
+
+
+def test_a_member_cannot_become_a_spare(raw):
+    hot = RESOURCES["willow/hot"].spec
+    spec = hot.model_copy(update={"members": hot.members[:3], "spares": hot.members[3:]})
+
+    assert "got 4 members; declared are 3" in refused(planned(raw, spec))
+
+
+def test_a_spare_comes_to_the_help_of_an_array_that_has_lost_a_member(raw):
+    """
+    The line of the lost one is still there, and need not be touched first.
+    """
+    found(raw)["members"].remove(entry(raw, MEMBERS[0]))
+    without(raw["drives"], serial=MEMBERS[0])
+    found(raw)["degraded"] = 1
+    leave(raw, SPARE)
+    raw["owners"]["tier-warm"]["serials"].remove(SPARE)
+
+    assert work(planned(raw)) == [f"put {SPARE} into warm"]
+
+
+def test_somebody_elses_spare_is_not_taken_out(raw):
+    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
+    arrive(raw)
+
+    assert f"got the members {NEW}; declared are" in refused(planned(raw))
+
+
+def test_who_waits_is_in_the_report_and_all_go_with_the_tier(raw):
+    assert WARM.kind.report(WARM.spec, Facts(raw))["spares"] == [SPARE]
+
+    removed = WARM.kind.removal(WARM.spec, Facts(raw), STACK.house, consent=True)
+    assert f"erase the md superblock on {SPARE}" in [step.text for step in removed.steps]
+
+
+FLEET = """
+fleet: example
+hosts:
+  alpha:
+    address: 192.0.2.1
+    identity: {{serial: A1}}
+    os: debian-12
+    tiers: {{hot: {{level: {level}, filesystem: xfs, mount: /srv/hot}}}}
+    drives:
+      - {{serial: A, bus: nvme, size: 1TB, tier: hot}}
+      - {{serial: B, bus: nvme, size: 1TB, tier: hot}}
+      - {{serial: C, bus: nvme, size: {size}, {spare}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"level": "raid5"}, "raid5 needs 3 or more"),
+        ({"level": "raid0"}, "in RAID0 nothing can take a member's place"),
+        ({"spare": "spare: true"}, "a spare waits in a tier"),
+        ({"size": "2TB"}, "other drives of hot have 1TB"),
+    ],
+)
+def test_a_spare_that_cannot_be_is_refused_before_a_host_is_asked(tmp_path, changes, said):
+    """
+    It is no member, but has to be as large as one.
+    """
+    told = {"level": "raid1", "size": "1TB", "spare": "tier: hot, spare: true"}
+    path = tmp_path / "example.yaml"
+    path.write_text(FLEET.format(**told))
+    assert [drive.serial for drive in load_fleet(path, {}).hosts["alpha"].spares("hot")] == ["C"]
+
+    path.write_text(FLEET.format(**{**told, **changes}))
+    with pytest.raises(DeclarationErrors, match=said):
+        load_fleet(path, {})
