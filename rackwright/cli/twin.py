@@ -15,7 +15,7 @@ from rackwright.declaration import Stack
 from rackwright.declaration.stack import settings
 from rackwright.errors import DeclarationError
 from rackwright.toolchain import workloads
-from rackwright.twin import Twin, faults
+from rackwright.twin import Twin, drive_faults, faults, host_faults
 from rackwright.twin.fleet import twin as twin_for
 from rackwright.twin.gpu import faults as gpu_faults
 
@@ -31,6 +31,14 @@ class Fault(StrEnum):
     power_on = "power-on"
     reset = "reset"
     mtu = "mtu"
+    drive_read_errors = "drive-read-errors"
+    drive_write_errors = "drive-write-errors"
+    drive_slow = "drive-slow"
+    drive_failing = "drive-failing"
+    drive_clear = "drive-clear"
+    disk_full = "disk-full"
+    disk_free = "disk-free"
+    clock = "clock"
     gpu_lost = "gpu-lost"
     gpu_xid = "gpu-xid"
     gpu_ecc = "gpu-ecc"
@@ -119,9 +127,10 @@ def fault(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="SERIAL|BYTES|GPU",
-            help="The drive to pull or insert; of mtu, the largest packet that the switch passes, all without it; "
-            "of a GPU its number.",
+            metavar="SERIAL|BYTES|PATH|SECONDS|GPU",
+            help="The drive, by its serial; of mtu, the largest packet that the switch passes, all without it; of "
+            "disk, where it is mounted; of clock, how far it is off, not at all without it, and `--` before HOST where "
+            "it is negative; of a GPU its number.",
         ),
     ] = None,
 ) -> None:
@@ -135,6 +144,18 @@ def fault(
         if what is not None and not what.isdecimal():
             raise typer.BadParameter(f"mtu takes a number of bytes, and not {what}", param_hint="BYTES")
         faults.limit(twin, host, None if what is None else int(what))
+    elif fault.value.startswith("drive-"):
+        if what is None:
+            raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
+        drive_faults.do(twin, host, what, fault.value.removeprefix("drive-"))
+    elif fault in (Fault.disk_full, Fault.disk_free):
+        if what is None:
+            raise typer.BadParameter(f"{fault.value} needs a path where something is mounted", param_hint="PATH")
+        (host_faults.fill if fault is Fault.disk_full else host_faults.free)(twin, host, what)
+    elif fault is Fault.clock:
+        if what is not None and not what.removeprefix("-").isdecimal():
+            raise typer.BadParameter(f"clock takes a number of seconds, and not {what}", param_hint="SECONDS")
+        host_faults.skew(twin, host, int(what or 0))
     elif fault.value.startswith("gpu-"):
         if what is None or not what.isdecimal():
             raise typer.BadParameter(f"{fault.value} needs the number of a GPU", param_hint="GPU")

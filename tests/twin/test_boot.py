@@ -2,11 +2,12 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
 from rackwright.errors import StepFailed
-from rackwright.twin import Twin, faults
+from rackwright.twin import Twin, drive_faults, faults, host_faults
 from rackwright.twin.vm.qmp import monitor
 
 from .conftest import machine
@@ -107,6 +108,45 @@ def test_a_pulled_drive_stays_out_over_a_power_cut(booted):
     faults.insert(booted.twin, booted.host, "T1-SAS0")
     faults.insert(booted.twin, booted.host, "T1-NVME0")
     assert booted.serials() == everything
+
+
+@pytest.mark.parametrize("serial", ["T1-NVME1", "T1-SAS1"])
+@pytest.mark.parametrize("fault", ["read-errors", "write-errors", "slow"])
+def test_a_drive_errs_or_is_slow_until_it_is_cleared(booted, serial, fault):
+    """
+    Each returns once the guest sees it; that it is gone again is seen by what clears it.
+    """
+    drive_faults.do(booted.twin, booted.host, serial, fault)
+    drive_faults.do(booted.twin, booted.host, serial, "clear")
+
+
+def test_a_failing_drive_says_so_to_whoever_asks(booted):
+    """
+    In the log that the probe reads, too.
+    """
+    drive = "$(ls /dev/disk/by-id/nvme-*T1-NVME1* | head -n 1)"
+    ask = f"sudo smartctl --json=c --info --health --attributes {drive} || true"
+    drive_faults.do(booted.twin, booted.host, "T1-NVME1", "failing")
+    failing = json.loads(booted.run(ask))
+    drive_faults.do(booted.twin, booted.host, "T1-NVME1", "clear")
+    sound = json.loads(booted.run(ask))
+
+    assert [told["smart_status"]["passed"] for told in (failing, sound)] == [False, True]
+
+
+def test_a_clock_is_wrong_until_it_is_set_right(booted):
+    for seconds in (86_400, 0):
+        host_faults.skew(booted.twin, booted.host, seconds)
+        assert abs(int(booted.run("date +%s")) - time.time() - seconds) < 60
+
+
+def test_a_full_disk_takes_nothing_until_it_is_freed(booted):
+    booted.run("sudo mount -t tmpfs -o size=4m none /mnt")
+    host_faults.fill(booted.twin, booted.host, "/mnt")
+    assert booted.run("sudo sh -c 'echo more > /mnt/more' 2>&1 || true").endswith("No space left on device")
+
+    host_faults.free(booted.twin, booted.host, "/mnt")
+    booted.run("sudo sh -c 'echo more > /mnt/more' && sudo umount /mnt")
 
 
 def test_a_power_cut_keeps_what_was_written_and_loses_what_was_not(booted):

@@ -138,6 +138,21 @@ def drive_device(machine: VirtualMachine, drive: VirtualDrive) -> Device:
     return {"driver": "virtio-blk-pci", **common, "bus": slot}
 
 
+def disk_nodes(drive: VirtualDrive, image: Path) -> tuple[Device, Device]:
+    """Return what writes to the image of a data drive, and above it what its device writes to."""
+    file = {"driver": "file", "node-name": f"{drive.id}-file", "filename": str(image), "discard": "unmap"}
+    return file, disk_node(drive, f"{drive.id}-file")
+
+
+def disk_node(drive: VirtualDrive, below: str) -> Device:
+    """Return what the device of a data drive writes to.
+
+    Args:
+        below: The node that writes to its image, or one that stands before that and lets something go wrong.
+    """
+    return {"driver": "raw", "node-name": f"{drive.id}-data", "discard": "unmap", "file": below}
+
+
 def command_line(
     machine: VirtualMachine, layout: Layout, boot: Path, accelerator: Accelerator, port: int, pulled: frozenset[str]
 ) -> list[str]:
@@ -176,7 +191,8 @@ def command_line(
     for controller in controllers(machine):
         argv += _device(controller)
     for drive in machine.data_drives:
-        argv += _blockdev(f"{drive.id}-data", "raw", layout.disk(host, drive.serial))
+        for node in disk_nodes(drive, layout.disk(host, drive.serial)):
+            argv += ["-blockdev", json.dumps(node)]
         if drive.serial not in pulled:
             argv += _device(drive_device(machine, drive))
     return argv

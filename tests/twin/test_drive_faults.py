@@ -1,0 +1,204 @@
+"""Faults of drives: what QEMU is told, what that does to whoever reads and writes, and who is refused.
+
+The block layer of QEMU answers here as a daemon of its own, without a machine; that a guest sees it is for test_boot.
+"""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.errors import DeclarationError, StepFailed
+from rackwright.twin import Twin, drive_faults
+from rackwright.twin.vm.machine import VirtualDrive, disk_nodes
+from rackwright.twin.vm.qmp import Monitor, monitor
+
+from .conftest import MEGABYTE, container, machine
+
+NVME, SAS = machine(1).drive("T1-NVME0"), machine(1).drive("T1-SAS0")
+
+
+class Answers:
+    """A monitor that keeps what it is told; it has the nodes, objects and devices that were added."""
+
+    def __init__(self, plugged: str) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self._nodes, self._objects, self._plugged = set[str](), set[str](), plugged
+
+    def execute(self, command: str, arguments: Any = None) -> Any:
+        if command == "query-named-block-nodes":
+            return [{"node-name": name} for name in self._nodes]
+        if command == "qom-list":
+            return [{"name": name} for name in self._objects | {self._plugged, "objects"}]
+        self.told.append((command, arguments))
+        match command:
+            case "blockdev-add":
+                self._nodes.add(arguments["node-name"])
+            case "blockdev-del":
+                self._nodes.remove(arguments["node-name"])
+            case "object-add":
+                self._objects.add(arguments["id"])
+            case "object-del":
+                self._objects.remove(arguments["id"])
+        return None
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What QEMU and the guest are told by a fault of the drive NVME or SAS, both of which are plugged in."""
+    said: list[Any] = []
+    asked: dict[str, Answers] = {}
+
+    @contextmanager
+    def monitored(twin: Twin, host: str, what: str) -> Iterator[Answers]:
+        assert host == "test-01"
+        yield asked.setdefault(host, answers)
+
+    answers = Answers(NVME.id)
+    monkeypatch.setattr(answers, "told", said)
+    monkeypatch.setattr(drive_faults, "monitored", monitored)
+    monkeypatch.setattr(
+        drive_faults, "in_guest", lambda twin, host, script, about, *arguments: said.append((script, *arguments))
+    )
+    return said
+
+
+def do(tmp_path: Path, drive: VirtualDrive, fault: str) -> None:
+    drive_faults.do(Twin(tmp_path, [machine(1)]), "test-01", drive.serial, fault)
+
+
+def test_errors_stand_between_the_drive_and_its_disk(told, tmp_path):
+    do(tmp_path, SAS, "read-errors")
+
+    rule = {"event": "none", "iotype": "read", "errno": 5, "immediately": True}
+    fault = {"driver": "blkdebug", "node-name": f"{SAS.id}-fault", "image": f"{SAS.id}-file", "inject-error": [rule]}
+    node = {"driver": "raw", "node-name": f"{SAS.id}-data", "discard": "unmap", "file": f"{SAS.id}-fault"}
+    *qemu, (script, serial) = told
+    assert qemu == [("blockdev-add", fault), ("blockdev-reopen", {"options": [node]})]
+    assert serial == "T1-SAS0"
+    assert script.endswith('! dd if="/dev/$drive" of=/dev/null bs=4096 count=1 iflag=direct status=none 2>/dev/null\n')
+
+
+def test_one_fault_takes_the_place_of_another(told, tmp_path):
+    """
+    And clearing leaves nothing of either.
+    """
+    do(tmp_path, SAS, "slow")
+    do(tmp_path, SAS, "write-errors")
+    do(tmp_path, SAS, "clear")
+    do(tmp_path, SAS, "clear")
+
+    assert [each[0] for each in told if each[0] in ("blockdev-add", "blockdev-del", "object-add", "object-del")] == [
+        *("object-add", "blockdev-add"),
+        *("blockdev-del", "object-del", "blockdev-add"),
+        "blockdev-del",
+    ]
+    assert [each[1]["options"][0]["file"].rpartition("-")[2] for each in told if each[0] == "blockdev-reopen"] == [
+        *("fault", "file", "fault", "file")
+    ]
+
+
+def test_a_failing_drive_warns_of_itself(told, tmp_path):
+    do(tmp_path, NVME, "failing")
+    do(tmp_path, NVME, "clear")
+
+    values = [each[1]["value"] for each in told if each[0] == "qom-set"]
+    assert values == [0, 4, 0]
+    assert {each[1]["path"] for each in told if each[0] == "qom-set"} == {f"/machine/peripheral/{NVME.id}"}
+
+
+def test_a_drive_that_has_no_word_for_its_health_is_refused(tmp_path):
+    with pytest.raises(DeclarationError, match="T1-SAS0: got a drive on sas; of virtual drives only NVMe"):
+        do(tmp_path, SAS, "failing")
+
+
+@pytest.mark.parametrize("fault", drive_faults.FAULTS)
+def test_who_has_no_such_drive_is_refused(tmp_path, fault):
+    with pytest.raises(DeclarationError, match="no data drive has the serial T1-BOOT"):
+        drive_faults.do(Twin(tmp_path, [machine(1)]), "test-01", "T1-BOOT", fault)
+    with pytest.raises(DeclarationError, match="only a virtual machine has drives of its own"):
+        drive_faults.do(Twin(tmp_path, [container(1)]), "test-01", "T1-SAS0", fault)
+    with pytest.raises(StepFailed, match="it is off"):
+        drive_faults.do(Twin(tmp_path, [machine(1)]), "test-01", "T1-NVME0", fault)
+
+
+@pytest.mark.parametrize("fault", drive_faults.FAULTS)
+def test_what_the_guest_runs_is_sh(fault):
+    script = drive_faults.DRIVE_WITH_SERIAL + drive_faults.SEEN[fault]
+
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+class Disk:
+    """A disk of QEMU's block layer, with a client that reads and writes what its device would."""
+
+    def __init__(self, qemu: Monitor, address: str) -> None:
+        self.qemu, self._address = qemu, address
+
+    def works(self, command: str) -> bool:
+        argv = ["qemu-io", "-f", "raw", "-c", f"{command} 0 4096", self._address]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return "rror" not in done.stdout + done.stderr
+
+    def seconds(self, reads: int) -> float:
+        commands = [word for _ in range(reads) for word in ("-c", "read 0 4096")]
+        before = time.monotonic()
+        subprocess.run(["qemu-io", "-f", "raw", *commands, self._address], capture_output=True, check=True)
+        return time.monotonic() - before
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    if not shutil.which("qemu-storage-daemon"):
+        pytest.skip("QEMU's block layer is not here")
+    image, control, data = tmp_path / "image", tmp_path / "qmp", tmp_path / "nbd"
+    image.write_bytes(b"x" * MEGABYTE)  # of a hole nothing would be read
+    file_node, raw_node = disk_nodes(SAS, image)
+    argv = ["qemu-storage-daemon", "--chardev", f"socket,path={control},server=on,wait=off,id=qmp"]
+    daemon = subprocess.Popen([*argv, "--monitor", "chardev=qmp", "--nbd-server", f"addr.type=unix,addr.path={data}"])
+    try:
+        while not data.exists():
+            assert daemon.poll() is None
+            time.sleep(0.01)
+        with monitor(control, "the daemon") as qemu:
+            for node in (file_node, raw_node):
+                qemu.execute("blockdev-add", node)
+            export = {
+                "type": "nbd",
+                "id": "export",
+                "node-name": raw_node["node-name"],
+                "name": "disk",
+                "writable": True,
+            }
+            qemu.execute("block-export-add", export)
+            yield Disk(qemu, f"nbd+unix:///disk?socket={data}")
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def test_a_drive_errs_as_it_is_told_and_is_whole_again(disk):
+    for fault, reads, writes in (("read-errors", False, True), ("write-errors", True, False)):
+        drive_faults.insert(disk.qemu, SAS, fault)
+        assert (disk.works("read"), disk.works("write")) == (reads, writes), fault
+        drive_faults.clear(disk.qemu, SAS)
+        assert disk.works("read")
+        assert disk.works("write")
+
+
+def test_a_slow_drive_takes_its_time(disk):
+    """
+    The first requests may go through at once; a second's worth of them takes most of one.
+    """
+    drive_faults.insert(disk.qemu, SAS, "slow")
+    assert disk.seconds(2 * drive_faults.SLOW_IOPS) > 1
+
+    drive_faults.clear(disk.qemu, SAS)
+    left = disk.qemu.execute("query-named-block-nodes", {"flat": True})
+    assert {node["drv"] for node in left} == {"raw", "file"}
+    drive_faults.insert(disk.qemu, SAS, "slow")  # its pace went with it

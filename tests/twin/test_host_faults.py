@@ -1,0 +1,122 @@
+"""Faults of a host's own system: what the guest is asked to do, tried where that harms nobody, and who is refused."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rackwright.cli import twin as commands
+from rackwright.errors import DeclarationError, StepFailed
+from rackwright.twin import Twin, drive_faults, host_faults
+
+from .conftest import container, machine
+
+ON_A_SMALL_DISK = """\
+mount -t tmpfs -o size=3m none "$1" || exit 77
+sh -s -- "$1" < "$2/full" || exit 1
+! echo more 2>/dev/null > "$1/more" || exit 2
+sh -s -- "$1" < "$2/full" || exit 3
+sh -s -- "$1" < "$2/free" || exit 4
+echo more > "$1/more" || exit 5
+"""
+
+
+def test_a_full_disk_takes_nothing_until_it_is_freed(tmp_path: Path) -> None:
+    """
+    In a mount namespace of its own; full twice is as full as once.
+    """
+    for name in ("disk", "scripts"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scripts/full").write_text(host_faults._FILL)
+    (tmp_path / "scripts/free").write_text(host_faults._FREE)
+
+    argv = ["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path / "disk"), str(tmp_path / "scripts")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode == 77 or (done.returncode == 1 and os.geteuid() != 0):
+        pytest.skip("nothing can be mounted here")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_no_mount_is_not_filled(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-s", "--", str(tmp_path)], input=host_faults._FILL, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (1, "nothing is mounted there\n")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_clock_is_set_by_that_of_the_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(host_faults, "need_power", lambda twin, host: None)
+    monkeypatch.setattr(host_faults, "in_guest", lambda twin, host, script, about, *rest: told.append((about, *rest)))
+    monkeypatch.setattr(host_faults.time, "time", lambda: 1_800_000_000.9)
+
+    for seconds in (3600, -60, 0):
+        host_faults.skew(Twin(tmp_path, [machine(1)]), "test-01", seconds)
+
+    assert told == [("clock", "1800003600"), ("clock", "1799999940"), ("clock", "1800000000")]
+
+
+def test_what_a_container_shares_is_left_alone(tmp_path: Path) -> None:
+    shared = Twin(tmp_path, [container(1)])
+
+    with pytest.raises(DeclarationError, match="only a virtual machine has a clock of its own"):
+        host_faults.skew(shared, "test-01", 60)
+    for fault in (host_faults.fill, host_faults.free):
+        with pytest.raises(DeclarationError, match="only a virtual machine has a disk of its own"):
+            fault(shared, "test-01", "/srv/hot")
+
+
+def test_a_machine_that_is_off_has_no_faults(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="it is off"):
+        host_faults.fill(Twin(tmp_path, [machine(1)]), "test-01", "/srv/hot")
+
+
+@pytest.mark.parametrize("path", ["srv/hot", "/srv/it's"])
+def test_a_disk_is_named_by_where_it_is_mounted(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_faults, "need_power", lambda twin, host: None)
+
+    with pytest.raises(DeclarationError, match="a disk is named by where it is mounted"):
+        host_faults.fill(Twin(tmp_path, [machine(1)]), "test-01", path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "done"),
+    [
+        (("drive-slow", "alpha", "S1"), ("do", "alpha", "S1", "slow")),
+        (("drive-clear", "alpha", "S1"), ("do", "alpha", "S1", "clear")),
+        (("disk-full", "alpha", "/srv/hot"), ("fill", "alpha", "/srv/hot")),
+        (("disk-free", "alpha", "/srv/hot"), ("free", "alpha", "/srv/hot")),
+        (("clock", "alpha", "3600"), ("skew", "alpha", 3600)),
+        (("clock", "--", "alpha", "-60"), ("skew", "alpha", -60)),
+        (("clock", "alpha"), ("skew", "alpha", 0)),
+        (("drive-slow", "alpha"), "needs the serial of a drive"),
+        (("disk-full", "alpha"), "needs a path"),
+        (("clock", "alpha", "soon"), "takes a number of seconds"),
+    ],
+)
+def test_each_fault_is_a_word_of_the_command(
+    argv: tuple[str, ...], done: tuple[object, ...] | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[object, ...]] = []
+    monkeypatch.setattr(commands, "_twin", lambda name: None)
+    for module in (drive_faults, host_faults):
+        for name in ("do", "fill", "free", "skew"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda twin, *rest, name=name: told.append((name, *rest)))
+
+    result = CliRunner().invoke(commands.app, ["fault", "lab", *argv])
+
+    assert told == ([] if isinstance(done, str) else [done])
+    assert (result.exit_code != 0) is isinstance(done, str)
+    assert not isinstance(done, str) or done in " ".join(result.output.replace("│", " ").split())
+
+
+def test_every_fault_of_a_drive_has_its_word() -> None:
+    assert {f"drive-{fault}" for fault in drive_faults.FAULTS} == {
+        fault for fault in commands.Fault if fault.startswith("drive-")
+    }
