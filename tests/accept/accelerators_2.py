@@ -12,12 +12,12 @@ GPU = "gpu = ctypes.c_void_p()\nlibrary.nvmlDeviceGetHandleByIndex_v2(1, ctypes.
 RUNTIME = f"{HOST}/container_runtime"
 CDI = "cdi:nvidia.com/gpu"
 BROKEN = {
-    # first, since what it names is missing later
-    CDI: "rm /etc/cdi/nvidia.json",
     "package:libcuda1": "apt-mark unhold libcuda1",
     "package:nvidia-smi": "dpkg --remove --force-depends nvidia-smi",
     "file:/etc/apt/preferences.d/60-rackwright-nvidia-driver": "rm /etc/apt/preferences.d/60-rackwright-nvidia-driver",
     "file:/etc/apt/apt.conf.d/53rackwright-nvidia-driver": "echo > /etc/apt/apt.conf.d/53rackwright-nvidia-driver",
+    # after the packages, whose libraries let the host itself tell it anew
+    CDI: "rm /etc/cdi/nvidia.json",
     # of another version, where the kernel looks first
     "built_module:nvidia": f"sed s/{VERSION}/535.999.99/g {MODULES}/nvidia-current-open.ko > {MODULES}/nvidia.ko",
     "file:/etc/dkms/no-autoinstall": "touch /etc/dkms/no-autoinstall",
