@@ -205,10 +205,11 @@ def test_resources_say_what_the_fleet_says(project: Path) -> None:
         "os": "debian-12",
         "profile": "virtual",
         "drives": [
-            {"serial": "BOOT", "size_bytes": 480_000_000_000},
-            {"serial": "DISK-0", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast"},
-            {"serial": "DISK-1", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast"},
+            {"serial": "BOOT", "size_bytes": 480_000_000_000, "watched": True},
+            {"serial": "DISK-0", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast", "watched": True},
+            {"serial": "DISK-1", "bus": "nvme", "size_bytes": 1_920_000_000_000, "tier": "fast", "watched": True},
         ],
+        "health": {"pending_sectors": 0, "media_errors": 0, "wear_percent": 90},
         "macs": [],
         "pci_addresses": [],
     }
