@@ -1,8 +1,12 @@
 """Drives that wait in a tier: they are put in, take the places of those that fail, and go again."""
 
 import copy
+import json
+import re
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from rackwright.declaration import load_fleet
 from rackwright.errors import DeclarationErrors
@@ -227,6 +231,19 @@ def test_a_spare_comes_to_the_help_of_an_array_that_has_lost_a_member(raw):
     assert work(planned(raw)) == [f"put {SPARE} into warm"]
 
 
+def test_a_spare_in_use_is_not_given_up_for_nobody(raw):
+    """
+    Whether the member that it stands for is gone, or there again and waits for nothing yet.
+    """
+    without_spare = declared(spares=())
+    back = copy.deepcopy(raw)
+    used(raw)
+    used(back, gone=False)
+
+    assert f"{MEMBERS[0]}: got no such drive" in refused(planned(raw, without_spare))
+    assert f"got {SPARE}, which works, declared no more" in refused(planned(back, without_spare))
+
+
 def test_somebody_elses_spare_is_not_taken_out(raw):
     found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
     arrive(raw)
@@ -239,6 +256,84 @@ def test_who_waits_is_in_the_report_and_all_go_with_the_tier(raw):
 
     removed = WARM.kind.removal(WARM.spec, Facts(raw), STACK.house, consent=True)
     assert f"erase the md superblock on {SPARE}" in [step.text for step in removed.steps]
+
+
+NAMES = {f"WILLOW-SAS{number}": f"sd{letter}" for number, letter in enumerate("abcdefghi")}
+
+
+def settle(raw):
+    """Let md do what it does by itself: who waits takes the first free place."""
+    md = found(raw)
+    taken = {each["slot"] for each in md["members"]}
+    free = [slot for slot in range(md["devices"]) if slot not in taken]
+    waiting = [each for each in md["members"] if each["slot"] is None and each["state"] == ["spare"]]
+    for slot, each in zip(free, waiting, strict=False):
+        each.update(slot=slot, state=["in_sync"])
+    md["degraded"] = max(len(free) - len(waiting), 0)
+
+
+def obey(raw, plan):
+    """Do what the steps say, as md does it, to its end."""
+    md = found(raw)
+    for step in plan.steps:
+        if "owner file" in step.text:
+            raw["owners"]["tier-warm"] = json.loads(step.content)
+            continue
+        serials = [name[1] for word in step.argv if (name := re.fullmatch(r"\$\{drive:(.*)\}", word))]
+        names = [NAMES[serial] for serial in serials]
+        if "detached" in " ".join(step.argv):
+            md["members"] = [each for each in md["members"] if each["state"] != ["faulty"]]
+        elif {"--add", "--re-add"} & {*step.argv}:
+            md["members"] += [{"name": name, "slot": None, "state": ["spare"]} for name in names]
+            for serial in serials:
+                drive(raw, serial)["superblock"] = drive(raw, MEMBERS[3])["superblock"]
+        elif "--replace" in step.argv:
+            old, new = (entry(raw, serial) for serial in serials)
+            new.update(slot=old["slot"], state=["in_sync"])
+            md["members"].remove(old)
+        elif "--remove" in step.argv and names:
+            md["members"].remove(entry(raw, serials[0]))
+        elif grown := re.search(r"--raid-devices=(\d+)", " ".join(step.argv)):
+            md["devices"] = int(grown[1])
+        settle(raw)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lost=st.sets(st.sampled_from(MEMBERS[:3]), max_size=2),
+    stay=st.booleans(),
+    order=st.permutations([*NAMES][:8]),
+    members=st.integers(4, 5),
+    spares=st.integers(0, 2),
+    kept=st.integers(0, 4),
+)
+def test_after_any_change_that_is_not_refused_there_is_nothing_left_to_do(lost, stay, order, members, spares, kept):
+    """
+    Whoever leaves, comes, waits or has failed: one run brings the array to what is declared, and the next does nothing.
+    """
+    raw = recorded("willow")
+    for serial in [*NAMES][5:8]:
+        arrive(raw, serial)
+        drive(raw, serial)["name"] = NAMES[serial]
+    for serial in lost:
+        if stay:
+            entry(raw, serial).update(slot=None, state=["faulty"])
+        else:
+            found(raw)["members"].remove(entry(raw, serial))
+            without(raw["drives"], serial=serial)
+    settle(raw)
+    pool = [*MEMBERS[4 - kept :], *(serial for serial in order if serial not in MEMBERS[4 - kept :])]
+    spec = declared(tuple(pool[:members]), tuple(pool[members : members + spares]))
+
+    plan = planned(raw, spec)
+    assume(not plan.refusals)
+    obey(raw, plan)
+
+    again = planned(raw, spec)
+    missing = {serial for serial in spec.serials if serial in lost and not stay}
+    assert work(again) == []
+    assert missing or again.by_hand == ()
+    assert {item.thing for item in again.by_hand if not item.unknown} <= {"md:willow:warm"}
 
 
 FLEET = """

@@ -247,6 +247,8 @@ class _Planner:
                 refusals += grow.refusals(spec, self.array, self.added, known)
             elif self.change:
                 refusals += replace.refusals(spec, self.array, self.change, self.before if spec.array else known)
+                if not refusals and len(self._successors()) < len(self.change.left):
+                    refusals.append(replace.unsucceeded(spec, self.change))
             elif len(spec.members) < self.array.devices:
                 refusals.append(replace.too_few(spec, self.array))
             if not refusals:
@@ -328,12 +330,15 @@ class _Planner:
     def _successors(self) -> tuple[str, ...]:
         """Return the drives that take others' places, or wait for one.
 
-        What is not in the array beside them comes back to its own, or is gone.
+        What is not in the array beside them comes back to its own, or is gone; but not where one that works has to have
+        a successor.
         """
         assert self.change is not None and self.array is not None
+        coming = [serial for serial in self.change.coming if not self._returned(serial, self.array)]
+        if self.change.left:
+            return tuple(coming)
         gone = {serial for serial in self.before if self.facts.drive(serial) is None}
-        coming = (serial for serial in self.change.coming if serial not in gone)
-        return tuple(serial for serial in coming if not self._returned(serial, self.array))
+        return tuple(serial for serial in coming if serial not in gone)
 
     def _arriving(self) -> tuple[str, ...]:
         """Return those that have to be free: they are not in the array yet."""

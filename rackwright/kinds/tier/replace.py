@@ -99,6 +99,12 @@ def too_few(spec: TierSpec, array: Array) -> Refusal:
     return Refusal(f"{spec.id}: members", got, want, "Declare as many: a member is replaced, none is taken away")
 
 
+def unsucceeded(spec: TierSpec, change: Replacement) -> Refusal:
+    got, want = f"got {', '.join(change.left)}, which works, declared no more", "another drive takes its place"
+    fix = "Declare it until what has fallen out is back in the array and waits, or declare another drive beside it"
+    return Refusal(f"{spec.id}: members", got, want, fix)
+
+
 def steps(spec: TierSpec, change: Replacement, successors: tuple[str, ...], device: str) -> Iterator[Run]:
     """Yield what replaces members, all that comes being free.
 
