@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 
 from workloads.serving.answers import Refused
@@ -30,6 +30,7 @@ def _parts(value: object) -> object:
 
 Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
 """One may stand without its list."""
+Tokens = Annotated[int, Field(gt=0, lt=2**31)]
 
 
 class Known(BaseModel):
@@ -63,7 +64,7 @@ class Request(Known):
 
     route: ClassVar[str]
     model: str
-    max_tokens: PositiveInt | None = None
+    max_tokens: Tokens | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -93,7 +94,7 @@ class Request(Known):
 
 class ChatRequest(Request):
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: PositiveInt | None = None
+    max_completion_tokens: Tokens | None = None
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -116,7 +117,7 @@ class ChatRequest(Request):
 
 
 class TextRequest(Request):
-    prompt: Annotated[list[str], Field(min_length=1, max_length=1), BeforeValidator(_listed)]
+    prompt: Texts = Field(min_length=1, max_length=1)
 
     def prompt_field(self) -> str:
         return "prompt"

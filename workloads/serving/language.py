@@ -18,7 +18,7 @@ from workloads.serving.body import body
 from workloads.serving.completions import ChatRequest, Form, TextRequest
 from workloads.serving.generation import Answer, Generation
 from workloads.serving.model import Model
-from workloads.serving.runtimes.runtime import Piece, TooLong
+from workloads.serving.runtimes.runtime import Piece, Unfit
 from workloads.serving.settings import Settings
 
 T = TypeVar("T")
@@ -89,9 +89,9 @@ async def _answer(
                 first = await _unless_gone(request, _by(deadline, anext(pieces)))
                 return _Stream(_events(form, first, pieces, told), leaving.pop_all())
             whole = await _unless_gone(request, _by(deadline, _all(pieces, told)))
-        except TooLong as error:
-            reason, field = str(error), asked.prompt_field()
-            raise Refused(400, f"{field}: {reason}", param=field, code="context_length_exceeded") from None
+        except Unfit as error:
+            field = asked.prompt_field()
+            raise Refused(400, f"{field}: {error}", param=field, code=error.code) from None
         return Response(form.whole(whole), media_type="application/json")
 
 

@@ -19,7 +19,7 @@ from workloads.quantize.source import source
 from workloads.serving.batcher import Arrays
 from workloads.serving.keys import Keys
 from workloads.serving.model import Model, Tensor, publish
-from workloads.serving.runtimes.runtime import End, Piece, TooLong
+from workloads.serving.runtimes.runtime import End, Piece, Unfit
 from workloads.serving.serve import Server
 from workloads.serving.settings import Settings
 
@@ -120,7 +120,7 @@ class Writer:
         self.asked.append(asked)
         self.began.release()
         if asked.get("prompt") == "too long":
-            raise TooLong("got a prompt of 9 tokens; with its answer it has 8 at most")
+            raise Unfit("got a prompt of 9 tokens; with its answer it has 8 at most", "context_length_exceeded")
         for word in self.words:
             assert self.go.acquire(timeout=60)
             if word == "fail":

@@ -6,8 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.workloads.serving.made import Answer, Background, Here, Writer, ask, eventually, here
+from workloads.serving.answers import Refused
+from workloads.serving.completions import ChatRequest, Request, TextRequest, read
 from workloads.serving.keys import Key, Keys
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -155,6 +159,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, temperature=float("nan")), 400, "temperature: Input should be", "temperature", None),
         (CHAT, body(HELLO, top_p=-0.1), 400, "top_p: Input should be greater than", "top_p", None),
         (CHAT, body(HELLO, max_tokens=0), 400, "max_tokens: Input should be greater than 0", "max_tokens", None),
+        (CHAT, body(HELLO, max_tokens=2**31), 400, "max_tokens: Input should be less than 2", "max_tokens", None),
         (CHAT, body(HELLO, n=2), 400, "n: Input should be 1", "n", None),
         (CHAT, body(HELLO, seed=-1), 400, "seed: Input should be greater than", "seed", None),
         (CHAT, body(HELLO, seed=2**32 - 1), 400, "seed: Input should be less than 4294967295", "seed", None),
@@ -163,6 +168,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, model="other"), 404, "no model other here; this is held", "model", "model_not_found"),
         (CHAT, body(HELLO, user="x" * 4096), 413, "the body is larger than 4096 bytes", None, None),
         (TEXT, body(ONCE, prompt=["a", "b"]), 400, "prompt: List should have at most 1 item", "prompt", None),
+        (TEXT, body(ONCE, prompt=""), 400, "prompt.0: String should have at least 1 character", "prompt", None),
         (TEXT, body(ONCE, prompt=[1]), 400, "prompt.0: Input should be a valid string", "prompt", None),
         (TEXT, body(ONCE, echo=True), 400, "echo: this server does not know it; known are model, ", "echo", None),
         (TEXT, body(ONCE, prompt="too long"), 400, "prompt: got a prompt of 9 tokens", "prompt",
@@ -181,6 +187,31 @@ def test_what_cannot_be_answered_is_told_as_openai_does(
     assert answer.status == status
     assert error["message"].startswith(told)
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+fields = [*ChatRequest.model_fields, *TextRequest.model_fields, "other"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(fields), json_values), st.sampled_from([ChatRequest, TextRequest]), st.booleans()
+)
+def test_whatever_comes_is_read_or_told(values: dict[str, Any], kind: type[Request], good: bool) -> None:
+    """Nothing but a refusal is ever raised: anything else would be our fault in the eyes of the client."""
+    content = json.dumps({**({**HELLO, **ONCE} if good else {}), **values}).encode("utf-8", "surrogatepass")
+    model = Writer().model
+    try:
+        request = read(content, kind, model)
+    except Refused as refused:
+        assert refused.status in (400, 404)
+        assert refused.reason
+    else:
+        assert {"messages", "prompt"} & request.asked().keys()
 
 
 def test_a_key_may_what_its_scopes_say() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
+import xllamacpp
 
 from tests.served.smollm2 import NAME, VERSION, gguf
 from tests.workloads.serving.made import Process, served
@@ -15,6 +16,7 @@ from workloads.serving import gguf as publishing
 from workloads.serving.model import read
 from workloads.serving.runtimes import opened
 from workloads.serving.runtimes.llama import LlamaRuntime
+from workloads.serving.runtimes.runtime import Unfit
 from workloads.serving.settings import Settings
 
 HELLO = [{"role": "user", "content": "Say hello, and the word hunter2."}]
@@ -90,6 +92,27 @@ def test_a_prompt_that_is_too_long_is_told(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="with its answer it has 512 at most") as refused:
         client.completions.create(model=NAME, prompt="word " * 600)
     assert refused.value.code == "context_length_exceeded"
+
+
+def test_what_llama_cpp_does_not_take_is_the_clients_to_mend(client: openai.OpenAI) -> None:
+    said = {"role": "assistant", "content": "hunter2"}
+    with pytest.raises(openai.BadRequestError, match="messages: Cannot have 2 or more assistant messages"):
+        client.chat.completions.create(model=NAME, messages=[*HELLO, said, said])
+
+
+def test_a_template_that_refuses_is_told(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def params() -> xllamacpp.CommonParams:
+        made = original()
+        refuse = "{% if message.role == 'system' %}{{ raise_exception('users only') }}{% endif %}"
+        made.chat_template = "{% for message in messages %}" + refuse + "{{ message.content }}{% endfor %}"
+        return made
+
+    original = xllamacpp.CommonParams
+    monkeypatch.setattr(xllamacpp, "CommonParams", params)
+    runtime = opened(model, Settings(parallel=1, context_tokens=64, threads=1))
+    assert isinstance(runtime, LlamaRuntime)
+    with pytest.raises(Unfit, match="the model's template makes no prompt of it"):
+        runtime.generate({"messages": [{"role": "system", "content": "x"}], "max_tokens": 1}, lambda piece: True)
 
 
 def test_two_are_written_at_once_and_who_leaves_makes_room(client: openai.OpenAI) -> None:

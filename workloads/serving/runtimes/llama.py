@@ -11,7 +11,7 @@ import xllamacpp
 
 from workloads.common.errors import WorkloadError
 from workloads.serving.model import Model
-from workloads.serving.runtimes.runtime import End, Piece, Reason, TooLong
+from workloads.serving.runtimes.runtime import End, Piece, Reason, Unfit
 from workloads.serving.settings import Settings
 
 
@@ -27,7 +27,10 @@ class LlamaRuntime:
     def generate(self, asked: Mapping[str, Any], heard: Callable[[Piece], bool]) -> None:
         handle = self._server.handle_chat_completions if "messages" in asked else self._server.handle_completions
         listener = _Listener(heard)
-        handle({**asked, "stream": True, "stream_options": {"include_usage": True}}, listener)
+        try:
+            handle({**asked, "stream": True, "stream_options": {"include_usage": True}}, listener)
+        except ValueError as error:  # C++ calls it an invalid argument, such as two last words of the assistant
+            raise Unfit(str(error)) from None
         if listener.failure is not None:
             raise listener.failure
 
@@ -57,6 +60,8 @@ class _Listener:
             self._reason = choice["finish_reason"] or self._reason
         if usage := event.get("usage"):
             assert self._reason is not None, "what has ended says why"
+            if not usage["prompt_tokens"]:  # llama.cpp takes what a template refuses for nothing at all
+                raise Unfit("the model's template makes no prompt of it")
             return self._heard(Piece(text, End(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))
         return self._heard(Piece(text)) if text else True
 
@@ -64,7 +69,10 @@ class _Listener:
 def _failure(error: Mapping[str, Any]) -> Exception:
     if error.get("type") == "exceed_context_size_error":
         has, room = error["n_prompt_tokens"], error["n_ctx"]
-        return TooLong(f"got a prompt of {has} tokens; with its answer it has {room} at most")
+        reason = f"got a prompt of {has} tokens; with its answer it has {room} at most"
+        return Unfit(reason, "context_length_exceeded")
+    if error.get("code") == 400:
+        return Unfit(str(error.get("message")))
     return RuntimeError(f"llama.cpp: {error.get('type')} {error.get('code')}")  # its message may have the prompt
 
 

@@ -50,8 +50,16 @@ class Piece:
     """Of the last one."""
 
 
-class TooLong(Exception):
-    """A prompt that leaves no room, and how long it is, as its sender reads it."""
+class Unfit(Exception):
+    """What nothing can be written to, and why, as its sender reads it."""
+
+    def __init__(self, reason: str, code: str | None = None) -> None:
+        """
+        Args:
+            code: What OpenAI's clients tell it by, where they can.
+        """
+        super().__init__(reason)
+        self.code = code
 
 
 @runtime_checkable
@@ -65,5 +73,5 @@ class Language(Loaded, Protocol):
             asked: `messages` or `prompt`, and how it is gone on with, by OpenAI's names.
 
         Raises:
-            TooLong: nothing was written.
+            Unfit: nothing was written.
         """
