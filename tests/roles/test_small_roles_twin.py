@@ -3,14 +3,11 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from rackwright.kinds.house import House
-from rackwright.kinds.role.promise import sha256
 from tests.accept.harness import ROOT, Log
 from tests.accept.lab import Lab
 from tests.roles.rack import fleet
@@ -35,24 +32,13 @@ EXPORTER = {
     "unit:rackwright-node-exporter.service": "systemctl stop rackwright-node-exporter",
     "socket:tcp:9100": "true",
 }
-SERVING = House.load(ROOT, b"").render(
-    "workloads/environment.j2", item="serving", sha256=sha256, workloads_horovod=True
-)
-WORKLOADS = {f"environment:{SERVING}": f"{SERVING}/bin/python -m pip uninstall -y onnxruntime"}
-BROKEN = {
-    f"{HOST}/{role}": things for role, things in (("rdma", RDMA), ("node_exporter", EXPORTER), ("workloads", WORKLOADS))
-}
+BROKEN = {f"{HOST}/{role}": things for role, things in (("rdma", RDMA), ("node_exporter", EXPORTER))}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("rdma")
-    roles = {
-        "base": {"security_updates": False},
-        "rdma": {"unverified": "accepted"},
-        "node_exporter": {},
-        "workloads": {"environments": ["serving"]},
-    }
+    roles = {"base": {"security_updates": False}, "rdma": {"unverified": "accepted"}, "node_exporter": {}}
     with Lab(directory / "project", fleet([HOST], roles), Log("rdma"), containers=[HOST], mirrors=True) as lab:
         lab.start()
         lab.up()
@@ -76,12 +62,6 @@ def test_metrics_are_served_on_the_declared_address_alone(lab: Lab) -> None:
     assert re.search(r"^node_memory_MemTotal_bytes [\d.e+]+$", metrics, re.MULTILINE)
 
 
-def test_what_serves_is_installed_where_accounts_without_rights_import_it(lab: Lab) -> None:
-    script = f"cd / && exec {SERVING}/bin/python -c 'import fastapi, onnxruntime; print(onnxruntime.__version__)'"
-    assert lab.ssh(HOST, f"runuser -u nobody -- sh -c {shlex.quote(script)}")
-    lab.ssh(HOST, f"cp -a {SERVING} {SERVING}-left")
-
-
 def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> None:
     for things in BROKEN.values():
         for command in things.values():
@@ -90,7 +70,6 @@ def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> 
     assert lab.audited() == {(role, thing) for role, things in BROKEN.items() for thing in things}
     lab.up()
     assert lab.audited(status=0) == set()
-    assert lab.ssh(HOST, "ls -d /opt/rackwright/workloads/serving-*") == SERVING, "what nobody imports is removed"
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
 
 

@@ -1,0 +1,54 @@
+"""The role workloads on a host of a twin that has no way out: what serves, from the fleet's local repository."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from rackwright.kinds.house import House
+from rackwright.kinds.role.promise import sha256
+from tests.accept.harness import ROOT, Log
+from tests.accept.lab import Lab
+
+pytestmark = [
+    pytest.mark.twin,
+    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+]
+HOST = "alpha"
+PLACE = House.load(ROOT, b"").render("workloads/environment.j2", item="serving", sha256=sha256, workloads_horovod=True)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A host that gets all it needs by the connection that changes it."""
+    directory = tmp_path_factory.mktemp("workloads")
+    roles = {"base": {"security_updates": False}, "workloads": {"environments": ["serving"]}}
+    host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "roles": roles}
+    fleet = json.dumps({"fleet": "served", "mirror": {}, "hosts": {HOST: host}})
+    with Lab(directory / "project", fleet, Log("workloads"), containers=[HOST]) as lab:
+        lab.start()
+        lab.rackwright("lock", "--fetch", lab.stack, status=0)
+        lab.up()
+        yield lab
+
+
+def test_accounts_without_rights_import_what_serves(lab: Lab) -> None:
+    """
+    Nothing is left to do.
+    """
+    script = (
+        f"cd / && exec {PLACE}/bin/python -c 'import fastapi, onnxruntime, xllamacpp; print(onnxruntime.__version__)'"
+    )
+    assert lab.ssh(HOST, f"runuser -u nobody -- sh -c {shlex.quote(script)}")
+    assert lab.audited(status=0) == set()
+
+
+def test_what_somebody_took_out_is_found_and_put_back_and_what_nobody_imports_goes(lab: Lab) -> None:
+    lab.ssh(HOST, f"cp -a {PLACE} {PLACE}-left; {PLACE}/bin/python -m pip uninstall -q -y onnxruntime 2>/dev/null")
+
+    assert lab.audited() == {(f"{HOST}/workloads", f"environment:{PLACE}")}
+    lab.up()
+    assert lab.audited(status=0) == set()
+    assert lab.ssh(HOST, "ls -d /opt/rackwright/workloads/serving-*") == PLACE
