@@ -36,7 +36,7 @@ class Lock(Model):
     images: dict[str, str] = Field(default_factory=dict)
     """Container images by the names under which roles know them; their own digests."""
     wheels: dict[str, str] = Field(default_factory=dict)
-    """Name of each file that workloads list; its digest."""
+    """Name of each file that roles install for Python; its digest. Mostly wheels."""
 
     @property
     def text(self) -> str:

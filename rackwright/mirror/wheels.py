@@ -66,8 +66,8 @@ def _fetch(files: Mapping[str, str]) -> None:
 def _pinned(name: str, digest: str) -> str:
     """Return the lines of a list for the file *name*: of a wheel, or of a source that is built where it is used."""
     source = name.endswith(SOURCE)
-    project, version = name.removesuffix(SOURCE).split("-")[:2]
-    return f"{f'--no-binary {project}' if source else ''}\n{project}=={version} --hash=sha256:{digest}\n"
+    called, version = name.removesuffix(SOURCE).split("-")[:2]
+    return f"{f'--no-binary {called}' if source else ''}\n{called}=={version} --hash=sha256:{digest}\n"
 
 
 def _pip(verb: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
