@@ -4,6 +4,7 @@ import json
 import os
 
 from tests.accept.harness import Log, Short, check, eventually, need
+from tests.accept.pasted import paste, train
 from tests.accept.served import HOSTS, SERVER, served, version
 from tests.accept.workloads import python
 from tests.served import FIRST
@@ -59,3 +60,12 @@ def openais_python_client_streams_from_smollm2(log: Log) -> str:
     need(told["status"] == 0 and told["log"]["tokens"] == tokens, f"the server ended with {told['status']}")
     rate = (tokens - 1) / (came[-1] - came[0])
     return f"version {told['version']}: {tokens} tokens, the first after {came[0]:.2f} s, then {rate:.0f} a second"
+
+
+@check("serving.1[pasted]")
+def the_tutorial_works_as_pasted(log: Log) -> str:
+    train(log)
+    lines, printed = paste(log, "serve.md")
+    for said in ("refused, status 1", "refused, status 2", "no such certificate, status 2", '"model_version":'):
+        need(said in printed, f"it did not print {said}")
+    return f"{lines} lines of the tutorial ran, from quantising to OpenAI's client"

@@ -1,30 +1,22 @@
 """Line 6: `make train` and the tutorial work as pasted, and our loop costs next to nothing over plain PyTorch."""
 
 import json
-import re
 
-from tests.accept.harness import ROOT, Log, Short, check, need
+from tests.accept.harness import Log, check, need
+from tests.accept.pasted import paste, train
 from tests.accept.workloads import python
 
 MOST_PERCENT = 3.0
-TUTORIAL = ROOT / "docs" / "train.md"
 
 
 @check("training.6[pasted]")
 def the_tutorial_works_as_pasted(log: Log) -> str:
-    out = log.empty_directory() / "made"
-    log("make train")
-    done = log.run(["make", "train", f"OUT={out}"])
-    need(done.returncode == 0 and "finished at step 300 of 300" in done.stdout, f"make train: {done.stderr[-300:]}")
-    blocks = re.findall(r"(?:^    .+\n)+", TUTORIAL.read_text(), re.M)
-    script = "".join(block for block in blocks if "make train" not in block)
-    log(f"{script.count(chr(10))} lines of {TUTORIAL.name}")
-    pasted = log.run(["bash", "-e"], input=script)
-    if pasted.returncode:
-        raise Short(f"the tutorial ended with {pasted.returncode}: {pasted.stderr.strip().splitlines()[-1:]}")
-    need("refused, status 2" in pasted.stdout, "the model that is too large was not refused")
-    led = "Horovod" if "Horovod leads" in done.stdout else "torchrun"
-    return f"make train (by {led}) and {script.count(chr(10))} lines of the tutorial ran"
+    made = train(log, f"OUT={log.empty_directory() / 'made'}")
+    lines, printed = paste(log, "train.md")
+    need("refused, status 2" in printed, "the model that is too large was not refused")
+    need("not published, status 1" in printed, "the child that forgets was published")
+    led = "Horovod" if "Horovod leads" in made else "torchrun"
+    return f"make train (by {led}) and {lines} lines of the tutorial ran"
 
 
 @check("training.6[overhead]")
