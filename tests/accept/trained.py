@@ -64,8 +64,9 @@ class Trained(Lab):
         return told
 
     def step(self, host: str) -> int:
-        """Return the last step in the file that the process on *host* writes there."""
-        return int(json.loads(self.ssh(host, f"tail -qn 1 {OUT}/metrics*.jsonl"))["step"])
+        """Return the last step that every process on *host* has written into its file there."""
+        lines = self.ssh(host, f"tail -qn 1 {OUT}/metrics*.jsonl").splitlines()
+        return min(int(json.loads(line)["step"]) for line in lines)
 
     def received(self, host: str) -> int:
         return int(self.ssh(host, "cat /sys/class/net/fabric0/statistics/rx_bytes"))
