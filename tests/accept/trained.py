@@ -65,7 +65,8 @@ class Trained(Lab):
 
     def step(self, host: str) -> int:
         """Return the last step that every process on *host* has written into its file there."""
-        lines = self.ssh(host, f"tail -qn 1 {OUT}/metrics*.jsonl").splitlines()
+        last = f"""for file in {OUT}/metrics*.jsonl; do grep '"step":' $file | tail -n 1; done"""
+        lines = self.ssh(host, last).splitlines()
         return min(int(json.loads(line)["step"]) for line in lines)
 
     def received(self, host: str) -> int:

@@ -265,16 +265,16 @@ def test_the_report_says_how_far_it_is():
 
 
 @pytest.mark.parametrize(
-    ("ended", "listed"),
-    [(0, 2), (1, 1), (2, 2)],
-    ids=["answers", "does not answer", "cannot be asked"],
+    ("kept", "made", "listed"),
+    [(0, 255, 2), (255, 0, 2), (255, 255, 1)],
+    ids=["a connection is there", "one is made", "none can be made"],
 )
-def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(ended, listed, tmp_path):
+def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(kept, made, listed, tmp_path):
     spec = CHIEF.spec.model_copy(update={"min_processes": 1})
     [script] = [file.content for file in files(spec, STACK.house) if file.path.endswith("bin/discover")]
-    ping = tmp_path / "ping"
-    ping.write_text(f"#!/bin/sh\nexit {ended}\n")
-    ping.chmod(0o755)
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit {kept};; *-fN*) exit {made};; esac\n')
+    ssh.chmod(0o755)
     done = subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:/bin"}, capture_output=True, text=True)
 
     assert done.returncode == 0
