@@ -9,6 +9,8 @@ from tests.accept.harness import ROOT, Log, Short, check, need
 from tests.accept.workloads import module, python
 
 WANTED_KEPT = 0.98
+EMBEDDING = ("task=embed", "gate.agreement=0.8", "margin=0.1", "repeats=10")
+"""Which of some hundred texts is the nearest is decided by less than 8 bits tell apart."""
 
 
 @check("serving.2[digits]")
@@ -17,14 +19,15 @@ def the_gate_stands_before_what_is_published(log: Log) -> str:
     directory = log.empty_directory()
     log("training the digits")
     module(log, "digits", "--out", str(directory / "training"))
-    _quantize(log, directory, "published", 0)
+    model = directory / "training"
+    _quantize(log, model, "digits", directory / "published", 0)
     told = _report(directory, "published")
     found = told["gate"]["found"]
     need(found["accuracy_kept"] >= WANTED_KEPT, f"published with {found['accuracy_kept']:.2%} of the accuracy kept")
-    _quantize(log, directory, "refused", 1, "gate.cosine=1.0")
+    _quantize(log, model, "digits", directory / "refused", 1, "gate.cosine=1.0")
     need(not (directory / "refused").exists(), "what was refused was published")
     need(_report(directory, "refused")["costs"], "the report does not say what layers cost")
-    _quantize(log, directory, "loosened", 0, "gate.agreement=0.5")
+    _quantize(log, model, "digits", directory / "loosened", 0, "gate.agreement=0.5")
     lineage = json.loads((directory / "loosened" / "model.json").read_text())["lineage"]
     need(lineage["gate"]["loosened"] == ["agreement"], f"the lineage says {lineage['gate']}")
     before, after = told["before"], told["after"]
@@ -34,6 +37,32 @@ def the_gate_stands_before_what_is_published(log: Log) -> str:
         f"kept {found['accuracy_kept']:.2%} (at least {WANTED_KEPT:.0%}), agreement {found['agreement']:.2%} on "
         f"{found['rows']} rows held out; weights {smaller:.2f} times smaller, batch 1 {faster:.2f} times faster on "
         f"{told['machine']}"
+    )
+
+
+@check("serving.2[minilm]")
+def the_naive_minilm_is_refused_and_the_searched_one_published(log: Log) -> str:
+    """all-MiniLM-L6-v2 finds the module that a text of Python's documentation is from, by the nearest other text."""
+    directory = log.empty_directory()
+    log("tokens of Python's documentation")
+    made = log.run([python(log), "-m", "tests.served.minilm", str(directory / "rows.npz")])
+    need(made.returncode == 0, f"no model or no rows: {made.stderr.strip().splitlines()[-1:]}")
+    model, rows = Path(made.stdout.splitlines()[-1]), str(directory / "rows.npz")
+    _quantize(log, model, rows, directory / "naive", 1, *EMBEDDING, "search=false")
+    _quantize(log, model, rows, directory / "searched", 0, *EMBEDDING)
+    need(not (directory / "naive").exists(), "what was refused was published")
+    naive, told = _report(directory, "naive"), _report(directory, "searched")
+    found, lineage = told["gate"]["found"], json.loads((directory / "searched" / "model.json").read_text())["lineage"]
+    layers, left_out = len(told["costs"]), len(lineage["left_out"])
+    need(0 < left_out < layers / 2, f"{left_out} of {layers} layers were left out")
+    need(found["accuracy_kept"] >= WANTED_KEPT, f"published with {found['accuracy_kept']:.2%} of the accuracy kept")
+    need((directory / "searched.report" / "report.svg").stat().st_size > 1000, "the report has no picture")
+    before, after = told["before"], told["after"]
+    faster = before["milliseconds"]["32"] / after["milliseconds"]["32"]
+    return (
+        f"all {layers} layers in 8 bits refused: {'; '.join(naive['shortfalls'])}; with {left_out} left out published: "
+        f"kept {found['accuracy_kept']:.2%}, cosine {found['cosine']:.2%}, agreement {found['agreement']:.2%} on "
+        f"{found['rows']} rows held out, batch 32 {faster:.2f} times faster on {told['machine']}"
     )
 
 
@@ -51,13 +80,14 @@ def tests(log: Log, path: str) -> str:
     return last
 
 
-def _quantize(log: Log, directory: Path, name: str, status: int, *changes: str) -> None:
+def _quantize(log: Log, model: Path, data: str, out: Path, status: int, *changes: str) -> None:
     given = [argument for change in changes for argument in ("--set", change)]
-    argv = [python(log), "-m", "workloads.quantize", str(directory / "training"), "--data", "digits", "--target", "cpu"]
-    log(f"quantising: {name}")
-    done = log.run([*argv, "--out", str(directory / name), *given], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    argv = [python(log), "-m", "workloads.quantize", str(model), "--data", data, "--target", "cpu", "--out", str(out)]
+    log(f"quantising: {out.name}")
+    done = log.run([*argv, *given], env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode != status:
-        raise Short(f"{name} ended with {done.returncode}, wanted {status}: {done.stderr.strip().splitlines()[-1:]}")
+        last = done.stderr.strip().splitlines()[-1:]
+        raise Short(f"{out.name} ended with {done.returncode}, wanted {status}: {last}")
 
 
 def _report(directory: Path, name: str) -> Any:

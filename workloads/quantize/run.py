@@ -15,7 +15,7 @@ from workloads.quantize.measure import measure
 from workloads.quantize.render import Renderer, layers, prepared
 from workloads.quantize.report import Report
 from workloads.quantize.samples import Samples, Sets
-from workloads.quantize.score import Score, outputs, score, shortfalls
+from workloads.quantize.score import outputs, score, shortfalls
 from workloads.quantize.search import Found, search
 from workloads.quantize.source import Source, source
 from workloads.quantize.targets import Chosen
@@ -23,6 +23,9 @@ from workloads.serving.model import publish
 
 THREADS = 1
 """Of what is measured: two of two cores would measure who else is there."""
+
+COST_ROWS = 64
+"""Of the rows of the search, so many say what one layer costs: a cosine needs fewer than an accuracy."""
 
 FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 """What 8 bits gain by, as Linux names it."""
@@ -78,7 +81,7 @@ def _searched(
     base: Path, names: Sequence[str], render: Callable[[Sequence[str]], Path],
     judged: Callable[[Path, Samples], np.ndarray], rows: Samples, settings: Settings, say: Callable[[str], None],
 ) -> Found:  # fmt: skip
-    before = judged(base, rows)
+    before, few = judged(base, rows), np.arange(min(len(rows), COST_ROWS))
 
     def tightened(share: float) -> float:
         return share + (1 - share) * settings.margin
@@ -87,15 +90,16 @@ def _searched(
         update={name: None if value is None else tightened(value) for name, value in settings.gate.model_dump().items()}
     )
 
-    def beside(only: Sequence[str]) -> Score:
-        return score(before, judged(render(only), rows), rows.labels, settings.task)
+    def cost(layer: str) -> float:
+        return 1 - score(before[few], judged(render([layer]), rows.take(few)), None, settings.task).cosine
 
     def good_without(left_out: Sequence[str]) -> bool:
-        lacks = shortfalls(beside([name for name in names if name not in left_out]), gate)
+        after = judged(render([name for name in names if name not in left_out]), rows)
+        lacks = shortfalls(score(before, after, rows.labels, settings.task), gate)
         say(f"without {len(left_out)} of {len(names)} layers: {'; '.join(lacks) or 'good'}")
         return not lacks
 
-    return search(names, lambda layer: 1 - beside([layer]).cosine, good_without)
+    return search(names, cost, good_without)
 
 
 def _judged(

@@ -21,20 +21,23 @@ def search(
 
     Args:
         cost_of: What one layer alone costs.
-        good_without: Whether the model is good with all but these in 8 bits. With more left out it is taken to stay so.
+        good_without: Whether the model is good with all but these in 8 bits. Twice as many are tried each time, until
+            it is; with more left out than that it is taken to stay so.
     """
     if good_without(()):
         return Found((), {})
     costs = {layer: cost_of(layer) for layer in layers}
     ordered = sorted(layers, key=lambda layer: -costs[layer])
-    bad, good = 0, len(ordered)  # with none left out it is bad, with all of them it is the original
+    bad, good = 0, 1  # with none left out it is bad, with all of them it is the original
+    while good < len(ordered) and not good_without(ordered[:good]):
+        # from few to many, as how good it is rises unevenly where rows are few
+        bad, good = good, min(2 * good, len(ordered))
     while good - bad > 1:
         middle = (bad + good) // 2
         if good_without(ordered[:middle]):
             good = middle
         else:
             bad = middle
-    left_out = (
-        ordered[:good] if good < len(ordered) else []
-    )  # without any in 8 bits it would be the original: it is short
+    # without any in 8 bits it would be the original: it is short
+    left_out = ordered[:good] if good < len(ordered) else []
     return Found(tuple(left_out), {layer: costs[layer] for layer in ordered})

@@ -1,8 +1,8 @@
-"""What is quantised: a training's checkpoint, a published model, or an ONNX file; all become an ONNX file."""
+"""What is quantised: a training's checkpoint, a published model, one of Hugging Face's, or ONNX; all become ONNX."""
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,9 @@ def source(what: Path, scratch: Path) -> Source:
         return Source(what / name, found.name, found.inputs, found.outputs, found.lineage)
     if what.suffix == ".onnx" and what.is_file():
         return _of_onnx(what, scratch)
-    want = "a model is a training's directory, a published model, or a file that ends with .onnx"
+    if (what / "config.json").is_file():
+        return _of_hugging_face(what, scratch)
+    want = "a model is a training's directory, a published model, one of Hugging Face's, or a file that ends with .onnx"
     raise WorkloadError(str(what), "got none of these" if what.exists() else "got nothing", want, "Mend the path")
 
 
@@ -72,6 +74,14 @@ def _of_training(what: Path, scratch: Path) -> Source:
             dynamic_axes={taken.name: {0: "batch"}, given.name: {0: "batch"}}, dynamo=False,
         )  # fmt: skip
     return Source(path, model.name, model.inputs, model.outputs, {"training": model.lineage, "version": model.version})
+
+
+def _of_hugging_face(what: Path, scratch: Path) -> Source:
+    from workloads.quantize import hugging_face
+
+    exported = scratch / f"{what.name}.onnx"
+    lineage = hugging_face.export(what, exported, OPSET)
+    return replace(_of_onnx(exported, scratch), lineage=lineage)
 
 
 def _of_onnx(what: Path, scratch: Path) -> Source:
