@@ -67,7 +67,7 @@ def serving(say: Callable[[str], None]) -> Environment:
     Raises:
         SetupError: the packages cannot be installed.
     """
-    return _of_its_own("serving", SERVING, "273 MB on the drive", say)
+    return of_lock("serving", SERVING, "273 MB on the drive", say)
 
 
 def tracking(say: Callable[[str], None]) -> Environment:
@@ -76,10 +76,10 @@ def tracking(say: Callable[[str], None]) -> Environment:
     Raises:
         SetupError: the packages cannot be installed.
     """
-    return _of_its_own("tracking", TRACKING, "200 MB to fetch, 658 MB on the drive", say)
+    return of_lock("tracking", TRACKING, "200 MB to fetch, 658 MB on the drive", say)
 
 
-def _of_its_own(name: str, lock: Path, size: str, say: Callable[[str], None]) -> Environment:
+def of_lock(name: str, lock: Path, size: str, say: Callable[[str], None]) -> Environment:
     """Return the environment of *lock*, called by what is in it."""
     key = sha256(f"{sys.version}\n{lock.read_text()}".encode()).hexdigest()[:16]
     directory = cache.directory() / name / key

@@ -1,0 +1,53 @@
+"""Line 6: NVIDIA's own software takes what is written for its GPUs."""
+
+import os
+from pathlib import Path
+
+from tests.accept.harness import Log, Skipped, check, need
+from tests.accept.workloads import module, python
+from tests.tensorrt import NOT_HERE, ask
+
+WRITTEN = {"t4": ("QUANTIZE INT8", "SM80", "SM86", "SM89"), "v100-16gb": ("CONVOLUTION HALF", "SM75", "SM80", "SM89")}
+"""By target, layers that tell its precision, and what it is compiled for: TensorRT for RTX has no Volta, and on Turing
+no matrices of fp32."""
+
+
+@check("serving.6[parser]")
+def nvidias_parser_and_compiler_take_what_is_written(log: Log) -> str:
+    """The digits in 8 bits and in fp16 are parsed and compiled; in the form for a CPU they are refused."""
+    if NOT_HERE:
+        raise Skipped(NOT_HERE)
+    directory = log.empty_directory()
+    log("training the digits")
+    module(log, "digits", "--out", str(directory / "training"))
+    said: list[str] = []
+    for target, (layers, *architectures) in WRITTEN.items():
+        told = ask(_written(log, directory, target), *architectures)
+        need(told.strongly_typed and not told.errors, f"the parser says of {target}: {told.errors}")
+        need(told.layers.get(layers), f"of {target} it sees no {layers}: {told.layers}")
+        bad = {name: size for name, size in told.compiled.items() if not isinstance(size, int)}
+        need(not bad, f"of {target} it does not compile {bad}")
+        said.append(f"{target} has {told.layers[layers]} {layers}, compiled for {', '.join(architectures)}")
+    refused = ask(_written(log, directory, "cpu"))
+    need(refused.errors, "the parser takes the form for a CPU, which TensorRT does not compute")
+    return f"TensorRT for RTX {refused.version} without a GPU: {'; '.join(said)}; the form for a CPU is refused"
+
+
+def _written(log: Log, directory: Path, target: str) -> Path:
+    log(f"quantising for {target}")
+    training, out = str(directory / "training"), directory / target
+    argv = [
+        python(log),
+        "-m",
+        "workloads.quantize",
+        training,
+        "--data",
+        "digits",
+        "--target",
+        target,
+        "--out",
+        str(out),
+    ]
+    done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    need(done.returncode == 0, f"quantising for {target} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    return out / "model.onnx"
