@@ -76,10 +76,9 @@ class Renderer:
         """Return the model with the layers *only*, of which there is one at least, in 8 bits.
 
         Args:
-            signed: Activations in int8, weights with Q/DQ pairs of their own and biases in float, as TensorRT takes
-                them; else in uint8 around 128, weights stored in 7 bits and biases in int32, as ONNX Runtime fuses them
-                on a CPU: on one without VNNI products of 8 and 8 bits overflow, and nobody knows who will serve it.
-                Activations have the same ranges.
+            signed: Activations in int8, biases in float, as TensorRT takes them; else activations in uint8 around 128,
+                weights in 7 bits and biases in int32, as ONNX Runtime fuses them on a CPU: on one without VNNI products
+                of 8 and 8 bits overflow, and nobody knows who will serve it. Activations have the same ranges.
         """
         self._count += 1
         target = self._scratch / f"int8-{self._count}.onnx"
@@ -87,7 +86,7 @@ class Renderer:
             self._calibrate()
         options = {"ActivationSymmetric": True, "WeightSymmetric": True}
         if signed:
-            options |= {"AddQDQPairToWeight": True, "QuantizeBias": False, "DedicatedQDQPair": True}
+            options |= {"QuantizeBias": False, "DedicatedQDQPair": True}
         logging.getLogger().setLevel(logging.ERROR)  # it warns of what was done before
         quantize_static(
             str(self._path), str(target), None,

@@ -84,6 +84,8 @@ def test_a_gpu_and_a_cpu_get_the_same_ranges_in_their_own_form(base: Path, tmp_p
     types = [{array.dtype.name for array in told(path)[1].values()} for path in (cpu, gpu)]
     assert "int32" in types[0]
     assert "int32" not in types[1], "TensorRT takes biases in float"
+    for path in (cpu, gpu):
+        assert told(path)[1]["conv_quantized"].dtype == np.int8, "weights are stored in 8 bits"
 
 
 def test_both_answer_nearly_as_the_original(base: Path, tmp_path: Path) -> None:
