@@ -9,7 +9,7 @@ import typer
 
 from workloads.common.tracking import Lineage, connect
 from workloads.common.tracking import lineage as found
-from workloads.common.tracking.provenance import KEYS
+from workloads.common.tracking.provenance import keys
 from workloads.common.tracking.server import URL
 
 app = typer.Typer()
@@ -42,7 +42,7 @@ def _text(chain: Lineage) -> str:
         made = datetime.fromtimestamp(version.created_ms / 1000, UTC)
         names = "".join(f" @{alias}" for alias in version.aliases)
         lines.append(f"{version}{names}, registered {made:%Y-%m-%d %H:%M} UTC by run {version.run or NOT_SAID}")
-        for key in (*KEYS, "checkpoint"):
+        for key in (*keys(version.tags), "checkpoint"):
             lines.append(f"  {key:<12} {version.tags.get(key, NOT_SAID)}")
     if chain.lost:
         lines.append(f"its parent, checkpoint {chain.lost}, is registered nowhere")

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rackwright.toolchain import workloads
 from tests.accept.harness import ROOT, Log, Short, check, need
 from tests.accept.workloads import module, python
+from tests.workloads.common.tracking.served import Served
 
 WANTED_KEPT = 0.98
 EMBEDDING = ("task=embed", "gate.agreement=0.8", "margin=0.1", "repeats=10")
@@ -69,6 +71,42 @@ def the_naive_minilm_is_refused_and_the_searched_one_published(log: Log) -> str:
 @check("serving.2[disjoint]")
 def no_row_judges_that_was_looked_at_before(log: Log) -> str:
     return tests(log, "tests/workloads/quantize/test_samples.py")
+
+
+@check("serving.2[lineage]")
+def a_quantised_model_is_a_child_in_the_registry(log: Log) -> str:
+    """The digits are quantised by their alias, and registered; the lineage leads back, and what is refused has none."""
+    directory = log.empty_directory()
+    log("starting an MLflow server as the role mlflow does")
+    with Served(directory / "mlflow", workloads.tracking(log).python) as served:
+        admin = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(directory), **served.environment("admin")}
+
+        def run(status: int, *argv: str) -> str:
+            done = log.run([*argv, "--tracking", served.url], env=admin, timeout=900)
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            need(done.returncode == status, f"{argv[1:4]} ended with {done.returncode}, wanted {status}: {said}")
+            return done.stdout
+
+        log("training the digits")
+        of, out = (python(log), "-m"), str(directory / "training")
+        run(0, *of, "workloads.training", "digits", "--out", out, "--register", "digits")
+        served.as_("rita").post("registered-models/alias", name="digits", alias="champion", version="1")
+        log("quantising models:/digits@champion")
+        quantize = (*of, "workloads.quantize", "models:/digits@champion", "--data", "digits", "--target", "t4")
+        named = ("--register", "digits-int8", "--alias", "champion")
+        run(0, *quantize, "--out", str(directory / "int8"), *named)
+        refused = ("--register", "refused", "--set", "gate.cosine=1.0")
+        run(1, *quantize, "--out", str(directory / "refused"), *refused)
+
+        lineage = (str(ROOT / ".venv/bin/rackwright"), "lineage")
+        run(2, *lineage, "refused")
+        told = json.loads(run(3, *lineage, "digits-int8@champion", "--json"))
+        chain = [f"{each['name']}/{each['version']}" for each in told["versions"]]
+        need(chain == ["digits-int8/1", "digits/1"], f"the lineage is {chain}")
+        unknown = [f"digits/1: {key}" for key in ("fleet", "declaration", "lock", "hosts")]
+        need(told["missing"] == unknown, f"of a training that nobody declared it lacks {told['missing']}")
+        own, parent = told["versions"]
+        return f"{' from '.join(chain)}: {own['gate']}; on {own['machine']}, from data {parent['data'][:12]}…"
 
 
 def tests(log: Log, path: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from workloads.common.errors import WorkloadError
+from workloads.common.tracking.provenance import code_digest
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import measure
@@ -31,8 +32,13 @@ FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 """What 8 bits gain by, as Linux names it."""
 
 
-def quantize(what: Path, data: str, target: str, out: Path, settings: Settings, say: Callable[[str], None]) -> Report:
+def quantize(
+    what: Path, data: str, target: str, out: Path, settings: Settings, say: Callable[[str], None], version: str = ""
+) -> Report:
     """Quantise *what* for *target* and publish it in *out* if it passes; the report is in ``OUT.report`` either way.
+
+    Args:
+        version: As what the registry has it, if that is where it comes from: ``digits/3``.
 
     Raises:
         WorkloadError: it cannot be done so; nothing is written.
@@ -53,7 +59,10 @@ def quantize(what: Path, data: str, target: str, out: Path, settings: Settings, 
             lineage = {
                 "source": dict(original.lineage), "target": chosen.target, "precision": chosen.precision,
                 "left_out": list(found.left_out), "calibration": settings.calibration, "gate": told.gate(),
+                "data": {"name": data, "sha256": sets.sha256}, "code": code_digest(), "machine": told.machine,
             }  # fmt: skip
+            if original.parent:
+                lineage["parent"] = {"sha256": original.parent, "version": version}
             publish(out, {"model.onnx": made}, original.name, original.inputs, original.outputs, lineage)
     return told
 

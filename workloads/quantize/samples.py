@@ -53,6 +53,8 @@ class Sets:
     calibration: Samples
     search: Samples
     held_out: Samples
+    sha256: str = ""
+    """Of all that they were made from: the same rows have the same, wherever their file is."""
 
 
 def load(what: str, source: Source, calibration_rows: int) -> Sets:
@@ -69,6 +71,7 @@ def load(what: str, source: Source, calibration_rows: int) -> Sets:
         WorkloadError: they do not fit the model, or are too few.
     """
     arrays = _digits() if what == "digits" else _of_file(Path(what))
+    sha256 = _sha256(arrays)
     inputs = {tensor.name: arrays.pop(tensor.name) for tensor in source.inputs if tensor.name in arrays}
     extra = {name: arrays.pop(name) for name in (LABELS, GROUP, TRAINED_ON) if name in arrays}
     _refuse(what, source, inputs, extra, arrays)
@@ -81,7 +84,16 @@ def load(what: str, source: Source, calibration_rows: int) -> Sets:
     if few:
         got = f"got {len(samples)} rows, fewer than 8 of them for {', '.join(few)}"
         raise WorkloadError(what, got, "each of the three sets has some", "Take more data")
-    return replace(sets, calibration=sets.calibration.take(np.arange(min(len(sets.calibration), calibration_rows))))
+    calibration = sets.calibration.take(np.arange(min(len(sets.calibration), calibration_rows)))
+    return replace(sets, calibration=calibration, sha256=sha256)
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndarray | None = None) -> Sets:
@@ -101,7 +113,8 @@ def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndar
         seen[digest] = min(place, seen.get(digest, place))
     # a row that stands in two sets, of two groups or trained on and not, is in the first of them alone
     kept = np.array([seen[digest] == place for digest, place in zip(digests, sets.tolist(), strict=True)], bool)
-    return Sets(*(samples.take(np.flatnonzero(kept & (sets == place))) for place in range(3)))
+    calibration, search, held_out = (samples.take(np.flatnonzero(kept & (sets == place))) for place in range(3))
+    return Sets(calibration, search, held_out)
 
 
 def _digits() -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from workloads.common.checkpoint import disk
+from workloads.common.checkpoint import disk, manifest
 from workloads.common.errors import WorkloadError
 from workloads.serving import model as served
 from workloads.serving.model import Tensor
@@ -32,6 +32,8 @@ class Source:
     outputs: tuple[Tensor, ...]
     lineage: Mapping[str, Any]
     """What it was made from."""
+    parent: str | None = None
+    """The digest of the manifest of the checkpoint or model that it is; None where it is a file that has none."""
 
 
 def source(what: Path, scratch: Path) -> Source:
@@ -40,7 +42,7 @@ def source(what: Path, scratch: Path) -> Source:
     Raises:
         WorkloadError: it is no model, or damaged.
     """
-    if (what / "checkpoints").is_dir():
+    if (what / "checkpoints").is_dir() or (what / manifest.NAME).is_file():
         return _of_training(what, scratch)
     if (what / served.NAME).is_file():
         found = served.read(what)
@@ -48,12 +50,13 @@ def source(what: Path, scratch: Path) -> Source:
         [name] = [name for name in found.files if name.endswith(".onnx")] or [""]
         if not name:
             raise WorkloadError(str(what), f"got a model of {found.runtime}", "ONNX is quantised", "Name its source")
-        return Source(what / name, found.name, found.inputs, found.outputs, found.lineage)
+        parent = disk.sha256(what / served.NAME)
+        return Source(what / name, found.name, found.inputs, found.outputs, found.lineage, parent)
     if what.suffix == ".onnx" and what.is_file():
         return _of_onnx(what, scratch)
     if (what / "config.json").is_file():
         return _of_hugging_face(what, scratch)
-    want = "a model is a training's directory, a published model, one of Hugging Face's, or a file that ends with .onnx"
+    want = "a model is a training's directory, a published one, one of Hugging Face's, a version, or a file of ONNX"
     raise WorkloadError(str(what), "got none of these" if what.exists() else "got nothing", want, "Mend the path")
 
 
@@ -73,7 +76,8 @@ def _of_training(what: Path, scratch: Path) -> Source:
             module, (example,), path, input_names=[taken.name], output_names=[given.name], opset_version=OPSET,
             dynamic_axes={taken.name: {0: "batch"}, given.name: {0: "batch"}}, dynamo=False,
         )  # fmt: skip
-    return Source(path, model.name, model.inputs, model.outputs, {"training": model.lineage, "version": model.version})
+    lineage = {"training": model.lineage, "version": model.version}
+    return Source(path, model.name, model.inputs, model.outputs, lineage, model.lineage["checkpoint"])
 
 
 def _of_hugging_face(what: Path, scratch: Path) -> Source:

@@ -65,10 +65,10 @@ def _found(parent: str) -> Checkpoint:
 def _registered(version: str) -> Path:
     """Return the checkpoint of a registered version, fetched from the tracking server of the environment and proved."""
     from workloads.common.tracking import connect, fetch
+    from workloads.common.tracking.registry import kept
     from workloads.common.tracking.server import URL
 
     url = os.environ.get(URL, "")
     if not url:
         raise WorkloadError("fine_tuning.parent", f"got {version}", "a server is asked for it", f"Set {URL}")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return fetch(connect(url, os.environ), version, cache / "rackwright" / "models")
+    return fetch(connect(url, os.environ), version, kept(os.environ))

@@ -1,6 +1,7 @@
 """The digits, trained here, from a checkpoint to a model that is served, or refused."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,25 @@ def test_an_onnx_file_and_rows_of_ones_own(training: Path, tmp_path: Path, capsy
     assert found.lineage["source"]["file"] == "mine.onnx"
     assert found.lineage["gate"]["loosened"] == ["accuracy_kept"]
     assert found.lineage["gate"]["found"]["accuracy_kept"] is None
+
+
+def test_a_checkpoint_alone_is_a_model_and_the_parent(training: Path, tmp_path: Path) -> None:
+    checkpoint = max((training / "checkpoints").glob("step-*"))
+    for what, out in ((training, "whole"), (checkpoint, "alone")):
+        assert quantized(what, tmp_path / out, "precision=fp32") == 0
+    whole, alone = (model.read(tmp_path / out) for out in ("whole", "alone"))
+    assert alone == whole
+    digest = sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()
+    assert alone.lineage["parent"] == {"sha256": digest, "version": ""}
+
+    assert quantized(tmp_path / "whole", tmp_path / "again", "precision=fp32") == 0
+    digest = sha256((tmp_path / "whole" / "model.json").read_bytes()).hexdigest()
+    assert model.read(tmp_path / "again").lineage["parent"]["sha256"] == digest
+
+
+def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantized(Path("models:/digits@champion"), tmp_path / "out") == 2
+    assert "a server is named by its URL" in capsys.readouterr().err
 
 
 def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

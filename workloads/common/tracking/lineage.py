@@ -21,7 +21,10 @@ class Lineage:
     def missing(self) -> tuple[str, ...]:
         """What is not known, as ``digits/3: lock``."""
         unsaid = (
-            f"{version}: {key}" for version in self.versions for key in provenance.KEYS if key not in version.tags
+            f"{version}: {key}"
+            for version in self.versions
+            for key in provenance.keys(version.tags)
+            if key not in version.tags
         )
         return (*unsaid, *([f"the version of checkpoint {self.lost}"] if self.lost else []))
 
@@ -36,7 +39,10 @@ class Lineage:
                     "run": version.run,
                     "source": version.source,
                     "created_ms": version.created_ms,
-                    **{key: version.tags.get(key) for key in (*provenance.KEYS, registry.CHECKPOINT, "step")},
+                    **{
+                        key: version.tags.get(key)
+                        for key in (*provenance.keys(version.tags), registry.CHECKPOINT, "step")
+                    },
                 }
                 for version in self.versions
             ],
@@ -63,9 +69,10 @@ def _chain(server: Server, version: Version | None) -> Iterator[Version]:
         yield version
         seen.add(str(version))
         parent = version.tags.get("parent", provenance.NONE)
-        version = None if parent == provenance.NONE else _of_checkpoint(server, parent, version.name)
+        name = version.tags.get(registry.PARENT_VERSION, str(version)).rpartition("/")[0]
+        version = None if parent == provenance.NONE else _of_checkpoint(server, parent, name)
 
 
 def _of_checkpoint(server: Server, digest: str, name: str) -> Version | None:
-    """Return the version of that checkpoint: one may be registered under several names, and a child is of its own."""
+    """Return the version of that checkpoint: of several names that one is registered under, *name*."""
     return registry.with_checkpoint(server, digest, name) or registry.with_checkpoint(server, digest)

@@ -10,6 +10,8 @@ from workloads.common.errors import WorkloadError
 
 KEYS = ("fleet", "declaration", "lock", "hosts", "code", "data", "parent")
 """What a version has to say of itself: by what it was declared, on which machines, by which code, from what."""
+QUANTISED = ("parent", "target", "precision", "gate", "data", "code", "machine")
+"""What one that was quantised has to say: what it was declared by and on is said by its parent."""
 PREFIX = "rackwright."
 """Of the tags, so that they are told from other people's."""
 NONE = "none"
@@ -23,6 +25,11 @@ def code_digest(folder: Path = WORKLOADS) -> str:
     for path in sorted(folder.rglob("*.py")):
         whole.update(f"{path.relative_to(folder)}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
     return whole.hexdigest()
+
+
+def keys(said: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a version with these tags has to say of itself."""
+    return QUANTISED if "precision" in said else KEYS
 
 
 def of_run(out: Path) -> dict[str, str]:

@@ -1,13 +1,13 @@
 """The registry of models: a run's newest checkpoint becomes a version, and a version a checkpoint again."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from workloads.common.checkpoint import checkpoints, layout, manifest
+from workloads.common.checkpoint import checkpoints, disk, layout, manifest
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import provenance
 from workloads.common.tracking.server import Refused, Server
@@ -17,7 +17,10 @@ REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w. -]*)(?:@(?P<alias
 """``digits``, ``digits@champion``, ``digits/3``, each also as MLflow's ``models:/…``."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 CHECKPOINT = "checkpoint"
-"""The digest of a version's manifest, which has those of its files: by it a child knows its parent."""
+"""The digest of a version's manifest, which has those of its files: by it a child knows its parent. Of a model that was
+published its model.json is that."""
+PARENT_VERSION = "parent_version"
+"""As what the parent was asked for: a checkpoint may be registered under several names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,16 @@ def register(server: Server, out: Path, name: str) -> Version:
     place = f"{told['experiment']}/{told['run']}/artifacts/{layout.step_name(found.step)}"
     for file in sorted(path for path in found.path.iterdir() if path.is_file()):
         server.put_file(f"{place}/{file.name}", file)
-    _have_model(server, name)
-    said = {**provenance.of_run(out), CHECKPOINT: digest, "step": str(found.step)}
-    made = server.post(
-        "model-versions/create",
-        name=name,
-        source=f"mlflow-artifacts:/{place}",
-        run_id=told["run"],
-        tags=provenance.tags(said),
+    return enter(
+        server, name, place, told["run"], {**provenance.of_run(out), CHECKPOINT: digest, "step": str(found.step)}
     )
+
+
+def enter(server: Server, name: str, place: str, run: str, said: Mapping[str, str]) -> Version:
+    """Let what lies at *place*, ``EXPERIMENT/RUN/artifacts/…``, be a new version of the model *name*, and return it."""
+    _have_model(server, name)
+    source = f"mlflow-artifacts:/{place}"
+    made = server.post("model-versions/create", name=name, source=source, run_id=run, tags=provenance.tags(said))
     return _version(made["model_version"])
 
 
@@ -134,32 +138,51 @@ def fetch(server: Server, reference: str, into: Path) -> Path:
         WorkloadError: there is none, or its files are not those that were registered.
     """
     version = find(server, reference)
-    place, wanted = version.source.partition("mlflow-artifacts:/")[2].strip("/"), version.tags.get(CHECKPOINT, "")
-    step = place.rpartition("/")[2]
-    if not DIGEST.fullmatch(wanted) or layout.step_of(step) is None:
+    step = version.source.rstrip("/").rpartition("/")[2]
+    if layout.step_of(step) is None:
         fix = "Name a version that a run of ours has registered"
         raise Refused("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
-    target = into / wanted[:16] / step
-    target.mkdir(parents=True, exist_ok=True)
-    described = target / manifest.NAME
-    if not described.exists():
-        _bring(server, f"{place}/{manifest.NAME}", described)
-    if (got := _digest(target)) != wanted:
-        described.unlink()
-        fix = "Look who has changed the artifacts of its run"
-        raise WorkloadError(str(version), f"got a manifest with SHA-256 {got}", f"registered was {wanted}", fix)
+    target = begin(server, version, manifest.NAME, into)
     told = manifest.read(target)
-    for name in told.files:
-        if not (target / name).exists():
-            _bring(server, f"{place}/{name}", target / name)
+    bring(server, version, told.files, target)
     manifest.prove(target, told)
     return target
 
 
-def _bring(server: Server, place: str, target: Path) -> None:
-    beside = target.with_name(f".{target.name}.new")
-    server.get_file(place, beside)
-    beside.replace(target)
+def begin(server: Server, version: Version, described: str, into: Path) -> Path:
+    """Return the directory below *into* that *version* is brought to, with its manifest, called *described*, in it.
+
+    Raises:
+        WorkloadError: it is none of ours, or that is not the manifest that was registered.
+    """
+    wanted, place = version.tags.get(CHECKPOINT, ""), version.source.partition("mlflow-artifacts:/")[2].strip("/")
+    if not DIGEST.fullmatch(wanted) or not place:
+        want, fix = "a version is a checkpoint or a model of ours", "Name one that was registered by us"
+        raise Refused("model", f"got {version}, from {version.source}", want, fix)
+    target = into / wanted[:16] / place.rpartition("/")[2]
+    target.mkdir(parents=True, exist_ok=True)
+    bring(server, version, (described,), target)
+    if (got := disk.sha256(target / described)) != wanted:
+        (target / described).unlink()
+        fix = "Look who has changed the artifacts of its run"
+        raise WorkloadError(str(version), f"got a manifest with SHA-256 {got}", f"registered was {wanted}", fix)
+    return target
+
+
+def bring(server: Server, version: Version, names: Iterable[str], target: Path) -> None:
+    """Bring those files of *version* that are not in the directory *target* yet; nothing is proved."""
+    place = version.source.partition("mlflow-artifacts:/")[2].strip("/")
+    for name in names:
+        if not (target / name).exists():
+            beside = target / f".{name}.new"
+            server.get_file(f"{place}/{name}", beside)
+            beside.replace(target / name)
+
+
+def kept(environment: Mapping[str, str]) -> Path:
+    """Return where versions that were fetched are kept."""
+    cache = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/nonexistent"), ".cache")
+    return Path(cache, "rackwright", "models")
 
 
 def _have_model(server: Server, name: str) -> None:

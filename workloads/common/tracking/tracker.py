@@ -142,7 +142,7 @@ class Tracker:
             name = str(config.get("name", self.out.name))
             made = self.server.post(
                 "runs/create",
-                experiment_id=_experiment(self.server, name),
+                experiment_id=experiment(self.server, name),
                 run_name=f"{name} {self.out.name}",
                 start_time=_now(),
                 tags=provenance.tags(provenance.of_run(self.out)),
@@ -229,7 +229,7 @@ def flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, (value if isinstance(value, str) else json.dumps(value))[:VALUE]
 
 
-def _experiment(server: Server, name: str) -> str:
+def experiment(server: Server, name: str) -> str:
     """Return the experiment of this name, made if need be; two runs may come to make it at once."""
     for _ in range(2):
         try:

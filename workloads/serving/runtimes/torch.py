@@ -1,42 +1,47 @@
 """PyTorch: a classifier from the newest checkpoint of its training, for whoever wants to see it answer at once."""
 
+import json
 import os
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
-from workloads.common.checkpoint import load, newest
+from workloads.common.checkpoint import Checkpoint, disk, manifest, newest
 from workloads.common.errors import WorkloadError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import File, Model, Tensor, version_of
 from workloads.training.config import ImageClassifier, TrainingConfig
 from workloads.training.models import build
+from workloads.training.sharded import whole
 
 
 def trained(directory: Path) -> tuple[torch.nn.Module, Model]:
-    """Return the newest model of the training in *directory*, and what it is.
+    """Return the newest model of the training in *directory*, or of the checkpoint that it is, and what it is.
 
     Raises:
         WorkloadError: there is none, or none that takes arrays and gives arrays.
     """
-    path = directory / "config.json"
+    checkpoint = _checkpoint(directory)
+    state = whole(checkpoint)
     try:
-        config = TrainingConfig.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise WorkloadError(str(path), f"got {error}", "a training's directory has it", "Name another") from None
+        config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
+    except ValidationError as error:
+        want = "a checkpoint says of which training it is"
+        raise WorkloadError(str(checkpoint.path), f"got {error}", want, "Train it with this version") from None
     if not isinstance(config.model, ImageClassifier):
-        got = f"got a model of kind {config.model.kind}"
-        raise WorkloadError(str(path), got, "classifiers are served from checkpoints", "Train one: the recipe digits")
-    checkpoint = newest(directory / "checkpoints")
-    if checkpoint is None:
-        want, fix = "a trained model has a whole one", "Train it first"
-        raise WorkloadError(str(directory / "checkpoints"), "got no checkpoint", want, fix)
+        got, want = f"got a model of kind {config.model.kind}", "classifiers are served from checkpoints"
+        raise WorkloadError(str(checkpoint.path), got, want, "Train one: the recipe digits")
     module = build(config.model)
-    module.load_state_dict(load(checkpoint)["model"])
+    module.load_state_dict(state["model"])
     side = config.model.side
     files = {name: File(bytes=entry.bytes, sha256=entry.sha256) for name, entry in checkpoint.manifest.files.items()}
-    lineage = {"recipe": config.name, "step": checkpoint.step, "config": config.model_dump(mode="json")}
+    lineage = {
+        "recipe": config.name,
+        "step": checkpoint.step,
+        "config": config.model_dump(mode="json"),
+        "checkpoint": disk.sha256(checkpoint.path / manifest.NAME),
+    }
     return module.eval(), Model(
         name=config.name,
         version=version_of(files),
@@ -46,6 +51,16 @@ def trained(directory: Path) -> tuple[torch.nn.Module, Model]:
         outputs=(Tensor(name="logits", datatype="FP32", shape=(-1, config.model.classes)),),
         lineage=lineage,
     )
+
+
+def _checkpoint(directory: Path) -> Checkpoint:
+    if (directory / manifest.NAME).is_file():
+        return Checkpoint(directory, manifest.read(directory))
+    found = newest(directory / "checkpoints")
+    if found is None:
+        want, fix = "a trained model has a whole one", "Train it first"
+        raise WorkloadError(str(directory / "checkpoints"), "got no checkpoint", want, fix)
+    return found
 
 
 class TorchRuntime:
