@@ -1,15 +1,43 @@
 """Line 6: NVIDIA's own software takes what is written for its GPUs."""
 
+import json
 import os
 from pathlib import Path
 
-from tests.accept.harness import Log, Skipped, check, need
+from tests.accept.accelerators_6 import DRIVER
+from tests.accept.harness import ROOT, Log, Skipped, check, need
 from tests.accept.workloads import module, python
-from tests.tensorrt import NOT_HERE, ask
+from tests.tensorrt import NOT_HERE, ask, environment
 
-WRITTEN = {"t4": ("QUANTIZE INT8", "SM80", "SM86", "SM89"), "v100-16gb": ("CONVOLUTION HALF", "SM75", "SM80", "SM89")}
+WANTED_ALIKE = 0.98
+
+WRITTEN = {"t4": ("QUANTIZE INT8", "8.0", "8.6", "8.9"), "v100-16gb": ("CONVOLUTION HALF", "7.5", "8.0", "8.9")}
 """By target, layers that tell its precision, and what it is compiled for: TensorRT for RTX has no Volta, and on Turing
 no matrices of fp32."""
+
+
+@check("serving.6")
+def an_engine_answers_on_a_gpu_as_its_model_does(log: Log) -> str:
+    """The digits in 8 bits: an engine that TensorRT for RTX builds on this computer's GPU, beside ONNX Runtime."""
+    if not DRIVER.exists():
+        raise Skipped("unverified on hardware: this computer has no GPU of NVIDIA's with a driver")
+    directory = log.empty_directory()
+    log("training the digits")
+    module(log, "digits", "--out", str(directory / "training"))
+    model, engine = _written(log, directory, "t4").parent, directory / "engine"
+    [packages] = environment().directory.glob("lib/python*/site-packages")
+    with_it = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(packages)}
+
+    def run(*argv: str) -> str:
+        done = log.run([python(log), "-m", *argv], ROOT, with_it)
+        need(done.returncode == 0, f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        return done.stdout
+
+    log("building the engine")
+    run("workloads.quantize.engine", str(model), "--out", str(engine), "--library", "tensorrt_rtx_bindings")
+    told = json.loads(run("tests.tensorrt.answers", str(model), str(engine)))
+    need(told["alike"] >= WANTED_ALIKE, f"{told['told']} answer {told['alike']:.2%} of the rows alike")
+    return f"{' and '.join(told['told'])} answer {told['alike']:.2%} of the rows held out alike"
 
 
 @check("serving.6[parser]")

@@ -28,15 +28,20 @@ class Told:
     """By architecture, the bytes of what it has compiled, or why it did not."""
 
 
+def environment() -> workloads.Environment:
+    """Return the environment that has it, fetched first if need be."""
+    return workloads.of_lock("parser", LOCK, "96 MB to fetch, 258 MB on the drive", _say)
+
+
 def ask(model: Path, *architectures: str) -> Told:
-    """Return what TensorRT for RTX says of the ONNX file *model*, fetched first if need be.
+    """Return what TensorRT for RTX says of the ONNX file *model*.
 
     Args:
-        architectures: Those to compile it for, as ``SM86``: it has 75, 80, 86, 89, 120 and 121.
+        architectures: Those to compile it for, as ``8.6``: it has 7.5, 8.0, 8.6, 8.9, 12.0 and 12.1.
     """
-    place = workloads.of_lock("parser", LOCK, "96 MB to fetch, 258 MB on the drive", _say)
-    argv = [str(place.python), str(INSIDE), str(model), *architectures]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    argv = [str(environment().python), str(INSIDE), str(model), *architectures]
+    path = {"PYTHONPATH": str(INSIDE.parents[2])}
+    done = subprocess.run(argv, env=path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"it ended with {done.returncode}: {done.stderr}"
     return Told(**json.loads(done.stdout))
 

@@ -72,7 +72,7 @@ def _quantize(given: argparse.Namespace, settings: Settings) -> int:
         server = connect(given.tracking, os.environ)
         server.get("registered-models/search", max_results="1")  # now, and not when all the work is done
     if registered:
-        what, found = versions.fetch(server, given.model, kept(os.environ))
+        what, found = versions.fetch(server, given.model, kept())
         version = str(found)
         _say(f"{given.model} is {version}")
     told = quantize(what, given.data, given.target, given.out, settings, _say, version)

@@ -51,7 +51,7 @@ class Model(Strict):
     format: Literal["rackwright model 1"] = "rackwright model 1"
     name: str = Field(pattern=NAMED)
     version: str = Field(pattern=NAMED)
-    runtime: Literal["onnx", "torch", "llama.cpp"]
+    runtime: Literal["onnx", "torch", "llama.cpp", "tensorrt"]
     files: Mapping[str, File]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
@@ -139,7 +139,7 @@ def publish(
     outputs: tuple[Tensor, ...],
     lineage: Mapping[str, Any],
     extra: Mapping[str, bytes] | None = None,
-    runtime: Literal["onnx", "llama.cpp"] = "onnx",
+    runtime: Literal["onnx", "llama.cpp", "tensorrt"] = "onnx",
 ) -> Model:
     """Write a directory that can be served, whole or not at all; its version is the beginning of its files' digest.
 

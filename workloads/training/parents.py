@@ -71,4 +71,4 @@ def _registered(version: str) -> Path:
     url = os.environ.get(URL, "")
     if not url:
         raise WorkloadError("fine_tuning.parent", f"got {version}", "a server is asked for it", f"Set {URL}")
-    return fetch(connect(url, os.environ), version, kept(os.environ))
+    return fetch(connect(url, os.environ), version, kept())

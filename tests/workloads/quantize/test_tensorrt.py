@@ -23,7 +23,7 @@ def written(training: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_eight_bits_for_a_gpu_are_taken_and_compiled(written: dict[str, Path]) -> None:
-    told = ask(written["t4"], "SM80", "SM89")
+    told = ask(written["t4"], "8.0", "8.9")
     pairs = [node.op_type for node in onnx.load(written["t4"]).graph.node]
 
     assert (told.errors, told.strongly_typed) == ([], True)
@@ -33,7 +33,7 @@ def test_eight_bits_for_a_gpu_are_taken_and_compiled(written: dict[str, Path]) -
 
 
 def test_half_precision_is_taken_and_compiled(written: dict[str, Path]) -> None:
-    told = ask(written["v100-16gb"], "SM75", "SM80")
+    told = ask(written["v100-16gb"], "7.5", "8.0")
 
     assert (told.errors, told.strongly_typed) == ([], True)
     assert told.layers["CONVOLUTION HALF"] == 2

@@ -1,5 +1,6 @@
 """The registry of models: a run's newest checkpoint becomes a version, and a version a checkpoint again."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -179,10 +180,10 @@ def bring(server: Server, version: Version, names: Iterable[str], target: Path) 
             beside.replace(target / name)
 
 
-def kept(environment: Mapping[str, str]) -> Path:
+def kept() -> Path:
     """Return where versions that were fetched are kept."""
-    cache = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", "/nonexistent"), ".cache")
-    return Path(cache, "rackwright", "models")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "rackwright" / "models"
 
 
 def _have_model(server: Server, name: str) -> None:

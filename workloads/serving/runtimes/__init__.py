@@ -27,7 +27,7 @@ def opened(directory: Path, settings: Settings | None = None) -> Runtime | Langu
     found = model.read(directory)
     model.prove(directory, found)
     openers: dict[str, Callable[[Path, model.Model, Settings], Runtime | Language]]
-    openers = {"onnx": _onnx, "llama.cpp": _llama}
+    openers = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt}
     if found.runtime not in openers:
         want = f"a model directory is of {', '.join(openers)}"
         raise WorkloadError(str(directory / model.NAME), f"got {json.dumps(found.runtime)}", want, "Export it")
@@ -47,6 +47,12 @@ def _llama(directory: Path, found: model.Model, settings: Settings) -> Language:
         want, fix = "a language model takes llama.cpp", "Serve it in the environment that role workloads makes"
         raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
     return LlamaRuntime(directory, found, settings)
+
+
+def _tensorrt(directory: Path, found: model.Model, settings: Settings) -> Runtime:
+    from workloads.serving.runtimes.tensorrt import TensorRtRuntime
+
+    return TensorRtRuntime(directory, found, settings.max_batch)
 
 
 def _torch(directory: Path, settings: Settings) -> Runtime:

@@ -1,0 +1,86 @@
+"""Engines, built by TensorRT for RTX for GPUs that are not there; none of them has run."""
+
+import ctypes.util
+from pathlib import Path
+
+import pytest
+
+from tests.tensorrt import NOT_HERE, environment
+from tests.workloads.quantize.test_quantize import quantized
+from workloads.common.errors import WorkloadError
+from workloads.quantize.engine import build, main
+from workloads.serving import model as served
+from workloads.serving.runtimes import opened
+from workloads.serving.runtimes.tensorrt import refuse
+
+LIBRARY = "tensorrt_rtx_bindings"
+TOLD = {"model": "0d1c", "library": "tensorrt", "version": "11.0.0", "architecture": "8.6", "max_batch": 32}
+here = pytest.mark.skipif(bool(NOT_HERE), reason=NOT_HERE)
+without_a_gpu = pytest.mark.skipif(bool(ctypes.util.find_library("cuda")), reason="there is a driver here")
+
+
+@pytest.fixture(scope="module")
+def published(training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("engines")
+    for target in ("t4", "cpu"):
+        assert quantized(training, place / target, target=target) == 0
+    return place
+
+
+@here
+def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_path: Path) -> None:
+    source = served.read(published / "t4")
+    made = build(published / "t4", tmp_path / "out", 16, LIBRARY, "8.6", str(environment().python))
+
+    served.prove(tmp_path / "out", made)
+    told = made.lineage["engine"]
+    [(name, file)] = made.files.items()
+    assert name == f"{source.version}-{LIBRARY}-{told['version']}-sm86-int8-1x16.engine"
+    assert file.bytes > 100_000
+    assert (made.runtime, made.inputs, made.lineage["gate"]) == ("tensorrt", source.inputs, source.lineage["gate"])
+    assert (told["model"], told["architecture"], told["max_batch"]) == (source.version, "8.6", 16)
+
+
+@here
+@pytest.mark.parametrize(
+    ("target", "architecture", "said"),
+    [
+        ("cpu", "8.6", "bias_DequantizeLinear: input has type Int32"),
+        ("t4", "7.5", "FP32 GEMM is not supported"),
+        ("t4", "9.0", "has no SM90"),
+    ],
+)
+def test_what_it_does_not_build_is_said_in_its_words(
+    published: Path, tmp_path: Path, target: str, architecture: str, said: str
+) -> None:
+    with pytest.raises(WorkloadError, match=said):
+        build(published / target, tmp_path / "out", 16, LIBRARY, architecture, str(environment().python))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_library_it_says_so(published: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match="No module named 'no_such_tensorrt'") as failed:
+        build(published / "t4", tmp_path / "out", 16, "no_such_tensorrt", "8.6")
+    assert failed.value.exit_status == 4
+
+
+@without_a_gpu
+def test_without_a_gpu_nothing_is_built_or_served(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(published / "t4"), "--out", str(tmp_path / "out")]) == 2
+    assert "got libcuda.so.1: cannot open" in capsys.readouterr().err
+    found = served.read(published / "t4")
+    files = {"x.engine": published / "t4" / "model.onnx"}
+    served.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
+    with pytest.raises(WorkloadError, match="an engine is built and run on a GPU"):
+        opened(tmp_path / "engine")
+
+
+def test_an_engine_from_elsewhere_is_refused_with_both_sides() -> None:
+    refuse(TOLD, "tensorrt", "11.0.0", "8.6", 32)
+    with pytest.raises(WorkloadError) as refused:
+        refuse(TOLD, "tensorrt", "11.1.0", "8.9", 64)
+    for text in ("version 11.0.0, here it is 11.1.0", "architecture 8.6, here it is 8.9", "32, the server's is 64"):
+        assert text in str(refused.value)
+    assert "library" not in str(refused.value)
