@@ -51,10 +51,11 @@ accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY
 	@$(RUN) $(BIN)/python -m tests.accept $(ONLY)
 
 .PHONY: bench
-bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what roles cost on containers, training's loop, launchers and checkpoints.
+bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what roles cost on containers, training's loop, launchers, checkpoints and serving beside others.
 	@$(RUN) $(BIN)/python -m tests.bench
 	@$(WORKLOADS) $$python -m tests.bench.training
 	@$(WORKLOADS) $$python -m tests.bench.launchers
+	@$(RUN) $(BIN)/python -m tests.bench.serving
 	@$(WORKLOADS) $$python -m tests.bench.checkpoint .rackwright/bench
 
 .PHONY: soak

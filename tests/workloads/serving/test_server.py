@@ -1,5 +1,6 @@
 """The server over real HTTP: what it answers, whom it refuses, and that nobody else pays for a bad request."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 
 from tests.workloads.serving.made import INFER, Background, Held, Here, ask, eventually, here, request, served
 from tests.workloads.training.runs import ROOT, environment
-from workloads.serving import keys
+from workloads.serving import keys, serve
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
 from workloads.training.config import Digits
@@ -331,3 +332,23 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
         assert "hunter2" not in str(refused.value)
     assert keys.main(["a", "--scopes", "infer,all"]) == 2
     assert capsys.readouterr().err == "--scopes: got all; scopes are infer, read, metrics. Mend it.\n"
+
+
+def test_no_answer_waits_for_the_client_to_confirm_the_one_before() -> None:
+    """Nagle's algorithm is off on every connection: with it each answer of a kept one takes 40 ms more."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        bound = serve._listen(Settings(port=0))
+        async with await asyncio.start_server(connected, sock=bound):
+            _, writer = await asyncio.open_connection(*bound.getsockname())
+            writer.close()
+            return await found
+
+    assert asyncio.run(accepted()) == 1

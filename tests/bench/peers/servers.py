@@ -1,0 +1,99 @@
+"""Servers of one model, each in an environment of its own: ours, LitServe and MLServer."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rackwright.toolchain import workloads
+
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[3]
+ROWS = [[float((row + column) % 17) for column in range(8)] for row in range(8)]
+V2 = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8, 8], "data": [value for row in ROWS for value in row]}]
+}
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server: how it is started on a port, where it says that it is ready, and how it is asked."""
+
+    name: str
+    argv: tuple[str, ...]
+    ready: str
+    path: str
+    body: str
+    settings: dict[str, str]
+
+
+def peers(model: Path, scratch: Path, port: int) -> tuple[Peer, ...]:
+    """Return ours and the others, each in the configuration that was the fastest here of those it documents.
+
+    Args:
+        model: A published model with one file, ``model.onnx``.
+    """
+    ours, lit, ml = workloads.serving(_say).python, _python("litserve"), _python("mlserver")
+    onnx, infer, v2 = str(model / "model.onnx"), "/v2/models/digits/infer", json.dumps(V2)
+    (scratch / "mlserver").mkdir()
+    # without workers of its own: with one, requests of this size take longer to reach it than to be answered
+    settings = {
+        "http_port": port,
+        "grpc_port": port + 1,
+        "metrics_port": port + 2,
+        "parallel_workers": 0,
+        "debug": False,
+    }
+    (scratch / "mlserver" / "settings.json").write_text(json.dumps(settings))
+    of_model = {"name": "digits", "implementation": "by_mlserver.Digits", "parameters": {"uri": onnx}}
+    (scratch / "mlserver" / "model-settings.json").write_text(json.dumps(of_model))
+    own = ("-m", "workloads.serving", str(model), "--set", f"port={port}", "--set", "threads=1")
+    by_litserve = (str(lit), str(HERE / "by_litserve.py"), onnx, str(port))
+    by_mlserver = (str(ml.with_name("mlserver")), "start", str(scratch / "mlserver"))
+    return (
+        Peer("rackwright", (str(ours), *own), "/ready", infer, v2, {"PYTHONPATH": str(ROOT)}),
+        Peer("litserve", by_litserve, "/health", "/predict", json.dumps({"x": ROWS}), {}),
+        Peer("mlserver", by_mlserver, "/v2/health/ready", infer, v2, {"PYTHONPATH": str(HERE)}),
+    )
+
+
+@contextmanager
+def running(peer: Peer, port: int, log: Path) -> Iterator[None]:
+    """Run *peer* until the block ends, and all of its processes with it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **peer.settings}
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            peer.argv, env=environment, cwd=log.parent, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            _await(server, f"http://127.0.0.1:{port}{peer.ready}", log)
+            yield
+        finally:
+            # LitServe leaves its workers behind when it is told to stop
+            os.killpg(server.pid, 9)
+            server.wait()
+
+
+def _await(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"it does not get ready: {log.read_text()[-500:]}")
+
+
+def _python(name: str) -> Path:
+    return workloads.of_lock(name, HERE / f"{name}.txt", "200 MB on the drive", _say).python
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
