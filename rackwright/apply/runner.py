@@ -36,7 +36,8 @@ SILENCE_SECONDS = 120
 PROGRESS_SECONDS = 10
 POLL_SECONDS = 0.5
 OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
-REFERENCE = re.compile(r"\$\{(drive|device|array|filesystem):([^}]+)\}")
+REFERENCE = re.compile(r"\$\{(drive|device|array|filesystem|luks):([^}]+)\}")
+MAPPER = "/dev/mapper/"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
 
@@ -331,7 +332,8 @@ def resolved(text: str) -> str:
         "drive": lambda serial: machine.path(drive(machine, serial)),
         "device": lambda md_name: machine.path(array(machine, md_name)["name"]),
         "array": lambda md_name: str(array(machine, md_name)["uuid"]),
-        "filesystem": lambda md_name: filesystem(machine, md_name),
+        "filesystem": lambda key: filesystem(machine, key),
+        "luks": lambda md_name: luks(machine, md_name),
     }
     return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
 
@@ -346,10 +348,22 @@ def array(machine: block.Machine, key: str) -> dict[str, Any]:
     return only([found for found in block.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
 
 
-def filesystem(machine: block.Machine, md_name: str) -> str:
-    found = machine.signatures[array(machine, md_name)["name"]]
-    uuids = [str(signature["uuid"]) for signature in found if signature["usage"] == "filesystem"]
-    return only(uuids, f"filesystem on the array {md_name}")
+def filesystem(machine: block.Machine, key: str) -> str:
+    """Return the UUID of the filesystem on the array of this md name, or on the mapping of this path."""
+    name = (mapping(machine, key) if key.startswith(MAPPER) else array(machine, key))["name"]
+    uuids = [str(signature["uuid"]) for signature in machine.signatures[name] if signature["usage"] == "filesystem"]
+    return only(uuids, f"filesystem on {key}")
+
+
+def mapping(machine: block.Machine, path: str) -> dict[str, Any]:
+    return only([found for found in block.mappings(machine) if f"{MAPPER}{found['mapped_name']}" == path], path)
+
+
+def luks(machine: block.Machine, md_name: str) -> str:
+    """Return the UUID of the LUKS header on the array."""
+    name = array(machine, md_name)["name"]
+    uuids = [str(header["uuid"]) for header in block.luks_headers(machine) if header["device"] == name]
+    return only(uuids, f"LUKS header on {md_name}")
 
 
 def only(found: list[T], what: str) -> T:

@@ -15,7 +15,7 @@ from rackwright.facts.container import CdiSpecification, Image
 from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.run import Run
 from rackwright.facts.server import Server
-from rackwright.facts.storage import Array, Drive, Filesystem, Mount
+from rackwright.facts.storage import Array, CryptMapping, Drive, Filesystem, LuksHeader, Mount
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
 FORMAT = 1
@@ -193,6 +193,14 @@ class Facts(View):
     @cached_property
     def filesystems(self) -> tuple[Filesystem, ...]:
         return tuple(Filesystem(raw, f"filesystems[{raw.get('device', '?')}]") for raw in self.read("filesystems"))
+
+    @cached_property
+    def mappings(self) -> tuple[CryptMapping, ...]:
+        return tuple(CryptMapping(raw, f"mappings[{raw.get('name', '?')}]") for raw in self.read("mappings"))
+
+    @cached_property
+    def luks_headers(self) -> tuple[LuksHeader, ...]:
+        return tuple(LuksHeader(raw, f"luks_headers[{raw.get('device', '?')}]") for raw in self.read("luks_headers"))
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
@@ -421,6 +429,11 @@ class Facts(View):
         for parent in PurePosixPath(path).parents:
             if self.find("files", str(parent)) is not None:
                 raise NotKnown(f"{path} lies behind {parent}, which is a link")
+
+    def luks_copy(self, path: str) -> LuksHeader | None:
+        """Return the copy of a LUKS header that is kept there; None where there is none."""
+        raw = self.find("luks_copies", path)
+        return None if raw is None else LuksHeader(raw, f"facts.luks_copies.{path}")
 
     def text(self, path: str) -> str | None:
         """Return one of the few texts that the probe brings along, passwords masked; None where there is no file."""

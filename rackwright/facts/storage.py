@@ -181,6 +181,26 @@ class Filesystem(View):
     stripe_width_bytes = Fact(int, "Over all data disks; 0 for none.")
 
 
+class CryptMapping(View):
+    """What dm-crypt has open: what is written to it is encrypted on its way to what it stands on."""
+
+    name = Fact(str, "The kernel's name of today: dm-0.")
+    mapped_name = Fact(str, "Its name below /dev/mapper.")
+    on = Fact(texts, "Kernel names of what it stands on.")
+    size_bytes = Fact(int)
+
+
+class LuksHeader(View):
+    """What says how a device is encrypted, as far as it can be read without a key."""
+
+    device = Fact(str, "Kernel name of what carries it; a copy in a file has none.")
+    uuid = Fact(str)
+    version = Fact(int)
+    sequence = Fact(int, "Counts each change of the header.")
+    key_slots = Fact(int, "How many keys open it.")
+    data_offset_bytes = Fact(int, "Where what it encrypts begins.")
+
+
 class Mount(View):
     """A mounted filesystem."""
 

@@ -101,7 +101,8 @@ class Run:
 
     Arguments and contents may hold references, resolved on the host immediately before the step runs, so that no
     kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path. For the array of md name or UUID NAME,
-    ``${device:NAME}`` is its device path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID.
+    ``${device:NAME}`` is its device path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID,
+    ``${luks:NAME}`` that of its LUKS header. A filesystem is also found by the path of what it is on below /dev/mapper.
     """
 
     text: str

@@ -16,7 +16,9 @@ import pytest
 
 from rackwright.apply import runner
 from rackwright.apply.runner import Stop
+from rackwright.facts.probe import superblocks
 from rackwright.facts.storage import Drive
+from tests.facts.test_superblocks import luks_format
 
 OWNER = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 ARRAY = UUID("01234567-89ab-cdef-0123-456789abcdef")
@@ -277,6 +279,23 @@ def test_a_drive_is_found_under_another_name_after_a_boot(machine):
         (machine / "sys/class/block" / old).rename(machine / "sys/class/block" / new)
 
     assert runner.resolved("${drive:RW-NVME0}") == f"{machine}/dev/nvme1n1"
+
+
+def test_what_is_on_an_encrypted_array_is_found_by_its_path(machine):
+    luks_format(machine / "dev/md127")
+    folder = machine / "sys/block/dm-0"
+    (machine / "sys/class/block/dm-0").symlink_to(folder)
+    (folder / "dm").mkdir(parents=True)
+    for path, text in {"dm/name": "tier-hot", "dm/uuid": "CRYPT-LUKS2-01-tier-hot", "size": "8192"}.items():
+        (folder / path).write_text(f"{text}\n")
+    make_filesystem(machine / "dev/dm-0")
+
+    assert runner.resolved("${filesystem:/dev/mapper/tier-hot}") == FILESYSTEM
+    assert runner.resolved("${luks:lab:hot}") == superblocks.luks(str(machine / "dev/md127"))["uuid"]
+    with pytest.raises(Stop, match="no filesystem on lab:hot here"):
+        runner.resolved("${filesystem:lab:hot}")
+    with pytest.raises(Stop, match="no /dev/mapper/tier-warm here"):
+        runner.resolved("${filesystem:/dev/mapper/tier-warm}")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,16 @@ class FabricatedMachine:
         with (self.root / "proc/self/mountinfo").open("a") as mountinfo:
             mountinfo.write(f"30 22 {number} / {target} {options} shared:1 - {kind} /dev/{device} {more}\n")
 
+    def mapping(self, name: str, mapped_name: str, uuid: str, on: str, size: int = 32 * MIB) -> Path:
+        """Add a device of the device mapper that stands on another."""
+        image = self.device(name, size, f"virtual/{name}")
+        folder = f"sys/block/{name}"
+        self.write(f"{folder}/dm/name", f"{mapped_name}\n")
+        self.write(f"{folder}/dm/uuid", f"{uuid}\n")
+        (self.root / folder / "slaves" / on).mkdir(parents=True)
+        self.hold(on, name)
+        return image
+
     def array(
         self, name: str, files: dict[str, str], members: dict[str, tuple[str, str]], size: int = 64 * MIB
     ) -> Path:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rackwright.facts.probe import block
 from tests.facts.fabricated import MIB, FabricatedMachine
+from tests.facts.test_superblocks import luks_format
 
 SAS = "pci0000:00/0000:00:05.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:0:0"
 NVME = "pci0000:00/0000:00:10.0/nvme/nvme0"
@@ -387,6 +388,33 @@ def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
         "stripe_unit_bytes": 16 * 1024,
         "stripe_width_bytes": 32 * 1024,
     }
+
+
+def test_what_is_encrypted_tells_its_header_and_what_is_open_its_filesystem(machine):
+    """
+    A half-made header is there, and says why it cannot be read; what LVM maps is none of it.
+    """
+    machine.device("sda", MIB)
+    whole, half = machine.array("md127", ACTIVE, {}), machine.array("md126", ACTIVE, {})
+    for image in (whole, half):
+        luks_format(image)
+    with half.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"none")
+    inside = machine.mapping("dm-0", "tier-hot", "CRYPT-LUKS2-0123-tier-hot", "md127")
+    subprocess.run(["mkfs.ext4", "-q", "-F", inside], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", machine.mapping("dm-1", "vg-lv", "LVM-0123", "sda")], check=True)
+    seen = block.Machine(machine.top)
+
+    headers = {header["device"]: header for header in block.luks_headers(seen)}
+    [mapping] = block.mappings(seen)
+
+    assert headers["md127"]["version"] == 2
+    assert headers["md126"].keys() == {"device", "uuid", "version", "sequence", "key_slots", "data_offset_bytes"}
+    assert "JSONDecodeError" in headers["md126"]["key_slots"]["unknown"]
+    assert (mapping["name"], mapping["mapped_name"], mapping["on"]) == ("dm-0", "tier-hot", ["md127"])
+    assert [filesystem["device"] for filesystem in block.filesystems(seen)] == ["dm-0"]
+    assert block.users_of(seen, "md127") == ["dm-0"]
 
 
 def test_a_filesystem_of_another_sort_is_there_but_not_known(machine):

@@ -26,7 +26,8 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    return [*found, *of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers(), *of_runs(), of_a_server()]
+    found += [*of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers(), *of_runs(), of_a_server()]
+    return [*found, *of_what_is_encrypted()]
 
 
 def of_gpus(facts: Facts) -> list[View]:
@@ -50,6 +51,21 @@ def of_containers() -> list[View]:
     image = {"names": ["localhost/digits:1"], "digests": ["sha256:0"]}
     facts = Facts({"cdi": [{"path": "/etc/cdi/nvidia.json", **given}], "images": {"podman": [image]}})
     return [*facts.cdi("nvidia.com/gpu"), *facts.images("podman")]
+
+
+def of_what_is_encrypted() -> list[View]:
+    """Return those views that only a host has with LUKS on it."""
+    header = {
+        "device": "md127",
+        "uuid": "0",
+        "version": 2,
+        "sequence": 3,
+        "key_slots": 1,
+        "data_offset_bytes": 16 << 20,
+    }
+    mapping = {"name": "dm-0", "mapped_name": "tier-hot", "on": ["md127"], "size_bytes": 1 << 30}
+    facts = Facts({"luks_headers": [header], "mappings": [mapping]})
+    return [*facts.luks_headers, *facts.mappings]
 
 
 def of_runs() -> list[View]:

@@ -113,3 +113,36 @@ def test_a_superblock_at_the_end_lies_where_md4_says(sectors):
 def test_metadata_of_firmware_is_not_guessed_at():
     with pytest.raises(Unreadable, match="external:imsm"):
         superblocks.md_offset("external:imsm", 1 << 30)
+
+
+def luks_format(path: Path) -> None:
+    """Encrypt a file; its key is the word first."""
+    cheap = ["--pbkdf-memory=32", "--pbkdf-force-iterations=4"]
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", "--key-file=-", *cheap, path]
+    subprocess.run(argv, input=b"first", check=True)
+
+
+def test_a_luks_header_is_read_as_cryptsetup_wrote_it(tmp_path):
+    """
+    With what changes in it, and with nothing by which a key could be found.
+    """
+    path, key = tmp_path / "luks", tmp_path / "key"
+    sparse(path, 32)
+    luks_format(path)
+    dump = subprocess.run(["cryptsetup", "luksDump", path], capture_output=True, text=True, check=True).stdout
+    before = superblocks.luks(str(path))
+    key.write_text("second")
+    cheap = ["--pbkdf-memory=32", "--pbkdf-force-iterations=4"]
+    argv = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-file=-", *cheap, path, key]
+    subprocess.run(argv, input=b"first", check=True)
+
+    assert before == {
+        "uuid": re.findall(r"^UUID:\s+(\S+)", dump, re.M)[0],
+        "version": 2,
+        "sequence": int(re.findall(r"^Epoch:\s+(\d+)", dump, re.M)[0]),
+        "key_slots": 1,
+        "data_offset_bytes": int(re.findall(r"offset: (\d+) \[bytes\]", dump)[0]),
+    }
+    assert superblocks.luks(str(path)) == {**before, "sequence": before["sequence"] + 1, "key_slots": 2}
+    with pytest.raises(Unreadable, match="has no LUKS header"):
+        superblocks.luks(str(key))

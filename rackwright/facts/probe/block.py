@@ -7,7 +7,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Iterator
 
 from rackwright.facts.probe import health, superblocks
 from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any, tool, unknown
@@ -15,6 +15,8 @@ from rackwright.facts.probe.superblocks import KIB, MIB
 
 NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdblock)\d")
 UNREDUNDANT = ("raid0", "linear")
+LUKS_COPIES = "/etc/rackwright/tiers"
+"""Where copies of LUKS headers are, each called ``*.header``."""
 SAMPLES, SAMPLE_BYTES = 16, 64 * KIB
 ASKED_AT_ONCE = 8
 """Drives about their health: each takes a moment, and a hanging one a minute."""
@@ -28,6 +30,7 @@ class Machine:
         names = sorted(os.listdir(f"{root}/sys/block"))
         self.drives = [name for name in names if not NO_DRIVE.match(name) and self._is_there(name)]
         self.arrays = [name for name in names if re.match(r"md(\d|_)", name)]
+        self.mappings = [name for name in names if read_any(f"{self.sys(name)}/dm/uuid").startswith("CRYPT-")]
         self.mounts = attempt(mounts, root)
         self.swaps = attempt(swaps, root)
         self.signatures = signatures(self)
@@ -186,13 +189,13 @@ def sample_places(size: int) -> dict[str, list[int]]:
 
 
 def signatures(machine: Machine) -> dict[str, Any]:
-    """Return for each drive, partition and array all that libblkid finds on it, wherever it stands.
+    """Return for each drive, partition, array and open mapping all that libblkid finds on it, wherever it stands.
 
     One run looks at all devices; where one of them spoils it, each gets a run of its own.
     """
     names = [part for drive in machine.drives for part in machine.with_parts(drive)]
     running = [array for array in machine.arrays if attempt(machine.size, array) != 0]
-    names += [part for array in running for part in machine.with_parts(array)]
+    names += [part for array in running for part in machine.with_parts(array)] + machine.mappings
     for name in names:
         attempt(superblocks.forget_ends, machine.path(name))
     together = attempt(wipefs, machine, names)
@@ -281,13 +284,53 @@ def members(md: str) -> list[dict[str, Any]]:
     ]
 
 
+def mappings(machine: Machine) -> list[dict[str, Any]]:
+    """Return what dm-crypt has open."""
+    return [mapping(machine, name) for name in machine.mappings]
+
+
+def mapping(machine: Machine, name: str) -> dict[str, Any]:
+    folder = machine.sys(name)
+    return {
+        "name": name,
+        "mapped_name": attempt(read, f"{folder}/dm/name"),
+        "uuid": attempt(read, f"{folder}/dm/uuid"),
+        "on": attempt(listing, f"{folder}/slaves"),
+        "size_bytes": attempt(machine.size, name),
+    }
+
+
+def luks_headers(machine: Machine) -> list[dict[str, Any]]:
+    """Return the LUKS headers on drives, partitions and arrays, each once; what cannot be read of one says so."""
+    uuids = {name: signature["uuid"] for name, signature in carried(machine) if signature["type"] == "crypto_LUKS"}
+    return [{"device": name, "uuid": uuid, **luks_header(machine.path(name))} for name, uuid in uuids.items()]
+
+
+def luks_header(path: str) -> dict[str, Any]:
+    own = attempt(superblocks.luks, path)
+    keys = ("version", "sequence", "key_slots", "data_offset_bytes")
+    return dict.fromkeys(keys, own) if "unknown" in own else own
+
+
+def luks_copies(root: str) -> dict[str, Any]:
+    """Return the copies of LUKS headers by their paths."""
+    paths = [f"{LUKS_COPIES}/{name}" for name in listing(root + LUKS_COPIES, "*.header")]
+    return {path: attempt(superblocks.luks, root + path) for path in paths}
+
+
+def carried(machine: Machine) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each signature and where it stands; not those inside members, which belong to the array."""
+    for name, found in machine.signatures.items():
+        for signature in known(found):
+            if not any(other["usage"] == "raid" for other in found):
+                yield name, signature
+
+
 def filesystems(machine: Machine) -> list[dict[str, Any]]:
-    """Return the filesystems on drives, partitions and arrays; not those inside members, which belong to the array."""
     return [
         filesystem(machine, name, signature)
-        for name, found in machine.signatures.items()
-        for signature in known(found)
-        if signature["usage"] == "filesystem" and not any(other["usage"] == "raid" for other in found)
+        for name, signature in carried(machine)
+        if signature["usage"] == "filesystem"
     ]
 
 

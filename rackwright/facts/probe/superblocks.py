@@ -1,15 +1,17 @@
-"""What ext4, XFS and md write about themselves at the start (or end) of a device, read from there.
+"""What ext4, XFS, md and LUKS write about themselves at the start (or end) of a device, read from there.
 
-Layouts: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h and include/uapi/linux/raid/md_p.h of Linux.
+Layouts: fs/ext4/ext4.h, fs/xfs/libxfs/xfs_format.h and include/uapi/linux/raid/md_p.h of Linux; LUKS2 On-Disk Format
+Specification 1.1.1.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.look import Unreadable, unknown
 
 KIB, MIB = 1 << 10, 1 << 20
 PAGE = 64 * KIB
@@ -126,4 +128,22 @@ def md(path: str, offset: int) -> dict[str, Any]:
         "level": LEVELS.get(level, str(level)),
         "devices": devices,
         "events": events,
+    }
+
+
+def luks(path: str) -> dict[str, Any]:
+    """Return what a LUKS header tells to whoever has no key; nothing of its key slots but how many there are."""
+    raw = read_at(path, 0, 4 * KIB)
+    if raw[:6] != b"LUKS\xba\xbe":
+        raise Unreadable(f"{path} has no LUKS header")
+    version, size, sequence = struct.unpack_from(">HQQ", raw, 6)
+    told = {"uuid": raw[168:208].rstrip(b"\0").decode(), "version": version}
+    if version != 2:
+        return {**told, **dict.fromkeys(("sequence", "key_slots", "data_offset_bytes"), unknown("read of LUKS2 only"))}
+    described = json.loads(read_at(path, 4 * KIB, min(size, 4 * MIB) - 4 * KIB).rstrip(b"\0"))
+    return {
+        **told,
+        "sequence": sequence,
+        "key_slots": len(described["keyslots"]),
+        "data_offset_bytes": int(described["segments"]["0"]["offset"]),
     }
