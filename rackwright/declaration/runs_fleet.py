@@ -18,9 +18,9 @@ from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Name
 from rackwright.spec.model import Model
 from rackwright.spec.problem import Keys, Problem, hint
-from rackwright.spec.run import Key, Run
+from rackwright.spec.run import Run
 from rackwright.spec.run import problems as run_problems
-from rackwright.spec.secret import name_of
+from rackwright.spec.secret import Key, name_of
 from rackwright.spec.server import Server
 from rackwright.spec.server import problems as server_problems
 

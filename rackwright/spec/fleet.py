@@ -14,7 +14,8 @@ from rackwright.spec.model import Model
 from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem
 from rackwright.spec.rollout import Rollout
-from rackwright.spec.run import Key, Run
+from rackwright.spec.run import Run
+from rackwright.spec.secret import Key
 from rackwright.spec.server import Server
 
 MD_NAME_MAX = 32

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from rackwright.spec import placement
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Many, Model
 from rackwright.spec.network import Network, links
 from rackwright.spec.problem import Keys, Problem, hint, raise_any
-from rackwright.spec.secret import SCHEMA, name_of, name_problem
 from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
 
@@ -39,19 +38,6 @@ def _model(name: str) -> str:
         want = "a model is called by letters, digits, _ and -"
         raise Problem(f"got {name!r}", want, "Write it like digits")
     return name
-
-
-def _key(value: dict[str, Any]) -> dict[str, Any]:
-    name = name_of(value)
-    if name is None:
-        fix = "Write {secret: training_key}, and set its value with pulumi"
-        raise Problem("got a value", "what keys are made of is a secret, and stands here by its name", fix)
-    if problem := name_problem(name):
-        raise problem
-    return value
-
-
-Key = Annotated[dict[str, Any], AfterValidator(_key), WithJsonSchema(SCHEMA)]
 
 
 class Kept(Model):

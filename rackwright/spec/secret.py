@@ -4,7 +4,9 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, WithJsonSchema
 
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.spec import reference
@@ -60,6 +62,20 @@ def name_problem(name: Any) -> Problem | None:
     want = f"the name of a secret has small letters, digits and _ after a letter, {NAME_MAX} at most"
     fix = f"Write {{secret: {near}}}" if near else "Write it like {secret: registry_password}"
     return Problem(f"got the secret {name!r}", want, fix)
+
+
+def _key(value: dict[str, Any]) -> dict[str, Any]:
+    name = name_of(value)
+    if name is None:
+        fix = "Write {secret: NAME}, and set its value with pulumi"
+        raise Problem("got a value", "what keys are made of is a secret, and stands here by its name", fix)
+    if problem := name_problem(name):
+        raise problem
+    return value
+
+
+Key = Annotated[dict[str, Any], AfterValidator(_key), WithJsonSchema(SCHEMA)]
+"""A reference, where nothing else may stand."""
 
 
 def derived(name: str) -> str:

@@ -11,8 +11,8 @@ from rackwright.spec import placement
 from rackwright.spec.host import Host, Name
 from rackwright.spec.model import Many, Model
 from rackwright.spec.problem import Keys, Problem, raise_any
-from rackwright.spec.run import Environment, Key, address
-from rackwright.spec.secret import name_problem
+from rackwright.spec.run import Environment, address
+from rackwright.spec.secret import Key, name_problem
 from workloads.serving.settings import Settings
 
 NAME_MAX = 25
