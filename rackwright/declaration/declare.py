@@ -97,6 +97,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 level=tier.level,
                 filesystem=tier.filesystem,
                 mount=tier.mount,
+                key=tier.key,
                 chunk_kib=tier.chunk_bytes // 1024,
                 bitmap=tier.has_bitmap,
                 options=tier.options,

@@ -156,6 +156,8 @@ def _tier_or_reason(facts: Facts, array: Array) -> _Tier | str:
     members = frozenset(member.name for member in array.members)
     if array.level not in get_args(Level):
         return f"its level is {array.level}"
+    if filesystem is None and any(header.device == array.name for header in facts.luks_headers):
+        return "it is encrypted, and what opens it cannot be found"
     if filesystem is None or mount is None:
         return "it is not mounted as a whole" if filesystem else "it has no filesystem as a whole"
     if filesystem.type not in get_args(FilesystemType):

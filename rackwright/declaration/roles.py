@@ -1,4 +1,7 @@
-"""The roles of hosts, held against what the roles themselves say: known, for this system, with sound variables."""
+"""The roles of hosts, held against what the roles themselves say: known, for this system, with sound variables.
+
+And the secrets of their tiers: whether each has a value.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -18,7 +21,10 @@ def none_missing(name: str) -> None:
 
 
 def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> Iterator[Problem]:
-    """Yield what is wrong with the roles of *host*; paths start at the host."""
+    """Yield what is wrong with the roles of *host*, and with keys of its tiers; paths start at the host."""
+    for name, tier in host.tiers.items():
+        if tier.key and (problem := missing(tier.key)):
+            yield Problem(problem.got, problem.want, problem.fix, ("tiers", name, "encryption", "key"))
     for name, variables in host.roles.items():
         place = ("roles", name)
         if name not in roles:

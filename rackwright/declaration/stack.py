@@ -230,7 +230,9 @@ def _references(fleet: Fleet) -> frozenset[str]:
     if fleet.uses:
         of_servers = (name for server in fleet.servers.values() for name in server.secrets)
         return frozenset({secret.name_of(fleet.key), *of_servers, *tracking.secrets(fleet.runs, fleet.hosts)})
-    return frozenset(name for host in fleet.hosts.values() for _, name in secret.references(host.roles))
+    hosts = fleet.hosts.values()
+    of_tiers = (tier.key for host in hosts for tier in host.tiers.values() if tier.key)
+    return frozenset({*of_tiers, *(name for host in hosts for _, name in secret.references(host.roles))})
 
 
 def _made_by(name: str, project: Path, target: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, model_validator
 
 from rackwright.spec.model import Many, Model
 from rackwright.spec.problem import Problem, raise_any
+from rackwright.spec.secret import Key, name_of
 from rackwright.spec.units import Size, format_size
 
 Level = Literal["raid0", "raid1", "raid5", "raid6", "raid10"]
@@ -63,9 +64,13 @@ def _at(time: str) -> str:
     return time
 
 
+def unit_of(path: str, sort: str) -> str:
+    """Return the name that systemd wants for a unit about *path*. Source: systemd.unit(5), string escaping."""
+    return path.strip("/").replace("-", "\\x2d").replace("/", "-") + f".{sort}"
+
+
 def mount_unit(mount: str) -> str:
-    """Return the name systemd wants for a unit that mounts there. Source: systemd.unit(5), string escaping."""
-    return mount.strip("/").replace("-", "\\x2d").replace("/", "-") + ".mount"
+    return unit_of(mount, "mount")
 
 
 class Scrub(Model):
@@ -92,6 +97,13 @@ class Scrub(Model):
         return f"{self.day[:3].capitalize()} {days} {self.at}:00"
 
 
+class Encryption(Model):
+    """LUKS2 between an array and its filesystem: whoever has its drives alone can read nothing on them."""
+
+    key: Key
+    """What opens it: `{secret: NAME}`. It lies on the host's boot drive, for root to read."""
+
+
 class Tier(Model):
     """A storage tier of one host. Its members are the drives that name it."""
 
@@ -105,6 +117,8 @@ class Tier(Model):
     """Made once, with the geometry of the array; needed where it is not provided."""
     mount: Annotated[str, AfterValidator(_mount)]
     """Absolute path, below /srv, /mnt or a directory of its own."""
+    encryption: Encryption | None = None
+    """What its drives hold is of no use without the key; decided when it is made, and for its life."""
     chunk: Size | None = None
     """Bytes per drive and stripe; 512KiB where the level has chunks and nothing is said."""
     bitmap: bool = True
@@ -131,6 +145,11 @@ class Tier(Model):
         return 0 if self.level == "raid1" else self.chunk or DEFAULT_CHUNK
 
     @property
+    def key(self) -> str | None:
+        """The name of the secret that opens it; None where it is not encrypted."""
+        return None if self.encryption is None else str(name_of(self.encryption.key))
+
+    @property
     def has_bitmap(self) -> bool:
         return self.bitmap and self.level != "raid0"
 
@@ -147,6 +166,9 @@ def _problems(tier: Tier) -> Iterator[Problem]:
     if tier.array and tier.destroy:
         want = "an array that somebody else has made is let go, never erased"
         yield Problem(f"got destroy: {tier.destroy}", want, "Take destroy out", ("destroy",))
+    if tier.array and tier.encryption:
+        want, fix = "an array that somebody else has made is taken over as it is", "Take encryption out"
+        yield Problem("got encryption", want, fix, ("encryption",))
     if tier.scrub and (tier.array or tier.level == "raid0"):
         want = "whoever has made it scrubs it" if tier.array else "RAID0 has nothing to compare with"
         yield Problem("got scrub", want, "Leave scrub out", ("scrub",), "md(4)")

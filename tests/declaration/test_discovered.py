@@ -144,6 +144,14 @@ def test_an_array_that_no_fleet_can_have_is_no_tier(changes, note):
     assert any(note in each for each in found.notes)
 
 
+def test_an_encrypted_array_is_no_tier():
+    facts = raw()
+    facts["filesystems"] = []
+    facts["luks_headers"] = [{"device": "md127", "uuid": "0"}]
+
+    assert any("it is encrypted, and what opens it cannot be found" in note for note in written(facts).notes)
+
+
 def test_options_are_those_that_somebody_asked_for():
     assert written(raw(options=["rw", "relatime"])).host["tiers"]["hot"]["options"] == []
     assert written(raw(options=["rw", "noatime", "nodev", "inode64"])).host["tiers"]["hot"]["options"] == [

@@ -76,6 +76,36 @@ def test_where_all_are_set_the_values_are_sealed_and_the_inputs_hold_references(
     assert stack.with_secrets({"first_key": "a value"}).sealed == {"second_key"}
 
 
+TIER = """\
+fleet: example
+hosts:
+  alpha:
+    address: 192.0.2.1
+    identity: {serial: S-ALPHA}
+    os: debian-12
+    tiers:
+      hot: {level: raid1, filesystem: xfs, mount: /srv/hot, encryption: {key: {secret: first_key}}}
+    drives:
+      - {serial: DISK-0, bus: nvme, size: 1.92TB, tier: hot}
+      - {serial: DISK-1, bus: nvme, size: 1.92TB, tier: hot}
+"""
+
+
+def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
+    (project / "stacks" / "example.yaml").write_text(TIER)
+    configure(project)
+    assert told(project) == [
+        "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
+        " has one for each. Run `pulumi config set --stack lab --secret --path rackwright:secrets.first_key`."
+    ]
+    configure(project, FIRST)
+    stack = load_stack("lab", project)
+
+    assert stack.sealed == {"first_key"}
+    [tier] = [resource for resource in declare(stack) if resource.name == "alpha/hot"]
+    assert tier.inputs["key"] == "first_key"
+
+
 def test_on_a_twin_what_nobody_has_set_has_a_value_that_is_the_same_each_time(project: Path) -> None:
     configure(project, FIRST, target="twin:lab")
     stack = load_stack("lab", project)

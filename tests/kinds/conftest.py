@@ -13,7 +13,8 @@ from rackwright.facts import program
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
 from rackwright.kinds.model_server.files import release_of
-from rackwright.kinds.tier import scrub
+from rackwright.kinds.tier import luks, scrub
+from rackwright.kinds.tier.spec import unit_text
 from rackwright.spec.secret import derived
 
 HERE = Path(__file__).parent
@@ -21,8 +22,8 @@ SALT = b"recorded"
 """Of the digests in the recorded facts."""
 SECRET = derived("training_key")
 """What the keys of runs are made of on a twin."""
-SECRETS = {name: derived(name) for name in ("training_key", "digits_app")}
-OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml")
+SECRETS = {name: derived(name) for name in ("training_key", "digits_app", "hot_key", "warm_key")}
+OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml", "sealed.yaml")
 _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
@@ -35,12 +36,13 @@ def recorded(host: str) -> dict[str, Any]:
     The probe and the workloads that stand on it are today's. When these were recorded no drive was asked about its
     health: what stands here is written by hand, as of sound drives.
     """
-    raw: dict[str, Any] = _kept() if host == "willow" else _read(host)
+    made_up = {"willow": _kept, "sorrel": _sealed}
+    raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
     for drive in raw["drives"]:
         drive.setdefault("health", {"passed": True, "pending_sectors": 0, "media_errors": 0, "wear_percent": 0})
-    sizes = {array["name"]: array["size_bytes"] for array in raw["arrays"]}
+    sizes = {each["name"]: each["size_bytes"] for each in (*raw["arrays"], *raw.get("mappings", ()))}
     for filesystem in raw["filesystems"]:
         filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
     for path in raw["files"]:
@@ -82,6 +84,34 @@ def _kept() -> dict[str, Any]:
     raw["owners"]["tier-warm"]["serials"].append("WILLOW-SAS4")
     conf = "/etc/mdadm/mdadm.conf.d/warm.conf"
     raw["texts"][conf] += "SYSFS name=/dev/md/warm sync_speed_max=102400\n"
+    return raw
+
+
+def _sealed() -> dict[str, Any]:
+    """Return facts of gpu-01 under other names, with what its arrays bear on mappings of them."""
+    raw = _read("gpu-01", **{"RW-GPU-01": "S-SORREL", "gpu-01": "sorrel", "RW01": "SORREL", '"rack"': '"sealed"'})
+    raw["packages"]["cryptsetup-bin"] = "2:2.6.1-4~deb12u2"
+    raw.update(mappings=[], luks_headers=[], luks_copies={})
+    file = {"owner": "root:root", "mtime_ns": 1}
+    for number, tier in enumerate(("hot", "warm")):
+        spec, uuid = RESOURCES[f"sorrel/{tier}"].spec, f"5ea1ed00-0000-4000-8000-00000000000{number}"
+        array = next(array for array in raw["arrays"] if array["md_name"] == spec.array_key)
+        mapping = {"name": f"dm-{number}", "mapped_name": spec.mapping, "on": [array["name"]]}
+        raw["mappings"].append({**mapping, "size_bytes": array["size_bytes"] - (16 << 20)})
+        for found in (*raw["filesystems"], *raw["mounts"]):
+            if found["device"] == array["name"]:
+                found["device"] = mapping["name"]
+        header = {"uuid": uuid, "version": 2, "sequence": 3, "key_slots": 1, "data_offset_bytes": 16 << 20}
+        raw["luks_headers"].append({"device": array["name"], **header})
+        raw["luks_copies"][spec.header_path] = header
+        raw["owners"][f"tier-{tier}"]["luks"] = uuid
+        digest = STACK.house.digest
+        raw["files"][spec.unlock_path] = {"digest": digest(luks.unit_text(spec, STACK.house)), "mode": "0644", **file}
+        raw["files"][spec.key_path] = {"digest": digest(SECRETS[spec.key]), "mode": "0600", **file}
+        raw["files"][spec.header_path] = {"digest": {"unknown": "larger than 1 MiB"}, "mode": "0600", **file}
+        [uuid] = [found["uuid"] for found in raw["filesystems"] if found["device"] == mapping["name"]]
+        text = unit_text(spec, STACK.house).replace(f"${{filesystem:{spec.carrier}}}", uuid)
+        raw["texts"][spec.unit_path] = text
     return raw
 
 

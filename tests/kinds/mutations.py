@@ -36,8 +36,33 @@ def health(raw: Raw, serial: str) -> Raw:
     return found
 
 
-def filesystem(raw: Raw, md_name: str) -> Raw:
-    return next(entry for entry in raw["filesystems"] if entry["device"] == array(raw, md_name)["name"])
+def filesystem(raw: Raw, key: str) -> Raw:
+    """Return the filesystem on an array, or on what is open under a path."""
+    opened = [entry["name"] for entry in raw.get("mappings", ()) if f"/dev/mapper/{entry['mapped_name']}" == key]
+    on = opened[0] if opened else array(raw, key)["name"]
+    return next(entry for entry in raw["filesystems"] if entry["device"] == on)
+
+
+def header(raw: Raw, md_name: str) -> Raw:
+    return next(entry for entry in raw["luks_headers"] if entry["device"] == array(raw, md_name)["name"])
+
+
+def mapping(raw: Raw, md_name: str) -> Raw:
+    return next(entry for entry in raw["mappings"] if entry["on"] == [array(raw, md_name)["name"]])
+
+
+def copy(raw: Raw, md_name: str) -> Raw:
+    found: Raw = raw["luks_copies"][f"/etc/rackwright/tiers/{md_name.partition(':')[2]}.header"]
+    return found
+
+
+def header_made_anew(raw: Raw, md_name: str) -> None:
+    for found in (header(raw, md_name), copy(raw, md_name)):
+        found["uuid"] = "another"
+
+
+def opened_as_another(raw: Raw, md_name: str) -> None:
+    raw["mappings"].insert(0, {**mapping(raw, md_name), "name": "dm-9", "mapped_name": "another"})
 
 
 def mount(raw: Raw, target: str) -> Raw:
@@ -236,6 +261,14 @@ ROWS: dict[str, dict[str, Row]] = {
             lambda raw, key: raw["units"]["mdcheck_start.timer"].update(active="active", enabled="enabled"),
             unreadable("units"),
         )
+    },
+    "luks": {
+        "version": setting(header, "version", lambda version: 1),
+        "noted": Row(header_made_anew, lambda raw, key: header(raw, key).pop("uuid")),
+        "mapping": Row(opened_as_another, unreadable("mappings")),
+        "fills_array": setting(mapping, "size_bytes", lambda size: size - (8 << 20)),
+        "key_slots": setting(header, "key_slots", lambda count: 2),
+        "copied": setting(copy, "sequence", lambda sequence: sequence - 1),
     },
     "filesystem": {
         "type": setting(filesystem, "type", lambda kind: "btrfs"),

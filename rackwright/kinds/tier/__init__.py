@@ -9,10 +9,10 @@ from rackwright.kinds import observing
 from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
 from rackwright.kinds.host import drive_claim, health_claims, identity_claim
 from rackwright.kinds.house import House
+from rackwright.kinds.tier import luks, scrub
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
-from rackwright.kinds.tier import scrub
-from rackwright.kinds.tier.look import filesystem_on, find_array, look, waiting
+from rackwright.kinds.tier.look import carrier, filesystem_on, find_array, header_on, look, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
 
 HEALTHY = OneOf(("optimal", "syncing", "rebuilding", "reshaping"))
@@ -54,7 +54,7 @@ class TierKind:
                 "fills_array": True,
             }
         mount: dict[str, Want] = {
-            "source": spec.array_key,
+            "source": spec.carrier,
             "type": spec.filesystem,
             "options": spec.mount_options,
         }
@@ -65,7 +65,7 @@ class TierKind:
             Claim(f"md:{spec.array_key}", array, remedy=planning.REMEDY),
             *_redundancy(spec),
             Claim(
-                f"filesystem:{spec.array_key}",
+                f"filesystem:{spec.carrier}",
                 filesystem,
                 remedy="a filesystem keeps its geometry: save the data, remove the tier with consent, declare it again",
             ),
@@ -81,6 +81,7 @@ class TierKind:
                 {**file, "content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))},
             ),
             Claim(f"unit:{spec.unit}", {**file, "content": unit_text(spec, house), "state": "enabled"}),
+            *luks.claims(spec, house),
             *scrub.claims(spec, house),
             Claim(f"owner:tier-{spec.name}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
@@ -93,7 +94,8 @@ class TierKind:
             array = find_array(facts, spec.array_key)
             if array is None:
                 return {}
-            filesystem = filesystem_on(facts, array)
+            found = carrier(facts, spec.carrier)
+            filesystem = filesystem_on(facts, found) if found else None
             told: dict[str, Any] = {
                 "array": array.md_name,
                 "array_uuid": array.uuid,
@@ -102,6 +104,8 @@ class TierKind:
             }
             if spares := waiting(facts, array):
                 told["spares"] = list(spares)
+            if spec.key and (header := header_on(facts, array)):
+                told["luks_uuid"] = header.uuid
             if progress := array.progress:
                 told["progress"] = progress
             return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})

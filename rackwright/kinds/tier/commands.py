@@ -64,6 +64,69 @@ done
 """
 
 
+_OPENS = """set -eu
+device=$1 key=$2 name=$3
+opens() { cryptsetup open --test-passphrase --type luks2 --key-file "$@" "$device"; }
+no_key() {
+  echo "$1 the LUKS header of $name, and no key slot was changed:" \
+    "give the secret the value that it had, or put a copy of the header back from the time of that key" >&2
+  exit 1
+}
+"""
+
+_ENCRYPT = """set -eu
+[ ! -e "/dev/mapper/$3" ] || cryptsetup close "$3" # of an earlier run that was cut off
+cryptsetup luksFormat --batch-mode --type luks2 --key-file "$2" "$1"
+"""
+
+_OPEN = f"""{_OPENS}
+systemctl restart "$4" && exit # it may count as started, and be closed
+opens "$key" || no_key "$key does not open"
+exit 1
+"""
+
+_CLOSE = """systemctl stop "$2" || true
+[ ! -e "/dev/mapper/$1" ] || exec cryptsetup close "$1"
+"""
+
+_CHANGE_KEY = f"""{_OPENS}
+if ! opens "$key.new"; then
+  if ! opens "$key"; then
+    rm -f "$key.new"
+    no_key "neither $key nor the declared secret opens"
+  fi
+  cryptsetup luksAddKey --batch-mode --key-file "$key" "$device" "$key.new"
+  opens "$key.new"
+fi
+mv "$key.new" "$key"
+sync -f "$key" # before the slot of the old one goes
+"""
+
+_SINGLE_KEY = f"""{_OPENS}
+slot=$(opens "$key" --verbose | sed -n 's/^Key slot \\([0-9]*\\) unlocked.*/\\1/p')
+[ -n "$slot" ] || no_key "$key does not open"
+cryptsetup luksDump "$device" | sed -n 's/^  \\([0-9]*\\): luks2$/\\1/p' | while read -r other; do
+  [ "$other" = "$slot" ] || cryptsetup luksKillSlot --batch-mode --key-file "$key" "$device" "$other" < /dev/null
+done
+rm -f "$key.new"
+"""
+
+_COPY_HEADER = """set -eu
+umask 077
+rm -f "$2.new"
+cryptsetup luksHeaderBackup --batch-mode --header-backup-file "$2.new" "$1"
+chmod 0600 "$2.new"
+sync "$2.new"
+mv "$2.new" "$2"
+"""
+
+_GROW_MAPPING = """set -eu
+cryptsetup resize --key-file "$2" "$1"
+shift 2
+exec "$@"
+"""
+
+
 def _shell(text: str, *arguments: str) -> tuple[str, ...]:
     return ("sh", "-c", text, "sh", *arguments)
 
@@ -127,6 +190,39 @@ def go_on(array: str) -> tuple[str, ...]:
 def grow_filesystem(type: FilesystemType, array: str, mount: str) -> tuple[str, ...]:
     """Let a mounted filesystem take all of its device."""
     return ("xfs_growfs", mount) if type == "xfs" else ("resize2fs", array)
+
+
+def encrypt(array: str, key: str, mapping: str) -> tuple[str, ...]:
+    """Make a LUKS2 header; what was in the array is lost."""
+    return _shell(_ENCRYPT, array, key, mapping)
+
+
+def open_mapping(array: str, key: str, name: str, unit: str) -> tuple[str, ...]:
+    """Have *unit* open an encrypted array; where it cannot, say whether that is because of the key."""
+    return _shell(_OPEN, array, key, name, unit)
+
+
+def close_mapping(mapping: str, unit: str) -> tuple[str, ...]:
+    return _shell(_CLOSE, mapping, unit)
+
+
+def change_key(array: str, key: str, name: str) -> tuple[str, ...]:
+    """Let what is in ``key.new`` open it, and take that for *key*. Where neither opens it nothing changes."""
+    return _shell(_CHANGE_KEY, array, key, name)
+
+
+def single_key(array: str, key: str, name: str) -> tuple[str, ...]:
+    """Take every key slot away but the one that *key* opens."""
+    return _shell(_SINGLE_KEY, array, key, name)
+
+
+def copy_header(array: str, path: str) -> tuple[str, ...]:
+    return _shell(_COPY_HEADER, array, path)
+
+
+def grow_mapping(mapping: str, key: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Let what is open take all of its array, and then run *argv*."""
+    return _shell(_GROW_MAPPING, mapping, key, *argv)
 
 
 def cap(array: str, kib_per_second: int) -> tuple[str, ...]:

@@ -70,7 +70,9 @@ def steps(spec: TierSpec, added: Growth, device: str) -> Iterator[Run]:
 
 
 def filesystem_step(spec: TierSpec, device: str) -> Run:
-    argv = commands.grow_filesystem(spec.filesystem, device, spec.mount)
+    argv = commands.grow_filesystem(spec.filesystem, spec.carrier if spec.key else device, spec.mount)
+    if spec.key:
+        argv = commands.grow_mapping(spec.mapping, spec.key_path, argv)
     return Run(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
 
 

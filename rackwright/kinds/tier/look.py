@@ -3,11 +3,12 @@
 import re
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Array, Filesystem, Mount, Superblock
+from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader, Mount, Superblock
 from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Claim, Unknown, Value
 from rackwright.kinds.tier import scrub
+from rackwright.kinds.tier.spec import MAPPER, TIERS
 
 MOUNT_FLAGS = {
     "rw",
@@ -25,6 +26,8 @@ MOUNT_FLAGS = {
 """Options of the mount itself, compared whatever was declared. Source: mount(8), filesystem-independent options."""
 
 
+UNFILLED_OF_LUKS_BYTES = 1 << 20
+"""More than the part of a sector that cannot be encrypted."""
 UNFILLED_BYTES = 32 << 20
 """More than filesystems leave at the end: mkfs.xfs up to 16 MiB, for no allocation group of XFS is smaller."""
 
@@ -34,8 +37,24 @@ def find_array(facts: Facts, key: str) -> Array | None:
     return next((array for array in facts.arrays if key in (array.md_name, array.uuid)), None)
 
 
-def filesystem_on(facts: Facts, array: Array) -> Filesystem | None:
-    return next((filesystem for filesystem in facts.filesystems if filesystem.device == array.name), None)
+def carrier(facts: Facts, key: str) -> Array | CryptMapping | None:
+    """Return what a filesystem is on: the array known by *key*, or what is open under that path."""
+    if not key.startswith(MAPPER):
+        return find_array(facts, key)
+    return next((mapping for mapping in facts.mappings if f"{MAPPER}{mapping.mapped_name}" == key), None)
+
+
+def filesystem_on(facts: Facts, carrier: Array | CryptMapping) -> Filesystem | None:
+    return next((filesystem for filesystem in facts.filesystems if filesystem.device == carrier.name), None)
+
+
+def header_on(facts: Facts, array: Array) -> LuksHeader | None:
+    return next((header for header in facts.luks_headers if header.device == array.name), None)
+
+
+def mapping_on(facts: Facts, array: Array) -> CryptMapping | None:
+    """Return what is open of an encrypted array."""
+    return next((mapping for mapping in facts.mappings if array.name in mapping.on), None)
 
 
 def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
@@ -72,13 +91,15 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return observing.drive(facts, key, name)
         case "md":
             return _look_at_array(facts, key, name)
+        case "luks":
+            return _look_at_luks(facts, key, name)
         case "filesystem":
             return _look_at_filesystem(facts, key, name)
         case "mount":
             return _look_at_mount(facts, key, name, claim)
         case "scrubs":
             return scrub.of_others(facts)
-        case "file" if key.startswith(scrub.UNITS):
+        case "file" if "initramfs" not in claim.want:
             return observing.file(facts, key, name)
         case "unit" if "content" not in claim.want:
             return observing.unit(facts, key, name)
@@ -117,11 +138,36 @@ def _look_at_array(facts: Facts, key: str, name: str) -> Value:
             return array.condition
 
 
-def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
+def _look_at_luks(facts: Facts, key: str, name: str) -> Value:
     array = find_array(facts, key)
     if array is None or array.condition == "inactive":
         return Unknown("the array does not run")
-    filesystem = filesystem_on(facts, array)
+    header, mapping = header_on(facts, array), mapping_on(facts, array)
+    if header is None:
+        return Absent()
+    tier = key.partition(":")[2]
+    match name:
+        case "version":
+            return header.version
+        case "noted":
+            return (facts.owner(f"tier-{tier}") or {}).get("luks") == header.uuid
+        case "mapping":
+            return Absent() if mapping is None else mapping.mapped_name
+        case "fills_array":
+            left = array.size_bytes - header.data_offset_bytes
+            return left - mapping.size_bytes < UNFILLED_OF_LUKS_BYTES if mapping else Unknown("it is not open")
+        case "key_slots":
+            return header.key_slots
+        case _:
+            copy = facts.luks_copy(f"{TIERS}/{tier}.header")
+            return Absent() if copy is None else (copy.uuid, copy.sequence) == (header.uuid, header.sequence)
+
+
+def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
+    found = carrier(facts, key)
+    if found is None or (isinstance(found, Array) and found.condition == "inactive"):
+        return Unknown("it is not open" if key.startswith(MAPPER) else "the array does not run")
+    filesystem = filesystem_on(facts, found)
     if filesystem is None or not filesystem.complete:
         return Absent()
     match name:
@@ -130,7 +176,7 @@ def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
         case "stripe_kib":
             return filesystem.stripe_unit_bytes // 1024
         case "fills_array":
-            return array.size_bytes - filesystem.size_bytes < UNFILLED_BYTES
+            return found.size_bytes - filesystem.size_bytes < UNFILLED_BYTES
         case _:
             return filesystem.stripe_width_bytes // 1024
 
@@ -142,6 +188,9 @@ def _look_at_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
     match name:
         case "type":
             return mount.type
+        case "source" if str(claim.want["source"]).startswith(MAPPER):
+            open_as = (f"{MAPPER}{each.mapped_name}" for each in facts.mappings if each.name == mount.device)
+            return next(open_as, mount.device or mount.type)
         case "source":
             array = next((array for array in facts.arrays if array.name == mount.device), None)
             if array is None:
@@ -205,8 +254,8 @@ def array_uuid(facts: Facts, key: str) -> str:
 
 
 def filesystem_uuid(facts: Facts, key: str) -> str:
-    array = find_array(facts, key)
-    filesystem = filesystem_on(facts, array) if array else None
+    found = carrier(facts, key)
+    filesystem = filesystem_on(facts, found) if found else None
     if filesystem is None:
         raise NotKnown(f"no filesystem on {key} is there to compare with")
     return filesystem.uuid

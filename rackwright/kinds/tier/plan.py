@@ -8,8 +8,8 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands, drives, grow, replace, scrub
-from rackwright.kinds.tier.look import find_array, members_of, mount_at, superblocks, waiting
+from rackwright.kinds.tier import commands, drives, grow, luks, replace, scrub
+from rackwright.kinds.tier.look import carrier, find_array, members_of, mount_at, superblocks, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
 
@@ -69,6 +69,7 @@ class _Planner:
         self.differences = differences
         self.owner = facts.owner(f"tier-{spec.name}") or {}
         self.array = find_array(facts, spec.array_key)
+        self.carrier = carrier(facts, spec.carrier)
         self.traces = replace.without_former(superblocks(facts, spec.array_key), spec.serials)
         self.before = frozenset(self.owner.get("serials", self._members_there()))
         self.added = grow.growth(spec, facts, self.array) if self.array else None
@@ -76,8 +77,13 @@ class _Planner:
             replace.replacement(spec, facts, self.array, self.before) if self.array and not self.added else None
         )
         self.device = f"${{device:{spec.array_key}}}"
+        self.place = spec.carrier if spec.key else self.device
+        self.header = f"${{luks:{spec.array_key}}}" if spec.key else None
+        self.noted = self.owner.get("luks", self.header)
 
     def plan(self) -> Plan:
+        if f"file:{self.spec.key_path}" in self._differing() and (sealed := tuple(luks.sealed(self.spec, self.house))):
+            return Plan(refusals=sealed)
         if self.spec.array is None and self._is_new():
             return self._create()
         if self.array is None or self.array.condition == "inactive":
@@ -95,15 +101,19 @@ class _Planner:
     def _create(self) -> Plan:
         free, refusals = self._free_drives(self.spec.serials)
         notes = tuple(map(drives.note, free))
+        refusals += (*luks.unprepared(self.spec, self.facts),)
+        refusals += (*luks.name_taken(self.spec, self.facts, self.array),)
         if refusals:
             return Plan(refusals=refusals, notes=notes)
         steps: list[Step] = [self._owner_step("creating")]
         if not self._array_is_whole():
             steps += [drives.wipe(drive) for drive in free if drive.content]
             steps.append(self._create_array(free))
-        steps += [self._make_filesystem(), self._owner_step("creating", formatted=True)]
+        if self.spec.key:
+            steps += luks.making(self.spec, self.house, self.device)
+        steps += [self._make_filesystem(), self._owner_step("creating", self.header, formatted=True)]
         steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
-        steps += [*self._scrub_steps(), *self._wait_steps(), self._owner_step("ready")]
+        steps += [*self._scrub_steps(), *self._wait_steps(), self._owner_step("ready", self.header)]
         return Plan(steps=tuple(steps), by_hand=self._about_drives(), notes=notes)
 
     def _array_is_whole(self) -> bool:
@@ -205,7 +215,7 @@ class _Planner:
         # the array is new, so whatever an older one of the same geometry left inside it goes
         spec = self.spec
         small = (spec.member_kib or GIB_KIB) * spec.data_drives < GIB_KIB
-        argv = commands.make_filesystem(spec.filesystem, self.device, spec.stripe_kib, spec.data_drives, small)
+        argv = commands.make_filesystem(spec.filesystem, self.place, spec.stripe_kib, spec.data_drives, small)
         return Run(f"make {self.spec.filesystem} on {self.spec.name}", argv, creates=True)
 
     # -- a tier that was there -----------------------------------------------------------------------------------------
@@ -219,7 +229,8 @@ class _Planner:
             assemble = Run(
                 f"assemble the array {spec.name}", ("mdadm", "--assemble", f"/dev/md/{spec.name}", "--run", *members)
             )
-            steps = (*stop, assemble, *self._file_steps(), self._mount_step(), *self._owner_steps())
+            files = (*self._file_steps(), *self._luks_steps(opens=True))
+            steps = (*stop, assemble, *files, self._mount_step(), *self._owner_steps())
             return Plan(steps=steps, by_hand=self._about_drives())
         left = ", ".join(sorted(self.traces)) or "none"
         return Plan(
@@ -235,6 +246,8 @@ class _Planner:
 
     def _refused(self) -> Plan | None:
         spec, refusals = self.spec, []
+        if self.array and (wrong := tuple(luks.refusals(spec, self.facts, self.array, self.owner))):
+            return Plan(refusals=wrong)
         for item in self.differences:
             sort = item.thing.split(":")[0]
             if item.name in KEPT.get(sort, ()) and not item.unknown:
@@ -253,11 +266,12 @@ class _Planner:
                 refusals.append(replace.too_few(spec, self.array))
             if not refusals:
                 refusals += self._free_drives(self._arriving())[1]
+        on = self.carrier and self.carrier.name
         mount = mount_at(self.facts, spec.mount)
-        if mount is not None and self.array is not None and mount.device != self.array.name:
+        if mount is not None and mount.device != on:
             got, fix = f"got {mount.device or mount.type} mounted there", "Unmount that by hand, after looking at it"
             refusals.append(Refusal(f"{spec.id}: {spec.mount}", got, f"{spec.name} belongs there", fix))
-        elsewhere = [m.target for m in self.facts.mounts if self.array and m.device == self.array.name]
+        elsewhere = [m.target for m in self.facts.mounts if on and m.device == on]
         if elsewhere and spec.mount not in elsewhere:
             got, want = f"got it mounted at {', '.join(elsewhere)}", f"declared is {spec.mount}"
             refusals.append(Refusal(f"{spec.id}: mount", got, want, f"Unmount {elsewhere[0]} by hand, then run again"))
@@ -282,18 +296,19 @@ class _Planner:
             )
         if self._differs("md", "sync_speed_max_kib"):
             steps += self._cap_steps()
-        steps += self._file_steps()
+        steps += [*self._file_steps(), *self._luks_steps()]
         if self._mounts():
             steps.append(self._mount_step())
         elif self._differs("mount", "options") and self.spec.array is None:
             options = ",".join(self.spec.mount_options)
-            argv = ("mount", "-o", f"remount,{options}", self.device, self.spec.mount)
+            argv = ("mount", "-o", f"remount,{options}", self.place, self.spec.mount)
             steps.append(Run(f"mount {self.spec.mount} again with {options}", argv))
         if changes:
             steps += self._wait_steps()
-        if self._differs("filesystem", "fills_array") or (self._spreads(array) and self.spec.wait_for_sync):
+        unfilled = self._differs("filesystem", "fills_array") or self._differs("luks", "fills_array")
+        if unfilled or (self._spreads(array) and self.spec.wait_for_sync):
             steps.append(grow.filesystem_step(self.spec, self.device))
-        steps += [self._owner_step("ready")] if changes else self._owner_steps()
+        steps += [self._owner_step("ready", self.noted)] if changes else self._owner_steps()
         mending = bool(returned or changes or array.condition == "interrupted")
         return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
 
@@ -307,7 +322,7 @@ class _Planner:
     def _changing_steps(self, array: Array) -> Iterator[Step]:
         """Yield what gives the array other members, or more, and what goes on with that after an interruption."""
         if phase := "growing" if self.added else "replacing" if self.change else None:
-            text = owner_text(self.spec, phase, serials=sorted(self.before))
+            text = owner_text(self.spec, phase, self.noted, serials=sorted(self.before))
             yield Put(f"note in the owner file: {phase}", self.spec.owner_file, text, 0o600)
         if phase and array.sync_action == "check":  # md begins nothing else before that ends
             yield Run(f"end the scrub of {self.spec.name}", ("mdadm", "--action=idle", self.device))
@@ -379,8 +394,11 @@ class _Planner:
 
     def _about_array(self, mending: bool) -> Iterator[Difference]:
         """Yield what of the array and its filesystem no step can mend."""
+        opens = self._differs("luks", "mapping")
         for item in self.differences:
             sort = item.thing.split(":")[0]
+            if opens and item.unknown and sort in ("luks", "filesystem", "unit"):
+                continue
             broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not mending
             broken |= item.name == "mismatch_count"
             theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
@@ -410,6 +428,11 @@ class _Planner:
     def _scrub_steps(self) -> Iterator[Step]:
         if self.spec.array is None:
             yield from scrub.steps(self.spec, self.facts, self.house, self._differing())
+
+    def _luks_steps(self, opens: bool = False) -> Iterator[Step]:
+        if self.spec.key:
+            paths = {item.path for item in self.differences if not item.unknown}
+            yield from luks.mending(self.spec, self.house, self.device, paths, opens)
 
     def _conf_steps(self) -> Iterator[Step]:
         yield Put(f"write {self.spec.conf_path}", self.spec.conf_path, conf_text(self.spec, self.house))
@@ -444,10 +467,9 @@ class _Planner:
 
     def _owner_steps(self) -> Iterator[Put]:
         if self._differs("owner"):
-            yield self._owner_step("ready")
+            yield self._owner_step("ready", self.noted)
 
-    def _owner_step(self, phase: str, **more: bool) -> Put:
+    def _owner_step(self, phase: str, luks: str | None = None, **more: bool) -> Put:
         noted = " and formatted" if more else ""
-        return Put(
-            f"note in the owner file: {phase}{noted}", self.spec.owner_file, owner_text(self.spec, phase, **more), 0o600
-        )
+        text = owner_text(self.spec, phase, luks, **more)
+        return Put(f"note in the owner file: {phase}{noted}", self.spec.owner_file, text, 0o600)

@@ -7,7 +7,7 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.host import wrong_machine
-from rackwright.kinds.tier import commands, scrub
+from rackwright.kinds.tier import commands, luks, scrub
 from rackwright.kinds.tier.look import find_array, superblocks
 from rackwright.kinds.tier.plan import foreign, unreadable
 from rackwright.kinds.tier.spec import TierSpec, owner_text
@@ -42,21 +42,27 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
         return
     array, traces = find_array(facts, spec.array_key), superblocks(facts, spec.array_key)
     unit, conf = facts.file(spec.unit_path), facts.file(spec.conf_path)
-    phase = (facts.owner(f"tier-{spec.name}") or {}).get("phase")
+    owner = facts.owner(f"tier-{spec.name}") or {}
+    phase = owner.get("phase")
     scrubbing = tuple(scrub.gone(spec, facts))
     if not (array or traces or unit or conf or scrubbing) and phase in (None, "removed"):
         return
     device, serials = f"${{device:{spec.array_key}}}", ", ".join(sorted(traces))
-    yield Put("note in the owner file: removing", spec.owner_file, owner_text(spec, "removing"), 0o600)
+    yield Put(
+        "note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", owner.get("luks")), 0o600
+    )
     yield from scrubbing
     if unit:
         yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
         yield Remove(f"remove {spec.unit_path}", spec.unit_path)
         yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    if spec.key:
+        yield from luks.erasing(spec, facts, array, device)
     if array:
         if array.condition != "inactive":
             lost = (f"{spec.id}: everything on it",)
-            yield Run(f"erase the {spec.filesystem} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
+            what = "LUKS header" if spec.key else spec.filesystem
+            yield Run(f"erase the {what} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
         yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", device))
     for serial, block in sorted(traces.items()):
         argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)

@@ -8,8 +8,9 @@ from pydantic import Field
 from rackwright.kinds.contract import Part, Resource
 from rackwright.kinds.host import DrivePart, HealthPart
 from rackwright.kinds.house import House
-from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit
+from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit, unit_of
 
+MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
 HEADROOM = 0.005
 """Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
 
@@ -34,6 +35,8 @@ class TierSpec(Resource):
     level: Level
     filesystem: FilesystemType
     mount: str
+    key: str | None = None
+    """Name of the secret that opens it; None where it is not encrypted."""
     chunk_kib: int
     """0 for RAID1, which has none."""
     bitmap: bool
@@ -60,6 +63,42 @@ class TierSpec(Resource):
     def array_key(self) -> str:
         """What its array is found by: its UUID where it is taken over, else what its superblocks call it."""
         return self.array or f"{self.host}:{self.name}"
+
+    @property
+    def array_path(self) -> str:
+        """Where udev shows the array, whatever the kernel calls it. Source: mdadm 4.2, udev-md-raid-arrays.rules."""
+        return f"/dev/disk/by-id/md-name-{self.array_key}"
+
+    @property
+    def array_unit(self) -> str:
+        return unit_of(self.array_path, "device")
+
+    @property
+    def mapping(self) -> str:
+        """What it is called while it is open."""
+        return f"tier-{self.name}"
+
+    @property
+    def carrier(self) -> str:
+        """What its filesystem is found on: the array, or the path of what is open of that."""
+        return f"{MAPPER}{self.mapping}" if self.key else self.array_key
+
+    @property
+    def key_path(self) -> str:
+        return f"{TIERS}/{self.name}.key"
+
+    @property
+    def header_path(self) -> str:
+        """Where a copy of its LUKS header is."""
+        return f"{TIERS}/{self.name}.header"
+
+    @property
+    def unlock_unit(self) -> str:
+        return f"unlock-{self.name}.service"
+
+    @property
+    def unlock_path(self) -> str:
+        return f"/etc/systemd/system/{self.unlock_unit}"
 
     @property
     def drives(self) -> tuple[DrivePart, ...]:
@@ -142,14 +181,21 @@ def unit_text(spec: TierSpec, house: House) -> str:
     return house.render(
         "tier/etc/systemd/system/tier.mount.j2",
         id=spec.id,
-        md_name=spec.array_key,
+        carrier=spec.carrier,
+        unlock=spec.key and spec.unlock_unit,
         mount=spec.mount,
         filesystem=spec.filesystem,
         options=spec.mount_options,
     )
 
 
-def owner_text(spec: TierSpec, phase: str, **more: Any) -> str:
-    """Return the owner file: whose tier this is and how far its making or removal has come."""
+def owner_text(spec: TierSpec, phase: str, luks: str | None = None, **more: Any) -> str:
+    """Return the owner file: whose tier this is and how far its making or removal has come.
+
+    Args:
+        luks: The UUID of its LUKS header, as soon as there is one.
+    """
     told = {"id": spec.id, "fleet": spec.fleet, "phase": phase, "serials": sorted(spec.serials), **more}
+    if luks:
+        told["luks"] = luks
     return json.dumps(told, sort_keys=True) + "\n"

@@ -1,0 +1,175 @@
+"""What is between a tier's array and its filesystem where it is encrypted: a LUKS2 header, its key, what is open of it.
+
+The key lies on the boot drive, so that the host opens its tiers by itself: drives that leave it tell nothing.
+"""
+
+import base64
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.storage import Array
+from rackwright.kinds.contract import Claim, Put, Refusal, Remove, Run, Step, Unknown, Want
+from rackwright.kinds.house import House
+from rackwright.kinds.tier import commands
+from rackwright.kinds.tier.look import carrier, header_on, mapping_on
+from rackwright.kinds.tier.spec import TierSpec
+
+VERSION = 2
+PACKAGE = "cryptsetup-bin"
+ANEW = (
+    "Declare another tier on other drives, move the data, and give this one up; or make it anew: save the data,"
+    " `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
+)
+
+
+def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
+    """Yield what holds of a tier that is encrypted."""
+    if spec.key is None:
+        return
+    header: dict[str, Want] = {
+        "version": VERSION,
+        "noted": True,
+        "mapping": spec.mapping,
+        "fills_array": True,
+        "key_slots": 1,
+        "copied": True,
+    }
+    yield Claim(f"luks:{spec.array_key}", header)
+    secret, known = f"the secret {spec.key}, which is not known here", house.secrets.get(spec.key)
+    content = Unknown(f"it is {secret}") if known is None else house.digest(known)
+    for_root: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
+    yield Claim(f"file:{spec.key_path}", for_root)
+    yield Claim(f"file:{spec.key_path}", {"content": content}, secret=True)
+    yield Claim(f"file:{spec.header_path}", for_root)
+    unit = {"mode": "0644", "owner": "root:root", "content": house.digest(unit_text(spec, house))}
+    yield Claim(f"file:{spec.unlock_path}", unit)
+
+
+def unit_text(spec: TierSpec, house: House) -> str:
+    return house.render(
+        "tier/etc/systemd/system/unlock.service.j2",
+        id=spec.id,
+        device=spec.array_path,
+        device_unit=spec.array_unit,
+        key=spec.key_path,
+        mapping=spec.mapping,
+    )
+
+
+def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Yield why an array that runs cannot be what is declared about its encryption."""
+    where, noted = f"{spec.id}: encryption", owner.get("luks")
+    if spec.key is None:
+        if noted:
+            yield Refusal(where, "got it encrypted, and declared without", "that cannot be taken away", ANEW)
+        return
+    header, opened = header_on(facts, array), mapping_on(facts, array)
+    back = f"`cryptsetup luksHeaderRestore --header-backup-file {spec.header_path} {spec.array_path}`"
+    if header is None and noted is None:
+        yield Refusal(where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANEW)
+    elif header is None:
+        fix = f"Put its copy back with {back}, and run again"
+        yield Refusal(where, "got no LUKS header", f"the owner file notes {noted}", fix)
+    elif header.uuid != noted and owner:
+        fix = f"Look who has made that one; ours comes back with {back}"
+        yield Refusal(where, f"got the LUKS header {header.uuid}", f"the owner file notes {noted or 'none'}", fix)
+    elif header.version != VERSION:
+        fix = "Close it, turn it back with `cryptsetup convert --type luks2`, and run again"
+        yield Refusal(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
+    if opened and opened.mapped_name != spec.mapping:
+        fix = "Unmount and close that by hand, and run again"
+        yield Refusal(where, f"got it open as {opened.mapped_name}", f"it is called {spec.mapping}", fix)
+    yield from name_taken(spec, facts, array)
+
+
+def name_taken(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Refusal]:
+    """Yield that something else is open under its name."""
+    found = carrier(facts, spec.carrier) if spec.key else None
+    on: Collection[str] = getattr(found, "on", ())
+    if found and (array is None or array.name not in on):
+        got, want = f"got {spec.mapping} open on {', '.join(on)}", f"that name is for what is on {spec.name}"
+        yield Refusal(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
+
+
+def unprepared(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
+    """Yield that a new tier cannot be encrypted."""
+    if spec.key and facts.package(PACKAGE) is None:
+        fix = f"Add {PACKAGE} to base_packages of role base, or install it"
+        yield Refusal(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
+
+
+def sealed(spec: TierSpec, house: House) -> Iterator[Refusal]:
+    """Yield that its key cannot be written, since nobody here knows it."""
+    if spec.key and spec.key not in house.secrets:
+        got, fix = f"got no secret {spec.key}", "Run it where the stack's secrets can be read"
+        yield Refusal(f"{spec.id}: encryption", got, "it is the key", fix)
+
+
+def making(spec: TierSpec, house: House, device: str) -> Iterator[Step]:
+    """Yield what encrypts an array that bears nothing yet, and opens it."""
+    yield _key_step(spec, house, spec.key_path)
+    yield Run(f"encrypt {spec.name}", commands.encrypt(device, spec.key_path, spec.mapping), creates=True)
+    yield from _unit_steps(spec, house)
+    yield open_step(spec, device)
+    yield _copy_step(spec, device)
+
+
+def mending(spec: TierSpec, house: House, device: str, differing: Collection[str], opens: bool) -> Iterator[Step]:
+    """Yield what makes its claims hold but the size, which goes with the filesystem's.
+
+    A new key is added, tried, and put in the place of the old one before that is taken away: the host can open the tier
+    whenever it is cut off, and the next run goes on.
+
+    Args:
+        differing: Paths of differences.
+        opens: It has to be opened, whether or not that differs.
+    """
+    luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in differing}
+    if f"file:{spec.unlock_path}" in things:
+        yield from _unit_steps(spec, house)
+    changes = f"file:{spec.key_path}" in things
+    if changes:
+        yield _key_step(spec, house, f"{spec.key_path}.new")
+        argv = commands.change_key(device, spec.key_path, spec.name)
+        yield Run(f"let the declared key open {spec.name}, and the host use it", argv)
+    single = changes or f"{luks}.key_slots" in differing
+    if single:
+        yield Run(f"take all other keys of {spec.name} away", commands.single_key(device, spec.key_path, spec.name))
+    if opens or f"{luks}.mapping" in differing:
+        yield open_step(spec, device)
+    if single or f"{luks}.copied" in differing or f"file:{spec.header_path}" in things:
+        yield _copy_step(spec, device)
+
+
+def _key_step(spec: TierSpec, house: House, path: str) -> Put:
+    key = house.secrets[str(spec.key)].encode()
+    return Put(f"write {path}", path, base64.b64encode(key).decode(), 0o600, base64=True)
+
+
+def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
+    yield Put(f"write {spec.unlock_path}", spec.unlock_path, unit_text(spec, house))
+    yield Run("reload systemd", ("systemctl", "daemon-reload"))
+
+
+def open_step(spec: TierSpec, device: str) -> Run:
+    return Run(f"open {spec.name}", commands.open_mapping(device, spec.key_path, spec.name, spec.unlock_unit))
+
+
+def _copy_step(spec: TierSpec, device: str) -> Run:
+    return Run(f"copy the LUKS header of {spec.name}", commands.copy_header(device, spec.header_path))
+
+
+def erasing(spec: TierSpec, facts: Facts, array: Array | None, device: str) -> Iterator[Step]:
+    """Yield what closes a tier and leaves nobody a key: neither the drives nor copies of what was on them tell more."""
+    unit, there = facts.file(spec.unlock_path) is not None, array is not None and mapping_on(facts, array) is not None
+    if unit or there:
+        yield Run(f"close {spec.name}", commands.close_mapping(spec.mapping, spec.unlock_unit))
+    if array is not None and array.condition != "inactive" and header_on(facts, array):
+        argv = ("cryptsetup", "luksErase", "--batch-mode", device)
+        yield Run(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
+    for path in (spec.unlock_path, spec.key_path, f"{spec.key_path}.new", spec.header_path):
+        if facts.file(path) is not None:
+            yield Remove(f"remove {path}", path)
+    if unit:
+        yield Run("reload systemd", ("systemctl", "daemon-reload"))

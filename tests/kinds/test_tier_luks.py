@@ -1,0 +1,449 @@
+"""A tier that is encrypted: how it is made, opened, given another key, grown and erased, and what is refused."""
+
+import base64
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe import superblocks
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Put, Run, Unknown
+from rackwright.kinds.tier import commands
+from rackwright.spec.secret import derived
+from tests.facts.test_superblocks import luks_format, sparse
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.mutations import array, copy, drive, header, header_made_anew, mapping, opened_as_another, without
+from tests.kinds.test_tier_plan import refused, texts
+
+TIER = RESOURCES["sorrel/hot"]
+SPEC = TIER.spec
+SERIALS = [member.serial for member in SPEC.members]
+KEY, NEW_KEY, HEADER = "/etc/rackwright/tiers/hot.key", "/etc/rackwright/tiers/hot.key.new", SPEC.header_path
+UNIT = "/etc/systemd/system/unlock-hot.service"
+OPENS = "let the declared key open hot, and the host use it"
+SINGLE, COPIED = "take all other keys of hot away", "copy the LUKS header of hot"
+CONSENT = "destroy: allowed"
+
+
+@pytest.fixture
+def raw():
+    return recorded("sorrel")
+
+
+@pytest.fixture
+def blank(raw):
+    """The host before anything was made."""
+    stopped(raw)
+    for serial in SERIALS:
+        drive(raw, serial).update(signatures=[], superblock=None, sample=[])
+    raw["owners"] = raw["texts"] = raw["units"] = raw["files"] = raw["luks_copies"] = {}
+    return raw
+
+
+def closed(raw):
+    """Close the tier: its filesystem is no longer seen."""
+    name = mapping(raw, SPEC.array_key)["name"]
+    for table in ("filesystems", "mounts"):
+        without(raw[table], device=name)
+    without(raw["mappings"], name=name)
+
+
+def stopped(raw):
+    closed(raw)
+    name = array(raw, SPEC.array_key)["name"]
+    without(raw["luks_headers"], device=name)
+    without(raw["arrays"], name=name)
+    for serial in SERIALS:
+        drive(raw, serial).update(holders=[], sample=["data 5a5a5a5a5a5a5a5a"])
+
+
+def plain(raw):
+    """Let its filesystem be on the array itself, as before there was encryption."""
+    name, opened = array(raw, SPEC.array_key)["name"], mapping(raw, SPEC.array_key)["name"]
+    for found in (*raw["filesystems"], *raw["mounts"]):
+        if found["device"] == opened:
+            found["device"] = name
+    without(raw["mappings"], name=opened)
+    without(raw["luks_headers"], device=name)
+    del raw["owners"]["tier-hot"]["luks"]
+
+
+def another_key(raw):
+    """The secret has another value than the one that the host has."""
+    raw["files"][KEY]["digest"] = "of the key before"
+
+
+def planned(raw, house=STACK.house, **changes):
+    spec, facts = SPEC.model_copy(update=changes), Facts(raw)
+    claims = TIER.kind.claims(spec, house)
+    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, house)
+
+
+def test_blank_drives_become_an_encrypted_tier(blank):
+    plan = planned(blank)
+
+    assert texts(plan) == [
+        "note in the owner file: creating",
+        f"make the array hot: raid10 over {', '.join(SERIALS)}",
+        f"write {KEY}",
+        "encrypt hot",
+        f"write {UNIT}",
+        "reload systemd",
+        "open hot",
+        COPIED,
+        "make xfs on hot",
+        "note in the owner file: creating and formatted",
+        "write /etc/mdadm/mdadm.conf.d/hot.conf",
+        "write /etc/systemd/system/srv-hot.mount",
+        "reload systemd",
+        "enable srv-hot.mount",
+        "mount /srv/hot",
+        "note in the owner file: ready",
+    ]
+    made = plan.steps[8]
+    assert made.argv[-1] == "/dev/mapper/tier-hot"
+    assert [step.text for step in plan.steps if isinstance(step, Run) and step.creates] == [
+        plan.steps[1].text,
+        "encrypt hot",
+        made.text,
+    ]
+
+
+def test_the_header_is_noted_as_soon_as_there_is_one(blank):
+    notes = [step.content for step in planned(blank).steps if isinstance(step, Put) and "owner file" in step.text]
+
+    assert ['"luks": "${luks:sorrel:hot}"' in note for note in notes] == [False, True, True]
+
+
+def test_the_key_goes_into_a_file_that_root_alone_reads_and_nowhere_else(blank):
+    secret = derived("hot_key")
+    plan = planned(blank)
+
+    [put] = [step for step in plan.steps if isinstance(step, Put) and step.path == KEY]
+    assert (base64.b64decode(put.content).decode(), put.mode, put.owner) == (secret, 0o600, "root:root")
+    assert not [step for step in plan.steps if isinstance(step, Run) and secret in " ".join(step.argv)]
+    assert secret not in repr((plan, TIER.kind.claims(SPEC, STACK.house), TIER.inputs))
+
+
+def test_the_boot_does_not_wait_for_what_cannot_be_opened(blank):
+    unit, mount = (
+        next(step.content for step in planned(blank).steps if getattr(step, "path", "").endswith(end))
+        for end in ("unlock-hot.service", "srv-hot.mount")
+    )
+
+    device = "dev-disk-by\\x2did-md\\x2dname\\x2dsorrel:hot.device"
+    assert f"Requires={device}\nAfter={device} local-fs-pre.target\n" in unit
+    assert "[Install]" not in unit
+    assert "Requires=unlock-hot.service\nAfter=local-fs-pre.target unlock-hot.service\n" in mount
+    assert "What=/dev/disk/by-uuid/${filesystem:/dev/mapper/tier-hot}\n" in mount
+
+
+def test_without_cryptsetup_nothing_is_begun(blank):
+    del blank["packages"]["cryptsetup-bin"]
+
+    assert "Add cryptsetup-bin to base_packages of role base" in refused(planned(blank))
+
+
+def test_without_the_secret_nothing_is_begun(blank):
+    assert "got no secret hot_key" in refused(planned(blank, house=replace(STACK.house, secrets={})))
+
+
+def test_a_name_that_is_taken_is_not_closed(blank):
+    blank["mappings"].append({"name": "dm-7", "mapped_name": "tier-hot", "on": ["sdz"], "size_bytes": 1})
+
+    assert "got tier-hot open on sdz" in refused(planned(blank))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_half_made_one_is_made_again_up_to_its_filesystem(raw, opened):
+    """
+    Only where the owner file says that it was never formatted.
+    """
+    without(raw["mounts"], target="/srv/hot")
+    if not opened:
+        closed(raw)
+    raw["owners"]["tier-hot"] = {"id": "sorrel/hot", "fleet": "sealed", "serials": SERIALS, "phase": "creating"}
+
+    assert texts(planned(raw))[:4] == [
+        "note in the owner file: creating",
+        f"write {KEY}",
+        "encrypt hot",
+        f"write {UNIT}",
+    ]
+    raw["owners"]["tier-hot"] |= {"formatted": True, "luks": header(raw, SPEC.array_key)["uuid"]}
+    kept = planned(raw)
+    assert not kept.creates
+    assert texts(kept)[-2:] == ["mount /srv/hot", "note in the owner file: ready"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "steps"),
+    [
+        (closed, ["open hot", "mount /srv/hot"]),
+        (lambda raw: header(raw, SPEC.array_key).update(key_slots=2), [SINGLE, COPIED]),
+        (lambda raw: copy(raw, SPEC.array_key).update(sequence=1), [COPIED]),
+        (lambda raw: (raw["luks_copies"].clear(), raw["files"].pop(HEADER)), [COPIED]),
+        (lambda raw: raw["files"][HEADER].update(mode="0644"), [COPIED]),
+        (lambda raw: raw["files"].pop(UNIT), [f"write {UNIT}", "reload systemd"]),
+        (lambda raw: raw["owners"].pop("tier-hot"), ["note in the owner file: ready"]),
+        (
+            lambda raw: next(m for m in raw["mounts"] if m["target"] == "/srv/hot").update(options=["ro", "noatime"]),
+            ["mount /srv/hot again with noatime,rw"],
+        ),
+        (stopped, ["assemble the array hot", "open hot", "mount /srv/hot"]),
+    ],
+    ids=["closed", "another key", "old copy", "no copy", "copy for all", "unit", "owner file", "options", "stopped"],
+)
+def test_what_can_be_mended_is(raw, break_it, steps):
+    break_it(raw)
+
+    plan = planned(raw)
+
+    assert texts(plan) == steps
+    assert plan.by_hand == ()
+
+
+@pytest.mark.parametrize(
+    "break_it", [another_key, lambda raw: raw["files"].pop(KEY), lambda raw: raw["files"][KEY].update(mode="0640")]
+)
+def test_another_key_comes_before_the_old_one_goes(raw, break_it):
+    """
+    It is never the only one that was not tried, and what stands in files is what opens.
+    """
+    break_it(raw)
+
+    plan = planned(raw)
+
+    assert texts(plan) == [f"write {NEW_KEY}", OPENS, SINGLE, COPIED]
+    assert not plan.creates
+
+
+def test_another_key_of_a_tier_that_is_closed_opens_it(raw):
+    closed(raw)
+    another_key(raw)
+
+    assert texts(planned(raw)) == [f"write {NEW_KEY}", OPENS, SINGLE, "open hot", COPIED, "mount /srv/hot"]
+
+
+def test_who_does_not_know_the_secret_cannot_tell_whether_it_is_the_key(raw):
+    house = replace(STACK.house, secrets={})
+    assert [(item.path, type(item.found)) for item in planned(raw, house).by_hand] == [(f"file:{KEY}.content", Unknown)]
+    raw["files"][KEY]["mode"] = "0640"
+
+    assert "got no secret hot_key" in refused(planned(raw, house))
+
+
+def test_what_was_made_without_encryption_is_not_encrypted(raw):
+    plain(raw)
+
+    told = refused(planned(raw))
+
+    assert "sorrel/hot: encryption: got a tier that is not encrypted; LUKS cannot be put under what is there" in told
+    assert "Declare another tier on other drives, move the data" in told
+    assert CONSENT in told
+
+
+def test_what_was_made_with_encryption_keeps_it(raw):
+    told = refused(planned(raw, key=None))
+
+    assert "got it encrypted, and declared without; that cannot be taken away" in told
+    assert CONSENT in told
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (header_made_anew, "got the LUKS header another; the owner file notes 5ea1ed00"),
+        (lambda raw, key: without(raw["luks_headers"], uuid=header(raw, key)["uuid"]), "got no LUKS header"),
+        (lambda raw, key: header(raw, key).update(version=1), "cryptsetup convert --type luks2"),
+        (opened_as_another, "got it open as another; it is called tier-hot"),
+        (lambda raw, key: raw["owners"]["tier-hot"].pop("luks"), "the owner file notes none"),
+    ],
+)
+def test_what_is_not_ours_is_left_to_a_person(raw, break_it, told):
+    break_it(raw, SPEC.array_key)
+
+    assert told in refused(planned(raw))
+
+
+def test_the_way_back_of_a_header_is_told(raw):
+    header_made_anew(raw, SPEC.array_key)
+
+    path = "/dev/disk/by-id/md-name-sorrel:hot"
+    assert f"`cryptsetup luksHeaderRestore --header-backup-file {HEADER} {path}`" in refused(planned(raw))
+
+
+def test_drives_that_are_encrypted_are_not_overwritten_without_consent(blank):
+    signature = {"type": "crypto_LUKS", "uuid": "11", "label": None}
+    drive(blank, SERIALS[1]).update(signatures=[signature, signature], sample=["data 9c1e"])
+
+    assert f"{SERIALS[1]}: got 'crypto_LUKS 11, data 9c1e' on it" in refused(planned(blank))
+    assert planned(blank, wipe={SERIALS[1]: "crypto_LUKS 11, data 9c1e"}).creates
+
+
+def test_a_grown_array_grows_what_is_open_and_then_its_filesystem(raw):
+    array(raw, SPEC.array_key)["size_bytes"] += 256 << 20
+
+    [step] = planned(raw).steps
+    assert step.text == "let the xfs on hot take all that the array has"
+    assert step.argv[2].startswith("set -eu\ncryptsetup resize --key-file")
+    assert step.argv[4:] == ("tier-hot", KEY, "xfs_growfs", "/srv/hot")
+
+
+def test_removal_leaves_nobody_a_key(raw):
+    plan = TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=True)
+
+    assert texts(plan)[:12] == [
+        "note in the owner file: removing",
+        "unmount /srv/hot",
+        "remove /etc/systemd/system/srv-hot.mount",
+        "reload systemd",
+        "close hot",
+        "erase all keys of hot",
+        f"remove {UNIT}",
+        f"remove {KEY}",
+        f"remove {HEADER}",
+        "reload systemd",
+        "erase the LUKS header on hot",
+        "stop the array hot",
+    ]
+    assert plan.steps[5].argv == ("cryptsetup", "luksErase", "--batch-mode", "${device:sorrel:hot}")
+    assert plan.steps[5].destroys == ("sorrel/hot: everything on it",)
+
+
+def test_removal_without_consent_is_refused(raw):
+    assert "only with consent" in refused(TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=False))
+
+
+# --- the commands, on a file that stands for an array -----------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path) -> Path:
+    """A LUKS header with the key first, which the host has."""
+    path = tmp_path / "disk"
+    sparse(path, 32)
+    luks_format(path)
+    (tmp_path / "key").write_text("first")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cheap(tmp_path, monkeypatch):
+    """Let cryptsetup make keys at little cost: to make them hard to guess takes seconds and up to a gigabyte."""
+    real = subprocess.run(["sh", "-c", "command -v cryptsetup"], capture_output=True, text=True).stdout.strip()
+    options = "--pbkdf-memory=32 --pbkdf-force-iterations=4"
+    script = f'#!/bin/sh\ncase $1 in luksFormat|luksAddKey) set -- "$@" {options};; esac\nexec {real} "$@"\n'
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cryptsetup").write_text(script)
+    (tmp_path / "bin/cryptsetup").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+def run(argv) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=os.environ | {"LC_ALL": "C"}
+    )
+
+
+def opens(disk: Path, key: str) -> bool:
+    argv = ["cryptsetup", "open", "--test-passphrase", "--type=luks2", "--key-file=-", disk]
+    return subprocess.run(argv, input=key.encode(), capture_output=True).returncode == 0
+
+
+def change(disk: Path) -> subprocess.CompletedProcess:
+    return run(commands.change_key(str(disk), str(disk.with_name("key")), "hot"))
+
+
+def single(disk: Path) -> subprocess.CompletedProcess:
+    return run(commands.single_key(str(disk), str(disk.with_name("key")), "hot"))
+
+
+def test_a_new_key_takes_the_old_ones_place(disk, tmp_path):
+    (tmp_path / "key.new").write_text("second")
+
+    changed = change(disk)
+    assert changed.returncode == 0, changed.stderr
+    assert ((tmp_path / "key").read_text(), (tmp_path / "key.new").exists()) == ("second", False)
+    assert (opens(disk, "first"), opens(disk, "second")) == (True, True)
+    assert single(disk).returncode == 0
+    assert (opens(disk, "first"), opens(disk, "second")) == (False, True)
+    assert superblocks.luks(str(disk))["key_slots"] == 1
+
+
+def test_a_change_that_was_cut_off_is_gone_on_with(disk, tmp_path):
+    """
+    After the slot was added, and before the file took its place: no slot is added twice.
+    """
+    (tmp_path / "key.new").write_text("second")
+    argv = ["cryptsetup", "luksAddKey", "--batch-mode", f"--key-file={tmp_path}/key", disk, tmp_path / "key.new"]
+    assert run(argv).returncode == 0
+
+    assert change(disk).returncode == 0
+    assert superblocks.luks(str(disk))["key_slots"] == 2
+    assert single(disk).returncode == 0
+    assert (opens(disk, "first"), opens(disk, "second")) == (False, True)
+
+
+def test_a_host_that_lost_its_key_gets_the_declared_one(disk, tmp_path):
+    (tmp_path / "key").rename(tmp_path / "key.new")
+
+    assert change(disk).returncode == 0
+    assert (tmp_path / "key").read_text() == "first"
+    assert superblocks.luks(str(disk))["key_slots"] == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_wrong_key_changes_nothing_and_says_what_mends_it(disk, tmp_path, there):
+    (tmp_path / "key.new").write_text("wrong")
+    (tmp_path / "key").write_text("wrong, too") if there else (tmp_path / "key").unlink()
+    before = disk.read_bytes()
+
+    done = change(disk)
+
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert said.startswith(
+        f"neither {tmp_path}/key nor the declared secret opens the LUKS header of hot, and no key slot"
+    )
+    assert "give the secret the value that it had" in said
+    assert disk.read_bytes() == before
+    assert not (tmp_path / "key.new").exists()
+
+
+def test_the_last_key_is_not_taken_away_by_one_that_does_not_open(disk, tmp_path):
+    (tmp_path / "key").write_text("wrong")
+    before = disk.read_bytes()
+
+    done = single(disk)
+
+    assert done.returncode == 1
+    assert f"{tmp_path}/key does not open the LUKS header of hot" in done.stderr
+    assert disk.read_bytes() == before
+
+
+def test_a_copy_of_the_header_is_roots_and_of_today(disk, tmp_path):
+    path = tmp_path / "header"
+    path.write_text("an older one")
+
+    done = run(commands.copy_header(str(disk), str(path)))
+
+    assert done.returncode == 0, done.stderr
+    assert superblocks.luks(str(path)) == superblocks.luks(str(disk))
+    assert oct(path.stat().st_mode) == "0o100600"
+    assert not (tmp_path / "header.new").exists()
+
+
+def test_a_header_is_made_anew_and_opened_by_its_key_alone(disk, tmp_path):
+    uuid = superblocks.luks(str(disk))["uuid"]
+    (tmp_path / "key").write_text("third\n")
+
+    done = run(commands.encrypt(str(disk), str(tmp_path / "key"), "not-open-here"))
+
+    assert done.returncode == 0, done.stderr
+    assert superblocks.luks(str(disk))["uuid"] != uuid
+    assert (opens(disk, "third\n"), opens(disk, "third"), opens(disk, "first")) == (True, False, False)
