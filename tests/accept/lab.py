@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from rackwright.declaration import load_stack
 from rackwright.spec.fleet import Fleet
+from rackwright.spec.secret import setting
 from rackwright.toolchain import choose, shell
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
@@ -129,6 +130,16 @@ class Lab:
         ours = shell.environment(self.directory, self._toolchain, self.environment)
         done = self.log.run(argv, self.directory, {**self.environment, **ours})
         return self._ended(done, "pulumi", arguments, status)
+
+    def set_secret(self, name: str, value: str) -> None:
+        """Give the secret *name* a value, on standard input and past the check's own log."""
+        shell.prepare(self.directory)
+        ours = shell.environment(self.directory, self._toolchain, self.environment)
+        argv = setting(self.stack, name).split()
+        done = subprocess.run(
+            argv, cwd=self.directory, env={**self.environment, **ours}, input=value, text=True, capture_output=True
+        )
+        need(done.returncode == 0, f"`{' '.join(argv)}` ended with {done.returncode}: {done.stderr}")
 
     def steps(self, *command: str, running: bool) -> dict[str, list[str]]:
         """Run a command of pulumi and return the step lines it tells, by resource: of running steps, or of a plan."""

@@ -16,8 +16,7 @@ from pathlib import Path
 import pexpect
 from ruamel.yaml import YAML
 
-from rackwright.spec.secret import derived, setting
-from rackwright.toolchain import choose, shell
+from rackwright.spec.secret import derived
 from tests.accept.harness import Log, Skipped, check, eventually, need
 from tests.accept.lab import Lab
 from tests.leaks import files, forms, leaks, seen
@@ -129,16 +128,6 @@ def _settle(lab: Lab) -> None:
     lab.pulumi("stack", "select", "--create", status=0)
 
 
-def _set(lab: Lab, value: str) -> None:
-    """Set the secret on standard input, past the check's own log."""
-    ours = shell.environment(lab.directory, choose.ensure(lab.log.write), lab.environment)
-    argv = setting(lab.stack, SET).split()
-    done = subprocess.run(
-        argv, cwd=lab.directory, env={**lab.environment, **ours}, input=value, text=True, capture_output=True
-    )
-    need(done.returncode == 0, f"`{' '.join(argv)}` ended with {done.returncode}: {done.stderr}")
-
-
 def _ask(lab: Lab, script: str, input: str = "") -> str:
     """Run *script* as root on the host, past the check's own log, and return what it prints."""
     argv = lab.twin.ssh(HOST, f"sudo -n sh -ec '{script}'")
@@ -155,7 +144,7 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
         said.append(done.stdout + done.stderr)
 
     log("up with the first value")
-    _set(lab, values[0])
+    lab.set_secret(SET, values[0])
     note(lab.up(status=1))  # nobody has enrolled yet
     log("a person enrols, and is given a password")
     planted["seed"] = _enrol(lab)
@@ -164,7 +153,7 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
     note(lab.up())
 
     log("another value: previewed in detail, and made so")
-    _set(lab, values[1])
+    lab.set_secret(SET, values[1])
     note(lab.pulumi("preview", "--diff", "--event-log", "preview.events", "--logtostderr", "-v=9", status=0))
     need("/etc/chrony/chrony.keys" in said[-1], "the preview does not say that the keys change")
     note(lab.pulumi("up", "--yes", "--diff", "--event-log", "up.events", status=0))
