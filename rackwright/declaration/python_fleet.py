@@ -30,12 +30,12 @@ from rackwright.spec.run import problems as run_problems
 from rackwright.spec.server import Canary, Gate, Served, Server, ServerKey, Tls
 from rackwright.spec.server import problems as server_problems
 from rackwright.spec.ssh import Login, Ssh
-from rackwright.spec.tier import Scrub, Tier
+from rackwright.spec.tier import Encryption, Scrub, Tier
 
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        *(Fleet, Host, Identity, Drive, Nic, Tier, Scrub, Network, Bond, Vlan, Route, Dns),
+        *(Fleet, Host, Identity, Drive, Nic, Tier, Encryption, Scrub, Network, Bond, Vlan, Route, Dns),
         *(Needs, Ssh, Login, Alerts, Health, Rollout, Mirror),
         *(Run, Kept, Environment, Elastic),
         *(Server, Served, Gate, Canary, ServerKey, Tls),

@@ -9,7 +9,7 @@ from rackwright.spec.needs import Needs
 from rackwright.spec.network import Bond, Dns, Network, Route, Vlan
 from rackwright.spec.port import Nic
 from rackwright.spec.ssh import Login, Ssh
-from rackwright.spec.tier import Scrub, Tier
+from rackwright.spec.tier import Encryption, Scrub, Tier
 from rackwright.spec.units import Size
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Bus",
     "Dns",
     "Drive",
+    "Encryption",
     "Fleet",
     "Health",
     "Host",

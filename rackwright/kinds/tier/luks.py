@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Array
+from rackwright.facts.storage import Array, CryptMapping
 from rackwright.kinds.contract import Claim, Put, Refusal, Remove, Run, Step, Unknown, Want
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands
@@ -85,10 +85,9 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
 
 def name_taken(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Refusal]:
     """Yield that something else is open under its name."""
-    found = carrier(facts, spec.carrier) if spec.key else None
-    on: Collection[str] = getattr(found, "on", ())
-    if found and (array is None or array.name not in on):
-        got, want = f"got {spec.mapping} open on {', '.join(on)}", f"that name is for what is on {spec.name}"
+    found = carrier(facts, spec.carrier)
+    if isinstance(found, CryptMapping) and (array is None or array.name not in found.on):
+        got, want = f"got {spec.mapping} open on {', '.join(found.on)}", f"that name is for what is on {spec.name}"
         yield Refusal(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
 
 
@@ -111,7 +110,7 @@ def making(spec: TierSpec, house: House, device: str) -> Iterator[Step]:
     yield _key_step(spec, house, spec.key_path)
     yield Run(f"encrypt {spec.name}", commands.encrypt(device, spec.key_path, spec.mapping), creates=True)
     yield from _unit_steps(spec, house)
-    yield open_step(spec, device)
+    yield _open_step(spec, device)
     yield _copy_step(spec, device)
 
 
@@ -137,7 +136,7 @@ def mending(spec: TierSpec, house: House, device: str, differing: Collection[str
     if single:
         yield Run(f"take all other keys of {spec.name} away", commands.single_key(device, spec.key_path, spec.name))
     if opens or f"{luks}.mapping" in differing:
-        yield open_step(spec, device)
+        yield _open_step(spec, device)
     if single or f"{luks}.copied" in differing or f"file:{spec.header_path}" in things:
         yield _copy_step(spec, device)
 
@@ -152,7 +151,7 @@ def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
     yield Run("reload systemd", ("systemctl", "daemon-reload"))
 
 
-def open_step(spec: TierSpec, device: str) -> Run:
+def _open_step(spec: TierSpec, device: str) -> Run:
     return Run(f"open {spec.name}", commands.open_mapping(device, spec.key_path, spec.name, spec.unlock_unit))
 
 
@@ -168,7 +167,8 @@ def erasing(spec: TierSpec, facts: Facts, array: Array | None, device: str) -> I
     if array is not None and array.condition != "inactive" and header_on(facts, array):
         argv = ("cryptsetup", "luksErase", "--batch-mode", device)
         yield Run(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
-    for path in (spec.unlock_path, spec.key_path, f"{spec.key_path}.new", spec.header_path):
+    kept = (spec.key_path, spec.header_path)
+    for path in (spec.unlock_path, *kept, *(f"{path}.new" for path in kept)):
         if facts.file(path) is not None:
             yield Remove(f"remove {path}", path)
     if unit:
