@@ -1,5 +1,6 @@
 """The real kinds over gRPC and SSH, on simulated hosts that answer with facts recorded from the example rack's twin."""
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,9 @@ from rackwright.kinds.tier import TierKind
 from rackwright.provider.codec import decode
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
+from rackwright.spec.secret import derived
 from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.leaks import forms, seen
 from tests.provider.rig import Rig, State, failing, rig
 from tests.simulated import SimulatedHost, SimulatedRack
 
@@ -40,7 +43,7 @@ def blank() -> dict[str, Any]:
 
 @pytest.fixture
 def rack() -> Iterator[SimulatedRack]:
-    with SimulatedRack({name: recorded(name) for name in (HOST, "gamma")}) as rack:
+    with SimulatedRack({name: recorded(name) for name in (HOST, "gamma", "sorrel")}) as rack:
         yield rack
 
 
@@ -69,7 +72,7 @@ def adopted(rig: Rig) -> State:
     return rig.create(HOT)
 
 
-@pytest.mark.parametrize("name", [name for name in RESOURCES if name.startswith((HOST, "gamma"))])
+@pytest.mark.parametrize("name", [name for name in RESOURCES if name.startswith((HOST, "gamma", "sorrel"))])
 def test_what_is_as_declared_is_taken_over_without_a_step(name, rig, rack):
     """
     Every resource of the recorded hosts is right as it is, and stays without a difference.
@@ -105,6 +108,35 @@ def test_a_network_that_was_taken_back_is_told_whole(rig, rack):
         rig.update(state, declared.inputs)
     assert "the host has put it back" in failures[0].message
     assert "within 300 s the host puts back by itself" in failures[0].message
+
+
+def test_another_key_of_a_tier_comes_to_its_host_and_is_said_nowhere(rig, rack):
+    """
+    As a file for root alone; state and messages know that it is another one, and no more.
+    """
+    declared, host, key = RESOURCES["sorrel/hot"], rack["sorrel"], "/etc/rackwright/tiers/hot.key"
+    rig.token = declared.token
+    state, raw = rig.create(declared.inputs), recorded("sorrel")
+    raw["files"][key]["digest"] = "of the key before"
+    host.set_facts(raw)
+    rig.forget()
+    before = rig.read(state)
+    assert rig.diff(before, declared.inputs) == {f'claims["file:{key}"].content': "UPDATE"}
+
+    def work(step: dict[str, Any]) -> None:
+        if step["text"].startswith("copy the LUKS header"):
+            host.set_facts(recorded("sorrel"))
+
+    host.on_step = work
+    after = rig.update(before, declared.inputs)
+
+    wanted = forms({"key": derived("hot_key")})
+    written, *others = host.steps
+    assert (written["path"], written["mode"], written["owner"]) == (f"{key}.new", 0o600, "root:root")
+    assert base64.b64decode(written["content"]).decode() == derived("hot_key")
+    told = [repr(others), repr(after), *(said.text for said in rig.listener.said)]
+    assert [name for text in told for name in seen(text.encode(), wanted)] == []
+    assert rig.diff(after, declared.inputs) == {}
 
 
 def test_the_steps_that_run_are_those_that_were_previewed(rig, host):
