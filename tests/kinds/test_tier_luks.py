@@ -430,12 +430,17 @@ def test_a_copy_of_the_header_is_roots_and_of_today(disk, tmp_path):
     path = tmp_path / "header"
     path.write_text("an older one")
 
-    done = run(commands.copy_header(str(disk), str(path)))
+    argv = commands.copy_header(str(disk), str(tmp_path / "key"), "hot", str(path))
+    done = run(argv)
 
     assert done.returncode == 0, done.stderr
     assert superblocks.luks(str(path)) == superblocks.luks(str(disk))
     assert oct(path.stat().st_mode) == "0o100600"
     assert not (tmp_path / "header.new").exists()
+    copied = path.read_bytes()
+    (tmp_path / "key").write_text("of another time")
+    assert "does not open the LUKS header of hot" in run(argv).stderr
+    assert path.read_bytes() == copied
 
 
 def test_a_header_is_made_anew_and_opened_by_its_key_alone(disk, tmp_path):

@@ -111,13 +111,14 @@ done
 rm -f "$key.new"
 """
 
-_COPY_HEADER = """set -eu
+_COPY_HEADER = f"""{_OPENS}
+opens "$key" || no_key "$key does not open" # a header that somebody put back may be of another key's time
 umask 077
-rm -f "$2.new"
-cryptsetup luksHeaderBackup --batch-mode --header-backup-file "$2.new" "$1"
-chmod 0600 "$2.new"
-sync "$2.new"
-mv "$2.new" "$2"
+rm -f "$4.new"
+cryptsetup luksHeaderBackup --batch-mode --header-backup-file "$4.new" "$device"
+chmod 0600 "$4.new"
+sync "$4.new"
+mv "$4.new" "$4"
 """
 
 _GROW_MAPPING = """set -eu
@@ -216,8 +217,9 @@ def single_key(array: str, key: str, name: str) -> tuple[str, ...]:
     return _shell(_SINGLE_KEY, array, key, name)
 
 
-def copy_header(array: str, path: str) -> tuple[str, ...]:
-    return _shell(_COPY_HEADER, array, path)
+def copy_header(array: str, key: str, name: str, path: str) -> tuple[str, ...]:
+    """Copy its LUKS header to *path*, if *key* opens that."""
+    return _shell(_COPY_HEADER, array, key, name, path)
 
 
 def grow_mapping(mapping: str, key: str, argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -156,7 +156,8 @@ def _open_step(spec: TierSpec, device: str) -> Run:
 
 
 def _copy_step(spec: TierSpec, device: str) -> Run:
-    return Run(f"copy the LUKS header of {spec.name}", commands.copy_header(device, spec.header_path))
+    argv = commands.copy_header(device, spec.key_path, spec.name, spec.header_path)
+    return Run(f"copy the LUKS header of {spec.name}", argv)
 
 
 def erasing(spec: TierSpec, facts: Facts, array: Array | None, device: str) -> Iterator[Step]:
