@@ -36,11 +36,10 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
         "copied": True,
     }
     yield Claim(f"luks:{spec.array_key}", header)
-    secret, known = f"the secret {spec.key}, which is not known here", house.secrets.get(spec.key)
-    content = Unknown(f"it is {secret}") if known is None else house.digest(known)
+    sealed, key = Unknown(f"it is the secret {spec.key}, which is not known here"), house.secrets.get(spec.key)
     for_root: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", for_root)
-    yield Claim(f"file:{spec.key_path}", {"content": content}, secret=True)
+    yield Claim(f"file:{spec.key_path}", {"content": sealed if key is None else house.digest(key)}, secret=True)
     yield Claim(f"file:{spec.header_path}", for_root)
     unit = {"mode": "0644", "owner": "root:root", "content": house.digest(unit_text(spec, house))}
     yield Claim(f"file:{spec.unlock_path}", unit)
