@@ -116,6 +116,8 @@ def an_encrypted_tier_lives(log: Log) -> str:
         count = len(list(_kept(lab)))
 
         log("removal")
+        # what no tier refers to any more has no derived value, so what stands in its place would be unknown
+        lab.set_secret(f"{KEPT}_key", planted["derived"])
         _remove(lab)
         for place in here.values():
             _is_erased(lab, place)
@@ -182,7 +184,7 @@ def _is_erased(lab: Lab, place: Place) -> None:
     script = f"""{DEVICE}
         for serial in {" ".join(place.serials)}; do
             drive=$(device $serial); wipefs -n $drive
-            head -c 64M $drive | LC_ALL=C grep -c -a -P "LUKS\\xba\\xbe" || true
+            LC_ALL=C grep -c -a -P "(LUKS|SKUL)\\xba\\xbe" $drive || true
         done
         ls -A /etc/rackwright/tiers /dev/mapper | grep {place.name} || true"""
     found = lab.ssh(HOST, script).split()
