@@ -184,7 +184,7 @@ def _is_erased(lab: Lab, place: Place) -> None:
     script = f"""{DEVICE}
         for serial in {" ".join(place.serials)}; do
             drive=$(device $serial); wipefs -n $drive
-            LC_ALL=C grep -c -a -P "(LUKS|SKUL)\\xba\\xbe" $drive || true
+            head -c 64M $drive | LC_ALL=C grep -c -a -P "(LUKS|SKUL)\\xba\\xbe" || true
         done
         ls -A /etc/rackwright/tiers /dev/mapper | grep {place.name} || true"""
     found = lab.ssh(HOST, script).split()
