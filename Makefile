@@ -59,8 +59,9 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what 
 	@$(WORKLOADS) $$python -m tests.bench.checkpoint .rackwright/bench
 
 .PHONY: soak
-soak: $(TEST) toolchain ## Repeat what is random with many seeds: trainings that are killed.
+soak: $(TEST) toolchain workloads ## Repeat what is random with many seeds, trainings that are killed; ask a server for 5 minutes.
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
+	$(RUN) $(BIN)/python -m tests.bench.memory
 
 .PHONY: requirements
 requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into the locks.

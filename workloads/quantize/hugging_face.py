@@ -22,6 +22,8 @@ CONFIG, MODULES = "config.json", "modules.json"
 """What every model has; what Sentence Transformers write of one whose tokens become an embedding."""
 EXAMPLE = (2, 8)
 """Rows and tokens that the graph is traced with; it takes any number of both."""
+SIDE = 64
+"""Of pictures that the graph is traced with where its model takes any; then it takes any, too."""
 
 
 class _Logits(nn.Module):
@@ -72,7 +74,7 @@ def export(what: Path, path: Path, opset: int) -> Mapping[str, Any]:
         got = f"got {str(error).strip().splitlines()[0]}"
         raise WorkloadError(str(what), got, "transformers reads it", "Save it again, as safetensors") from None
     output = "embedding" if isinstance(module, _Embedding) else "logits"
-    axes = {name: {0: "batch", **({1: "tokens"} if tensor.dim() == 2 else {})} for name, tensor in inputs.items()}
+    axes = {name: {0: "batch", **_free(tensor, config)} for name, tensor in inputs.items()}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # constants in the trace, which follow from the model alone
         torch.onnx.export(
@@ -81,6 +83,13 @@ def export(what: Path, path: Path, opset: int) -> Mapping[str, Any]:
         )  # fmt: skip
     files = {file.name: disk.sha256(file) for file in sorted(what.glob("*.safetensors"))}
     return {"model": config.get("_name_or_path") or what.name, "architecture": architecture, "files": files}
+
+
+def _free(tensor: Tensor, config: Mapping[str, Any]) -> dict[int, str]:
+    """Return which sizes of an input vary beside the number of rows."""
+    if tensor.dim() == 2:
+        return {1: "tokens"}
+    return {} if "image_size" in config else {2: "height", 3: "width"}
 
 
 def _module(what: Path, config: Mapping[str, Any], architecture: str) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -94,8 +103,9 @@ def _module(what: Path, config: Mapping[str, Any], architecture: str) -> tuple[n
         return _Logits(auto.from_pretrained(what, attn_implementation="eager", **local), tuple(text)), text
     if architecture.endswith("ForImageClassification"):
         model = transformers.AutoModelForImageClassification.from_pretrained(what, **local)
-        side = model.config.image_size
-        pixels = {"pixel_values": torch.zeros(EXAMPLE[0], model.config.num_channels, side, side)}
+        side = getattr(model.config, "image_size", None)
+        height, width = side if isinstance(side, list | tuple) else (side or SIDE, side or SIDE)
+        pixels = {"pixel_values": torch.zeros(EXAMPLE[0], model.config.num_channels, height, width)}
         return _Logits(model, tuple(pixels)), pixels
     if (what / MODULES).is_file():
         mean, normalized = _pooled(what)

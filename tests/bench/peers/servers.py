@@ -18,6 +18,7 @@ ROWS = [[float((row + column) % 17) for column in range(8)] for row in range(8)]
 V2 = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8, 8], "data": [value for row in ROWS for value in row]}]
 }
+INFER = "/v2/models/digits/infer"
 START_SECONDS = 120
 
 
@@ -33,39 +34,40 @@ class Peer:
     settings: dict[str, str]
 
 
+def ours(model: Path, port: int) -> Peer:
+    """Return our server of a published model."""
+    python = str(workloads.serving(_say).python)
+    argv = (python, "-m", "workloads.serving", str(model), "--set", f"port={port}", "--set", "threads=1")
+    return Peer("rackwright", argv, "/ready", INFER, json.dumps(V2), {"PYTHONPATH": str(ROOT)})
+
+
 def peers(model: Path, scratch: Path, port: int) -> tuple[Peer, ...]:
     """Return ours and the others, each in the configuration that was the fastest here of those it documents.
 
     Args:
         model: A published model with one file, ``model.onnx``.
     """
-    ours, lit, ml = workloads.serving(_say).python, _python("litserve"), _python("mlserver")
-    onnx, infer, v2 = str(model / "model.onnx"), "/v2/models/digits/infer", json.dumps(V2)
+    lit, ml = _python("litserve"), _python("mlserver")
+    onnx = str(model / "model.onnx")
     (scratch / "mlserver").mkdir()
-    # without workers of its own: with one, requests of this size take longer to reach it than to be answered
-    settings = {
-        "http_port": port,
-        "grpc_port": port + 1,
-        "metrics_port": port + 2,
-        "parallel_workers": 0,
-        "debug": False,
-    }
+    ports = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2}
+    # batches make it no faster here, and its 99th percentile is four times as long; with workers it does not start
+    settings = {**ports, "parallel_workers": 0, "debug": False}
     (scratch / "mlserver" / "settings.json").write_text(json.dumps(settings))
     of_model = {"name": "digits", "implementation": "by_mlserver.Digits", "parameters": {"uri": onnx}}
     (scratch / "mlserver" / "model-settings.json").write_text(json.dumps(of_model))
-    own = ("-m", "workloads.serving", str(model), "--set", f"port={port}", "--set", "threads=1")
     by_litserve = (str(lit), str(HERE / "by_litserve.py"), onnx, str(port))
     by_mlserver = (str(ml.with_name("mlserver")), "start", str(scratch / "mlserver"))
     return (
-        Peer("rackwright", (str(ours), *own), "/ready", infer, v2, {"PYTHONPATH": str(ROOT)}),
+        ours(model, port),
         Peer("litserve", by_litserve, "/health", "/predict", json.dumps({"x": ROWS}), {}),
-        Peer("mlserver", by_mlserver, "/v2/health/ready", infer, v2, {"PYTHONPATH": str(HERE)}),
+        Peer("mlserver", by_mlserver, "/v2/health/ready", INFER, json.dumps(V2), {"PYTHONPATH": str(HERE)}),
     )
 
 
 @contextmanager
-def running(peer: Peer, port: int, log: Path) -> Iterator[None]:
-    """Run *peer* until the block ends, and all of its processes with it."""
+def running(peer: Peer, port: int, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run *peer* until the block ends, and all of its processes with it; its first one is given."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **peer.settings}
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -73,7 +75,7 @@ def running(peer: Peer, port: int, log: Path) -> Iterator[None]:
         )
         try:
             _await(server, f"http://127.0.0.1:{port}{peer.ready}", log)
-            yield
+            yield server
         finally:
             # LitServe leaves its workers behind when it is told to stop
             os.killpg(server.pid, 9)

@@ -2,11 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from workloads.common.errors import WorkloadError
 from workloads.quantize.source import Source, source
@@ -15,6 +26,11 @@ from workloads.serving.runtimes.onnx import session
 SMALL = {
     "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
     "max_position_embeddings": 32,
+}  # fmt: skip
+PICTURES = {"num_channels": 1, "num_labels": 3, "hidden_sizes": [4, 8], "layer_type": "basic"}
+VIT = {
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 8,
+    "patch_size": 4, "num_channels": 1, "num_labels": 3,
 }  # fmt: skip
 IDS_BS = np.arange(1, 34).reshape(3, 11)
 MASK_BS = np.arange(11) < np.array([[4], [11], [7]])
@@ -74,6 +90,26 @@ def test_a_classifier_gives_its_logits(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = model(torch.from_numpy(IDS_BS), torch.from_numpy(MASK_BS)).logits.numpy()
     np.testing.assert_allclose(computed(source(tmp_path / "classifier", tmp_path / "scratch")), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (ResNetForImageClassification(ResNetConfig(**PICTURES, embedding_size=4, depths=[1, 1])), (-1, 1, -1, -1)),
+        (ViTForImageClassification(ViTConfig(**VIT)), (-1, 1, 8, 8)),
+    ],
+    ids=["of any size", "of one size"],
+)  # fmt: skip
+def test_a_classifier_of_pictures_gives_its_logits(model: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
+    model.eval().save_pretrained(tmp_path / "pictures")
+    (tmp_path / "scratch").mkdir()
+    found = source(tmp_path / "pictures", tmp_path / "scratch")
+    pixels = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = model(pixels).logits.numpy()
+    given = session(found.path, 1).run(None, {"pixel_values": pixels.numpy()})[0]
+    np.testing.assert_allclose(given, wanted, atol=1e-5)
+    assert found.inputs[0].shape == shape
 
 
 def test_other_models_are_refused_and_told_what_to_do(tmp_path: Path) -> None:

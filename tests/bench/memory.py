@@ -1,0 +1,43 @@
+"""Whether a server's memory stays what it is under load: `python -m tests.bench.memory [SECONDS]`.
+
+16 clients ask for so long, in parts; the last line has what the process had after the first part and after the last.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench.peers.servers import ours, running
+from tests.bench.serving import PORT, ask, generator, model
+
+SECONDS, PARTS = 300, 10
+MOST = 0.05
+"""By which share it may have grown."""
+
+
+def main(seconds: str = str(SECONDS)) -> int:
+    """Return 0 if it has not grown, else 1."""
+    load = generator()
+    with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
+        scratch = Path(directory)
+        own = ours(model(scratch), PORT)
+        with running(own, PORT, scratch / "log") as server:
+            sizes, asked = [], 0.0
+            for _ in range(PARTS):
+                asked += ask(load, own, scratch, int(seconds) // PARTS)["per_second"] * (int(seconds) // PARTS)
+                sizes.append(_resident_bytes(server))
+    growth = sizes[-1] / sizes[0] - 1
+    told = {"first_mb": round(sizes[0] / 1e6, 1), "last_mb": round(sizes[-1] / 1e6, 1), "growth": round(growth, 4)}
+    print(json.dumps({**told, "requests": round(asked), "seconds": int(seconds)}))
+    return 0 if growth <= MOST else 1
+
+
+def _resident_bytes(process: "subprocess.Popen[bytes]") -> int:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
