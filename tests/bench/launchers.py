@@ -25,7 +25,8 @@ def milliseconds(recipe: str, name: str) -> float:
         out = Path(directory)
         given = (*CASES[recipe], f"launcher={name}", "world=2", "report_every_steps=1", "saving.every_steps=1000")
         launched(LAUNCHERS[name], 2, out, *given, recipe=recipe)
-        return 1000 * statistics.median(line["step_seconds"] for line in told(out) if line.get("step", 0) > FIRST)
+        steps = [line for line in told(out) if "step_seconds" in line and line["step"] > FIRST]
+        return 1000 * statistics.median(line["step_seconds"] for line in steps)
 
 
 def measure(recipe: str) -> dict[str, float | str]:
