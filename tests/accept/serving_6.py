@@ -63,19 +63,9 @@ def nvidias_parser_and_compiler_take_what_is_written(log: Log) -> str:
 
 def _written(log: Log, directory: Path, target: str) -> Path:
     log(f"quantising for {target}")
-    training, out = str(directory / "training"), directory / target
-    argv = [
-        python(log),
-        "-m",
-        "workloads.quantize",
-        training,
-        "--data",
-        "digits",
-        "--target",
-        target,
-        "--out",
-        str(out),
-    ]
+    out = directory / target
+    given = (str(directory / "training"), "--data", "digits", "--target", target, "--out", str(out))
+    argv = [python(log), "-m", "workloads.quantize", *given]
     done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"})
     need(done.returncode == 0, f"quantising for {target} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return out / "model.onnx"
