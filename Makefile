@@ -57,6 +57,7 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what 
 	@$(WORKLOADS) $$python -m tests.bench.launchers
 	@$(RUN) $(BIN)/python -m tests.bench.serving
 	@$(WORKLOADS) $$python -m tests.bench.checkpoint .rackwright/bench
+	@$(WORKLOADS) $$python -m tests.bench.loading
 
 .PHONY: soak
 soak: $(TEST) toolchain workloads ## Repeat what is random with many seeds, trainings that are killed; ask a server for 5 minutes.

@@ -8,6 +8,8 @@ from tests.accept.harness import Log, check, need
 from tests.accept.workloads import python
 
 FLOOR, AIM = 1.5, 2.0
+SOONER = 1.5
+"""Than torch.load of the same model in full precision, from the drive to the first answer."""
 FASTER, FASTER_AIM, KEPT = 2.0, 2.5, 0.98
 """Of 8 bits at batch 1, with so much of the accuracy kept."""
 
@@ -48,3 +50,20 @@ def eight_bits_are_faster(log: Log) -> str:
     )
     need(ratio["1"] >= FASTER and kept >= KEPT, figures)
     return figures
+
+
+@check("serving.4[load]")
+def a_model_answers_sooner(log: Log) -> str:
+    """A transformer of 86 million parameters, published in 8 bits, its files dropped from the page cache each time."""
+    log("publishing a transformer of 86 million parameters, and loading it in turns with torch.load")
+    done = log.run([python(log), "-m", "tests.bench.loading"], timeout=1800)
+    need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
+    told, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
+    seconds, ratios = told["seconds"], told["ratios"]
+    figures = "; ".join(
+        f"{text} {ratios[state]['int8']} times as fast (torch.load {1000 * seconds[state]['torch.load']:.0f} ms, 8 bits"
+        f" {1000 * seconds[state]['int8']:.0f}, full precision {1000 * seconds[state]['fp32']:.0f})"
+        for state, text in (("cold", "libraries imported:"), ("process", "with their imports:"))
+    )
+    need(ratios["cold"]["int8"] >= SOONER, f"less than {SOONER}: {figures}")
+    return f"{figures}; at least {SOONER}; {where}"

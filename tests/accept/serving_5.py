@@ -3,8 +3,20 @@
 import json
 import sys
 
-from tests.accept.harness import Log, check, need
+from rackwright.toolchain import workloads
+from tests.accept.harness import ROOT, Log, check, need
 from tests.accept.serving_2 import tests
+from tests.accept.workloads import python
+from tests.bench.peers.servers import ours, running
+from tests.bench.serving import PORT, model
+
+SCHEMATHESIS = ROOT / "tests/served/schemathesis.txt"
+CHECKED = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+    "response_schema_conformance", "negative_data_rejection", "missing_required_header", "unsupported_method",
+    "use_after_free",
+)  # fmt: skip
+"""Not that what fits the schema is accepted: a shape has to fit the data and the model, which no schema says."""
 
 
 @check("serving.5[malformed]")
@@ -28,3 +40,25 @@ def memory_stays_what_it_is(log: Log) -> str:
     )
     need(done.returncode == 0, figures)
     return figures
+
+
+@check("serving.5[described]")
+def what_its_own_description_allows_is_answered(log: Log) -> str:
+    """Schemathesis asks a server of each protocol what its OpenAPI document allows, and what it does not."""
+    st = workloads.of_lock("schemathesis", SCHEMATHESIS, "100 MB on the drive", log).python.with_name("st")
+    directory = log.empty_directory()
+    log("training the digits, publishing SmolLM2")
+    digits = model(directory)
+    done = log.run([python(log), "-m", "tests.served.smollm2", str(directory / "talk")])
+    need(done.returncode == 0, f"it was not published: {done.stderr.strip().splitlines()[-1:]}")
+    told = []
+    for name, published, examples in (("digits", digits, 300), ("smollm2", directory / "talk", 40)):
+        log(f"asking the server of {name}")
+        with running(ours(published, PORT, "deadline_seconds=5"), PORT, directory / f"{name}.log"):
+            asked = ("--phases", "examples,coverage,fuzzing", "--max-examples", str(examples), "--seed", "1")
+            which = ("--checks", ",".join(CHECKED), "--request-timeout", "60", "--no-color")
+            document = f"http://127.0.0.1:{PORT}/openapi.json"
+            done = log.run([str(st), "run", document, *asked, *which], cwd=directory, timeout=1200)
+        need(done.returncode == 0, f"{name}: {done.stdout[-1500:]}")
+        told.append(f"{name}: {done.stdout.strip().splitlines()[-1]}")
+    return "; ".join(told)

@@ -14,6 +14,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from workloads.quantize.config import Settings
 from workloads.quantize.samples import Samples
+from workloads.serving.model import WEIGHTS
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Those that are computed with 8 bits: all that weighs."""
@@ -22,6 +23,8 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
+APART_BYTES = 16 << 20
+"""Of a model whose numbers lie beside it: mapped, they are not copied before they are read."""
 ROWS = 16
 """Of a batch of calibration."""
 BINS = 2048
@@ -37,6 +40,16 @@ def prepared(path: Path, scratch: Path) -> Path:
         node.name = node.name or f"{node.op_type}_{number}"
     onnx.save(model, target)
     return target
+
+
+def parts(path: Path, scratch: Path) -> dict[str, Path]:
+    """Return the files that the model of *path* is published as, by name; the numbers of a large one are apart."""
+    model = onnx.load(path)
+    if model.ByteSize() < APART_BYTES:
+        return {"model.onnx": path}
+    (apart := scratch / "apart").mkdir()
+    onnx.save(model, apart / "model.onnx", save_as_external_data=True, location=WEIGHTS)
+    return {name: apart / name for name in ("model.onnx", WEIGHTS)}
 
 
 def layers(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from workloads.common.tracking.provenance import code_digest
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import measure
-from workloads.quantize.render import Renderer, layers, prepared
+from workloads.quantize.render import Renderer, layers, parts, prepared
 from workloads.quantize.report import Report
 from workloads.quantize.samples import Samples, Sets
 from workloads.quantize.score import outputs, score, shortfalls
@@ -63,7 +63,7 @@ def quantize(
             }  # fmt: skip
             if original.parent:
                 lineage["parent"] = {"sha256": original.parent, "version": version}
-            publish(out, {"model.onnx": made}, original.name, original.inputs, original.outputs, lineage)
+            publish(out, parts(made, scratch), original.name, original.inputs, original.outputs, lineage)
     return told
 
 

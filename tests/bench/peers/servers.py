@@ -34,10 +34,11 @@ class Peer:
     settings: dict[str, str]
 
 
-def ours(model: Path, port: int) -> Peer:
-    """Return our server of a published model."""
+def ours(model: Path, port: int, *changes: str) -> Peer:
+    """Return our server of a published model, its settings changed by *changes*."""
     python = str(workloads.serving(_say).python)
-    argv = (python, "-m", "workloads.serving", str(model), "--set", f"port={port}", "--set", "threads=1")
+    given = [part for change in (f"port={port}", "threads=1", *changes) for part in ("--set", change)]
+    argv = (python, "-m", "workloads.serving", str(model), *given)
     return Peer("rackwright", argv, "/ready", INFER, json.dumps(V2), {"PYTHONPATH": str(ROOT)})
 
 

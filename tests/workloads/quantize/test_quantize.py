@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from tests.workloads.serving.made import INFER, ask, request, served
+from workloads.quantize import render
 from workloads.quantize.__main__ import main
 from workloads.serving import model
+from workloads.serving.runtimes import opened
+from workloads.serving.runtimes.onnx import OnnxRuntime
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
@@ -114,6 +117,32 @@ def test_a_checkpoint_alone_is_a_model_and_the_parent(training: Path, tmp_path: 
     assert quantized(tmp_path / "whole", tmp_path / "again", "precision=fp32") == 0
     digest = sha256((tmp_path / "whole" / "model.json").read_bytes()).hexdigest()
     assert model.read(tmp_path / "again").lineage["parent"]["sha256"] == digest
+
+
+def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert quantized(training, tmp_path / "whole") == 0
+    monkeypatch.setattr(render, "APART_BYTES", 10_000)
+    assert quantized(training, tmp_path / "apart") == 0
+    assert {*model.read(tmp_path / "apart").files} == {"model.onnx", model.WEIGHTS}
+    rows = {"x": held_out(Digits()).x.numpy()}
+
+    def answers(directory: Path) -> np.ndarray:
+        runtime = opened(directory)
+        assert isinstance(runtime, OnnxRuntime)
+        return runtime.infer(rows)["logits"]
+
+    expected = answers(tmp_path / "whole")
+    assert (answers(tmp_path / "apart") == expected).all()
+    # its own model is one that can be quantised
+    assert quantized(tmp_path / "apart", tmp_path / "again", "precision=fp32") == 0
+    assert (answers(tmp_path / "again") == expected).all()
+
+    weights = tmp_path / "apart" / model.WEIGHTS
+    content = weights.read_bytes()
+    for damaged, said in ((content[:-1] + b"?", "has the sha256"), (content[:5], "has 5 bytes, not")):
+        weights.write_bytes(damaged)
+        with pytest.raises(model.DamagedModel, match=said):
+            opened(tmp_path / "apart")
 
 
 def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from workloads.common.errors import WorkloadError
@@ -25,13 +26,18 @@ def opened(directory: Path, settings: Settings | None = None) -> Runtime | Langu
     if (directory / "checkpoints").is_dir():
         return _torch(directory, settings)
     found = model.read(directory)
-    model.prove(directory, found)
     openers: dict[str, Callable[[Path, model.Model, Settings], Runtime | Language]]
     openers = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt}
     if found.runtime not in openers:
         want = f"a model directory is of {', '.join(openers)}"
         raise WorkloadError(str(directory / model.NAME), f"got {json.dumps(found.runtime)}", want, "Export it")
-    return openers[found.runtime](directory, found, settings)
+    model.prove(directory, found, found.files.keys() - {model.WEIGHTS})
+    with ThreadPoolExecutor(1) as beside:  # to prove numbers takes as long as to load them, and neither waits
+        proof = beside.submit(model.prove, directory, found, {model.WEIGHTS})
+        try:
+            return openers[found.runtime](directory, found, settings)
+        finally:
+            proof.result()  # that they are damaged says more than what the library made of it
 
 
 def _onnx(directory: Path, found: model.Model, settings: Settings) -> Runtime:
