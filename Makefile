@@ -58,6 +58,7 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what 
 	@$(RUN) $(BIN)/python -m tests.bench.serving
 	@$(WORKLOADS) $$python -m tests.bench.checkpoint .rackwright/bench
 	@$(WORKLOADS) $$python -m tests.bench.loading
+	@$(WORKLOADS) $$python -m tests.bench.streaming
 
 .PHONY: soak
 soak: $(TEST) toolchain workloads ## Repeat what is random with many seeds, trainings that are killed; ask a server for 5 minutes.

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import request_response
 
-from workloads.serving import language, wire
+from workloads.serving import document, language, wire
 from workloads.serving.answers import Error, Refused, in_turn, refusal
 from workloads.serving.batcher import Arrays, Batcher
 from workloads.serving.body import body
@@ -69,8 +69,10 @@ def create(
     _metadata(app, runtime.model)
     if isinstance(queue, Generation):
         language.routes(app, runtime.model, settings, queue)
+        document.complete(app, runtime.model, *language.BODIES)
     else:
         _inference(app, runtime.model, settings, queue)
+        document.complete(app, runtime.model, wire.InferRequest)
     _refusals(app)
     return Edge(app, keys, metrics, lambda: state.draining, say)
 
@@ -90,7 +92,7 @@ def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[],
     app.get("/v2/health/live", summary="The process answers")(health)
     for route in ("/ready", "/v2/health/ready"):
         app.get(route, summary="It takes requests, for this version of the model", responses=stopping)(ready)
-    app.get("/metrics", summary="Figures for Prometheus", responses=WITH_KEY)(figures)
+    app.get("/metrics", summary="Figures for Prometheus", responses=WITH_KEY, response_class=PlainTextResponse)(figures)
 
 
 def _metadata(app: FastAPI, model: Model) -> None:
@@ -148,15 +150,8 @@ def _inference(app: FastAPI, model: Model, settings: Settings, queue: Batcher) -
             return Response(told, media_type="application/json")
         return Response(told, headers={wire.HEADER: str(json_bytes)}, media_type="application/octet-stream")
 
-    described = {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": wire.InferRequest.model_json_schema()},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    }
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    described = document.body_of(wire.InferRequest, **binary)
     of_both: dict[str, Any] = {
         "methods": ["POST"], "responses": {**REFUSALS, **WITH_KEY, **NOT_HERE}, "openapi_extra": described,
         "route_class_override": _Direct,

@@ -16,12 +16,15 @@ from workloads.serving.answers import Refused, in_turn, openai_error
 from workloads.serving.batcher import Late
 from workloads.serving.body import body
 from workloads.serving.completions import ChatRequest, Form, TextRequest
+from workloads.serving.document import body_of
 from workloads.serving.generation import Answer, Generation
 from workloads.serving.model import Model
 from workloads.serving.runtimes.runtime import Piece, Unfit
 from workloads.serving.settings import Settings
 
 T = TypeVar("T")
+BODIES = (ChatRequest, TextRequest)
+"""What the document of a server has to describe."""
 AT_ONCE = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 """Nobody on the way keeps a stream until it has ended; the second is nginx's."""
 
@@ -45,14 +48,13 @@ def routes(app: FastAPI, model: Model, settings: Settings, generation: Generatio
 
     app.get("/v1/models", summary="The model", responses=_refusals(401, 403))(models)
     app.get("/v1/models/{name}", summary="The same", responses=_refusals(401, 403, 404))(one)
-    refused = _refusals(400, 401, 403, 404, 408, 413, 429, 504)
+    streamed = {"description": "The text; with `stream` piece by piece.", "content": {"text/event-stream": {}}}
+    answered = {200: streamed, **_refusals(400, 401, 403, 404, 408, 413, 429, 504)}
     for route, kind, called, summary in (
         ("/v1/chat/completions", ChatRequest, chat, "Go on with a chat"),
         ("/v1/completions", TextRequest, text, "Go on with a text"),
     ):
-        schema = {"application/json": {"schema": kind.model_json_schema()}}
-        described = {"requestBody": {"required": True, "content": schema}}
-        app.post(route, summary=summary, responses=refused, openapi_extra=described)(called)
+        app.post(route, summary=summary, responses=answered, openapi_extra=body_of(kind))(called)
 
 
 def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

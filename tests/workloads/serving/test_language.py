@@ -374,10 +374,15 @@ def test_figures_and_log_have_tokens_and_no_payload(free: Here) -> None:
 
 
 def test_the_document_names_the_routes_and_refusals(free: Here) -> None:
-    paths = ask(free.address, "/openapi.json").json["paths"]
+    document = ask(free.address, "/openapi.json").json
+    paths = document["paths"]
     chat = paths[CHAT]["post"]
 
     assert {TEXT, "/v1/models", "/v1/models/{name}", "/ready", "/metrics"} <= paths.keys()
     assert {"400", "401", "403", "404", "408", "413", "429", "504"} <= chat["responses"].keys()
-    assert "messages" in chat["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    schema = chat["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/ChatRequest"}
+    properties = document["components"]["schemas"]["ChatRequest"]["properties"]
+    assert "messages" in properties
+    assert properties["model"]["enum"] == ["held"]
     assert not any(path.endswith("/infer") for path in paths)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +131,18 @@ def test_the_document_names_every_route_and_refusal(free: Here) -> None:
 
     assert {"/health", "/ready", "/metrics", "/v2", "/v2/models/{name}"} <= document["paths"].keys()
     assert {"400", "401", "403", "404", "408", "413", "429", "504"} <= infer["responses"].keys()
-    assert "inputs" in infer["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    schema = infer["requestBody"]["content"]["application/json"]["schema"]
+    assert "inputs" in _there(document, schema)["properties"]
+    assert infer["parameters"][0]["schema"]["enum"] == ["held"]
+    for reference in re.findall(r'"\$ref": ?("[^"]*")', json.dumps(document)):
+        _there(document, {"$ref": json.loads(reference)})
+
+
+def _there(document: dict[str, Any], schema: dict[str, str]) -> dict[str, Any]:
+    """Return what *schema* refers to in *document*."""
+    for name in schema["$ref"].removeprefix("#/").split("/"):
+        document = document[name]
+    return document
 
 
 @pytest.mark.parametrize(
