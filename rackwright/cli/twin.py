@@ -34,6 +34,7 @@ class Fault(StrEnum):
     drive_read_errors = "drive-read-errors"
     drive_write_errors = "drive-write-errors"
     drive_slow = "drive-slow"
+    drive_ignore_discard = "drive-ignore-discard"
     drive_failing = "drive-failing"
     drive_clear = "drive-clear"
     disk_full = "disk-full"

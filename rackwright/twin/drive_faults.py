@@ -1,4 +1,6 @@
-"""Drives that err, are slow, or call themselves failing; each until it is cleared, or the machine loses its power.
+"""Drives that err, are slow, keep what is discarded, or call themselves failing.
+
+Each does so until it is cleared, or the machine loses its power.
 
 What goes wrong stands in QEMU between the drive and its disk, so that the guest has it from its controller, as from a
 real one. For their health drives on NVMe alone have a word, the critical warning of their log.
@@ -31,17 +33,24 @@ before=$(now)
 dd if="/dev/$drive" of=/dev/null bs=4096 count=20 iflag=direct status=none
 took=$(($(now) - before))
 """
+_KEEPS = """\
+blkdiscard --force --offset $((last * 4096)) --length 4096 "/dev/$drive"
+dd if="/dev/$drive" bs=4096 skip=$last count=1 iflag=direct status=none | cmp -s - /run/rackwright-fault && kept=1
+as_it_was
+"""
 _IS_SOUND = 'nvme smart-log --output-format=json "/dev/$drive" | grep -q \'"critical_warning" *: *0\\b\''
 SEEN = {
     "read-errors": f"! {_READ} 2>/dev/null",
     "write-errors": f"{_WRITE}! as_it_was 2>/dev/null",
     "slow": f"{_TIMED}[ $took -ge 50 ]",
+    "ignore-discard": f"kept=0\n{_WRITE}{_KEEPS}[ $kept = 1 ]",
     "failing": f"! {_IS_SOUND}",
     "clear": f"{_READ}\n{_WRITE}as_it_was\ncase $drive in nvme*) {_IS_SOUND} ;; esac",
 }
 """In sh, with ``$drive``: what shows that it has come.
 
-What is written is what stands there already; slow are 20 reads in half a second or more.
+What is written is what stands there already; slow are 20 reads in half a second or more. That discards are ignored
+shows only where what is discarded is not all zeros.
 """
 FAULTS = tuple(SEEN)
 
@@ -72,6 +81,8 @@ def insert(qemu: Monitor, drive: VirtualDrive, fault: str) -> None:
         limits = {"iops-total": SLOW_IOPS}
         qemu.execute("object-add", {"qom-type": "throttle-group", "id": _group(drive), "limits": limits})
         between: Mapping[str, Any] = {"driver": "throttle", "throttle-group": _group(drive), "file": _file(drive)}
+    elif fault == "ignore-discard":  # it takes them as before, and nothing comes of it
+        between = {"driver": "raw", "discard": "ignore", "file": _file(drive)}
     else:
         # a flush has to end well, or QEMU would not take this out again
         kinds = ["read"] if fault == "read-errors" else ["write", "write-zeroes", "discard"]

@@ -103,6 +103,16 @@ def test_one_fault_takes_the_place_of_another(told, tmp_path):
     ]
 
 
+def test_a_drive_that_ignores_discards_is_told_no_other_way(told, tmp_path):
+    do(tmp_path, SAS, "ignore-discard")
+
+    between = {"driver": "raw", "node-name": f"{SAS.id}-fault", "discard": "ignore", "file": f"{SAS.id}-file"}
+    (command, added), _, (script, _serial) = told
+    assert (command, added) == ("blockdev-add", between)
+    assert "blkdiscard --force" in script
+    assert script.rstrip().endswith("[ $kept = 1 ]")
+
+
 def test_a_failing_drive_warns_of_itself(told, tmp_path):
     do(tmp_path, NVME, "failing")
     do(tmp_path, NVME, "clear")
@@ -141,7 +151,7 @@ class Disk:
         self.qemu, self._address = qemu, address
 
     def works(self, command: str) -> bool:
-        argv = ["qemu-io", "-f", "raw", "-c", f"{command} 0 4096", self._address]
+        argv = ["qemu-io", "-d", "unmap", "-f", "raw", "-c", f"{command} 0 4096", self._address]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         return "rror" not in done.stdout + done.stderr
 
@@ -189,6 +199,17 @@ def test_a_drive_errs_as_it_is_told_and_is_whole_again(disk):
         drive_faults.clear(disk.qemu, SAS)
         assert disk.works("read")
         assert disk.works("write")
+
+
+def test_a_drive_forgets_what_is_discarded_unless_it_ignores_that(disk, tmp_path):
+    image = tmp_path / "image"
+    drive_faults.insert(disk.qemu, SAS, "ignore-discard")
+    assert disk.works("discard")
+    assert image.read_bytes() == b"x" * MEGABYTE
+
+    drive_faults.clear(disk.qemu, SAS)
+    assert disk.works("discard")
+    assert image.read_bytes() == bytes(4096) + b"x" * (MEGABYTE - 4096)
 
 
 def test_a_slow_drive_takes_its_time(disk):
