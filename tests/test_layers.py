@@ -41,9 +41,10 @@ MAY_IMPORT = {
     "rackwright.provider": CORE,
     "rackwright.audit": CORE,
     "rackwright.qualify": CORE,
+    "rackwright.erase": CORE,
     "rackwright.toolchain": ("errors", "spec.secret"),
     "rackwright.twin": ("errors", "spec", "facts", "toolchain.apt", "toolchain.cache"),
-    "rackwright.cli": (*CORE, "provider", "audit", "qualify", "toolchain", "twin", "workloads.common"),
+    "rackwright.cli": (*CORE, "provider", "audit", "qualify", "erase", "toolchain", "twin", "workloads.common"),
     "stacks": ("spec", "declaration", "provider.resources"),
     "workloads": (),
 }
@@ -54,6 +55,7 @@ RUN_ON_HOSTS = (
     "rackwright/facts/probe/[!_]*.py",
     "rackwright/apply/runner.py",
     "rackwright/qualify/onhost/[!_]*.py",
+    "rackwright/erase/onhost/[!_]*.py",
 )
 """Sent to hosts and run there, by whatever Python is installed."""
 HEAVY = {"paramiko", "qemu", "boto3", "ansible_runner", "torch"}

@@ -43,6 +43,7 @@ ANSWER = """\
 case "$SSH_ORIGINAL_COMMAND" in
 *" steps") exec {python} -I {program} {root} {directory} ;;
 *" texts") exec cat {directory}/texts ;;
+*" abilities") exec cat {directory}/abilities ;;
 *python3*) exec cat {directory}/facts ;;
 true) ;;
 *) echo "$SSH_ORIGINAL_COMMAND: not simulated" >&2; exit 127 ;;
@@ -72,6 +73,10 @@ class SimulatedHost:
     def set_texts(self, texts: Mapping[str, str]) -> None:
         """Let whoever asks for texts get these."""
         (self.directory / "texts").write_text(json.dumps(texts))
+
+    def set_abilities(self, told: Mapping[str, Any]) -> None:
+        """Let whoever asks what drives can do get these."""
+        (self.directory / "abilities").write_text(json.dumps(told))
 
     @property
     def steps(self) -> list[Step]:

@@ -1,0 +1,1 @@
+"""Drives that leave the rack: erased by word, read back, and certified."""

@@ -1,0 +1,273 @@
+"""`rackwright drive erase` and `drive certificate`, as typed, against a simulated host whose steps are the test's."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rackwright.apply.runner import REFERENCE
+from rackwright.erase.run import JOB, REPORT
+from tests.erase.conftest import REPORT as ERASED
+from tests.erase.conftest import new_key
+from tests.simulated import SimulatedRack
+
+DRIVE = {
+    "name": "sde",
+    "path": "/dev/sde",
+    "model": "M",
+    "bus": "sas",
+    "size_bytes": 512_000_000,
+    "holders": [],
+    "mountpoints": [],
+    "signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}],
+    "sample": ["data 77aa"],
+}
+BLANK = {**DRIVE, "name": "sdf", "path": "/dev/sdf", "serial": "E-2", "signatures": [], "sample": []}
+RAW: dict[str, Any] = {
+    "taken_at": 1.0,
+    "identity": {"serial": "S-ALPHA"},
+    "drives": [{**DRIVE, "serial": "E-1"}, BLANK],
+}
+ABLE = {
+    "can_format": False,
+    "can_crypto_erase": False,
+    "namespaces_erased": 1,
+    "discard_max_bytes": 4096,
+    "in_use": False,
+}
+CONSENTS = ("--consent", "E-1=ext4 3f2a, data 77aa", "--consent", "E-2=blank")
+
+
+class Typed:
+    """A project whose one host is simulated, and an operator with a key."""
+
+    def __init__(self, rack: SimulatedRack, directory: Path) -> None:
+        self.rack, self.directory, self.alpha = rack, directory, rack["alpha"]
+        self.reports: dict[str, Any] = {serial: copy.deepcopy(ERASED) for serial in ("E-1", "E-2")}
+        self.jobs: list[dict[str, Any]] = []
+        (directory / "stacks").mkdir()
+        (directory / "Pulumi.yaml").write_text("name: rackwright\nruntime: python\n")
+        settings = {"config": {"rackwright:fleet": "fleet.yaml", "rackwright:target": "rack"}}
+        (directory / "stacks/Pulumi.lab.yaml").write_text(yaml.safe_dump(settings))
+        login = {"name": "admin", "user": rack.user, "key": str(rack.key), "become": False}
+        host = {
+            "address": self.alpha.address,
+            "identity": {"serial": "S-ALPHA"},
+            "os": "debian-12",
+            "ssh": {"port": self.alpha.port, "logins": [login]},
+            "drives": [{"serial": "BOOT", "boot": True}, {"serial": "E-2", "bus": "sas", "size": "512MB"}],
+        }
+        (directory / "stacks/fleet.yaml").write_text(yaml.safe_dump({"fleet": "life", "hosts": {"alpha": host}}))
+        (directory / "stacks/fleet.known_hosts").write_text(self.alpha.pin)
+        (directory / "signers").write_text(f"ada@example.org {new_key(directory / 'ada')}\n")
+        self.certificate = directory / "erased.json"
+        self.alpha.set_facts(RAW)
+        self.alpha.set_abilities({"E-1": ABLE, "E-2": ABLE})
+        self.alpha.on_step = self._step
+
+    def _step(self, step: dict[str, Any]) -> None:
+        if step["kind"] == "put":
+            self.jobs.append(json.loads(step["content"]))
+        elif step["kind"] == "run":
+            job = self.jobs[-1]
+            told = {"id": job["id"], "drives": {serial: self.reports[serial] for serial in job["serials"]}}
+            self.alpha.set_texts({REPORT: json.dumps(told)})
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(Path(sys.executable).with_name("rackwright")), "drive", *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=self.directory)
+
+    def erase(self, *more: str, method: str = "overwrite") -> subprocess.CompletedProcess[str]:
+        signed = ("--method", method, "--sign-with", "ada", "--certificate", "erased.json")
+        return self("erase", "lab", "alpha", "E-1", "E-2", *signed, *more)
+
+    def prove(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return self("certificate", "erased.json", "--allowed-signers", "signers", *more)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Iterator[Typed]:
+    with SimulatedRack({"alpha": RAW}) as rack:
+        yield Typed(rack, tmp_path)
+
+
+def test_without_consent_it_is_shown_what_drives_hold_and_nothing_is_done(typed):
+    done = typed.erase()
+
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == (
+        "E-1 (M, sas, 512MB): ext4 3f2a, data 77aa\n"
+        "E-2 (M, sas, 512MB): blank where it was looked at: no signature, and zeros in sampled places\n"
+        "To erase all of it, add:\n"
+        "  --consent 'E-1=ext4 3f2a, data 77aa' \\\n"
+        "  --consent E-2=blank\n"
+    )
+    assert done.stderr == "nothing was erased: nothing was given up\n"
+    assert not typed.alpha.steps
+
+    told = json.loads(typed.erase("--json").stdout)
+    assert told == {"erased": [], "holds": {"E-1": "ext4 3f2a, data 77aa", "E-2": "blank"}}
+
+
+def test_what_is_given_up_is_erased_and_certified(typed):
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 0, done.stderr
+    put, run = typed.alpha.steps
+    assert (put["path"], put["mode"]) == (JOB, 0o600)
+    assert not REFERENCE.search(put["content"]), "the host would put something in its place"
+    assert run["expects"] == {"E-1": "ext4 3f2a, data 77aa", "E-2": ""}
+    assert JOB in run["argv"][-1]
+    job = typed.jobs[0]
+    assert (job["serials"], job["method"], job["do"]) == (["E-1", "E-2"], "overwrite", "erase")
+
+    proved = typed.prove("--json")
+    assert proved.returncode == 0, proved.stderr
+    told = json.loads(proved.stdout)
+    assert told["signer"] == "ada@example.org"
+    first = told["certificate"]["drives"][0]
+    assert (first["serial"], first["held"], first["nist"]["term"]) == ("E-1", "ext4 3f2a, data 77aa", "clear")
+    assert told["certificate"]["identity"] == {"serial": "S-ALPHA"}
+    assert "E-1 (M, sas, 512000000 bytes): overwrite, NIST clear" in typed.prove().stdout
+
+
+def test_a_changed_certificate_is_not_proved(typed):
+    typed.erase(*CONSENTS)
+    typed.certificate.write_text(typed.certificate.read_text().replace("512000000", "512000001", 1))
+
+    done = typed.prove()
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not a byte of a certificate changes" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def left(typed: Typed, serial: str) -> None:
+    typed.reports[serial]["verification"].update(blocks_with_content=7, first_content_at=8192)
+
+
+def test_where_something_was_left_on_every_drive_there_is_no_certificate(typed):
+    left(typed, "E-1")
+    typed.reports["E-2"] = {"failed": "it cannot be written at byte 0: Input/output error"}
+
+    done = typed.erase(*CONSENTS, method="discard")
+
+    assert done.returncode == 4
+    assert (
+        "alpha: drive E-1: after discard 7 of 125000 blocks of 4096 bytes have content, the first at byte 8192;"
+        " an erased drive reads as zeros" in done.stderr
+    )
+    assert "alpha: drive E-2: it cannot be written at byte 0: Input/output error" in done.stderr
+    assert "no certificate was written" in done.stderr
+    assert not [*typed.directory.glob("erased*")]
+
+
+def test_a_drive_that_failed_is_in_no_certificate_and_the_others_are(typed):
+    left(typed, "E-1")
+
+    done = typed.erase(*CONSENTS, "--json")
+
+    told = json.loads(done.stdout)
+    assert done.returncode == 4
+    assert (told["erased"], told["certificate"], len(told["failed"])) == (["E-2"], "erased.json", 1)
+    proved = json.loads(typed.prove("--json").stdout)["certificate"]
+    assert [drive["serial"] for drive in proved["drives"]] == ["E-2"]
+
+
+def test_a_drive_that_was_not_read_whole_is_not_certified(typed):
+    typed.reports["E-1"]["verification"]["bytes_read"] -= 4096
+
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 4
+    assert "511995904 of 512000000 bytes were read back" in done.stderr
+
+
+def test_another_content_than_was_given_up_is_refused(typed):
+    typed.alpha.set_facts({**RAW, "drives": [{**DRIVE, "serial": "E-1", "sample": ["data 88"]}, BLANK]})
+
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 2
+    assert "got 'ext4 3f2a, data 88' on it, and consent for 'ext4 3f2a, data 77aa'" in done.stderr
+    assert "add --consent 'E-1=ext4 3f2a, data 88'" in done.stderr
+    assert not typed.alpha.steps
+    assert not typed.certificate.exists()
+
+
+def test_a_content_that_changes_after_the_plan_stops_the_step(typed):
+    """
+    As when the drive is exchanged in between.
+    """
+    put = typed.alpha.on_step
+
+    def exchange(step: dict[str, Any]) -> None:
+        put(step)
+        typed.alpha.set_facts({**RAW, "drives": [{**DRIVE, "serial": "E-1", "sample": ["data 88"]}, BLANK]})
+
+    typed.alpha.on_step = exchange
+
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 4
+    assert "drive E-1 holds ext4 3f2a, data 88 now" in done.stderr
+    assert [step["kind"] for step in typed.alpha.steps] == ["put"]
+
+
+def test_a_report_of_another_run_is_not_believed(typed):
+    typed.alpha.set_texts({REPORT: json.dumps({"id": "old", "drives": typed.reports})})
+    typed.alpha.on_step = lambda step: None
+
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 4
+    assert "got no report" in done.stderr
+    assert not typed.certificate.exists()
+
+
+def test_all_that_is_wrong_with_what_was_typed_is_said_at_once(typed):
+    typed.certificate.write_text("mine")
+    argv = ("erase", "lab", "alpah", "E-1", "E-1", "--method", "formt", "--sign-with", "no-key")
+
+    done = typed(*argv, "--certificate", "erased.json", "--consent", "E-9=x")
+
+    assert done.returncode == 2
+    for said in (
+        "stack lab: got no host alpah; it has alpha. Write alpha.",
+        "--method: got 'formt'; methods are format, crypto-erase, discard, overwrite. Write format.",
+        "drive E-1: got it twice",
+        "--sign-with: got no file no-key",
+        "--certificate: got erased.json, which is there; no certificate is overwritten",
+        "--consent: got one for E-9",
+        "6 errors; nothing was done.",
+    ):
+        assert said in done.stderr
+    assert typed.certificate.read_text() == "mine"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_that_cannot_sign_is_found_before_anything_is_lost(typed):
+    (typed.directory / "ada").write_text("no key\n")
+
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 2
+    assert "key ada: ssh-keygen says" in done.stderr
+    assert not typed.alpha.steps
+
+
+def test_a_drive_that_is_used_is_refused_once(typed):
+    used = {**DRIVE, "serial": "E-1", "holders": ["md127"], "sample": {"unknown": "in use by md127"}}
+    typed.alpha.set_facts({**RAW, "drives": [used, BLANK]})
+
+    done = typed.erase(*CONSENTS)
+
+    assert done.returncode == 2
+    assert "alpha: drive E-1: got it held by md127" in done.stderr
+    assert "1 error; nothing was done." in done.stderr

@@ -1,0 +1,173 @@
+"""Who is refused, and why: drives in use, of tiers, of another machine; methods that a drive has not; consents."""
+
+import shlex
+from typing import Any
+
+import pytest
+
+from rackwright.declaration import load_stack
+from rackwright.erase.plan import Abilities, consents, option, refusals, unconsented
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import View
+from tests.test_layers import ROOT
+
+HOST = load_stack("lab", ROOT).fleet.hosts["gpu-01"]
+ABLE = {
+    "can_format": True,
+    "can_crypto_erase": False,
+    "namespaces_erased": 1,
+    "discard_max_bytes": 4096,
+    "in_use": False,
+}
+
+
+def drive(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "sde",
+        "path": "/dev/sde",
+        "serial": "E-1",
+        "model": "M",
+        "bus": "sas",
+        "size_bytes": 512_000_000,
+        "holders": [],
+        "mountpoints": [],
+        "signatures": [],
+        "sample": [],
+        **changes,
+    }
+
+
+def refused(
+    *drives: dict[str, Any],
+    method: str = "overwrite",
+    able: dict[str, Any] | None = None,
+    serial: str = "E-1",
+    identity: Any = "RW-GPU-01",
+) -> list[str]:
+    facts = Facts({"identity": {"serial": identity}, "drives": list(drives)})
+    abilities = View({serial: {**ABLE, **(able or {})}}, "gpu-01")
+    return [str(one.error()) for one in refusals("gpu-01", HOST, facts, abilities, [serial], method)]
+
+
+@pytest.mark.parametrize("method", ["overwrite", "discard", "format"])
+def test_a_drive_that_nobody_uses_is_not_refused(method):
+    assert refused(drive(), method=method) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mountpoints": ["/mnt"]}, "got it mounted at /mnt; only what nobody uses is erased. Unmount that by hand"),
+        ({"mountpoints": ["[SWAP]"]}, "got it mounted at [SWAP]"),
+        (
+            {"holders": ["md127"]},
+            "got it held by md127; only what nobody uses is erased. Run `mdadm --stop /dev/md127`",
+        ),
+        ({"holders": ["dm-0"]}, "got it held by dm-0; only what nobody uses is erased. Close that by hand"),
+        ({"holders": {"unknown": "no such place"}}, "got no answer (drives[sde].holders: no such place)"),
+    ],
+)
+def test_a_drive_that_is_used_is_refused(changes, said):
+    [text] = refused(drive(**changes))
+
+    assert text.startswith(f"gpu-01: drive E-1: {said}")
+
+
+def test_a_drive_that_a_program_holds_is_refused():
+    [text] = refused(drive(), able={"in_use": True})
+
+    assert text.startswith("gpu-01: drive E-1: got it held by a program; ")
+    assert "`fuser -v /dev/sde`" in text
+
+
+def test_the_boot_drive_and_drives_of_declared_tiers_are_refused():
+    [boot] = refused(drive(serial="RW01-BOOT"), serial="RW01-BOOT")
+    [member] = refused(drive(serial="RW01-NVME0"), serial="RW01-NVME0")
+
+    assert "got the boot drive" in boot
+    assert "got a drive of tier hot; what is declared is not erased. Give up the tier" in member
+    assert "`rackwright drive replace STACK gpu-01 RW01-NVME0 NEW`" in member
+
+
+def test_a_drive_that_is_not_there_is_refused_with_those_that_are():
+    [text] = refused(drive(serial="E-2"), serial="E-1")
+    assert text == "gpu-01: drive E-1: got no drive with this serial; its drives are E-2. Write E-2."
+
+    [text] = refused(drive(serial={"unknown": "no page"}), serial="E-1")
+    assert "got no answer (drives[sde].serial: no page); nothing is erased that could not be looked at" in text
+
+
+@pytest.mark.parametrize(
+    ("method", "able", "said"),
+    [
+        ("discard", {"discard_max_bytes": 0}, "got method discard; it takes no discards"),
+        ("format", {"can_format": False}, "got method format; it has no NVMe controller that formats"),
+        ("crypto-erase", {}, "got method crypto-erase; it has no NVMe controller that erases by changing its key"),
+        ("format", {"namespaces_erased": 3}, "got method format; its controller would erase 3 namespaces with it"),
+        ("discard", {"discard_max_bytes": {"unknown": "?"}}, "got no answer (E-1.discard_max_bytes: ?)"),
+        ("format", {"can_format": {"unknown": "nvme is not installed"}}, "got no answer (E-1.can_format: nvme is not"),
+    ],
+)
+def test_a_method_that_a_drive_has_not_is_refused(method, able, said):
+    [text] = refused(drive(), method=method, able=able)
+
+    assert text.startswith(f"gpu-01: drive E-1: {said}")
+
+
+def test_what_could_not_be_asked_of_a_drive_is_no_leave():
+    facts = Facts({"identity": {"serial": "RW-GPU-01"}, "drives": [drive()]})
+    abilities = View({"E-1": {"unknown": "hangs"}}, "gpu-01")
+
+    [one] = refusals("gpu-01", HOST, facts, abilities, ["E-1"], "overwrite")
+
+    assert one.got == "got no answer (gpu-01.E-1: hangs)"
+
+
+@pytest.mark.parametrize("found", ["OTHER", None, {"unknown": "no dmidecode"}])
+def test_another_machine_is_refused(found):
+    [text] = refused(drive(), identity=found)
+
+    assert text.startswith("gpu-01: serial: got ")
+    assert "the fleet says RW-GPU-01. Nothing is written to it" in text
+
+
+def test_everything_is_said_at_once():
+    assert len(refused(drive(holders=["md1"], mountpoints=["/a"]), method="crypto-erase", identity="OTHER")) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "consent", "passes"),
+    [
+        ("ext4 3f2a, data 77", None, False),
+        ("ext4 3f2a, data 77", "ext4 3f2a, data 77", True),
+        ("data 77", "ext4 3f2a, data 77", True),
+        ("", "ext4 3f2a, data 77", True),
+        ("ext4 3f2a, data 78", "ext4 3f2a, data 77", False),
+        ("ext4 3f2a, data 77", "blank", False),
+        ("", "blank", True),
+        ("", None, False),
+    ],
+)
+def test_a_consent_covers_what_it_names_and_no_more(content, consent, passes):
+    found = list(unconsented("gpu-01", "E-1", content, consent))
+
+    assert not found if passes else found[0].fix.endswith(option("E-1", content))
+
+
+def test_consents_are_read_and_what_is_wrong_with_them_is_told():
+    found, wrong = consents(["E-1=ext4 3f2a, data a=b", "E-2", "E-9=x", "E-3=", "E-1=again"], ["E-1", "E-2", "E-3"])
+
+    assert found == {"E-1": "ext4 3f2a, data a=b"}
+    assert [one.got for one in wrong] == ["got 'E-2'", "got one for E-9", "got 'E-3='", "got two for E-1"]
+
+
+def test_what_is_pasted_is_what_is_read():
+    _, text = shlex.split(option("E-1", "ext4 3f2a, it's data"))
+
+    assert consents([text], ["E-1"]) == ({"E-1": "ext4 3f2a, it's data"}, [])
+
+
+def test_every_ability_is_read():
+    able = Abilities(ABLE, "E-1")
+
+    assert {name: getattr(able, name) for name in ABLE} == ABLE
