@@ -111,7 +111,7 @@ def test_a_pulled_drive_stays_out_over_a_power_cut(booted):
 
 
 @pytest.mark.parametrize("serial", ["T1-NVME1", "T1-SAS1"])
-@pytest.mark.parametrize("fault", ["read-errors", "write-errors", "slow"])
+@pytest.mark.parametrize("fault", ["read-errors", "write-errors", "slow", "ignore-discard"])
 def test_a_drive_errs_or_is_slow_until_it_is_cleared(booted, serial, fault):
     """
     Each returns once the guest sees it; that it is gone again is seen by what clears it.
