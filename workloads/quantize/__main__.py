@@ -35,7 +35,8 @@ def arguments() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--data", required=True, metavar="FILE.npz|digits", help="inputs by name, and labels")
+    parser.add_argument("--data", required=True, metavar="FILE.npz|digits|training",
+                        help="inputs by name, and labels; or all that MODEL, a training, was trained with")  # fmt: skip
     parser.add_argument("--target", required=True, metavar="cpu|GPU", help="cpu, or a GPU's name in the catalogue")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it is published")
     parser.add_argument(

@@ -5,20 +5,27 @@ are, their order, or a random number. So the rows that judge are the same ones w
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workloads.common import rows
 from workloads.common.errors import WorkloadError
+from workloads.common.rows import GROUP, LABELS
 from workloads.quantize.source import Source
 from workloads.serving.batcher import Arrays
 from workloads.serving.wire import DTYPES
 
-LABELS, GROUP, TRAINED_ON = "labels", "group", "trained_on"
-"""Names in a file that are no inputs."""
+if TYPE_CHECKING:
+    from workloads.training.config import Data
+
+TRAINED_ON = "trained_on"
+"""Name in a file that is no input, beside labels and group."""
+TRAINING = "training"
+"""In the place of a file: all that the model that is quantised was trained with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +44,7 @@ class Samples:
 
     def digests(self) -> list[str]:
         """Return for each row the digest of its content."""
-        names = sorted(self.inputs)
-        return [
-            hashlib.sha256(
-                b"".join(np.ascontiguousarray(self.inputs[name][row]).tobytes() for name in names)
-            ).hexdigest()
-            for row in range(len(self))
-        ]
+        return rows.digests(self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,12 @@ class Sets:
 
 
 def load(what: str, source: Source, calibration_rows: int) -> Sets:
-    """Return the rows of *what*: a file of NumPy's (.npz), or the built-in `digits`.
+    """Return the rows of *what*: a file of NumPy's (.npz), the built-in `digits`, or `training`.
 
-    A file has an array for each input of the model, by its name, a row for each example; ``labels``; where several rows
-    belong together and must not be torn apart, ``group``; and where the model was trained on some of them,
-    ``trained_on``, true or false: those never judge, and all others do.
+    `training` is all that the model has learned from, and what was held out of it, which judges. A file has an array
+    for each input of the model, by its name, a row for each example; ``labels``; where several rows belong together and
+    must not be torn apart, ``group``; and where the model was trained on some of them, ``trained_on``, true or false:
+    those never judge, and all others do.
 
     Args:
         calibration_rows: At most so many calibrate.
@@ -70,7 +72,7 @@ def load(what: str, source: Source, calibration_rows: int) -> Sets:
     Raises:
         WorkloadError: they do not fit the model, or are too few.
     """
-    arrays = _digits() if what == "digits" else _of_file(Path(what))
+    arrays = _arrays(what, source)
     sha256 = _sha256(arrays)
     inputs = {tensor.name: arrays.pop(tensor.name) for tensor in source.inputs if tensor.name in arrays}
     extra = {name: arrays.pop(name) for name in (LABELS, GROUP, TRAINED_ON) if name in arrays}
@@ -105,8 +107,7 @@ def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndar
             search, and the others judge.
     """
     digests = samples.digests()
-    keys = digests if group is None else [hashlib.sha256(str(value).encode()).hexdigest() for value in group.tolist()]
-    places = np.array([int(key[:8], 16) / 2**32 for key in keys])
+    places = rows.places(digests, group)
     sets = np.digitize(places, (0.25, 0.5)) if trained_on is None else np.where(trained_on, places >= 0.5, 2)
     seen: dict[str, int] = {}
     for digest, place in zip(digests, sets.tolist(), strict=True):
@@ -117,26 +118,31 @@ def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndar
     return Sets(calibration, search, held_out)
 
 
-def _digits() -> dict[str, np.ndarray]:
-    """Return scikit-learn's digits as the recipe `digits` divides them."""
-    from workloads.training.config import Digits
-    from workloads.training.data import held_out, load
+def _arrays(what: str, source: Source) -> dict[str, np.ndarray]:
+    if what == "digits":
+        from workloads.training.config import Digits
 
-    learned, unseen = load(Digits()), held_out(Digits())
+        return _known([Digits()])  # as the recipe `digits` divides them
+    if what != TRAINING:
+        return rows.read(Path(what), "--data", f", or one of the words digits and {TRAINING}")
+    if "training" not in source.lineage:
+        want = "what it was trained with is known of a training's directory"
+        raise WorkloadError("--data", f"got {what} for {source.name}", want, "Name that, or a file with rows")
+    from workloads.training.parents import sets
+
+    return _known(sets(source.lineage["training"]["data"]))
+
+
+def _known(data: "Sequence[Data]") -> dict[str, np.ndarray]:
+    """Return the examples of *data*, and which of them were trained on."""
+    from workloads.training.data import held_out, load, together
+
+    learned, unseen = together([load(each) for each in data]), together([held_out(each) for each in data])
     return {
         "x": np.concatenate([learned.x.numpy(), unseen.x.numpy()]),
         LABELS: np.concatenate([learned.y.numpy(), unseen.y.numpy()]),
         TRAINED_ON: np.arange(len(learned) + len(unseen)) < len(learned),
     }
-
-
-def _of_file(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:  # the last: a single array, no files
-        want = "data is a file that numpy.savez writes, or the word digits"
-        raise WorkloadError("--data", f"got {path}: {error}", want, "Mend it") from None
 
 
 def _refuse(

@@ -97,7 +97,16 @@ class Text(Strict):
     """The share at the end that is not trained on."""
 
 
-Data = Annotated[Digits | Text, Field(discriminator="kind")]
+class Rows(Strict):
+    """Small grey images in a file of NumPy's (.npz), as a server of the model takes them: ``x``, and ``labels``."""
+
+    kind: Literal["rows"] = "rows"
+    path: str
+    held_out: Share = 0.2
+    """The share that is not trained on, by a hash of each row's content, or of its ``group``."""
+
+
+Data = Annotated[Digits | Text | Rows, Field(discriminator="kind")]
 
 
 class FineTuning(Strict):
@@ -195,7 +204,7 @@ class TrainingConfig(Strict):
     def _of_model(self) -> Iterator[str]:
         sets = (self.data, *(self.fine_tuning.old if self.fine_tuning else ()))
         for data in sets:
-            if isinstance(self.model, ImageClassifier) != isinstance(data, Digits):
+            if isinstance(self.model, ImageClassifier) == isinstance(data, Text):
                 yield f"a model of kind {self.model.kind} cannot learn from data of kind {data.kind}"
             elif isinstance(data, Text) and isinstance(self.model, DeepseekV3):
                 if self.model.vocab_size < 256 and not data.tokenizer:

@@ -1,15 +1,17 @@
 """What is learned from: examples by number, whole in memory, read from local files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from workloads.common import rows
 from workloads.common.errors import WorkloadError
-from workloads.training.config import Digits, Text
+from workloads.training.config import Data, Digits, Rows, Text
 
 
 class Examples(NamedTuple):
@@ -39,7 +41,7 @@ class Examples(NamedTuple):
         return digest.hexdigest()
 
 
-def load(config: Digits | Text) -> Examples:
+def load(config: Data) -> Examples:
     """Return the examples to train on.
 
     Raises:
@@ -48,7 +50,7 @@ def load(config: Digits | Text) -> Examples:
     return _parts(config)[0]
 
 
-def held_out(config: Digits | Text) -> Examples:
+def held_out(config: Data) -> Examples:
     """Return the examples that are not trained on."""
     return _parts(config)[1]
 
@@ -58,7 +60,9 @@ def together(sets: Sequence[Examples]) -> Examples:
     return Examples(*(torch.cat(tensors) for tensors in zip(*sets, strict=True)))
 
 
-def _parts(config: Digits | Text) -> tuple[Examples, Examples]:
+def _parts(config: Data) -> tuple[Examples, Examples]:
+    if isinstance(config, Rows):
+        return _rows(config)
     return _digits(config) if isinstance(config, Digits) else _text(config)
 
 
@@ -73,6 +77,36 @@ def _digits(config: Digits) -> tuple[Examples, Examples]:
     if config.only:  # after the split: what is held out of some digits is held out of all of them, too
         parts = tuple(part[torch.isin(y[part], torch.tensor(config.only))] for part in parts)
     return Examples(x[parts[0]], y[parts[0]]), Examples(x[parts[1]], y[parts[1]])
+
+
+def _rows(config: Rows) -> tuple[Examples, Examples]:
+    arrays = rows.read(Path(config.path), "data.path")
+    group = arrays.pop(rows.GROUP, None)
+    if wrong := list(_wrong_rows(arrays, group)):
+        want = "rows have images as x, whole numbers as labels, and a group where some belong together"
+        raise WorkloadError("data.path", f"got {config.path}: {'; '.join(wrong)}", want, "Mend the file")
+    x, y = arrays["x"].astype(np.float32, copy=False), arrays[rows.LABELS].astype(np.int64, copy=False)
+    digests = rows.digests({"x": x})
+    judges = rows.places(digests, group) >= 1 - config.held_out
+    learned = {digest for digest, judge in zip(digests, judges, strict=True) if not judge}
+    unseen = judges & np.array([digest not in learned for digest in digests], bool)  # of two groups, perhaps
+    parts = [Examples(torch.from_numpy(x[part]), torch.from_numpy(y[part])) for part in (~judges, unseen)]
+    return parts[0], parts[1]
+
+
+def _wrong_rows(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) -> Iterator[str]:
+    wanted = {"x": ("biuf", 3), rows.LABELS: ("iu", 1)}
+    for name in sorted(wanted.keys() | arrays.keys()):
+        if name not in wanted:
+            yield f"{name} is none of them"
+        elif name not in arrays:
+            yield f"{name} is not there"
+        elif arrays[name].dtype.kind not in wanted[name][0] or arrays[name].ndim != wanted[name][1]:
+            yield f"{name} is {arrays[name].dtype} of {list(arrays[name].shape)}"
+    if len({len(array) for array in (*arrays.values(), *([] if group is None else [group])) if array.ndim}) > 1:
+        yield "its arrays have different numbers of rows"
+    if "x" in arrays and arrays["x"].dtype.kind == "f" and not np.isfinite(arrays["x"]).all():
+        yield "x has values that are no numbers"
 
 
 def _text(config: Text) -> tuple[Examples, Examples]:

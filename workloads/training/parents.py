@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -42,8 +43,13 @@ def read(config: FineTuning) -> Parent:
     found = _found(config.parent)
     state = sharded.whole(found)
     told = state.get("data", [state["config"]["data"]])
-    data = config.old or _SETS.validate_json(json.dumps(told))
+    data = config.old or sets(told)
     return Parent(found.path, found.step, digest_of(found), state["model"], data)
+
+
+def sets(told: Sequence[Mapping[str, Any]]) -> tuple[Data, ...]:
+    """Return the sets of data that a checkpoint tells of."""
+    return _SETS.validate_json(json.dumps(told))
 
 
 def digest_of(checkpoint: Checkpoint) -> str:

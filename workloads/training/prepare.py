@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from workloads.common.errors import WorkloadError
 from workloads.training import data, memory, models, order, parents, precision
-from workloads.training.config import FineTuning, TrainingConfig
+from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, pick
 from workloads.training.fine_tuning import Held, Tuning
 from workloads.training.loop import Beginning
@@ -42,6 +42,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> Prepared:
         parent = parents.read(config.fine_tuning)
         fix = "Take the model that its config.json has"
         refuse_another_model(parent.model, models.trained(model), f"fine_tuning.parent {parent.path}", fix)
+    _refuse_other_rows(config)
     beginning = _beginning(config, parent)
     _refuse_too_few("global_batch", config.global_batch - config.replayed, beginning.examples)
     if beginning.old:
@@ -86,3 +87,17 @@ def _refuse_unknown_tokens(known: int | None, examples: data.Examples) -> None:
     if known is not None and int(examples.x.max()) >= known:
         got, fix = f"got the token {int(examples.x.max())}", "Name the model's own tokenizer"
         raise WorkloadError("data.tokenizer", got, f"the model knows those below {known}", fix)
+
+
+def _refuse_other_rows(config: TrainingConfig) -> None:
+    """Raise where rows of a file, which know nothing of the model, are not what it takes and gives."""
+    if not isinstance(config.data, Rows) or not isinstance(config.model, ImageClassifier):
+        return
+    examples = data.together([data.load(config.data), data.held_out(config.data)])
+    side, classes = config.model.side, config.model.classes
+    got = [] if examples.x.shape[1:] == (side, side) else [f"images of {tuple(examples.x.shape[1:])}"]
+    if len(examples) and not 0 <= int(examples.y.min()) <= int(examples.y.max()) < classes:
+        got.append(f"labels from {int(examples.y.min())} to {int(examples.y.max())}")
+    if got:
+        want = f"the model takes {side} by {side} pixels, and knows classes 0 to {classes - 1}"
+        raise WorkloadError("data.path", f"got {' and '.join(got)} in {config.data.path}", want, "Mend the file")

@@ -112,7 +112,9 @@ def test_what_is_no_file_of_arrays_is_told(tmp_path: Path, content: bytes | None
     path = tmp_path / "rows.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(WorkloadError, match="data is a file that numpy.savez writes, or the word digits"):
+    with pytest.raises(
+        WorkloadError, match="data is a file that numpy.savez writes, or one of the words digits and training"
+    ):
         load(str(path), SOURCE, 256)
 
 

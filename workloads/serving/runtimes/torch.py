@@ -40,6 +40,7 @@ def trained(directory: Path) -> tuple[torch.nn.Module, Model]:
         "recipe": config.name,
         "step": checkpoint.step,
         "config": config.model_dump(mode="json"),
+        "data": state.get("data", [state["config"]["data"]]),
         "checkpoint": disk.sha256(checkpoint.path / manifest.NAME),
     }
     return module.eval(), Model(
