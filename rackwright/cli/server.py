@@ -1,11 +1,14 @@
 """Commands about model servers."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright.cli import project
+from rackwright.iteration.asked import Stage
+from workloads.common.tracking.server import URL
 
 if TYPE_CHECKING:
     from rackwright.declaration import Stack
@@ -67,7 +70,45 @@ def promote(
 
     loaded = project.stack(stack)
     before = servers.specs(loaded, server)[0].version
-    _write(loaded, server, promoted(loaded, server, model), before, as_json)
+    chosen = promoted(loaded, server, model)
+    _told(loaded, server, chosen, before, write(loaded, server, chosen), as_json)
+
+
+@app.command()
+def iterate(
+    stack: StackName,
+    server: ServerName,
+    data: Annotated[Path, typer.Option(metavar="NEW.npz", help="New rows: an array for the input, and `labels`.")],
+    given: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="The training of what is served, if it is not found.")
+    ] = None,
+    tracking: Annotated[str, typer.Option(metavar="URL", envvar=URL, help="An MLflow server that may have it.")] = "",
+    may_lose: Annotated[
+        float, typer.Option(min=0, max=0.99, help="How much accuracy, of 1, on each set that is known already.")
+    ] = 0.01,
+    target: Annotated[str | None, typer.Option(help="cpu, or a GPU of the catalogue; else as what is served.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That train, on this computer.")] = 1,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="tune.steps=100, quantize.calibration=entropy; may be repeated."
+        ),
+    ] = None,
+    until: Annotated[Stage, typer.Option(help="The last stage; promote touches no host yet.")] = Stage.UP,
+    as_json: AsJson = False,
+) -> None:
+    """Bring new data to what is served: find its training, fine-tune, gate, quantise, promote, roll out.
+
+    Each stage is timed; the report is in .rackwright/iterations/SERVER. The same again goes on where it ended. Exit
+    status: 0 served, or as far as --until, 1 a gate refused it, 2 wrong or refused, 3 not reached, 4 a step failed.
+    """
+    from rackwright.cli.iterate import run
+    from rackwright.iteration.asked import Asked
+
+    asked = Asked(
+        project.stack(stack), server, data, tuple(changes or ()), may_lose, target, given, tracking, processes, until
+    )
+    run(asked, as_json)
 
 
 @app.command()
@@ -82,10 +123,11 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
     with project.connected(loaded) as hosts:
         report = servers.look(hosts, loaded, server)
     model = loaded.fleet.servers[server].model.model_copy(update={"version": report.before()})
-    _write(loaded, server, model, report.version, as_json)
+    _told(loaded, server, model, report.version, write(loaded, server, model), as_json)
 
 
-def _write(stack: "Stack", server: str, model: "Served", before: str, as_json: bool) -> None:
+def write(stack: "Stack", server: str, model: "Served") -> Path:
+    """Write *model* as that of *server* into the fleet's file, and return that file."""
     from rackwright.declaration import served_line
     from rackwright.declaration.stack import settings
 
@@ -93,6 +135,10 @@ def _write(stack: "Stack", server: str, model: "Served", before: str, as_json: b
     text = served_line.with_another_model(path, server, model)
     served_line.check(text, path)
     project.replace(path, text)
+    return path
+
+
+def _told(stack: "Stack", server: str, model: "Served", before: str, path: Path, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(

@@ -1,0 +1,66 @@
+"""`rackwright server iterate`: what it does beyond its own directory, and how it is told."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from rackwright.audit import servers
+from rackwright.cli import project, pulumi, server
+from rackwright.declaration.served_line import promoted
+from rackwright.iteration import process, report
+from rackwright.iteration.asked import Asked, Stage
+from rackwright.iteration.run import InStage, iterate
+from rackwright.toolchain import workloads
+
+
+class _Here:
+    """This computer, and the stack's hosts behind it."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._interpreter: Path | None = None
+
+    def python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+        if self._interpreter is None:
+            self._interpreter = workloads.ensure(self.say).python
+        return process.run(self._interpreter, argv, say)
+
+    def promote(self, model: str) -> None:
+        stack = project.stack(self._asked.stack.name)
+        path = server.write(stack, self._asked.server, promoted(stack, self._asked.server, model))
+        self.say(f"  {path.name}: {self._asked.server} has {model}")
+
+    def declared(self) -> str:
+        return servers.specs(project.stack(self._asked.stack.name), self._asked.server)[0].version
+
+    def up(self) -> int:
+        return pulumi.run("up", self._asked.stack.name)
+
+    def say(self, text: str) -> None:
+        project.say(text)
+
+
+def run(asked: Asked, as_json: bool) -> None:
+    """Iterate, and print the report, refused or not.
+
+    Raises:
+        InStage: it did not come to its end.
+    """
+    try:
+        told = iterate(asked, _Here(asked))
+    except InStage as error:
+        if error.report is not None:
+            _print(error.report, as_json)
+        raise
+    _print(told, as_json)
+    if asked.until is Stage.PROMOTE:
+        project.say(f"roll it out with `rackwright up {asked.stack.name}`, or by this command without --until")
+
+
+def _print(told: report.Told, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(told, indent=2))
+    else:
+        report.show(told, Console())

@@ -1,0 +1,176 @@
+"""A project whose server has a model, and the workloads as an iteration sees them: processes that write files."""
+
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.audit import servers
+from rackwright.cli import server as commands
+from rackwright.declaration import load_stack
+from rackwright.declaration.served_line import promoted
+from rackwright.iteration.asked import Asked
+from workloads.recipes import RECIPES
+from workloads.serving import model as published
+from workloads.serving.model import Tensor
+
+HOSTS = Path(__file__).parents[1] / "declaration" / "wrong_runs" / "pair.yaml"
+FLEET = """\
+fleet: serving
+uses: pair.yaml
+servers:
+  digits:
+    model: {path: .rackwright/models/digits}  # as published
+    hosts: [cinder, ember]
+    anybody: true
+"""
+MANIFEST, TUNED = b"the manifest of a checkpoint", b"that of one that was tuned"
+
+
+def publish(directory: Path, content: bytes, lineage: dict[str, Any]) -> str:
+    """Publish a model that keeps all of its accuracy, and return its version."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    weights = directory.parent / "weights"
+    weights.write_bytes(content)
+    tensor = Tensor(name="x", datatype="FP32", shape=(-1, 8, 8))
+    told = {"gate": {"found": {"accuracy_kept": 1.0}}, "target": "cpu", "precision": "int8", **lineage}
+    return published.publish(directory, {"model.onnx": weights}, "digits", (tensor,), (tensor,), told).version
+
+
+def trained(checkpoint: bytes = MANIFEST) -> dict[str, Any]:
+    """Return what a lineage says of the training of the digits that has *checkpoint*."""
+    config = RECIPES["digits"]().model_dump(mode="json") | {"launcher": "horovod", "world": 8}
+    return {"recipe": "digits", "step": 300, "config": config, "checkpoint": sha256(checkpoint).hexdigest()}
+
+
+def checkpoint(directory: Path, content: bytes = MANIFEST) -> Path:
+    path = directory / "checkpoints" / "step-0000000300"
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "manifest.json").write_bytes(content)
+    return path
+
+
+def rows(path: Path, content: bytes = b"rows", year: int = 2026) -> Path:
+    """Write what stands for a file of NumPy's; nobody in these tests looks into its arrays."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("x.npy", "labels.npy"):
+            file.writestr(zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0)), content)
+    return path
+
+
+class Pretended:
+    """The workloads, the fleet's file and `rackwright up`, with what they are to answer."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.ran: list[list[str]] = []
+        self.said: list[str] = []
+        self.status = {"training": 0, "launch": 0, "compare": 0, "quantize": 0, "up": 0}
+        self.parent, self.own = 0.5, 0.9
+        """Accuracy of the parent and its child on new rows, as the training tells it."""
+        self.before = {"new": 0.5, "digits": 0.97}
+        self.tuned = {"new": 0.9, "digits": 0.965}
+        self.made = {"new": 0.9, "digits": 0.96}
+        self.rows = 40
+        self.interrupts = ""
+        """The process, or `up`, in which somebody presses Ctrl-C."""
+        self.weights = b"better"
+
+    @property
+    def names(self) -> list[str]:
+        """What was run, in this order, without its arguments."""
+        return [argv[0].rpartition(".")[2] for argv in self.ran]
+
+    def _begins(self, name: str, argv: Sequence[str]) -> int:
+        self.ran.append(list(argv))
+        if self.interrupts == name:
+            raise KeyboardInterrupt
+        return self.status[name]
+
+    def python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+        name = argv[0].rpartition(".")[2]
+        status = self._begins(name, argv)
+        if status in (0, 1):
+            {"training": self._train, "launch": self._train, "compare": self._compare, "quantize": self._publish}[name](
+                argv, status
+            )
+        say(f"{name} has ended")
+        return status, f"{name} has ended"
+
+    def _train(self, argv: Sequence[str], status: int) -> None:
+        out = Path(argv[argv.index("--out") + 1])
+        checkpoint(out, TUNED)
+        parents = [{"accuracy": self.parent}, {"accuracy": 0.97}]
+        own = [{"data": "data.npz", "accuracy": self.own}, {"data": "digits", "accuracy": 0.97}]
+        scores = [each | {"parent": parent} for each, parent in zip(own, parents, strict=True)]
+        told = {
+            "checkpoint": sha256(TUNED).hexdigest(),
+            "step": 100,
+            "best_step": 50,
+            "scores": scores,
+            "published": not status,
+        }
+        (out / "lineage.json").write_text(json.dumps(told))
+
+    def _compare(self, argv: Sequence[str], status: int) -> None:
+        after = self.made if argv[2].endswith("/model") else self.tuned
+        told = [
+            {"data": name, "rows": self.rows, "before": self.before[name], "after": after[name]}
+            for name in ("new", "digits")
+        ]
+        Path(argv[argv.index("--out") + 1]).write_text(json.dumps(told))
+
+    def _publish(self, argv: Sequence[str], status: int) -> None:
+        if not status:
+            publish(Path(argv[argv.index("--out") + 1]), self.weights, {"source": {"training": trained(TUNED)}})
+
+    def promote(self, model: str) -> None:
+        stack = load_stack("serving", self.project)
+        commands.write(stack, "digits", promoted(stack, "digits", model))
+        self.ran.append(["promote", model])
+
+    def declared(self) -> str:
+        return servers.specs(load_stack("serving", self.project), "digits")[0].version
+
+    def up(self) -> int:
+        return self._begins("up", ["up"])
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.yaml").write_text("name: rackwright\n")
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    (stacks / "pair.yaml").write_text(HOSTS.read_text())
+    (stacks / "serving.yaml").write_text(FLEET)
+    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
+    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+    publish(tmp_path / ".rackwright" / "models" / "digits", b"good", {"source": {"training": trained()}})
+    checkpoint(tmp_path / ".rackwright" / "train")
+    rows(tmp_path / "new.npz")
+    return tmp_path
+
+
+@pytest.fixture
+def outside(project: Path) -> Pretended:
+    return Pretended(project)
+
+
+@pytest.fixture
+def asked(project: Path) -> Callable[..., Asked]:
+    """Return a function that asks for an iteration of the project's server, as its fleet's file is then."""
+
+    def ask(**more: Any) -> Asked:
+        return Asked(load_stack("serving", project), "digits", more.pop("data", project / "new.npz"), **more)
+
+    return ask

@@ -1,0 +1,78 @@
+"""`rackwright server iterate` as it is typed: what it prints, and its exit status."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from rackwright.cli import main, pulumi
+from rackwright.iteration import process
+from rackwright.toolchain import workloads
+from tests.iteration.conftest import FLEET, Pretended
+
+
+@pytest.fixture
+def call(outside: Pretended, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that types the command, on workloads and an `up` that are pretended, and returns its status."""
+    monkeypatch.setattr(workloads, "ensure", lambda say: SimpleNamespace(python=Path("python")))
+    monkeypatch.setattr(process, "run", lambda python, argv, say: outside.python(argv, say))
+    monkeypatch.setattr(pulumi, "run", lambda verb, stack: outside.up())
+
+    def type_it(*more: str, data: str = "new.npz") -> int:
+        monkeypatch.setattr(
+            sys, "argv", ["rackwright", "server", "iterate", "serving", "digits", "--data", data, *more]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    return type_it
+
+
+def test_it_is_one_command_from_new_rows_to_a_served_model(call, outside, capsys) -> None:
+    assert call() == 0
+    printed = capsys.readouterr()
+
+    assert "digits: served" in printed.out and "quantize" in printed.out and "0.9650" in printed.out
+    assert "1/6 find" in printed.err and "6/6 up" in printed.err and "  training has ended" in printed.err
+
+
+def test_it_prints_for_machines(call, capsys) -> None:
+    assert call("--json") == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "served"
+
+
+def test_what_a_gate_refuses_ends_with_1_and_its_report(call, outside, project, capsys) -> None:
+    outside.tuned["digits"] = 0.5
+    assert call("--json") == 1
+    printed = capsys.readouterr()
+
+    assert json.loads(printed.out)["outcome"] == "refused"
+    assert "gate: accuracy: got 0.5000 on digits" in printed.err
+    assert (project / "stacks" / "serving.yaml").read_text() == FLEET
+
+
+def test_a_mistake_ends_with_2(call) -> None:
+    assert call(data="none.npz") == 2
+    assert call("--set", "steps=1") == 2
+
+
+@pytest.mark.parametrize("status", [3, 4])
+def test_a_rollout_ends_as_up_does(call, outside, status: int) -> None:
+    outside.status["up"] = status
+    assert call() == status
+
+
+@pytest.mark.parametrize("where", ["training", "up"])
+def test_an_interruption_ends_with_130(call, outside, where: str) -> None:
+    outside.interrupts = where
+    assert call() == 130
+
+
+def test_without_hosts_it_says_what_would_roll_it_out(call, outside, capsys) -> None:
+    assert call("--until", "promote") == 0
+    assert "roll it out with `rackwright up serving`" in capsys.readouterr().err
+    assert "up" not in outside.names
