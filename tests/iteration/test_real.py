@@ -1,0 +1,87 @@
+"""New digits come to be promoted for real: trained, judged, quantised and written into the fleet's file; no host."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rackwright.cli import main
+from rackwright.declaration.stack import HOUSE
+from rackwright.toolchain import cache, workloads
+from workloads.serving import model as published
+
+CACHE = cache.directory()
+"""With the environment of the workloads; the project of these tests has a cache of its own."""
+ROWS = """\
+import sys, numpy
+from workloads.training.config import Digits
+from workloads.training.data import load
+digits = load(Digits(only=(7, 8, 9)))
+numpy.savez(sys.argv[1], x=digits.x.numpy(), labels=digits.y.numpy())
+"""
+
+
+@pytest.fixture
+def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the project, whose server has a model that knows the digits 0 to 6."""
+    monkeypatch.setenv("RACKWRIGHT_CACHE", str(CACHE))
+    python = str(workloads.ensure(print).python)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))
+    here = project / ".rackwright"
+    for directory in ("train", "models"):
+        shutil.rmtree(here / directory)  # those that were pretended
+    digits = ("--set", "data.only=[0,1,2,3,4,5,6]", "--set", "steps=100", "--set", "model.channels=16")
+    for argv in (
+        ("-m", "workloads.training", "digits", "--out", here / "train", *digits),
+        ("-m", "workloads.quantize", here / "train", "--data", "training", "--target", "cpu", "--out",
+         here / "models" / "digits", "--set", "repeats=5"),
+        ("-c", ROWS, project / "new.npz"),
+    ):  # fmt: skip
+        subprocess.run([python, *argv], check=True, env={**os.environ})
+    return project
+
+
+def test_a_server_learns_digits_that_it_has_never_seen(
+    served: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet, before = served / "stacks" / "serving.yaml", published.read(served / ".rackwright" / "models" / "digits")
+
+    def iterate(*more: str) -> tuple[int, str, str]:
+        argv = ("server", "iterate", "serving", "digits", "--data", "new.npz", "--json", "--until", "promote", *more)
+        monkeypatch.setattr(sys, "argv", ["rackwright", *argv])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err  # type: ignore[return-value]
+
+    text = fleet.read_text()
+    forgets = ("--set", "tune.fine_tuning.replay=0", "--set", "tune.steps=60")
+    status, told, said = iterate(*forgets)
+    assert status == 1, said
+    assert "on digits 0, 1, 2, 3, 4, 5, 6, where what is served has 0.9" in said
+    assert (json.loads(told)["outcome"], fleet.read_text()) == ("refused", text)
+
+    learns = ("--set", "tune.steps=200", "--set", "tune.optimizer.learning_rate=5e-3")
+    keeps = (*learns, "--set", "quantize.repeats=5", "--may-lose", "0.05")
+    status, told, said = iterate(*keeps)
+    assert status == 0, said
+    report = json.loads(told)
+    new, old = report["accuracy"]
+    assert (new["before"], new["rows"] > 40) == (0.0, True)
+    assert new["after"] > 0.8
+    assert old["after"] >= old["before"] - 0.05 > 0.85
+    made = published.read(served / ".rackwright" / "iterations" / "digits" / report["id"] / "model")
+    assert made.version == report["after"]["version"] != before.version
+    assert made.version in fleet.read_text()
+    assert made.lineage["precision"] == before.lineage["precision"]
+    assert [each["kind"] for each in made.lineage["source"]["training"]["data"]] == ["rows", "digits"]
+    assert all(report["stages"][name]["seconds"] > 0 for name in ("find", "tune", "gate", "quantize", "promote"))
+
+    assert iterate(*keeps)[0] == 0
+    again = json.loads((served / ".rackwright" / "iterations" / "digits" / report["id"] / "report.json").read_text())
+    assert again["stages"]["tune"] == report["stages"]["tune"], "what is done is not done again"
