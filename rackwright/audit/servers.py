@@ -12,6 +12,7 @@ from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError
 from rackwright.kinds.model_server.look import report
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.spec.problem import hint
+from rackwright.spec.units import format_time
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,17 @@ class ServerReport:
 
     @property
     def exit_status(self) -> int:
-        """0 every host serves the declared version, 1 one does not, 3 it is not known of one."""
+        """0 every host serves the declared version, and as right as is asked for; 1 one does not, 3 it is not known."""
         if any("unknown" in told for told in self.hosts.values()):
             return 3
-        right = (told.get("outcome") == "ready" and told["version"] == self.version for told in self.hosts.values())
-        return 0 if all(right) else 1
+        if not all(map(self._right, self.hosts.values())):
+            return 1
+        return 3 if any("unknown" in told.get("accuracy", {}) for told in self.hosts.values()) else 0
+
+    def _right(self, told: Mapping[str, Any]) -> bool:
+        accuracy = told.get("accuracy", {})
+        wrong = accuracy.get("low") or accuracy.get("moved")
+        return told.get("outcome") == "ready" and told["version"] == self.version and not wrong
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -46,6 +53,8 @@ class ServerReport:
         yield f"{self.name}: version {self.version} is declared"
         for host, told in self.hosts.items():
             yield f"  {host}: {_line(told)}"
+            if accuracy := told.get("accuracy"):
+                yield f"    {_accuracy(accuracy)}"
             if refused := told.get("refused"):
                 yield f"    refused {refused['version']}: {refused['why']}"
 
@@ -87,6 +96,19 @@ def _line(told: Mapping[str, Any]) -> str:
     if told.get("waiting") is not None:
         parts.append(f"{told['waiting']} wait")
     return ", ".join([*parts, f"before it {told['previous']}"] if told.get("previous") else parts)
+
+
+def _accuracy(told: Mapping[str, Any]) -> str:
+    parts = [f"accuracy not known: {told['unknown']}"] if "unknown" in told else []
+    if "accuracy" in told:
+        was = f"the canary had {told['accuracy']:.2%} right {format_time(told['age_seconds'])} ago"
+        parts.append(f"{was}, {told['asked']:.2%} are asked for" if told["low"] else was)
+    if "before" in told:
+        before = f"{told['before']:.2%} {format_time(told['before_age_seconds'])} ago"
+        parts.append(f"it has moved by {told['moved_by']:+.2%} from {before}" if told["moved"] else before)
+    if "why_not" in told and "unknown" not in told:
+        parts.append(f"the last look came to nothing: {told['why_not']}")
+    return ", ".join(parts)
 
 
 def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:

@@ -22,9 +22,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 
 @app.command()
 def status(stack: StackName, server: ServerName, as_json: AsJson = False) -> None:
-    """Show what each host serves, how fast, and what it served before or refused.
+    """Show what each host serves, how fast and, where it is watched, how right; what it served before or refused.
 
-    Exit status: 0 every host serves the declared version, 1 one does not, 3 one was not reached.
+    Exit status: 0 every host serves the declared version, 1 one does not, or is not as right as it has to be, 3 one was
+    not reached, or its accuracy is not known.
     """
     from rackwright.audit import servers
 

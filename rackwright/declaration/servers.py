@@ -10,7 +10,7 @@ from rackwright.declaration.environments import place
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server import ModelServerKind
-from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec
+from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
 from rackwright.spec.secret import name_of
 from rackwright.spec.server import Server, settings
 from workloads.common.errors import WorkloadError
@@ -132,7 +132,10 @@ def _canary(stack: Stack, name: str, server: Server) -> CanaryPart | None:
     except OSError as error:
         got, want = f"got {canary.data}: {error.strerror}", "its rows are read from there"
         raise _only(f"servers.{name}.canary.data", got, want, "Correct the path, or write the file") from None
-    return CanaryPart(source=str(path), sha256=digest, accuracy=canary.accuracy)
+    watch = None
+    if canary.every_seconds is not None:
+        watch = WatchPart(every_seconds=canary.every_seconds, change=canary.change, roll_back=canary.roll_back)
+    return CanaryPart(source=str(path), sha256=digest, accuracy=canary.accuracy, watch=watch)
 
 
 def _said(error: WorkloadError) -> str:

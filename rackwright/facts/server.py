@@ -28,6 +28,12 @@ class Server(View):
         return found
 
     @property
+    def accuracy(self) -> Mapping[str, Any] | None:
+        """What its watch has noted: found and before (accuracy, at, version), least, why_not; None: nothing so far."""
+        found: Mapping[str, Any] | None = self.read("accuracy")
+        return found
+
+    @property
     def figures(self) -> Mapping[str, Any]:
         """Since its start: requests, p50_ms and p99_ms of inference requests, how many wait."""
         found: Mapping[str, Any] = self.read("figures")

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from rackwright.facts.view import Fact, View, optional, optional_number, texts
+from rackwright.spec.units import format_time
 
 
 class Signature(View):
@@ -160,13 +161,7 @@ class Array(View):
             return None
         told = f"{100 * int(done) / int(total):.1f} %"
         speed = self.sync_speed_kib
-        return f"{told}, {_time((int(total) - int(done)) / 2 / speed)} left" if speed else told
-
-
-def _time(seconds: float) -> str:
-    """Return ``3 h 05 min``, or minutes alone, rounded up."""
-    hours, minutes = divmod(int(seconds // 60) + 1, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+        return f"{told}, {format_time((int(total) - int(done)) / 2 / speed)} left" if speed else told
 
 
 class Filesystem(View):

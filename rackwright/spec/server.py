@@ -13,12 +13,13 @@ from rackwright.spec.model import Many, Model
 from rackwright.spec.problem import Keys, Problem, raise_any
 from rackwright.spec.run import Environment, address
 from rackwright.spec.secret import Key, name_problem
+from rackwright.spec.units import SPAN, parse_time
 from workloads.serving.settings import Settings
 
 NAME_MAX = 25
 """Its account is called ``server-NAME``, and Linux takes 32 characters. Source: useradd(8)."""
 EVERYWHERE = "0.0.0.0"
-RESERVED = ("host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities")
+RESERVED = ("host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "watch")
 """Settings of `workloads.serving` that follow from the server itself."""
 OWN = "rackwright"
 """Name of the key by which a host asks its own server."""
@@ -44,6 +45,13 @@ def _named(name: str) -> str:
     return name
 
 
+def _every(text: str) -> str:
+    if not 60 <= parse_time(text) <= 86400:
+        raise Problem(f"got {text!r}", "it is 1min at least, and 24h at most", "Write it like 15min")
+    return text
+
+
+Every = Annotated[str, AfterValidator(_every), Field(json_schema_extra={"pattern": f"^{SPAN}$"})]
 Version = Annotated[str, AfterValidator(_version)]
 Below = Annotated[str, AfterValidator(_below)]
 
@@ -84,6 +92,24 @@ class Canary(Model):
     """A file of NumPy's (.npz) below the project's directory: an array for each input, by its name, and `labels`."""
     accuracy: Annotated[float, Field(gt=0, le=1)]
     """The share that has to be right."""
+    every: Every | None = None
+    """How often the rows are asked again while a release serves, such as 15min or 6h; without it never."""
+    change: Annotated[float, Field(gt=0, le=1)] = 0.02
+    """By how much the share that is right may move within a day, up or down, until it is said."""
+    roll_back: bool = False
+    """Let the release before serve again, by itself, where less than `accuracy` is right."""
+
+    @model_validator(mode="after")
+    def _is_watched(self) -> Self:
+        if self.every is None:
+            set_so = [name for name in ("change", "roll_back") if name in self.model_fields_set]
+            want, fix = "nobody looks between rollouts", "Add every: 15min, or take it out"
+            raise_any(Problem(f"got {name} and no every", want, fix, (name,)) for name in set_so)
+        return self
+
+    @property
+    def every_seconds(self) -> int | None:
+        return None if self.every is None else parse_time(self.every)
 
 
 class ServerKey(Model):
@@ -165,7 +191,7 @@ def _problems(server: Server) -> Iterator[Problem]:
         yield Problem(f"got {OWN}", want, "Take another name", ("keys", OWN))
     for name in RESERVED:
         if name in server.set:
-            want = "it follows from the server: its hosts, port, keys and tls"
+            want = "it follows from the server: its hosts, port, keys, tls and canary"
             yield Problem(f"got {name}", want, "Take it out", ("set", name))
 
 

@@ -1,4 +1,4 @@
-"""Sizes with units, parsed at the edge: inside, everything is bytes."""
+"""Sizes and spans of time with units, parsed at the edge: inside, everything is bytes and seconds."""
 
 import re
 from decimal import Decimal
@@ -16,6 +16,8 @@ UNITS = {
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)},
 }
 PATTERN = rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(UNITS)})"
+
+SPAN = r"([1-9][0-9]*)(min|h)"
 
 
 class Size(int):
@@ -70,3 +72,21 @@ def format_size(size_bytes: float) -> str:
             number = Decimal(f"{Decimal(size) / factor:.4g}").normalize()
             return f"{number:f}{unit}"
     return f"{size}B"
+
+
+def parse_time(written: str) -> int:
+    """Return ``15min`` as 900 seconds, and ``6h`` as 21600.
+
+    Raises:
+        Problem: no number, no unit, or another unit.
+    """
+    match = re.fullmatch(SPAN, written)
+    if match is None:
+        raise Problem(f"got {written!r}", "it is a number of min or h", "Write it like 15min or 6h")
+    return int(match[1]) * (60 if match[2] == "min" else 3600)
+
+
+def format_time(seconds: float) -> str:
+    """Return ``3 h 05 min``, or minutes alone, rounded up."""
+    hours, minutes = divmod(int(seconds // 60) + 1, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

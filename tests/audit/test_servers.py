@@ -7,6 +7,8 @@ import pytest
 from rackwright.audit.servers import ServerReport
 from rackwright.errors import HostUnreachable, Refused
 
+FINE = {"accuracy": 0.95, "asked": 0.9, "age_seconds": 100, "low": False, "before": 0.952, "before_age_seconds": 86460,
+        "moved_by": -0.002, "moved": False}  # fmt: skip
 OLD, NEW, OLDEST = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 
 
@@ -27,6 +29,11 @@ def report(**hosts: dict[str, Any]) -> ServerReport:
         ({"alpha": host(outcome="not ready", why="it answers 503"), "beta": host()}, 1),
         ({"alpha": {}, "beta": host()}, 1),
         ({"alpha": host(OLD), "beta": {"unknown": "not reached: no route"}}, 3),
+        ({"alpha": host(accuracy=FINE)}, 0),
+        ({"alpha": host(accuracy={**FINE, "low": True}), "beta": host()}, 1),
+        ({"alpha": host(accuracy={**FINE, "moved": True})}, 1),
+        ({"alpha": host(accuracy={**FINE, "unknown": "the last look is too long ago"})}, 3),
+        ({"alpha": host(accuracy={"unknown": "nobody has looked yet"}), "beta": host(OLD)}, 1),
     ],
 )
 def test_the_status_is_that_of_the_worst_host(hosts: dict[str, dict[str, Any]], status: int) -> None:
@@ -43,6 +50,26 @@ def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
         f"    refused {NEW}: the canary has 3.0000% right",
         f"  beta: failed, version none, 7 requests, p50 1 ms, p99 5 ms, before it {OLD}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "line"),
+    [
+        (FINE, "the canary had 95.00% right 2 min ago, 95.20% 24 h 02 min ago"),
+        (
+            {**FINE, "low": True, "moved": True, "why_not": "busy"},
+            "the canary had 95.00% right 2 min ago, 90.00% are asked for, it has moved by -0.20% from 95.20%"
+            " 24 h 02 min ago, the last look came to nothing: busy",
+        ),
+        (
+            {"accuracy": 0.95, "asked": 0.9, "age_seconds": 7200, "low": False, "why_not": "busy", "unknown": "busy"},
+            "accuracy not known: busy, the canary had 95.00% right 2 h 01 min ago",
+        ),
+        ({"unknown": "nobody has looked yet"}, "accuracy not known: nobody has looked yet"),
+    ],
+)
+def test_of_one_that_is_watched_it_says_how_right_it_is(accuracy: dict[str, Any], line: str) -> None:
+    assert str(report(alpha=host(accuracy=accuracy))).splitlines()[2] == f"    {line}"
 
 
 @pytest.mark.parametrize(

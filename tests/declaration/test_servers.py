@@ -117,6 +117,25 @@ def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: P
         declare(load_stack("serving", project))
 
 
+@pytest.mark.parametrize(
+    ("more", "watch"),
+    [
+        ("", None),
+        (", every: 15min", (900, 0.02, False)),
+        (", every: 6h, change: 0.05, roll_back: true", (21600, 0.05, True)),
+    ],
+)
+def test_a_canary_is_watched_where_that_is_declared(project: Path, more: str, watch: object) -> None:
+    (project / "models" / "rows.npz").write_bytes(b"rows")
+    path = project / "stacks" / "serving.yaml"
+    canary = f"canary: {{data: models/rows.npz, accuracy: 0.9{more}}}"
+    path.write_text(SERVERS.replace("set: {max_batch: 8}", canary))
+    spec = specs(project)["cinder/digits"]
+
+    assert spec.canary is not None
+    assert (spec.watch and (spec.watch.every_seconds, spec.watch.change, spec.watch.roll_back)) == watch
+
+
 def test_a_model_that_is_not_there_is_named(project: Path) -> None:
     path = project / "stacks" / "serving.yaml"
     path.write_text(SERVERS.replace("models/digits", "models/none"))

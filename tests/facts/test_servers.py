@@ -87,6 +87,27 @@ def test_a_server_says_itself_what_it_serves(top: Path, port: int) -> None:
     assert (server.ready, server.version, server.why) == (True, VERSION, None)
     assert (server.release, server.previous, server.refused) == ("aaaaaaaaaaaa", "ba9876543210", None)
     assert server.models == {VERSION: "whole"}
+    assert server.accuracy is None
+
+
+def test_what_a_watch_has_noted_is_told_without_its_history(top: Path, port: int) -> None:
+    noted = {"found": {"at": 7, "accuracy": 0.5}, "before": None, "least": 0.9, "why_not": None}
+    (top / LIB / "watch.json").write_text(json.dumps({**noted, "readings": [noted["found"]], "every_seconds": 60}))
+    server = seen(top, port).server("digits")
+
+    assert server is not None
+    assert server.accuracy == noted
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}"])
+def test_what_a_watch_has_noted_and_cannot_be_read_is_not_known(top: Path, port: int, content: str) -> None:
+    (top / LIB / "watch.json").write_text(content)
+    server = seen(top, port).server("digits")
+
+    assert server is not None
+    assert server.ready
+    with pytest.raises(Exception, match="accuracy"):
+        _ = server.accuracy
 
 
 def test_its_figures_are_of_inference_alone(top: Path, port: int) -> None:

@@ -16,6 +16,12 @@ class Row(NamedTuple):
     hide: Change
 
 
+def refused(raw: Raw, key: str) -> None:
+    """Let a server's host have noted that what it serves was refused."""
+    server = raw["servers"][key]
+    server["refused"] = {"release": server["release"], "version": server["version"], "why": "the canary has 3% right"}
+
+
 def array(raw: Raw, key: str) -> Raw:
     return next(entry for entry in raw["arrays"] if key in (entry["md_name"], entry["uuid"]))
 
@@ -282,6 +288,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "outcome": Row(lambda raw, key: raw["servers"][key].update(ready=False), unreadable("servers")),
         "version": Row(lambda raw, key: raw["servers"][key].update(version="aaaaaaaaaaaa"), unreadable("servers")),
         "release": Row(lambda raw, key: raw["servers"][key].update(release="aaaaaaaaaaaa"), unreadable("servers")),
+        "refused": Row(refused, unreadable("servers")),
     },
     "door": {"outcome": Row(closed, unreadable("units"))},
     "mount": {

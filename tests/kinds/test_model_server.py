@@ -3,7 +3,10 @@
 import copy
 import hashlib
 import json
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Send, Unknown
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
-from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec
+from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
 from rackwright.kinds.ownership import owner_text
 from rackwright.kinds.placed import owner
 from tests.kinds.conftest import SECRETS, STACK, recorded
@@ -29,6 +32,11 @@ SPEC = ServerSpec(
     environment="/opt/workloads", ready_seconds=60, stop_seconds=50,
 )  # fmt: skip
 CANARY = CanaryPart(source="/project/rows.npz", sha256="ef" * 32, accuracy=0.9)
+WATCHED = SPEC.model_copy(update={
+    "canary": CANARY.model_copy(update={"watch": WatchPart(every_seconds=900, change=0.02, roll_back=True)})
+})  # fmt: skip
+TIMER = "watch-digits.timer"
+UNIT, ASKED = f"/etc/systemd/system/{TIMER}", f"{SPEC.etc}/server.json"
 SWITCH = f"serve version {VERSION} (release {release_of(SPEC, HOUSE)}), and wait until it is ready"
 
 
@@ -51,10 +59,13 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
         "shell": "/usr/sbin/nologin", "password": "locked",
     }  # fmt: skip
     raw["units"][spec.unit] = {**raw["units"]["training-digits.service"], "enabled": "enabled", "active": "active"}
+    if spec.watch:
+        raw["units"][TIMER] = {**raw["units"][spec.unit], "enabled": "enabled", "active": "active"}
+        raw["units"]["watch-digits.service"] = {**raw["units"][spec.unit], "active": "inactive"}
     raw["owners"][spec.owner] = json.loads(owner_text(spec.id, spec.fleet, "ready"))
     raw["servers"]["digits"] = {
         "ready": True, "version": VERSION, "why": None, "release": release_of(spec, HOUSE), "previous": OTHER,
-        "refused": None, "models": {VERSION: "whole", OTHER: "whole"},
+        "refused": None, "accuracy": None, "models": {VERSION: "whole", OTHER: "whole"},
         "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
     }  # fmt: skip
     return raw
@@ -146,7 +157,8 @@ def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
     found = differences(raw)
 
     assert {item.path for item in found} == {
-        f"model:digits/{VERSION}.files", *(f"server:digits.{name}" for name in ("outcome", "version", "release")),
+        f"model:digits/{VERSION}.files",
+        *(f"server:digits.{name}" for name in ("outcome", "version", "release", "refused")),
     }  # fmt: skip
     assert all(isinstance(item.found, Unknown) for item in found)
     assert planned(raw).steps == ()
@@ -262,3 +274,150 @@ def test_figures_that_are_not_known_hide_nothing_else() -> None:
 
     assert told["version"] == VERSION
     assert "it answers 401" in told["figures"]
+
+
+class TestWatch:
+    """A canary that is asked again while a release serves."""
+
+    def planned(self, raw: dict[str, Any], spec: ServerSpec = WATCHED):
+        return KIND.plan(spec, differences(raw, spec), Facts(raw), HOUSE)
+
+    def test_one_that_is_watched_as_declared_is_left_alone(self) -> None:
+        assert differences(served(WATCHED), WATCHED) == ()
+        assert self.planned(served(WATCHED)).steps == ()
+
+    def test_a_new_one_is_watched_once_it_serves(self) -> None:
+        told = texts(self.planned(bare()))
+        timer = [f"start {TIMER} at boot", "look at what is served every 15 min"]
+        [switch] = [text for text in told if text.startswith("serve version")]
+
+        assert [text for text in told if text in timer] == timer
+        assert told.index(switch) < told.index(timer[0])
+
+    @pytest.mark.parametrize(
+        ("change", "path"),
+        [
+            (lambda raw: raw["units"][TIMER].update(active="inactive"), f"unit:{TIMER}.active"),
+            (lambda raw: raw["units"][TIMER].update(enabled="disabled"), f"unit:{TIMER}.state"),
+            (lambda raw: raw["files"][UNIT].update(digest="x"), f"file:{UNIT}.content"),
+            (lambda raw: raw["files"][ASKED].update(digest="x"), f"file:{ASKED}.content"),
+        ],
+    )  # fmt: skip
+    def test_what_watches_is_mended_and_the_server_goes_on(self, change, path: str) -> None:
+        raw = served(WATCHED)
+        change(raw)
+        told = texts(self.planned(raw))
+
+        assert [item.path for item in differences(raw, WATCHED)] == [path]
+        assert not [text for text in told if text.startswith("serve")]
+        assert ("look at what is served every 15 min" in told) == (TIMER in path)
+
+    def test_other_terms_are_no_other_release(self) -> None:
+        watch = WatchPart(every_seconds=60, change=0.5, roll_back=False)
+        other = WATCHED.model_copy(update={"canary": CANARY.model_copy(update={"watch": watch})})
+        plan = self.planned(served(WATCHED), other)
+        [told] = [json.loads(step.content) for step in plan.steps if isinstance(step, Put) and step.path == ASKED]
+
+        assert release_of(other, HOUSE) == release_of(WATCHED, HOUSE) != release_of(SPEC, HOUSE)
+        assert not [text for text in texts(plan) if text.startswith("serve")]
+        assert told["watch"] == {"every_seconds": 60, "change": 0.5, "roll_back": False}
+
+    def test_a_release_may_take_as_long_as_a_look_that_it_waits_for(self) -> None:
+        def seconds(spec: ServerSpec) -> float:
+            plan = self.planned(bare(), spec)
+            return next(step.timeout_seconds for step in plan.steps if step.text.startswith("serve version"))
+
+        canary = SPEC.model_copy(update={"canary": CANARY})
+        assert seconds(WATCHED) == seconds(canary) + WATCHED.watch_seconds
+
+    def test_one_that_is_watched_no_more_keeps_nothing_of_it(self) -> None:
+        """
+        The watch goes first: the next release is not judged twice, and nobody holds its lock.
+        """
+        raw = served(WATCHED)
+        found = {item.path for item in differences(raw, SPEC)}
+        told = texts(self.planned(raw, SPEC))
+
+        assert {f"file:/etc/systemd/system/{unit}.present" for unit in SPEC.watch_units} <= found
+        assert told[:4] == [
+            f"stop {TIMER}", "let watch-digits.service end",
+            *(f"remove /etc/systemd/system/{unit}" for unit in SPEC.watch_units),
+        ]  # fmt: skip
+        assert [text for text in told if text.startswith("serve version")]
+
+    def test_it_goes_with_its_server(self) -> None:
+        told = texts(KIND.removal(WATCHED, Facts(served(WATCHED)), HOUSE, True))
+
+        assert told[0] == f"stop {TIMER}"
+        assert f"remove /etc/systemd/system/{TIMER}" in told
+
+    def test_a_release_that_was_given_up_is_a_difference_with_its_reason(self) -> None:
+        raw = served(WATCHED)
+        why = "watched: the canary has 50.0000% right, at least 90.00% are asked for"
+        refused = {"release": release_of(WATCHED, HOUSE), "version": VERSION, "why": why}
+        raw["servers"]["digits"].update(version=OTHER, release="aaaaaaaaaaaa", refused=refused)
+        found = {item.path: item.found for item in differences(raw, WATCHED)}
+
+        assert found == {
+            "server:digits.version": OTHER, "server:digits.release": "aaaaaaaaaaaa", "server:digits.refused": why,
+        }  # fmt: skip
+        raw["servers"]["digits"]["refused"]["release"] = "bbbbbbbbbbbb"
+        assert "server:digits.refused" not in {item.path for item in differences(raw, WATCHED)}
+
+    @pytest.mark.parametrize(
+        ("noted", "told"),
+        [
+            (None, {"unknown": "nobody has looked yet"}),
+            ({"found": None, "before": None, "least": 0, "why_not": "no rows"}, {"unknown": "no rows"}),
+            (
+                {"found": {"accuracy": 0.93, "at": 600}, "before": None, "least": 0.9, "why_not": None},
+                {"accuracy": 0.93, "asked": 0.9, "age_seconds": 400, "low": False},
+            ),
+            (
+                {
+                    "found": {"accuracy": 0.85, "at": 600}, "before": {"accuracy": 0.95, "at": 100}, "least": 0.9,
+                    "why_not": "busy",
+                },
+                {
+                    "accuracy": 0.85, "asked": 0.9, "age_seconds": 400, "low": True, "before": 0.95,
+                    "before_age_seconds": 900, "moved_by": -0.1, "moved": True, "why_not": "busy",
+                },
+            ),
+            (
+                {"found": {"accuracy": 0.95, "at": -801}, "before": None, "least": 0.9, "why_not": None},
+                {
+                    "accuracy": 0.95, "asked": 0.9, "age_seconds": 1801, "low": False,
+                    "unknown": "the last look is too long ago",
+                },
+            ),
+        ],
+        ids=["nothing", "nothing that came to anything", "right", "low, moved, and then busy", "late"],
+    )  # fmt: skip
+    def test_the_report_says_how_right_it_is(self, noted: Any, told: dict[str, Any]) -> None:
+        raw = {**served(WATCHED), "taken_at": 1000.0}
+        raw["servers"]["digits"]["accuracy"] = noted
+
+        assert KIND.report(WATCHED, Facts(raw))["accuracy"] == told
+        assert "accuracy" not in KIND.report(SPEC, Facts(raw))
+
+    def test_an_accuracy_that_cannot_be_read_is_not_known(self) -> None:
+        raw = served(WATCHED)
+        raw["servers"]["digits"]["accuracy"] = {"unknown": "no permission"}
+        told = KIND.report(WATCHED, Facts(raw))
+
+        assert "no permission" in told["accuracy"]["unknown"]
+        assert told["version"] == VERSION
+
+    @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd to read it")
+    def test_systemd_understands_the_units(self, tmp_path: Path) -> None:
+        for file in files(WATCHED, HOUSE):
+            if "/watch-" in file.path:
+                assert isinstance(file.content, str)
+                text = file.content.replace(SPEC.python, "/bin/true")  # it looks for the program
+                (tmp_path / file.path.rpartition("/")[2]).write_text(text)
+
+        argv = ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.iterdir())]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+
+        assert len([*tmp_path.iterdir()]) == 2
+        assert (done.returncode, done.stderr) == (0, "")

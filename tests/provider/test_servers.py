@@ -14,7 +14,7 @@ from rackwright.kinds.model_server.files import release_of
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
 from tests.kinds.conftest import STACK
-from tests.kinds.test_model_server import HOUSE, OTHER, SPEC, bare, served
+from tests.kinds.test_model_server import HOUSE, OTHER, SPEC, WATCHED, bare, served
 from tests.provider.rig import Rig, failing, rig
 from tests.simulated import SimulatedHost, SimulatedRack
 
@@ -135,6 +135,19 @@ def test_a_host_that_serves_another_version_than_it_says_is_caught(rig: Rig, hos
 
     assert f"{SERVER}.version is {ON_TIER.version}, wanted {OTHER}" in failures[0].message
     assert f"wanted {release_of(BETTER, HOUSE)}" in failures[0].message
+
+
+def test_one_that_is_watched_is_found_as_it_is_declared(rig: Rig, host: SimulatedHost) -> None:
+    """
+    Numbers of a part of a part come over the wire as what they are.
+    """
+    spec = ON_TIER.model_copy(update={"canary": WATCHED.canary})
+    host.set_facts(served(spec))
+    state = rig.create(inputs(spec))
+
+    assert host.steps == []
+    assert rig.diff(rig.read(state), inputs(spec)) == {}
+    assert state.outputs["report"]["accuracy"] == {"unknown": "nobody has looked yet"}
 
 
 def test_it_goes_without_a_trace(rig: Rig, host: SimulatedHost) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.spec.problem import Problem
-from rackwright.spec.units import UNITS, Size, format_size, parse_size
+from rackwright.spec.units import UNITS, Size, format_size, format_time, parse_size, parse_time
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,19 @@ def test_a_size_can_be_copied_and_pickled(size_bytes: int) -> None:
     assert copy.deepcopy(size) == pickle.loads(pickle.dumps(size)) == size
     assert isinstance(copy.copy(size), Size)
     assert Size(size) is size
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("1min", 60), ("15min", 900), ("6h", 21600), ("24h", 86400)])
+def test_a_span_of_time_is_a_number_and_a_unit(written: str, seconds: int) -> None:
+    assert parse_time(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["15", "15m", "0min", "-1h", "1.5h", "15 min", "h", ""])
+def test_what_is_no_span_of_time_is_told(written: str) -> None:
+    with pytest.raises(Problem, match="it is a number of min or h"):
+        parse_time(written)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "1 min"), (59, "1 min"), (60, "2 min"), (86460, "24 h 02 min")])
+def test_a_span_of_time_is_said_in_minutes(seconds: int, said: str) -> None:
+    assert format_time(seconds) == said

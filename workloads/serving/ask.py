@@ -3,6 +3,8 @@
 import http.client
 import json
 import ssl
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,7 @@ def _rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     try:
         with np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise WorkloadError(str(data), f"got {error}", "it is a file of numpy.savez", "Write it anew") from error
     wanted = [*(tensor.name for tensor in model.inputs), "labels"]
     missing = [name for name in wanted if name not in arrays]

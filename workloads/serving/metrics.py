@@ -1,9 +1,15 @@
 """Figures of a server, as Prometheus reads them. Each server has its own registry."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
+from workloads.serving import watched
 from workloads.serving.model import Model
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -14,7 +20,11 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class Metrics:
     """What is counted. It is the watch of both queues as well."""
 
-    def __init__(self, model: Model, load_seconds: float) -> None:
+    def __init__(self, model: Model, load_seconds: float, watch: Path | None = None) -> None:
+        """
+        Args:
+            watch: Where a watch notes how much of a canary is right; None: nobody watches.
+        """
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._requests = Counter(
@@ -48,6 +58,8 @@ class Metrics:
             model.name, model.version, model.runtime
         ).set(1)
         self._draining = Gauge("rackwright_server_draining", "1 once it has been told to stop.", registry=registry)
+        if watch is not None:
+            registry.register(_Watched(watch))
 
     def waiting(self, requests: int) -> None:
         self._waiting.set(requests)
@@ -76,3 +88,28 @@ class Metrics:
     def text(self) -> bytes:
         told: bytes = generate_latest(self._registry)
         return told
+
+
+class _Watched(Collector):
+    """What a watch has noted, read whenever somebody asks; of what it has not noted there is no figure."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def collect(self) -> Iterator[Metric]:
+        noted = watched.read(self._path)
+        name = "rackwright_server_accuracy"
+        at = noted.found.at if noted.found else 0
+        yield _gauge(f"{name}_timestamp_seconds", "When it was last found out, since 1970; 0 for never.", at)
+        yield _gauge(f"{name}_every_seconds", "How often that is to be.", noted.every_seconds)
+        yield _gauge(f"{name}_unknown", "1 where the last look came to nothing.", noted.why_not is not None)
+        if noted.found:
+            yield _gauge(name, "Share of the canary's rows that are right.", noted.found.accuracy)
+            yield _gauge(f"{name}_asked", "Share that has to be right.", noted.least)
+            yield _gauge(f"{name}_change_allowed", "By how much it may move within a day.", noted.change)
+        if noted.moved_by is not None:
+            yield _gauge(f"{name}_change", "By how much it has moved within a day.", noted.moved_by)
+
+
+def _gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, meaning, value=value)

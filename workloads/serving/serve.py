@@ -47,7 +47,8 @@ class Server(uvicorn.Server):
         load_seconds: float,
         say: Say,
     ) -> None:
-        self._state, self._metrics, self._say = State(), Metrics(runtime.model, load_seconds), say
+        watch = Path(settings.watch) if settings.watch else None
+        self._state, self._metrics, self._say = State(), Metrics(runtime.model, load_seconds, watch), say
         self._drain_seconds, self._until = settings.drain_seconds, 0.0
         self._told = {
             "model": runtime.model.name, "version": runtime.model.version, "runtime": runtime.told,

@@ -7,6 +7,8 @@ A release is a directory: which model, the settings, and the code that serves it
 LIB/
     current -> releases/3f2a99ab01cd
     state.json                              the release before, and one that was refused, with the reason
+    watch.json                              how much of the canary was right, where somebody watches
+    lock                                    held by whoever lets another release serve
     releases/3f2a99ab01cd/release.json      version of the model, and what the canary asks
     releases/3f2a99ab01cd/settings.json
     releases/3f2a99ab01cd/workloads.zip
@@ -16,13 +18,15 @@ LIB/
 """
 
 import argparse
+import fcntl
 import json
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +34,26 @@ from pydantic import ValidationError
 
 from workloads.common.errors import WorkloadError
 from workloads.serving import model as published
+from workloads.serving import watched
 from workloads.serving.ask import Own, accuracy
 from workloads.serving.model import Strict
+from workloads.serving.watched import Noted, Reading
 
 POLL_SECONDS = 0.2
 LOG_LINES = 6
 NAME = re.compile(r"[0-9a-f]{12}")
 """Of a release and of a model: nothing else below LIB is ever removed."""
 Say = Callable[[str], None]
+
+
+class Watch(Strict):
+    """What is watched between releases."""
+
+    every_seconds: int
+    change: float
+    """By how much the accuracy may move within a day until it is said."""
+    roll_back: bool
+    """Whether the release before serves again where this one has less right than it has to."""
 
 
 class Plan(Strict):
@@ -52,6 +68,9 @@ class Plan(Strict):
     key: str | None = None
     """File of the key by which the host asks."""
     ready_seconds: int
+    watch: Watch | None = None
+    watch_seconds: int = 0
+    """How long a watch may be at work: so long is waited for it."""
 
 
 class Canary(Strict):
@@ -70,6 +89,12 @@ class NotServing(WorkloadError):
     exit_status = 4
 
 
+class Busy(WorkloadError):
+    """Somebody else lets another release serve."""
+
+    exit_status = 4
+
+
 class Switch:
     """One server of this host."""
 
@@ -79,26 +104,65 @@ class Switch:
         key = Path(plan.key).read_text().strip() if plan.key else None
         self._own = Own(plan.host, plan.port, plan.tls, key)
 
+    @contextmanager
+    def alone(self, seconds: float) -> Iterator[None]:
+        """Let nobody else look at what serves, or change it, meanwhile: `up` and the watch. A process's end ends it.
+
+        Raises:
+            Busy: somebody has been at it for *seconds*.
+        """
+        with (self._lib / "lock").open("w") as file:
+            end = time.monotonic() + seconds
+            while not _taken(file.fileno()):
+                if time.monotonic() >= end:
+                    got = f"got a lock that somebody has held for {seconds:g} s"
+                    fix = "Run it again; `fuser` says who holds it"
+                    raise Busy(f"{self._lib}/lock", got, "one at a time lets a release serve, or judges it", fix)
+                time.sleep(POLL_SECONDS)
+            yield
+
     def to(self, name: str) -> None:
         """Serve release *name*; what is neither it nor the one before is then removed.
 
         Raises:
+            Busy: a watch has not come to its end.
             NotServing: it does not; what ran before serves again, or it is said that it does not.
         """
-        before = self._current()
+        with self.alone(self.plan.watch_seconds):
+            before = self.current()
+            self._exchange(before, name)
+            previous = before if before not in (None, name) else self.state().get("previous")
+            self._note(previous=previous, refused=None)
+            if self.plan.watch is None:
+                (self._lib / watched.NAME).unlink(missing_ok=True)
+            self._sweep({name, str(previous)})
+
+    def back_to(self, name: str, why: str) -> None:
+        """Serve release *name* in the place of the present one, which was found wrong; the caller is alone.
+
+        Nothing is removed, since the present one is what is declared. It is not gone back to, as little as to anything
+        from before *name*, of which nothing is known.
+
+        Raises:
+            NotServing: *name* does not serve either; the present one does again, or it is said that it does not.
+        """
+        wrong = self.current()
+        self._exchange(wrong, name)
+        version = self.release(wrong).version if wrong else None
+        self._note(previous=None, refused={"release": wrong, "version": version, "why": why})
+
+    def _exchange(self, before: str | None, name: str) -> None:
         try:
             self._start(name)
-            self._judge(name)
+            found = self._judge(name)
         except NotServing as error:
             self._tell_log()
-            self._note(refused={"release": name, "version": self._release(name).version, "why": error.got})
+            self._note(refused={"release": name, "version": self.release(name).version, "why": error.got})
             if before == name:
                 raise
             raise NotServing(error.where, f"{error.got}; {self._back(before)}", error.want, error.fix) from None
-        state = self._state()
-        previous = before if before not in (None, name) else state.get("previous")
-        self._note(previous=previous, refused=None)
-        self._sweep({name, str(previous)})
+        if found is not None and self.plan.watch is not None:
+            self.note_reading(name, found)
 
     def _back(self, before: str | None) -> str:
         """Let *before* serve again, and return how that went."""
@@ -118,7 +182,7 @@ class Switch:
         Raises:
             NotServing: it is not, in time.
         """
-        version = self._release(name).version
+        version = self.release(name).version
         self._systemctl("stop")
         _point(self._lib / "releases" / name / "model", f"../../models/{version}")
         _point(self._lib / "current", f"releases/{name}")
@@ -137,32 +201,57 @@ class Switch:
             time.sleep(POLL_SECONDS)
         self._say(f"version {version} is ready")
 
-    def _judge(self, name: str) -> None:
-        """Return if the canary's rows are answered as they have to be.
+    def _judge(self, name: str) -> float | None:
+        """Return which share of the canary's rows is right, if it is as much as it has to be; None without a canary.
 
         Raises:
             NotServing: too few are right.
         """
-        release = self._release(name)
+        release = self.release(name)
         if release.canary is None:
-            return
-        directory = self._lib / "releases" / name
-        model = published.read(directory / "model")
-        settings = json.loads((directory / "settings.json").read_text())
+            return None
         try:
-            found = accuracy(self._own, model, Path(release.canary.data), int(settings.get("max_batch", 32)))
+            found = self.measure(name, release.canary)
         except WorkloadError as error:
             raise NotServing(error.where, error.got, error.want, error.fix) from None
+        asked = f"at least {release.canary.accuracy:.2%} are asked for"
         if found < release.canary.accuracy:
             got, fix = f"the canary has {found:.4%} right", "Serve another model, or ask less of it"
-            want = f"at least {release.canary.accuracy:.2%} are asked for"
-            raise NotServing(f"release {name} of version {release.version}", got, want, fix)
-        self._say(f"the canary has {found:.4%} right, at least {release.canary.accuracy:.2%} are asked for")
+            raise NotServing(f"release {name} of version {release.version}", got, asked, fix)
+        self._say(f"the canary has {found:.4%} right, {asked}")
+        return found
 
-    def _release(self, name: str) -> Release:
+    def measure(self, name: str, canary: Canary) -> float:
+        """Return which share of the rows of *canary* the server has right, which serves release *name*.
+
+        Raises:
+            WorkloadError: the rows cannot be read, or not all of them are answered.
+        """
+        directory = self._lib / "releases" / name
+        try:
+            max_batch = int(json.loads((directory / "settings.json").read_text()).get("max_batch", 32))
+        except (OSError, ValueError) as error:
+            want, fix = "its settings can be read", "Run `rackwright up` again"
+            raise WorkloadError(str(directory / "settings.json"), f"got {error}", want, fix) from None
+        return accuracy(self._own, published.read(directory / "model"), Path(canary.data), max_batch)
+
+    def unready(self, name: str) -> str:
+        """Return why release *name* cannot be asked; nothing if it can."""
+        wanted, found = self.release(name).version, self._own.version()
+        if found == wanted:
+            return ""
+        serving = f"serves version {found} in the place of {wanted}" if found else "is not ready"
+        return f"{self.plan.unit} is {self._systemctl('is-active') or 'not known'}, and {serving}"
+
+    def release(self, name: str) -> Release:
         return Release.model_validate_json((self._lib / "releases" / name / "release.json").read_bytes())
 
-    def _current(self) -> str | None:
+    def is_there(self, name: str) -> bool:
+        """Return whether release *name* and its model are on the host."""
+        folder = self._lib / "releases" / name
+        return (folder / "release.json").is_file() and (folder / "model" / published.NAME).is_file()
+
+    def current(self) -> str | None:
         """Return the release that serves; one whose directory is gone can serve no more."""
         try:
             name = (self._lib / "current").readlink().name
@@ -170,7 +259,7 @@ class Switch:
             return None
         return name if (self._lib / "releases" / name / "release.json").is_file() else None
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         try:
             told: dict[str, Any] = json.loads((self._lib / "state.json").read_text())
         except (OSError, ValueError):
@@ -178,13 +267,38 @@ class Switch:
         return told
 
     def _note(self, **changes: Any) -> None:
-        beside = self._lib / ".state.json"
-        beside.write_text(json.dumps({**self._state(), **changes}, indent=1) + "\n")
-        beside.replace(self._lib / "state.json")
+        self._write("state.json", json.dumps({**self.state(), **changes}, indent=1) + "\n")
+
+    def noted(self) -> Noted:
+        """Return what is known of its accuracy, and how it is watched."""
+        found = watched.read(self._lib / watched.NAME)
+        watch = self.plan.watch
+        return found.model_copy(update={"every_seconds": watch.every_seconds, "change": watch.change} if watch else {})
+
+    def note_reading(self, name: str, found: float) -> Noted:
+        """Note which share of its canary release *name* had right just now, and return all that is known then."""
+        release = self.release(name)
+        assert release.canary is not None
+        reading = Reading(
+            at=int(time.time()), release=name, version=release.version, rows=Path(release.canary.data).name,
+            accuracy=found,
+        )  # fmt: skip
+        return self.note_watched(watched.with_reading(self.noted(), reading, release.canary.accuracy))
+
+    def note_watched(self, noted: Noted) -> Noted:
+        self._write(watched.NAME, noted.model_dump_json(indent=1) + "\n")
+        return noted
+
+    def _write(self, name: str, text: str) -> None:
+        """Put *text* into a file of LIB, from one moment to the next."""
+        beside = self._lib / f".{name}"
+        beside.write_text(text)
+        beside.chmod(0o644)  # the server's account reads it, whatever root's umask is
+        beside.replace(self._lib / name)
 
     def _sweep(self, kept: set[str]) -> None:
         """Remove releases, models and rows that neither of *kept* has; they bear the names that we give."""
-        releases = [self._release(name) for name in kept if (self._lib / "releases" / name / "release.json").is_file()]
+        releases = [self.release(name) for name in kept if (self._lib / "releases" / name / "release.json").is_file()]
         versions = {release.version for release in releases}
         data = {Path(release.canary.data).name for release in releases if release.canary}
         for folder, names in (("releases", kept), ("models", versions), ("data", data)):
@@ -208,6 +322,15 @@ class Switch:
             self._say(line)
 
 
+def _taken(descriptor: int) -> bool:
+    """Return whether this process holds the lock on a file now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _point(link: Path, target: str) -> None:
     """Let *link* lead to *target* from one moment to the next."""
     beside = link.with_name(f".{link.name}.new")
@@ -227,18 +350,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("plan", metavar="SERVER.json", type=Path, help="what the server is")
     parser.add_argument("release", metavar="RELEASE", help="name of a directory below LIB/releases")
     given = parser.parse_args(argv)
+    return run(given.plan, lambda switch: switch.to(given.release))
+
+
+def run(path: Path, work: Callable[[Switch], int | None]) -> int:
+    """Let *work* be done with the server whose plan is in the file *path*, and return the exit status."""
     try:
-        Switch(Plan.model_validate_json(given.plan.read_bytes()), lambda text: print(text, flush=True)).to(
-            given.release
-        )
+        return work(Switch(Plan.model_validate_json(path.read_bytes()), say)) or 0
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
     except (OSError, ValidationError) as error:
-        print(WorkloadError(str(given.plan), f"got {error}", "it can be read", "Run `rackwright up` again"),
+        print(WorkloadError(str(path), f"got {error}", "it can be read", "Run `rackwright up` again"),
               file=sys.stderr, flush=True)  # fmt: skip
         return 2
-    return 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

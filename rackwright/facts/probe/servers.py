@@ -34,6 +34,7 @@ def server(root: str, folder: str) -> dict[str, Any]:
         "release": pointed(f"{lib}/current"),
         "previous": version_of(lib, state.get("previous")),
         "refused": state.get("refused"),
+        "accuracy": attempt(accuracy, f"{lib}/watch.json"),
         "models": {name: attempt(model, f"{lib}/models/{name}") for name in listing(f"{lib}/models", "[0-9a-f]*")},
         **answer(plan),
         "figures": attempt(figures, root, plan),
@@ -48,6 +49,14 @@ def version_of(lib: str, release: str | None) -> str | None:
     """Return the version of the model of a release that is kept."""
     path = f"{lib}/releases/{release}/release.json"
     return str(json.loads(read(path))["version"]) if release and os.path.exists(path) else None
+
+
+def accuracy(path: str) -> dict[str, Any] | None:
+    """Return what a watch has noted last; None where none has noted anything."""
+    if not os.path.exists(path):
+        return None
+    told: dict[str, Any] = json.loads(read(path))
+    return {name: told[name] for name in ("found", "before", "least", "why_not")}
 
 
 def model(folder: str) -> str:

@@ -1,6 +1,6 @@
 """A model server: on each of its hosts a model, what serves it, and who may ask."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from rackwright.facts.facts import Facts
@@ -9,7 +9,7 @@ from rackwright.kinds.contract import Claim, Difference, Found, Plan, Want
 from rackwright.kinds.host import identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.model_server import plan as planning
-from rackwright.kinds.model_server.files import files, release_of
+from rackwright.kinds.model_server.files import files, release_of, watch_files
 from rackwright.kinds.model_server.look import WHOLE, look, report
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.placed import claim
@@ -32,7 +32,8 @@ class ModelServerKind:
         needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)] if spec.mount else []
         if spec.interface is not None:
             needed.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
-        served = {"outcome": "ready", "version": spec.version, "release": release_of(spec, house)}
+        release = release_of(spec, house)
+        served: dict[str, Want] = {"outcome": "ready", "version": spec.version, "release": release, "refused": "no"}
         return (
             identity_claim(spec.host, spec.identity),
             *needed,
@@ -42,6 +43,7 @@ class ModelServerKind:
             *(claim(file, spec, house) for file in files(spec, house)),
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
+            *_watch(spec),
             Claim(f"server:{spec.name}", served),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
@@ -65,3 +67,11 @@ class ModelServerKind:
     def wave(self, spec: ServerSpec) -> None:
         """One host waits for the one before it by the order of the resources."""
         return
+
+
+def _watch(spec: ServerSpec) -> Iterator[Claim]:
+    """Yield that its timer runs; of a server that is not watched, that nothing of a watch is left."""
+    if spec.watch:
+        yield Claim(f"unit:{spec.watch_units[1]}", {"state": "enabled", "active": "active"})
+    else:
+        yield from (Claim(f"file:{path}", {"present": False}) for path in watch_files(spec))

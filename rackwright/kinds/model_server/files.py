@@ -13,8 +13,8 @@ from rackwright.spec.server import OWN
 
 
 def files(spec: ServerSpec, house: House) -> Iterator[File]:
-    """Yield the files of *spec*: what the host asks its server by, who may ask, the release, the unit."""
-    yield File(f"{spec.etc}/server.json", _json(_plan(spec)))
+    """Yield the files of *spec*: what the host asks its server by, who may ask, the release, the units."""
+    yield File(plan_file(spec), _json(_plan(spec)))
     yield from _sealed(spec, house)
     release = f"{spec.lib}/releases/{release_of(spec, house)}"
     yield File(f"{release}/settings.json", _json(_settings(spec)), 0o644)
@@ -22,6 +22,21 @@ def files(spec: ServerSpec, house: House) -> Iterator[File]:
     yield File(f"{release}/workloads.zip", house.workloads, 0o644)
     unit = house.render(f"model_server{UNITS}/server.service.j2", server=spec)
     yield File(f"{UNITS}/{spec.unit}", unit, 0o644)
+    if spec.watch:
+        for path in watch_files(spec):
+            template = f"model_server{UNITS}/watch.{path.rpartition('.')[2]}.j2"
+            text = house.render(template, server=spec, plan=plan_file(spec), archive=f"{release}/workloads.zip")
+            yield File(path, text, 0o644)
+
+
+def plan_file(spec: ServerSpec) -> str:
+    """Return the path of what the host asks its own server by, and judges it by."""
+    return f"{spec.etc}/server.json"
+
+
+def watch_files(spec: ServerSpec) -> list[str]:
+    """Return the paths of the units of its watch, whether or not it has one."""
+    return [f"{UNITS}/{unit}" for unit in spec.watch_units]
 
 
 def release_of(spec: ServerSpec, house: House) -> str:
@@ -67,8 +82,8 @@ def _own_key(spec: ServerSpec, house: House) -> str | None:
 
 
 def _plan(spec: ServerSpec) -> dict[str, Any]:
-    """Return what `workloads.serving.switch` and the probe read."""
-    return {
+    """Return what `workloads.serving.switch`, the watch and the probe read."""
+    told = {
         "name": spec.name,
         "unit": spec.unit,
         "lib": spec.lib,
@@ -78,6 +93,9 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
         "key": f"{spec.etc}/own_key" if spec.keys else None,
         "ready_seconds": spec.ready_seconds,
     }
+    if spec.watch:
+        told |= {"watch": spec.watch.model_dump(), "watch_seconds": spec.watch_seconds}
+    return told
 
 
 def _settings(spec: ServerSpec) -> dict[str, Any]:
@@ -86,6 +104,8 @@ def _settings(spec: ServerSpec) -> dict[str, Any]:
         told["keys"] = f"{spec.etc}/keys.json"
     if spec.tls_key:
         told |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
+    if spec.watched:
+        told["watch"] = spec.watched
     return told
 
 

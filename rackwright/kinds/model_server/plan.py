@@ -6,7 +6,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import ownership, placed
 from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Send, Step
 from rackwright.kinds.house import House
-from rackwright.kinds.model_server.files import files, release_of, short_keys
+from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
 from rackwright.kinds.model_server.look import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.placed import UNITS, Words, put
@@ -19,7 +19,6 @@ WORDS = Words(
 )
 COPY_SECONDS = 3600
 """For a model of hundreds of GB from a tier of drives that turn."""
-CANARY_SECONDS = 600
 _ACCOUNT = """set -eu
 account=$1
 getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
@@ -30,6 +29,8 @@ account=$1 etc=$2 lib=$3
 install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$lib")"
 install -d -m 0750 -o root -g "$account" "$etc"
 install -d -m 0755 -o root -g root "$lib" "$lib/models" "$lib/releases"
+"""
+_ENDED = """while [ "$(systemctl show --property=ActiveState --value "$1")" = activating ]; do sleep 1; done
 """
 _REMOVE = """set -eu
 account=$1 etc=$2 lib=$3
@@ -76,9 +77,13 @@ class _Planner:
 
     def plan(self) -> Plan:
         spec = self.spec
-        changed = [file.path for file in self.files]
-        switches = bool(changed) or bool(self.wrong & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
+        changed = {file.path for file in self.files}
+        read = changed - {plan_file(spec), *watch_files(spec)}  # these are not the server's
+        switches = bool(read) or bool(self.wrong & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
         steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
+        watch = bool(self.wrong & {*(f"file:{path}" for path in watch_files(spec)), f"unit:{spec.watch_units[1]}"})
+        if watch and spec.watch is None:
+            steps += _unwatched(spec, self.facts)
         if self.wrong & {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.lib}"}:
             steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account))
             places = (spec.account, spec.etc, spec.lib)
@@ -91,6 +96,11 @@ class _Planner:
             steps.append(self._switch())
         if f"unit:{spec.unit}" in self.wrong:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
+        if watch and spec.watch:
+            timer = spec.watch_units[1]
+            steps.append(_run(f"start {timer} at boot", "systemctl", "enable", "--quiet", timer))
+            every = f"look at what is served every {spec.watch.every_seconds // 60} min"
+            steps.append(_run(every, "systemctl", "restart", timer))
         steps.append(self._note("ready"))
         texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
         return Plan(tuple(steps), texts=texts)
@@ -118,8 +128,8 @@ class _Planner:
         release = release_of(spec, self.house)
         judged = f", with {spec.canary.accuracy:.2%} of the canary right" if spec.canary else ""
         text = f"serve version {spec.version} (release {release}), and wait until it is ready{judged}"
-        seconds = 2 * (spec.ready_seconds + spec.stop_seconds) + (CANARY_SECONDS if spec.canary else 60)
-        return self._python(text, seconds, "switch", f"{spec.etc}/server.json", release)
+        seconds = spec.switch_seconds + (spec.watch_seconds if spec.watch else 0)
+        return self._python(text, seconds, "switch", plan_file(spec), release)
 
     def _python(self, text: str, seconds: float, module: str, *arguments: str) -> Run:
         """Return the step that runs a module of the release as root, in the environment that serves."""
@@ -140,7 +150,7 @@ def removal(spec: ServerSpec, facts: Facts) -> Plan:
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()
-    steps: list[Step] = []
+    steps: list[Step] = [*_unwatched(spec, facts)]
     if facts.unit(spec.unit) is not None:
         text = f"stop {spec.unit}, which answers what is under way"
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.stop_seconds + 60))
@@ -152,6 +162,22 @@ def removal(spec: ServerSpec, facts: Facts) -> Plan:
     steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
     where = spec.source or spec.below
     return Plan(tuple(steps), notes=(f"{where} stays: what it was copied from",) if where else ())
+
+
+def _unwatched(spec: ServerSpec, facts: Facts) -> Iterator[Step]:
+    """Yield what takes the watch away; a look that is under way comes to its end."""
+    service, timer = spec.watch_units
+    there = [path for path in watch_files(spec) if facts.file(path) is not None]
+    if not there:
+        return
+    if facts.unit(timer) is not None:
+        yield _run(f"stop {timer}", "systemctl", "disable", "--quiet", "--now", timer)
+    if facts.unit(service) is not None:
+        # to stop it could leave the server half on its way back
+        yield _run(f"let {service} end", "sh", "-c", _ENDED, "sh", service, seconds=spec.watch_seconds + 60)
+    for path in there:
+        yield Remove(f"remove {path}", path)
+    yield _run("let systemd read its units", "systemctl", "daemon-reload")
 
 
 def _run(text: str, *argv: str, seconds: float = 600) -> Run:

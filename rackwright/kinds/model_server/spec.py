@@ -5,6 +5,7 @@ from pydantic import Field
 from rackwright.kinds.contract import Part, Resource
 from rackwright.spec.server import EVERYWHERE
 
+CANARY_SECONDS = 600
 ETC = "/etc/rackwright/servers"
 LIB = "/var/lib/rackwright/servers"
 
@@ -17,6 +18,16 @@ class KeyPart(Part):
     scopes: tuple[str, ...]
 
 
+class WatchPart(Part):
+    """A canary that is asked again while a release serves."""
+
+    every_seconds: int
+    change: float
+    """By how much the share that is right may move within a day until it is said."""
+    roll_back: bool
+    """Whether the release before serves again where too few are right."""
+
+
 class CanaryPart(Part):
     """Rows with labels, in a file of this computer."""
 
@@ -25,6 +36,8 @@ class CanaryPart(Part):
     sha256: str
     accuracy: float
     """The share that has to be right."""
+    watch: WatchPart | None = None
+    """None: it is asked when a release is to serve, and no more."""
 
 
 class ServerSpec(Resource):
@@ -93,6 +106,25 @@ class ServerSpec(Resource):
         return f"server-{self.name}.service"
 
     @property
+    def watch(self) -> WatchPart | None:
+        return self.canary.watch if self.canary else None
+
+    @property
+    def watch_units(self) -> tuple[str, str]:
+        """The service that looks at what is served, and the timer that starts it."""
+        return f"watch-{self.name}.service", f"watch-{self.name}.timer"
+
+    @property
+    def switch_seconds(self) -> int:
+        """How long another release may take, with the way back."""
+        return 2 * (self.ready_seconds + self.stop_seconds) + (CANARY_SECONDS if self.canary else 60)
+
+    @property
+    def watch_seconds(self) -> int:
+        """How long a look may take, with the release before on its way back."""
+        return CANARY_SECONDS + self.switch_seconds
+
+    @property
     def owner(self) -> str:
         """The name of its owner file."""
         return f"server-{self.name}"
@@ -101,6 +133,11 @@ class ServerSpec(Resource):
     def asked_at(self) -> str:
         """The address at which the host asks its own server."""
         return "127.0.0.1" if self.address == EVERYWHERE else self.address
+
+    @property
+    def watched(self) -> str | None:
+        """Where it is noted how much of the canary is right."""
+        return f"{self.lib}/watch.json" if self.watch else None
 
     @property
     def data(self) -> str | None:

@@ -1,5 +1,6 @@
 """These take the environment of the workloads: `make test` runs them there, where other tests are left out."""
 
+import subprocess
 from importlib.util import find_spec
 
 import pytest
@@ -13,3 +14,13 @@ def digits(tmp_path_factory):
     from tests.workloads.serving.made import digits
 
     return digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """Return a host on which nothing serves yet."""
+    from tests.workloads.serving.switched import Host
+
+    made = Host(tmp_path, monkeypatch)
+    yield made
+    subprocess.run(["systemctl", "stop", "server-digits.service"], check=False)

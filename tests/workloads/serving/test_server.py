@@ -19,6 +19,7 @@ from tests.workloads.training.runs import ROOT, environment
 from workloads.serving import keys, serve
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
+from workloads.serving.watched import Noted, Reading, with_reading
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
@@ -296,6 +297,41 @@ def test_figures_count_what_was_answered(free: Here) -> None:
     assert 'rackwright_server_model{name="held",runtime="onnx",version="1"} 1.0' in text
     assert "rackwright_server_batch_rows_count 1.0" in text
     assert re.search(r"^process_resident_memory_bytes \d", text, re.M)
+
+
+def test_what_a_watch_has_noted_is_a_figure(tmp_path: Path) -> None:
+    """
+    The thresholds are figures as well, so that the rules of docs/alerts are the same for all servers.
+    """
+
+    def reading(at: int, accuracy: float) -> Reading:
+        return Reading(at=at, release="aaaaaaaaaaaa", version="1", rows="rows.npz", accuracy=accuracy)
+
+    name, path = "rackwright_server_accuracy", tmp_path / "watch.json"
+    with here(Held(), watch=str(path)) as server:
+        at_first = [server.figure(f"{name}_{what}") for what in ("timestamp_seconds", "every_seconds", "unknown")]
+        assert at_first == [0, 0, 0]
+        assert f"{name} " not in ask(server.address, "/metrics").content.decode()
+
+        noted = with_reading(with_reading(Noted(every_seconds=900, change=0.02), reading(1000, 0.95), 0.9),
+                             reading(2000, 0.875), 0.9)  # fmt: skip
+        path.write_text(noted.model_copy(update={"why_not": "nobody answers"}).model_dump_json())
+
+        assert server.figure(name) == 0.875
+        told = {what: server.figure(f"{name}_{what}") for what in (
+            "timestamp_seconds", "every_seconds", "unknown", "asked", "change", "change_allowed"
+        )}  # fmt: skip
+        assert told == {
+            "timestamp_seconds": 2000, "every_seconds": 900, "unknown": 1, "asked": 0.9, "change": -0.075,
+            "change_allowed": 0.02,
+        }  # fmt: skip
+        asked = re.findall(r"\brackwright_server_accuracy\w*", (ROOT / "docs/alerts/servers.yaml").read_text())
+        assert asked
+        assert {*asked} <= {*re.findall(r"^\w+", ask(server.address, "/metrics").content.decode(), re.M)}
+
+
+def test_nobody_watches_and_there_is_no_figure_of_it(free: Here) -> None:
+    assert "accuracy" not in ask(free.address, "/metrics").content.decode()
 
 
 def made(capsys: pytest.CaptureFixture[str], name: str, scopes: str) -> tuple[str, Key]:
