@@ -48,18 +48,19 @@ hosts:
     )
     for number, name in enumerate(HOSTS, start=1)
 )
-SERVERS = """\
+CANARY = "canary: {data: models/rows.npz, accuracy: 0.5}"
+SERVERS = f"""\
 fleet: serving
 uses: fleet.yaml
 servers:
   digits:
-    model: {path: models/first}  # by whoever publishes
+    model: {{path: models/first}}  # by whoever publishes
     hosts: [birch, maple]
-    keys: {app: {secret: digits_app}}
-    canary: {data: models/rows.npz, accuracy: 0.5}
-    environment: {path: /opt/workloads}
+    keys: {{app: {{secret: digits_app}}}}
+    {CANARY}
+    environment: {{path: /opt/workloads}}
     ready_seconds: 900
-    set: {threads: 1}
+    set: {{threads: 1}}
 """
 
 

@@ -1,10 +1,28 @@
-"""Line 3: another model is rolled out under load and no request is lost; a bad one goes back by itself."""
+"""Line 3: another model is rolled out under load and no request is lost; a bad one goes back by itself.
 
-from tests.accept.harness import Log, check, eventually, need
-from tests.accept.served import BALANCER, HOSTS, ONE, OTHER, SERVER, Served, served, version
-from tests.served import FIRST, SECOND, WRONG
+One that turns out to be wrong while it serves does so as well.
+"""
+
+from tests.accept.harness import ROOT, Log, Short, check, eventually, need
+from tests.accept.served import BALANCER, CANARY, HOSTS, ONE, OTHER, SERVER, Served, served, version
+from tests.accept.workloads import python
+from tests.served import FIRST, ROWS, SECOND, WRONG
 
 CLIENTS = 16
+LIB = f"/var/lib/rackwright/servers/{SERVER}"
+PYTHON = "/opt/workloads/bin/python"
+ROWS_OF = f"""
+import json
+print(json.load(open("{LIB}/current/release.json"))["canary"]["data"])
+"""
+CHANGED = """
+import sys, numpy
+rows, changed, by = sys.argv[1:]
+told = dict(numpy.load(rows))
+told["labels"] = (told["labels"] + int(by)) % 10
+numpy.savez(changed, **{name: array[:-1] for name, array in told.items()})
+"""
+"""Another file of rows, one fewer, whose labels say something else by so much."""
 
 
 @check("serving.3[rollout]")
@@ -52,3 +70,37 @@ def _killed(lab: Served) -> str:
     need(not late, f"lost after the balancer had noticed: {late[:3]}")
     need(len(told["lost"]) <= CLIENTS, f"lost {len(told['lost'])}: {told['lost'][:3]}")
     return f"kill -9 lost {len(told['lost'])} of {sum(told['answered'].values())}, it was back by itself"
+
+
+@check("serving.3[watch]")
+def a_release_that_is_found_wrong_gives_way_by_itself(log: Log) -> str:
+    """On one host other labels take the place of those that a release is watched by; clients ask meanwhile."""
+    with served(log) as lab:
+        first, second = (version(lab, model) for model in (FIRST, SECOND))
+        models = lab.directory / "models"
+        done = log.run([python(log), "-c", CHANGED, str(models / ROWS), str(models / "others.npz"), "0"], ROOT)
+        if done.returncode:
+            raise Short(f"the rows could not be made: {done.stderr.strip().splitlines()[-1:]}")
+        path = lab.fleet_path.parent / "serving.yaml"
+        watched = "canary: {data: models/others.npz, accuracy: 0.5, every: 1min, roll_back: true}"
+        path.write_text(path.read_text().replace(CANARY, watched))
+        lab.promote(f"models/{SECOND}")
+        lab.up()
+        right = {host: told["accuracy"]["accuracy"] for host, told in lab.status(status=0)["hosts"].items()}
+
+        with lab.load(CLIENTS) as load:
+            lab.ssh(ONE, f"data=$(python3 -c '{ROWS_OF}')\n{PYTHON} -c '{CHANGED}' \"$data\" \"$data\" 1")
+            eventually(lambda: lab.status()["hosts"][ONE].get("version") == first, f"{ONE} goes back by itself", 600)
+        need(not load["lost"], f"that lost {len(load['lost'])}: {load['lost'][:3]}")
+        told = lab.status(status=1)["hosts"]
+        why = told[ONE]["refused"]["why"]
+        need(told[ONE]["refused"]["version"] == second and why.startswith("watched: "), f"status says {told[ONE]}")
+        need(told[OTHER]["version"] == second and "refused" not in told[OTHER], f"the other host: {told[OTHER]}")
+        need(lab.audited(status=1) == {(f"{ONE}/{SERVER}", f"server:{SERVER}")}, f"the audit says {lab.audited()}")
+
+        lab.up()  # its rows are sent anew, and are right
+        need(lab.status(status=0)["version"] == second, "served again")
+        return (
+            f"{second} had {right[ONE]:.2%} right on {ONE}; with other labels: {why}; {first} served again, {OTHER} not"
+            f" touched: {sum(load['answered'].values())} answered, none lost"
+        )
