@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from workloads.common import reading
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking.registry import kept
 from workloads.common.tracking.server import URL, connect
@@ -27,13 +28,7 @@ STATUS = "Exit status: 0 published, 1 below the gate or the model is damaged, 2 
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.quantize",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.quantize", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--data", required=True, metavar="FILE.npz|digits|training",
                         help="inputs by name, and labels; or all that MODEL, a training, was trained with")  # fmt: skip

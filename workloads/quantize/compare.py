@@ -7,7 +7,6 @@ the training in DIR has learned from, its own first, how many rows judged and th
 judges nothing itself.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from workloads.common import rows
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.quantize.run import THREADS
 from workloads.quantize.samples import Samples
@@ -88,13 +88,7 @@ def _compared(held: Held, name: str, learned: set[str], models: Sequence[Source]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.quantize.compare",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.quantize.compare", __doc__, STATUS)
     parser.add_argument("before", metavar="BEFORE", type=Path, help="a model")
     parser.add_argument("after", metavar="AFTER", type=Path, help="another one that takes the same")
     parser.add_argument("--training", required=True, type=Path, metavar="DIR", help="whose data judge")

@@ -6,7 +6,6 @@ DIR is what `python -m workloads.serving` serves, on GPUs of this kind and with 
 is refused. Unverified on hardware: it was built for GPUs that were not there, and run on none.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving import model as served
 from workloads.serving.model import Model, publish
@@ -100,13 +100,7 @@ def _ordered(python: str, order: dict[str, object], library: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.quantize.engine",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.quantize.engine", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="a published model")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it is published")
     parser.add_argument("--max-batch", type=int, default=32, metavar="ROWS", help="the most at once; as the server's")

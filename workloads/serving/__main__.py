@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from workloads.common import reading
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving.settings import Settings
 
@@ -21,13 +22,7 @@ STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or re
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.serving",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.serving", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
     reading.add_arguments(parser, "port=8081")
     return parser

@@ -5,11 +5,11 @@
 What llama.cpp does not load and write a first token with is not published. The card goes with the model to every host.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving.model import NAMED, Model, publish
 from workloads.serving.settings import Settings
@@ -37,13 +37,7 @@ def published(path: Path, name: str, card: Path | None, directory: Path) -> Mode
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.serving.gguf",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.serving.gguf", __doc__, STATUS)
     parser.add_argument("file", metavar="FILE.gguf", type=Path)
     parser.add_argument("--name", required=True, help="what clients call it")
     parser.add_argument("--card", type=Path, metavar="FILE.md", help="what it is, from whom, and under which licence")

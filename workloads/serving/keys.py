@@ -5,7 +5,6 @@
 A file of keys is a JSON list of {"name": …, "sha256": …, "scopes": […]}.
 """
 
-import argparse
 import hashlib
 import json
 import secrets
@@ -16,6 +15,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving.model import Strict
 
@@ -75,12 +75,7 @@ def _digest(token: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.serving.keys",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.serving.keys", __doc__)
     parser.add_argument("name", help="who gets it, as the log will say it")
     parser.add_argument("--scopes", default="infer,read", help="of infer, read and metrics; infer,read where left out")
     given = parser.parse_args(argv)

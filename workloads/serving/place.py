@@ -4,12 +4,12 @@ python -m workloads.serving.place MODELS VERSION                        what was
 python -m workloads.serving.place MODELS VERSION --copy DIRECTORY       what is in that directory, such as a tier's
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
 from workloads.common.checkpoint import disk
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving import model as published
 from workloads.serving.model import NAME, Model
@@ -58,12 +58,10 @@ def _plain(directory: Path, model: Model) -> Model:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.serving.place",
-        description=__doc__,
-        epilog="Exit status: 0 it is there, 1 it is damaged, 2 it is another one, or not good enough.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = new_parser(
+        "workloads.serving.place",
+        __doc__,
+        "Exit status: 0 it is there, 1 it is damaged, 2 it is another one, or not good enough.",
     )
     parser.add_argument("models", metavar="MODELS", type=Path, help="where the host's models are, by version")
     parser.add_argument("version", metavar="VERSION", help="the beginning of its files' digest")

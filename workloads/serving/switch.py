@@ -17,7 +17,6 @@ LIB/
     data/…                                  rows of canaries
 """
 
-import argparse
 import fcntl
 import json
 import re
@@ -32,6 +31,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving import model as published
 from workloads.serving import watched
@@ -340,12 +340,10 @@ def _point(link: Path, target: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.serving.switch",
-        description=__doc__,
-        epilog="Exit status: 0 it serves, 2 what it is to read is wrong, 4 it does not serve.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = new_parser(
+        "workloads.serving.switch",
+        __doc__,
+        "Exit status: 0 it serves, 2 what it is to read is wrong, 4 it does not serve.",
     )
     parser.add_argument("plan", metavar="SERVER.json", type=Path, help="what the server is")
     parser.add_argument("release", metavar="RELEASE", help="name of a directory below LIB/releases")

@@ -5,10 +5,10 @@
 A timer of the host runs this, as root. What cannot be judged is noted as such: it is no accuracy, and nothing follows.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving.switch import Busy, NotServing, Switch, run, say
 from workloads.serving.watched import Former, Noted, way_back
@@ -103,13 +103,7 @@ def _unjudged(got: str) -> WorkloadError:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.serving.watch",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.serving.watch", __doc__, STATUS)
     parser.add_argument("plan", metavar="SERVER.json", type=Path, help="what the server is")
     return run(parser.parse_args(argv).plan, watch)
 

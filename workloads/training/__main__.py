@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking.server import URL
 from workloads.recipes import RECIPES
@@ -26,13 +27,7 @@ STATUS = "Exit status: 0 trained or stopped as asked, 1 worse than its parent, 2
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.training",
-        description=__doc__,
-        epilog=f"Recipes: {', '.join(RECIPES)}. {STATUS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.training", __doc__, f"Recipes: {', '.join(RECIPES)}. {STATUS}")
     parser.add_argument("what", metavar="RECIPE|FILE.json", help="name of a recipe, or a file as --print writes it")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where it writes to, and goes on from")
     parser.add_argument(

@@ -9,7 +9,6 @@ RUN.json is the same on all hosts but for ``host``; `Plan` says what stands in i
 by ``ssh``, and of an elastic run asks ``discover`` which hosts there are. Who wrote RUN.json has put both into PATH.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.training.metrics import elastic_name, file_of
 from workloads.training.plan import Host, Plan, commands, elsewhere, variables
@@ -338,12 +338,7 @@ def _shorten(log: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.training.hosts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.training.hosts", __doc__)
     parser.add_argument("plan", type=Path, metavar="RUN.json")
     parser.add_argument("verb", choices=("start", "await", "check", "ready", "logged", "close"))
     parser.add_argument("--seconds", type=float, default=600, help="of await")

@@ -5,12 +5,13 @@
 What follows the number goes to `python -m workloads.training`. Several hosts take horovodrun or torchrun themselves.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+
+from workloads.common.command_line import new_parser
 
 
 def command(processes: int, arguments: list[str], horovod: bool) -> list[str]:
@@ -38,12 +39,7 @@ def environment(processes: int, before: Mapping[str, str]) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.training.launch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.training.launch", __doc__)
     parser.add_argument("-np", type=int, required=True, metavar="N", help="processes on this machine")
     given, arguments = parser.parse_known_args()
     horovod = find_spec("horovod") is not None

@@ -6,11 +6,11 @@
 The account comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or from a file of credentials.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
+from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking.registry import register
 from workloads.common.tracking.server import URL, connect
@@ -20,13 +20,7 @@ STATUS = "Exit status: 0 the server has all, 2 wrong or refused, 3 not reached."
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m workloads.common.tracking",
-        description=__doc__,
-        epilog=STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser("workloads.common.tracking", __doc__, STATUS)
     parser.add_argument("directory", type=Path, metavar="DIR", help="what the run writes to")
     parser.add_argument(
         "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"the server; {URL} says it, too"
