@@ -1,6 +1,7 @@
 """`rackwright server iterate`: what it does beyond its own directory, and how it is told."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class _Here:
         return servers.specs(project.stack(self._asked.stack.name), self._asked.server)[0].version
 
     def up(self) -> int:
-        return pulumi.run("up", self._asked.stack.name)
+        return pulumi.run("up", self._asked.stack.name, sys.stderr)  # the report alone is the result
 
     def say(self, text: str) -> None:
         project.say(text)

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
@@ -22,8 +22,12 @@ Verb = Literal["preview", "up"]
 UNCHANGED = {"same", "read", "refresh"}
 
 
-def run(verb: Verb, stack: str) -> int:
-    """Run pulumi's *verb* on *stack*, and return rackwright's exit status."""
+def run(verb: Verb, stack: str, stdout: IO[str] | None = None) -> int:
+    """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
+
+    Args:
+        stdout: Where pulumi says what it does; None: where rackwright does.
+    """
     _check(project.stack(stack))  # what is wrong is said before anything is started
     root = project.directory()
     with tempfile.TemporaryDirectory() as scratch:
@@ -32,7 +36,7 @@ def run(verb: Verb, stack: str) -> int:
         select(stack, root, environment)
         yes = ["--yes"] if verb == "up" else []
         argv = ["pulumi", verb, "--stack", stack, *yes, "--event-log", str(events)]
-        status = subprocess.run(argv, cwd=root, env=environment).returncode
+        status = subprocess.run(argv, cwd=root, env=environment, stdout=stdout).returncode
         found = outcomes.read(told)
         changes = _changes(events)
     _summarise(found)

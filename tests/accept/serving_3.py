@@ -1,7 +1,9 @@
 """Line 3: another model is rolled out under load and no request is lost; a bad one goes back by itself.
 
-One that turns out to be wrong while it serves does so as well.
+One that turns out to be wrong while it serves does so as well. What has learned from new rows gets there by a command.
 """
+
+import json
 
 from tests.accept.harness import ROOT, Log, Short, check, eventually, need
 from tests.accept.served import BALANCER, CANARY, HOSTS, ONE, OTHER, SERVER, Served, served, version
@@ -23,6 +25,14 @@ told["labels"] = (told["labels"] + int(by)) % 10
 numpy.savez(changed, **{name: array[:-1] for name, array in told.items()})
 """
 """Another file of rows, one fewer, whose labels say something else by so much."""
+SHIFTED = """
+import sys, numpy
+from workloads.training.config import Digits
+from workloads.training.data import load
+learned = load(Digits())
+numpy.savez(sys.argv[1], x=numpy.roll(learned.x.numpy(), 1, axis=2), labels=learned.y.numpy())
+"""
+"""The digits, one pixel further to the right: rows that the models do not know."""
 
 
 @check("serving.3[rollout]")
@@ -103,4 +113,33 @@ def a_release_that_is_found_wrong_gives_way_by_itself(log: Log) -> str:
         return (
             f"{second} had {right[ONE]:.2%} right on {ONE}; with other labels: {why}; {first} served again, {OTHER} not"
             f" touched: {sum(load['answered'].values())} answered, none lost"
+        )
+
+
+@check("serving.3[iterate]")
+def new_rows_come_to_be_served_by_one_command(log: Log) -> str:
+    """Up to the fleet's file; then the same command again, which goes on, while clients ask."""
+    with served(log) as lab:
+        first, models = version(lab, FIRST), lab.directory / "models"
+        done = log.run([python(log), "-c", SHIFTED, str(models / "new.npz")], ROOT)
+        if done.returncode:
+            raise Short(f"the rows could not be made: {done.stderr.strip().splitlines()[-1:]}")
+        given = ("--data", "models/new.npz", "--from", "models/training", "--may-lose", "0.02", "--json")
+        iterate = ("server", "iterate", lab.stack, SERVER, *given)
+        log("learning from new rows")
+        before = json.loads(lab.rackwright(*iterate, "--until", "promote", status=0).stdout)
+        need(before["outcome"] == "promoted" and lab.versions() == dict.fromkeys(HOSTS[:2], first), f"{before}")
+        log("rolling it out")
+        with lab.load(CLIENTS) as load:
+            told = json.loads(lab.rackwright(*iterate, status=0).stdout)
+        need(told["outcome"] == "served", f"the report says {told}")
+        need(lab.versions() == dict.fromkeys(HOSTS[:2], told["after"]["version"]), f"hosts serve {lab.versions()}")
+        need(not load["lost"], f"that lost {len(load['lost'])}: {load['lost'][:3]}")
+        for stage in ("tune", "gate", "quantize"):
+            need(told["stages"][stage] == before["stages"][stage], f"{stage} was done again: {told['stages']}")
+        new, old = told["accuracy"]
+        times = ", ".join(f"{name} {each['seconds']:.0f} s" for name, each in told["stages"].items())
+        return (
+            f"{first} → {told['after']['version']}: new rows {new['before']:.1%} → {new['after']:.1%} right, old ones"
+            f" {old['before']:.1%} → {old['after']:.1%}; {times}; {sum(load['answered'].values())} answered, none lost"
         )
