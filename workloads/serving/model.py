@@ -54,7 +54,7 @@ class Model(Strict):
     format: Literal["rackwright model 1"] = "rackwright model 1"
     name: str = Field(pattern=NAMED)
     version: str = Field(pattern=NAMED)
-    runtime: Literal["onnx", "torch", "llama.cpp", "tensorrt"]
+    runtime: Literal["onnx", "torch", "llama.cpp", "tensorrt", "vllm"]
     files: Mapping[str, File]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
@@ -143,7 +143,7 @@ def publish(
     outputs: tuple[Tensor, ...],
     lineage: Mapping[str, Any],
     extra: Mapping[str, bytes] | None = None,
-    runtime: Literal["onnx", "llama.cpp", "tensorrt"] = "onnx",
+    runtime: Literal["onnx", "llama.cpp", "tensorrt", "vllm"] = "onnx",
 ) -> Model:
     """Write a directory that can be served, whole or not at all; its version is the beginning of its files' digest.
 

@@ -33,6 +33,8 @@ class Settings(Strict):
     """Answers that a language model writes at once."""
     context_tokens: PositiveInt = 4096
     """Of a prompt and its answer together; memory for so many is taken for each of `parallel`."""
+    tensor_parallel: PositiveInt = 1
+    """GPUs over which vLLM divides a model; 1 for others."""
     queue: PositiveInt = 256
     """Requests that may wait; a further one gets 429 and is told when to come back."""
     deadline_seconds: PositiveFloat = 30

@@ -66,7 +66,7 @@ def test_damage_is_found_before_it_is_served(tmp_path: Path, damage: object, tol
     ("change", "told"),
     [
         ({"format": "other"}, "format: Input should be 'rackwright model 1'"),
-        ({"runtime": "pickle"}, "runtime: Input should be 'onnx', 'torch', 'llama.cpp' or 'tensorrt'"),
+        ({"runtime": "pickle"}, "runtime: Input should be 'onnx', 'torch', 'llama.cpp', 'tensorrt' or 'vllm'"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
     ],
 )
