@@ -34,6 +34,7 @@ MAY_IMPORT = {
         "kinds",
         "workloads.training.config",
         "workloads.common.errors",
+        "workloads.serving.fit",
         "workloads.serving.model",
     ),
     "rackwright.mirror": ("errors", "spec", "kinds", "declaration", "toolchain.apt", "toolchain.cache"),

@@ -1,10 +1,11 @@
 """The model servers of a stack as resources: one on each host, each after the one before it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import file_digest, sha256
 from typing import Any
 
+from rackwright.declaration import vllm
 from rackwright.declaration.declared import Declared
 from rackwright.declaration.environments import place
 from rackwright.declaration.stack import Stack
@@ -17,6 +18,8 @@ from workloads.common.errors import WorkloadError
 from workloads.serving import model as published
 from workloads.serving.model import Model
 
+LANGUAGE = ("llama.cpp", "vllm")
+"""Runtimes of language models."""
 SLACK_SECONDS = 15
 """Beyond what a server itself allows for its end."""
 
@@ -29,25 +32,28 @@ def servers(stack: Stack) -> Iterator[Declared]:
     """
     wrong: list[DeclarationError] = []
     resources: list[Declared] = []
+    divided: dict[str, dict[str, int]] = {}
     for name, server in stack.fleet.servers.items():
         try:
-            common = _common(stack, name, server)
+            found = _found(stack, name, server)
+            common = _common(stack, name, server, found)
+            if found and found.runtime == "vllm":
+                divided[name] = vllm.divided(stack, name, server, found)
         except DeclarationErrors as errors:
             wrong += errors.errors
             continue
         before: tuple[str, ...] = ()
         for host in server.members(stack.fleet.hosts):
-            declared = Declared(ModelServerKind.token, _spec(stack, server, host, common), before)
+            declared = Declared(ModelServerKind.token, _spec(stack, server, host, common, divided.get(name)), before)
             resources.append(declared)
             before = (declared.name,)
-    if wrong:
+    if wrong := [*wrong, *vllm.once(divided)]:
         raise DeclarationErrors(wrong)
     yield from resources
 
 
-def _common(stack: Stack, name: str, server: Server) -> dict[str, Any]:
+def _common(stack: Stack, name: str, server: Server, found: Model | None) -> dict[str, Any]:
     """Return what all hosts of a server are told alike."""
-    model = _model(stack, name, server)
     told = settings(server, "127.0.0.1")
     members = server.members(stack.fleet.hosts)
     tls = server.tls
@@ -55,10 +61,9 @@ def _common(stack: Stack, name: str, server: Server) -> dict[str, Any]:
         "fleet": stack.fleet.fleet,
         "name": name,
         "port": server.port,
-        **model,
+        **_model(stack, server, found),
         "accuracy_kept": server.gate.accuracy_kept,
         "canary": _canary(stack, name, server),
-        "settings": json.dumps(server.set, sort_keys=True),
         "keys": tuple(
             KeyPart(name=who, secret=key.secret, scopes=key.scopes) for who, key in sorted(server.keys.items())
         ),
@@ -71,10 +76,13 @@ def _common(stack: Stack, name: str, server: Server) -> dict[str, Any]:
     }
 
 
-def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any]) -> ServerSpec:
+def _spec(
+    stack: Stack, server: Server, host: str, common: dict[str, Any], divided: Mapping[str, int] | None
+) -> ServerSpec:
     declared = stack.fleet.hosts[host]
     tier = server.model.tier
     mount = declared.tiers[tier].mount if tier else None
+    more = {"tensor_parallel": divided[host]} if divided else {}
     return ServerSpec(
         host=host,
         not_rehearsable=stack.not_rehearsable(host),
@@ -83,30 +91,38 @@ def _spec(stack: Stack, server: Server, host: str, common: dict[str, Any]) -> Se
         interface=declared.fabric if server.listen == "fabric" else None,
         mount=mount,
         below=f"{mount}/{server.model.path}" if mount else None,
+        settings=json.dumps({**server.set, **more}, sort_keys=True),
         **common,
     )
 
 
-def _model(stack: Stack, name: str, server: Server) -> dict[str, Any]:
-    """Return which model it is, and its files where they are on this computer."""
+def _found(stack: Stack, name: str, server: Server) -> Model | None:
+    """Return the model where its files are on this computer; None where the hosts have them."""
     wanted = server.model
     if wanted.path is None or wanted.tier is not None:
-        return {"model": "", "version": wanted.version}
+        return None
     place = f"servers.{name}.model.path"
-    directory = stack.project / wanted.path
     try:
-        found = published.read(directory)
+        found = published.read(stack.project / wanted.path)
     except WorkloadError as error:
         if wanted.version is not None:
-            return {"model": "", "version": wanted.version}  # the hosts may have it already
+            return None  # the hosts may have it already
         fix = f"Publish one there with `python -m workloads.quantize … --out {wanted.path}`, or name its version"
         raise _only(place, f"got no model in {wanted.path} ({_said(error)})", "it is served from there", fix) from None
     if wanted.version is not None and found.version != wanted.version:
-        return {"model": "", "version": wanted.version}
+        return None
     _gated(place, server, found)
-    if found.runtime == "llama.cpp" and server.canary is not None:
+    if found.runtime in LANGUAGE and server.canary is not None:
         got, want = f"got rows for {found.name}, a language model", "rows with labels are for models that take arrays"
         raise _only(f"servers.{name}.canary", got, want, "Take it out")
+    return found
+
+
+def _model(stack: Stack, server: Server, found: Model | None) -> dict[str, Any]:
+    """Return which model it is, and its files where they are on this computer."""
+    if found is None or server.model.path is None:
+        return {"model": "", "version": server.model.version}
+    directory = stack.project / server.model.path
     files = {file: told.sha256 for file, told in sorted(found.files.items())}
     files[published.NAME] = sha256((directory / published.NAME).read_bytes()).hexdigest()
     return {"model": found.name, "version": found.version, "source": str(directory.resolve()), "files": files}
