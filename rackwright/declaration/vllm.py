@@ -85,8 +85,8 @@ def _known(profile: str) -> tuple[int, int]:
     H200's 141, 14.8 of a T4's 16.
     """
     models: Mapping[str, int] = PROFILES[profile].known("gpus") or {}
-    memories = [GPUS[model].known("memory") for model in models if GPUS[model].role in ROLES]
-    if not memories or len(memories) < len(models) or None in memories:
+    memories = [GPUS[model].known("memory") for model in models]
+    if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
         got, want = f"got profile {profile}", "vLLM serves on GPUs of the catalogue, whose memory is known"
         raise WorkloadError("", got, want, "Say by profile which GPUs it has, or take other hosts")
     return min(memories) * GIB // 10**9, sum(models.values())

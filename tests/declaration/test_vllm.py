@@ -10,8 +10,10 @@ import pytest
 
 from rackwright.declaration import declare, load_stack
 from rackwright.errors import DeclarationErrors
+from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from workloads.serving import model as published
+from workloads.serving.settings import Settings
 
 SERVER = """\
 fleet: serving
@@ -61,8 +63,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         (stacks / "serving.yaml").write_text(SERVER.replace("HOSTS", hosts) + more)
         (tmp_path / "weights").write_bytes(b"weights")
         lineage = {} if sizes is None else {"sizes": sizes}
-        files = {"model.safetensors": tmp_path / "weights"}
-        published.publish(tmp_path / "models" / "talk", files, "talk", (), (), lineage, runtime="vllm")
+        weights = {"model.safetensors": tmp_path / "weights"}
+        published.publish(tmp_path / "models" / "talk", weights, "talk", (), (), lineage, runtime="vllm")
         found = {declared.name: declared.spec for declared in declare(load_stack("serving", tmp_path))}
         return {name: spec for name, spec in found.items() if isinstance(spec, ServerSpec)}
 
@@ -83,6 +85,13 @@ def test_each_host_divides_a_model_over_the_fewest_gpus_that_it_fits(project: Pr
         "pair/talk": {"parallel": 2, "tensor_parallel": 2},
         "instinct/talk": {"parallel": 2, "tensor_parallel": 1},
     }
+
+
+def test_a_server_is_told_over_how_many_gpus(project: Project, tmp_path: Path) -> None:
+    spec, house = project(B70, "pair")["pair/talk"], load_stack("serving", tmp_path).house
+    (told,) = [file.content for file in files(spec, house) if file.path.endswith("/settings.json")]
+
+    assert told is not None and Settings.model_validate_json(told).tensor_parallel == 2
 
 
 def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> None:
