@@ -1,7 +1,7 @@
 """Whether a language model fits the GPUs that vLLM divides it over: weights, cache, and what a GPU has for them.
 
-What is refused here cannot fit. What is not may still be too much: the memory of a GPU is counted as the most that
-it can be, and what vLLM takes beside weights and cache as less than its logs say of most models.
+What passes may still be too much: the memory of a GPU is counted as the most that it can be, and what vLLM takes beside
+weights and cache as what it takes of small models.
 """
 
 from collections.abc import Iterator, Mapping
