@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from workloads.common.errors import WorkloadError
@@ -150,6 +150,7 @@ PLAN = {
 }
 
 
+@settings(deadline=None)
 @given(**PLAN, more=st.integers(0, 64 * GIB), further=st.integers(0, 8))
 def test_what_fits_still_fits_with_more(
     model: Sizes, memory: int, gpus: int, context: int, parallel: int, more: int, further: int
@@ -164,6 +165,7 @@ def test_what_fits_still_fits_with_more(
     assert fit(model, memory, gpus, max(1, context - 1), max(1, parallel - 1)).tensor_parallel <= found.tensor_parallel
 
 
+@settings(deadline=None)
 @given(**PLAN)
 def test_what_is_proposed_fits(model: Sizes, memory: int, gpus: int, context: int, parallel: int) -> None:
     try:
