@@ -4,9 +4,9 @@
     python -m workloads.serving published/digits --set host=0.0.0.0 --set keys=keys.json
     python -m workloads.serving published/digits --print > server.json           all settings, to be changed
 
-MODEL is a directory that `python -m workloads.quantize` has published, or `python -m workloads.serving.gguf` for a
-language model; or one of a training, whose newest checkpoint is taken. What happens is told on stdout, a line of JSON
-each. SIGTERM ends it without losing a request.
+MODEL is a directory that `python -m workloads.quantize` has published, or `python -m workloads.serving.gguf` or
+`python -m workloads.serving.vllm` for a language model; or one of a training, whose newest checkpoint is taken. What
+happens is told on stdout, a line of JSON each. SIGTERM ends it without losing a request.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving.settings import Settings
 
-STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or refused."
+STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or refused, 4 what computes has ended."
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -84,7 +84,7 @@ def read(directory: Path) -> Model:
     try:
         return Model.model_validate_json(path.read_bytes())
     except OSError as error:
-        fix = "Let `python -m workloads.quantize` or `python -m workloads.serving.gguf` write one"
+        fix = "Let `python -m workloads.quantize`, or of workloads.serving `gguf` or `vllm`, write one"
         raise WorkloadError(str(path), f"got {error.strerror}", "a model has it", fix) from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())

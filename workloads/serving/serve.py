@@ -3,6 +3,7 @@
 import socket
 import ssl
 import time
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +16,7 @@ from workloads.serving.connection import limited
 from workloads.serving.edge import Say, say
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
-from workloads.serving.runtimes import Language, Runtime, opened
+from workloads.serving.runtimes import Language, Managed, Runtime, opened
 from workloads.serving.settings import Settings
 
 
@@ -24,15 +25,26 @@ def serve(directory: Path, settings: Settings) -> None:
 
     Raises:
         WorkloadError: it cannot be served so.
+        Lost: the process that computes has ended by itself.
     """
     began = time.monotonic()
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls = _tls(settings)
     with _listen(settings) as listening:
         runtime = opened(directory, settings)
-        server = Server(runtime, settings, keys, tls, time.monotonic() - began, say)
-        server.run([listening])
+        with closing(runtime) if isinstance(runtime, Managed) else nullcontext():
+            server = Server(runtime, settings, keys, tls, time.monotonic() - began, say)
+            server.run([listening])
+    if server.lost:
+        fix = "Start the server again, as its unit does; if that does not last, mend what was said"
+        raise Lost(str(directory), f"got {server.lost}", "it goes on until it is told to stop", fix)
     say("stopped")
+
+
+class Lost(WorkloadError):
+    """What computes has ended by itself."""
+
+    exit_status = 4
 
 
 class Server(uvicorn.Server):
@@ -50,6 +62,9 @@ class Server(uvicorn.Server):
         watch = Path(settings.watch) if settings.watch else None
         self._state, self._metrics, self._say = State(), Metrics(runtime.model, load_seconds, watch), say
         self._drain_seconds, self._until = settings.drain_seconds, 0.0
+        self._managed = runtime if isinstance(runtime, Managed) else None
+        self.lost: str | None = None
+        """What is told of the end of the process that computes, if it has ended by itself."""
         self._told = {
             "model": runtime.model.name, "version": runtime.model.version, "runtime": runtime.told,
             "load_seconds": round(load_seconds, 3),
@@ -75,6 +90,10 @@ class Server(uvicorn.Server):
         self._state.draining = True  # and no more: a signal comes at any moment, even amid a line of the log
 
     async def on_tick(self, counter: int) -> bool:
+        if self._managed and not self.lost and (lost := self._managed.lost()):
+            self.lost, self._state.draining, self._until = lost, True, time.monotonic()
+            self._metrics.draining()
+            self._say("lost", reason=lost)
         if self._state.draining and not self._until:
             self._until = time.monotonic() + self._drain_seconds
             self._metrics.draining()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from workloads.common.errors import WorkloadError
 from workloads.serving import model
-from workloads.serving.runtimes.runtime import Language, Runtime
+from workloads.serving.runtimes.runtime import Language, Managed, Runtime
 from workloads.serving.settings import Settings
 
-__all__ = ["Language", "Runtime", "opened"]
+__all__ = ["Language", "Managed", "Runtime", "opened"]
 
 
 def opened(directory: Path, settings: Settings | None = None) -> Runtime | Language:
@@ -27,17 +27,26 @@ def opened(directory: Path, settings: Settings | None = None) -> Runtime | Langu
         return _torch(directory, settings)
     found = model.read(directory)
     openers: dict[str, Callable[[Path, model.Model, Settings], Runtime | Language]]
-    openers = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt}
+    openers = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
     if found.runtime not in openers:
         want = f"a model directory is of {', '.join(openers)}"
         raise WorkloadError(str(directory / model.NAME), f"got {json.dumps(found.runtime)}", want, "Export it")
-    model.prove(directory, found, found.files.keys() - {model.WEIGHTS})
+    numbers = {name for name in found.files if name == model.WEIGHTS or name.endswith(".safetensors")}
+    model.prove(directory, found, found.files.keys() - numbers)
     with ThreadPoolExecutor(1) as beside:  # to prove numbers takes as long as to load them, and neither waits
-        proof = beside.submit(model.prove, directory, found, {model.WEIGHTS})
+        proof = beside.submit(model.prove, directory, found, numbers)
         try:
-            return openers[found.runtime](directory, found, settings)
-        finally:
+            runtime = openers[found.runtime](directory, found, settings)
+        except BaseException:
             proof.result()  # that they are damaged says more than what the library made of it
+            raise
+        try:
+            proof.result()
+        except BaseException:
+            if isinstance(runtime, Managed):
+                runtime.close()
+            raise
+        return runtime
 
 
 def _onnx(directory: Path, found: model.Model, settings: Settings) -> Runtime:
@@ -59,6 +68,12 @@ def _tensorrt(directory: Path, found: model.Model, settings: Settings) -> Runtim
     from workloads.serving.runtimes.tensorrt import TensorRtRuntime
 
     return TensorRtRuntime(directory, found, settings.max_batch)
+
+
+def _vllm(directory: Path, found: model.Model, settings: Settings) -> Language:
+    from workloads.serving.runtimes.vllm import VllmRuntime
+
+    return VllmRuntime(directory, found, settings)
 
 
 def _torch(directory: Path, settings: Settings) -> Runtime:

@@ -11,7 +11,8 @@ import xllamacpp
 
 from workloads.common.errors import WorkloadError
 from workloads.serving.model import Model
-from workloads.serving.runtimes.runtime import End, Piece, Reason, Unfit
+from workloads.serving.runtimes.events import Events
+from workloads.serving.runtimes.runtime import Piece, Unfit
 from workloads.serving.settings import Settings
 
 
@@ -39,31 +40,16 @@ class _Listener:
     """What llama.cpp calls with each event; what it raised would be lost there, so it is kept."""
 
     def __init__(self, heard: Callable[[Piece], bool]) -> None:
-        self._heard = heard
-        self._reason: Reason | None = None
+        self._events = Events(heard, _failure)
         self.failure: Exception | None = None
 
     def __call__(self, event: dict[str, Any]) -> bool:
         """Return whether it is to stop."""
         try:
-            return not self._tell(event)
+            return not self._events.tell(event)
         except Exception as error:
             self.failure = error
             return True
-
-    def _tell(self, event: dict[str, Any]) -> bool:
-        if error := event.get("error"):
-            raise _failure(error)
-        text = ""
-        for choice in event["choices"]:
-            text = choice.get("text") or choice.get("delta", {}).get("content") or ""
-            self._reason = choice["finish_reason"] or self._reason
-        if usage := event.get("usage"):
-            assert self._reason is not None, "what has ended says why"
-            if not usage["prompt_tokens"]:  # llama.cpp takes what a template refuses for nothing at all
-                raise Unfit("the model's template makes no prompt of it")
-            return self._heard(Piece(text, End(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))
-        return self._heard(Piece(text)) if text else True
 
 
 def _failure(error: Mapping[str, Any]) -> Exception:

@@ -75,3 +75,14 @@ class Language(Loaded, Protocol):
         Raises:
             Unfit: nothing was written.
         """
+
+
+@runtime_checkable
+class Managed(Protocol):
+    """A model that computes in a process of its own, which may end before it is told to."""
+
+    def lost(self) -> str | None:
+        """Return what a person is told of its end, if it has ended."""
+
+    def close(self) -> None:
+        """End it."""

@@ -1,0 +1,316 @@
+"""vLLM as a process behind our server: its options, its stream, its errors, its end. A server like it stands for it."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from http.client import IncompleteRead
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import save_file
+
+from tests.served.smollm2 import gguf
+from tests.workloads.serving.made import Background, Process, ask, eventually, served
+from tests.workloads.training.runs import ROOT, environment
+from workloads.serving import fit
+from workloads.serving import vllm as publishing
+from workloads.serving.model import DamagedModel, read
+from workloads.serving.runtimes import opened
+from workloads.serving.runtimes import vllm as managed
+from workloads.serving.runtimes.runtime import Unfit
+from workloads.serving.settings import Settings
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "num_hidden_layers": 3, "max_position_embeddings": 512, "vocab_size": 32,
+    "intermediate_size": 128, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a directory of Hugging Face's, with more in it than is taken."""
+    directory = tmp_path / "Tiny-1B"
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(CONFIG))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (directory / name).write_text("{}")
+    for name in ("modeling.py", "pytorch_model.bin", "README.md", "chat_template.jinja"):
+        (directory / name).write_text("x")
+    save_file({"w": np.zeros((4, 8), np.float32)}, directory / "model.safetensors")
+    return directory
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a command `vllm` on PATH."""
+    made = tmp_path / "bin" / "vllm"
+    made.parent.mkdir()
+    made.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.served.like_vllm "$@"\n')
+    made.chmod(0o755)
+    monkeypatch.setenv("PATH", str(made.parent), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
+def model(source: Path, tmp_path: Path, command: None) -> Path:
+    return publish(source, tmp_path)
+
+
+def publish(source: Path, tmp_path: Path, name: str = "tiny") -> Path:
+    argv = [str(source), "--name", name, "--card", str(source / "README.md"), "--out", str(tmp_path / name)]
+    assert publishing.main(argv) == 0
+    return tmp_path / name
+
+
+def asking(content: str, **more: object) -> bytes:
+    return json.dumps({"model": "tiny", "messages": [{"role": "user", "content": content}], **more}).encode()
+
+
+def children(server: Process) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children(recursive=True)
+
+
+def broken_off(server: Process, content: bytes) -> bytes:
+    """Return what came of a stream that did not come to its end."""
+    with pytest.raises(IncompleteRead) as broken:
+        ask(server.address, CHAT, content)
+    return broken.value.partial
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+def test_what_is_published_is_data_alone(source: Path, tmp_path: Path) -> None:
+    found = read(publish(source, tmp_path))
+
+    assert sorted(found.files) == [
+        "card.md", "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+    sizes = fit.Sizes(**found.lineage["sizes"])
+    assert (found.runtime, found.lineage["directory"]) == ("vllm", "Tiny-1B")
+    assert found.lineage["architecture"] == "LlamaForCausalLM"
+    assert sizes.weight_bytes == (source / "model.safetensors").stat().st_size
+    assert (sizes.context_tokens, sizes.heads) == (512, 4)
+
+
+def test_of_many_files_those_that_the_index_names_are_taken(source: Path, tmp_path: Path) -> None:
+    (source / "model.safetensors").rename(source / "model-00001-of-00001.safetensors")
+    save_file({"w": np.zeros(9, np.float32)}, source / "consolidated.safetensors")
+    index = source / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"w": "model-00001-of-00001.safetensors"}}')
+    found = read(publish(source, tmp_path))
+
+    assert [name for name in found.files if name.endswith(".safetensors")] == ["model-00001-of-00001.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", None, "config.json: got No such file"),
+        ("config.json", "{}", "config.json: got None; its architectures"),
+        ("config.json", "[]", "config.json: got a list"),
+        ("tokenizer_config.json", '{"auto_map": {}}', "without code of its own"),
+        ("model.safetensors", None, "got pytorch_model.bin: reading a pickle runs code"),
+        ("model.safetensors", "weights", "got no head"),
+        ("model.safetensors.index.json", '{"weight_map": {"w": "more.safetensors"}}', "got no file 'more.safetensors'"),
+        ("model.safetensors.index.json", '{"weight_map": {"w": "../x.safetensors"}}', "got no file '../x.safetensors'"),
+        ("model.safetensors.index.json", "{}", "got no weight_map"),
+    ],
+)
+def test_what_cannot_be_served_is_not_published(
+    source: Path, tmp_path: Path, name: str, content: str | None, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes((source / "model.safetensors").read_bytes())
+    if content is None:
+        (source / name).unlink()
+    else:
+        (source / name).write_text(content)
+
+    assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
+    assert told in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_cut_short_is_not_published(source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = source / "model.safetensors"
+    path.write_bytes(whole := path.read_bytes()[:-1])
+    assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
+    assert f"got {len(whole)} bytes; it has {len(whole) + 1} by its own head" in capfd.readouterr().err
+
+
+def test_what_is_asked_is_answered_whole_and_as_a_stream(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with served(model, "tensor_parallel=2", "parallel=3", "context_tokens=256", "drain_seconds=0") as server:
+        whole = ask(server.address, CHAT, asking("hunter2")).json
+        text = ask(server.address, TEXT, b'{"model": "tiny", "prompt": "hunter2"}').json
+        streamed = ask(server.address, CHAT, asking("hunter2", stream=True)).content
+        process = next(each for each in children(server) if "--uds" in each.cmdline())
+        key, line = process.environ()["VLLM_API_KEY"], process.cmdline()
+        told = dict(pairwise(line))
+        everybody = [word for each in children(server) for word in each.cmdline()]
+        status = server.end()
+
+    assert whole["choices"][0]["message"]["content"] == text["choices"][0]["text"] == "one two three"
+    assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    assert streamed.count(b"data: ") == 6
+    assert streamed.endswith(b"data: [DONE]\n\n")
+    assert server.started["runtime"] == "vLLM 0.0 on 2 GPUs"
+    assert (told["--tensor-parallel-size"], told["--max-num-seqs"], told["--max-model-len"]) == ("2", "3", "256")
+    assert not any(key in word for word in everybody)
+    assert status == 0
+    logged = capfd.readouterr()
+    assert f"serving {model}" in logged.err, "what it says is in the log"
+    assert not any(secret in text for secret in (key, "hunter2") for text in (str(server.log), logged.err, logged.out))
+
+
+def test_nobody_else_can_open_its_door(model: Path) -> None:
+    with served(model, "drain_seconds=0") as server:
+        processes = [psutil.Process(server.process.pid), *children(server)]
+        inet = {each.laddr for process in processes for each in process.net_connections("inet") if not each.raddr}
+        [door] = {each.laddr for process in processes for each in process.net_connections("unix") if each.laddr}
+        assert {(each.ip, each.port) for each in inet} == {server.address}
+        assert Path(door).parent.stat().st_mode & 0o077 == 0
+        assert server.end() == 0
+    assert not Path(door).parent.exists()
+
+
+def test_what_it_refuses_is_the_clients_to_mend(model: Path) -> None:
+    with served(model) as server:
+        wrong, long = (ask(server.address, CHAT, asking(prompt)) for prompt in ("wrong", "too long"))
+        failing = ask(server.address, CHAT, asking("failing"))
+
+    assert (wrong.status, long.status, failing.status) == (400, 400, 500)
+    assert wrong.json["error"]["message"] == "messages: Conversation roles must alternate"
+    assert wrong.json["error"]["code"] is None
+    assert long.json["error"]["code"] == "context_length_exceeded"
+    assert b"hunter2" not in failing.content
+
+
+@pytest.mark.parametrize("prompt", ["half", "abort"])
+def test_half_a_text_is_no_answer(model: Path, prompt: str) -> None:
+    with served(model) as server:
+        assert ask(server.address, CHAT, asking(prompt)).status == 500
+        assert b"it failed here" in broken_off(server, asking(prompt, stream=True))
+
+
+def test_who_leaves_ends_the_text_there(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+
+    def left() -> bool:
+        said.append(capfd.readouterr().err)
+        return "left\n" in "".join(said)
+
+    with served(model, "parallel=1") as server:
+        content = asking("for ever", stream=True)
+        with socket.create_connection(server.address, timeout=60) as client:
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+            client.sendall(head.encode() + content)
+            assert client.recv(1 << 16)
+        eventually(left)
+        assert ask(server.address, CHAT, asking("next")).status == 200, "its place is free"
+
+
+def test_its_last_words_are_told_when_it_does_not_start(
+    source: Path, tmp_path: Path, command: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = publish(source, tmp_path, "broken")
+    argv = [sys.executable, "-m", "workloads.serving", str(broken), "--set", "port=0"]
+    assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 2
+    told = f"{broken}: got vLLM ended by status 1, having said: loading | torch.OutOfMemoryError: CUDA out of memory; "
+    assert told in capfd.readouterr().err
+
+
+def test_when_it_dies_the_server_says_so_and_ends(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with served(model, "drain_seconds=60") as server:
+        processes = children(server)
+        streamed = broken_off(server, asking("die", stream=True))
+        status = server.process.wait(30)
+        server._reader.join(30)
+        eventually(lambda: gone(processes))
+
+    assert b"it failed here" in streamed
+    assert status == 4
+    assert [line["event"] for line in server.log if line["event"] != "request"] == ["lost"]
+    assert "got vLLM ended by status 3, having said: " in (told := capfd.readouterr().err)
+    assert "Engine core died" in told
+
+
+def test_told_to_stop_it_ends_texts_first(model: Path) -> None:
+    background = Background()
+    with served(model, "drain_seconds=0") as server:
+        processes = children(server)
+        background.ask(server.address, CHAT, asking("slow"))
+        eventually(lambda: b"rackwright_server_writing_requests 1" in ask(server.address, "/metrics").content)
+        assert server.end() == 0
+        assert gone(processes)
+    [answer] = background.all()
+    assert answer.json["choices"][0]["message"]["content"] == "one two three"
+
+
+def test_killed_we_leave_nobody_on_the_gpus(model: Path) -> None:
+    with served(model) as server:
+        processes = children(server)
+        server.process.kill()
+        assert len(processes) == 2
+        eventually(lambda: gone(processes))
+
+
+def test_what_does_not_end_is_killed_with_all_that_it_started(
+    source: Path, tmp_path: Path, command: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(managed, "END_SECONDS", 0.2)
+    runtime = opened(publish(source, tmp_path, "stubborn"))
+    assert isinstance(runtime, managed.VllmRuntime)
+    processes = psutil.Process().children(recursive=True)
+    runtime.close()
+    assert len(processes) == 2
+    assert gone(processes)
+
+
+def test_damaged_numbers_are_not_served(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedModel, match=r"model\.safetensors has the sha256"):
+        opened(model)
+    assert gone(psutil.Process().children(recursive=True))
+
+
+def test_without_vllm_it_is_said_what_it_takes(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    argv = [sys.executable, "-m", "workloads.serving", str(publish(source, tmp_path)), "--set", "port=0"]
+    assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 2
+    assert "vllm: got no such command" in (told := capfd.readouterr().err)
+    assert "Serve it in an environment with vLLM, which no role installs." in told
+
+
+def test_llama_cpps_server_in_its_place_writes_a_text(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKE_VLLM", str(gguf()))
+    pieces: list[Any] = []
+    runtime = opened(model, Settings(parallel=1, context_tokens=128))
+    assert isinstance(runtime, managed.VllmRuntime)
+    try:
+        asked = {"prompt": "One, two, three, four,", "max_tokens": 8, "temperature": 0}
+        runtime.generate(asked, lambda piece: bool(pieces.append(piece)) or True)
+        with pytest.raises(Unfit):
+            runtime.generate({"prompt": "word " * 300}, lambda piece: True)
+        first: list[Any] = []
+        forever = threading.Thread(target=runtime.generate, args=({"prompt": "One"}, lambda p: bool(first.append(p))))
+        forever.start()
+        forever.join(60)
+    finally:
+        runtime.close()
+
+    assert "five" in "".join(piece.text for piece in pieces)
+    assert (pieces[-1].end.tokens, pieces[-1].end.reason) == (8, "length")
+    assert len(pieces) > 3, "they come one by one"
+    assert len(first) == 1, "who wants no more gets no more"
