@@ -33,8 +33,8 @@ RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in
 def recorded(host: str) -> dict[str, Any]:
     """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
 
-    The probe and the workloads that stand on it are today's. When these were recorded no drive was asked about its
-    health: what stands here is written by hand, as of sound drives.
+    The probe, the workloads and the unit of a server that stand on it are today's. When these were recorded no drive
+    was asked about its health: what stands here is written by hand, as of sound drives.
     """
     made_up = {"willow": _kept, "sorrel": _sealed}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)

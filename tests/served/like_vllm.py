@@ -30,6 +30,7 @@ KEY = os.environ["VLLM_API_KEY"]
 
 def main() -> None:
     assert os.environ["HF_HUB_OFFLINE"] == os.environ["VLLM_NO_USAGE_STATS"] == "1"
+    assert os.access(os.environ["HOME"], os.W_OK), "it compiles"
     if given.served_model_name == "broken":
         sys.exit("loading\ntorch.OutOfMemoryError: CUDA out of memory")
     worker = subprocess.Popen(["sleep", "600"])  # as vLLM has processes of its own

@@ -16,7 +16,7 @@ from workloads.serving.connection import limited
 from workloads.serving.edge import Say, say
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
-from workloads.serving.runtimes import Language, Managed, Runtime, opened
+from workloads.serving.runtimes import Language, Lost, Managed, Runtime, opened
 from workloads.serving.settings import Settings
 
 
@@ -39,12 +39,6 @@ def serve(directory: Path, settings: Settings) -> None:
         fix = "Start the server again, as its unit does; if that does not last, mend what was said"
         raise Lost(str(directory), f"got {server.lost}", "it goes on until it is told to stop", fix)
     say("stopped")
-
-
-class Lost(WorkloadError):
-    """What computes has ended by itself."""
-
-    exit_status = 4
 
 
 class Server(uvicorn.Server):

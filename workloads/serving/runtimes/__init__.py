@@ -7,10 +7,10 @@ from pathlib import Path
 
 from workloads.common.errors import WorkloadError
 from workloads.serving import model
-from workloads.serving.runtimes.runtime import Language, Managed, Runtime
+from workloads.serving.runtimes.runtime import Language, Lost, Managed, Runtime
 from workloads.serving.settings import Settings
 
-__all__ = ["Language", "Managed", "Runtime", "opened"]
+__all__ = ["Language", "Lost", "Managed", "Runtime", "opened"]
 
 
 def opened(directory: Path, settings: Settings | None = None) -> Runtime | Language:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from workloads.common.errors import WorkloadError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 
@@ -75,6 +76,12 @@ class Language(Loaded, Protocol):
         Raises:
             Unfit: nothing was written.
         """
+
+
+class Lost(WorkloadError):
+    """What computes has ended by itself; started again, it may go on."""
+
+    exit_status = 4
 
 
 @runtime_checkable

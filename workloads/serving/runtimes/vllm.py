@@ -25,7 +25,7 @@ from typing import Any
 from workloads.common.errors import WorkloadError
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import Events
-from workloads.serving.runtimes.runtime import Piece, Unfit
+from workloads.serving.runtimes.runtime import Lost, Piece, Unfit
 from workloads.serving.settings import Settings
 
 LAST_LINES = 8
@@ -41,12 +41,14 @@ class VllmRuntime:
         """Return once vLLM is ready, however long that takes.
 
         Raises:
-            WorkloadError: there is no vLLM here, or it ends before it is ready.
+            WorkloadError: there is no vLLM here.
+            Lost: it ends before it is ready.
         """
         self.model = model
         self._home = TemporaryDirectory(prefix="vllm-")  # nobody else may look into it
         self._door, self._key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
-        self._process = _Process(_command(directory, model.name, self._door, settings), self._key)
+        command = _command(directory, model.name, self._door, settings)
+        self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self._key))
         try:
             self._wait(directory)
             gpus = f"{settings.tensor_parallel} GPU{'s' if settings.tensor_parallel > 1 else ''}"
@@ -85,7 +87,7 @@ class VllmRuntime:
         while self._get("/health")[0] != 200:
             if ended := self._process.ended():
                 want, fix = "it serves the model", "Mend what it says, or the settings that it follows from"
-                raise WorkloadError(str(directory), f"got {ended}", want, fix)
+                raise Lost(str(directory), f"got {ended}", want, fix)
             time.sleep(0.1)
 
     def _version(self) -> str:
@@ -116,14 +118,25 @@ def _command(directory: Path, name: str, door: Path, settings: Settings) -> list
     ]  # fmt: skip
 
 
+def _environment(beside: Path, home: str, key: str) -> dict[str, str]:
+    """Return the environment of vLLM: as if that of Python's were activated, and it asks nobody outside.
+
+    Args:
+        home: Where it keeps what it compiles, if its account has no home.
+    """
+    told = {**os.environ, "PATH": f"{beside}:{os.environ.get('PATH', os.defpath)}"}
+    if not os.access(told.get("HOME", ""), os.W_OK):
+        told["HOME"] = home
+    # on a command line everybody could read the key
+    return {**told, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key}
+
+
 class _Process:
     """A command with the group of all that it starts, which says on stderr what it has to say."""
 
-    def __init__(self, command: list[str], key: str) -> None:
+    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
         # told to end when the thread that starts it does, even by SIGKILL: then it is the first one of a server
         tied = ["setpriv", "--pdeathsig", "TERM", "--", *command]
-        offline = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-        environment = {**os.environ, **offline, "VLLM_API_KEY": key}  # on a command line everybody could read the key
         self._process = subprocess.Popen(
             tied, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
