@@ -15,8 +15,8 @@ SHARE_PERCENT = 90
 0.6.4 and 0.92 in 0.25, so whoever starts it says this."""
 BESIDE = 3 << 29
 """1.5 GiB of each GPU for activations, CUDA graphs and libraries: an estimate of ours, **unverified on hardware**. Of
-Llama 3.1 8B logs of vLLM say 1.2 GiB of activations and 0.1 to 0.4 GiB beside PyTorch, of DeepSeek-R1 over 8 H200 6.4
-and 7.2 GiB."""
+Llama 3.1 8B logs of vLLM say 1.2 GiB of activations and 0.1 to 0.4 GiB beside PyTorch, of what is DeepSeek-R1 by its
+figures, over 8 H200, 6.4 and 7.2 GiB."""
 SHORTEST_TOKENS = 1024
 """A context below that is not proposed."""
 GIB = 1 << 30

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from workloads.common.errors import WorkloadError
+from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import Events
 from workloads.serving.runtimes.runtime import Lost, Piece, Unfit
@@ -114,6 +115,7 @@ def _command(directory: Path, name: str, door: Path, settings: Settings) -> list
         found, "serve", str(directory.resolve()), "--served-model-name", name, "--uds", str(door),
         "--tensor-parallel-size", str(settings.tensor_parallel), "--max-model-len", str(settings.context_tokens),
         "--max-num-seqs", str(settings.parallel), "--load-format", "safetensors",
+        "--gpu-memory-utilization", str(SHARE_PERCENT / 100),
         "--no-enable-log-requests", "--disable-uvicorn-access-log",
     ]  # fmt: skip
 
