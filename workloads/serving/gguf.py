@@ -5,13 +5,12 @@
 What llama.cpp does not load and write a first token with is not published. The card goes with the model to every host.
 """
 
-import re
 import sys
 from pathlib import Path
 
 from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
-from workloads.serving.model import NAMED, Model, publish
+from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import Settings
 
 STATUS = "Exit status: 0 published, 2 wrong or refused."
@@ -24,9 +23,7 @@ def published(path: Path, name: str, card: Path | None, directory: Path) -> Mode
         WorkloadError: *name* is none, a file is not there, llama.cpp does not load it, or *directory* is no model's.
     """
     files = {"model.gguf": path, **({"card.md": card} if card else {})}
-    if not re.fullmatch(NAMED, name):
-        want = "a name has letters, digits and . _ -, and begins with one of the first two"
-        raise WorkloadError("--name", f"got {name!r}", want, "Take another")
+    check_name(name)
     for each in files.values():
         if not each.is_file():
             raise WorkloadError(str(each), "got no file", "it is published", "Mend its path")

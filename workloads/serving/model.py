@@ -10,6 +10,7 @@ digits-int8/
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -133,6 +134,17 @@ def judge(model: Model, accuracy_kept: float | None) -> None:
         got = "got no report of its accuracy" if found is None else f"got {found:.4%} of its accuracy kept"
         want, fix = f"{accuracy_kept:.2%} are asked for", "Publish a better one with `python -m workloads.quantize`"
         raise WorkloadError(f"{model.name} {model.version}", got, want, fix)
+
+
+def check_name(name: str) -> None:
+    """Return if a model can be called *name*.
+
+    Raises:
+        WorkloadError: it cannot.
+    """
+    if not re.fullmatch(NAMED, name):
+        want = "a name has letters, digits and . _ -, and begins with one of the first two"
+        raise WorkloadError("--name", f"got {name!r}", want, "Take another")
 
 
 def publish(

@@ -17,7 +17,7 @@ from typing import Any
 from workloads.common.command_line import new_parser
 from workloads.common.errors import WorkloadError
 from workloads.serving import fit
-from workloads.serving.model import NAME, NAMED, Model, publish
+from workloads.serving.model import NAME, NAMED, Model, check_name, publish
 
 STATUS = "Exit status: 0 published, 2 wrong or refused."
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
@@ -33,9 +33,7 @@ def published(what: Path, name: str, card: Path | None, directory: Path) -> Mode
         WorkloadError: *name* is none, a file is missing or cut short, the model takes code of its own, or *directory*
             is no model's.
     """
-    if not re.fullmatch(NAMED, name):
-        want = "a name has letters, digits and . _ -, and begins with one of the first two"
-        raise WorkloadError("--name", f"got {name!r}", want, "Take another")
+    check_name(name)
     if card and not card.is_file():
         raise WorkloadError(str(card), "got no file", "it is published", "Mend its path")
     config = _object(what / CONFIG)
