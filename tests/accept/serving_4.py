@@ -31,9 +31,9 @@ def more_requests_than_others(log: Log) -> str:
 
 @check("serving.4[int8]")
 def eight_bits_are_faster(log: Log) -> str:
-    """A ResNet that has learned the digits, one row at a time, one thread, in turns with its original."""
+    """A ResNet-18 that has learned the digits, one row at a time, one thread, in turns with its original."""
     directory, own = log.empty_directory(), {**os.environ, "OMP_NUM_THREADS": "1"}
-    log("training a ResNet")
+    log("training a ResNet-18")
     done = log.run([python(log), "-m", "tests.served.resnet", str(directory)], env=own)
     need(done.returncode == 0, f"it was not trained: {done.stderr.strip().splitlines()[-1:]}")
     log("quantising it")

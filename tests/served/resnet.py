@@ -1,4 +1,4 @@
-"""A ResNet that has learned the digits, as transformers save it; and the rows it is quantised with.
+"""A ResNet-18 that has learned the digits, as transformers save it; and the rows it is quantised with.
 
 python -m tests.served.resnet DIRECTORY        writes the model to DIRECTORY/resnet and the rows to DIRECTORY/rows.npz
 """
@@ -23,7 +23,7 @@ def main(directory: Path) -> None:
     learned, unseen = load(Digits()), held_out(Digits())
     x_BCHW, labels_B = _pictures(learned.x), learned.y
     config = ResNetConfig(
-        num_channels=1, embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[2, 2, 2, 2], layer_type="basic",
+        num_channels=1, embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic",
         num_labels=10,
     )  # fmt: skip
     model = ResNetForImageClassification(config)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -39,6 +40,21 @@ def prepared(path: Path, scratch: Path) -> Path:
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     onnx.save(model, target)
+    return target
+
+
+def fused(path: Path, scratch: Path) -> Path:
+    """Return the 8 bits of *path* with the operators that ONNX Runtime computes on a CPU in the place of Q/DQ.
+
+    Else every start of every server finds them anew. What follows from this processor is not among them: the layout of
+    its vectors is left to who serves.
+    """
+    target = scratch / "fused.onnx"
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return target
 
 
@@ -89,15 +105,17 @@ class Renderer:
         """Return the model with the layers *only*, of which there is one at least, in 8 bits.
 
         Args:
-            signed: Activations in int8, biases in float, as TensorRT takes them; else activations in uint8 around 128,
-                weights in 7 bits and biases in int32, as ONNX Runtime fuses them on a CPU: on one without VNNI products
-                of 8 and 8 bits overflow, and nobody knows who will serve it. Activations have the same ranges.
+            signed: Activations in int8 around 0, biases in float, as TensorRT takes them; else activations in uint8
+                from the lowest of their range to the highest, so that what comes out of a Relu begins at 0 and the
+                Relu itself costs nothing, weights in 7 bits and biases in int32, as ONNX Runtime fuses them on a CPU:
+                on one without VNNI products of 8 and 8 bits overflow, and nobody knows who will serve it. Both have
+                the same ranges.
         """
         self._count += 1
         target = self._scratch / f"int8-{self._count}.onnx"
         if not self._ranges.exists():
             self._calibrate()
-        options = {"ActivationSymmetric": True, "WeightSymmetric": True}
+        options = {"ActivationSymmetric": signed, "WeightSymmetric": True}
         if signed:
             options |= {"QuantizeBias": False, "DedicatedQDQPair": True}
         logging.getLogger().setLevel(logging.ERROR)  # it warns of what was done before

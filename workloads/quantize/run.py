@@ -13,7 +13,7 @@ from workloads.common.tracking.provenance import code_digest
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import measure
-from workloads.quantize.render import Renderer, layers, parts, prepared
+from workloads.quantize.render import Renderer, fused, layers, parts, prepared
 from workloads.quantize.report import Report
 from workloads.quantize.samples import Samples, Sets
 from workloads.quantize.score import outputs, score, shortfalls
@@ -83,7 +83,8 @@ def _made(
     render = partial(renderer.int8, signed=chosen.signed)
     judged = partial(outputs, threads=THREADS, fused=not chosen.signed)
     found = _searched(base, names, render, judged, sets.search, settings, say) if settings.search else Found((), {})
-    return render([name for name in names if name not in found.left_out]), found, names
+    made = render([name for name in names if name not in found.left_out])
+    return made if chosen.signed else fused(made, scratch), found, names
 
 
 def _searched(

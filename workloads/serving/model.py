@@ -7,6 +7,7 @@ digits-int8/
 .digits-int8.partial/   being written
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -92,6 +93,16 @@ def read(directory: Path) -> Model:
         raise WorkloadError(
             str(path), f"got {wrong}", 'it is as "rackwright model 1" is', "Publish the model anew"
         ) from None
+
+
+def fetch_ahead(directory: Path, model: Model) -> None:
+    """Ask the kernel to read all files of *model* now, in large pieces: whoever maps them waits for one page at a time.
+
+    What it cannot open is told of by whoever reads it.
+    """
+    for name in model.files:
+        with contextlib.suppress(OSError), (directory / name).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def prove(directory: Path, model: Model, names: Collection[str] | None = None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from workloads.quantize.config import Settings
-from workloads.quantize.render import Renderer, layers, prepared
+from workloads.quantize.render import Renderer, fused, layers, prepared
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import outputs
 
@@ -66,8 +66,13 @@ def zero_points(path: Path) -> set[tuple[str, int]]:
     return {(array.dtype.name, int(value)) for array in points for value in array.ravel()}
 
 
-def scale_of(path: Path, tensor: str) -> float:
-    return float(next(array for name, array in told(path)[1].items() if name.startswith(f"{tensor}_scale")))
+def range_of(path: Path, tensor: str) -> tuple[float, float]:
+    """Return the lowest and the highest that 8 bits can say of *tensor*."""
+    arrays = told(path)[1]
+    [scale] = [array for name, array in arrays.items() if name.startswith(f"{tensor}_scale")]
+    [zero] = [array for name, array in arrays.items() if name.startswith(f"{tensor}_zero_point")]
+    limits = np.iinfo(zero.dtype)
+    return float((limits.min - int(zero)) * scale), float((limits.max - int(zero)) * scale)
 
 
 def test_nodes_without_names_get_some(base: Path) -> None:
@@ -78,14 +83,23 @@ def test_a_gpu_and_a_cpu_get_the_same_ranges_in_their_own_form(base: Path, tmp_p
     both = renderer(base, tmp_path / "scratch")
     cpu, gpu = both.int8(LAYERS, signed=False), both.int8(LAYERS, signed=True)
 
-    assert zero_points(cpu) == {("uint8", 128)}
     assert zero_points(gpu) == {("int8", 0)}
-    assert scale_of(gpu, "x") == pytest.approx(scale_of(cpu, "x"), rel=0.01)
+    assert {name for name, _ in zero_points(cpu)} == {"uint8"}
+    for tensor in ("x", "c"):
+        lowest, highest = range_of(cpu, tensor)
+        assert range_of(gpu, tensor)[1] == pytest.approx(max(-lowest, highest), rel=0.01)
     types = [{array.dtype.name for array in told(path)[1].values()} for path in (cpu, gpu)]
     assert "int32" in types[0]
     assert "int32" not in types[1], "TensorRT takes biases in float"
     for path in (cpu, gpu):
         assert told(path)[1]["conv_quantized"].dtype == np.int8, "weights are stored in 8 bits"
+
+
+def test_what_comes_out_of_a_relu_begins_at_0_on_a_cpu(base: Path, tmp_path: Path) -> None:
+    """
+    Around 128 half of the steps would be for numbers that never come, and the Relu would stay in floats.
+    """
+    assert range_of(renderer(base, tmp_path / "scratch").int8(LAYERS, signed=False), "c")[0] == 0
 
 
 def test_both_answer_nearly_as_the_original(base: Path, tmp_path: Path) -> None:
@@ -94,6 +108,17 @@ def test_both_answer_nearly_as_the_original(base: Path, tmp_path: Path) -> None:
     for signed in (False, True):
         error = outputs(both.int8(LAYERS, signed), judge, 1, fused=not signed) - before
         assert 0 < error.std() < 0.03 * before.std()
+
+
+def test_on_a_cpu_it_is_published_as_it_is_computed(base: Path, tmp_path: Path) -> None:
+    """
+    What a server would make of it at each start is made of it once, and answers the same.
+    """
+    made = renderer(base, tmp_path / "scratch").int8(LAYERS, signed=False)
+    path, judge = fused(made, tmp_path / "scratch"), rows(64, 2)
+
+    assert {"QLinearConv", "QGemm"} <= {node.op_type for node in onnx.load(path).graph.node}
+    np.testing.assert_array_equal(outputs(path, judge, 1), outputs(made, judge, 1))
 
 
 def test_only_the_layers_that_are_named_are_quantised(base: Path, tmp_path: Path) -> None:
@@ -110,8 +135,8 @@ def test_other_ways_to_calibrate_cut_what_is_rare_off(base: Path, tmp_path: Path
     outlier.inputs["x"][0, 0, 0, 0] = 50
     whole = renderer(base, tmp_path / "one", outlier).int8(LAYERS, signed=False)
     cut = renderer(base, tmp_path / "other", outlier, **changes).int8(LAYERS, signed=False)
-    assert scale_of(whole, "x") == pytest.approx(50 / 127.5)
-    assert scale_of(cut, "x") < scale_of(whole, "x") / 2
+    assert range_of(whole, "x")[1] == pytest.approx(50, rel=0.01)
+    assert range_of(cut, "x")[1] < 25
 
 
 def test_half_precision_is_half_of_it(base: Path, tmp_path: Path) -> None:

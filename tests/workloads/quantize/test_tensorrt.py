@@ -42,9 +42,10 @@ def test_half_precision_is_taken_and_compiled(written: dict[str, Path]) -> None:
 
 
 def test_the_form_for_a_cpu_is_refused(written: dict[str, Path]) -> None:
-    [error] = ask(written["cpu"]).errors
-
-    assert "bias_DequantizeLinear: input has type Int32" in error
+    """
+    Its operators are those of ONNX Runtime alone.
+    """
+    assert any("Plugin not found" in error for error in ask(written["cpu"]).errors)
 
 
 @pytest.mark.parametrize(("kind", "zero"), [(np.int8, 3), (np.uint8, 128)])

@@ -1,6 +1,10 @@
 """A published model is whole or not there, and what is damaged or wrong is told before anything is served."""
 
+import ctypes
 import json
+import mmap
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -89,3 +93,38 @@ def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main([str(tmp_path), "--set", "port=0"]) == 2
     told = f"{tmp_path}/model.json: got No such file or directory; a model has it."
     assert capsys.readouterr().err.startswith(told)
+
+
+SIZE = 4 << 20
+
+
+def test_the_files_are_read_ahead(tmp_path: Path) -> None:
+    """
+    What the drive has to be asked for is in the page cache, though nobody has read it.
+    """
+    path = tmp_path / "weights.bin"
+    path.write_bytes(bytes(SIZE))
+    found = model.Model(
+        name="numbers", version="0" * 12, runtime="onnx",
+        files={name: model.File(bytes=SIZE, sha256="0" * 64) for name in (path.name, "not-there.bin")},
+    )  # fmt: skip
+    with path.open("rb", buffering=0) as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if _cached(file.fileno(), SIZE):
+            pytest.skip("this filesystem keeps its files in memory")
+        model.fetch_ahead(tmp_path, found)
+        deadline = time.monotonic() + 60
+        while not _cached(file.fileno(), SIZE):
+            assert time.monotonic() < deadline, "it is not read ahead"
+            time.sleep(0.01)
+
+
+def _cached(handle: int, size: int) -> bool:
+    """Say whether all pages of the file are in the page cache; asking reads none. Source: mincore(2)."""
+    pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+    with mmap.mmap(handle, size, access=mmap.ACCESS_COPY) as mapped:
+        first = ctypes.c_char.from_buffer(mapped)
+        assert ctypes.CDLL(None).mincore(ctypes.byref(first), ctypes.c_size_t(size), pages) == 0
+        del first
+    return all(page & 1 for page in pages)

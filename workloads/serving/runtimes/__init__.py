@@ -31,6 +31,7 @@ def opened(directory: Path, settings: Settings | None = None) -> Runtime | Langu
     if found.runtime not in openers:
         want = f"a model directory is of {', '.join(openers)}"
         raise WorkloadError(str(directory / model.NAME), f"got {json.dumps(found.runtime)}", want, "Export it")
+    model.fetch_ahead(directory, found)
     numbers = {name for name in found.files if name == model.WEIGHTS or name.endswith(".safetensors")}
     model.prove(directory, found, found.files.keys() - numbers)
     with ThreadPoolExecutor(1) as beside:  # to prove numbers takes as long as to load them, and neither waits
