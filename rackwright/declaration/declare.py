@@ -100,6 +100,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 key=tier.key,
                 chunk_kib=tier.chunk_bytes // 1024,
                 bitmap=tier.has_bitmap,
+                ppl=tier.ppl,
                 options=tier.options,
                 sync_speed_max_kib=tier.sync_speed_max and tier.sync_speed_max // 1024,
                 scrub=_scrub(tier.scrub),

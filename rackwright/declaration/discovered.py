@@ -199,7 +199,9 @@ def _declared(array: Array, filesystem: str, mount: Mount, theirs: bool) -> Iter
     yield from {"level": array.level, "filesystem": filesystem, "mount": mount.target}.items()
     if array.level != "raid1" and array.chunk_bytes != DEFAULT_CHUNK:
         yield "chunk", format_size(array.chunk_bytes)
-    if array.level != "raid0" and array.bitmap == "none":
+    if array.level == "raid5" and array.ppl:
+        yield "ppl", True
+    elif array.level != "raid0" and array.bitmap == "none":
         yield "bitmap", False
     options = [option for option in mount.options if option in CHOSEN]
     if options != ["noatime"]:

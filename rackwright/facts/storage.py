@@ -98,6 +98,7 @@ class Array(View):
     chunk_bytes = Fact(int, "0 where the level has none.")
     metadata = Fact(str)
     bitmap = Fact(str, "internal, file or none.")
+    ppl = Fact(bool, "Whether it keeps a partial parity log, as RAID5 can.")
     member_bytes = Fact(int, "What is used of each member.")
     size_bytes = Fact(int)
     array_state = Fact(str)

@@ -123,6 +123,9 @@ class Tier(Model):
     """Bytes per drive and stripe; 512KiB where the level has chunks and nothing is said."""
     bitmap: bool = True
     """Keep a write-intent bitmap inside the array, so that a drive that was away is brought up in seconds."""
+    ppl: bool = False
+    """Keep a partial parity log in the place of the bitmap: a power cut while a member is missing then loses nothing
+    that was written before (the write hole). RAID5 alone, which writes slower with it and is not grown."""
     options: Annotated[Many[str], AfterValidator(_options)] = ("noatime",)
     """Mount options beyond the kernel's defaults."""
     sync_speed_max: Size | None = None
@@ -151,7 +154,7 @@ class Tier(Model):
 
     @property
     def has_bitmap(self) -> bool:
-        return self.bitmap and self.level != "raid0"
+        return self.bitmap and self.level != "raid0" and not self.ppl
 
 
 def _problems(tier: Tier) -> Iterator[Problem]:
@@ -181,6 +184,12 @@ def _problems(tier: Tier) -> Iterator[Problem]:
             yield Problem(got, want, fix, ("chunk",), "mdadm(8)")
     if tier.level == "raid0" and tier.bitmap and "bitmap" in tier.model_fields_set:
         yield Problem("got true", "RAID0 has no bitmap", "Leave bitmap out", ("bitmap",), "md(4)")
+    if tier.ppl and tier.level != "raid5":
+        want, fix = "md keeps a partial parity log of RAID5 alone", "Leave ppl out"
+        yield Problem("got true", want, fix, ("ppl",), "md(4)")
+    elif tier.ppl and tier.bitmap and "bitmap" in tier.model_fields_set:
+        want, fix = "md keeps a bitmap or a partial parity log", "Leave bitmap out"
+        yield Problem("got true, and ppl", want, fix, ("bitmap",), "mdadm(8), --consistency-policy")
     yield from _speed_problems("sync_speed_max", tier.sync_speed_max)
 
 

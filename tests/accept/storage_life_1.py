@@ -26,6 +26,8 @@ class Case:
     """How many die at once."""
     replaced: int = 0
     """How many that work are replaced after that."""
+    ppl: bool = False
+    """Whether it keeps a partial parity log."""
 
     @property
     def name(self) -> str:
@@ -45,7 +47,7 @@ class Case:
 
 CASES = (
     Case("raid1", "nvme", 2, fails=1, replaced=1),
-    Case("raid5", "sas", 3, fails=1),
+    Case("raid5", "sas", 3, fails=1, ppl=True),
     Case("raid6", "sas", 4, fails=2),
     Case("raid10", "nvme", 4, fails=1, replaced=1),
 )
@@ -64,7 +66,13 @@ def fleet(cases: Sequence[Case]) -> str:
         "drives": drives,
         "nics": [{"name": "fabric0", "mac": "52:54:00:00:08:01", "addresses": ["10.32.0.1/24"]}],
         "tiers": {
-            case.name: {"level": case.level, "filesystem": "ext4", "mount": f"/srv/{case.name}"} for case in cases
+            case.name: {
+                "level": case.level,
+                "filesystem": "ext4",
+                "mount": f"/srv/{case.name}",
+                **({"ppl": True} if case.ppl else {}),
+            }
+            for case in cases
         },
     }
     return yaml.safe_dump({"fleet": "life", "hosts": {HOST: host}}, sort_keys=False)

@@ -107,6 +107,7 @@ def whole(lab: Lab, place: Place) -> None:
         "MD_NAME": f"{place.host}:{place.name}",
         "degraded": "no",
         "bitmap": "yes" if tier.has_bitmap else "no",
+        "ppl": "yes" if tier.ppl else "no",
         "serials": " ".join(sorted(place.serials)),
         "filesystem": tier.filesystem,
         "mounted": facts.get("device", "?"),
@@ -130,6 +131,7 @@ def _facts(lab: Lab, place: Place) -> Iterator[tuple[str, str]]:
         mdadm --detail --export $md | grep -E '^MD_(LEVEL|DEVICES|METADATA|NAME)='
         mdadm --detail $md | grep -q 'State :.*degraded' && echo degraded=yes || echo degraded=no
         mdadm --detail $md | grep -q 'Intent Bitmap : Internal' && echo bitmap=yes || echo bitmap=no
+        mdadm --detail $md | grep -q 'Consistency Policy : ppl' && echo ppl=yes || echo ppl=no
         echo "serials=$(for dev in $(mdadm --detail --export $md | sed -n 's/^MD_DEVICE_.*_DEV=//p'); do
             lsblk -dno SERIAL $dev; done | sort | xargs)"
         unit=$(systemd-escape --path --suffix=mount "$mount")

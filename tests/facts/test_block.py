@@ -24,6 +24,7 @@ ACTIVE = {
     "component_size": "497152",
     "array_state": "clean",
     "bitmap/location": "+8",
+    "consistency_policy": "bitmap",
     "sync_action": "idle",
     "sync_completed": "none",
     "sync_speed": "none",
@@ -302,6 +303,7 @@ def test_an_array_is_read_from_sysfs(machine):
         "chunk_bytes": 524288,
         "metadata": "1.2",
         "bitmap": "internal",
+        "ppl": False,
         "member_bytes": 497152 * 1024,
         "size_bytes": 64 * MIB,
         "array_state": "clean",
@@ -342,8 +344,8 @@ def test_raid0_has_nothing_to_sync(machine):
 
     array = array_of(machine, files | {"level": "raid0", "component_size": "0"}, {"sda": ("0", "in_sync")})
 
-    keys = ("bitmap", "sync_action", "sync_completed", "sync_speed_max_kib", "degraded", "mismatch_count")
-    assert [array[key] for key in keys] == ["none", "idle", "none", 0, 0, 0]
+    keys = ("bitmap", "ppl", "sync_action", "sync_completed", "sync_speed_max_kib", "degraded", "mismatch_count")
+    assert [array[key] for key in keys] == ["none", False, "idle", "none", 0, 0, 0]
 
 
 def test_what_an_inactive_array_does_not_say_is_unknown(machine):
@@ -354,6 +356,12 @@ def test_what_an_inactive_array_does_not_say_is_unknown(machine):
     assert array["array_state"] == "inactive"
     for key in ("level", "devices", "sync_action", "degraded", "bitmap"):
         assert array[key].keys() == {"unknown"}, key
+
+
+def test_a_partial_parity_log_is_read_from_sysfs(machine):
+    array = array_of(machine, ACTIVE | {"level": "raid5", "consistency_policy": "ppl"}, {"sda": ("0", "in_sync")})
+
+    assert array["ppl"] is True
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ def recorded(host: str) -> dict[str, Any]:
     """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
 
     The probe, the workloads and the unit of a server that stand on it are today's. When these were recorded no drive
-    was asked about its health: what stands here is written by hand, as of sound drives.
+    was asked about its health, and no array about a partial parity log: what stands here is written by hand, as of
+    sound drives and none.
     """
     made_up = {"willow": _kept, "sorrel": _sealed}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
@@ -42,6 +43,8 @@ def recorded(host: str) -> dict[str, Any]:
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
     for drive in raw["drives"]:
         drive.setdefault("health", {"passed": True, "pending_sectors": 0, "media_errors": 0, "wear_percent": 0})
+    for array in raw["arrays"]:
+        array.setdefault("ppl", False)
     sizes = {each["name"]: each["size_bytes"] for each in (*raw["arrays"], *raw.get("mappings", ()))}
     for filesystem in raw["filesystems"]:
         filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))

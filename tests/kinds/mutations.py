@@ -259,6 +259,7 @@ ROWS: dict[str, dict[str, Row]] = {
         ),
         "chunk_kib": setting(array, "chunk_bytes", lambda size: size * 2),
         "bitmap": setting(array, "bitmap", lambda kind: "none"),
+        "ppl": setting(array, "ppl", lambda kept: not kept),
         "member_kib": setting(array, "member_bytes", lambda size: size - ONE_MORE),
         "sync_speed_max_kib": setting(array, "sync_speed_max_kib", lambda speed: 1000),
     },

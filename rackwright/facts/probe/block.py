@@ -238,6 +238,7 @@ def array(machine: Machine, name: str) -> dict[str, Any]:
         "chunk_bytes": attempt(number, f"{md}/chunk_size"),
         "metadata": attempt(read, f"{md}/metadata_version"),
         "bitmap": redundancy("bitmap/location", "none", bitmap),
+        "ppl": redundancy("consistency_policy", False, lambda policy: policy == "ppl"),
         "member_bytes": attempt(lambda: number(f"{md}/component_size") * KIB),
         "size_bytes": attempt(machine.size, name),
         "array_state": attempt(read, f"{md}/array_state"),

@@ -39,6 +39,8 @@ class TierKind:
             array["chunk_kib"] = spec.chunk_kib
         if spec.level != "raid0":
             array["bitmap"] = "internal" if spec.bitmap else "none"
+        if spec.level == "raid5":
+            array["ppl"] = spec.ppl
         if spec.sync_speed_max_kib is not None:
             while_scrubbed = spec.scrub and spec.scrub.speed_max_kib
             speeds = (spec.sync_speed_max_kib, *([while_scrubbed] if while_scrubbed else []))

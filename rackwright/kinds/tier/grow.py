@@ -53,6 +53,9 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
     elif spec.level == "raid0":
         want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
         yield Refusal(where, got, want, TWO_STEPS)
+    elif spec.ppl or (spec.level == "raid5" and array.ppl):
+        fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
+        yield Refusal(where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix)
     elif array.condition != "optimal":
         fix = "Mend it or let it end first, and run again"
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)

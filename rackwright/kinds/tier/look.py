@@ -130,6 +130,8 @@ def _look_at_array(facts: Facts, key: str, name: str) -> Value:
             return array.chunk_bytes // 1024
         case "bitmap":
             return array.bitmap
+        case "ppl":
+            return array.ppl
         case "member_kib":
             return array.member_bytes // 1024
         case "sync_speed_max_kib":

@@ -8,7 +8,7 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands, drives, grow, luks, replace, scrub
+from rackwright.kinds.tier import commands, consistency, drives, grow, luks, replace, scrub
 from rackwright.kinds.tier.look import carrier, find_array, members_of, mount_at, superblocks, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
@@ -100,7 +100,7 @@ class _Planner:
 
     def _create(self) -> Plan:
         free, refusals = self._free_drives(self.spec.serials)
-        notes = tuple(map(drives.note, free))
+        notes = (*map(drives.note, free), *consistency.notes(self.spec))
         refusals += (*luks.unprepared(self.spec, self.facts),)
         refusals += (*luks.name_taken(self.spec, self.facts, self.array),)
         if refusals:
@@ -195,7 +195,7 @@ class _Planner:
         if spec.chunk_kib:
             options.append(f"--chunk={spec.chunk_kib}")
         if spec.level != "raid0":
-            options += [f"--bitmap={'internal' if spec.bitmap else 'none'}", f"--size={spec.member_kib}"]
+            options += [consistency.option(spec), f"--size={spec.member_kib}"]
         return Run(
             f"make the array {spec.name}: {spec.level} over {self._named()}",
             (
@@ -286,14 +286,8 @@ class _Planner:
         if returned:
             steps.append(Run(f"forget the absent members of {self.spec.name}", commands.forget(self.device)))
         steps += [self._take_back(serial) for serial in returned]
-        if self._differs("md", "bitmap"):
-            kind = "internal" if self.spec.bitmap else "none"
-            steps.append(
-                Run(
-                    f"set the bitmap of {self.spec.name} to {kind}",
-                    ("mdadm", "--grow", self.device, f"--bitmap={kind}"),
-                )
-            )
+        if self._differs("md", "bitmap") or self._differs("md", "ppl"):
+            steps += consistency.steps(self.spec, array, self.device)
         if self._differs("md", "sync_speed_max_kib"):
             steps += self._cap_steps()
         steps += [*self._file_steps(), *self._luks_steps()]

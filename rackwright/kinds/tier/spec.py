@@ -40,6 +40,8 @@ class TierSpec(Resource):
     chunk_kib: int
     """0 for RAID1, which has none."""
     bitmap: bool
+    ppl: bool = False
+    """Whether it keeps a partial parity log; of RAID5 alone."""
     options: tuple[str, ...] = ()
     sync_speed_max_kib: int | None = None
     """KiB/s."""

@@ -1,0 +1,38 @@
+"""What keeps a tier consistent over a power cut: a bitmap, a partial parity log, or the resync of all of it."""
+
+from collections.abc import Iterator
+
+from rackwright.facts.storage import Array
+from rackwright.kinds.contract import Run
+from rackwright.kinds.tier.spec import TierSpec
+
+
+def option(spec: TierSpec) -> str:
+    """Return what mdadm is told when it makes the array."""
+    return "--consistency-policy=ppl" if spec.ppl else f"--bitmap={_bitmap(spec)}"
+
+
+def steps(spec: TierSpec, array: Array, device: str) -> Iterator[Run]:
+    """Yield what gives a running array what is declared. It has one of both at a time: what goes, goes first."""
+    grow = ("mdadm", "--grow", device)
+    has_ppl = spec.level == "raid5" and array.ppl
+    if has_ppl and not spec.ppl:
+        yield Run(f"give up the partial parity log of {spec.name}", (*grow, "--consistency-policy=resync"))
+    if array.bitmap != (bitmap := _bitmap(spec)):
+        yield Run(f"set the bitmap of {spec.name} to {bitmap}", (*grow, f"--bitmap={bitmap}"))
+    if spec.ppl and not has_ppl:
+        yield Run(f"keep a partial parity log of {spec.name}", (*grow, "--consistency-policy=ppl"))
+
+
+def notes(spec: TierSpec) -> Iterator[str]:
+    """Yield what a power cut can still do to it. Source: md(4), PARTIAL PARITY LOG."""
+    if spec.level in ("raid5", "raid6") and not spec.ppl:
+        way_out = "; `ppl: true` closes it" if spec.level == "raid5" else ""
+        yield (
+            f"{spec.name}: after a power cut while a member is missing, md starts {spec.level} by force alone, and"
+            f" data in stripes that were being written may be lost (the write hole){way_out}"
+        )
+
+
+def _bitmap(spec: TierSpec) -> str:
+    return "internal" if spec.bitmap else "none"

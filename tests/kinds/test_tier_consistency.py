@@ -1,0 +1,79 @@
+"""A bitmap or a partial parity log: what is made, changed and said of a tier of RAID5."""
+
+import pytest
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds import diff as comparison
+from rackwright.kinds.contract import Run
+from rackwright.kinds.tier import consistency
+from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.mutations import array
+
+TIER = RESOURCES["gpu-02/warm"]
+PPL = {"ppl": True, "bitmap": False}
+
+
+@pytest.fixture
+def raw():
+    return recorded("gpu-02")
+
+
+def planned(raw, **changes):
+    spec = TIER.spec.model_copy(update=changes)
+    claims, facts = TIER.kind.claims(spec, STACK.house), Facts(raw)
+    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, STACK.house)
+
+
+def commands(plan):
+    assert not plan.refusals
+    return [
+        " ".join(step.argv[3:]) for step in plan.steps if isinstance(step, Run) and step.argv[:2] == ("mdadm", "--grow")
+    ]
+
+
+def test_it_is_made_with_one_of_both():
+    assert consistency.option(TIER.spec) == "--bitmap=internal"
+    assert consistency.option(TIER.spec.model_copy(update=PPL)) == "--consistency-policy=ppl"
+    assert consistency.option(TIER.spec.model_copy(update={"bitmap": False})) == "--bitmap=none"
+
+
+def test_the_bitmap_goes_before_a_log_comes(raw):
+    assert commands(planned(raw, **PPL)) == ["--bitmap=none", "--consistency-policy=ppl"]
+
+
+def test_the_log_goes_before_a_bitmap_comes(raw):
+    array(raw, "gpu-02:warm").update(ppl=True, bitmap="none")
+
+    assert commands(planned(raw)) == ["--consistency-policy=resync", "--bitmap=internal"]
+    assert commands(planned(raw, **PPL)) == []
+
+
+@pytest.mark.parametrize(("found", "declared"), [(True, True), (True, False), (False, True)])
+def test_no_member_is_added_beside_a_log(raw, found, declared):
+    """
+    md refuses such a reshape, and would have the new drive as a spare by then.
+    """
+    array(raw, "gpu-02:warm").update(ppl=found, bitmap="none")
+    more = TIER.spec.members[0].model_copy(update={"serial": "RW02-SAS9"})
+    [refusal] = planned(raw, ppl=declared, bitmap=False, members=(*TIER.spec.members, more)).refusals
+
+    assert refusal.got == "got 3 members, and 4 declared, with a partial parity log"
+    assert refusal.want == "md moves no stripe of an array that keeps one"
+    assert "Declare `ppl: false` and run up" in refusal.fix
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ["`ppl: true` closes it"]),
+        (PPL, []),
+        ({"level": "raid6"}, ["md starts raid6 by force alone"]),
+        ({"level": "raid10"}, []),
+    ],
+    ids=["raid5", "ppl", "raid6", "raid10"],
+)
+def test_what_a_power_cut_can_still_do_is_said(changes, said):
+    notes = list(consistency.notes(TIER.spec.model_copy(update=changes)))
+
+    assert len(notes) == len(said)
+    assert all(part in note for part, note in zip(said, notes, strict=True))
