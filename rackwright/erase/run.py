@@ -159,7 +159,7 @@ def _abilities(hosts: Hosts, request: Request) -> View:
 
 
 def _job(**job: object) -> str:
-    modules = [*probe._modules(MODULES), (ERASER, _source())]
+    modules = [*probe.modules(MODULES), (ERASER, _source())]
     return json.dumps({"modules": modules, **job})
 
 

@@ -39,7 +39,7 @@ module.main({{"format": {FORMAT}, "salt": salt}})
 @cache
 def program() -> str:
     """Return the text of the program. Its modules stand in it as they are here, to be read by who runs it as root."""
-    return _HEAD + "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe._modules()) + _TAIL
+    return _HEAD + "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules()) + _TAIL
 
 
 def stdin(salt: bytes) -> bytes:

@@ -183,7 +183,7 @@ def test_the_program_has_the_probes_modules_as_they_are():
     exec(text[beginning : text.index("\n}\n\nsys.modules", beginning) + 3], {}, found := {})
     modules = found["MODULES"]
 
-    assert tuple(modules.items()) == probe._modules()
+    assert tuple(modules.items()) == probe.modules()
     assert f'"format": {FORMAT}' in text
 
 

@@ -69,16 +69,16 @@ def command() -> tuple[str, ...]:
 
 def stdin(salt: bytes) -> bytes:
     """Return what the command reads; *salt* keys the digests of files (1 to 32 bytes)."""
-    return json.dumps({"format": FORMAT, "salt": salt.hex(), "modules": _modules()}).encode()
+    return json.dumps({"format": FORMAT, "salt": salt.hex(), "modules": modules()}).encode()
 
 
 def stdin_for_gpus() -> bytes:
     """Return what the command reads to look at the GPUs alone: for whoever looks again and again."""
-    return json.dumps({"format": FORMAT, "modules": _modules(OF_GPUS)}).encode()
+    return json.dumps({"format": FORMAT, "modules": modules(OF_GPUS)}).encode()
 
 
 @cache
-def _modules(names: tuple[str, ...] = MODULES) -> tuple[tuple[str, str], ...]:
+def modules(names: tuple[str, ...] = MODULES) -> tuple[tuple[str, str], ...]:
     package = files(PACKAGE)
     return tuple((f"{PACKAGE}.{name}", package.joinpath(f"{name.replace('.', '/')}.py").read_text()) for name in names)
 
