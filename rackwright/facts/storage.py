@@ -149,6 +149,11 @@ class Array(View):
         # older probes have not looked for one
         return "interrupted" if self._raw.get("reshape_position", "none") not in ("none", "") else "optimal"
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether md writes to its members for their own sake, and gives it neither another size nor another shape."""
+        return self.condition in ("syncing", "rebuilding", "reshaping") or self.sync_action == "recover"
+
     def _spare_at_most(self) -> int:
         """Return how many members it can do without; of RAID10 at best, with two copies of everything."""
         can = {"raid1": self.devices - 1, "raid4": 1, "raid5": 1, "raid6": 2, "raid10": self.devices // 2}

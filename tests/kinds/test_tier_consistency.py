@@ -7,7 +7,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Run
 from rackwright.kinds.tier import consistency
 from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import array
+from tests.kinds.mutations import array, drive
 
 TIER = RESOURCES["gpu-02/warm"]
 PPL = {"ppl": True, "bitmap": False}
@@ -77,3 +77,13 @@ def test_what_a_power_cut_can_still_do_is_said(changes, said):
 
     assert len(notes) == len(said)
     assert all(part in note for part, note in zip(said, notes, strict=True))
+
+
+def test_an_array_with_a_log_is_not_enlarged(raw):
+    array(raw, "gpu-02:warm").update(ppl=True, bitmap="none")
+    larger = tuple(part.model_copy(update={"size_bytes": 4 << 30}) for part in TIER.spec.members)
+    for part in larger:
+        drive(raw, part.serial).update(size_bytes=4 << 30)
+
+    [refusal] = planned(raw, **PPL, members=larger).refusals
+    assert refusal.want == "md enlarges no array that keeps a partial parity log"

@@ -127,6 +127,14 @@ shift 2
 exec "$@"
 """
 
+_ENLARGE = """set -eu
+device=$1 kib=$2
+shift 2
+mdadm --quiet "$device" --remove failed || true # one that was copied counts, as small as it is, while it is listed
+mdadm --grow "$device" --size="$kib"
+exec "$@"
+"""
+
 
 def _shell(text: str, *arguments: str) -> tuple[str, ...]:
     return ("sh", "-c", text, "sh", *arguments)
@@ -191,6 +199,16 @@ def go_on(array: str) -> tuple[str, ...]:
 def grow_filesystem(type: FilesystemType, array: str, mount: str) -> tuple[str, ...]:
     """Let a mounted filesystem take all of its device."""
     return ("xfs_growfs", mount) if type == "xfs" else ("resize2fs", array)
+
+
+def enlarging(key: str) -> str:
+    """Return the unit that enlarges the array that is known by *key*."""
+    return f"rackwright-enlarge-{key.replace(':', '-')}"
+
+
+def enlarge(array: str, member_kib: int, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Let an array that rests use so much of each member, and then run *argv*."""
+    return _shell(_ENLARGE, array, str(member_kib), *argv)
 
 
 def encrypt(array: str, key: str, mapping: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader
 from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Absent, Claim, Unknown, Value
-from rackwright.kinds.tier import scrub
+from rackwright.kinds.tier import commands, scrub
 from rackwright.kinds.tier.spec import MAPPER, TIERS
 
 MOUNT_FLAGS = {
@@ -90,7 +90,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "drive":
             return observing.drive(facts, key, name)
         case "md":
-            return _look_at_array(facts, key, name)
+            return _look_at_array(facts, key, name, claim)
         case "luks":
             return _look_at_luks(facts, key, name)
         case "filesystem":
@@ -109,7 +109,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return observing.owner(facts, key, name)
 
 
-def _look_at_array(facts: Facts, key: str, name: str) -> Value:
+def _look_at_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     array = find_array(facts, key)
     if array is None:
         return Absent()
@@ -133,11 +133,25 @@ def _look_at_array(facts: Facts, key: str, name: str) -> Value:
         case "ppl":
             return array.ppl
         case "member_kib":
-            return array.member_bytes // 1024
+            return _member_kib(facts, array, key, claim)
         case "sync_speed_max_kib":
             return array.sync_speed_max_kib
         case _:
             return array.condition
+
+
+def _member_kib(facts: Facts, array: Array, key: str, claim: Claim) -> Value:
+    """Return what is used of each member; what is declared, too, where that is more and is taken once md rests."""
+    found, declared = array.member_bytes // 1024, claim.want["member_kib"]
+    if not isinstance(declared, int) or found >= declared:
+        return found
+    return declared if array.is_busy or waits_for_md(facts, commands.enlarging(key)) else found
+
+
+def waits_for_md(facts: Facts, unit: str) -> bool:
+    """Whether *unit* is on the host to do its part when md rests."""
+    found = facts.unit(f"{unit}.service")
+    return found is not None and found.active in ("active", "activating")
 
 
 def _look_at_luks(facts: Facts, key: str, name: str) -> Value:

@@ -8,7 +8,7 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands, consistency, drives, grow, luks, replace, scrub
+from rackwright.kinds.tier import commands, consistency, drives, enlarge, grow, luks, replace, scrub
 from rackwright.kinds.tier.look import carrier, find_array, members_of, mount_at, superblocks, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
@@ -76,6 +76,7 @@ class _Planner:
         self.change = (
             replace.replacement(spec, facts, self.array, self.before) if self.array and not self.added else None
         )
+        self.larger = bool(self.array and self.array.condition != "inactive" and enlarge.is_due(spec, self.array))
         self.device = f"${{device:{spec.array_key}}}"
         self.place = spec.carrier if spec.key else self.device
         self.header = f"${{luks:{spec.array_key}}}" if spec.key else None
@@ -250,10 +251,12 @@ class _Planner:
             return Plan(refusals=wrong)
         for item in self.differences:
             sort = item.thing.split(":")[0]
-            if item.name in KEPT.get(sort, ()) and not item.unknown:
+            if item.name in KEPT.get(sort, ()) and not item.unknown and not (item.name == "member_kib" and self.larger):
                 got = "none" if isinstance(item.found, Absent) else item.found
                 want = f"declared is {item.want}, and it cannot change without losing the data"
                 refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, self._anew))
+        if self.array and self.larger:
+            refusals += enlarge.refusals(spec, self.array, mended=self.change is not None)
         if self.array is not None:
             known = frozenset(self.owner.get("serials", ()))
             if self.added:
@@ -297,14 +300,23 @@ class _Planner:
             options = ",".join(self.spec.mount_options)
             argv = ("mount", "-o", f"remount,{options}", self.place, self.spec.mount)
             steps.append(Run(f"mount {self.spec.mount} again with {options}", argv))
-        if changes:
-            steps += self._wait_steps()
+        waited = [*self._wait_steps()] if changes else []
+        steps += waited
+        if self.larger:
+            steps += self._enlarging_steps(rests=not self.change or bool(waited))
         unfilled = self._differs("filesystem", "fills_array") or self._differs("luks", "fills_array")
         if unfilled or (self._spreads(array) and self.spec.wait_for_sync):
             steps.append(grow.filesystem_step(self.spec, self.device))
         steps += [self._owner_step("ready", self.noted)] if changes else self._owner_steps()
         mending = bool(returned or changes or array.condition == "interrupted")
         return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
+
+    def _enlarging_steps(self, rests: bool) -> Iterator[Step]:
+        filesystem = grow.filesystem_step(self.spec, self.device)
+        if not rests:
+            yield enlarge.later(self.spec, self.device, filesystem)
+        elif self.change or self._differs("md", "member_kib"):
+            yield enlarge.step(self.spec, self.device, filesystem)
 
     def _spares_in_use(self, array: Array) -> Iterator[str]:
         """Yield which spares have taken whose places."""
