@@ -87,3 +87,13 @@ def test_an_array_with_a_log_is_not_enlarged(raw):
 
     [refusal] = planned(raw, **PPL, members=larger).refusals
     assert refusal.want == "md enlarges no array that keeps a partial parity log"
+
+
+@pytest.mark.parametrize(("size", "kib"), [(512_000_000, 496_640), (4_000_000_000_000, 3_886_718_720)])
+def test_there_is_room_for_a_log_whether_or_not_one_is_kept(size, kib):
+    """
+    Of a large drive the headroom has it; a small one of a twin has to leave more.
+    """
+    drives = tuple(part.model_copy(update={"size_bytes": size}) for part in TIER.spec.members)
+
+    assert [TIER.spec.model_copy(update={"members": drives, **more}).member_kib for more in ({}, PPL)] == [kib, kib]

@@ -14,6 +14,10 @@ MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
 HEADROOM = 0.005
 """Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
 
+PPL_KIB = 3 << 10
+"""Left free on each member of RAID5 beside a chunk, for superblock, bitmap and partial parity log, so that one may come
+or go: mdadm 4.2 took 3360 KiB of drives of 512 MB, with chunks of 512 KiB. From 734 MB up the headroom is more."""
+
 
 class ScrubPart(Part):
     """When it is scrubbed, and how fast."""
@@ -115,7 +119,10 @@ class TierSpec(Resource):
         """What is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
         if self.level == "raid0":
             return None
-        usable = int(min(drive.size_bytes or 0 for drive in self.drives) * (1 - HEADROOM)) // 1024
+        smallest = min(drive.size_bytes or 0 for drive in self.drives)
+        usable = int(smallest * (1 - HEADROOM)) // 1024
+        if self.level == "raid5":
+            usable = min(usable, smallest // 1024 - PPL_KIB - self.chunk_kib)
         return usable - usable % (self.chunk_kib or 64)
 
     @property
