@@ -1,7 +1,7 @@
 """What an audit says: for each declared resource, what holds, what differs, and what could not be known."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rackwright.audit.declared import Told, complete
@@ -48,6 +48,8 @@ class Report:
 
     stack: str
     results: tuple[Result, ...]
+    notices: Mapping[str, str] = field(default_factory=dict)
+    """What is to be said and is no property of a host, by what it is about."""
 
     @property
     def exit_status(self) -> int:
@@ -57,13 +59,17 @@ class Report:
         return 3 if any(result.unknown or result.not_reached for result in self.results) else 0
 
 
-def compare(stack: Stack, evidence: Evidence, told: Told | None = None) -> Report:
+def compare(
+    stack: Stack, evidence: Evidence, told: Told | None = None, notices: Mapping[str, str] | None = None
+) -> Report:
     """Set what *stack* declares against *evidence*.
 
     Args:
         told: What it claims because of secrets, where these are not known here.
+        notices: What is to be said besides.
     """
-    return Report(stack.name, tuple(_compare(stack, item, evidence, told or {}) for item in declare(stack)))
+    results = tuple(_compare(stack, item, evidence, told or {}) for item in declare(stack))
+    return Report(stack.name, results, notices or {})
 
 
 def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -> Result:
@@ -94,6 +100,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "stack": report.stack,
         "exit_status": report.exit_status,
+        "notices": dict(report.notices),
         "resources": [
             {
                 "name": result.name,

@@ -7,6 +7,7 @@ from typing import Any
 
 from rackwright.apply.pool import Hosts
 from rackwright.audit.evidence import AT_ONCE
+from rackwright.audit.registered import Lead, lead
 from rackwright.declaration import Stack, declare
 from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused, StepFailed
 from rackwright.kinds.model_server.look import report
@@ -24,6 +25,8 @@ class ServerReport:
     """That is declared."""
     hosts: Mapping[str, Mapping[str, Any]]
     """What its kind reports of each: outcome, version, previous, models, figures; or why it is not known."""
+    lead: Lead | None = None
+    """Where its name in the registry leads now, if it has one."""
 
     @property
     def exit_status(self) -> int:
@@ -44,6 +47,7 @@ class ServerReport:
             "name": self.name,
             "version": self.version,
             "hosts": {name: dict(each) for name, each in self.hosts.items()},
+            "registered": self.lead.as_json() if self.lead else None,
         }
 
     def __str__(self) -> str:
@@ -51,6 +55,8 @@ class ServerReport:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.name}: version {self.version} is declared"
+        if self.lead:
+            yield f"  {self.lead}"
         for host, told in self.hosts.items():
             yield f"  {host}: {_line(told)}"
             if accuracy := told.get("accuracy"):
@@ -111,23 +117,32 @@ def _accuracy(told: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
-    """Return what *server* is on each of its hosts.
+def known(stack: Stack, server: str) -> None:
+    """Return if *stack* has that *server*.
 
     Raises:
-        DeclarationError: the stack has no such server.
+        DeclarationError: it has not.
     """
     servers = stack.fleet.servers
     if server not in servers:
         fix = hint(server, servers, "Take one of these")
         want = f"servers of stack {stack.name}: {', '.join(servers) or 'none'}"
         raise DeclarationError("server", f"got {server!r}", want, fix)
+
+
+def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
+    """Return what *server* is on each of its hosts.
+
+    Raises:
+        DeclarationError: the stack has no such server.
+    """
+    known(stack, server)
     found = (declared.spec for declared in declare(stack))
     return tuple(spec for spec in found if isinstance(spec, ServerSpec) and spec.name == server)
 
 
-def look(hosts: Hosts, stack: Stack, server: str) -> ServerReport:
-    """Look at all hosts of *server* at once."""
+def look(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> ServerReport:
+    """Look at all hosts of *server* at once, and where its name in the registry at *tracking* leads, if it has one."""
     several = specs(stack, server)
 
     def of(spec: ServerSpec) -> dict[str, Any]:
@@ -138,7 +153,8 @@ def look(hosts: Hosts, stack: Stack, server: str) -> ServerReport:
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         told = dict(zip((spec.host for spec in several), pool.map(of, several), strict=True))
-    return ServerReport(server, several[0].version, told)
+    model = stack.fleet.servers[server].model
+    return ServerReport(server, several[0].version, told, lead(model, tracking) if model.registered else None)
 
 
 def logs(hosts: Hosts, stack: Stack, server: str, lines: int, follow: bool, say: Callable[[str, str], None]) -> None:

@@ -18,6 +18,7 @@ Row = tuple[str, str, str, str, str]
 def show(report: Report, console: Console) -> None:
     """Print what differs and what is unknown, the remedies, then the sums."""
     rows = [row for result in report.results for row in _rows(result)]
+    rows += [(name, "[cyan]notice[/]", escape(text), "", "") for name, text in report.notices.items()]
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("resource", "", "claim", "found", "wanted"):

@@ -11,6 +11,7 @@ import typer
 from rackwright import __version__, toolchain
 from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
 from rackwright.toolchain import workloads
+from workloads.common.tracking.server import URL
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -178,8 +179,14 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE", help="What `rackwright declare` printed: for who may not know the secrets."),
     ] = None,
+    tracking: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", envvar=URL, help="The MLflow server of registered models, whose names are looked up."
+        ),
+    ] = "",
 ) -> None:
     """Set what is declared against what is there. Reads only."""
     from rackwright.cli.audit import run
 
-    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, declared))
+    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, declared, tracking))

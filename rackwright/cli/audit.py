@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rackwright.audit import evidence, report, table
+from rackwright.audit import evidence, registered, report, table
 from rackwright.audit.declared import load
 from rackwright.cli import project
 from rackwright.declaration import Stack
@@ -16,7 +16,13 @@ from rackwright.facts.facts import Facts
 
 
 def run(
-    stack: Stack, form: str, save: Path | None, snapshot: Path | None, as_of: datetime | None, declared: Path | None
+    stack: Stack,
+    form: str,
+    save: Path | None,
+    snapshot: Path | None,
+    as_of: datetime | None,
+    declared: Path | None,
+    tracking: str,
 ) -> int:
     """Print the audit of *stack*, and return its exit status."""
     told = load(declared, stack) if declared else None
@@ -39,7 +45,9 @@ def run(
             if isinstance(facts, Facts):
                 snapshots.save(save, name, facts)
         project.say(f"facts saved in {save}")
-    compared = report.compare(stack, found, told)
+    asked = (tracking,) if snapshot is None else ("", "--snapshot asks nobody")
+    leads = registered.leads(stack, *asked)
+    compared = report.compare(stack, found, told, dict(registered.notices(leads, stack)))
     if form == "json":
         print(json.dumps(report.as_json(compared), indent=2))
     else:

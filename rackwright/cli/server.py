@@ -18,20 +18,22 @@ app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has servers.")]
 ServerName = Annotated[str, typer.Argument(metavar="SERVER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
+Tracking = Annotated[str, typer.Option(metavar="URL", envvar=URL, help="The MLflow server of registered models.")]
 
 
 @app.command()
-def status(stack: StackName, server: ServerName, as_json: AsJson = False) -> None:
+def status(stack: StackName, server: ServerName, tracking: Tracking = "", as_json: AsJson = False) -> None:
     """Show what each host serves, how fast and, where it is watched, how right; what it served before or refused.
 
-    Exit status: 0 every host serves the declared version, 1 one does not, or is not as right as it has to be, 3 one was
-    not reached, or its accuracy is not known.
+    Of a registered model also where its name leads by now, on which the status does not depend. Exit status: 0 every
+    host serves the declared version, 1 one does not, or is not as right as it has to be, 3 one was not reached, or its
+    accuracy is not known.
     """
     from rackwright.audit import servers
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
-        report = servers.look(hosts, loaded, server)
+        report = servers.look(hosts, loaded, server, tracking)
     print(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit(report.exit_status)
 
@@ -59,20 +61,61 @@ def logs(
 def promote(
     stack: StackName,
     server: ServerName,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Directory below the project's, or a version.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Directory below the project's, a version, or models:/NAME@ALIAS or models:/NAME/NUMBER of the"
+            " registry; without it, what the declared name in the registry leads to now.",
+        ),
+    ] = None,
+    tracking: Tracking = "",
     as_json: AsJson = False,
 ) -> None:
     """Write another model into the fleet's file; the next `up` lets one host after the other serve it. Touches no host.
 
-    Exit status: 0 written, 2 it is no model, or not good enough.
+    One of the registry is fetched to this computer, and which one it is stands beside its name. Exit status: 0 written,
+    1 it is damaged, 2 it is no model, or not good enough, 3 the registry was not reached.
     """
     from rackwright.audit import servers
-    from rackwright.declaration.served_line import promoted
+    from rackwright.cli import registered
+    from rackwright.declaration import served_line
 
     loaded = project.stack(stack)
-    before = servers.specs(loaded, server)[0].version
-    chosen = promoted(loaded, server, model)
+    servers.known(loaded, server)
+    before = served_line.version_of(loaded, server)
+    if name := registered.name_in(loaded, server, model):
+        chosen = registered.promoted(loaded, server, name, tracking)
+    else:
+        chosen = served_line.promoted(loaded, server, str(model))
     _told(loaded, server, chosen, before, write(loaded, server, chosen), as_json)
+
+
+@app.command()
+def fetch(
+    stack: StackName,
+    server: Annotated[
+        str | None, typer.Argument(metavar="SERVER", help="Without it, all servers of the stack.")
+    ] = None,
+    tracking: Tracking = "",
+    as_json: AsJson = False,
+) -> None:
+    """Bring the registered models that are declared to this computer, as `promote` does where it runs.
+
+    Each is found and proved by its sha256, wherever its name leads by now; what is here already is not asked for.
+    Exit status: 0 all are here, 1 one is damaged, 2 one is not declared or gone, 3 the registry was not reached.
+    """
+    from rackwright.audit import servers
+    from rackwright.cli import registered
+
+    loaded = project.stack(stack)
+    if server is not None:
+        servers.known(loaded, server)
+    told = [registered.fetched(loaded, name, tracking) for name in registered.of(loaded, server)]
+    if as_json:
+        print(json.dumps(told))
+    for each in () if as_json else told:
+        print(f"{each['server']}: version {each['version']} is in {each['directory']}")
 
 
 @app.command()
@@ -123,7 +166,7 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
         report = servers.look(hosts, loaded, server)
-    model = loaded.fleet.servers[server].model.model_copy(update={"version": report.before()})
+    model = loaded.fleet.servers[server].model.of_version(report.before())
     _told(loaded, server, model, report.version, write(loaded, server, model), as_json)
 
 
@@ -139,7 +182,7 @@ def write(stack: "Stack", server: str, model: "Served") -> Path:
     return path
 
 
-def _told(stack: "Stack", server: str, model: "Served", before: str, path: Path, as_json: bool) -> None:
+def _told(stack: "Stack", server: str, model: "Served", before: str | None, path: Path, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
@@ -149,6 +192,6 @@ def _told(stack: "Stack", server: str, model: "Served", before: str, path: Path,
         return
     told = ", ".join(f"{name} {value}" for name, value in model.model_dump(exclude_none=True).items())
     project.say(
-        f"{path.name}: {server} has {told} in the place of version {before}; see what that does with"
-        f" `rackwright preview {stack.name}`, and do it with `rackwright up {stack.name}`"
+        f"{path.name}: {server} has {told} in the place of {f'version {before}' if before else 'none'}; see what that"
+        f" does with `rackwright preview {stack.name}`, and do it with `rackwright up {stack.name}`"
     )

@@ -11,7 +11,8 @@ from rackwright.declaration.stack import HOUSE, Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.house import load_roles
 from rackwright.spec.problem import Problem
-from rackwright.spec.server import Served
+from rackwright.spec.server import REGISTERED, Served
+from workloads.common.errors import WorkloadError
 from workloads.serving import model as published
 
 
@@ -21,8 +22,10 @@ def with_another_model(path: Path, server: str, model: Served) -> str:
     Raises:
         DeclarationErrors: it does not stand there in a way that a text can be exchanged.
     """
+    # in quotes: 12e456789012 is a version here, and a number to YAML
+    told = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
     if path.suffix != ".yaml":
-        want, fix = "a model is exchanged in YAML alone", "Write it by hand"
+        want, fix = "a model is exchanged in YAML alone", f"Write it by hand: {{{told}}}"
         raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
     source = read(path)
     keys = ("servers", server, "model")
@@ -31,8 +34,6 @@ def with_another_model(path: Path, server: str, model: Served) -> str:
         problem = Problem("got another form", "a model is a mapping of texts", "Write it like {path: models/digits}")
         raise DeclarationErrors([source.error(problem, keys)])
     text = path.read_text(encoding="utf-8")
-    # in quotes: 12e456789012 is a version here, and a number to YAML
-    told = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
     return f"{text[: place[0]]}{{{told}}}{text[place[1] :]}"
 
 
@@ -67,11 +68,48 @@ def promoted(stack: Stack, server: str, model: str) -> Served:
     declared = stack.fleet.servers[server]
     try:
         if re.fullmatch(r"[0-9a-f]{12}", model) and not (stack.project / model).exists():
-            return Served.model_validate({**declared.model.model_dump(), "version": model})
+            return Served.model_validate(declared.model.of_version(model).model_dump())
         found = published.read(stack.project / model)
         published.judge(found, declared.gate.accuracy_kept)
         return Served.model_validate({"path": model.rstrip("/"), "version": found.version})
     except ValidationError as error:
         said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        fix = "Name a directory below the project's, or a version"
+        fix = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
         raise DeclarationError("MODEL", f"got {model!r}", said.rstrip("."), fix) from None
+
+
+def name_of(text: str) -> str:
+    """Return *text*, which is what a model can be called in the registry.
+
+    Raises:
+        DeclarationError: it is not.
+    """
+    if not re.fullmatch(REGISTERED, text):
+        want, fix = "a model of the registry is NAME@ALIAS or NAME/NUMBER", "Write it like models:/digits@champion"
+        raise DeclarationError("MODEL", f"got {text!r}", want, fix)
+    return text
+
+
+def registered(stack: Stack, server: str, name: str, directory: Path, sha256: str) -> Served:
+    """Return what *server* is to serve: the model in *directory*, which has that *name* in the registry now.
+
+    Args:
+        sha256: Of its model.json, as it was registered.
+
+    Raises:
+        WorkloadError: it is not as good as the server asks.
+    """
+    found = published.read(directory)
+    published.judge(found, stack.fleet.servers[server].gate.accuracy_kept)
+    return Served(registered=name, version=found.version, sha256=sha256)
+
+
+def version_of(stack: Stack, server: str) -> str | None:
+    """Return the version that *server* is declared to serve; None where nobody can tell it here."""
+    model = stack.fleet.servers[server].model
+    if model.version is not None or model.path is None:
+        return model.version
+    try:
+        return published.read(stack.project / model.path).version
+    except WorkloadError:
+        return None

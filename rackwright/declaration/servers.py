@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from hashlib import file_digest, sha256
+from pathlib import Path
 from typing import Any
 
 from rackwright.declaration import vllm
@@ -15,6 +16,8 @@ from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, 
 from rackwright.spec.secret import name_of
 from rackwright.spec.server import Server, settings
 from workloads.common.errors import WorkloadError
+from workloads.common.tracking import registry
+from workloads.quantize import versions
 from workloads.serving import model as published
 from workloads.serving.model import Model
 
@@ -99,6 +102,8 @@ def _spec(
 def _found(stack: Stack, name: str, server: Server) -> Model | None:
     """Return the model where its files are on this computer; None where the hosts have them."""
     wanted = server.model
+    if wanted.registered is not None:
+        return _registered(stack, name, server)
     if wanted.path is None or wanted.tier is not None:
         return None
     place = f"servers.{name}.model.path"
@@ -111,6 +116,37 @@ def _found(stack: Stack, name: str, server: Server) -> Model | None:
         raise _only(place, f"got no model in {wanted.path} ({_said(error)})", "it is served from there", fix) from None
     if wanted.version is not None and found.version != wanted.version:
         return None
+    return _fit(name, place, server, found)
+
+
+def _registered(stack: Stack, name: str, server: Server) -> Model | None:
+    """Return the registered model that was promoted, where this computer has fetched it."""
+    wanted, place = server.model, f"servers.{name}.model.registered"
+    if wanted.version is None:
+        want = "what a name of the registry means may change, so a fleet says which model it was"
+        fix = f"Run `rackwright server promote {stack.name} {name}`, which writes version and sha256 beside it"
+        raise _only(place, f"got {wanted.registered} and no version", want, fix)
+    directory = _directory(stack, server)
+    if directory is None:
+        return None
+    found = published.read(directory)
+    if found.version != wanted.version:
+        got, want = f"got version {wanted.version}", f"the model with that sha256 is version {found.version}"
+        fix = f"Run `rackwright server promote {stack.name} {name}`, which writes both"
+        raise _only(f"servers.{name}.model.version", got, want, fix)
+    return _fit(name, place, server, found)
+
+
+def _directory(stack: Stack, server: Server) -> Path | None:
+    """Return where its model would be on this computer."""
+    wanted = server.model
+    if wanted.path is not None:
+        return (stack.project / wanted.path).resolve()
+    return None if wanted.sha256 is None else versions.here(wanted.sha256, registry.kept())
+
+
+def _fit(name: str, place: str, server: Server, found: Model) -> Model:
+    """Return *found*, which is as good as the server asks and of a sort that it can judge."""
     _gated(place, server, found)
     if found.runtime in LANGUAGE and server.canary is not None:
         got, want = f"got rows for {found.name}, a language model", "rows with labels are for models that take arrays"
@@ -120,12 +156,12 @@ def _found(stack: Stack, name: str, server: Server) -> Model | None:
 
 def _model(stack: Stack, server: Server, found: Model | None) -> dict[str, Any]:
     """Return which model it is, and its files where they are on this computer."""
-    if found is None or server.model.path is None:
+    directory = _directory(stack, server)
+    if found is None or directory is None:
         return {"model": "", "version": server.model.version}
-    directory = stack.project / server.model.path
     files = {file: told.sha256 for file, told in sorted(found.files.items())}
     files[published.NAME] = sha256((directory / published.NAME).read_bytes()).hexdigest()
-    return {"model": found.name, "version": found.version, "source": str(directory.resolve()), "files": files}
+    return {"model": found.name, "version": found.version, "source": str(directory), "files": files}
 
 
 def _gated(place: str, server: Server, found: Model) -> None:

@@ -90,7 +90,9 @@ def _served(stack: Stack, server: str) -> tuple[Path, Model]:
         if model.version == spec.version:
             return path.parent, model
     want = "what is to be improved is on this computer, to be compared with"
-    fix = f"Put its directory below {HERE}/models, or declare its path"
+    fix = (
+        f"Put its directory below {HERE}/models, declare its path, or run `rackwright server fetch` if it is registered"
+    )
     raise DeclarationError(server, f"got version {spec.version}, which is not here", want, fix)
 
 
@@ -101,7 +103,7 @@ def _checkpoint(project: Path, model: Model, digest: str, given: Path | None, tr
                 return path
         want = f"version {model.version} came from the checkpoint whose manifest has SHA-256 {digest[:12]}…"
         raise DeclarationError("--from", f"got {given}, without it", want, "Name the directory of that training")
-    here, kept = project.resolve() / HERE, registry.kept() / digest[:16]
+    here, kept = project.resolve() / HERE, registry.under(registry.kept(), digest)
     trainings = (path for pattern in TRAININGS for path in sorted(here.glob(f"{pattern}/checkpoints")))
     for path in (*(found for each in trainings for found in _steps(each)), *_steps(kept)):
         if digest_of(path) == digest:

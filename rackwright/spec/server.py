@@ -21,6 +21,8 @@ NAME_MAX = 25
 EVERYWHERE = "0.0.0.0"
 RESERVED = ("host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "watch")
 """Settings of `workloads.serving` that follow from the server itself."""
+REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
+"""What a model of the registry is called: by an alias, which somebody may move, or by its number."""
 OWN = "rackwright"
 """Name of the key by which a host asks its own server."""
 
@@ -29,6 +31,20 @@ def _version(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{12}", text):
         fix = "Take `version` of its model.json"
         raise Problem(f"got {text!r}", "a version is the first 12 hexadecimal digits of a model's digest", fix)
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        fix = "Let `rackwright server promote` write it"
+        raise Problem(f"got {text!r}", "a SHA-256 has 64 hexadecimal digits", fix)
+    return text
+
+
+def _registered(text: str) -> str:
+    if not re.fullmatch(REGISTERED, text):
+        want = "a model of the registry is NAME@ALIAS or NAME/NUMBER"
+        raise Problem(f"got {text!r}", want, "Write it like digits@champion or digits/3")
     return text
 
 
@@ -53,6 +69,8 @@ def _every(text: str) -> str:
 
 Every = Annotated[str, AfterValidator(_every), Field(json_schema_extra={"pattern": f"^{SPAN}$"})]
 Version = Annotated[str, AfterValidator(_version)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+Registered = Annotated[str, AfterValidator(_registered), Field(json_schema_extra={"pattern": f"^{REGISTERED}$"})]
 Below = Annotated[str, AfterValidator(_below)]
 
 
@@ -63,19 +81,43 @@ class Served(Model):
     """Its directory: below the project's on this computer, or below the mount of a tier."""
     tier: Name | None = None
     """Of the hosts; each then copies the model from there."""
+    registered: Registered | None = None
+    """In the place of a path, its name at an MLflow server: digits@champion or digits/3."""
     version: Version | None = None
-    """Which one it has to be; without a path, one that the hosts have already."""
+    """Which one it has to be; without a path, one that the hosts have already, or the one that was registered."""
+    sha256: Sha256 | None = None
+    """Of the model.json of a registered one, which is fetched by it; `rackwright server promote` writes it."""
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
+        if self.registered is not None:
+            raise_any(self._elsewhere())
+            return self
+        if self.sha256 is not None:
+            fix = "Take it out, or say what is registered"
+            raise Problem("got sha256 and nothing registered", "it is of a registered model", fix, ("sha256",))
         if self.path is None and (self.version is None or self.tier is not None):
             got = "got no path" if self.version is None else "got a tier and no path"
-            fix = "Write path: DIRECTORY, or the version of a model that the hosts have"
+            fix = "Write path: DIRECTORY, registered: NAME@ALIAS, or the version of a model that the hosts have"
             raise Problem(got, "a model is somewhere", fix)
         if self.tier is not None and self.version is None:
             fix = "Add `version` of its model.json"
             raise Problem("got no version", "what lies on a tier is only looked at there", fix)
         return self
+
+    def _elsewhere(self) -> Iterator[Problem]:
+        """Yield what a registered model cannot have beside it."""
+        for name in ("path", "tier"):
+            if getattr(self, name) is not None:
+                want, fix = "a registered model comes from the registry", "Take one of the two out"
+                yield Problem(f"got {name} and registered", want, fix, (name,), also=("registered",))
+        if self.sha256 is not None and self.version is None:
+            want, fix = "both are of the same model", "Run `rackwright server promote`, which writes both"
+            yield Problem("got sha256 and no version", want, fix, ("sha256",))
+
+    def of_version(self, version: str) -> "Served":
+        """Return it with another *version*, which hosts have already: what was fetched is that one no more."""
+        return self if version == self.version else self.model_copy(update={"version": version, "sha256": None})
 
 
 class Gate(Model):

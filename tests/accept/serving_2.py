@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rackwright.toolchain import workloads
 from tests.accept.harness import ROOT, Log, Short, check, need
 from tests.accept.workloads import module, python
 from tests.workloads.common.tracking.served import Served
+from workloads.serving.model import prove, read
 
 WANTED_KEPT = 0.98
 EMBEDDING = ("task=embed", "gate.agreement=0.8", "margin=0.1", "repeats=10")
@@ -75,14 +77,18 @@ def no_row_judges_that_was_looked_at_before(log: Log) -> str:
 
 @check("serving.2[lineage]")
 def a_quantised_model_is_a_child_in_the_registry(log: Log) -> str:
-    """The digits are quantised by their alias, and registered; the lineage leads back, and what is refused has none."""
+    """The digits are quantised by their alias, and registered; the lineage leads back, and what is refused has none.
+
+    A server names them by that alias; what was promoted is fetched again by another computer, and is declared there.
+    """
     directory = log.empty_directory()
     log("starting an MLflow server as the role mlflow does")
     with Served(directory / "mlflow", workloads.tracking(log).python) as served:
-        admin = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(directory), **served.environment("admin")}
+        own_places = {"HOME": str(directory), "XDG_CACHE_HOME": str(directory / "cache")}
+        admin = {**os.environ, "OMP_NUM_THREADS": "1", **own_places, **served.environment("admin")}
 
-        def run(status: int, *argv: str) -> str:
-            done = log.run([*argv, "--tracking", served.url], env=admin, timeout=900)
+        def run(status: int, *argv: str, cwd: Path = ROOT) -> str:
+            done = log.run([*argv, "--tracking", served.url], cwd, admin, timeout=900)
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
             need(done.returncode == status, f"{argv[1:4]} ended with {done.returncode}, wanted {status}: {said}")
             return done.stdout
@@ -105,8 +111,31 @@ def a_quantised_model_is_a_child_in_the_registry(log: Log) -> str:
         need(chain == ["digits-int8/1", "digits/1"], f"the lineage is {chain}")
         unknown = [f"digits/1: {key}" for key in ("fleet", "declaration", "lock", "hosts")]
         need(told["missing"] == unknown, f"of a training that nobody declared it lacks {told['missing']}")
+        log("naming a server's model digits-int8@champion")
+        project = _project(directory / "project", "{registered: digits-int8@champion}")
+        server = (str(ROOT / ".venv/bin/rackwright"), "server")
+        run(0, *server, "promote", "serving", "digits", cwd=project)
+        shutil.rmtree(directory / "cache" / "rackwright" / "models")
+        [fetched] = json.loads(run(0, *server, "fetch", "serving", "--json", cwd=project))
+        made = read(directory / "int8")
+        need(fetched["version"] == made.version, f"{fetched} was promoted, and {made.version} is the champion")
+        prove(Path(fetched["directory"]), made)
+        checked = log.run([server[0], "check", "serving"], project, admin)
+        need(checked.returncode == 0, f"what was promoted is not declared: {checked.stderr.strip()}")
         own, parent = told["versions"]
-        return f"{' from '.join(chain)}: {own['gate']}; on {own['machine']}, from data {parent['data'][:12]}…"
+        return (
+            f"{' from '.join(chain)}: {own['gate']}; on {own['machine']}, from data {parent['data'][:12]}…; "
+            f"a server has @champion as version {made.version}"
+        )
+
+
+def _project(directory: Path, model: str) -> Path:
+    """Return a project with the example's servers, of which `digits` has that *model*."""
+    shutil.copytree(ROOT / "stacks", directory / "stacks", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (directory / "Pulumi.yaml").touch()
+    fleet = directory / "stacks" / "serving.yaml"
+    fleet.write_text(fleet.read_text().replace("{path: .rackwright/models/digits}", model))
+    return directory
 
 
 def tests(log: Log, path: str) -> str:

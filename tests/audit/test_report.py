@@ -1,11 +1,15 @@
 """The audit of the example rack, from facts recorded on its twin."""
 
+import io
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rackwright.audit.report import Report, as_json, compare
+from rackwright.audit.table import show
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
 from tests.kinds.conftest import STACK, recorded
@@ -80,6 +84,17 @@ def test_what_md_is_at_is_told_with_the_time_that_is_left(raw):
 
     assert report.exit_status == 0
     assert [result.notice for result in report.results if result.notice] == ["syncing: 0.1 %, 1 h 24 min left"]
+
+
+def test_what_is_no_property_of_a_host_is_said_and_changes_no_status(raw):
+    facts = {host: Facts(found) for host, found in raw.items()}
+    report = compare(STACK, facts, notices={"digits": "digits@champion is digits/8, another model by now"})
+    console = Console(width=200, record=True, file=io.StringIO())
+    show(report, console)
+
+    assert report.exit_status == 0
+    assert as_json(report)["notices"] == {"digits": "digits@champion is digits/8, another model by now"}
+    assert re.search(r"digits +notice +digits@champion is digits/8, another model by now", console.export_text())
 
 
 def test_a_host_in_maintenance_is_not_compared_and_says_why(raw):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rackwright.audit.registered import Lead
 from rackwright.audit.servers import ServerReport
 from rackwright.errors import HostUnreachable, Refused
 
@@ -50,6 +51,18 @@ def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
         f"    refused {NEW}: the canary has 3.0000% right",
         f"  beta: failed, version none, 7 requests, p50 1 ms, p99 5 ms, before it {OLD}",
     ]
+
+
+def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> None:
+    away = Lead("digits@champion", why="nobody answers")
+    told = ServerReport("digits", NEW, {"alpha": host()}, away)
+
+    assert str(told).splitlines()[1] == "  where digits@champion leads is not known: nobody answers"
+    assert told.as_json()["registered"] == {
+        "name": "digits@champion", "leads_to": None, "declared": None, "unknown": "nobody answers",
+    }  # fmt: skip
+    assert told.exit_status == 0
+    assert report(alpha=host()).as_json()["registered"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A stack of servers: which model each has, in which order hosts change, and what is refused before any is asked."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from rackwright.declaration import declare, load_stack, served_line
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.spec.server import Served
 from workloads.common.errors import WorkloadError
+from workloads.common.tracking import registry
+from workloads.quantize.versions import PLACE
 from workloads.serving import model as published
 from workloads.serving.model import Tensor
 
@@ -191,3 +195,84 @@ class TestPromote:
 
         with pytest.raises(DeclarationError, match="it is a path of letters"):
             served_line.promoted(load_stack("serving", project), "digits", f"../{project.name}-beyond/m")
+
+
+class TestRegistered:
+    """A model that has its name in a registry; no test here asks one."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def fetched(self, project: Path, kept: float = 0.99) -> tuple[Path, str, str]:
+        """Put a model where those that were fetched are; return its directory, version and sha256."""
+        made = project / "elsewhere" / PLACE
+        version = publish(made, b"registered", kept)
+        digest = sha256((made / published.NAME).read_bytes()).hexdigest()
+        directory = registry.under(registry.kept(), digest) / PLACE
+        directory.parent.mkdir(parents=True)
+        made.rename(directory)
+        return directory, version, digest
+
+    def declare_(self, project: Path, model: str) -> ServerSpec:
+        path = project / "stacks" / "serving.yaml"
+        path.write_text(SERVERS.replace("{path: models/digits}", model))
+        return specs(project)["cinder/digits"]
+
+    def test_it_is_the_one_that_was_promoted_wherever_its_name_leads(self, project: Path) -> None:
+        directory, version, digest = self.fetched(project)
+        spec = self.declare_(project, f'{{registered: digits@champion, version: "{version}", sha256: "{digest}"}}')
+
+        assert (spec.version, spec.source, spec.files["model.json"]) == (version, str(directory), digest)
+
+    @pytest.mark.parametrize("harm", ["none of it", "not all of it", "half of it", "another model.json"])
+    def test_where_it_is_not_whole_the_hosts_are_told_the_same(self, project: Path, harm: str) -> None:
+        directory, version, digest = self.fetched(project)
+        model = f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}'
+        before = self.declare_(project, model)
+        told = directory / published.NAME
+        if harm == "another model.json":
+            told.write_text(told.read_text().replace("0.99", "1.00"))
+        elif harm == "half of it":
+            (directory / "model.onnx").write_bytes(b"regis")
+        else:
+            (directory / "model.onnx" if harm == "not all of it" else told).unlink()
+        spec = self.declare_(project, model)
+
+        assert before.model_copy(update={"model": "", "source": None, "files": {}}) == spec
+
+    def test_a_name_alone_says_of_no_model_which_it_was(self, project: Path) -> None:
+        with pytest.raises(DeclarationErrors) as caught:
+            self.declare_(project, "{registered: digits@champion}")
+
+        assert str(caught.value) == (
+            "servers.digits.model.registered: got digits@champion and no version; what a name of the registry means may"
+            " change, so a fleet says which model it was. Run `rackwright server promote serving digits`, which writes"
+            " version and sha256 beside it."
+        )
+
+    def test_a_version_that_is_not_of_its_sha256_is_refused(self, project: Path) -> None:
+        _, version, digest = self.fetched(project)
+
+        with pytest.raises(
+            DeclarationErrors, match=f"got version 0123456789ab; the model with that sha256 is .*{version}"
+        ):
+            self.declare_(project, f'{{registered: digits/7, version: "0123456789ab", sha256: "{digest}"}}')
+
+    def test_what_lost_too_much_is_refused_before_any_host_is_asked(self, project: Path) -> None:
+        _, version, digest = self.fetched(project, kept=0.9)
+
+        with pytest.raises(DeclarationErrors, match=r"model.registered: got 90.0000% of its accuracy kept; 98.00% are"):
+            self.declare_(project, f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}')
+
+    def test_of_another_version_it_is_not_known_which_was_registered(self, project: Path) -> None:
+        model = Served(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
+
+        assert model.of_version("ba9876543210") == Served(registered="digits@champion", version="ba9876543210")
+        assert model.of_version("0123456789ab") == model
+
+    def test_a_program_is_told_what_to_write(self, project: Path) -> None:
+        model = Served(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
+
+        with pytest.raises(DeclarationErrors, match=f'registered: "digits@champion", .*, sha256: "{"d" * 64}"'):
+            served_line.with_another_model(Path("serving.py"), "digits", model)

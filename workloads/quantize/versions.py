@@ -1,6 +1,7 @@
 """Quantised models in the registry: each a version with its report, a child of the version that it came from."""
 
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from workloads.common.tracking.registry import Version
 from workloads.common.tracking.server import Refused, Server
 from workloads.common.tracking.tracker import experiment
 from workloads.serving import model as served
-from workloads.serving.model import Model
+from workloads.serving.model import DamagedModel, Model
 
 BEGINS = "models:/"
 PLACE = "model"
@@ -25,17 +26,62 @@ def fetch(server: Server, reference: str, into: Path) -> tuple[Path, Version]:
         WorkloadError: there is none, or its files are not those that were registered.
     """
     version = registry.find(server, reference)
-    last = version.source.rstrip("/").rpartition("/")[2]
-    if last != PLACE:
+    if _last(version) != PLACE:
         return registry.fetch(server, str(version), into), version
+    return bring(server, version, into), version
+
+
+def bring(server: Server, version: Version, into: Path) -> Path:
+    """Return the directory with the model that *version* is, brought below *into* and proved.
+
+    What does not prove is not kept, so that the next time brings it anew.
+
+    Raises:
+        WorkloadError: it is no published model, or its files are not those that were registered.
+    """
+    if _last(version) != PLACE:
+        want, fix = "what is served was published", f"Publish it with `python -m workloads.quantize {BEGINS}{version}`"
+        raise Refused("model", f"got {version}, from {version.source}", want, fix)
     target = registry.begin(server, version, served.NAME, into)
     found = served.read(target)
     if wrong := [name for name in found.files if not re.fullmatch(served.NAMED, name)]:
         want, fix = "a model's files lie beside its model.json", "Publish it anew"
         raise Refused(str(version), f"got a file {wrong[0]!r}", want, fix)
+    if found.version != (computed := served.version_of(found.files)):
+        want = f"the version of its files is {computed}"
+        raise Refused(str(version), f"got a model.json of version {found.version}", want, "Publish it anew")
     registry.bring(server, version, found.files, target)
-    served.prove(target, found)
-    return target, version
+    try:
+        served.prove(target, found)
+    except DamagedModel:
+        shutil.rmtree(target)
+        raise
+    return target
+
+
+def here(sha256: str, into: Path) -> Path | None:
+    """Return the directory below *into* with the model whose model.json has that digest; None where not all of it is.
+
+    Of its files only the sizes are looked at: they are proved when they are read.
+    """
+    directory = registry.under(into, sha256) / PLACE
+    try:
+        if disk.sha256(directory / served.NAME) != sha256:
+            return None
+        files = served.read(directory).files
+        whole = all((directory / name).stat().st_size == file.bytes for name, file in files.items())
+    except OSError:
+        return None
+    return directory if whole else None
+
+
+def name_of(reference: str) -> str:
+    """Return the name of the model in *reference*, without alias or number."""
+    return re.split("[@/]", reference.removeprefix(BEGINS))[0]
+
+
+def _last(version: Version) -> str:
+    return version.source.rstrip("/").rpartition("/")[2]
 
 
 def register(server: Server, published: Path, report: Path, name: str) -> Version:

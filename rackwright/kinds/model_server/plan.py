@@ -55,7 +55,10 @@ def _unfit(spec: ServerSpec, facts: Facts, house: House) -> Iterator[Refusal]:
     """Refuse a model that is nowhere, and keys that could be found."""
     if not (_has_model(spec, facts) or spec.source or spec.below):
         got = f"got no model of version {spec.version} on {spec.host}, and no directory that has it"
-        fix = "Write the path of its directory, or a version that all hosts have: `rackwright server status` names them"
+        fix = (
+            "Write the path of its directory, run `rackwright server fetch` where it is registered, or write a version"
+            " that all hosts have: `rackwright server status` names them"
+        )
         yield Refusal(spec.id, got, "a model is somewhere", fix)
     for name in short_keys(spec, house):
         want = "a key has 32 characters or more: only its digest is kept on hosts, and a short one could be found"

@@ -160,7 +160,7 @@ def begin(server: Server, version: Version, described: str, into: Path) -> Path:
     if not DIGEST.fullmatch(wanted) or not place:
         want, fix = "a version is a checkpoint or a model of ours", "Name one that was registered by us"
         raise Refused("model", f"got {version}, from {version.source}", want, fix)
-    target = into / wanted[:16] / place.rpartition("/")[2]
+    target = under(into, wanted) / place.rpartition("/")[2]
     target.mkdir(parents=True, exist_ok=True)
     bring(server, version, (described,), target)
     if (got := disk.sha256(target / described)) != wanted:
@@ -184,6 +184,11 @@ def kept() -> Path:
     """Return where versions that were fetched are kept."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "rackwright" / "models"
+
+
+def under(into: Path, digest: str) -> Path:
+    """Return the directory below *into* for what has the manifest of that *digest*."""
+    return into / digest[:16]
 
 
 def _have_model(server: Server, name: str) -> None:
