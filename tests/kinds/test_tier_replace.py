@@ -4,12 +4,17 @@ import copy
 
 import pytest
 
+from rackwright.facts.facts import Facts
+from tests.kinds.conftest import STACK
 from tests.kinds.mutations import array, drive, without
 from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
 
 __all__ = ["raw"]
 OLD, KEPT, *OTHERS = SERIALS
 NEW = "RW01-NVME9"
+WAITS = "rackwright-replace-gpu-01-hot.service"
+"""What lets the old one go when it is copied."""
+WAITING = {"load": "loaded", "active": "active", "enabled": "transient"}
 
 
 def arrive(raw, serial=NEW, **carries):
@@ -43,6 +48,20 @@ def copying(raw):
     found = array(raw, "gpu-01:hot")
     found["members"].append({"name": "nvme9n1", "slot": slot, "state": ["spare", "replacement"]})
     found["sync_action"] = "recover"
+    raw["units"][WAITS] = WAITING
+
+
+def restarted(raw):
+    """The host starts anew in the middle: md goes on, and of what was to be it tells only who has the same place."""
+    member(raw, OLD)["state"] = ["in_sync"]
+    del raw["units"][WAITS]
+
+
+def found_members(raw, *serials):
+    """Return who is in the array, where *serials* are declared."""
+    spec = TIER.spec.model_copy(update=members(*serials))
+    claims = TIER.kind.claims(spec, STACK.house)
+    return TIER.kind.observe(claims, Facts(raw))["md:gpu-01:hot"]["members"]
 
 
 def test_one_that_works_is_copied_before_it_goes(raw):
@@ -107,8 +126,34 @@ def test_while_it_is_copied_nothing_differs(raw):
     assert texts(plan)[1:-1] in ([], [f"let {OLD} go once that is done"])
 
 
-def test_a_copy_that_was_begun_goes_on_after_an_interruption(raw):
+@pytest.mark.parametrize("done", [False, True])
+def test_after_a_restart_in_the_middle_of_a_copy_the_old_one_is_let_go_all_the_same(raw, done):
+    """
+    md goes on with the copy, and what waited for its end is gone: the old drive would stay in use for nothing.
+    """
     copying(raw)
+    restarted(raw)
+    owner(raw, phase="ready", serials=sorted([NEW, KEPT, *OTHERS]))
+    if done:
+        member(raw, NEW)["state"] = ["in_sync"]
+        member(raw, OLD).update(state=["faulty"], slot=None)
+
+    plan = planned(raw, **members(NEW, KEPT, *OTHERS))
+    assert texts(plan) == [f"let {OLD} go once that is done"]
+    assert (plan.refusals, plan.by_hand) == ((), ())
+
+    raw["units"][WAITS] = WAITING
+    assert found_members(raw, NEW, KEPT, *OTHERS) == tuple(sorted([NEW, KEPT, *OTHERS]))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_copy_that_was_begun_goes_on_after_an_interruption(raw, cut):
+    """
+    Whether it was `up` that was interrupted, or the host as well.
+    """
+    copying(raw)
+    if cut:
+        restarted(raw)
     owner(raw, phase="replacing")
 
     assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [
@@ -116,6 +161,8 @@ def test_a_copy_that_was_begun_goes_on_after_an_interruption(raw):
         f"let {OLD} go once that is done",
         "note in the owner file: ready",
     ]
+    raw["units"][WAITS] = WAITING
+    assert found_members(raw, NEW, KEPT, *OTHERS) == tuple(sorted([NEW, KEPT, *OTHERS]))
 
 
 def test_one_that_was_put_in_and_no_more_is_copied_to(raw):

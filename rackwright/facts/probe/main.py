@@ -46,6 +46,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "identity": attempt(system.identity, root),
         "os": attempt(system.release, root),
         "hardware": attempt(system.hardware, root),
+        "units": attempt(units.units, root),  # before the arrays: who waits for md is there until it is done
         "drives": attempt(lambda: block.drives(known(machine))),
         "arrays": attempt(lambda: block.arrays(known(machine))),
         "filesystems": attempt(lambda: block.filesystems(known(machine))),
@@ -59,7 +60,6 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "resolvers": attempt(network.resolvers, root),
         "search_domains": attempt(network.search_domains, root),
         "paths": attempt(paths.paths, root),
-        "units": attempt(units.units, root),
         "packages": attempt(system.packages, root),
         "held": attempt(system.held, root),
         "environments": attempt(system.environments, root),

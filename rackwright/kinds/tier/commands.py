@@ -178,17 +178,22 @@ def forget(array: str) -> tuple[str, ...]:
     return _shell(_FORGET, array)
 
 
-def let_go(array: str, name: str) -> tuple[str, ...]:
+def letting_go(key: str) -> str:
+    """Return the unit that takes what was copied off the list of the array that is known by *key*."""
+    return f"rackwright-replace-{key.replace(':', '-')}"
+
+
+def let_go(array: str, key: str) -> tuple[str, ...]:
     """Take what was copied off the array's list when the copy is done."""
-    return when_done(array, f"replace-{name}", ("mdadm", "--quiet", array, "--remove", "failed"))
+    return when_done(array, letting_go(key), ("mdadm", "--quiet", array, "--remove", "failed"))
 
 
-def when_done(array: str, name: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+def when_done(array: str, unit: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """Have *argv* run on the host when md rests, however long that takes: nobody waits for it, and one is enough.
 
     It is gone after a restart of the host; what it would have done shows in the next preview then.
     """
-    return _shell(_WHEN_DONE, array, f"rackwright-{name}", *argv)
+    return _shell(_WHEN_DONE, array, unit, *argv)
 
 
 def go_on(array: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Where a tier's properties are found in the facts."""
 
 import re
+from collections.abc import Collection
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader, Mount, Superblock
@@ -60,16 +61,28 @@ def mapping_on(facts: Facts, array: Array) -> CryptMapping | None:
 def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
     """Return the serials of the drives that are in *array* and in the machine, sorted.
 
-    One that is being copied onto its successor has left its place to it.
+    One that is being copied onto its successor has left its place to it. Who shares a place is what counts: that one is
+    to be replaced md tells only until the host starts anew.
     """
     serials = {drive.name: drive.serial for drive in facts.drives}
     succeeded = {member.slot for member in array.members if "replacement" in member.state}
     working = [
         member.name
         for member in array.members
-        if "faulty" not in member.state and not ("want_replacement" in member.state and member.slot in succeeded)
+        if "faulty" not in member.state and ("replacement" in member.state or member.slot not in succeeded)
     ]
     return tuple(sorted(serials[name] for name in working if name in serials))
+
+
+def lingering(facts: Facts, array: Array, key: str, declared: Collection[str]) -> tuple[str, ...]:
+    """Return the serials of the drives whose places others have, and which nobody lets go any more, sorted.
+
+    What was to do that ends when the host does, and md goes on with the copy after it.
+    """
+    serials = {drive.name: drive.serial for drive in facts.drives}
+    listed = {serials[member.name] for member in array.members if member.name in serials}
+    left = listed - {*members_of(facts, array), *declared}
+    return () if left and waits_for_md(facts, commands.letting_go(key)) else tuple(sorted(left))
 
 
 def waiting(facts: Facts, array: Array) -> tuple[str, ...]:
@@ -123,7 +136,9 @@ def _look_at_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
         case "mismatch_count":
             return array.mismatch_count
         case "members":
-            return members_of(facts, array)
+            declared = claim.want["members"]
+            assert isinstance(declared, tuple)
+            return tuple(sorted((*members_of(facts, array), *lingering(facts, array, key, declared))))
         case "metadata":
             return array.metadata
         case "chunk_kib":

@@ -9,7 +9,7 @@ from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Ru
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands, consistency, drives, enlarge, grow, luks, replace, scrub
-from rackwright.kinds.tier.look import carrier, find_array, members_of, mount_at, superblocks, waiting
+from rackwright.kinds.tier.look import carrier, find_array, lingering, members_of, mount_at, superblocks, waiting
 from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
 from rackwright.spec.units import format_size
 
@@ -77,6 +77,7 @@ class _Planner:
             replace.replacement(spec, facts, self.array, self.before) if self.array and not self.added else None
         )
         self.larger = bool(self.array and self.array.condition != "inactive" and enlarge.is_due(spec, self.array))
+        self.lingering = lingering(facts, self.array, spec.array_key, spec.serials) if self.array else ()
         self.device = f"${{device:{spec.array_key}}}"
         self.place = spec.carrier if spec.key else self.device
         self.header = f"${{luks:{spec.array_key}}}" if spec.key else None
@@ -308,7 +309,9 @@ class _Planner:
         if unfilled or (self._spreads(array) and self.spec.wait_for_sync):
             steps.append(grow.filesystem_step(self.spec, self.device))
         steps += [self._owner_step("ready", self.noted)] if changes else self._owner_steps()
-        mending = bool(returned or changes or array.condition == "interrupted")
+        mending = bool(
+            returned or changes or (self.lingering and not self._missing()) or array.condition == "interrupted"
+        )
         return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
 
     def _enlarging_steps(self, rests: bool) -> Iterator[Step]:
@@ -338,6 +341,8 @@ class _Planner:
             yield from grow.steps(self.spec, self.added, self.device)
         elif self.change:
             yield from replace.steps(self.spec, self.change, self._successors(), self.device)
+        elif self.lingering:
+            yield replace.let_go(self.spec, self.lingering, self.device)
         if array.condition == "interrupted":
             yield Run(f"go on with the reshape of {self.spec.name}", commands.go_on(self.device))
         if self._spreads(array) and not self.spec.wait_for_sync:

@@ -3,7 +3,7 @@
 A member that works is copied onto its successor before it goes, so redundancy never drops; one that is gone is rebuilt.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rackwright.facts.facts import Facts
@@ -127,9 +127,11 @@ def steps(spec: TierSpec, change: Replacement, successors: tuple[str, ...], devi
             ("mdadm", "--manage", device, "--remove", f"${{drive:{spare}}}"),
         )
     if change.copied:
-        yield Run(
-            f"let {', '.join(change.copied)} go once that is done", commands.let_go(device, f"{spec.host}-{spec.name}")
-        )
+        yield let_go(spec, change.copied, device)
+
+
+def let_go(spec: TierSpec, copied: Iterable[str], device: str) -> Run:
+    return Run(f"let {', '.join(copied)} go once that is done", commands.let_go(device, spec.array_key))
 
 
 def without_former(traces: Mapping[str, Superblock], declared: Collection[str]) -> dict[str, Superblock]:
