@@ -25,6 +25,9 @@ from workloads.common.errors import WorkloadError
 NAME = "model.json"
 WEIGHTS = "weights.bin"
 """Numbers alone: whatever is in it, to read it harms nobody."""
+AHEAD_BYTES = 4 << 30
+AHEAD_STEP = 128 << 10
+"""Linux reads no more at once than a drive's readahead, this by default, or its largest request: mm/readahead.c."""
 NAMED = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
@@ -96,13 +99,16 @@ def read(directory: Path) -> Model:
 
 
 def fetch_ahead(directory: Path, model: Model) -> None:
-    """Ask the kernel to read all files of *model* now, in large pieces: whoever maps them waits for one page at a time.
+    """Ask the kernel to read all files of *model* now: whoever maps them waits for one page at a time.
 
-    What it cannot open is told of by whoever reads it.
+    What cannot be opened is told of by whoever reads it; what is too large to stay in memory is left to them as well.
     """
-    for name in model.files:
+    if sum(file.bytes for file in model.files.values()) > AHEAD_BYTES:
+        return
+    for name, told in model.files.items():
         with contextlib.suppress(OSError), (directory / name).open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            for first in range(0, told.bytes, AHEAD_STEP):
+                os.posix_fadvise(file.fileno(), first, AHEAD_STEP, os.POSIX_FADV_WILLNEED)
 
 
 def prove(directory: Path, model: Model, names: Collection[str] | None = None) -> None:

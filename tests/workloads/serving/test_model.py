@@ -95,7 +95,8 @@ def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err.startswith(told)
 
 
-SIZE = 4 << 20
+SIZE = 64 << 20
+"""More than a drive takes at once."""
 
 
 def test_the_files_are_read_ahead(tmp_path: Path) -> None:
