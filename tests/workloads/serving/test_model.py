@@ -4,11 +4,14 @@ import ctypes
 import json
 import mmap
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.workloads.training.runs import ROOT, environment
 from workloads.common.errors import WorkloadError
 from workloads.serving import model
 from workloads.serving.__main__ import main
@@ -129,3 +132,17 @@ def _cached(handle: int, size: int) -> bool:
         assert ctypes.CDLL(None).mincore(ctypes.byref(first), ctypes.c_size_t(size), pages) == 0
         del first
     return all(page & 1 for page in pages)
+
+
+def test_a_library_that_would_tell_its_maker_is_told_not_to(digits: Path, tmp_path: Path) -> None:
+    """
+    ONNX Runtime keeps who it is in the home before it tells anybody.
+    """
+    load = f"from pathlib import Path; from workloads.serving.runtimes import opened; opened(Path({str(digits)!r}))"
+    argv = [sys.executable, "-c", load]
+    told = environment(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    told.pop("ORT_DISABLE_TELEMETRY", None)  # this process has it from the package, too
+    done = subprocess.run(argv, cwd=ROOT, env=told, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.rglob("*")) == []
