@@ -1,10 +1,10 @@
 """The old way beside ours: OpenSSH's client, started once for each host, to fetch the same answer."""
 
-import resource
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.bench import children_seconds
 from tests.simulated import SimulatedHost, SimulatedRack
 
 AT_ONCE = 64
@@ -12,7 +12,7 @@ AT_ONCE = 64
 
 def seconds(rack: SimulatedRack, hosts: Sequence[SimulatedHost]) -> tuple[float, float]:
     """Return the processor seconds of all clients, and those of all servers."""
-    before, servers_before = _children(), rack.cpu_seconds()
+    before, servers_before = children_seconds(), rack.cpu_seconds()
     options = [f"UserKnownHostsFile={rack.known_hosts}", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"]
     client = ["ssh", "-F", "none", "-i", str(rack.key), *(part for option in options for part in ("-o", option))]
 
@@ -22,9 +22,4 @@ def seconds(rack: SimulatedRack, hosts: Sequence[SimulatedHost]) -> tuple[float,
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(fetch, hosts))
-    return _children() - before, rack.cpu_seconds() - servers_before
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return children_seconds() - before, rack.cpu_seconds() - servers_before

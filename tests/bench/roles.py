@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from tests.accept.harness import Log
 from tests.accept.lab import Lab
+from tests.bench import children_seconds
 from tests.bench.preview import HOOK, PROGRAM, PROVIDER
 from tests.roles.rack import access, fleet
 
@@ -96,10 +96,10 @@ class Hosts:
     def _measured(self, work: Callable[[], Any]) -> tuple["_Spent", list[dict[str, Any]]]:
         self._usage.unlink(missing_ok=True)
         self.lab.environment |= {"BENCH_USAGE": str(self._usage), "PYTHONPATH": str(HOOK)}
-        children, served, began = _children(), self._served(), self.lab.log.seconds
+        children, served, began = children_seconds(), self._served(), self.lab.log.seconds
         work()
         wall = self.lab.log.seconds - began
-        spent = _Spent(_children() - children, self._served() - served, wall)
+        spent = _Spent(children_seconds() - children, self._served() - served, wall)
         return spent, [json.loads(line) for line in self._usage.read_text().splitlines()]
 
     def _served(self) -> float:
@@ -145,8 +145,3 @@ def report(applied: Sequence[Applied], previewed: Previewed) -> dict[str, Any]:
     print(f"processor seconds of it: {parts} (the hosts' are taken on this computer too)")
     told = [asdict(each) | {"ansible_ms": each.ansible_ms, "host_ms": each.served_ms} for each in applied]
     return {"applied": told, "preview": asdict(previewed)}
-
-
-def _children() -> float:
-    taken = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return taken.ru_utime + taken.ru_stime

@@ -1,0 +1,194 @@
+"""What a look at a host costs: one of 24 drives and 3,000 packages beside a small one, in processor time.
+
+    python -m tests.bench.probe
+
+Few computers have 24 drives, so the hosts are files: /sys, /proc, /dev and /etc in the form in which facts were
+recorded, with sysctls and versions from there, real superblocks and filesystems on images, and as many files as a whole
+system has. The probe is what is sent to hosts, in a process of its own; only where it looks is another place. What no
+file tells is left out: systemd and the network answer for this computer, and an image has no health to be asked about.
+"""
+
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rackwright.facts import probe
+from rackwright.facts.probe.kernel import DOTS_FOR_SLASHES
+from tests.bench import children_seconds
+from tests.facts.fabricated import MIB, FabricatedMachine
+from tests.facts.situations import TODAY, raw
+from tests.facts.test_block import ACTIVE, page_80
+
+REPEATS = 9
+FILES = 2_000
+MEMBERS = 4
+"""Of each array, where there are so many drives."""
+ANYWHERE = probe.LOADER.replace(
+    "module.main(job)",
+    'module.tell({"format": job["format"], **module.collect(job["root"], bytes.fromhex(job["salt"]))})',
+)
+"""The probe, looking below a root that the job names."""
+NOWHERE = probe.LOADER.replace("module.main(job)", "")
+STANZA = """\
+Package: {name}
+Status: install ok installed
+Priority: optional
+Section: libs
+Installed-Size: 12986
+Maintainer: GNU Libc Maintainers <debian-glibc@lists.debian.org>
+Architecture: amd64
+Multi-Arch: same
+Source: glibc
+Version: {version}
+Replaces: libc6-amd64
+Depends: libgcc-s1, libcrypt1 (>= 1:4.4.10-10~)
+Recommends: libidn2-0 (>= 2.0.5~)
+Suggests: glibc-doc, debconf | debconf-2.0, libc-l10n, locales, libnss-nis, libnss-nisplus
+Breaks: busybox (<< 1.30.1-6), fakechroot (<< 2.19-3.5), firefox (<< 91~), locales (<< 2.36), nocache (<< 1.1-1~)
+Conffiles:
+ /etc/ld.so.conf.d/x86_64-linux-gnu.conf d4e7a7b88a71b5ffd9e2644e71a0cfab
+Description: GNU C Library: Shared libraries
+ Contains the standard libraries that are used by nearly all programs on
+ the system. This package includes shared versions of the standard C library
+ and the standard math library, as well as many others.
+Homepage: https://www.gnu.org/software/libc/libc.html
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    drives: int
+    packages: int
+
+
+SMALL, LARGE = Size(2, 300), Size(24, 3_000)
+
+
+def recorded(root: Path, size: Size) -> FabricatedMachine:
+    """Return the files of a host; the same at every call."""
+    chance, told, machine = random.Random(8), raw(TODAY), FabricatedMachine(root)
+    for name, value in told["sysctls"].items():
+        if isinstance(value, str):
+            machine.write(f"proc/sys/{name.translate(DOTS_FOR_SLASHES)}", f"{value}\n")
+    for number in range(FILES):
+        content = chance.randbytes(chance.randrange(100, 4_000))
+        machine.write(f"etc/application-{number // 20}/{number}.conf", content)
+    versions = [*told["packages"].values()]
+    machine.write(
+        "var/lib/dpkg/status",
+        "\n".join(
+            STANZA.format(name=f"library{number}" if number else "dpkg", version=versions[number % len(versions)])
+            for number in range(size.packages)
+        ),
+    )
+    _fill(machine, size.drives)
+    return machine
+
+
+def _fill(machine: FabricatedMachine, count: int) -> None:
+    """Add drives, one half NVMe and one half SAS, and arrays over them that are mounted."""
+    names = [_nvme(machine, number) if number % 2 else _sas(machine, number) for number in range(count)]
+    member = json.loads(Path(__file__).parents[1].joinpath("facts/md_superblocks.json").read_text())["1.2 raid10"]
+    for number, first in enumerate(range(0, count, MEMBERS)):
+        members = names[first : first + MEMBERS]
+        for name in members:
+            with (machine.root / "dev" / name).open("r+b") as image:
+                image.seek(member["offset"])
+                image.write(bytes.fromhex(member["superblock"]))
+            machine.hold(name, f"md{number}")
+        files = {**ACTIVE, "raid_disks": str(len(members))}
+        slots = {name: (str(slot), "in_sync") for slot, name in enumerate(members)}
+        array = machine.array(f"md{number}", files, slots)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-U", str(UUID(int=number + 1)), array], check=True)
+        machine.mount(f"md{number}", f"/srv/tier{number}")
+
+
+def _sas(machine: FabricatedMachine, number: int) -> str:
+    name, target = f"sd{chr(ord('a') + number)}", f"0:0:{number}"
+    hba = "pci0000:00/0000:00:05.0/host0"
+    place = f"{hba}/port-0:{number}/end_device-0:{number}/target{target}/{target}:0"
+    machine.device(name, 64 * MIB, place)
+    machine.write(f"sys/devices/{place}/vpd_pg80", page_80(b"RW-SAS%d" % number))
+    machine.write(f"sys/devices/{place}/model", "ST600MM0088     \n")
+    machine.write(f"sys/devices/{place}/wwid", f"naa.5000c500000001{number:02x}\n")
+    return name
+
+
+def _nvme(machine: FabricatedMachine, number: int) -> str:
+    name, place = f"nvme{number}n1", f"pci0000:00/0000:00:{16 + number:02x}.0/nvme/nvme{number}"
+    machine.device(name, 64 * MIB, place)
+    machine.write(f"sys/devices/{place}/serial", f"RW-NVME{number}\n")
+    machine.write(f"sys/devices/{place}/model", "SAMSUNG MZQL23T8HCLS-00A07\n")
+    return name
+
+
+def main() -> None:
+    salt = random.Random(8).randbytes(32)
+    job = json.loads(probe.stdin(salt))
+    with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
+        roots = {size: recorded(Path(directory, str(size.drives)), size).top for size in (SMALL, LARGE)}
+        looks = {size: json.dumps({**job, "root": root}).encode() for size, root in roots.items()}
+        answers = {size: _run(ANYWHERE, stdin) for size, stdin in looks.items()}
+        for size, answer in answers.items():
+            _prove(size, probe.parse(answer, "recorded").raw)
+        cases = {
+            "Python alone": ("pass", b""),
+            "the probe, before it looks": (NOWHERE, probe.stdin(salt)),
+            **{_named(size): (ANYWHERE, stdin) for size, stdin in looks.items()},
+        }
+        taken: dict[str, list[float]] = {case: [] for case in cases}
+        for number in range(REPEATS):
+            for case, (source, stdin) in [*cases.items()][:: 1 if number % 2 == 0 else -1]:
+                before = children_seconds()
+                _run(source, stdin)
+                taken[case].append(1000 * (children_seconds() - before))
+    _report({case: statistics.median(figures) for case, figures in taken.items()}, looks[LARGE], answers[LARGE])
+
+
+def _named(size: Size) -> str:
+    return f"{size.drives} drives, {size.packages} packages"
+
+
+def _run(source: str, stdin: bytes) -> bytes:
+    argv = (sys.executable, *probe.command()[1:-1], source)
+    return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, check=True).stdout
+
+
+def _prove(size: Size, told: dict[str, Any]) -> None:
+    """Raise AssertionError unless the probe has seen all that is there."""
+    serials = {drive["serial"] for drive in told["drives"] if drive["superblock"]["level"] == "raid10"}
+    found = len(serials), len(told["packages"]), sum(len(array["members"]) for array in told["arrays"])
+    if found != (size.drives, size.packages, size.drives) or len(told["files"]) < FILES:
+        raise AssertionError(f"drives, packages, members: {found} and {len(told['files'])} files of {size}")
+
+
+def _report(milliseconds: Mapping[str, float], sent: bytes, answer: bytes) -> None:
+    unseen = [name for name, found in probe.parse(answer, "recorded").raw.items() if _is_unknown(found)]
+    here = f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}"
+    print(f"processor milliseconds, user and system, of a probe with all it starts; median of {REPEATS}")
+    print(f"{here}, Python {platform.python_version()}; {FILES} files in /etc")
+    for case, figure in milliseconds.items():
+        print(f"{case:>30}{figure:>10.0f}")
+    print(f"{len(sent) >> 10} KiB are sent, and {len(answer) >> 10} KiB come back of the large one")
+    print(f"not seen here: drives' health, {', '.join(unseen)}")
+    small, large = (milliseconds[_named(size)] for size in (SMALL, LARGE))
+    told = {case: round(figure, 1) for case, figure in milliseconds.items()}
+    print(json.dumps({"ms": told, "of_small": round(large / small, 2), "answer_bytes": len(answer)}))
+
+
+def _is_unknown(found: Any) -> bool:
+    return isinstance(found, dict) and found.keys() == {"unknown"}
+
+
+if __name__ == "__main__":
+    main()
