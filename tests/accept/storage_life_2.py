@@ -1,4 +1,4 @@
-"""Tiers are grown: by one drive while they are used, by an array that is cut off in the middle, and never by less."""
+"""Tiers are grown: by one drive while they are used, by one that is cut off in the middle, by what members have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,15 @@ HOST, SIZE = "alpha", "256MB"
 SLOW_KIB = 2000
 """A reshape at this speed takes minutes, and can be cut off in the middle."""
 RESHAPE_SECONDS = 900
+LESS_KIB = 300_000
+LESS = """
+umount {place.mount}
+e2fsck -fp {place.device}
+resize2fs {place.device} $(({kib} - 10000))K
+mdadm --grow {place.device} --size={kib}
+mount {place.device} {place.mount}
+"""
+"""In sh: let a mirror use so much of each member."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Case:
         return f"RW-{self.level[4:]}-NEW"
 
 
+MIRROR = Case("raid1", "nvme", 2, "ext4")
 CASES = (Case("raid5", "sas", 3, "xfs"), Case("raid10", "nvme", 4, "ext4"))
 
 
@@ -70,6 +80,30 @@ def tiers_are_grown(log: Log) -> str:
             eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)  # noqa: B023
             done.append(_grow(lab, case, cut=case is CASES[0]))
         return "; ".join(done)
+
+
+@check("storage-life.2[enlarge]")
+def members_are_taken_whole(log: Log) -> str:
+    """The rest of members that are larger than what is used of them: a twin has drives of one size, so less is used."""
+    with Lab(log.empty_directory() / "project", fleet((MIRROR,)), log) as lab:
+        lab.start()
+        log("up")
+        lab.up()
+        place = _place(lab, MIRROR)
+        eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)
+        sum, before = write_file(lab, place), _kib(lab, place)
+        log("less is used of each member")
+        lab.ssh(HOST, LESS.format(place=place, kib=LESS_KIB))
+        [(resource, claim)] = {(name, claim) for name, claim in lab.differing() if claim.startswith("md:")}
+        need(resource == place.resource, f"{claim} of {resource} differs")
+        need((smaller := _kib(lab, place)) < before, f"the filesystem still has {smaller} KiB")
+        log("up")
+        lab.up()
+        need(_kib(lab, place) == before, f"the filesystem has {_kib(lab, place)} KiB, and had {before}")
+        whole(lab, place)
+        need(not (differing := lab.differing()), f"afterwards: {told(differing)} differ")
+        need(read_file(lab, place) == sum, f"{place.file} is not what was written")
+        return f"raid1: {smaller >> 10} MiB to {before >> 10} MiB of the same members"
 
 
 def _grow(lab: Lab, case: Case, cut: bool) -> str:
