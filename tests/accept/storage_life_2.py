@@ -91,15 +91,15 @@ def members_are_taken_whole(log: Log) -> str:
         lab.up()
         place = _place(lab, MIRROR)
         eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)
-        sum, before = write_file(lab, place), _kib(lab, place)
+        sum, before = write_file(lab, place), kib(lab, place)
         log("less is used of each member")
         lab.ssh(HOST, LESS.format(place=place, kib=LESS_KIB))
         [(resource, claim)] = {(name, claim) for name, claim in lab.differing() if claim.startswith("md:")}
         need(resource == place.resource, f"{claim} of {resource} differs")
-        need((smaller := _kib(lab, place)) < before, f"the filesystem still has {smaller} KiB")
+        need((smaller := kib(lab, place)) < before, f"the filesystem still has {smaller} KiB")
         log("up")
         lab.up()
-        need(_kib(lab, place) == before, f"the filesystem has {_kib(lab, place)} KiB, and had {before}")
+        need(kib(lab, place) == before, f"the filesystem has {kib(lab, place)} KiB, and had {before}")
         whole(lab, place)
         need(not (differing := lab.differing()), f"afterwards: {told(differing)} differ")
         need(read_file(lab, place) == sum, f"{place.file} is not what was written")
@@ -109,7 +109,7 @@ def members_are_taken_whole(log: Log) -> str:
 def _grow(lab: Lab, case: Case, cut: bool) -> str:
     """Add the waiting drive; where *cut*, the host's reset button is pressed in the middle."""
     log, place = lab.log, _place(lab, case)
-    sum, before = write_file(lab, place), _kib(lab, place)
+    sum, before = write_file(lab, place), kib(lab, place)
     if cut:
         lab.ssh(HOST, f"echo {SLOW_KIB} > {_md(lab, place)}/sync_speed_max")
 
@@ -131,11 +131,11 @@ def _grow(lab: Lab, case: Case, cut: bool) -> str:
     need(not (differing := lab.differing()), f"{case.level}, while it grows: {told(differing)} differ")
     eventually(lambda: _rests(lab, place), f"the reshape of {place.resource} ends", RESHAPE_SECONDS)
     lab.up()  # after a restart nobody waits on the host to grow the filesystem
-    eventually(lambda: _kib(lab, place) > before * 1.2, f"the filesystem of {place.resource} has grown", 60)
+    eventually(lambda: kib(lab, place) > before * 1.2, f"the filesystem of {place.resource} has grown", 60)
     whole(lab, _place(lab, case))
     need(not (differing := lab.differing()), f"{case.level}, afterwards: {told(differing)} differ")
     need(read_file(lab, place) == sum, f"{place.file} is not what was written")
-    return f"{case.level}: {before >> 10} MiB to {_kib(lab, place) >> 10} MiB{', cut off in the middle' if cut else ''}"
+    return f"{case.level}: {before >> 10} MiB to {kib(lab, place) >> 10} MiB{', cut off in the middle' if cut else ''}"
 
 
 def _place(lab: Lab, case: Case) -> Place:
@@ -152,5 +152,5 @@ def _rests(lab: Lab, place: Place) -> bool:
     return lab.ssh(HOST, f"cat {md}/sync_action {md}/reshape_position").split() == ["idle", "none"]
 
 
-def _kib(lab: Lab, place: Place) -> int:
+def kib(lab: Lab, place: Place) -> int:
     return int(lab.ssh(HOST, f"df -k --output=size {place.mount} | tail -n 1"))
