@@ -4,14 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rackwright import toolchain
 from rackwright.declaration import Stack, load_stack
-from rackwright.errors import SetupError
+from rackwright.errors import Refused, SetupError
 from rackwright.spec.secret import CONFIG_KEY, parse_values
 
 if TYPE_CHECKING:
@@ -71,6 +71,23 @@ def replace(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
+
+
+def fill(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write *files*, which anybody may read, into *directory*, where nothing else is.
+
+    Raises:
+        Refused: something else is there.
+    """
+    others = sorted({path.name for path in directory.iterdir()} - {*files}) if directory.is_dir() else []
+    if others:
+        want, fix = "it is not there, empty, or has what was written so before", "Name another"
+        raise Refused(str(directory), f"got {others[0]} in it", want, fix)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = directory / name
+        path.write_bytes(content)
+        path.chmod(0o644)
 
 
 def environment() -> dict[str, str]:

@@ -170,6 +170,47 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
     _told(loaded, server, model, report.version, write(loaded, server, model), as_json)
 
 
+@app.command()
+def image(
+    stack: StackName,
+    server: ServerName,
+    base: Annotated[str, typer.Option(metavar="REGISTRY/NAME@sha256:…", help="The image that it begins with.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Not there, empty, or written so before.")],
+    python_of_base: Annotated[
+        bool, typer.Option("--python-of-base", help="The base has Python 3.11 or later, venv and libgomp already.")
+    ] = False,
+    requirements: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With hashes, in the place of this repository's lock.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what an image of the server is built from, without model, keys and certificate; touches no host.
+
+    It listens on port 8080, with the settings that are declared. The model is mounted at /model. Exit status:
+    0 written, 2 it is refused.
+    """
+    from rackwright.audit import servers
+    from rackwright.declaration.server_image import image
+    from rackwright.kinds.model_server.image import MODEL
+
+    loaded = project.stack(stack)
+    found = image(servers.specs(loaded, server), loaded.house, base, requirements, python_of_base)
+    project.fill(out, found.files)
+    if as_json:
+        print(json.dumps({"directory": str(out), "image": found.tag, "stop_seconds": found.stop_seconds}))
+        return
+    print(f"{out}: what {found.tag} is built from, by one of")
+    print(f"  podman build --format docker --tag {found.tag} {out}")
+    print(f"  buildah build --format docker --tag {found.tag} {out}")
+    print(f"  docker build --file {out}/Containerfile --tag {found.tag} {out}")
+    sealed = f" --volume {found.sealed}:{found.sealed}:ro" if found.sealed else ""
+    print("and run, with its model in MODEL, by")
+    print(
+        "  podman run --read-only --cap-drop all --security-opt no-new-privileges"
+        f" --stop-timeout {found.stop_seconds} --publish 8080:8080 --volume MODEL:{MODEL}:ro{sealed} {found.tag}"
+    )
+
+
 def write(stack: "Stack", server: str, model: "Served") -> Path:
     """Write *model* as that of *server* into the fleet's file, and return that file."""
     from rackwright.declaration import served_line

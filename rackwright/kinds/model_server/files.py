@@ -17,7 +17,7 @@ def files(spec: ServerSpec, house: House) -> Iterator[File]:
     yield File(plan_file(spec), _json(_plan(spec)))
     yield from _sealed(spec, house)
     release = f"{spec.lib}/releases/{release_of(spec, house)}"
-    yield File(f"{release}/settings.json", _json(_settings(spec)), 0o644)
+    yield File(f"{release}/settings.json", _json(settings_of(spec)), 0o644)
     yield File(f"{release}/release.json", _json(_release(spec)), 0o644)
     yield File(f"{release}/workloads.zip", house.workloads, 0o644)
     unit = house.render(f"model_server{UNITS}/server.service.j2", server=spec)
@@ -42,8 +42,20 @@ def watch_files(spec: ServerSpec) -> list[str]:
 def release_of(spec: ServerSpec, house: House) -> str:
     """Return the name of what is to run: another model, other settings, rows or code are another release."""
     code = hashlib.sha256(house.workloads).hexdigest()
-    told = json.dumps([_release(spec), _settings(spec), code, spec.environment], sort_keys=True)
+    told = json.dumps([_release(spec), settings_of(spec), code, spec.environment], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def settings_of(spec: ServerSpec) -> dict[str, Any]:
+    """Return the settings that `workloads.serving` reads."""
+    told = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
+    if spec.keys:
+        told["keys"] = f"{spec.etc}/keys.json"
+    if spec.tls_key:
+        told |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
+    if spec.watched:
+        told["watch"] = spec.watched
+    return told
 
 
 def short_keys(spec: ServerSpec, house: House) -> list[str]:
@@ -95,17 +107,6 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
     }
     if spec.watch:
         told |= {"watch": spec.watch.model_dump(), "watch_seconds": spec.watch_seconds}
-    return told
-
-
-def _settings(spec: ServerSpec) -> dict[str, Any]:
-    told = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
-    if spec.keys:
-        told["keys"] = f"{spec.etc}/keys.json"
-    if spec.tls_key:
-        told |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
-    if spec.watched:
-        told["watch"] = spec.watched
     return told
 
 
