@@ -16,10 +16,12 @@ from tests.accept.tiers import (
     RACK,
     SEED,
     Place,
+    degraded,
     generated,
     idle,
     places,
     read_file,
+    restarted,
     unit,
     whole,
     write_file,
@@ -105,7 +107,7 @@ def _drift(fleet: Path, log: Log) -> str:
 
         found = [drift.name for drift, place in _pairs(everywhere) if _drifts(lab, drift, place)]
         found += [_pull(lab, place) for place in _some([place for place in everywhere if place.redundant], 1)]
-        _reboot(lab, everywhere)
+        restarted(lab, everywhere)
         for place in everywhere:
             need(read_file(lab, place) == sums[place], f"{place.file} on {place.host} is not what was written")
         return f"{len(found)} changes found under their claims and mended, {len(sums)} × 100 MB kept"
@@ -142,40 +144,25 @@ def _pull(lab: Lab, place: Place) -> str:
     serial = random.Random(SEED).choice(place.serials)
     lab.log(f"{place.resource}: drive {serial} pulled")
     faults.pull(lab.twin, place.host, serial)
-    eventually(lambda: _degraded(lab, place), f"{place.resource} misses {serial}")
+    eventually(lambda: degraded(lab, place), f"{place.resource} misses {serial}")
     _only(lab, place, place.md, "drive pulled")
     need(_unknown(lab, place, f"drive:{serial}"), f"drive {serial} is pulled, and its properties are not unknown")
     said = lab.up(status=1)
     text = said.stdout + said.stderr
     need("by hand" in text and place.md in text, f"up does not say what a person has to do about {place.md}")
-    need(_degraded(lab, place), f"{place.resource} is whole without {serial}")
+    need(degraded(lab, place), f"{place.resource} is whole without {serial}")
 
     lab.log(f"{place.resource}: drive {serial} put back")
     faults.insert(lab.twin, place.host, serial)
     eventually(lambda: lab.ssh(place.host, f"{DEVICE}; device {quote(serial)}"), f"{serial} is back")
     lab.up()
-    eventually(lambda: idle(lab, place) and not _degraded(lab, place), f"{place.resource} is whole again", 600)
+    eventually(lambda: idle(lab, place) and not degraded(lab, place), f"{place.resource} is whole again", 600)
     whole(lab, place)
     need(not lab.differing(), "something differs after the drive is back")
     return "drive pulled"
-
-
-def _degraded(lab: Lab, place: Place) -> bool:
-    """Whether md misses a member: it looks only when it writes."""
-    write = f"date > {quote(place.mount)}/written; sync -f {quote(place.mount)}; mdadm --detail {place.device}"
-    return "degraded" in lab.ssh(place.host, write)
 
 
 def _unknown(lab: Lab, place: Place, claim: str) -> bool:
     resources = {resource["name"]: resource["differences"] for resource in lab.audit()["resources"]}
     found = [difference["unknown"] for difference in resources[place.resource] if difference["claim"] == claim]
     return bool(found) and all(found)
-
-
-def _reboot(lab: Lab, everywhere: list[Place]) -> None:
-    for host in {place.host: None for place in everywhere}:
-        lab.log(f"{host}: restarted")
-        lab.reboot(host)
-    for place in everywhere:
-        whole(lab, place)
-    need(not lab.differing(), "something differs after a restart")

@@ -4,14 +4,13 @@ import hashlib
 import re
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from tests.accept.foundation_3 import sums
 from tests.accept.harness import Log, check, eventually, need
 from tests.accept.lab import Lab
+from tests.accept.removal import allowed, refused
 from tests.accept.tiers import DEVICE, RACK, Place, generated, idle, places, read_file, whole, write_file
 
-OWNERS = "cd /var/lib/rackwright/owners && sha256sum *"
 SUPERBLOCK = "bs=4096 skip=1 count=1 status=none"
 """Where version 1.2 keeps it. Source: md(4)."""
 
@@ -36,38 +35,15 @@ def _destroy(fleet: Path, log: Log) -> str:
         for place in everywhere:
             eventually(lambda place=place: idle(lab, place), f"{place.resource} is in sync")  # type: ignore[misc]
 
-        _without_consent(lab, everywhere)
+        refused(lab, everywhere)
         redundant = next(place for place in everywhere if place.redundant)
         _stopped(lab, everywhere[-1])
         _zeroed(lab, redundant, redundant.serials[:1], "one superblock")
         _zeroed(lab, redundant, redundant.serials, "all superblocks")
         for place, sum in data.items():
             need(read_file(lab, place) == sum, f"{place.file} on {place.host} is not what was written")
-        _with_consent(lab, everywhere)
+        allowed(lab, everywhere)
         return f"{len(everywhere)} tiers kept without consent and through lost superblocks, and erased with it"
-
-
-def _without_consent(lab: Lab, everywhere: list[Place]) -> None:
-    lab.log("destroy without consent")
-    before = _seen(lab, everywhere)
-    said = lab.pulumi("destroy", "--yes")
-    need(said.returncode, "pulumi destroy ended with 0 without consent")
-    for place in everywhere:
-        text = [line for line in (said.stdout + said.stderr).splitlines() if place.resource in line]
-        need(any("consent" in line for line in text), f"destroy does not say why {place.resource} stays")
-        whole(lab, place)
-    need(_seen(lab, everywhere) == before, "destroy without consent changed an owner file or a superblock")
-    need(not lab.differing(), "something differs after a destroy that was refused")
-
-
-def _seen(lab: Lab, everywhere: list[Place]) -> dict[str, str]:
-    """Return what stands in the owner files and, but for what every write counts up, in the superblocks."""
-    seen = {place.host: lab.ssh(place.host, OWNERS) for place in everywhere}
-    for place in everywhere:
-        examine = " ".join(map(quote, place.serials))
-        script = f"{DEVICE}; for serial in {examine}; do mdadm --examine --brief $(device $serial); done"
-        seen[place.resource] = lab.ssh(place.host, script)
-    return seen
 
 
 def _stopped(lab: Lab, place: Place) -> None:
@@ -114,42 +90,3 @@ def _made(lab: Lab, place: Place) -> str:
 def _never_made(text: str) -> None:
     made = re.search(r"step \d+/\d+: make .*", text)
     need(not made, f"something would be made anew: {made and made[0]}")
-
-
-def _with_consent(lab: Lab, everywhere: list[Place]) -> None:
-    lab.log("destroy with consent")
-
-    def allow(content: Any) -> None:
-        for place in everywhere:
-            tiers = content["hosts"][place.host].setdefault("tiers", {})
-            tiers.setdefault(place.name, {})["destroy"] = "allowed"
-
-    lab.edit(allow)
-    lab.up()
-    notices = {resource["name"] for resource in lab.audit(status=0)["resources"] if resource["notice"]}
-    need(notices == {place.resource for place in everywhere}, f"the audit gives notice of {notices} only")
-    lab.pulumi("destroy", "--yes", status=0)
-    for place in everywhere:
-        left = lab.ssh(
-            place.host, _LEFT.format(place=place, device=DEVICE, serials=" ".join(map(quote, place.serials)))
-        )
-        need(not left, f"left of {place.resource}: {left}")
-    state = lab.pulumi("stack", "export", status=0).stdout
-    need("rackwright:storage:Tier" not in state, "the state still has a tier")
-
-
-_LEFT = """
-{device}
-for serial in {serials}; do
-    dev=$(device $serial)
-    wipefs -n $dev
-    ! mdadm --examine $dev 2>/dev/null
-done
-! findmnt -n --mountpoint {place.mount}
-[ ! -e {place.device} ] || echo {place.device}
-[ ! -e {place.conf} ] || echo {place.conf}
-unit=$(systemd-escape --path --suffix=mount {place.mount})
-[ ! -e "/etc/systemd/system/$unit" ] || echo "$unit"
-! ls "/etc/systemd/system/local-fs.target.wants/$unit" 2>/dev/null
-"""
-"""Prints what is left of a tier: nothing."""

@@ -9,7 +9,7 @@ import yaml
 from rackwright.twin import faults
 from tests.accept.harness import Log, check, eventually, need
 from tests.accept.lab import Lab, told
-from tests.accept.tiers import Place, idle, places, read_file, whole, write_file
+from tests.accept.tiers import Place, idle, kib, md, places, read_file, rests, whole, write_file
 
 HOST, SIZE = "alpha", "256MB"
 SLOW_KIB = 2000
@@ -111,7 +111,7 @@ def _grow(lab: Lab, case: Case, cut: bool) -> str:
     log, place = lab.log, _place(lab, case)
     sum, before = write_file(lab, place), kib(lab, place)
     if cut:
-        lab.ssh(HOST, f"echo {SLOW_KIB} > {_md(lab, place)}/sync_speed_max")
+        lab.ssh(HOST, f"echo {SLOW_KIB} > {md(lab, place)}/sync_speed_max")
 
     def declare(content: Any) -> None:
         drives = {drive["serial"]: drive for drive in content["hosts"][HOST]["drives"]}
@@ -121,7 +121,7 @@ def _grow(lab: Lab, case: Case, cut: bool) -> str:
     log(f"{case.level}: up with {case.waiting}")
     lab.up()
     if cut:
-        position = lab.ssh(HOST, f"cat {_md(lab, place)}/reshape_position")
+        position = lab.ssh(HOST, f"cat {md(lab, place)}/reshape_position")
         need(position.isdigit(), f"no reshape is under way when the reset is pressed: {position}")
         notices = [str(resource["notice"]) for resource in lab.audit(status=0)["resources"]]
         need(any("reshaping: " in notice for notice in notices), f"the audit does not say how far it is: {notices}")
@@ -129,7 +129,7 @@ def _grow(lab: Lab, case: Case, cut: bool) -> str:
         faults.hard_reset(lab.twin, HOST, log.write)
         lab.up()
     need(not (differing := lab.differing()), f"{case.level}, while it grows: {told(differing)} differ")
-    eventually(lambda: _rests(lab, place), f"the reshape of {place.resource} ends", RESHAPE_SECONDS)
+    eventually(lambda: rests(lab, place), f"the reshape of {place.resource} ends", RESHAPE_SECONDS)
     lab.up()  # after a restart nobody waits on the host to grow the filesystem
     eventually(lambda: kib(lab, place) > before * 1.2, f"the filesystem of {place.resource} has grown", 60)
     whole(lab, _place(lab, case))
@@ -140,17 +140,3 @@ def _grow(lab: Lab, case: Case, cut: bool) -> str:
 
 def _place(lab: Lab, case: Case) -> Place:
     return next(place for place in places(lab.fleet) if place.name == case.level)
-
-
-def _md(lab: Lab, place: Place) -> str:
-    name = lab.ssh(HOST, f"basename $(realpath {place.device})")
-    return f"/sys/block/{name}/md"
-
-
-def _rests(lab: Lab, place: Place) -> bool:
-    md = _md(lab, place)
-    return lab.ssh(HOST, f"cat {md}/sync_action {md}/reshape_position").split() == ["idle", "none"]
-
-
-def kib(lab: Lab, place: Place) -> int:
-    return int(lab.ssh(HOST, f"df -k --output=size {place.mount} | tail -n 1"))

@@ -19,8 +19,7 @@ from tests.accept.foundation_3 import WIPE
 from tests.accept.harness import ROOT, Log, Short, check, eventually, need
 from tests.accept.lab import Lab
 from tests.accept.storage_life_1 import keep_line
-from tests.accept.storage_life_2 import kib
-from tests.accept.tiers import DEVICE, SEED, Place, idle, places, read_file, whole, write_file
+from tests.accept.tiers import DEVICE, SEED, Place, idle, kib, places, read_file, whole, write_file
 
 HOST = "alpha"
 CUTS, EARLY = 10, 6

@@ -167,3 +167,36 @@ def idle(lab: Lab, place: Place) -> bool:
     """Whether md does no sync on it."""
     action = f"cat /sys/block/$(basename $(realpath {place.device}))/md/sync_action 2>/dev/null || echo idle"
     return lab.ssh(place.host, action) == "idle"
+
+
+def rests(lab: Lab, place: Place) -> bool:
+    """Whether no reshape is under way either, nor one that was cut off."""
+    folder = md(lab, place)
+    return lab.ssh(place.host, f"cat {folder}/sync_action {folder}/reshape_position").split() == ["idle", "none"]
+
+
+def md(lab: Lab, place: Place) -> str:
+    """Return where the kernel tells of the array."""
+    name = lab.ssh(place.host, f"basename $(realpath {place.device})")
+    return f"/sys/block/{name}/md"
+
+
+def degraded(lab: Lab, place: Place) -> bool:
+    """Whether md misses a member: it looks only when it writes."""
+    write = f"date > {quote(place.mount)}/written; sync -f {quote(place.mount)}; mdadm --detail {place.device}"
+    return "degraded" in lab.ssh(place.host, write)
+
+
+def kib(lab: Lab, place: Place) -> int:
+    """Return what its filesystem has room for."""
+    return int(lab.ssh(place.host, f"df -k --output=size {quote(place.mount)} | tail -n 1"))
+
+
+def restarted(lab: Lab, everywhere: list[Place]) -> None:
+    """Restart the hosts of all tiers, which are whole then, and nothing differs."""
+    for host in {place.host: None for place in everywhere}:
+        lab.log(f"{host}: restarted")
+        lab.reboot(host)
+    for place in everywhere:
+        whole(lab, place)
+    need(not lab.differing(), "something differs after a restart")
