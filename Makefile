@@ -51,9 +51,10 @@ accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY
 	@$(RUN) $(BIN)/python -m tests.accept $(ONLY)
 
 .PHONY: bench
-bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what roles cost on containers, a look at many drives, training's loop, launchers, checkpoints and serving beside others.
+bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints and serving beside others.
 	@$(RUN) $(BIN)/python -m tests.bench
 	@$(RUN) $(BIN)/python -m tests.bench.probe
+	@$(RUN) $(BIN)/python -m tests.bench.drives
 	@$(WORKLOADS) $$python -m tests.bench.training
 	@$(WORKLOADS) $$python -m tests.bench.launchers
 	@$(RUN) $(BIN)/python -m tests.bench.serving
