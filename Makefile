@@ -63,8 +63,11 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what 
 	@$(WORKLOADS) $$python -m tests.bench.streaming
 
 .PHONY: soak
-soak: $(TEST) toolchain workloads ## Repeat what is random with many seeds, trainings that are killed; ask a server for 5 minutes.
+soak: $(TEST) toolchain workloads ## Repeat what is random with many seeds, trainings that are killed, lives of tiers; ask a server for 5 minutes.
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
+	$(RUN) for seed in 1 2 3 4 5; do \
+		ACCEPT_SEED=$$seed $(BIN)/python -m tests.accept 'storage-life.harness[seed]' || exit 1; \
+	done
 	$(RUN) $(BIN)/python -m tests.bench.memory
 
 .PHONY: requirements

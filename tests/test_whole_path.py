@@ -7,7 +7,9 @@ import pytest
 
 from tests.accept.harness import Log
 from tests.accept.lab import Lab
-from tests.accept.tiers import places, whole
+from tests.accept.removal import gone, refused
+from tests.accept.storage_life_harness import made
+from tests.accept.tiers import places, read_file, restarted
 from tests.fleets import generate, write_yaml
 
 pytestmark = pytest.mark.twin
@@ -17,7 +19,8 @@ SEED = 58
 
 def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
     """
-    Made once, then nothing to do; a change by hand is found, and mended; nothing goes without consent.
+    Made once, then nothing to do; a change by hand is found, and mended; what was written outlives a restart; nothing
+    goes without consent, and with it nothing stays.
     """
     fleet = tmp_path / "fleet.yaml"
     write_yaml(generate(SEED), fleet)
@@ -25,24 +28,21 @@ def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
         everywhere = places(lab.fleet)
         lab.start()
         lab.rackwright("preview", lab.stack, status=1)
-        lab.up()
-        for place in everywhere:
-            whole(lab, place)
-        assert lab.differing() == set()
+        sums = made(lab)
 
         changed = everywhere[0]
         lab.ssh(changed.host, f"umount {quote(changed.mount)}")
         assert lab.differing() == {(changed.resource, f"mount:{changed.mount}")}
         lab.up()
-        whole(lab, changed)
+        restarted(lab, everywhere)
+        assert {place: read_file(lab, place) for place in everywhere} == sums
 
-        lab.pulumi("destroy", "--yes", status=1)
-        whole(lab, changed)
+        refused(lab, everywhere)
         lab.edit(lambda fleet: fleet["hosts"][changed.host]["tiers"][changed.name].update(destroy="allowed"))
         lab.up()
         lab.edit(lambda fleet: _without(fleet["hosts"][changed.host], changed.name))
         lab.up()
-        assert lab.ssh(changed.host, f"findmnt --mountpoint {quote(changed.mount)} || echo gone") == "gone"
+        gone(lab, changed)
         assert lab.audited() == set()
 
 
