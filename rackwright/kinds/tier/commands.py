@@ -178,14 +178,14 @@ def forget(array: str) -> tuple[str, ...]:
     return _shell(_FORGET, array)
 
 
-def letting_go(key: str) -> str:
-    """Return the unit that takes what was copied off the list of the array that is known by *key*."""
-    return f"rackwright-replace-{key.replace(':', '-')}"
-
-
 def let_go(array: str, key: str) -> tuple[str, ...]:
     """Take what was copied off the array's list when the copy is done."""
-    return when_done(array, letting_go(key), ("mdadm", "--quiet", array, "--remove", "failed"))
+    return when_done(array, waiting_unit("replace", key), ("mdadm", "--quiet", array, "--remove", "failed"))
+
+
+def waiting_unit(verb: str, key: str) -> str:
+    """Return the unit that ends *verb*, such as ``replace``, on the array that is known by *key*, once md rests."""
+    return f"rackwright-{verb}-{key.replace(':', '-')}"
 
 
 def when_done(array: str, unit: str, argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -204,11 +204,6 @@ def go_on(array: str) -> tuple[str, ...]:
 def grow_filesystem(type: FilesystemType, array: str, mount: str) -> tuple[str, ...]:
     """Let a mounted filesystem take all of its device."""
     return ("xfs_growfs", mount) if type == "xfs" else ("resize2fs", array)
-
-
-def enlarging(key: str) -> str:
-    """Return the unit that enlarges the array that is known by *key*."""
-    return f"rackwright-enlarge-{key.replace(':', '-')}"
 
 
 def enlarge(array: str, member_kib: int, argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def step(spec: TierSpec, device: str, filesystem: Run) -> Run:
 
 def later(spec: TierSpec, device: str, filesystem: Run) -> Run:
     """Return the step that has it done when md rests, however long that takes; nobody waits for it."""
-    argv = commands.when_done(device, commands.enlarging(spec.array_key), _argv(spec, device, filesystem))
+    argv = commands.when_done(device, commands.waiting_unit("enlarge", spec.array_key), _argv(spec, device, filesystem))
     return Run(f"let {spec.name} take all of its members once that is done", argv)
 
 

@@ -81,5 +81,5 @@ def filesystem_step(spec: TierSpec, device: str) -> Run:
 
 def later(spec: TierSpec, device: str) -> Run:
     """Return the step that has the filesystem grown when md is done, however long that takes; nobody waits for it."""
-    argv = commands.when_done(device, f"rackwright-grow-{spec.host}-{spec.name}", filesystem_step(spec, device).argv)
+    argv = commands.when_done(device, commands.waiting_unit("grow", spec.array_key), filesystem_step(spec, device).argv)
     return Run(f"let the {spec.filesystem} on {spec.name} grow once that is done", argv)

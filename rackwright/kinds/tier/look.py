@@ -82,7 +82,7 @@ def lingering(facts: Facts, array: Array, key: str, declared: Collection[str]) -
     serials = {drive.name: drive.serial for drive in facts.drives}
     listed = {serials[member.name] for member in array.members if member.name in serials}
     left = listed - {*members_of(facts, array), *declared}
-    return () if left and waits_for_md(facts, commands.letting_go(key)) else tuple(sorted(left))
+    return () if left and waits_for_md(facts, commands.waiting_unit("replace", key)) else tuple(sorted(left))
 
 
 def waiting(facts: Facts, array: Array) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def _member_kib(facts: Facts, array: Array, key: str, claim: Claim) -> Value:
     found, declared = array.member_bytes // 1024, claim.want["member_kib"]
     if not isinstance(declared, int) or found >= declared:
         return found
-    return declared if array.is_busy or waits_for_md(facts, commands.enlarging(key)) else found
+    return declared if array.is_busy or waits_for_md(facts, commands.waiting_unit("enlarge", key)) else found
 
 
 def waits_for_md(facts: Facts, unit: str) -> bool:
