@@ -179,6 +179,7 @@ def made(log: Log) -> str:
         for _, case in zip(range(CUTS + 1), itertools.cycle(MADE), strict=False):
             lab.edit(case.declare)
             cuts.up(case)
+            cuts.rest(case)
             whole(lab, place_of(lab, case))
             _forget(lab, case)
         return cuts.figure()
