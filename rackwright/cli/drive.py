@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rackwright.cli import project
+from rackwright.spec.units import format_size
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
 
@@ -24,16 +25,34 @@ def replace(
 ) -> None:
     """Write another drive into the fleet's file; the next `up` copies to it, or rebuilds on it. Touches no host."""
     from rackwright.declaration import hosts_lines
-    from rackwright.declaration.stack import settings
 
-    root = project.directory()
-    path = root / "stacks" / settings(stack, root)["fleet"]
+    path = project.fleet_file(stack)
     text = hosts_lines.with_another_drive(path, host, old, new)
     hosts_lines.check(text, path)
     project.replace(path, text)
     project.say(
         f"{path.name}: {host} has {new} in the place of {old}; see what that does with `rackwright preview {stack}`"
     )
+
+
+@app.command()
+def locate(
+    stack: Annotated[str, typer.Argument(metavar="STACK")],
+    host: Annotated[str, typer.Argument(metavar="HOST")],
+    serial: Annotated[str, typer.Argument(metavar="SERIAL")],
+    off: Annotated[bool, typer.Option("--off", help="Let it blink no more.")] = False,
+) -> None:
+    """Let the light at a drive's bay blink until --off, so that a person pulls that one.
+
+    Exit status: 0 it blinks, 2 the host has no such drive, 3 not reached, 4 it has no light that ledctl reaches.
+    """
+    from rackwright.apply.locate import locate
+
+    loaded = project.stack(stack)
+    with project.connected(loaded) as hosts:
+        drive = locate(hosts, loaded, host, serial, not off)
+    doing = "blinks no more" if off else f"blinks until `rackwright drive locate {stack} {host} {serial} --off`"
+    print(f"{host}: {serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}, {drive.path}) {doing}")
 
 
 @app.command()

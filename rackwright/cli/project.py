@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rackwright import toolchain
 from rackwright.declaration import Stack, load_stack
+from rackwright.declaration.stack import settings
 from rackwright.errors import Refused, SetupError
 from rackwright.spec.secret import CONFIG_KEY, parse_values
 
@@ -29,6 +30,12 @@ def directory() -> Path:
 
 def stack(name: str) -> Stack:
     return load_stack(name, directory())
+
+
+def fleet_file(name: str) -> Path:
+    """Return the file with the fleet of the stack *name*."""
+    root = directory()
+    return root / "stacks" / settings(name, root)["fleet"]
 
 
 @contextmanager

@@ -214,9 +214,8 @@ def image(
 def write(stack: "Stack", server: str, model: "Served") -> Path:
     """Write *model* as that of *server* into the fleet's file, and return that file."""
     from rackwright.declaration import served_line
-    from rackwright.declaration.stack import settings
 
-    path = stack.project / "stacks" / settings(stack.name, stack.project)["fleet"]
+    path = project.fleet_file(stack.name)
     text = served_line.with_another_model(path, server, model)
     served_line.check(text, path)
     project.replace(path, text)

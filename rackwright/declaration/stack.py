@@ -106,6 +106,15 @@ class Stack:
         """The stack as it is for whoever knows none."""
         return replace(self, house=replace(self.house, secrets={}))
 
+    def lacks(self, *hosts: str) -> Iterator[DeclarationError]:
+        """Yield an error for each of *hosts* that it does not have."""
+        declared = self.fleet.hosts
+        where, want = f"stack {self.name}", f"it has {', '.join(declared)}"
+        for name in hosts:
+            if name not in declared:
+                fix = hint(name, declared, "Name one of these")
+                yield DeclarationError(where, f"got no host {name}", want, fix)
+
     def not_rehearsable(self, host: str) -> tuple[Scope, ...]:
         """Return what the target cannot show of *host*."""
         if self.twin is None:

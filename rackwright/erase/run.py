@@ -118,11 +118,9 @@ def erase(hosts: Hosts, stack: Stack, request: Request, say: Say) -> Shown | End
 
 def _checked(stack: Stack, request: Request) -> dict[str, str]:
     """Return the consents by serial, everything being as it should be as far as that shows without the host."""
-    hosts, path, key = stack.fleet.hosts, request.certificate, request.key
+    path, key = request.certificate, request.key
     given, wrong = consents(request.consents, request.serials)
-    if request.host not in hosts:
-        fix = hint(request.host, hosts, "Name one of these")
-        wrong.append(Refusal(f"stack {stack.name}", f"got no host {request.host}", f"it has {', '.join(hosts)}", fix))
+    wrong += [Refusal(error.where, error.got, error.want, error.fix) for error in stack.lacks(request.host)]
     if request.method not in METHODS:
         fix = hint(request.method, METHODS, "Take one of these")
         wrong.append(Refusal("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))

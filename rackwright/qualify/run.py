@@ -21,7 +21,6 @@ from rackwright.qualify.item import Figure, Item, Report, Unusable, judged
 from rackwright.qualify.way import Way, between
 from rackwright.qualify.way import item as way_item
 from rackwright.spec import nvidia
-from rackwright.spec.problem import hint
 
 SECONDS = 5.0
 """How long what we measure ourselves is measured."""
@@ -54,11 +53,7 @@ def qualify(hosts: Hosts, stack: Stack, host: str, peer: str | None, say: Say, s
 
 
 def _wrong(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationError]:
-    declared = stack.fleet.hosts
-    for name in filter(None, (host, peer)):
-        if name not in declared:
-            fix = hint(name, declared, "Name one of these")
-            yield DeclarationError(f"stack {stack.name}", f"got no host {name}", f"it has {', '.join(declared)}", fix)
+    yield from stack.lacks(*filter(None, (host, peer)))
     if peer == host:
         want, fix = "a way leads from one host to another", "Name another, or leave it out"
         yield DeclarationError(f"{host}: peer", f"got {peer} itself", want, fix)

@@ -3,16 +3,15 @@
 import copy
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rackwright.apply.runner import REFERENCE
 from rackwright.erase.run import JOB, REPORT
+from tests.cli.conftest import TypedProject
 from tests.erase.conftest import REPORT as ERASED
 from tests.erase.conftest import new_key
 from tests.simulated import SimulatedRack
@@ -44,27 +43,20 @@ ABLE = {
 CONSENTS = ("--consent", "E-1=ext4 3f2a, data 77aa", "--consent", "E-2=blank")
 
 
-class Typed:
-    """A project whose one host is simulated, and an operator with a key."""
+HOST = {
+    "identity": {"serial": "S-ALPHA"},
+    "os": "debian-12",
+    "drives": [{"serial": "BOOT", "boot": True}, {"serial": "E-2", "bus": "sas", "size": "512MB"}],
+}
+
+
+class Typed(TypedProject):
+    """Its host erases drives, and its operator has a key."""
 
     def __init__(self, rack: SimulatedRack, directory: Path) -> None:
-        self.rack, self.directory, self.alpha = rack, directory, rack["alpha"]
+        super().__init__(rack, directory, HOST)
         self.reports: dict[str, Any] = {serial: copy.deepcopy(ERASED) for serial in ("E-1", "E-2")}
         self.jobs: list[dict[str, Any]] = []
-        (directory / "stacks").mkdir()
-        (directory / "Pulumi.yaml").write_text("name: rackwright\nruntime: python\n")
-        settings = {"config": {"rackwright:fleet": "fleet.yaml", "rackwright:target": "rack"}}
-        (directory / "stacks/Pulumi.lab.yaml").write_text(yaml.safe_dump(settings))
-        login = {"name": "admin", "user": rack.user, "key": str(rack.key), "become": False}
-        host = {
-            "address": self.alpha.address,
-            "identity": {"serial": "S-ALPHA"},
-            "os": "debian-12",
-            "ssh": {"port": self.alpha.port, "logins": [login]},
-            "drives": [{"serial": "BOOT", "boot": True}, {"serial": "E-2", "bus": "sas", "size": "512MB"}],
-        }
-        (directory / "stacks/fleet.yaml").write_text(yaml.safe_dump({"fleet": "life", "hosts": {"alpha": host}}))
-        (directory / "stacks/fleet.known_hosts").write_text(self.alpha.pin)
         (directory / "signers").write_text(f"ada@example.org {new_key(directory / 'ada')}\n")
         self.certificate = directory / "erased.json"
         self.alpha.set_facts(RAW)
@@ -79,16 +71,12 @@ class Typed:
             told = {"id": job["id"], "drives": {serial: self.reports[serial] for serial in job["serials"]}}
             self.alpha.set_texts({REPORT: json.dumps(told)})
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = [str(Path(sys.executable).with_name("rackwright")), "drive", *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=self.directory)
-
     def erase(self, *more: str, method: str = "overwrite") -> subprocess.CompletedProcess[str]:
         signed = ("--method", method, "--sign-with", "ada", "--certificate", "erased.json")
-        return self("erase", "lab", "alpha", "E-1", "E-2", *signed, *more)
+        return self("drive", "erase", "lab", "alpha", "E-1", "E-2", *signed, *more)
 
     def prove(self, *more: str) -> subprocess.CompletedProcess[str]:
-        return self("certificate", "erased.json", "--allowed-signers", "signers", *more)
+        return self("drive", "certificate", "erased.json", "--allowed-signers", "signers", *more)
 
 
 @pytest.fixture
@@ -233,7 +221,7 @@ def test_a_report_of_another_run_is_not_believed(typed):
 
 def test_all_that_is_wrong_with_what_was_typed_is_said_at_once(typed):
     typed.certificate.write_text("mine")
-    argv = ("erase", "lab", "alpah", "E-1", "E-1", "--method", "formt", "--sign-with", "no-key")
+    argv = ("drive", "erase", "lab", "alpah", "E-1", "E-1", "--method", "formt", "--sign-with", "no-key")
 
     done = typed(*argv, "--certificate", "erased.json", "--consent", "E-9=x")
 

@@ -45,6 +45,7 @@ case "$SSH_ORIGINAL_COMMAND" in
 *" texts") exec cat {directory}/texts ;;
 *" abilities") exec cat {directory}/abilities ;;
 *python3*) exec cat {directory}/facts ;;
+"ledctl "*) exec sh {directory}/ledctl ;;
 true) ;;
 *) echo "$SSH_ORIGINAL_COMMAND: not simulated" >&2; exit 127 ;;
 esac
@@ -77,6 +78,10 @@ class SimulatedHost:
     def set_abilities(self, told: Mapping[str, Any]) -> None:
         """Let whoever asks what drives can do get these."""
         (self.directory / "abilities").write_text(json.dumps(told))
+
+    def set_ledctl(self, script: str) -> None:
+        """Let *script*, in sh, be its ledctl; it finds the whole command line in ``SSH_ORIGINAL_COMMAND``."""
+        (self.directory / "ledctl").write_text(script)
 
     @property
     def steps(self) -> list[Step]:

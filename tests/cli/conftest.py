@@ -1,0 +1,31 @@
+"""A project whose one host is simulated, and commands as somebody types them there."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.simulated import SimulatedRack
+
+
+class TypedProject:
+    """Stack lab: the host alpha of *rack*, declared with *host* beside how it is reached."""
+
+    def __init__(self, rack: SimulatedRack, directory: Path, host: Mapping[str, Any]) -> None:
+        self.alpha, self.directory = rack["alpha"], directory
+        self.fleet = directory / "stacks/fleet.yaml"
+        self.fleet.parent.mkdir()
+        (directory / "Pulumi.yaml").write_text("name: rackwright\nruntime: python\n")
+        settings = {"config": {"rackwright:fleet": "fleet.yaml", "rackwright:target": "rack"}}
+        (directory / "stacks/Pulumi.lab.yaml").write_text(yaml.safe_dump(settings))
+        login = {"name": "admin", "user": rack.user, "key": str(rack.key), "become": False}
+        reached = {"address": self.alpha.address, "ssh": {"port": self.alpha.port, "logins": [login]}}
+        self.fleet.write_text(yaml.safe_dump({"fleet": "life", "hosts": {"alpha": {**reached, **host}}}))
+        (directory / "stacks/fleet.known_hosts").write_text(self.alpha.pin)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(Path(sys.executable).with_name("rackwright")), *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=self.directory)
