@@ -1,6 +1,7 @@
 """Commands about one host."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -21,6 +22,46 @@ def forget(stack: StackName, host: HostName) -> None:
             # what stands on it elsewhere, as the ways to it do, is taken over again by the next run
             state.pulumi(stack, "state", "delete", "--yes", "--force", "--target-dependents", urn)
             project.say(f"forgotten: {name}")
+
+
+@app.command()
+def reidentify(
+    stack: StackName,
+    host: HostName,
+    yes: Annotated[bool, typer.Option("--yes", help="It is the same host: ask nobody.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print both identities for machines.")] = False,
+) -> None:
+    """Write down which machine a host is, once its mainboard was replaced: both identities are shown before.
+
+    Nothing is written to the host. A machine without any of the host's drives is refused, and so is another host key.
+
+    Exit status: 0 it is written, or was right, 2 refused, or nobody said yes, 3 not reached.
+    """
+    from rackwright.declaration import hosts_lines
+    from rackwright.declaration.reidentified import reidentified
+    from rackwright.errors import DeclarationErrors
+
+    loaded = project.stack(stack)
+    if wrong := list(loaded.lacks(host)):
+        raise DeclarationErrors(wrong)
+    with project.connected(loaded) as hosts:
+        both = reidentified(host, loaded.fleet.hosts[host], hosts.facts(host))
+    if as_json:
+        print(json.dumps(both.as_json(), indent=2))
+    else:
+        print(f"{host} at {loaded.fleet.hosts[host].address}, whose host key is the pinned one\n{both}")
+    if not both.changed:
+        project.say(f"{host} is what is declared")
+        return
+    question = f"Is it {host}, with another mainboard?"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(question, err=True)):
+        project.say("nothing was written: --yes says that it is the same host")
+        raise typer.Exit(2)
+    path = project.fleet_file(stack)
+    text = hosts_lines.with_identity(path, host, both.changed)
+    hosts_lines.check(text, path)
+    project.replace(path, text)
+    project.say(f"{path.name}: {host} has another identity; see what else differs with `rackwright preview {stack}`")
 
 
 @app.command()

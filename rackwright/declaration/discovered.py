@@ -78,17 +78,22 @@ def _name(hostname: str) -> str:
         return re.sub(r"[^a-z0-9]+", "-", hostname.partition(".")[0].lower()).strip("-") or "host"
 
 
-def _identity(facts: Facts, notes: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the strongest identity that is no placeholder."""
+def identities(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield what a host is known by and is no placeholder, as (field, value), the strongest first."""
     for field in Identity.model_fields:
-        value = getattr(facts.identity, field)
         try:
-            told = Identity(**{field: value})
+            yield Identity(**{field: getattr(facts.identity, field)}).strongest
         except ValidationError:
             continue
-        yield told.strongest
-        return
-    notes.append(f"it has no identity of its own: no {', no '.join(Identity.model_fields)}")
+
+
+def _identity(facts: Facts, notes: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the strongest identity."""
+    strongest = next(identities(facts), None)
+    if strongest is None:
+        notes.append(f"it has no identity of its own: no {', no '.join(Identity.model_fields)}")
+    else:
+        yield strongest
 
 
 def _profile(facts: Facts, notes: list[str]) -> str | None:

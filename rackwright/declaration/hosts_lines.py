@@ -38,10 +38,7 @@ def with_another_drive(path: Path, host: str, old: str, new: str) -> str:
     Raises:
         DeclarationErrors: the host has no line for *old*, or one for *new*.
     """
-    if path.suffix != ".yaml":
-        want, fix = "a line is exchanged in YAML alone", f"Write {new} for {old} by hand"
-        raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
-    source = read(path)
+    source = _read(path, f"Write {new} for {old} by hand")
     keys = ("hosts", host, "drives")
     drives = (source.data.get("hosts") or {}).get(host, {}).get("drives") or []
     serials = [drive.get("serial") for drive in drives]
@@ -58,6 +55,31 @@ def with_another_drive(path: Path, host: str, old: str, new: str) -> str:
         raise DeclarationErrors([source.error(problem, keys)])
     text = path.read_text(encoding="utf-8")
     return f"{text[: place[0]]}{_flow(new)}{text[place[1] :]}"
+
+
+def with_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
+    """Return what stands in *path* with other values of the *identity* that it has of *host*.
+
+    Raises:
+        DeclarationErrors: the host has no line for one of them.
+    """
+    fix = f"Write identity: {_flow(dict(identity))} by hand"
+    source, keys = _read(path, fix), ("hosts", host, "identity")
+    places = {field: source.span((*keys, field)) for field in identity}
+    text = path.read_text(encoding="utf-8")
+    # from the last one on, so that the places of the others stay right
+    for field, place in sorted(places.items(), key=lambda found: found[1] or (0, 0), reverse=True):
+        if place is None:
+            raise DeclarationErrors([source.error(Problem(f"got no {field}", "its value is exchanged", fix), keys)])
+        text = f"{text[: place[0]]}{_flow(identity[field])}{text[place[1] :]}"
+    return text
+
+
+def _read(path: Path, fix: str) -> Source:
+    if path.suffix != ".yaml":
+        want = "a line is exchanged in YAML alone"
+        raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
+    return read(path)
 
 
 def check(text: str, path: Path) -> None:

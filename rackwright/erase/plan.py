@@ -9,6 +9,7 @@ from rackwright.facts.storage import Drive
 from rackwright.facts.view import Fact, NotKnown, View
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Refusal
+from rackwright.kinds.host import OTHERWISE
 from rackwright.kinds.tier import drives
 from rackwright.spec.host import Host
 from rackwright.spec.problem import hint
@@ -108,8 +109,7 @@ def _machine(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
         found = f"no answer ({reason})"
     if found != value:
         said = found if isinstance(found, str) else "none"
-        fix = f"Nothing is written to it. Correct hosts.{name} in the fleet, or the machine"
-        yield Refusal(f"{name}: {what}", f"got {said}", f"the fleet says {value}", fix)
+        yield Refusal(f"{name}: {what}", f"got {said}", f"the fleet says {value}", OTHERWISE.format(host=name))
 
 
 def _declared(where: str, name: str, host: Host, serial: str) -> Iterator[Refusal]:

@@ -108,7 +108,10 @@ def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal
     """Return a refusal when a machine answers that was not meant."""
     return tuple(
         Refusal(
-            f"{host}: {item.name}", f"got {_said(item.found)}", f"the fleet says {item.want}", _FIX.format(host=host)
+            f"{host}: {item.name}",
+            f"got {_said(item.found)}",
+            f"the fleet says {item.want}",
+            OTHERWISE.format(host=host),
         )
         for item in differences
         if item.thing == f"host:{host}" and not item.unknown
@@ -120,8 +123,15 @@ _FAILING = (
     " `rackwright drive replace STACK {host} {serial} NEW`; to be asked it takes smartmontools on the host,"
     " as of base_packages of role base"
 )
-_ANOTHER = "another machine answers at this address: correct the address, or the identity after a repair"
-_FIX = "Nothing is written to it. Correct hosts.{host} in the fleet, or the machine"
+_ANOTHER = (
+    "another machine answers at this address: correct the address, or, once its mainboard was replaced, the identity"
+    " with `rackwright host reidentify STACK HOST`"
+)
+OTHERWISE = (
+    "Nothing is written to it. Correct hosts.{host} in the fleet, or the machine; once its mainboard was replaced,"
+    " with `rackwright host reidentify STACK {host}`"
+)
+"""How a person mends that another machine answers than *host*."""
 
 
 def _said(found: Value) -> str:
