@@ -129,3 +129,18 @@ def test_without_systemd_no_unit_is_known(root, monkeypatch):
 
     with pytest.raises(Unreadable, match="not been booted"):
         probe.units(str(root))
+
+
+@pytest.mark.parametrize(("uptime", "asked"), [("31.20 9.00", True), ("601.00 3.00", False)])
+def test_a_host_that_has_just_been_switched_on_is_waited_for(uptime, asked, tmp_path, monkeypatch):
+    """
+    What it will have is not all there before.
+    """
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/uptime").write_text(f"{uptime}\n")
+    ran = []
+    monkeypatch.setattr(probe.subprocess, "run", lambda argv, **how: ran.append((argv, how["timeout"])))
+
+    probe.started(str(tmp_path))
+
+    assert ran == [(("systemctl", "is-system-running", "--wait"), probe.START_SECONDS)] * asked

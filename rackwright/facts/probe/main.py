@@ -28,6 +28,7 @@ from rackwright.facts.probe.tell import tell
 
 
 def main(job: dict[str, Any]) -> None:
+    attempt(units.started, "")
     tell({"format": job["format"], **collect("", bytes.fromhex(job["salt"]))})
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from typing import Any
 
-from rackwright.facts.probe.look import attempt, listing, read, tool, unknown
+from rackwright.facts.probe.look import ENVIRONMENT, attempt, listing, read, tool, unknown
 
 ADMINISTRATOR, RUNTIME = "/etc/systemd/system", "/run/systemd/system"
 SEARCH_PATH = (
@@ -26,7 +27,24 @@ SEARCH_PATH = (
 )
 UNIT = re.compile(r".+\.(service|socket|target|mount|automount|swap|timer|path|slice|device|scope)")
 PULLS = (".wants", ".requires", ".upholds")
+RECENTLY_SECONDS = 600
+"""A host that has been up for longer has started, or never will."""
+START_SECONDS = 120
+"""Who waits for the probe gives it up after three minutes."""
 RULES = {"WantedBy", "RequiredBy", "UpheldBy", "Alias", "DefaultInstance"}
+
+
+def started(root: str) -> None:
+    """Wait until systemd is through with starting the host, which may have all of its arrays and mounts only then.
+
+    md waits half a minute after a loss of power before it starts an array in the middle of a reshape.
+    """
+    uptime = float(read(f"{root}/proc/uptime").split()[0])
+    if uptime < RECENTLY_SECONDS:
+        argv = ("systemctl", "is-system-running", "--wait")
+        subprocess.run(
+            argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_SECONDS, check=False
+        )
 
 
 def units(root: str) -> dict[str, Any]:
