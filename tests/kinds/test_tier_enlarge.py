@@ -69,9 +69,9 @@ def test_it_waits_for_the_copy_onto_the_last_successor(raw):
     arrive(raw)
 
     said = texts(planned(raw, spec(NEW)))
-    assert said.index(f"let {TIER.spec.members[0].serial} go once that is done") < said.index(
-        "let hot take all of its members once that is done"
-    )
+    old = TIER.spec.members[0].serial
+    gone = said.index(f"let {old} go once that is done, and erase the md superblock")
+    assert gone < said.index("let hot take all of its members once that is done")
     assert "let hot take all of its members" not in said
     said = texts(planned(raw, spec(NEW, wait_for_sync=True)))
     assert said.index("wait for the sync of hot") < said.index("let hot take all of its members")

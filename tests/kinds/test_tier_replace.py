@@ -72,7 +72,7 @@ def test_one_that_works_is_copied_before_it_goes(raw):
         "note in the owner file: replacing",
         f"put {NEW} into hot",
         f"copy {OLD} onto {NEW}, which takes its place in hot",
-        f"let {OLD} go once that is done",
+        f"let {OLD} go once that is done, and erase the md superblock",
         "note in the owner file: ready",
     ]
     assert plan.by_hand == ()
@@ -123,7 +123,15 @@ def test_while_it_is_copied_nothing_differs(raw):
     plan = planned(raw, **members(NEW, KEPT, *OTHERS))
     assert (plan.refusals, plan.by_hand) == ((), ())
     # it is looked at once more whether somebody lets the old one go
-    assert texts(plan)[1:-1] in ([], [f"let {OLD} go once that is done"])
+    assert texts(plan)[1:-1] in ([], [f"let {OLD} go once that is done, and erase the md superblock"])
+
+
+def test_who_is_let_go_loses_the_superblock_of_that_array_alone(raw):
+    arrive(raw)
+
+    [step] = [step for step in planned(raw, **members(NEW, KEPT, *OTHERS)).steps if step.text.startswith("let")]
+    assert step.text == f"let {OLD} go once that is done, and erase the md superblock"
+    assert step.argv[-3:] == ("${device:gpu-01:hot}", array(raw, "gpu-01:hot")["uuid"], f"${{drive:{OLD}}}")
 
 
 @pytest.mark.parametrize("done", [False, True])
@@ -139,7 +147,7 @@ def test_after_a_restart_in_the_middle_of_a_copy_the_old_one_is_let_go_all_the_s
         member(raw, OLD).update(state=["faulty"], slot=None)
 
     plan = planned(raw, **members(NEW, KEPT, *OTHERS))
-    assert texts(plan) == [f"let {OLD} go once that is done"]
+    assert texts(plan) == [f"let {OLD} go once that is done, and erase the md superblock"]
     assert (plan.refusals, plan.by_hand) == ((), ())
 
     raw["units"][WAITS] = WAITING
@@ -158,7 +166,7 @@ def test_a_copy_that_was_begun_goes_on_after_an_interruption(raw, cut):
 
     assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [
         "note in the owner file: replacing",
-        f"let {OLD} go once that is done",
+        f"let {OLD} go once that is done, and erase the md superblock",
         "note in the owner file: ready",
     ]
     raw["units"][WAITS] = WAITING
@@ -176,7 +184,7 @@ def test_one_that_was_put_in_and_no_more_is_copied_to(raw):
     assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [
         "note in the owner file: replacing",
         f"copy {OLD} onto {NEW}, which takes its place in hot",
-        f"let {OLD} go once that is done",
+        f"let {OLD} go once that is done, and erase the md superblock",
         "note in the owner file: ready",
     ]
 

@@ -170,7 +170,7 @@ def test_a_member_that_works_is_replaced_by_the_spare(raw):
     """
     assert work(planned(raw, declared((SPARE, *MEMBERS[1:]), ()))) == [
         f"copy {MEMBERS[0]} onto {SPARE}, which takes its place in warm",
-        f"let {MEMBERS[0]} go once that is done",
+        f"let {MEMBERS[0]} go once that is done, and erase the md superblock",
     ]
 
 
@@ -180,7 +180,7 @@ def test_a_member_that_works_is_replaced_beside_a_spare(raw):
     assert work(planned(raw, declared((NEW, *MEMBERS[1:])))) == [
         f"put {NEW} into warm",
         f"copy {MEMBERS[0]} onto {NEW}, which takes its place in warm",
-        f"let {MEMBERS[0]} go once that is done",
+        f"let {MEMBERS[0]} go once that is done, and erase the md superblock",
     ]
 
 
@@ -190,7 +190,7 @@ def test_a_spare_that_is_declared_no_more_is_taken_out(raw, spares):
 
     assert work(planned(raw, declared(spares=spares))) == [
         *[f"put {serial} into warm" for serial in spares],
-        f"take {SPARE}, which waits, out of warm",
+        f"take {SPARE}, which waits, out of warm, and erase its md superblock",
     ]
 
 
@@ -244,6 +244,30 @@ def test_a_spare_in_use_is_not_given_up_for_nobody(raw):
     assert f"got {SPARE}, which works, declared no more" in refused(planned(back, without_spare))
 
 
+def test_a_former_member_that_md_has_taken_in_again_is_taken_out(raw):
+    """
+    As udev may, which finds its superblock when the host starts: it would wait for a place, and be written to.
+    """
+    arrive(raw)
+    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
+    raw["owners"]["tier-warm"]["former"] = [NEW]
+
+    plan = planned(raw)
+
+    assert work(plan) == [f"take {NEW}, which waits, out of warm, and erase its md superblock"]
+    noted = [json.loads(step.content) for step in plan.steps if "owner file" in step.text]
+    assert [owner["former"] for owner in noted] == [[NEW], [NEW]]
+
+
+def test_who_is_replaced_is_noted_as_a_former_member(raw):
+    arrive(raw)
+
+    plan = planned(raw, declared((NEW, *MEMBERS[1:])))
+    noted = [json.loads(step.content) for step in plan.steps if "owner file" in step.text]
+
+    assert [owner["former"] for owner in noted] == [[MEMBERS[0]], [MEMBERS[0]]]
+
+
 def test_somebody_elses_spare_is_not_taken_out(raw):
     found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
     arrive(raw)
@@ -291,7 +315,7 @@ def obey(raw, plan):
             old, new = (entry(raw, serial) for serial in serials)
             new.update(slot=old["slot"], state=["in_sync"])
             md["members"].remove(old)
-        elif "--remove" in step.argv and names:
+        elif step.text.startswith("take") and "out of" in step.text:
             md["members"].remove(entry(raw, serials[0]))
         elif grown := re.search(r"--raid-devices=(\d+)", " ".join(step.argv)):
             md["devices"] = int(grown[1])

@@ -123,7 +123,7 @@ def test_a_member_is_replaced_although_no_owner_file_tells_who_they_were(raw):
         "note in the owner file: replacing",
         f"put {NEW} into old",
         f"copy {old} onto {NEW}, which takes its place in old",
-        f"let {old} go once that is done",
+        f"let {old} go once that is done, and erase the md superblock",
         "note in the owner file: ready",
     ]
     assert {step.path for step in plan.steps if isinstance(step, Put)} == {SPEC.owner_file}

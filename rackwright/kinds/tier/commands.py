@@ -1,5 +1,7 @@
 """Commands of a tier that take more than one program: small shell texts, their values passed as arguments."""
 
+from collections.abc import Iterable
+
 from rackwright.spec.tier import FilesystemType
 
 EXT4_BLOCK_BYTES = 4096
@@ -32,6 +34,18 @@ wipefs -qaf "$1"
 
 _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true
+"""
+
+_LET_GO = """mdadm --quiet "$1" --remove failed
+uuid=$2; shift 2
+for old; do
+  mdadm --examine --export "$old" | grep -qx "MD_UUID=$uuid" && mdadm --quiet --zero-superblock "$old"
+done
+"""
+
+_DISMISS = """set -eu
+mdadm --quiet --manage "$1" --remove "$2"
+mdadm --quiet --zero-superblock "$2"
 """
 
 _WHEN_DONE = """md=/sys/class/block/${1##*/}/md unit=$2; shift 2
@@ -178,9 +192,18 @@ def forget(array: str) -> tuple[str, ...]:
     return _shell(_FORGET, array)
 
 
-def let_go(array: str, key: str) -> tuple[str, ...]:
-    """Take what was copied off the array's list when the copy is done."""
-    return when_done(array, waiting_unit("replace", key), ("mdadm", "--quiet", array, "--remove", "failed"))
+def let_go(array: str, key: str, array_uuid: str, drives: Iterable[str]) -> tuple[str, ...]:
+    """Take what was copied off the array's list when the copy is done, and erase the md superblocks of *drives* then.
+
+    With it md may take such a drive in again when the host starts, as one that waits for a place. mdadm erases none
+    of a drive that is still in use, as where the copy has failed.
+    """
+    return when_done(array, waiting_unit("replace", key), _shell(_LET_GO, array, array_uuid, *drives))
+
+
+def dismiss(array: str, drive: str) -> tuple[str, ...]:
+    """Take a drive that waits out of the array, and erase its md superblock, which tells of nothing else."""
+    return _shell(_DISMISS, array, drive)
 
 
 def waiting_unit(verb: str, key: str) -> str:

@@ -72,6 +72,8 @@ class _Planner:
         self.carrier = carrier(facts, spec.carrier)
         self.traces = replace.without_former(superblocks(facts, spec.array_key), spec.serials)
         self.before = frozenset(self.owner.get("serials", self._members_there()))
+        left = () if self._is_new() else (*self.owner.get("former", ()), *self.owner.get("serials", ()))
+        self.former = frozenset(left) - {*spec.serials}
         self.added = grow.growth(spec, facts, self.array) if self.array else None
         self.change = (
             replace.replacement(spec, facts, self.array, self.before) if self.array and not self.added else None
@@ -263,7 +265,8 @@ class _Planner:
             if self.added:
                 refusals += grow.refusals(spec, self.array, self.added, known)
             elif self.change:
-                refusals += replace.refusals(spec, self.array, self.change, self.before if spec.array else known)
+                ours = (self.before if spec.array else known) | self.former
+                refusals += replace.refusals(spec, self.array, self.change, ours)
                 if not refusals and len(self._successors()) < len(self.change.left):
                     refusals.append(replace.unsucceeded(spec, self.change))
             elif len(spec.members) < self.array.devices:
@@ -331,7 +334,7 @@ class _Planner:
     def _changing_steps(self, array: Array) -> Iterator[Step]:
         """Yield what gives the array other members, or more, and what goes on with that after an interruption."""
         if phase := "growing" if self.added else "replacing" if self.change else None:
-            text = owner_text(self.spec, phase, self.noted, serials=sorted(self.before))
+            text = owner_text(self.spec, phase, self.noted, self.former, serials=sorted(self.before))
             yield Put(f"note in the owner file: {phase}", self.spec.owner_file, text, 0o600)
         if phase and array.sync_action == "check":  # md begins nothing else before that ends
             yield Run(f"end the scrub of {self.spec.name}", ("mdadm", "--action=idle", self.device))
@@ -340,9 +343,9 @@ class _Planner:
         if self.added:
             yield from grow.steps(self.spec, self.added, self.device)
         elif self.change:
-            yield from replace.steps(self.spec, self.change, self._successors(), self.device)
+            yield from replace.steps(self.spec, array, self.change, self._successors(), self.device)
         elif self.lingering:
-            yield replace.let_go(self.spec, self.lingering, self.device)
+            yield replace.let_go(self.spec, array, self.lingering, self.device)
         if array.condition == "interrupted":
             yield Run(f"go on with the reshape of {self.spec.name}", commands.go_on(self.device))
         if self._spreads(array) and not self.spec.wait_for_sync:
@@ -482,5 +485,5 @@ class _Planner:
 
     def _owner_step(self, phase: str, luks: str | None = None, **more: bool) -> Put:
         noted = " and formatted" if more else ""
-        text = owner_text(self.spec, phase, luks, **more)
+        text = owner_text(self.spec, phase, luks, self.former, **more)
         return Put(f"note in the owner file: {phase}{noted}", self.spec.owner_file, text, 0o600)

@@ -69,7 +69,7 @@ def refusals(spec: TierSpec, array: Array, change: Replacement, before: frozense
     """Yield why *change* cannot be made.
 
     Args:
-        before: The members it was made of, by its owner file; empty where that says nothing.
+        before: Those that are its members or were, by its owner file; empty where that says nothing.
     """
     where = f"{spec.id}: members"
     strangers = sorted({*change.copied, *change.lost, *change.dismissed} - before)
@@ -105,7 +105,7 @@ def unsucceeded(spec: TierSpec, change: Replacement) -> Refusal:
     return Refusal(f"{spec.id}: members", got, want, fix)
 
 
-def steps(spec: TierSpec, change: Replacement, successors: tuple[str, ...], device: str) -> Iterator[Run]:
+def steps(spec: TierSpec, array: Array, change: Replacement, successors: tuple[str, ...], device: str) -> Iterator[Run]:
     """Yield what replaces members, all that comes being free.
 
     Args:
@@ -123,15 +123,17 @@ def steps(spec: TierSpec, change: Replacement, successors: tuple[str, ...], devi
         yield Run(f"copy {old} onto {new}, which takes its place in {spec.name}", argv)
     for spare in change.dismissed:
         yield Run(
-            f"take {spare}, which waits, out of {spec.name}",
-            ("mdadm", "--manage", device, "--remove", f"${{drive:{spare}}}"),
+            f"take {spare}, which waits, out of {spec.name}, and erase its md superblock",
+            commands.dismiss(device, f"${{drive:{spare}}}"),
         )
     if change.copied:
-        yield let_go(spec, change.copied, device)
+        yield let_go(spec, array, change.copied, device)
 
 
-def let_go(spec: TierSpec, copied: Iterable[str], device: str) -> Run:
-    return Run(f"let {', '.join(copied)} go once that is done", commands.let_go(device, spec.array_key))
+def let_go(spec: TierSpec, array: Array, copied: Iterable[str], device: str) -> Run:
+    drives = (f"${{drive:{serial}}}" for serial in copied)
+    argv = commands.let_go(device, spec.array_key, array.uuid, drives)
+    return Run(f"let {', '.join(copied)} go once that is done, and erase the md superblock", argv)
 
 
 def without_former(traces: Mapping[str, Superblock], declared: Collection[str]) -> dict[str, Superblock]:

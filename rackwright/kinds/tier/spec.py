@@ -1,6 +1,7 @@
 """What a tier is declared to be, with all that follows from it alone: names, sizes, and the texts of its files."""
 
 import json
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import Field
@@ -198,13 +199,16 @@ def unit_text(spec: TierSpec, house: House) -> str:
     )
 
 
-def owner_text(spec: TierSpec, phase: str, luks: str | None = None, **more: Any) -> str:
+def owner_text(spec: TierSpec, phase: str, luks: str | None = None, former: Collection[str] = (), **more: Any) -> str:
     """Return the owner file: whose tier this is and how far its making or removal has come.
 
     Args:
         luks: The UUID of its LUKS header, as soon as there is one.
+        former: Serials of drives that were its members once, and are declared no more.
     """
     told = {"id": spec.id, "fleet": spec.fleet, "phase": phase, "serials": sorted(spec.serials), **more}
     if luks:
         told["luks"] = luks
+    if former:
+        told["former"] = sorted(former)
     return json.dumps(told, sort_keys=True) + "\n"
