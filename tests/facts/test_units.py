@@ -85,6 +85,10 @@ def test_generated_and_transient_units_are_called_so(root):
 LISTED = """\
 enabled.service          loaded    active   running A unit that runs
 srv-gone.mount           loaded    active   mounted A mount without a file
+transient.service        loaded    active   running /usr/bin/sh -c "
+until grep -qx idle sync_action
+done
+"
 missing.service          not-found inactive dead    missing.service
 """
 SHOWN = "Id=srv-hot.mount\nLoadState=loaded\n\nId=srv-warm.mount\nLoadState=bad-setting\n"
@@ -109,6 +113,8 @@ def test_units_in_memory_and_units_with_only_a_file_are_both_there(root, systemc
     assert found["enabled.service"] == {"load": "loaded", "active": "active", "enabled": "enabled"}
     assert found["srv-gone.mount"] == {"load": "loaded", "active": "active", "enabled": ""}
     assert found["missing.service"]["load"] == "not-found"
+    assert found["transient.service"]["active"] == "active"
+    assert all(probe.UNIT.fullmatch(name) for name in found), "a command may be all of a description, in many lines"
     assert found["masked.service"] == {"load": "masked", "active": "inactive", "enabled": "masked"}
     assert found["disabled.service"]["load"] == {"unknown": "not in memory"}
 

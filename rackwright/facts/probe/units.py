@@ -56,8 +56,9 @@ def units(root: str) -> dict[str, Any]:
     states = enabled(root)
     loaded = {}
     for line in tool("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full").splitlines():
-        name, load, active = line.split()[:3]
-        loaded[name] = {"load": load, "active": active, "enabled": states.get(name, "")}
+        name, load, active, *_ = *line.split(), "", "", ""
+        if UNIT.fullmatch(name):  # what describes a unit may go on in other lines
+            loaded[name] = {"load": load, "active": active, "enabled": states.get(name, "")}
     idle = {name: idle_unit(state) for name, state in states.items() if name not in loaded}
     asked = [
         name for name in listing(root + ADMINISTRATOR, "*.mount") if isinstance(idle.get(name, {}).get("load"), dict)

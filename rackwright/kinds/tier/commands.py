@@ -50,7 +50,7 @@ mdadm --quiet --zero-superblock "$2"
 
 _WHEN_DONE = """md=/sys/class/block/${1##*/}/md unit=$2; shift 2
 systemctl is-active --quiet "$unit" && exit 0
-exec systemd-run --quiet --collect --unit="$unit" sh -c '
+exec systemd-run --quiet --collect --unit="$unit" --description="What waits for md to rest" sh -c '
 until grep -qx idle "$0/sync_action" && grep -qx none "$0/reshape_position"; do sleep 5; done
 exec "$@"' "$md" "$@"
 """
