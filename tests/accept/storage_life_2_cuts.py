@@ -175,13 +175,15 @@ def fleet(drives: Mapping[str, int], there: Sequence[Case]) -> str:
 def made(log: Log) -> str:
     """The same drives are blank again each time, and the tier has another level."""
     with Lab(log.empty_directory() / "project", fleet({"RW-KEPT-": 2, "RW-MADE-": 3}, [KEPT]), log) as lab:
-        cuts = Cuts(lab, [KEPT])
+        cuts, before = Cuts(lab, [KEPT]), None
         for _, case in zip(range(CUTS + 1), itertools.cycle(MADE), strict=False):
+            if before:
+                _forget(lab, before)
             lab.edit(case.declare)
             cuts.up(case)
             cuts.rest(case)
             whole(lab, place_of(lab, case))
-            _forget(lab, case)
+            before = case
         return cuts.figure()
 
 
