@@ -15,7 +15,7 @@ from rackwright.facts.container import CdiSpecification, Image
 from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.run import Run
 from rackwright.facts.server import Server
-from rackwright.facts.storage import Array, CryptMapping, Drive, Filesystem, LuksHeader, Mount
+from rackwright.facts.storage import Array, Credential, CryptMapping, Drive, Filesystem, LuksHeader, Mount
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 
 FORMAT = 1
@@ -252,6 +252,7 @@ class Facts(View):
     search_domains = Fact(texts, "Where a name without a dot is looked for, in this order.")
     kernel_parameters = Fact(texts, "Words of the kernel's command line, without the quotes around blanks.")
     boot_id = Fact(str, "What the kernel calls this start of it.")
+    tpm = Fact(optional_number, "Version of the TPM; None where there is none.")
 
     @cached_property
     def users(self) -> tuple[User, ...]:
@@ -434,6 +435,11 @@ class Facts(View):
         """Return the copy of a LUKS header that is kept there; None where there is none."""
         raw = self.find("luks_copies", path)
         return None if raw is None else LuksHeader(raw, f"facts.luks_copies.{path}")
+
+    def credential(self, path: str) -> Credential | None:
+        """Return the key that is sealed there; None where there is none."""
+        raw = self.find("credentials", path)
+        return None if raw is None else Credential(raw, f"facts.credentials.{path}")
 
     def text(self, path: str) -> str | None:
         """Return one of the few texts that the probe brings along, passwords masked; None where there is no file."""

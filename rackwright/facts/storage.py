@@ -202,6 +202,14 @@ class LuksHeader(View):
     data_offset_bytes = Fact(int, "Where what it encrypts begins.")
 
 
+class Credential(View):
+    """A key in a file that tells nothing by itself, as systemd has it sealed."""
+
+    sealed_by = Fact(str, "tpm2 or other.")
+    opens = Fact(bool, "Whether this machine opens it now.")
+    digest = Fact(str, "Keyed blake2s of what is in it.")
+
+
 class Mount(View):
     """A mounted filesystem."""
 

@@ -64,8 +64,9 @@ def of_what_is_encrypted() -> list[View]:
         "data_offset_bytes": 16 << 20,
     }
     mapping = {"name": "dm-0", "mapped_name": "tier-hot", "on": ["md127"], "size_bytes": 1 << 30}
-    facts = Facts({"luks_headers": [header], "mappings": [mapping]})
-    return [*facts.luks_headers, *facts.mappings]
+    sealed = {"sealed_by": "tpm2", "opens": True, "digest": "0" * 32}
+    facts = Facts({"luks_headers": [header], "mappings": [mapping], "credentials": {"/etc/hot.cred": sealed}})
+    return [*facts.luks_headers, *facts.mappings, there(facts.credential("/etc/hot.cred"))]
 
 
 def of_runs() -> list[View]:

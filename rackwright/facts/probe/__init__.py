@@ -25,6 +25,7 @@ MODULES = (
             "block",
             "units",
             "system",
+            "credentials",
             "netlink",
             "network",
             "paths",
