@@ -1,7 +1,8 @@
 """What the whole twin asks of a way to make hosts: `vm/` answers it with QEMU, `container/` with systemd-nspawn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 Say = Callable[[str], None]
@@ -59,6 +60,13 @@ class Backend(Protocol[M_contra]):
 
     def prepare(self, machines: Sequence[M_contra], say: Say) -> None:
         """Make what *machines* start from and have not yet: image, disks."""
+        ...
+
+    def beside(self, machine: M_contra) -> Mapping[Path, list[str]]:
+        """Return the processes that *machine* needs before its own, by the socket that each has to listen at.
+
+        Each ends when the guest is off.
+        """
         ...
 
     def command_line(self, machine: M_contra, port: int) -> list[str]:

@@ -22,6 +22,7 @@ PACKAGES = {
     "newuidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
+    "swtpm": "swtpm",
     "systemd-nspawn": "systemd-container",
 }
 """The programs a twin needs on this computer, and Debian's packages of them; root needs no `newuidmap`."""

@@ -39,6 +39,9 @@ class Layout:
     def monitor_socket(self, host: str) -> Path:
         return self.runtime / f"{_short(host)}.qmp"
 
+    def tpm_socket(self, host: str) -> Path:
+        return self.runtime / f"{_short(host)}.tpm"
+
     def powered(self, host: str) -> Path:
         """The process that has switched a container on."""
         return self.runtime / f"{_short(host)}.powered"
@@ -80,6 +83,10 @@ class Layout:
     def boot_disk(self, host: str, serial: str) -> Path:
         """What a guest has changed on its boot drive, over the image."""
         return self.disks / host / f"{serial}.qcow2"
+
+    def tpm(self, host: str) -> Path:
+        """The directory of what a TPM keeps: another one is another mainboard."""
+        return self.disks / host / "tpm"
 
     def root_disk(self, host: str) -> Path:
         """What a container has changed of its root filesystem."""

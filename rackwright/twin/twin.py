@@ -28,7 +28,7 @@ from rackwright.twin.vm.backend import VirtualMachines
 from rackwright.twin.vm.machine import VirtualMachine
 
 SWITCH = "twin/switch"
-"""Name of the switch among the supervised processes; no host has a slash in its name."""
+"""Name of the switch among the supervised processes. No host has a slash in its name, and all else has."""
 START_SECONDS = 600
 """After which a machine that has not answered is given up: forty times what an idle computer takes."""
 STOP_SECONDS = 60
@@ -90,7 +90,7 @@ class Twin:
         """Shut all guests down, end what is left after *grace_seconds*, and keep their disks."""
         with self._changing(say):
             started = pressed = time.monotonic()
-            while (left := sorted(self._running().keys() - {SWITCH})) and time.monotonic() - started < grace_seconds:
+            while (left := self._hosts_on()) and time.monotonic() - started < grace_seconds:
                 if time.monotonic() >= pressed:  # again and again: a guest that is just starting does not hear it
                     for name in left:
                         self._made_by(name).press_power_button(name)
@@ -174,6 +174,9 @@ class Twin:
         """Cut the power of one machine; return when nothing of it runs."""
         self.machine(host)
         self.control.kill(host)
+        for name in self._running():
+            if name.startswith(f"{host}/"):
+                self.control.kill(name)
         self._made_by(host).settle(host)
 
     def reset_hard(self, host: str, say: Say) -> None:
@@ -234,6 +237,9 @@ class Twin:
     def _running(self) -> dict[str, Child]:
         return {name: child for name, child in self.control.children().items() if child.status is None}
 
+    def _hosts_on(self) -> list[str]:
+        return sorted(name for name in self._running() if "/" not in name)
+
     def _start_switch(self) -> None:
         if SWITCH in self._running() or not any(machine.nics for machine in self.machines.values()):
             return
@@ -241,11 +247,13 @@ class Twin:
         argv = [sys.executable, "-P", "-m", "rackwright.twin.switch", *places]
         self.layout.switch_socket.unlink(missing_ok=True)
         self.control.run(SWITCH, argv, self.layout.supervisor_log)
-        while not self.layout.switch_socket.exists():
-            if SWITCH not in self._running():
-                raise StepFailed(
-                    "twin's switch", "it ended", "it connects the machines", f"Read {self.layout.supervisor_log}"
-                )
+        self._listens(SWITCH, self.layout.switch_socket, self.layout.supervisor_log, "it connects the machines")
+
+    def _listens(self, name: str, place: Path, log: Path, why: str) -> None:
+        """Return once the process *name* has made its socket."""
+        while not place.exists():
+            if name not in self._running():
+                raise StepFailed(name, f"it ended: {_last_words(log) or 'it said nothing'}", why, f"Read {log}")
             time.sleep(0.02)
 
     def _made_by(self, host: str) -> Backend[Any]:
@@ -281,6 +289,12 @@ class Twin:
             port = settings.port if attempt == 0 and settings.port and _is_free(settings.port) else _free_port()
             settings.update(port=port, backend=machine.backend)
             log.unlink(missing_ok=True)
+            for place, argv in backend.beside(machine).items():
+                name = f"{host}/{place.suffix[1:]}"
+                self.control.kill(name)  # one that was left when its machine could not be started
+                place.unlink(missing_ok=True)
+                self.control.run(name, argv, log)
+                self._listens(name, place, log, "a machine has it from its start")
             process = self.control.run(host, backend.command_line(machine, port), log, _definition(machine))
             while self.is_on(host):
                 if backend.is_powered(host, process):

@@ -7,9 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, SetupError
 from rackwright.twin.layout import Layout
-from rackwright.twin.vm.machine import VirtualDrive, check, command_line, controllers, drive_device
+from rackwright.twin.settings import Settings
+from rackwright.twin.vm.backend import VirtualMachines
+from rackwright.twin.vm.machine import (
+    VirtualDrive,
+    check,
+    command_line,
+    controllers,
+    drive_device,
+    tpm_command_line,
+)
 
 from .conftest import machine
 
@@ -139,3 +148,54 @@ def test_the_boot_drive_cannot_be_pulled():
     """
     with pytest.raises(DeclarationError, match="T1-NVME0, T1-NVME1, T1-SAS0, T1-SAS1"):
         machine(1).drive("T1-BOOT")
+
+
+def test_a_tpm_is_on_the_mainboard_of_the_machine_that_needs_one():
+    """
+    QEMU speaks to it where it listens, and starts the kernel in the form that finds it.
+    """
+    argv, without = line(replace(machine(1), tpm=True)), line(machine(1))
+
+    assert devices(argv)["tpm-tis"] == {"driver": "tpm-tis", "tpmdev": "tpm"}
+    assert f"socket,id=tpm,path={LAYOUT.tpm_socket('test-01')}" in argv
+    assert f"type=unixio,path={LAYOUT.tpm_socket('test-01')},mode=0600" in tpm_command_line(machine(1), LAYOUT)
+    assert [each[each.index("-kernel") + 1] for each in (argv, without)] == ["/image/vmlinuz", "/image/vmlinux"]
+    assert "tpm" not in " ".join(without)
+
+
+def test_what_a_tpm_keeps_lies_with_the_disks_and_is_nobody_elses(layout):
+    """
+    So a reset is a new mainboard, and a stop is none.
+    """
+    one, backend = replace(machine(1), tpm=True), VirtualMachines(layout)
+
+    assert backend.beside(machine(1)) == {}
+    [(socket, argv)] = backend.beside(one).items()
+
+    assert (socket, argv) == (layout.tpm_socket("test-01"), tpm_command_line(one, layout))
+    assert layout.tpm("test-01").is_relative_to(layout.disks)
+    assert oct(layout.tpm("test-01").stat().st_mode) == "0o40700"
+
+
+def test_without_swtpm_a_machine_with_a_tpm_is_refused_and_others_are_not(layout, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda program, path: None if program == "swtpm" else program)
+
+    VirtualMachines(layout).require([machine(1)])
+    with pytest.raises(SetupError, match="swtpm not found.*apt-get install swtpm"):
+        VirtualMachines(layout).require([machine(1), replace(machine(2), tpm=True)])
+
+
+def test_an_image_that_is_older_than_tpms_is_refused(layout, tmp_path):
+    """
+    A boot drive stays over the image that it was made over.
+    """
+    one, old = replace(machine(1), tpm=True), tmp_path / "old"
+    old.mkdir()
+    (old / "root.img").touch()
+    boot = layout.boot_disk(one.name, one.boot_drive.serial)
+    boot.parent.mkdir(parents=True)
+    boot.touch()
+    Settings(layout.settings(one.name)).update(image=str(old))
+
+    with pytest.raises(SetupError, match="twin reset"):
+        VirtualMachines(layout).prepare([one], print)

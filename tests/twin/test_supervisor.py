@@ -12,6 +12,8 @@ import pytest
 from rackwright.errors import StepFailed
 from rackwright.twin.control import Control
 from rackwright.twin.layout import Layout
+from rackwright.twin.vm.machine import tpm_command_line
+from tests.twin.conftest import machine
 
 FOREVER = ["sleep", "infinity"]
 
@@ -204,4 +206,27 @@ def test_a_supervisor_that_does_not_listen_is_ended_all_the_same(layout, tmp_pat
 
     control.quit()
 
+    eventually(lambda: not lives(pid))
+
+
+def test_a_tpm_ends_with_its_machine_and_with_the_supervisor(layout, tmp_path, eventually):
+    """
+    It waits for the machine that it is for, keeps what it has sealed, and lives no longer.
+    """
+    one, control = machine(1), start(layout)
+    layout.tpm(one.name).mkdir(parents=True)
+    pid = control.run("test-01/tpm", tpm_command_line(one, layout), tmp_path / "log")
+    eventually(layout.tpm_socket(one.name).exists)
+    argv = ["qemu-system-x86_64", "-M", "q35", "-nodefaults", "-display", "none", "-S"]
+    argv += ["-chardev", f"socket,id=tpm,path={layout.tpm_socket(one.name)}", "-tpmdev", "emulator,id=tpm,chardev=tpm"]
+    control.run("test-01", [*argv, "-device", "tpm-tis,tpmdev=tpm"], tmp_path / "log")
+    eventually(lambda: any(layout.tpm(one.name).iterdir()))
+
+    control.kill("test-01")
+
+    eventually(lambda: not lives(pid))
+    layout.tpm_socket(one.name).unlink(missing_ok=True)
+    pid = control.run("test-01/tpm", tpm_command_line(one, layout), tmp_path / "log")
+    eventually(layout.tpm_socket(one.name).exists)
+    os.kill(supervisor_of(layout), signal.SIGKILL)
     eventually(lambda: not lives(pid))

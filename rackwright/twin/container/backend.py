@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rackwright.errors import SetupError
@@ -63,6 +63,9 @@ class Containers:
     def prepare(self, machines: Sequence[Container], say: Say) -> None:
         for machine in machines:
             self._make_disk(machine, say)
+
+    def beside(self, machine: Container) -> Mapping[Path, list[str]]:
+        return {}
 
     def command_line(self, machine: Container, port: int) -> list[str]:
         return command_line(machine, self._layout, self._system(machine), port)

@@ -1,7 +1,7 @@
 """Virtual machines for the twin: their disks, their QEMU, their power."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rackwright.errors import SetupError, StepFailed
@@ -10,7 +10,7 @@ from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings
 from rackwright.twin.vm import accelerator, image
-from rackwright.twin.vm.machine import VirtualMachine, check, command_line
+from rackwright.twin.vm.machine import VirtualMachine, check, command_line, tpm_command_line
 from rackwright.twin.vm.qmp import monitor
 
 
@@ -23,12 +23,18 @@ class VirtualMachines:
     def require(self, machines: Sequence[VirtualMachine]) -> None:
         for machine in machines:
             check(machine)
-        require("qemu-system-x86_64", "qemu-img")
+        require("qemu-system-x86_64", "qemu-img", *(["swtpm"] if any(machine.tpm for machine in machines) else []))
 
     def prepare(self, machines: Sequence[VirtualMachine], say: Say) -> None:
         images = [self._make_disks(machine, say) for machine in machines]
         if images:
             accelerator.find_out(images[0], say)
+
+    def beside(self, machine: VirtualMachine) -> Mapping[Path, list[str]]:
+        if not machine.tpm:
+            return {}
+        self._layout.tpm(machine.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return {self._layout.tpm_socket(machine.name): tpm_command_line(machine, self._layout)}
 
     def command_line(self, machine: VirtualMachine, port: int) -> list[str]:
         settings = self._settings(machine.name)
@@ -85,6 +91,13 @@ class VirtualMachines:
                     machine.name,
                     f"its boot drive was made over {system.directory}, which is gone",
                     "a boot drive holds only what differs from its image",
+                    "Run `rackwright twin reset`",
+                )
+            if machine.tpm and not (system.directory / "vmlinuz").exists():
+                raise SetupError(
+                    machine.name,
+                    f"its boot drive was made over {system.directory}",
+                    "with a TPM it starts from an image that is younger than that one",
                     "Run `rackwright twin reset`",
                 )
             if system != image.image(machine.os):

@@ -15,7 +15,10 @@ from rackwright.twin.image import Workshop, require
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A directory with `root.img`, `vmlinux`, `initrd`, and `manifest`: the versions of the packages inside."""
+    """A directory with `root.img`, `vmlinux`, `initrd`, and `manifest`: the versions of the packages inside.
+
+    `vmlinuz` is the same kernel, which has to unpack itself: for machines with a TPM.
+    """
 
     directory: Path
 
@@ -47,9 +50,7 @@ def _build(workshop: Workshop, target: Path) -> None:
     helper = [] if is_root else ["mmdebstrap", "--unshare-helper"]
     assemble = shlex.join([*helper, "sh", str(workshop.guest / "vm" / "assemble.sh"), str(tar), str(unpacked)])
     workshop.run(f"{assemble} | {shlex.join(['tar', '-x', '-S', '--no-same-owner', '-C', str(target)])}")
-    compressed = target / "vmlinuz"
-    (target / "vmlinux").write_bytes(uncompressed_kernel(compressed.read_bytes()))
-    compressed.unlink()
+    (target / "vmlinux").write_bytes(uncompressed_kernel((target / "vmlinuz").read_bytes()))
 
 
 def uncompressed_kernel(bzimage: bytes) -> bytes:

@@ -67,6 +67,8 @@ class VirtualMachine:
     mirrors: tuple[str, ...] = ()
     uuid: str | None = None
     gpus: tuple[str, ...] = ()
+    tpm: bool = False
+    """Has a TPM 2.0 on its mainboard."""
 
     @property
     def boot_drive(self) -> VirtualDrive:
@@ -171,7 +173,9 @@ def command_line(
     argv += ["-smbios", _options("type=3", manufacturer="rackwright", serial=machine.serial)]
     if machine.uuid:
         argv += ["-uuid", machine.uuid]
-    argv += ["-kernel", str(boot / "vmlinux"), "-initrd", str(boot / "initrd"), "-append", KERNEL_ARGUMENTS]
+    # where there is a TPM, QEMU 7.2 starts an ELF kernel that finds no ACPI tables, and by those it would find the TPM
+    kernel = boot / ("vmlinuz" if machine.tpm else "vmlinux")
+    argv += ["-kernel", str(kernel), "-initrd", str(boot / "initrd"), "-append", KERNEL_ARGUMENTS]
     argv += ["-fw_cfg", _options("name=opt/rackwright/seed", file=layout.seed(host))]
     argv += ["-chardev", _options("file", id="console", path=layout.console(host), append="on")]
     argv += ["-serial", "chardev:console"]
@@ -188,6 +192,9 @@ def command_line(
         card = {"driver": "virtio-net-pci", "netdev": f"nic{number}", "mac": nic.mac, "host_mtu": nic.mtu}
         argv += _device(card | {"romfile": ""})
 
+    if machine.tpm:
+        argv += ["-chardev", _options("socket", id="tpm", path=layout.tpm_socket(host))]
+        argv += ["-tpmdev", "emulator,id=tpm,chardev=tpm", *_device({"driver": "tpm-tis", "tpmdev": "tpm"})]
     for controller in controllers(machine):
         argv += _device(controller)
     for drive in machine.data_drives:
@@ -196,6 +203,13 @@ def command_line(
         if drive.serial not in pulled:
             argv += _device(drive_device(machine, drive))
     return argv
+
+
+def tpm_command_line(machine: VirtualMachine, layout: Layout) -> list[str]:
+    """Return the command that is the TPM of *machine*: QEMU is its one client, and it ends when that does."""
+    state, socket = layout.tpm(machine.name), layout.tpm_socket(machine.name)
+    argv = ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={state},mode=0600"]
+    return [*argv, "--ctrl", f"type=unixio,path={socket},mode=0600"]
 
 
 def processor(accelerator: Accelerator) -> list[str]:
