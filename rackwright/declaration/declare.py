@@ -98,6 +98,7 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 filesystem=tier.filesystem,
                 mount=tier.mount,
                 key=tier.key,
+                tpm2=tier.tpm2,
                 chunk_kib=tier.chunk_bytes // 1024,
                 bitmap=tier.has_bitmap,
                 ppl=tier.ppl,

@@ -102,6 +102,8 @@ class Encryption(Model):
 
     key: Key
     """What opens it: `{secret: NAME}`. It lies on the host's boot drive, for root to read."""
+    tpm2: bool = False
+    """It lies there sealed by the TPM 2.0 of the host's mainboard, which alone can open it."""
 
 
 class Tier(Model):
@@ -151,6 +153,11 @@ class Tier(Model):
     def key(self) -> str | None:
         """The name of the secret that opens it; None where it is not encrypted."""
         return None if self.encryption is None else str(name_of(self.encryption.key))
+
+    @property
+    def tpm2(self) -> bool:
+        """Whether that is sealed by the host's TPM."""
+        return self.encryption is not None and self.encryption.tpm2
 
     @property
     def has_bitmap(self) -> bool:

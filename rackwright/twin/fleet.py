@@ -71,7 +71,9 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     serial, uuid = host.identity.serial or f"TWIN-{name}", host.identity.uuid
     if not (host.identity.serial or uuid):
         raise _cannot(name, f"identity {host.identity.strongest[0]}", "a twin shows a chassis serial or a UUID")
-    return VirtualMachine(name, serial, drives, _nics(name, host), uuid=uuid, gpus=nvidia.gpus(host.profile))
+    nics, gpus = _nics(name, host), nvidia.gpus(host.profile)
+    tpm = any(tier.tpm2 for tier in host.tiers.values())
+    return VirtualMachine(name, serial, drives, nics, uuid=uuid, gpus=gpus, tpm=tpm)
 
 
 def _check_os(name: str, host: Host) -> None:

@@ -99,7 +99,8 @@ def _sealed() -> dict[str, Any]:
     """
     raw = _read("gpu-01", **{"RW-GPU-01": "S-SORREL", "gpu-01": "sorrel", "RW01": "SORREL", '"rack"': '"sealed"'})
     raw["packages"]["cryptsetup-bin"] = "2:2.6.1-4~deb12u2"
-    raw.update(mappings=[], luks_headers=[], luks_copies={})
+    raw.update(mappings=[], luks_headers=[], luks_copies={}, credentials={}, tpm=2)
+    raw["libraries"] = {name: [f"/usr/lib/x86_64-linux-gnu/{name}"] for name in luks.TPM_LIBRARIES}
     file = {"owner": "root:root", "mtime_ns": 1}
     for number, tier in enumerate(("hot", "warm")):
         spec, uuid = RESOURCES[f"sorrel/{tier}"].spec, f"5ea1ed00-0000-4000-8000-00000000000{number}"
@@ -116,6 +117,13 @@ def _sealed() -> dict[str, Any]:
         digest = STACK.house.digest
         raw["files"][spec.unlock_path] = {"digest": digest(luks.unit_text(spec, STACK.house)), "mode": "0644", **file}
         raw["files"][spec.key_path] = {"digest": digest(SECRETS[spec.key]), "mode": "0600", **file}
+        if spec.tpm2:
+            raw["files"][spec.key_path]["digest"] = "of what only the TPM can read"
+            raw["credentials"][spec.key_path] = {
+                "sealed_by": "tpm2",
+                "opens": True,
+                "digest": digest(SECRETS[spec.key]),
+            }
         raw["files"][spec.header_path] = {"digest": {"unknown": "larger than 1 MiB"}, "mode": "0600", **file}
         [uuid] = [found["uuid"] for found in raw["filesystems"] if found["device"] == mapping["name"]]
         text = unit_text(spec, STACK.house).replace(f"${{filesystem:{spec.carrier}}}", uuid)

@@ -62,6 +62,16 @@ def copy(raw: Raw, md_name: str) -> Raw:
     return found
 
 
+def credential(raw: Raw, path: str) -> Raw:
+    found: Raw = raw["credentials"][path]
+    return found
+
+
+def locked(raw: Raw, path: str) -> None:
+    """Let it be of another mainboard's TPM."""
+    credential(raw, path).update(opens=False, digest={"unknown": "systemd-creds ended with 1"})
+
+
 def header_made_anew(raw: Raw, md_name: str) -> None:
     for found in (header(raw, md_name), copy(raw, md_name)):
         found["uuid"] = "another"
@@ -276,6 +286,11 @@ ROWS: dict[str, dict[str, Row]] = {
         "fills_array": setting(mapping, "size_bytes", lambda size: size - (8 << 20)),
         "key_slots": setting(header, "key_slots", lambda count: 2),
         "copied": setting(copy, "sequence", lambda sequence: sequence - 1),
+    },
+    "credential": {
+        "sealed_by": setting(credential, "sealed_by", lambda by: "other"),
+        "opens": Row(locked, lambda raw, key: credential(raw, key).pop("opens")),
+        "content": setting(credential, "digest", lambda digest: "of the key before"),
     },
     "filesystem": {
         "type": setting(filesystem, "type", lambda kind: "btrfs"),

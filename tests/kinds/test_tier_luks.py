@@ -12,11 +12,21 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import superblocks
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Unknown
-from rackwright.kinds.tier import commands
+from rackwright.kinds.tier import commands, luks
 from rackwright.spec.secret import derived
 from tests.facts.test_superblocks import luks_format, sparse
 from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import array, copy, drive, header, header_made_anew, mapping, opened_as_another, without
+from tests.kinds.mutations import (
+    array,
+    copy,
+    drive,
+    header,
+    header_made_anew,
+    locked,
+    mapping,
+    opened_as_another,
+    without,
+)
 from tests.kinds.test_tier_plan import refused, texts
 
 TIER = RESOURCES["sorrel/hot"]
@@ -290,7 +300,7 @@ def test_a_grown_array_grows_what_is_open_and_then_its_filesystem(raw):
 
     [step] = planned(raw).steps
     assert step.text == "let the xfs on hot take all that the array has"
-    assert step.argv[2].startswith("set -eu\ncryptsetup resize --key-file")
+    assert '| cryptsetup resize --key-file - "$1"\n' in step.argv[2]
     assert step.argv[4:] == ("tier-hot", KEY, "xfs_growfs", "/srv/hot")
 
 
@@ -319,6 +329,175 @@ def test_removal_without_consent_is_refused(raw):
     assert "only with consent" in refused(TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=False))
 
 
+# --- a key that the TPM seals -----------------------------------------------------------------------------------------
+
+
+SEALED = RESOURCES["sorrel/warm"].spec
+CREDENTIAL, OPEN_KEY, MEMORY = "/etc/rackwright/tiers/warm.cred", "/etc/rackwright/tiers/warm.key", SEALED.open_key_path
+WARM_UNIT = SEALED.unlock_path
+RESEAL = [
+    f"write {MEMORY}",
+    f"have the TPM seal that in {CREDENTIAL}.new",
+    "let the declared key open warm, and the host use it",
+]
+REST = ["take all other keys of warm away", "copy the LUKS header of warm"]
+
+
+def sealed_differences(raw, house=STACK.house, spec=SEALED):
+    claims = TIER.kind.claims(spec, house)
+    return comparison.diff(claims, TIER.kind.observe(claims, Facts(raw)))
+
+
+def sealed_plan(raw, house=STACK.house, spec=SEALED):
+    return TIER.kind.plan(spec, sealed_differences(raw, house, spec), Facts(raw), house)
+
+
+def unsealed(raw):
+    """Let it be as it was declared without tpm2."""
+    spec, house = SEALED.model_copy(update={"tpm2": False}), STACK.house
+    entry = raw["files"].pop(CREDENTIAL)
+    raw["credentials"].clear()
+    raw["files"][OPEN_KEY] = {**entry, "digest": house.digest(house.secrets["warm_key"])}
+    raw["files"][WARM_UNIT]["digest"] = house.digest(luks.unit_text(spec, house))
+
+
+def closed_warm(raw):
+    name = mapping(raw, SEALED.array_key)["name"]
+    for table in ("filesystems", "mounts"):
+        without(raw[table], device=name)
+    without(raw["mappings"], name=name)
+
+
+def test_blank_drives_become_a_tier_whose_key_no_drive_has(raw):
+    closed_warm(raw)
+    name = array(raw, SEALED.array_key)["name"]
+    without(raw["luks_headers"], device=name)
+    without(raw["arrays"], name=name)
+    for serial in SEALED.serials:
+        drive(raw, serial).update(holders=[], signatures=[], superblock=None, sample=[])
+    raw["owners"] = raw["texts"] = raw["units"] = raw["files"] = raw["luks_copies"] = raw["credentials"] = {}
+
+    plan = sealed_plan(raw)
+
+    assert texts(plan)[2:7] == [
+        f"write {MEMORY}",
+        f"have the TPM seal that in {CREDENTIAL}",
+        "encrypt warm",
+        f"write {WARM_UNIT}",
+        "reload systemd",
+    ]
+    secret = derived("warm_key")
+    [put] = [step for step in plan.steps if isinstance(step, Put) and "key" in step.path]
+    assert (base64.b64decode(put.content).decode(), put.mode, put.path) == (secret, 0o600, "/run/rackwright/warm.key")
+    assert plan.steps[3].argv[-2:] == (MEMORY, CREDENTIAL)
+    assert secret not in repr(plan)
+    del raw["libraries"]["libtss2-rc.so.0"]
+    assert "got no libtss2-rc.so.0; systemd asks the TPM by them. Add libtss2-esys" in refused(sealed_plan(raw))
+
+
+def test_the_unit_has_the_key_of_systemd():
+    unit, other = luks.unit_text(SEALED, STACK.house), luks.unit_text(SPEC, STACK.house)
+
+    assert "LoadCredentialEncrypted=warm.cred:/etc/rackwright/tiers/warm.cred\n" in unit
+    assert "--key-file ${CREDENTIALS_DIRECTORY}/warm.cred /dev/disk" in unit
+    assert "tpm" not in other.lower()
+    assert "Credential" not in other
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda raw: locked(raw, CREDENTIAL),
+        lambda raw: raw["credentials"][CREDENTIAL].update(sealed_by="other"),
+        lambda raw: raw["credentials"][CREDENTIAL].update(digest="of the key before"),
+        lambda raw: (raw["credentials"].clear(), raw["files"].pop(CREDENTIAL)),
+        lambda raw: raw["files"][CREDENTIAL].update(mode="0644"),
+    ],
+    ids=["another mainboard", "sealed by less", "another key", "no file", "mode"],
+)
+def test_what_the_tpm_does_not_open_to_the_declared_key_is_sealed_anew(raw, break_it):
+    break_it(raw)
+
+    plan = sealed_plan(raw)
+
+    assert (texts(plan), plan.by_hand) == ([*RESEAL, *REST], ())
+
+
+def test_after_another_mainboard_it_is_opened_too(raw):
+    locked(raw, CREDENTIAL)
+    closed_warm(raw)
+
+    assert texts(sealed_plan(raw)) == [*RESEAL, REST[0], "open warm", REST[1], "mount /srv/warm"]
+
+
+def test_going_to_the_tpm_the_unit_follows_the_sealed_key_and_the_open_one_goes_last(raw):
+    """
+    Cut off anywhere, the unit that is there reads a file that is there.
+    """
+    unsealed(raw)
+
+    plan = sealed_plan(raw)
+
+    assert texts(plan) == [*RESEAL, f"write {WARM_UNIT}", "reload systemd", f"remove {OPEN_KEY}", *REST]
+    assert plan.steps[2].argv[-2:] == (CREDENTIAL, OPEN_KEY)
+
+
+def test_an_open_key_that_was_left_is_a_difference_and_goes(raw):
+    raw["files"][OPEN_KEY] = dict(raw["files"][CREDENTIAL])
+
+    assert [item.path for item in sealed_differences(raw)] == [f"file:{OPEN_KEY}.present"]
+    assert texts(sealed_plan(raw)) == [f"remove {OPEN_KEY}"]
+
+
+def test_going_back_from_the_tpm_asks_for_none(raw):
+    raw["tpm"] = None
+
+    plan = sealed_plan(raw, spec=SEALED.model_copy(update={"tpm2": False}))
+
+    assert texts(plan) == [
+        f"write {OPEN_KEY}.new",
+        RESEAL[2],
+        f"write {WARM_UNIT}",
+        "reload systemd",
+        f"remove {CREDENTIAL}",
+        *REST,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("take_away", "told"),
+    [
+        (lambda raw: raw.update(tpm=None), "got no TPM; a TPM 2.0 seals the key. Switch it on in the firmware"),
+        (lambda raw: raw.update(tpm=1), "got a TPM 1; a TPM 2.0"),
+        (lambda raw: raw["libraries"].clear(), "got no libtss2-esys.so.0, libtss2-mu.so.0, libtss2-rc.so.0, libtss2-"),
+        (lambda raw: raw["packages"].update(systemd="249.11-0ubuntu3"), "got systemd 249.11-0ubuntu3; 250 is the"),
+        (lambda raw: raw.pop("tpm"), "got no answer"),
+    ],
+)
+def test_a_host_that_cannot_seal_is_told_before_anything_is_begun(raw, take_away, told):
+    unsealed(raw)
+    take_away(raw)
+
+    assert told in refused(sealed_plan(raw))
+
+
+def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw):
+    house = replace(STACK.house, secrets={})
+    left = sealed_plan(raw, house)
+    assert (left.steps, [item.path for item in left.by_hand]) == ((), [f"credential:{CREDENTIAL}.content"])
+    locked(raw, CREDENTIAL)
+
+    assert "got no secret warm_key" in refused(sealed_plan(raw, house))
+
+
+def test_removal_leaves_no_sealed_key(raw):
+    said = texts(TIER.kind.removal(SEALED, Facts(raw), STACK.house, consent=True))
+
+    assert said.index("erase all keys of warm") < said.index(f"remove {CREDENTIAL}")
+    raw["files"][OPEN_KEY] = dict(raw["files"][CREDENTIAL])
+    assert f"remove {OPEN_KEY}" in texts(TIER.kind.removal(SEALED, Facts(raw), STACK.house, consent=True))
+
+
 # --- the commands, on a file that stands for an array -----------------------------------------------------------------
 
 
@@ -332,6 +511,18 @@ def disk(tmp_path) -> Path:
     return path
 
 
+STAND_IN = """#!/bin/sh
+for each; do case $each in --name=*) name=${each#--name=};; esac; done
+case $1 in
+encrypt)
+  [ "$2 $3" = "--with-key=tpm2 --tpm2-pcrs=16" ] || exit 1
+  (echo "$MAINBOARD $name"; (cat "$5"; printf %s "$MORE") | base64) > "$6" ;;
+decrypt) [ "$(head -n 1 "$3")" = "$MAINBOARD $name" ] && sed 1d "$3" | base64 -d ;;
+esac
+"""
+"""Of systemd-creds: what one mainboard has sealed another does not open, nor under another name."""
+
+
 @pytest.fixture(autouse=True)
 def cheap(tmp_path, monkeypatch):
     """Let cryptsetup make keys at little cost: to make them hard to guess takes seconds and up to a gigabyte."""
@@ -341,6 +532,9 @@ def cheap(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/cryptsetup").write_text(script)
     (tmp_path / "bin/cryptsetup").chmod(0o755)
+    (tmp_path / "bin/systemd-creds").write_text(STAND_IN)
+    (tmp_path / "bin/systemd-creds").chmod(0o755)
+    monkeypatch.setenv("MAINBOARD", "one")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
 
 
@@ -357,6 +551,16 @@ def opens(disk: Path, key: str) -> bool:
 
 def change(disk: Path) -> subprocess.CompletedProcess:
     return run(commands.change_key(str(disk), str(disk.with_name("key")), "hot"))
+
+
+def seal(disk: Path, key: str, name: str = "key.cred.new") -> subprocess.CompletedProcess:
+    disk.with_name("open").write_text(key)
+    return run(commands.seal(str(disk.with_name("open")), str(disk.with_name(name))))
+
+
+def change_sealed(disk: Path, *before: str) -> subprocess.CompletedProcess:
+    paths = [str(disk.with_name(name)) for name in ("key.cred", *before)]
+    return run(commands.change_key(str(disk), paths[0], "hot", *paths[1:]))
 
 
 def single(disk: Path) -> subprocess.CompletedProcess:
@@ -452,3 +656,75 @@ def test_a_header_is_made_anew_and_opened_by_its_key_alone(disk, tmp_path):
     assert done.returncode == 0, done.stderr
     assert superblocks.luks(str(disk))["uuid"] != uuid
     assert (opens(disk, "third\n"), opens(disk, "third"), opens(disk, "first")) == (True, False, False)
+
+
+@pytest.mark.parametrize("key", ["second", "Ágnes' \u2116 2\n", "%s\\n $HOME `id`"])
+def test_a_sealed_key_is_taken_by_its_letters_and_is_open_nowhere(disk, tmp_path, key):
+    done = seal(disk, key)
+    assert done.returncode == 0, done.stderr
+    sealed = tmp_path / "key.cred.new"
+    assert (oct(sealed.stat().st_mode), (tmp_path / "open").exists()) == ("0o100600", False)
+
+    done = change_sealed(disk, "key")
+
+    assert done.returncode == 0, done.stderr
+    assert (opens(disk, "first"), opens(disk, key)) == (True, True)
+    (tmp_path / "key").unlink()
+    argv = commands.single_key(str(disk), str(tmp_path / "key.cred"), "hot")
+    assert run(argv).returncode == 0
+    assert (opens(disk, "first"), opens(disk, key)) == (False, True)
+
+
+@pytest.mark.parametrize("flaw", [("MAINBOARD", "one\ntwo"), ("MORE", "than the key")], ids=["locked", "another"])
+def test_what_does_not_open_to_the_key_is_not_kept(disk, tmp_path, monkeypatch, flaw):
+    """
+    However the sealing ends, the open key is not left either.
+    """
+    monkeypatch.setenv(*flaw)
+
+    done = seal(disk, "second")
+
+    assert done.returncode == 1
+    assert "the TPM does not open what it has sealed" in done.stderr
+    assert not (tmp_path / "open").exists()
+    assert not (tmp_path / "key.cred.new").exists()
+
+
+def test_the_first_key_makes_its_folder(disk, tmp_path):
+    done = run(commands.seal(str(tmp_path / "key"), str(tmp_path / "tiers/key.cred")))
+    assert done.returncode == 0, done.stderr
+    assert oct((tmp_path / "tiers").stat().st_mode) == "0o40755"
+
+
+def test_on_another_mainboard_the_secret_opens_and_is_sealed_anew(disk, tmp_path, monkeypatch):
+    assert seal(disk, "first", "key.cred").returncode == 0
+    monkeypatch.setenv("MAINBOARD", "two")
+    assert run(commands.single_key(str(disk), str(tmp_path / "key.cred"), "hot")).returncode == 1
+    before = disk.read_bytes()
+
+    assert seal(disk, "first").returncode == 0
+    assert change_sealed(disk).returncode == 0
+
+    assert disk.read_bytes() == before
+    assert run(commands.single_key(str(disk), str(tmp_path / "key.cred"), "hot")).returncode == 0
+
+
+def test_on_another_mainboard_another_secret_changes_nothing(disk, tmp_path, monkeypatch):
+    assert seal(disk, "first", "key.cred").returncode == 0
+    monkeypatch.setenv("MAINBOARD", "two")
+    assert seal(disk, "second").returncode == 0
+    before = disk.read_bytes()
+
+    done = change_sealed(disk)
+
+    assert done.returncode == 1
+    assert f"neither {tmp_path}/key.cred nor the declared secret opens" in done.stderr
+    assert disk.read_bytes() == before
+
+
+def test_a_key_that_is_not_there_is_not_an_empty_one(disk, tmp_path):
+    (tmp_path / "key").unlink()
+
+    assert single(disk).returncode == 1
+    assert run(commands.encrypt(str(disk), str(tmp_path / "key"), "not-open-here")).returncode == 1
+    assert opens(disk, "first")

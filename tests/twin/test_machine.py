@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import DeclarationError, SetupError
+from rackwright.spec import Fleet
+from rackwright.twin.fleet import twin
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings
 from rackwright.twin.vm.backend import VirtualMachines
 from rackwright.twin.vm.machine import (
     VirtualDrive,
+    VirtualMachine,
     check,
     command_line,
     controllers,
@@ -199,3 +202,21 @@ def test_an_image_that_is_older_than_tpms_is_refused(layout, tmp_path):
 
     with pytest.raises(SetupError, match="twin reset"):
         VirtualMachines(layout).prepare([one], print)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_host_with_a_tier_whose_key_is_sealed_has_a_tpm(tmp_path, sealed):
+    tier = {"level": "raid1", "filesystem": "xfs", "mount": "/srv/hot"}
+    host = {
+        "address": "192.0.2.1",
+        "identity": {"serial": "CHASSIS-1"},
+        "os": "debian-12",
+        "drives": [{"serial": f"D{number}", "bus": "nvme", "size": "512MB", "tier": "hot"} for number in range(2)],
+        "tiers": {"hot": {**tier, "encryption": {"key": {"secret": "hot_key"}, "tpm2": sealed}}},
+    }
+    fleet = Fleet.model_validate_json(json.dumps({"fleet": "example", "hosts": {"alpha": host}}))
+
+    made = twin("example", tmp_path, fleet).machine("alpha")
+
+    assert isinstance(made, VirtualMachine)
+    assert made.tpm is sealed

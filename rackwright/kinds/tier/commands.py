@@ -78,19 +78,53 @@ done
 """
 
 
-_OPENS = """set -eu
-device=$1 key=$2 name=$3
-opens() { cryptsetup open --test-passphrase --type luks2 --key-file "$@" "$device"; }
-no_key() {
-  echo "$1 the LUKS header of $name, and no key slot was changed:" \
-    "give the secret the value that it had, or put a copy of the header back from the time of that key" >&2
-  exit 1
+_KEY = """set -eu
+export SYSTEMD_LOG_LEVEL=err # not the warning that its PCR enforces nothing
+held() { # what is in the file of a key; never an argument, and of one that is sealed never a file
+  case $1 in
+  *.cred | *.cred.new) sealed=${1##*/}; value=$(systemd-creds decrypt --name="${sealed%.new}" "$1" - && echo .) ;;
+  *) value=$(cat "$1" && echo .) ;; # the point keeps the ends of lines
+  esac || return 1
+  value=${value%.}
 }
 """
 
-_ENCRYPT = """set -eu
+_OPENS = f"""{_KEY}
+device=$1 key=$2 name=$3
+tried() {{ printf %s "$value" | cryptsetup open --test-passphrase --type luks2 --key-file - "$@" "$device"; }}
+opens() {{ held "$1" && tried; }}
+no_key() {{
+  echo "$1 the LUKS header of $name, and no key slot was changed:" \
+    "give the secret the value that it had, or put a copy of the header back from the time of that key" >&2
+  exit 1
+}}
+"""
+
+_UNMEASURED_PCR = 16
+"""Nothing that starts a machine measures into it. Bound to none at all systemd 252 seals, and opens no more."""
+
+_SEAL = f"""{_KEY}
+key=$1 target=$2
+trap 'rm -f "$key"' EXIT
+trap 'exit 1' HUP INT TERM
+mkdir -p "${{target%/*}}"
+umask 077
+name=${{target##*/}} && name=${{name%.new}}
+rm -f "$target"
+systemd-creds encrypt --with-key=tpm2 --tpm2-pcrs={_UNMEASURED_PCR} --name="$name" "$key" "$target"
+chmod 0600 "$target"
+sync "$target"
+held "$target" && printf %s "$value" | cmp -s - "$key" || {{
+  rm -f "$target"
+  echo "the TPM does not open what it has sealed" >&2
+  exit 1
+}}
+"""
+
+_ENCRYPT = f"""{_KEY}
+held "$2"
 [ ! -e "/dev/mapper/$3" ] || cryptsetup close "$3" # of an earlier run that was cut off
-cryptsetup luksFormat --batch-mode --type luks2 --key-file "$2" "$1"
+printf %s "$value" | cryptsetup luksFormat --batch-mode --type luks2 --key-file - "$1"
 """
 
 _OPEN = f"""{_OPENS}
@@ -104,12 +138,24 @@ _CLOSE = """systemctl stop "$2" || true
 """
 
 _CHANGE_KEY = f"""{_OPENS}
+shift 3
 if ! opens "$key.new"; then
-  if ! opens "$key"; then
+  held "$key.new"
+  new=$value found=
+  for old; do
+    if opens "$old"; then
+      found=yes
+      break
+    fi
+  done
+  if [ -z "$found" ]; then
     rm -f "$key.new"
-    no_key "neither $key nor the declared secret opens"
+    no_key "neither $old nor the declared secret opens"
   fi
-  cryptsetup luksAddKey --batch-mode --key-file "$key" "$device" "$key.new"
+  printf %s "$new" | {{
+    exec 3<&0
+    printf %s "$value" | cryptsetup luksAddKey --batch-mode --key-file - "$device" /dev/fd/3
+  }}
   opens "$key.new"
 fi
 mv "$key.new" "$key"
@@ -117,10 +163,11 @@ sync -f "$key" # before the slot of the old one goes
 """
 
 _SINGLE_KEY = f"""{_OPENS}
-slot=$(opens "$key" --verbose | sed -n 's/^Key slot \\([0-9]*\\) unlocked.*/\\1/p')
+held "$key" || no_key "$key does not open"
+slot=$(tried --verbose | sed -n 's/^Key slot \\([0-9]*\\) unlocked.*/\\1/p')
 [ -n "$slot" ] || no_key "$key does not open"
 cryptsetup luksDump "$device" | sed -n 's/^  \\([0-9]*\\): luks2$/\\1/p' | while read -r other; do
-  [ "$other" = "$slot" ] || cryptsetup luksKillSlot --batch-mode --key-file "$key" "$device" "$other" < /dev/null
+  [ "$other" = "$slot" ] || printf %s "$value" | cryptsetup luksKillSlot --batch-mode --key-file - "$device" "$other"
 done
 rm -f "$key.new"
 """
@@ -135,8 +182,9 @@ sync "$4.new"
 mv "$4.new" "$4"
 """
 
-_GROW_MAPPING = """set -eu
-cryptsetup resize --key-file "$2" "$1"
+_GROW_MAPPING = f"""{_KEY}
+held "$2"
+printf %s "$value" | cryptsetup resize --key-file - "$1"
 shift 2
 exec "$@"
 """
@@ -234,6 +282,11 @@ def enlarge(array: str, member_kib: int, argv: tuple[str, ...]) -> tuple[str, ..
     return _shell(_ENLARGE, array, str(member_kib), *argv)
 
 
+def seal(key: str, sealed: str) -> tuple[str, ...]:
+    """Have the TPM seal what is in *key*, and remove that, however it ends."""
+    return _shell(_SEAL, key, sealed)
+
+
 def encrypt(array: str, key: str, mapping: str) -> tuple[str, ...]:
     """Make a LUKS2 header; what was in the array is lost."""
     return _shell(_ENCRYPT, array, key, mapping)
@@ -248,9 +301,13 @@ def close_mapping(mapping: str, unit: str) -> tuple[str, ...]:
     return _shell(_CLOSE, mapping, unit)
 
 
-def change_key(array: str, key: str, name: str) -> tuple[str, ...]:
-    """Let what is in ``key.new`` open it, and take that for *key*. Where neither opens it nothing changes."""
-    return _shell(_CHANGE_KEY, array, key, name)
+def change_key(array: str, key: str, name: str, *before: str) -> tuple[str, ...]:
+    """Let what is in ``key.new`` open it, and take that for *key*. Where nothing opens it nothing changes.
+
+    Args:
+        before: Other files whose key it may have now.
+    """
+    return _shell(_CHANGE_KEY, array, key, name, key, *before)
 
 
 def single_key(array: str, key: str, name: str) -> tuple[str, ...]:

@@ -106,6 +106,8 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return _look_at_array(facts, key, name, claim)
         case "luks":
             return _look_at_luks(facts, key, name)
+        case "credential":
+            return _look_at_credential(facts, key, name)
         case "filesystem":
             return _look_at_filesystem(facts, key, name)
         case "mount":
@@ -192,6 +194,19 @@ def _look_at_luks(facts: Facts, key: str, name: str) -> Value:
         case _:
             copy = facts.luks_copy(f"{TIERS}/{tier}.header")
             return Absent() if copy is None else (copy.uuid, copy.sequence) == (header.uuid, header.sequence)
+
+
+def _look_at_credential(facts: Facts, path: str, name: str) -> Value:
+    found = facts.credential(path)
+    if found is None:
+        return Absent()
+    match name:
+        case "sealed_by":
+            return found.sealed_by
+        case "opens":
+            return found.opens
+        case _:
+            return found.digest
 
 
 def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:

@@ -1,9 +1,11 @@
 """What is between a tier's array and its filesystem where it is encrypted: a LUKS2 header, its key, what is open of it.
 
-The key lies on the boot drive, so that the host opens its tiers by itself: drives that leave it tell nothing.
+The key lies on the boot drive, so that the host opens its tiers by itself: drives that leave it tell nothing. Sealed by
+the TPM it tells nothing without the mainboard either.
 """
 
 import base64
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +19,11 @@ from rackwright.kinds.tier.spec import TierSpec
 
 VERSION = 2
 PACKAGE = "cryptsetup-bin"
+TPM_LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "libtss2-tcti-device.so.0")
+"""What systemd loads to ask a TPM. Source: systemd 252, src/shared/tpm2-util.c."""
+SYSTEMD = 250
+"""The first that seals. Source: its NEWS."""
+NEW_MAINBOARD = "another mainboard, or a TPM that was cleared, opens nothing: run up, which has it seal the secret anew"
 ANEW = (
     "Declare another tier on other drives, move the data, and give this one up; or make it anew: save the data,"
     " `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
@@ -39,7 +46,14 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
     sealed, key = Unknown(f"it is the secret {spec.key}, which is not known here"), house.secrets.get(spec.key)
     for_root: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", for_root)
-    yield Claim(f"file:{spec.key_path}", {"content": sealed if key is None else house.digest(key)}, secret=True)
+    content = {"content": sealed if key is None else house.digest(key)}
+    if spec.tpm2:
+        credential = f"credential:{spec.key_path}"
+        yield Claim(credential, {"sealed_by": "tpm2", "opens": True}, remedy=NEW_MAINBOARD)
+        yield Claim(credential, content, secret=True)
+        yield Claim(f"file:{spec.other_key_path}", {"present": False})
+    else:
+        yield Claim(f"file:{spec.key_path}", content, secret=True)
     yield Claim(f"file:{spec.header_path}", for_root)
     unit = {"mode": "0644", "owner": "root:root", "content": house.digest(unit_text(spec, house))}
     yield Claim(f"file:{spec.unlock_path}", unit)
@@ -52,6 +66,7 @@ def unit_text(spec: TierSpec, house: House) -> str:
         device=spec.array_path,
         device_unit=spec.array_unit,
         key=spec.key_path,
+        tpm2=spec.tpm2,
         mapping=spec.mapping,
     )
 
@@ -97,40 +112,64 @@ def unprepared(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
         yield Refusal(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
 
 
-def sealed(spec: TierSpec, house: House) -> Iterator[Refusal]:
-    """Yield that its key cannot be written, since nobody here knows it."""
+def unwritable(spec: TierSpec, facts: Facts, house: House) -> Iterator[Refusal]:
+    """Yield why its key cannot be written: nobody here knows it, or the host cannot seal it."""
+    where = f"{spec.id}: encryption"
     if spec.key and spec.key not in house.secrets:
         got, fix = f"got no secret {spec.key}", "Run it where the stack's secrets can be read"
-        yield Refusal(f"{spec.id}: encryption", got, "it is the key", fix)
+        yield Refusal(where, got, "it is the key", fix)
+    if not spec.tpm2:
+        return
+    if facts.tpm != 2:
+        got = "got no TPM" if facts.tpm is None else f"got a TPM {facts.tpm}"
+        fix = "Switch it on in the firmware, or take tpm2 out: the key then lies open on the boot drive"
+        yield Refusal(f"{where}.tpm2", got, "a TPM 2.0 seals the key", fix)
+    if missing := [name for name in TPM_LIBRARIES if not facts.library(name)]:
+        fix = "Add libtss2-esys-3.0.2-0 and libtss2-rc0 (as Debian 12 calls them) to base_packages of role base"
+        yield Refusal(f"{where}.tpm2", f"got no {', '.join(missing)}", "systemd asks the TPM by them", fix)
+    found = facts.package("systemd")
+    if found and (number := re.match(r"\d+", found.version)) and int(number[0]) < SYSTEMD:
+        fix = "Take tpm2 out, or a newer system for this host"
+        yield Refusal(f"{where}.tpm2", f"got systemd {found.version}", f"{SYSTEMD} is the first that seals", fix)
+
+
+def rewrites(spec: TierSpec, things: Collection[str]) -> bool:
+    """Whether its key is written, where these things differ."""
+    return not {f"file:{spec.key_path}", f"credential:{spec.key_path}"}.isdisjoint(things)
 
 
 def making(spec: TierSpec, house: House, device: str) -> Iterator[Step]:
     """Yield what encrypts an array that bears nothing yet, and opens it."""
-    yield _key_step(spec, house, spec.key_path)
+    yield from _key_steps(spec, house, spec.key_path)
     yield Run(f"encrypt {spec.name}", commands.encrypt(device, spec.key_path, spec.mapping), creates=True)
     yield from _unit_steps(spec, house)
     yield _open_step(spec, device)
     yield _copy_step(spec, device)
 
 
-def mending(spec: TierSpec, house: House, device: str, differing: Collection[str], opens: bool) -> Iterator[Step]:
+def mending(
+    spec: TierSpec, facts: Facts, house: House, device: str, differing: Collection[str], opens: bool
+) -> Iterator[Step]:
     """Yield what makes its claims hold but the size, which goes with the filesystem's.
 
-    A new key is added, tried, and put in the place of the old one before that is taken away: the host can open the tier
-    whenever it is cut off, and the next run goes on.
+    A new key is added, tried, and put in the place of the old one before that is taken away, and the unit that opens
+    the tier stays with what it reads until the other is there: the host can open the tier whenever it is cut off, and
+    the next run goes on.
 
     Args:
         differing: Paths of differences.
         opens: It has to be opened, whether or not that differs.
     """
     luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in differing}
+    changes, other = rewrites(spec, things), facts.file(spec.other_key_path) is not None
+    if changes:
+        yield from _key_steps(spec, house, f"{spec.key_path}.new")
+        argv = commands.change_key(device, spec.key_path, spec.name, *([spec.other_key_path] if other else []))
+        yield Run(f"let the declared key open {spec.name}, and the host use it", argv)
     if f"file:{spec.unlock_path}" in things:
         yield from _unit_steps(spec, house)
-    changes = f"file:{spec.key_path}" in things
-    if changes:
-        yield _key_step(spec, house, f"{spec.key_path}.new")
-        argv = commands.change_key(device, spec.key_path, spec.name)
-        yield Run(f"let the declared key open {spec.name}, and the host use it", argv)
+    if other:
+        yield Remove(f"remove {spec.other_key_path}", spec.other_key_path)
     single = changes or f"{luks}.key_slots" in differing
     if single:
         yield Run(f"take all other keys of {spec.name} away", commands.single_key(device, spec.key_path, spec.name))
@@ -140,9 +179,11 @@ def mending(spec: TierSpec, house: House, device: str, differing: Collection[str
         yield _copy_step(spec, device)
 
 
-def _key_step(spec: TierSpec, house: House, path: str) -> Put:
-    key = house.secrets[str(spec.key)].encode()
-    return Put(f"write {path}", path, base64.b64encode(key).decode(), 0o600, base64=True)
+def _key_steps(spec: TierSpec, house: House, path: str) -> Iterator[Step]:
+    key, written = house.secrets[str(spec.key)].encode(), spec.open_key_path if spec.tpm2 else path
+    yield Put(f"write {written}", written, base64.b64encode(key).decode(), 0o600, base64=True)
+    if spec.tpm2:
+        yield Run(f"have the TPM seal that in {path}", commands.seal(written, path))
 
 
 def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
@@ -167,7 +208,7 @@ def erasing(spec: TierSpec, facts: Facts, array: Array | None, device: str) -> I
     if array is not None and array.condition != "inactive" and header_on(facts, array):
         argv = ("cryptsetup", "luksErase", "--batch-mode", device)
         yield Run(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
-    kept = (spec.key_path, spec.header_path)
+    kept = (spec.key_path, spec.other_key_path, spec.header_path)
     for path in (spec.unlock_path, *kept, *(f"{path}.new" for path in kept)):
         if facts.file(path) is not None:
             yield Remove(f"remove {path}", path)

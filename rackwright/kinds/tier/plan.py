@@ -86,8 +86,10 @@ class _Planner:
         self.noted = self.owner.get("luks", self.header)
 
     def plan(self) -> Plan:
-        if f"file:{self.spec.key_path}" in self._differing() and (sealed := tuple(luks.sealed(self.spec, self.house))):
-            return Plan(refusals=sealed)
+        if luks.rewrites(self.spec, self._differing()) and (
+            unwritable := tuple(luks.unwritable(self.spec, self.facts, self.house))
+        ):
+            return Plan(refusals=unwritable)
         if self.spec.array is None and self._is_new():
             return self._create()
         if self.array is None or self.array.condition == "inactive":
@@ -413,6 +415,8 @@ class _Planner:
             sort = item.thing.split(":")[0]
             if opens and item.unknown and sort in ("luks", "filesystem", "unit"):
                 continue
+            if item.unknown and sort == "credential" and self._differs("credential"):
+                continue  # nobody opens it, and it is sealed anew
             broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not mending
             broken |= item.name == "mismatch_count"
             theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
@@ -446,7 +450,7 @@ class _Planner:
     def _luks_steps(self, opens: bool = False) -> Iterator[Step]:
         if self.spec.key:
             paths = {item.path for item in self.differences if not item.unknown}
-            yield from luks.mending(self.spec, self.house, self.device, paths, opens)
+            yield from luks.mending(self.spec, self.facts, self.house, self.device, paths, opens)
 
     def _conf_steps(self) -> Iterator[Step]:
         yield Put(f"write {self.spec.conf_path}", self.spec.conf_path, conf_text(self.spec, self.house))

@@ -42,6 +42,8 @@ class TierSpec(Resource):
     mount: str
     key: str | None = None
     """Name of the secret that opens it; None where it is not encrypted."""
+    tpm2: bool = False
+    """Whether that lies on the host sealed by its TPM."""
     chunk_kib: int
     """0 for RAID1, which has none."""
     bitmap: bool
@@ -92,7 +94,18 @@ class TierSpec(Resource):
 
     @property
     def key_path(self) -> str:
-        return f"{TIERS}/{self.name}.key"
+        """Where its key is: as it is, or sealed."""
+        return f"{TIERS}/{self.name}.{'cred' if self.tpm2 else 'key'}"
+
+    @property
+    def other_key_path(self) -> str:
+        """Where it was, if it was declared the other way."""
+        return f"{TIERS}/{self.name}.{'key' if self.tpm2 else 'cred'}"
+
+    @property
+    def open_key_path(self) -> str:
+        """Where the key is in memory until the TPM has sealed it."""
+        return f"/run/rackwright/{self.name}.key"
 
     @property
     def header_path(self) -> str:
