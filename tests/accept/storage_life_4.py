@@ -68,9 +68,9 @@ def an_encrypted_tier_lives(log: Log) -> str:
         lab.environment["PULUMI_DEBUG_COMMANDS"] = "true"
         lab.pulumi("stack", "select", "--create", status=0)
         lab.start()
-        _watch(lab)
+        watch_guest(lab)
         lab.set_secret(f"{CHANGED}_key", values[0])
-        said = _say(lab, "up")
+        said = say(lab, "up")
         need(not (differing := lab.differing()), f"{told(differing)} differ after up")
         here = {place.name: place for place in places(lab.fleet)}
         for place in here.values():
@@ -80,7 +80,7 @@ def an_encrypted_tier_lives(log: Log) -> str:
 
         log("reboot")
         lab.reboot(HOST)
-        _watch(lab)
+        watch_guest(lab)
         for place in here.values():
             mounted = f"findmnt -no SOURCE --mountpoint {place.mount}"
             eventually(
@@ -92,46 +92,46 @@ def an_encrypted_tier_lives(log: Log) -> str:
 
         log("a wrong key")
         lab.set_secret(f"{CHANGED}_key", values[1])
-        _ask(lab, f"cp -p {KEY} /root/kept; cat > {KEY}", "neither-of-the-two")
-        said += _say(lab, "up", status=4)
+        ask(lab, f"cp -p {KEY} /root/kept; cat > {KEY}", "neither-of-the-two")
+        said += say(lab, "up", status=4)
         need(f"neither {KEY} nor the declared secret opens the LUKS header of {CHANGED}" in said, "no clear error")
-        need(_opens(lab, values[0]) and not _opens(lab, values[1]), "a key slot was changed")
+        need(opens(lab, values[0]) and not opens(lab, values[1]), "a key slot was changed")
 
         log("another key")
-        _ask(lab, f"cat /root/kept > {KEY}; rm /root/kept")
-        said += _say(lab, "up")
-        need(_opens(lab, values[1]) and not _opens(lab, values[0]), "it is not the new key alone that opens")
+        ask(lab, f"cat /root/kept > {KEY}; rm /root/kept")
+        said += say(lab, "up")
+        need(opens(lab, values[1]) and not opens(lab, values[0]), "it is not the new key alone that opens")
         need(not (differing := lab.audited(status=0)), f"{told(differing)} differ with another key")
         need({name: read_file(lab, place) for name, place in here.items()} == sums, "data is not as it was written")
-        said += _say(lab, "audit", "--save", str(lab.directory / "snapshots"))
+        said += say(lab, "audit", "--save", str(lab.directory / "snapshots"))
 
         log("looking for the keys")
         wanted = forms(planted)
-        found = [*leaks(wanted, *_kept(lab)), *(f"what commands said: {name}" for name in seen(said.encode(), wanted))]
+        found = [*leaks(wanted, *kept(lab)), *(f"what commands said: {name}" for name in seen(said.encode(), wanted))]
         found += [f"a command line here: {name}" for line in list(watch.lines) for name in seen(line, wanted)]
-        shown = _ask(lab, f"journalctl --no-pager; cat {PLACES} 2>/dev/null || true").encode(errors="surrogateescape")
+        shown = ask(lab, f"journalctl --no-pager; cat {PLACES} 2>/dev/null || true").encode(errors="surrogateescape")
         found += [f"the host: {name}" for name in seen(shown, wanted)]
         need(b"cryptsetup\0" in shown, "nobody saw cryptsetup run in the guest")
         need(not found, "; ".join(found[:8]))
-        count = len(list(_kept(lab)))
+        count = len(list(kept(lab)))
 
         log("removal")
         # what no tier refers to any more has no derived value, so what stands in its place would be unknown
         lab.set_secret(f"{KEPT}_key", planted["derived"])
-        _remove(lab)
+        remove(lab)
         for place in here.values():
-            _is_erased(lab, place)
+            is_erased(lab, place)
     lived = "2 tiers opened at boot, one by another key later, sums as before, erased"
     return f"{lived}; {len(wanted)} forms of 3 keys in none of {count} files, nor of what was seen in the guest"
 
 
-def _say(lab: Lab, *command: str, status: int = 0) -> str:
+def say(lab: Lab, *command: str, status: int = 0) -> str:
     verb, *rest = command
     done = lab.rackwright(verb, lab.stack, *rest, status=status)
     return done.stdout + done.stderr
 
 
-def _ask(lab: Lab, script: str, input: str = "") -> str:
+def ask(lab: Lab, script: str, input: str = "") -> str:
     """Run *script* as root on the host, past the check's own log, and return what it prints."""
     argv = lab.twin.ssh(HOST, f"sudo -n sh -ec '{script}'")
     done = subprocess.run(argv, input=input.encode(), capture_output=True)
@@ -139,13 +139,13 @@ def _ask(lab: Lab, script: str, input: str = "") -> str:
     return done.stdout.decode(errors="surrogateescape").strip()
 
 
-def _watch(lab: Lab) -> None:
-    _ask(lab, f"cat > {WATCHED}.py; systemd-run --quiet --unit=watched python3 {WATCHED}.py", WATCH)
+def watch_guest(lab: Lab) -> None:
+    ask(lab, f"cat > {WATCHED}.py; systemd-run --quiet --unit=watched python3 {WATCHED}.py", WATCH)
 
 
-def _opens(lab: Lab, key: str) -> bool:
+def opens(lab: Lab, key: str) -> bool:
     script = f"{OPENS.format(name=CHANGED)} >/dev/null 2>&1 && echo yes || echo no"
-    return _ask(lab, script, key) == "yes"
+    return ask(lab, script, key) == "yes"
 
 
 def _is_encrypted(lab: Lab, place: Place) -> None:
@@ -157,13 +157,13 @@ def _is_encrypted(lab: Lab, place: Place) -> None:
     need((found := lab.ssh(HOST, script).splitlines()) == expected, f"{place.resource} is {found}")
 
 
-def _kept(lab: Lab) -> Iterator[Path]:
+def kept(lab: Lab) -> Iterator[Path]:
     """Yield what the project keeps, and the check's log; not the host's own disks, of which one has keys by right."""
     own = (path for path in lab.directory.iterdir() if not path.is_symlink())
     yield from (path for path in files(*own, lab.log.path) if not path.is_relative_to(lab.twin.layout.disks))
 
 
-def _remove(lab: Lab) -> None:
+def remove(lab: Lab) -> None:
     def consent(content: Any) -> None:
         for tier in content["hosts"][HOST]["tiers"].values():
             tier["destroy"] = "allowed"
@@ -179,7 +179,7 @@ def _remove(lab: Lab) -> None:
         lab.up()
 
 
-def _is_erased(lab: Lab, place: Place) -> None:
+def is_erased(lab: Lab, place: Place) -> None:
     """Raise Short where a member, or the boot drive, has anything left by which it could be opened."""
     script = f"""{DEVICE}
         for serial in {" ".join(place.serials)}; do
