@@ -22,6 +22,7 @@ class Superblock(View):
     level = Fact(str)
     devices = Fact(int)
     events = Fact(int)
+    data_offset_bytes = Fact(int, "Where the drive's share of the array begins.")
 
 
 class Health(View):

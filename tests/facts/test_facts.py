@@ -21,7 +21,8 @@ def unknown(reason: str) -> dict[str, str]:
 def views(facts: Facts) -> list[View]:
     """Return every view that *facts* can give, once each."""
     found: list[View] = [facts, *of_an_older_probe(facts), *facts.links, *facts.routes, *facts.sockets, *facts.users]
-    found += [*facts.arrays, *facts.filesystems, *(drive.health for drive in facts.drives if drive.bus == "nvme")]
+    found += [*facts.arrays, *facts.filesystems, *(drive.superblock for drive in facts.drives if drive.superblock)]
+    found += [drive.health for drive in facts.drives if drive.bus == "nvme"]
     found += [there(facts.group(name)) for name in facts.read("groups")]
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
@@ -87,7 +88,7 @@ def of_an_older_probe(facts: Facts) -> list[View]:
     """Return those views that were whole from the first."""
     found: list[View] = [facts.identity, *facts.mounts]
     for drive in facts.drives:
-        found += [drive, *drive.signatures, *([drive.superblock] if drive.superblock else [])]
+        found += [drive, *drive.signatures]
     for array in facts.arrays:
         found += array.members
     found += [there(facts.unit(name)) for name in facts.read("units")]

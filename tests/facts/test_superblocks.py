@@ -83,6 +83,8 @@ def test_md_is_read_as_mdadm_reads_it(tmp_path, kind):
         "level": said["LEVEL"],
         "devices": int(said["DEVICES"]),
         "events": int(said["EVENTS"]),
+        # `mdadm --examine` says 4096 sectors of small arrays whose superblock is in front of the data
+        "data_offset_bytes": 2 << 20 if kind.split()[0] in ("1.1", "1.2") else 0,
     }
 
 

@@ -34,8 +34,8 @@ def recorded(host: str) -> dict[str, Any]:
     """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
 
     The probe, the workloads and the unit of a server that stand on it are today's. When these were recorded no drive
-    was asked about its health, and no array about a partial parity log: what stands here is written by hand, as of
-    sound drives and none; and RAID5 left less of each member free.
+    was asked about its health, no array about a partial parity log, and no superblock about where the data begins: what
+    stands here is written by hand, as of sound and small drives and none; and RAID5 left less of each member free.
     """
     made_up = {"willow": _kept, "sorrel": _sealed}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
@@ -43,6 +43,8 @@ def recorded(host: str) -> dict[str, Any]:
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
     for drive in raw["drives"]:
         drive.setdefault("health", {"passed": True, "pending_sectors": 0, "media_errors": 0, "wear_percent": 0})
+        if drive["superblock"]:
+            drive["superblock"].setdefault("data_offset_bytes", 2 << 20)
     for array in raw["arrays"]:
         array.setdefault("ppl", False)
         if array["level"] == "raid5":

@@ -194,3 +194,19 @@ def test_how_far_it_is_is_told_with_the_time_that_is_left(completed, speed, told
     array(raw, HOT).update(sync_completed=completed, sync_speed_kib=speed)
 
     assert TIER.kind.report(TIER.spec, Facts(raw)).get("progress") == told
+
+
+@pytest.mark.parametrize(
+    ("offset_kib", "refused_"), [(2048, False), (1536, False), (1535, True), (512, True), (0, True)]
+)
+def test_an_array_without_room_in_front_of_its_data_is_not_spread(offset_kib, refused_, raw):
+    """
+    md would move stripes in place: cut off in the first of them it lost all but one (mdadm 4.2, Linux 6.1).
+    """
+    arrive(raw)
+    drive(raw, SERIALS[2])["superblock"]["data_offset_bytes"] = offset_kib << 10
+
+    plan = planned(raw, **GROWN)
+    assert bool(plan.refusals) == refused_
+    if refused_:
+        assert "of room in front of the data; with less than a chunk md moves stripes in place" in refused(plan)

@@ -115,19 +115,20 @@ def md(path: str, offset: int) -> dict[str, Any]:
     if struct.unpack_from(order + "I", raw, 4)[0] == 1:
         level, devices = struct.unpack_from("<i16xI", raw, 72)
         uuid, name = raw[16:32].hex(), raw[32:64].rstrip(b"\0").decode("utf-8", "surrogateescape")
-        events = struct.unpack_from("<Q", raw, 200)[0]
+        events, data_offset = struct.unpack_from("<Q", raw, 200)[0], struct.unpack_from("<Q", raw, 128)[0]
     else:
         level, devices = struct.unpack_from(order + "i8xI", raw, 28)
         words = (struct.unpack_from(order + "I", raw, place)[0] for place in (20, 52, 56, 60))
         uuid, name = "".join(f"{word:08x}" for word in words), ""
         # two words, the low one first or last as the machine counts
-        events = struct.unpack_from(order + "Q", raw, 156)[0]
+        events, data_offset = struct.unpack_from(order + "Q", raw, 156)[0], 0
     return {
         "array_uuid": ":".join(uuid[start : start + 8] for start in range(0, 32, 8)),
         "array_name": name,
         "level": LEVELS.get(level, str(level)),
         "devices": devices,
         "events": events,
+        "data_offset_bytes": data_offset * 512,
     }
 
 

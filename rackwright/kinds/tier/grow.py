@@ -11,7 +11,10 @@ from rackwright.facts.storage import Array
 from rackwright.kinds.contract import Refusal, Run
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.spec import TierSpec
+from rackwright.spec.units import format_size
 
+METADATA_BYTES = 1 << 20
+"""More than superblock, bitmap and list of bad blocks take in front of the data."""
 TWO_STEPS = "Declare another tier on the new drives, move the data, and give this one up"
 
 
@@ -23,6 +26,8 @@ class Growth:
     """Declared drives that have no place in the array yet."""
     spare: frozenset[str]
     """Of *coming*, those that were put into the array already."""
+    room_bytes: int
+    """In front of the data, on the member that has the least of it."""
 
 
 def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
@@ -33,7 +38,11 @@ def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
     there = {serials[member.name]: member for member in array.members if member.name in serials}
     placed = {serial for serial, member in there.items() if member.slot is not None}
     coming = tuple(serial for serial in spec.serials if serial not in placed)
-    return Growth(coming, frozenset(serial for serial in coming if serial in there))
+    offsets = [
+        block.data_offset_bytes for drive in facts.drives if drive.serial in placed and (block := drive.superblock)
+    ]
+    room = max(min(offsets, default=0) - METADATA_BYTES, 0)
+    return Growth(coming, frozenset(serial for serial in coming if serial in there), room)
 
 
 def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]) -> Iterator[Refusal]:
@@ -52,6 +61,10 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
         yield Refusal(where, got, want, "Replace members first, and add others once that is done")
     elif spec.level == "raid0":
         want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
+        yield Refusal(where, got, want, TWO_STEPS)
+    elif added.room_bytes < array.chunk_bytes:  # of RAID1, which moves nothing, there are no chunks
+        got = f"{got}, with {format_size(added.room_bytes)} of room in front of the data"
+        want = "with less than a chunk md moves stripes in place, and a power cut in the first moments loses data"
         yield Refusal(where, got, want, TWO_STEPS)
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
         fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
