@@ -69,11 +69,8 @@ def a_spare_takes_over(log: Log) -> str:
         eventually(lambda: idle(lab, place), f"{SPARE} is filled", SYNC_SECONDS)
         need(read_file(lab, place) == sum, f"{place.file} is not what was written")
         differing = lab.differing()
-        wanted = {(place.resource, f"{CLAIM}.{name}") for name in ("members", "spares_waiting")}
-        need(differing == wanted, f"{told(differing)} differ, wanted {told(wanted)}")
-        said = lab.rackwright("preview", lab.stack, status=1)
-        words = f"{SPARE}, declared as a spare, is in the place of {lost}"
-        need(words in said.stdout + said.stderr, f"the preview does not say: {words}")
+        need(differing == {(place.resource, CLAIM)}, f"{told(differing)} differ, wanted {CLAIM} alone")
+        _previews(lab, f"{CLAIM}.members", f"{SPARE}, declared as a spare, is in the place of {lost}")
 
         swap(lab, lost, NEW)
         log(f"up with {NEW}, which waits from now on")
@@ -102,8 +99,8 @@ def _scrubbed(lab: Lab, place: Place) -> int:
     eventually(lambda: lab.ssh(HOST, state).split()[:2] == ["inactive", "idle"], "the scrub ends", SYNC_SECONDS)
     need(lab.ssh(HOST, state).split()[-1] == "(system)", "the scrub's limit has stayed")
     differing = lab.differing()
-    wanted = {(place.resource, f"{CLAIM}.mismatch_count")}
-    need(differing == wanted, f"{told(differing)} differ, wanted {told(wanted)}")
+    need(differing == {(place.resource, CLAIM)}, f"{told(differing)} differ, wanted {CLAIM} alone")
+    _previews(lab, f"{CLAIM}.mismatch_count")
     count = int(lab.ssh(HOST, f"cat {sysfs}/md/mismatch_cnt"))
     lab.log("repair and check")
     for action in ("repair", "check"):
@@ -124,6 +121,12 @@ def _seats(lab: Lab, place: Place) -> tuple[list[str], list[str]]:
         if name.startswith("MD_DEVICE_") and name.endswith("_ROLE"):
             seats[role != "spare"].append(serials[lines[name.replace("_ROLE", "_DEV")]])
     return sorted(seats[True]), sorted(seats[False])
+
+
+def _previews(lab: Lab, *words: str) -> None:
+    said = lab.rackwright("preview", lab.stack)
+    for word in words:
+        need(word in said.stdout + said.stderr, f"the preview does not say: {word}")
 
 
 def _are(lab: Lab, place: Place, members: tuple[str, ...], spare: str) -> None:

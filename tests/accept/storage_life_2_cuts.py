@@ -207,20 +207,18 @@ def replaced(log: Log) -> str:
 
 @check("storage-life.2[cut-grow]")
 def grown(log: Log) -> str:
-    """A tier grows drive by drive; then another does, over the same drives."""
-    first, second = GROWN
-    with Lab(
-        log.empty_directory() / "project", fleet({"RW-MORE-": first.members + CUTS // 2 + 1}, [first]), log
-    ) as lab:
+    """A tier grows by a drive, once: md has no room for more. Each is another one over the same drives."""
+    first = GROWN[0]
+    with Lab(log.empty_directory() / "project", fleet({"RW-MORE-": 5}, [first]), log) as lab:
         cuts = Cuts(lab, [first])
-        for number in range(CUTS + 1):
-            case = first if number <= CUTS // 2 else second
-            if number == CUTS // 2 + 1:
-                lab.edit(first.remove)
+        for number, case in zip(range(CUTS + 1), itertools.cycle(GROWN), strict=False):
+            if number:
+                before_it = GROWN[(number - 1) % len(GROWN)]
+                _forget(lab, before_it)
+                lab.edit(before_it.remove)
+                lab.edit(case.declare)
                 lab.up()
-                lab.edit(second.declare)
-                lab.up()
-                cuts.fill([second])
+                cuts.fill([case])
             before = kib(lab, place_of(lab, case))
             lab.edit(case.add)
             cuts.up(case)
