@@ -175,15 +175,15 @@ def fleet(drives: Mapping[str, int], there: Sequence[Case]) -> str:
 def made(log: Log) -> str:
     """The same drives are blank again each time, and the tier has another level."""
     with Lab(log.empty_directory() / "project", fleet({"RW-KEPT-": 2, "RW-MADE-": 3}, [KEPT]), log) as lab:
-        cuts, before = Cuts(lab, [KEPT]), None
+        cuts, last = Cuts(lab, [KEPT]), None
         for _, case in zip(range(CUTS + 1), itertools.cycle(MADE), strict=False):
-            if before:
-                _forget(lab, before)
+            if last:
+                _forget(lab, last)
             lab.edit(case.declare)
             cuts.up(case)
             cuts.rest(case)
             whole(lab, place_of(lab, case))
-            before = case
+            last = case
         return cuts.figure()
 
 
@@ -210,12 +210,11 @@ def grown(log: Log) -> str:
     """A tier grows by a drive, once: md has no room for more. Each is another one over the same drives."""
     first = GROWN[0]
     with Lab(log.empty_directory() / "project", fleet({"RW-MORE-": 5}, [first]), log) as lab:
-        cuts = Cuts(lab, [first])
-        for number, case in zip(range(CUTS + 1), itertools.cycle(GROWN), strict=False):
-            if number:
-                before_it = GROWN[(number - 1) % len(GROWN)]
-                _forget(lab, before_it)
-                lab.edit(before_it.remove)
+        cuts, last = Cuts(lab, [first]), None
+        for _, case in zip(range(CUTS + 1), itertools.cycle(GROWN), strict=False):
+            if last:
+                _forget(lab, last)
+                lab.edit(last.remove)
                 lab.edit(case.declare)
                 lab.up()
                 cuts.fill([case])
@@ -224,6 +223,7 @@ def grown(log: Log) -> str:
             cuts.up(case)
             cuts.rest(case)
             _has_grown(lab, place_of(lab, case), before)
+            last = case
         return cuts.figure()
 
 
