@@ -144,6 +144,8 @@ MADE = (
     Case("made", "raid1", 3, "xfs", "RW-MADE-"),
 )
 REPLACED = (Case("mirror", "raid1", 2, "ext4", "RW-TWO-"), Case("parity", "raid5", 3, "xfs", "RW-THREE-"))
+DRIVES = 6
+"""Over which tiers grow, beginning with fewer."""
 GROWN = (Case("parity", "raid5", 3, "xfs", "RW-MORE-"), Case("stripes", "raid10", 4, "ext4", "RW-MORE-"))
 
 
@@ -207,12 +209,13 @@ def replaced(log: Log) -> str:
 
 @check("storage-life.2[cut-grow]")
 def grown(log: Log) -> str:
-    """A tier grows by a drive, once: md has no room for more. Each is another one over the same drives."""
+    """A tier grows by a drive, and by another one, until all serve. Then the next one is made of the same drives."""
     first = GROWN[0]
-    with Lab(log.empty_directory() / "project", fleet({"RW-MORE-": 5}, [first]), log) as lab:
-        cuts, last = Cuts(lab, [first]), None
-        for _, case in zip(range(CUTS + 1), itertools.cycle(GROWN), strict=False):
-            if last:
+    with Lab(log.empty_directory() / "project", fleet({"RW-MORE-": DRIVES}, [first]), log) as lab:
+        cuts, last = Cuts(lab, [first]), first
+        growths = (case for case in itertools.cycle(GROWN) for _ in range(DRIVES - case.members))
+        for case in itertools.islice(growths, CUTS + 1):
+            if case != last:
                 _forget(lab, last)
                 lab.edit(last.remove)
                 lab.edit(case.declare)

@@ -35,7 +35,7 @@ def recorded(host: str) -> dict[str, Any]:
 
     The probe, the workloads and the unit of a server that stand on it are today's. When these were recorded no drive
     was asked about its health, no array about a partial parity log, and no superblock about where the data begins: what
-    stands here is written by hand, as of sound and small drives and none; and RAID5 left less of each member free.
+    stands here is written by hand, as of sound drives and none; and arrays that can grow left less of each member free.
     """
     made_up = {"willow": _kept, "sorrel": _sealed}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
@@ -44,10 +44,10 @@ def recorded(host: str) -> dict[str, Any]:
     for drive in raw["drives"]:
         drive.setdefault("health", {"passed": True, "pending_sectors": 0, "media_errors": 0, "wear_percent": 0})
         if drive["superblock"]:
-            drive["superblock"].setdefault("data_offset_bytes", 2 << 20)
+            drive["superblock"].setdefault("data_offset_bytes", 16 << 20)
     for array in raw["arrays"]:
         array.setdefault("ppl", False)
-        if array["level"] == "raid5":
+        if array["level"] in ("raid5", "raid6", "raid10"):
             array["member_bytes"] = RESOURCES[array["md_name"].replace(":", "/")].spec.member_kib * 1024
     sizes = {each["name"]: each["size_bytes"] for each in (*raw["arrays"], *raw.get("mappings", ()))}
     for filesystem in raw["filesystems"]:

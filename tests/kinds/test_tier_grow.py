@@ -3,6 +3,7 @@
 import pytest
 
 from rackwright.facts.facts import Facts
+from rackwright.kinds.tier import grow
 from tests.kinds.mutations import array, drive, filesystem
 from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
 from tests.kinds.test_tier_replace import NEW, arrive, fail, members
@@ -41,7 +42,8 @@ def test_what_is_added_is_put_in_and_the_array_spread_over_it(raw):
     ]
     assert plan.by_hand == ()
     assert plan.notes == (f"{NEW} (nvme, 512MB): blank",)
-    assert plan.steps[2].argv == ("mdadm", "--grow", f"${{device:{HOT}}}", "--raid-devices=5")
+    argv = ("mdadm", "--grow", f"${{device:{HOT}}}", "--raid-devices=5", "--data-offset=15872K")
+    assert plan.steps[2].argv == argv
     assert plan.steps[3].argv[-2:] == ("xfs_growfs", "/srv/hot")
 
 
@@ -196,9 +198,7 @@ def test_how_far_it_is_is_told_with_the_time_that_is_left(completed, speed, told
     assert TIER.kind.report(TIER.spec, Facts(raw)).get("progress") == told
 
 
-@pytest.mark.parametrize(
-    ("offset_kib", "refused_"), [(2048, False), (1536, False), (1535, True), (512, True), (0, True)]
-)
+@pytest.mark.parametrize(("offset_kib", "refused_"), [(768, False), (767, True), (512, True), (0, True)])
 def test_an_array_without_room_in_front_of_its_data_is_not_spread(offset_kib, refused_, raw):
     """
     md would move stripes in place: cut off in the first of them it lost all but one (mdadm 4.2, Linux 6.1).
@@ -209,4 +209,30 @@ def test_an_array_without_room_in_front_of_its_data_is_not_spread(offset_kib, re
     plan = planned(raw, **GROWN)
     assert bool(plan.refusals) == refused_
     if refused_:
-        assert "of room in front of the data; with less than a chunk md moves stripes in place" in refused(plan)
+        assert "of room in front of the data; with less than 512KiB md moves stripes in place" in refused(plan)
+    else:
+        assert plan.steps[2].argv[-1] == "--data-offset=256K"
+
+
+@pytest.mark.parametrize(
+    ("level", "before", "after", "need_kib"),
+    [
+        ("raid10", 4, 5, 512),
+        ("raid10", 4, 8, 512),
+        ("raid5", 3, 4, 3 * 512),
+        ("raid5", 3, 5, 2 * 512),
+        ("raid5", 8, 9, 8 * 512),
+        ("raid6", 4, 5, 3 * 512),
+        ("raid6", 8, 10, 4 * 512),
+    ],
+)
+def test_a_growth_needs_room_for_what_is_a_whole_stripe_before_and_after(level, before, after, need_kib, raw):
+    """
+    From 8 members to 9 of RAID5 mdadm 4.2 told of a critical section of 56 chunks: 8 of each of 7 drives with data.
+    """
+    added = [arrive(raw, f"RW01-ADDED{number}") or f"RW01-ADDED{number}" for number in range(after - len(SERIALS))]
+    array(raw, HOT).update(level=level, devices=before)
+    spec = TIER.spec.model_copy(update={"level": level, **members(*SERIALS, *added)})
+    [found] = [each for each in Facts(raw).arrays if each.md_name == HOT]
+
+    assert grow.growth(spec, Facts(raw), found).need_kib == need_kib

@@ -84,6 +84,28 @@ def test_blank_drives_become_a_tier(blank):
     assert plan.creates
 
 
+@pytest.mark.parametrize(
+    ("level", "size", "asked"),
+    [
+        ("raid10", 512_000_000, True),
+        ("raid5", (16 << 30) - 1, True),
+        ("raid6", 16 << 30, False),
+        ("raid1", 512_000_000, False),
+        ("raid0", 512_000_000, False),
+    ],
+)
+def test_where_stripes_can_move_small_members_have_room_in_front_of_their_data(level, size, asked, blank):
+    """
+    On larger ones mdadm itself leaves as much.
+    """
+    drives = tuple(part.model_copy(update={"size_bytes": size}) for part in TIER.spec.members)
+    for part in drives:
+        drive(blank, part.serial).update(size_bytes=size)
+
+    argv = planned(blank, level=level, members=drives, **({"chunk_kib": 0} if level == "raid1" else {})).steps[1].argv
+    assert ("--data-offset=16384K" in argv) == asked
+
+
 def test_no_kernel_name_is_ever_planned(blank):
     """
     Drives go by serial until the moment a step runs.

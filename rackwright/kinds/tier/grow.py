@@ -3,6 +3,7 @@
 md moves every stripe while the array is in use, and writes down in all superblocks how far it is.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,11 +11,11 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array
 from rackwright.kinds.contract import Refusal, Run
 from rackwright.kinds.tier import commands
-from rackwright.kinds.tier.spec import TierSpec
+from rackwright.kinds.tier.spec import TierSpec, data_drives
 from rackwright.spec.units import format_size
 
-METADATA_BYTES = 1 << 20
-"""More than superblock, bitmap and list of bad blocks take in front of the data."""
+METADATA_KIB = 256
+"""More than superblock, bitmap and list of bad blocks take in front of the data, where mdadm itself has placed them."""
 TWO_STEPS = "Declare another tier on the new drives, move the data, and give this one up"
 
 
@@ -26,8 +27,14 @@ class Growth:
     """Declared drives that have no place in the array yet."""
     spare: frozenset[str]
     """Of *coming*, those that were put into the array already."""
-    room_bytes: int
-    """In front of the data, on the member that has the least of it."""
+    offset_kib: int
+    """Where the data of the members begins; of those that differ, the first."""
+    need_kib: int
+    """By how much that has to move to the front, so that no stripe is written over before it has been moved."""
+
+    @property
+    def has_room(self) -> bool:
+        return not self.need_kib or self.offset_kib >= METADATA_KIB + self.need_kib
 
 
 def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
@@ -41,8 +48,18 @@ def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
     offsets = [
         block.data_offset_bytes for drive in facts.drives if drive.serial in placed and (block := drive.superblock)
     ]
-    room = max(min(offsets, default=0) - METADATA_BYTES, 0)
-    return Growth(coming, frozenset(serial for serial in coming if serial in there), room)
+    need = _need_kib(spec, array) if spec.moves else 0
+    spare = frozenset(serial for serial in coming if serial in there)
+    return Growth(coming, spare, min(offsets, default=0) // 1024, need)
+
+
+def _need_kib(spec: TierSpec, array: Array) -> int:
+    """Return what mdadm moves the data's beginning by. Source: mdadm 4.2, analyse_change() in Grow.c."""
+    chunk = array.chunk_bytes // 1024
+    if spec.level == "raid10":
+        return chunk
+    before, after = (data_drives(spec.level, count) for count in (array.devices, len(spec.members)))
+    return chunk * math.lcm(before, after) // before
 
 
 def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]) -> Iterator[Refusal]:
@@ -62,9 +79,11 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
     elif spec.level == "raid0":
         want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
         yield Refusal(where, got, want, TWO_STEPS)
-    elif added.room_bytes < array.chunk_bytes:  # of RAID1, which moves nothing, there are no chunks
-        got = f"{got}, with {format_size(added.room_bytes)} of room in front of the data"
-        want = "with less than a chunk md moves stripes in place, and a power cut in the first moments loses data"
+    elif not added.has_room:
+        room = format_size(max(added.offset_kib - METADATA_KIB, 0) * 1024)
+        got = f"{got}, with {room} of room in front of the data"
+        need = format_size(added.need_kib * 1024)
+        want = f"with less than {need} md moves stripes in place, and a power cut in the first moments loses data"
         yield Refusal(where, got, want, TWO_STEPS)
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
         fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
@@ -81,7 +100,9 @@ def steps(spec: TierSpec, added: Growth, device: str) -> Iterator[Run]:
         members = tuple(f"${{drive:{serial}}}" for serial in arriving)
         yield Run(f"put {', '.join(arriving)} into {spec.name}", ("mdadm", "--manage", device, "--add", *members))
     count = len(spec.members)
-    argv = ("mdadm", "--grow", device, f"--raid-devices={count}")
+    # told where the data begins afterwards, mdadm gives up where that cannot be, and moves no stripe in place
+    begins = (f"--data-offset={added.offset_kib - added.need_kib}K",) if added.need_kib else ()
+    argv = ("mdadm", "--grow", device, f"--raid-devices={count}", *begins)
     yield Run(f"spread {spec.name} over {count} members", argv)
 
 

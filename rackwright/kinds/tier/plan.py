@@ -202,6 +202,8 @@ class _Planner:
             options.append(f"--chunk={spec.chunk_kib}")
         if spec.level != "raid0":
             options += [consistency.option(spec), f"--size={spec.member_kib}"]
+        if spec.room_kib:
+            options.append(f"--data-offset={spec.room_kib}K")
         return Run(
             f"make the array {spec.name}: {spec.level} over {self._named()}",
             (

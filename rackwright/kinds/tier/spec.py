@@ -15,9 +15,10 @@ MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
 HEADROOM = 0.005
 """Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
 
-PPL_KIB = 3 << 10
-"""Left free on each member of RAID5 beside a chunk, for superblock, bitmap and partial parity log, so that one may come
-or go: mdadm 4.2 took 3360 KiB of drives of 512 MB, with chunks of 512 KiB. From 734 MB up the headroom is more."""
+ROOM_KIB = 16 << 10
+"""In front of the data of each member of an array that can grow, superblock, bitmap and partial parity log included: md
+moves stripes into it, 4 MiB for a growth to 9 members with chunks of 512 KiB. mdadm itself leaves as much from 16 GiB
+up, and too little on the small drives of a twin. Source: mdadm 4.2, validate_geometry1() in super1.c."""
 
 
 class ScrubPart(Part):
@@ -129,14 +130,25 @@ class TierSpec(Resource):
         return tuple(drive.serial for drive in self.drives)
 
     @property
+    def moves(self) -> bool:
+        """Whether md moves stripes when the array grows."""
+        return self.level in ("raid5", "raid6", "raid10")
+
+    @property
+    def room_kib(self) -> int | None:
+        """What to leave in front of the data of each member; None where mdadm itself leaves enough."""
+        smallest = min(drive.size_bytes or 0 for drive in self.drives)
+        return ROOM_KIB if self.moves and smallest < ROOM_KIB * 1024 * 1024 else None
+
+    @property
     def member_kib(self) -> int | None:
         """What is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
         if self.level == "raid0":
             return None
         smallest = min(drive.size_bytes or 0 for drive in self.drives)
         usable = int(smallest * (1 - HEADROOM)) // 1024
-        if self.level == "raid5":
-            usable = min(usable, smallest // 1024 - PPL_KIB - self.chunk_kib)
+        if self.moves:
+            usable = min(usable, smallest // 1024 - ROOM_KIB - self.chunk_kib)
         return usable - usable % (self.chunk_kib or 64)
 
     @property
