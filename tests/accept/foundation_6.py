@@ -188,7 +188,7 @@ _UNMOUNT = """
 umount {tier.mount} 2>/dev/null || true
 unit=$(systemd-escape --path --suffix=mount {tier.mount})
 systemctl disable "$unit" 2>/dev/null || true
-rm -rf /etc/systemd/system/"$unit" {tier.conf} /var/lib/rackwright {tier.mount}
+rm -rf /etc/systemd/system/"$unit" {tier.conf} {tier.rule} /var/lib/rackwright {tier.mount}
 """
 _CLEAR = """
 {device}

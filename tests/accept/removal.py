@@ -69,7 +69,7 @@ for serial in {serials}; do
 done
 ! findmnt -n --mountpoint {place.mount}
 [ ! -e {place.device} ] || echo {place.device}
-[ ! -e {place.conf} ] || echo {place.conf}
+for file in {place.conf} {place.rule}; do [ ! -e $file ] || echo $file; done
 unit=$(systemd-escape --path --suffix=mount {place.mount})
 [ ! -e "/etc/systemd/system/$unit" ] || echo "$unit"
 ! ls "/etc/systemd/system/local-fs.target.wants/$unit" 2>/dev/null

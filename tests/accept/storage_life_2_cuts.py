@@ -41,7 +41,8 @@ echo {SLOW_KIB} > {SPEED}
 FORGET = f"""
 {{device}}
 systemctl disable --quiet --now $(systemd-escape --path --suffix=mount {{tier.mount}})
-rm -rf /etc/systemd/system/srv-{{tier.name}}.mount {{tier.conf}} {OWNERS}/tier-{{tier.name}}.json {{tier.mount}}
+rm -rf /etc/systemd/system/srv-{{tier.name}}.mount {{tier.conf}} {{tier.rule}} {{tier.mount}}
+rm {OWNERS}/tier-{{tier.name}}.json
 systemctl daemon-reload
 mdadm --stop {{tier.device}}
 for serial in {{serials}}; do blkdiscard -f $(device $serial); done

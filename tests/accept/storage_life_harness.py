@@ -51,7 +51,8 @@ def of_each_level() -> Fleet:
     """Return one host with a tier of each level, of as few members as it takes."""
     drives, tiers = [Drive(serial="RW-BOOT", boot=True)], {}
     for number, level in enumerate(get_args(Level)):
-        tiers[level] = Tier(level=level, filesystem=("xfs", "ext4")[number % 2], mount=f"/srv/{level}")
+        cap = {} if level == "raid0" else {"sync_speed_max": "150MiB"}
+        tiers[level] = Tier(level=level, filesystem=("xfs", "ext4")[number % 2], mount=f"/srv/{level}", **cap)
         one = Drive(serial=f"RW-{level[4:]}", bus=("nvme", "sas")[number % 2], size=Size("1TB"), tier=level)
         drives += [one.model_copy(update={"serial": f"{one.serial}-{slot}"}) for slot in range(MEMBERS[level])]
     identity = Identity(serial="S-ALPHA")

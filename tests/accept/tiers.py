@@ -62,6 +62,10 @@ class Place:
         return f"/etc/mdadm/mdadm.conf.d/{self.name}.conf"
 
     @property
+    def rule(self) -> str:
+        return f"/etc/udev/rules.d/62-tier-{self.name}.rules"
+
+    @property
     def redundant(self) -> bool:
         return self.tier.level != "raid0"
 

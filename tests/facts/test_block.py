@@ -398,6 +398,16 @@ def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
     }
 
 
+def test_nobody_looks_into_an_array_before_its_reshape_goes_on(machine):
+    """
+    What is read there meanwhile is not what is on it.
+    """
+    image = machine.array("md127", ACTIVE | {"array_state": "read-auto", "reshape_position": "8192"}, {}, 32 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+
+    assert block.filesystems(block.Machine(machine.top)) == []
+
+
 def test_what_is_encrypted_tells_its_header_and_what_is_open_its_filesystem(machine):
     """
     A half-made header is there, and says why it cannot be read; what LVM maps is none of it.

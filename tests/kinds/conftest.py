@@ -14,7 +14,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
 from rackwright.kinds.model_server.files import release_of
 from rackwright.kinds.tier import luks, scrub
-from rackwright.kinds.tier.spec import unit_text
+from rackwright.kinds.tier.spec import TierSpec, rule_text, unit_text
 from rackwright.spec.secret import derived
 
 HERE = Path(__file__).parent
@@ -33,9 +33,10 @@ RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in
 def recorded(host: str) -> dict[str, Any]:
     """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
 
-    The probe, the workloads and the unit of a server that stand on it are today's. When these were recorded no drive
-    was asked about its health, no array about a partial parity log, and no superblock about where the data begins: what
-    stands here is written by hand, as of sound drives and none; and arrays that can grow left less of each member free.
+    The probe, the workloads, the unit of a server and the udev rules that stand on it are today's. When these were
+    recorded no drive was asked about its health, no array about a partial parity log, and no superblock about where the
+    data begins: what stands here is written by hand, as of sound drives and none; and arrays that can grow left less of
+    each member free.
     """
     made_up = {"willow": _kept, "sorrel": _sealed}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
@@ -52,6 +53,10 @@ def recorded(host: str) -> dict[str, Any]:
     sizes = {each["name"]: each["size_bytes"] for each in (*raw["arrays"], *raw.get("mappings", ()))}
     for filesystem in raw["filesystems"]:
         filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
+    for tier in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)):
+        if tier.host == host and not tier.array and tier.level != "raid0":
+            text = STACK.house.digest(rule_text(tier, STACK.house))
+            raw["files"][tier.rule_path] = {"digest": text, "mode": "0644", "owner": "root:root", "mtime_ns": 1}
     for path in raw["files"]:
         if path.endswith("/workloads.zip"):
             raw["files"][path]["digest"] = STACK.house.digest(STACK.house.workloads)
@@ -89,8 +94,6 @@ def _kept() -> dict[str, Any]:
     last = next(drive for drive in raw["drives"] if drive["name"] == "sdd")
     raw["drives"].append({**last, "name": "sde", "path": "/dev/sde", "serial": "WILLOW-SAS4"})
     raw["owners"]["tier-warm"]["serials"].append("WILLOW-SAS4")
-    conf = "/etc/mdadm/mdadm.conf.d/warm.conf"
-    raw["texts"][conf] += "SYSFS name=/dev/md/warm sync_speed_max=102400\n"
     return raw
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds.tier import grow
-from tests.kinds.mutations import array, drive, filesystem
+from tests.kinds.mutations import array, drive, filesystem, without
 from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
 from tests.kinds.test_tier_replace import NEW, arrive, fail, members
 
@@ -111,6 +111,22 @@ def test_a_spreading_that_nobody_goes_on_with_is_gone_on_with(raw):
     plan = planned(raw, **GROWN)
     assert texts(plan) == ["go on with the reshape of hot", LATER]
     assert plan.by_hand == ()
+
+
+def test_what_is_on_an_array_is_seen_once_its_reshape_goes_on(raw):
+    """
+    Until then RAID10 is read where nothing is any more (Linux 6.1): the host has not found what to mount.
+    """
+    reshaping(raw)
+    found = array(raw, HOT)
+    found.update(sync_action="idle", array_state="read-auto")
+    without(raw["filesystems"], device=found["name"])
+    without(raw["mounts"], device=found["name"])
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+
+    plan = planned(raw, **GROWN)
+    assert texts(plan) == ["go on with the reshape of hot", LATER, "mount /srv/hot"]
+    assert (plan.refusals, plan.by_hand) == ((), ())
 
 
 def test_a_filesystem_that_was_left_behind_is_grown(raw):

@@ -107,6 +107,7 @@ def test_blank_drives_become_an_encrypted_tier(blank):
         "make xfs on hot",
         "note in the owner file: creating and formatted",
         "write /etc/mdadm/mdadm.conf.d/hot.conf",
+        "write /etc/udev/rules.d/62-tier-hot.rules",
         "write /etc/systemd/system/srv-hot.mount",
         "reload systemd",
         "enable srv-hot.mount",

@@ -73,6 +73,7 @@ def test_blank_drives_become_a_tier(blank):
         "make xfs on hot",
         "note in the owner file: creating and formatted",
         "write /etc/mdadm/mdadm.conf.d/hot.conf",
+        "write /etc/udev/rules.d/62-tier-hot.rules",
         "write /etc/systemd/system/srv-hot.mount",
         "reload systemd",
         "enable srv-hot.mount",
@@ -398,6 +399,7 @@ def test_removal_leaves_nothing(raw, blank):
         "erase the xfs on hot",
         "stop the array hot",
         *(f"erase the md superblock on {serial}" for serial in SERIALS),
+        "remove /etc/udev/rules.d/62-tier-hot.rules",
         "remove /etc/mdadm/mdadm.conf.d/hot.conf",
         f"note in the owner file: removed from {', '.join(SERIALS)}",
     ]

@@ -33,7 +33,7 @@ def blank() -> dict[str, Any]:
     for drive in raw["drives"]:
         if drive["superblock"]:
             drive |= {"superblock": None, "signatures": [], "holders": [], "sample": []}
-    ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|\bsrv-")
+    ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|/etc/udev/rules.d/62-tier-|\bsrv-")
     for name in ("files", "texts", "units"):
         raw[name] = {key: value for key, value in raw[name].items() if not ours.search(key)}
     raw["filesystems"] = [found for found in raw["filesystems"] if not found["device"].startswith("md")]

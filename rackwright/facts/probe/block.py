@@ -194,7 +194,7 @@ def signatures(machine: Machine) -> dict[str, Any]:
     One run looks at all devices; where one of them spoils it, each gets a run of its own.
     """
     names = [part for drive in machine.drives for part in machine.with_parts(drive)]
-    running = [array for array in machine.arrays if attempt(machine.size, array) != 0]
+    running = [array for array in machine.arrays if attempt(machine.size, array) != 0 and not waits(machine, array)]
     names += [part for array in running for part in machine.with_parts(array)] + machine.mappings
     for name in names:
         attempt(superblocks.forget_ends, machine.path(name))
@@ -203,6 +203,12 @@ def signatures(machine: Machine) -> dict[str, Any]:
         return together  # type: ignore[no-any-return]
     apart = {name: attempt(wipefs, machine, [name]) for name in names}
     return {name: found.get(name, found) for name, found in apart.items()}
+
+
+def waits(machine: Machine, array: str) -> bool:
+    """Whether a reshape was cut off and goes on with the first write: RAID10 is read where nothing is any more then."""
+    state, position = (read_any(f"{machine.sys(array)}/md/{file}") for file in ("array_state", "reshape_position"))
+    return state == "read-auto" and position not in ("", "none")
 
 
 def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A storage tier: an md array, its filesystem, its mount, and the two files that bring them back at boot."""
+"""A storage tier: an md array, its filesystem, its mount, and the files that bring them back at boot."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from rackwright.kinds.tier import luks, scrub
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier.look import carrier, filesystem_on, find_array, header_on, look, waiting
-from rackwright.kinds.tier.spec import TierSpec, conf_text, unit_text
+from rackwright.kinds.tier.spec import TierSpec, conf_text, rule_text, unit_text
 
 HEALTHY = OneOf(("optimal", "syncing", "rebuilding", "reshaping"))
 """Syncing, rebuilding and reshaping onto declared members hold: else no preview is clean for a day after a repair."""
@@ -81,6 +81,11 @@ class TierKind:
             Claim(
                 f"file:{spec.conf_path}",
                 {**file, "content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))},
+            ),
+            *(
+                [Claim(f"file:{spec.rule_path}", {**file, "content": house.digest(rule_text(spec, house))})]
+                if spec.level != "raid0"
+                else []
             ),
             Claim(f"unit:{spec.unit}", {**file, "content": unit_text(spec, house), "state": "enabled"}),
             *luks.claims(spec, house),

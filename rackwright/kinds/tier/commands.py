@@ -56,9 +56,15 @@ exec "$@"' "$md" "$@"
 """
 
 _CONTINUE = """set -eu
+md=/sys/class/block/${1##*/}/md
 mdadm --quiet --readwrite "$1" || true # an array that nobody has written to yet waits with its reshape as well
-grep -qx idle "/sys/class/block/${1##*/}/md/sync_action" || exit 0
-mdadm --grow --continue "$1"
+tries=0
+while grep -qx idle "$md/sync_action" && ! grep -qx none "$md/reshape_position"; do
+  [ $((tries += 1)) -ne 25 ] || mdadm --grow --continue "$1"
+  [ $tries -le 50 ] || { echo "md does not go on with the reshape of $1" >&2; exit 1; }
+  sleep 0.2
+done
+udevadm trigger --action=change --settle "$1" # before that nobody could see what is on it
 """
 
 _CAP = """echo "$2" > "/sys/class/block/${1##*/}/md/sync_speed_max"

@@ -27,6 +27,7 @@ MOUNT_FLAGS = {
 """Options of the mount itself, compared whatever was declared. Source: mount(8), filesystem-independent options."""
 
 
+UNSEEN = "a reshape was cut off, and what is on the array is not seen before it goes on"
 UNFILLED_OF_LUKS_BYTES = 1 << 20
 """More than the part of a sector that cannot be encrypted."""
 UNFILLED_BYTES = 32 << 20
@@ -175,6 +176,8 @@ def _look_at_luks(facts: Facts, key: str, name: str) -> Value:
     array = find_array(facts, key)
     if array is None or array.condition == "inactive":
         return Unknown("the array does not run")
+    if array.condition == "interrupted":
+        return Unknown(UNSEEN)
     header, mapping = header_on(facts, array), mapping_on(facts, array)
     if header is None:
         return Absent()
@@ -213,6 +216,8 @@ def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
     found = carrier(facts, key)
     if found is None or (isinstance(found, Array) and found.condition == "inactive"):
         return Unknown("it is not open" if key.startswith(MAPPER) else "the array does not run")
+    if isinstance(found, Array) and found.condition == "interrupted":
+        return Unknown(UNSEEN)
     filesystem = filesystem_on(facts, found)
     if filesystem is None or not filesystem.complete:
         return Absent()

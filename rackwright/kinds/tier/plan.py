@@ -10,7 +10,7 @@ from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands, consistency, drives, enlarge, grow, luks, replace, scrub
 from rackwright.kinds.tier.look import carrier, find_array, lingering, members_of, mount_at, superblocks, waiting
-from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, unit_text
+from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, rule_text, unit_text
 from rackwright.spec.units import format_size
 
 REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
@@ -118,7 +118,7 @@ class _Planner:
         if self.spec.key:
             steps += luks.making(self.spec, self.house, self.device)
         steps += [self._make_filesystem(), self._owner_step("creating", self.header, formatted=True)]
-        steps += [*self._conf_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
+        steps += [*self._conf_steps(), *self._rule_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
         steps += [*self._scrub_steps(), *self._wait_steps(), self._owner_step("ready", self.header)]
         return Plan(steps=tuple(steps), by_hand=self._about_drives(), notes=notes)
 
@@ -254,7 +254,8 @@ class _Planner:
 
     def _refused(self) -> Plan | None:
         spec, refusals = self.spec, []
-        if self.array and (wrong := tuple(luks.refusals(spec, self.facts, self.array, self.owner))):
+        seen = self.array is not None and self.array.condition != "interrupted"
+        if self.array and seen and (wrong := tuple(luks.refusals(spec, self.facts, self.array, self.owner))):
             return Plan(refusals=wrong)
         for item in self.differences:
             sort = item.thing.split(":")[0]
@@ -412,10 +413,10 @@ class _Planner:
 
     def _about_array(self, mending: bool) -> Iterator[Difference]:
         """Yield what of the array and its filesystem no step can mend."""
-        opens = self._differs("luks", "mapping")
+        seen_later = self._differs("luks", "mapping") or (self.array and self.array.condition == "interrupted")
         for item in self.differences:
             sort = item.thing.split(":")[0]
-            if opens and item.unknown and sort in ("luks", "filesystem", "unit"):
+            if seen_later and item.unknown and sort in ("luks", "filesystem", "unit"):
                 continue
             if item.unknown and sort == "credential" and self._differs("credential"):
                 continue  # nobody opens it, and it is sealed anew
@@ -441,6 +442,8 @@ class _Planner:
         differing = self._differing()
         if f"file:{self.spec.conf_path}" in differing:
             yield from self._conf_steps()
+        if f"file:{self.spec.rule_path}" in differing:
+            yield from self._rule_steps()
         if f"unit:{self.spec.unit}" in differing:
             yield from self._unit_steps()
         yield from self._scrub_steps()
@@ -458,6 +461,10 @@ class _Planner:
         yield Put(f"write {self.spec.conf_path}", self.spec.conf_path, conf_text(self.spec, self.house))
         if tuple(self.facts.initramfs_times()):
             yield Run("put it into the initramfs", ("update-initramfs", "-u", "-k", "all"))
+
+    def _rule_steps(self) -> Iterator[Step]:
+        if self.spec.level != "raid0":
+            yield Put(f"write {self.spec.rule_path}", self.spec.rule_path, rule_text(self.spec, self.house))
 
     def _unit_steps(self) -> Iterator[Step]:
         yield Put(f"write {self.spec.unit_path}", self.spec.unit_path, unit_text(self.spec, self.house))

@@ -22,7 +22,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
         want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
         return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
     try:
-        if refusals := (*foreign(spec, facts), *_not_its_machine(spec, facts)):
+        if refusals := (*foreign(spec, facts), *_not_its_machine(spec, facts), *_unseen(spec, facts)):
             return Plan(refusals=refusals)
         return Plan(steps=tuple(_removal_steps(spec, facts)))
     except NotKnown as reason:
@@ -35,17 +35,25 @@ def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     return () if found == value else wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
 
 
+def _unseen(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
+    """Refuse what is on a cut off reshape: nobody sees keys there, and none is left to whoever has the drives."""
+    array = find_array(facts, spec.array_key)
+    if spec.key and array and array.condition == "interrupted":
+        want, fix = "its keys are erased first, and not seen meanwhile", "Declare it once more, run up, then remove it"
+        yield Refusal(spec.id, "got a reshape that was cut off", want, fix)
+
+
 def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     if spec.array:
         if facts.owner(f"tier-{spec.name}") is not None:
             yield Remove(f"remove {spec.owner_file}", spec.owner_file)
         return
     array, traces = find_array(facts, spec.array_key), superblocks(facts, spec.array_key)
-    unit, conf = facts.file(spec.unit_path), facts.file(spec.conf_path)
+    unit, conf, rule = (facts.file(path) for path in (spec.unit_path, spec.conf_path, spec.rule_path))
     owner = facts.owner(f"tier-{spec.name}") or {}
     phase = owner.get("phase")
     scrubbing = tuple(scrub.gone(spec, facts))
-    if not (array or traces or unit or conf or scrubbing) and phase in (None, "removed"):
+    if not (array or traces or unit or conf or rule or scrubbing) and phase in (None, "removed"):
         return
     device, serials = f"${{device:{spec.array_key}}}", ", ".join(sorted(traces))
     yield Put(
@@ -67,6 +75,8 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     for serial, block in sorted(traces.items()):
         argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)
         yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
+    if rule:
+        yield Remove(f"remove {spec.rule_path}", spec.rule_path)
     if conf:
         yield Remove(f"remove {spec.conf_path}", spec.conf_path)
         if tuple(facts.initramfs_times()):

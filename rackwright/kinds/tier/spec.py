@@ -178,6 +178,11 @@ class TierSpec(Resource):
         return f"/etc/mdadm/mdadm.conf.d/{self.name}.conf"
 
     @property
+    def rule_path(self) -> str:
+        """In front of those of mdadm, 63 and 64, which look for a filesystem."""
+        return f"/etc/udev/rules.d/62-tier-{self.name}.rules"
+
+    @property
     def unit(self) -> str:
         return mount_unit(self.mount)
 
@@ -206,6 +211,15 @@ def conf_text(spec: TierSpec, house: House) -> str:
         "tier/etc/mdadm/mdadm.conf.d/tier.conf.j2",
         id=spec.id,
         name=spec.name,
+        md_name=spec.array_key,
+    )
+
+
+def rule_text(spec: TierSpec, house: House) -> str:
+    """Return the udev rules: what md is told when the host has started the array."""
+    return house.render(
+        "tier/etc/udev/rules.d/tier.rules.j2",
+        id=spec.id,
         md_name=spec.array_key,
         sync_speed_max_kib=spec.sync_speed_max_kib,
     )
