@@ -59,12 +59,17 @@ _CONTINUE = """set -eu
 md=/sys/class/block/${1##*/}/md
 mdadm --quiet --readwrite "$1" || true # an array that nobody has written to yet waits with its reshape as well
 tries=0
-while grep -qx idle "$md/sync_action" && ! grep -qx none "$md/reshape_position"; do
+until grep -qsx -e "${1##*/}_resync" -e "${1##*/}_reshape" /proc/[0-9]*/comm || grep -qx none "$md/reshape_position"; do
   [ $((tries += 1)) -ne 25 ] || mdadm --grow --continue "$1"
   [ $tries -le 50 ] || { echo "md does not go on with the reshape of $1" >&2; exit 1; }
   sleep 0.2
 done
-udevadm trigger --action=change --settle "$1" # before that nobody could see what is on it
+blockdev --flushbufs "$1" # what was read before that was somewhere else
+udevadm trigger --action=change --settle "$1"
+"""
+
+_MOUNT = """udevadm trigger --action=change --settle "$1" # what udev saw of it may be older than what is on it
+exec systemctl start "$2"
 """
 
 _CAP = """echo "$2" > "/sys/class/block/${1##*/}/md/sync_speed_max"
@@ -276,6 +281,11 @@ def when_done(array: str, unit: str, argv: tuple[str, ...]) -> tuple[str, ...]:
 def go_on(array: str) -> tuple[str, ...]:
     """Go on with a reshape that was cut off."""
     return _shell(_CONTINUE, array)
+
+
+def mount(array: str, unit: str) -> tuple[str, ...]:
+    """Mount what is on an array that was there before."""
+    return _shell(_MOUNT, array, unit)
 
 
 def grow_filesystem(type: FilesystemType, array: str, mount: str) -> tuple[str, ...]:

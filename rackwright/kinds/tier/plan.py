@@ -304,7 +304,8 @@ class _Planner:
             steps += self._cap_steps()
         steps += [*self._file_steps(), *self._luks_steps()]
         if self._mounts():
-            steps.append(self._mount_step())
+            argv = commands.mount(self.device, self.spec.unit)
+            steps.append(self._mount_step() if self.spec.array else Run(f"mount {self.spec.mount}", argv))
         elif self._differs("mount", "options") and self.spec.array is None:
             options = ",".join(self.spec.mount_options)
             argv = ("mount", "-o", f"remount,{options}", self.place, self.spec.mount)
