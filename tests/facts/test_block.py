@@ -348,6 +348,16 @@ def test_raid0_has_nothing_to_sync(machine):
     assert [array[key] for key in keys] == ["none", False, "idle", "none", 0, 0, 0]
 
 
+def test_what_is_left_of_a_stopped_array_is_none(machine):
+    """
+    It has no members, thus no name, and would leave unknown whether it is the one that is looked for.
+    """
+    machine.array("md126", {"array_state": "clear", "level": "", "raid_disks": "0"}, {})
+    machine.array("md127", ACTIVE, {"sda": ("0", "in_sync")})
+
+    assert [array["name"] for array in block.arrays(block.Machine(machine.top))] == ["md127"]
+
+
 def test_what_an_inactive_array_does_not_say_is_unknown(machine):
     files = {"level": "", "raid_disks": "", "chunk_size": "0", "metadata_version": "1.2", "array_state": "inactive"}
 

@@ -29,7 +29,7 @@ class Machine:
         self.root = root
         names = sorted(os.listdir(f"{root}/sys/block"))
         self.drives = [name for name in names if not NO_DRIVE.match(name) and self._is_there(name)]
-        self.arrays = [name for name in names if re.match(r"md(\d|_)", name)]
+        self.arrays = [name for name in names if re.match(r"md(\d|_)", name) and self._is_array(name)]
         self.mappings = [name for name in names if read_any(f"{self.sys(name)}/dm/uuid").startswith("CRYPT-")]
         self.mounts = attempt(mounts, root)
         self.swaps = attempt(swaps, root)
@@ -40,6 +40,10 @@ class Machine:
         folder = self.sys(name)
         hidden, removable = read_any(f"{folder}/hidden"), read_any(f"{folder}/removable")
         return hidden != "1" and not (removable == "1" and self.size(name) == 0)
+
+    def _is_array(self, name: str) -> bool:
+        """Leave out what is left of a stopped array, and what the kernel makes when somebody opens its device anew."""
+        return read_any(f"{self.sys(name)}/md/array_state") != "clear"
 
     def sys(self, name: str) -> str:
         return f"{self.root}/sys/class/block/{name}"
