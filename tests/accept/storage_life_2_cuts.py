@@ -1,5 +1,6 @@
 """The power goes while a tier is made, gets another drive, or grows: the same command once more completes it."""
 
+import bisect
 import itertools
 import json
 import random
@@ -87,6 +88,11 @@ class Up:
         """Wait for the first step, and return when that was."""
         need(self._begun.wait(SECONDS) and self.steps, "up has begun no step")
         return self._began
+
+    def reached(self, number: int) -> None:
+        """Wait until that step begins, or all is over."""
+        while len(self.steps) < number and self._reader.is_alive():
+            time.sleep(0.02)
 
     def ended(self) -> int:
         """Wait for its end, and return its status."""
@@ -239,6 +245,8 @@ class Cuts:
         self._lab = lab
         self._moments: Iterator[float] = iter(())
         self._seconds: float | None = None
+        self._begins: list[float] = []
+        """Of each step of the uncut run, in seconds since the first."""
         self._hit: list[Step] = []
         lab.start()
         lab.log("up")
@@ -289,6 +297,7 @@ class Cuts:
         self._seconds = time.monotonic() - float(written[1]) + float(written[0]) - began  # the last step writes it
         for step in up.steps:
             lab.log.write(f"{step.seconds:.1f} s: {step}")
+        self._begins = [step.seconds for step in up.steps]
         draw = random.Random(SEED)
         moments = [draw.uniform(0, self._seconds) for _ in range(CUTS)]
         self._moments = iter(moments)
@@ -296,11 +305,16 @@ class Cuts:
         return f"uncut: {len(up.steps)} steps in {self._seconds:.1f} s; cut by ACCEPT_SEED={SEED} at {cut}"
 
     def _cut(self, place: Place, moment: float) -> str:
-        """Press reset *moment* seconds after the first step began, and complete it; say which step was hit."""
+        """Press reset where the uncut run was *moment* seconds after its first step began, and complete it.
+
+        That is so long after the same step has begun: what else the computer does moves the steps, and cuts with them.
+        """
         lab, up = self._lab, Up(self._lab, place)
-        time.sleep(max(0.0, up.begun() + moment - time.monotonic()))
+        began, number = up.begun(), bisect.bisect_right(self._begins, moment)
+        up.reached(number)
+        time.sleep(moment - self._begins[number - 1])
         hit = up.steps[-1]
-        lab.log.write(f"--- reset, {time.monotonic() - up.begun():.1f} s after the first step began: {hit}")
+        lab.log.write(f"--- reset, {time.monotonic() - began:.1f} s after the first step began: {hit}")
         faults.hard_reset(lab.twin, HOST, lab.log.write)
         status = up.ended()
         need(status != 0 or hit.last, f"up says that all is done, and was cut off in {hit}")
