@@ -254,8 +254,8 @@ class _Planner:
 
     def _refused(self) -> Plan | None:
         spec, refusals = self.spec, []
-        seen = self.array is not None and self.array.condition != "interrupted"
-        if self.array and seen and (wrong := tuple(luks.refusals(spec, self.facts, self.array, self.owner))):
+        seen = self.array if self.array and self.array.condition != "interrupted" else None
+        if seen and (wrong := tuple(luks.refusals(spec, self.facts, seen, self.owner))):
             return Plan(refusals=wrong)
         for item in self.differences:
             sort = item.thing.split(":")[0]

@@ -137,18 +137,20 @@ class TierSpec(Resource):
     @property
     def room_kib(self) -> int | None:
         """What to leave in front of the data of each member; None where mdadm itself leaves enough."""
-        smallest = min(drive.size_bytes or 0 for drive in self.drives)
-        return ROOM_KIB if self.moves and smallest < ROOM_KIB * 1024 * 1024 else None
+        return ROOM_KIB if self.moves and self._smallest_bytes < ROOM_KIB * 1024 * 1024 else None
+
+    @property
+    def _smallest_bytes(self) -> int:
+        return min(drive.size_bytes or 0 for drive in self.drives)
 
     @property
     def member_kib(self) -> int | None:
         """What is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
         if self.level == "raid0":
             return None
-        smallest = min(drive.size_bytes or 0 for drive in self.drives)
-        usable = int(smallest * (1 - HEADROOM)) // 1024
+        usable = int(self._smallest_bytes * (1 - HEADROOM)) // 1024
         if self.moves:
-            usable = min(usable, smallest // 1024 - ROOM_KIB - self.chunk_kib)
+            usable = min(usable, self._smallest_bytes // 1024 - ROOM_KIB - self.chunk_kib)
         return usable - usable % (self.chunk_kib or 64)
 
     @property
