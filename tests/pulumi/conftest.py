@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rackwright.toolchain import choose, shell
+from tests.kinds.conftest import SALT
 from tests.provider.rig import RED, Rig, rig
 from tests.provider.toy import TOKEN
 
@@ -74,9 +75,12 @@ def toolchain() -> choose.Toolchain:
 
 @pytest.fixture
 def environment(tmp_path: Path, toolchain: choose.Toolchain) -> dict[str, str]:
-    """The project's environment, with everything it keeps below tmp_path."""
+    """The project's environment, with all it keeps below tmp_path; its fleet has the salt of the recorded facts."""
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     shell.prepare(tmp_path)
+    salts = tmp_path / ".rackwright/salts"
+    salts.mkdir(parents=True)
+    (salts / "rack").write_bytes(SALT)
     return shell.environment(tmp_path, toolchain, {"PATH": os.environ["PATH"]})
 
 
