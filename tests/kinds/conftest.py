@@ -13,8 +13,8 @@ from rackwright.facts import program
 from rackwright.facts.facts import Facts
 from rackwright.kinds.house import House
 from rackwright.kinds.model_server.files import release_of
-from rackwright.kinds.tier import luks, scrub
-from rackwright.kinds.tier.spec import TierSpec, rule_text, unit_text
+from rackwright.kinds.tier import boot, luks, scrub
+from rackwright.kinds.tier.spec import TierSpec
 from rackwright.spec.secret import derived
 
 HERE = Path(__file__).parent
@@ -54,8 +54,8 @@ def recorded(host: str) -> dict[str, Any]:
     for filesystem in raw["filesystems"]:
         filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
     for tier in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)):
-        if tier.host == host and not tier.array and tier.level != "raid0":
-            text = STACK.house.digest(rule_text(tier, STACK.house))
+        if tier.host == host and not tier.array and tier.rule_path:
+            text = STACK.house.digest(boot.rule_text(tier, STACK.house))
             raw["files"][tier.rule_path] = {"digest": text, "mode": "0644", "owner": "root:root", "mtime_ns": 1}
     for path in raw["files"]:
         if path.endswith("/workloads.zip"):
@@ -131,7 +131,7 @@ def _sealed() -> dict[str, Any]:
             }
         raw["files"][spec.header_path] = {"digest": {"unknown": "larger than 1 MiB"}, "mode": "0600", **file}
         [uuid] = [found["uuid"] for found in raw["filesystems"] if found["device"] == mapping["name"]]
-        text = unit_text(spec, STACK.house).replace(f"${{filesystem:{spec.carrier}}}", uuid)
+        text = boot.unit_text(spec, STACK.house).replace(f"${{filesystem:{spec.carrier}}}", uuid)
         raw["texts"][spec.unit_path] = text
     return raw
 

@@ -9,11 +9,11 @@ from rackwright.kinds import observing
 from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
 from rackwright.kinds.host import drive_claim, health_claims, identity_claim
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import luks, scrub
+from rackwright.kinds.tier import boot, luks, scrub
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier.look import carrier, filesystem_on, find_array, header_on, look, waiting
-from rackwright.kinds.tier.spec import TierSpec, conf_text, rule_text, unit_text
+from rackwright.kinds.tier.spec import TierSpec
 
 HEALTHY = OneOf(("optimal", "syncing", "rebuilding", "reshaping"))
 """Syncing, rebuilding and reshaping onto declared members hold: else no preview is clean for a day after a repair."""
@@ -73,21 +73,11 @@ class TierKind:
             ),
             Claim(f"mount:{spec.mount}", mount, remedy=planning.THEIR_MOUNT if spec.array else ""),
         )
-        if spec.array:  # what brings it back at boot is not ours
+        if spec.array:  # what brings it back is not ours
             return as_found
-        file = {"mode": "0644", "owner": "root:root"}
         return (
             *as_found,
-            Claim(
-                f"file:{spec.conf_path}",
-                {**file, "content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))},
-            ),
-            *(
-                [Claim(f"file:{spec.rule_path}", {**file, "content": house.digest(rule_text(spec, house))})]
-                if spec.level != "raid0"
-                else []
-            ),
-            Claim(f"unit:{spec.unit}", {**file, "content": unit_text(spec, house), "state": "enabled"}),
+            *boot.claims(spec, house),
             *luks.claims(spec, house),
             *scrub.claims(spec, house),
             Claim(f"owner:tier-{spec.name}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),

@@ -8,9 +8,9 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import commands, consistency, drives, enlarge, grow, luks, replace, scrub
+from rackwright.kinds.tier import boot, commands, consistency, drives, enlarge, grow, luks, replace, scrub
 from rackwright.kinds.tier.look import carrier, find_array, lingering, members_of, mount_at, superblocks, waiting
-from rackwright.kinds.tier.spec import TierSpec, conf_text, owner_text, rule_text, unit_text
+from rackwright.kinds.tier.spec import TierSpec, owner_text
 from rackwright.spec.units import format_size
 
 REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
@@ -118,7 +118,7 @@ class _Planner:
         if self.spec.key:
             steps += luks.making(self.spec, self.house, self.device)
         steps += [self._make_filesystem(), self._owner_step("creating", self.header, formatted=True)]
-        steps += [*self._conf_steps(), *self._rule_steps(), *self._unit_steps(), self._mount_step(), *self._cap_steps()]
+        steps += [*boot.making(self.spec, self.facts, self.house), self._mount_step(), *self._cap_steps()]
         steps += [*self._scrub_steps(), *self._wait_steps(), self._owner_step("ready", self.header)]
         return Plan(steps=tuple(steps), by_hand=self._about_drives(), notes=notes)
 
@@ -440,13 +440,7 @@ class _Planner:
         return {item.thing for item in self.differences if not item.unknown}
 
     def _file_steps(self) -> Iterator[Step]:
-        differing = self._differing()
-        if f"file:{self.spec.conf_path}" in differing:
-            yield from self._conf_steps()
-        if f"file:{self.spec.rule_path}" in differing:
-            yield from self._rule_steps()
-        if f"unit:{self.spec.unit}" in differing:
-            yield from self._unit_steps()
+        yield from boot.mending(self.spec, self.facts, self.house, self._differing())
         yield from self._scrub_steps()
 
     def _scrub_steps(self) -> Iterator[Step]:
@@ -457,20 +451,6 @@ class _Planner:
         if self.spec.key:
             paths = {item.path for item in self.differences if not item.unknown}
             yield from luks.mending(self.spec, self.facts, self.house, self.device, paths, opens)
-
-    def _conf_steps(self) -> Iterator[Step]:
-        yield Put(f"write {self.spec.conf_path}", self.spec.conf_path, conf_text(self.spec, self.house))
-        if tuple(self.facts.initramfs_times()):
-            yield Run("put it into the initramfs", ("update-initramfs", "-u", "-k", "all"))
-
-    def _rule_steps(self) -> Iterator[Step]:
-        if self.spec.level != "raid0":
-            yield Put(f"write {self.spec.rule_path}", self.spec.rule_path, rule_text(self.spec, self.house))
-
-    def _unit_steps(self) -> Iterator[Step]:
-        yield Put(f"write {self.spec.unit_path}", self.spec.unit_path, unit_text(self.spec, self.house))
-        yield Run("reload systemd", ("systemctl", "daemon-reload"))
-        yield Run(f"enable {self.spec.unit}", ("systemctl", "enable", "--quiet", self.spec.unit))
 
     @property
     def _anew(self) -> str:

@@ -7,7 +7,7 @@ from rackwright.facts.view import NotKnown
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.host import wrong_machine
-from rackwright.kinds.tier import commands, luks, scrub
+from rackwright.kinds.tier import boot, commands, luks, scrub
 from rackwright.kinds.tier.look import find_array, superblocks
 from rackwright.kinds.tier.plan import foreign, unreadable
 from rackwright.kinds.tier.spec import TierSpec, owner_text
@@ -49,21 +49,18 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
             yield Remove(f"remove {spec.owner_file}", spec.owner_file)
         return
     array, traces = find_array(facts, spec.array_key), superblocks(facts, spec.array_key)
-    unit, conf, rule = (facts.file(path) for path in (spec.unit_path, spec.conf_path, spec.rule_path))
     owner = facts.owner(f"tier-{spec.name}") or {}
     phase = owner.get("phase")
-    scrubbing = tuple(scrub.gone(spec, facts))
-    if not (array or traces or unit or conf or rule or scrubbing) and phase in (None, "removed"):
+    scrubbing, mounting = tuple(scrub.gone(spec, facts)), tuple(boot.unmounting(spec, facts))
+    kept = tuple(boot.forgetting(spec, facts))
+    if not (array or traces or scrubbing or mounting or kept) and phase in (None, "removed"):
         return
     device, serials = f"${{device:{spec.array_key}}}", ", ".join(sorted(traces))
     yield Put(
         "note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", owner.get("luks")), 0o600
     )
     yield from scrubbing
-    if unit:
-        yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
-        yield Remove(f"remove {spec.unit_path}", spec.unit_path)
-        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    yield from mounting
     if spec.key:
         yield from luks.erasing(spec, facts, array, device)
     if array:
@@ -75,11 +72,6 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     for serial, block in sorted(traces.items()):
         argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)
         yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
-    if rule:
-        yield Remove(f"remove {spec.rule_path}", spec.rule_path)
-    if conf:
-        yield Remove(f"remove {spec.conf_path}", spec.conf_path)
-        if tuple(facts.initramfs_times()):
-            yield Run("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
+    yield from kept
     done = f"note in the owner file: removed{' from ' + serials if serials else ''}"
     yield Put(done, spec.owner_file, owner_text(spec, "removed"), 0o600)

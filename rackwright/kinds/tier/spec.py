@@ -1,4 +1,4 @@
-"""What a tier is declared to be, with all that follows from it alone: names, sizes, and the texts of its files."""
+"""What a tier is declared to be, with all that follows from it alone: names, sizes, and its owner file."""
 
 import json
 from collections.abc import Collection
@@ -8,7 +8,6 @@ from pydantic import Field
 
 from rackwright.kinds.contract import Part, Resource
 from rackwright.kinds.host import DrivePart, HealthPart
-from rackwright.kinds.house import House
 from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit, unit_of
 
 MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
@@ -180,9 +179,9 @@ class TierSpec(Resource):
         return f"/etc/mdadm/mdadm.conf.d/{self.name}.conf"
 
     @property
-    def rule_path(self) -> str:
-        """In front of those of mdadm, 63 and 64, which look for a filesystem."""
-        return f"/etc/udev/rules.d/62-tier-{self.name}.rules"
+    def rule_path(self) -> str | None:
+        """In front of those of mdadm, 63 and 64, which look for a filesystem. None for RAID0, which never syncs."""
+        return f"/etc/udev/rules.d/62-tier-{self.name}.rules" if self.level != "raid0" else None
 
     @property
     def unit(self) -> str:
@@ -205,39 +204,6 @@ def data_drives(level: Level, count: int) -> int:
         "raid6": count - 2,
         "raid10": count // 2 if count % 2 == 0 else count,
     }[level]
-
-
-def conf_text(spec: TierSpec, house: House) -> str:
-    """Return the mdadm.conf.d file, the array's UUID as a reference."""
-    return house.render(
-        "tier/etc/mdadm/mdadm.conf.d/tier.conf.j2",
-        id=spec.id,
-        name=spec.name,
-        md_name=spec.array_key,
-    )
-
-
-def rule_text(spec: TierSpec, house: House) -> str:
-    """Return the udev rules: what md is told when the host has started the array."""
-    return house.render(
-        "tier/etc/udev/rules.d/tier.rules.j2",
-        id=spec.id,
-        md_name=spec.array_key,
-        sync_speed_max_kib=spec.sync_speed_max_kib,
-    )
-
-
-def unit_text(spec: TierSpec, house: House) -> str:
-    """Return the mount unit, the filesystem's UUID as a reference."""
-    return house.render(
-        "tier/etc/systemd/system/tier.mount.j2",
-        id=spec.id,
-        carrier=spec.carrier,
-        unlock=spec.key and spec.unlock_unit,
-        mount=spec.mount,
-        filesystem=spec.filesystem,
-        options=spec.mount_options,
-    )
 
 
 def owner_text(spec: TierSpec, phase: str, luks: str | None = None, former: Collection[str] = (), **more: Any) -> str:

@@ -1,0 +1,106 @@
+"""What brings a tier back when its host starts: its line for mdadm, its rules for udev, and its mount unit."""
+
+from collections.abc import Collection, Iterator
+
+from rackwright.facts.facts import Facts
+from rackwright.kinds.contract import Claim, OneOf, Put, Remove, Run, Step, Want
+from rackwright.kinds.house import House
+from rackwright.kinds.tier.spec import TierSpec
+
+
+def conf_text(spec: TierSpec, house: House) -> str:
+    """Return the mdadm.conf.d file, the array's UUID as a reference."""
+    return house.render(
+        "tier/etc/mdadm/mdadm.conf.d/tier.conf.j2",
+        id=spec.id,
+        name=spec.name,
+        md_name=spec.array_key,
+    )
+
+
+def rule_text(spec: TierSpec, house: House) -> str:
+    """Return the udev rules: what md is told when the host has started the array."""
+    return house.render(
+        "tier/etc/udev/rules.d/tier.rules.j2",
+        id=spec.id,
+        md_name=spec.array_key,
+        sync_speed_max_kib=spec.sync_speed_max_kib,
+    )
+
+
+def unit_text(spec: TierSpec, house: House) -> str:
+    """Return the mount unit, the filesystem's UUID as a reference."""
+    return house.render(
+        "tier/etc/systemd/system/tier.mount.j2",
+        id=spec.id,
+        carrier=spec.carrier,
+        unlock=spec.key and spec.unlock_unit,
+        mount=spec.mount,
+        filesystem=spec.filesystem,
+        options=spec.mount_options,
+    )
+
+
+def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
+    file: dict[str, Want] = {"mode": "0644", "owner": "root:root"}
+    conf: dict[str, Want] = {"content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))}
+    yield Claim(f"file:{spec.conf_path}", file | conf)
+    if spec.rule_path:
+        yield Claim(f"file:{spec.rule_path}", file | {"content": house.digest(rule_text(spec, house))})
+    yield Claim(f"unit:{spec.unit}", file | {"content": unit_text(spec, house), "state": "enabled"})
+
+
+def making(spec: TierSpec, facts: Facts, house: House) -> Iterator[Step]:
+    """Yield what writes all of them."""
+    yield from _conf_steps(spec, facts, house)
+    yield from _rule_steps(spec, house)
+    yield from _unit_steps(spec, house)
+
+
+def mending(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]) -> Iterator[Step]:
+    """Yield what writes those that are not as they should be.
+
+    Args:
+        differing: Things of which a property does not hold.
+    """
+    if f"file:{spec.conf_path}" in differing:
+        yield from _conf_steps(spec, facts, house)
+    if f"file:{spec.rule_path}" in differing:
+        yield from _rule_steps(spec, house)
+    if f"unit:{spec.unit}" in differing:
+        yield from _unit_steps(spec, house)
+
+
+def unmounting(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+    """Yield what unmounts it for good."""
+    if facts.file(spec.unit_path):
+        yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
+        yield Remove(f"remove {spec.unit_path}", spec.unit_path)
+        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+
+
+def forgetting(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+    """Yield what takes away the rest, once there is no array any more."""
+    if spec.rule_path and facts.file(spec.rule_path):
+        yield Remove(f"remove {spec.rule_path}", spec.rule_path)
+    if facts.file(spec.conf_path):
+        yield Remove(f"remove {spec.conf_path}", spec.conf_path)
+        if tuple(facts.initramfs_times()):
+            yield Run("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
+
+
+def _conf_steps(spec: TierSpec, facts: Facts, house: House) -> Iterator[Step]:
+    yield Put(f"write {spec.conf_path}", spec.conf_path, conf_text(spec, house))
+    if tuple(facts.initramfs_times()):
+        yield Run("put it into the initramfs", ("update-initramfs", "-u", "-k", "all"))
+
+
+def _rule_steps(spec: TierSpec, house: House) -> Iterator[Step]:
+    if spec.rule_path:
+        yield Put(f"write {spec.rule_path}", spec.rule_path, rule_text(spec, house))
+
+
+def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
+    yield Put(f"write {spec.unit_path}", spec.unit_path, unit_text(spec, house))
+    yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    yield Run(f"enable {spec.unit}", ("systemctl", "enable", "--quiet", spec.unit))
