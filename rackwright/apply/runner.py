@@ -7,6 +7,7 @@ and with it the lock, when stdin does; a command that is running then runs on in
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import grp
 import json
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,8 +80,7 @@ def listen(requests: queue.Queue[dict[str, Any]]) -> None:
 def answer(request: dict[str, Any], job: dict[str, Any]) -> None:
     try:
         if "drives" in request:
-            machine = block.Machine(ROOT)
-            emit("drives", drives=[block.drive(machine, drive(machine, serial)) for serial in request["drives"]])
+            emit("drives", drives=looked_at(request["drives"]))
         else:
             perform(request["step"], f"{PREFIX}{escaped(job['id'])}-{request['number']}", job)
             emit("done")
@@ -88,6 +88,12 @@ def answer(request: dict[str, Any], job: dict[str, Any]) -> None:
         emit("failed", reason=str(stop), output=stop.output)
     except OSError as error:
         emit("failed", reason=str(error), output=[])
+
+
+def looked_at(serials: list[str]) -> list[dict[str, Any]]:
+    with telling(f"looking at {', '.join(serials)}"):
+        machine = block.Machine(ROOT)
+        return [block.drive(machine, drive(machine, serial)) for serial in serials]
 
 
 def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
@@ -156,6 +162,24 @@ def every(seconds: float) -> Callable[[str], None]:
             emit("progress", text=text)
 
     return say
+
+
+@contextlib.contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Tell how long *what* takes by now, for as long as it does: a drive may let its reader wait for minutes."""
+    began, ended = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            emit("progress", text=f"{what} for {time.monotonic() - began:.0f} s")
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()  # nothing is told behind the answer
 
 
 def has_systemd() -> bool:
@@ -237,7 +261,8 @@ def last_lines(log: Path) -> list[str]:
 def settle() -> None:
     """Wait until udev has seen what the command made or removed: the next step looks for it."""
     if has_systemd() and shutil.which("udevadm", path=ENVIRONMENT["PATH"]):
-        subprocess.run(["udevadm", "settle"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
+        with telling("waiting for udev"):
+            subprocess.run(["udevadm", "settle"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
 
 
 def reboot() -> None:
@@ -335,7 +360,8 @@ def resolved(text: str) -> str:
         "filesystem": lambda key: filesystem(machine, key),
         "luks": lambda md_name: luks(machine, md_name),
     }
-    return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
+    with telling("looking at the drives"):
+        return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
 
 
 def drive(machine: block.Machine, serial: str) -> str:

@@ -108,7 +108,7 @@ class Session:
             self._send_file(step, number, say)
             return
         if isinstance(step, Run) and step.expects:
-            self._check_drives(step.expects)
+            self._check_drives(step.expects, say)
         self._request(number=number, step={"kind": KINDS[type(step)], **asdict(step)})
         self._answer(say)
 
@@ -132,9 +132,9 @@ class Session:
         except OSError as error:
             raise NotDone(f"{step.source} cannot be read: {error.strerror}") from None
 
-    def _check_drives(self, expects: Mapping[str, str]) -> None:
+    def _check_drives(self, expects: Mapping[str, str], say: Callable[[str], None]) -> None:
         self._request(drives=sorted(expects))
-        for raw in self._answer(lambda text: None)["drives"]:
+        for raw in self._answer(say)["drives"]:
             drive = Drive(raw, "drive")
             try:
                 serial, found = drive.serial, drive.content

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ import pytest
 
 from rackwright.apply import runner
 from rackwright.apply.runner import Stop
-from rackwright.facts.probe import superblocks
+from rackwright.facts.probe import block, superblocks
 from rackwright.facts.storage import Drive
 from tests.facts.test_superblocks import luks_format
 
@@ -341,6 +342,43 @@ def test_a_drive_is_looked_at_as_the_probe_does(machine, ask):
 
     assert drive.serial == "RW-NVME0"
     assert drive.content.startswith(f"ext4 {FILESYSTEM}, first MiB ")
+
+
+@pytest.fixture
+def slow(machine, monkeypatch):
+    """A machine whose drives let their reader wait."""
+    serial = block.serial
+    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.2)
+    monkeypatch.setattr(block, "serial", lambda *given: [time.sleep(0.3), serial(*given)][1])
+
+
+def test_a_drive_that_is_slow_to_read_is_no_silence(slow, ask):
+    looked, stepped = ask(drives=["RW-NVME0"]), ask(step=run("true", "${drive:RW-NVME0}"))
+
+    assert looked[0] == {"event": "progress", "text": "looking at RW-NVME0 for 0 s"}
+    assert stepped[0] == {"event": "progress", "text": "looking at the drives for 0 s"}
+    assert (looked[-1]["event"], stepped[-1]["event"]) == ("drives", "done")
+
+
+def test_a_look_that_fails_is_told_of_no_longer(slow, ask, capsys):
+    assert ask(drives=["RW-NVME9"])[-1]["event"] == "failed"
+
+    time.sleep(0.3)
+    assert capsys.readouterr().out == ""
+
+
+def test_udev_that_takes_its_time_is_no_silence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "has_systemd", lambda: True)
+    monkeypatch.setattr(runner, "PROGRESS_SECONDS", 0.2)
+    monkeypatch.setitem(runner.ENVIRONMENT, "PATH", f"{tmp_path}:{runner.ENVIRONMENT['PATH']}")
+    command = tmp_path / "udevadm"
+    command.write_text("#!/bin/sh\nsleep 0.3\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    runner.settle()
+
+    assert json.loads(capsys.readouterr().out) == {"event": "progress", "text": "waiting for udev for 0 s"}
 
 
 def test_it_runs_on_python_3_8():
