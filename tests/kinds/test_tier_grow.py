@@ -22,6 +22,12 @@ def spare(raw):
     owner(raw, phase="growing")
 
 
+def owner_alone(raw):
+    """That it will be put in is noted, and no more."""
+    arrive(raw)
+    owner(raw, phase="growing")
+
+
 def reshaping(raw, **changes):
     """The array is being spread over the new drive, too."""
     spare(raw)
@@ -80,6 +86,26 @@ def test_one_that_was_put_in_and_no_more_is_spread_to(raw):
         LATER,
         "note in the owner file: ready",
     ]
+
+
+@pytest.mark.parametrize("cut", [owner_alone, spare])
+def test_a_growth_that_was_cut_off_waits_for_the_sync_that_follows_a_loss_of_power(raw, cut):
+    """
+    Nobody knows which stripe was being written, so that md makes copies and parity anew first; only then it can spread.
+    """
+    cut(raw)
+    array(raw, HOT).update(sync_action="resync")
+
+    told = texts(planned(raw, **GROWN))
+    assert told[-4:-2] == ["wait for the sync of hot", "spread hot over 5 members"]
+    assert told[:-4] == ["note in the owner file: growing", *([] if cut is spare else [f"put {NEW} into hot"])]
+
+
+def test_a_growth_that_was_cut_off_does_not_wait_for_a_member(raw):
+    spare(raw)
+    array(raw, HOT).update(sync_action="recover", degraded=1)
+
+    assert "while the array is" in refused(planned(raw, **GROWN))
 
 
 def test_while_it_is_spread_nothing_differs(raw):

@@ -62,11 +62,12 @@ def _need_kib(spec: TierSpec, array: Array) -> int:
     return chunk * math.lcm(before, after) // before
 
 
-def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]) -> Iterator[Refusal]:
+def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str], begun: bool) -> Iterator[Refusal]:
     """Yield why *added* cannot be.
 
     Args:
         before: The members it was made of, by its owner file; empty where that says nothing.
+        begun: Whether an earlier run has begun with it.
     """
     where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.members)} declared"
     leaving = sorted(before - {*spec.serials})
@@ -88,22 +89,30 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
         fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
         yield Refusal(where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix)
-    elif array.condition != "optimal":
+    elif array.condition != "optimal" and not (begun and array.condition == "syncing"):
         fix = "Mend it or let it end first, and run again"
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)
 
 
-def steps(spec: TierSpec, added: Growth, device: str) -> Iterator[Run]:
+def steps(spec: TierSpec, array: Array, added: Growth, device: str) -> Iterator[Run]:
     """Yield what adds members, all of them being free."""
     arriving = tuple(serial for serial in added.coming if serial not in added.spare)
     if arriving:
         members = tuple(f"${{drive:{serial}}}" for serial in arriving)
         yield Run(f"put {', '.join(arriving)} into {spec.name}", ("mdadm", "--manage", device, "--add", *members))
+    if array.condition == "syncing":  # the loss of power that had cut it off; md begins nothing else before that ends
+        yield sync_step(spec, device)
     count = len(spec.members)
     # told where the data begins afterwards, mdadm gives up where that cannot be, and moves no stripe in place
     begins = (f"--data-offset={added.offset_kib - added.need_kib}K",) if added.need_kib else ()
     argv = ("mdadm", "--grow", device, f"--raid-devices={count}", *begins)
     yield Run(f"spread {spec.name} over {count} members", argv)
+
+
+def sync_step(spec: TierSpec, device: str) -> Run:
+    """Return the step that waits until md rests."""
+    argv, week = commands.wait_for_sync(device), 7 * 24 * 3600.0
+    return Run(f"wait for the sync of {spec.name}", argv, timeout_seconds=week)
 
 
 def filesystem_step(spec: TierSpec, device: str) -> Run:

@@ -268,7 +268,8 @@ class _Planner:
         if self.array is not None:
             known = frozenset(self.owner.get("serials", ()))
             if self.added:
-                refusals += grow.refusals(spec, self.array, self.added, known)
+                begun = self.owner.get("phase") == "growing"
+                refusals += grow.refusals(spec, self.array, self.added, known, begun)
             elif self.change:
                 ours = (self.before if spec.array else known) | self.former
                 refusals += replace.refusals(spec, self.array, self.change, ours)
@@ -347,7 +348,7 @@ class _Planner:
         free, _ = self._free_drives(self._arriving())
         yield from (drives.wipe(drive) for drive in free if drive.content)
         if self.added:
-            yield from grow.steps(self.spec, self.added, self.device)
+            yield from grow.steps(self.spec, array, self.added, self.device)
         elif self.change:
             yield from replace.steps(self.spec, array, self.change, self._successors(), self.device)
         elif self.lingering:
@@ -470,8 +471,7 @@ class _Planner:
 
     def _wait_steps(self) -> Iterator[Run]:
         if self.spec.wait_for_sync:
-            argv, week = commands.wait_for_sync(self.device), 7 * 24 * 3600.0
-            yield Run(f"wait for the sync of {self.spec.name}", argv, timeout_seconds=week)
+            yield grow.sync_step(self.spec, self.device)
 
     def _owner_steps(self) -> Iterator[Put]:
         if self._differs("owner"):
