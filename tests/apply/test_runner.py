@@ -355,8 +355,9 @@ def slow(machine, monkeypatch):
 def test_a_drive_that_is_slow_to_read_is_no_silence(slow, ask):
     looked, stepped = ask(drives=["RW-NVME0"]), ask(step=run("true", "${drive:RW-NVME0}"))
 
-    assert looked[0] == {"event": "progress", "text": "looking at RW-NVME0 for 0 s"}
-    assert stepped[0] == {"event": "progress", "text": "looking at the drives for 0 s"}
+    assert looked[0]["event"] == stepped[0]["event"] == "progress"
+    assert looked[0]["text"].startswith("looking at RW-NVME0 for ")
+    assert stepped[0]["text"].startswith("looking at the drives for ")
     assert (looked[-1]["event"], stepped[-1]["event"]) == ("drives", "done")
 
 
@@ -378,7 +379,9 @@ def test_udev_that_takes_its_time_is_no_silence(tmp_path, monkeypatch, capsys):
 
     runner.settle()
 
-    assert json.loads(capsys.readouterr().out) == {"event": "progress", "text": "waiting for udev for 0 s"}
+    told = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert told["event"] == "progress"
+    assert told["text"].startswith("waiting for udev for ")
 
 
 def test_it_runs_on_python_3_8():
