@@ -123,6 +123,15 @@ def test_the_accelerator_is_the_one_asked_for(accelerator, options):
     assert argv[start : start + len(options)] == options
 
 
+def test_a_translated_guest_keeps_its_memory_barriers():
+    """
+    QEMU before 8.1 leaves them out where a machine can have one processor only.
+    """
+    argv = line(machine(1), "tcg")
+
+    assert argv[argv.index("-smp") + 1] == "1,maxcpus=2"
+
+
 @pytest.mark.parametrize("serial", ["X" * 21, "a/b", "a\nb"])
 def test_a_serial_that_no_virtual_drive_can_carry_is_refused(serial):
     """
