@@ -49,7 +49,7 @@ def discover(
     path = into or Path("rack.yaml")
     text = hosts_lines.text(path, into is not None and into.exists(), logins, hosts)
     try:
-        hosts_lines.check(text, path)
+        project.check(path, text)
     except DeclarationErrors as wrong:
         project.say(f"{wrong}\nthe lines below are no fleet yet: mend them by hand")
         into, status = None, max(status, wrong.exit_status)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rackwright.cli import project
+from rackwright.errors import DeclarationErrors
 from rackwright.spec.units import format_size
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
@@ -26,10 +27,9 @@ def replace(
     """Write another drive into the fleet's file; the next `up` copies to it, or rebuilds on it. Touches no host."""
     from rackwright.declaration import hosts_lines
 
-    path = project.fleet_file(stack)
-    text = hosts_lines.with_another_drive(path, host, old, new)
-    hosts_lines.check(text, path)
-    project.replace(path, text)
+    if wrong := list(project.stack(stack).lacks(host)):
+        raise DeclarationErrors(wrong)
+    path = project.rewrite(stack, lambda path: hosts_lines.with_another_drive(path, host, old, new))
     project.say(
         f"{path.name}: {host} has {new} in the place of {old}; see what that does with `rackwright preview {stack}`"
     )

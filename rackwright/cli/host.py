@@ -57,10 +57,7 @@ def reidentify(
     if not yes and not (sys.stdin.isatty() and typer.confirm(question, err=True)):
         project.say("nothing was written: --yes says that it is the same host")
         raise typer.Exit(2)
-    path = project.fleet_file(stack)
-    text = hosts_lines.with_identity(path, host, both.changed)
-    hosts_lines.check(text, path)
-    project.replace(path, text)
+    path = project.rewrite(stack, lambda path: hosts_lines.with_identity(path, host, both.changed))
     project.say(f"{path.name}: {host} has another identity; see what else differs with `rackwright preview {stack}`")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from rackwright.audit import servers
-from rackwright.cli import project, pulumi, server
-from rackwright.declaration.served_line import promoted
+from rackwright.cli import project, pulumi
+from rackwright.declaration.served_line import promoted, with_another_model
 from rackwright.iteration import process, report
 from rackwright.iteration.asked import Asked, Stage
 from rackwright.iteration.run import InStage, iterate
@@ -30,8 +30,10 @@ class _Here:
 
     def promote(self, model: str) -> None:
         stack = project.stack(self._asked.stack.name)
-        path = server.write(stack, self._asked.server, promoted(stack, self._asked.server, model))
-        self.say(f"  {path.name}: {self._asked.server} has {model}")
+        server = self._asked.server
+        chosen = promoted(stack, server, model)
+        path = project.rewrite(stack.name, lambda path: with_another_model(path, server, chosen))
+        self.say(f"  {path.name}: {server} has {model}")
 
     def declared(self) -> str:
         return servers.specs(project.stack(self._asked.stack.name), self._asked.server)[0].version

@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rackwright import toolchain
-from rackwright.declaration import Stack, load_stack
-from rackwright.declaration.stack import settings
+from rackwright.declaration import Stack, load_fleet, load_stack
+from rackwright.declaration.stack import HOUSE, settings
 from rackwright.errors import Refused, SetupError
+from rackwright.kinds.house import load_roles
 from rackwright.spec.secret import CONFIG_KEY, parse_values
 
 if TYPE_CHECKING:
@@ -71,6 +72,28 @@ def secrets(stack: Stack) -> Stack:
 def say(text: str) -> None:
     """Tell a person how work gets on; stdout stays for results."""
     print(text, file=sys.stderr, flush=True)
+
+
+def rewrite(stack: str, edited: Callable[[Path], str]) -> Path:
+    """Write what *edited* makes of the file with the fleet of *stack*, and return that file.
+
+    Raises:
+        DeclarationErrors: everything that would be wrong in it; it is as it was.
+    """
+    path = fleet_file(stack)
+    text = edited(path)
+    check(path, text)
+    replace(path, text)
+    return path
+
+
+def check(path: Path, text: str) -> None:
+    """Check *text* as what will stand in *path*, a fleet's file.
+
+    Raises:
+        DeclarationErrors: everything that is wrong in it.
+    """
+    load_fleet(path, load_roles(HOUSE), text=text)
 
 
 def replace(path: Path, text: str) -> None:

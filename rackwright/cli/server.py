@@ -88,7 +88,7 @@ def promote(
         chosen = registered.promoted(loaded, server, name, tracking)
     else:
         chosen = served_line.promoted(loaded, server, str(model))
-    _told(loaded, server, chosen, before, write(loaded, server, chosen), as_json)
+    _exchange(loaded, server, chosen, before, as_json)
 
 
 @app.command()
@@ -167,7 +167,7 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
     with project.connected(loaded) as hosts:
         report = servers.look(hosts, loaded, server)
     model = loaded.fleet.servers[server].model.of_version(report.before())
-    _told(loaded, server, model, report.version, write(loaded, server, model), as_json)
+    _exchange(loaded, server, model, report.version, as_json)
 
 
 @app.command()
@@ -211,18 +211,11 @@ def image(
     )
 
 
-def write(stack: "Stack", server: str, model: "Served") -> Path:
-    """Write *model* as that of *server* into the fleet's file, and return that file."""
-    from rackwright.declaration import served_line
+def _exchange(stack: "Stack", server: str, model: "Served", before: str | None, as_json: bool) -> None:
+    """Write *model* as that of *server*, which had the version *before*, into the fleet's file, and say so."""
+    from rackwright.declaration.served_line import with_another_model
 
-    path = project.fleet_file(stack.name)
-    text = served_line.with_another_model(path, server, model)
-    served_line.check(text, path)
-    project.replace(path, text)
-    return path
-
-
-def _told(stack: "Stack", server: str, model: "Served", before: str | None, path: Path, as_json: bool) -> None:
+    path = project.rewrite(stack.name, lambda path: with_another_model(path, server, model))
     if as_json:
         print(
             json.dumps(

@@ -6,26 +6,29 @@ from pathlib import Path
 from rackwright.declaration import python_fleet, runs_fleet, yaml_fleet
 from rackwright.declaration.roles import Missing, none_missing
 from rackwright.declaration.schema import schema
-from rackwright.declaration.source import read
+from rackwright.declaration.source import parse, read
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
 
 __all__ = ["load_fleet", "schema"]
 
 
-def load_fleet(path: Path, roles: Mapping[str, RoleSource], missing: Missing = none_missing) -> Fleet:
+def load_fleet(
+    path: Path, roles: Mapping[str, RoleSource], missing: Missing = none_missing, text: str | None = None
+) -> Fleet:
     """Return the fleet that *path* declares.
 
     Args:
         roles: Those that its hosts may have, by name.
         missing: Says what is wrong with a reference to a secret.
+        text: What will stand in a file of YAML; without it, what stands there.
 
     Raises:
         DeclarationErrors: everything that is wrong in it, in the order of the lines.
     """
     if path.suffix == ".py":
         return python_fleet.load(path, roles, missing)
-    source = read(path)
+    source = read(path) if text is None else parse(path, text)
     if "uses" in source.data:
         return runs_fleet.load(source, roles, missing, lambda used: load_fleet(used, roles))
     return yaml_fleet.load(source, roles, missing)

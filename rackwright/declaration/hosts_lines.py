@@ -1,6 +1,5 @@
 """Hosts as the text of a fleet's file: written down, or added to one that is there, whose own text stays as it is."""
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,8 @@ from typing import Any
 import yaml
 
 from rackwright.declaration.discovered import Discovered
-from rackwright.declaration.fleet import load_fleet
 from rackwright.declaration.source import Source, read
-from rackwright.declaration.stack import HOUSE
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.kinds.house import load_roles
 from rackwright.spec.problem import Problem, hint
 
 STEP = "  "
@@ -79,22 +75,11 @@ def _read(path: Path, fix: str) -> Source:
     if path.suffix != ".yaml":
         want = "a line is exchanged in YAML alone"
         raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
-    return read(path)
-
-
-def check(text: str, path: Path) -> None:
-    """Check *text* as the fleet's file *path* that it will be.
-
-    Raises:
-        DeclarationErrors: everything that is wrong in it.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder, path.name)
-        written.write_text(text, encoding="utf-8")
-        try:
-            load_fleet(written, load_roles(HOUSE))
-        except DeclarationErrors as errors:
-            raise DeclarationErrors(_as_of(path, written, each) for each in errors.errors) from None
+    source = read(path)
+    if used := source.data.get("uses"):
+        got, want = f"got a fleet that uses the hosts of {used}", "a line is exchanged where it stands"
+        raise DeclarationErrors([source.error(Problem(got, want, f"Name a stack of {used}"), ("uses",))])
+    return source
 
 
 def _lines(hosts: Hosts, column: int = 2) -> str:
@@ -128,11 +113,6 @@ def _added(source: Source, hosts: Hosts) -> str:
     if not before[last - 1].endswith("\n"):
         before[last - 1] += "\n"
     return "".join([*before[:last], _lines(hosts, column), *before[last:]])
-
-
-def _as_of(path: Path, written: Path, error: DeclarationError) -> DeclarationError:
-    where = error.where.replace(str(written), str(path))
-    return DeclarationError(where, error.got, error.want, error.fix, error.source)
 
 
 def _host(host: Mapping[str, Any]) -> Iterator[str]:

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rackwright.declaration.fleet import load_fleet
 from rackwright.declaration.source import read
-from rackwright.declaration.stack import HOUSE, Stack
+from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.kinds.house import load_roles
 from rackwright.spec.problem import Problem
 from rackwright.spec.server import REGISTERED, Served
 from workloads.common.errors import WorkloadError
@@ -35,27 +33,6 @@ def with_another_model(path: Path, server: str, model: Served) -> str:
         raise DeclarationErrors([source.error(problem, keys)])
     text = path.read_text(encoding="utf-8")
     return f"{text[: place[0]]}{{{told}}}{text[place[1] :]}"
-
-
-def check(text: str, path: Path) -> None:
-    """Check *text* as the fleet's file *path* that it will be, beside the fleet that it uses.
-
-    Raises:
-        DeclarationErrors: everything that is wrong in it.
-    """
-    beside = path.with_name(f".{path.name}.checked")
-    beside.write_text(text, encoding="utf-8")
-    try:
-        load_fleet(beside, load_roles(HOUSE))
-    except DeclarationErrors as errors:
-        raise DeclarationErrors(
-            DeclarationError(
-                error.where.replace(str(beside), str(path)), error.got, error.want, error.fix, error.source
-            )
-            for error in errors.errors
-        ) from None
-    finally:
-        beside.unlink()
 
 
 def promoted(stack: Stack, server: str, model: str) -> Served:

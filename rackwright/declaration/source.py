@@ -122,7 +122,7 @@ def read(path: Path) -> Source:
     """Return what stands in *path*.
 
     Raises:
-        DeclarationErrors: not there, not UTF-8, not YAML 1.2, anchors or tags, or no mapping.
+        DeclarationErrors: not there, not UTF-8, or as `parse` says.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -132,6 +132,15 @@ def read(path: Path) -> Source:
     except UnicodeDecodeError as error:
         line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise _only(f"{path}:{line}", f"got the byte 0x{byte:02x}", "the file is UTF-8", "Save it as UTF-8") from None
+    return parse(path, text)
+
+
+def parse(path: Path, text: str) -> Source:
+    """Return *text* as what stands in *path*, or will.
+
+    Raises:
+        DeclarationErrors: not YAML 1.2, anchors or tags, or no mapping.
+    """
     try:
         _refuse_extras(path, text)
         root = yaml.compose(text, _Loader)

@@ -273,10 +273,21 @@ def test_a_drive_that_has_no_line_or_another_one_is_told(host, old, new, said, t
     assert said in str(errors.value)
 
 
+def test_a_fleet_that_uses_the_hosts_of_another_has_no_line_of_a_drive(tmp_path):
+    path = tmp_path / "serving.yaml"
+    path.write_text("fleet: serving\nuses: rack.yaml\n")
+
+    with pytest.raises(DeclarationErrors) as errors:
+        hosts_lines.with_another_drive(path, "gpu-01", "OLD", "NEW")
+    [error] = errors.value.errors
+    assert (error.where, error.got) == (f"{path}:2: uses", "got a fleet that uses the hosts of rack.yaml")
+    assert error.fix == "Name a stack of rack.yaml"
+
+
 def test_errors_are_those_of_the_file_that_it_will_be(tmp_path):
     path = tmp_path / "rack.yaml"
     with pytest.raises(DeclarationErrors) as errors:
-        hosts_lines.check("fleet: rack\nhosts:\n  gpu-01:\n    os: plan-9\n", path)
+        load_fleet(path, ROLES, text="fleet: rack\nhosts:\n  gpu-01:\n    os: plan-9\n")
 
     assert all(str(error).startswith(f"{path}:") for error in errors.value.errors)
     assert not path.exists()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.declaration import declare, load_stack, served_line
+from rackwright.declaration import declare, load_fleet, load_stack, served_line
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.spec.server import Served
+from tests.test_roles import ROLES
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import registry
 from workloads.quantize.versions import PLACE
@@ -169,7 +170,7 @@ class TestPromote:
         path = project / "stacks" / "serving.yaml"
         model = served_line.promoted(load_stack("serving", project), "digits", "models/second")
         text = served_line.with_another_model(path, "digits", model)
-        served_line.check(text, path)
+        load_fleet(path, ROLES, text=text)
 
         assert text == SERVERS.replace("{path: models/digits}", f'{{path: "models/second", version: "{version}"}}')
         assert sorted(file.name for file in path.parent.iterdir()) == [

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from rackwright.audit import servers
-from rackwright.cli import server as commands
 from rackwright.declaration import load_stack
-from rackwright.declaration.served_line import promoted
+from rackwright.declaration.served_line import promoted, with_another_model
 from rackwright.iteration.asked import Asked
 from workloads.recipes import RECIPES
 from workloads.serving import model as published
@@ -130,7 +129,8 @@ class Pretended:
 
     def promote(self, model: str) -> None:
         stack = load_stack("serving", self.project)
-        commands.write(stack, "digits", promoted(stack, "digits", model))
+        path = self.project / "stacks" / "serving.yaml"
+        path.write_text(with_another_model(path, "digits", promoted(stack, "digits", model)))
         self.ran.append(["promote", model])
 
     def declared(self) -> str:
