@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from fnmatch import filter as matching
 from typing import Any, Callable
 
 TOOL_SECONDS = 60
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+UNTRUSTED_BYTES = 1 << 20
+"""The most that the probe reads of a file that another account than root may write."""
+UNTRUSTED_NAMES = 10_000
+"""The most names that the probe takes from a directory that another account than root may write."""
 
 
 class Unreadable(Exception):
@@ -63,6 +68,82 @@ def listing(folder: str, pattern: str = "*") -> list[str]:
         return sorted(matching(os.listdir(folder), pattern))
     except FileNotFoundError:
         return []
+
+
+def open_untrusted(folder: str, name: str = "", directory: bool = False) -> int:
+    """Return a descriptor of *name* below *folder*, where another account than root may put anything.
+
+    No part of *name* may be a link, the file has to be a regular one, and to open a FIFO does not wait. The path of
+    *folder* itself has to be root's.
+
+    Raises:
+        FileNotFoundError: nothing of that name is there.
+        Unreadable: something else than a regular file (or a directory) is there.
+    """
+    parts = [part for part in name.split("/") if part]
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    last = os.open(folder, flags | os.O_DIRECTORY)
+    try:
+        for number, part in enumerate(parts, start=1):
+            between = number < len(parts) or directory
+            step = os.open(part, flags | os.O_NOFOLLOW | (os.O_DIRECTORY if between else 0), dir_fd=last)
+            os.close(last)
+            last = step
+        mode = os.fstat(last).st_mode
+        if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
+            raise Unreadable(f"{folder}/{name} is no {'directory' if directory else 'regular file'}")
+        return last
+    except BaseException as error:
+        os.close(last)
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            # without the name: the error of a step names that step alone
+            raise Unreadable(f"{folder}/{name}: {error.strerror}; links are not followed there") from None
+        raise
+
+
+def read_untrusted(folder: str, name: str, limit: int = UNTRUSTED_BYTES, tail: bool = False) -> bytes:
+    """Return the content of a file that another account than root may write.
+
+    Args:
+        limit: A larger file is refused, or with *tail* only its last *limit* bytes are read.
+
+    Raises:
+        FileNotFoundError: nothing of that name is there.
+        Unreadable: it is no regular file, or larger than *limit*.
+    """
+    file = open_untrusted(folder, name)
+    try:
+        size = os.fstat(file).st_size
+        if tail:
+            return os.pread(file, limit, max(0, size - limit))
+        content = os.pread(file, limit + 1, 0)  # not the size alone: the file may grow after fstat
+        if max(size, len(content)) > limit:
+            raise Unreadable(f"{folder}/{name} is larger than {limit} bytes")
+        return content
+    finally:
+        os.close(file)
+
+
+def list_untrusted(folder: str, name: str = "", pattern: str = "*") -> list[str]:
+    """Return the names in a directory that another account than root may write, in order; none where there is none.
+
+    Raises:
+        Unreadable: it is no directory, or has more than UNTRUSTED_NAMES names.
+    """
+    try:
+        directory = open_untrusted(folder, name, directory=True)
+    except FileNotFoundError:
+        return []
+    found = []
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                found.append(entry.name)
+                if len(found) > UNTRUSTED_NAMES:
+                    raise Unreadable(f"{folder}/{name} has more than {UNTRUSTED_NAMES} entries")
+    finally:
+        os.close(directory)
+    return sorted(matching(found, pattern))
 
 
 def tool(*argv: str, accepts: int = 0) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from rackwright.facts.probe.look import attempt, listing, read
+from rackwright.facts.probe.look import Unreadable, attempt, list_untrusted, listing, read, read_untrusted
 
 RUNS = "/etc/rackwright/runs"
 TAIL_BYTES = 1 << 16
@@ -23,8 +23,7 @@ def runs(root: str) -> dict[str, Any]:
 
 def run(root: str, folder: str) -> dict[str, Any]:
     plan, config = loaded(f"{root}{folder}/run.json"), loaded(f"{root}{folder}/config.json")
-    state = f"{root}{plan['home']}/state.json"
-    told = loaded(state) if os.path.exists(state) else {}
+    told = written(root + plan["home"], "state.json") or {}
     return {
         "outcome": told.get("outcome"),
         "config": told.get("config"),
@@ -34,7 +33,7 @@ def run(root: str, folder: str) -> dict[str, Any]:
         "steps": config["steps"],
         "ranks": attempt(ranks, root + plan["out"]),
         "tracked": attempt(tracked, root + plan["out"]),
-        "checkpoint": attempt(checkpoint, f"{root}{plan['out']}/checkpoints"),
+        "checkpoint": attempt(checkpoint, root + plan["out"]),
     }
 
 
@@ -43,24 +42,29 @@ def loaded(path: str) -> dict[str, Any]:
     return found
 
 
-def ranks(out: str) -> dict[str, Any]:
-    """Return what each process has told last, by the name of its file."""
-    found = {}
-    for name in listing(out, "metrics*.jsonl"):
-        with open(f"{out}/{name}", "rb") as file:
-            file.seek(max(0, os.path.getsize(f"{out}/{name}") - TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-        found[name] = newest(lines)
+def written(folder: str, name: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file of the run's account; None where there is no such file."""
+    try:
+        found = json.loads(read_untrusted(folder, name))
+    except FileNotFoundError:
+        return None
+    if not isinstance(found, dict):
+        raise Unreadable(f"{folder}/{name} is no JSON object")
     return found
+
+
+def ranks(out: str) -> dict[str, Any]:
+    """Return the newest figures of each process, by the name of its file."""
+    return {
+        name: newest(read_untrusted(out, name, TAIL_BYTES, tail=True).decode(errors="replace").splitlines())
+        for name in list_untrusted(out, pattern="metrics*.jsonl")
+    }
 
 
 def tracked(out: str) -> dict[str, Any] | None:
     """Return as what the run is known at an MLflow server; None where it is not."""
-    path = f"{out}/tracking.json"
-    if not os.path.exists(path):
-        return None
-    told = loaded(path)
-    return {key: str(told[key]) for key in TRACKED} if "run" in told else None
+    told = written(out, "tracking.json")
+    return {key: str(told[key]) for key in TRACKED} if told and "run" in told else None
 
 
 def newest(lines: list[str]) -> dict[str, Any]:
@@ -75,7 +79,7 @@ def newest(lines: list[str]) -> dict[str, Any]:
     return {}
 
 
-def checkpoint(folder: str) -> int | None:
+def checkpoint(out: str) -> int | None:
     """Return the step of the newest checkpoint; whether it is whole, its reader finds out."""
-    steps = [int(match[1]) for match in map(STEP.fullmatch, listing(folder)) if match]
+    steps = [int(match[1]) for match in map(STEP.fullmatch, list_untrusted(out, "checkpoints")) if match]
     return max(steps, default=None)
