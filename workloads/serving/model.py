@@ -23,6 +23,8 @@ from workloads.common.checkpoint import disk
 from workloads.common.errors import WorkloadError
 
 NAME = "model.json"
+MANIFEST_BYTES = 4 << 20
+"""The most that a model.json may have: its lineage has reports, and no numbers of the model."""
 WEIGHTS = "weights.bin"
 """Numbers alone: whatever is in it, to read it harms nobody."""
 AHEAD_BYTES = 4 << 30
@@ -87,15 +89,32 @@ def read(directory: Path) -> Model:
     """
     path = directory / NAME
     try:
-        return Model.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(MANIFEST_BYTES + 1)
     except OSError as error:
         fix = "Let `python -m workloads.quantize`, or of workloads.serving `gguf` or `vllm`, write one"
         raise WorkloadError(str(path), f"got {error.strerror}", "a model has it", fix) from error
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> Model:
+    """Return the model that *content* describes, the text of a model.json.
+
+    Args:
+        path: The file that it was read from, for the message.
+
+    Raises:
+        WorkloadError: it is too long, or describes no model.
+    """
+    fix = "Publish the model again"
+    if len(content) > MANIFEST_BYTES:
+        raise WorkloadError(str(path), f"got more than {MANIFEST_BYTES} bytes", "it has at most so many", fix)
+    try:
+        return Model.model_validate_json(content)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise WorkloadError(
-            str(path), f"got {wrong}", 'it is as "rackwright model 1" is', "Publish the model anew"
-        ) from None
+        problems = error.errors(include_url=False, include_input=False)[:8]
+        wrong = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+        raise WorkloadError(str(path), f"got {wrong}", 'it is as "rackwright model 1" is', fix) from None
 
 
 def fetch_ahead(directory: Path, model: Model) -> None:

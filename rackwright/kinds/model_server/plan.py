@@ -17,8 +17,8 @@ WORDS = Words(
     mounted="the model is copied from there",
     linked="it is served there",
 )
-COPY_SECONDS = 3600
-"""For a model of hundreds of GB from a tier of drives that turn."""
+COPY_SECONDS = 3720
+"""Seconds for the step that places a model; `workloads.serving.place` gives up after 3600 and removes its copy."""
 _ACCOUNT = """set -eu
 account=$1
 getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
@@ -29,6 +29,10 @@ account=$1 etc=$2 lib=$3
 install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$lib")"
 install -d -m 0750 -o root -g "$account" "$etc"
 install -d -m 0755 -o root -g root "$lib" "$lib/models" "$lib/releases"
+"""
+_CLEAR = """set -eu
+rm -rf "$1"
+install -d -m 0700 -o root -g root "$1"
 """
 _ENDED = """while [ "$(systemctl show --property=ActiveState --value "$1")" = activating ]; do sleep 1; done
 """
@@ -117,7 +121,7 @@ class _Planner:
             copied = ("--copy", spec.below) if spec.below else ()
             if spec.source and not spec.below:
                 partial = f"{models}/.{spec.version}.partial"
-                yield _run(f"clear {partial}", "rm", "-rf", partial)
+                yield _run(f"clear {partial}", "sh", "-c", _CLEAR, "sh", partial)
                 for name, sha256 in spec.files.items():
                     yield Send(f"send {what}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256)
             floor = () if spec.accuracy_kept is None else ("--accuracy-kept", str(spec.accuracy_kept))

@@ -1,7 +1,11 @@
 """A model is put where servers take it from whole, proved and good enough, or not at all."""
 
 import json
+import os
+import signal
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +13,8 @@ from workloads.common.errors import WorkloadError
 from workloads.serving import place as placing
 from workloads.serving.model import DamagedModel, Tensor, publish
 from workloads.serving.place import main, place
+
+OTHER_GROUP = 65534 if os.geteuid() == 0 else os.getegid()
 
 
 @pytest.fixture
@@ -52,13 +58,13 @@ def test_a_damaged_file_is_put_nowhere(source: Path, version: str, tmp_path: Pat
 
     with pytest.raises(DamagedModel, match=r"model\.onnx has the sha256"):
         place(tmp_path / "models", version, source, None)
-    assert version not in names(tmp_path / "models")
+    assert names(tmp_path / "models") == []
 
 
 def test_another_version_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match=f"got version {version}; ba9876543210 is to be served"):
         place(tmp_path / "models", "ba9876543210", source, None)
-    assert "ba9876543210" not in names(tmp_path / "models")
+    assert names(tmp_path / "models") == []
 
 
 def test_a_version_that_is_only_claimed_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
@@ -75,7 +81,7 @@ def test_a_version_that_is_only_claimed_is_put_nowhere(source: Path, version: st
 def test_one_that_lost_too_much_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="got 99.0000% of its accuracy kept; 99.50% are asked for"):
         place(tmp_path / "models", version, source, 0.995)
-    assert version not in names(tmp_path / "models")
+    assert names(tmp_path / "models") == []
 
 
 @pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", ".."])
@@ -86,16 +92,166 @@ def test_no_name_leads_out_of_the_directory(source: Path, version: str, tmp_path
     told = json.loads((source / "model.json").read_text())
     (source / "model.json").write_text(json.dumps({**told, "files": {name: told["files"]["model.onnx"]}}))
 
-    with pytest.raises(WorkloadError, match="a model's files lie beside its model.json"):
+    with pytest.raises(WorkloadError, match="regular files that lie beside its model.json"):
         place(tmp_path / "models", version, source, None)
 
 
-def test_a_link_is_not_followed(source: Path, version: str, tmp_path: Path) -> None:
-    (source / "model.onnx").unlink()
-    (source / "model.onnx").symlink_to(tmp_path / "weights")
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_a_link_is_not_followed(source: Path, version: str, tmp_path: Path, name: str) -> None:
+    (source / name).rename(tmp_path / "elsewhere")
+    (source / name).symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(WorkloadError, match="a model's files lie beside its model.json"):
+    with pytest.raises(WorkloadError, match=f"got '{name}': Too many levels of symbolic links"):
         place(tmp_path / "models", version, source, None)
+    assert names(tmp_path / "models") == []
+
+
+def test_a_link_in_the_place_of_the_directory_is_not_followed(source: Path, version: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(source)
+
+    assert main([str(tmp_path / "models"), version, "--copy", str(tmp_path / "link")]) == 1
+    assert names(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_a_fifo_is_refused_and_nobody_waits_for_its_writer(
+    source: Path, version: str, tmp_path: Path, name: str
+) -> None:
+    (source / name).unlink()
+    os.mkfifo(source / name)
+
+    with pytest.raises(WorkloadError, match=f"got '{name}', which is no regular file"):
+        place(tmp_path / "models", version, source, None)
+    assert names(tmp_path / "models") == []
+
+
+def test_a_file_that_becomes_a_link_while_another_is_copied_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The owner of the directory waits until the first file is being copied. Nothing of the secret is ever written.
+    """
+    for name in ("a.bin", "b.json"):
+        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "secret").write_bytes(b"root's secret")
+    files = {name: tmp_path / name for name in ("a.bin", "b.json")}
+    model = publish(tmp_path / "source", files, "m", (), (), {})
+    copy = placing._copy_bytes
+
+    def swapped(source: Any, target: Path, size: int) -> None:
+        copy(source, target, size)
+        if target.name == "a.bin":
+            (tmp_path / "source" / "b.json").unlink()
+            (tmp_path / "source" / "b.json").symlink_to(tmp_path / "secret")
+        assert b"secret" not in target.read_bytes()
+
+    monkeypatch.setattr(placing, "_copy_bytes", swapped)
+
+    with pytest.raises(WorkloadError, match="got 'b.json'"):
+        place(tmp_path / "models", model.version, tmp_path / "source", None)
+    assert names(tmp_path / "models") == []
+
+
+def test_a_file_that_grows_while_it_is_copied_is_copied_up_to_its_size(
+    source: Path, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = placing._copy_bytes
+
+    def grown(file: Any, target: Path, size: int) -> None:
+        with (source / "model.onnx").open("ab") as content:
+            content.write(b"more")
+        copy(file, target, size)
+
+    monkeypatch.setattr(placing, "_copy_bytes", grown)
+    place(tmp_path / "models", version, source, None)
+
+    assert (tmp_path / "models" / version / "model.onnx").read_bytes() == b"weights"
+
+
+def test_a_size_that_is_not_the_declared_one_is_refused_before_anything_is_copied(
+    source: Path, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "model.onnx").write_bytes(b"longer weights")
+    monkeypatch.setattr(placing, "_copy_bytes", None)
+
+    with pytest.raises(DamagedModel, match=r"model\.onnx has 14 bytes, not 7"):
+        place(tmp_path / "models", version, source, None)
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_copied(
+    source: Path, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The sizes of files are no part of a version, and a sparse file has any size.
+    """
+    told = json.loads((source / "model.json").read_text())
+    told["files"]["model.onnx"]["bytes"] = 1 << 60
+    (source / "model.json").write_text(json.dumps(told))
+    monkeypatch.setattr(placing, "_copy_bytes", None)
+
+    with pytest.raises(WorkloadError, match="GB free for a model of 1152921504.6 GB"):
+        place(tmp_path / "models", version, source, None)
+    assert names(tmp_path / "models") == []
+
+
+def test_a_model_json_has_an_end(source: Path, version: str, tmp_path: Path) -> None:
+    with (source / "model.json").open("ab") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(WorkloadError, match="got more than 4194304 bytes"):
+        place(tmp_path / "models", version, source, None)
+
+
+def test_the_model_json_that_was_judged_is_the_one_that_is_placed(
+    source: Path, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, content = placing._copy_bytes, (source / "model.json").read_bytes()
+
+    def replaced(file: Any, target: Path, size: int) -> None:
+        copy(file, target, size)
+        (source / "model.json").write_text("another")
+
+    monkeypatch.setattr(placing, "_copy_bytes", replaced)
+    place(tmp_path / "models", version, source, None)
+
+    assert (tmp_path / "models" / version / "model.json").read_bytes() == content
+
+
+def test_while_it_is_copied_it_is_its_copier_s_alone_and_then_its_group_s_too(
+    source: Path, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    copy = placing._copy_bytes
+
+    def noted(file: Any, target: Path, size: int) -> None:
+        modes.append(stat.S_IMODE(target.parent.stat().st_mode))
+        copy(file, target, size)
+
+    monkeypatch.setattr(placing, "_copy_bytes", noted)
+    (tmp_path / "models").mkdir()
+    os.chown(tmp_path / "models", -1, OTHER_GROUP)
+    place(tmp_path / "models", version, source, None)
+    placed = tmp_path / "models" / version
+
+    assert modes == [0o700]
+    for path, mode in ((placed, 0o750), (placed / "model.onnx", 0o640), (placed / "model.json", 0o640)):
+        assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (mode, OTHER_GROUP)
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "too slow"])
+def test_a_copy_that_is_stopped_or_too_slow_leaves_nothing(
+    source: Path, version: str, tmp_path: Path, stopped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(*arguments: object) -> None:
+        if stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    monkeypatch.setattr(placing, "_copy_bytes", waits)
+
+    with pytest.raises(SystemExit if stopped else WorkloadError):
+        place(tmp_path / "models", version, source, None, seconds=60 if stopped else 0.01)
+    assert names(tmp_path / "models") == []
 
 
 def test_a_drive_that_is_full_is_said_and_leaves_nothing_under_the_version(
@@ -104,8 +260,8 @@ def test_a_drive_that_is_full_is_said_and_leaves_nothing_under_the_version(
     def full(*arguments: object) -> str:
         raise OSError(28, "No space left on device", "/models/model.onnx")
 
-    monkeypatch.setattr(placing.disk, "copy", full)
+    monkeypatch.setattr(placing, "_copy_bytes", full)
 
     assert main([str(tmp_path / "models"), version, "--copy", str(source)]) == 1
     assert "got No space left on device" in capsys.readouterr().err
-    assert version not in names(tmp_path / "models")
+    assert names(tmp_path / "models") == []
