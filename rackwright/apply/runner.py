@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rackwright.facts.probe import block
+from rackwright.facts.probe import block, look
 from rackwright.facts.probe.look import attempt
 
 ROOT = ""
@@ -36,8 +36,10 @@ SILENCE_SECONDS = 120
 """After so long without a sign of life, the other side is taken for lost and the lock is given up."""
 PROGRESS_SECONDS = 10
 POLL_SECONDS = 0.5
+REST_SECONDS = 5
+"""Between two looks at an array that does not rest yet."""
 OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
-REFERENCE = re.compile(r"\$\{(drive|device|array|filesystem|luks):([^}]+)\}")
+REFERENCE = re.compile(r"\$\{(drive|drive-if-present|device|array|filesystem|luks):([^}]+)\}")
 MAPPER = "/dev/mapper/"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
@@ -58,6 +60,9 @@ def emit(event: str, **values: Any) -> None:
 
 def main(job: dict[str, Any]) -> None:
     os.umask(0o022)
+    if "at_rest" in job:
+        run_at_rest(job["at_rest"])
+        return
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=listen, args=(requests,), daemon=True).start()
     if not (take_lock(job) and await_steps(job["id"])):
@@ -207,6 +212,9 @@ def running_steps() -> dict[str, str]:
 
 
 def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    if step.get("when_at_rest"):
+        defer(step, job)
+        return
     argv = [resolved(argument) for argument in step["argv"]]
     log = Path(job["directory"], "step.log")
     log.parent.mkdir(mode=0o700, exist_ok=True)
@@ -233,8 +241,13 @@ def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_sec
         f"--unit={unit}", f"--description={description}", "--setenv=LC_ALL=C",
         f"--property=StandardOutput=append:{log}", f"--property=StandardError=append:{log}",
         f"--property=RuntimeMaxSec={timeout_seconds:.0f}",
-        "--", *(argument.replace("$", "$$") for argument in argv),  # systemd would expand variables
+        "--", *map(literal, argv),
     ]  # fmt: skip
+
+
+def literal(argument: str) -> str:
+    """Return what systemd-run takes for *argument*, in which systemd would expand variables."""
+    return argument.replace("$", "$$")
 
 
 def awaited(process: subprocess.Popen[bytes], log: Path, timeout_seconds: float) -> int:
@@ -276,6 +289,85 @@ def reboot() -> None:
     if ordered.returncode:
         said = ordered.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
         raise Stop(f"`systemctl reboot` ended with {ordered.returncode}", said)
+
+
+# --- commands that wait until md rests -------------------------------------------------------------------------------
+
+
+def defer(step: dict[str, Any], job: dict[str, Any]) -> None:
+    """Start the unit that runs the command of *step* once md rests. A unit of that name that waits already is enough.
+
+    The unit gets the references, not what they name now: while it waits, which may take a day, another drive may get
+    the kernel name that one of its drives has now.
+    """
+    if not has_systemd():
+        raise Stop("there is no systemd to start a unit that waits for md")
+    array_key, unit = step["when_at_rest"]["array"], step["when_at_rest"]["unit"]
+    waits = subprocess.run(["systemctl", "is-active", "--quiet", unit], env=ENVIRONMENT, check=False)
+    if waits.returncode == 0:
+        return
+    described = {"array": array_key, "argv": step["argv"]}
+    path = Path(job["directory"], f"{unit}.json")
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    remove(path)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"modules": job["modules"], "at_rest": described}, file)
+        file.write("\n")
+    started = subprocess.run(
+        [
+            "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={job['id']}: {step['text']}",
+            f"--property=StandardInput=file:{path}", "--",
+            *map(literal, ("python3", "-I", "-S", "-X", "utf8", "-c", job["loader"])),
+        ],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    if started.returncode:
+        lines = started.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
+        raise Stop(f"`systemd-run` ended with {started.returncode}", lines)
+
+
+def run_at_rest(job: dict[str, Any]) -> None:
+    """Wait until the array of *job* rests, then resolve the references of its command and run that."""
+    try:
+        await_rest(job["array"])
+        with drives_held(job["argv"]) as argv:
+            status = subprocess.run(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False).returncode
+    except Stop as stop:
+        sys.exit(str(stop))
+    sys.exit(status)
+
+
+def await_rest(key: str) -> None:
+    """Return when md does nothing of its own to the array *key*, whatever the kernel calls that array by then."""
+    while True:
+        machine = block.Machine(ROOT)
+        folder = Path(machine.sys(array(machine, key)["name"]), "md")
+        if is_at_rest(folder):
+            return
+        while folder.is_dir() and not is_at_rest(folder):
+            time.sleep(REST_SECONDS)
+
+
+def is_at_rest(folder: Path) -> bool:
+    found = [attempt(look.read, str(folder / file)) for file in ("sync_action", "reshape_position")]
+    return found == ["idle", "none"]
+
+
+@contextlib.contextmanager
+def drives_held(argv: list[str]) -> Iterator[list[str]]:
+    """Yield *argv* with its references resolved, its drives being open: until they are closed their names stay theirs.
+
+    Raises:
+        Stop: a reference names nothing, or something else than a moment ago.
+    """
+    resolved_argv = [resolved(argument) for argument in argv]
+    with contextlib.ExitStack() as opened:
+        for argument, path in zip(argv, resolved_argv):  # noqa: B905 - strict= is of Python 3.10
+            if argument.startswith("${drive") and path:
+                opened.callback(os.close, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        if [resolved(argument) for argument in argv] != resolved_argv:
+            raise Stop("drives came or went while they were looked for; nothing was written")
+        yield resolved_argv
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -355,6 +447,7 @@ def resolved(text: str) -> str:
     machine = block.Machine(ROOT)
     resolve: dict[str, Callable[[str], str]] = {
         "drive": lambda serial: machine.path(drive(machine, serial)),
+        "drive-if-present": lambda serial: machine.path(drive(machine, serial)) if named(machine, serial) else "",
         "device": lambda md_name: machine.path(array(machine, md_name)["name"]),
         "array": lambda md_name: str(array(machine, md_name)["uuid"]),
         "filesystem": lambda key: filesystem(machine, key),
@@ -366,7 +459,12 @@ def resolved(text: str) -> str:
 
 def drive(machine: block.Machine, serial: str) -> str:
     """Return the kernel's name of today for the drive with exactly this serial."""
-    return only([name for name in machine.drives if attempt(block.serial, machine, name) == serial], f"drive {serial}")
+    return only(named(machine, serial), f"drive {serial}")
+
+
+def named(machine: block.Machine, serial: str) -> list[str]:
+    """Return the kernel's names of all drives with exactly this serial."""
+    return [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
 
 
 def array(machine: block.Machine, key: str) -> dict[str, Any]:

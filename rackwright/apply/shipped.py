@@ -14,7 +14,7 @@ COMMAND = ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER, "steps")
 
 def first_line(**job: object) -> bytes:
     """Return what the command reads first: its source, and the *job* for the runner's ``main``."""
-    return json.dumps({"modules": [*probe.modules(), (RUNNER, _source())], **job}).encode() + b"\n"
+    return json.dumps({"modules": [*probe.modules(), (RUNNER, _source())], "loader": LOADER, **job}).encode() + b"\n"
 
 
 @cache

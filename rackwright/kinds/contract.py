@@ -96,13 +96,27 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class WhenAtRest:
+    """When a command runs in a unit of its own, for which nothing waits: once md has nothing of its own to do.
+
+    The unit is gone after a restart of the host. The next preview shows what it would have done.
+    """
+
+    array: str
+    """The md name or UUID of the array that has to be at rest."""
+    unit: str
+    """The name of the unit. While a unit of that name waits, the step starts no other one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A command on the host.
 
     Arguments and contents may hold references, resolved on the host immediately before the step runs, so that no
-    kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path. For the array of md name or UUID NAME,
-    ``${device:NAME}`` is its device path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID,
-    ``${luks:NAME}`` that of its LUKS header. A filesystem is also found by the path of what it is on below /dev/mapper.
+    kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path, and ``${drive-if-present:SERIAL}`` the
+    same, or empty where there is no such drive. For the array of md name or UUID NAME, ``${device:NAME}`` is its device
+    path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID, ``${luks:NAME}`` that of its LUKS
+    header. A filesystem is also found by the path of what it is on below /dev/mapper.
     """
 
     text: str
@@ -117,6 +131,8 @@ class Run:
     timeout_seconds: float = 600
     undone_after_seconds: int | None = None
     """It lets the host take back what follows, after so long, unless a step behind a LogIn stops that."""
+    when_at_rest: WhenAtRest | None = None
+    """Given: the step only starts the unit that waits; the unit resolves the references after its wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from rackwright.apply.pool import Hosts
-from rackwright.apply.runner import PREFIX, escaped
+from rackwright.apply.runner import PREFIX, escaped, literal
 from rackwright.apply.transport import Result
 from rackwright.errors import RackwrightError
 from rackwright.qualify.item import Unusable
@@ -88,7 +88,7 @@ def in_unit(
         "--property=LimitMEMLOCK=infinity",  # RDMA keeps its buffers in memory
         *(f"--setenv={name}={value}" for name, value in {"LC_ALL": "C", **environment}.items()),
         "--",
-        *(argument.replace("$", "$$") for argument in argv),  # systemd would expand variables
+        *map(literal, argv),
     )
 
 

@@ -131,7 +131,9 @@ def test_who_is_let_go_loses_the_superblock_of_that_array_alone(raw):
 
     [step] = [step for step in planned(raw, **members(NEW, KEPT, *OTHERS)).steps if step.text.startswith("let")]
     assert step.text == f"let {OLD} go once that is done, and erase the md superblock"
-    assert step.argv[-3:] == ("${device:gpu-01:hot}", array(raw, "gpu-01:hot")["uuid"], f"${{drive:{OLD}}}")
+    old = f"${{drive-if-present:{OLD}}}"
+    assert step.argv[-3:] == ("${device:gpu-01:hot}", array(raw, "gpu-01:hot")["uuid"], old)
+    assert (step.when_at_rest.array, f"{step.when_at_rest.unit}.service") == ("gpu-01:hot", WAITS)
 
 
 @pytest.mark.parametrize("done", [False, True])

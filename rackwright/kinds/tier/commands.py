@@ -36,23 +36,20 @@ _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true
 """
 
-_LET_GO = """mdadm --quiet "$1" --remove failed
-uuid=$2; shift 2
-for old; do
-  mdadm --examine --export "$old" | grep -qx "MD_UUID=$uuid" && mdadm --quiet --zero-superblock "$old"
+_LET_GO = """set -eu
+mdadm --quiet "$1" --remove failed || true
+grep -qx 0 "/sys/class/block/${1##*/}/md/degraded" || { echo "$1 misses a member, and nothing is erased" >&2; exit 1; }
+uuid=$2 status=0; shift 2
+for old; do # empty where the drive is gone
+  [ -n "$old" ] && mdadm --examine --export "$old" | grep -qx "MD_UUID=$uuid" || continue
+  mdadm --quiet --zero-superblock "$old" || status=1
 done
+exit $status
 """
 
 _DISMISS = """set -eu
 mdadm --quiet --manage "$1" --remove "$2"
 mdadm --quiet --zero-superblock "$2"
-"""
-
-_WHEN_DONE = """md=/sys/class/block/${1##*/}/md unit=$2; shift 2
-systemctl is-active --quiet "$unit" && exit 0
-exec systemd-run --quiet --collect --unit="$unit" --description="What waits for md to rest" sh -c '
-until grep -qx idle "$0/sync_action" && grep -qx none "$0/reshape_position"; do sleep 5; done
-exec "$@"' "$md" "$@"
 """
 
 _CONTINUE = """set -eu
@@ -251,13 +248,16 @@ def forget(array: str) -> tuple[str, ...]:
     return _shell(_FORGET, array)
 
 
-def let_go(array: str, key: str, array_uuid: str, drives: Iterable[str]) -> tuple[str, ...]:
-    """Take what was copied off the array's list when the copy is done, and erase the md superblocks of *drives* then.
+def let_go(array: str, array_uuid: str, drives: Iterable[str]) -> tuple[str, ...]:
+    """Take failed members off a whole array's list, and erase the md superblocks of *drives* where they are its own.
 
-    With it md may take such a drive in again when the host starts, as one that waits for a place. mdadm erases none
-    of a drive that is still in use, as where the copy has failed.
+    With its superblock md may take such a drive in again when the host starts, as a spare. mdadm erases no superblock
+    of a drive that is still in use, as after a copy that failed.
+
+    Args:
+        drives: Paths, empty for drives that are not in the machine.
     """
-    return when_done(array, waiting_unit("replace", key), _shell(_LET_GO, array, array_uuid, *drives))
+    return _shell(_LET_GO, array, array_uuid, *drives)
 
 
 def dismiss(array: str, drive: str) -> tuple[str, ...]:
@@ -266,16 +266,8 @@ def dismiss(array: str, drive: str) -> tuple[str, ...]:
 
 
 def waiting_unit(verb: str, key: str) -> str:
-    """Return the unit that ends *verb*, such as ``replace``, on the array that is known by *key*, once md rests."""
+    """Return the unit that completes *verb*, such as ``replace``, on the array known by *key*, once md rests."""
     return f"rackwright-{verb}-{key.replace(':', '-')}"
-
-
-def when_done(array: str, unit: str, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Have *argv* run on the host when md rests, however long that takes: nobody waits for it, and one is enough.
-
-    It is gone after a restart of the host; what it would have done shows in the next preview then.
-    """
-    return _shell(_WHEN_DONE, array, unit, *argv)
 
 
 def go_on(array: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ md only gives an array another size while it rests, so the last successor is cop
 from collections.abc import Iterator
 
 from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Refusal, Run
+from rackwright.kinds.contract import Refusal, Run, WhenAtRest
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.spec import TierSpec
 
@@ -42,8 +42,9 @@ def step(spec: TierSpec, device: str, filesystem: Run) -> Run:
 
 def later(spec: TierSpec, device: str, filesystem: Run) -> Run:
     """Return the step that has it done when md rests, however long that takes; nobody waits for it."""
-    argv = commands.when_done(device, commands.waiting_unit("enlarge", spec.array_key), _argv(spec, device, filesystem))
-    return Run(f"let {spec.name} take all of its members once that is done", argv)
+    at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("enlarge", spec.array_key))
+    text = f"let {spec.name} take all of its members once that is done"
+    return Run(text, _argv(spec, device, filesystem), when_at_rest=at_rest)
 
 
 def _argv(spec: TierSpec, device: str, filesystem: Run) -> tuple[str, ...]:

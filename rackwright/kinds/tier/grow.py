@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Refusal, Run
+from rackwright.kinds.contract import Refusal, Run, WhenAtRest
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.spec import TierSpec, data_drives
 from rackwright.spec.units import format_size
@@ -124,5 +124,6 @@ def filesystem_step(spec: TierSpec, device: str) -> Run:
 
 def later(spec: TierSpec, device: str) -> Run:
     """Return the step that has the filesystem grown when md is done, however long that takes; nobody waits for it."""
-    argv = commands.when_done(device, commands.waiting_unit("grow", spec.array_key), filesystem_step(spec, device).argv)
-    return Run(f"let the {spec.filesystem} on {spec.name} grow once that is done", argv)
+    at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("grow", spec.array_key))
+    text = f"let the {spec.filesystem} on {spec.name} grow once that is done"
+    return Run(text, filesystem_step(spec, device).argv, when_at_rest=at_rest)

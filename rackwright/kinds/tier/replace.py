@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, Superblock
-from rackwright.kinds.contract import Refusal, Run
+from rackwright.kinds.contract import Refusal, Run, WhenAtRest
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.spec import TierSpec
 
@@ -131,9 +131,10 @@ def steps(spec: TierSpec, array: Array, change: Replacement, successors: tuple[s
 
 
 def let_go(spec: TierSpec, array: Array, copied: Iterable[str], device: str) -> Run:
-    drives = (f"${{drive:{serial}}}" for serial in copied)
-    argv = commands.let_go(device, spec.array_key, array.uuid, drives)
-    return Run(f"let {', '.join(copied)} go once that is done, and erase the md superblock", argv)
+    drives = (f"${{drive-if-present:{serial}}}" for serial in copied)
+    at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("replace", spec.array_key))
+    text = f"let {', '.join(copied)} go once that is done, and erase the md superblock"
+    return Run(text, commands.let_go(device, array.uuid, drives), when_at_rest=at_rest)
 
 
 def without_former(traces: Mapping[str, Superblock], declared: Collection[str]) -> dict[str, Superblock]:
