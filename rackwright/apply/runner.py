@@ -377,21 +377,11 @@ def put(step: dict[str, Any]) -> None:
     """Write beside the place, then rename over whatever stands there: a link is replaced, never followed."""
     path = Path(step["path"])
     content = base64.b64decode(step["content"]) if step.get("base64") else resolved(step["content"]).encode()
-    user, _, group = step["owner"].partition(":")
-    try:
-        owner = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise Stop(f"owner {step['owner']}: {error.args[0]}") from None
-    make_directory(path.parent)
     beside = path.with_name(f".{path.name}.rackwright")
-    remove(beside)  # left by a run that was killed
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, step["mode"])
+    with os.fdopen(create(beside, step), "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(descriptor)
+        os.fsync(file.fileno())
     beside.rename(path)
     sync_directory(path.parent)
 
@@ -400,11 +390,8 @@ def receive(step: dict[str, Any]) -> None:
     """Write a part of a file behind those before it; the last one takes the file to its place."""
     path = Path(step["path"])
     beside = path.with_name(f".{path.name}.rackwright")
-    if step["first"]:
-        make_directory(path.parent)
-        remove(beside)  # left by a run that was killed
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if step["first"] else 0)
-    with os.fdopen(os.open(beside, flags, 0o644), "ab") as file:
+    descriptor = create(beside, step) if step["first"] else os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "ab") as file:
         file.write(base64.b64decode(step["content"]))
         if step["last"]:
             file.flush()
@@ -412,6 +399,28 @@ def receive(step: dict[str, Any]) -> None:
     if step["last"]:
         beside.rename(path)
         sync_directory(path.parent)
+
+
+def create(path: Path, step: dict[str, Any]) -> int:
+    """Make the empty file *path* with the mode and the owner of *step*, and return its descriptor.
+
+    Both are set before there is any content, so that no other account can open the file in between.
+    """
+    user, _, group = step["owner"].partition(":")
+    try:
+        owner = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Stop(f"owner {step['owner']}: {error.args[0]}") from None
+    make_directory(path.parent)
+    remove(path)  # left by a run that was killed
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, step["mode"])
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def make_directory(path: Path) -> None:

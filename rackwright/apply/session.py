@@ -122,6 +122,7 @@ class Session:
                     if last := (sent + len(part) >= size or not part):
                         _prove(step, digest.hexdigest())
                     told = {"path": step.path, "first": sent == 0, "last": last, "text": step.text}
+                    told |= {"mode": step.mode, "owner": step.owner}
                     content = base64.b64encode(part).decode()
                     self._request(number=number, step={"kind": KINDS[Send], **told, "content": content})
                     self._answer(say)

@@ -156,9 +156,12 @@ class Send:
     source: str
     """Its path here."""
     path: str
-    """On the host; root's, and for all to read."""
+    """On the host."""
     sha256: str
     """What it has to be: another content is not renamed to that place."""
+    mode: int = 0o600
+    """The file has this mode and *owner* before it has any content."""
+    owner: str = "root:root"
 
 
 @dataclass(frozen=True, slots=True)

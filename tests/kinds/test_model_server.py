@@ -52,8 +52,8 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
         assert file.content is not None
         entry = {"digest": HOUSE.digest(file.content), "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
         raw["files"][file.path] = {**entry, "mtime_ns": 1}
-    for path, mode, group in ((spec.etc, "0750", spec.account), (spec.lib, "0755", "root")):
-        raw["directories"][path] = {"mode": mode, "owner": f"root:{group}", "mtime_ns": 1}
+    for path in (spec.etc, spec.lib):
+        raw["directories"][path] = {"mode": "0750", "owner": f"root:{spec.account}", "mtime_ns": 1}
     raw["users"][spec.account] = {
         **raw["users"]["run-digits"], "groups": [spec.account], "home": "/nonexistent",
         "shell": "/usr/sbin/nologin", "password": "locked",
@@ -139,6 +139,8 @@ def test_a_model_that_is_nowhere_is_refused() -> None:
         (lambda raw: raw["servers"]["digits"].update(release="aaaaaaaaaaaa"), "server:digits.release"),
         (lambda raw: raw["servers"]["digits"]["models"].update({VERSION: "cut"}), f"model:digits/{VERSION}.files"),
         (lambda raw: raw["units"][SPEC.unit].update(enabled="disabled"), f"unit:{SPEC.unit}.state"),
+        (lambda raw: raw["directories"][SPEC.lib].update(mode="0755"), f"directory:{SPEC.lib}.mode"),
+        (lambda raw: raw["directories"][SPEC.lib].update(owner="root:root"), f"directory:{SPEC.lib}.owner"),
         (lambda raw: raw["files"][f"{SPEC.etc}/keys.json"].update(digest="x"), f"file:{SPEC.etc}/keys.json.content"),
     ],
 )  # fmt: skip
@@ -148,7 +150,7 @@ def test_each_property_differs_by_itself_and_is_mended(change, path: str) -> Non
     plan = planned(raw)
 
     assert [item.path for item in differences(raw)] == [path]
-    assert (SWITCH in texts(plan)) == (not path.startswith("unit:"))
+    assert (SWITCH in texts(plan)) == (not path.startswith(("unit:", "directory:")))
     assert ("clear" in {text.split()[0] for text in texts(plan)}) == path.startswith("model:")
 
 

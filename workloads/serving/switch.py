@@ -19,6 +19,7 @@ LIB/
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -42,7 +43,8 @@ from workloads.serving.watched import Noted, Reading
 POLL_SECONDS = 0.2
 LOG_LINES = 6
 NAME = re.compile(r"[0-9a-f]{12}")
-"""Of a release and of a model: nothing else below LIB is ever removed."""
+"""Of a release and of a model: nothing else below LIB is ever removed, but copies that were broken off."""
+PARTIAL = re.compile(r"\.[0-9a-f]{12}\.partial")
 Say = Callable[[str], None]
 
 
@@ -293,7 +295,8 @@ class Switch:
         """Put *text* into a file of LIB, from one moment to the next."""
         beside = self._lib / f".{name}"
         beside.write_text(text)
-        beside.chmod(0o644)  # the server's account reads it, whatever root's umask is
+        os.chown(beside, -1, self._lib.stat().st_gid)
+        beside.chmod(0o640)  # the server's account reads it, whatever root's umask is, and no other does
         beside.replace(self._lib / name)
 
     def _sweep(self, kept: set[str]) -> None:
@@ -304,7 +307,7 @@ class Switch:
         for folder, names in (("releases", kept), ("models", versions), ("data", data)):
             found = self._lib / folder
             for path in sorted(found.iterdir()) if found.is_dir() else ():
-                if path.name not in names and NAME.fullmatch(path.stem):
+                if PARTIAL.fullmatch(path.name) or (path.name not in names and NAME.fullmatch(path.stem)):
                     self._say(f"{path} goes")
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 

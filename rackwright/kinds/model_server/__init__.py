@@ -39,7 +39,7 @@ class ModelServerKind:
             *needed,
             Claim(f"user:{account}", user),
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
-            Claim(f"directory:{spec.lib}", {"mode": "0755", "owner": "root:root"}),
+            Claim(f"directory:{spec.lib}", {"mode": "0750", "owner": f"root:{account}"}),
             *(claim(file, spec, house) for file in files(spec, house)),
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),

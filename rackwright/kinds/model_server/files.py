@@ -17,9 +17,9 @@ def files(spec: ServerSpec, house: House) -> Iterator[File]:
     yield File(plan_file(spec), _json(_plan(spec)))
     yield from _sealed(spec, house)
     release = f"{spec.lib}/releases/{release_of(spec, house)}"
-    yield File(f"{release}/settings.json", _json(settings_of(spec)), 0o644)
-    yield File(f"{release}/release.json", _json(_release(spec)), 0o644)
-    yield File(f"{release}/workloads.zip", house.workloads, 0o644)
+    yield File(f"{release}/settings.json", _json(settings_of(spec)))
+    yield File(f"{release}/release.json", _json(_release(spec)))
+    yield File(f"{release}/workloads.zip", house.workloads)
     unit = house.render(f"model_server{UNITS}/server.service.j2", server=spec)
     yield File(f"{UNITS}/{spec.unit}", unit, 0o644)
     if spec.watch:

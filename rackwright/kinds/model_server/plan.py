@@ -27,8 +27,9 @@ usermod --home /nonexistent --shell /usr/sbin/nologin --password '*' --groups ''
 _PLACES = """set -eu
 account=$1 etc=$2 lib=$3
 install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$lib")"
-install -d -m 0750 -o root -g "$account" "$etc"
-install -d -m 0755 -o root -g root "$lib" "$lib/models" "$lib/releases"
+install -d -m 0750 -o root -g "$account" "$etc" "$lib" "$lib/models" "$lib/releases" "$lib/data"
+chown -hR "root:$account" "$lib"
+chmod -R u=rwX,g=rX,o= "$lib"
 """
 _CLEAR = """set -eu
 rm -rf "$1"
@@ -115,7 +116,7 @@ class _Planner:
     def _model(self) -> Iterator[Step]:
         """Yield what puts the model on the host, unless it is there, and the canary's rows beside it."""
         spec = self.spec
-        models = f"{spec.lib}/models"
+        models, owner = f"{spec.lib}/models", f"root:{spec.account}"
         if not _has_model(spec, self.facts):
             what = f"{spec.model} {spec.version}".strip()
             copied = ("--copy", spec.below) if spec.below else ()
@@ -123,12 +124,16 @@ class _Planner:
                 partial = f"{models}/.{spec.version}.partial"
                 yield _run(f"clear {partial}", "sh", "-c", _CLEAR, "sh", partial)
                 for name, sha256 in spec.files.items():
-                    yield Send(f"send {what}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256)
+                    yield Send(
+                        f"send {what}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256, 0o640, owner
+                    )
             floor = () if spec.accuracy_kept is None else ("--accuracy-kept", str(spec.accuracy_kept))
             text = f"copy {what} from {spec.below}, and prove it" if spec.below else f"prove {what}"
             yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copied, *floor)
         if spec.canary and spec.data:
-            yield Send(f"send the canary's rows, {spec.data}", spec.canary.source, spec.data, spec.canary.sha256)
+            yield Send(
+                f"send the canary's rows, {spec.data}", spec.canary.source, spec.data, spec.canary.sha256, 0o640, owner
+            )
 
     def _switch(self) -> Run:
         spec = self.spec

@@ -58,6 +58,7 @@ def test_only_the_release_before_is_kept_and_nothing_that_bears_another_name_goe
         versions.append(host.release(name, "right"))
         if name == "cccccccccccc":
             (host.lib / "models" / "of-somebody-else").mkdir()
+            (host.lib / "models" / ".0123456789ab.partial").mkdir()  # a copy that was broken off
         host.switch(name)
 
     assert host.names("releases") == {"bbbbbbbbbbbb", "cccccccccccc"}

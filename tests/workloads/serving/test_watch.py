@@ -19,6 +19,7 @@ from workloads.serving.switch import Busy, NotServing
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 FORMER = f"releases/{OLD}/release.json"
 ASKED = {"every_seconds": 900, "change": 0.02, "roll_back": True}
+OTHER_GROUP = 65534 if os.geteuid() == 0 else os.getegid()
 WATCHED: dict[str, Any] = {"watch": ASKED, "watch_seconds": 60}
 
 
@@ -58,14 +59,16 @@ def test_what_a_release_had_right_when_it_began_is_the_first_look(served: Host) 
     assert (served.noted.least, served.noted.every_seconds, served.noted.change) == (0.75, 900, 0.02)
 
 
-def test_the_server_may_read_what_is_noted(served: Host) -> None:
+def test_the_server_may_read_what_is_noted_and_no_other_account_may(served: Host) -> None:
+    os.chown(served.lib, -1, OTHER_GROUP)
     before = os.umask(0o077)
     try:
         look(served)
     finally:
         os.umask(before)
 
-    assert (served.lib / "watch.json").stat().st_mode & 0o777 == 0o644
+    noted = (served.lib / "watch.json").stat()
+    assert (noted.st_mode & 0o777, noted.st_gid) == (0o640, OTHER_GROUP)
 
 
 def test_what_is_right_goes_on(served: Host, capsys: pytest.CaptureFixture[str]) -> None:
