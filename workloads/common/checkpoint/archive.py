@@ -22,6 +22,7 @@ from typing import IO, BinaryIO, cast
 from workloads.common.checkpoint import checkpoints, disk, layout, manifest
 from workloads.common.checkpoint.checkpoints import Checkpoint, Refused
 from workloads.common.checkpoint.manifest import Manifest
+from workloads.common.checkpoint.tar_reader import TarReader
 from workloads.common.errors import WorkloadError
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -149,22 +150,14 @@ def _unpacking(file: BinaryIO) -> Iterator[IO[bytes]]:
     if begins[:2] == _GZIP:
         with gzip.GzipFile(fileobj=file) as stream:
             yield cast(IO[bytes], stream)
-            _drain(cast(IO[bytes], stream))
     elif begins == _ZSTD:
         with _zstd("-d", stdin=file, stdout=subprocess.PIPE) as process:
             assert process.stdout
             yield process.stdout
-            _drain(process.stdout)
         if process.returncode:
             raise EOFError(f"zstd ended with {process.returncode}")
     else:
         yield file
-
-
-def _drain(stream: IO[bytes]) -> None:
-    """Read to the end, where the checksum of the whole stands."""
-    while stream.read(disk.CHUNK):
-        pass
 
 
 def _zstd(*options: str, stdin: int | BinaryIO, stdout: int | BinaryIO) -> subprocess.Popen[bytes]:
@@ -223,32 +216,45 @@ def _examine(archive: Path, into: Path | None) -> Manifest:
     """
     with archive.open("rb", buffering=0) as file:  # zstd goes on where we stop reading
         try:
-            with _unpacking(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-                return _members(archive, tar, into)
-        except (tarfile.TarError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+            with _unpacking(file) as stream:
+                reader = TarReader(stream)
+                found = _members(archive, reader, into)
+                reader.finish()
+                return found
+        except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
             raise manifest.damaged(archive, [f"it is not whole, or no archive of a checkpoint ({error})"]) from None
 
 
-def _members(archive: Path, tar: tarfile.TarFile, into: Path | None) -> Manifest:
+def _members(archive: Path, tar: TarReader, into: Path | None) -> Manifest:
     first = tar.next()
-    content = tar.extractfile(first) if first and first.isreg() else None
-    if first is None or content is None or not first.name.endswith(f"/{manifest.NAME}"):
+    if first is None or not first.regular or not first.name.endswith(f"/{manifest.NAME}"):
         raise ValueError("it does not begin with a manifest")
-    text = content.read()
+    if first.size > manifest.MOST_BYTES:
+        raise ValueError(f"its manifest has {first.size} bytes, at most {manifest.MOST_BYTES} are taken")
+    text = b"".join(iter(lambda: tar.read(disk.CHUNK), b""))
     told = manifest.parse(text)
     below = f"{layout.step_name(told.step)}/"
     if into:
+        _need_room(into, sum(entry.bytes for entry in told.files.values()))
         disk.write(into / manifest.NAME, text)
     missing, flaws = dict(told.files), []
-    while member := tar.next():  # not `for`: that begins with the first again
+    while member := tar.next():
         name = member.name.removeprefix(below)
         entry = missing.pop(name, None)
-        source = tar.extractfile(member) if member.isreg() else None
-        if entry is None or source is None or member.name == name:
-            raise ValueError(f"it holds {member.name}, which is not in its manifest")
-        if disk.copy(source, into / name if into else None) != entry.sha256:
+        if entry is None or not member.regular or member.name == name:
+            raise ValueError(f"it holds {member.name[:200]!r}, which is not in its manifest")
+        if member.size != entry.bytes:  # nothing is unpacked beyond what the manifest declares
+            raise ValueError(f"{name} has {member.size} bytes, not {entry.bytes}")
+        if disk.copy(tar, into / name if into else None) != entry.sha256:
             flaws.append(f"{name} is not as it was written")
     flaws += [f"{name} is missing" for name in sorted(missing)]
     if flaws:
         raise manifest.damaged(archive, flaws)
     return told
+
+
+def _need_room(into: Path, size: int) -> None:
+    free = shutil.disk_usage(into).free
+    if size > free:
+        want = "an archive is restored where there is room for all of it"
+        raise Failed(str(into), f"{free} bytes are free, its files have {size}", want, "Restore it elsewhere")

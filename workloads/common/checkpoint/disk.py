@@ -1,11 +1,13 @@
 """Files that are whole and on the drive, or not there: written beside, fsynced, renamed."""
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 PAGE = 4096
 CHUNK = 4 << 20
@@ -28,6 +30,19 @@ def sha256(path: Path, *, from_drive: bool = False) -> str:
         return digest
 
 
+def read(path: Path, most: int) -> bytes:
+    """Return the first *most* bytes of the regular file *path*; a link, pipe or device is never opened.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read(most)
+
+
 def write(path: Path, content: bytes) -> str:
     """Write a new file and return its sha256."""
     with path.open("xb") as file:
@@ -37,7 +52,11 @@ def write(path: Path, content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def copy(source: IO[bytes], target: Path | None) -> str:
+class Readable(Protocol):
+    def read(self, most: int, /) -> bytes: ...
+
+
+def copy(source: Readable, target: Path | None) -> str:
     """Write the rest of *source* to the new file *target*, or nowhere where it is None, and return its sha256."""
     digest = hashlib.sha256()
     with (target or Path(os.devnull)).open("xb" if target else "wb") as file:

@@ -4,6 +4,7 @@ Neither torch.load nor safetensors nor torch's distributed checkpoints notice on
 """
 
 import json
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from workloads.common.errors import WorkloadError
 
 NAME = "manifest.json"
 FORMAT = "rackwright checkpoint 1"
+MOST_BYTES = 16 << 20
+"""The most that a manifest may have: enough for 50,000 shards."""
 _HEX = set("0123456789abcdef")
 
 
@@ -54,14 +57,18 @@ def parse(content: bytes) -> Manifest:
     Raises:
         ValueError: says what is wrong with it.
     """
-    told = json.loads(content)
-    manifest = Manifest(
-        _natural(told, "step"),
-        _natural(told, "world"),
-        {name: parse_entry(entry) for name, entry in told["files"].items()} if _has_files(told) else {},
-    )
-    if manifest.files.keys() != layout.file_names(manifest.world):
-        raise ValueError(f"its files are not those of {manifest.world} shards")
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
+    try:
+        told = json.loads(content)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+    step, world = _natural(told, "step"), _natural(told, "world")
+    files = told["files"] if isinstance(told.get("files"), dict) else {}
+    # The counts come first: the names of the shards that a manifest declares may take more memory than there is.
+    if world < 1 or len(files) != 2 * world or files.keys() != layout.file_names(world):
+        raise ValueError(f"its files are not those of {world} shards")
+    manifest = Manifest(step, world, {name: parse_entry(entry) for name, entry in files.items()})
     if render(manifest) != content:
         raise ValueError(f'it is not written as "{FORMAT}" is')
     return manifest
@@ -79,13 +86,9 @@ def parse_entry(told: Any) -> Entry:
     return Entry(_natural(told, "bytes"), digest)
 
 
-def _has_files(told: Any) -> bool:
-    return isinstance(told, dict) and isinstance(told.get("files"), dict)
-
-
 def _natural(told: Any, key: str) -> int:
     value = told.get(key) if isinstance(told, dict) else None
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError(f"{key} is not a number of {key}s")
     return value
 
@@ -97,7 +100,7 @@ def read(directory: Path) -> Manifest:
         Damaged: it has none, or one that is not of this directory.
     """
     try:
-        manifest = parse((directory / NAME).read_bytes())
+        manifest = parse(disk.read(directory / NAME, MOST_BYTES + 1))
     except FileNotFoundError:
         raise damaged(directory, [f"it has no {NAME}: half-written"]) from None
     except (OSError, ValueError) as error:
@@ -127,9 +130,11 @@ def prove(
 
 def _flaw(path: Path, wanted: Entry, from_drive: bool) -> str:
     try:
-        size = path.stat().st_size
-        if size != wanted.bytes:
-            return f"{path.name} has {size} bytes, not {wanted.bytes}"
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return f"{path.name} is no regular file"
+        if status.st_size != wanted.bytes:
+            return f"{path.name} has {status.st_size} bytes, not {wanted.bytes}"
         found = disk.sha256(path, from_drive=from_drive)
     except FileNotFoundError:
         return f"{path.name} is missing"
