@@ -50,7 +50,7 @@ def bring(server: Server, version: Version, into: Path) -> Path:
     if found.version != (computed := served.version_of(found.files)):
         want = f"the version of its files is {computed}"
         raise Refused(str(version), f"got a model.json of version {found.version}", want, "Publish it anew")
-    registry.bring(server, version, found.files, target)
+    registry.bring(server, version, {name: file.bytes for name, file in found.files.items()}, target)
     try:
         served.prove(target, found)
     except DamagedModel:

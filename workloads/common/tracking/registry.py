@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,8 @@ from workloads.common.tracking.tracker import tracked
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w. -]*)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
 """``digits``, ``digits@champion``, ``digits/3``, each also as MLflow's ``models:/…``."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
+DIRECTORY = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""The name of a version's directory; the server chooses it, so `..` must not pass."""
 CHECKPOINT = "checkpoint"
 """The digest of a version's manifest, which has those of its files: by it a child knows its parent. Of a model that was
 published its model.json is that."""
@@ -145,7 +147,7 @@ def fetch(server: Server, reference: str, into: Path) -> Path:
         raise Refused("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
     target = begin(server, version, manifest.NAME, into)
     told = manifest.read(target)
-    bring(server, version, told.files, target)
+    bring(server, version, {name: entry.bytes for name, entry in told.files.items()}, target)
     manifest.prove(target, told)
     return target
 
@@ -157,12 +159,12 @@ def begin(server: Server, version: Version, described: str, into: Path) -> Path:
         WorkloadError: it is none of ours, or that is not the manifest that was registered.
     """
     wanted, place = version.tags.get(CHECKPOINT, ""), version.source.partition("mlflow-artifacts:/")[2].strip("/")
-    if not DIGEST.fullmatch(wanted) or not place:
+    if not DIGEST.fullmatch(wanted) or not DIRECTORY.fullmatch(place.rpartition("/")[2]):
         want, fix = "a version is a checkpoint or a model of ours", "Name one that was registered by us"
         raise Refused("model", f"got {version}, from {version.source}", want, fix)
     target = under(into, wanted) / place.rpartition("/")[2]
     target.mkdir(parents=True, exist_ok=True)
-    bring(server, version, (described,), target)
+    bring(server, version, {described: manifest.MOST_BYTES}, target)
     if (got := disk.sha256(target / described)) != wanted:
         (target / described).unlink()
         fix = "Look who has changed the artifacts of its run"
@@ -170,13 +172,17 @@ def begin(server: Server, version: Version, described: str, into: Path) -> Path:
     return target
 
 
-def bring(server: Server, version: Version, names: Iterable[str], target: Path) -> None:
-    """Bring those files of *version* that are not in the directory *target* yet; nothing is proved."""
+def bring(server: Server, version: Version, sizes: Mapping[str, int], target: Path) -> None:
+    """Bring those files of *version* that are not in the directory *target* yet; nothing is proved.
+
+    Args:
+        sizes: The most bytes of each file, by its name.
+    """
     place = version.source.partition("mlflow-artifacts:/")[2].strip("/")
-    for name in names:
+    for name, most in sizes.items():
         if not (target / name).exists():
             beside = target / f".{name}.new"
-            server.get_file(f"{place}/{name}", beside)
+            server.get_file(f"{place}/{name}", beside, most)
             beside.replace(target / name)
 
 

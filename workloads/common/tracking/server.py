@@ -17,6 +17,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from workloads.common.errors import WorkloadError
+from workloads.common.http_client import LOOPBACK, HttpClient, redirect_target
 
 API = "/api/2.0/mlflow/"
 FILES = "/api/2.0/mlflow-artifacts/artifacts/"
@@ -32,7 +33,8 @@ URL, NAME, PASSWORD, CERTIFICATE = (
 CREDENTIALS = "RACKWRIGHT_TRACKING_CREDENTIALS"
 """The path of a file in the form of MLflow's ``~/.mlflow/credentials``; without it, that one."""
 AT_HOME = (".mlflow", "credentials")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ANSWER_BYTES = 64 << 20
+"""The most that an answer in JSON may have."""
 
 
 class NotReached(WorkloadError):
@@ -63,9 +65,10 @@ class Server:
         self._head = {"User-Agent": "rackwright"}
         if name:
             self._head["Authorization"] = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
-        self._trusted = ssl.create_default_context(cafile=certificate or None)
+        trusted = ssl.create_default_context(cafile=certificate or None)
         if certificate:
-            self._trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self._client = HttpClient(urlsplit(url).hostname or "", trusted)
 
     def get(self, what: str, **query: str) -> dict[str, Any]:
         """Return the answer to a question: ``runs/get``.
@@ -87,18 +90,27 @@ class Server:
             length = {"Content-Length": str(file.stat().st_size), "Content-Type": "application/octet-stream"}
             self._asked("PUT", FILES + quote(place), content, length).close()
 
-    def get_file(self, place: str, target: Path) -> None:
-        """Write the artifact at *place* to *target*."""
+    def get_file(self, place: str, target: Path, most: int) -> None:
+        """Write the artifact at *place* to *target*.
+
+        Raises:
+            NotReached: it has more than *most* bytes; nothing is left of it.
+        """
         with self._asked("GET", FILES + quote(place)) as answer, target.open("wb") as file:
             while part := answer.read(1 << 20):
+                if file.tell() + len(part) > most:
+                    target.unlink()
+                    want = f"{place} has at most {most} bytes"
+                    raise NotReached(self.url, "got a longer file", want, "Check who has changed this artifact")
                 file.write(part)
 
     def _asked(
         self, method: str, path: str, body: bytes | IO[bytes] | None = None, head: Mapping[str, str] | None = None
     ) -> Any:
-        request = urllib.request.Request(self.url + path, body, {**self._head, **(head or {})}, method=method)
+        headers = {**self._head, **(head or {})}
+        request = urllib.request.Request(self.url + path, body, headers, method=method)  # noqa: S310 - HTTP only
         try:
-            return urllib.request.urlopen(request, timeout=SECONDS, context=self._trusted)
+            return self._client.send(request, SECONDS)
         except urllib.error.HTTPError as error:
             raise self._refused(error) from None
         except (OSError, ValueError) as error:
@@ -107,6 +119,12 @@ class Server:
             raise NotReached(self.url, got, "an MLflow server answers there", fix) from None
 
     def _refused(self, error: urllib.error.HTTPError) -> WorkloadError:
+        if place := redirect_target(error):
+            got, want = (
+                f"got {error.code}, a redirect to {place}",
+                "the server answers itself, without a redirect",
+            )
+            return Refused(self.url, got, want, f"Set {URL} to the server's own address", error.code)
         said = error.read(2000).decode(errors="replace").strip()
         try:
             said = json.loads(said)["message"]
@@ -123,10 +141,10 @@ class Server:
 
     def _told(self, answer: Any) -> dict[str, Any]:
         with answer:
-            said = answer.read()
+            said = answer.read(ANSWER_BYTES + 1)
         try:
-            told = json.loads(said or b"{}")
-        except ValueError:
+            told = json.loads(said or b"{}") if len(said) <= ANSWER_BYTES else None
+        except (ValueError, RecursionError):
             told = None
         if not isinstance(told, dict):
             fix = f"Name the server itself in {URL}"

@@ -13,6 +13,10 @@ class Stub:
     def __init__(self) -> None:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.status = 200
+        self.location = ""
+        """The address that a redirect names."""
+        self.heads: list[dict[str, str]] = []
+        """The headers of every request."""
         self.hold = threading.Event()
         """Set: it answers; cleared: it lets whoever asks wait."""
         self.hold.set()
@@ -20,9 +24,11 @@ class Stub:
 
         class Answers(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                stub.heads.append(dict(self.headers))
                 self._answer({"experiment": {"experiment_id": "7"}})
 
             def do_POST(self) -> None:
+                stub.heads.append(dict(self.headers))
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 what = urlsplit(self.path).path.partition("/mlflow/")[2]
                 if stub.status == 200:
@@ -33,6 +39,8 @@ class Stub:
                 stub.hold.wait()
                 text = json.dumps(told if stub.status == 200 else {"message": "not now"}).encode()
                 self.send_response(stub.status)
+                if stub.location:
+                    self.send_header("Location", stub.location)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.workloads.common.checkpoint import made
 from workloads.common.errors import WorkloadError
-from workloads.common.tracking.registry import REFERENCE, fetch, register
+from workloads.common.tracking.registry import REFERENCE, begin, fetch, find, register
 from workloads.common.tracking.server import Refused, Server
 
 SOURCE = "mlflow-artifacts:/1/r/artifacts/step-0000000003"
@@ -28,7 +28,7 @@ class Shelf(Server):
     def get(self, what: str, **query: str) -> dict[str, Any]:
         return {"model_version": self._version}
 
-    def get_file(self, place: str, target: Path) -> None:
+    def get_file(self, place: str, target: Path, most: int) -> None:
         self.asked.append(place.rpartition("/")[2])
         shutil.copy(self._directory / self.asked[-1], target)
 
@@ -137,3 +137,12 @@ def test_a_version_is_named_as_mlflow_names_it(text, parts):
     found = REFERENCE.fullmatch(text)
 
     assert found and (found["name"], found["alias"], found["version"]) == parts
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a\nb"])
+def test_the_server_chooses_no_directory_outside_the_versions_own(tmp_path, name):
+    shelf = Shelf(tmp_path, "0" * 64, f"mlflow-artifacts:/1/r/artifacts/{name}")
+    with pytest.raises(Refused, match="a version is a checkpoint or a model of ours"):
+        begin(shelf, find(shelf, "a/1"), "model.json", tmp_path / "into")
+
+    assert not (tmp_path / "into").exists()

@@ -96,3 +96,49 @@ def test_what_a_server_answers_is_said(status, kind, said):
             connect(stub.url, {}).get("runs/get")
 
     assert raised.value.exit_status == (2 if kind is Refused else 3)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_password_follows_no_redirect(status, method):
+    with Stub() as other, Stub() as stub:
+        stub.status, stub.location = status, f"{other.url}/x"
+        server = connect(stub.url, {NAME: "tina", PASSWORD: "secret"})
+        with pytest.raises(Refused) as refused:
+            server.get("runs/get") if method == "GET" else server.post("runs/create", x=1)
+
+    assert f"got {status}, a redirect to '{other.url}/x'; the server answers itself, without a redirect" in str(
+        refused.value
+    )
+    assert other.heads == [] and "Authorization" in stub.heads[0]
+
+
+def test_a_redirect_to_no_address_at_all_is_refused_in_plain_characters():
+    with Stub() as stub:
+        stub.status, stub.location = 302, "http://[\x1b]52;c;x\x07"
+        with pytest.raises(Refused) as refused:
+            connect(stub.url, {}).get("runs/get")
+
+    assert "\x1b" not in str(refused.value) and r"\x1b]52" in str(refused.value)
+
+
+def test_a_server_of_this_computer_is_reached_past_the_proxy(monkeypatch):
+    with Stub() as proxy, Stub() as stub:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        connect(stub.url, {NAME: "tina", PASSWORD: "secret"}).get("runs/get")
+
+    assert proxy.heads == [] and len(stub.heads) == 1
+
+
+def test_a_file_that_is_longer_than_registered_is_not_kept(tmp_path):
+    with Stub() as stub, pytest.raises(NotReached, match="got a longer file; 1/r/artifacts/x has at most 3 bytes"):
+        connect(stub.url, {}).get_file("1/r/artifacts/x", tmp_path / "x", 3)
+
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_endless_answer_is_no_answer(monkeypatch):
+    monkeypatch.setattr("workloads.common.tracking.server.ANSWER_BYTES", 10)
+    with Stub() as stub, pytest.raises(NotReached, match="an MLflow server answers in JSON"):
+        connect(stub.url, {}).get("runs/get")

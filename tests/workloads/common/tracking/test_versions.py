@@ -62,7 +62,7 @@ def test_a_quantised_model_is_a_child_of_the_version_that_it_came_from(served, t
     run = served.as_("axel").get("runs/get", run_id=version.run)["run"]
     assert {each["key"]: each["value"] for each in run["data"]["metrics"]}["accuracy_kept"] == 0.9972
     served.as_("axel").get_file(
-        f"{run['info']['experiment_id']}/{version.run}/artifacts/report/report.json", tmp_path / "r"
+        f"{run['info']['experiment_id']}/{version.run}/artifacts/report/report.json", tmp_path / "r", 1000
     )
     assert (tmp_path / "r").read_text() == '{"gate": "as it was"}'
 

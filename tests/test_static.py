@@ -1,0 +1,86 @@
+"""Rules over our own source: exceptions to ruff's security rules have a reason, passwords have one way to a server."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("rackwright", "stacks", "workloads")
+TEXTS = ("templates", "roles", "playbooks")
+HTTP = {
+    "workloads/common/http_client.py": "the helper: no redirects",
+    "workloads/common/tracking/server.py": "builds the requests that the helper sends",
+    "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
+    "templates/container_runtime/opt/rackwright/images/Containerfile.j2": "asks its own loopback address, no password",
+}
+"""Every file that may use urllib.request, and why."""
+REDIRECTING = re.compile(
+    r"urllib\.request|urllib import request|\burlopen\b|^\s*(?:import|from) (?:requests|httpx|aiohttp)\b", re.M
+)
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in sorted((ROOT / folder).rglob("*")) if path.is_file() and path.suffix != ".pyc")
+
+
+def test_only_listed_files_use_an_http_client_that_follows_redirects():
+    found = set()
+    for path in sources(*FOLDERS, *TEXTS):
+        if "requirements" in path.name or path.name.endswith(".txt.j2"):
+            continue
+        if REDIRECTING.search(path.read_text(errors="replace")):
+            found.add(str(path.relative_to(ROOT)))
+
+    assert found == set(HTTP)
+
+
+def test_the_helper_has_no_handler_of_redirects_files_or_ftp():
+    tree = ast.parse((ROOT / "workloads/common/http_client.py").read_text())
+    handlers = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.endswith("Handler")
+    }
+
+    assert handlers == {"ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler", "UnknownHandler"}
+    assert "build_opener" not in (ROOT / "workloads/common/tracking/server.py").read_text()
+
+
+def lint() -> str:
+    text = (ROOT / "pyproject.toml").read_text()
+    return text[text.index("[tool.ruff.lint]") : text.index("[tool.mypy]")]
+
+
+def test_ruffs_security_rules_are_on_for_all_of_our_code():
+    settings = tomllib.loads(lint())["tool"]["ruff"]["lint"]
+    ignored = {rule for rule in settings["ignore"] if rule.startswith("S")}
+
+    assert "S" in settings["select"]
+    assert ignored == {"S101", "S603", "S607"}
+    assert not [rules for path, rules in settings["per-file-ignores"].items() if "S" in rules], "a whole class is off"
+
+
+def test_every_exception_to_a_security_rule_has_a_reason():
+    bare = [line for line in lint().splitlines() if re.search(r'"S\d+"', line) and not re.search(r"  # \S+ \S+", line)]
+    for path in sources(*FOLDERS, "tests"):
+        if path.suffix == ".py":
+            lines = enumerate(path.read_text().splitlines(), 1)
+            bare += [f"{path}:{number}" for number, line in lines if re.search(r"noqa: S\d+(, S\d+)*\s*$", line)]
+
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", ["subprocess.run(x, shell=True)", "eval(x)", "pickle.loads(x)", "yaml.load(x)"])
+def test_the_security_rules_catch(name, tmp_path):
+    (tmp_path / "x.py").write_text(f"import pickle, subprocess, yaml\n\n\ndef f(x):\n    {name}\n")
+    ruff, settings = Path(sys.executable).with_name("ruff"), ROOT / "pyproject.toml"
+    done = run(
+        [ruff, "check", "--config", settings, "--select", "S", tmp_path / "x.py"], capture_output=True, text=True
+    )
+
+    assert done.returncode == 1 and name in done.stdout
