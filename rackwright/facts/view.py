@@ -41,7 +41,11 @@ class Fact(Generic[T]):
         self._key = name
 
     def __get__(self, view: View, owner: type[View]) -> T:
-        return self._convert(view.read(self._key))
+        value = view.read(self._key)
+        try:
+            return self._convert(value)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            raise NotKnown(f"{view._where}.{self._key} is a {type(value).__name__} of another form") from None
 
 
 def optional(value: Any) -> str | None:

@@ -24,14 +24,14 @@ def test_a_driver_that_never_answers_is_given_up(monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.1)
     monkeypatch.setattr(gpus, "look", signal.pause)
 
-    with pytest.raises(Unreadable, match=r"NVML did not answer within 0\.1 s"):
+    with pytest.raises(Unreadable, match=r"NVML: no answer within 0\.1 s"):
         gpus.nvml()
 
 
 def test_a_library_that_crashes_takes_nothing_along(monkeypatch):
     monkeypatch.setattr(gpus, "look", lambda: os.kill(os.getpid(), signal.SIGUSR1))
 
-    with pytest.raises(Unreadable, match="NVML ended who asked it, with signal 10"):
+    with pytest.raises(Unreadable, match="NVML: its process ended with signal 10"):
         gpus.nvml()
 
 

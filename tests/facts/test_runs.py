@@ -1,12 +1,14 @@
 """What the probe sees of trainings: from files that root has put there, and files that a run's own account writes."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.probe import runs
+from rackwright.facts.probe import apart, runs
 from rackwright.facts.view import NotKnown
 
 ETC, HOME, OUT = "etc/rackwright/runs/digits", "var/lib/rackwright/runs/digits", "srv/warm/runs/digits"
@@ -80,3 +82,54 @@ def test_what_the_account_has_garbled_is_unknown_and_takes_no_other_run_along(to
         facts.run("digits")
     assert facts.run("other") is not None
     assert facts.run("none") is None
+
+
+@pytest.mark.parametrize("target", [None, "/dev/zero", "/etc/shadow"])
+def test_a_fifo_or_a_link_in_place_of_the_state_makes_that_run_unknown_alone(top: Path, target: str | None) -> None:
+    state = top / HOME / "state.json"
+    if target is None:
+        os.mkfifo(state)
+    else:
+        state.symlink_to(target)
+    other = top / "etc/rackwright/runs/other"
+    other.mkdir()
+    (other / "run.json").write_text(json.dumps({"home": "/none", "out": "/none"}))
+    (other / "config.json").write_text(json.dumps({"model": {}, "steps": 1}))
+    facts = seen(top)
+
+    with pytest.raises(NotKnown, match="no regular file" if target is None else "links are not followed"):
+        facts.run("digits")
+    assert facts.run("other") is not None
+
+
+def test_a_run_that_cannot_be_read_in_time_is_unknown(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "run", lambda *_: time.sleep(600))
+    monkeypatch.setattr(runs, "all_apart", lambda looks: apart.all_apart(looks, seconds=0.2))
+
+    with pytest.raises(NotKnown, match="digits: no answer within"):
+        seen(top).run("digits")
+
+
+@pytest.mark.parametrize(("name", "value"), [("attempt", "many"), ("outcome", ["a"]), ("why", {"a": 1})])
+def test_a_state_of_another_type_is_unknown(top: Path, name: str, value: object) -> None:
+    (top / HOME / "state.json").write_text(json.dumps({name: value}))
+    run = seen(top).run("digits")
+
+    assert run is not None
+    with pytest.raises(NotKnown, match=f"{name} in state.json is no"):
+        getattr(run, name)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_run_is_read_with_the_rights_of_its_account(top: Path) -> None:
+    for folder in (top, *top.rglob("*")):
+        folder.chmod(0o755)
+    for parent in top.parents:
+        if parent.stat().st_mode & 0o001 == 0 and str(parent).startswith("/tmp/pytest-"):
+            parent.chmod(0o711)
+    (top / HOME / "state.json").write_text('{"outcome": "failed"}')
+    (top / HOME / "state.json").chmod(0o600)
+    os.chown(top / HOME, 65534, 65534)
+
+    with pytest.raises(NotKnown, match="Permission denied"):
+        seen(top).run("digits")

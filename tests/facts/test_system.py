@@ -5,8 +5,10 @@ import os
 import pytest
 
 from rackwright.facts.digest import digest
+from rackwright.facts.facts import Facts
 from rackwright.facts.probe import system
 from rackwright.facts.probe.look import attempt
+from rackwright.facts.view import NotKnown
 from tests.facts.fabricated import FabricatedMachine
 
 SALT = bytes(range(32))
@@ -313,3 +315,16 @@ def test_an_environment_of_python_is_told_by_its_packages_and_not_by_its_files(m
     ]
     assert "only which packages are in it" in files[f"/{place}"]["unknown"]
     assert f"/{place}" in directories
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give directories away")
+def test_a_directory_of_another_account_is_there_and_not_entered(machine):
+    machine.write("var/lib/rackwright/runs/x/state.json", "{}")
+    os.chown(f"{machine.top}/var/lib/rackwright/runs/x", 65534, 65534)
+    files, directories = system.tree(machine.top, SALT)
+
+    assert directories["/var/lib/rackwright/runs/x"]["owner"] == "nobody:nogroup"
+    assert "/var/lib/rackwright/runs/x/state.json" not in files
+    facts = Facts({"files": files, "directories": directories, "covers": {"files": system.FILE_ROOTS}})
+    with pytest.raises(NotKnown, match="is not entered"):
+        facts.file("/var/lib/rackwright/runs/x/state.json")

@@ -70,3 +70,35 @@ def test_an_account_has_the_roles_that_it_was_given_and_no_single_permission(mac
         """)
 
     assert tracking.accounts(machine.top) == {"admin": ["admin"], "tina": ["trainer"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        (
+            "CREATE VIEW users AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+            " SELECT x AS id, 'a' AS username, 0 AS is_admin FROM c;",
+            "has no table users",
+        ),
+        ("CREATE TABLE users (id, username, is_admin); INSERT INTO users VALUES (1, x'ff', 0);", "without a name"),
+    ],
+)
+def test_a_database_that_holds_something_else_is_unknown(machine, schema, reason):
+    machine.write("var/lib/mlflow/accounts.db", "")
+    with sqlite3.connect(f"{machine.top}/var/lib/mlflow/accounts.db") as database:
+        database.executescript(schema + "CREATE TABLE roles (id, name);")
+        database.execute("CREATE TABLE user_role_assignments (user_id, role_id)")
+
+    assert reason in attempt(tracking.accounts, machine.top)["unknown"]
+
+
+def test_a_query_that_takes_too_long_is_interrupted(machine, monkeypatch):
+    machine.write("var/lib/mlflow/accounts.db", "")
+    with sqlite3.connect(f"{machine.top}/var/lib/mlflow/accounts.db") as database:
+        database.executescript("CREATE TABLE users (id, username, is_admin); CREATE TABLE roles (id, name);")
+        database.execute("CREATE TABLE user_role_assignments (user_id, role_id)")
+        database.execute("INSERT INTO users VALUES (1, 'a', 0)")
+    monkeypatch.setattr(tracking, "ANSWER_SECONDS", -1)
+    monkeypatch.setattr(tracking, "STEPS", 1)
+
+    assert "interrupted" in attempt(tracking.accounts, machine.top)["unknown"]

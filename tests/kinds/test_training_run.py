@@ -279,3 +279,15 @@ def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(kept, made, listed,
 
     assert done.returncode == 0
     assert done.stdout.split() == [f"{seat.address}:1" for seat in spec.hosts][:listed]
+
+
+def test_a_run_that_cannot_be_read_is_left_to_a_person_and_can_still_be_removed():
+    raw = recorded("ember")
+    raw["runs"]["digits"] = {"unknown": "digits: no answer within 20 s"}
+    plan = planned(CHIEF, raw)
+
+    assert (plan.steps, plan.refusals) == ((), ())
+    assert [item.path for item in plan.by_hand] == ["run:digits.outcome"]
+    removed = CHIEF.kind.removal(CHIEF.spec, Facts(raw), STACK.house, True)
+    assert removed == CHIEF.kind.removal(CHIEF.spec, Facts(recorded("ember")), STACK.house, True)
+    assert removed.steps and not removed.refusals

@@ -157,7 +157,7 @@ def test_a_driver_that_hangs_in_the_middle_is_given_up(host, monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.2)
     host.edit(1, nvmlDeviceGetPowerUsage="never")
 
-    with pytest.raises(Unreadable, match="^NVML did not answer within 0.2 s$"):
+    with pytest.raises(Unreadable, match="^NVML: no answer within 0.2 s$"):
         gpus.nvml()
 
 

@@ -20,6 +20,7 @@ MODULES = (
         f"probe.{name}"
         for name in (
             "look",
+            "apart",
             "superblocks",
             "health",
             "block",
@@ -46,7 +47,7 @@ MODULES = (
     ),
 )
 """In an order in which each finds those it imports."""
-OF_GPUS = ("probe.look", "probe.tell", "probe.gpus")
+OF_GPUS = ("probe.look", "probe.apart", "probe.tell", "probe.gpus")
 """Enough to look at the GPUs and at nothing else."""
 
 LOADER = """

@@ -7,15 +7,13 @@ way. NVML sets the range that clocks are locked to, but has no call that tells i
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import re
-import select
-import signal
 import time
 from ctypes import byref, c_char, c_uint, c_ulong, c_ulonglong, c_void_p
 from typing import Any, Callable
 
+from rackwright.facts.probe.apart import apart
 from rackwright.facts.probe.look import Unreadable, attempt, known
 from rackwright.facts.probe.tell import tell
 
@@ -149,35 +147,18 @@ def gpus(root: str) -> dict[str, Any]:
 
 
 def nvml() -> dict[str, Any]:
-    """Return the driver and all GPUs. Asked in a process of its own: a wedged driver may never answer, or crash it.
+    """Return the driver and all GPUs, from a process of its own: a wedged driver may never answer, or crash it.
 
     Raises:
         Unreadable: there is no answer; says why.
     """
-    answers, speaks = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.close(answers)
-            quiet = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):  # else whoever reads the probe would wait for a process that cannot be killed
-                os.dup2(quiet, stream)
-            with os.fdopen(speaks, "w") as pipe:
-                change_nothing()
-                json.dump(attempt(look), pipe)
-        finally:
-            os._exit(0)
-    os.close(speaks)
-    try:
-        said = heard(answers)
-    finally:
-        os.close(answers)
-        os.kill(child, signal.SIGKILL)
-    if not said:
-        raise Unreadable(f"NVML ended who asked it, with signal {os.waitpid(child, 0)[1] & 0x7F}")
-    os.waitpid(child, 0)
-    found: dict[str, Any] = known(json.loads(said))
+    found: dict[str, Any] = known(apart("NVML", look_only, seconds=NVML_SECONDS, memory=0))
     return found
+
+
+def look_only() -> dict[str, Any]:
+    change_nothing()
+    return look()
 
 
 def change_nothing() -> None:
@@ -187,17 +168,6 @@ def change_nothing() -> None:
     for capability in (MODULES, DEVICES):
         prctl(DROP_CAPABILITY, c_ulong(capability), *nothing)
     prctl(NO_NEW_PRIVILEGES, c_ulong(1), *nothing)  # who is not root may not do the above, and that helper is setuid
-
-
-def heard(pipe: int) -> bytes:
-    """Return all that is said into *pipe* until it is closed."""
-    said, end = b"", time.monotonic() + NVML_SECONDS
-    while select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
-        part = os.read(pipe, 1 << 16)
-        if not part:
-            return said
-        said += part
-    raise Unreadable(f"NVML did not answer within {NVML_SECONDS} s")
 
 
 def look() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -96,8 +97,8 @@ def open_untrusted(folder: str, name: str = "", directory: bool = False) -> int:
     except BaseException as error:
         os.close(last)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            # without the name: the error of a step names that step alone
-            raise Unreadable(f"{folder}/{name}: {error.strerror}; links are not followed there") from None
+            more = "; links are not followed there" if error.errno in (errno.ELOOP, errno.ENOTDIR) else ""
+            raise Unreadable(f"{folder}/{name}: {error.strerror}{more}") from None
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ from rackwright.facts.probe import (
     units,
     vendors,
 )
+from rackwright.facts.probe.apart import apart
 from rackwright.facts.probe.look import attempt, known
 from rackwright.facts.probe.tell import tell
 
@@ -90,7 +92,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "cdi": attempt(containers.cdi, root),
         "images": attempt(containers.images, root),
         "runs": attempt(runs.runs, root),
-        "servers": attempt(servers.servers, root),
+        "servers": apart("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
         **gpus.gpus(root),
     }

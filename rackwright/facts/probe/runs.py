@@ -5,30 +5,35 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import partial
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, list_untrusted, listing, read, read_untrusted
+from rackwright.facts.probe.apart import all_apart, become_owner
+from rackwright.facts.probe.look import Unreadable, attempt, list_untrusted, listing, read, read_untrusted, unknown
 
 RUNS = "/etc/rackwright/runs"
 TAIL_BYTES = 1 << 16
 STEP = re.compile(r"step-(\d+)")
 TRACKED = ("url", "experiment", "run")
+STATE = {"outcome": str, "config": str, "why": str, "attempt": int}
+TEXT_LENGTH = 2000
+"""The longest text of a run's account that the facts keep."""
 TOLD = ("step", "loss", "step_seconds", "time")
 
 
 def runs(root: str) -> dict[str, Any]:
     names = [name for name in listing(root + RUNS) if os.path.exists(f"{root}{RUNS}/{name}/run.json")]
-    return {name: attempt(run, root, f"{RUNS}/{name}") for name in names}
+    looks = {name: partial(run, root, f"{RUNS}/{name}") for name in names}
+    return all_apart(looks) if looks else {}
 
 
 def run(root: str, folder: str) -> dict[str, Any]:
     plan, config = loaded(f"{root}{folder}/run.json"), loaded(f"{root}{folder}/config.json")
-    told = written(root + plan["home"], "state.json") or {}
+    if os.path.isdir(root + plan["home"]):
+        become_owner(root + plan["home"])
+    state = written(root + plan["home"], "state.json") or {}
     return {
-        "outcome": told.get("outcome"),
-        "config": told.get("config"),
-        "why": told.get("why"),
-        "attempt": told.get("attempt"),
+        **{name: field(state, name, sort) for name, sort in STATE.items()},
         "model": config["model"],
         "steps": config["steps"],
         "ranks": attempt(ranks, root + plan["out"]),
@@ -53,6 +58,16 @@ def written(folder: str, name: str) -> dict[str, Any] | None:
     return found
 
 
+def field(state: dict[str, Any], name: str, sort: type) -> Any:
+    """Return what the run's account has written under *name*; None where it has written nothing."""
+    value = state.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, sort):
+        return unknown(f"{name} in state.json is no {sort.__name__}")
+    return value[:TEXT_LENGTH] if isinstance(value, str) else value
+
+
 def ranks(out: str) -> dict[str, Any]:
     """Return the newest figures of each process, by the name of its file."""
     return {
@@ -64,7 +79,7 @@ def ranks(out: str) -> dict[str, Any]:
 def tracked(out: str) -> dict[str, Any] | None:
     """Return as what the run is known at an MLflow server; None where it is not."""
     told = written(out, "tracking.json")
-    return {key: str(told[key]) for key in TRACKED} if told and "run" in told else None
+    return {key: str(told[key])[:TEXT_LENGTH] for key in TRACKED} if told and "run" in told else None
 
 
 def newest(lines: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from glob import glob
 from typing import Any
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe.look import Unreadable, attempt, listing, read, read_any, tool, unknown
+from rackwright.facts.probe.look import Unreadable, attempt, listing, read, read_any, read_untrusted, tool, unknown
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
@@ -166,12 +166,18 @@ def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 def walk(
     root: str, folder: str, device: int | None, salt: bytes | None, files: dict[str, Any], directories: dict[str, Any]
 ) -> None:
-    """Put every file below *folder* into *files*, and every folder that could not be entered, with the reason."""
+    """Put every file below *folder* into *files*, and every folder that could not be entered, with the reason.
+
+    A directory of another account than root is not entered: nothing below it is declared, and it may hold anything.
+    """
     try:
-        status = os.stat(root + folder)
+        status = os.stat(root + folder, follow_symlinks=device is None)
         directories[folder] = entry(status)
         if device not in (None, status.st_dev):
             files[folder] = unknown("another filesystem is mounted here")
+            return
+        if device is not None and status.st_uid not in (0, os.geteuid()):
+            files[folder] = unknown(f"it belongs to {owner_name(status.st_uid, status.st_gid)}, and is not entered")
             return
         with os.scandir(root + folder) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
@@ -188,13 +194,13 @@ def walk(
         if found.is_dir(follow_symlinks=False):
             walk(root, path, status.st_dev, salt, files, directories)
         else:
-            files[path] = attempt(file, root + path, salt)
+            files[path] = attempt(file, root + folder, found.name, salt)
 
 
-def file(path: str, salt: bytes | None) -> dict[str, Any]:
+def file(folder: str, name: str, salt: bytes | None) -> dict[str, Any]:
     """Return what a file is; without a *salt* it is one whose content is nobody's."""
-    status = os.lstat(path)
-    content = attempt(content_digest, path, status, salt) if salt else unknown("rewritten by the system")
+    status = os.lstat(f"{folder}/{name}")
+    content = attempt(content_digest, folder, name, status, salt) if salt else unknown("rewritten by the system")
     return {"digest": content, **entry(status)}
 
 
@@ -206,15 +212,14 @@ def entry(status: os.stat_result) -> dict[str, Any]:
     }
 
 
-def content_digest(path: str, status: os.stat_result, salt: bytes) -> str:
+def content_digest(folder: str, name: str, status: os.stat_result, salt: bytes) -> str:
     if stat.S_ISLNK(status.st_mode):
-        return f"-> {os.readlink(path)}"
+        return f"-> {os.readlink(f'{folder}/{name}')}"
     if not stat.S_ISREG(status.st_mode):
-        raise Unreadable("neither a file nor a link")  # to open a fifo would wait for its writer
+        raise Unreadable("neither a file nor a link")
     if status.st_size > FILE_BYTES:
         raise Unreadable("larger than 1 MiB")
-    with open(path, "rb", buffering=0) as content:
-        return digest(content.read(), salt)
+    return digest(read_untrusted(folder, name, FILE_BYTES), salt)
 
 
 @lru_cache(maxsize=None)
