@@ -15,6 +15,9 @@ Scope = Literal["host", "kernel", "hardware"]
 Severity = Literal["error", "warning", "notice"]
 
 
+FIND_OUT = "find out why it cannot be read, before anything is changed there"
+
+
 @dataclass(frozen=True, slots=True)
 class OneOf:
     """Any of these values holds."""
@@ -70,7 +73,13 @@ class Claim:
     """No text of it is ever printed."""
     severity: Severity = "error"
     remedy: str = ""
-    """What a person reads when it does not hold."""
+    """Advice to a person where something else was found. It erases nothing unless that was found to bear no data."""
+    remedies: Mapping[str, str] = field(default_factory=dict)
+    """Advice about single properties, in the place of *remedy*."""
+    remedy_absent: str | None = None
+    """Advice where nothing was found; None: as where something else was found."""
+    remedy_unknown: str = FIND_OUT
+    """Advice where nobody knows what is there: how to find out, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,4 +35,18 @@ def _differences(claims: Sequence[Claim], found: Found) -> Iterator[Difference]:
         for name, want in claim.want.items():
             value = want if isinstance(want, Unknown) else seen.get(name, NOT_OBSERVED)
             if not holds(want, value):
-                yield Difference(claim.thing, name, want, value, claim.severity, claim.remedy, claim.secret)
+                advice = remedy(claim, name, value)
+                yield Difference(claim.thing, name, want, value, claim.severity, advice, claim.secret)
+
+
+def remedy(claim: Claim, name: str, found: Value) -> str:
+    """Return the advice of *claim* about its property *name* for what was *found*."""
+    match claim.want[name], found:
+        case Unknown(), _:
+            return ""  # nothing is wrong on the host: the value is not known here
+        case _, Unknown():
+            return claim.remedy_unknown
+        case _, Absent() if claim.remedy_absent is not None:
+            return claim.remedy_absent
+        case _:
+            return claim.remedies.get(name, claim.remedy)

@@ -84,7 +84,8 @@ def drive_claim(part: DrivePart, **more: bool) -> Claim:
         slack = int(part.size_bytes * TOLERANCE)
         want["size_bytes"] = Between(part.size_bytes - slack, part.size_bytes + slack)
     remedy = "look at the drive's label, then correct the drive or its line"
-    return Claim(f"drive:{part.serial}", want, scope="kernel", remedy=remedy)
+    absent = "the drive is not in the machine: look at its bay, its cable and its label, and leave the others in"
+    return Claim(f"drive:{part.serial}", want, scope="kernel", remedy=remedy, remedy_absent=absent)
 
 
 def health_claims(host: str, parts: Iterable[DrivePart], health: HealthPart | None) -> Iterator[Claim]:
@@ -98,10 +99,10 @@ def _health_claims(host: str, part: DrivePart, health: HealthPart) -> Iterator[C
     thing, remedy = f"drive:{part.serial}", _FAILING.format(host=host, serial=part.serial)
     # of the drives of a twin, those on NVMe alone tell of themselves
     scope: Scope = "kernel" if part.bus == "nvme" else "hardware"
-    yield Claim(thing, {"health": "passed"}, scope=scope, remedy=remedy)
+    yield Claim(thing, {"health": "passed"}, scope=scope, remedy=remedy, remedy_unknown=_UNASKED)
     limits = {name: getattr(health, name) for name in COUNTED.get(part.bus, ())}
     if counted := {name: Between(None, limit) for name, limit in limits.items() if limit is not None}:
-        yield Claim(thing, counted, scope=scope, severity="warning", remedy=remedy)
+        yield Claim(thing, counted, scope=scope, severity="warning", remedy=remedy, remedy_unknown=_UNASKED)
 
 
 def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal, ...]:
@@ -119,9 +120,12 @@ def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal
 
 
 _FAILING = (
-    "a person replaces a drive that fails: put another in, and name it with"
-    " `rackwright drive replace STACK {host} {serial} NEW`; to be asked it takes smartmontools on the host,"
-    " as of base_packages of role base"
+    "a drive that fails is replaced by a person: put another one in beside it, and name that with"
+    " `rackwright drive replace STACK {host} {serial} NEW`; the drive stays in until its copy is complete"
+)
+_UNASKED = (
+    "find out why the drive does not answer: smartctl or nvme-cli has to be on the host, as smartmontools of"
+    " base_packages of role base"
 )
 _ANOTHER = (
     "another machine answers at this address: correct the address, or, once its mainboard was replaced, the identity"
@@ -151,13 +155,18 @@ class HostKind:
         profile = PROFILES[spec.profile]
         claims = [
             identity_claim(spec.host, spec.identity),
-            Claim(f"host:{spec.host}", {"os": spec.os}, owned=False, remedy=_ANOTHER),
+            Claim(
+                f"host:{spec.host}",
+                {"os": spec.os},
+                owned=False,
+                remedy="declare the operating system that runs there, or find out why it is another one",
+            ),
             Claim(
                 f"drives:{spec.host}",
                 {"serials": Within(tuple(sorted(part.serial for part in spec.drives)))},
                 owned=False,
                 scope="kernel",
-                remedy="declare the drive in the fleet, or take it out",
+                remedy="look with `lsblk --fs` what the drive is and who uses it, then declare it in the fleet",
             ),
             # a drive of a tier is claimed by its tier
             *(drive_claim(part, present=True) for part in spec.drives if part.tier is None),

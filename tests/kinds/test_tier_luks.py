@@ -253,15 +253,15 @@ def test_what_was_made_without_encryption_is_not_encrypted(raw):
     told = refused(planned(raw))
 
     assert "sorrel/hot: encryption: got a tier that is not encrypted; LUKS cannot be put under what is there" in told
-    assert "Declare another tier on other drives, move the data" in told
-    assert CONSENT in told
+    assert "Declare another tier on other drives, and move the data there" in told
+    assert CONSENT not in told
 
 
 def test_what_was_made_with_encryption_keeps_it(raw):
     told = refused(planned(raw, key=None))
 
     assert "got it encrypted, and declared without; that cannot be taken away" in told
-    assert CONSENT in told
+    assert CONSENT not in told
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_what_was_made_with_encryption_keeps_it(raw):
     [
         (header_made_anew, "got the LUKS header another; the owner file notes 5ea1ed00"),
         (lambda raw, key: without(raw["luks_headers"], uuid=header(raw, key)["uuid"]), "got no LUKS header"),
-        (lambda raw, key: header(raw, key).update(version=1), "cryptsetup convert --type luks2"),
+        (lambda raw, key: header(raw, key).update(version=1), "cryptsetup convert --type luks2 /dev/disk"),
         (opened_as_another, "got it open as another; it is called tier-hot"),
         (lambda raw, key: raw["owners"]["tier-hot"].pop("luks"), "the owner file notes none"),
     ],
@@ -280,11 +280,18 @@ def test_what_is_not_ours_is_left_to_a_person(raw, break_it, told):
     assert told in refused(planned(raw))
 
 
-def test_the_way_back_of_a_header_is_told(raw):
+def test_a_copy_of_the_header_goes_back_only_where_there_is_none(raw):
+    """
+    In the place of a header that somebody has made the copy would lose what that one opens.
+    """
     header_made_anew(raw, SPEC.array_key)
+    assert "luksHeaderRestore" not in refused(planned(raw))
+    assert "`cryptsetup luksHeaderBackup`" in refused(planned(raw))
 
+    without(raw["luks_headers"], device=array(raw, SPEC.array_key)["name"])
     path = "/dev/disk/by-id/md-name-sorrel:hot"
-    assert f"`cryptsetup luksHeaderRestore --header-backup-file {HEADER} {path}`" in refused(planned(raw))
+    back = f"`cryptsetup luksHeaderRestore --header-backup-file {HEADER} {path}`"
+    assert f"only if that finds no header, put the copy back: {back}" in refused(planned(raw))
 
 
 def test_drives_that_are_encrypted_are_not_overwritten_without_consent(blank):

@@ -278,7 +278,29 @@ def test_what_would_lose_the_data_is_refused(raw, name):
     said = refused(planned(raw, **{name: changed}))
 
     assert f"md {name}" in said
-    assert "destroy: allowed" in said
+    assert "destroy" not in said
+    assert f"Declare the {name.partition('_')[0]} that the array has" in said
+
+
+def test_a_filesystem_that_was_not_found_is_looked_for_and_nothing_is_given_up(raw):
+    """
+    A tool that prints nothing is no proof that no data is there.
+    """
+    raw["filesystems"].clear()
+
+    said = refused(planned(raw))
+
+    assert "md filesystem type" not in said and "filesystem type: got none" in said
+    assert "Nothing is made over it: look with `findmnt`" in said
+    assert "destroy" not in said
+
+
+def test_members_that_are_missing_are_brought_back_and_nothing_is_given_up(raw):
+    without(raw["arrays"], md_name="gpu-01:hot")
+    drive(raw, SERIALS[0])["superblock"] = None
+
+    assert "Bring the drives back and run up, or assemble what is left by hand." in refused(planned(raw))
+    assert "destroy" not in refused(planned(raw))
 
 
 def test_another_mount_point_is_refused(raw):

@@ -111,7 +111,7 @@ def test_other_options_are_set_where_it_is_mounted_from(raw):
 
 
 def test_what_it_keeps_for_life_is_declared_as_it_is(raw):
-    assert "Declare what is there" in refused(planned(raw, chunk_kib=64))
+    assert "Declare the chunk that the array has" in refused(planned(raw, chunk_kib=64))
 
 
 def test_a_member_is_replaced_although_no_owner_file_tells_who_they_were(raw):

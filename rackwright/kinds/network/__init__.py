@@ -14,7 +14,12 @@ from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
 
 NETWORKD = "systemd-networkd.service"
 _AT_BOOT = OneOf(("enabled", "enabled-runtime"))
-CABLE = "look at the cable and at the switch's port"
+PORT = "look for the port, or correct how it is found"
+RUN_UP = "run up, which sets it"
+REMEDIES = {
+    "up": "look at the cable and at the switch's port",
+    "files_of_others": "move what that file says of the link into the fleet, then take those lines out of the file",
+}
 
 
 class NetworkKind:
@@ -67,22 +72,24 @@ def _files(spec: NetworkSpec, house: House) -> Iterator[Claim]:
 def _links(spec: NetworkSpec) -> Iterator[Claim]:
     for port in spec.ports:
         identity = {"mac": port.mac} if port.mac else {"pci": port.pci or ""}
-        remedy = "look for the port, or correct how it is found"
         scope: Scope = "host" if port.mac else "hardware"
-        yield Claim(f"link:{port.name}", {**identity, "files_of_others": ()}, scope=scope, remedy=remedy)
+        found_by: dict[str, Want] = {**identity, "files_of_others": ()}
+        yield Claim(f"link:{port.name}", found_by, scope=scope, remedy=PORT, remedies=REMEDIES)
         member: dict[str, Want] = {} if port.bond is None else {"bond": port.bond}
         yield Claim(
             f"link:{port.name}",
             {**_common(port), **member},
             scope="host" if port.bond is None else "kernel",
-            remedy=CABLE,
+            remedy=RUN_UP,
+            remedies=REMEDIES,
+            remedy_absent=PORT,
         )
     for bond in spec.bonds:
         want = {"kind": "bond", "mode": bond.mode, "members": tuple(sorted(bond.members)), **_made(bond)}
-        yield Claim(f"link:{bond.name}", want, scope="kernel", remedy=CABLE)
+        yield Claim(f"link:{bond.name}", want, scope="kernel", remedy=RUN_UP, remedies=REMEDIES, remedy_absent=RUN_UP)
     for vlan in spec.vlans:
         want = {"kind": "vlan", "id": vlan.tag, "parent": vlan.link, **_made(vlan)}
-        yield Claim(f"link:{vlan.name}", want, scope="kernel", remedy=CABLE)
+        yield Claim(f"link:{vlan.name}", want, scope="kernel", remedy=RUN_UP, remedies=REMEDIES, remedy_absent=RUN_UP)
 
 
 def _common(link: LinkPart) -> dict[str, Want]:

@@ -94,7 +94,7 @@ def _carries_others(spec: NetworkSpec, gone: Sequence[str], facts: Facts) -> Ite
     for link in facts.links:
         if link.kind == "vlan" and link.parent in gone and link.name not in (*gone, *spec.devices):
             got, want = f"got {link.name} on it, which nobody declares", "it has to be made anew, or to go"
-            fix = f"Declare {link.name} under vlans, or delete it on the host"
+            fix = f"Declare {link.name} under vlans, or find out who has made it and needs it"
             yield Refusal(f"{spec.id}: {link.parent}", got, want, fix)
 
 

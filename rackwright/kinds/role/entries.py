@@ -2,8 +2,9 @@
 
 An entry has one key that is its sort (``file``, ``package``, ``unit``, …), that sort's own keys, and may have any of:
 ``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
-``scope``, ``severity`` and ``remedy`` (see Claim), ``by_hand`` (only a person can make it hold), ``restart`` (it holds
-from the next start of the host's kernel), ``disturbs`` (properties that are mended only while nobody computes on GPUs).
+``scope``, ``severity``, ``remedy``, ``remedy_absent`` (see Claim), ``by_hand`` (only a person can make it hold),
+``restart`` (it holds from the next start of the host's kernel), ``disturbs`` (properties that are mended only while
+nobody computes on GPUs).
 Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and ``probe_program``, the text of the probe
 as a program, ``krl``, which makes a list of what is revoked, and ``sha256``, which makes a text's digest; and over the
 role's ``names``, worked out in their order. Names that begin with ``__`` are variables of its tasks, too.
@@ -31,6 +32,7 @@ class Entry(BaseModel):
     scope: Scope | None = None
     severity: Severity = "error"
     remedy: str = ""
+    remedy_absent: str | None = None
     by_hand: bool = False
     restart: bool = False
     disturbs: tuple[str, ...] = ()
@@ -44,7 +46,15 @@ class Entry(BaseModel):
 
     def claim(self, house: House) -> Claim:
         scope = self.scope or ("kernel" if self.restart else self.usual_scope)
-        return Claim(self.thing, self.want(house), self.owned, scope, severity=self.severity, remedy=self.remedy)
+        return Claim(
+            self.thing,
+            self.want(house),
+            self.owned,
+            scope,
+            severity=self.severity,
+            remedy=self.remedy,
+            remedy_absent=self.remedy_absent,
+        )
 
 
 class File(Entry):

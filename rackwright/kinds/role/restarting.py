@@ -17,7 +17,9 @@ def claim(spec: RoleSpec, entry: Entry, made: Claim) -> Claim:
     """Return the claim *made* of *entry*, with what a person does where no restart is allowed."""
     if not entry.restart or spec.reboot:
         return made
-    return replace(made, remedy="; ".join(filter(None, [made.remedy, BY_HAND.format(host=spec.host)])))
+    by_hand = BY_HAND.format(host=spec.host)
+    absent = None if made.remedy_absent is None else f"{made.remedy_absent}; {by_hand}"
+    return replace(made, remedy="; ".join(filter(None, [made.remedy, by_hand])), remedy_absent=absent)
 
 
 def step(host: str) -> Reboot:

@@ -9,7 +9,7 @@ from rackwright.kinds import observing
 from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
 from rackwright.kinds.host import drive_claim, health_claims, identity_claim
 from rackwright.kinds.house import House
-from rackwright.kinds.tier import boot, luks, scrub
+from rackwright.kinds.tier import boot, luks, remedies, scrub
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
 from rackwright.kinds.tier.look import carrier, filesystem_on, find_array, header_on, look, waiting
@@ -64,13 +64,9 @@ class TierKind:
             identity_claim(spec.host, spec.identity),
             *(drive_claim(drive) for drive in spec.drives),
             *health_claims(spec.host, spec.drives, spec.health),
-            Claim(f"md:{spec.array_key}", array, remedy=planning.REMEDY),
+            remedies.array(f"md:{spec.array_key}", spec.host, array),
             *_redundancy(spec),
-            Claim(
-                f"filesystem:{spec.carrier}",
-                filesystem,
-                remedy="a filesystem keeps its geometry: save the data, remove the tier with consent, declare it again",
-            ),
+            remedies.filesystem(f"filesystem:{spec.carrier}", filesystem),
             Claim(f"mount:{spec.mount}", mount, remedy=planning.THEIR_MOUNT if spec.array else ""),
         )
         if spec.array:  # what brings it back is not ours

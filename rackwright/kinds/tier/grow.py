@@ -16,7 +16,7 @@ from rackwright.spec.units import format_size
 
 METADATA_KIB = 256
 """More than superblock, bitmap and list of bad blocks take in front of the data, where mdadm itself has placed them."""
-TWO_STEPS = "Declare another tier on the new drives, move the data, and give this one up"
+ANOTHER_TIER = "Declare another tier on the new drives, and move the data there"
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
         yield Refusal(where, got, want, "Replace members first, and add others once that is done")
     elif spec.level == "raid0":
         want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
-        yield Refusal(where, got, want, TWO_STEPS)
+        yield Refusal(where, got, want, ANOTHER_TIER)
     elif not added.has_room:
         room = format_size(max(added.offset_kib - METADATA_KIB, 0) * 1024)
         got = f"{got}, with {room} of room in front of the data"
         need = format_size(added.need_kib * 1024)
         want = f"with less than {need} md moves stripes in place, and a power cut in the first moments loses data"
-        yield Refusal(where, got, want, TWO_STEPS)
+        yield Refusal(where, got, want, ANOTHER_TIER)
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
         fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
         yield Refusal(where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix)

@@ -24,10 +24,7 @@ TPM_LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "lib
 SYSTEMD = 250
 """The first that seals. Source: its NEWS."""
 NEW_MAINBOARD = "another mainboard, or a TPM that was cleared, opens nothing: run up, which has it seal the secret anew"
-ANEW = (
-    "Declare another tier on other drives, move the data, and give this one up; or make it anew: save the data,"
-    " `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
-)
+ANOTHER_TIER = "Declare another tier on other drives, and move the data there"
 
 
 def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
@@ -76,20 +73,27 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
     where, noted = f"{spec.id}: encryption", owner.get("luks")
     if spec.key is None:
         if noted:
-            yield Refusal(where, "got it encrypted, and declared without", "that cannot be taken away", ANEW)
+            yield Refusal(where, "got it encrypted, and declared without", "that cannot be taken away", ANOTHER_TIER)
         return
     header, opened = header_on(facts, array), mapping_on(facts, array)
     back = f"`cryptsetup luksHeaderRestore --header-backup-file {spec.header_path} {spec.array_path}`"
     if header is None and noted is None:
-        yield Refusal(where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANEW)
+        yield Refusal(where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANOTHER_TIER)
     elif header is None:
-        fix = f"Put its copy back with {back}, and run again"
+        look = f"Look with `cryptsetup luksDump {spec.array_path}`"
+        fix = f"{look}; only if that finds no header, put the copy back: {back}"
         yield Refusal(where, "got no LUKS header", f"the owner file notes {noted}", fix)
     elif header.uuid != noted and owner:
-        fix = f"Look who has made that one; ours comes back with {back}"
+        fix = (
+            "Find out who made that header and what it opens, and copy it with `cryptsetup luksHeaderBackup`; the copy"
+            f" of ours is {spec.header_path}"
+        )
         yield Refusal(where, f"got the LUKS header {header.uuid}", f"the owner file notes {noted or 'none'}", fix)
     elif header.version != VERSION:
-        fix = "Close it, turn it back with `cryptsetup convert --type luks2`, and run again"
+        fix = (
+            "Copy its header with `cryptsetup luksHeaderBackup`, close it, convert it with"
+            f" `cryptsetup convert --type luks2 {spec.array_path}`, and run again"
+        )
         yield Refusal(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
     if opened and opened.mapped_name != spec.mapping:
         fix = "Unmount and close that by hand, and run again"

@@ -13,22 +13,19 @@ from rackwright.kinds.tier.look import carrier, find_array, lingering, members_o
 from rackwright.kinds.tier.spec import TierSpec, owner_text
 from rackwright.spec.units import format_size
 
-REMEDY = "look at the array with `mdadm --detail` and at the drives it names; a failed drive is taken out by hand"
 SPARE = (
     "a spare has taken a member's place, or is gone: put a drive in, and name it in the place of the missing one with"
     " `rackwright drive replace STACK {host} OLD NEW`; it waits from then on"
 )
 DISAGREES = (
-    "sectors whose parity does not fit: look which drive fails, replace it, then write `repair` to the array's"
-    " md/sync_action, and `check` after that"
+    "parity and data disagree: find the drive that fails by its health and the kernel's log, and replace it; compare"
+    " the files with a copy before `repair` is written to md/sync_action, which takes the data as right"
 )
-TWO_STEPS = "To make it anew: `destroy: allowed` at the tier, up, take it out of the fleet, up, declare it again"
-THEIRS = "Declare what is there, or save the data and make another tier"
 THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it again"
 """Remedies of a tier that was taken over."""
 GIB_KIB = 1 << 20
 KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
-"""What an array and a filesystem keep for life: to change it would lose the data."""
+"""What an array and a filesystem keep for life: nothing but making them again changes it."""
 IS = {"bus", "size_bytes"}
 """What a drive is, whatever its state."""
 
@@ -59,6 +56,10 @@ def foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
         return ()
     got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"
     return (Refusal(spec.id, got, "one tier has one owner", "Declare it in one fleet only, or under another name"),)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 class _Planner:
@@ -247,7 +248,7 @@ class _Planner:
                     spec.id,
                     f"got no running array, and md superblocks of it on: {left}",
                     f"its members are {', '.join(spec.serials)}; nothing is made anew where data was",
-                    f"Bring the drives back, or assemble what is left by hand. {self._anew}",
+                    "Bring the drives back and run up, or assemble what is left by hand",
                 ),
             )
         )
@@ -261,8 +262,8 @@ class _Planner:
             sort = item.thing.split(":")[0]
             if item.name in KEPT.get(sort, ()) and not item.unknown and not (item.name == "member_kib" and self.larger):
                 got = "none" if isinstance(item.found, Absent) else item.found
-                want = f"declared is {item.want}, and it cannot change without losing the data"
-                refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, self._anew))
+                want = f"declared is {item.want}, and it never changes in an array that bears data"
+                refusals.append(Refusal(f"{spec.id}: {sort} {item.name}", f"got {got}", want, _sentence(item.remedy)))
         if self.array and self.larger:
             refusals += enlarge.refusals(spec, self.array, mended=self.change is not None)
         if self.array is not None:
@@ -452,10 +453,6 @@ class _Planner:
         if self.spec.key:
             paths = {item.path for item in self.differences if not item.unknown}
             yield from luks.mending(self.spec, self.facts, self.house, self.device, paths, opens)
-
-    @property
-    def _anew(self) -> str:
-        return TWO_STEPS if self.spec.array is None else THEIRS
 
     def _mounts(self) -> bool:
         """Whether it is to be mounted, and can be: of what was taken over systemd may have no unit."""

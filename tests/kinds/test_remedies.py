@@ -1,0 +1,139 @@
+"""Advice to a person: each text was read against its case, and none erases what may bear data.
+
+``remedies.txt`` has each text with the properties that it stands at. Where it differs from what the kinds say, read
+each new text against each of its properties, then write it: ``python -m tests.kinds.test_remedies``.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import rackwright
+from rackwright.kinds import diff
+from rackwright.kinds.contract import FIND_OUT, Absent, Unknown
+from tests.kinds.conftest import RESOURCES, STACK
+
+READ = Path(__file__).with_name("remedies.txt")
+FOUND = {"": "something else", " absent": Absent(), " unknown": Unknown("for a reason")}
+FOLDERS = ("kinds", "provider", "apply")
+"""What speaks of hosts as they are. A fix in other folders is about a text of the fleet."""
+DESTROYS = re.compile(
+    r"\b(wipe\b|wipefs (?!--no-act)|mkfs|zero-superblock|eras|destroy|format|dd if|remov|delet|flash|repair`"
+    r"|luksHeaderRestore|put (the|its) copy back"
+    r"|giv\w* (it|that|this|them) up|(take|taken|takes)\b[^;,.]*\bout\b|made? (it )?(anew|again))",
+    re.IGNORECASE,
+)
+HARMLESS = {
+    "take those lines out of the file": "lines of a text, which stand in the fleet by then",
+    "compare the files with a copy before `repair` is written": "parity alone is written, and after the comparison",
+    "only if that finds no header, put the copy back": "the copy is of the header that was noted, and none is there",
+    "To lose exactly that, write under hosts": "the line is the consent to what was seen on a drive that nobody uses",
+    "Write `destroy: allowed` at the tier, run up, then remove it": "the removal of the tier was what was asked for",
+    "Declare it once more, run up, then remove it": "the removal of the tier was what was asked for",
+    "take it out of that file": "lines of a text, which stand in the fleet by then",
+    "Take it out of that file": "a line of a text that a refusal names",
+    "take tpm2 out": "an option of the fleet: the host keeps the key open, and the data stays",
+    "Take tpm2 out": "an option of the fleet: the host keeps the key open, and the data stays",
+    "take `maintenance` out": "an option of the fleet",
+    "Take the resource out of the program": "a resource that this rackwright does not know, and so removes nothing of",
+    "Bring it back, or give it up in two steps": "nothing of it was found on its host, and nothing is erased",
+}
+"""Texts that speak of losing something: why the case that they stand at allows that."""
+
+
+def advice() -> dict[str, list[str]]:
+    """Return each text with the properties at which a person reads it: sort of resource, sort of thing, property."""
+    texts: dict[str, set[str]] = {}
+    for declared in RESOURCES.values():
+        names = sorted({declared.spec.host, *re.findall(r'"serial":"([^"]+)"', declared.spec.model_dump_json())})
+        for claim in declared.kind.claims(declared.spec, STACK.house):
+            for name in claim.want:
+                for case, found in FOUND.items():
+                    text = general(diff.remedy(claim, name, found), names)
+                    sort = declared.token.rpartition(":")[2]
+                    if text and not (text == FIND_OUT and case == " unknown"):
+                        texts.setdefault(text, set()).add(f"{sort} {claim.thing.partition(':')[0]}.{name}{case}")
+    return {text: sorted(places) for text, places in sorted(texts.items())}
+
+
+def general(text: str, names: list[str]) -> str:
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "NAME", text)
+    text = re.sub(r"profile [\w-]+", "profile PROFILE", text)
+    text = re.sub(r"packets of \d+ bytes, and \S+ answers", "packets of MTU bytes, and PEER answers", text)
+    return re.sub(r"enrol` for \w+", "enrol` for NAME", text)
+
+
+def table() -> str:
+    return "\n".join(f"{text}\n" + "".join(f"    {place}\n" for place in places) for text, places in advice().items())
+
+
+def test_each_text_was_read_against_its_properties():
+    assert table() == READ.read_text(), __doc__
+
+
+def test_where_nobody_knows_what_is_there_the_advice_is_to_find_out():
+    """
+    What is unknown may be data that is alive.
+    """
+    texts = {
+        diff.remedy(claim, name, FOUND[" unknown"])
+        for declared in RESOURCES.values()
+        for claim in declared.kind.claims(declared.spec, STACK.house)
+        for name in claim.want
+    }
+
+    assert texts - {""} and all(text.startswith("find out") for text in texts - {""})
+
+
+def fixes() -> Iterator[str]:
+    """Yield the texts of the source that a refusal gives as its fix, the parts of a text joined."""
+    for path in (path for folder in FOLDERS for path in (Path(rackwright.__file__).parent / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Refusal", "Refused") and node.args[3:]:
+                yield from written(node.args[3])
+            if isinstance(node, ast.Assign):
+                yield from assigned(node.targets[0], node.value)
+
+
+def assigned(target: ast.expr, value: ast.expr) -> Iterator[str]:
+    """Yield what is given to a variable called ``fix``, or to a constant."""
+    match target, value:
+        case ast.Tuple(elts=names), ast.Tuple(elts=values):
+            for name, each in zip(names, values, strict=True):
+                yield from assigned(name, each)
+        case ast.Name(id=name), _ if name in ("fix", "line") or name.lstrip("_").isupper():
+            yield from written(value)
+
+
+def written(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.JoinedStr(values=parts):
+            yield "".join("".join(written(part)) or "…" for part in parts)
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (*written(body), *written(orelse))
+
+
+def sentences(text: str) -> bool:
+    """Whether a person reads it: no shell text, pattern or name."""
+    return " " in text and "\n" not in text and not text.startswith(("^", "[", "/"))
+
+
+def test_no_text_destroys_unless_its_case_allows_it():
+    """
+    A new one is read against its case, and stands among HARMLESS with the reason.
+    """
+    kinds = [text for text in {*fixes()} if sentences(text)]
+    assert len(kinds) > 80
+    destroys = [text for text in (*advice(), *kinds) if DESTROYS.search(text)]
+
+    assert sorted(text for text in destroys if not any(part in text for part in HARMLESS)) == []
+    assert [part for part in HARMLESS if not any(part in text for text in destroys)] == []
+
+
+if __name__ == "__main__":
+    READ.write_text(table())
