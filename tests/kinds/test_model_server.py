@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -423,3 +424,11 @@ class TestWatch:
 
         assert len([*tmp_path.iterdir()]) == 2
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_service_has_a_limit_on_its_memory() -> None:
+    units = [file.content for file in files(WATCHED, HOUSE) if file.path.endswith(".service")]
+
+    assert len(units) == 2
+    for unit in units:
+        assert re.search(r"^MemoryMax=\d+%$", str(unit), re.MULTILINE)

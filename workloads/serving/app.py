@@ -20,6 +20,7 @@ from workloads.serving.generation import Generation
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import CONTENT_TYPE, Metrics
 from workloads.serving.model import Model
+from workloads.serving.offload import offload
 from workloads.serving.runtimes import Language, Runtime
 from workloads.serving.settings import Settings
 
@@ -138,14 +139,12 @@ def _inference(app: FastAPI, model: Model, settings: Settings, queue: Batcher) -
         return await answer(request)
 
     async def answer(request: Request) -> Response:
-        content = await body(request, settings)
-        try:
-            asked = wire.read(content, _json_bytes(request), model, settings.max_batch)
-        except wire.Malformed as malformed:
-            raise Refused(400, str(malformed)) from None
+        asked, began = await _read(request, model, settings)
         request.state.told["rows"] = asked.rows
-        outputs = await _computed(queue, asked, settings)
-        told, json_bytes = wire.write(asked, outputs, model)
+        outputs = await _computed(queue, asked, settings, began)
+        with in_turn(settings.deadline_seconds):
+            size = sum(outputs[name].nbytes for name in asked.outputs)
+            told, json_bytes = await offload(size, settings.deadline_seconds, wire.write, asked, outputs, model)
         if json_bytes is None:
             return Response(told, media_type="application/json")
         return Response(told, headers={wire.HEADER: str(json_bytes)}, media_type="application/octet-stream")
@@ -173,10 +172,26 @@ class _Direct(APIRoute):
         self.app = request_response(answer)
 
 
-async def _computed(queue: Batcher, asked: wire.Asked, settings: Settings) -> Arrays:
+async def _read(request: Request, model: Model, settings: Settings) -> tuple[wire.Asked, float]:
+    """Return what *request* asks, and when its body was there, by the event loop's clock.
+
+    Raises:
+        Refused: it cannot be answered.
+    """
+    content = await body(request, settings)
+    began, json_bytes = asyncio.get_running_loop().time(), _json_bytes(request)
+    arguments = (content, json_bytes, model, settings.max_batch)
+    try:
+        with in_turn(settings.deadline_seconds):
+            return await offload(len(content), settings.deadline_seconds, wire.read, *arguments), began
+    except wire.Malformed as malformed:
+        raise Refused(400, str(malformed)) from None
+
+
+async def _computed(queue: Batcher, asked: wire.Asked, settings: Settings, began: float) -> Arrays:
     seconds = min(settings.deadline_seconds, asked.timeout_seconds or settings.deadline_seconds)
     with in_turn(seconds):
-        return await queue.submit(asked.arrays, asked.rows, asyncio.get_running_loop().time() + seconds)
+        return await queue.submit(asked.arrays, asked.rows, began + seconds)
 
 
 def _json_bytes(request: Request) -> int | None:

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from workloads.serving.answers import Refused
 from workloads.serving.model import Model
+from workloads.serving.offload import check_json
 from workloads.serving.runtimes.runtime import End, Piece
 
 DONE = b"data: [DONE]\n\n"
@@ -135,11 +136,13 @@ def read(body: bytes, kind: type[R], model: Model) -> R:
     Raises:
         Refused: 400, or 404 for another model.
     """
+    if too_much := check_json(body):
+        raise Refused(400, f"the body: {too_much}")
     try:
         request = kind.model_validate_json(body)
     except ValidationError as error:
-        problems = error.errors(include_input=False)[:8]
-        param = str(problems[0]["loc"][0]) if problems[0]["loc"] else None
+        problems = error.errors(include_url=False, include_input=False)[:8]
+        param = str(problems[0]["loc"][0])[:200] if problems[0]["loc"] else None
         raise Refused(400, "; ".join(_told(problem, kind) for problem in problems), param=param) from None
     known(request.model, model)
     return request
@@ -157,7 +160,7 @@ def known(name: str, model: Model) -> None:
 
 
 def _told(problem: Any, kind: type[Request]) -> str:
-    where = ".".join(map(str, problem["loc"])) or "the body"
+    where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     if problem["type"] == "extra_forbidden":
         known = f"; known are {', '.join(kind.model_fields)}" if len(problem["loc"]) == 1 else ""
         return f"{where}: this server does not know it{known}"

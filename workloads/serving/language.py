@@ -19,6 +19,7 @@ from workloads.serving.completions import ChatRequest, Form, TextRequest
 from workloads.serving.document import body_of
 from workloads.serving.generation import Answer, Generation
 from workloads.serving.model import Model
+from workloads.serving.offload import offload
 from workloads.serving.runtimes.runtime import Piece, Unfit
 from workloads.serving.settings import Settings
 
@@ -78,9 +79,12 @@ async def _answer(
     settings: Settings,
     generation: Generation,
 ) -> Response:
-    asked = completions.read(await body(request, settings), kind, model)
-    form, told = Form(asked, model), request.state.told
+    content = await body(request, settings)
     deadline = asyncio.get_running_loop().time() + settings.deadline_seconds
+    with in_turn(settings.deadline_seconds):
+        asked = await offload(len(content), settings.deadline_seconds, completions.read, content, kind, model)
+    del content
+    form, told = Form(asked, model), request.state.told
     with in_turn(settings.deadline_seconds), ExitStack() as leaving:
         answer = await _unless_gone(request, generation.submit(asked.asked(), deadline))
         leaving.callback(answer.leave)

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Datatype, Model, Tensor
+from workloads.serving.offload import check_json
 
 HEADER = "inference-header-content-length"
 """The HTTP header that says how many bytes of a body are JSON; what follows is tensors."""
@@ -23,8 +24,12 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"), "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
     "BYTES": np.dtype("O"),
 }  # fmt: skip
-_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
-"""By the kind of a type, what kinds of JSON values become it: 1.5 is no integer, and true no number."""
+_KINDS: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}, "O": {str}}
+"""By the kind of a type, which values of JSON become it: 1.5 is no integer, and true no number."""
+MOST_VALUES = 1 << 31
+"""Of one tensor: no body has as many."""
+_CHUNK = 1 << 14
+"""Values that are converted at a time: in between other threads get their turn."""
 
 
 class Malformed(Exception):
@@ -53,8 +58,8 @@ class OutputTensor(Open):
 
 class InferRequest(Open):
     id: str | None = Field(default=None, max_length=256)
-    inputs: list[InputTensor] = Field(min_length=1)
-    outputs: list[OutputTensor] | None = None
+    inputs: list[InputTensor] = Field(min_length=1, max_length=256)
+    outputs: list[OutputTensor] | None = Field(default=None, max_length=256)
     parameters: dict[str, Any] = {}
 
 
@@ -83,17 +88,21 @@ def read(body: bytes, json_bytes: int | None, model: Model, max_batch: int) -> A
     if json_bytes is not None and not 0 <= json_bytes <= len(body):
         raise Malformed(f"{HEADER}: got {json_bytes}; the body has {len(body)} bytes")
     end = len(body) if json_bytes is None else json_bytes
+    head = body[:end]
+    if too_much := check_json(head):
+        raise Malformed(f"the body: {too_much}")
     try:
-        request = InferRequest.model_validate_json(body[:end])
+        request = InferRequest.model_validate_json(head)
     except ValidationError as error:
-        raise Malformed("; ".join(_told(problem) for problem in error.errors()[:8])) from None
+        problems = error.errors(include_url=False, include_context=False, include_input=False)[:8]
+        raise Malformed("; ".join(_told(problem) for problem in problems)) from None
     arrays = _arrays(request, memoryview(body)[end:], model)
     rows = _rows(arrays, model, max_batch)
     return Asked(request.id, arrays, rows, _outputs(request, model), _timeout(request))
 
 
 def _told(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"])) or "the body"
+    where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     return f"{where}: {problem['msg']}"
 
 
@@ -102,16 +111,16 @@ def _arrays(request: InferRequest, tail: memoryview, model: Model) -> dict[str, 
     arrays: dict[str, np.ndarray] = {}
     for tensor in request.inputs:
         if tensor.name not in wanted or tensor.name in arrays:
-            raise Malformed(f"inputs: got {tensor.name!r}; {model.name} takes {', '.join(wanted)}, each once")
+            raise Malformed(f"inputs: got {_shown(tensor.name)}; {model.name} takes {', '.join(wanted)}, each once")
         _check(tensor, wanted[tensor.name])
         size = tensor.parameters.get("binary_data_size")
         if (size is None) == (tensor.data is None):
             raise Malformed(f"inputs.{tensor.name}: it has either data or the parameter binary_data_size")
         if tensor.data is not None:
-            arrays[tensor.name] = _of_json(tensor)
+            arrays[tensor.name] = _of_json(tensor, tensor.data)
             continue
         if type(size) is not int or not 0 <= size <= len(tail):
-            raise Malformed(f"inputs.{tensor.name}: binary_data_size is {size!r}; {len(tail)} bytes are left")
+            raise Malformed(f"inputs.{tensor.name}: binary_data_size is {_shown(size)}; {len(tail)} bytes are left")
         arrays[tensor.name], tail = _of_bytes(tensor, tail[:size]), tail[size:]
     if missing := wanted.keys() - arrays.keys():
         raise Malformed(f"inputs: {', '.join(sorted(missing))} missing")
@@ -123,6 +132,8 @@ def _arrays(request: InferRequest, tail: memoryview, model: Model) -> dict[str, 
 def _check(tensor: InputTensor, wanted: Tensor) -> None:
     if tensor.datatype != wanted.datatype:
         raise Malformed(f"inputs.{tensor.name}: got {tensor.datatype}; it is {wanted.datatype}")
+    if prod(size for size in tensor.shape if size) > MOST_VALUES:
+        raise Malformed(f"inputs.{tensor.name}: its shape has more values than a body can have")
     fits = len(tensor.shape) == len(wanted.shape) and all(
         want in (-1, got) for got, want in zip(tensor.shape, wanted.shape, strict=True)
     )
@@ -131,68 +142,93 @@ def _check(tensor: InputTensor, wanted: Tensor) -> None:
         raise Malformed(f"inputs.{tensor.name}: got the shape {tensor.shape}; it is [{shape}]")
 
 
-def _of_json(tensor: InputTensor) -> np.ndarray:
+def _of_json(tensor: InputTensor, data: list[Any]) -> np.ndarray:
+    """Return the array of a tensor in JSON. What is in it, and how much, is known before there is an array."""
     where, dtype = f"inputs.{tensor.name}.data", DTYPES[tensor.datatype]
-    if tensor.datatype == "BYTES":
-        texts = _flat(tensor.data)
-        if not all(isinstance(text, str) for text in texts):
-            raise Malformed(f"{where}: BYTES are strings")
-        _counted(where, len(texts), tensor.shape)
-        return np.array(texts, dtype=object).reshape(tensor.shape)
-    try:
-        found = np.array(tensor.data)
-        if tensor.datatype == "UINT64" and all(type(value) is int for value in _flat(tensor.data)):
-            found = np.array(tensor.data, np.uint64)  # of a small and a large one together NumPy makes floats
-    except OverflowError:
-        raise Malformed(f"{where}: {tensor.datatype} goes from 0 to {np.iinfo(dtype).max}") from None
-    except ValueError:
-        raise Malformed(f"{where}: rows of different lengths") from None
-    if found.size and found.dtype.kind not in _KINDS[dtype.kind]:
-        raise Malformed(f"{where}: not all of it is {tensor.datatype}")
-    _counted(where, found.size, tensor.shape)
-    if found.size and dtype.kind in "iu":
+    values = _flat(where, data, tensor.shape)
+    if not set(map(type, values)) <= _KINDS[dtype.kind]:
+        raise Malformed(
+            f"{where}: {'BYTES are strings' if dtype.kind == 'O' else f'not all of it is {tensor.datatype}'}"
+        )
+    if dtype.kind in "iu" and values:
         limits = np.iinfo(dtype)
-        if found.min() < limits.min or found.max() > limits.max:
+        if min(values) < limits.min or max(values) > limits.max:
             raise Malformed(f"{where}: {tensor.datatype} goes from {limits.min} to {limits.max}")
-    with np.errstate(over="ignore"):
-        array = found.astype(dtype).reshape(tensor.shape)
+    try:
+        array = _array(values, dtype)
+    except OverflowError:  # an integer that no float is as large as
+        array = np.array([np.inf])
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise Malformed(f"{where}: a number is too large for {tensor.datatype}, or none")
+    return array.reshape(tensor.shape)
+
+
+def _flat(where: str, data: list[Any], shape: list[int]) -> list[Any]:
+    """Return the values of *data*, which is flat or nested as *shape* is.
+
+    Raises:
+        Malformed: it is neither, or has another number of values.
+    """
+    values = data
+    if any(type(value) is list for value in data):
+        values = [data]
+        for size in shape:
+            if any(type(part) is not list for part in values):
+                raise Malformed(f"{where}: it is nested as the shape {shape} is, or not at all")
+            if any(len(part) != size for part in values):
+                raise Malformed(f"{where}: rows of different lengths, or of others than in the shape {shape}")
+            values = [value for part in values for value in part]
+    _counted(where, len(values), shape)
+    return values
+
+
+def _array(values: list[Any], dtype: np.dtype[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype)
+    wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, len(values), _CHUNK):
+            part = values[first : first + _CHUNK]
+            array[first : first + _CHUNK] = np.fromiter(part, wide, len(part))
     return array
 
 
 def _of_bytes(tensor: InputTensor, content: memoryview) -> np.ndarray:
     where, dtype = f"inputs.{tensor.name}", DTYPES[tensor.datatype]
     if tensor.datatype == "BYTES":
-        texts = _texts(where, content)
+        texts = _texts(where, content, prod(tensor.shape))
         _counted(where, len(texts), tensor.shape)
-        return np.array(texts, dtype=object).reshape(tensor.shape)
+        return _array(texts, dtype).reshape(tensor.shape)
     wanted = prod(tensor.shape) * dtype.itemsize
     if len(content) != wanted:
         raise Malformed(f"{where}: got {len(content)} bytes; {tensor.datatype} of {tensor.shape} has {wanted}")
-    if tensor.datatype == "BOOL" and set(bytes(content)) - {0, 1}:
+    if tensor.datatype == "BOOL" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
         raise Malformed(f"{where}: a BOOL is a byte of 0 or 1")
     return np.frombuffer(content, dtype).reshape(tensor.shape)
 
 
-def _texts(where: str, content: memoryview) -> list[str]:
-    """Return what *content* has: texts, each behind its length in four bytes, the lowest first."""
-    texts = []
-    while len(content):
-        size = int.from_bytes(content[:4], "little")
-        if len(content) < 4 + size:
+def _texts(where: str, content: memoryview, most: int) -> list[str]:
+    """Return what *content* has: texts, each behind its length in four bytes, the lowest first; *most* and one more."""
+    texts: list[str] = []
+    begin = 0
+    while begin < len(content) and len(texts) <= most:
+        end = begin + 4 + int.from_bytes(content[begin : begin + 4], "little")
+        if begin + 4 > len(content) or end > len(content):
             raise Malformed(f"{where}: a text ends behind the tensor")
         try:
-            texts.append(str(content[4 : 4 + size], "utf-8"))
+            texts.append(str(content[begin + 4 : end], "utf-8"))
         except UnicodeDecodeError:
             raise Malformed(f"{where}: a text is not UTF-8") from None
-        content = content[4 + size :]
+        begin = end
     return texts
 
 
-def _flat(data: Any) -> list[Any]:
-    """Return the values in lists of lists; the parser has limited their depth."""
-    return [item for part in data for item in (_flat(part) if isinstance(part, list) else [part])]
+def _shown(value: object) -> str:
+    """Return *value* as a message shows it: with an end, whatever a client has sent."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 64 else f"{value[:64]}…")
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return repr(value)
+    return "a huge number" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def _counted(where: str, got: int, shape: list[int]) -> None:
@@ -220,7 +256,7 @@ def _outputs(request: InferRequest, model: Model) -> dict[str, bool]:
     wanted: dict[str, bool] = {}
     for output in request.outputs:
         if output.name not in known:
-            raise Malformed(f"outputs: got {output.name!r}; {model.name} gives {', '.join(known)}")
+            raise Malformed(f"outputs: got {_shown(output.name)}; {model.name} gives {', '.join(known)}")
         where = f"outputs.{output.name}.parameters.binary_data"
         wanted[output.name] = _flag(where, output.parameters.get("binary_data", as_bytes))
     return wanted
@@ -228,7 +264,7 @@ def _outputs(request: InferRequest, model: Model) -> dict[str, bool]:
 
 def _flag(where: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Malformed(f"{where}: got {value!r}; it is true or false")
+        raise Malformed(f"{where}: got {_shown(value)}; it is true or false")
     return value
 
 
@@ -237,8 +273,8 @@ def _timeout(request: InferRequest) -> float | None:
     if value is None:
         return None
     if type(value) is not int or value <= 0:
-        raise Malformed(f"parameters.timeout: got {value!r}; it is a whole number of microseconds, above 0")
-    return value / 1e6
+        raise Malformed(f"parameters.timeout: got {_shown(value)}; it is a whole number of microseconds, above 0")
+    return min(value, 10**15) / 1e6
 
 
 def write(asked: Asked, outputs: Arrays, model: Model) -> tuple[bytes, int | None]:

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from tests.workloads.serving.made import INFER, Background, Held, Here, ask, eventually, here, request, served
 from tests.workloads.training.runs import ROOT, environment
-from workloads.serving import keys, serve
+from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
 from workloads.serving.watched import Noted, Reading, with_reading
@@ -216,6 +217,49 @@ def test_a_connection_that_is_kept_may_be_silent_between_requests() -> None:
         connection.request("GET", "/health")
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_while_a_large_body_is_read_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Two large bodies are read one after the other; a small one does not wait for them.
+    """
+    reading, go, read = threading.Semaphore(0), threading.Event(), wire.read
+
+    def slow(content: bytes, *arguments: Any) -> wire.Asked:
+        if len(content) > offload.SMALL_BYTES:
+            reading.release()
+            assert go.wait(60)
+        return read(content, *arguments)
+
+    monkeypatch.setattr(wire, "read", slow)
+    runtime, background = Held(), Background()
+    for _ in range(10):
+        runtime.go.release()
+    large = ONE + b" " * offload.SMALL_BYTES
+    with here(runtime) as server:
+        background.ask(server.address, HELD, large)
+        background.ask(server.address, HELD, large)
+        assert reading.acquire(timeout=60)
+        assert ask(server.address, "/health").status == 200
+        assert ask(server.address, HELD, ONE).status == 200
+        assert not reading.acquire(blocking=False)
+        go.set()
+        assert [answer.status for answer in background.all()] == [200, 200]
+
+
+def test_a_large_body_that_has_no_turn_in_time_gets_504(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, read = threading.Event(), wire.read
+
+    def slow(*arguments: Any) -> wire.Asked:
+        assert go.wait(60)
+        return read(*arguments)
+
+    monkeypatch.setattr(wire, "read", slow)
+    with here(Held(), deadline_seconds=0.2) as server:
+        answer = ask(server.address, HELD, ONE + b" " * offload.SMALL_BYTES)
+        go.set()
+
+    assert (answer.status, answer.json) == (504, {"error": "no answer within 0.2 s"})
 
 
 def test_a_client_that_goes_before_its_answer_harms_nobody() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from workloads.serving import wire
 from workloads.serving.model import Model, Tensor
 
 NUMBERS = [name for name in wire.DTYPES if name != "BYTES"]
+
+UNEVEN = "inputs.x.data: rows of different lengths, or of others than in the shape"
+TOO_MUCH = (
+    "the body: as JSON it has more than 65536 lists and objects, or more than 2097152 values; send tensors as bytes"
+)
 
 
 def model(*inputs: Tensor) -> Model:
@@ -47,12 +53,29 @@ def body(*inputs: dict[str, Any], **more: Any) -> bytes:
         (body(tensor(shape=[1, 3])), "inputs.x: got the shape [1, 3]; it is [any, 2]"),
         (body(tensor(shape=[2])), "inputs.x: got the shape [2]; it is [any, 2]"),
         (body(tensor(data=[1])), "inputs.x.data: got 1 values; the shape [1, 2] has 2"),
-        (body(tensor(data=[[1], [2, 3]])), "inputs.x.data: rows of different lengths"),
+        (body(tensor(data=[[1], [2, 3]])), f"{UNEVEN} [1, 2]"),
+        (body(tensor(data=[[1, 2], 3])), f"{UNEVEN} [1, 2]"),
+        (body(tensor(data=[[1, [2]]])), "inputs.x.data: not all of it is FP32"),
+        (body(tensor(shape=[2, 2], data=[[1, 2, 3, 4]])), f"{UNEVEN} [2, 2]"),
+        (body(tensor(shape=[2, 2], data=[[1, 2], 3])),
+         "inputs.x.data: it is nested as the shape [2, 2] is, or not at all"),
         (body(tensor(data=["1", "2"])), "inputs.x.data: not all of it is FP32"),
         (body(tensor(data=[True, False])), "inputs.x.data: not all of it is FP32"),
         (body(tensor(data=[None, 1])), "inputs.x.data: not all of it is FP32"),
         (body(tensor(data=[{}, 1])), "inputs.x.data: not all of it is FP32"),
-        (body(tensor(data=[2**200, 1])), "inputs.x.data: not all of it is FP32"),
+        (body(tensor(data=[2**200, 1])), "inputs.x.data: a number is too large for FP32, or none"),
+        (body(tensor(data=[2**2000, 1])), "inputs.x.data: a number is too large for FP32, or none"),
+        (body(tensor(shape=[10**30, 2])), "inputs.x: its shape has more values than a body can have"),
+        (body(tensor(shape=[0, 10**30])), "inputs.x: its shape has more values than a body can have"),
+        (body(tensor(name="z" * 10**6)), f"inputs: got {'z' * 64 + '…'!r}; m takes x, each once"),
+        (body(tensor(data=None, parameters={"binary_data_size": 10**4000})),
+         "inputs.x: binary_data_size is a huge number; 0 bytes are left"),
+        (body(tensor(data=None, parameters={"binary_data_size": [[1]]})),
+         "inputs.x: binary_data_size is a list; 0 bytes are left"),
+        (b'{"inputs": [' + b"7," * 10**6 + b"7]}",
+         "inputs: List should have at most 256 items after validation, not 1000001"),
+        (b'{"more": [' + b"[]," * (1 << 16) + b"0]}", TOO_MUCH),
+        (b'{"more": [' + b"0," * (1 << 21) + b"0]}", TOO_MUCH),
         (body(tensor(data=[1e39, 1])), "inputs.x.data: a number is too large for FP32, or none"),
         (body(tensor(data=[float("nan"), 1])), "inputs.x.data: a number is too large for FP32, or none"),
         (body(tensor(data=None)), "inputs.x: it has either data or the parameter binary_data_size"),
@@ -93,6 +116,36 @@ def test_bytes_that_do_not_fit_are_told(size: int, tail: bytes, json_bytes: int 
     with pytest.raises(wire.Malformed) as malformed:
         wire.read(head + tail, len(head) if json_bytes is None else json_bytes, model(), 4)
     assert told in str(malformed.value)
+
+
+def test_a_deadline_has_an_end() -> None:
+    assert wire.read(body(tensor(), parameters={"timeout": 10**400}), None, model(), 4).timeout_seconds == 1e9
+
+
+def test_texts_may_have_any_number_of_brackets_and_commas() -> None:
+    """
+    What makes lists and values is counted outside of texts, whatever is escaped in them.
+    """
+    of, text = model(Tensor(name="x", datatype="BYTES", shape=(-1,))), '[{,"\\' * (1 << 17)
+    asked = wire.read(body(tensor(datatype="BYTES", shape=[1], data=[text])), None, of, 4)
+
+    assert asked.arrays["x"].tolist() == [text]
+
+
+def test_what_is_read_takes_no_more_memory_than_its_shape_has() -> None:
+    """
+    Of one long text and many short ones NumPy makes texts of the same length: 225 kB took 4 GB.
+    """
+    data = ["x" * 100_000, *[""] * 40_000]
+    content = body(tensor(shape=[1, len(data)], data=data))
+    of = model(Tensor(name="x", datatype="FP32", shape=(-1, -1)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(wire.Malformed, match=r"inputs\.x\.data: not all of it is FP32"):
+            wire.read(content, None, of, 4)
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 def test_integers_have_their_limits() -> None:

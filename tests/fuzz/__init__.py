@@ -1,0 +1,1 @@
+"""Foreign input, made up: each module has ``run(cases, seed)``, which fails where a parser breaks its promises."""

@@ -1,0 +1,60 @@
+"""Bounds in which a parser has to stay, whatever it reads."""
+
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Never
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+
+
+class Hangs(AssertionError):
+    """A case that has not ended in time."""
+
+
+@contextmanager
+def limited(memory_bytes: int) -> Iterator[None]:
+    """Let the block's process map *memory_bytes* more than it has now, and no more: beyond is a MemoryError."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+
+
+@contextmanager
+def in_time(seconds: float) -> Iterator[None]:
+    """Fail the block after *seconds* of this process's own work: a machine may be busy with others."""
+
+    def late(number: int, frame: FrameType | None) -> Never:
+        raise Hangs(f"no end within {seconds:g} s")
+
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def cases(count: int, number: int, strategy: SearchStrategy[Any], judge: Callable[[Any], None]) -> None:
+    """Let *judge* judge *count* values of *strategy*; the same *number* makes the same values."""
+
+    @seed(number)
+    @settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink), print_blob=False,
+    )  # fmt: skip
+    @given(strategy)
+    def run(value: Any) -> None:
+        with in_time(10):
+            judge(value)
+
+    run()
