@@ -32,6 +32,8 @@ SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
 PART_BYTES = 1 << 20
+EVENT_BYTES = 16 << 20
+"""The longest event of a host; they have a few lines, and say what is on drives."""
 """Of a file that is sent: the host answers to each part, so that it never waits for long."""
 Done = Run | Put | Send | Remove | Reboot
 """What the host does by itself; of a restart, that it is begun."""
@@ -188,10 +190,17 @@ class Session:
                 if not (chunk := self._channel.recv(1 << 16)):
                     raise self.connection.ended(shipped.COMMAND, self._channel)
                 self._received += chunk
+                if len(self._received) > EVENT_BYTES:
+                    raise self.connection.lost(f"it sent more than {EVENT_BYTES >> 20} MiB that are no event")
             if time.monotonic() - began > SILENCE_SECONDS:
                 raise self.connection.lost(f"no word for {SILENCE_SECONDS:.0f} s")
         line, _, self._received = self._received.partition(b"\n")
-        event: dict[str, Any] = json.loads(line)
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            event = None
+        if not isinstance(event, dict):
+            raise self.connection.lost("it sent a line that is no event")
         return event
 
     def _request(self, **request: Any) -> None:

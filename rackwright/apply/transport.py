@@ -28,6 +28,10 @@ SILENCE_MS = 60_000
 """How long sent bytes may stay unacknowledged before the kernel gives the connection up; its own default is 15 min."""
 
 
+ANSWER_BYTES, STDERR_BYTES, LINE_BYTES = 64 << 20, 1 << 20, 1 << 20
+"""The most that a command may print, on each of its streams, and in one line that is passed on as it comes."""
+
+
 class ConnectionLost(HostUnreachable):
     """An open connection ended: whatever was running may be running still."""
 
@@ -77,11 +81,12 @@ class Connection:
 
         Args:
             timeout: Seconds from now to its end.
-            on_line: Called with each line of its stdout as it comes, without the newline.
+            on_line: Called with each line of its stdout as it comes, without the newline. Then the command may print
+                any number of lines, of which the result keeps the first.
 
         Raises:
             ConnectionLost: the connection ended before the command did.
-            HostUnreachable: no channel could be opened, or *timeout* passed.
+            HostUnreachable: no channel could be opened, *timeout* passed, or the command printed too much.
         """
         deadline = time.monotonic() + timeout
         with contextlib.closing(self.open(argv)) as channel:
@@ -90,8 +95,16 @@ class Connection:
                 channel.sendall(stdin)
                 end_input(channel)
             try:
-                stdout = b"".join(_tee(_chunks(channel.recv, channel, deadline), on_line))
+                chunks = _chunks(channel.recv, channel, deadline)
+                stdout = _kept(_tee(chunks, on_line)) if on_line else _whole(chunks, ANSWER_BYTES)
                 return self._result(channel, stdout, deadline)
+            except TooLong as error:
+                raise HostUnreachable(
+                    self.endpoint.host,
+                    f"`{argv[0]}` {error}",
+                    "a host that is sound answers with less",
+                    "Look at who controls this host, and at what it has in great number",
+                ) from None
             except TimeoutError:
                 raise HostUnreachable(
                     self.endpoint.host,
@@ -146,7 +159,7 @@ class Connection:
         """Return why *argv* ended that should have gone on, its output having been read to the end."""
         try:
             result = self._result(channel, b"", time.monotonic() + CONNECT_SECONDS)
-        except TimeoutError:
+        except (TimeoutError, TooLong):
             return self.lost("no word why")
         except ConnectionLost as error:
             return error
@@ -177,7 +190,7 @@ class Connection:
         )
 
     def _result(self, channel: "Channel", stdout: bytes, deadline: float) -> Result:
-        stderr = b"".join(_chunks(channel.recv_stderr, channel, deadline)).decode(errors="replace")
+        stderr = _whole(_chunks(channel.recv_stderr, channel, deadline), STDERR_BYTES).decode(errors="replace")
         if not channel.status_event.wait(max(deadline - time.monotonic(), 0)):
             raise TimeoutError
         if channel.exit_status == -1 and not self.alive:
@@ -273,13 +286,40 @@ def _chunks(receive: Callable[[int], bytes], channel: "Channel", deadline: float
         yield chunk
 
 
-def _tee(chunks: Iterator[bytes], on_line: Callable[[str], None] | None) -> Iterator[bytes]:
+class TooLong(Exception):
+    """A command printed more than any of ours does; says how much."""
+
+
+def _whole(chunks: Iterator[bytes], limit: int) -> bytes:
+    """Return all *chunks* as one.
+
+    Raises:
+        TooLong: they have more than *limit* bytes.
+    """
+    kept = bytearray()
+    for chunk in chunks:
+        kept += chunk
+        if len(kept) > limit:
+            raise TooLong(f"printed more than {limit >> 20} MiB")
+    return bytes(kept)
+
+
+def _kept(chunks: Iterator[bytes]) -> bytes:
+    """Return the first ANSWER_BYTES of *chunks*, all of which are read."""
+    kept = bytearray()
+    for chunk in chunks:
+        kept += chunk[: ANSWER_BYTES - len(kept)]
+    return bytes(kept)
+
+
+def _tee(chunks: Iterator[bytes], on_line: Callable[[str], None]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         yield chunk
-        if on_line:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                on_line(line.decode(errors="replace"))
-    if on_line and rest:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            on_line(line.decode(errors="replace"))
+        if len(rest) > LINE_BYTES:
+            raise TooLong(f"printed a line of more than {LINE_BYTES >> 20} MiB")
+    if rest:
         on_line(rest.decode(errors="replace"))

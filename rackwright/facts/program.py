@@ -3,6 +3,7 @@
 from functools import cache
 
 from rackwright.facts import probe
+from rackwright.facts.digest import digest
 from rackwright.facts.facts import FORMAT
 
 PATH = "/usr/local/sbin/rackwright-probe"
@@ -11,8 +12,8 @@ _HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
 """Prints what this host is, and changes nothing: the probe of rackwright, which `rackwright audit` sends otherwise.
 
-Written by rackwright, and put back when it is changed. It takes no arguments. On standard input it takes the key of the
-digests that it prints, as 2 to 64 hex digits, and nothing else.
+Written by rackwright, and put back when it is changed. It takes no arguments. On standard input it takes the fleet's
+key of the digests that it prints, as 2 to 64 hex digits, and nothing else.
 """
 import re, sys, types
 
@@ -24,22 +25,34 @@ if not re.fullmatch("([0-9A-Fa-f]{2}){1,32}", salt):
 
 MODULES = {
 '''
-_TAIL = f"""\
-}}
+_TAIL = """\
+}
 
 sys.modules["rackwright.facts.probe"] = types.ModuleType("rackwright.facts.probe")
 for name, source in MODULES.items():
     module = sys.modules[name] = types.ModuleType(name)
     setattr(sys.modules["rackwright.facts.probe"], name.split(".")[-1], module)
     exec(compile(source, name, "exec"), module.__dict__)
-module.main({{"format": {FORMAT}, "salt": salt}})
 """
+_MAIN = """\
+# with a key of one's own, the digests of root's files would let one guess what is in them
+if sys.modules["rackwright.facts.digest"].digest({purpose!r}, bytes.fromhex(salt)) != "{mark}":
+    sys.exit("this is not the key of the fleet that put this probe here; take the fleet's key,"
+             " in .rackwright/salts of its project")
+module.main({{"format": {format}, "salt": salt}})
+"""
+PURPOSE = b"the key that the probe of this host accepts"
+"""What the fleet's key makes a digest of, by which the program knows it: all 128 bits, so that no other key fits."""
 
 
 @cache
-def program() -> str:
-    """Return the text of the program. Its modules stand in it as they are here, to be read by who runs it as root."""
-    return _HEAD + "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules()) + _TAIL
+def program(salt: bytes) -> str:
+    """Return the text of the program, which accepts *salt* as the key of its digests and no other.
+
+    Its modules stand in it as they are here, for the reader who runs it as root.
+    """
+    modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules())
+    return _HEAD + modules + _TAIL + _MAIN.format(purpose=PURPOSE, mark=digest(PURPOSE, salt), format=FORMAT)
 
 
 def stdin(salt: bytes) -> bytes:

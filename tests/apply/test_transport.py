@@ -142,3 +142,22 @@ def test_a_way_that_the_jump_host_does_not_find_names_both(rack):
     with pytest.raises(HostUnreachable, match=r"Connect failed.* 127\.1\.0\.2 port \d+ through 127\.1\.0\.4 is"):
         Connection(rack.endpoints["gpu-01"], via=jump)
     jump.close()
+
+
+def test_a_command_that_prints_without_end_is_given_up(shell, monkeypatch):
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(transport, "STDERR_BYTES", 1 << 20)
+    for script in ("timeout 60 yes", "head -c 1500000 /dev/zero >&2"):
+        with pytest.raises(HostUnreachable, match="`sh` printed more than 1 MiB; a host that is sound"):
+            shell.run(("sh", "-c", script))
+    assert shell.run(("true",)).status == 0, "the connection goes on"
+
+
+def test_lines_may_be_many_and_none_without_end(shell, monkeypatch):
+    monkeypatch.setattr(transport, "ANSWER_BYTES", 1000)
+    lines: list[str] = []
+
+    assert len(shell.run(("seq", "1", "10000"), on_line=lines.append).stdout) == 1000
+    assert lines == [str(number) for number in range(1, 10001)]
+    with pytest.raises(HostUnreachable, match="printed a line of more than 1 MiB"):
+        shell.run(("head", "-c", "3000000", "/dev/zero"), on_line=lines.append)

@@ -16,7 +16,7 @@ from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
 from rackwright.facts.digest import digest, salt_id
 from rackwright.facts.facts import FORMAT
-from rackwright.facts.probe import main, paths
+from rackwright.facts.probe import main, paths, tell
 from tests.facts import situations
 from tests.facts.fabricated import MIB, FabricatedMachine
 from tests.facts.test_block import ACTIVE
@@ -188,6 +188,48 @@ def test_a_talkative_login_shell_does_no_harm():
 def test_an_answer_that_is_no_facts_is_refused(stdout):
     with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
         probe.parse(stdout, "gpu-01")
+
+
+def nested(opening: bytes, inner: bytes, closing: bytes, levels: int) -> bytes:
+    return b'{"a":' + opening * levels + inner + closing * levels + b"}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":"' + b"x" * probe.FACTS_BYTES + b'"}',
+        nested(b"[", b"", b"]", 100_000),
+        nested(b'{"a":', b"1", b"}", 400),
+        nested(b"[1,[2,", b"3", b"]]", 20),
+        b'{"a":' + b"9" * 10_000 + b"}",
+        b'{"a":"\xff"}',
+    ],
+    ids=["bomb", "deep lists", "deep objects", "mixed", "digits", "no UTF-8"],
+)
+def test_a_hostile_answer_is_refused_within_bounds(text):
+    with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
+        probe.parse(base64.b64encode(zlib.compress(text, 9)), "gpu-01")
+
+
+def test_an_answer_that_was_cut_off_is_refused():
+    whole = zlib.compress(json.dumps({"a": "b" * 1000}).encode())
+    with pytest.raises(HostUnreachable, match="gpu-01: the probe's answer"):
+        probe.parse(base64.b64encode(whole[: len(whole) // 2 // 3 * 3]), "gpu-01")
+
+
+def test_half_of_a_pair_becomes_a_question_mark_and_a_whole_one_stays():
+    text = b'{"half\\udcff": "\\ud83d", "whole": "\\ud83d\\ude00", "written": "\\\\udcff"}'
+    facts = probe.parse(base64.b64encode(zlib.compress(text)), "gpu-01")
+
+    assert facts.raw == {"half?": "?", "whole": "\U0001f600", "written": "\\udcff"}
+
+
+def test_a_name_that_is_no_utf8_is_written_with_its_bytes():
+    name = os.fsdecode(b"ho\xffst:x\xc3")
+    told = json.loads(tell.packed({name: [name, "h\xf6st", 'a"\\b']}))
+
+    assert told == {"ho\\xffst:x\\xc3": ["ho\\xffst:x\\xc3", "h\xf6st", 'a"\\b']}
+    json.dumps(told, ensure_ascii=False).encode()
 
 
 def test_gpus_can_be_looked_at_alone():

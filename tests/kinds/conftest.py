@@ -63,7 +63,7 @@ def recorded(host: str) -> dict[str, Any]:
     for name, server in raw.get("servers", {}).items():
         _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.house))
     if program.PATH in raw["files"]:
-        raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program())
+        raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program(STACK.house.salt))
     return raw
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Unknown
@@ -490,3 +491,16 @@ def test_removal_leaves_no_sealed_key(raw):
     assert said.index("erase all keys of warm") < said.index(f"remove {CREDENTIAL}")
     raw["files"][OPEN_KEY] = dict(raw["files"][CREDENTIAL])
     assert f"remove {OPEN_KEY}" in texts(TIER.kind.removal(SEALED, Facts(raw), STACK.house, consent=True))
+
+
+@pytest.mark.parametrize(("length", "taken"), [(8, False), (19, False), (20, True)])
+def test_a_key_that_could_be_guessed_is_refused_before_a_host_is_asked(length, taken):
+    house = replace(STACK.house, secrets={**STACK.house.secrets, SPEC.key: "k" * length})
+    if taken:
+        TIER.kind.claims(SPEC, house)
+        return
+    with pytest.raises(
+        DeclarationError, match=f"got {length} characters; the key of a tier is a text of 20"
+    ) as refused:
+        TIER.kind.claims(SPEC, house)
+    assert "kkk" not in str(refused.value)

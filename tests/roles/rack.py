@@ -12,6 +12,7 @@ import pexpect
 from ruamel.yaml import YAML
 
 from rackwright.apply.totp import Secret
+from rackwright.declaration import load_stack
 from tests.accept.lab import Lab
 from tests.roles.machine import code, new_key, ssh
 
@@ -72,6 +73,11 @@ class Rack:
 
     def __init__(self, lab: Lab, keys: Path, host: str) -> None:
         self.lab, self.keys, self.host = lab, keys, host
+
+    @property
+    def salt(self) -> str:
+        """The fleet's key of digests, as an auditor's probe takes it."""
+        return f"{load_stack(self.lab.stack, self.lab.directory).salt.hex()}\n"
 
     def ssh(self, user: str, *command: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Log in as *user* with the key of that name; see tests.roles.machine.ssh."""

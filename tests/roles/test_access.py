@@ -177,7 +177,7 @@ def test_the_password_of_the_console_is_a_persons_matter():
 
 
 def test_the_program_has_the_probes_modules_as_they_are():
-    text = program()
+    text = program(HOUSE.salt)
     modules: dict[str, str] = {}
     beginning = text.index("MODULES = {")
     exec(text[beginning : text.index("\n}\n\nsys.modules", beginning) + 3], {}, found := {})
@@ -199,7 +199,7 @@ def test_the_program_has_the_probes_modules_as_they_are():
 )
 def test_it_takes_a_key_of_digests_and_nothing_else(tmp_path, argv, text, said):
     path = tmp_path / "probe"
-    path.write_text(program())
+    path.write_text(program(b"\x5a\x17"))
 
     done = subprocess.run(["python3", "-IS", str(path), *argv], input=text, capture_output=True, text=True)
 
@@ -207,9 +207,24 @@ def test_it_takes_a_key_of_digests_and_nothing_else(tmp_path, argv, text, said):
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("key", ["00", "5a", "5a1700", "6b17", "00" * 32])
+def test_another_key_than_the_fleets_gets_no_digest(tmp_path, key):
+    path = tmp_path / "probe"
+    path.write_text(program(b"\x5a\x17"))
+
+    done = subprocess.run(["python3", "-IS", str(path)], input=key, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not the key of the fleet that put this probe here" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_program_tells_its_reader_no_key():
+    assert b"\x5a\x17".hex() * 8 not in program(b"\x5a\x17" * 8)
+
+
 def test_it_prints_facts_with_digests_by_that_key(tmp_path):
     path = tmp_path / "probe"
-    path.write_text(program())
+    path.write_text(program(b"\x5a\x17"))
 
     done = subprocess.run(["python3", "-IS", "-Xutf8", str(path)], input=b"5a17\n", capture_output=True, check=True)
 

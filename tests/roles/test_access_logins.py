@@ -14,6 +14,7 @@ from rackwright.apply.transport import Connection
 from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
 from rackwright.spec.ssh import Endpoint, Login
+from tests.roles.access import HOUSE
 from tests.roles.machine import REFUSED, Machine, certificate, code, lacks, new_key, ping
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
@@ -221,13 +222,15 @@ def test_an_auditor_gets_all_facts_and_nothing_else_of_roots(machine, keys):
     def axel(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
         return machine.ssh("axel", keys / "axel", *command, code=machine_code(machine), text=text)
 
-    looked = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text="5a17\n")
+    looked = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text=f"{HOUSE.salt.hex()}\n")
     assert looked.returncode == 0, looked.stderr
     facts = probe.parse(looked.stdout.encode(), "alpha")
     user = facts.user("olga")
     assert user is not None and user.password == "locked", "which only root can read"
     assert facts.file("/etc/sudoers") is not None
 
+    guessed = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text="00\n")
+    assert (guessed.returncode, guessed.stdout) == (1, "") and "not the key of the fleet" in guessed.stderr
     assert axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", "--help").returncode == 1
     assert axel("sudo", "-n", "id").returncode == 1
     wrong = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text='{"modules": []}')

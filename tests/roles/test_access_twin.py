@@ -66,7 +66,7 @@ def test_tools_get_in_with_a_certificate(rack: Rack) -> None:
 
 def test_an_auditor_gets_facts_and_no_more(rack: Rack) -> None:
     looked = rack.ssh(
-        "axel", "sudo", "-n", "/usr/local/sbin/rackwright-probe", code=rack.new_code("axel"), text="5a17\n"
+        "axel", "sudo", "-n", "/usr/local/sbin/rackwright-probe", code=rack.new_code("axel"), text=rack.salt
     )
 
     facts = probe.parse(looked.stdout.encode(), HOST)

@@ -9,6 +9,7 @@ import json
 import zlib
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import FORMAT, Facts
@@ -50,6 +51,11 @@ MODULES = (
 OF_GPUS = ("probe.look", "probe.apart", "probe.tell", "probe.gpus")
 """Enough to look at the GPUs and at nothing else."""
 
+FACTS_BYTES = 32 << 20
+"""The most that facts may have, unpacked."""
+DEPTH = 32
+"""The most levels that facts may have; they have 8."""
+
 LOADER = """
 import json, sys, types
 if sys.version_info < (3, 8):
@@ -88,17 +94,53 @@ def modules(names: tuple[str, ...] = MODULES) -> tuple[tuple[str, str], ...]:
 def parse(stdout: bytes, host: str) -> Facts:
     """Return the facts that the command printed; a login shell may have said something before them.
 
+    A hostile host may print anything: the facts have at most FACTS_BYTES, and at most DEPTH levels.
+
     Raises:
         HostUnreachable: the output of *host* is no probe's.
     """
     line = stdout.rstrip().rpartition(b"\n")[2]
     try:
-        return Facts(dict(json.loads(zlib.decompress(base64.b64decode(line, validate=True)))))
-    except (ValueError, TypeError, zlib.error) as error:
+        text = _unpacked(base64.b64decode(line, validate=True))
+        facts = json.loads(text)
+        if not isinstance(facts, dict) or _deeper(facts, DEPTH):
+            raise ValueError("not the facts of a host")
+        if b"\\ud" in text.lower():  # half of a pair of UTF-16, which no other text can hold
+            facts = json.loads(json.dumps(facts, ensure_ascii=False).encode(errors="replace"))
+        return Facts(facts)
+    except (ValueError, TypeError, RecursionError, zlib.error) as error:
         said = line[:80].decode(errors="replace")
         raise HostUnreachable(
             host,
             f'the probe\'s answer ends with "{said}"',
-            "it has to be one line of packed facts",
-            "Look at what the login shell of this user prints",
+            f"it has to be one line of packed facts, {FACTS_BYTES >> 20} MiB at most",
+            "Look at what the login shell of this user prints, and at who controls the host",
         ) from error
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """Return the text of facts.
+
+    Raises:
+        ValueError: it is longer than FACTS_BYTES, or cut off.
+    """
+    unpacking = zlib.decompressobj()
+    text = unpacking.decompress(packed, FACTS_BYTES)
+    if not unpacking.eof:
+        raise ValueError("too long, or cut off")
+    return text
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Return whether *value* has more than so many levels; without a call for each, of which Python takes few."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -119,7 +119,13 @@ def promises(spec: RoleSpec, house: House) -> Promises:
 
 
 def _scope(spec: RoleSpec, source: RoleSource, variables: Names, house: House) -> Names:
-    common = {"host": spec.about, "fleet": spec.fleet, "probe_program": program(), "krl": krl, "sha256": sha256}
+    common = {
+        "host": spec.about,
+        "fleet": spec.fleet,
+        "probe_program": program(house.salt),
+        "krl": krl,
+        "sha256": sha256,
+    }
     return {**common, **named(source, {**variables, **common}, house)}
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
 from rackwright.kinds.contract import Claim, Put, Refusal, Remove, Run, Step, Unknown, Want
@@ -16,8 +17,11 @@ from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.look import carrier, header_on, mapping_on
 from rackwright.kinds.tier.spec import TierSpec
+from rackwright.spec.secret import CONFIG_KEY
 
 VERSION = 2
+KEY_SHORTEST = 20
+"""Characters of a key: with the fleet's key of digests, shorter ones can be guessed from a snapshot of facts."""
 PACKAGE = "cryptsetup-bin"
 TPM_LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "libtss2-tcti-device.so.0")
 """What systemd loads to ask a TPM. Source: systemd 252, src/shared/tpm2-util.c."""
@@ -41,6 +45,10 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
     }
     yield Claim(f"luks:{spec.array_key}", header)
     sealed, key = Unknown(f"it is the secret {spec.key}, which is not known here"), house.secrets.get(spec.key)
+    if key is not None and len(key) < KEY_SHORTEST:
+        want = f"the key of a tier is a text of {KEY_SHORTEST} characters or more: its digest is in facts"
+        fix = "Run `openssl rand -base64 32`, set that as its value, and let `up` change the key"
+        raise DeclarationError(f"{spec.id}: {CONFIG_KEY}.{spec.key}", f"got {len(key)} characters", want, fix)
     for_root: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", for_root)
     content = {"content": sealed if key is None else house.digest(key)}
