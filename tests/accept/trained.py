@@ -12,7 +12,8 @@ from tests.roles.tracking import account
 
 CHIEF, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
 RUN = "digits"
-OUT, ETC, HOME = f"/srv/warm/runs/{RUN}", f"/etc/rackwright/runs/{RUN}", f"/var/lib/rackwright/runs/{RUN}"
+OUT, ETC = f"/srv/warm/runs/{RUN}", f"/etc/rackwright/runs/{RUN}"
+LOG = f"/var/log/rackwright/runs/{RUN}/log"
 START_SECONDS = 900
 RACK = """\
 fleet: trees

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.accept.harness import Log, check, eventually, need
 from tests.accept.lab import told
-from tests.accept.trained import CHIEF, HOME, OTHER, OUT, RUN, START_SECONDS, Trained, goes_on, trained
+from tests.accept.trained import CHIEF, LOG, OTHER, OUT, RUN, START_SECONDS, Trained, goes_on, trained
 from tests.roles.tracking import ask
 
 CUT_SECONDS = 90
@@ -118,7 +118,7 @@ def _heals(lab: Trained) -> str:
     lab.log("killing rank 1")
     lab.ssh(OTHER, f"kill -9 {rank}")
     eventually(lambda: lab.status().get("attempt") == 2, "it starts again", START_SECONDS)
-    log = f"tail -n 40 {HOME}/log"
+    log = f"tail -n 40 {LOG}"
     eventually(lambda: "goes on after step" in lab.ssh(CHIEF, log), "it goes on", START_SECONDS)
     need("rank 1 ended with 137" in lab.ssh(CHIEF, log), "its log does not say who was lost")
     goes_on(lab, OTHER)

@@ -14,6 +14,7 @@ from tests.kinds.conftest import ALSO, OTHERS, recorded
 
 STACK = ALSO[OTHERS.index("trained.yaml")]
 UNIT = "training-digits.service"
+LOG = "/var/log/rackwright/runs/digits/log"
 
 
 class Rack:
@@ -111,7 +112,7 @@ def test_what_it_says_is_read_on_its_chief(rack: Any) -> None:
     runs.logs(rack, STACK, "digits", 2, False, heard.append)
 
     assert heard == ["one", "two"]
-    assert rack.asked == [("ember", ("tail", "--lines=2", "/var/lib/rackwright/runs/digits/log"))]
+    assert rack.asked == [("ember", ("runuser", "-u", "run-digits", "--", "tail", "--lines=2", LOG))]
 
     rack.answer = Result(1, b"", "no such file")
     with pytest.raises(StepFailed, match="got no log on ember"):

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.twin, ROOT_ONLY]
 CHIEF, OTHER, STRANGER = "alpha", "beta", "gamma"
 OUT = "/srv/warm/runs/digits"
 ETC = "/etc/rackwright/runs/digits"
+LOG = "/var/log/rackwright/runs/digits/log"
 STEPS = 100_000
 """More than it takes while it is looked at."""
 
@@ -187,11 +188,11 @@ def test_a_rank_that_is_killed_is_healed_without_a_person(rack: Trained, eventua
 
     eventually(lambda: rack.report.told.get("attempt") == 2 and len(trainings(rack, OTHER)) == 1, seconds=300)
     eventually(
-        lambda: "goes on after step" in rack.run(CHIEF, "tail -n 30 /var/lib/rackwright/runs/digits/log"), seconds=600
+        lambda: "goes on after step" in rack.run(CHIEF, f"tail -n 30 {LOG}"), seconds=600
     )
 
     assert trainings(rack, OTHER) != [before]
-    assert "rank 1 ended with 137" in rack.run(CHIEF, "cat /var/lib/rackwright/runs/digits/log")
+    assert "rank 1 ended with 137" in rack.run(CHIEF, f"cat {LOG}")
     assert rack.look(CHIEF, "digits")[0] == set()
 
 

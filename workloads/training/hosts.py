@@ -15,12 +15,13 @@ import os
 import platform
 import re
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 SSH_SECONDS = 60
 LOG_BYTES = 16 << 20
-"""Of the log that is kept when a run starts again; what is older goes to log.1."""
+"""Size above which the log begins again at its beginning; the account keeps the part before in log.1."""
 LAST_LINES = 10
 FAILED = re.compile(r"Process (\d+) exit with status code ([1-9]\d*)")
 REFUSED = re.compile(r"exit with status code 2\b|exitcode *: 2\b")
@@ -74,7 +75,7 @@ def start(plan: Plan) -> int:
         say("it is finished already")
         with telling(plan):
             return 0
-    _shorten(plan.home / "log")
+    shorten(plan)
     attempt = int(before.get("attempt", 0)) + 1
     put_state(plan, attempt=attempt, outcome=None)
     say(f"start {attempt} of {plan.name}: {plan.world} processes by {plan.launcher} on {_names(plan.hosts)}")
@@ -147,6 +148,7 @@ class Launched:
 
     def __init__(self, plan: Plan, commands: Sequence[Sequence[str]]) -> None:
         self._plan, self._asked, self._first_failed, self._refused = plan, False, "", False
+        self._writing = threading.Lock()
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
         self._processes = [
@@ -177,8 +179,10 @@ class Launched:
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout
         for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            with self._writing:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+                shorten(self._plan)
             if (found := FAILED.search(line)) and not self._first_failed:
                 self._first_failed = f"rank {found[1]} ended with {found[2]}"
             self._refused = self._refused or REFUSED.search(line) is not None
@@ -210,7 +214,7 @@ def await_first_step(plan: Plan, seconds: float) -> int:
             return 0
         begun = begun or told.get("outcome") is None
         if begun and told.get("outcome") in ("failed", "stopped"):
-            print("\n".join(last_lines((plan.home / "log").read_text(errors="replace"))))
+            print("\n".join(last_lines(plan.log.read_text(errors="replace"))))
             print(f"{plan.name} {told['outcome']}: {told.get('why') or 'no word why'}")
             return 4
         names = {*logged(plan)}
@@ -219,7 +223,7 @@ def await_first_step(plan: Plan, seconds: float) -> int:
         if len(names) >= plan.at_least:
             return 0
         time.sleep(POLL_SECONDS)
-    print("\n".join(last_lines((plan.home / "log").read_text(errors="replace"))))
+    print("\n".join(last_lines(plan.log.read_text(errors="replace"))))
     print(f"{plan.name}: no first step of all {plan.at_least} processes after {seconds:.0f} s")
     return 4
 
@@ -330,11 +334,19 @@ def _names(hosts: Sequence[Host]) -> str:
     return ", ".join(host.name for host in hosts)
 
 
-def _shorten(log: Path) -> None:
-    """Begin the log anew where it has become long; whoever appends to it goes on at its beginning."""
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.with_name("log.1").write_bytes(log.read_bytes())
-        os.truncate(log, 0)
+def shorten(plan: Plan, descriptor: int = 1) -> None:
+    """Copy a log of more than LOG_BYTES to log.1 in the account's directory, and begin it again at its beginning.
+
+    The log's directory is root's, so the log is emptied through *descriptor*, which systemd opened for appending.
+    """
+    written = os.fstat(descriptor)
+    if not stat.S_ISREG(written.st_mode) or written.st_size <= LOG_BYTES:
+        return
+    # Without room for the copy the log goes on growing: the output of a run must never wait for its log.
+    with suppress(OSError), plan.log.open("rb") as log:
+        if os.path.samestat(written, os.fstat(log.fileno())):  # not where it was started by hand, into another file
+            (plan.home / "log.1").write_bytes(log.read())
+            os.ftruncate(descriptor, 0)
 
 
 def main() -> int:

@@ -46,7 +46,9 @@ class Plan:
     config: Path
     out: Path
     home: Path
-    """What is kept between starts: state.json, log."""
+    """What is kept between starts: state.json, and log.1, the part of the log before the newest."""
+    log: Path
+    """The run's log on its chief. systemd opens it, in a directory of root's where the account may only read."""
     grace_seconds: int
     data: str | None
     provenance: Mapping[str, Any]
@@ -58,7 +60,7 @@ class Plan:
     @staticmethod
     def read(path: Path) -> "Plan":
         told = json.loads(path.read_text())
-        paths = {name: Path(told[name]) for name in ("config", "out", "home")}
+        paths = {name: Path(told[name]) for name in ("config", "out", "home", "log")}
         return Plan(**{**told, **paths, "hosts": tuple(Host(**host) for host in told["hosts"])})
 
     @property

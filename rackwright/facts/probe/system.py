@@ -17,8 +17,8 @@ from rackwright.facts.probe.look import Unreadable, attempt, listing, read, read
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
-REWRITTEN_ROOTS = ("/var/lib/totp",)
-"""Whose files change with every login, and are secret."""
+REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright")
+"""Directories whose files change all the time: the probe reads owner and mode, and no content."""
 FILE_BYTES = 1 << 20
 TEXTS = (
     "/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/default/mdadm", "/etc/systemd/system/*.mount",

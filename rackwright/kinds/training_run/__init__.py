@@ -35,6 +35,7 @@ class _OnHost:
             Claim(f"user:{account}", user),
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
             Claim(f"directory:{spec.home}", {"mode": "0700", "owner": f"{account}:{account}"}),
+            Claim(f"directory:{spec.logs}", {"mode": "0750", "owner": f"root:{account}"}),
             *(claim(file, spec, house) for file in files(spec, house)),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             self._outcome(spec),

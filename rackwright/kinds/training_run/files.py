@@ -82,6 +82,7 @@ def _plan(spec: TrainingSpec) -> str:
         "config": f"{spec.etc}/config.json",
         "out": spec.out,
         "home": spec.home,
+        "log": spec.log,
         "grace_seconds": spec.grace_seconds,
         "data": spec.data,
         "provenance": spec.provenance,

@@ -26,15 +26,19 @@ getent passwd "$account" > /dev/null || useradd --system --user-group --no-creat
 usermod --home "$home" --shell /bin/sh --password '*' --groups '' "$account"
 """
 _PLACES = """set -eu
-account=$1 etc=$2 home=$3 out=$4
-install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$home")" "$(dirname "$out")"
-install -d -m 0750 -o root -g "$account" "$etc"
+account=$1 etc=$2 home=$3 logs=$4 out=$5
+install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$home")" "$(dirname "$logs")" "$(dirname "$out")"
+install -d -m 0750 -o root -g "$account" "$etc" "$logs"
 install -d -m 0700 -o "$account" -g "$account" "$home"
 install -d -m 0750 "$out"
 # checkpoints of an earlier run of that name may be there: root has kept them
 chown -R "$account:$account" "$out"
-# systemd would make it root's, and then nobody could begin it anew
-[ -e "$home/log" ] || install -m 0640 -o "$account" -g "$account" /dev/null "$home/log"
+if [ ! -e "$logs/log" ]; then
+  install -m 0640 -o root -g "$account" /dev/null "$logs/log"
+  # Earlier versions kept the log in the account's own directory. The account copies it with its own rights: whatever
+  # it may have put in the log's place, root opens nothing there.
+  timeout -k 5 60 runuser -u "$account" -- tail -c 16777216 "$home/log" >> "$logs/log" 2> /dev/null || true
+fi
 """
 _AWAIT = """set -eu
 unit=$1 account=$2 archive=$3 path=$4 home=$5 python=$6 plan=$7 seconds=$8
@@ -45,8 +49,8 @@ if ! runuser -u "$account" -- env HOME="$home" PATH="$path" PYTHONPATH="$archive
 fi
 """
 _REMOVE = """set -eu
-account=$1 etc=$2 opt=$3 home=$4 out=$5
-rm -rf "$etc" "$opt" "$home"
+account=$1 etc=$2 opt=$3 home=$4 logs=$5 out=$6
+rm -rf "$etc" "$opt" "$home" "$logs"
 # an account's number may be given to another one later
 [ ! -d "$out" ] || chown -R root:root "$out"
 ! getent passwd "$account" > /dev/null || userdel "$account"
@@ -105,8 +109,9 @@ class _Planner:
             steps.append(_run(f"stop {spec.name}, which saves first", "systemctl", "stop", spec.unit))
         if self._misplaced():
             steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account, spec.home))
-            places = (spec.account, spec.etc, spec.home, spec.out)
-            steps.append(_run(f"make {spec.etc}, {spec.home} and {spec.out}", "sh", "-c", _PLACES, "sh", *places))
+            places = (spec.account, spec.etc, spec.home, spec.logs, spec.out)
+            text = f"make {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
+            steps.append(_run(text, "sh", "-c", _PLACES, "sh", *places))
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed):
             steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
@@ -120,7 +125,8 @@ class _Planner:
 
     def _misplaced(self) -> bool:
         spec = self.spec
-        places = {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.home}"}
+        folders = (spec.etc, spec.home, spec.logs)
+        places = {f"user:{spec.account}", *(f"directory:{folder}" for folder in folders)}
         return bool(self.wrong & places)
 
     def _restarts(self, changed: Sequence[str]) -> bool:
@@ -177,7 +183,7 @@ def removal(spec: TrainingSpec, facts: Facts, house: House) -> Plan:
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.grace_seconds + 120))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
     steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
-    places = (spec.account, spec.etc, spec.opt, spec.home, spec.out)
+    places = (spec.account, spec.etc, spec.opt, spec.home, spec.logs, spec.out)
     steps.append(_run(f"remove the account {spec.account}, its key and its files", "sh", "-c", _REMOVE, "sh", *places))
     steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
     return Plan(tuple(steps), notes=(f"{spec.out} stays: metrics and checkpoints",))

@@ -7,6 +7,7 @@ from rackwright.kinds.contract import Part, Resource
 ETC = "/etc/rackwright/runs"
 OPT = "/opt/rackwright/runs"
 HOMES = "/var/lib/rackwright/runs"
+LOGS = "/var/log/rackwright/runs"
 
 
 class SeatPart(Part):
@@ -93,6 +94,16 @@ class TrainingSpec(Resource):
     @property
     def home(self) -> str:
         return f"{HOMES}/{self.name}"
+
+    @property
+    def logs(self) -> str:
+        """The directory of its log, which is root's: its account may read there and create nothing."""
+        return f"{LOGS}/{self.name}"
+
+    @property
+    def log(self) -> str:
+        """The file that systemd opens as root for the output of the run, on the chief."""
+        return f"{self.logs}/log"
 
     @property
     def out(self) -> str:

@@ -33,8 +33,8 @@ def plan(tmp_path: Path) -> Plan:
     told = {
         "name": "digits", "host": "ember", "processes": 2, "launcher": "horovod", "min_processes": None,
         "hosts": [{"name": "ember", "address": "192.0.2.1"}, {"name": "cinder", "address": "192.0.2.2"}],
-        "interface": "fabric0", "config": str(config), "out": str(out), "home": str(home), "grace_seconds": 5,
-        "data": None, "provenance": {},
+        "interface": "fabric0", "config": str(config), "out": str(out), "home": str(home), "log": str(tmp_path / "log"),
+        "grace_seconds": 5, "data": None, "provenance": {},
     }  # fmt: skip
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told))
@@ -152,7 +152,7 @@ def test_the_wait_tells_the_last_lines_of_the_rank_that_failed(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = ["[1]<stderr>:of an earlier start", "start 2 of digits", "[0]<stdout>:fine", "[1]<stderr>:no memory"]
-    (plan.home / "log").write_text("\n".join([*log, "Process 1 exit with status code 1."]))
+    plan.log.write_text("\n".join([*log, "Process 1 exit with status code 1."]))
     hosts.put_state(plan, attempt=2, outcome=None)
 
     def fails(plan: Plan) -> list[str]:
@@ -163,6 +163,53 @@ def test_the_wait_tells_the_last_lines_of_the_rank_that_failed(
 
     assert hosts.await_first_step(plan, 60) == 4
     assert capsys.readouterr().out == "[1]<stderr>:no memory\ndigits failed: rank 1 ended with 1\n"
+
+
+def test_a_long_log_is_emptied_through_its_descriptor_and_kept_by_the_account(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The log's directory is root's: the account can neither rename the log nor open it for writing.
+    """
+    monkeypatch.setattr(hosts, "LOG_BYTES", 10)
+    with plan.log.open("ab", buffering=0) as opened:
+        opened.write(b"short\n")
+        hosts.shorten(plan, opened.fileno())
+        assert plan.log.read_bytes() == b"short\n"
+
+        opened.write(b"and a long line\n")
+        plan.log.chmod(0o440)
+        hosts.shorten(plan, opened.fileno())
+        opened.write(b"after\n")
+
+    assert plan.log.read_bytes() == b"after\n"
+    assert (plan.home / "log.1").read_bytes() == b"short\nand a long line\n"
+
+
+def test_a_log_that_cannot_be_kept_goes_on_and_another_file_is_left_alone(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hosts, "LOG_BYTES", 10)
+    plan.log.write_bytes(b"a log of the run\n")
+    other = tmp_path / "other"
+    with other.open("ab", buffering=0) as opened:
+        opened.write(b"an output of my own\n")
+        hosts.shorten(plan, opened.fileno())
+    (plan.home / "log.1").mkdir()
+    with plan.log.open("ab", buffering=0) as opened:
+        hosts.shorten(plan, opened.fileno())
+
+    assert other.read_bytes() == b"an output of my own\n"
+    assert plan.log.read_bytes() == b"a log of the run\n"
+
+
+def test_a_log_is_shortened_while_the_run_goes_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened: list[Plan] = []
+    monkeypatch.setattr(hosts, "shorten", shortened.append)
+
+    assert ended(plan, "print(1); print(2)").outcome == "finished"
+
+    assert shortened == [plan, plan]
 
 
 def test_a_finished_run_is_not_started_again(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:

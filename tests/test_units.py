@@ -1,0 +1,76 @@
+"""What every service unit that rackwright writes has to do without: root that opens what an account could replace."""
+
+import re
+
+import pytest
+
+from tests.unit_files import GUARD, HOUSE, services, templates, values
+
+ROOT_OWNED = re.compile(r"/(etc|usr|bin|sbin|opt/rackwright|var/log/rackwright)/")
+"""Directories in which root alone creates files."""
+ACCOUNT_OWNED = re.compile(r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/[^ ]*/runs/[^/ ]+)/")
+"""Directories in which an account without rights may replace every file by a link."""
+OPENED = r"Standard(?:Input|Output|Error)|EnvironmentFile|PIDFile|LoadCredential(?:Encrypted)?"
+"""Directives whose files systemd opens as root, before it becomes the account, and where it follows links."""
+
+
+@pytest.fixture(params=[*sorted(templates()), GUARD])
+def unit(request: pytest.FixtureRequest) -> str:
+    """The text of one service unit."""
+    return services()[request.param]
+
+
+def test_each_service_that_is_written_is_one_of_the_samples() -> None:
+    assert services().keys() == {*templates(), GUARD}
+
+
+def opened(unit: str) -> list[str]:
+    """Return the paths of the files that systemd opens as root for *unit*."""
+    found = (value.removeprefix("-").partition(":") for value in values(unit, OPENED))
+    return [rest or first for first, _, rest in found if "/" in (rest or first)]
+
+
+def test_root_opens_only_files_in_directories_of_roots(unit: str) -> None:
+    """
+    A link in a directory of an account's would let that account choose what root writes, reads, or sends a signal to.
+    """
+    assert [path for path in opened(unit) if not ROOT_OWNED.match(path)] == []
+
+
+def test_the_rule_sees_a_log_in_the_directory_of_an_account() -> None:
+    append = "[Service]\nStandardOutput=append:/var/lib/rackwright/runs/digits/log\n"
+
+    [path] = opened(append)
+    assert path == "/var/lib/rackwright/runs/digits/log"
+    assert not ROOT_OWNED.match(path)
+
+
+def test_no_command_of_an_account_runs_with_the_rights_of_root(unit: str) -> None:
+    if not values(unit, "User|DynamicUser"):
+        return
+    assert [command for command in values(unit, r"Exec\w+") if re.match(r"[-@:]*[+!]", command)] == []
+
+
+def test_no_command_of_roots_is_given_what_an_account_owns(unit: str) -> None:
+    if values(unit, "User|DynamicUser"):
+        return
+    commands = values(unit, r"Exec\w+|WorkingDirectory")
+    assert [command for command in commands if ACCOUNT_OWNED.search(command)] == []
+
+
+def test_what_may_be_written_to_is_no_link_of_an_account(unit: str) -> None:
+    """
+    systemd makes these mounts as root: each directory may be an account's, what it lies in is root's.
+    """
+    paths = [path for value in values(unit, r"ReadWritePaths|BindPaths|\w+Directory") for path in value.split()]
+
+    assert [path for path in paths if ACCOUNT_OWNED.match(path)] == []
+
+
+def test_only_templates_of_units_speak_of_files_that_systemd_opens() -> None:
+    """
+    A drop-in or an included text would be one that the samples do not show.
+    """
+    speaking = {name for name, text in HOUSE.templates.items() if re.search(r"=(append|file|truncate):", text)}
+
+    assert speaking <= templates()
