@@ -86,6 +86,7 @@ class Member(View):
     name = Fact(str, "Kernel name; the drive may be gone from the machine.")
     slot = Fact(optional_number)
     state = Fact(texts, "md's words: in_sync, faulty, spare, write_mostly.")
+    names_array = Fact(optional, "UUID of the array that the superblock on it names now; None where it has none.")
 
 
 class Array(View):
@@ -102,6 +103,7 @@ class Array(View):
     ppl = Fact(bool, "Whether it keeps a partial parity log, as RAID5 can.")
     member_bytes = Fact(int, "What is used of each member.")
     size_bytes = Fact(int)
+    array_size = Fact(str, "default, or KiB to which its size was cut by hand until it is assembled again.")
     array_state = Fact(str)
     sync_action = Fact(str)
     sync_completed = Fact(str, "``sectors / sectors`` or none.")

@@ -13,7 +13,8 @@ TODAY = "bonded"
 """Recorded by the probe as it is: the others are of an older one, which saw less. It is the machine of test_guest.
 
 The health of its drives was written into it by hand, as QEMU's documents have it: NVMe has a log, SAS has none. So was
-that nothing on it is encrypted, that it has no TPM, and where on a member the data begins.
+that nothing on it is encrypted, that it has no TPM, where on a member the data begins, which array its superblock
+names, and that no array was cut in size.
 """
 
 

@@ -22,6 +22,7 @@ ACTIVE = {
     "chunk_size": "524288",
     "metadata_version": "1.2",
     "component_size": "497152",
+    "array_size": "default",
     "array_state": "clean",
     "bitmap/location": "+8",
     "consistency_policy": "bitmap",
@@ -296,6 +297,8 @@ def test_an_array_is_read_from_sysfs(machine):
         {"sda": ("0", "in_sync"), "sdb": ("none", "faulty"), "sdc": ("1", "in_sync,write_mostly")},
     )
 
+    for member in array["members"]:
+        assert member.pop("names_array").keys() == {"unknown"}, "there are no such devices"
     assert {key: value for key, value in array.items() if key not in ("uuid", "md_name")} == {
         "name": "md127",
         "level": "raid10",
@@ -306,6 +309,7 @@ def test_an_array_is_read_from_sysfs(machine):
         "ppl": False,
         "member_bytes": 497152 * 1024,
         "size_bytes": 64 * MIB,
+        "array_size": "default",
         "array_state": "clean",
         "sync_action": "idle",
         "sync_completed": "none",
@@ -330,6 +334,27 @@ def test_an_array_is_named_by_the_superblock_of_a_member(machine):
 
     assert f"MD_UUID={array['uuid']}\n" in MEMBER["examined"]
     assert array["md_name"] == "gpu-01:sample"
+
+
+def test_each_member_says_which_array_it_belongs_to(machine):
+    """
+    A superblock may go, or become another array's, while md has the member in use.
+    """
+    offset, superblock = MEMBER["offset"], bytearray.fromhex(MEMBER["superblock"])
+    for name in ("sda", "sdb", "sdc", "sdd"):
+        member_of_version_1_0(machine.device(name, MEMBER["size"]))
+    for name, (place, written) in {"sda": (offset + 16, bytes(16)), "sdb": (offset, bytes(4))}.items():
+        with (Path(machine.top) / "dev" / name).open("r+b") as file:
+            file.seek(place)
+            file.write(written)
+    members = {name: (str(slot), "in_sync") for slot, name in enumerate(("sda", "sdb", "sdc", "sdd"))}
+
+    array = array_of(machine, ACTIVE | {"metadata_version": "1.0"}, members)
+
+    assert f"MD_UUID={array['uuid']}\n" in MEMBER["examined"], "most of them say so"
+    another = ":".join(["00000000"] * 4)
+    assert [member["names_array"] for member in array["members"]] == [another, None, array["uuid"], array["uuid"]]
+    assert superblock[:4] == b"\xfc\x4e\x2b\xa9"
 
 
 def test_an_array_without_a_readable_member_has_no_known_name(machine):

@@ -23,6 +23,7 @@ def views(facts: Facts) -> list[View]:
     found: list[View] = [facts, *of_an_older_probe(facts), *facts.links, *facts.routes, *facts.sockets, *facts.users]
     found += [*facts.arrays, *facts.filesystems, *(drive.superblock for drive in facts.drives if drive.superblock)]
     found += [drive.health for drive in facts.drives if drive.bus == "nvme"]
+    found += [member for array in facts.arrays for member in array.members]
     found += [there(facts.group(name)) for name in facts.read("groups")]
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
@@ -89,8 +90,6 @@ def of_an_older_probe(facts: Facts) -> list[View]:
     found: list[View] = [facts.identity, *facts.mounts]
     for drive in facts.drives:
         found += [drive, *drive.signatures]
-    for array in facts.arrays:
-        found += array.members
     found += [there(facts.unit(name)) for name in facts.read("units")]
     found += [there(facts.file(path)) for path in facts.read("files")]
     return found

@@ -36,7 +36,7 @@ def recorded(host: str) -> dict[str, Any]:
     The probe, the workloads, the unit of a server and the udev rules that stand on it are today's. When these were
     recorded no drive was asked about its health, no array about a partial parity log, and no superblock about where the
     data begins: what stands here is written by hand, as of sound drives and none; and arrays that can grow left less of
-    each member free.
+    each member free, and no member was asked which array its superblock names.
     """
     made_up = {"willow": _kept, "sorrel": _sealed}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
@@ -48,6 +48,9 @@ def recorded(host: str) -> dict[str, Any]:
             drive["superblock"].setdefault("data_offset_bytes", 16 << 20)
     for array in raw["arrays"]:
         array.setdefault("ppl", False)
+        array.setdefault("array_size", "default")
+        for member in array["members"]:
+            member.setdefault("names_array", array["uuid"])
         if array["level"] in ("raid5", "raid6", "raid10"):
             array["member_bytes"] = RESOURCES[array["md_name"].replace(":", "/")].spec.member_kib * 1024
     sizes = {each["name"]: each["size_bytes"] for each in (*raw["arrays"], *raw.get("mappings", ()))}

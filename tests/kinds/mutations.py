@@ -264,6 +264,11 @@ ROWS: dict[str, dict[str, Row]] = {
         "mismatch_count": setting(array, "mismatch_count", lambda sectors: 8),
         "devices": Row(one_place_more, lambda raw, key: array(raw, key).pop("devices")),
         "metadata": setting(array, "metadata", lambda version: "1.0"),
+        "array_size": setting(array, "array_size", lambda size: "1024"),
+        "superblocks_lost": Row(
+            lambda raw, key: array(raw, key)["members"][0].update(names_array=None),
+            lambda raw, key: array(raw, key)["members"][0].update(names_array={"unknown": "an I/O error"}),
+        ),
         "state": Row(
             lambda raw, key: array(raw, key).update(degraded=1), lambda raw, key: array(raw, key).pop("array_state")
         ),

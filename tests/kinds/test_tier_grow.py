@@ -18,7 +18,9 @@ AT_ONCE = "let the xfs on hot take all that the array has"
 def spare(raw):
     """The new drive was put in, and no more."""
     arrive(raw, holders=["md127"], superblock=drive(raw, SERIALS[0])["superblock"])
-    array(raw, HOT)["members"].append({"name": "nvme9n1", "slot": None, "state": ["spare"]})
+    array(raw, HOT)["members"].append(
+        {"name": "nvme9n1", "slot": None, "state": ["spare"], "names_array": array(raw, HOT)["uuid"]}
+    )
     owner(raw, phase="growing")
 
 

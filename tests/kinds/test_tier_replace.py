@@ -46,7 +46,9 @@ def copying(raw):
     slot = member(raw, OLD)["slot"]
     member(raw, OLD)["state"] = ["in_sync", "want_replacement"]
     found = array(raw, "gpu-01:hot")
-    found["members"].append({"name": "nvme9n1", "slot": slot, "state": ["spare", "replacement"]})
+    found["members"].append(
+        {"name": "nvme9n1", "slot": slot, "state": ["spare", "replacement"], "names_array": found["uuid"]}
+    )
     found["sync_action"] = "recover"
     raw["units"][WAITS] = WAITING
 
@@ -180,7 +182,9 @@ def test_one_that_was_put_in_and_no_more_is_copied_to(raw):
     Interrupted between the two: the new one is a spare of the array.
     """
     arrive(raw, holders=["md127"], superblock=drive(raw, OLD)["superblock"])
-    array(raw, "gpu-01:hot")["members"].append({"name": "nvme9n1", "slot": None, "state": ["spare"]})
+    array(raw, "gpu-01:hot")["members"].append(
+        {"name": "nvme9n1", "slot": None, "state": ["spare"], "names_array": array(raw, "gpu-01:hot")["uuid"]}
+    )
     owner(raw, phase="replacing")
 
     assert texts(planned(raw, **members(NEW, KEPT, *OTHERS))) == [

@@ -145,7 +145,7 @@ def test_the_new_drive_waits_and_nothing_is_copied(raw):
     spec = declared((NEW, *MEMBERS[1:]))
     assert work(planned(raw, spec)) == ["forget the absent members of warm", f"put {NEW} into warm"]
 
-    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
+    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"], "names_array": found(raw)["uuid"]})
     drive(raw, NEW).update(superblock=drive(raw, SPARE)["superblock"])
     raw["owners"]["tier-warm"]["serials"] = [*spec.serials]
     after = planned(raw, spec)
@@ -249,7 +249,7 @@ def test_a_former_member_that_md_has_taken_in_again_is_taken_out(raw):
     As udev may, which finds its superblock when the host starts: it would wait for a place, and be written to.
     """
     arrive(raw)
-    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
+    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"], "names_array": found(raw)["uuid"]})
     raw["owners"]["tier-warm"]["former"] = [NEW]
 
     plan = planned(raw)
@@ -269,7 +269,7 @@ def test_who_is_replaced_is_noted_as_a_former_member(raw):
 
 
 def test_somebody_elses_spare_is_not_taken_out(raw):
-    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"]})
+    found(raw)["members"].append({"name": "sd9", "slot": None, "state": ["spare"], "names_array": found(raw)["uuid"]})
     arrive(raw)
 
     assert f"got the members {NEW}; declared are" in refused(planned(raw))
@@ -308,7 +308,8 @@ def obey(raw, plan):
         if "detached" in " ".join(step.argv):
             md["members"] = [each for each in md["members"] if each["state"] != ["faulty"]]
         elif {"--add", "--re-add"} & {*step.argv}:
-            md["members"] += [{"name": name, "slot": None, "state": ["spare"]} for name in names]
+            waits = {"slot": None, "state": ["spare"], "names_array": md["uuid"]}
+            md["members"] += [{"name": name, **waits} for name in names]
             for serial in serials:
                 drive(raw, serial)["superblock"] = drive(raw, MEMBERS[3])["superblock"]
         elif "--replace" in step.argv:

@@ -259,19 +259,20 @@ def array(machine: Machine, name: str) -> dict[str, Any]:
         "reshape_position": attempt(read_any, f"{md}/reshape_position") or "none",
         "degraded": redundancy("degraded", 0, int),
         "mismatch_count": redundancy("mismatch_cnt", 0, int),
-        "members": attempt(members, md),
+        "array_size": attempt(read, f"{md}/array_size"),
+        "members": attempt(members, machine, md),
     }
 
 
 def superblock_of_member(machine: Machine, md: str) -> dict[str, Any]:
-    """Return an array's superblock from the first of its members that can be read."""
+    """Return an array's superblock as most of its members have it: on one of them another one may stand."""
     metadata = read(f"{md}/metadata_version")
-    found: Any = unknown(f"{md} has no members")
-    for entry in listing(md, "dev-*"):
-        found = attempt(superblocks.md_member, machine.path(entry[4:]), metadata)
-        if "unknown" not in found:
-            break
-    return found  # type: ignore[no-any-return]
+    found = [attempt(superblocks.md_member, machine.path(entry[4:]), metadata) for entry in listing(md, "dev-*")]
+    there = [block for block in found if "unknown" not in block]
+    uuids = [block["array_uuid"] for block in there]
+    if not there:
+        return found[0] if found else unknown(f"{md} has no members")
+    return max(there, key=lambda block: uuids.count(block["array_uuid"]))
 
 
 def bitmap(location: str) -> str:
@@ -284,12 +285,14 @@ def speed_cap(text: str) -> int:
     return 0 if whose == "(system)" else int(value)
 
 
-def members(md: str) -> list[dict[str, Any]]:
+def members(machine: Machine, md: str) -> list[dict[str, Any]]:
+    metadata = read(f"{md}/metadata_version")
     return [
         {
             "name": entry[4:],
             "slot": attempt(lambda: None if (slot := read(f"{md}/{entry}/slot")) == "none" else int(slot)),  # noqa: B023
             "state": attempt(lambda: [word for word in read(f"{md}/{entry}/state").split(",") if word]),  # noqa: B023
+            "names_array": attempt(superblocks.md_array_of_member, machine.path(entry[4:]), metadata),
         }
         for entry in listing(md, "dev-*")
     ]

@@ -106,6 +106,12 @@ def md_member(path: str, metadata: str) -> dict[str, Any]:
     return md(path, md_offset(metadata, size_of(path)))
 
 
+def md_array_of_member(path: str, metadata: str) -> str | None:
+    """Return the UUID of the array that a member's superblock names, None where it has none in its place."""
+    offset = md_offset(metadata, size_of(path))
+    return md(path, offset)["array_uuid"] if read_at(path, offset, 4) in BYTE_ORDERS else None
+
+
 def md(path: str, offset: int) -> dict[str, Any]:
     """Return the md superblock at *offset*, in mdadm's words."""
     raw = read_at(path, offset, 4 * KIB)

@@ -34,6 +34,7 @@ class TierKind:
             "devices": len(spec.members),
             "members": tuple(sorted(spec.serials)),
             "state": HEALTHY,
+            "superblocks_lost": (),
         }
         if spec.chunk_kib:
             array["chunk_kib"] = spec.chunk_kib
@@ -48,6 +49,7 @@ class TierKind:
         filesystem: dict[str, Want] = {"type": spec.filesystem}
         if spec.array is None:
             array["metadata"] = "1.2"
+            array["array_size"] = "default"
             if spec.member_kib is not None:
                 array["member_kib"] = spec.member_kib
             filesystem |= {

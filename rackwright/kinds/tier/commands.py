@@ -197,6 +197,28 @@ shift 2
 exec "$@"
 """
 
+_WRITE_SUPERBLOCKS = """set -eu
+md=/sys/class/block/${1##*/}/md
+for member in "$md"/dev-*; do # to say of a member what is so makes md write all superblocks; Source: md.c, state_store
+  case $(cat "$member/state") in
+  *faulty*) ;;
+  *failfast*) echo failfast > "$member/state" ;;
+  *) echo -failfast > "$member/state" ;;
+  esac
+done
+bitmaps=whole
+for member in "$md"/dev-*; do
+  case $(cat "$member/state") in *faulty*) continue ;; esac
+  device=/dev/$(echo "${member##*/dev-}" | tr ! /)
+  mdadm --examine --export "$device" | grep -qx "MD_UUID=$2" || {
+    echo "md has not written the superblock of $device: before Linux 5.17 it does so at the next write to the array" >&2
+    exit 1
+  }
+  [ "$3" != internal ] || mdadm --examine-bitmap "$device" 2>/dev/null | grep -q "Magic : 6d746962" || bitmaps=lost
+done
+[ $bitmaps = whole ] || { mdadm --quiet --grow "$1" --bitmap=none && mdadm --quiet --grow "$1" --bitmap=internal; }
+"""
+
 _ENLARGE = """set -eu
 device=$1 kib=$2
 shift 2
@@ -331,6 +353,11 @@ def copy_header(array: str, key: str, name: str, path: str) -> tuple[str, ...]:
 def grow_mapping(mapping: str, key: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """Let what is open take all of its array, and then run *argv*."""
     return _shell(_GROW_MAPPING, mapping, key, *argv)
+
+
+def write_superblocks(array: str, array_uuid: str, bitmap: str) -> tuple[str, ...]:
+    """Have md write the superblocks of a running array on all members, and its bitmap where a member has lost that."""
+    return _shell(_WRITE_SUPERBLOCKS, array, array_uuid, bitmap)
 
 
 def cap(array: str, kib_per_second: int) -> tuple[str, ...]:

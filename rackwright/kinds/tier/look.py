@@ -86,6 +86,23 @@ def lingering(facts: Facts, array: Array, key: str, declared: Collection[str]) -
     return () if left and waits_for_md(facts, commands.waiting_unit("replace", key)) else tuple(sorted(left))
 
 
+def superblocks_lost(facts: Facts, array: Array) -> tuple[str, ...] | Unknown:
+    """Return the serials of the members on which no superblock of *array* stands, and beside each what stands there."""
+    if array.condition == "inactive":
+        return Unknown("the array does not run")
+    drives = {drive.name: drive for drive in facts.drives}
+    working = [member for member in array.members if "faulty" not in member.state and member.name in drives]
+    lost = []
+    for member in working:
+        if member.names_array == array.uuid:
+            continue
+        drive = drives[member.name]
+        other = [] if member.names_array is None else [f"array {member.names_array}"]
+        other += [found.type for found in drive.signatures if found.type != "linux_raid_member"]
+        lost.append(f"{drive.serial} ({', '.join(other)})" if other else drive.serial)
+    return tuple(sorted(lost))
+
+
 def waiting(facts: Facts, array: Array) -> tuple[str, ...]:
     """Return the serials of the drives that wait in *array* for a place, sorted."""
     serials = {drive.name: drive.serial for drive in facts.drives}
@@ -142,6 +159,10 @@ def _look_at_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
             declared = claim.want["members"]
             assert isinstance(declared, tuple)
             return tuple(sorted((*members_of(facts, array), *lingering(facts, array, key, declared))))
+        case "superblocks_lost":
+            return superblocks_lost(facts, array)
+        case "array_size":
+            return array.array_size
         case "metadata":
             return array.metadata
         case "chunk_kib":

@@ -9,7 +9,16 @@ from rackwright.kinds.contract import Absent, Difference, Plan, Put, Refusal, Ru
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import boot, commands, consistency, drives, enlarge, grow, luks, replace, scrub
-from rackwright.kinds.tier.look import carrier, find_array, lingering, members_of, mount_at, superblocks, waiting
+from rackwright.kinds.tier.look import (
+    carrier,
+    find_array,
+    lingering,
+    members_of,
+    mount_at,
+    superblocks,
+    superblocks_lost,
+    waiting,
+)
 from rackwright.kinds.tier.spec import TierSpec, owner_text
 from rackwright.spec.units import format_size
 
@@ -300,6 +309,10 @@ class _Planner:
         if returned:
             steps.append(Run(f"forget the absent members of {self.spec.name}", commands.forget(self.device)))
         steps += [self._take_back(serial) for serial in returned]
+        steps += self._superblock_steps(array)
+        if self._differs("md", "array_size"):
+            whole = ("mdadm", "--grow", self.device, "--array-size=max")
+            steps.append(Run(f"let {self.spec.name} have the size of its members again", whole))
         if self._differs("md", "bitmap") or self._differs("md", "ppl"):
             steps += consistency.steps(self.spec, array, self.device)
         if self._differs("md", "sync_speed_max_kib"):
@@ -324,6 +337,16 @@ class _Planner:
             returned or changes or (self.lingering and not self._missing()) or array.condition == "interrupted"
         )
         return Plan(steps=tuple(steps), by_hand=(*self._about_drives(), *self._about_array(mending)), notes=notes)
+
+    def _superblock_steps(self, array: Array) -> Iterator[Run]:
+        """Yield what writes lost superblocks again; not where something else stands on a member in their place."""
+        lost = superblocks_lost(self.facts, array) if self._differs("md", "superblocks_lost") else ()
+        if isinstance(lost, tuple) and lost and all(serial in self._all_serials() for serial in lost):
+            argv = commands.write_superblocks(self.device, array.uuid, array.bitmap)
+            yield Run(f"have md write the superblock of {', '.join(lost)} again", argv)
+
+    def _all_serials(self) -> set[str]:
+        return {drive.serial for drive in self.facts.drives}
 
     def _enlarging_steps(self, rests: bool) -> Iterator[Step]:
         filesystem = grow.filesystem_step(self.spec, self.device)
@@ -417,6 +440,7 @@ class _Planner:
     def _about_array(self, mending: bool) -> Iterator[Difference]:
         """Yield what of the array and its filesystem no step can mend."""
         seen_later = self._differs("luks", "mapping") or (self.array and self.array.condition == "interrupted")
+        rewritten = self.array is not None and bool([*self._superblock_steps(self.array)])
         for item in self.differences:
             sort = item.thing.split(":")[0]
             if seen_later and item.unknown and sort in ("luks", "filesystem", "unit"):
@@ -425,6 +449,7 @@ class _Planner:
                 continue  # nobody opens it, and it is sealed anew
             broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not mending
             broken |= item.name == "mismatch_count"
+            broken |= item.name == "superblocks_lost" and not rewritten
             theirs = sort == "mount" and self.spec.array is not None and not self._mounts()
             made = sort == "filesystem" and item.name != "fills_array"
             if broken or theirs or made or (item.unknown and sort not in ("drive", "md")):

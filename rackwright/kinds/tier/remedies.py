@@ -26,6 +26,11 @@ ARRAY: Mapping[str, str] = {
         f"degraded: find the missing member with `mdadm --detail`, and {SUCCESSOR}; failed or inactive: write nothing"
         " to its drives, and bring back those that are missing, which `mdadm --examine` shows"
     ),
+    "superblocks_lost": (
+        "a member without a superblock is missing after the next start: up has md write it again; where something else"
+        f" was written to a member, find out by whom, leave the drive as it is, and {SUCCESSOR}"
+    ),
+    "array_size": RUN_UP,
     "chunk_kib": f"declare the chunk that the array has; for another one {MOVE}",
     "metadata": f"take the array over as it is, by `array: UUID` at the tier, or {MOVE}",
     "bitmap": RUN_UP,
