@@ -13,6 +13,7 @@ from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.unit_files import ROOT_OWNED
 
 ROOT = Path(__file__).parents[1]
 ROLES = load_roles(ROOT)
@@ -84,8 +85,12 @@ def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> Non
 
 def tasks(source: RoleSource) -> Iterator[dict[str, Any]]:
     for path in sorted((ROOT / "roles" / source.name / "tasks").glob("*.yml")):
-        for task in yaml.safe_load(path.read_text()):
-            yield from (task, *task.get("block", ()), *task.get("rescue", ()))
+        yield from tasks_of(path)
+
+
+def tasks_of(path: Path) -> Iterator[dict[str, Any]]:
+    for task in yaml.safe_load(path.read_text()):
+        yield from (task, *task.get("block", ()), *task.get("rescue", ()))
 
 
 def test_ansible_says_nothing_of_a_file_that_is_secret(source: RoleSource) -> None:
@@ -146,3 +151,108 @@ def test_a_playbook_plays_the_role_of_its_name(role: str) -> None:
 
     assert [entry["role"] for entry in play["roles"]] == [role]
     assert play["hosts"] == f"{{{{ targets | default('{role}') }}}}"
+
+
+WRITING = {
+    "file": ("path", "dest"),
+    "copy": ("dest",),
+    "template": ("dest",),
+    "get_url": ("dest",),
+    "unarchive": ("dest",),
+    "lineinfile": ("path",),
+    "blockinfile": ("path",),
+    "replace": ("path",),
+}
+"""Ansible's modules that write a file or change its owner, with the variables that name it."""
+READING_ONLY = {"set_fact", "import_tasks", "include_tasks", "assert", "debug", "fail", "stat", "slurp"}
+WITHOUT_PATHS = {"apt", "user", "group", "systemd_service", "dpkg_selections", "reboot"}
+TEXTS = {"command", "shell"}
+ROLE_FILES = re.compile(r"\w+_(files|sources)\b")
+"""Loops over files that a role declares: `test_each_file_of_a_role_is_in_a_directory_of_roots` looks at these."""
+EVERY_TASK = [
+    task
+    for path in sorted(ROOT.glob("roles/*/tasks/*.yml")) + sorted(ROOT.glob("playbooks/tasks/*.yml"))
+    for task in tasks_of(path)
+]
+ACCOUNTS = re.compile(r"/var/lib/mlflow|mlflow_artifacts|/home/|~")
+"""What names a directory of an account's in the text of a command."""
+
+
+def written(task: dict[str, Any]) -> Iterator[str]:
+    """Yield the paths that the module of *task* writes, one for each item of its loop; an expression as it stands."""
+    for module, names in WRITING.items():
+        arguments = task.get(f"ansible.builtin.{module}", {})
+        for path in (str(arguments[name]) for name in names if name in arguments):
+            loop = task.get("loop")
+            if "item" not in path or loop is None:
+                yield path
+            elif isinstance(loop, list):
+                yield from map(str, loop)
+            elif not ROLE_FILES.search(loop):
+                yield from re.findall(r"'(/[^']*)'", loop) or [path]
+
+
+def follows(task: dict[str, Any]) -> bool:
+    """Return whether the module of *task* follows a link in the place of what it writes: Ansible's default."""
+    arguments = next(
+        (task[f"ansible.builtin.{module}"] for module in WRITING if f"ansible.builtin.{module}" in task), {}
+    )
+    return arguments.get("follow", True) is not False
+
+
+def test_root_follows_no_link_in_a_directory_that_an_account_may_write_to() -> None:
+    """
+    The account would become the owner of any directory of root's, or root would write any file.
+    """
+    bad = [
+        (task["name"], path)
+        for task in EVERY_TASK
+        for path in written(task)
+        if follows(task) and not ROOT_OWNED.match(f"{path}/")
+    ]
+
+    assert bad == []
+
+
+def test_each_module_of_a_task_is_known_to_write_or_not() -> None:
+    known = WRITING.keys() | READING_ONLY | WITHOUT_PATHS | TEXTS
+    used = {
+        name.removeprefix("ansible.builtin.") for task in EVERY_TASK for name in task if name.startswith("ansible.")
+    }
+
+    assert used <= known
+
+
+def test_commands_of_roots_leave_directories_of_accounts_alone() -> None:
+    texts = [(task["name"], str(task[name])) for task in EVERY_TASK for name in task if name.endswith(tuple(TEXTS))]
+
+    assert [name for name, text in texts if ACCOUNTS.search(text) and "runuser -u " not in text] == []
+
+
+def test_the_rule_sees_a_directory_below_one_of_an_account() -> None:
+    loop = ["{{ mlflow_artifacts }}/mlflow", "{{ mlflow_artifacts }}/mlflow/artifacts"]
+    task = {"ansible.builtin.file": {"path": "{{ item }}", "state": "directory"}, "loop": loop}
+
+    assert [*written(task)] == loop
+    assert follows(task)
+    assert not any(ROOT_OWNED.match(f"{path}/") for path in loop)
+
+
+@pytest.mark.parametrize(("role", "system"), PLACES)
+def test_each_file_of_a_role_is_in_a_directory_of_roots(role: str, system: str) -> None:
+    about = AboutHost(name="alpha", os=system, profile="virtual")
+    spec = RoleSpec(host="alpha", role=role, identity={}, about=about, fleet=AboutFleet(name="lab"))
+
+    files = [entry.file for entry in promises(spec, HOUSE).entries if isinstance(entry, File)]
+
+    assert [path for path in files if not ROOT_OWNED.match(path)] == []
+
+
+def test_no_account_is_locked_by_what_ansible_takes_for_no_password() -> None:
+    """
+    Its module compares passwords without their exclamation marks, so that a deleted one would stay deleted.
+    """
+    arguments = [task["ansible.builtin.user"] for task in EVERY_TASK if "ansible.builtin.user" in task]
+
+    assert arguments
+    assert [each["name"] for each in arguments if str(each.get("password", "*")).strip("!") == ""] == []

@@ -4,10 +4,8 @@ import re
 
 import pytest
 
-from tests.unit_files import GUARD, HOUSE, services, templates, values
+from tests.unit_files import GUARD, HOUSE, ROOT_OWNED, services, templates, values
 
-ROOT_OWNED = re.compile(r"/(etc|usr|bin|sbin|opt/rackwright|var/log/rackwright)/")
-"""Directories in which root alone creates files."""
 ACCOUNT_OWNED = re.compile(r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/[^ ]*/runs/[^/ ]+)/")
 """Directories in which an account without rights may replace every file by a link."""
 OPENED = r"Standard(?:Input|Output|Error)|EnvironmentFile|PIDFile|LoadCredential(?:Encrypted)?"

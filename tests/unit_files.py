@@ -31,6 +31,8 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "rdma": {"acs": "off"},
 }
 """Variables without which a role writes no unit, or nothing at all."""
+ROOT_OWNED = re.compile(r"/(etc|usr|bin|sbin|boot|opt/rackwright|var/cache|var/lib/(totp|rackwright/owners)|var/log/rackwright)/")
+"""Directories in which root alone creates files."""
 GUARD = "guard"
 """The key of the unit that no template has: the shell text of `rackwright.kinds.guard` writes it."""
 

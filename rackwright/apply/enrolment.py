@@ -71,7 +71,7 @@ def enrol(stack: Stack, person: str, replace: bool, say: Say) -> Enrolled:
             raise next(iter(failures.values()))
         having = [host for host, found in there.items() if found]
         secret = totp.Secret.new() if replace or not having else None
-        text = secret.text if secret else _common(hosts, having, person)
+        text = (secret or _common(hosts, having, person)).text
         lacking = [host for host in there if secret or host not in having]
         if not lacking:
             got, fix = f"got {person} with a secret on {_count(having)}", "Say --replace to make a new one"
@@ -112,13 +112,25 @@ def _is_there(hosts: Hosts, host: str, person: str) -> bool:
         raise Refused(host, f"got no answer whether {person} has a secret there ({reason})", want, fix) from None
 
 
-def _common(hosts: Hosts, having: Iterable[str], person: str) -> str:
-    """Return the file that all hosts *having* one agree on; each counts logins in its own, so only the key counts."""
-    texts = {host: hosts.texts(host, [totp.path(person)])[totp.path(person)] or "" for host in having}
-    if len({text.partition("\n")[0] for text in texts.values()}) > 1:
-        got = f"got different secrets of {person} on {', '.join(sorted(texts))}"
-        raise Refused(f"user {person}", got, "a person has one", "Say --replace to make a new one for all")
-    return next(iter(texts.values()))
+def _common(hosts: Hosts, having: Iterable[str], person: str) -> totp.Secret:
+    """Return the secret whose key all hosts *having* one agree on. No other part of their files is passed on.
+
+    Raises:
+        Refused: a host has a file without a key, or hosts have different keys.
+    """
+    path = totp.path(person)
+    found = {host: totp.Secret.of_file(hosts.texts(host, [path])[path] or "") for host in having}
+    replace = "look at who changed it, then say --replace to make a new one for all"
+    if broken := sorted(host for host, secret in found.items() if secret is None):
+        got = f"got no key in the first line of {path} on {', '.join(broken)}"
+        raise Refused(f"user {person}", got, "a key has 26 to 64 letters and digits of base32", replace.capitalize())
+    secrets = [secret for secret in found.values() if secret is not None]
+    if any(secret != secrets[0] for secret in secrets):
+        same = [[host for host in found if found[host] == secret] for secret in dict.fromkeys(secrets)]
+        groups = " / ".join(", ".join(sorted(group)) for group in same)
+        got = f"got different secrets of {person}: {groups}"
+        raise Refused(f"user {person}", got, "a person has one", replace.capitalize())
+    return secrets[0]
 
 
 def _write(hosts: Hosts, host: str, person: str, text: str, say: Say) -> None:

@@ -90,14 +90,19 @@ class Rack:
 
     def enrol(self, user: str) -> Secret:
         """Enrol *user* on all hosts in a terminal, as a person does, and return what they were shown."""
+        status, text = self.try_to_enrol(user, "--replace")
+        assert status == 0, text
+        [key] = re.findall(r"type ([A-Z2-7]{32})", text)
+        return Secret(key, ())
+
+    def try_to_enrol(self, user: str, *options: str) -> tuple[int, str]:
+        """Run `rackwright enrol` for *user* in a terminal, and return its exit status and what it printed."""
         program = str(Path(self.lab.directory, ".venv/bin/rackwright"))
-        argv = ["enrol", self.lab.stack, user, "--replace"]
+        argv = ["enrol", self.lab.stack, user, *options]
         terminal = pexpect.spawn(program, argv, timeout=120, cwd=str(self.lab.directory), encoding="utf-8")
         text = terminal.read()
         terminal.close()
-        assert terminal.exitstatus == 0, text
-        [key] = re.findall(r"type ([A-Z2-7]{32})", text)
-        return Secret(key, ())
+        return int(terminal.exitstatus), str(text)
 
     def new_code(self, user: str) -> str:
         """Return a code of *user*, enrolled anew: none is taken twice."""

@@ -152,6 +152,42 @@ def test_a_host_that_was_added_is_given_the_secret_that_the_others_have(tmp_path
     assert machine.ssh("olga", keys / "olga", code=code(secret)).stdout == "olga\n"
 
 
+class Hosts:
+    """Hosts that have these files, by name."""
+
+    def __init__(self, **texts: str | None) -> None:
+        self._texts = texts
+
+    def texts(self, host: str, paths: list[str]) -> dict[str, str | None]:
+        return dict.fromkeys(paths, self._texts[host])
+
+
+KEY = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+def test_only_the_key_of_a_host_reaches_the_others():
+    """
+    A host that was taken over adds a code of its own, and drops the limit of tries.
+    """
+    taken_over = f'{KEY}\n" WINDOW_SIZE 100\n" TOTP_AUTH\n12345678\n'
+    passed_on = enrolment._common(Hosts(alpha=taken_over), ["alpha"], "olga").text
+
+    assert passed_on == "\n".join([KEY, *(f'" {option}' for option in OPTIONS), ""])
+
+
+@pytest.mark.parametrize("text", [None, "", "\n", KEY[:25], KEY.lower(), f"{KEY}!", f" {KEY}", f'" TOTP_AUTH\n{KEY}\n'])
+def test_a_file_without_a_key_is_refused_with_its_host(text):
+    with pytest.raises(Refused, match=r"user olga: got no key in the first line of /var/lib/totp/olga on beta;"):
+        enrolment._common(Hosts(alpha=f"{KEY}\n", beta=text), ["alpha", "beta"], "olga")
+
+
+def test_hosts_with_different_keys_are_refused_by_their_names():
+    other = KEY.replace("J", "K")
+    hosts = Hosts(alpha=f"{KEY}\n", beta=f"{other}\n", gamma=f'{KEY}\n" TOTP_AUTH\n')
+    with pytest.raises(Refused, match=r"got different secrets of olga: alpha, gamma / beta; a person has one"):
+        enrolment._common(hosts, ["alpha", "beta", "gamma"], "olga")
+
+
 @on_a_machine
 def test_a_host_that_does_not_answer_is_told_and_the_others_have_it(tmp_path, machine, keys):
     two = Project(tmp_path / "project", machine.variables, machine.port, keys, ("alpha", "beta"))

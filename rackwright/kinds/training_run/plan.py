@@ -32,7 +32,7 @@ install -d -m 0750 -o root -g "$account" "$etc" "$logs"
 install -d -m 0700 -o "$account" -g "$account" "$home"
 install -d -m 0750 "$out"
 # checkpoints of an earlier run of that name may be there: root has kept them
-chown -R "$account:$account" "$out"
+chown -hR "$account:$account" "$out"
 if [ ! -e "$logs/log" ]; then
   install -m 0640 -o root -g "$account" /dev/null "$logs/log"
   # Earlier versions kept the log in the account's own directory. The account copies it with its own rights: whatever
@@ -52,7 +52,7 @@ _REMOVE = """set -eu
 account=$1 etc=$2 opt=$3 home=$4 logs=$5 out=$6
 rm -rf "$etc" "$opt" "$home" "$logs"
 # an account's number may be given to another one later
-[ ! -d "$out" ] || chown -R root:root "$out"
+[ ! -d "$out" ] || chown -hR root:root "$out"
 ! getent passwd "$account" > /dev/null || userdel "$account"
 """
 
