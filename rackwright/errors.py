@@ -1,7 +1,13 @@
 """The one root of everything rackwright says to a person who can mend it."""
 
+import shlex
 from collections.abc import Iterable
 from typing import ClassVar
+
+
+def command(*argv: str) -> str:
+    """Return *argv* in backticks, quoted for a shell: a fix is pasted, and a name in it must not become a command."""
+    return f"`{shlex.join(argv)}`"
 
 
 class RackwrightError(Exception):

@@ -35,7 +35,7 @@ def adopt(
     from rackwright.cli.pulumi import select
 
     loaded = project.secrets(project.stack(stack))
-    select(stack, project.directory(), project.environment())
+    select(stack, project.directory(), project.environment(stack))
     there = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
     hosts = Hosts(loaded.endpoints, loaded.salt)
     try:

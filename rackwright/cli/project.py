@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from rackwright import toolchain
 from rackwright.declaration import Stack, load_fleet, load_stack
-from rackwright.declaration.stack import HOUSE, settings
+from rackwright.declaration.passphrase import need_own
+from rackwright.declaration.stack import HOUSE, RACK, settings, settings_source
 from rackwright.errors import Refused, SetupError
 from rackwright.kinds.house import load_roles
 from rackwright.spec.secret import CONFIG_KEY, parse_values
@@ -60,7 +61,7 @@ def secrets(stack: Stack) -> Stack:
     if not stack.sealed:
         return stack
     argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
-    done = subprocess.run(argv, cwd=stack.project, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=stack.project, env=environment(stack.name), capture_output=True, text=True)
     if done.returncode:
         said = " ".join(done.stderr.removeprefix("error: ").split())
         fix = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or what else opens the stack's secrets"
@@ -120,8 +121,14 @@ def fill(directory: Path, files: Mapping[str, bytes]) -> None:
         path.chmod(0o644)
 
 
-def environment() -> dict[str, str]:
-    """Return the whole environment in which pulumi works on this project."""
+def environment(stack: str) -> dict[str, str]:
+    """Return the whole environment in which pulumi works on *stack*.
+
+    Raises:
+        SetupError: pulumi would encrypt secrets of a real rack with a published passphrase, or with none.
+    """
     root = directory()
+    if settings(stack, root)["target"] == RACK:
+        need_own(settings_source(stack, root), stack, os.environ)
     toolchain.prepare(root)
     return {**os.environ, **toolchain.environment(root, toolchain.ensure(say), os.environ)}

@@ -2,18 +2,22 @@
 
 import json
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
 from rackwright.declaration import Stack, declare
-from rackwright.errors import SetupError
+from rackwright.declaration.passphrase import check_state
+from rackwright.declaration.stack import RACK, settings
+from rackwright.errors import SetupError, StepFailed, command
+from rackwright.kinds import KINDS
 from rackwright.mirror.tree import lacking
 from rackwright.provider import outcomes
 from rackwright.provider.outcomes import Outcome
@@ -32,14 +36,17 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None) -> int:
     root = project.directory()
     with tempfile.TemporaryDirectory() as scratch:
         events, told = Path(scratch, "events"), Path(scratch, "outcomes")
-        environment = {**project.environment(), outcomes.VARIABLE: str(told), "PULUMI_DEBUG_COMMANDS": "true"}
+        environment = {**project.environment(stack), outcomes.VARIABLE: str(told), "PULUMI_DEBUG_COMMANDS": "true"}
         select(stack, root, environment)
-        yes = ["--yes"] if verb == "up" else []
-        argv = ["pulumi", verb, "--stack", stack, *yes, "--event-log", str(events)]
+        # a preview ends at the first refusal, and what does not depend on that goes on: `up` begins without one
+        options = ["--yes", "--skip-preview"] if verb == "up" else []
+        argv = ["pulumi", verb, "--stack", stack, *options, "--event-log", str(events)]
         status = subprocess.run(argv, cwd=root, env=environment, stdout=stdout).returncode
         found = outcomes.read(told)
-        changes = _changes(events)
+        changes = _changes(events, found.get("unreachable", set()))
     _summarise(found)
+    if status < 0 and -status != signal.SIGINT:
+        project.say(str(_killed(argv[:2], -status, stack)))
     return exit_status(verb, status, changes, found)
 
 
@@ -47,7 +54,7 @@ def _check(stack: Stack) -> None:
     """Raise what is wrong with the declaration and its lock, and where packages that hosts may want are not here."""
     declare(stack)
     if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.repository)):
-        fix = f"Run `rackwright lock --fetch {stack.name}`"
+        fix = f"Run {command('rackwright', 'lock', '--fetch', stack.name)}"
         raise SetupError(str(stack.repository), f"got no local repository of it: {what}", "hosts are served by it", fix)
 
 
@@ -55,12 +62,16 @@ def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, 
     """Return 0 as wanted, 1 differs, 2 refused, 3 unknown, 4 a step failed.
 
     Args:
-        status: Pulumi's own.
-        changes: Whether it planned any.
+        status: Pulumi's own; negative where a signal killed it.
+        changes: Whether it planned any on hosts that were reached.
         found: What the provider met, by resource.
     """
-    if status and status != 1:
-        return status if status == 130 else 2
+    if status in (130, -signal.SIGINT):
+        return 130
+    if status < 0:
+        return 4
+    if status > 1:
+        return 2
     if found.get("failed"):
         return 4
     if found.get("refused"):
@@ -72,14 +83,22 @@ def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, 
     return 3 if found.get("unknown") or found.get("unreachable") else 0
 
 
-def _changes(events: Path) -> bool:
+def _changes(events: Path, unreachable: Set[str]) -> bool:
+    """Return whether pulumi plans a change that is known: for a host that is not reached it plans all there is.
+
+    Args:
+        unreachable: Resources of hosts that were not reached. With any of them, components tell nothing.
+    """
     if not events.exists():
         return False
-    summary: Counter[str] = Counter()
     for line in events.read_text().splitlines():
-        event: dict[str, Any] = json.loads(line)
-        summary.update((event.get("summaryEvent") or {}).get("resourceChanges") or {})
-    return any(count and operation not in UNCHANGED for operation, count in summary.items())
+        event: dict[str, Any] = json.loads(line).get("resourcePreEvent") or {}
+        planned = event.get("metadata") or {}
+        if planned.get("op", "same") in UNCHANGED:
+            continue
+        if not unreachable or (planned["type"] in KINDS and planned["urn"].rpartition("::")[2] not in unreachable):
+            return True
+    return False
 
 
 def _summarise(found: Mapping[Outcome, set[str]]) -> None:
@@ -89,20 +108,111 @@ def _summarise(found: Mapping[Outcome, set[str]]) -> None:
 
 
 def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
-    """Make the stack's state where there is none, and free it from a holder that died on this computer."""
-    argv = ["pulumi", "stack", "select", "--create", stack]
-    subprocess.run(argv, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+    """Make the stack's state where there is none, and free it from a holder that died on this computer.
+
+    Raises:
+        SetupError: a file of the state is damaged; says how to mend it.
+        StepFailed: pulumi ended badly.
+        DeclarationErrors: a published passphrase opens the state of a real rack.
+    """
+    _check_state_files(stack, environment)
+    _pulumi(["stack", "select", "--create", stack], stack, root, environment)
     for lock in _locks(environment):
-        holder = json.loads(lock.read_text())
-        if f"/{stack}/" in str(lock) and holder["hostname"] == socket.gethostname() and not _alive(holder["pid"]):
+        if f"/{stack}/" not in str(lock):
+            continue
+        holder = _read_lock(lock)
+        if holder["hostname"] == socket.gethostname() and not _alive(holder["pid"]):
             project.say(f"the stack was locked by process {holder['pid']}, which has died: releasing it")
-            subprocess.run(["pulumi", "cancel", "--yes", "--stack", stack], cwd=root, env=environment, check=True)
+            _pulumi(["cancel", "--yes", "--stack", stack], stack, root, environment)
+    if settings(stack, root)["target"] == RACK:
+        exported = json.loads(_pulumi(["stack", "export", "--stack", stack], stack, root, environment))
+        check_state(stack, exported.get("deployment") or {}, root)
+
+
+def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping[str, str]) -> str:
+    """Run pulumi's *command*, and return what it prints.
+
+    Raises:
+        StepFailed: it ended badly; says what it printed, or which signal killed it.
+    """
+    argv = ["pulumi", *command]
+    done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, errors="backslashreplace")
+    if done.returncode < 0:
+        raise _killed(argv[:2], -done.returncode, stack)
+    if done.returncode:
+        got = f'`{shlex.join(argv)}` ended with "{" ".join((done.stderr.strip() or done.stdout).split())}"'
+        raise StepFailed(f"stack {stack}", got, "pulumi opens its state", "Mend that, and run it again")
+    return done.stdout
+
+
+def _killed(argv: Sequence[str], number: int, stack: str) -> StepFailed:
+    """Return the error for a command that the signal *number* has killed."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    fix = "Run it again: it looks at the hosts first, and what holds already is left alone"
+    return StepFailed(f"stack {stack}", f"`{shlex.join(argv)}` was killed by {name}", "pulumi runs to its end", fix)
+
+
+def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
+    """Check the files of a file backend that a full disk leaves empty or cut off.
+
+    Raises:
+        SetupError: one is damaged; says how to mend it.
+    """
+    want, full = "it is whole JSON", "Free space on that disk if it is full, then"
+    again = f"run {command('rackwright', 'up', stack)} again"
+    for lock in _locks(environment):
+        if f"/{stack}/" in str(lock):
+            try:
+                _read_lock(lock)
+            except (ValueError, KeyError, TypeError):
+                got = f"got {_size(lock)} that are no lock of pulumi's"
+                fix = f"{full} see that no other pulumi runs, remove it with {command('rm', str(lock))}, and {again}"
+                raise SetupError(str(lock), got, want, fix) from None
+    for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
+        if _is_json(state):
+            continue
+        kept = state.with_name(f"{state.name}.bak")
+        if kept.is_file() and _is_json(kept):
+            how = f"put the copy before it back with {command('cp', str(kept), str(state))}, and {again}"
+        else:
+            aside = command("mv", str(state), f"{state}.damaged")
+            how = f"move it aside with {aside}, and {again}: it reads the state from the hosts"
+        raise SetupError(str(state), f"got {_size(state)} that are no state of pulumi's", want, f"{full} {how}")
+
+
+def _read_lock(lock: Path) -> dict[str, Any]:
+    """Return whom pulumi's *lock* names.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is empty, cut off, or something else.
+    """
+    holder = json.loads(lock.read_text())
+    return {"hostname": str(holder["hostname"]), "pid": int(holder["pid"])}
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text()), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size} bytes"
 
 
 def _locks(environment: Mapping[str, str]) -> list[Path]:
     """Return the lock files of a file backend; other backends free their locks by themselves."""
+    return _files(environment, ".pulumi/locks/**/*.json")
+
+
+def _files(environment: Mapping[str, str], pattern: str) -> list[Path]:
+    """Return the files of a file backend that *pattern* names; none of other backends."""
     url = urlsplit(environment["PULUMI_BACKEND_URL"])
-    return sorted(Path(unquote(url.path)).glob(".pulumi/locks/**/*.json")) if url.scheme == "file" else []
+    return sorted(Path(unquote(url.path)).glob(pattern)) if url.scheme == "file" else []
 
 
 def _alive(process: int) -> bool:

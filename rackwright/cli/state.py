@@ -16,7 +16,7 @@ def pulumi(stack: str, *argv: str) -> str:
     """
     command = ["pulumi", *argv, "--stack", stack]
     done = subprocess.run(
-        command, cwd=project.directory(), env=_environment(), capture_output=True, text=True, check=False
+        command, cwd=project.directory(), env=_environment(stack), capture_output=True, text=True, check=False
     )
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip()
@@ -31,6 +31,6 @@ def urns(stack: str) -> list[str]:
 
 
 @cache
-def _environment() -> dict[str, str]:
+def _environment(stack: str) -> dict[str, str]:
     """Return pulumi's environment, which takes a look at the toolchain, once for all commands."""
-    return project.environment()
+    return project.environment(stack)

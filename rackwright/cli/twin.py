@@ -84,7 +84,7 @@ def reset(stack: StackName) -> None:
     """Stop at once and delete the disks, and the state of every stack that targets this twin."""
     loaded = project.stack(stack)
     _twin(stack).reset(project.say)
-    environment = project.environment()
+    environment = project.environment(stack)
     for path in sorted((loaded.project / "stacks").glob("Pulumi.*.yaml")):
         name = path.name[len("Pulumi.") : -len(".yaml")]
         if settings(name, loaded.project)["target"] == f"twin:{loaded.twin}":

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from rackwright.declaration.problems import problems_of
 from rackwright.declaration.source import read
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationError, DeclarationErrors, command
 from rackwright.spec.model import Model
 
 HEAD = "# Written by `rackwright lock`. Hashes are SHA-256.\n"
@@ -81,6 +81,11 @@ def load_lock(path: Path) -> Lock | None:
     """
     if not path.exists():
         return None
+    if not path.stat().st_size:
+        got, want = "got an empty file", "a lock lists versions and hashes; a full disk leaves an empty one"
+        back = command("git", "checkout", "--", str(path))
+        fix = f"Free space on that disk, then bring it back with {back}, or remove it and run `rackwright lock STACK`"
+        raise DeclarationErrors([DeclarationError(f"{path}:1", got, want, fix)])
     source = read(path)
     try:
         return Lock.model_validate(source.data)

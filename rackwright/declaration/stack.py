@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rackwright.declaration import tracking
+from rackwright.declaration import passphrase, tracking
 from rackwright.declaration.fleet import load_fleet
 from rackwright.declaration.lock import Lock, load_lock, lock_path
 from rackwright.declaration.roles import none_missing
-from rackwright.declaration.source import read
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.declaration.source import Source, read
+from rackwright.errors import DeclarationError, DeclarationErrors, command
 from rackwright.kinds.contract import Scope
 from rackwright.kinds.house import House, load_roles
 from rackwright.kinds.role.spec import AboutMirror
@@ -35,6 +35,8 @@ CONTAINERS = "rackwright:containers"
 MIRRORS = "rackwright:mirrors"
 WORKLOADS = "rackwright:workloads"
 RACK, TWIN = "rack", "twin:"
+SALT_BYTES_MIN = 8
+"""Fewer can be guessed; none are left by a full disk."""
 _OTHERS = re.compile(r"Pulumi\.|.*\.lock\.yaml$")
 """Files beside fleets that are none."""
 
@@ -130,7 +132,10 @@ def load_stack(name: str, project: Path) -> Stack:
     """
     told = settings(name, project)
     path = project.resolve() / "stacks" / told["fleet"]
-    virtual, given = told["target"].startswith(TWIN), _secrets(name, project)
+    virtual = told["target"].startswith(TWIN)
+    if not virtual:
+        passphrase.check(settings_source(name, project), name, project.resolve())
+    given = _secrets(name, project)
 
     def missing(wanted: str) -> Problem | None:
         if wanted in given:
@@ -207,13 +212,18 @@ def settings(name: str, project: Path) -> dict[str, str]:
     return told
 
 
+def settings_source(name: str, project: Path) -> Source:
+    """Return ``stacks/Pulumi.<name>.yaml`` with the lines of its values."""
+    return read(_shown(_settings_file(name, project)))
+
+
 def _settings_file(name: str, project: Path) -> Path:
     return project / "stacks" / f"Pulumi.{name}.yaml"
 
 
 def _secrets(name: str, project: Path) -> frozenset[str]:
     """Return the names of the secrets that have a value in ``stacks/Pulumi.<name>.yaml``; none can be read here."""
-    source = read(_shown(_settings_file(name, project)))
+    source = settings_source(name, project)
     listed = source.data["config"].get(secret.CONFIG_KEY, {})
     place = ("config", secret.CONFIG_KEY)
     want = "each secret is encrypted by itself, under its name"
@@ -253,7 +263,7 @@ def _made_by(name: str, project: Path, target: str) -> str:
 
 def _containers(name: str, project: Path, target: str, fleet: Fleet) -> frozenset[str]:
     """Return the hosts of *fleet* that ``rackwright:containers`` lists in ``stacks/Pulumi.<name>.yaml``."""
-    source = read(_shown(_settings_file(name, project)))
+    source = settings_source(name, project)
     listed = source.data["config"].get(CONTAINERS)
     if listed is None:
         return frozenset()
@@ -279,7 +289,7 @@ LENT = {
 
 def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
     """Return whether *setting* in ``stacks/Pulumi.<name>.yaml`` gives a twin what this computer has."""
-    source = read(_shown(_settings_file(name, project)))
+    source = settings_source(name, project)
     told = source.data["config"].get(setting)
     if told is None or (told == "lent" and virtual):
         return told is not None
@@ -326,10 +336,17 @@ def _absolute(login: Login, base: Path) -> Login:
 
 def _twin_endpoints(directory: Path) -> dict[str, Endpoint]:
     """Return where the twin's hosts answer; none before its first start."""
+    path = directory / "endpoints.json"
     try:
-        told = json.loads((directory / "endpoints.json").read_text())["hosts"]
+        told = json.loads(path.read_text())["hosts"]
     except FileNotFoundError:
         return {}
+    except (ValueError, TypeError, KeyError):
+        got, want = f"got {path.stat().st_size} bytes that list no hosts", "it is written when the twin starts"
+        fix = (
+            f"Free space on that disk if it is full, then run {command('rackwright', 'twin', 'start', directory.name)}"
+        )
+        raise _only(f"{_shown(path)}:1", got, want, fix) from None
     return {
         host: Endpoint(
             host,
@@ -353,4 +370,10 @@ def salt(fleet: str, project: Path) -> bytes:
             file.flush()
             with contextlib.suppress(FileExistsError):
                 os.link(file.name, path)
-    return path.read_bytes()
+    content = path.read_bytes()
+    if len(content) < SALT_BYTES_MIN:
+        got, want = f"got {len(content)} bytes", f"a salt has {SALT_BYTES_MIN} or more: it keys the digests of secrets"
+        away = command("rm", str(path))
+        fix = f"Bring it back from another computer or a backup; or run {away}, and the next run makes another"
+        raise _only(str(_shown(path)), got, want, f"{fix}, with which each digest in the state differs once")
+    return content

@@ -12,7 +12,7 @@ from typing import Literal
 
 from rackwright.errors import SetupError
 from rackwright.toolchain import build, cache, pins, release
-from rackwright.toolchain.ways import PROGRAMS, Unavailable
+from rackwright.toolchain.ways import PROGRAMS, WRAPPER, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ def _places() -> dict[Toolchain, Callable[[Path, Callable[[str], None]], None]]:
 
 
 def _on_path() -> Toolchain:
-    command = shutil.which("pulumi")
+    path = [each for each in os.get_exec_path() if Path(each).resolve() != WRAPPER.resolve()]
+    command = shutil.which("pulumi", path=os.pathsep.join(path))
     if command is None:
         raise Unavailable("PATH: there is no pulumi")
     directory = Path(command).parent

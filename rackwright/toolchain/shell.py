@@ -1,6 +1,8 @@
 """The environment in which pulumi works on this checkout: unattended, offline, with its state in .rackwright/.
 
-Whatever a person has set already is left as it is: another backend is only a matter of PULUMI_BACKEND_URL.
+Whatever a person has set already is left as it is: another backend is only a matter of PULUMI_BACKEND_URL. The
+environment has no passphrase: the pulumi that comes first in PATH gives the lab's to stacks of twins alone
+(run_pulumi.py).
 """
 
 import os
@@ -12,6 +14,7 @@ from urllib.parse import quote
 
 from rackwright.spec.secret import LAB_PASSPHRASE
 from rackwright.toolchain.choose import Toolchain
+from rackwright.toolchain.ways import WRAPPER
 
 _MARK = "RACKWRIGHT_ROOT"
 """The checkout an environment was made for: a second checkout must not take the first one's values for wishes."""
@@ -21,8 +24,6 @@ def environment(root: Path, toolchain: Toolchain, base: Mapping[str, str]) -> di
     """Return the variables to set on top of *base* for work in the checkout *root*."""
     before = _defaults(Path(base[_MARK])) if _MARK in base else {}
     wishes = {name for name, value in base.items() if before.get(name) != value}
-    if wishes & {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"}:
-        wishes.add("PULUMI_CONFIG_PASSPHRASE_FILE")
     ours = {name: value for name, value in _defaults(root).items() if name == _MARK or name not in wishes}
     return {"PATH": _path(root, toolchain, base.get("PATH", os.defpath)), **ours}
 
@@ -54,7 +55,6 @@ def _defaults(root: Path) -> dict[str, str]:
         _MARK: str(root),
         "PULUMI_HOME": str(ours / "pulumi"),
         "PULUMI_BACKEND_URL": f"file://{quote(str(ours / 'state'))}",
-        "PULUMI_CONFIG_PASSPHRASE_FILE": str(ours / "passphrase"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_DISABLE_REGISTRY_RESOLVE": "true",
@@ -68,5 +68,5 @@ def _defaults(root: Path) -> dict[str, str]:
 
 def _path(root: Path, toolchain: Toolchain, path: str) -> str:
     """Return *path* with our directories first: the language host takes the virtual environment from there."""
-    ours = [str(toolchain.directory), str(root / ".venv" / "bin")]
+    ours = [str(WRAPPER), str(toolchain.directory), str(root / ".venv" / "bin")]
     return os.pathsep.join(ours + [directory for directory in path.split(os.pathsep) if directory not in ours])

@@ -58,7 +58,8 @@ class Project:
         shutil.copy(ROOT / "__main__.py", directory)
         (directory / ".venv").symlink_to(ROOT / ".venv")
         prepare(directory)
-        self._environment = os.environ | environment(directory, ensure(print), os.environ)
+        own = {"PULUMI_CONFIG_PASSPHRASE": "of this bench"}
+        self._environment = os.environ | own | environment(directory, ensure(print), os.environ)
 
     def make(self, count: int) -> None:
         """Take the first *count* hosts over into the state of their stack, as they are."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.declaration import Stack, declare, load_stack
-from rackwright.declaration.stack import settings
+from rackwright.declaration.stack import salt, settings
 from rackwright.errors import DeclarationErrors
 from rackwright.spec.maintenance import Maintenance
 from rackwright.spec.ssh import Endpoint, Login
@@ -293,7 +293,7 @@ def test_wrong_settings_are_told_with_their_line(text: str, message: str, projec
 
 def test_the_salt_is_made_once_and_is_for_its_owner_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     salts = {load_stack(stack, project).salt for stack in ("rack", "lab", "rack")}
-    assert [len(salt) for salt in salts] == [32]
+    assert [len(each) for each in salts] == [32]
     assert stat.S_IMODE((project / ".rackwright" / "salts" / "example").stat().st_mode) == 0o600
     monkeypatch.setenv("RACKWRIGHT_SALT_FILE", str(project / "elsewhere"))
     assert load_stack("rack", project).salt not in salts
@@ -347,3 +347,25 @@ def test_on_a_twin_there_is_no_array_to_take_over(project: Path) -> None:
     stack = load_stack("lab", project)
     assert stack.fleet.hosts["alpha"].tiers["fast"].array is None
     assert "alpha/fast: made on the twin, where there is no array to take over" in stack.notices
+
+
+@pytest.mark.parametrize("left", [b"", b"short"])
+def test_a_salt_that_a_full_disk_has_left_is_refused(tmp_path, left):
+    """
+    Digests of secrets without a key can be guessed.
+    """
+    path = tmp_path / ".rackwright/salts/rack"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(left)
+    with pytest.raises(DeclarationErrors, match=f"salts/rack: got {len(left)} bytes; a salt has 8 or more"):
+        salt("rack", tmp_path)
+
+
+@pytest.mark.parametrize("left", ["", "[]", "{}", '{"hosts'])
+def test_a_damaged_list_of_a_twins_hosts_is_named_with_its_cure(project, left):
+    configure(project, "lab", fleet="example.yaml", target="twin:lab")
+    path = project / ".rackwright/twins/lab/endpoints.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(left)
+    with pytest.raises(DeclarationErrors, match="endpoints.json:1: got .* run `rackwright twin start lab`"):
+        load_stack("lab", project)

@@ -81,7 +81,8 @@ def environment(tmp_path: Path, toolchain: choose.Toolchain) -> dict[str, str]:
     salts = tmp_path / ".rackwright/salts"
     salts.mkdir(parents=True)
     (salts / "rack").write_bytes(SALT)
-    return shell.environment(tmp_path, toolchain, {"PATH": os.environ["PATH"]})
+    ours = shell.environment(tmp_path, toolchain, {"PATH": os.environ["PATH"]})
+    return ours | {"PULUMI_CONFIG_PASSPHRASE": "of this test"}
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""Files of pulumi's state that a full disk leaves behind: empty ones are named with their cure."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from rackwright.cli import pulumi
+from rackwright.errors import SetupError
+
+STATE = '{"version": 3, "checkpoint": {}}'
+LOCK = {"pid": os.getpid(), "username": "op", "hostname": socket.gethostname(), "timestamp": "2026-01-01T00:00:00Z"}
+HALF = json.dumps(LOCK)[:20]
+
+
+@pytest.fixture
+def state(tmp_path):
+    file = tmp_path / ".pulumi/stacks/rackwright/lab.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(STATE)
+    return file
+
+
+@pytest.fixture
+def lock(tmp_path):
+    file = tmp_path / ".pulumi/locks/organization/rackwright/lab/1b-2c.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(LOCK))
+    return file
+
+
+def check(tmp_path: Path) -> None:
+    pulumi._check_state_files("lab", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
+
+
+def test_whole_files_are_let_be(tmp_path, state, lock):
+    check(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["", HALF, "null", "[]", '{"pid": 1}', '{"pid": null, "hostname": "a"}'])
+def test_a_damaged_lock_is_named_with_the_command_that_removes_it(tmp_path, state, lock, left):
+    lock.write_text(left)
+    with pytest.raises(SetupError) as refused:
+        check(tmp_path)
+
+    text = str(refused.value)
+    assert text.startswith(f"{lock}: got {len(left)} bytes that are no lock")
+    assert f"`rm {lock}`" in text and "`rackwright up lab`" in text
+
+
+@pytest.mark.parametrize("left", ["", STATE[:9], "null"])
+def test_a_damaged_state_is_put_back_from_the_copy_beside_it(tmp_path, state, left):
+    state.write_text(left)
+    state.with_name("lab.json.bak").write_text(STATE)
+    with pytest.raises(SetupError, match=f"{len(left)} bytes that are no state .* `cp {state}.bak {state}`"):
+        check(tmp_path)
+
+
+@pytest.mark.parametrize("copy", [None, "", STATE[:5]])
+def test_a_damaged_state_without_a_whole_copy_is_moved_aside(tmp_path, state, copy):
+    state.write_text("")
+    if copy is not None:
+        state.with_name("lab.json.bak").write_text(copy)
+    with pytest.raises(SetupError, match=f"`mv {state} {state}.damaged`"):
+        check(tmp_path)
+
+
+def test_files_of_other_stacks_and_other_backends_are_let_be(tmp_path, state, lock):
+    lock.write_text("")
+    pulumi._check_state_files("other", {"PULUMI_BACKEND_URL": f"file://{tmp_path}"})
+    pulumi._check_state_files("lab", {"PULUMI_BACKEND_URL": "s3://bucket"})
+
+
+def test_a_path_with_a_blank_is_quoted_for_the_shell(tmp_path):
+    lock = tmp_path / "a b/.pulumi/locks/organization/rackwright/lab/1.json"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("")
+    with pytest.raises(SetupError, match=f"`rm '{lock}'`"):
+        check(tmp_path / "a b")
