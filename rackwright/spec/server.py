@@ -19,7 +19,9 @@ from workloads.serving.settings import Settings
 NAME_MAX = 25
 """Its account is called ``server-NAME``, and Linux takes 32 characters. Source: useradd(8)."""
 EVERYWHERE = "0.0.0.0"
-RESERVED = ("host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "watch")
+RESERVED = (
+    "host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "own_socket", "watch",
+)  # fmt: skip
 """Settings of `workloads.serving` that follow from the server itself."""
 REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
 """What a model of the registry is called: by an alias, which somebody may move, or by its number."""

@@ -1,10 +1,15 @@
 """What the probe sees of model servers: files that root has put there, and what a server answers."""
 
+import contextlib
 import hashlib
 import json
+import os
+import pwd
+import re
+import socketserver
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +50,26 @@ class Answering(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None: ...
 
 
+class Listening(socketserver.ThreadingUnixStreamServer):
+    """What answers on a Unix socket."""
+
+    daemon_threads = True
+
+    def get_request(self) -> Any:
+        connection, _ = super().get_request()
+        return connection, ("", 0)  # a handler of HTTP wants an address
+
+
 @pytest.fixture
-def port() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the path of a server's socket below the top, which answers."""
+    monkeypatch.setattr(servers, "tool", lambda *argv: "active\n")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with Listening(str(folder / "socket"), Answering) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield server.server_port
+        yield "/run/socket"
         server.shutdown()
         thread.join()
 
@@ -73,15 +92,16 @@ def top(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def seen(top: Path, port: int) -> Facts:
+def seen(top: Path, path: str) -> Facts:
     etc = "/etc/rackwright/servers/digits"
-    plan = {"lib": f"/{LIB}", "host": "127.0.0.1", "port": port, "tls": False, "key": f"{etc}/own_key"}
+    plan = {"unit": "server-digits.service", "lib": f"/{LIB}", "key": f"{etc}/own_key"}
+    plan |= {"socket": path, "account": pwd.getpwuid(os.geteuid()).pw_name}
     (top / etc.lstrip("/") / "server.json").write_text(json.dumps(plan))
     return Facts({"servers": servers.servers(str(top))})
 
 
-def test_a_server_says_itself_what_it_serves(top: Path, port: int) -> None:
-    server = seen(top, port).server("digits")
+def test_a_server_says_itself_what_it_serves(top: Path, path: str) -> None:
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert (server.ready, server.version, server.why) == (True, VERSION, None)
@@ -90,19 +110,19 @@ def test_a_server_says_itself_what_it_serves(top: Path, port: int) -> None:
     assert server.accuracy is None
 
 
-def test_what_a_watch_has_noted_is_told_without_its_history(top: Path, port: int) -> None:
+def test_what_a_watch_has_noted_is_told_without_its_history(top: Path, path: str) -> None:
     noted = {"found": {"at": 7, "accuracy": 0.5}, "before": None, "least": 0.9, "why_not": None}
     (top / LIB / "watch.json").write_text(json.dumps({**noted, "readings": [noted["found"]], "every_seconds": 60}))
-    server = seen(top, port).server("digits")
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert server.accuracy == noted
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}"])
-def test_what_a_watch_has_noted_and_cannot_be_read_is_not_known(top: Path, port: int, content: str) -> None:
+def test_what_a_watch_has_noted_and_cannot_be_read_is_not_known(top: Path, path: str, content: str) -> None:
     (top / LIB / "watch.json").write_text(content)
-    server = seen(top, port).server("digits")
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert server.ready
@@ -110,54 +130,132 @@ def test_what_a_watch_has_noted_and_cannot_be_read_is_not_known(top: Path, port:
         _ = server.accuracy
 
 
-def test_its_figures_are_of_inference_alone(top: Path, port: int) -> None:
-    server = seen(top, port).server("digits")
+def test_its_figures_are_of_inference_alone(top: Path, path: str) -> None:
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert server.figures == {"requests": 100, "p50_ms": 5.0, "p99_ms": 25.0, "waiting": 3}
 
 
-def test_those_of_a_language_model_are_of_its_routes(top: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_of_a_language_model_are_of_its_routes(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answering, "metrics", METRICS.replace("/v2/models/{name}/infer", "/v1/chat/completions"))
-    server = seen(top, port).server("digits")
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert server.figures == {"requests": 100, "p50_ms": 5.0, "p99_ms": 25.0, "waiting": 3}
 
 
-def test_one_that_is_told_to_stop_is_not_ready(top: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_told_to_stop_is_not_ready(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answering, "ready", 503)
-    server = seen(top, port).server("digits")
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert (server.ready, server.version, server.why) == (False, VERSION, "it answers 503")
 
 
-def test_that_nobody_answers_is_known(top: Path, port: int) -> None:
-    """
-    A port that nobody listens on refuses; figures are then not known, and all else is.
-    """
-    import socket
+def unanswered(top: Path, path: str) -> str:
+    """Return why the server is not ready; all that the host knows without it is known."""
+    server = seen(top, path).server("digits")
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        server = seen(top, taken.getsockname()[1]).server("digits")
+    assert server is not None
+    assert (server.ready, server.version) == (False, None)
+    assert server.models == {VERSION: "whole"}
+    with pytest.raises(Exception, match="figures: "):
+        _ = server.figures
+    return str(server.why)
 
-        assert server is not None
-        assert (server.ready, server.version) == (False, None)
-        assert "refused" in str(server.why)
-        assert server.models == {VERSION: "whole"}
-        with pytest.raises(Exception, match="figures: it does not answer"):
-            _ = server.figures
+
+def test_that_nothing_answers_is_known(top: Path, path: str) -> None:
+    assert "No such file" in unanswered(top, "/run/another")
+
+
+def test_a_server_whose_unit_does_not_run_is_not_asked(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "tool", lambda *argv: "failed\n")
+    monkeypatch.setattr(servers, "connect", None)
+
+    assert unanswered(top, path) == "it does not answer: server-digits.service is failed"
+
+
+def test_one_of_an_earlier_version_is_not_asked_over_the_network(
+    top: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def earlier(*arguments: Any) -> Any:
+        told = json.loads(read(*arguments)) if arguments[0].endswith("server.json") else None
+        return read(*arguments) if told is None else json.dumps({name: told[name] for name in ("unit", "lib", "key")})
+
+    read = servers.read
+    monkeypatch.setattr(servers, "read", earlier)
+
+    assert "`rackwright up` writes another" in unanswered(top, path)
+
+
+def test_a_link_to_another_socket_is_not_followed(top: Path, path: str) -> None:
+    """
+    The account owns the directory of its socket, and root would speak to any service of the host by it.
+    """
+    (top / "run/link").symlink_to(top / path.lstrip("/"))
+
+    assert "is no socket of the account" in unanswered(top, "/run/link")
+
+
+def test_the_socket_of_another_account_is_not_asked(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Answering, "do_GET", lambda self: asked.append(self.headers.get("authorization")))
+    monkeypatch.setattr(servers.pwd, "getpwnam", lambda name: pwd.struct_passwd(("x", "", 4711, 0, "", "", "")))
+
+    assert "is no socket of the account 4711" in unanswered(top, path)
+    assert asked == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another account")
+def test_a_socket_on_which_another_account_listens_gets_no_key(
+    top: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The socket is the account's; the process behind it is not.
+    """
+    asked: list[str] = []
+    monkeypatch.setattr(Answering, "do_GET", lambda self: asked.append(self.headers.get("authorization")))
+    monkeypatch.setattr(servers.pwd, "getpwnam", lambda name: pwd.struct_passwd(("x", "", 4711, 0, "", "", "")))
+    os.chown(top / path.lstrip("/"), 4711, -1)
+
+    assert "a process of the account 0 listens" in unanswered(top, path)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n", b"x", "no whole answer within"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "no whole answer within"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, "more than 1048576 bytes"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no whole answer"),
+        (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n", "got more than 100 headers|no whole answer"),
+    ],
+    ids=["slow", "slow without a length", "endless", "endless 100", "endless head"],
+)
+def test_an_answer_has_an_end(
+    top: Path, path: str, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, said: str
+) -> None:
+    def endless(self: Answering) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(head)
+            while True:
+                self.wfile.write(part)
+
+    monkeypatch.setattr(servers, "SECONDS", 0.3 if len(part) < 65536 else 60)
+    monkeypatch.setattr(Answering, "do_GET", endless)
+
+    assert re.search(said, unanswered(top, path))
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"weightz", "model.onnx is not what was published"), (b"w", "model.onnx has 1 bytes, not 7")],
 )
-def test_a_model_that_was_changed_is_not_whole(top: Path, port: int, content: bytes, said: str) -> None:
+def test_a_model_that_was_changed_is_not_whole(top: Path, path: str, content: bytes, said: str) -> None:
     (top / LIB / "models" / VERSION / "model.onnx").write_bytes(content)
-    server = seen(top, port).server("digits")
+    server = seen(top, path).server("digits")
 
     assert server is not None
     assert server.models == {VERSION: said}

@@ -1,8 +1,15 @@
 """A host asks its own server: whether it is ready, with which model, and how many rows it gets right."""
 
+import contextlib
 import http.client
 import json
-import ssl
+import os
+import pwd
+import socket
+import stat
+import struct
+import threading
+import time
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,42 +24,50 @@ from workloads.serving.wire import DTYPES
 
 SECONDS = 60.0
 """For one answer: the machine may be busy with others."""
+ANSWER_BYTES = 64 << 20
+"""The most that an answer may have."""
 ROWS = 16
 """Of one request, or fewer where the server takes fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A server of this host."""
+    """A server of this host, which is asked over a Unix socket that only its account has."""
 
-    host: str
-    port: int
-    tls: bool
+    socket: str
+    account: str
     key: str | None = None
 
     def ask(self, path: str, body: bytes | None = None, seconds: float = SECONDS) -> tuple[int, Any]:
         """Return the status and the JSON that it answers with.
 
+        Args:
+            seconds: Seconds for the whole answer, however it comes.
+
         Raises:
-            OSError: nobody answers.
+            OSError: nothing answers there, or a process of another account does.
             ValueError: what answers is no such server.
         """
-        connection: http.client.HTTPConnection
-        if self.tls:
-            # who is asked is this host itself, by its address: its certificate is for others
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            connection = http.client.HTTPSConnection(self.host, self.port, timeout=seconds, context=context)
-        else:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
+        end = time.monotonic() + seconds
+        connection = http.client.HTTPConnection("localhost", timeout=seconds)
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        connection.sock = connected = connect(self.socket, self.account, seconds)
+        # the timeout of a socket begins again with each byte; this one does not
+        deadline = threading.Timer(seconds, _end, [connected])
+        deadline.start()
         try:
             connection.request("GET" if body is None else "POST", path, body, headers)
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            content = answer.read(ANSWER_BYTES + 1)
+            if len(content) > ANSWER_BYTES:
+                raise ValueError(f"an answer of more than {ANSWER_BYTES} bytes")
+            if answer.length or time.monotonic() >= end:
+                raise TimeoutError(f"no whole answer within {seconds:g} s")
+            return answer.status, json.loads(content)
         except http.client.HTTPException as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         finally:
+            deadline.cancel()
             connection.close()
 
     def version(self) -> str:
@@ -62,6 +77,44 @@ class Own:
         except (OSError, ValueError):
             return ""
         return str(told.get("version", "")) if status == 200 and isinstance(told, dict) else ""
+
+
+def _end(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has just ended by itself
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def connect(path: str, account: str, seconds: float) -> socket.socket:
+    """Return a connection to the Unix socket *path*, on which a process of *account* listens.
+
+    That account may replace the socket by a link to another service's: links are not followed, and what is opened is
+    what is connected to. The kernel says whose process listens. `rackwright.facts.probe.servers` does the same.
+
+    Raises:
+        OSError: it is no socket, or another account's.
+    """
+    try:
+        uid = pwd.getpwnam(account).pw_uid
+    except KeyError:
+        raise OSError(f"no account {account} on this host") from None
+    place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(place)
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != uid:
+            raise OSError(f"{path} is no socket of {account}")
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(seconds)
+            connected.connect(f"/proc/self/fd/{place}")
+            peer = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            if peer != uid:
+                raise OSError(f"a process of the account {peer} listens at {path}, and none of {account}")
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+    finally:
+        os.close(place)
 
 
 def accuracy(own: Own, model: Model, data: Path, max_batch: int) -> float:

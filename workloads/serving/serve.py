@@ -1,9 +1,11 @@
 """From a directory to a server that runs until it is told to stop, and then loses no request."""
 
+import asyncio
 import socket
 import ssl
 import time
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -30,10 +32,10 @@ def serve(directory: Path, settings: Settings) -> None:
     began = time.monotonic()
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls = _tls(settings)
-    with _listen(settings) as listening:
+    with _listen(settings) as listening, _own(settings) as own:
         runtime = opened(directory, settings)
         with closing(runtime) if isinstance(runtime, Managed) else nullcontext():
-            server = Server(runtime, settings, keys, tls, time.monotonic() - began, say)
+            server = Server(runtime, settings, keys, tls, time.monotonic() - began, say, own)
             server.run([listening])
     if server.lost:
         fix = "Start the server again, as its unit does; if that does not last, mend what was said"
@@ -52,11 +54,17 @@ class Server(uvicorn.Server):
         tls: ssl.SSLContext | None,
         load_seconds: float,
         say: Say,
+        own: socket.socket | None = None,
     ) -> None:
+        """
+        Args:
+            own: The bound Unix socket for the questions of its own host.
+        """
         watch = Path(settings.watch) if settings.watch else None
         self._state, self._metrics, self._say = State(), Metrics(runtime.model, load_seconds, watch), say
         self._drain_seconds, self._until = settings.drain_seconds, 0.0
         self._managed = runtime if isinstance(runtime, Managed) else None
+        self._own = own
         self.lost: str | None = None
         """What is told of the end of the process that computes, if it has ended by itself."""
         self._told = {
@@ -72,6 +80,11 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._own is not None:
+            loop, config = asyncio.get_running_loop(), self.config
+            state = {"server_state": self.server_state, "app_state": self.lifespan.state}
+            protocol = partial(config.http_protocol_class, config=config, **state)
+            self.servers.append(await loop.create_unix_server(protocol, sock=self._own, backlog=config.backlog))
         for listening in sockets or []:
             host, port = listening.getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
@@ -111,6 +124,23 @@ def _listen(settings: Settings) -> socket.socket:
         got = f"got {settings.host}:{settings.port}: {error.strerror or error}"
         raise WorkloadError("port", got, "it is free, and the address is this computer's", "Take another") from error
     return bound
+
+
+def _own(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    """Return the bound socket for the host's own questions, or None where there is to be none."""
+    if settings.own_socket is None:
+        return nullcontext()
+    path = Path(settings.own_socket)
+    own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)  # of a server that was killed; the directory is this account's alone
+        own.bind(str(path))
+        path.chmod(0o600)  # root needs no more
+    except OSError as error:
+        own.close()
+        got, fix = f"got {error.strerror or error}", "Name a path in a directory of this account, or leave it out"
+        raise WorkloadError(f"own_socket {path}", got, "a Unix socket can be made there", fix) from error
+    return own
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

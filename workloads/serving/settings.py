@@ -23,6 +23,8 @@ class Settings(Strict):
     """File of its private key, PEM."""
     tls_client_authorities: str | None = None
     """File of the authorities one of which has to vouch for a client; None: clients need no certificate."""
+    own_socket: str | None = None
+    """Path of a Unix socket on which it answers as well, for the questions of its own host; without TLS."""
     watch: str | None = None
     """File in which a watch notes how much of a canary is right; /metrics tells it."""
     threads: Annotated[int, Field(ge=0)] = 0

@@ -64,9 +64,10 @@ class Plan(Strict):
     name: str
     unit: str
     lib: str
-    host: str
-    port: int
-    tls: bool
+    socket: str
+    """On which the server answers its own host."""
+    account: str
+    """That the server runs as."""
     key: str | None = None
     """File of the key by which the host asks."""
     ready_seconds: int
@@ -104,7 +105,7 @@ class Switch:
         self.plan, self._say = plan, say
         self._lib = Path(plan.lib)
         key = Path(plan.key).read_text().strip() if plan.key else None
-        self._own = Own(plan.host, plan.port, plan.tls, key)
+        self._own = Own(plan.socket, plan.account, key)
 
     @contextmanager
     def alone(self, seconds: float) -> Iterator[None]:
@@ -191,8 +192,14 @@ class Switch:
         self._systemctl("reset-failed")
         self._systemctl("start")
         end = time.monotonic() + self.plan.ready_seconds
-        while (found := self._own.version()) != version:
-            state = self._systemctl("is-active")
+        while True:
+            state, found = self._serving()
+            if found == version:
+                self._say(f"version {version} is ready")
+                return
+            if state == "active" and not self._answers_host(name):
+                self._say(f"release {name} runs; it is from before a host could ask its server, and may not be ready")
+                return
             if state == "failed" or time.monotonic() >= end:
                 got = f"{self.plan.unit} is {state or 'not known'}, " + (
                     f"and serves version {found}" if found else f"and not ready within {self.plan.ready_seconds} s"
@@ -201,7 +208,32 @@ class Switch:
                 want, fix = f"version {version} of the model is ready", "Its last lines are above; mend what they say"
                 raise NotServing(f"release {name}", got, want, fix)
             time.sleep(POLL_SECONDS)
-        self._say(f"version {version} is ready")
+
+    def _serving(self) -> tuple[str, str]:
+        """Return the state of the unit, and the version that it serves; only what runs is asked."""
+        state = self._systemctl("is-active")
+        return state, self._own.version() if state == "active" else ""
+
+    def _answers_host(self, name: str) -> bool:
+        """Return whether release *name* listens on a socket for its host; one of an earlier version does not."""
+        try:
+            return bool(self._settings(name).get("own_socket"))
+        except WorkloadError:
+            return True  # then it is not ready either
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """Return the settings of release *name*.
+
+        Raises:
+            WorkloadError: they cannot be read.
+        """
+        path = self._lib / "releases" / name / "settings.json"
+        try:
+            settings: dict[str, Any] = json.loads(path.read_text())
+            return settings
+        except (OSError, ValueError) as error:
+            want, fix = "its settings can be read", "Run `rackwright up` again"
+            raise WorkloadError(str(path), f"got {error}", want, fix) from None
 
     def _judge(self, name: str) -> float | None:
         """Return which share of the canary's rows is right, if it is as much as it has to be; None without a canary.
@@ -229,21 +261,17 @@ class Switch:
         Raises:
             WorkloadError: the rows cannot be read, or not all of them are answered.
         """
-        directory = self._lib / "releases" / name
-        try:
-            max_batch = int(json.loads((directory / "settings.json").read_text()).get("max_batch", 32))
-        except (OSError, ValueError) as error:
-            want, fix = "its settings can be read", "Run `rackwright up` again"
-            raise WorkloadError(str(directory / "settings.json"), f"got {error}", want, fix) from None
-        return accuracy(self._own, published.read(directory / "model"), Path(canary.data), max_batch)
+        max_batch = int(self._settings(name).get("max_batch", 32))
+        model = published.read(self._lib / "releases" / name / "model")
+        return accuracy(self._own, model, Path(canary.data), max_batch)
 
     def unready(self, name: str) -> str:
         """Return why release *name* cannot be asked; nothing if it can."""
-        wanted, found = self.release(name).version, self._own.version()
+        wanted, (state, found) = self.release(name).version, self._serving()
         if found == wanted:
             return ""
         serving = f"serves version {found} in the place of {wanted}" if found else "is not ready"
-        return f"{self.plan.unit} is {self._systemctl('is-active') or 'not known'}, and {serving}"
+        return f"{self.plan.unit} is {state or 'not known'}, and {serving}"
 
     def release(self, name: str) -> Release:
         return Release.model_validate_json((self._lib / "releases" / name / "release.json").read_bytes())

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import pwd
 import re
+import socket
+import stat
+import struct
+import time
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, listing, read
+from rackwright.facts.probe.look import Unreadable, attempt, listing, read, tool
 
 SERVERS = "/etc/rackwright/servers"
 SECONDS = 3
+"""For one answer, as a whole."""
+ANSWER_BYTES = 1 << 20
 HASHED_BYTES = 64 << 20
 """Of a model's files so many are read and hashed in all; beyond that their sizes are compared. The server itself reads
 and hashes all of them at each start."""
@@ -36,7 +44,7 @@ def server(root: str, folder: str) -> dict[str, Any]:
         "refused": state.get("refused"),
         "accuracy": attempt(accuracy, f"{lib}/watch.json"),
         "models": {name: attempt(model, f"{lib}/models/{name}") for name in listing(f"{lib}/models", "[0-9a-f]*")},
-        **answer(plan),
+        **answer(root, plan),
         "figures": attempt(figures, root, plan),
     }
 
@@ -77,42 +85,91 @@ def model(folder: str) -> str:
     return "whole"
 
 
-def answer(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return whether the server is ready, and with which version; that nobody answers is an answer."""
+def answer(root: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """Return whether the server is ready, and with which version; that it does not answer is an answer."""
     try:
-        status, told = ask(plan, "/ready")
+        status, told = ask(root, plan, "/ready")
         return {"ready": status == 200, "version": json.loads(told).get("version"), "why": None if status == 200 else
                 f"it answers {status}"}  # fmt: skip
-    except Exception as error:  # whatever it is that listens there: it is no server that is ready
+    except Exception as error:  # whatever answers there: it is no server that is ready
         return {"ready": False, "version": None, "why": f"it does not answer: {error}"}
 
 
-def ask(plan: dict[str, Any], path: str, key: str = "") -> tuple[int, bytes]:
-    import http.client  # here: most hosts have no server, and these take longer to import than much of a look
-    import ssl
+def ask(root: str, plan: dict[str, Any], path: str, key: str = "") -> tuple[int, bytes]:
+    """Return the status and the body of the server's answer, which comes over a socket that only its account has.
 
-    place = plan["host"], plan["port"]
-    connection: http.client.HTTPConnection
-    if plan["tls"]:
-        # who is asked is this host itself, by its address: its certificate is for others
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(*place, timeout=SECONDS, context=context)
-    else:
-        connection = http.client.HTTPConnection(*place, timeout=SECONDS)
+    Raises:
+        OSError: its unit does not run, the socket is not its account's, or there is no whole answer in time.
+    """
+    import http.client  # here: most hosts have no server, and these take longer to import than much of a look
+    import threading
+
+    if "socket" not in plan:
+        raise OSError("its server.json is of an earlier version of rackwright; `rackwright up` writes another")
+    state = tool("systemctl", "show", "--property=ActiveState", "--value", plan["unit"]).strip()
+    if state != "active":
+        raise OSError(f"{plan['unit']} is {state or 'not known'}")
+    end = time.monotonic() + SECONDS
+    connection = http.client.HTTPConnection("localhost", timeout=SECONDS)
+    connection.sock = connected = connect(root + plan["socket"], pwd.getpwnam(plan["account"]).pw_uid)
+    # the timeout of a socket begins again with each byte; this one does not
+    deadline = threading.Timer(SECONDS, end_connection, [connected])
+    deadline.start()
     try:
         connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
         answered = connection.getresponse()
-        return answered.status, answered.read()
+        content = answered.read(ANSWER_BYTES + 1)
+        if len(content) > ANSWER_BYTES:
+            raise OSError(f"its answer has more than {ANSWER_BYTES} bytes")
+        if answered.length or time.monotonic() >= end:
+            raise OSError(f"no whole answer within {SECONDS} s")
+        return answered.status, content
+    except http.client.HTTPException as error:
+        raise OSError(f"no whole answer: {type(error).__name__}") from None
     finally:
+        deadline.cancel()
         connection.close()
+
+
+def end_connection(connected: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has just ended by itself
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def connect(path: str, uid: int) -> socket.socket:
+    """Return a connection to the Unix socket *path* of the account *uid*, which nobody else can have put there.
+
+    The account may replace the socket by a link to another service's: links are not followed, and what is opened is
+    what is connected to. The kernel says whose process listens.
+
+    Raises:
+        OSError: it is no socket, or another account's.
+    """
+    place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(place)
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != uid:
+            raise OSError(f"{path} is no socket of the account {uid}")
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(SECONDS)
+            connected.connect(f"/proc/self/fd/{place}")
+            peer = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            if peer != uid:
+                raise OSError(f"a process of the account {peer} listens at {path}, not one of {uid}")
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+    finally:
+        os.close(place)
 
 
 def figures(root: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Return what it counts since its start."""
     key = read(root + plan["key"]) if plan["key"] else ""
     try:
-        status, told = ask(plan, "/metrics", key)
+        status, told = ask(root, plan, "/metrics", key)
     except OSError as error:
         raise Unreadable(f"it does not answer: {error}") from None
     if status != 200:

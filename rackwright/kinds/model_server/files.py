@@ -49,6 +49,7 @@ def release_of(spec: ServerSpec, house: House) -> str:
 def settings_of(spec: ServerSpec) -> dict[str, Any]:
     """Return the settings that `workloads.serving` reads."""
     told = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
+    told["own_socket"] = spec.socket
     if spec.keys:
         told["keys"] = f"{spec.etc}/keys.json"
     if spec.tls_key:
@@ -95,13 +96,12 @@ def _own_key(spec: ServerSpec, house: House) -> str | None:
 
 def _plan(spec: ServerSpec) -> dict[str, Any]:
     """Return what `workloads.serving.switch`, the watch and the probe read."""
-    told = {
+    told: dict[str, Any] = {
         "name": spec.name,
         "unit": spec.unit,
         "lib": spec.lib,
-        "host": spec.asked_at,
-        "port": spec.port,
-        "tls": spec.tls_key is not None,
+        "socket": spec.socket,
+        "account": spec.account,
         "key": f"{spec.etc}/own_key" if spec.keys else None,
         "ready_seconds": spec.ready_seconds,
     }

@@ -71,11 +71,13 @@ def problems(item: Mapping[str, Any], house: House) -> Iterator[Problem]:
 def image(spec: ServerSpec, item: Mapping[str, Any], house: House) -> Image:
     """Return the image of *spec* by its definition; it is the same for all hosts that have the same settings."""
     inside = spec.model_copy(update={"address": EVERYWHERE, "port": PORT, "canary": None})
+    settings = settings_of(inside)
+    del settings["own_socket"]  # no host asks it
     texts = {
         "Containerfile": house.render("model_server/image/Containerfile.j2", item=item),
         "requirements.txt": item["requirements"],
         "app.py": item["app"],
-        "settings.json": json.dumps(settings_of(inside), indent=1, sort_keys=True) + "\n",
+        "settings.json": json.dumps(settings, indent=1, sort_keys=True) + "\n",
     }
     files = {name: text.encode() for name, text in texts.items()} | {"workloads.zip": house.workloads}
     return Image(spec.name, files, spec.stop_seconds, spec.etc if spec.keys or spec.tls_key else None)

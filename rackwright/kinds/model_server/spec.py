@@ -3,7 +3,6 @@
 from pydantic import Field
 
 from rackwright.kinds.contract import Part, Resource
-from rackwright.spec.server import EVERYWHERE
 
 CANARY_SECONDS = 600
 ETC = "/etc/rackwright/servers"
@@ -130,9 +129,14 @@ class ServerSpec(Resource):
         return f"server-{self.name}"
 
     @property
-    def asked_at(self) -> str:
-        """The address at which the host asks its own server."""
-        return "127.0.0.1" if self.address == EVERYWHERE else self.address
+    def run(self) -> str:
+        """The directory of `socket` below /run: systemd makes it for the account when the server starts."""
+        return f"rackwright-servers/{self.name}"
+
+    @property
+    def socket(self) -> str:
+        """The Unix socket on which the host asks its own server."""
+        return f"/run/{self.run}/socket"
 
     @property
     def watched(self) -> str | None:

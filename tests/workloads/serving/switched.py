@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import pwd
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,19 @@ if verb == "stop" and os.path.exists(pid):
     except ProcessLookupError: pass
     os.remove(pid)
 if verb == "start":
-    answering = subprocess.Popen([sys.executable, lib + "/answering.py", lib, "{port}"],
+    answering = subprocess.Popen([sys.executable, lib + "/answering.py", lib],
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     open(pid, "w").write(str(answering.pid))
 if verb == "is-active":
     behaviour = os.path.join(lib, "current", "behaviour")
-    print("failed" if os.path.exists(behaviour) and open(behaviour).read() == "fails" else "active")
+    says = open(behaviour).read() if os.path.exists(behaviour) else ""
+    print({{"fails": "failed", "stopped": "inactive"}}.get(says, "active" if os.path.exists(pid) else "inactive"))
 """
 ANSWERING = """\
 import json, os, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-lib, port = sys.argv[1:]
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
+lib = sys.argv[1]
 release = os.path.realpath(lib + "/current")
 def behaviour(): return open(release + "/behaviour").read()
 version = os.path.basename(os.path.realpath(release + "/model"))
@@ -56,8 +58,11 @@ class Handler(BaseHTTPRequestHandler):
         if behaviour() == "refuses": return self.answer({"error": "no"}, 400)
         self.answer({"outputs": [{"shape": asked["shape"], "data": [value for row in rows for value in row]}]})
     def log_message(self, *arguments): pass
-HTTPServer.allow_reuse_address = True
-HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
+class Server(UnixStreamServer):
+    def get_request(self): return super().get_request()[0], ("", 0)
+place = lib + "/socket"
+if os.path.lexists(place): os.remove(place)
+if behaviour() != "before sockets": Server(place, Handler).serve_forever()
 """
 
 
@@ -67,12 +72,9 @@ class Host:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lib, self.told = directory / "lib", []
         self.lib.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         tools = directory / "bin"
         tools.mkdir()
-        text = SYSTEMCTL.format(python=sys.executable, lib=self.lib, port=self.port)
+        text = SYSTEMCTL.format(python=sys.executable, lib=self.lib)
         for name, content in (("systemctl", text), ("journalctl", "#!/bin/sh\necho the last line of its log\n")):
             (tools / name).write_text(content)
             (tools / name).chmod(0o755)
@@ -95,13 +97,14 @@ class Host:
         folder.mkdir(parents=True)
         canary = None if accuracy is None else {"data": str(self.lib / "data/efefefefefef.npz"), "accuracy": accuracy}
         (folder / "release.json").write_text(json.dumps({"version": version, "canary": canary}))
-        (folder / "settings.json").write_text('{"max_batch": 3}')
+        (folder / "settings.json").write_text('{"max_batch": 3, "own_socket": "a path"}')
         (folder / "behaviour").write_text(behaviour)
         return version
 
     def plan(self, **more: Any) -> Plan:
-        told = {"name": "digits", "unit": "server-digits.service", "lib": str(self.lib), "host": "127.0.0.1"}
-        return Plan.model_validate({**told, "port": self.port, "tls": False, "ready_seconds": 60, **more})
+        told = {"name": "digits", "unit": "server-digits.service", "lib": str(self.lib), "ready_seconds": 60}
+        account = pwd.getpwuid(os.geteuid()).pw_name
+        return Plan.model_validate({**told, "socket": f"{self.lib}/socket", "account": account, **more})
 
     def switch(self, name: str, **more: Any) -> None:
         Switch(self.plan(**more), self.told.append).to(name)

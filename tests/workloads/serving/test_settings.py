@@ -1,8 +1,11 @@
 """Settings that cannot be are told whole, and what would be open to the world is refused."""
 
 import json
+import os
+import pwd
 import socket
 import ssl
+import stat
 import subprocess
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from tests.workloads.serving.made import INFER, request, served
 from workloads.serving.__main__ import main
+from workloads.serving.ask import Own
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,12 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.startswith(f"port: got 127.0.0.1:{port}: Address already in use;")
 
 
+def test_a_socket_that_cannot_be_made_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--set", "port=0", "--set", f"own_socket={tmp_path / 'none' / 'own'}"]) == 2
+    assert "own_socket" in (said := capsys.readouterr().err)
+    assert "No such file or directory" in said
+
+
 def certificate(directory: Path, name: str) -> tuple[Path, Path]:
     key, made = directory / f"{name}.key", directory / f"{name}.pem"
     argv = [
@@ -63,8 +73,11 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
 def test_tls_and_the_certificates_of_clients(digits: Path, tmp_path: Path) -> None:
     (server_pem, server_key), (client_pem, client_key) = (certificate(tmp_path, name) for name in ("server", "client"))
     changes = [f"tls_certificate={server_pem}", f"tls_key={server_key}", f"tls_client_authorities={client_pem}"]
-    with served(digits, *changes) as server:
+    with served(digits, *changes, f"own_socket={tmp_path / 'own'}") as server:
         assert server.started["address"].startswith("https://")
+        own = Own(str(tmp_path / "own"), pwd.getpwuid(os.geteuid()).pw_name)
+        assert own.version() == server.started["version"], "its own host needs no certificate"
+        assert stat.S_IMODE((tmp_path / "own").stat().st_mode) == 0o600
         known, stranger = (ssl.create_default_context(cafile=str(server_pem)) for _ in range(2))
         known.load_cert_chain(client_pem, client_key)
 

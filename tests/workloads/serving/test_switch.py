@@ -89,3 +89,34 @@ def test_one_that_never_gets_ready_is_given_up(host: Host, monkeypatch: pytest.M
 
     with pytest.raises(NotServing, match=f"not ready within 60 s.*version {version} of the model is ready"):
         host.switch("aaaaaaaaaaaa")
+
+
+def test_what_answers_while_the_unit_does_not_run_is_not_believed(host: Host) -> None:
+    """
+    Another process of the account listens on the socket, and says the version that is to serve.
+    """
+    host.release("aaaaaaaaaaaa", "stopped", 1.0)
+
+    with pytest.raises(NotServing, match="is inactive, and not ready within 1 s"):
+        host.switch("aaaaaaaaaaaa", ready_seconds=1)
+
+
+def test_what_another_account_says_is_not_believed(host: Host) -> None:
+    host.release("aaaaaaaaaaaa", "right", 1.0)
+
+    with pytest.raises(NotServing, match="is active, and not ready within 1 s"):
+        host.switch("aaaaaaaaaaaa", ready_seconds=1, account="nobody")
+
+
+def test_a_release_from_before_a_host_could_ask_runs_again(host: Host) -> None:
+    """
+    Its settings name no socket: its unit runs, and no more can be known.
+    """
+    host.release("aaaaaaaaaaaa", "before sockets", 1.0)
+    (host.lib / "releases/aaaaaaaaaaaa/settings.json").write_text("{}")
+    (host.lib / "current").symlink_to("releases/aaaaaaaaaaaa")
+    host.release("bbbbbbbbbbbb", "wrong", 1.0)
+
+    with pytest.raises(NotServing, match="release aaaaaaaaaaaa, which ran before, serves again"):
+        host.switch("bbbbbbbbbbbb")
+    assert "release aaaaaaaaaaaa runs; it is from before a host could ask its server, and may not be ready" in host.told
