@@ -30,7 +30,7 @@ from rackwright.spec.problem import hint
 JOB, REPORT = f"{DIRECTORY}/erase.json", f"{DIRECTORY}/erased.json"
 """On the host: what the eraser is to do, with its modules; and what became of each drive."""
 ERASER = "rackwright.erase.onhost.eraser"
-MODULES = ("probe.look", "probe.superblocks", "probe.health", "probe.block")
+MODULES = ("probe.look", "probe.superblocks", "probe.health", "probe.signature_check", "probe.block")
 """Of the probe, by which drives are found and looked at."""
 LOOK_SECONDS = 180.0
 MONTH_SECONDS = 30 * 24 * 3600.0

@@ -30,7 +30,8 @@ class FabricatedMachine:
         self.write("proc/modules", "raid10 65536 1 - Live 0x0000000000000000\n")
         self.write("proc/cmdline", "root=/dev/vda quiet\n")
         self.write("lib/modules/6.1.0-30-amd64/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
-        self.write("var/lib/dpkg/status", "")
+        dpkg = "Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.21.22\n\n"
+        self.write("var/lib/dpkg/status", dpkg)
         self.sockets("tcp")
         self.sockets("udp")
 

@@ -110,7 +110,7 @@ def test_an_image_without_a_digest_goes_by_its_name(machine):
 def test_containerds_images_are_asked_for_by_namespace(machine, monkeypatch):
     machine.write("run/containerd/containerd.sock", "")
     said = {
-        ("namespaces", "list", "--quiet"): "default\nk8s.io\n",
+        ("namespaces", "list"): "NAME    LABELS \ndefault        \nk8s.io         \n",
         ("--namespace", "default", "images", "list"): "REF TYPE DIGEST SIZE PLATFORMS LABELS \n",
         ("--namespace", "k8s.io", "images", "list"): "REF TYPE DIGEST SIZE PLATFORMS LABELS \n"
         f"quay.io/x:1 application/vnd.oci.image.manifest.v1+json {OWN} 2.1 MiB linux/amd64 -      \n",

@@ -8,7 +8,7 @@ import pytest
 from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import credentials
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.look import Failed
 from rackwright.facts.view import NotKnown
 from tests.facts.fabricated import FabricatedMachine
 
@@ -61,7 +61,7 @@ def test_what_is_sealed_is_told_by_its_digest(machine, monkeypatch):
 
 def test_what_another_mainboard_has_sealed_does_not_open_and_says_why(machine, monkeypatch):
     def refuse(*argv):
-        raise Unreadable("systemd-creds ended with 1: Failed to unseal")
+        raise Failed("systemd-creds ended with 1: Failed to unseal")
 
     answer(monkeypatch, refuse)
 

@@ -117,7 +117,7 @@ Version: 1
 
 
 def test_installed_packages_are_those_of_dpkg(machine):
-    machine.write("var/lib/dpkg/status", STATUS)
+    machine.write("var/lib/dpkg/status", f"{STATUS}\n")
 
     assert system.packages(machine.top) == {
         "dpkg": "1.21.22",
@@ -130,7 +130,7 @@ def test_installed_packages_are_those_of_dpkg(machine):
 def test_a_hold_counts_for_what_is_installed(machine):
     gone = "Package: gone\nStatus: hold ok config-files\nArchitecture: amd64\nVersion: 1\n"
     foreign = "Package: libgcc1\nStatus: hold ok installed\nArchitecture: i386\nVersion: 1\n"
-    machine.write("var/lib/dpkg/status", "\n".join([STATUS, gone, foreign]))
+    machine.write("var/lib/dpkg/status", "\n".join([STATUS, gone, foreign, ""]))
 
     assert system.held(machine.top) == ["libc6", "libgcc1:i386"]
 

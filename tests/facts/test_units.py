@@ -83,6 +83,7 @@ def test_generated_and_transient_units_are_called_so(root):
 
 
 LISTED = """\
+UNIT                     LOAD      ACTIVE   SUB     DESCRIPTION
 enabled.service          loaded    active   running A unit that runs
 srv-gone.mount           loaded    active   mounted A mount without a file
 transient.service        loaded    active   running /usr/bin/sh -c "
@@ -90,6 +91,13 @@ until grep -qx idle sync_action
 done
 "
 missing.service          not-found inactive dead    missing.service
+
+LOAD   = Reflects whether the unit definition was properly loaded.
+ACTIVE = The high-level unit activation state, i.e. generalization of SUB.
+SUB    = The low-level unit activation state, values depend on unit type.
+
+4 loaded units listed.
+To show all installed unit files use 'systemctl list-unit-files'.
 """
 SHOWN = "Id=srv-hot.mount\nLoadState=loaded\n\nId=srv-warm.mount\nLoadState=bad-setting\n"
 

@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Put, Run
+from rackwright.kinds.contract import Put, Run, Unknown
 from tests.kinds.conftest import RESOURCES, STACK, recorded
 from tests.kinds.mutations import array, drive, without
 
@@ -468,3 +468,24 @@ def test_an_array_that_has_lost_too_many_has_failed(raw, level, lost, state):
 
     [warm] = [each for each in Facts(raw).arrays if each.md_name == "gpu-01:warm"]
     assert warm.condition == state
+
+
+@pytest.mark.parametrize("second", ["xfs", "ext4", "LUKS"])
+def test_two_signatures_on_one_array_are_two_and_neither_is_taken_for_its_content(raw, second):
+    """
+    No step is planned, and no remedy is for another filesystem than declared.
+    """
+    device = array(raw, TIER.spec.array_key)["name"]
+    if second == "LUKS":
+        raw["luks_headers"] = [{"device": device, "uuid": "1"}]
+    else:
+        first = next(entry for entry in raw["filesystems"] if entry["device"] == device)
+        raw["filesystems"].append({**first, "type": second, "uuid": "another"})
+    spec = TIER.spec
+    claims, facts = TIER.kind.claims(spec, STACK.house), Facts(raw)
+    seen = TIER.kind.observe(claims, facts)
+    found = seen[f"filesystem:{spec.carrier}"]
+
+    assert all(isinstance(value, Unknown) and "has 2 signatures" in value.reason for value in found.values())
+    assert second in found["type"].reason and "which of them is alive" in found["type"].reason
+    assert TIER.kind.plan(spec, comparison.diff(claims, seen), facts, STACK.house).steps == ()

@@ -24,6 +24,7 @@ MODULES = (
             "apart",
             "superblocks",
             "health",
+            "signature_check",
             "block",
             "units",
             "system",

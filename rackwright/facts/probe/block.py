@@ -9,7 +9,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterator
 
-from rackwright.facts.probe import health, superblocks
+from rackwright.facts.probe import health, signature_check, superblocks
 from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any, tool, unknown
 from rackwright.facts.probe.superblocks import KIB, MIB
 
@@ -18,6 +18,8 @@ UNREDUNDANT = ("raid0", "linear")
 LUKS_COPIES = "/etc/rackwright/tiers"
 """Where copies of LUKS headers are, each called ``*.header``."""
 SAMPLES, SAMPLE_BYTES = 16, 64 * KIB
+FILESYSTEM_KEYS = ("complete", "size_bytes", "stripe_unit_bytes", "stripe_width_bytes")
+"""What the superblock of a filesystem says."""
 ASKED_AT_ONCE = 8
 """Drives about their health: each takes a moment, and a hanging one a minute."""
 
@@ -202,11 +204,10 @@ def signatures(machine: Machine) -> dict[str, Any]:
     names += [part for array in running for part in machine.with_parts(array)] + machine.mappings
     for name in names:
         attempt(superblocks.forget_ends, machine.path(name))
-    together = attempt(wipefs, machine, names)
-    if "unknown" not in together:
-        return together  # type: ignore[no-any-return]
-    apart = {name: attempt(wipefs, machine, [name]) for name in names}
-    return {name: found.get(name, found) for name, found in apart.items()}
+    found = attempt(wipefs, machine, names)
+    if "unknown" in found:
+        found = {name: attempt(lambda: wipefs(machine, [name])[name]) for name in names}  # noqa: B023
+    return {name: attempt(signature_check.check, machine, name, found[name]) for name in names}
 
 
 def waits(machine: Machine, array: str) -> bool:
@@ -216,13 +217,31 @@ def waits(machine: Machine, array: str) -> bool:
 
 
 def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:
+    """Return what libblkid finds on each device.
+
+    The last device is a file of our own with a known signature: an answer without it is no answer.
+    """
     found: dict[str, Any] = {name: [] for name in names}
-    if names:
-        columns = "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"
-        printed = tool("wipefs", "--no-act", "--json", "--output", columns, "--", *map(machine.path, names))
-        for row in json.loads(printed or "{}").get("signatures", []):
-            name = row.pop("device").replace("/", "!")
-            found[name].append({**row, "offset": int(row["offset"], 16)})
+    if not names:
+        return found
+    columns = "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"
+    sample = signature_check.sample()
+    try:
+        paths = (*map(machine.path, names), f"/proc/self/fd/{sample}")
+        printed = tool("wipefs", "--no-act", "--json", "--output", columns, "--", *paths, passes=(sample,))
+    finally:
+        os.close(sample)
+    try:
+        rows = json.loads(printed)["signatures"]
+        seen = [(row.pop("device").replace("/", "!"), {**row, "offset": int(row["offset"], 16)}) for row in rows]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise Unreadable("what wipefs prints is not its JSON, or not all of it") from None
+    if not seen or seen[-1] != (str(sample), signature_check.SAMPLE):
+        raise Unreadable("wipefs does not find a signature that is there")
+    for name, signature in seen[:-1]:
+        if name not in found:
+            raise Unreadable(f"wipefs tells of {name}, which is no device that it was asked about")
+        found[name].append(signature)
     return found
 
 
@@ -317,7 +336,9 @@ def mapping(machine: Machine, name: str) -> dict[str, Any]:
 def luks_headers(machine: Machine) -> list[dict[str, Any]]:
     """Return the LUKS headers on drives, partitions and arrays, each once; what cannot be read of one says so."""
     uuids = {name: signature["uuid"] for name, signature in carried(machine) if signature["type"] == "crypto_LUKS"}
-    return [{"device": name, "uuid": uuid, **luks_header(machine.path(name))} for name, uuid in uuids.items()]
+    headers = [{"device": name, "uuid": uuid, **luks_header(machine.path(name))} for name, uuid in uuids.items()]
+    keys = ("uuid", "version", "sequence", "key_slots", "data_offset_bytes")
+    return headers + [{"device": name, **dict.fromkeys(keys, reason)} for name, reason in unseen(machine).items()]
 
 
 def luks_header(path: str) -> dict[str, Any]:
@@ -335,27 +356,34 @@ def luks_copies(root: str) -> dict[str, Any]:
 def carried(machine: Machine) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each signature and where it stands; not those inside members, which belong to the array."""
     for name, found in machine.signatures.items():
-        for signature in known(found):
-            if not any(other["usage"] == "raid" for other in found):
+        if isinstance(found, list) and not any(signature["usage"] == "raid" for signature in found):
+            for signature in found:
                 yield name, signature
 
 
+def unseen(machine: Machine) -> dict[str, Any]:
+    """Return the devices whose signatures are unknown, with the reason."""
+    return {name: found for name, found in machine.signatures.items() if not isinstance(found, list)}
+
+
 def filesystems(machine: Machine) -> list[dict[str, Any]]:
-    return [
+    """Return each filesystem; and each device of which it is unknown whether it has one, as one that is unknown."""
+    found = [
         filesystem(machine, name, signature)
         for name, signature in carried(machine)
         if signature["usage"] == "filesystem"
     ]
+    keys = ("type", "uuid", *FILESYSTEM_KEYS)
+    return found + [{"device": name, **dict.fromkeys(keys, reason)} for name, reason in unseen(machine).items()]
 
 
 def filesystem(machine: Machine, name: str, signature: dict[str, Any]) -> dict[str, Any]:
     head = {"device": name, "type": signature["type"], "uuid": signature["uuid"]}
     readers = {"ext4": superblocks.ext4, "xfs": superblocks.xfs}
     reader = readers.get(signature["type"])
-    keys = ("complete", "size_bytes", "stripe_unit_bytes", "stripe_width_bytes")
     own = attempt(reader, machine.path(name)) if reader else unknown("read of ext4 and xfs only")
     if "unknown" in own:
-        return {**head, **dict.fromkeys(keys, own)}
+        return {**head, **dict.fromkeys(FILESYSTEM_KEYS, own)}
     log = own.pop("log_bytes", 0)
     if signature["type"] == "xfs":
         own["size_bytes"] = attempt(xfs_size, machine, name, own["size_bytes"], log)

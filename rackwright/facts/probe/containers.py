@@ -8,13 +8,14 @@ import re
 import stat
 from typing import Any, Iterator
 
-from rackwright.facts.probe.look import attempt, listing, read, tool, unknown
+from rackwright.facts.probe.look import Unreadable, attempt, listing, read, tool, unknown
 
 FOLDERS = ("/etc/cdi", "/run/cdi")
 """Of specifications, where every engine looks. Source: CDI's SPEC.md, "CDI Registry", /var/run being /run."""
 KIND = re.compile(r"^[\"']?kind[\"']?:\s*[\"']?([^\s\"']+)", re.M)
 PODMAN = "/var/lib/containers/storage"
 CONTAINERD = "/run/containerd/containerd.sock"
+DIGEST = re.compile(r"sha\d+:[0-9a-f]{64,128}")
 MANIFEST = "manifest-"
 """How podman calls each manifest that it keeps with an image: that of the image, and that of the list it is from."""
 
@@ -95,8 +96,22 @@ def containerd_images(root: str) -> list[dict[str, Any]]:
     """Return the images of all its namespaces."""
     if not os.path.exists(root + CONTAINERD):
         return []
-    lines = []
-    for namespace in tool("ctr", "namespaces", "list", "--quiet").split():
-        lines += tool("ctr", "--namespace", namespace, "images", "list").splitlines()[1:]
-    columns = [line.split() for line in lines]
-    return [{"names": [name], "digests": [digest]} for name, _, digest, *_ in columns]
+    return [
+        {"names": [name], "digests": [digest]}
+        for namespace, *_ in table("NAME", "ctr", "namespaces", "list")
+        for name, _, digest, *_ in table("REF", "ctr", "--namespace", namespace, "images", "list")
+    ]
+
+
+def table(first: str, *argv: str) -> list[list[str]]:
+    """Return the rows of a table that a command prints, whose first column is called *first*.
+
+    A table without rows has its headings: a command that prints nothing has not answered.
+    """
+    printed = tool(*argv)
+    heads, *rows = [line.split() for line in printed.splitlines()] or [[]]
+    if heads[:1] != [first] or not printed.endswith("\n"):
+        raise Unreadable(f"what {argv[0]} prints is not its table, or not all of it")
+    if first == "REF" and not all(len(row) > 2 and DIGEST.fullmatch(row[2]) for row in rows):
+        raise Unreadable(f"{argv[0]} prints an image without its digest")
+    return rows

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe.look import Unreadable, attempt, listing, number, read, tool
+from rackwright.facts.probe.look import Failed, Unreadable, attempt, listing, number, read, tool, unknown
 
 FOLDER = "/etc/rackwright/tiers"
 TPM = "/sys/class/tpm/tpm0/tpm_version_major"
@@ -30,10 +30,14 @@ def credential(folder: str, name: str, salt: bytes) -> dict[str, Any]:
     if os.geteuid() != 0:
         raise Unreadable("only root has it opened")
     kind = base64.b64decode(read(f"{folder}/{name}"))[:16].hex()
-    content = attempt(tool, "systemd-creds", "decrypt", f"--name={name}", f"{folder}/{name}", "-")
-    opens = isinstance(content, str)
-    return {
-        "sealed_by": "tpm2" if kind == BY_TPM2 else "other",
-        "opens": opens,
-        "digest": digest(content.encode(errors="surrogateescape"), salt) if opens else content,
-    }
+    opens: Any = True
+    try:
+        content = tool("systemd-creds", "decrypt", f"--name={name}", f"{folder}/{name}", "-")
+        shown: Any = digest(content.encode(errors="surrogateescape"), salt)
+        if not content:
+            opens = shown = unknown("systemd-creds ended well, and printed nothing")
+    except Failed as reason:
+        opens, shown = False, unknown(str(reason))
+    except Unreadable as reason:
+        opens = shown = unknown(str(reason))
+    return {"sealed_by": "tpm2" if kind == BY_TPM2 else "other", "opens": opens, "digest": shown}

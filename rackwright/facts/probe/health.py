@@ -35,7 +35,9 @@ def is_nvme(path: str) -> bool:
 def by_smartctl(path: str) -> dict[str, Any]:
     logs = () if is_nvme(path) else ("--log=error", "--log=ssd")
     argv = ("smartctl", "--json=c", "--info", "--health", "--attributes", *logs, path)
-    told = json.loads(tool(*argv, accepts=0xFF))
+    told = answer("smartctl", tool(*argv, accepts=0xFF))
+    if told.get("device", {}).get("name", path) != path:
+        raise Unreadable(f"smartctl tells of {told['device']['name']}, and was asked about {path}")
     if told["smartctl"]["exit_status"] & NOT_LOOKED:
         said = "; ".join(message["string"] for message in told["smartctl"].get("messages", ()))
         raise Unreadable(f"smartctl says: {said or 'nothing'}")
@@ -44,7 +46,7 @@ def by_smartctl(path: str) -> dict[str, Any]:
     table = told.get("ata_smart_attributes", {}).get("table", ())
     attributes = {row["id"]: row["raw"]["value"] for row in table}
     nvme = told.get("nvme_smart_health_information_log", {})
-    return {
+    state = {
         "passed": told["smart_status"]["passed"],
         "pending_sectors": attributes.get(PENDING),
         "media_errors": first(
@@ -52,10 +54,30 @@ def by_smartctl(path: str) -> dict[str, Any]:
         ),
         "wear_percent": first(nvme.get("percentage_used"), wear(told)),
     }
+    return counted(state)
+
+
+def answer(program: str, printed: str) -> dict[str, Any]:
+    """Return the JSON object that a program has *printed*."""
+    try:
+        found = json.loads(printed)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise Unreadable(f"what {program} prints is not its JSON, or not all of it")
+    return found
+
+
+def counted(state: dict[str, Any]) -> dict[str, Any]:
+    """Return *state*, if it consists of what a drive counts."""
+    wrong = [key for key, value in state.items() if not isinstance(value, (int, type(None)))]
+    if wrong or not isinstance(state["passed"], bool):
+        raise Unreadable(f"{', '.join(wrong) or 'passed'} is told in another form than is known")
+    return state
 
 
 def by_nvme(path: str) -> dict[str, Any]:
-    told = json.loads(tool("nvme", "smart-log", "--output-format=json", path))
+    told = answer("nvme", tool("nvme", "smart-log", "--output-format=json", path))
     return {
         "passed": int(told["critical_warning"]) == 0,
         "pending_sectors": None,

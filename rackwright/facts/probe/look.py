@@ -21,6 +21,10 @@ class Unreadable(Exception):
     """Something that cannot be read; the message is the reason that facts give."""
 
 
+class Failed(Unreadable):
+    """A command ended with another status than 0."""
+
+
 def unknown(reason: str) -> dict[str, str]:
     return {"unknown": reason}
 
@@ -147,19 +151,28 @@ def list_untrusted(folder: str, name: str = "", pattern: str = "*") -> list[str]
     return sorted(matching(found, pattern))
 
 
-def tool(*argv: str, accepts: int = 0) -> str:
-    """Return what a command prints; one that fails or hangs raises.
+def tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
+    """Return what a command prints; one that fails, hangs, or prints no text raises.
 
     Args:
         accepts: Bits of its exit status that tell of no failure.
+        passes: Descriptors that it inherits.
     """
     try:
         done = subprocess.run(
-            argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, timeout=TOOL_SECONDS, check=False
+            argv,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TOOL_SECONDS,
+            check=False,
+            pass_fds=passes,
         )
     except FileNotFoundError:
         raise Unreadable(f"{argv[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise Unreadable(f"{argv[0]} did not end within {TOOL_SECONDS} s") from None
     if done.returncode < 0 or done.returncode & ~accepts:
         said = (done.stderr or done.stdout).decode(errors="replace").strip() or "no word why"
-        raise Unreadable(f"{argv[0]} ended with {done.returncode}: {said}")
+        raise Failed(f"{argv[0]} ended with {done.returncode}: {said}")
     return done.stdout.decode(errors="surrogateescape")

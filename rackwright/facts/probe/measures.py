@@ -8,6 +8,8 @@ from rackwright.facts.probe.look import Unreadable, attempt, known, tool
 
 REFERENCE, STRATUM, SYSTEM_TIME, LEAP = 0, 2, 4, 13
 """Places in a line of ``chronyc -c tracking``, whose columns are those of the report without -c (chrony: client.c)."""
+SYNCHRONISED = ("Normal", "Insert second", "Delete second")
+"""States of the leap second of a clock that follows another one (chrony: client.c)."""
 OWN_CLOCK = "7F7F0101"
 """The reference of a chronyd that was told to trust its own clock where it has no other (chrony: ntp.h)."""
 
@@ -22,9 +24,14 @@ def measures() -> dict[str, Any]:
 
 def chrony() -> list[str]:
     """Return what chronyd says about the clock, column by column."""
-    columns = tool("chronyc", "-c", "-n", "tracking").strip().split(",")
+    printed = tool("chronyc", "-c", "-n", "tracking")
+    columns = printed.strip().split(",")
+    if len(columns) != LEAP + 1 or not printed.endswith("\n"):
+        raise Unreadable("what chronyc prints is not its report, or not all of it")
     if columns[LEAP] == "Not synchronised":
         raise Unreadable("chronyd is not synchronised")
+    if columns[LEAP] not in SYNCHRONISED:
+        raise Unreadable(f"chronyc tells of a state that is not known: {columns[LEAP]}")
     return columns
 
 

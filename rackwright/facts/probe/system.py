@@ -97,7 +97,16 @@ def pci(root: str) -> list[str]:
 
 def packages(root: str) -> dict[str, str]:
     status = root + DPKG_STATUS
-    return debian_packages(read(status)) if os.path.exists(status) else rpm_packages()
+    return debian_packages(dpkg_status(status)) if os.path.exists(status) else rpm_packages()
+
+
+def dpkg_status(path: str) -> str:
+    """Return dpkg's database, in which dpkg itself stands; each package ends with an empty line."""
+    with open(path, "rb") as file:
+        status = file.read().decode("utf-8", "replace")
+    if not status.endswith("\n\n") or "\nPackage: dpkg\n" not in f"\n{status}":
+        raise Unreadable(f"{path} has no package dpkg, or was cut off")
+    return status
 
 
 def held(root: str) -> list[str]:
@@ -105,7 +114,7 @@ def held(root: str) -> list[str]:
     status = root + DPKG_STATUS
     if not os.path.exists(status):
         raise Unreadable("rpm has no holds; versionlock is not read")
-    return sorted(debian_packages(read(status), "hold ok installed"))
+    return sorted(debian_packages(dpkg_status(status), "hold ok installed"))
 
 
 def debian_packages(status: str, state: str = " installed") -> dict[str, str]:
@@ -133,7 +142,13 @@ FIELD = re.compile(r"^(Package|Status|Architecture|Version): (.*)$", re.M)
 
 def rpm_packages() -> dict[str, str]:
     printed = tool("rpm", "-qa", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
-    return dict(line.split(" ", 1) for line in printed.splitlines())
+    found = dict(line.split(" ", 1) for line in printed.splitlines() if RPM.fullmatch(line))
+    if len(found) != len({*printed.splitlines()}) or not printed.endswith("\n") or "rpm" not in found:
+        raise Unreadable("what rpm prints is not its list of packages, or not all of it")
+    return found
+
+
+RPM = re.compile(r"[\w.+-]+ [^ :]+:[^ ]+-[^ ]+")
 
 
 def environments(root: str) -> dict[str, dict[str, str]]:

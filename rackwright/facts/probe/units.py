@@ -11,7 +11,7 @@ import re
 import subprocess
 from typing import Any
 
-from rackwright.facts.probe.look import ENVIRONMENT, attempt, listing, read, tool, unknown
+from rackwright.facts.probe.look import ENVIRONMENT, Unreadable, attempt, listing, read, tool, unknown
 
 ADMINISTRATOR, RUNTIME = "/etc/systemd/system", "/run/systemd/system"
 SEARCH_PATH = (
@@ -26,6 +26,11 @@ SEARCH_PATH = (
     "/run/systemd/generator.late",
 )
 UNIT = re.compile(r".+\.(service|socket|target|mount|automount|swap|timer|path|slice|device|scope)")
+LOADS = ("loaded", "masked", "not-found", "bad-setting", "error", "stub", "merged")
+ACTIVES = ("active", "inactive", "failed", "activating", "deactivating", "reloading", "maintenance", "refreshing")
+"""Words of systemd for units. Source: systemd, src/basic/unit-def.c."""
+COUNTED = re.compile(r"^(\d+) loaded units listed\.", re.M)
+"""What systemctl prints below its list of units."""
 PULLS = (".wants", ".requires", ".upholds")
 RECENTLY_SECONDS = 600
 """A host that has been up for longer has started, or never will."""
@@ -54,19 +59,46 @@ def units(root: str) -> dict[str, Any]:
     mounts; for any other unit that is not in memory it stays unknown.
     """
     states = enabled(root)
-    loaded = {}
-    for line in tool("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", "--full").splitlines():
-        name, load, active, *_ = *line.split(), "", "", ""
-        if UNIT.fullmatch(name):  # what describes a unit may go on in other lines
-            loaded[name] = {"load": load, "active": active, "enabled": states.get(name, "")}
+    loaded = {
+        name: {"load": load, "active": active, "enabled": states.get(name, "")} for name, load, active in in_memory()
+    }
     idle = {name: idle_unit(state) for name, state in states.items() if name not in loaded}
     asked = [
         name for name in listing(root + ADMINISTRATOR, "*.mount") if isinstance(idle.get(name, {}).get("load"), dict)
     ]
-    shown = tool("systemctl", "show", "--property=Id,LoadState", "--", *asked) if asked else ""
-    for name, load in re.findall(r"^Id=(.*)\nLoadState=(.*)$", shown, re.M):
-        idle[name]["load"] = load
+    for name, shown in show(("LoadState",), asked).items():
+        if name in idle and shown["LoadState"] in LOADS:
+            idle[name]["load"] = shown["LoadState"]
     return {**loaded, **idle}
+
+
+def in_memory() -> list[tuple[str, str, str]]:
+    """Return the units that systemd has in memory: name, whether the file is good, whether it is active.
+
+    Raises:
+        Unreadable: systemctl printed something else, or not all of it: it counts its lines itself.
+    """
+    printed = tool("systemctl", "list-units", "--all", "--plain", "--no-pager", "--full")
+    found = []
+    for line in printed.splitlines():
+        name, load, active, *_ = *line.split(), "", "", ""
+        if UNIT.fullmatch(name) and load in LOADS and active in ACTIVES:  # a description may go on in other lines
+            found.append((name, load, active))
+    counted = COUNTED.findall(printed)
+    if [str(len(found))] != counted or not printed.endswith("\n"):
+        raise Unreadable("what systemctl prints is not its list of units, or not all of it")
+    return found
+
+
+def show(properties: tuple[str, ...], names: list[str]) -> dict[str, dict[str, str]]:
+    """Return *properties* of the units *names*; units about which systemctl prints something else are left out."""
+    printed = tool("systemctl", "show", f"--property=Id,{','.join(properties)}", "--", *names) if names else ""
+    found = {}
+    for block in printed.split("\n\n"):
+        shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if shown.keys() == {"Id", *properties}:
+            found[shown["Id"]] = shown
+    return found
 
 
 def idle_unit(state: Any) -> dict[str, Any]:

@@ -54,6 +54,19 @@ def header_on(facts: Facts, array: Array) -> LuksHeader | None:
     return next((header for header in facts.luks_headers if header.device == array.name), None)
 
 
+def several_on(facts: Facts, carrier: Array | CryptMapping) -> Unknown | None:
+    """Return that a device has several signatures: none of them is taken for what is on it."""
+    found = [filesystem.type for filesystem in facts.filesystems if filesystem.device == carrier.name]
+    if "luks_headers" in facts.raw:  # older probes have not looked for any
+        found += ["LUKS" for header in facts.luks_headers if header.device == carrier.name]
+    if len(found) < 2:
+        return None
+    return Unknown(
+        f"{carrier.name} has {len(found)} signatures, {' and '.join(sorted(found))}: which of them is alive cannot be"
+        f" known; look with `wipefs --no-act /dev/{carrier.name}`, and take the other one away by its offset"
+    )
+
+
 def mapping_on(facts: Facts, array: Array) -> CryptMapping | None:
     """Return what is open of an encrypted array."""
     return next((mapping for mapping in facts.mappings if array.name in mapping.on), None)
@@ -199,6 +212,8 @@ def _look_at_luks(facts: Facts, key: str, name: str) -> Value:
         return Unknown("the array does not run")
     if array.condition == "interrupted":
         return Unknown(UNSEEN)
+    if several := several_on(facts, array):
+        return several
     header, mapping = header_on(facts, array), mapping_on(facts, array)
     if header is None:
         return Absent()
@@ -239,6 +254,8 @@ def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
         return Unknown("it is not open" if key.startswith(MAPPER) else "the array does not run")
     if isinstance(found, Array) and found.condition == "interrupted":
         return Unknown(UNSEEN)
+    if several := several_on(facts, found):
+        return several
     filesystem = filesystem_on(facts, found)
     if filesystem is None or not filesystem.complete:
         return Absent()
