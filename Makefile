@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 STACK ?= lab
+CASES ?= 100000
 BIN := .venv/bin
 OUT ?= .rackwright/train
 RUN := variables=$$($(BIN)/rackwright env) && eval "$$variables" &&
@@ -63,7 +64,8 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what 
 	@$(WORKLOADS) $$python -m tests.bench.streaming
 
 .PHONY: soak
-soak: $(TEST) toolchain workloads ## Repeat what is random with many seeds, trainings that are killed, lives of tiers; ask a server for 5 minutes.
+soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; ask a server for 5 minutes. CASES=100000
+	$(RUN) $(BIN)/python -m tests.fuzz --cases $(CASES)
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(BIN)/python -m tests.accept 'storage-life.harness[seed]' || exit 1; \

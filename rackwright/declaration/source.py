@@ -177,7 +177,11 @@ def _refuse_extras(path: Path, text: str) -> None:
 
 def _plain(path: Path, node: Any, keys: Keys, repeated: list[tuple[int, DeclarationError]]) -> Any:
     if isinstance(node, yaml.ScalarNode):
-        return SCALARS[node.tag](node.value)
+        try:
+            return SCALARS[node.tag](node.value)
+        except ValueError:  # Python turns no more than 4300 digits into a number
+            where, got = f"{path}:{_line(node)}: {dotted(keys)}", f"got a number of {len(node.value)} digits"
+            raise _only(where, got, "no number in a fleet is that long", "Correct it") from None
     if isinstance(node, yaml.SequenceNode):
         return [_plain(path, item, (*keys, index), repeated) for index, item in enumerate(node.value)]
     mapping: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.run import Run
 from rackwright.facts.server import Server
 from rackwright.facts.storage import Array, Credential, CryptMapping, Drive, Filesystem, LuksHeader, Mount
-from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
+from rackwright.facts.view import Fact, NotKnown, View, mapping, optional, optional_number, texts
 
 FORMAT = 1
 
@@ -55,7 +55,7 @@ class File(Directory):
 
 
 def _is_link(raw: Any) -> bool:
-    return raw is not None and str(raw["digest"]).startswith("-> ")
+    return isinstance(raw, Mapping) and str(raw.get("digest")).startswith("-> ")
 
 
 class Package(View):
@@ -143,12 +143,17 @@ class Kernel(View):
 
     @property
     def modules(self) -> tuple[AddedModule, ...]:
-        return tuple(AddedModule(raw, f"{self._where}.modules[{raw.get('path')}]") for raw in self.read("modules"))
+        return self.rows("modules", AddedModule, "path")
+
+
+def _lists(raw: Any, where: str) -> Mapping[str, tuple[str, ...]]:
+    table = View(raw, where)
+    return {name: table.value(name, texts) for name in raw}
 
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:
     """Return by what releases are put in order: their numbers as numbers."""
-    return tuple((int(digits or -1), other) for digits, other in re.findall(r"(\d+)|(\D+)", text))
+    return tuple((int(digits or -1), other) for digits, other in re.findall(r"([0-9]{1,18})|([^0-9]+)", text))
 
 
 class Facts(View):
@@ -175,50 +180,49 @@ class Facts(View):
 
     @property
     def memory_bytes(self) -> int:
-        return int(View(self.read("hardware"), "hardware").read("memory_bytes"))
+        return View(self.read("hardware"), "hardware").value("memory_bytes", int)
 
     @property
     def pci(self) -> tuple[str, ...]:
         """``vendor:device`` of every PCI function, as often as it is there."""
-        return texts(View(self.read("hardware"), "hardware").read("pci"))
+        return View(self.read("hardware"), "hardware").value("pci", texts)
 
     @cached_property
     def drives(self) -> tuple[Drive, ...]:
-        return tuple(Drive(raw, f"drives[{raw.get('name', '?')}]") for raw in self.read("drives"))
+        return self.rows("drives", Drive, "name")
 
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
-        return tuple(Array(raw, f"arrays[{raw.get('name', '?')}]") for raw in self.read("arrays"))
+        return self.rows("arrays", Array, "name")
 
     @cached_property
     def filesystems(self) -> tuple[Filesystem, ...]:
-        return tuple(Filesystem(raw, f"filesystems[{raw.get('device', '?')}]") for raw in self.read("filesystems"))
+        return self.rows("filesystems", Filesystem, "device")
 
     @cached_property
     def mappings(self) -> tuple[CryptMapping, ...]:
-        return tuple(CryptMapping(raw, f"mappings[{raw.get('name', '?')}]") for raw in self.read("mappings"))
+        return self.rows("mappings", CryptMapping, "name")
 
     @cached_property
     def luks_headers(self) -> tuple[LuksHeader, ...]:
-        return tuple(LuksHeader(raw, f"luks_headers[{raw.get('device', '?')}]") for raw in self.read("luks_headers"))
+        return self.rows("luks_headers", LuksHeader, "device")
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
-        return tuple(Mount(raw, f"mounts[{raw.get('target', '?')}]") for raw in self.read("mounts"))
+        return self.rows("mounts", Mount, "target")
 
     @cached_property
     def links(self) -> tuple[Link, ...]:
-        return tuple(Link(raw, f"links[{raw.get('name', '?')}]") for raw in self.read("links"))
+        return self.rows("links", Link, "name")
 
     @property
     def packages(self) -> Mapping[str, str]:
         """Installed package to version."""
-        packages: Mapping[str, str] = self.read("packages")
-        return packages
+        return self.table("packages")
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:
-        return tuple(Route(raw, f"routes[{raw.get('destination', '?')}]") for raw in self.read("routes"))
+        return self.rows("routes", Route, "destination")
 
     @property
     def gpu_driver(self) -> GpuDriver:
@@ -227,26 +231,25 @@ class Facts(View):
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
         """All that NVIDIA's driver knows of; not known where no driver answers."""
-        return tuple(Gpu(raw, f"gpus[{raw.get('index', '?')}]") for raw in self.read("gpus"))
+        return self.rows("gpus", Gpu, "index")
 
     @property
     def xids(self) -> tuple[Xid, ...]:
         """The newest errors of GPUs since the kernel was started, the newest last."""
-        return tuple(Xid(raw, "xids") for raw in self.read("xids"))
+        return self.rows("xids", Xid)
 
     def cdi(self, kind: str) -> tuple[CdiSpecification, ...]:
         """Return the CDI specifications of this kind of devices; not known where the kind of one is not."""
-        found = (CdiSpecification(raw, f"cdi[{raw.get('path', '?')}]") for raw in self.read("cdi"))
+        found = self.rows("cdi", CdiSpecification, "path")
         return tuple(specification for specification in found if specification.kind == kind)
 
     def images(self, engine: str) -> tuple[Image, ...]:
         """Return the images that podman or containerd has."""
-        raw = View(self.read("images"), "facts.images").read(engine)
-        return tuple(Image(each, f"facts.images.{engine}") for each in raw)
+        return View(self.read("images"), "facts.images").rows(engine, Image)
 
     @cached_property
     def sockets(self) -> tuple[Socket, ...]:
-        return tuple(Socket(raw, "sockets") for raw in self.read("sockets"))
+        return self.rows("sockets", Socket)
 
     resolvers = Fact(texts, "Nameservers in the order in which they are asked.")
     search_domains = Fact(texts, "Where a name without a dot is looked for, in this order.")
@@ -256,7 +259,7 @@ class Facts(View):
 
     @cached_property
     def users(self) -> tuple[User, ...]:
-        return tuple(there for name in self.read("users") if (there := self.user(name)))
+        return tuple(there for name in self.table("users") if (there := self.user(name)))
 
     def drive(self, serial: str) -> Drive | None:
         """Return the drive with this serial; None where every drive tells its serial and none has this one."""
@@ -304,7 +307,7 @@ class Facts(View):
         if version is None:
             return None
         try:
-            held: Any = name in self.read("held")
+            held: Any = name in self.value("held", texts)
         except NotKnown as reason:
             held = {"unknown": str(reason)}
         return Package({"version": version, "held": held}, f"facts.packages.{name}")
@@ -320,7 +323,7 @@ class Facts(View):
         return None if raw is None else Server(raw, f"facts.servers.{name}")
 
     def user(self, name: str) -> User | None:
-        raw = self.find("users", name)
+        raw = self.find("users", name, mapping)
         return None if raw is None else User({"name": name, **raw}, f"facts.users.{name}")
 
     def group(self, name: str) -> Group | None:
@@ -333,7 +336,12 @@ class Facts(View):
         Args:
             key: As sysctl(8) prints it: ``vm.swappiness``, with ``/`` for a dot within a name.
         """
-        if any(re.match(rf"({pattern})(\.|$)", key) for pattern in self._covers("sysctls_left_out")):
+        from rackwright.facts.probe.kernel import SYSCTLS_LEFT_OUT  # here: the package of the probe imports this module
+
+        left_out = self._covers("sysctls_left_out")
+        if not set(left_out) <= set(SYSCTLS_LEFT_OUT):  # no expression that a host sends is ever matched
+            raise NotKnown("the probe leaves out settings that this version does not know of")
+        if any(re.match(rf"({pattern})(\.|$)", key) for pattern in left_out):
             raise NotKnown(f"the probe does not look at the setting {key}")
         for end in (found.start() for found in re.finditer(r"\.", key)):
             self.find("sysctls", key[:end])  # a folder that could not be entered is there with the reason
@@ -342,7 +350,7 @@ class Facts(View):
     def module(self, name: str) -> bool:
         """Return whether a module is loaded or part of the kernel; ``-`` and ``_`` in names are the same."""
         name = name.replace("-", "_")
-        return name in self.read("modules") or name in self.read("modules_builtin")
+        return name in self.value("modules", texts) or name in self.value("modules_builtin", texts)
 
     def module_version(self, name: str) -> str | None:
         """Return the version of a loaded module, as the kernel shows it; None where it shows none."""
@@ -350,17 +358,17 @@ class Facts(View):
 
     def dkms(self, module: str) -> Mapping[str, tuple[str, ...]]:
         """Return the versions of a module that DKMS has in its tree, each with the kernels that it was built for."""
-        return {version: texts(kernels) for version, kernels in (self.find("dkms", module) or {}).items()}
+        return _lists(self.find("dkms", module) or {}, f"facts.dkms.{module}")
 
     def environment(self, path: str) -> Mapping[str, str] | None:
         """Return the versions of what is installed in an environment of Python of ours; None where there is none."""
-        found: Mapping[str, str] | None = self.find("environments", path)
+        found: Mapping[str, str] | None = self.find("environments", path, mapping)
         return found
 
     @property
     def tracking_accounts(self) -> Mapping[str, tuple[str, ...]]:
         """What each account of the host's tracking server is there: admin, trainer, reviewer, auditor, serving."""
-        return {name: texts(functions) for name, functions in self.read("tracking_accounts").items()}
+        return _lists(self.read("tracking_accounts"), "facts.tracking_accounts")
 
     def reading(self, name: str) -> str | None:
         """Return what a vendor's software says of itself; None where it is not there. See facts/probe/vendors.py."""
@@ -369,14 +377,14 @@ class Facts(View):
     @property
     def accelerator_users(self) -> tuple[AcceleratorUser, ...]:
         """Who has an accelerator of another vendor than NVIDIA open."""
-        return tuple(AcceleratorUser(raw, "accelerator_users") for raw in self.read("accelerator_users"))
+        return self.rows("accelerator_users", AcceleratorUser)
 
     redirecting_bridges = Fact(texts, "PCI bridges with Access Control Services on, by their addresses.")
 
     @cached_property
     def kernels(self) -> Mapping[str, Kernel]:
         """The installed kernels, by release."""
-        return {release: Kernel(raw, f"facts.kernels.{release}") for release, raw in self.read("kernels").items()}
+        return {release: Kernel(raw, f"facts.kernels.{release}") for release, raw in self.table("kernels").items()}
 
     def kernels_to_come(self) -> Mapping[str, Kernel]:
         """Return the kernels that the next start may take, by release: the newest installed, and the one that runs."""
@@ -386,11 +394,12 @@ class Facts(View):
 
     def library(self, name: str) -> tuple[str, ...]:
         """Return the files to which the dynamic linker's directories lead for a name such as ``libc.so.6``."""
-        return texts(self.find("libraries", name) or ())
+        found: tuple[str, ...] = self.find("libraries", name, texts) or ()
+        return found
 
     def measure(self, name: str) -> float:
         """Return ``chrony.offset_seconds`` or ``chrony.stratum`` at the time of the look."""
-        return float(View(self.read("measures"), "facts.measures").read(name))
+        return View(self.read("measures"), "facts.measures").value(name, float)
 
     def file(self, path: str) -> File | None:
         """Return a file or link below the probe's roots; None where there is no such file."""
@@ -418,7 +427,7 @@ class Facts(View):
     @cached_property
     def _names_in(self) -> Mapping[str, Sequence[str]]:
         found: dict[str, list[str]] = {}
-        for path in {*self.read("files"), *self.read("directories")}:
+        for path in {*self.table("files"), *self.table("directories")}:
             folder, _, name = path.rpartition("/")
             found.setdefault(folder, []).append(name)
         return found
@@ -449,13 +458,13 @@ class Facts(View):
 
     def _covers(self, key: str) -> tuple[str, ...]:
         """Return where the probe looked, so that elsewhere nothing passes for absent."""
-        return texts(View(self.read("covers"), "facts.covers").read(key))
+        return View(self.read("covers"), "facts.covers").value(key, texts)
 
     def owner(self, name: str) -> Mapping[str, Any] | None:
         """Return the owner file ``/var/lib/rackwright/owners/<name>.json``; None where there is none."""
-        raw: Mapping[str, Any] | None = self.find("owners", name)
+        raw: Mapping[str, Any] | None = self.find("owners", name, mapping)
         return raw
 
     def initramfs_times(self) -> Iterator[int]:
         """When each initramfs under /boot was written, in nanoseconds since 1970; none where the host boots without."""
-        return (int(View(raw, "initramfs").read("mtime_ns")) for raw in self.read("initramfs"))
+        return (view.value("mtime_ns", int) for view in self.rows("initramfs", View))

@@ -61,12 +61,12 @@ class Gpu(View):
     @property
     def mig_instances(self) -> tuple[GpuInstance, ...]:
         """Those that there are, by their place; none where MIG is off or the board has no such thing."""
-        return tuple(GpuInstance(raw, f"{self._where}.mig_instances") for raw in self.read("mig_instances") or ())
+        return self.rows("mig_instances", GpuInstance) if self.read("mig_instances") else ()
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
         """Who computes on it."""
-        return tuple(GpuProcess(raw, f"{self._where}.processes") for raw in self.read("processes") or ())
+        return self.rows("processes", GpuProcess) if self.read("processes") else ()
 
 
 class AcceleratorUser(View):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.facts.view import Fact, View, optional, optional_number
+from rackwright.facts.view import Fact, View, mapping, optional, optional_number
 
 
 class Run(View):
@@ -18,17 +18,19 @@ class Run(View):
 
     @property
     def model(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.read("model")
-        return found
+        return self.table("model")
 
     @property
     def page(self) -> str | None:
         """Where its MLflow server shows it; None while it is not known there."""
-        found = self.read("tracked")
-        return found and "{url}/#/experiments/{experiment}/runs/{run}".format_map(found)
+        if not self.read("tracked"):
+            return None
+        found = View(self.read("tracked"), f"{self._where}.tracked")
+        url, experiment, run = (found.value(name, str) for name in ("url", "experiment", "run"))
+        return f"{url}/#/experiments/{experiment}/runs/{run}"
 
     @property
     def ranks(self) -> Mapping[str, Mapping[str, float]]:
         """What each process here has told last (step, loss, step_seconds, time), by the name of its file."""
-        found: Mapping[str, Mapping[str, float]] = self.read("ranks")
-        return found
+        table = View(self.read("ranks"), f"{self._where}.ranks")
+        return {name: table.value(name, mapping) for name in table._raw}

@@ -18,23 +18,19 @@ class Server(View):
     @property
     def models(self) -> Mapping[str, str]:
         """By version: `whole`, or what is wrong with its files."""
-        found: Mapping[str, str] = self.read("models")
-        return found
+        return self.table("models")
 
     @property
     def refused(self) -> Mapping[str, str] | None:
         """The last release that was tried and did not serve, unless another has since: release, version, why."""
-        found: Mapping[str, str] | None = self.read("refused")
-        return found
+        return None if self.read("refused") is None else self.table("refused")
 
     @property
     def accuracy(self) -> Mapping[str, Any] | None:
         """What its watch has noted: found and before (accuracy, at, version), least, why_not; None: nothing so far."""
-        found: Mapping[str, Any] | None = self.read("accuracy")
-        return found
+        return None if self.read("accuracy") is None else self.table("accuracy")
 
     @property
     def figures(self) -> Mapping[str, Any]:
         """Since its start: requests, p50_ms and p99_ms of inference requests, how many wait."""
-        found: Mapping[str, Any] = self.read("figures")
-        return found
+        return self.table("figures")

@@ -68,7 +68,7 @@ def _read(path: Path) -> Facts:
     try:
         raw = json.loads(path.read_bytes())
         found = raw.get("format")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise SnapshotError(
             str(path),
             str(error),

@@ -50,7 +50,7 @@ class Drive(View):
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
-        return tuple(Signature(raw, f"{self._where}.signatures") for raw in self.read("signatures"))
+        return self.rows("signatures", Signature)
 
     @property
     def superblock(self) -> Superblock | None:
@@ -115,7 +115,7 @@ class Array(View):
 
     @property
     def members(self) -> tuple[Member, ...]:
-        return tuple(Member(raw, f"{self._where}.members") for raw in self.read("members"))
+        return self.rows("members", Member)
 
     @property
     def spares(self) -> tuple[Member, ...]:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+V = TypeVar("V", bound="View")
+LARGEST = 1 << 64
+"""No number that a probe writes is beyond this."""
 
 
 class NotKnown(Exception):
@@ -14,6 +17,12 @@ class View:
     """One mapping of the raw facts, read on demand."""
 
     def __init__(self, raw: Mapping[str, Any], where: str) -> None:
+        """
+        Raises:
+            NotKnown: *raw* is no mapping: a host may answer whatever it likes.
+        """
+        if not isinstance(raw, Mapping):
+            raise malformed(where)
         self._raw, self._where = raw, where
 
     def read(self, key: str) -> Any:
@@ -25,10 +34,39 @@ class View:
             raise NotKnown(f"{self._where}.{key}: {value['unknown']}")
         return value
 
-    def find(self, key: str, name: str) -> Any:
+    def value(self, key: str, convert: Callable[[Any], T]) -> T:
+        """Return the raw value under *key* as *convert* makes it, or raise NotKnown."""
+        raw = self.read(key)
+        try:
+            value = convert(raw)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            raise malformed(f"{self._where}.{key}") from None
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # neither NaN nor infinite is
+            raise malformed(f"{self._where}.{key}")
+        return value
+
+    def find(self, key: str, name: str, convert: Callable[[Any], Any] = lambda raw: raw) -> Any:
         """Return what the table under *key* has for *name*, None where it has nothing, or raise NotKnown."""
         table = View(self.read(key), f"{self._where}.{key}")
-        return table.read(name) if name in table._raw else None
+        return table.value(name, convert) if name in table._raw else None
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        """Return the mapping under *key*, or raise NotKnown."""
+        return View(self.read(key), f"{self._where}.{key}")._raw
+
+    def rows(self, key: str, view: type[V], label: str = "") -> tuple[V, ...]:
+        """Return the list of mappings under *key* as views, or raise NotKnown.
+
+        Args:
+            label: What each of them is called by in reasons; empty for lists without names.
+        """
+        where = f"{self._where}.{key}".removeprefix("facts.")
+        found = self.read(key)
+        if not isinstance(found, list):
+            raise malformed(where)
+        return tuple(
+            view(raw, f"{where}[{View(raw, where)._raw.get(label, '?')}]" if label else where) for raw in found
+        )
 
 
 class Fact(Generic[T]):
@@ -41,11 +79,12 @@ class Fact(Generic[T]):
         self._key = name
 
     def __get__(self, view: View, owner: type[View]) -> T:
-        value = view.read(self._key)
-        try:
-            return self._convert(value)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            raise NotKnown(f"{view._where}.{self._key} is a {type(value).__name__} of another form") from None
+        return view.value(self._key, self._convert)
+
+
+def malformed(where: str) -> NotKnown:
+    """Return why a value of another form than the probe writes is not known."""
+    return NotKnown(f"{where} has a value of another form than the probe writes")
 
 
 def optional(value: Any) -> str | None:
@@ -65,4 +104,12 @@ def optional_flag(value: Any) -> bool | None:
 
 
 def texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("no list")
     return tuple(map(str, value))
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError("no mapping")
+    return value

@@ -11,6 +11,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds import wire
 from rackwright.kinds.contract import Claim, Difference, Found, Kind, Plan, Refusal, Resource
 from rackwright.kinds.scope import rehearsable
+from rackwright.kinds.unknown import refuse_unknown
 from rackwright.kinds.wire import JSON
 from rackwright.provider import codec
 from rackwright.provider.site import Site
@@ -80,7 +81,8 @@ class Subject:
     def removal(self) -> Plan:
         """Return what takes it off its host as that is now, if its own declaration consents."""
         facts = self.site.hosts.facts(self.spec.host, fresh=True)
-        return self.kind.removal(self.spec, facts, self.site.house, self.kind.consents(self.spec))
+        consent = self.kind.consents(self.spec)
+        return refuse_unknown(self.id, lambda: self.kind.removal(self.spec, facts, self.site.house, consent))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Look:
     @cached_property
     def plan(self) -> Plan:
         subject = self.subject
-        return subject.kind.plan(subject.spec, self.differences, self.facts, subject.site.house)
+        house = subject.site.house
+        return refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, self.differences, self.facts, house))
 
     def refusals(self, created: bool) -> tuple[Refusal, ...]:
         """Return what forbids the plan. What was whole once is never made anew: its data is lost, or elsewhere."""

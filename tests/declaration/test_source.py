@@ -167,3 +167,8 @@ def test_of_a_key_that_stands_twice_the_first_holds_and_both_are_told(tmp_path: 
 
 def test_keys_read_as_a_path() -> None:
     assert dotted(("hosts", "alpha", "drives", 2, "size")) == "hosts.alpha.drives[2].size"
+
+
+def test_a_number_of_more_digits_than_python_reads_is_an_error_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationErrors, match=r"fleet.yaml:2: b: got a number of 5000 digits; no number in a fleet"):
+        read_text(f"a: 1\nb: {'9' * 5000}\n", tmp_path)

@@ -1,1 +1,1 @@
-"""Foreign input, made up: each module has ``run(cases, seed)``, which fails where a parser breaks its promises."""
+"""Foreign input, mutated or made up: each module's ``run(cases, seed)`` fails where a parser breaks its promises."""

@@ -95,7 +95,7 @@ def gone(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     for unit in there:
         yield Remove(f"remove {UNITS}/{unit}", f"{UNITS}/{unit}")
     yield Run("reload systemd", ("systemctl", "daemon-reload"))
-    names = (re.fullmatch(r"scrub-.*\.timer", name) for name in facts.read("units"))
+    names = (re.fullmatch(r"scrub-.*\.timer", name) for name in facts.table("units"))
     if {name[0] for name in names if name} <= {timer}:
         yield from _wake(facts)
 

@@ -1,0 +1,73 @@
+"""A host may answer whatever it likes: a value of another form is not known, and no command ends in a traceback."""
+
+import base64
+import zlib
+
+import pytest
+
+from rackwright.errors import HostUnreachable
+from rackwright.facts import probe, snapshot
+from rackwright.facts.facts import Facts
+from rackwright.facts.view import NotKnown
+from rackwright.kinds.contract import Plan
+from rackwright.kinds.unknown import refuse_unknown
+
+STRANGE = (None, 1, "x", [[]], [None], True)
+
+
+@pytest.mark.parametrize("raw", STRANGE)
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        ("drives", lambda facts: facts.drives[0].name),
+        ("arrays", lambda facts: facts.arrays[0].uuid),
+        ("mounts", lambda facts: facts.mounts[0].target),
+        ("links", lambda facts: facts.links[0].mtu),
+        ("users", lambda facts: facts.user("a").uid),
+        ("files", lambda facts: facts.listing("/etc")),
+        ("kernels", lambda facts: facts.kernels["a"].bootable),
+        ("hardware", lambda facts: facts.memory_bytes),
+        ("measures", lambda facts: facts.measure("a")),
+        ("initramfs", lambda facts: next(iter(facts.initramfs_times()))),
+        ("dkms", lambda facts: facts.dkms("a")["x"]),
+        ("tracking_accounts", lambda facts: facts.tracking_accounts["b"]),
+    ],
+)
+def test_a_section_of_another_form_is_not_known(key, read, raw):
+    with pytest.raises(NotKnown):
+        read(Facts({"covers": {"files": ["/etc"]}, "directories": {}, key: raw}))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300, 10**400, [], "x"])
+def test_a_number_without_end_is_not_known(number):
+    with pytest.raises(NotKnown, match="facts.taken_at has a value of another form"):
+        _ = Facts({"taken_at": number}).taken_at
+
+
+def test_no_expression_that_a_host_sends_is_matched():
+    """``(a+)+$`` would take the operator's processor for ever."""
+    facts = Facts({"covers": {"sysctls_left_out": ["(a+)+b"]}, "sysctls": {}})
+    with pytest.raises(NotKnown, match="settings that this version does not know of"):
+        facts.sysctl("a" * 64)
+
+
+def test_an_answer_that_is_nested_without_end_is_no_answer():
+    with pytest.raises(HostUnreachable, match="one line of packed facts"):
+        probe.parse(base64.b64encode(zlib.compress(b'{"a":' * 200_000)), "gpu-01")
+
+
+def test_a_snapshot_that_is_nested_without_end_is_refused(tmp_path):
+    path = snapshot.save(tmp_path, "gpu-01", Facts({"format": 1}))
+    path.write_text("[" * 200_000)
+    with pytest.raises(snapshot.SnapshotError, match="it has to hold the facts of a host"):
+        snapshot._read(path)
+
+
+def test_a_plan_that_needs_what_is_not_known_is_refused():
+    def make() -> Plan:
+        raise NotKnown("systemctl ended with 1")
+
+    [refusal] = refuse_unknown("gpu-01/hot", make).refusals
+
+    assert refusal.got == "got no answer (systemctl ended with 1)"
+    assert refuse_unknown("gpu-01/hot", Plan) == Plan()
