@@ -130,7 +130,7 @@ def test_no_parameter_of_the_kernel_is_more_than_a_word(word: str) -> None:
 
 def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:
     folders = {path.split("/")[0] for path in HOUSE.templates}
-    shared = {"python"}
+    shared = {"python", "systemd"}
 
     assert folders <= {*ROLES, *shared, "tier", "network", "peers", "training_run", "model_server"}
 

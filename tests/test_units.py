@@ -1,10 +1,14 @@
 """What every service unit that rackwright writes has to do without: root that opens what an account could replace."""
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.unit_files import GUARD, HOUSE, ROOT_OWNED, services, templates, values
+from tests.unit_files import GUARD, HOUSE, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
 
 ACCOUNT_OWNED = re.compile(r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/[^ ]*/runs/[^/ ]+)/")
 """Directories in which an account without rights may replace every file by a link."""
@@ -72,3 +76,41 @@ def test_only_templates_of_units_speak_of_files_that_systemd_opens() -> None:
     speaking = {name for name, text in HOUSE.templates.items() if re.search(r"=(append|file|truncate):", text)}
 
     assert speaking <= templates()
+
+
+@pytest.mark.parametrize("name", [*sorted(templates()), GUARD])
+def test_each_unit_has_a_bound_of_memory(name: str) -> None:
+    assert len(values(services()[name], "MemoryMax")) == 1
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze, of systemd 252 or later")
+@pytest.mark.parametrize("name", [*sorted(templates()), GUARD])
+def test_no_unit_is_exposed_more_than_its_limit(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "sample.service"
+    path.write_text(services()[name])
+    argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+
+    assert exposure(done.stdout) <= limits()[name]
+
+
+def test_each_exception_has_a_unit_and_a_reason() -> None:
+    table = yaml.safe_load((ROOT / "tests/units.yaml").read_text())
+
+    assert table["exceptions"].keys() <= services().keys()
+    assert all(each["limit"] > table["limit"] and each["reason"] for each in table["exceptions"].values())
+
+
+def test_each_unit_of_an_account_is_confined_by_the_same_text() -> None:
+    """
+    What one template forgets, another one has.
+    """
+    common = HOUSE.templates["systemd/account.j2"].splitlines()
+    wanted = [line for line in common if re.match(r"\w+=", line) and not line.startswith("UMask")]
+    of_accounts = {name: text for name, text in services().items() if values(text, "User|DynamicUser")}
+
+    assert {
+        name
+        for name, text in of_accounts.items()
+        if not name.startswith("model_server/") and not {*wanted} <= {*text.splitlines()}
+    } == set()

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rackwright.kinds import guard
 from rackwright.kinds.contract import Run
 from rackwright.kinds.house import ACCEPTED, UNVERIFIED, House
@@ -31,7 +33,9 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "rdma": {"acs": "off"},
 }
 """Variables without which a role writes no unit, or nothing at all."""
-ROOT_OWNED = re.compile(r"/(etc|usr|bin|sbin|boot|opt/rackwright|var/cache|var/lib/(totp|rackwright/owners)|var/log/rackwright)/")
+ROOT_OWNED = re.compile(
+    r"/(etc|usr|bin|sbin|boot|opt/rackwright|var/cache|var/lib/(totp|rackwright/owners)|var/log/rackwright)/"
+)
 """Directories in which root alone creates files."""
 GUARD = "guard"
 """The key of the unit that no template has: the shell text of `rackwright.kinds.guard` writes it."""
@@ -110,3 +114,18 @@ def _of_the_guard() -> str:
     assert found
     undo = "/var/lib/rackwright/undo/access"
     return found[1].replace("$undo", undo).replace("$behind", "").replace("$unit", "undo-rackwright-access")
+
+
+@cache
+def limits() -> Mapping[str, float]:
+    """Return the highest exposure that each service unit may have."""
+    table = yaml.safe_load((ROOT / "tests/units.yaml").read_text())
+    exceptions = table["exceptions"]
+    return {name: float(exceptions.get(name, table)["limit"]) for name in services()}
+
+
+def exposure(said: str) -> float:
+    """Return the exposure of the one unit that `systemd-analyze security` *said* something of."""
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert found, said
+    return float(found[1])

@@ -37,6 +37,7 @@ cat > "/etc/systemd/system/$unit.service" <<END
 [Service]
 Type=oneshot
 WorkingDirectory=$undo
+MemoryMax=1G
 ExecStart=$behind/bin/sh -c "[ ! -e undo.sh ] || mv undo.sh undoing; [ ! -e undoing ] || sh undoing"
 END
 cat > "/etc/systemd/system/$unit.timer" <<END
