@@ -12,7 +12,7 @@ from rackwright.errors import SetupError
 
 STATE = '{"version": 3, "checkpoint": {}}'
 LOCK = {"pid": os.getpid(), "username": "op", "hostname": socket.gethostname(), "timestamp": "2026-01-01T00:00:00Z"}
-HALF = json.dumps(LOCK)[:20]
+HALF = '{"pid": 4242, "userna'
 
 
 @pytest.fixture
