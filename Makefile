@@ -72,6 +72,10 @@ soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat 
 	done
 	$(RUN) $(BIN)/python -m tests.bench.memory
 
+.PHONY: advisories
+advisories: $(TEST) ## Compare the locks with a snapshot of OSV's advisories; fetches nothing. ADVISORIES=all.zip
+	@$(BIN)/python -m tests.advisories $(ADVISORIES)
+
 .PHONY: requirements
 requirements: $(TEST) ## Take the newest versions that pyproject.toml allows into the locks.
 	@$(BIN)/pip install --quiet pip-tools
