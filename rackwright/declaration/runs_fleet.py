@@ -12,7 +12,7 @@ from rackwright.declaration.findings import Findings
 from rackwright.declaration.layers import Layers
 from rackwright.declaration.problems import Detail
 from rackwright.declaration.roles import Missing
-from rackwright.declaration.source import Source
+from rackwright.declaration.source import BYTES_MAX, Source
 from rackwright.kinds.house import RoleSource
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.host import Name
@@ -112,7 +112,8 @@ def _used(source: Source, findings: Findings, used: Callable[[Path], Fleet]) -> 
 
 
 def _has_hosts(path: Path) -> bool:
-    return re.search(rb"^hosts:", path.read_bytes(), re.M) is not None
+    with path.open("rb") as file:
+        return re.search(rb"^hosts:", file.read(BYTES_MAX), re.M) is not None
 
 
 def _sound(source: Source, table: str, model: type[M], details: Sequence[Detail]) -> dict[str, M]:

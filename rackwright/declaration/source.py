@@ -4,13 +4,15 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.spec.problem import Keys, Problem
 
+BYTES_MAX = 8 << 20
+"""Of a file. YAML takes 20 times its size as memory, and 1 s for each MB: a larger one is refused before that."""
 TAG = "tag:yaml.org,2002:"
 SCALARS: dict[str, Callable[[str], Any]] = {
     f"{TAG}null": lambda text: None,
@@ -125,7 +127,7 @@ def read(path: Path) -> Source:
         DeclarationErrors: not there, not UTF-8, or as `parse` says.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_bytes(path).decode("utf-8")
     except OSError as error:
         got, want = f"got {error.strerror}", "a declaration is a file that can be read"
         raise _only(path, got, want, "Correct the name") from None
@@ -133,6 +135,26 @@ def read(path: Path) -> Source:
         line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
         raise _only(f"{path}:{line}", f"got the byte 0x{byte:02x}", "the file is UTF-8", "Save it as UTF-8") from None
     return parse(path, text)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what stands in *path*: a regular file of a bounded size, as all declarations and locks are.
+
+    Raises:
+        DeclarationErrors: it is larger, or no regular file.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") if path.is_file() or not path.exists() else _no_file(path) as file:
+        content = file.read(BYTES_MAX + 1)
+    if len(content) > BYTES_MAX:
+        size = path.stat().st_size
+        want = f"a declaration has {BYTES_MAX >> 20} MiB at most, room for 1000 hosts of 8 KiB"
+        raise _only(f"{path}:1", f"got {size} bytes", want, "Split it, or correct the name")
+    return content
+
+
+def _no_file(path: Path) -> NoReturn:
+    raise _only(path, "got no regular file", "a declaration is a file that can be read", "Correct the name")
 
 
 def parse(path: Path, text: str) -> Source:
@@ -150,11 +172,21 @@ def parse(path: Path, text: str) -> Source:
         line = text.encode()[: error.position].count(b"\n") + 1
         got = f"got the character U+{error.character:04X}"
         raise _only(f"{path}:{line}", got, "YAML has printable characters only", "Remove it") from None
+    except RecursionError:
+        raise _too_deep(path) from None
     if not isinstance(root, yaml.MappingNode):
         got = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
         raise _only(f"{path}:1", f"got {got}", "the file is a mapping", "Begin with a key, like `fleet: NAME`")
     repeated: list[tuple[int, DeclarationError]] = []
-    return Source(path, _plain(path, root, (), repeated), tuple(repeated), root)
+    try:
+        return Source(path, _plain(path, root, (), repeated), tuple(repeated), root)
+    except RecursionError:
+        raise _too_deep(path) from None
+
+
+def _too_deep(path: Path) -> DeclarationErrors:
+    got, want = "got hundreds of lists or mappings in one another", "a declaration has a dozen at most"
+    return _only(f"{path}:1", got, want, "Look for brackets that are not closed")
 
 
 def _refuse_extras(path: Path, text: str) -> None:

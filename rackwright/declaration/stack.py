@@ -300,7 +300,11 @@ def _lends(setting: str, name: str, project: Path, virtual: bool) -> bool:
 
 def _wrong_settings(name: str, told: Mapping[str, str], stacks: Path) -> Iterator[Problem]:
     fleet, target = (told[key] for key in SETTINGS)
-    if not (stacks / fleet).is_file():
+    places = [stacks.parent.resolve(), stacks.resolve()]
+    if not any((stacks / fleet).resolve().is_relative_to(place) for place in places):
+        want, fix = f"a fleet is a file of this project, below {places[0]}", "Copy it to where this file is"
+        yield Problem(f"got {fleet!r}, which is {(stacks / fleet).resolve()}", want, fix, ("rackwright:fleet",))
+    elif not (stacks / fleet).is_file():
         known = [path.name for path in sorted(stacks.glob("*.yaml")) if not _OTHERS.match(path.name)]
         want, fix = f"fleets here: {', '.join(known) or 'none'}", hint(fleet, known, "Correct the name")
         yield Problem(f"got {fleet!r}", want, fix, ("rackwright:fleet",))

@@ -16,7 +16,7 @@ from rackwright.spec import host as one_host
 from rackwright.spec.alerts import Alerts
 from rackwright.spec.fleet import Fleet, problems
 from rackwright.spec.health import Health
-from rackwright.spec.host import Address, Drive, Host, Identity, Name, Os
+from rackwright.spec.host import Address, Drive, Host, HostName, Identity, Name, Os
 from rackwright.spec.mirror import Mirror
 from rackwright.spec.model import Model
 from rackwright.spec.port import Nic
@@ -42,7 +42,7 @@ class FleetFile(Model):
     """Where the hosts get packages that the lock names; `{}`: through the connection that changes them."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What several hosts share. Mappings merge, lists and scalars replace, null removes."""
-    hosts: dict[Name, dict[str, Any]]
+    hosts: dict[HostName, dict[str, Any]]
     """Every machine by its name, which is also its host name."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from rackwright.spec.host import Host, Name
+from rackwright.spec.host import Host, HostName, Name
 from rackwright.spec.mirror import Mirror
 from rackwright.spec.model import Model
 from rackwright.spec.network import Network, links
@@ -31,7 +31,7 @@ class Fleet(Model):
     """How changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None
     """Where its hosts get packages that its lock names; without it, each has sources of its own."""
-    hosts: dict[Name, Host]
+    hosts: dict[HostName, Host]
     """Every machine by its name."""
     uses: str | None = None
     """The file of the fleet that its hosts are declared in; this one then has no more than runs on them."""

@@ -28,6 +28,10 @@ Os = Literal["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"]
 
 NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 NAME_MAX = 63
+NUMBER = r"[0-9]+|0x[0-9a-f]*"
+"""What resolvers read as an IPv4 address: `1` is 0.0.0.1. Source: inet_aton(3)."""
+ANSIBLES = ("all", "localhost", "ungrouped")
+"""What Ansible itself calls groups and this computer."""
 KERNEL_NAME = r"/dev/.*|(s|h|v|xv)d[a-z]+[0-9]*|nvme[0-9]+(n[0-9]+)?(p[0-9]+)?|(dm-|md|mmcblk)[0-9]+(p[0-9]+)?"
 PLACEHOLDERS = {"", "none", "default string", "not specified", "to be filled by o.e.m.", "system serial number", "0"}
 EQUAL_WITHIN = 0.01
@@ -41,6 +45,24 @@ def _name(name: str) -> str:
     return name
 
 
+def _host_name(name: str) -> str:
+    if re.fullmatch(NUMBER, name):
+        want = "a host's name has a letter: a number alone is read as an IP address"
+        raise Problem(f"got the name {name!r}", want, f"Write host-{name}", source="inet_aton(3)")
+    if name in ANSIBLES:
+        want = f"Ansible itself calls something {', '.join(ANSIBLES)}"
+        raise Problem(f"got the name {name!r}", want, "Give it another name")
+    return name
+
+
+def _identified(text: str) -> str:
+    """Return the identity that firmware shows, which no template engine and no terminal would read otherwise."""
+    if re.search(r"[^ -~]|[{}]", text):
+        want = "an identity is printable ASCII text without braces"
+        raise Problem(f"got {text!r}", want, "Copy it from `dmidecode -t system` on the host")
+    return text
+
+
 def _serial(serial: str) -> str:
     if re.fullmatch(KERNEL_NAME, serial):
         raise Problem(
@@ -48,8 +70,8 @@ def _serial(serial: str) -> str:
             "a drive is named by its serial number: kernel names change between boots",
             "Take the serial from `lsblk -dno NAME,SERIAL` on the host",
         )
-    if not serial or re.search(r"[^!-~]", serial.replace(" ", "")) or serial != serial.strip():
-        want = "a serial is printable text without blanks around it"
+    if not serial or re.search(r"[^!-~]|[{}]", serial.replace(" ", "")) or serial != serial.strip():
+        want = "a serial is printable text without braces, and without blanks around it"
         raise Problem(f"got {serial!r}", want, "Copy it from `lsblk -dno NAME,SERIAL` on the host")
     return serial
 
@@ -70,6 +92,8 @@ def _profile(profile: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{NAME}$", "maxLength": NAME_MAX})]
+HostName = Annotated[Name, AfterValidator(_host_name), Field(json_schema_extra={"not": {"pattern": f"^({NUMBER})$"}})]
+Identified = Annotated[str, AfterValidator(_identified)]
 Serial = Annotated[str, AfterValidator(_serial), Field(json_schema_extra={"not": {"pattern": f"^({KERNEL_NAME})$"}})]
 Address = Annotated[str, AfterValidator(parse_address)]
 Profile = Annotated[str, AfterValidator(_profile), WithJsonSchema({"type": "string", "enum": list(PROFILES)})]
@@ -78,13 +102,13 @@ Profile = Annotated[str, AfterValidator(_profile), WithJsonSchema({"type": "stri
 class Identity(Model):
     """Which machine a host is, by the first of these that it has. Another machine in its place is refused."""
 
-    serial: str | None = None
+    serial: Identified | None = None
     """Chassis serial."""
     uuid: Annotated[str, AfterValidator(_uuid)] | None = None
     """Product UUID."""
     bmc_mac: Mac | None = None
     """MAC address of the management controller."""
-    device_tree_serial: str | None = None
+    device_tree_serial: Identified | None = None
     """Serial in the device tree, where there is no SMBIOS."""
 
     @model_validator(mode="after")

@@ -38,7 +38,9 @@ def _pci(address: str) -> str:
 def _cidr(address: str) -> str:
     try:
         if "/" in address:
-            return str(ipaddress.ip_interface(address))
+            interface = ipaddress.ip_interface(address)
+            if getattr(interface.ip, "ipv4_mapped", None) is None:
+                return str(interface)
     except ValueError:
         pass
     raise Problem(f"got {address!r}", "the address of a port is IP/prefix length", "Write it like 192.0.2.11/24")

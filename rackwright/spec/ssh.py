@@ -12,21 +12,36 @@ from rackwright.spec.model import Many, Model
 from rackwright.spec.problem import Problem
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+USER = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]*\$?"
+"""What Linux and directories of accounts call somebody; never an option of ssh, nor a template of Ansible."""
 PORT_MAX = 65535
 
 
 def parse_address(written: str) -> str:
-    """Return an IP address in its one form, or a host name as it is.
+    """Return an IP address in its one form, or a host name in small letters. An IPv6 one that maps IPv4 is that.
 
     Raises:
         Problem: it is neither.
     """
     try:
-        return str(ipaddress.ip_address(written))
+        address = ipaddress.ip_address(written)
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         if re.fullmatch(r"[0-9.]+|.*:.*", written) or not HOST_NAME.fullmatch(written):
             fix = f"Write it like 192.0.2.11{'; the port stands under ssh' if written.count(':') == 1 else ''}"
             raise Problem(f"got {written!r}", "an address is an IP address or a host name", fix) from None
+    return written.lower()
+
+
+def parse_user(written: str) -> str:
+    """Return the name of an account on a host.
+
+    Raises:
+        Problem: it would be read as an option, a template or a path.
+    """
+    if not re.fullmatch(USER, written):
+        want = "an account begins with a letter, a digit or _, and has letters, digits and . _ - @ + \\ after it"
+        raise Problem(f"got the user {written!r}", want, "Write it like admin")
     return written
 
 
@@ -41,6 +56,8 @@ def parse_jump(written: str) -> tuple[str | None, str, int]:
         want, fix = "a jump host is user@address or user@address:port", "Write it like admin@192.0.2.1:22"
         raise Problem(f"got {written!r}", want, fix)
     user, bracketed, plain, ipv6, port = match.groups()
+    if user is not None:
+        parse_user(user)
     return user, parse_address(bracketed or plain or ipv6), int(port or 22)
 
 
@@ -54,7 +71,7 @@ class Login(Model):
 
     name: str
     """What messages call it."""
-    user: str
+    user: Annotated[str, AfterValidator(parse_user)]
     """Account on the host."""
     key: str | None = None
     """Path of the private key, relative to the fleet's file; ``~`` is the home directory."""

@@ -22,6 +22,8 @@ DEFAULT_CHUNK = 512 * 1024
 CHUNK_MIN = 4096
 SYNC_SPEED_MIN = 1024
 SYSTEM_DIRECTORIES = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
+OWN_DIRECTORIES = ("/opt/rackwright", "/var/lib/rackwright", "/var/log/rackwright")
+"""Where our own programs, records and logs lie on a host, beside those below the system's directories."""
 NOT_FOR_THE_KERNEL = {"defaults", "auto", "noauto", "user", "users", "nofail", "_netdev", "rw", "strictatime"}
 
 
@@ -31,6 +33,10 @@ def _mount(path: str) -> str:
         raise Problem(f"got {path!r}", "a mount point is an absolute, plain path below /", "Write it like /srv/data")
     if pure.parts[1] in SYSTEM_DIRECTORIES:
         raise Problem(f"got {path!r}", f"/{pure.parts[1]} belongs to the system", "Mount it below /srv, /mnt or /data")
+    for own in OWN_DIRECTORIES:
+        if path == own or path.startswith(f"{own}/") or own.startswith(f"{path}/"):
+            want = f"{own} has rackwright's own files, which a mount there would hide"
+            raise Problem(f"got {path!r}", want, "Mount it below /srv, /mnt or /data")
     if not re.fullmatch(r"[A-Za-z0-9_./-]+", path):
         raise Problem(f"got {path!r}", "a mount point has letters, digits and . _ - / only", "Take another name")
     return path

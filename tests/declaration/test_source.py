@@ -1,5 +1,6 @@
 """YAML 1.2 as plain data: what a reference reader reads too, and the place of every value."""
 
+import os
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 
-from rackwright.declaration.source import Source, dotted, read
+from rackwright.declaration.source import Source, dotted, parse, read
 from rackwright.errors import DeclarationErrors
 
 HERE = Path(__file__).parent
@@ -172,3 +173,27 @@ def test_keys_read_as_a_path() -> None:
 def test_a_number_of_more_digits_than_python_reads_is_an_error_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DeclarationErrors, match=r"fleet.yaml:2: b: got a number of 5000 digits; no number in a fleet"):
         read_text(f"a: 1\nb: {'9' * 5000}\n", tmp_path)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    """
+    Parsed, one of 50 MB takes a minute and 837 MB of memory.
+    """
+    path = tmp_path / "fleet.yaml"
+    with path.open("wb") as file:
+        file.truncate(50_000_000)
+
+    with pytest.raises(DeclarationErrors, match="fleet.yaml:1: got 50000000 bytes; a declaration has 8 MiB at most"):
+        read(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fleet.yaml")
+    with pytest.raises(DeclarationErrors, match="fleet.yaml: got no regular file"):
+        read(tmp_path / "fleet.yaml")
+
+
+@pytest.mark.parametrize("depth", [500, 2000, 100_000])
+def test_brackets_in_brackets_are_an_error_and_no_crash(depth):
+    with pytest.raises(DeclarationErrors, match="x.yaml:1"):
+        parse(Path("x.yaml"), "a: " + "[" * depth + "]" * depth)

@@ -1,6 +1,7 @@
 """A stack: its settings, how its hosts are reached, and what it declares."""
 
 import json
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -369,3 +370,36 @@ def test_a_damaged_list_of_a_twins_hosts_is_named_with_its_cure(project, left):
     path.write_text(left)
     with pytest.raises(DeclarationErrors, match="endpoints.json:1: got .* run `rackwright twin start lab`"):
         load_stack("lab", project)
+
+
+@pytest.mark.parametrize("way", ["relative", "absolute", "link", "linked directory"])
+def test_a_fleet_outside_the_project_is_refused(project, tmp_path_factory, way):
+    """
+    A fleet may be Python, which is run.
+    """
+    outside = tmp_path_factory.mktemp("outside") / "fleet.yaml"
+    outside.write_text(FLEET)
+    (project / "stacks/link.yaml").symlink_to(outside)
+    (project / "stacks/linked").symlink_to(outside.parent)
+    named = {
+        "relative": os.path.relpath(outside, project / "stacks"),
+        "absolute": str(outside),
+        "link": "link.yaml",
+        "linked directory": "linked/fleet.yaml",
+    }[way]
+    configure(project, "rack", named, "rack")
+
+    with pytest.raises(DeclarationErrors) as refused:
+        load_stack("rack", project)
+
+    text = str(refused.value)
+    assert text.startswith("stacks/Pulumi.rack.yaml:2: config.rackwright:fleet: got ")
+    assert f"which is {outside}; a fleet is a file of this project, below {project}" in text
+
+
+def test_a_fleet_elsewhere_in_the_project_is_taken(project):
+    (project / "fleets").mkdir()
+    (project / "fleets/other.yaml").write_text(FLEET)
+    configure(project, "rack", "../fleets/other.yaml", "rack")
+
+    assert load_stack("rack", project).fleet.fleet == "example"
