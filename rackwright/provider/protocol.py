@@ -17,6 +17,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 from rackwright import __version__
 from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, Refused, StepFailed
 from rackwright.provider import codec
+from rackwright.provider.caller import OwnAccountOnly
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
 from rackwright.provider.operation import Cancelled, Kept, Operation, OutOfTime
@@ -63,6 +64,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, resources: Resources, sites: Sites, engine_address: str = "") -> None:
         self._resources, self._sites = resources, sites
         self._engine = Engine(engine_address)
+        self._configures = 1 if engine_address else None
+        """How many more times it takes secrets; None: each engine that attaches gives its own."""
         self._running: set[Operation] = set()
         self._refused: set[Operation] = set()
         """Those of the running that are refused, and wait to say so."""
@@ -98,7 +101,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.DiffResponse(changes=changes)
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
-        """Take the stack's secrets: the one way on which they come."""
+        """Take the stack's secrets, once: the one way on which they come."""
+        with self._guard:
+            if self._configures == 0:
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "got Configure again; it is called once")
+            if self._configures is not None:
+                self._configures -= 1
         given = codec.bare(decode(request.args).get("secrets", ""))
         try:
             self._sites.configure(parse_values(given, Urn.parse(request.urn).stack))
@@ -245,8 +253,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
-    """Start answering on the loopback interface; return the server and its port (*port*, or a free one for 0)."""
-    server = grpc.server(ThreadPoolExecutor(THREADS), options=CHANNEL_OPTIONS)
+    """Start answering this account's calls on the loopback interface; return the server and its port.
+
+    Args:
+        port: Where it listens; 0 for a free one.
+    """
+    own_only = OwnAccountOnly(lambda: port)
+    server = grpc.server(ThreadPoolExecutor(THREADS), interceptors=[own_only], options=CHANNEL_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
