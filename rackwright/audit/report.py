@@ -11,6 +11,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Difference, Unknown
 from rackwright.kinds.scope import rehearsable
+from rackwright.kinds.unit_overrides import with_overrides
 from rackwright.kinds.wire import encode
 
 Evidence = Mapping[str, Facts | RackwrightError]
@@ -74,7 +75,7 @@ def compare(
 
 def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -> Result:
     kind, spec = declared.kind, declared.spec
-    everything = complete(kind.claims(spec, stack.house), told.get(declared.name, {}))
+    everything = complete(with_overrides(kind.claims(spec, stack.house)), told.get(declared.name, {}))
     claims = rehearsable(everything, spec)
     hidden = _count(everything) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only what holds data asks for consent

@@ -301,6 +301,10 @@ class Facts(View):
         raw = self.find("units", name)
         return None if raw is None else Unit(raw, f"facts.units.{name}")
 
+    def unit_overrides(self, name: str) -> tuple[str, ...]:
+        """Return the files that change what systemd does with a unit, beside its own; drop-ins above all."""
+        return texts(self.find("unit_overrides", name) or ())
+
     def package(self, name: str) -> Package | None:
         """Return an installed package; one of a foreign architecture is called ``name:architecture``."""
         version = self.find("packages", name)

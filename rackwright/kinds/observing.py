@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Absent, Claim, Found, Unknown, Value
+from rackwright.kinds.unit_overrides import OVERRIDES
 
 Look = Callable[[Facts, str, str, str, Claim], Value]
 """(facts, sort, key, property, claim) for the thing ``sort:key``; raises NotKnown where facts cannot tell."""
@@ -71,9 +72,18 @@ def package(facts: Facts, name: str, what: str) -> Value:
 
 
 def unit(facts: Facts, name: str, what: str) -> Value:
-    """Look at a unit: its state at boot, and whether it is active."""
+    """Look at a unit: its state at boot, whether it is active, and what changes it beside its own file."""
+    if what == OVERRIDES:
+        return overrides(facts, name)
     found = facts.unit(name)
     return Absent() if found is None else found.enabled if what == "state" else found.active
+
+
+def overrides(facts: Facts, name: str) -> Value:
+    """Look at what changes a unit; a timer, a path or a socket is as good as the service that it starts."""
+    stem, _, kind = name.rpartition(".")
+    names = (name, f"{stem}.service") if kind in ("timer", "path", "socket") else (name,)
+    return tuple(sorted({path for each in names for path in facts.unit_overrides(each)}))
 
 
 def directory(facts: Facts, path: str, what: str) -> Value:

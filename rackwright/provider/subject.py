@@ -11,6 +11,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds import wire
 from rackwright.kinds.contract import Claim, Difference, Found, Kind, Plan, Refusal, Resource
 from rackwright.kinds.scope import rehearsable
+from rackwright.kinds.unit_overrides import left_to_a_person, with_overrides, without_overrides
 from rackwright.kinds.unknown import refuse_unknown
 from rackwright.kinds.wire import JSON
 from rackwright.provider import codec
@@ -63,7 +64,7 @@ class Subject:
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
-        return rehearsable(self.kind.claims(self.spec, self.site.house), self.spec)
+        return rehearsable(with_overrides(self.kind.claims(self.spec, self.site.house)), self.spec)
 
     def look(self, fresh: bool = False) -> "Look":
         """Return the subject as its host shows it.
@@ -98,7 +99,9 @@ class Look:
     def plan(self) -> Plan:
         subject = self.subject
         house = subject.site.house
-        return refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, self.differences, self.facts, house))
+        planned, left = without_overrides(self.differences)
+        plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, planned, self.facts, house))
+        return left_to_a_person(plan, left)
 
     def refusals(self, created: bool) -> tuple[Refusal, ...]:
         """Return what forbids the plan. What was whole once is never made anew: its data is lost, or elsewhere."""

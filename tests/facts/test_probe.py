@@ -106,7 +106,7 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     monkeypatch.setattr("rackwright.facts.probe.netlink.addresses", dict)
     machine.write("etc/rackwright/peers", "10.30.0.11 10.30.0.12 1500 gpu-01\n")
     monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)
-    monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: LISTED)
+    monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: LISTED if "list-units" in argv else "")
     told = dict.fromkeys(("passed", "pending_sectors", "media_errors", "wear_percent"))
     monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: told)
 

@@ -71,6 +71,7 @@ def an_error(printed: bytes) -> bytes:
 WORDS = {
     b"loaded units listed": b"geladene Units gelistet",
     b"LoadState": b"Ladezustand",
+    b"NeedDaemonReload": b"BrauchtNeuladen",
     b"Normal": b"Regul\xc3\xa4r",
     b'"signatures"': b'"Signaturen"',
     b'"smart_status"': b'"SMART-Zustand"',
@@ -109,7 +110,8 @@ def spoil(monkeypatch):
     real = subprocess.run
     printed = {
         "list-units": LISTED,
-        "show": SHOWN,
+        "--property=Id,LoadState": SHOWN,
+        "--property=Id,NeedDaemonReload": "Id=srv-hot.mount\nNeedDaemonReload=no\n",
         "smartctl": json.dumps(SMARTCTL),
         "nvme": json.dumps(NVME),
         "chronyc": TRACKING,
@@ -144,7 +146,8 @@ DEPENDING: dict[str, Callable[[FabricatedMachine], list[Any]]] = {
     "chronyc": lambda machine: [*measures.measures().values()],
     "rpm": lambda machine: [attempt(system.rpm_packages)],
     "list-units": lambda machine: [attempt(units.units, machine.top)],
-    "show": lambda machine: [units.units(machine.top)["srv-hot.mount"]["load"]],
+    "--property=Id,LoadState": lambda machine: [units.units(machine.top)["srv-hot.mount"]["load"]],
+    "--property=Id,NeedDaemonReload": lambda machine: [attempt(units.overrides, machine.top)],
     "namespaces": lambda machine: [containers.images(machine.top)["containerd"]],
     "images": lambda machine: [containers.images(machine.top)["containerd"]],
 }

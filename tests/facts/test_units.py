@@ -158,3 +158,62 @@ def test_a_host_that_has_just_been_switched_on_is_waited_for(uptime, asked, tmp_
     probe.started(str(tmp_path))
 
     assert ran == [(("systemctl", "is-system-running", "--wait"), probe.START_SECONDS)] * asked
+
+
+# --- what changes a unit beside its own file
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Let systemd have read all files, but those of the units in the list."""
+    stale: list[str] = []
+
+    def show(*argv):
+        names = argv[argv.index("--") + 1 :]
+        return "\n".join(f"Id={name}\nNeedDaemonReload={'yes' if name in stale else 'no'}\n" for name in names)
+
+    monkeypatch.setattr(probe, "tool", show)
+    return stale
+
+
+def test_units_that_are_as_their_files_say_have_no_overrides(root, fresh):
+    assert probe.overrides(str(root)) == {"overridden.service": [f"/{ETC}/overridden.service"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        (f"{ETC}/enabled.service.d/a.conf", "enabled.service"),
+        ("run/systemd/system/enabled.service.d/a.conf", "enabled.service"),
+        ("run/systemd/generator/srv-hot.mount.d/a.conf", "srv-hot.mount"),
+        ("run/systemd/generator.early/srv-hot.mount", "srv-hot.mount"),
+        ("run/systemd/transient/enabled.service.d/a.conf", "enabled.service"),
+        ("etc/systemd/system.control/enabled.service.d/50-CPUQuota.conf", "enabled.service"),
+        ("run/systemd/system.control/enabled.service", "enabled.service"),
+        (f"{VENDOR}/srv-hot.mount.d/a.conf", "srv-hot.mount"),
+        (f"{ETC}/srv-.mount.d/a.conf", "srv-hot.mount"),
+        (f"{ETC}/mount.d/a.conf", "srv-hot.mount"),
+        (f"{ETC}/getty@.service.d/a.conf", "getty@.service"),
+        (f"{ETC}/getty@tty1.service.d/a.conf", "getty@tty1.service"),
+        (f"{ETC}/named.service.d/a.conf", "real.service"),
+    ],
+)
+def test_what_changes_a_unit_is_found_wherever_systemd_reads_it(root, fresh, path, unit):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("[Service]\nNice=5\n")
+
+    assert probe.overrides(str(root))[unit] == [f"/{path}"]
+
+
+@pytest.mark.parametrize("path", [f"{VENDOR}/enabled.service.d/a.conf", f"{VENDOR}/service.d/10-timeout.conf"])
+def test_what_a_distribution_says_of_its_own_units_is_no_override(root, fresh, path):
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("[Service]\nNice=5\n")
+
+    assert probe.overrides(str(root)).keys() == {"overridden.service"}
+
+
+def test_a_unit_that_systemd_has_read_before_its_file_was_changed_is_found(root, fresh):
+    fresh.append("srv-hot.mount")
+
+    assert probe.overrides(str(root))["srv-hot.mount"] == [probe.STALE]

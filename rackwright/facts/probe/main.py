@@ -51,6 +51,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "os": attempt(system.release, root),
         "hardware": attempt(system.hardware, root),
         "units": attempt(units.units, root),  # before the arrays: who waits for md is there until it is done
+        "unit_overrides": attempt(units.overrides, root),
         "drives": attempt(lambda: block.drives(known(machine))),
         "arrays": attempt(lambda: block.arrays(known(machine))),
         "filesystems": attempt(lambda: block.filesystems(known(machine))),

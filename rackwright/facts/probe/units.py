@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import Any
+from typing import Any, Iterable, Iterator
 
 from rackwright.facts.probe.look import ENVIRONMENT, Unreadable, attempt, listing, read, tool, unknown
 
@@ -25,6 +25,10 @@ SEARCH_PATH = (
     "/lib/systemd/system",
     "/run/systemd/generator.late",
 )
+BEFORE_ALL = ("/etc/systemd/system.control", "/run/systemd/system.control")
+"""What `systemctl set-property` writes, which comes before everything else."""
+VENDOR = ("/usr/lib/", "/lib/", "/usr/local/lib/")
+STALE = "an earlier version, in systemd's memory"
 UNIT = re.compile(r".+\.(service|socket|target|mount|automount|swap|timer|path|slice|device|scope)")
 LOADS = ("loaded", "masked", "not-found", "bad-setting", "error", "stub", "merged")
 ACTIVES = ("active", "inactive", "failed", "activating", "deactivating", "reloading", "maintenance", "refreshing")
@@ -99,6 +103,84 @@ def show(properties: tuple[str, ...], names: list[str]) -> dict[str, dict[str, s
         if shown.keys() == {"Id", *properties}:
             found[shown["Id"]] = shown
     return found
+
+
+def overrides(root: str) -> dict[str, list[str]]:
+    """Return by unit the files that change what systemd does with it, beside the file that it has by itself.
+
+    These are drop-ins (for the unit, for a part of its name before a dash, for its aliases, or for all of its type)
+    and files of its name that come before another one. Drop-ins that a package brings for its own unit are none. A unit
+    whose files systemd has not read since they were changed has the entry STALE: it does what they said before.
+    """
+    files, drop_ins, aliases = unit_files(root)
+    found = {name: paths for name in files if (paths := changing(root, name, files[name], drop_ins, aliases))}
+    asked = [
+        name
+        for name, places in files.items()
+        if (name in found or places[0].startswith(f"{ADMINISTRATOR}/"))
+        and "@." not in name
+        and not os.path.islink(root + places[0])
+    ]
+    shown = show(("NeedDaemonReload",), asked)
+    for name in asked:
+        state = shown.get(name, {}).get("NeedDaemonReload")
+        if state not in ("yes", "no"):
+            raise Unreadable(f"systemctl does not show whether {name} is as its files say")
+        if state == "yes":
+            found.setdefault(name, []).append(STALE)
+    return found
+
+
+def changing(
+    root: str, name: str, places: list[str], drop_ins: dict[str, list[str]], aliases: dict[str, set[str]]
+) -> list[str]:
+    """Return what changes the unit *name*, whose files are at *places*; systemd reads the first of them."""
+    before = {path for path in places[:-1] if not os.path.islink(root + path) and os.path.getsize(root + path)}
+    packaged = not places[0].startswith(f"{ADMINISTRATOR}/")
+    for folder in drop_in_folders(name, aliases.get(name, ())):
+        for path in drop_ins.get(folder, ()):
+            # a package may change its own unit, and a distribution all of a type
+            if not path.startswith(VENDOR) or (folder == f"{name}.d" and not packaged):
+                before.add(path)
+    return sorted(before)
+
+
+def unit_files(root: str) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, set[str]]]:
+    """Return the files of each unit in their order, the drop-ins of each folder, and the aliases of each unit."""
+    files: dict[str, list[str]] = {}
+    drop_ins: dict[str, list[str]] = {}
+    aliases: dict[str, set[str]] = {}
+    for folder in (*BEFORE_ALL, *SEARCH_PATH):
+        if folder == "/lib/systemd/system" and os.path.islink(f"{root}/lib"):
+            continue  # it is /usr/lib, once more
+        for name in listing(root + folder):
+            path = f"{folder}/{name}"
+            if name.endswith(".d"):
+                drop_ins.setdefault(name, []).extend(f"{path}/{each}" for each in listing(root + path, "*.conf"))
+            elif UNIT.fullmatch(name):
+                files.setdefault(name, []).append(path)
+                target = os.path.basename(os.readlink(root + path)) if os.path.islink(root + path) else name
+                if target not in (name, "null"):
+                    aliases.setdefault(target, set()).add(name)
+    for folder in drop_ins:  # an instance has the file of its template
+        template = re.sub(r"@[^.]+(\.\w+)\.d$", r"@\1", folder)
+        if template in files:
+            files.setdefault(folder[: -len(".d")], files[template])
+    return files, drop_ins, aliases
+
+
+def drop_in_folders(name: str, aliases: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the folders in which drop-ins of a unit are. Source: systemd.unit(5)."""
+    for each in (name, *aliases):
+        stem, _, kind = each.rpartition(".")
+        yield f"{each}.d"
+        template, at, _ = stem.partition("@")
+        if at:
+            yield f"{template}@.{kind}.d"
+        parts = template.split("-")
+        for number in range(1, len(parts)):
+            yield f"{'-'.join(parts[:number])}-.{kind}.d"
+        yield f"{kind}.d"
 
 
 def idle_unit(state: Any) -> dict[str, Any]:
