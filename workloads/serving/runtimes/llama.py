@@ -10,6 +10,7 @@ from typing import Any
 import xllamacpp
 
 from workloads.common.errors import WorkloadError
+from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import Events
 from workloads.serving.runtimes.runtime import Piece, Unfit
@@ -66,8 +67,9 @@ def loaded(path: Path, settings: Settings) -> Any:
     """Return llama.cpp's server for the file *path*, which has written a first token.
 
     Raises:
-        WorkloadError: the library cannot load it.
+        WorkloadError: its header is wrong, or the library cannot load it.
     """
+    gguf_header.check(path)
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_parallel, params.n_ctx = settings.parallel, settings.parallel * settings.context_tokens

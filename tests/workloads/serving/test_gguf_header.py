@@ -1,0 +1,59 @@
+"""The header of a GGUF file is checked before llama.cpp reads it."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.gguf import header, string
+from workloads.common.errors import WorkloadError
+from workloads.serving.gguf_header import check
+
+KEY = string(b"general.architecture") + struct.pack("<I", 8) + string(b"llama")
+ARRAY = string(b"tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 2) + string(b"a") + string(b"b")
+NUMBERS = string(b"tokenizer.ggml.scores") + struct.pack("<IIQ", 9, 6, 2) + bytes(8)
+
+
+def tensor(*shape: int, offset: int = 0, dimensions: int | None = None) -> bytes:
+    count = len(shape) if dimensions is None else dimensions
+    return string(b"weight") + struct.pack(f"<I{len(shape)}QIQ", count, *shape, 0, offset)
+
+
+def test_a_header_that_is_whole_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    for version in (2, 3):
+        path.write_bytes(header(version, [KEY, ARRAY, NUMBERS], [tensor(2, 2)]) + bytes(16))
+        check(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "does not begin with GGUF"),
+        (b"GGML" + bytes(60), "does not begin with GGUF"),
+        (header(1, [KEY], []), "has version 1, not 2 or 3"),
+        (header(3, [], [], (1 << 63, 0)), "says that it has 9223372036854775808 tensors"),
+        (header(3, [], [], (0, 1 << 40)), "says that it has 1099511627776 keys"),
+        (header(3, [], [], (1 << 20, 0)), "its header ends behind the file"),
+        (header(3, [string(b"a", 1 << 62)], []), "says that it has 4611686018427387904 bytes in a name"),
+        (header(3, [string(b"\xff") + bytes(8)], []), "a name is not UTF-8"),
+        (header(3, [string(b"a") + struct.pack("<I", 99)], []), "a value has the type 99"),
+        (header(3, [string(b"a") + struct.pack("<IQ", 8, 1 << 62)], []), "its header ends behind the file"),
+        (header(3, [string(b"a") + struct.pack("<IIQ", 9, 4, 1 << 22)], []), "its header ends behind the file"),
+        (header(3, [string(b"a") + struct.pack("<IIQ", 9, 4, 1 << 62)], []), "elements in an array"),
+        (header(3, [string(b"a") + struct.pack("<IIQ", 9, 9, 1)], []), "an array of arrays"),
+        (header(3, [], [tensor(1, dimensions=5)]), "a tensor has 5 dimensions"),
+        (header(3, [], [tensor(1 << 40, 1 << 40)]), "a tensor has a size that cannot be"),
+        (header(3, [], [tensor(0)]), "a tensor has a size that cannot be"),
+        (header(3, [], [tensor(2, offset=1 << 62)]), "a tensor lies behind the end of the file"),
+    ],
+)
+def test_one_that_is_wrong_is_refused_with_the_reason(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(WorkloadError, match=said):
+        check(tmp_path / "m.gguf")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match="No such file"):
+        check(tmp_path / "m.gguf")
