@@ -23,7 +23,13 @@ def differences(declared, raw):
 
 
 def test_there_are_units_of_every_kind_that_has_some():
-    assert {param.values[0].token.rpartition(":")[2] for param in UNITS} >= {"Tier", "Role", "TrainingRun", "ModelServer", "Network"}
+    assert {param.values[0].token.rpartition(":")[2] for param in UNITS} >= {
+        "Tier",
+        "Role",
+        "TrainingRun",
+        "ModelServer",
+        "Network",
+    }
 
 
 @pytest.mark.parametrize(("declared", "thing"), UNITS)

@@ -166,7 +166,10 @@ def test_without_a_card_the_version_is_that_of_the_file(tmp_path: Path) -> None:
 
 def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.gguf").write_bytes(b"weights")
-    for file, told in (("m.gguf", "does not begin with GGUF; it is a GGUF file"), ("none.gguf", "got no file; it is published")):
+    for file, told in (
+        ("m.gguf", "does not begin with GGUF; it is a GGUF file"),
+        ("none.gguf", "got no file; it is published"),
+    ):
         assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
         assert f"{tmp_path / file}: got " in (said := capfd.readouterr().err)
         assert told in said
