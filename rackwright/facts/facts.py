@@ -146,6 +146,21 @@ class Kernel(View):
         return self.rows("modules", AddedModule, "path")
 
 
+def _owner_content(value: Any) -> Mapping[str, Any]:
+    """Return the content of an owner file, whose values are texts, numbers, or lists of texts.
+
+    Raises:
+        TypeError: it has another value.
+    """
+    for key, item in mapping(value).items():
+        if key in ("wrote", "made", "serials", "former") or isinstance(item, list):
+            if not isinstance(item, list) or not all(isinstance(text, str) for text in item):
+                raise TypeError("no list of texts")
+        elif not isinstance(item, str | int | None):
+            raise TypeError("no text")
+    return mapping(value)
+
+
 def _lists(raw: Any, where: str) -> Mapping[str, tuple[str, ...]]:
     table = View(raw, where)
     return {name: table.value(name, texts) for name in raw}
@@ -466,7 +481,7 @@ class Facts(View):
 
     def owner(self, name: str) -> Mapping[str, Any] | None:
         """Return the owner file ``/var/lib/rackwright/owners/<name>.json``; None where there is none."""
-        raw: Mapping[str, Any] | None = self.find("owners", name, mapping)
+        raw: Mapping[str, Any] | None = self.find("owners", name, _owner_content)
         return raw
 
     def initramfs_times(self) -> Iterator[int]:

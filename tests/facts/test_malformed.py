@@ -38,6 +38,14 @@ def test_a_section_of_another_form_is_not_known(key, read, raw):
         read(Facts({"covers": {"files": ["/etc"]}, "directories": {}, key: raw}))
 
 
+@pytest.mark.parametrize(
+    "content", [[], "x", {"wrote": None}, {"wrote": [None]}, {"serials": "S1"}, {"phase": {}}, {"id": ["a", 1]}]
+)
+def test_an_owner_file_of_another_form_is_not_known(content):
+    with pytest.raises(NotKnown, match=r"facts.owners.tier-hot has a value of another form"):
+        Facts({"owners": {"tier-hot": content}}).owner("tier-hot")
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300, 10**400, [], "x"])
 def test_a_number_without_end_is_not_known(number):
     with pytest.raises(NotKnown, match="facts.taken_at has a value of another form"):
