@@ -121,6 +121,15 @@ class Route(View):
     metric = Fact(int)
 
 
+class DeadRoute(View):
+    """A route of the main table that leads nowhere."""
+
+    destination = Fact(str)
+    kind = Fact(str, "blackhole, unreachable, prohibit.")
+    metric = Fact(int)
+    gateway = Fact(optional, "None; of IPv6 ``::``, by which its family is known.")
+
+
 class Path(View):
     """How large a packet passes to a peer's address and back in one piece."""
 
@@ -234,6 +243,10 @@ class Facts(View):
     def packages(self) -> Mapping[str, str]:
         """Installed package to version."""
         return self.table("packages")
+
+    @cached_property
+    def dead_routes(self) -> tuple[DeadRoute, ...]:
+        return tuple(DeadRoute(raw, f"dead_routes[{raw.get('destination', '?')}]") for raw in self.read("dead_routes"))
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:

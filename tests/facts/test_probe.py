@@ -103,6 +103,7 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     machine.sockets("tcp", ("0100007F:0016", "0A"))
     route = {"destination": "default", "gateway": "10.0.2.2", "link": 2, "metric": 0}
     monkeypatch.setattr("rackwright.facts.probe.netlink.routes", lambda: [route])
+    monkeypatch.setattr("rackwright.facts.probe.netlink.dead_routes", list)
     monkeypatch.setattr("rackwright.facts.probe.netlink.addresses", dict)
     machine.write("etc/rackwright/peers", "10.30.0.11 10.30.0.12 1500 gpu-01\n")
     monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)

@@ -129,6 +129,11 @@ def link(raw: Raw, name: str) -> Raw:
     return next(entry for entry in raw["links"] if entry["name"] == name)
 
 
+def shadowed(raw: Raw, name: str) -> None:
+    """Let the kernel have another route to the same place, which it takes first."""
+    raw["routes"].append({**route(raw, name), "gateway": "192.0.2.99", "metric": 0})
+
+
 def route(raw: Raw, name: str) -> Raw:
     to = name.partition(" ")[0]
     ways = [entry for entry in raw["routes"] if entry["destination"] == ("default" if to == "0.0.0.0/0" else to)]
@@ -416,6 +421,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "via": setting(route, "gateway", lambda via: f"{via}99"),
         "link": setting(route, "link", lambda name: "lo"),
         "metric": setting(route, "metric", lambda metric: 7),
+        "preferred": Row(shadowed, lambda raw, key: raw.pop("dead_routes")),
     },
     "path": {"mtu": setting(path_to, "passed", lambda size: size - 28)},
     "resolvers": {

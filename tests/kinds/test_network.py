@@ -273,3 +273,33 @@ def test_the_timer_and_who_confirms_never_both_have_it(raw, tmp_path):
 def changed(raw):
     link(raw, "edge")["mtu"] = 1400
     return raw
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        ({"gateway": "10.50.0.9", "metric": 0}, ("via 10.50.0.9 on edge",)),
+        ({"gateway": "10.0.2.9", "link": "management", "metric": 0}, ("via 10.0.2.9 on management",)),
+        ({"gateway": "10.50.0.9", "metric": 5}, ()),
+    ],
+)
+def test_another_route_to_a_declared_destination_counts_where_the_kernel_takes_it_first(raw, other, found):
+    ours = next(route for route in raw["routes"] if route["destination"] == "198.51.100.0/24")
+    raw["routes"].append({**ours, **other})
+
+    assert seen(raw, "route:198.51.100.0/24")["preferred"] == found
+
+
+def test_a_route_that_leads_nowhere_counts_as_well(raw):
+    dead = {"destination": "198.51.100.0/24", "gateway": None, "kind": "blackhole", "metric": 0}
+    raw["dead_routes"].append(dead)
+
+    assert seen(raw, "route:198.51.100.0/24")["preferred"] == ("blackhole",)
+    claims = KIND.claims(SPEC, HOUSE)
+    plan = KIND.plan(SPEC, comparison.diff(claims, KIND.observe(claims, Facts(raw))), Facts(raw), HOUSE)
+    assert plan.steps == () and [item.path for item in plan.by_hand] == ["route:198.51.100.0/24.preferred"]
+    assert "ip route show" in plan.by_hand[0].remedy
+
+
+def seen(raw, thing):
+    return KIND.observe(KIND.claims(SPEC, HOUSE), Facts(raw))[thing]

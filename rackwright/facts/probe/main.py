@@ -63,6 +63,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "mounts": attempt(lambda: known(machine).mounts),
         "links": attempt(network.links, root),
         "routes": attempt(network.routes, root),
+        "dead_routes": attempt(network.dead_routes, root),
         "sockets": attempt(network.sockets, root),
         "resolvers": attempt(network.resolvers, root),
         "search_domains": attempt(network.search_domains, root),

@@ -23,6 +23,7 @@ PERMANENT = 54
 """IFLA_PERM_ADDRESS, of Linux 5.6 and later."""
 DESTINATION, LINK, GATEWAY, METRIC, NEXT_HOPS, TABLE, VIA = 1, 4, 5, 6, 9, 15, 18
 MAIN, BY_KERNEL, UNICAST, GLOBAL = 254, 2, 1, 0
+DEAD = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 LINK_LOCAL = ("169.254.", "fe80:")
 BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
@@ -74,6 +75,21 @@ def routes() -> list[dict[str, Any]]:
             if not to.startswith(LINK_LOCAL):
                 metric = number(values.get(METRIC, bytes(4)))
                 found += [{"destination": to, **hop, "metric": metric} for hop in hops(values)]
+    return found
+
+
+def dead_routes() -> list[dict[str, Any]]:
+    """Return the routes of the main table that lead nowhere, and that somebody or something has set."""
+    found = []
+    for message in dump(GET_ROUTES):
+        family, length, _, _, table, protocol, _, sort = struct.unpack_from("=8B", message)
+        values = attributes(message[12:])
+        table = number(values[TABLE]) if TABLE in values else table
+        if table == MAIN and sort in DEAD and protocol != BY_KERNEL and family in BITS:
+            to = f"{address(values[DESTINATION])}/{length}" if DESTINATION in values else "default"
+            through = "::" if family == socket.AF_INET6 else None
+            metric = number(values.get(METRIC, bytes(4)))
+            found.append({"destination": to, "gateway": through, "kind": DEAD[sort], "metric": metric})
     return found
 
 

@@ -126,6 +126,10 @@ def routes(root: str) -> list[dict[str, Any]]:
     return [{**route, "link": names[route["link"]]} for route in netlink.routes()]
 
 
+def dead_routes(root: str) -> list[dict[str, Any]]:
+    return netlink.dead_routes()
+
+
 def sockets(root: str) -> list[dict[str, Any]]:
     """Return where this host waits for others: at listening TCP sockets and at UDP ones that are not connected."""
     found = {*tcp(root, "tcp"), *udp(root, "udp")}

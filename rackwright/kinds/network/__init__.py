@@ -9,7 +9,7 @@ from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Sco
 from rackwright.kinds.host import identity_claim
 from rackwright.kinds.house import House
 from rackwright.kinds.network import plan as planning
-from rackwright.kinds.network.look import look
+from rackwright.kinds.network.look import PREFERRED, look, way
 from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
 
 NETWORKD = "systemd-networkd.service"
@@ -20,6 +20,12 @@ REMEDIES = {
     "up": "look at the cable and at the switch's port",
     "files_of_others": "move what that file says of the link into the fleet, then take those lines out of the file",
 }
+
+
+OTHER_ROUTE = (
+    "the kernel takes that one: look with `ip route show` and `networkctl status` who has set it, and remove it, or"
+    " declare it"
+)
 
 
 class NetworkKind:
@@ -105,7 +111,9 @@ def _routes(spec: NetworkSpec) -> Iterator[Claim]:
     for route in spec.routes:
         metric: dict[str, Want] = {} if route.metric is None else {"metric": route.metric}
         scope: Scope = "kernel" if route.on in devices else "host"
-        yield Claim(f"route:{route.name}", {"via": route.via, "link": route.on, **metric}, scope=scope)
+        others = tuple(sorted({way(each.via, each.on) for each in spec.routes if each.to == route.to}))
+        want = {"via": route.via, "link": route.on, **metric, PREFERRED: Within(others)}
+        yield Claim(f"route:{route.name}", want, scope=scope, remedies={PREFERRED: OTHER_ROUTE})
 
 
 def _others(spec: NetworkSpec) -> Iterator[Claim]:

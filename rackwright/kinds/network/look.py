@@ -1,12 +1,14 @@
 """Where a network's properties are found in the facts."""
 
-from rackwright.facts.facts import Facts, Link, Route
+from rackwright.facts.facts import DeadRoute, Facts, Link, Route
 from rackwright.kinds import observing
-from rackwright.kinds.contract import Absent, Claim, Value
+from rackwright.kinds.contract import Absent, Claim, Value, Within
 from rackwright.kinds.network import strangers
 from rackwright.kinds.network.spec import OWNER
 from rackwright.spec.network import DEFAULT, EVERYWHERE
 
+PREFERRED = "preferred"
+"""Of a route: what the kernel takes at least as soon, beside other routes that are declared."""
 NETWORKING = "networking.service"
 """Ifupdown's own."""
 
@@ -18,7 +20,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "link":
             return _link(facts, key, name, claim)
         case "route":
-            return _route(facts, key.partition(" ")[0], name, claim)
+            return _route(facts, key, name, claim)
         case "resolvers":
             return " ".join(facts.resolvers if name == "servers" else facts.search_domains)
         case "devices":
@@ -72,20 +74,49 @@ def _property(link: Link, name: str) -> Value | None:
             return link.parent
 
 
-def _route(facts: Facts, destination: str, name: str, claim: Claim) -> Value:
+def way(gateway: str | None, link: str) -> str:
+    """Return how a route is called beside its destination and metric."""
+    return f"via {gateway or 'none'} on {link}"
+
+
+def _route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     """Look at the route there that is most like the wanted one: others may lead there as well."""
+    destination = key.partition(" ")[0]
     ways = [route for route in facts.routes if _destination(route) == destination]
-    if "metric" in claim.want:
-        ways = [route for route in ways if route.metric == claim.want["metric"]] or ways
-    here = [route for route in ways if route.link == claim.want["link"]]
-    near = here or [route for route in ways if route.gateway == claim.want["via"]]
-    best = next((route for route in near if route.gateway == claim.want["via"]), near[0] if near else None)
+    best = _most_like(ways, claim)
+    if name == PREFERRED:
+        return _preferred(facts, key, ways, best, claim)
     if best is None:
         return Absent()
     return (best.gateway or "none") if name == "via" else best.link if name == "link" else best.metric
 
 
-def _destination(route: Route) -> str:
+def _most_like(ways: list[Route], claim: Claim) -> Route | None:
+    if "metric" in claim.want:
+        ways = [route for route in ways if route.metric == claim.want["metric"]] or ways
+    here = [route for route in ways if route.link == claim.want["link"]]
+    near = here or [route for route in ways if route.gateway == claim.want["via"]]
+    return next((route for route in near if route.gateway == claim.want["via"]), near[0] if near else None)
+
+
+def _preferred(facts: Facts, key: str, ways: list[Route], ours: Route | None, claim: Claim) -> tuple[str, ...]:
+    """Return what the kernel takes before *ours*, or may take as well, and nobody declares.
+
+    A default route with a metric stands back behind those of other links: a link that is not declared has one as well.
+    """
+    if ours is None:  # that it is not there is a difference by itself
+        return ()
+    destination, _, metric = key.partition(" ")
+    if destination in EVERYWHERE.values() and metric:
+        ways = [route for route in ways if route.link == ours.link]
+    declared = claim.want[PREFERRED]
+    assert isinstance(declared, Within)
+    before = [way(each.gateway, each.link) for each in ways if each is not ours and each.metric <= ours.metric]
+    dead = [each.kind for each in facts.dead_routes if _destination(each) == destination and each.metric <= ours.metric]
+    return tuple(sorted({*before, *dead} - {*declared.values}))
+
+
+def _destination(route: Route | DeadRoute) -> str:
     if route.destination != DEFAULT:
         return route.destination
     return EVERYWHERE[6 if ":" in (route.gateway or "") else 4]

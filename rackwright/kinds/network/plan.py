@@ -9,7 +9,7 @@ from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, St
 from rackwright.kinds.guard import guarded
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.network import commands, strangers
-from rackwright.kinds.network.look import left_over
+from rackwright.kinds.network.look import PREFERRED, left_over
 from rackwright.kinds.network.spec import OWNER, FileText, NetworkSpec, owner_text
 
 REMAINS = "every link, address and file stays on the host as it is, and is nobody's: who reaches it still does"
@@ -99,8 +99,10 @@ def _carries_others(spec: NetworkSpec, gone: Sequence[str], facts: Facts) -> Ite
 
 
 def _is_dark(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:
-    """Return whether *item* is for want of a port, or of a signal on it: a person mends that."""
+    """Return whether a person mends *item*: it lacks a port or a signal, or is a route of another author."""
     sort, _, key = item.thing.partition(":")
+    if item.name == PREFERRED:
+        return True  # the other route is not ours to remove
     if sort == "route":
         key = next(route.on for route in spec.routes if route.name == key)
     elif sort != "link" or item.name == "files_of_others":
