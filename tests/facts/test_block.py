@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -355,6 +356,23 @@ def test_each_member_says_which_array_it_belongs_to(machine):
     another = ":".join(["00000000"] * 4)
     assert [member["names_array"] for member in array["members"]] == [another, None, array["uuid"], array["uuid"]]
     assert superblock[:4] == b"\xfc\x4e\x2b\xa9"
+
+
+def test_the_kernel_knows_which_superblock_is_the_arrays_own(machine):
+    """
+    Of two members either may be the one with a foreign superblock.
+    """
+    for name in ("sda", "sdb"):
+        member_of_version_1_0(machine.device(name, MEMBER["size"]))
+    with (Path(machine.top) / "dev/sda").open("r+b") as file:
+        file.seek(MEMBER["offset"] + 16)
+        file.write(bytes(16))
+    uuid = str(UUID(bytes=bytes.fromhex(MEMBER["superblock"])[16:32]))
+    members = {"sda": ("0", "in_sync"), "sdb": ("1", "in_sync")}
+
+    array = array_of(machine, ACTIVE | {"metadata_version": "1.0", "uuid": uuid}, members)
+
+    assert f"MD_UUID={array['uuid']}\n" in MEMBER["examined"]
 
 
 def test_an_array_without_a_readable_member_has_no_known_name(machine):

@@ -128,7 +128,8 @@ def test_the_unknown_is_a_warning_and_no_change(rig):
 
     assert rig.diff(rig.read(state), RED) == {}
     assert rig.said("WARNING") == [
-        "box:a.b.colour is unknown (no permission), wanted red; find out why it cannot be read, before anything is changed there",
+        "box:a.b.colour is unknown (no permission), wanted red;"
+        " find out why it cannot be read, before anything is changed there",
     ]
 
 

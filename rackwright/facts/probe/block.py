@@ -284,14 +284,18 @@ def array(machine: Machine, name: str) -> dict[str, Any]:
 
 
 def superblock_of_member(machine: Machine, md: str) -> dict[str, Any]:
-    """Return an array's superblock as most of its members have it: on one of them another one may stand."""
+    """Return an array's superblock: that with the UUID that the kernel has, else the one of most members.
+
+    Another array's superblock may have been written to a member. Linux 6.1 tells the UUID, older kernels may not.
+    """
     metadata = read(f"{md}/metadata_version")
     found = [attempt(superblocks.md_member, machine.path(entry[4:]), metadata) for entry in listing(md, "dev-*")]
     there = [block for block in found if "unknown" not in block]
     uuids = [block["array_uuid"] for block in there]
     if not there:
         return found[0] if found else unknown(f"{md} has no members")
-    return max(there, key=lambda block: uuids.count(block["array_uuid"]))
+    own = read_any(f"{md}/uuid").replace("-", "")
+    return max(there, key=lambda block: (block["array_uuid"].replace(":", "") == own, uuids.count(block["array_uuid"])))
 
 
 def bitmap(location: str) -> str:
