@@ -330,7 +330,7 @@ def run_at_rest(job: dict[str, Any]) -> None:
     """Wait until the array of *job* rests, then resolve the references of its command and run that."""
     try:
         await_rest(job["array"])
-        with drives_held(job["argv"]) as argv:
+        with hold_drives(job["argv"]) as argv:
             status = subprocess.run(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False).returncode
     except Stop as stop:
         sys.exit(str(stop))
@@ -354,7 +354,7 @@ def is_at_rest(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def drives_held(argv: list[str]) -> Iterator[list[str]]:
+def hold_drives(argv: list[str]) -> Iterator[list[str]]:
     """Yield *argv* with its references resolved, its drives being open: until they are closed their names stay theirs.
 
     Raises:
@@ -456,7 +456,7 @@ def resolved(text: str) -> str:
     machine = block.Machine(ROOT)
     resolve: dict[str, Callable[[str], str]] = {
         "drive": lambda serial: machine.path(drive(machine, serial)),
-        "drive-if-present": lambda serial: machine.path(drive(machine, serial)) if named(machine, serial) else "",
+        "drive-if-present": lambda serial: machine.path(drive(machine, serial)) if drive_names(machine, serial) else "",
         "device": lambda md_name: machine.path(array(machine, md_name)["name"]),
         "array": lambda md_name: str(array(machine, md_name)["uuid"]),
         "filesystem": lambda key: filesystem(machine, key),
@@ -468,10 +468,10 @@ def resolved(text: str) -> str:
 
 def drive(machine: block.Machine, serial: str) -> str:
     """Return the kernel's name of today for the drive with exactly this serial."""
-    return only(named(machine, serial), f"drive {serial}")
+    return only(drive_names(machine, serial), f"drive {serial}")
 
 
-def named(machine: block.Machine, serial: str) -> list[str]:
+def drive_names(machine: block.Machine, serial: str) -> list[str]:
     """Return the kernel's names of all drives with exactly this serial."""
     return [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
 

@@ -79,7 +79,7 @@ class Claim:
     remedy_absent: str | None = None
     """Advice where nothing was found; None: as where something else was found."""
     remedy_unknown: str = FIND_OUT
-    """Advice where nobody knows what is there: how to find out, and nothing else."""
+    """Advice where the host cannot tell what is there: how to find out, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

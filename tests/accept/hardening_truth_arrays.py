@@ -39,7 +39,7 @@ def fleet() -> str:
 @check("hardening.truth[missed-member]")
 def a_lost_superblock_is_noticed(log: Log) -> str:
     """Erase the superblock of a running member of each tier, and let `up` bring it back."""
-    lab, done = seeded(log), []
+    lab, done = seeded_lab(log), []
     for place in places(lab.fleet):
         sum, serial = write_file(lab, place), place.serials[0]
         log(f"the superblock of {serial} is erased while {place.resource} runs")
@@ -70,7 +70,7 @@ def a_lost_superblock_is_noticed(log: Log) -> str:
 @check("hardening.truth[mended-array]")
 def an_array_that_was_made_smaller_is_whole_again(log: Log) -> str:
     """Cut the size that md shows, and the size that it uses of each member, both beyond the end of the data."""
-    lab = seeded(log)
+    lab = seeded_lab(log)
     place = next(place for place in places(lab.fleet) if place.redundant)
     sum, whole = write_file(lab, place), _bytes(lab, place)
     kib = (whole >> 10) - (16 << 10)
@@ -94,7 +94,7 @@ def an_array_that_was_made_smaller_is_whole_again(log: Log) -> str:
 @check("hardening.truth[remedies]")
 def advice_fits_what_was_found(log: Log) -> str:
     """Take the bitmap away, cap the resync, and declare another level: no advice destroys what is alive."""
-    lab = seeded(log)
+    lab = seeded_lab(log)
     mirror, stripes = sorted(places(lab.fleet), key=lambda place: place.name)
     sums = {place: write_file(lab, place) for place in (mirror, stripes)}
     lab.ssh(HOST, f"mdadm --grow {mirror.device} --bitmap=none")
@@ -137,7 +137,7 @@ def _lab() -> Lab:
     return lab
 
 
-def seeded(log: Log) -> Lab:
+def seeded_lab(log: Log) -> Lab:
     """Return the lab that all of these checks share, made by the first; what it does is noted in *log* from now on."""
     log("the host of the seeded tiers")
     lab = _lab()

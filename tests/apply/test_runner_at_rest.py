@@ -42,7 +42,7 @@ def resting(machine):  # noqa: F811
     return folder
 
 
-def told(*argv):
+def printing(*argv):
     """Return a command that prints its arguments as JSON, and *argv* behind it."""
     return [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))", *argv]
 
@@ -53,14 +53,14 @@ def step(*argv, **later):
 
 
 def test_every_systemd_run_of_ours_gives_the_command_its_arguments_unchanged(systemd):
-    steps = runner.in_unit(told(*ARGUMENTS), "u", "d", systemd / "log", 60)
-    benches = bench.in_unit(told(*ARGUMENTS), "u", "d", 60, {})
+    steps = runner.in_unit(printing(*ARGUMENTS), "u", "d", systemd / "log", 60)
+    benches = bench.in_unit(printing(*ARGUMENTS), "u", "d", 60, {})
 
     for argv in (steps, benches):
         assert json.loads(subprocess.run(argv, check=True, capture_output=True).stdout) == ARGUMENTS
 
 
-def test_nobody_else_starts_units():
+def test_no_other_place_starts_units():
     """
     A new place that does has to be tried above.
     """
@@ -83,10 +83,10 @@ def test_a_command_that_waits_gets_its_arguments_unchanged(systemd):
     job = {"id": "gpu-01/hot", "directory": str(systemd / "run"), "modules": []}
     loader = f"open('{systemd}/given', 'w').write(open(0).readline())"
 
-    runner.run(step(*told(*ARGUMENTS)), "unit", {**job, "loader": loader})
+    runner.run(step(*printing(*ARGUMENTS)), "unit", {**job, "loader": loader})
 
     described = json.loads((systemd / "given").read_text())["at_rest"]
-    assert described == {"array": "lab:hot", "argv": told(*ARGUMENTS)}
+    assert described == {"array": "lab:hot", "argv": printing(*ARGUMENTS)}
     assert [path.stat().st_mode & 0o777 for path in (systemd / "run").iterdir()] == [0o600]
 
 
@@ -128,7 +128,9 @@ def test_drives_are_looked_for_after_the_wait(resting, machine, monkeypatch, cap
         (resting / "sync_action").write_text("idle\n")
 
     monkeypatch.setattr(runner.time, "sleep", wait)
-    argv = told("${drive:RW-NVME0}", "${drive-if-present:RW-NVME0}", "${drive-if-present:RW-GONE}", "${device:lab:hot}")
+    argv = printing(
+        "${drive:RW-NVME0}", "${drive-if-present:RW-NVME0}", "${drive-if-present:RW-GONE}", "${device:lab:hot}"
+    )
 
     with pytest.raises(SystemExit) as ended:
         runner.run_at_rest({"array": "lab:hot", "argv": argv})

@@ -28,11 +28,11 @@ HARMLESS = {
     "take those lines out of the file": "lines of a text, which stand in the fleet by then",
     "compare the files with a copy before `repair` is written": "parity alone is written, and after the comparison",
     "only if that finds no header, put the copy back": "the copy is of the header that was noted, and none is there",
-    "To lose exactly that, write under hosts": "the line is the consent to what was seen on a drive that nobody uses",
+    "To lose exactly that, write under hosts": "the line is the consent to what was seen on a drive that is not in use",
     "Write `destroy: allowed` at the tier, run up, then remove it": "the removal of the tier was what was asked for",
     "Declare it once more, run up, then remove it": "the removal of the tier was what was asked for",
     "look with `systemctl cat` who has put it there; remove it": "a drop-in: a text that is read first, and no data",
-    "who has set it, and remove it, or declare it": "a route: it bears no data, and whoever has set it is found first",
+    "who has set it, and remove it, or declare it": "a route: it bears no data, and its owner is found first",
     "take it out of that file": "lines of a text, which stand in the fleet by then",
     "Take it out of that file": "a line of a text that a refusal names",
     "take tpm2 out": "an option of the fleet: the host keeps the key open, and the data stays",
@@ -75,7 +75,7 @@ def test_each_text_was_read_against_its_properties():
     assert table() == READ.read_text(), __doc__
 
 
-def test_where_nobody_knows_what_is_there_the_advice_is_to_find_out():
+def test_for_what_is_unknown_the_advice_is_to_find_out():
     """
     What is unknown may be data that is alive.
     """
@@ -95,29 +95,29 @@ def fixes() -> Iterator[str]:
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Refusal", "Refused") and node.args[3:]:
-                yield from written(node.args[3])
+                yield from literals(node.args[3])
             if isinstance(node, ast.Assign):
-                yield from assigned(node.targets[0], node.value)
+                yield from assigned_texts(node.targets[0], node.value)
 
 
-def assigned(target: ast.expr, value: ast.expr) -> Iterator[str]:
+def assigned_texts(target: ast.expr, value: ast.expr) -> Iterator[str]:
     """Yield what is given to a variable called ``fix``, or to a constant."""
     match target, value:
         case ast.Tuple(elts=names), ast.Tuple(elts=values):
             for name, each in zip(names, values, strict=True):
-                yield from assigned(name, each)
+                yield from assigned_texts(name, each)
         case ast.Name(id=name), _ if name in ("fix", "line") or name.lstrip("_").isupper():
-            yield from written(value)
+            yield from literals(value)
 
 
-def written(node: ast.expr) -> Iterator[str]:
+def literals(node: ast.expr) -> Iterator[str]:
     match node:
         case ast.Constant(value=str(text)):
             yield text
         case ast.JoinedStr(values=parts):
-            yield "".join("".join(written(part)) or "…" for part in parts)
+            yield "".join("".join(literals(part)) or "…" for part in parts)
         case ast.IfExp(body=body, orelse=orelse):
-            yield from (*written(body), *written(orelse))
+            yield from (*literals(body), *literals(orelse))
 
 
 def sentences(text: str) -> bool:

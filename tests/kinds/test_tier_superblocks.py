@@ -38,7 +38,7 @@ def planned(raw):
     return TIER.kind.plan(TIER.spec, differences(raw), Facts(raw), STACK.house)
 
 
-def found(raw):
+def differing_values(raw):
     return {item.name: item.found for item in differences(raw)}
 
 
@@ -53,7 +53,7 @@ def test_a_superblock_that_is_erased_is_written_again(raw, member):
     """
     erase(raw, member)
 
-    assert found(raw) == {"superblocks_lost": (SERIAL,)}
+    assert differing_values(raw) == {"superblocks_lost": (SERIAL,)}
     plan = planned(raw)
     assert [step.text for step in plan.steps] == [f"have md write the superblock of {SERIAL} again"]
     assert plan.steps[0].argv[-3:] == (f"${{device:{KEY}}}", array(raw, KEY)["uuid"], "internal")
@@ -69,7 +69,9 @@ def test_where_something_else_was_written_a_person_looks(raw, member, there):
     if there == "another":
         member["names_array"] = "0:0:0:0"
 
-    assert found(raw) == {"superblocks_lost": (f"{SERIAL} ({'ext4' if there == 'ext4' else 'array 0:0:0:0'})",)}
+    assert differing_values(raw) == {
+        "superblocks_lost": (f"{SERIAL} ({'ext4' if there == 'ext4' else 'array 0:0:0:0'})",)
+    }
     plan = planned(raw)
     assert plan.steps == ()
     [left] = plan.by_hand
@@ -79,14 +81,14 @@ def test_where_something_else_was_written_a_person_looks(raw, member, there):
 def test_a_member_that_cannot_be_read_is_unknown(raw, member):
     member["names_array"] = {"unknown": "an I/O error"}
 
-    assert isinstance(found(raw)["superblocks_lost"], Unknown)
+    assert isinstance(differing_values(raw)["superblocks_lost"], Unknown)
     assert planned(raw).steps == ()
 
 
 def test_a_member_that_has_failed_is_not_asked(raw, member):
     member.update(names_array={"unknown": "no such device"}, state=["faulty"])
 
-    assert "superblocks_lost" not in found(raw)
+    assert "superblocks_lost" not in differing_values(raw)
 
 
 def test_what_was_cut_off_by_hand_comes_back(raw):
@@ -95,7 +97,7 @@ def test_what_was_cut_off_by_hand_comes_back(raw):
     """
     array(raw, KEY).update(array_size="300000", size_bytes=300_000 << 10)
 
-    assert found(raw) == {"array_size": "300000"}
+    assert differing_values(raw) == {"array_size": "300000"}
     [step] = planned(raw).steps
     assert step.argv == ("mdadm", "--grow", f"${{device:{KEY}}}", "--array-size=max")
 
