@@ -85,6 +85,31 @@ class Group(View):
     members = Fact(texts, "Who is listed in it, and whose primary group it is; sorted.")
 
 
+class LoginKeys(View):
+    """How sshd finds the keys of an account."""
+
+    command = Fact(str, "A command that names keys; ``none`` where sshd runs none.")
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The fingerprints in all files that sshd reads for the account; a line without a key is one of them.
+
+        Raises:
+            NotKnown: one of the files cannot be read.
+        """
+        files = View(self.table("files"), f"{self._where}.files")
+        return frozenset(key for path in files._raw for key in files.value(path, _optional_texts) or ())
+
+    @property
+    def noted(self) -> tuple[str, ...] | None:
+        """The keys that role access noted on the host; None where it noted none."""
+        return self.value("noted", _optional_texts)
+
+
+def _optional_texts(raw: Any) -> tuple[str, ...] | None:
+    return None if raw is None else texts(raw)
+
+
 class Socket(View):
     """Where the host waits for others: a listening TCP socket, or a UDP one that is not connected."""
 
@@ -357,6 +382,11 @@ class Facts(View):
     def user(self, name: str) -> User | None:
         raw = self.find("users", name, mapping)
         return None if raw is None else User({"name": name, **raw}, f"facts.users.{name}")
+
+    def login_keys(self, account: str) -> LoginKeys | None:
+        """Return how sshd finds keys of *account*; None where there is no such account with a shell."""
+        raw = self.find("login_keys", account, mapping)
+        return None if raw is None else LoginKeys(raw, f"facts.login_keys.{account}")
 
     def group(self, name: str) -> Group | None:
         raw = self.find("groups", name)

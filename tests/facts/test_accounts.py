@@ -1,6 +1,9 @@
 """Users and groups of a fabricated machine."""
 
+import base64
+import hashlib
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -129,3 +132,55 @@ def test_no_hash_is_ever_part_of_the_facts(tmp_path_factory, secret):
 
     assert {user["password"] for user in found.values()} <= {"set", "locked"}
     assert json.dumps(secret)[1:-1] not in json.dumps(found)
+
+
+class TestLoginKeys:
+    KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIEcwSpKeVuHN9iB/WQcs5uS6zyAt4sFbQtgGbeiPg518"
+    PRINT = "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(KEY)).digest()).decode().rstrip("=")
+
+    @pytest.fixture
+    def root(self, tmp_path, monkeypatch):
+        """A host with one account, whose sshd looks in three places."""
+        (tmp_path / "etc/ssh/keys.d").mkdir(parents=True)
+        (tmp_path / "home/olga/.ssh").mkdir(parents=True)
+        (tmp_path / "etc/passwd").write_text(
+            "olga:x:1000:1000::/home/olga:/bin/bash\ndaemon:x:1:1::/:/usr/sbin/nologin\n"
+        )
+        said = "authorizedkeysfile .ssh/authorized_keys /etc/ssh/keys.d/%u %h/.ssh/more\nauthorizedkeyscommand none\n"
+        monkeypatch.setattr(accounts, "tool", lambda *argv: said)
+        return tmp_path
+
+    def files(self, root):
+        found = accounts.login_keys(str(root))
+        assert [*found] == ["olga"] and found["olga"]["command"] == "none"
+        return found["olga"]["files"]
+
+    def test_each_file_that_sshd_reads_is_looked_into(self, root):
+        (root / "etc/ssh/keys.d/olga").write_text(f"# hers\n\nssh-ed25519 {self.KEY} olga\n")
+        (root / "home/olga/.ssh/more").write_text(f'from="192.0.2.1",command="a b" ssh-ed25519 {self.KEY}\nnonsense\n')
+
+        assert self.files(root) == {
+            "/home/olga/.ssh/authorized_keys": None,
+            "/etc/ssh/keys.d/olga": [self.PRINT],
+            "/home/olga/.ssh/more": [self.PRINT, "line 2 without a key"],
+        }
+
+    def test_a_key_in_quotes_hides_no_key_behind_it(self, root):
+        other = self.KEY[:-4] + "AAAA"
+        (root / "home/olga/.ssh/more").write_text(f'command="ssh-ed25519 {self.KEY} x" ssh-ed25519 {other}\n')
+
+        assert len(self.files(root)["/home/olga/.ssh/more"]) == 2
+
+    def test_a_link_and_a_fifo_of_the_account_are_unknown(self, root):
+        (root / "home/olga/.ssh/more").symlink_to("/etc/shadow")
+        os.mkfifo(root / "home/olga/.ssh/authorized_keys")
+        files = self.files(root)
+
+        assert "links are not followed" in files["/home/olga/.ssh/more"]["unknown"]
+        assert "no regular file" in files["/home/olga/.ssh/authorized_keys"]["unknown"]
+
+    @pytest.mark.parametrize("said", ["", "authorizedkeysfile none\n"])
+    def test_an_sshd_that_says_nothing_is_unknown(self, root, monkeypatch, said):
+        monkeypatch.setattr(accounts, "tool", lambda *argv: said)
+
+        assert "sshd -T" in accounts.login_keys(str(root))["olga"]["unknown"]

@@ -28,7 +28,14 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.package(name)) for name in facts.packages]
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
-    found += [*of_gpus(Facts(situations.gpus())), *of_kernels(), *of_containers(), *of_runs(), of_a_server()]
+    found += [
+        *of_gpus(Facts(situations.gpus())),
+        *of_kernels(),
+        *of_containers(),
+        *of_runs(),
+        of_a_server(),
+        of_login_keys(),
+    ]
     return [*found, *of_what_is_encrypted()]
 
 
@@ -83,6 +90,12 @@ def of_a_server() -> View:
     told = {"ready": False, "version": None, "why": "it does not answer", "release": "0" * 12, "previous": None}
     server = {**told, "models": {}, "refused": None, "figures": {}}
     return there(Facts({"servers": {"digits": server}}).server("digits"))
+
+
+def of_login_keys() -> View:
+    """Return the view that only a host has with an sshd."""
+    found = {"command": "none", "files": {"/root/.ssh/authorized_keys": None}, "noted": None}
+    return there(Facts({"login_keys": {"root": found}}).login_keys("root"))
 
 
 def of_an_older_probe(facts: Facts) -> list[View]:

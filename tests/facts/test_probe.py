@@ -109,6 +109,7 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)
     monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: LISTED if "list-units" in argv else "")
     told = dict.fromkeys(("passed", "pending_sectors", "media_errors", "wear_percent"))
+    monkeypatch.setattr("rackwright.facts.probe.accounts.tool", lambda *argv: "")
     monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: told)
 
     fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw(situations.TODAY)
@@ -128,7 +129,7 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
         )
         for key in tables:
             found[key] = list(found[key].values())
-        for key in ("libraries", "module_versions", "readings", "dkms"):
+        for key in ("libraries", "module_versions", "readings", "dkms", "login_keys"):
             found[key] = [*found[key].values()][:0]
     assert {"format": None, **shape(fresh)} == shape(recorded)
 

@@ -16,6 +16,11 @@ class Row(NamedTuple):
     hide: Change
 
 
+def with_a_key_more(raw: Raw, account: str) -> None:
+    """Let sshd find a key in the home of *account* that nobody noted."""
+    raw["login_keys"][account]["files"][f"/home/{account}/.ssh/authorized_keys"].append("SHA256:of-somebody-else")
+
+
 def refused(raw: Raw, key: str) -> None:
     """Let a server's host have noted that what it serves was refused."""
     server = raw["servers"][key]
@@ -399,6 +404,10 @@ ROWS: dict[str, dict[str, Row]] = {
     "group": {
         "present": Row(lambda raw, key: raw["groups"].pop(key), unreadable("groups")),
         "members": setting(lambda raw, key: raw["groups"][key], "members", lambda members: [*members, "games"]),
+    },
+    "authorized_keys": {
+        "command": setting(lambda raw, key: raw["login_keys"][key], "command", lambda command: "/usr/local/bin/keys"),
+        "added": Row(with_a_key_more, unreadable("login_keys")),
     },
     "socket": {"listening": Row(listener, unreadable("sockets"))},
     "link": {

@@ -1,16 +1,27 @@
-"""Users and groups of the host's own files. What a directory service adds is not looked for, nor is any hash kept."""
+"""Users and groups of the host's own files, and the keys by which sshd lets each in.
+
+What a directory service adds is not looked for, nor is any hash of a password kept.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import os
 import re
 import time
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, known, read
+from rackwright.facts.probe.look import Unreadable, attempt, known, read, read_untrusted, tool
 
 # Lines of another form are none to glibc either, and those that begin with + or - belong to NIS.
 USER = re.compile(r"([^:+#-][^:]*):([^:]*):(\d+):(\d+):[^:]*:([^:]*):([^:]*)")
 GROUP = re.compile(r"([^:+#-][^:]*):[^:]*:(\d+):([^:]*)")
+KEY = re.compile(r"(?:^|[\s,\"])(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+[ \t]+([A-Za-z0-9+/]+={0,2})(?=\s|$)")
+"""A public key in a line of authorized_keys, behind its options if it has any. Source: sshd(8)."""
+NO_LOGIN = ("nologin", "false", "sync", "shutdown", "halt")
+"""Names of shells that let nobody do anything; sshd starts the account's shell for whatever is asked."""
 DAY = 86400
 EXPIRES = 7
 """The place of the account's end in a line of shadow(5)."""
@@ -88,3 +99,62 @@ def members_of(gid: str, members: str, users: Any) -> list[str]:
     """Return who is listed in the group and whose primary group it is."""
     primary = (name for name, _, _, own, _, _ in known(users).values() if own == gid)
     return sorted({*primary, *filter(None, members.split(","))})
+
+
+def login_keys(root: str) -> dict[str, Any]:
+    """Return for each account with a shell the files that sshd reads its keys from, with their keys' fingerprints."""
+    return {
+        name: attempt(keys_of, root, name, uid, home)
+        for name, _, uid, _, home, shell in user_lines(root).values()
+        if os.path.basename(shell) not in NO_LOGIN
+    }
+
+
+def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
+    said = tool("sshd", "-T", "-C", f"user={name},host=localhost,addr=127.0.0.1")
+    told = dict(line.partition(" ")[::2] for line in said.splitlines())
+    if "authorizedkeysfile" not in told or "authorizedkeyscommand" not in told:
+        raise Unreadable("sshd -T does not say where it looks for keys")
+    paths = [key_path(each, name, uid, home) for each in told["authorizedkeysfile"].split() if each != "none"]
+    return {
+        "command": told["authorizedkeyscommand"],
+        "files": {path: attempt(keys_in, root, path, home) for path in paths},
+        "noted": attempt(keys_in, root, f"{NOTED}{name}", "/etc/ssh"),
+    }
+
+
+NOTED = "/etc/ssh/rackwright_keys_of_"
+"""Then comes the account: where role access keeps the keys that a login had when the role was first played."""
+
+
+def key_path(pattern: str, name: str, uid: str, home: str) -> str:
+    """Return the path that a word of AuthorizedKeysFile stands for. Source: sshd_config(5), TOKENS."""
+    tokens = {"%%": "%", "%h": home, "%u": name, "%U": uid}
+    path = re.sub("%.", lambda found: tokens.get(found[0], found[0]), pattern)
+    return path if path.startswith("/") else f"{home}/{path}"
+
+
+def keys_in(root: str, path: str, home: str) -> list[str] | None:
+    """Return the fingerprints of the keys in *path*, and the lines that hold none; None where there is no file.
+
+    The account may write below its *home*, so no link is followed there.
+    """
+    above = os.path.dirname(home) if path.startswith(f"{home}/") else "/"
+    try:
+        text = read_untrusted(root + above, os.path.relpath(path, above)).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    found = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            found |= {fingerprint(key) for key in KEY.findall(line)} or {f"line {number} without a key"}
+    return sorted(found)
+
+
+def fingerprint(key: str) -> str:
+    """Return what ssh-keygen -l prints of a public key in base64."""
+    try:
+        blob = base64.b64decode(key + "=" * (-len(key) % 4))
+    except (binascii.Error, ValueError):
+        return "a key that is no base64"
+    return f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"

@@ -74,6 +74,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "tracking_accounts": attempt(tracking.accounts, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),
+        "login_keys": attempt(accounts.login_keys, root),
         "sysctls": attempt(kernel.sysctls, root),
         "modules": attempt(kernel.modules, root),
         "modules_builtin": attempt(kernel.modules_builtin, root),

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Json
 
+from rackwright.facts.probe.accounts import KEY, fingerprint
 from rackwright.kinds.contract import Between, Claim, Scope, Severity, Want, Within
 from rackwright.kinds.house import House
 
@@ -332,6 +333,23 @@ class Group(Entry):
         return {"present": True} if self.members is None else {"members": tuple(sorted(self.members))}
 
 
+class AuthorizedKeys(Entry):
+    """The keys by which sshd lets an account in, wherever it looks for them: no others than *only*.
+
+    With *noted*, also those that the account had when the role was first played, which the role notes on the host.
+    """
+
+    sort = "authorized_keys"
+    authorized_keys: str
+    only: tuple[str, ...]
+    """Lines of authorized_keys."""
+    noted: bool = False
+
+    def want(self, house: House) -> Mapping[str, Want]:
+        known = Within(tuple(sorted({fingerprint(key) for line in self.only for key in KEY.findall(line)})))
+        return {"command": "none", "added" if self.noted else "keys": known}
+
+
 class Socket(Entry):
     """A port that somebody listens on, or nobody: ``tcp:22``; with *address*, there and nowhere else."""
 
@@ -401,7 +419,7 @@ SORTS: Mapping[str, type[Entry]] = {
     for entry in (
         *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
         *(Environment, BuiltModule, Library, GpuSetting, Cdi, Image, DkmsTree, Reading, Bridges),
-        *(User, Group, Socket, Accounts, Hostname, Measure, MountOption),
+        *(User, Group, AuthorizedKeys, Socket, Accounts, Hostname, Measure, MountOption),
     )
 }
 

@@ -51,6 +51,8 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "group":
             group = facts.group(key)
             return group is not None if name == "present" else Absent() if group is None else group.members
+        case "authorized_keys":
+            return _authorized_keys(facts, key, name)
         case "socket":
             return _socket(facts, key, name)
         case "environment":
@@ -149,6 +151,19 @@ def _user(facts: Facts, key: str, name: str) -> Value:
             return user.home
         case _:
             return user.password
+
+
+def _authorized_keys(facts: Facts, account: str, name: str) -> Value:
+    """Return how sshd finds keys of *account*: a command, or those in its files, or of these the ones not noted."""
+    found = facts.login_keys(account)
+    if found is None:
+        return "none" if name == "command" else ()
+    if name == "command":
+        return found.command
+    noted = found.noted
+    if name == "added" and noted is None:
+        return ()  # the file of what is noted is a claim of its own, and missing
+    return tuple(sorted(found.keys - set(noted or ()) if name == "added" else found.keys))
 
 
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:
