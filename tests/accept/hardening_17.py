@@ -71,7 +71,7 @@ def _header(name: str, size: int, sort: bytes) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def _half_a_gibibyte_behind(begins: bytes) -> Callable[[Path], None]:
+def _zeros_behind(begins: bytes) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         with gzip.open(path, "wb", compresslevel=9) as file:
             file.write(begins)
@@ -98,13 +98,13 @@ def _larger_than_the_drive(path: Path) -> None:
 ARCHIVES: dict[str, tuple[Callable[[Path], None], str]] = {
     "many-shards.tar": (_many_shards, "its files are not those of 20000000 shards"),
     "manifest.tar.gz": (
-        _half_a_gibibyte_behind(_header(BELOW + manifest.NAME, 1 << 29, tarfile.REGTYPE)), "its manifest has 536870912 bytes",
+        _zeros_behind(_header(BELOW + manifest.NAME, 1 << 29, tarfile.REGTYPE)), "its manifest has 536870912 bytes",
     ),
     "extended.tar.gz": (
-        _half_a_gibibyte_behind(_header("x", 1 << 29, tarfile.XHDTYPE)), "an extended header of 536870912 bytes",
+        _zeros_behind(_header("x", 1 << 29, tarfile.XHDTYPE)), "an extended header of 536870912 bytes",
     ),
     "long-name.tar.gz": (
-        _half_a_gibibyte_behind(_header("x", 1 << 29, tarfile.GNUTYPE_LONGNAME)), "it does not begin with a manifest",
+        _zeros_behind(_header("x", 1 << 29, tarfile.GNUTYPE_LONGNAME)), "it does not begin with a manifest",
     ),
     "nested.tar": (_nested, "its JSON is nested too deeply"),
     "larger.tar": (_larger_than_declared, "has 1000 bytes, not 1"),
