@@ -271,7 +271,7 @@ class Facts(View):
 
     @cached_property
     def dead_routes(self) -> tuple[DeadRoute, ...]:
-        return tuple(DeadRoute(raw, f"dead_routes[{raw.get('destination', '?')}]") for raw in self.read("dead_routes"))
+        return self.rows("dead_routes", DeadRoute, "destination")
 
     @cached_property
     def routes(self) -> tuple[Route, ...]:

@@ -42,6 +42,11 @@ class Size(int):
         return {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["3.84TB", "512KiB"]}
 
 
+LARGEST = 1 << 64
+"""Bytes that no device has."""
+LONGEST = 10 * 366 * 24 * 3600
+
+
 def parse_size(written: Any) -> int:
     """Return ``3.84TB`` as 3840000000000 bytes.
 
@@ -59,6 +64,8 @@ def parse_size(written: Any) -> int:
         fix = f"Write {number}{near}" if near else "Take one of these"
         raise Problem(f"got the unit {unit!r}", f"units are {', '.join(UNITS)}", fix)
     size = Decimal(number) * UNITS[unit]
+    if size >= LARGEST:
+        raise Problem(f"got {len(number)} digits of {unit}", "a size is less than 2^64 bytes", "Correct the number")
     if size != int(size) or not size:
         raise Problem(f"got {written!r}", "a size is a whole number of bytes, 1 or more", "Write it like 512KiB")
     return int(size)
@@ -83,7 +90,10 @@ def parse_time(written: str) -> int:
     match = re.fullmatch(SPAN, written)
     if match is None:
         raise Problem(f"got {written!r}", "it is a number of min or h", "Write it like 15min or 6h")
-    return int(match[1]) * (60 if match[2] == "min" else 3600)
+    seconds = int(match[1]) * (60 if match[2] == "min" else 3600) if len(match[1]) < 10 else LARGEST
+    if seconds > LONGEST:
+        raise Problem(f"got a number of {len(match[1])} digits", "it is at most ten years", "Correct the number")
+    return seconds
 
 
 def format_time(seconds: float) -> str:

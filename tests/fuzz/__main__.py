@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
-SILENCE_SECONDS = 120
+SILENCE_SECONDS = 1800
 """A process that has printed no number of cases for so long hangs in a call that no signal interrupts."""
 
 

@@ -104,3 +104,17 @@ def test_what_is_no_span_of_time_is_told(written: str) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0, "1 min"), (59, "1 min"), (60, "2 min"), (86460, "24 h 02 min")])
 def test_a_span_of_time_is_said_in_minutes(seconds: int, said: str) -> None:
     assert format_time(seconds) == said
+
+
+@pytest.mark.parametrize("written", [f"{'9' * 400}GB", "18446744073709551616B"])
+def test_a_size_that_no_device_has_is_refused(written):
+    with pytest.raises(Problem) as problem:
+        parse_size(written)
+    assert problem.value.want == "a size is less than 2^64 bytes" and len(problem.value.got) < 60
+
+
+@pytest.mark.parametrize("written", [f"{'9' * 5000}min", "999999999h", "87841h"])
+def test_a_time_of_more_than_ten_years_is_refused(written):
+    with pytest.raises(Problem) as problem:
+        parse_time(written)
+    assert problem.value.want == "it is at most ten years"
