@@ -29,6 +29,10 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {"model": Error, "description": "The body did not come in time."},
     413: {"model": Error, "description": "The body is too large."},
     429: {"model": Error, "description": "The queue is full; Retry-After says for how long."},
+    503: {
+        "model": Error,
+        "description": "The bodies of other requests take all memory; Retry-After says for how long.",
+    },
     504: {"model": Error, "description": "Its deadline has passed."},
 }
 WITH_KEY: dict[int | str, dict[str, Any]] = {
@@ -178,14 +182,14 @@ async def _read(request: Request, model: Model, settings: Settings) -> tuple[wir
     Raises:
         Refused: it cannot be answered.
     """
-    content = await body(request, settings)
-    began, json_bytes = asyncio.get_running_loop().time(), _json_bytes(request)
-    arguments = (content, json_bytes, model, settings.max_batch)
-    try:
-        with in_turn(settings.deadline_seconds):
-            return await offload(len(content), settings.deadline_seconds, wire.read, *arguments), began
-    except wire.Malformed as malformed:
-        raise Refused(400, str(malformed)) from None
+    async with body(request, settings) as content:
+        began, json_bytes = asyncio.get_running_loop().time(), _json_bytes(request)
+        arguments = (content, json_bytes, model, settings.max_batch)
+        try:
+            with in_turn(settings.deadline_seconds):
+                return await offload(len(content), settings.deadline_seconds, wire.read, *arguments), began
+        except wire.Malformed as malformed:
+            raise Refused(400, str(malformed)) from None
 
 
 async def _computed(queue: Batcher, asked: wire.Asked, settings: Settings, began: float) -> Arrays:

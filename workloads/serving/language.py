@@ -50,7 +50,7 @@ def routes(app: FastAPI, model: Model, settings: Settings, generation: Generatio
     app.get("/v1/models", summary="The model", responses=_refusals(401, 403))(models)
     app.get("/v1/models/{name}", summary="The same", responses=_refusals(401, 403, 404))(one)
     streamed = {"description": "The text; with `stream` piece by piece.", "content": {"text/event-stream": {}}}
-    answered = {200: streamed, **_refusals(400, 401, 403, 404, 408, 413, 429, 504)}
+    answered = {200: streamed, **_refusals(400, 401, 403, 404, 408, 413, 429, 503, 504)}
     for route, kind, called, summary in (
         ("/v1/chat/completions", ChatRequest, chat, "Go on with a chat"),
         ("/v1/completions", TextRequest, text, "Go on with a text"),
@@ -67,6 +67,7 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         408: "The body did not come in time.",
         413: "The body is too large.",
         429: "The queue is full; Retry-After says for how long.",
+        503: "The bodies of other requests take all memory; Retry-After says for how long.",
         504: "Its deadline has passed.",
     }
     return {status: {"description": described[status]} for status in statuses}
@@ -79,10 +80,10 @@ async def _answer(
     settings: Settings,
     generation: Generation,
 ) -> Response:
-    content = await body(request, settings)
-    deadline = asyncio.get_running_loop().time() + settings.deadline_seconds
-    with in_turn(settings.deadline_seconds):
-        asked = await offload(len(content), settings.deadline_seconds, completions.read, content, kind, model)
+    async with body(request, settings) as content:
+        deadline = asyncio.get_running_loop().time() + settings.deadline_seconds
+        with in_turn(settings.deadline_seconds):
+            asked = await offload(len(content), settings.deadline_seconds, completions.read, content, kind, model)
     del content
     form, told = Form(asked, model), request.state.told
     with in_turn(settings.deadline_seconds), ExitStack() as leaving:

@@ -5,9 +5,9 @@ import socket
 import ssl
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -81,14 +81,21 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._own is not None:
-            loop, config = asyncio.get_running_loop(), self.config
-            state = {"server_state": self.server_state, "app_state": self.lifespan.state}
-            protocol = partial(config.http_protocol_class, config=config, **state)
-            self.servers.append(await loop.create_unix_server(protocol, sock=self._own, backlog=config.backlog))
+            loop, backlog = asyncio.get_running_loop(), self.config.backlog
+            self.servers.append(await loop.create_unix_server(self._own_protocol, sock=self._own, backlog=backlog))
         for listening in sockets or []:
             host, port = listening.getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
             self._say("started", address=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **self._told)
+
+    def _own_protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a connection of the own host, which is answered even if clients have all others."""
+        made: Any = self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        made.limit_concurrency = None
+        protocol: asyncio.Protocol = made
+        return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._state.draining:

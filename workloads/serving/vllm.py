@@ -23,6 +23,8 @@ STATUS = "Exit status: 0 published, 2 wrong or refused."
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 DATA = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 """What configurations, tokenizers and templates are written as."""
+HEAD_BYTES = 100 << 20
+"""The most that the head of a safetensors file may have. Source: safetensors, MAX_HEADER_SIZE."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -95,7 +97,7 @@ def _whole(path: Path) -> int:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        head = file.read(length) if length <= size - 8 else b""
+        head = file.read(length) if length <= min(size - 8, HEAD_BYTES) else b""
     try:
         ends = [each["data_offsets"][1] for name, each in json.loads(head).items() if name != "__metadata__"]
         wanted = 8 + length + max(ends)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.workloads.serving.made import INFER, Background, Held, Here, ask, eventually, here, request, served
 from tests.workloads.training.runs import ROOT, environment
+from workloads.serving import body as bodies
 from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
@@ -245,6 +246,25 @@ def test_while_a_large_body_is_read_others_are_answered(monkeypatch: pytest.Monk
         assert not reading.acquire(blocking=False)
         go.set()
         assert [answer.status for answer in background.all()] == [200, 200]
+
+
+def test_bodies_of_all_connections_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Slow uploads hold what has come of them; once they are gone, there is room again.
+    """
+    monkeypatch.setattr(bodies, "BODIES", 1)
+    runtime = Held()
+    runtime.go.release()
+    part = b" " * 600
+    with here(runtime, body_bytes=1000) as server:
+        with socket.create_connection(server.address) as slow:
+            slow.sendall(POST + b"Content-Length: 900\r\n\r\n" + part)
+            eventually(lambda: bodies.Held.bytes == 600)
+            answer = ask(server.address, HELD, ONE + b" " * 600)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        eventually(lambda: bodies.Held.bytes == 0)
+        assert ask(server.address, HELD, ONE + b" " * 600).status == 200
+    assert bodies.Held.bytes == 0
 
 
 def test_a_large_body_that_has_no_turn_in_time_gets_504(monkeypatch: pytest.MonkeyPatch) -> None:

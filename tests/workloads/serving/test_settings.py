@@ -73,10 +73,12 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
 def test_tls_and_the_certificates_of_clients(digits: Path, tmp_path: Path) -> None:
     (server_pem, server_key), (client_pem, client_key) = (certificate(tmp_path, name) for name in ("server", "client"))
     changes = [f"tls_certificate={server_pem}", f"tls_key={server_key}", f"tls_client_authorities={client_pem}"]
-    with served(digits, *changes, f"own_socket={tmp_path / 'own'}") as server:
+    with served(digits, *changes, f"own_socket={tmp_path / 'own'}", "connections=2") as server:
         assert server.started["address"].startswith("https://")
         own = Own(str(tmp_path / "own"), pwd.getpwuid(os.geteuid()).pw_name)
         assert own.version() == server.started["version"], "its own host needs no certificate"
+        with socket.create_connection(server.address), socket.create_connection(server.address):
+            assert own.version() == server.started["version"], "it is answered where clients have all connections"
         assert stat.S_IMODE((tmp_path / "own").stat().st_mode) == 0o600
         known, stranger = (ssl.create_default_context(cafile=str(server_pem)) for _ in range(2))
         known.load_cert_chain(client_pem, client_key)
