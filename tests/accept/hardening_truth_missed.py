@@ -20,12 +20,8 @@ hosts:
     os: debian-12
     address: 10.42.0.11
     identity: {{serial: TREE-1}}
-    network: {{}}
-    nics:
-      - name: fabric0
-        mac: "52:54:00:00:42:01"
-        addresses: [10.142.0.11/24]
-        routes: [{{to: {TO}, via: 10.142.0.1, metric: 200}}]
+    network: {{routes: [{{to: {TO}, via: 10.142.0.1, metric: 200}}]}}
+    nics: [{{name: fabric0, mac: "52:54:00:00:42:01", addresses: [10.142.0.11/24]}}]
     tiers: {{warm: {{provided: true, mount: /srv/warm}}}}
 """
 RELOAD = "systemctl daemon-reload"
