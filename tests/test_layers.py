@@ -77,6 +77,8 @@ KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/declaration/sta
 RUN_ON_HOSTS = (
     "rackwright/facts/digest.py",
     "rackwright/facts/probe/[!_]*.py",
+    "rackwright/facts/content.py",
+    "rackwright/apply/on_drives.py",
     "rackwright/apply/runner.py",
     "rackwright/qualify/onhost/[!_]*.py",
     "rackwright/erase/onhost/[!_]*.py",
@@ -137,7 +139,8 @@ def test_nobody_else_knows_of_twins(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for pattern in RUN_ON_HOSTS for path in sorted(ROOT.glob(pattern))], ids=shown)
 def test_what_runs_on_hosts_needs_the_standard_library_alone(path: Path) -> None:
-    sent = ("rackwright.facts.digest", "rackwright.facts.probe")  # with it
+    with_it = ("facts.digest", "facts.content", "facts.probe", "apply.on_drives")
+    sent = [f"rackwright.{name}" for name in with_it]
     for name in imports(ast.parse(path.read_text())):
         assert name.split(".")[0] in sys.stdlib_module_names or any(starts(name, prefix) for prefix in sent), name
 

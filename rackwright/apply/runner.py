@@ -40,6 +40,8 @@ REST_SECONDS = 5
 """Between two looks at an array that does not rest yet."""
 OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
 REFERENCE = re.compile(r"\$\{(drive|drive-if-present|device|array|filesystem|luks):([^}]+)\}")
+ON_DRIVES, REFUSED = "rackwright-drives", 97
+"""In the place of a program, what on_drives does itself; and the status by which that says that nothing was written."""
 MAPPER = "/dev/mapper/"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
@@ -84,21 +86,12 @@ def listen(requests: queue.Queue[dict[str, Any]]) -> None:
 
 def answer(request: dict[str, Any], job: dict[str, Any]) -> None:
     try:
-        if "drives" in request:
-            emit("drives", drives=looked_at(request["drives"]))
-        else:
-            perform(request["step"], f"{PREFIX}{escaped(job['id'])}-{request['number']}", job)
-            emit("done")
+        perform(request["step"], f"{PREFIX}{escaped(job['id'])}-{request['number']}", job)
+        emit("done")
     except Stop as stop:
         emit("failed", reason=str(stop), output=stop.output)
     except OSError as error:
         emit("failed", reason=str(error), output=[])
-
-
-def looked_at(serials: list[str]) -> list[dict[str, Any]]:
-    with telling(f"looking at {', '.join(serials)}"):
-        machine = block.Machine(ROOT)
-        return [block.drive(machine, drive(machine, serial)) for serial in serials]
 
 
 def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
@@ -215,7 +208,7 @@ def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
     if step.get("when_at_rest"):
         defer(step, job)
         return
-    argv = [resolved(argument) for argument in step["argv"]]
+    argv, refused = process_of(step, job)
     log = Path(job["directory"], "step.log")
     log.parent.mkdir(mode=0o700, exist_ok=True)
     remove(log)
@@ -228,10 +221,32 @@ def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         )  # fmt: skip
     status = awaited(process, log, step["timeout_seconds"])
     settle()
+    if refused and status == refused:
+        raise Stop(last_lines(log)[-1])
     if status:
         seconds = time.monotonic() - began
         end = f"was stopped after {seconds:.0f} s" if seconds >= step["timeout_seconds"] else f"ended with {status}"
-        raise Stop(f"`{argv[0]}` {end}", last_lines(log))
+        raise Stop(f"`{step['argv'][0]}` {end}", last_lines(log))
+
+
+def process_of(step: dict[str, Any], job: dict[str, Any]) -> tuple[list[str], int]:
+    """Return the command of a step, and with which status that says that nothing was written; 0: with none.
+
+    A step that writes to drives is a job for a process of its own, which looks at them while it holds them.
+    """
+    argv, expects = step["argv"], step.get("expects")
+    if argv[0] != ON_DRIVES and not expects:
+        return [resolved(argument) for argument in argv], 0
+    theirs = {f"${{drive:{serial}}}" for serial in expects or ()}
+    wanted = argv[1:] if argv[0] == ON_DRIVES else [each if each in theirs else resolved(each) for each in argv]
+    drives = job["drives"]
+    path = Path(drives["path"])
+    text = {"modules": drives["modules"], "argv": wanted, "expects": expects or {}, "root": ROOT}
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    remove(path)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(text, file)
+    return drives["command"], REFUSED
 
 
 def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_seconds: float) -> list[str]:

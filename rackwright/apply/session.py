@@ -17,8 +17,6 @@ from typing import Any
 from rackwright.apply import shipped
 from rackwright.apply.transport import Connection, end_input
 from rackwright.errors import StepFailed
-from rackwright.facts.storage import Drive
-from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Put, Reboot, Remove, Run, Send
 from rackwright.kinds.guard import LOCK
 
@@ -109,8 +107,6 @@ class Session:
         if isinstance(step, Send):
             self._send_file(step, number, say)
             return
-        if isinstance(step, Run) and step.expects:
-            self._check_drives(step.expects, say)
         self._request(number=number, step={"kind": KINDS[type(step)], **asdict(step)})
         self._answer(say)
 
@@ -134,20 +130,6 @@ class Session:
                     say(f"{sent / size:.0%} of {size / 1e6:.0f} MB")
         except OSError as error:
             raise NotDone(f"{step.source} cannot be read: {error.strerror}") from None
-
-    def _check_drives(self, expects: Mapping[str, str], say: Callable[[str], None]) -> None:
-        self._request(drives=sorted(expects))
-        for raw in self._answer(say)["drives"]:
-            drive = Drive(raw, "drive")
-            try:
-                serial, found = drive.serial, drive.content
-            except NotKnown as reason:
-                raise NotDone(f"what is on a drive cannot be known ({reason}); nothing was written") from None
-            if found != expects[serial]:
-                raise NotDone(
-                    f"drive {serial} holds {found or 'nothing'} now, and the plan was made for"
-                    f" {expects[serial] or 'a blank drive'}; nothing was written"
-                )
 
     def _await_readiness(self, say: Callable[[str], None]) -> None:
         while True:

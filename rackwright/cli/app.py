@@ -152,20 +152,30 @@ def inventory(
         print(inventory.write(project.stack(stack), secrets))
 
 
+Consents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--consent",
+        metavar="SERIAL=CONTENT",
+        help="Overwrite a drive whose data show no later write, as the refusal prints it. For this command only.",
+    ),
+]
+
+
 @app.command()
-def preview(stack: StackName) -> None:
+def preview(stack: StackName, consent: Consents = None) -> None:
     """Look at the hosts and show what `up` would do. Changes nothing."""
     from rackwright.cli.pulumi import run
 
-    raise typer.Exit(run("preview", stack))
+    raise typer.Exit(run("preview", stack, given_up=consent or ()))
 
 
 @app.command()
-def up(stack: StackName) -> None:
+def up(stack: StackName, consent: Consents = None) -> None:
     """Make the hosts as declared. Running it again is safe."""
     from rackwright.cli.pulumi import run
 
-    raise typer.Exit(run("up", stack))
+    raise typer.Exit(run("up", stack, given_up=consent or ()))
 
 
 @app.command()

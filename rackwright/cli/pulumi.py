@@ -16,27 +16,31 @@ from rackwright.cli import project
 from rackwright.declaration import Stack, declare
 from rackwright.declaration.passphrase import check_state
 from rackwright.declaration.stack import RACK, settings
-from rackwright.errors import SetupError, StepFailed, command
+from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, StepFailed, command
 from rackwright.kinds import KINDS
 from rackwright.mirror.tree import lacking
-from rackwright.provider import outcomes
+from rackwright.provider import consents, outcomes
 from rackwright.provider.outcomes import Outcome
+from rackwright.spec.problem import hint
 
 Verb = Literal["preview", "up"]
 UNCHANGED = {"same", "read", "refresh"}
 
 
-def run(verb: Verb, stack: str, stdout: IO[str] | None = None) -> int:
+def run(verb: Verb, stack: str, stdout: IO[str] | None = None, given_up: Sequence[str] = ()) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
 
     Args:
+        given_up: What drives may lose, for this run alone: ``SERIAL=CONTENT``.
         stdout: Where pulumi says what it does; None: where rackwright does.
     """
+    passed = consents.pass_on(_consents(project.stack(stack), given_up))
     _check(project.stack(stack))  # what is wrong is said before anything is started
     root = project.directory()
     with tempfile.TemporaryDirectory() as scratch:
         events, told = Path(scratch, "events"), Path(scratch, "outcomes")
         environment = {**project.environment(stack), outcomes.VARIABLE: str(told), "PULUMI_DEBUG_COMMANDS": "true"}
+        environment |= passed
         select(stack, root, environment)
         # a preview ends at the first refusal, and what does not depend on that goes on: `up` begins without one
         options = ["--yes", "--skip-preview"] if verb == "up" else []
@@ -48,6 +52,21 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None) -> int:
     if status < 0 and -status != signal.SIGINT:
         project.say(str(_killed(argv[:2], -status, stack)))
     return exit_status(verb, status, changes, found)
+
+
+def _consents(stack: Stack, given_up: Sequence[str]) -> dict[str, str]:
+    """Return the consents by serial; raise where one is for no drive of a tier."""
+    found = consents.parse(given_up)
+    members = [drive.serial for host in stack.fleet.hosts.values() for drive in host.drives if drive.tier]
+    want = "consent is for a drive of a tier"
+    wrong = [
+        DeclarationError("--consent", f"got one for {serial}", want, hint(serial, members, "Leave it out"))
+        for serial in found
+        if serial not in members
+    ]
+    if wrong:
+        raise DeclarationErrors(wrong)
+    return found
 
 
 def _check(stack: Stack) -> None:

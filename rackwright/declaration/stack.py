@@ -103,6 +103,10 @@ class Stack:
         """Return the stack with *values* known by the names of their secrets."""
         return replace(self, house=replace(self.house, secrets={**self.house.secrets, **values}))
 
+    def with_consents(self, consents: Mapping[str, str]) -> "Stack":
+        """Return the stack with what the command that runs gives up, by the drive's serial."""
+        return replace(self, house=replace(self.house, consents=consents))
+
     @property
     def without_secrets(self) -> "Stack":
         """The stack as it is for whoever knows none."""

@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rackwright.facts.content import covers
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import Fact, NotKnown, View
 from rackwright.kinds import observing
 from rackwright.kinds.contract import Refusal
 from rackwright.kinds.host import OTHERWISE
-from rackwright.kinds.tier import drives
 from rackwright.spec.host import Host
 from rackwright.spec.problem import hint
 from rackwright.spec.units import format_size
@@ -159,7 +159,7 @@ def _unable(where: str, able: Abilities, method: str) -> Iterator[Refusal]:
 
 def unconsented(name: str, serial: str, content: str, consent: str | None) -> Iterator[Refusal]:
     """Yield that what is on a drive is not what was given up."""
-    if consent is None or (content and not drives.covers(consent, content)):
+    if consent is None or (content and not covers(consent, content)):
         got = f"got {content or BLANK!r} on it" + (f", and consent for {consent!r}" if consent else "")
         want = "what is on it is given up by name"
         yield Refusal(f"{name}: drive {serial}", got, want, f"To lose exactly that, add {option(serial, content)}")
@@ -173,4 +173,6 @@ def option(serial: str, content: str) -> str:
 def remembered(drive: Drive) -> str:
     """Return what a person should see of a drive before it is erased."""
     content = drive.content or f"{BLANK} where it was looked at: no signature, and zeros in sampled places"
+    if drive.unnoticed:
+        content += f" (later writes to {', '.join(drive.unnoticed)} show in no superblock, only in the count of writes)"
     return f"{drive.serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}): {content}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright import __version__
+from rackwright.apply import shipped
 from rackwright.apply.pool import Hosts
 from rackwright.apply.session import DIRECTORY
 from rackwright.apply.steps import execute
@@ -30,8 +31,6 @@ from rackwright.spec.problem import hint
 JOB, REPORT = f"{DIRECTORY}/erase.json", f"{DIRECTORY}/erased.json"
 """On the host: what the eraser is to do, with its modules; and what became of each drive."""
 ERASER = "rackwright.erase.onhost.eraser"
-MODULES = ("probe.look", "probe.superblocks", "probe.health", "probe.signature_check", "probe.block")
-"""Of the probe, by which drives are found and looked at."""
 LOOK_SECONDS = 180.0
 MONTH_SECONDS = 30 * 24 * 3600.0
 AGAIN = "Erase it by another method, or destroy it; it is not in any certificate"
@@ -157,7 +156,7 @@ def _abilities(hosts: Hosts, request: Request) -> View:
 
 
 def _job(**job: object) -> str:
-    modules = [*probe.modules(MODULES), (ERASER, _source())]
+    modules = [*shipped.on_drives(), (ERASER, _source())]
     return json.dumps({"modules": modules, **job})
 
 
@@ -189,14 +188,13 @@ def _work(hosts: Hosts, request: Request, id: str, contents: Mapping[str, str], 
     """Erase the drives on the host, whose lock is held, and return what it reports of each by serial."""
     serials, stamp = ", ".join(request.serials), secrets.token_hex(8)
     method = METHODS[request.method].text
-    job = _job(do="erase", id=stamp, serials=request.serials, method=request.method, report=REPORT)
-    argv = (*probe.command()[:-1], probe.LOADER.replace("sys.stdin.buffer.read()", f"open({JOB!r}, 'rb').read()"))
+    named = {"serials": request.serials, "contents": dict(contents)}
+    job = _job(do="erase", id=stamp, method=request.method, report=REPORT, **named)
     steps = (
         Put(f"put the eraser there: {JOB}", JOB, job, 0o600),
         Run(
             f"erase {serials}: {method}",
-            argv,
-            expects=contents,
+            shipped.from_file(JOB),
             destroys=tuple(f"{serial}: {content or 'what is on it'}" for serial, content in contents.items()),
             timeout_seconds=MONTH_SECONDS,
         ),

@@ -31,7 +31,7 @@ SET = (
 )
 """Parts of the raw facts. Sockets, readings, sysctls (some are counters) and states of units move by themselves."""
 MOVING = {
-    "drives": ("sample", "superblock", "health"),
+    "drives": ("sample", "superblock", "health", "witnesses", "parts", "held", "writes", "erased_data"),
     "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),
 }
 """What of these moves: md counts its events in the superblock, drives their errors, and arrays what is written."""

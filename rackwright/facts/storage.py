@@ -1,9 +1,13 @@
 """What a host stores on: views of drives, arrays, filesystems and mounts."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
-from rackwright.facts.view import Fact, View, optional, optional_number, texts
+from rackwright.facts import content
+from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
 from rackwright.spec.units import format_time
+
+T = TypeVar("T")
 
 
 class Signature(View):
@@ -63,17 +67,24 @@ class Drive(View):
 
     @property
     def content(self) -> str:
-        """What is on it, in the words that a consent repeats; empty for a blank drive.
-
-        Digests of the sampled places are part of it, so that a consent dies with what it was given for.
-        """
-        named = [" ".join(filter(None, (found.type, found.uuid or found.label))) for found in self.signatures]
-        return ", ".join([*dict.fromkeys(named), *self.sample])
+        """What is on it, in the words that a consent repeats; empty for a blank drive. See facts.content."""
+        return self._read(content.content)
 
     @property
     def content_once_erased(self) -> str:
-        """What will be on it, in the same words, when its signatures and both its ends are erased."""
-        return ", ".join(part for part in self.sample if part.startswith("data "))
+        """What will be on it, in the same words, when it is wiped."""
+        return self._read(content.once_erased)
+
+    @property
+    def unnoticed(self) -> tuple[str, ...]:
+        """What of its content can be written to without the content changing, but for the kernel's count of writes."""
+        return tuple(self._read(content.unnoticed))
+
+    def _read(self, reader: Callable[[dict[str, Any]], T]) -> T:
+        try:
+            return reader(dict(self._raw))
+        except content.NotSeen as reason:
+            raise NotKnown(f"{self._where}.{reason}") from None
 
 
 Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "interrupted", "degraded", "failed", "inactive"]

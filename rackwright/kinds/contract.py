@@ -132,7 +132,10 @@ class Run:
     """What a person reads in the preview, and in the log when it runs."""
     argv: tuple[str, ...]
     expects: Mapping[str, str] = field(default_factory=dict)
-    """Serial to what must be on that drive by then, as ``Drive.content`` says it; anything else stops the step."""
+    """Serial to what may be on that drive by then, as ``Drive.content`` says it; anything more stops the step.
+
+    One process on the host holds these drives, looks at what is on them, and does the step or becomes its command.
+    """
     destroys: tuple[str, ...] = ()
     """What is lost when it runs, drive by drive."""
     creates: bool = False

@@ -120,6 +120,8 @@ class House:
     """Keys the digests of contents that claims hold."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Values by name, as far as they are known here."""
+    consents: Mapping[str, str] = field(default_factory=dict)
+    """What the command that runs gives up, by the drive's serial; it holds for this command only."""
     root: Path = Path(__file__).parents[2]
     """The checkout."""
 
@@ -128,7 +130,7 @@ class House:
         """Read ``templates/`` and ``roles/`` of the checkout *root*."""
         templates = root / "templates"
         texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
-        return House(texts, load_roles(root), salt, secrets or {}, root)
+        return House(texts, load_roles(root), salt, secrets or {}, root=root)
 
     def digest(self, content: str | bytes) -> str:
         """Return the digest of a file's content as a probe with the same salt finds it."""

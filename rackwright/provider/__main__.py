@@ -14,6 +14,7 @@ from typing import Any
 from rackwright.apply.memory import leave_nothing
 from rackwright.kinds import KINDS
 from rackwright.kinds.secrets import Veil
+from rackwright.provider import consents
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
 from rackwright.provider.site import Site, Sites
@@ -62,7 +63,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     from rackwright.declaration.stack import HOUSE
     from rackwright.mirror import tree
 
-    declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets)
+    declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.received())
     hosts = Hosts(declared.endpoints, declared.salt)
     rollout = declared.fleet.rollout
     turns = Turns(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,10 @@ from tests.accept.tiers import DEVICE, RACK, Place, generated, places, whole
 
 WIPE = re.compile(r'write under hosts\.([\w-]+)\.wipe: \{(\S+): "([^"]*)"\}')
 """The line that a refusal asks to paste: host, serial, content."""
+OPTION = re.compile(r"hosts\.([\w-]+)\.drives \S+: [^\n]*--consent '?([^\s=]+)=([^'`\n]*)")
+"""The option that a refusal asks for where no later write would show: host, serial, content."""
+COUNTED = re.compile(r"\d+ sectors written since \w+$")
+"""How the content ends in an option."""
 LAST_RESORT = "systemctl list-units --no-legend --state=active 'mdadm-last-resort@*.timer'"
 """What waits for the missing members of an array, to start it without them."""
 BLOCK_BYTES = 1 << 16
@@ -96,7 +101,7 @@ def _carried(fleet: Path, log: Log) -> str:
         last = next(reversed(second))
         _consent(lab, {drive: line for drive, line in second.items() if drive != last})
         before = sums(lab, everywhere)
-        said = lab.up(status=2)
+        said = _up(lab, {drive: line for drive, line in second.items() if drive != last}, 2)
         _says(said.stdout + said.stderr, {last: content[last]}, but=second.keys() - {last})
         after = sums(lab, everywhere)
         theirs = next(place for place in everywhere if last[0] == place.host and last[1] in place.serials)
@@ -107,7 +112,7 @@ def _carried(fleet: Path, log: Log) -> str:
 
         log("consent for the last one")
         _consent(lab, second)
-        lab.up()
+        _up(lab, second, 0)
         for place in everywhere:
             whole(lab, place)
         need(not lab.differing(), "something differs after up")
@@ -155,7 +160,7 @@ def _refused(lab: Lab, everywhere: list[Place], content: dict[Drive, Content]) -
 
 def _says(text: str, content: dict[Drive, Content], but: Iterable[Drive] = ()) -> dict[Drive, str]:
     """Return the lines of consent in *text*: one for each of *content*, and none for *but*."""
-    lines = {(host, serial): line for host, serial, line in WIPE.findall(text)}
+    lines = {(host, serial): line for host, serial, line in (*WIPE.findall(text), *OPTION.findall(text))}
     for (host, serial), carried in content.items():
         line = lines.get((host, serial), "nothing")
         need(carried.word in line, f"{serial} carries {carried.word}, and the refusal says {line}")
@@ -163,7 +168,15 @@ def _says(text: str, content: dict[Drive, Content], but: Iterable[Drive] = ()) -
     return lines
 
 
+def _up(lab: Lab, lines: dict[Drive, str], status: int) -> subprocess.CompletedProcess[str]:
+    """Run up with the consents of *lines* that no fleet may hold."""
+    options = [f"--consent={serial}={line}" for (_, serial), line in lines.items() if COUNTED.search(line)]
+    return lab.rackwright("up", lab.stack, *options, status=status)
+
+
 def _consent(lab: Lab, lines: dict[Drive, str]) -> None:
+    """Write the consents of *lines* into the fleet; those that it may not hold change nothing there."""
+
     def paste(fleet: Any) -> None:
         for host in fleet["hosts"].values():
             host.pop("wipe", None)

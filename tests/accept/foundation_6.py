@@ -206,7 +206,8 @@ _FILL = """
 {device}
 dev=$(device {serial})
 yes | head -c 64M > $dev
-mkswap -U 5eed5eed-5eed-4eed-8eed-5eed5eed5eed $dev > /dev/null
+uuid=5eed5eed-5eed-4eed-8eed-5eed5eed5eed
+E2FSPROGS_FAKE_TIME=1700000000 mkfs.ext4 -qF -U $uuid -E hash_seed=$uuid,nodiscard $dev
 sync
 udevadm settle
 """

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from rackwright.twin import faults
-from tests.accept.foundation_3 import WIPE
+from tests.accept.foundation_3 import OPTION, WIPE
 from tests.accept.harness import ROOT, Log, Short, check, eventually, need
 from tests.accept.lab import Lab
 from tests.accept.storage_life_1 import keep_line
@@ -354,8 +354,15 @@ def _forget(lab: Lab, case: Case) -> None:
 
 
 def _give_up(lab: Lab) -> None:
-    """Consent to lose what a drive carries that was a member before."""
+    """Consent to lose what a drive carries that was a member before.
+
+    Of one that lost its md superblock alone, what stood beside that goes first: it has no signature, and a consent for
+    such data would end with the next power cut.
+    """
     said = lab.rackwright("preview", lab.stack)
+    for _, serial, _ in OPTION.findall(said.stdout + said.stderr):
+        lab.ssh(HOST, f"{DEVICE}\nhead -c 1M /dev/zero > $(device {serial})\nsync")
+        said = lab.rackwright("preview", lab.stack)
     lines = {serial: content for _, serial, content in WIPE.findall(said.stdout + said.stderr)}
     lab.edit(lambda content: content["hosts"][HOST].update(wipe=lines))
 

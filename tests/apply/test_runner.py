@@ -15,10 +15,9 @@ from uuid import UUID
 
 import pytest
 
-from rackwright.apply import runner
+from rackwright.apply import runner, shipped
 from rackwright.apply.runner import Stop
 from rackwright.facts.probe import block, superblocks
-from rackwright.facts.storage import Drive
 from tests.facts.test_superblocks import luks_format
 
 OWNER = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
@@ -86,6 +85,7 @@ def add_drive(root: Path, name: str, serial: str, content: bytes = b"") -> None:
     folder = root / "sys/class/block" / name
     (folder / "device").mkdir(parents=True)
     (folder / "size").write_text("8192\n")
+    (folder / "dev").write_text("0:0\n")  # as a file has it
     (folder / "device/serial").write_text(f"{serial}   \n")
     (root / "dev").mkdir(exist_ok=True)
     (root / "dev" / name).write_bytes(content.ljust(4 << 20, b"\0"))
@@ -334,14 +334,21 @@ def test_a_command_with_a_dangling_reference_is_not_begun(machine, ask, tmp_path
     assert not (tmp_path / "begun").exists()
 
 
-def test_a_drive_is_looked_at_as_the_probe_does(machine, ask):
-    make_filesystem(machine / "dev/nvme0n1")
+@pytest.mark.parametrize(("expected", "event"), [("", "done"), (None, "failed")])
+def test_a_step_that_expects_something_of_a_drive_looks_at_it_in_its_own_process(machine, ask, job, expected, event):
+    job["drives"] = json.loads(shipped.first_line(directory=job["directory"]))["drives"]
+    serial = "RW-NVME0" if expected is not None else "RW-NVME1"
+    step = {**run("touch", str(machine / "begun"), f"${{drive:{serial}}}"), "expects": {serial: expected or ""}}
 
-    [answer] = ask(drives=["RW-NVME0"])
-    drive = Drive(answer["drives"][0], "drive")
+    answer = ask(step=step)[-1]
 
-    assert drive.serial == "RW-NVME0"
-    assert drive.content.startswith(f"ext4 {FILESYSTEM}, first MiB ")
+    assert answer["event"] == event, answer
+    assert (machine / "begun").exists() == (event == "done")
+    if event == "failed":
+        assert answer["reason"].startswith(f"what is on drive {serial} cannot be known (")
+        assert answer["reason"].endswith("; nothing was written")
+    job_file = Path(job["directory"], "drives.json")
+    assert oct(job_file.stat().st_mode) == "0o100600"
 
 
 @pytest.fixture
@@ -353,16 +360,15 @@ def slow(machine, monkeypatch):
 
 
 def test_a_drive_that_is_slow_to_read_is_no_silence(slow, ask):
-    looked, stepped = ask(drives=["RW-NVME0"]), ask(step=run("true", "${drive:RW-NVME0}"))
+    stepped = ask(step=run("true", "${drive:RW-NVME0}"))
 
-    assert looked[0]["event"] == stepped[0]["event"] == "progress"
-    assert looked[0]["text"].startswith("looking at RW-NVME0 for ")
+    assert stepped[0]["event"] == "progress"
     assert stepped[0]["text"].startswith("looking at the drives for ")
-    assert (looked[-1]["event"], stepped[-1]["event"]) == ("drives", "done")
+    assert stepped[-1]["event"] == "done"
 
 
 def test_a_look_that_fails_is_told_of_no_longer(slow, ask, capsys):
-    assert ask(drives=["RW-NVME9"])[-1]["event"] == "failed"
+    assert ask(step=run("true", "${drive:RW-NVME9}"))[-1]["event"] == "failed"
 
     time.sleep(0.3)
     assert capsys.readouterr().out == ""

@@ -16,9 +16,10 @@ from tests.simulated import SimulatedRack
 
 DRIVE = {
     "name": "nvme0n1", "serial": "RW-NVME0", "sample": ["data 77aa"],
-    "signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}],
+    "signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}], "witnesses": ["9c1e"],
+    "parts": [], "held": [], "writes": "8 sectors written since 5f3c1a2b",
 }  # fmt: skip
-WIPE = Run("wipe RW-NVME0", ("wipefs", "-a", "${drive:RW-NVME0}"), expects={"RW-NVME0": "ext4 3f2a, data 77aa"})
+WIPE = Run("wipe RW-NVME0", ("wipefs", "-a", "${drive:RW-NVME0}"), expects={"RW-NVME0": "ext4 3f2a 9c1e, data 77aa"})
 PLAN: tuple[Step, ...] = (Put("write hot.conf", "/etc/hot.conf", "ARRAY"), WIPE, Remove("remove old.conf", "/etc/old"))
 
 
@@ -70,16 +71,12 @@ def test_a_step_arrives_as_it_was_planned(do, rack):
     ("drive", "reason"),
     [
         (
-            {**DRIVE, "sample": ["data 9c0ffee0"]},
-            "drive RW-NVME0 holds ext4 3f2a, data 9c0ffee0 now, and the plan was made for ext4 3f2a, data 77aa",
-        ),
-        (
-            {**DRIVE, "signatures": [], "sample": []},
-            "drive RW-NVME0 holds nothing now, and the plan was made for ext4 3f2a, data 77aa",
+            {**DRIVE, "sample": ["data 9c0ff"]},
+            "drive RW-NVME0 holds ext4 3f2a 9c1e, data 9c0ff now, and the plan was made for ext4 3f2a 9c1e, data 77aa",
         ),
         (
             {**DRIVE, "sample": {"unknown": "in use by md127"}},
-            "what is on a drive cannot be known (drive.sample: in use by md127)",
+            "what is on drive RW-NVME0 cannot be known (sample: in use by md127)",
         ),
         ({**DRIVE, "serial": "RW-OTHER"}, "no drive RW-NVME0 here"),
     ],
@@ -102,17 +99,19 @@ def test_a_drive_that_is_not_as_planned_stops_before_the_first_byte(do, rack, dr
 def test_a_blank_drive_is_expected_in_words(do, rack):
     step = Run("make lab:hot", ("mdadm",), expects={"RW-NVME0": ""})
 
-    with pytest.raises(StepFailed, match=r"holds ext4 3f2a, data 77aa now, and the plan was made for a blank drive"):
+    with pytest.raises(
+        StepFailed, match=r"holds ext4 3f2a 9c1e, data 77aa now, and the plan was made for a blank drive"
+    ):
         do(step)
 
 
 def test_a_drive_that_the_plan_has_wiped_may_hold_what_is_between_its_ends(do, rack):
     make = Run("make lab:hot", ("mdadm",), expects={"RW-NVME0": "data 77aa"})
-    rack["gpu-01"].set_facts({**RAW, "drives": [{**DRIVE, "signatures": []}]})
+    rack["gpu-01"].set_facts({**RAW, "drives": [{**DRIVE, "signatures": [], "witnesses": []}]})
     do(make)
     rack["gpu-01"].set_facts({**RAW, "drives": [DRIVE]})
 
-    with pytest.raises(StepFailed, match="holds ext4 3f2a, data 77aa now, and the plan was made for data 77aa"):
+    with pytest.raises(StepFailed, match="holds ext4 3f2a 9c1e, data 77aa now, and the plan was made for data 77aa"):
         do(make)
     assert done(rack) == ["make lab:hot"]
 

@@ -13,7 +13,8 @@ import pytest
 from rackwright.erase import run
 from rackwright.erase.onhost import eraser
 from rackwright.facts import probe
-from rackwright.facts.probe import look
+from rackwright.facts.content import content
+from rackwright.facts.probe import block, look
 
 SIZE = 12 << 20
 PATTERN = os.urandom(4096)
@@ -38,10 +39,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path.mkdir(parents=True, exist_ok=True)
         (folder / "size").write_text(f"{SIZE // 512}\n")
         (folder / "dev").write_text("0:0\n")  # as a file has it
+        (folder / "stat").write_text("8 0 64 0 0 0 512 0 0 0 0\n")
         (folder / "queue/discard_max_bytes").write_text("1073741824\n")
         (folder / ("device/serial" if name.startswith("nvme") else "serial")).write_text(f"{serial}\n")
         (tmp_path / "dev" / name).write_bytes(PATTERN * (SIZE // 4096))
     (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "proc/sys/kernel/random/boot_id").write_text("5f3c1a2b\n")
     (tmp_path / "proc/self/mountinfo").touch()
     (tmp_path / "proc/swaps").write_text("Filename Type Size Used Priority\n")
     monkeypatch.setattr(eraser, "ROOT", str(tmp_path))
@@ -51,7 +55,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         os.close(os.open(tmp_path / "dev/sda", os.O_RDWR | os.O_DIRECT))
     except OSError:
         monkeypatch.setattr(os, "O_DIRECT", 0)  # of a filesystem in memory
+    (tmp_path / "contents").write_text(json.dumps(contents(tmp_path)))
     return tmp_path
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Return what is on each drive, in the words of a consent."""
+    machine = block.Machine(str(root))
+    return {block.serial(machine, name): content(block.drive(machine, name)) for name in machine.drives}
 
 
 def punch(device: int, at: int, length: int) -> None:
@@ -78,7 +89,9 @@ def nvme(root: Path, monkeypatch: pytest.MonkeyPatch, oacs: int = 0b1010, fna: i
 def erase(root: Path, method: str, *serials: str) -> dict[str, Any]:
     """Return what is reported of each drive."""
     report = root / "erased.json"
-    eraser.main({"do": "erase", "id": "1", "serials": serials, "method": method, "report": str(report)})
+    contents = json.loads((root / "contents").read_text())
+    job = {"do": "erase", "id": "1", "serials": serials, "method": method, "report": str(report)}
+    eraser.main({**job, "contents": {serial: contents.get(serial, "") for serial in serials}})
     assert stat.S_IMODE(report.stat().st_mode) == 0o600
     told: dict[str, Any] = json.loads(report.read_text())["drives"]
     return told
@@ -213,6 +226,18 @@ def test_a_serial_that_changes_while_it_is_opened_is_not_written(machine, monkey
     assert is_whole(machine, "sda")
 
 
+def test_a_content_that_changes_after_the_plan_is_not_erased(machine):
+    with (machine / "dev/sda").open("r+b") as file:
+        file.write(b"the only copy")
+
+    told = erase(machine, "overwrite", "E-SAS0", "E-SAS1")
+
+    assert "drive E-SAS0 holds " in told["E-SAS0"]["failed"]
+    assert told["E-SAS0"]["failed"].endswith("; nothing was written")
+    assert (machine / "dev/sda").read_bytes().startswith(b"the only copy")
+    assert is_blank(machine, "sdb"), "the other one is erased all the same"
+
+
 def test_drives_with_one_serial_or_none_are_not_written(machine):
     (machine / "sys/class/block/sdb/serial").write_text("E-SAS0\n")
 
@@ -238,7 +263,7 @@ def test_a_drive_that_somebody_holds_is_not_written(machine, monkeypatch):
 
     told = erase(machine, "overwrite", "E-SAS0", "E-SAS1")
 
-    assert told["E-SAS0"]["failed"] == f"{machine}/dev/sda: Device or resource busy"
+    assert told["E-SAS0"]["failed"] == "drive E-SAS0 is in use; nothing was written"
     assert is_whole(machine, "sda")
     assert is_blank(machine, "sdb"), "the other one is erased all the same"
     assert eraser.is_held(f"{machine}/dev/sda")

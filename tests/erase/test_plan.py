@@ -32,7 +32,11 @@ def drive(**changes: Any) -> dict[str, Any]:
         "holders": [],
         "mountpoints": [],
         "signatures": [],
+        "witnesses": [],
         "sample": [],
+        "parts": [],
+        "held": [],
+        "writes": "8 sectors written since 5f3c1a2b",
         **changes,
     }
 

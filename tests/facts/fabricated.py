@@ -20,6 +20,7 @@ class FabricatedMachine:
         self.write("proc/meminfo", "MemTotal:       16384 kB\n")
         self.write("proc/bus/pci/devices", "0000\t10de20b2\t0\n0010\t10de20b2\t0\n")
         self.write("proc/sys/kernel/hostname", "gpu-01\n")
+        self.write("proc/sys/kernel/random/boot_id", "5f3c1a2b-0000-4000-8000-000000000000\n")
         self.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
         self.write("etc/os-release", 'PRETTY_NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
         self.write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
@@ -55,6 +56,7 @@ class FabricatedMachine:
             "dev": number or next(self._numbers),
             "removable": 0,
             "queue/rotational": 0,
+            "stat": "8 0 64 0 0 0 0 0 0 0 0",
         }.items():
             self.write(f"{real.relative_to(self.root)}/{name_of}", f"{text}\n")
         (real / "device").symlink_to("../..")
@@ -63,11 +65,13 @@ class FabricatedMachine:
         self._link(f"sys/dev/block/{(real / 'dev').read_text().strip()}", real)
         return self._image(name, size)
 
-    def partition(self, disk: str, name: str, size: int) -> Path:
+    def partition(self, disk: str, name: str, size: int, start: int = MIB, index: int = 1) -> Path:
+        """Add a partition of a drive; its image is a file of its own, and not a part of the drive's."""
         real = (self.root / "sys/block" / disk).resolve() / name
         (real / "holders").mkdir(parents=True)
         number = next(self._numbers)
-        for name_of, text in {"partition": 1, "size": size // 512, "dev": number}.items():
+        files = {"partition": index, "size": size // 512, "start": start // 512, "dev": number}
+        for name_of, text in files.items():
             self.write(f"{real.relative_to(self.root)}/{name_of}", f"{text}\n")
         self._link(f"sys/class/block/{name}", real)
         self._link(f"sys/dev/block/{number}", real)

@@ -440,12 +440,12 @@ def test_a_blank_drive_has_no_content():
     ("serial", "words"),
     [
         ("RW01-NVME0", ["ext4 ", "first MiB "]),
-        ("RW01-NVME1", ["gpt", "PMBR", "first MiB "]),
-        ("RW01-NVME2", ["first MiB "]),
+        ("RW01-NVME1", ["gpt", "PMBR", "first MiB ", "p1 xfs ", "p1 first MiB "]),
+        ("RW01-NVME2", ["first MiB ", "0 sectors written since "]),
         ("RW01-NVME3", ["linux_raid_member ", "ext4 ", "first MiB "]),
-        ("RW01-SAS0", ["LVM2_member ", "first MiB "]),
-        ("RW01-SAS1", ["crypto_LUKS ", "first MiB "]),
-        ("RW01-SAS3", ["linux_raid_member ", "first MiB "]),
+        ("RW01-SAS0", ["LVM2_member ", "first MiB ", "0 sectors written since "]),
+        ("RW01-SAS1", ["crypto_LUKS ", "first MiB ", "0 sectors written since "]),
+        ("RW01-SAS3", ["linux_raid_member ", "first MiB ", "held by md "]),
     ],
 )
 def test_the_content_of_a_foreign_drive_names_all_that_is_on_it(serial, words):
@@ -456,7 +456,7 @@ def test_the_content_of_a_foreign_drive_names_all_that_is_on_it(serial, words):
 
 @pytest.mark.parametrize(
     ("situation", "serial", "user"),
-    [("foreign", "RW01-SAS2", "[SWAP]"), ("foreign", "RW01-BOOT", "/"), ("two-tiers", "RW01-NVME0", "md127")],
+    [("foreign", "RW01-SAS2", "[SWAP]"), ("foreign", "RW01-BOOT", "/"), ("bonded", "F1-NVME0", "md127")],
 )
 def test_the_content_of_a_drive_in_use_is_not_known(situation, serial, user):
     with pytest.raises(NotKnown) as raised:

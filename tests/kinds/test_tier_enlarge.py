@@ -4,7 +4,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
 from tests.kinds.mutations import array, drive
 from tests.kinds.test_tier_plan import refused, texts
 
@@ -52,7 +52,7 @@ def used(raw, spec):
 def arrive(raw):
     """Put a new, blank drive into the machine."""
     old = drive(raw, TIER.spec.members[0].serial)
-    blank = {"signatures": [], "superblock": None, "sample": [], "holders": []}
+    blank = {**FREE, "signatures": [], "witnesses": [], "superblock": None, "sample": [], "holders": []}
     raw["drives"].append({**old, **blank, "name": "nvme7n1", "serial": NEW})
 
 

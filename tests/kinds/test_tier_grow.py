@@ -49,7 +49,8 @@ def test_what_is_added_is_put_in_and_the_array_spread_over_it(raw):
         "note in the owner file: ready",
     ]
     assert plan.by_hand == ()
-    assert plan.notes == (f"{NEW} (nvme, 512MB): blank",)
+    assert plan.steps[1].expects == {NEW: ""}
+    assert plan.notes == (f"{NEW} (nvme, 512MB): blank where it was sampled",)
     argv = ("mdadm", "--grow", f"${{device:{HOT}}}", "--raid-devices=5", "--data-offset=15872K")
     assert plan.steps[2].argv == argv
     assert plan.steps[3].argv[-2:] == ("xfs_growfs", "/srv/hot")
@@ -221,10 +222,10 @@ def test_what_nobody_is_known_to_have_made_is_not_grown(raw):
 
 
 def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
-    arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}])
-    assert "got 'ext4 u-1' on it" in refused(planned(raw, **GROWN))
+    arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
+    assert "got 'ext4 u-1 9c1e' on it" in refused(planned(raw, **GROWN))
 
-    assert f"wipe {NEW}: ext4 u-1" in texts(planned(raw, **GROWN, wipe={NEW: "ext4 u-1"}))
+    assert f"wipe {NEW}: ext4 u-1 9c1e" in texts(planned(raw, **GROWN, wipe={NEW: "ext4 u-1 9c1e"}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.tier import luks
 from rackwright.spec.secret import derived
-from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.conftest import FREE, RESOURCES, STACK, WRITES, recorded
 from tests.kinds.mutations import (
     array,
     copy,
@@ -50,7 +50,7 @@ def blank(raw):
 def emptied(raw, spec=SPEC):
     stopped(raw, spec)
     for serial in spec.serials:
-        drive(raw, serial).update(signatures=[], superblock=None, sample=[])
+        drive(raw, serial).update(FREE, signatures=[], witnesses=[], superblock=None, sample=[])
     raw["owners"] = raw["texts"] = raw["units"] = raw["files"] = raw["luks_copies"] = raw["credentials"] = {}
 
 
@@ -68,7 +68,7 @@ def stopped(raw, spec=SPEC):
     without(raw["luks_headers"], device=name)
     without(raw["arrays"], name=name)
     for serial in spec.serials:
-        drive(raw, serial).update(holders=[], sample=["data 5a5a5a5a5a5a5a5a"])
+        drive(raw, serial).update(holders=[], sample=["data 5a5a5a5a5a5a5a5a"], **FREE)
 
 
 def plain(raw):
@@ -297,10 +297,11 @@ def test_a_copy_of_the_header_goes_back_only_where_there_is_none(raw):
 
 def test_drives_that_are_encrypted_are_not_overwritten_without_consent(blank):
     signature = {"type": "crypto_LUKS", "uuid": "11", "label": None}
-    drive(blank, SERIALS[1]).update(signatures=[signature, signature], sample=["data 9c1e"])
+    drive(blank, SERIALS[1]).update(signatures=[signature, signature], witnesses=[None, None], sample=["data 9c1e"])
+    content = f"crypto_LUKS 11, data 9c1e, {WRITES}"
 
-    assert f"{SERIALS[1]}: got 'crypto_LUKS 11, data 9c1e' on it" in refused(planned(blank))
-    assert planned(blank, wipe={SERIALS[1]: "crypto_LUKS 11, data 9c1e"}).creates
+    assert f"{SERIALS[1]}: got {content!r} on it" in refused(planned(blank))
+    assert planned(blank, replace(STACK.house, consents={SERIALS[1]: content})).creates
 
 
 def test_a_grown_array_grows_what_is_open_and_then_its_filesystem(raw):

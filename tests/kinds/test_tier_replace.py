@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import STACK
+from tests.kinds.conftest import FREE, STACK
 from tests.kinds.mutations import array, drive, without
 from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
 
@@ -20,7 +20,15 @@ WAITING = {"load": "loaded", "active": "active", "enabled": "transient"}
 def arrive(raw, serial=NEW, **carries):
     """Put a new drive into the machine, as large as the others."""
     there = copy.deepcopy(drive(raw, OLD))
-    blank = {"signatures": [], "superblock": None, "sample": [], "holders": [], "mountpoints": []}
+    blank = {
+        **FREE,
+        "signatures": [],
+        "witnesses": [],
+        "superblock": None,
+        "sample": [],
+        "holders": [],
+        "mountpoints": [],
+    }
     raw["drives"].append({**there, "serial": serial, "name": f"nvme{serial[-1]}n1", **blank, **carries})
 
 
@@ -78,7 +86,8 @@ def test_one_that_works_is_copied_before_it_goes(raw):
         "note in the owner file: ready",
     ]
     assert plan.by_hand == ()
-    assert plan.notes == (f"{NEW} (nvme, 512MB): blank",)
+    assert plan.steps[1].expects == {NEW: ""}
+    assert plan.notes == (f"{NEW} (nvme, 512MB): blank where it was sampled",)
     assert plan.steps[2].argv[-4:] == ("--replace", f"${{drive:{OLD}}}", "--with", f"${{drive:{NEW}}}")
 
 
@@ -213,11 +222,11 @@ def test_a_former_member_that_stays_in_the_machine_is_in_nobodys_way(raw):
 
 
 def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):
-    arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}])
-    assert "got 'ext4 u-1' on it" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
+    arrive(raw, signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
+    assert "got 'ext4 u-1 9c1e' on it" in refused(planned(raw, **members(NEW, KEPT, *OTHERS)))
 
-    given_up = planned(raw, **members(NEW, KEPT, *OTHERS), wipe={NEW: "ext4 u-1"})
-    assert f"wipe {NEW}: ext4 u-1" in texts(given_up)
+    given_up = planned(raw, **members(NEW, KEPT, *OTHERS), wipe={NEW: "ext4 u-1 9c1e"})
+    assert f"wipe {NEW}: ext4 u-1 9c1e" in texts(given_up)
 
 
 def test_a_former_member_comes_back_as_any_other_drive_does(raw):
@@ -225,7 +234,7 @@ def test_a_former_member_comes_back_as_any_other_drive_does(raw):
     What it was a member of has gone on without it: what it carries has to be given up.
     """
     former = {name: drive(raw, OLD)[name] for name in ("superblock", "signatures")}
-    arrive(raw, **former)
+    arrive(raw, **former, witnesses=["9c1e"])
     owner(raw, phase="ready")
 
     said = refused(planned(raw, **members(NEW, KEPT, *OTHERS)))

@@ -10,7 +10,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.tier import scrub
 from rackwright.spec import Scrub
-from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
 from tests.kinds.mutations import array, without
 
 HOT, WARM = RESOURCES["willow/hot"], RESOURCES["willow/warm"]
@@ -136,7 +136,7 @@ def test_a_new_tier_is_scrubbed_from_the_first(raw):
         without(raw[table], **{name: found["name"]})
     for drive in raw["drives"]:
         if drive["bus"] == "sas":
-            drive.update(signatures=[], superblock=None, sample=[], holders=[])
+            drive.update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
     del raw["owners"]["tier-warm"]
 
     told = texts(planned(raw))
@@ -170,7 +170,7 @@ def test_a_change_of_members_does_not_wait_for_the_end_of_a_scrub(raw):
     array(raw, "willow:warm").update(sync_action="check", degraded=0)
     new = WARM.spec.members[0].model_copy(update={"serial": "WILLOW-SAS9"})
     there = next(drive for drive in raw["drives"] if drive["serial"] == "WILLOW-SAS0")
-    blank = {"signatures": [], "superblock": None, "sample": [], "holders": []}
+    blank = {**FREE, "signatures": [], "witnesses": [], "superblock": None, "sample": [], "holders": []}
     raw["drives"].append({**there, "name": "sdz", "serial": "WILLOW-SAS9", **blank})
 
     assert "end the scrub of warm" in texts(planned(raw, members=(new, *WARM.spec.members[1:])))

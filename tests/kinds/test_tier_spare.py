@@ -12,7 +12,7 @@ from rackwright.declaration import load_fleet
 from rackwright.errors import DeclarationErrors
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
 from tests.kinds.mutations import array, drive, without
 
 WARM = RESOURCES["willow/warm"]
@@ -37,14 +37,14 @@ def entry(raw, serial):
 
 def arrive(raw, serial=NEW):
     there = copy.deepcopy(drive(raw, SPARE))
-    blank = {"signatures": [], "superblock": None, "sample": [], "holders": []}
+    blank = {**FREE, "signatures": [], "witnesses": [], "superblock": None, "sample": [], "holders": []}
     raw["drives"].append({**there, "serial": serial, "name": f"sd{serial[-1]}", **blank})
 
 
 def leave(raw, serial):
     """Take a spare's place in the array away from it."""
     found(raw)["members"].remove(entry(raw, serial))
-    drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
+    drive(raw, serial).update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
 
 
 def used(raw, gone=True):
@@ -85,7 +85,7 @@ def test_a_new_tier_has_its_spare_from_the_first(raw):
     without(raw["mounts"], device=found(raw)["name"])
     without(raw["arrays"], name=found(raw)["name"])
     for serial in (*MEMBERS, SPARE):
-        drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
+        drive(raw, serial).update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
     del raw["owners"]["tier-warm"]
 
     [make] = [step for step in planned(raw).steps if step.text.startswith("make the array")]
@@ -107,10 +107,10 @@ def test_a_spare_is_put_into_a_tier_that_is_there(raw):
 
 def test_one_that_carries_something_is_given_up_first(raw):
     leave(raw, SPARE)
-    drive(raw, SPARE)["signatures"] = [{"type": "ext4", "uuid": "u-1", "label": None}]
+    drive(raw, SPARE).update(signatures=[{"type": "ext4", "uuid": "u-1", "label": None}], witnesses=["9c1e"])
     raw["owners"]["tier-warm"]["serials"].remove(SPARE)
 
-    assert f"{SPARE}: got 'ext4 u-1' on it" in refused(planned(raw))
+    assert f"{SPARE}: got 'ext4 u-1 9c1e' on it" in refused(planned(raw))
 
 
 def test_a_spare_in_use_is_told_with_what_a_person_has_to_do(raw):

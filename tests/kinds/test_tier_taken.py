@@ -7,7 +7,7 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Unknown
-from tests.kinds.conftest import STACK, recorded
+from tests.kinds.conftest import FREE, STACK, recorded
 from tests.kinds.mutations import ROWS, array, drive, mount, without
 from tests.kinds.test_tier_plan import SERIALS, TIER, refused, texts
 from tests.kinds.test_tier_replace import NEW, arrive, members
@@ -72,7 +72,7 @@ def test_each_property_differs_by_itself_and_can_be_unknown(thing, name, raw):
 def test_an_array_that_is_gone_is_never_made(raw):
     raw["arrays"] = [each for each in raw["arrays"] if each["uuid"] != UUID]
     for serial in SERIALS:
-        drive(raw, serial).update(signatures=[], superblock=None, sample=[], holders=[])
+        drive(raw, serial).update(FREE, signatures=[], witnesses=[], superblock=None, sample=[], holders=[])
 
     said = refused(planned(raw))
     assert "got no running array" in said and "nothing is made anew where data was" in said

@@ -17,7 +17,7 @@ from rackwright.provider.codec import decode
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.secret import derived
-from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
 from tests.leaks import forms, seen
 from tests.provider.rig import Rig, State, failing, rig
 from tests.simulated import SimulatedHost, SimulatedRack
@@ -32,7 +32,7 @@ def blank() -> dict[str, Any]:
     raw = recorded(HOST)
     for drive in raw["drives"]:
         if drive["superblock"]:
-            drive |= {"superblock": None, "signatures": [], "holders": [], "sample": []}
+            drive |= {**FREE, "superblock": None, "signatures": [], "witnesses": [], "holders": [], "sample": []}
     ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|/etc/udev/rules.d/62-tier-|\bsrv-")
     for name in ("files", "texts", "units"):
         raw[name] = {key: value for key, value in raw[name].items() if not ours.search(key)}
@@ -147,7 +147,7 @@ def test_the_steps_that_run_are_those_that_were_previewed(rig, host):
     rig.create(HOT, preview=True)
     [plan] = rig.said("INFO")
     previewed = [line for line in plan.splitlines() if line.startswith("step ")]
-    assert "RW01-NVME0 (nvme, 512MB): blank" in plan.splitlines()
+    assert "RW01-NVME0 (nvme, 512MB): blank where it was sampled" in plan.splitlines()
     assert len(previewed) > 5
 
     def work(step: dict[str, Any]) -> None:
@@ -201,7 +201,8 @@ def test_what_is_on_a_drive_is_refused_with_the_line_to_paste(rig, host, preview
     The line, once pasted, lets exactly that content go.
     """
     raw = blank()
-    raw["drives"][1] |= {"signatures": [{"type": "ext4", "uuid": "3f2a", "label": None}], "sample": ["data 77aa"]}
+    ext4 = {"type": "ext4", "uuid": "3f2a", "label": None}
+    raw["drives"][1] |= {"signatures": [ext4], "witnesses": ["9c1e"], "sample": ["data 77aa"]}
     serial = raw["drives"][1]["serial"]
     host.set_facts(raw)
 
@@ -211,7 +212,7 @@ def test_what_is_on_a_drive_is_refused_with_the_line_to_paste(rig, host, preview
     [wipe] = re.findall(r"wipe: (\{.*\})", failures[0].message)
 
     rig.create({**HOT, "wipe": {serial: json.loads(wipe.partition(": ")[2].rstrip("}."))}}, preview=True)
-    assert f"    destroys {serial}: ext4 3f2a, data 77aa" in rig.said("INFO")[-1].splitlines()
+    assert f"    destroys {serial}: ext4 3f2a 9c1e, data 77aa" in rig.said("INFO")[-1].splitlines()
 
 
 def test_drift_is_one_property_and_one_step(rig, host):

@@ -13,7 +13,7 @@ from typing import Any
 ROOT, DIRECTORY = sys.argv[1], Path(sys.argv[2])
 sys.path.insert(0, ROOT)
 
-from rackwright.apply import runner  # noqa: E402
+from rackwright.apply import on_drives, runner  # noqa: E402
 
 
 def main() -> None:
@@ -21,9 +21,8 @@ def main() -> None:
     vars(runner).update(
         has_systemd=lambda: False,
         perform=perform,
-        drive=lambda machine, serial: serial,
-        block=SimpleNamespace(Machine=lambda root: None, drive=drive),
     )
+    vars(on_drives).update(block=SimpleNamespace(drive=drive))
     runner.main({**job, "lock": str(DIRECTORY / "lock")})
 
 
@@ -36,6 +35,11 @@ def drive(machine: None, serial: str) -> dict[str, Any]:
 
 
 def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    for serial, expected in (step.get("expects") or {}).items():
+        try:
+            on_drives.check_content(serial, expected, None, serial)
+        except on_drives.Refused as reason:
+            raise runner.Stop(f"{reason}; nothing was written") from None
     with (DIRECTORY / "steps").open("a") as log:
         log.write(json.dumps(step) + "\n")
     with socket.socket(socket.AF_UNIX) as test, test.makefile("rw") as lines:

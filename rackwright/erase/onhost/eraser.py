@@ -19,11 +19,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
+from rackwright.apply.on_drives import Refused, check_content, check_it_is, flush, found, held, held_or_refused
 from rackwright.facts.probe import block, health
-from rackwright.facts.probe.look import ENVIRONMENT, Unreadable, attempt, number, read, tool
+from rackwright.facts.probe.look import ENVIRONMENT, Unreadable, attempt, number, tool
 
 ROOT = ""
 """Below which the /sys, /dev and /proc of the machine lie."""
@@ -32,7 +34,7 @@ CHUNK_BYTES = 4 << 20
 DISCARD_BYTES = 1 << 30
 """At a time: a discard of a whole drive in one call could not be interrupted."""
 PROGRESS_SECONDS = 10
-BLKFLSBUF, BLKDISCARD = 0x1261, 0x1277
+BLKDISCARD = 0x1277
 """Source: include/uapi/linux/fs.h."""
 FORMAT_NVM, NAMESPACE_MANAGEMENT = 1 << 1, 1 << 3
 """Of OACS. Source, also of FNA: NVM Express Base Specification, Identify Controller data structure."""
@@ -55,14 +57,17 @@ def main(job: dict[str, Any]) -> None:
     with contextlib.suppress(FileNotFoundError):
         report.unlink()
     with ThreadPoolExecutor(len(job["serials"])) as pool:
-        ended = list(pool.map(lambda serial: reported(machine, serial, job["method"], work), job["serials"]))
+        one = partial(reported, machine, contents=job["contents"], method=job["method"], work=work)
+        ended = list(pool.map(one, job["serials"]))
     report.touch(mode=0o600)
     report.write_text(json.dumps({"id": job["id"], "drives": dict(zip(job["serials"], ended))}))
 
 
-def reported(machine: block.Machine, serial: str, method: str, work: Work) -> dict[str, Any]:
+def reported(machine: block.Machine, serial: str, contents: dict[str, str], method: str, work: Work) -> dict[str, Any]:
     try:
-        return erased(machine, serial, method, work)
+        return erased(machine, serial, contents[serial], method, work)
+    except Refused as reason:
+        return {"failed": f"{reason}; nothing was written"}
     except (Failed, Unreadable) as reason:
         return {"failed": str(reason)}
     except OSError as error:
@@ -74,18 +79,23 @@ def reported(machine: block.Machine, serial: str, method: str, work: Work) -> di
 # --- one drive ------------------------------------------------------------------------------------------------------
 
 
-def erased(machine: block.Machine, serial: str, method: str, work: Work) -> dict[str, Any]:
+def erased(machine: block.Machine, serial: str, content: str, method: str, work: Work) -> dict[str, Any]:
     """Erase the drive with this serial, read it back, and return what was done and found.
 
+    Args:
+        content: What may be on it, in the words of a consent.
+
     Raises:
-        Failed: it is not there, or not as it should be; then nothing was written, or it says what was.
+        Refused: it is not there, or something else is on it; nothing was written.
+        Failed: it could not be erased; says what was written.
         OSError: somebody else holds it, or it cannot be read or written.
     """
     name = found(machine, serial)
-    with held(machine.path(name), os.O_RDWR | os.O_DIRECT) as device:
+    with held_or_refused(serial, machine, name, os.O_RDWR | os.O_DIRECT) as device:
         check_it_is(serial, device, machine, name)
         size = os.lseek(device, 0, os.SEEK_END)
         flush(device)
+        check_content(serial, content, block.Machine(ROOT), name)
         began, account = now(), work.begin(serial, method, size)
         told = METHODS[method](machine, name, device, size, method, account)
         os.fsync(device)
@@ -102,36 +112,6 @@ def erased(machine: block.Machine, serial: str, method: str, work: Work) -> dict
             "kernel": f"Linux {os.uname().release}",
             "verification": {**verification, "ended_at": now()},
         }
-
-
-def found(machine: block.Machine, serial: str) -> str:
-    """Return the kernel's name of today of the drive with exactly this serial."""
-    names = [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
-    if len(names) != 1:
-        raise Failed(f"{'more than one' if names else 'no'} drive {serial} here; nothing was written")
-    return names[0]
-
-
-@contextlib.contextmanager
-def held(path: str, flags: int) -> Iterator[int]:
-    """Open a device for us alone: the kernel refuses that while it is mounted, in an array, or anybody else's alike."""
-    device = os.open(path, flags | os.O_EXCL | os.O_CLOEXEC)
-    try:
-        yield device
-    finally:
-        os.close(device)
-
-
-def check_it_is(serial: str, device: int, machine: block.Machine, name: str) -> None:
-    """Raise Failed unless what was opened is what the kernel calls *name*, and that still has this serial."""
-    major, minor = map(int, read(f"{machine.sys(name)}/dev").split(":"))
-    if os.fstat(device).st_rdev != os.makedev(major, minor) or attempt(block.serial, machine, name) != serial:
-        raise Failed(f"{name} is not drive {serial} any more; nothing was written")
-
-
-def flush(device: int) -> None:
-    """Write what the page cache holds for a drive, and forget it: nothing of before may be written later, or read."""
-    fcntl.ioctl(device, BLKFLSBUF)
 
 
 def now() -> str:

@@ -17,6 +17,7 @@ from rackwright.facts.facts import FORMAT, Facts
 PACKAGE = "rackwright.facts"
 MODULES = (
     "digest",
+    "content",
     *(
         f"probe.{name}"
         for name in (

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from rackwright.facts.probe import health, signature_check, superblocks
 from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any, tool, unknown
@@ -17,9 +17,12 @@ NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdbl
 UNREDUNDANT = ("raid0", "linear")
 LUKS_COPIES = "/etc/rackwright/tiers"
 """Where copies of LUKS headers are, each called ``*.header``."""
-SAMPLES, SAMPLE_BYTES = 16, 64 * KIB
+BLOCK = 4 * KIB
+SAMPLES, SAMPLE_BYTES = 48, 64 * KIB
 FILESYSTEM_KEYS = ("complete", "size_bytes", "stripe_unit_bytes", "stripe_width_bytes")
 """What the superblock of a filesystem says."""
+MOST_PARTITIONS = 32
+"""A consent is read by a person: a drive with more of them is freed by hand."""
 ASKED_AT_ONCE = 8
 """Drives about their health: each takes a moment, and a hanging one a minute."""
 
@@ -64,13 +67,20 @@ class Machine:
 def drives(machine: Machine) -> list[dict[str, Any]]:
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         told = pool.map(lambda name: attempt(health.health, machine.path(name)), machine.drives)
-        found = [drive(machine, name) for name in machine.drives]
+        found = [*pool.map(lambda name: drive(machine, name), machine.drives)]
         return [{**each, "health": state} for each, state in zip(found, told)]
 
 
 def drive(machine: Machine, name: str) -> dict[str, Any]:
     folder, found = machine.sys(name), machine.signatures[name]
     holders, mountpoints = attempt(holders_of, machine, name), attempt(mountpoints_of, machine, name)
+    used = attempt(users_of, machine, name)
+    free = used if "unknown" in used else unknown(f"in use by {', '.join(used)}") if used else None
+
+    def unless_used(look: Callable[..., Any], *arguments: Any) -> Any:
+        return free or attempt(look, *arguments)
+
+    erased = unless_used(erased_data, machine, name)
     return {
         "name": name,
         "path": f"/dev/{name.replace('!', '/')}",
@@ -85,7 +95,12 @@ def drive(machine: Machine, name: str) -> dict[str, Any]:
         "mountpoints": mountpoints,
         "signatures": found,
         "superblock": attempt(superblock, machine.path(name), found),
-        "sample": attempt(sample, machine, name),
+        "sample": unless_used(sample, machine, name),
+        **({} if free or erased is None else {"erased_data": erased}),
+        "witnesses": unless_used(witnesses, machine, name),
+        "parts": unless_used(partitions, machine, name),
+        "held": unless_used(arrays_on, machine, name),
+        "writes": attempt(writes, machine, name),
     }
 
 
@@ -159,23 +174,110 @@ def users_of(machine: Machine, drive: str) -> list[str]:
     return users
 
 
-def sample(machine: Machine, name: str) -> list[str]:
-    """Return a digest of each part of a drive that is not all zero where it is looked at; none while somebody uses it.
+def arrays_on(machine: Machine, name: str) -> list[str]:
+    """Return the UUIDs of the arrays that hold a drive or its partitions."""
+    holders = (f"{machine.sys(holder)}/md" for holder in holders_of(machine, name))
+    return sorted({known(superblock_of_member(machine, md))["array_uuid"] for md in holders})
 
-    The parts are told apart because erasing a drive clears its ends and leaves what is between as it is.
+
+def writes(machine: Machine, name: str) -> str:
+    """Return how much was written to a drive since the kernel has it; any write changes it, be it to a partition.
+
+    Another start of the machine, or of the drive, is another count.
     """
-    if users := users_of(machine, name):
-        raise Unreadable(f"in use by {', '.join(users)}")
+    folder = machine.sys(name)
+    reads, sectors = (int(read(f"{folder}/stat").split()[place]) for place in (0, 6))
+    if read_any(f"{folder}/queue/iostats") == "0" or reads == 0:  # it has been read just now
+        raise Unreadable("the kernel does not count what is written to it")
+    attached = f"{read(f'{machine.root}/proc/sys/kernel/random/boot_id')} {os.stat(machine.path(name)).st_ino}"
+    return f"{sectors} sectors written since {hashlib.blake2b(attached.encode(), digest_size=4).hexdigest()}"
+
+
+def witnesses(machine: Machine, name: str) -> list[str | None]:
+    """Return for each signature the digest of what each mount or write changes; see superblocks.witness."""
+    rows = known(machine.signatures[name])
+    return [superblocks.witness(machine.path(name), row["type"], row["offset"]) for row in rows]
+
+
+def partitions(machine: Machine, drive: str) -> list[dict[str, Any]]:
+    """Return what is in each partition of a drive that nobody uses."""
+    names = machine.with_parts(drive)[1:]
+    if len(names) > MOST_PARTITIONS:
+        raise Unreadable(f"{len(names)} partitions; of more than {MOST_PARTITIONS} none is looked at")
+    found = []
+    for name in sorted(names, key=lambda name: number(f"{machine.sys(name)}/partition")):
+        found.append(
+            {
+                "place": f"p{number(f'{machine.sys(name)}/partition')}",
+                "size_bytes": machine.size(name),
+                "signatures": known(machine.signatures[name]),
+                "witnesses": witnesses(machine, name),
+                "sample": sample(machine, name, ("first MiB", "last MiB")),
+            }
+        )
+    return found
+
+
+def sample(machine: Machine, name: str, parts: tuple[str, ...] = ("first MiB", "data", "last MiB")) -> list[str]:
+    """Return a digest of each part of a drive or partition that is not all zero where it is looked at.
+
+    The parts are told apart because a wipe clears the ends and leaves what is between as it is.
+    """
     path = machine.path(name)
-    digests = {part: _digest(path, places) for part, places in sample_places(superblocks.size_of(path)).items()}
+    places = sample_places(superblocks.size_of(path))
+    digests = {part: _digest(path, places[part]) for part in parts}
     return [f"{part} {digest}" for part, digest in digests.items() if digest]
 
 
-def _digest(path: str, places: list[int]) -> str:
-    """Return a digest of what stands at *places*, empty where that is all zero."""
+def erased_data(machine: Machine, name: str) -> str | None:
+    """Return the sample between the ends as it will be once a wipe has cleared what is on partitions there.
+
+    None where that clears nothing of it.
+    """
+    size, path = machine.size(name), machine.path(name)
+    cleared = [(begin, end) for begin, end in erased_ranges(machine, name) if begin > 0 and end < size]
+    places = sample_places(superblocks.size_of(path))["data"]
+    if not any(begin < place + SAMPLE_BYTES and place < end for begin, end in cleared for place in places):
+        return None
+    digest = _digest(path, places, cleared)
+    return f"data {digest}" if digest else ""
+
+
+def erased_ranges(machine: Machine, drive: str) -> list[tuple[int, int]]:
+    """Return which bytes of a drive a wipe clears, in that order: each holds whole parts of its content.
+
+    These are both ends of each partition and of the drive, and what libblkid has seen elsewhere. The ends of the drive
+    come last, the first of them at the very end: the partitions are known by it.
+    """
+    size = machine.size(drive)
+    found = []
+    for name in [*machine.with_parts(drive)[1:], drive]:
+        start = 0 if name == drive else number(f"{machine.sys(name)}/start") * 512
+        length = machine.size(name)
+        ends = [(0, min(MIB, length)), (max(length - MIB, 0), length)]
+        seen = [row["offset"] // BLOCK * BLOCK for row in known(machine.signatures[name])]
+        seen = [place for place in seen if MIB <= place < length - MIB]
+        found += [
+            (start + a, min(start + b, size)) for a, b in (*ends, *((place, place + BLOCK) for place in seen)) if a < b
+        ]
+    merged: list[tuple[int, int]] = []
+    for begin, end in sorted(found):
+        if merged and begin < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((begin, end))
+    return sorted(merged, key=lambda place: (place[0] == 0, place[1] >= size, place))
+
+
+def _digest(path: str, places: list[int], cleared: list[tuple[int, int]] | None = None) -> str:
+    """Return a digest of what stands at *places*, empty where that is all zero; *cleared* ranges count as zeros."""
     digest, blank = hashlib.blake2b(digest_size=8), True
     for offset in places:
         content = superblocks.read_at(path, offset, SAMPLE_BYTES)
+        for begin, end in cleared or ():
+            low, high = max(begin - offset, 0), min(end - offset, len(content))
+            if low < high:
+                content = content[:low] + bytes(high - low) + content[high:]
         if content != bytes(len(content)):
             blank = False
             digest.update(b"%d " % offset + content)

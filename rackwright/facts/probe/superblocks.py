@@ -6,6 +6,7 @@ Specification 1.1.1.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -154,3 +155,87 @@ def luks(path: str) -> dict[str, Any]:
         "key_slots": len(described["keyslots"]),
         "data_offset_bytes": int(described["segments"]["0"]["offset"]),
     }
+
+
+# --- what changes with every mount or write -------------------------------------------------------------------------
+
+MAX_SECTOR = (1 << 64) - 1
+REDUNDANT = (1, 4, 5, 6, 10)
+RESHAPES, JOURNAL = 1 << 2, 1 << 9
+"""Flags of md's feature map. Source: include/uapi/linux/raid/md_p.h."""
+LOG_HEADER = 0xFEEDBABE
+"""Source: fs/xfs/libxfs/xfs_log_format.h. Every other sector of an XFS log begins with its cycle."""
+SECTOR = 512
+
+
+def witness(path: str, kind: str, offset: int) -> str | None:
+    """Return a digest of what each mount, and each write after one, changes on a device; None where nothing does.
+
+    Args:
+        kind: What stands on it, as libblkid says it.
+        offset: Where libblkid has seen that.
+    """
+    readers = {"xfs": xfs_witness, "btrfs": btrfs_witness, "linux_raid_member": md_witness}
+    reader = ext_witness if kind in ("ext2", "ext3", "ext4") else readers.get(kind)
+    seen = reader(path, offset) if reader else None
+    return hashlib.blake2b(seen, digest_size=8).hexdigest() if seen else None
+
+
+def ext_witness(path: str, offset: int) -> bytes | None:
+    """Return the superblock: a mount for writing notes its count and time there before anything else."""
+    return read_at(path, KIB, KIB)
+
+
+def btrfs_witness(path: str, offset: int) -> bytes | None:
+    """Return the superblock: each transaction counts itself there."""
+    return read_at(path, 64 * KIB, 4 * KIB)
+
+
+def xfs_witness(path: str, offset: int) -> bytes | None:
+    """Return the superblock, and the head of the log with what stands before it: a write goes through the log first.
+
+    The superblock alone is written when a filesystem is unmounted, or at rest. None where the log is on another device.
+    """
+    raw = read_at(path, 0, SECTOR)
+    block, log_blocks, group_blocks = (struct.unpack_from(">I", raw, place)[0] for place in (4, 96, 84))
+    (start,) = struct.unpack_from(">Q", raw, 48)
+    shift = raw[124]
+    sectors = log_blocks * block // SECTOR
+    if not start or not sectors or shift > 31:
+        return None
+    log = ((start >> shift) * group_blocks + (start & ((1 << shift) - 1))) * block
+    if log + sectors * SECTOR > size_of(path):
+        return None
+    with open(path, "rb", buffering=0) as device:
+        forget(device.fileno(), log, sectors * SECTOR)
+
+        def cycle(sector: int) -> int:
+            first, second = struct.unpack(">II", os.pread(device.fileno(), 8, log + sector * SECTOR))
+            return int(second if first == LOG_HEADER else first)
+
+        first, low, high = cycle(0), 1, sectors
+        while low < high:  # sectors before the head have the cycle of the first one
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if cycle(middle) == first else (low, middle)
+        before = os.pread(device.fileno(), min(low * SECTOR, 64 * KIB), log + max(low * SECTOR - 64 * KIB, 0))
+        return raw + b"%d %d" % (first, low) + before
+
+
+def md_witness(path: str, offset: int) -> bytes | None:
+    """Return the superblock of a member whose array notes there that it is written to: redundant, clean, and at rest.
+
+    One without redundancy notes nothing, one that is not clean has noted it already.
+    """
+    raw = read_at(path, offset, 4 * KIB)
+    order = BYTE_ORDERS.get(raw[:4])
+    if order is None:
+        return None
+    if struct.unpack_from(order + "I", raw, 4)[0] == 1:
+        features, level, resynced = (
+            struct.unpack_from(form, raw, place)[0] for form, place in (("<I", 8), ("<i", 72), ("<Q", 208))
+        )
+        notes = resynced == MAX_SECTOR and not features & (RESHAPES | JOURNAL)
+    else:
+        level, state = (struct.unpack_from(order + form, raw, place)[0] for form, place in (("i", 28), ("I", 132)))
+        notes = bool(state & 1)
+    return raw if notes and level in REDUNDANT else None

@@ -6,31 +6,8 @@ from rackwright.spec.tier import FilesystemType
 
 EXT4_BLOCK_BYTES = 4096
 
-_WIPE = """set -eu
-name=${1##*/}
-for holder in /sys/class/block/"$name"/holders/md* /sys/class/block/"$name"/"$name"*/holders/md*; do
-  if [ -e "$holder" ]; then mdadm --quiet --stop "/dev/${holder##*/}"; fi
-done
-lsblk -nrpo NAME "$1" | sed 1d | while read -r part; do wipefs -qaf "$part"; done
-end=$(($(blockdev --getsize64 "$1") - 1048576))
-dd if=/dev/zero of="$1" bs=1M count=1 conv=fsync status=none
-dd if=/dev/zero of="$1" bs=64K count=16 seek=$end oflag=seek_bytes conv=fsync status=none
-wipefs -qaf "$1"
-tries=0 # udev looks at every drive that was written, and holds its partitions meanwhile
-until udevadm settle && blockdev --rereadpt "$1"; do
-  [ $((tries += 1)) -le 20 ] || exit 1
-  sleep 0.5
-done
-udevadm settle
-[ -z "$(wipefs -n "$1")" ] || { echo "signatures are left on $1" >&2; exit 1; }
-"""
-
-_ERASE_MEMBER = """set -eu
-mdadm --examine --export "$1" | grep -qx "MD_UUID=$2" || { echo "$1 is no member of $2 any more" >&2; exit 1; }
-mdadm --zero-superblock "$1"
-wipefs -qaf "$1"
-[ -z "$(wipefs -n "$1")" ] || { echo "signatures are left on $1" >&2; exit 1; }
-"""
+DRIVES = "rackwright-drives"
+"""In the place of a program: what rackwright does to drives itself, on their host. See rackwright.apply.on_drives."""
 
 _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true
@@ -251,18 +228,18 @@ def make_filesystem(
     return ("mkfs.ext4", "-q", "-F", "-b", str(EXT4_BLOCK_BYTES), *stride, device)
 
 
-def wipe(drive: str) -> tuple[str, ...]:
-    """Erase every signature on *drive* and its partitions, and its first and last MiB; stop md arrays that hold it.
+def wipe(serial: str) -> tuple[str, ...]:
+    """Clear both ends of a drive and of its partitions, and every other signature; stop idle md arrays that hold it.
 
-    Each write erases a whole part of ``Drive.content``, so that a wipe that is cut off leaves nothing else than before.
+    Each write clears whole parts of ``Drive.content``, so that a wipe that is cut off leaves nothing else than before.
     A filesystem signature deeper inside may come back in a new array of the same geometry, so mkfs always runs there.
     """
-    return _shell(_WIPE, drive)
+    return (DRIVES, "wipe", serial)
 
 
-def erase_member(drive: str, array_uuid: str) -> tuple[str, ...]:
-    """Erase the md superblock on *drive* if it still belongs to *array_uuid*."""
-    return _shell(_ERASE_MEMBER, drive, array_uuid)
+def erase_member(serial: str, array_uuid: str) -> tuple[str, ...]:
+    """Erase the signatures on a drive, the md superblock last, if that still belongs to *array_uuid*."""
+    return (DRIVES, "erase-member", serial, array_uuid)
 
 
 def forget(array: str) -> tuple[str, ...]:

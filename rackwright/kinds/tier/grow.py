@@ -4,7 +4,7 @@ md moves every stripe while the array is in use, and writes down in all superblo
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rackwright.facts.facts import Facts
@@ -94,12 +94,17 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)
 
 
-def steps(spec: TierSpec, array: Array, added: Growth, device: str) -> Iterator[Run]:
-    """Yield what adds members, all of them being free."""
+def steps(spec: TierSpec, array: Array, added: Growth, device: str, erased: Mapping[str, str]) -> Iterator[Run]:
+    """Yield what adds members, all of them being free.
+
+    Args:
+        erased: What is on those that come by then, by serial.
+    """
     arriving = tuple(serial for serial in added.coming if serial not in added.spare)
     if arriving:
         members = tuple(f"${{drive:{serial}}}" for serial in arriving)
-        yield Run(f"put {', '.join(arriving)} into {spec.name}", ("mdadm", "--manage", device, "--add", *members))
+        argv = ("mdadm", "--manage", device, "--add", *members)
+        yield Run(f"put {', '.join(arriving)} into {spec.name}", argv, expects=erased)
     if array.condition == "syncing":  # the loss of power that had cut it off; md begins nothing else before that ends
         yield sync_step(spec, device)
     count = len(spec.members)

@@ -182,18 +182,13 @@ class _Planner:
             got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
             yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
         try:
-            consent, content = self.spec.wipe.get(drive.serial), drive.content
+            refusal = drives.occupied(self.spec.host, drive, self.spec.wipe, self.house.consents)
         except NotKnown as reason:
             fix = "Free it by hand, after looking at what it holds"
             yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
             return
-        if not content or drives.covers(consent, content) or self._is_our_half_made(drive):
-            return
-        got = f"got {content!r} on it"
-        if consent is not None:
-            got += f", and consent for {consent!r}"
-        line = f'To lose exactly that, write under hosts.{self.spec.host}.wipe: {{{drive.serial}: "{content}"}}'
-        yield Refusal(where, got, "a member is blank, or what it carries is given up", line)
+        if refusal and not self._is_our_half_made(drive):
+            yield refusal
 
     def _is_our_half_made(self, drive: Drive) -> bool:
         """Whether all that is on it was put there by an interrupted creation, before any data could be."""
@@ -221,7 +216,7 @@ class _Planner:
                 *(f"--homehost={spec.host}", f"--name={spec.name}", *options),
                 *(f"${{drive:{serial}}}" for serial in spec.serials),
             ),
-            expects={drive.serial: drive.content_once_erased for drive in free},
+            expects=drives.once_erased(free),
             creates=True,
         )
 
@@ -372,9 +367,10 @@ class _Planner:
         free, _ = self._free_drives(self._arriving())
         yield from (drives.wipe(drive) for drive in free if drive.content)
         if self.added:
-            yield from grow.steps(self.spec, array, self.added, self.device)
+            yield from grow.steps(self.spec, array, self.added, self.device, drives.once_erased(free))
         elif self.change:
-            yield from replace.steps(self.spec, array, self.change, self._successors(), self.device)
+            erased = drives.once_erased(free)
+            yield from replace.steps(self.spec, array, self.change, self._successors(), self.device, erased)
         elif self.lingering:
             yield replace.let_go(self.spec, array, self.lingering, self.device)
         if array.condition == "interrupted":

@@ -70,7 +70,7 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
             yield Run(f"erase the {what} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
         yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", device))
     for serial, block in sorted(traces.items()):
-        argv = commands.erase_member(f"${{drive:{serial}}}", block.array_uuid)
+        argv = commands.erase_member(serial, block.array_uuid)
         yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
     yield from kept
     done = f"note in the owner file: removed{' from ' + serials if serials else ''}"

@@ -105,11 +105,19 @@ def unsucceeded(spec: TierSpec, change: Replacement) -> Refusal:
     return Refusal(f"{spec.id}: members", got, want, fix)
 
 
-def steps(spec: TierSpec, array: Array, change: Replacement, successors: tuple[str, ...], device: str) -> Iterator[Run]:
+def steps(
+    spec: TierSpec,
+    array: Array,
+    change: Replacement,
+    successors: tuple[str, ...],
+    device: str,
+    erased: Mapping[str, str],
+) -> Iterator[Run]:
     """Yield what replaces members, all that comes being free.
 
     Args:
         successors: Those of ``change.coming`` that do not come back to places of their own.
+        erased: What is on those that come by then, by serial.
     """
     arriving = tuple(serial for serial in successors if serial not in change.spare)
     if change.lost:
@@ -117,7 +125,8 @@ def steps(spec: TierSpec, array: Array, change: Replacement, successors: tuple[s
     if arriving:
         # in one command: md would rebuild the first alone, and then the second
         members = tuple(f"${{drive:{serial}}}" for serial in arriving)
-        yield Run(f"put {', '.join(arriving)} into {spec.name}", ("mdadm", "--manage", device, "--add", *members))
+        argv = ("mdadm", "--manage", device, "--add", *members)
+        yield Run(f"put {', '.join(arriving)} into {spec.name}", argv, expects=erased)
     for old, new in zip(change.left, successors[len(change.lost) :], strict=False):
         argv = ("mdadm", "--manage", device, "--replace", f"${{drive:{old}}}", "--with", f"${{drive:{new}}}")
         yield Run(f"copy {old} onto {new}, which takes its place in {spec.name}", argv)

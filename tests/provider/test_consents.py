@@ -1,0 +1,37 @@
+"""What a command gives up comes to the provider that it starts, and to nobody else."""
+
+import pytest
+
+from rackwright.errors import DeclarationErrors
+from rackwright.provider import consents
+
+
+def test_what_is_given_up_arrives_as_it_was_given(monkeypatch):
+    given = {"S1": "crypto_LUKS 11, data 9c1e, 8 sectors written since 5f3c1a2b", "S2": "a=b"}
+
+    for name, value in consents.pass_on(consents.parse([f"{serial}={text}" for serial, text in given.items()])).items():
+        monkeypatch.setenv(name, value)
+
+    assert consents.received() == given
+
+
+def test_without_a_command_nothing_is_given_up(monkeypatch):
+    monkeypatch.delenv(consents.VARIABLE, raising=False)
+
+    assert consents.received() == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["S1"], "--consent: got 'S1'; a consent is a serial and what is on that drive."),
+        (["S1="], "got 'S1='"),
+        (["=ext4"], "got '=ext4'"),
+        (["S1=a", "S1=b"], "got two for S1"),
+    ],
+)
+def test_a_consent_of_another_form_is_refused(given, said):
+    with pytest.raises(DeclarationErrors) as refused:
+        consents.parse(given)
+
+    assert said in str(refused.value)
