@@ -1,8 +1,29 @@
 """The one root of everything rackwright says to a person who can mend it."""
 
+import re
 import shlex
 from collections.abc import Iterable
 from typing import ClassVar
+
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"  # \t and \n stay
+)
+"""Characters that a terminal obeys (C0, DEL, C1), that reorder or break lines (Unicode), or that have no bytes."""
+
+
+def visible(text: str) -> str:
+    """Return *text* with each control character as it is written in Python: an escape sequence becomes ``\\x1b[2J``."""
+    return _INVISIBLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """Return *text* visible and without line breaks, for a value that stands within a line."""
+    return visible(text).replace("\n", "\\n")
+
+
+def indented(text: str) -> str:
+    """Return *text* visible, its further lines indented: none of them looks like a message of its own."""
+    return visible(text).replace("\n", "\n  ")
 
 
 def command(*argv: str) -> str:
@@ -20,9 +41,9 @@ class RackwrightError(Exception):
     """0 as wanted, 1 differs, 2 what was written is wrong or refused, 3 not reached or unknown, 4 a step failed."""
 
     def __init__(self, where: str, got: str, want: str, fix: str, source: str = "") -> None:
-        self.where, self.got, self.want, self.fix, self.source = where, got, want, fix, source
-        text = f"{where}: {got}; {want}. {fix}."
-        super().__init__(f"{text} [{source}]" if source else text)
+        self.where, self.got, self.want, self.fix, self.source = map(indented, (where, got, want, fix, source))
+        text = f"{self.where}: {self.got}; {self.want}. {self.fix}."
+        super().__init__(f"{text} [{self.source}]" if source else text)
 
 
 class DeclarationError(RackwrightError):

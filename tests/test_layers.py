@@ -14,10 +14,11 @@ from rackwright.declaration.source import read
 
 ROOT = Path(__file__).parents[1]
 
-CORE = ("errors", "spec", "facts", "kinds", "declaration", "mirror", "apply")
+CORE = ("errors", "terminal", "spec", "facts", "kinds", "declaration", "mirror", "apply")
 MAY_IMPORT = {
     # Dependencies point down: each of these may import those above it that it names.
     "rackwright.errors": (),
+    "rackwright.terminal": ("errors",),
     "rackwright.spec": (
         "errors",
         "workloads.common.catalogue",
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "rackwright.qualify": CORE,
     "rackwright.erase": CORE,
     "rackwright.toolchain": ("errors", "spec.secret"),
-    "rackwright.twin": ("errors", "spec", "facts", "toolchain.apt", "toolchain.cache"),
+    "rackwright.twin": ("errors", "terminal", "spec", "facts", "toolchain.apt", "toolchain.cache"),
     "rackwright.iteration": (
         "errors",
         "declaration",

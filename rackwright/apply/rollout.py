@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rackwright.errors import HostUnreachable, StepFailed
+from rackwright.errors import HostUnreachable, Refused, StepFailed
 from rackwright.spec.rollout import Rollout
 
 WINDOW_SECONDS = 1.0
@@ -81,7 +81,7 @@ class Turns:
 
     @contextmanager
     def turn(self, wave: str, host: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Wait until *host* may change; a block that raises has failed, unless the host was not reached.
+        """Wait until *host* may change; a block that raises has failed, unless its host was not reached or refused.
 
         Args:
             wave: Name of the change, the same for all hosts it is to reach.
@@ -93,7 +93,7 @@ class Turns:
         state = self._wait(wave, host, say)
         try:
             yield
-        except HostUnreachable:
+        except (HostUnreachable, Refused):  # nothing was done there, which tells nothing about the other hosts
             self._leave(state, host, None)
             raise
         except BaseException as error:

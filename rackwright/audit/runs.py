@@ -10,7 +10,7 @@ from typing import Any
 from rackwright.apply.pool import Hosts
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.declaration import Declared, Stack, declare
-from rackwright.errors import DeclarationError, RackwrightError, StepFailed
+from rackwright.errors import DeclarationError, RackwrightError, StepFailed, one_line
 from rackwright.kinds.training_run import TrainingRunKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.spec.problem import hint
@@ -49,7 +49,7 @@ class RunReport:
         return {"name": self.name, **self.told, "outcome": self.outcome, "ranks": dict(self.ranks)}
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(map(one_line, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         parts = [self.outcome]

@@ -9,7 +9,7 @@ from rackwright.apply.pool import Hosts
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.audit.registered import Lead, lead
 from rackwright.declaration import Stack, declare
-from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused, StepFailed
+from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused, StepFailed, one_line
 from rackwright.kinds.model_server.look import report
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.spec.problem import hint
@@ -51,7 +51,7 @@ class ServerReport:
         }
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(map(one_line, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.name}: version {self.version} is declared"

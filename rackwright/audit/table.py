@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackwright.audit.report import Report, Result
+from rackwright.errors import one_line
 from rackwright.kinds.contract import Absent, Difference, Unknown
 from rackwright.kinds.wording import words
 
@@ -18,7 +19,7 @@ Row = tuple[str, str, str, str, str]
 def show(report: Report, console: Console) -> None:
     """Print what differs and what is unknown, the remedies, then the sums."""
     rows = [row for result in report.results for row in _rows(result)]
-    rows += [(name, "[cyan]notice[/]", escape(text), "", "") for name, text in report.notices.items()]
+    rows += [(name, "[cyan]notice[/]", _cell(text), "", "") for name, text in report.notices.items()]
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("resource", "", "claim", "found", "wanted"):
@@ -35,13 +36,13 @@ def _rows(result: Result) -> Iterator[Row]:
     for thing, group in groupby(result.differences, key=lambda item: item.thing):
         items = list(group)
         if len(items) > 1 and all(isinstance(item.found, Absent) for item in items):
-            yield result.name, "[red]differs[/]", escape(thing), "absent", ""  # what a missing thing is like is no news
+            yield result.name, "[red]differs[/]", _cell(thing), "absent", ""  # what a missing thing is like is no news
         else:
             yield from (_row(result.name, item) for item in items)
     if result.not_reached:
         yield result.name, "[yellow]unknown[/]", "everything", "not reached", ""
     if result.notice:
-        yield result.name, "[cyan]notice[/]", escape(result.notice), "", ""
+        yield result.name, "[cyan]notice[/]", _cell(result.notice), "", ""
 
 
 def _row(name: str, item: Difference) -> Row:
@@ -52,7 +53,12 @@ def _row(name: str, item: Difference) -> Row:
         found, want = "(secret)", "(secret)"
     else:
         found, want = words(item.found), words(item.want)
-    return name, mark, escape(item.path), escape(_short(found)), escape(_short(want))
+    return name, mark, _cell(item.path), _cell(_short(found)), _cell(_short(want))
+
+
+def _cell(text: str) -> str:
+    """Return *text* as one line that is no markup: what a host shows forges no row."""
+    return escape(one_line(text))
 
 
 def _short(text: str) -> str:
@@ -64,7 +70,7 @@ def _remedies(report: Report) -> Iterator[str]:
     for result in report.results:
         for item in result.differences:
             if item.remedy:
-                yield f"{item.thing}: {item.remedy}"
+                yield one_line(f"{item.thing}: {item.remedy}")
         if result.not_reached:
             yield result.not_reached
 

@@ -2,6 +2,7 @@
 
 import sys
 
+from rackwright import terminal
 from rackwright.errors import DeclarationErrors, RackwrightError
 from workloads.common.errors import WorkloadError
 
@@ -10,15 +11,16 @@ def main() -> None:
     """Run the command line; what a person can mend is said without a traceback."""
     from rackwright.cli.app import app
 
+    sys.excepthook = terminal.say_failure
     try:
         app()
     except DeclarationErrors as errors:
         count = len(errors.errors)
-        print(f"{errors}\n{count} error{'s' * (count > 1)}; nothing was done.", file=sys.stderr)
+        terminal.say(f"{errors}\n{count} error{'s' * (count > 1)}; nothing was done.")
         sys.exit(errors.exit_status)
     except (RackwrightError, WorkloadError) as error:
-        print(error, file=sys.stderr)
+        terminal.say(error)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("interrupted; running it again is safe", file=sys.stderr)
+        terminal.say("interrupted; running it again is safe")
         sys.exit(130)

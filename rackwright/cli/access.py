@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import SetupError
 
@@ -33,7 +34,7 @@ def enrol(
     if enrolled.secret:
         _show(enrolled)
     else:
-        print(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
+        terminal.show(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
     for host, error in enrolled.failures.items():
         project.say(f"{host} has it not: {error} Then run it again{' with --replace' if enrolled.secret else ''}.")
     raise typer.Exit(enrolment.exit_status(enrolled))
@@ -44,9 +45,9 @@ def _show(enrolled: "Enrolled") -> None:
 
     assert enrolled.secret is not None
     segno.make(enrolled.secret.uri(enrolled.person, enrolled.issuer), micro=False).terminal(compact=True)
-    print(f"Scan it as {enrolled.issuer}:{enrolled.person}, or type {enrolled.secret.key}")
-    print(f"Emergency codes, each good once: {' '.join(enrolled.secret.emergency)}")
-    print("Nobody can show either again. Clear this terminal when they are kept.")
+    terminal.show(f"Scan it as {enrolled.issuer}:{enrolled.person}, or type {enrolled.secret.key}")
+    terminal.show(f"Emergency codes, each good once: {' '.join(enrolled.secret.emergency)}")
+    terminal.show("Nobody can show either again. Clear this terminal when they are kept.")
 
 
 @app.command()
@@ -69,5 +70,5 @@ def cert(
     from rackwright.apply import certificates
 
     issued = certificates.issue(project.stack(stack), key, ca, principal or (), minutes, source_address or ())
-    print(f"{issued.path}: for {', '.join(issued.principals)}, serial {issued.serial}")
-    print(f"until {issued.until:%Y-%m-%d %H:%M:%S} UTC")
+    terminal.show(f"{issued.path}: for {', '.join(issued.principals)}, serial {issued.serial}")
+    terminal.show(f"until {issued.until:%Y-%m-%d %H:%M:%S} UTC")

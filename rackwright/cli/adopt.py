@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project, state
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def adopt(
         "left": {each.name: _why(each) for each in looked_at if each not in whole},
         "changed": changed,
     }
-    print(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))
+    terminal.show(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))
     raise typer.Exit(found.exit_status or (1 if changed else 0))
 
 

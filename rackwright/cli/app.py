@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rackwright import __version__, toolchain
+from rackwright import __version__, terminal, toolchain
 from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
 from rackwright.toolchain import workloads
 from workloads.common.tracking.server import URL
@@ -42,7 +42,7 @@ class Format(StrEnum):
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(f"rackwright {__version__}")
+        terminal.show(f"rackwright {__version__}")
         raise typer.Exit
 
 
@@ -67,14 +67,14 @@ def show_toolchain(
         environment = workloads.ensure(project.say)
         if environment.without_horovod:
             project.say(f"{environment.without_horovod}; torchrun takes its place")
-        print(environment.python)
+        terminal.show(environment.python)
         return
     if tools is not Tools.pulumi:
         ensure = workloads.serving if tools is Tools.serving else workloads.tracking
-        print(ensure(project.say).python)
+        terminal.show(ensure(project.say).python)
         return
     taken = toolchain.ensure(project.say)
-    print(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")
+    terminal.show(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")
 
 
 @app.command()
@@ -84,7 +84,7 @@ def env() -> None:
 
     root = project.directory()
     toolchain.prepare(root)
-    print(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.say), os.environ)), end="")
+    terminal.show(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.say), os.environ)), end="")
 
 
 @app.command()
@@ -95,7 +95,7 @@ def check(stack: StackName) -> None:
     loaded = project.stack(stack)
     for notice in loaded.notices:
         project.say(f"note: {notice}")
-    print(f"{stack}: {len(loaded.fleet.hosts)} hosts, {len(declare(loaded))} resources, no errors")
+    terminal.show(f"{stack}: {len(loaded.fleet.hosts)} hosts, {len(declare(loaded))} resources, no errors")
 
 
 @app.command()
@@ -103,7 +103,7 @@ def schema() -> None:
     """Print the JSON Schema of a fleet's YAML file, for editors."""
     from rackwright.declaration.fleet import schema
 
-    print(json.dumps(schema(), indent=2))
+    terminal.show(json.dumps(schema(), indent=2))
 
 
 @app.command()
@@ -111,7 +111,7 @@ def declare(stack: StackName) -> None:
     """Print keyed digests of what depends on secrets, for `rackwright audit --declared` by who may not know them."""
     from rackwright.audit.declared import tell
 
-    print(json.dumps(tell(project.secrets(project.stack(stack))), indent=2))
+    terminal.show(json.dumps(tell(project.secrets(project.stack(stack))), indent=2))
 
 
 @app.command()
@@ -147,9 +147,9 @@ def inventory(
     from rackwright.cli import inventory
 
     if secrets is None:
-        print(json.dumps(inventory.public(project.stack(stack)), indent=2))
+        terminal.show(json.dumps(inventory.public(project.stack(stack)), indent=2))
     else:
-        print(inventory.write(project.stack(stack), secrets))
+        terminal.show(inventory.write(project.stack(stack), secrets))
 
 
 Consents = Annotated[

@@ -4,8 +4,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
+from rackwright import terminal
 from rackwright.audit import evidence, registered, report, table
 from rackwright.audit.declared import load
 from rackwright.cli import project
@@ -49,7 +48,7 @@ def run(
     leads = registered.leads(stack, *asked)
     compared = report.compare(stack, found, told, dict(registered.notices(leads, stack)))
     if form == "json":
-        print(json.dumps(report.as_json(compared), indent=2))
+        terminal.show(json.dumps(report.as_json(compared), indent=2))
     else:
-        table.show(compared, Console(highlight=False))
+        table.show(compared, terminal.console())
     return compared.exit_status

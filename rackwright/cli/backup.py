@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rackwright import terminal
 from workloads.common.checkpoint import archive
 from workloads.common.checkpoint.archive import Compression
 
@@ -50,8 +51,8 @@ def restore(
 
 def _tell(proved: archive.Proved, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({**asdict(proved), "path": str(proved.path)}))
+        terminal.show(json.dumps({**asdict(proved), "path": str(proved.path)}))
     else:
-        print(
+        terminal.show(
             f"{proved.path}: step {proved.step}, {proved.files} files, {proved.bytes} bytes, read back and as written"
         )

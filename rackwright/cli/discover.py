@@ -1,7 +1,6 @@
 """Hosts that are there, written down as a fleet."""
 
 import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationErrors
 from rackwright.spec.problem import Problem
@@ -57,9 +57,11 @@ def discover(
         project.replace(into, text)
         project.say(f"{into}: {', '.join(hosts)}")
     elif not as_json:
-        print(text, end="")
+        terminal.show(text, end="")
     if as_json:
-        print(json.dumps({name: {"host": host.host, "notes": host.notes} for name, host in hosts.items()}, indent=2))
+        terminal.show(
+            json.dumps({name: {"host": host.host, "notes": host.notes} for name, host in hosts.items()}, indent=2)
+        )
     raise typer.Exit(status)
 
 
@@ -71,4 +73,4 @@ class _Trust:
 
     def __call__(self, name: str, shown: str) -> bool:
         question = f"{name} holds the host key {shown}. Does its console show the same?"
-        return shown in self.given or (sys.stdin.isatty() and typer.confirm(question, err=True))
+        return shown in self.given or terminal.confirm(question)

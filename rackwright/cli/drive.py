@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationErrors
 from rackwright.spec.units import format_size
@@ -52,7 +53,9 @@ def locate(
     with project.connected(loaded) as hosts:
         drive = locate(hosts, loaded, host, serial, not off)
     doing = "blinks no more" if off else f"blinks until `rackwright drive locate {stack} {host} {serial} --off`"
-    print(f"{host}: {serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}, {drive.path}) {doing}")
+    terminal.show(
+        f"{host}: {serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}, {drive.path}) {doing}"
+    )
 
 
 @app.command()
@@ -95,7 +98,7 @@ def erase(
     with project.connected(loaded) as hosts:
         ended = run(hosts, loaded, request, project.say)
     if isinstance(ended, Shown):
-        print(json.dumps({"erased": [], "holds": ended.drives}, indent=2) if as_json else ended.text)
+        terminal.show(json.dumps({"erased": [], "holds": ended.drives}, indent=2) if as_json else ended.text)
         project.say("nothing was erased: nothing was given up")
         raise typer.Exit(2)
     for failure in ended.failures:
@@ -105,9 +108,11 @@ def erase(
         certificates.write(ended.certificate, certificate, request.key)
     if as_json:
         told = {"erased": done, "failed": [str(failure) for failure in ended.failures]}
-        print(json.dumps({**told, "certificate": str(certificate) if done else None}, indent=2))
+        terminal.show(json.dumps({**told, "certificate": str(certificate) if done else None}, indent=2))
     elif done:
-        print(f"{', '.join(done)}: erased and read back; {certificate} says how, {certificate.name}.sig who says so")
+        terminal.show(
+            f"{', '.join(done)}: erased and read back; {certificate} says how, {certificate.name}.sig who says so"
+        )
     if not done:
         project.say("no certificate was written")
     raise typer.Exit(max((failure.exit_status for failure in ended.failures), default=0))
@@ -129,9 +134,11 @@ def certificate(
 
     proved, signer = prove(file, allowed_signers)
     if as_json:
-        print(json.dumps({"signer": signer, "certificate": proved.model_dump(mode="json")}, indent=2))
+        terminal.show(json.dumps({"signer": signer, "certificate": proved.model_dump(mode="json")}, indent=2))
         return
     for drive in proved.drives:
-        print(f"{proved.host}: {drive.serial} ({drive.model}, {drive.bus}, {drive.size_bytes} bytes)", end=": ")
-        print(f"{drive.method}, NIST {drive.nist.term}, {drive.ended_at:%Y-%m-%d %H:%M} UTC, all read back as zeros")
-    print(f"{file}: signed by {signer}, and not changed since")
+        terminal.show(f"{proved.host}: {drive.serial} ({drive.model}, {drive.bus}, {drive.size_bytes} bytes)", end=": ")
+        terminal.show(
+            f"{drive.method}, NIST {drive.nist.term}, {drive.ended_at:%Y-%m-%d %H:%M} UTC, all read back as zeros"
+        )
+    terminal.show(f"{file}: signed by {signer}, and not changed since")

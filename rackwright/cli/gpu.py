@@ -6,9 +6,10 @@ import threading
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 
+from rackwright import terminal
 from rackwright.cli import project
 
 app = typer.Typer(no_args_is_help=True, help="The GPUs of a stack.")
@@ -30,11 +31,11 @@ def top(
     from rackwright.audit.gpu_table import sums, table
 
     loaded = project.stack(stack)
-    hosts, console = Hosts(loaded.endpoints, loaded.salt), Console(highlight=False)
+    hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
     if as_json or once or not console.is_terminal:
         report = gpus.look(hosts, loaded)
         if as_json:
-            print(json.dumps(gpus.as_json(report), indent=2))
+            terminal.show(json.dumps(gpus.as_json(report), indent=2))
         else:
             console.print(table(report), sums(report), sep="\n")
     else:

@@ -1,11 +1,11 @@
 """Commands about one host."""
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project, state
 
 app = typer.Typer(no_args_is_help=True, help="One host of a stack.")
@@ -47,14 +47,14 @@ def reidentify(
     with project.connected(loaded) as hosts:
         both = reidentified(host, loaded.fleet.hosts[host], hosts.facts(host))
     if as_json:
-        print(json.dumps(both.as_json(), indent=2))
+        terminal.show(json.dumps(both.as_json(), indent=2))
     else:
-        print(f"{host} at {loaded.fleet.hosts[host].address}, whose host key is the pinned one\n{both}")
+        terminal.show(f"{host} at {loaded.fleet.hosts[host].address}, whose host key is the pinned one\n{both}")
     if not both.changed:
         project.say(f"{host} is what is declared")
         return
     question = f"Is it {host}, with another mainboard?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(question, err=True)):
+    if not yes and not terminal.confirm(question):
         project.say("nothing was written: --yes says that it is the same host")
         raise typer.Exit(2)
     path = project.rewrite(stack, lambda path: hosts_lines.with_identity(path, host, both.changed))
@@ -77,20 +77,18 @@ def qualify(
 
     Exit status: 1 something is short, 4 a program failed, 3 something could not be measured, 2 GPUs are in use.
     """
-    from rich.console import Console
-
     from rackwright.apply.pool import Hosts
     from rackwright.qualify.run import qualify
     from rackwright.qualify.table import sources, sums, table
 
     loaded = project.stack(stack)
-    hosts, console = Hosts(loaded.endpoints, loaded.salt), Console(highlight=False)
+    hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
     try:
         report = qualify(hosts, loaded, host, peer, project.say, seconds)
     finally:
         hosts.close()
     if as_json:
-        print(json.dumps(report.as_json(), indent=2))
+        terminal.show(json.dumps(report.as_json(), indent=2))
     else:
         console.print(table(report))
         console.print(*sources(report), sums(report), sep="\n", markup=False, soft_wrap=True)

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from rackwright import terminal
 from rackwright.audit import servers
 from rackwright.cli import project, pulumi
 from rackwright.declaration.served_line import promoted, with_another_model
@@ -64,6 +63,6 @@ def run(asked: Asked, as_json: bool) -> None:
 
 def _print(told: report.Told, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(told, indent=2))
+        terminal.show(json.dumps(told, indent=2))
     else:
-        report.show(told, Console())
+        report.show(told, terminal.console())

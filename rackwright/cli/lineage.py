@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rackwright import terminal
 from workloads.common.tracking import Lineage, connect
 from workloads.common.tracking import lineage as found
 from workloads.common.tracking.provenance import keys
@@ -32,7 +33,7 @@ def lineage(
     Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or some is not known.
     """
     chain = found(connect(tracking, os.environ), model)
-    print(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
+    terminal.show(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
     raise typer.Exit(UNKNOWN if chain.missing else 0)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.declaration import Stack
 from rackwright.declaration.lock import changes
@@ -43,13 +43,13 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         if changed and not check:
             making.write(made.lock, stack.lock_file)
     if as_json:
-        print(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
+        terminal.show(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
     else:
         for line in changed:
-            print(line)
+            terminal.show(line)
         found = sum(map(len, made.lock.packages.values()))
         rest = f"{found} packages, {len(made.lock.images)} images, {len(made.lock.wheels)} wheels"
-        print(f"{stack.lock_file}: {rest}; {_said(len(changed), check)}")
+        terminal.show(f"{stack.lock_file}: {rest}; {_said(len(changed), check)}")
     return 1 if check and changed else 0
 
 
@@ -63,6 +63,6 @@ def _said(changed: int, check: bool) -> str:
 def _progress() -> Iterator[apt.Progress]:
     """Show on stderr how far the fetching is, where somebody looks."""
     columns = (TextColumn("fetching"), BarColumn(), TextColumn("{task.percentage:3.0f} %  {task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=terminal.console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=100)
         yield lambda percent, text: bar.update(task, completed=percent, description=text)

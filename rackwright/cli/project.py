@@ -3,13 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rackwright import toolchain
+from rackwright import terminal, toolchain
 from rackwright.declaration import Stack, load_fleet, load_stack
 from rackwright.declaration.passphrase import need_own
 from rackwright.declaration.stack import HOUSE, RACK, settings, settings_source
@@ -72,7 +71,7 @@ def secrets(stack: Stack) -> Stack:
 
 def say(text: str) -> None:
     """Tell a person how work gets on; stdout stays for results."""
-    print(text, file=sys.stderr, flush=True)
+    terminal.say(text)
 
 
 def rewrite(stack: str, edited: Callable[[Path], str]) -> Path:

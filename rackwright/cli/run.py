@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def logs(
     from rackwright.audit import runs
 
     def say(line: str) -> None:
-        print(json.dumps({"line": line}) if as_json else line, flush=True)
+        terminal.show(json.dumps({"line": line}) if as_json else line, flush=True)
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -60,7 +61,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     with project.connected(loaded) as hosts:
         runs.stop(hosts, loaded, run, project.say)
         report = runs.look(hosts, loaded, run)
-    print(json.dumps(report.as_json(), indent=2) if as_json else report)
+    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
 
 
 @app.command()
@@ -79,10 +80,10 @@ def wait(
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
         report = runs.wait(hosts, loaded, run, seconds, project.say)
-    print(json.dumps(report.as_json(), indent=2) if as_json else report)
+    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit({"finished": 0, "failed": 4, "running": 3, "unknown": 3}.get(report.outcome, 1))
 
 
 def _tell(report: "RunReport", as_json: bool) -> None:
-    print(json.dumps(report.as_json(), indent=2) if as_json else report)
+    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit(report.exit_status)

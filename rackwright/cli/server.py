@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.iteration.asked import Stage
 from workloads.common.tracking.server import URL
@@ -34,7 +35,7 @@ def status(stack: StackName, server: ServerName, tracking: Tracking = "", as_jso
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
         report = servers.look(hosts, loaded, server, tracking)
-    print(json.dumps(report.as_json(), indent=2) if as_json else report)
+    terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit(report.exit_status)
 
 
@@ -50,7 +51,7 @@ def logs(
     from rackwright.audit import servers
 
     def say(host: str, line: str) -> None:
-        print(json.dumps({"host": host, "line": line}) if as_json else f"{host}: {line}", flush=True)
+        terminal.show(json.dumps({"host": host, "line": line}) if as_json else f"{host}: {line}", flush=True)
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -113,9 +114,9 @@ def fetch(
         servers.known(loaded, server)
     told = [registered.fetched(loaded, name, tracking) for name in registered.of(loaded, server)]
     if as_json:
-        print(json.dumps(told))
+        terminal.show(json.dumps(told))
     for each in () if as_json else told:
-        print(f"{each['server']}: version {each['version']} is in {each['directory']}")
+        terminal.show(f"{each['server']}: version {each['version']} is in {each['directory']}")
 
 
 @app.command()
@@ -197,15 +198,15 @@ def image(
     found = image(servers.specs(loaded, server), loaded.house, base, requirements, python_of_base)
     project.fill(out, found.files)
     if as_json:
-        print(json.dumps({"directory": str(out), "image": found.tag, "stop_seconds": found.stop_seconds}))
+        terminal.show(json.dumps({"directory": str(out), "image": found.tag, "stop_seconds": found.stop_seconds}))
         return
-    print(f"{out}: what {found.tag} is built from, by one of")
-    print(f"  podman build --format docker --tag {found.tag} {out}")
-    print(f"  buildah build --format docker --tag {found.tag} {out}")
-    print(f"  docker build --file {out}/Containerfile --tag {found.tag} {out}")
+    terminal.show(f"{out}: what {found.tag} is built from, by one of")
+    terminal.show(f"  podman build --format docker --tag {found.tag} {out}")
+    terminal.show(f"  buildah build --format docker --tag {found.tag} {out}")
+    terminal.show(f"  docker build --file {out}/Containerfile --tag {found.tag} {out}")
     sealed = f" --volume {found.sealed}:{found.sealed}:ro" if found.sealed else ""
-    print("and run, with its model in MODEL, by")
-    print(
+    terminal.show("and run, with its model in MODEL, by")
+    terminal.show(
         "  podman run --read-only --cap-drop all --security-opt no-new-privileges"
         f" --stop-timeout {found.stop_seconds} --publish 8080:8080 --volume MODEL:{MODEL}:ro{sealed} {found.tag}"
     )
@@ -217,7 +218,7 @@ def _exchange(stack: "Stack", server: str, model: "Served", before: str | None, 
 
     path = project.rewrite(stack.name, lambda path: with_another_model(path, server, model))
     if as_json:
-        print(
+        terminal.show(
             json.dumps(
                 {"server": server, "file": str(path), "model": model.model_dump(exclude_none=True), "before": before}
             )

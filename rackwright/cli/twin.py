@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from rackwright import terminal
 from rackwright.cli import project
 from rackwright.declaration import Stack
 from rackwright.declaration.stack import settings
@@ -98,13 +98,13 @@ def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", hel
     """Show each machine: what it is made by, power, whether it answers, its port, drives that are pulled."""
     machines = _twin(stack).status()
     if as_json:
-        print(json.dumps([asdict(machine) for machine in machines], indent=2))
+        terminal.show(json.dumps([asdict(machine) for machine in machines], indent=2))
         return
     for machine in machines:
         state = "answers" if machine.answers else "on, no answer" if machine.power else "off"
         more = [f"port {machine.port}"] * bool(machine.power) + [f"pulled: {serial}" for serial in machine.pulled]
         more += ["declared otherwise when it was started"] * machine.changed
-        print(f"{machine.name}: {', '.join([machine.backend, state, *more])}")
+        terminal.show(f"{machine.name}: {', '.join([machine.backend, state, *more])}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -117,7 +117,7 @@ def ssh(context: typer.Context, stack: StackName, host: HostName) -> None:
 @app.command()
 def console(stack: StackName, host: HostName) -> None:
     """Print what a host wrote to its console."""
-    sys.stdout.write(_twin(stack).console(host).read_text(errors="replace"))
+    terminal.show(_twin(stack).console(host).read_text(errors="replace"), end="")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct, Value
 from pulumi.runtime import rpc
 
+from rackwright.errors import visible
 from rackwright.kinds.wire import JSON
 
 
@@ -22,6 +23,17 @@ def encode(plain: Mapping[str, JSON]) -> Struct:
     struct = Struct()
     struct.update(plain)
     return struct
+
+
+def visible_texts(value: Any) -> Any:
+    """Return *value*, what a host shows, with the control characters of its texts visible: pulumi prints them."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {visible(name): visible_texts(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [visible_texts(each) for each in value]
+    return value
 
 
 def secret(value: JSON) -> JSON:

@@ -7,6 +7,7 @@ from functools import cached_property
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
+from rackwright.errors import visible
 from rackwright.provider import outcomes
 from rackwright.provider.outcomes import Outcome
 
@@ -46,14 +47,18 @@ class ResourceLog:
         """
         self._engine, self._urn, self._veiled = engine, urn, veiled
 
+    def _safe(self, text: str) -> str:
+        """Return *text* without secrets and with its control characters visible: it may quote what a host said."""
+        return visible(self._veiled(text))
+
     def status(self, text: str) -> None:
-        self._engine.log(self._urn, self._veiled(text), engine_pb2.INFO, ephemeral=True)
+        self._engine.log(self._urn, self._safe(text), engine_pb2.INFO, ephemeral=True)
 
     def info(self, text: str) -> None:
-        self._engine.log(self._urn, self._veiled(text), engine_pb2.INFO)
+        self._engine.log(self._urn, self._safe(text), engine_pb2.INFO)
 
     def warn(self, text: str, outcome: Outcome) -> None:
-        self._engine.log(self._urn, self._veiled(text), engine_pb2.WARNING)
+        self._engine.log(self._urn, self._safe(text), engine_pb2.WARNING)
         self.note(outcome)
 
     def note(self, outcome: Outcome) -> None:

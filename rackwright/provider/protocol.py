@@ -1,7 +1,6 @@
 """Pulumi's provider protocol over gRPC, one thread per call."""
 
 import json
-import sys
 import threading
 import time
 import traceback
@@ -14,8 +13,16 @@ from google.protobuf import any_pb2, empty_pb2
 from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
-from rackwright import __version__
-from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, Refused, StepFailed
+from rackwright import __version__, terminal
+from rackwright.errors import (
+    DeclarationError,
+    DeclarationErrors,
+    HostUnreachable,
+    RackwrightError,
+    Refused,
+    StepFailed,
+    visible,
+)
 from rackwright.provider import codec
 from rackwright.provider.caller import OwnAccountOnly
 from rackwright.provider.codec import decode, encode
@@ -269,10 +276,10 @@ def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
 def _status(error: Exception, veiled: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:
     code = next(code for kind, code in _CODES if isinstance(error, kind))
     if isinstance(error, RackwrightError | OutOfTime | Cancelled):
-        return code, veiled(str(error))
-    sys.stderr.write(veiled("".join(traceback.format_exception(error))))
+        return code, visible(veiled(str(error)))
+    terminal.say(veiled("".join(traceback.format_exception(error))))
     said = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
-    return code, veiled(said)
+    return code, visible(veiled(said))
 
 
 def _half_done(kept: Kept, code: grpc.StatusCode, reason: str) -> bytes:

@@ -121,8 +121,8 @@ class Look:
         report = self.subject.kind.report(self.subject.spec, self.facts)
         outputs: dict[str, JSON] = {
             **self.subject.inputs,
-            "claims": sealed(wire.encode_found(self.found), self.subject.claims),
-            "report": wire.normalise(report),
+            "claims": sealed(codec.visible_texts(wire.encode_found(self.found)), self.subject.claims),
+            "report": codec.visible_texts(wire.normalise(report)),
         }
         return {**outputs, "created": True} if created or not self.differences else outputs
 

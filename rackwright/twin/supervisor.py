@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rackwright import terminal
 from rackwright.twin.layout import Layout
 
 _PR_SET_PDEATHSIG = 1
@@ -105,7 +106,7 @@ def main(directory: Path, starting: int) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"{directory}: has a supervisor already", file=sys.stderr)
+        terminal.say(f"{directory}: has a supervisor already")
         return 1
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rackwright.apply import rollout
 from rackwright.apply.rollout import HeldBack, Turns
-from rackwright.errors import HostUnreachable, StepFailed
+from rackwright.errors import HostUnreachable, Refused, StepFailed
 from rackwright.spec.rollout import Rollout
 
 T = TypeVar("T")
@@ -137,6 +137,17 @@ def test_a_host_that_is_not_reached_has_not_failed_and_is_no_proof():
     """
     dead = HostUnreachable("h1", "no answer", "it answers", "Switch it on")
     roll = Roll(Rollout(batch=8), lambda host: dead if host == "h1" else None)
+
+    assert [len(wave) for wave in roll.waves] == [1, 1, 7]
+    assert [host for host in HOSTS if roll.ended[host]] == ["h1"]
+
+
+def test_a_host_that_was_refused_holds_no_other_back_and_is_no_proof():
+    """
+    Nothing was done there, so it tells nothing about the change.
+    """
+    no = Refused("h1/base", "got data", "none", "Give it up")
+    roll = Roll(Rollout(batch=8), lambda host: no if host == "h1" else None)
 
     assert [len(wave) for wave in roll.waves] == [1, 1, 7]
     assert [host for host in HOSTS if roll.ended[host]] == ["h1"]

@@ -1,0 +1,152 @@
+"""Texts of hosts at the operator's terminal: visible, and written by one module alone."""
+
+import ast
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+
+from rackwright import terminal
+from rackwright.errors import RackwrightError, StepFailed, command, indented, one_line, visible
+from rackwright.provider import codec
+from rackwright.provider.engine import ResourceLog
+from tests.test_layers import ROOT, RUN_ON_HOSTS, shown
+
+CLIPBOARD = "\x1b]52;c;Y3VybCB4fHNo\x07\x1b[1A\x1b[2K"
+"""Writes the clipboard, and wipes the line above."""
+HOSTILE = [
+    *(CLIPBOARD, "\x9b2J", "\x7f", "\r", "\b", "\x00", "\x0c"),
+    *("\u202e", "\u2066", "\u2069", "\u200e", "\u200f", "\u061c", "\u2028", "\u0085", "\udcff"),
+]
+OBEYED = {*map(chr, [*range(9), *range(11, 32), *range(127, 160)]), *"\u061c\u200e\u200f\u2028\u2029"}
+OBEYED |= {*map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)])}
+
+ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
+WRITERS = {
+    "rackwright/terminal.py": "the one module",
+    "rackwright/provider/__main__.py": "tells the engine its port",
+    "rackwright/cli/access.py": "segno draws a QR code, of a secret of our own",
+    "rackwright/cli/iterate.py": "names stderr as what pulumi writes to",
+}
+OURS = sorted(
+    path for path in (ROOT / "rackwright").rglob("*.py") if path not in ON_HOSTS and shown(path) not in WRITERS
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_character_that_a_terminal_obeys_is_left(text):
+    assert not OBEYED & {*visible(f"a{text}b")}
+
+
+@given(st.text(st.characters()))
+def test_every_other_character_stays(text):
+    assert not OBEYED & {*visible(text)}
+    if not OBEYED & {*text}:
+        assert visible(text) == text
+
+
+def test_what_is_taken_away_is_shown():
+    assert visible("\x1b[2J\x9b\u202e\ttab\nline ü") == "\\x1b[2J\\x9b\\u202e\ttab\nline ü"
+    assert one_line("a\nb\x1b") == "a\\nb\\x1b"
+
+
+def test_a_line_break_in_a_message_begins_no_other_message():
+    """
+    A host forges no line that looks like one of ours.
+    """
+    text = str(StepFailed("gpu-01/hot", f"got a\nfleet.yaml:1: {CLIPBOARD}", "none", "Run it again"))
+    assert [line.startswith("  ") for line in text.splitlines()] == [False, True]
+    assert indented("a\nb") == "a\n  b"
+    assert not OBEYED & {*text}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_every_way_to_the_terminal_makes_texts_visible(text, capsys):
+    terminal.show(text)
+    terminal.say(text)
+    table = Table("column")
+    table.add_row(f"[red]{text}[/]")
+    terminal.console().print(table)
+    terminal.console(stderr=True).print(text, markup=False)
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        terminal.say_failure(type(error), error, error.__traceback__)
+    shown = capsys.readouterr()
+    assert not OBEYED & {*shown.out, *shown.err}
+
+
+class Engine:
+    """Takes down what is logged."""
+
+    def __init__(self):
+        self.said = StringIO()
+
+    def log(self, urn, text, severity, ephemeral=False):
+        self.said.write(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_the_provider_tells_pulumi_is_visible(text):
+    engine = Engine()
+    log = ResourceLog(engine, "urn:pulumi:lab::rackwright::a::b", lambda told: told)
+    log.status(text)
+    log.info(text)
+    log.warn(text, "unknown")
+    assert not OBEYED & {*engine.said.getvalue()}
+    shown = codec.visible_texts({f"claim{text}": [{"found": f"a{text}"}, 1, None, True]})
+    assert not OBEYED & {*str(*shown), *shown[next(iter(shown))][0]["found"]}
+
+
+def writes(tree: ast.AST) -> list[str]:
+    """Return what in *tree* writes to the terminal by itself."""
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="print" | "Console" as name)):
+                found.append(f"{name}() in line {node.lineno}")
+            case ast.Attribute(value=ast.Name(id="typer"), attr="echo" | "secho" | "confirm" | "prompt" as name):
+                found.append(f"typer.{name} in line {node.lineno}")
+            case ast.Attribute(value=ast.Name(id="traceback"), attr=str(name)) if name.startswith("print_"):
+                found.append(f"traceback.{name} in line {node.lineno}")
+            case ast.Attribute(
+                value=ast.Name(id="sys"), attr="stdout" | "stderr" | "__stdout__" | "__stderr__" as name
+            ):
+                found.append(f"sys.{name} in line {node.lineno}")
+            case ast.ImportFrom(module="rich.console" | "rich.text", names=names):
+                found += [f"rich's Text in line {node.lineno}" for name in names if name.name == "Text"]
+    return found
+
+
+def only_asked(path: Path, tree: ast.AST) -> set[int]:
+    """Return the lines in which a stream is only asked what it is."""
+    return {
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("isatty", "fileno")
+    }
+
+
+@pytest.mark.parametrize("path", OURS, ids=shown)
+def test_nothing_else_writes_to_the_terminal(path):
+    tree = ast.parse(path.read_text())
+    asked = only_asked(path, tree)
+    assert [each for each in writes(tree) if int(each.rpartition(" ")[2]) not in asked] == []
+
+
+def test_the_lint_finds_each_way_to_write():
+    text = "print(1)\nConsole()\ntyper.echo(1)\nsys.stderr.write(1)\ntraceback.print_exc()\njson.dump(1, sys.stdout)\n"
+    assert len(writes(ast.parse(text))) == 6
+
+
+def test_a_name_in_a_command_stays_a_name():
+    assert command("rackwright", "up", "lab") == "`rackwright up lab`"
+    assert command("rm", "a b; $(id) `id` 'x'") == "`rm 'a b; $(id) `id` '\"'\"'x'\"'\"''`"
+
+
+@pytest.mark.parametrize("field", ["where", "got", "want", "fix", "source"])
+def test_every_part_of_an_error_is_visible(field):
+    parts = {"where": "a", "got": "b", "want": "c", "fix": "d", "source": "e"} | {field: CLIPBOARD}
+    error = RackwrightError(**parts)
+    assert not OBEYED & {*str(error), *getattr(error, field)}
