@@ -26,9 +26,12 @@ def indented(text: str) -> str:
     return visible(text).replace("\n", "\n  ")
 
 
-def command(*argv: str) -> str:
-    """Return *argv* in backticks, quoted for a shell: a fix is pasted, and a name in it must not become a command."""
-    return f"`{shlex.join(argv)}`"
+def command(text: str, *values: object) -> str:
+    """Return the command *text* in backticks, with *values*, quoted for a shell, in the place of each ``{}``.
+
+    A fix is pasted, and a name in it must not become a command.
+    """
+    return f"`{text.format(*(shlex.quote(str(value)) for value in values))}`"
 
 
 class RackwrightError(Exception):

@@ -1,6 +1,7 @@
 """Texts of hosts at the operator's terminal: visible, and written by one module alone."""
 
 import ast
+import shlex
 from io import StringIO
 from pathlib import Path
 
@@ -141,8 +142,9 @@ def test_the_lint_finds_each_way_to_write():
 
 
 def test_a_name_in_a_command_stays_a_name():
-    assert command("rackwright", "up", "lab") == "`rackwright up lab`"
-    assert command("rm", "a b; $(id) `id` 'x'") == "`rm 'a b; $(id) `id` '\"'\"'x'\"'\"''`"
+    assert command("rackwright up {}", "lab") == "`rackwright up lab`"
+    for name in ("a b", "$(id)", "`id`", "'x'", "a;b", "{}", "-rf"):
+        assert shlex.split(command("rm {} {}", name, "b")[1:-1]) == ["rm", name, "b"]
 
 
 @pytest.mark.parametrize("field", ["where", "got", "want", "fix", "source"])

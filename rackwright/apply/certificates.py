@@ -13,7 +13,7 @@ from typing import Any
 
 from rackwright.apply.enrolment import access
 from rackwright.declaration import Stack
-from rackwright.errors import DeclarationError, Refused, SetupError, StepFailed
+from rackwright.errors import DeclarationError, Refused, SetupError, StepFailed, command
 from rackwright.spec.problem import hint
 
 AGENT, PKCS11 = "agent", "pkcs11:"
@@ -105,7 +105,7 @@ def _key(stack: Stack, given: Path | None) -> tuple[Path, Path]:
         private = str(given.expanduser()).removesuffix(".pub")
         public, destination = Path(f"{private}.pub"), Path(f"{private}-cert.pub")  # where ssh looks for it
     if not public.is_file():
-        got, fix = f"got no file {public}", f"Make it with `ssh-keygen -t ed25519 -f {private}`"
+        got, fix = f"got no file {public}", f"Make it with {command('ssh-keygen -t ed25519 -f {}', private)}"
         raise SetupError("the automation's key", got, "its public key is signed", fix)
     if not destination.parent.is_dir():
         got, want = f"got no directory {destination.parent}", "the certificate goes there"

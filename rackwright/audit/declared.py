@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from rackwright.declaration import Stack, declare
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, command
 from rackwright.facts.digest import salt_id
 from rackwright.kinds.contract import Claim, Unknown
 from rackwright.kinds.wire import decode_want, encode
@@ -39,7 +39,10 @@ def load(path: Path, stack: Stack) -> Told:
     Raises:
         DeclarationError: it cannot be read, or is of another stack or salt.
     """
-    want, fix = f"it is what `rackwright declare {stack.name}` printed", "Take that, made with the salt that you hold"
+    want, fix = (
+        f"it is what {command('rackwright declare {}', stack.name)} printed",
+        "Take that, made with the salt that you hold",
+    )
     try:
         told = json.loads(path.read_bytes())
         of, claims = (told["stack"], told["salt_id"]), _TOLD.validate_python(told["claims"])

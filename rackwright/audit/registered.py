@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.declaration import Stack
+from rackwright.errors import command
 from rackwright.spec.server import Served
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import connect, registry
@@ -68,6 +69,6 @@ def notices(leads: Mapping[str, Lead], stack: Stack) -> Iterator[tuple[str, str]
     """Yield a server of *stack* and what is to be said of its name, where that does not lead to what is declared."""
     for server, lead in leads.items():
         if lead.declared is False:
-            yield server, f"{lead}: `rackwright server promote {stack.name} {server}` takes it"
+            yield server, f"{lead}: {command('rackwright server promote {} {}', stack.name, server)} takes it"
         elif not lead.declared:
             yield server, str(lead)

@@ -10,7 +10,7 @@ from typing import Any
 from rackwright.apply.pool import Hosts
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.declaration import Declared, Stack, declare
-from rackwright.errors import DeclarationError, RackwrightError, StepFailed, one_line
+from rackwright.errors import DeclarationError, RackwrightError, StepFailed, command, one_line
 from rackwright.kinds.training_run import TrainingRunKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.spec.problem import hint
@@ -132,7 +132,7 @@ def stop(hosts: Hosts, stack: Stack, run: str, say: Callable[[str], None]) -> No
         stopped = ("systemctl", "stop", chief.unit)
         done = hosts.connection(chief.host).run(stopped, timeout=chief.grace_seconds + SLACK_SECONDS)
     if done.status:
-        fix = f"Look at `rackwright run logs {stack.name} {run}`"
+        fix = f"Look at {command('rackwright run logs {} {}', stack.name, run)}"
         raise StepFailed(run, f"systemctl says {done.stderr.strip()!r}", "a run that was started can be stopped", fix)
 
 

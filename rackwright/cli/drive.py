@@ -8,7 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.errors import DeclarationErrors
+from rackwright.errors import DeclarationErrors, command
 from rackwright.spec.units import format_size
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
@@ -32,7 +32,8 @@ def replace(
         raise DeclarationErrors(wrong)
     path = project.rewrite(stack, lambda path: hosts_lines.with_another_drive(path, host, old, new))
     project.say(
-        f"{path.name}: {host} has {new} in the place of {old}; see what that does with `rackwright preview {stack}`"
+        f"{path.name}: {host} has {new} in the place of {old};"
+        f" see what that does with {command('rackwright preview {}', stack)}"
     )
 
 
@@ -52,7 +53,11 @@ def locate(
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
         drive = locate(hosts, loaded, host, serial, not off)
-    doing = "blinks no more" if off else f"blinks until `rackwright drive locate {stack} {host} {serial} --off`"
+    doing = (
+        "blinks no more"
+        if off
+        else f"blinks until {command('rackwright drive locate {} {} {} --off', stack, host, serial)}"
+    )
     terminal.show(
         f"{host}: {serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}, {drive.path}) {doing}"
     )

@@ -7,6 +7,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project, state
+from rackwright.errors import command
 
 app = typer.Typer(no_args_is_help=True, help="One host of a stack.")
 StackName = Annotated[str, typer.Argument(metavar="STACK")]
@@ -58,7 +59,10 @@ def reidentify(
         project.say("nothing was written: --yes says that it is the same host")
         raise typer.Exit(2)
     path = project.rewrite(stack, lambda path: hosts_lines.with_identity(path, host, both.changed))
-    project.say(f"{path.name}: {host} has another identity; see what else differs with `rackwright preview {stack}`")
+    project.say(
+        f"{path.name}: {host} has another identity;"
+        f" see what else differs with {command('rackwright preview {}', stack)}"
+    )
 
 
 @app.command()

@@ -9,6 +9,7 @@ from rackwright import terminal
 from rackwright.audit import servers
 from rackwright.cli import project, pulumi
 from rackwright.declaration.served_line import promoted, with_another_model
+from rackwright.errors import command
 from rackwright.iteration import process, report
 from rackwright.iteration.asked import Asked, Stage
 from rackwright.iteration.run import InStage, iterate
@@ -58,7 +59,9 @@ def run(asked: Asked, as_json: bool) -> None:
         raise
     _print(told, as_json)
     if asked.until is Stage.PROMOTE:
-        project.say(f"roll it out with `rackwright up {asked.stack.name}`, or by this command without --until")
+        project.say(
+            f"roll it out with {command('rackwright up {}', asked.stack.name)}, or by this command without --until"
+        )
 
 
 def _print(told: report.Told, as_json: bool) -> None:

@@ -73,7 +73,7 @@ def _check(stack: Stack) -> None:
     """Raise what is wrong with the declaration and its lock, and where packages that hosts may want are not here."""
     declare(stack)
     if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.repository)):
-        fix = f"Run {command('rackwright', 'lock', '--fetch', stack.name)}"
+        fix = f"Run {command('rackwright lock --fetch {}', stack.name)}"
         raise SetupError(str(stack.repository), f"got no local repository of it: {what}", "hosts are served by it", fix)
 
 
@@ -181,23 +181,23 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
         SetupError: one is damaged; says how to mend it.
     """
     want, full = "it is whole JSON", "Free space on that disk if it is full, then"
-    again = f"run {command('rackwright', 'up', stack)} again"
+    again = f"run {command('rackwright up {}', stack)} again"
     for lock in _locks(environment):
         if f"/{stack}/" in str(lock):
             try:
                 _read_lock(lock)
             except (ValueError, KeyError, TypeError):
                 got = f"got {_size(lock)} that are no lock of pulumi's"
-                fix = f"{full} see that no other pulumi runs, remove it with {command('rm', str(lock))}, and {again}"
+                fix = f"{full} see that no other pulumi runs, remove it with {command('rm {}', str(lock))}, and {again}"
                 raise SetupError(str(lock), got, want, fix) from None
     for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
         if _is_json(state):
             continue
         kept = state.with_name(f"{state.name}.bak")
         if kept.is_file() and _is_json(kept):
-            how = f"put the copy before it back with {command('cp', str(kept), str(state))}, and {again}"
+            how = f"put the copy before it back with {command('cp {} {}', str(kept), str(state))}, and {again}"
         else:
-            aside = command("mv", str(state), f"{state}.damaged")
+            aside = command("mv {} {}", str(state), f"{state}.damaged")
             how = f"move it aside with {aside}, and {again}: it reads the state from the hosts"
         raise SetupError(str(state), f"got {_size(state)} that are no state of pulumi's", want, f"{full} {how}")
 

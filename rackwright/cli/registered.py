@@ -4,7 +4,7 @@ import os
 
 from rackwright.cli import project
 from rackwright.declaration import Stack, served_line
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, command
 from rackwright.spec.server import Served
 from workloads.common.tracking import connect, registry
 from workloads.common.tracking.server import Refused
@@ -65,7 +65,8 @@ def fetched(stack: Stack, server: str, tracking: str) -> dict[str, str]:
     model = stack.fleet.servers[server].model
     if model.sha256 is None:
         want = "a registered model is fetched by its sha256"
-        fix = f"Run `rackwright server promote {stack.name} {server}`, which writes it and fetches the model"
+        promote = command("rackwright server promote {} {}", stack.name, server)
+        fix = f"Run {promote}, which writes it and fetches the model"
         raise DeclarationError(f"servers.{server}.model", "got no sha256", want, fix)
     there = versions.here(model.sha256, registry.kept())
     if there is None:

@@ -8,6 +8,7 @@ import typer
 
 from rackwright import terminal
 from rackwright.cli import project
+from rackwright.errors import command
 from rackwright.iteration.asked import Stage
 from workloads.common.tracking.server import URL
 
@@ -227,5 +228,6 @@ def _exchange(stack: "Stack", server: str, model: "Served", before: str | None, 
     told = ", ".join(f"{name} {value}" for name, value in model.model_dump(exclude_none=True).items())
     project.say(
         f"{path.name}: {server} has {told} in the place of {f'version {before}' if before else 'none'}; see what that"
-        f" does with `rackwright preview {stack.name}`, and do it with `rackwright up {stack.name}`"
+        f" does with {command('rackwright preview {}', stack.name)},"
+        f" and do it with {command('rackwright up {}', stack.name)}"
     )

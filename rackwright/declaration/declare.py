@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 from rackwright.declaration.declared import Declared
+from rackwright.declaration.located import located
 from rackwright.declaration.locked import problems as lock_problems
 from rackwright.declaration.runs import runs
 from rackwright.declaration.servers import servers
@@ -35,7 +36,10 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
     Raises:
         DeclarationErrors: two of them would own the same thing, or the lock is of something else.
     """
-    resources = undemanding(stack)
+    try:
+        resources = undemanding(stack)
+    except DeclarationErrors as errors:
+        raise located(stack.fleet_file, errors.errors) from None
     several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
     claims = [
         (declared, declared.kind.claims(declared.spec, stack.house))
@@ -43,7 +47,7 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         if declared.spec.host in several
     ]
     if wrong := [*_twice(claims), *lock_problems(stack, ((declared.spec, promised) for declared, promised in claims))]:
-        raise DeclarationErrors(wrong)
+        raise located(stack.fleet_file, wrong)
     return resources
 
 
@@ -64,7 +68,9 @@ def _twice(resources: Sequence[tuple[Declared, Sequence[Claim]]]) -> Iterator[De
             place = declared.spec.host, claim.thing
             if claim.owned and owners.setdefault(place, declared.name) != declared.name:
                 got, want = f"got it of {owners[place]} and of {declared.name}", "one thing has one owner"
-                yield DeclarationError(claim.thing, got, want, "Let one of them leave it out, or only need it")
+                where = f"hosts.{declared.spec.host}"
+                fix = "Let one of them leave it out, or only need it"
+                yield DeclarationError(where, f"{got}: {claim.thing}", want, fix)
 
 
 def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:

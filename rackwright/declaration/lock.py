@@ -83,7 +83,7 @@ def load_lock(path: Path) -> Lock | None:
         return None
     if not path.stat().st_size:
         got, want = "got an empty file", "a lock lists versions and hashes; a full disk leaves an empty one"
-        back = command("git", "checkout", "--", str(path))
+        back = command("git checkout -- {}", str(path))
         fix = f"Free space on that disk, then bring it back with {back}, or remove it and run `rackwright lock STACK`"
         raise DeclarationErrors([DeclarationError(f"{path}:1", got, want, fix)])
     source = read(path)

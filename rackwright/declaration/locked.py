@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rackwright import __version__
 from rackwright.declaration.lock import Lock, house_digests
 from rackwright.declaration.stack import HOUSE, Stack
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, command
 from rackwright.kinds.contract import Claim, Resource
 from rackwright.kinds.role.spec import RoleSpec
 
@@ -20,18 +20,19 @@ def system(os: str) -> str:
 
 def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]) -> Iterator[DeclarationError]:
     """Yield what forbids to go on with the lock as it is; nothing where the fleet has none and asks for none."""
-    where, command = str(stack.lock_file), f"`rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{stack.name}`"
+    where = str(stack.lock_file)
+    relock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
     if stack.fleet.uses:
-        command = f"`rackwright lock` for a stack of {stack.fleet.uses}"
-    again = f"Run {command}, and look at what it changes"
+        relock = f"`rackwright lock` for a stack of {stack.fleet.uses}"
+    again = f"Run {relock}, and look at what it changes"
     if stack.fleet.mirror is not None and stack.mirror is None:
         got = "got no lock" if stack.lock is None else "got a lock without a key"
-        yield DeclarationError(where, got, "`mirror` serves hosts what a lock names and a key signs", f"Run {command}")
+        yield DeclarationError(where, got, "`mirror` serves hosts what a lock names and a key signs", f"Run {relock}")
     if stack.lock is None:
         return
     if stack.lock.rackwright != __version__:
         got, want = f"got a lock of rackwright {stack.lock.rackwright}", f"this is rackwright {__version__}"
-        fix = f"Install rackwright {stack.lock.rackwright}, or run {command} and look at what it changes"
+        fix = f"Install rackwright {stack.lock.rackwright}, or run {relock} and look at what it changes"
         yield DeclarationError(where, got, want, fix)
     elif other := _other_house(stack.lock):
         yield DeclarationError(

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rackwright.declaration.source import Source
-from rackwright.errors import DeclarationError, DeclarationErrors, SetupError
+from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, command
 from rackwright.spec.problem import Problem
 from rackwright.spec.secret import CONFIG_KEY, LAB_PASSPHRASE, setting
 
@@ -106,8 +106,8 @@ def check_state(stack: str, deployment: Mapping[str, object], project: Path) -> 
 
 def reencrypt(stack: str, name: str, secrets: Iterable[str]) -> str:
     """Return the fix for a stack that the published passphrase called *name* opens."""
-    old = LAB_PASSPHRASE if name == PUBLISHED[LAB_PASSPHRASE] else "''"
-    change = f"`{TEXT}={old} pulumi stack change-secrets-provider passphrase --stack {stack}`"
+    old = LAB_PASSPHRASE if name == PUBLISHED[LAB_PASSPHRASE] else ""
+    change = command(TEXT + "={} pulumi stack change-secrets-provider passphrase --stack {}", old, stack)
     commands = [f"`{setting(stack, each)}`" for each in secrets]
     rotate = f"then give each secret another value, as the old ones are public: {', '.join(commands)}"
     return f"Run {change}{', ' + rotate if commands else ', then give each secret another value'}; {GUIDE}"

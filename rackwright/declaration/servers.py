@@ -10,7 +10,7 @@ from rackwright.declaration import vllm
 from rackwright.declaration.declared import Declared
 from rackwright.declaration.environments import place
 from rackwright.declaration.stack import Stack
-from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.errors import DeclarationError, DeclarationErrors, command
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
 from rackwright.spec.secret import name_of
@@ -112,7 +112,8 @@ def _found(stack: Stack, name: str, server: Server) -> Model | None:
     except WorkloadError as error:
         if wanted.version is not None:
             return None  # the hosts may have it already
-        fix = f"Publish one there with `python -m workloads.quantize … --out {wanted.path}`, or name its version"
+        publish = command("python -m workloads.quantize … --out {}", wanted.path)
+        fix = f"Publish one there with {publish}, or name its version"
         raise _only(place, f"got no model in {wanted.path} ({_said(error)})", "it is served from there", fix) from None
     if wanted.version is not None and found.version != wanted.version:
         return None
@@ -124,7 +125,8 @@ def _registered(stack: Stack, name: str, server: Server) -> Model | None:
     wanted, place = server.model, f"servers.{name}.model.registered"
     if wanted.version is None:
         want = "what a name of the registry means may change, so a fleet says which model it was"
-        fix = f"Run `rackwright server promote {stack.name} {name}`, which writes version and sha256 beside it"
+        promote = command("rackwright server promote {} {}", stack.name, name)
+        fix = f"Run {promote}, which writes version and sha256 beside it"
         raise _only(place, f"got {wanted.registered} and no version", want, fix)
     directory = _directory(stack, server)
     if directory is None:
@@ -132,7 +134,7 @@ def _registered(stack: Stack, name: str, server: Server) -> Model | None:
     found = published.read(directory)
     if found.version != wanted.version:
         got, want = f"got version {wanted.version}", f"the model with that sha256 is version {found.version}"
-        fix = f"Run `rackwright server promote {stack.name} {name}`, which writes both"
+        fix = f"Run {command('rackwright server promote {} {}', stack.name, name)}, which writes both"
         raise _only(f"servers.{name}.model.version", got, want, fix)
     return _fit(name, place, server, found)
 

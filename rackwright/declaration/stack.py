@@ -65,6 +65,8 @@ class Stack:
     """Whether containers of the twin have the workloads' environment of this computer."""
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
+    fleet_file: Path = Path()
+    """What declares its fleet; for messages."""
     lock: Lock | None = None
     """What was written down when all of it was there."""
     lock_file: Path = Path()
@@ -161,8 +163,8 @@ def load_stack(name: str, project: Path) -> Stack:
     containers = _containers(made_by, project, told["target"], fleet)
     lends_mirrors = _lends(MIRRORS, made_by, project, virtual)
     lends_workloads = _lends(WORKLOADS, made_by, project, virtual)
-    path = path.with_name(fleet.uses or path.name)
-    lock_file = _shown(lock_path(path))
+    declared, path = path, path.with_name(fleet.uses or path.name)
+    fleet_file, lock_file = _shown(declared), _shown(lock_path(path))
     lock = load_lock(lock_file)
     if virtual:
         twin = told["target"].removeprefix(TWIN)
@@ -170,13 +172,14 @@ def load_stack(name: str, project: Path) -> Stack:
         scaled, notices = twin_of(fleet, containers)
         return Stack(
             *(name, project, scaled, endpoints, house, key, twin, containers),
-            *(lends_mirrors, lends_workloads, (*notices, *said), lock, lock_file, maintenance, retired),
+            *(lends_mirrors, lends_workloads, (*notices, *said), fleet_file, lock, lock_file, maintenance, retired),
         )
     pins = path.with_suffix(".known_hosts")
     endpoints = {host: _endpoint(host, spec, pins) for host, spec in fleet.hosts.items()}
     return Stack(
         *(name, project, fleet, endpoints, house, key),
         notices=said,
+        fleet_file=fleet_file,
         lock=lock,
         lock_file=lock_file,
         maintenance=maintenance,
@@ -200,14 +203,14 @@ def settings(name: str, project: Path) -> dict[str, str]:
     path = _settings_file(name, project)
     if not path.is_file():
         known = sorted(file.name[7:-5] for file in path.parent.glob("Pulumi.*.yaml"))
-        fix = hint(name, known, f"Make it with `pulumi stack init {name}` and set fleet and target")
+        fix = hint(name, known, f"Make it with {command('pulumi stack init {}', name)} and set fleet and target")
         raise _only(f"stack {name}", f"got no {_shown(path)}", f"stacks here: {', '.join(known) or 'none'}", fix)
     source = read(_shown(path))
     config = source.data.get("config")
     values = {key: (config if isinstance(config, dict) else {}).get(f"rackwright:{key}") for key in SETTINGS}
     missing = [f"rackwright:{key}" for key, value in values.items() if not isinstance(value, str)]
     if missing:
-        fix = f"Run `pulumi config set --stack {name} {missing[0]} VALUE`"
+        fix = f"Run {command('pulumi config set --stack {} {} VALUE', name, missing[0])}"
         got, want = f"got no {' and no '.join(missing)}", "a stack is a fleet and a target"
         raise DeclarationErrors([source.error(Problem(got, want, fix), ("config",))])
     told = {key: str(value) for key, value in values.items()}
@@ -351,9 +354,7 @@ def _twin_endpoints(directory: Path) -> dict[str, Endpoint]:
         return {}
     except (ValueError, TypeError, KeyError):
         got, want = f"got {path.stat().st_size} bytes that list no hosts", "it is written when the twin starts"
-        fix = (
-            f"Free space on that disk if it is full, then run {command('rackwright', 'twin', 'start', directory.name)}"
-        )
+        fix = f"Free space on that disk if it is full, then run {command('rackwright twin start {}', directory.name)}"
         raise _only(f"{_shown(path)}:1", got, want, fix) from None
     return {
         host: Endpoint(
@@ -381,7 +382,7 @@ def salt(fleet: str, project: Path) -> bytes:
     content = path.read_bytes()
     if len(content) < SALT_BYTES_MIN:
         got, want = f"got {len(content)} bytes", f"a salt has {SALT_BYTES_MIN} or more: it keys the digests of secrets"
-        away = command("rm", str(path))
+        away = command("rm {}", str(path))
         fix = f"Bring it back from another computer or a backup; or run {away}, and the next run makes another"
         raise _only(str(_shown(path)), got, want, f"{fix}, with which each digest in the state differs once")
     return content

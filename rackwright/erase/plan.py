@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rackwright.errors import command
 from rackwright.facts.content import covers
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
@@ -121,7 +122,7 @@ def _declared(where: str, name: str, host: Host, serial: str) -> Iterator[Refusa
             want = "what is declared is not erased"
             fix = (
                 f"Give up the tier: `destroy: allowed`, up, take it out of the fleet, up; or put another drive in its"
-                f" place with `rackwright drive replace STACK {name} {serial} NEW`, and up"
+                f" place with {command('rackwright drive replace STACK {} {} NEW', name, serial)}, and up"
             )
             yield Refusal(where, f"got a drive of tier {line.tier}", want, fix)
 
@@ -133,13 +134,15 @@ def _used(where: str, drive: Drive) -> Iterator[Refusal]:
         yield Refusal(where, got, want, f"Unmount that by hand, {fix}")
     if drive.holders:
         got = f"got it held by {', '.join(drive.holders)}"
-        ends = ", ".join(f"`mdadm --stop /dev/{holder}`" for holder in drive.holders if holder.startswith("md"))
+        ends = ", ".join(
+            command("mdadm --stop {}", f"/dev/{holder}") for holder in drive.holders if holder.startswith("md")
+        )
         yield Refusal(where, got, want, f"{f'Run {ends}' if ends else 'Close that by hand'}, {fix}")
 
 
 def _held(where: str, able: Abilities, drive: Drive) -> Iterator[Refusal]:
     if able.in_use:
-        fix = f"Look who has it open with `fuser -v {drive.path}` on the host"
+        fix = f"Look who has it open with {command('fuser -v {}', drive.path)} on the host"
         yield Refusal(where, "got it held by a program", "only what nobody uses is erased", fix)
 
 

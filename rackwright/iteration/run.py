@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rackwright.audit import servers
-from rackwright.errors import DeclarationError, RackwrightError, StepFailed
+from rackwright.errors import DeclarationError, RackwrightError, StepFailed, command
 from rackwright.iteration import gate, report
 from rackwright.iteration.asked import ABOUT, QUANTIZE, TUNE, Asked, Stage
 from rackwright.iteration.finding import MODEL, TRAINING, Found, found
@@ -258,6 +258,7 @@ class RolloutFailed(RackwrightError):
 
     def __init__(self, asked: Asked, status: int) -> None:
         stack, server = asked.stack.name, asked.server
-        fix = f"Run this again, and it goes on here; or run `rackwright server rollback {stack} {server}` and `up`"
+        back = command("rackwright server rollback {} {}", stack, server)
+        fix = f"Run this again, and it goes on here; or run {back} and `up`"
         super().__init__(f"stack {stack}", f"got status {status} of `up`", "every host serves the new version", fix)
         self.exit_status = status  # type: ignore[misc]

@@ -11,7 +11,15 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, RackwrightError, Refused, StepFailed
+from rackwright.errors import (
+    DeclarationError,
+    DeclarationErrors,
+    HostUnreachable,
+    RackwrightError,
+    Refused,
+    StepFailed,
+    command,
+)
 from rackwright.kinds import diff as comparison
 from rackwright.kinds import wire
 from rackwright.kinds.contract import Absent, Kind, Resource
@@ -174,7 +182,8 @@ class Resources:
             with subject.site.hosts.lock(host, subject.id, operation.status):
                 self._remove(subject, operation)
         except HostUnreachable as error:
-            fix = f"Bring the host back and run it again, or give all of it up with `rackwright host forget {host}`"
+            forget = command("rackwright host forget {} {}", urn.stack, host)
+            fix = f"Bring the host back and run it again, or give all of it up with {forget}"
             raise Refused(subject.id, str(error), "nothing is forgotten that may still be there", fix) from error
 
     def _remove(self, subject: Subject, operation: Operation) -> None:

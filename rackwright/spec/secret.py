@@ -3,6 +3,7 @@
 import hmac
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ def stand_in(name: str) -> str:
 
 def setting(stack: str, name: str) -> str:
     """Return the command that sets the value; it asks for it, so that no command line holds it."""
-    return f"pulumi config set --stack {stack} --secret --path {CONFIG_KEY}.{name}"
+    return f"pulumi config set --stack {shlex.quote(stack)} --secret --path {CONFIG_KEY}.{name}"
 
 
 def name_problem(name: Any) -> Problem | None:

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rackwright.errors import DeclarationError, StepFailed
+from rackwright.errors import DeclarationError, StepFailed, command
 from rackwright.twin.twin import Twin
 from rackwright.twin.vm.machine import VirtualMachine
 from rackwright.twin.vm.qmp import Monitor, monitor
@@ -44,7 +44,10 @@ def need_power(twin: Twin, host: str) -> None:
     twin.machine(host)
     if not twin.is_on(host):
         raise StepFailed(
-            host, "it is off", "this is done to a running machine", f"Run `rackwright twin fault power-on {host}`"
+            host,
+            "it is off",
+            "this is done to a running machine",
+            f"Run {command('rackwright twin fault power-on {}', host)}",
         )
 
 

@@ -33,7 +33,7 @@ def test_a_file_of_a_network_and_of_a_role_is_refused_with_both_named():
         declare(stack({"dns": {"addresses": ["192.0.2.53"]}}))
 
     assert str(caught.value) == (
-        "file:/etc/resolv.conf: got it of alpha/network and of alpha/names; one thing has one owner."
+        "hosts.alpha: got it of alpha/network and of alpha/names: file:/etc/resolv.conf; one thing has one owner."
         " Let one of them leave it out, or only need it."
     )
 

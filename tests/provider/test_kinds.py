@@ -252,7 +252,7 @@ def test_a_host_that_is_off_keeps_its_state_and_refuses_changes(rig, host, rack)
         rig.update(state, {**HOT, "destroy": "allowed"})
     with failing("FAILED_PRECONDITION") as failures:
         rig.delete(state)
-    assert f"`rackwright host forget {HOST}`" in failures[0].message
+    assert f"`rackwright host forget lab {HOST}`" in failures[0].message
 
 
 def test_another_machine_at_the_address_is_refused(rig, host):

@@ -162,7 +162,7 @@ def test_nothing_is_forgotten_on_an_unreachable_host(rig):
     with failing("FAILED_PRECONDITION") as failures:
         rig.delete(state)
 
-    assert "`rackwright host forget h1`" in failures[0].message
+    assert "`rackwright host forget lab h1`" in failures[0].message
 
 
 def test_a_host_in_maintenance_is_left_alone(rig):

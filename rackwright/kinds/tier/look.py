@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 
+from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader, Mount, Superblock
 from rackwright.facts.view import NotKnown
@@ -63,7 +64,8 @@ def several_on(facts: Facts, carrier: Array | CryptMapping) -> Unknown | None:
         return None
     return Unknown(
         f"{carrier.name} has {len(found)} signatures, {' and '.join(sorted(found))}: which of them is alive cannot be"
-        f" known; look with `wipefs --no-act /dev/{carrier.name}`, and take the other one away by its offset"
+        f" known; look with {command('wipefs --no-act {}', f'/dev/{carrier.name}')},"
+        " and take the other one away by its offset"
     )
 
 

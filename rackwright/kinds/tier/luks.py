@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from rackwright.errors import DeclarationError
+from rackwright.errors import DeclarationError, command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
 from rackwright.kinds.contract import Claim, Put, Refusal, Remove, Run, Step, Unknown, Want
@@ -84,11 +84,11 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
             yield Refusal(where, "got it encrypted, and declared without", "that cannot be taken away", ANOTHER_TIER)
         return
     header, opened = header_on(facts, array), mapping_on(facts, array)
-    back = f"`cryptsetup luksHeaderRestore --header-backup-file {spec.header_path} {spec.array_path}`"
+    back = command("cryptsetup luksHeaderRestore --header-backup-file {} {}", spec.header_path, spec.array_path)
     if header is None and noted is None:
         yield Refusal(where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANOTHER_TIER)
     elif header is None:
-        look = f"Look with `cryptsetup luksDump {spec.array_path}`"
+        look = f"Look with {command('cryptsetup luksDump {}', spec.array_path)}"
         fix = f"{look}; only if that finds no header, put the copy back: {back}"
         yield Refusal(where, "got no LUKS header", f"the owner file notes {noted}", fix)
     elif header.uuid != noted and owner:
@@ -100,7 +100,7 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
     elif header.version != VERSION:
         fix = (
             "Copy its header with `cryptsetup luksHeaderBackup`, close it, convert it with"
-            f" `cryptsetup convert --type luks2 {spec.array_path}`, and run again"
+            f" {command('cryptsetup convert --type luks2 {}', spec.array_path)}, and run again"
         )
         yield Refusal(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
     if opened and opened.mapped_name != spec.mapping:

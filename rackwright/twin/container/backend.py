@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rackwright.errors import SetupError
+from rackwright.errors import SetupError, command
 from rackwright.twin.backend import Say
 from rackwright.twin.container import image
 from rackwright.twin.container.container import PACKAGES, Container, check, command_line
@@ -56,7 +56,7 @@ class Containers:
                 f"{len(machines)} containers",
                 f"this computer allows {allowed} inotify instances of one user",
                 f"each container holds {INOTIFY_EACH}",
-                f"Run `sudo sysctl fs.inotify.max_user_instances={8 * len(machines)}`",
+                f"Run {command('sudo sysctl fs.inotify.max_user_instances={}', 8 * len(machines))}",
             )
         require("systemd-nspawn")
 
