@@ -13,6 +13,7 @@ import pytest
 
 from rackwright.facts import probe
 from rackwright.facts.probe import (
+    accounts,
     block,
     containers,
     credentials,
@@ -36,6 +37,7 @@ SMARTCTL = {
 }
 NVME = {"critical_warning": 0, "media_errors": 0, "percent_used": 3}
 RPM = "bash 0:5.1.8-9.el9\nrpm 0:4.16.1.3-29.el9\nfilesystem 0:3.16-5.el9\n"
+SSHD = "port 22\nauthorizedkeyscommand none\nauthorizedkeysfile .ssh/authorized_keys /etc/ssh/keys/%u\n"
 NAMESPACES = "NAME     LABELS \ndefault         \nk8s.io          \n"
 IMAGES = (
     "REF TYPE DIGEST SIZE PLATFORMS LABELS \n"
@@ -70,6 +72,7 @@ def an_error(printed: bytes) -> bytes:
 
 WORDS = {
     b"loaded units listed": b"geladene Units gelistet",
+    b"authorizedkeysfile": b"Schl\xc3\xbcsseldatei",
     b"LoadState": b"Ladezustand",
     b"NeedDaemonReload": b"BrauchtNeuladen",
     b"Normal": b"Regul\xc3\xa4r",
@@ -118,6 +121,7 @@ def spoil(monkeypatch):
         "rpm": RPM,
         "namespaces": NAMESPACES,
         "images": IMAGES,
+        "sshd": SSHD,
         "systemd-creds": "the key of a tier, in one line",
     }
 
@@ -148,6 +152,7 @@ DEPENDING: dict[str, Callable[[FabricatedMachine], list[Any]]] = {
     "list-units": lambda machine: [attempt(units.units, machine.top)],
     "--property=Id,LoadState": lambda machine: [units.units(machine.top)["srv-hot.mount"]["load"]],
     "--property=Id,NeedDaemonReload": lambda machine: [attempt(units.overrides, machine.top)],
+    "sshd": lambda machine: [accounts.login_keys(machine.top)["root"]],
     "namespaces": lambda machine: [containers.images(machine.top)["containerd"]],
     "images": lambda machine: [containers.images(machine.top)["containerd"]],
 }
@@ -198,7 +203,7 @@ def test_every_tool_that_the_probe_runs_is_judged_here():
                 first = node.args[0]
                 called.add(first.value if isinstance(first, ast.Constant) else f"{name}: {ast.unparse(first)}")
 
-    judged = {"wipefs", "smartctl", "nvme", "chronyc", "rpm", "systemctl", "ctr", "systemd-creds"}
+    judged = {"wipefs", "smartctl", "nvme", "chronyc", "rpm", "systemctl", "ctr", "systemd-creds", "sshd"}
     assert called - {f"{probe.PACKAGE}.probe.containers: *argv", f"{probe.PACKAGE}.probe.health: *argv"} <= judged
 
 

@@ -113,8 +113,8 @@ def login_keys(root: str) -> dict[str, Any]:
 def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
     said = tool("sshd", "-T", "-C", f"user={name},host=localhost,addr=127.0.0.1")
     told = dict(line.partition(" ")[::2] for line in said.splitlines())
-    if "authorizedkeysfile" not in told or "authorizedkeyscommand" not in told:
-        raise Unreadable("sshd -T does not say where it looks for keys")
+    if "authorizedkeysfile" not in told or "authorizedkeyscommand" not in told or not said.endswith("\n"):
+        raise Unreadable("sshd -T does not say where it looks for keys, or not all of it")
     paths = [key_path(each, name, uid, home) for each in told["authorizedkeysfile"].split() if each != "none"]
     return {
         "command": told["authorizedkeyscommand"],

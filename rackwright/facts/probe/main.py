@@ -29,6 +29,9 @@ from rackwright.facts.probe.apart import apart
 from rackwright.facts.probe.look import attempt, known
 from rackwright.facts.probe.tell import tell
 
+LOGIN_KEYS_SECONDS = 60
+"""sshd is asked once for each account that can log in, and an emulated host takes its time."""
+
 
 def main(job: dict[str, Any]) -> None:
     attempt(units.started, "")
@@ -74,7 +77,7 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "tracking_accounts": attempt(tracking.accounts, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),
-        "login_keys": attempt(accounts.login_keys, root),
+        "login_keys": apart("login_keys", accounts.login_keys, root, seconds=LOGIN_KEYS_SECONDS),
         "sysctls": attempt(kernel.sysctls, root),
         "modules": attempt(kernel.modules, root),
         "modules_builtin": attempt(kernel.modules_builtin, root),
