@@ -25,6 +25,8 @@ from rackwright.spec.problem import hint
 
 Verb = Literal["preview", "up"]
 UNCHANGED = {"same", "read", "refresh"}
+INTERRUPTED = (130, -signal.SIGINT)
+"""Exit statuses of a pulumi that its user has interrupted."""
 
 
 def run(verb: Verb, stack: str, stdout: IO[str] | None = None, given_up: Sequence[str] = ()) -> int:
@@ -42,16 +44,28 @@ def run(verb: Verb, stack: str, stdout: IO[str] | None = None, given_up: Sequenc
         environment = {**project.environment(stack), outcomes.VARIABLE: str(told), "PULUMI_DEBUG_COMMANDS": "true"}
         environment |= passed
         select(stack, root, environment)
-        # a preview ends at the first refusal, and what does not depend on that goes on: `up` begins without one
-        options = ["--yes", "--skip-preview"] if verb == "up" else []
-        argv = ["pulumi", verb, "--stack", stack, *options, "--event-log", str(events)]
-        status = subprocess.run(argv, cwd=root, env=environment, stdout=stdout).returncode
+        argv = ["pulumi", verb, "--stack", stack, "--event-log", str(events)]
+        status = 0
+        if verb == "up":
+            # The preview of `pulumi up` would end it at the first refusal, with nothing done. This one shows the plan,
+            # and what does not depend on a refused resource goes on.
+            plan = {**environment, outcomes.VARIABLE: str(Path(scratch, "planned"))}
+            shown = subprocess.run(["pulumi", "preview", "--stack", stack], cwd=root, env=plan, stdout=stdout)
+            status = shown.returncode if _was_stopped(shown.returncode) else 0
+            argv += ["--yes", "--skip-preview"]
+        if not status:
+            status = subprocess.run(argv, cwd=root, env=environment, stdout=stdout).returncode
         found = outcomes.read(told)
         changes = _changes(events, found.get("unreachable", set()))
     _summarise(found)
-    if status < 0 and -status != signal.SIGINT:
+    if status < 0 and status not in INTERRUPTED:
         project.say(str(_killed(argv[:2], -status, stack)))
     return exit_status(verb, status, changes, found)
+
+
+def _was_stopped(status: int) -> bool:
+    """Return whether a signal or its user ended pulumi, so that nothing should follow."""
+    return status < 0 or status in INTERRUPTED
 
 
 def _consents(stack: Stack, given_up: Sequence[str]) -> dict[str, str]:
@@ -85,7 +99,7 @@ def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, 
         changes: Whether it planned any on hosts that were reached.
         found: What the provider met, by resource.
     """
-    if status in (130, -signal.SIGINT):
+    if status in INTERRUPTED:
         return 130
     if status < 0:
         return 4
