@@ -40,7 +40,7 @@ def a_key_that_nobody_declared_is_found(log: Log) -> str:
         _finds(lab, f"echo '{key}' >> {OWN}", KEYS)
         _finds(lab, f"""echo 'command="id" {key}' >> {OWN}""", KEYS)
         _finds(lab, f"echo 'not a key' >> {OWN}", KEYS)
-        lab.ssh(HOST, f"mv {OWN} {OWN}.aside; cp {OWN}.aside {OWN}.elsewhere; ln -s {OWN}.elsewhere {OWN}")
+        lab.ssh(HOST, f"mv {OWN} {OWN}.aside; cp -p {OWN}.aside {OWN}.elsewhere; ln -s {OWN}.elsewhere {OWN}")
         unknown = [
             item["claim"] for each in lab.audit()["resources"] for item in each["differences"] if item["unknown"]
         ]
