@@ -4,7 +4,7 @@ from tests.accept.drive_lab import CARRIES, HOST, lab, line, on_drive, partition
 from tests.accept.harness import Log, check, need
 from tests.accept.lab import Lab
 
-OWNER = "/var/lib/rackwright/owners/tier-hot"
+OWNER = "/var/lib/rackwright/owners/tier-hot.json"
 """Written by the first step: the plan is made by then, and nothing has looked at the drive since."""
 WRITE = 'mount $part /mnt/it\necho "the only copy" > /mnt/it/file'
 
