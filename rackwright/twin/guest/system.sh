@@ -10,6 +10,8 @@ listed() { sed '/^#/d; /^$/d' "$1"; }
 
 cp -R "$guest/files/." "$root/"
 chown -R 0:0 "$root/etc/ssh" "$root/etc/sudoers.d" "$root/etc/systemd" "$root/etc/modprobe.d"
+# Drop-ins of the image are those of a distribution: in /etc they would be an administrator's, which an audit reports.
+chown -R 0:0 "$root/usr/lib/systemd/system/ssh.service.d" "$root/usr/lib/systemd/system/systemd-udev-trigger.service.d"
 chmod 0440 "$root/etc/sudoers.d/rackwright"
 listed "$guest/masks.txt" | while read -r path; do
     mkdir -p "$root/etc/${path%/*}"
