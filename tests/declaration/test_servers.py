@@ -247,6 +247,7 @@ class TestRegistered:
             self.declare_(project, "{registered: digits@champion}")
 
         assert str(caught.value) == (
+            "stacks/serving.yaml:6: "
             "servers.digits.model.registered: got digits@champion and no version; what a name of the registry means may"
             " change, so a fleet says which model it was. Run `rackwright server promote serving digits`, which writes"
             " version and sha256 beside it."

@@ -104,7 +104,8 @@ def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> No
 
 def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project: Project) -> None:
     assert refused(project, R1, "wide, hopper") == (
-        "servers.talk.hosts: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, 1.2 GB of cache (parallel 4, "
+        "stacks/serving.yaml:6: servers.talk.hosts: got 688.6 GB of weights on 8 GPUs: each has 86.1 GB of them, "
+        "1.2 GB of cache (parallel 4, "
         "context_tokens 4096) and 1.6 GB beside, 88.8 GB in all, of 77.3 GB for vLLM (90 % of 80 GiB) at hopper; there "
         "is no room for the weights. Serve it on 16 such GPUs of one host, or on GPUs of 92 GiB; as it is, it fits "
         "training-b200, training-mi300x, inference-h200."
@@ -159,6 +160,6 @@ def test_two_of_them_do_not_share_a_host(project: Project) -> None:
     said = refused(project, B70, "pair", f"{second}    port: 8081\n")
 
     assert said == (
-        "servers.again: got pair; each vLLM begins at a host's first GPU, and another one does there. "
+        "stacks/serving.yaml:10: servers.again: got pair; each vLLM begins at a host's first GPU, and another one does there. "
         "Take hosts that talk has not."
     )

@@ -35,6 +35,7 @@ def views(facts: Facts) -> list[View]:
         *of_runs(),
         of_a_server(),
         of_login_keys(),
+        *of_a_dead_route(),
     ]
     return [*found, *of_what_is_encrypted()]
 
@@ -90,6 +91,12 @@ def of_a_server() -> View:
     told = {"ready": False, "version": None, "why": "it does not answer", "release": "0" * 12, "previous": None}
     server = {**told, "models": {}, "refused": None, "figures": {}}
     return there(Facts({"servers": {"digits": server}}).server("digits"))
+
+
+def of_a_dead_route() -> tuple[View, ...]:
+    """Return the view that only a host has with a route that leads nowhere."""
+    dead = {"destination": "192.0.2.0/24", "kind": "blackhole", "metric": 0, "gateway": None}
+    return Facts({"dead_routes": [dead]}).dead_routes
 
 
 def of_login_keys() -> View:

@@ -68,6 +68,7 @@ def good() -> dict[str, object]:
         "packages": {"cowsay": "3.03"},
         "held": ["cowsay"],
         "units": {"toyd.service": {"load": "loaded", "active": "active", "enabled": "enabled"}},
+        "unit_overrides": {},
         "sysctls": {"vm.swappiness": "10"},
         "users": {"toy": {"uid": 7, "gid": 7, "home": "/", "shell": "/bin/sh", "password": "locked", "expires": None,
                           "groups": ["games", "toy"]}},

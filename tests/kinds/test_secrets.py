@@ -148,7 +148,9 @@ def planned(house: House, content: str, wrote: tuple[str, ...] = ()):
             f"/etc/{name}": {"digest": house.digest(content), "mode": "0644", "owner": "root:root", "mtime_ns": 1}
             for name in ("whole", "constant")
         },
-        "owners": {"role-toy": {"id": "alpha/toy", "fleet": "lab", "phase": "ready", "wrote": wrote}} if wrote else {},
+        "owners": {"role-toy": {"id": "alpha/toy", "fleet": "lab", "phase": "ready", "wrote": [*wrote]}}
+        if wrote
+        else {},
     }
     claims = KIND.claims(SPEC_WITH, house)
     differences = comparison.diff(claims, KIND.observe(claims, Facts(raw)))

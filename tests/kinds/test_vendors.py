@@ -54,7 +54,9 @@ def machine(declared: Declared, root: Path) -> dict[str, Any]:
         f"Package: {name}\nStatus: hold ok installed\nArchitecture: all\nVersion: {version}\n"
         for name, version in shown["packages"].items()
     ]
-    made.write("var/lib/dpkg/status", "\n".join(stanzas))
+    # dpkg's database always has dpkg itself, and ends with an empty line
+    stanzas.append("Package: dpkg\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.21.22\n")
+    made.write("var/lib/dpkg/status", "\n".join([*stanzas, ""]))
     owner = {
         "id": declared.spec.id,
         "fleet": "vendors",
