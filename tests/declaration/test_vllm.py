@@ -160,6 +160,6 @@ def test_two_of_them_do_not_share_a_host(project: Project) -> None:
     said = refused(project, B70, "pair", f"{second}    port: 8081\n")
 
     assert said == (
-        "stacks/serving.yaml:10: servers.again: got pair; each vLLM begins at a host's first GPU, and another one does there. "
-        "Take hosts that talk has not."
+        "stacks/serving.yaml:10: servers.again: got pair; each vLLM begins at a host's first GPU, and another one does "
+        "there. Take hosts that talk has not."
     )
