@@ -42,13 +42,14 @@ def a_kernel_name_that_goes_to_another_drive_costs_it_nothing(log: Log) -> str:
         eventually(lambda: idle(lab, place), "the first sync ends", SYNC_SECONDS)
 
         log(f"{FORMER} is pulled, with its superblock, and {LEAVING} takes its place")
-        faults.pull(lab.twin, HOST, LEAVING)  # it comes back under the first name that is free
         faults.pull(lab.twin, HOST, FORMER)
-        faults.insert(lab.twin, HOST, LEAVING)
         lab.ssh(HOST, f"echo noticed > {place.mount}/noticed; sync")
         swap(lab, FORMER, LEAVING)
         lab.up()
         eventually(lambda: idle(lab, place), "the rebuild ends", SYNC_SECONDS)
+        # a drive that is plugged in gets the first name that is free: this one takes the name that FORMER had
+        faults.pull(lab.twin, HOST, COMING)
+        faults.insert(lab.twin, HOST, COMING)
 
         log(f"{COMING} takes the place of {LEAVING}; {LEAVING} is pulled while its unit waits for the copy")
         _speed(lab, place, SLOW_KIB)
