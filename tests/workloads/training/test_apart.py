@@ -37,8 +37,8 @@ def plan(hosts: int, directory: Path, *changes: str, launcher: str, min_processe
     discover.chmod(0o755)
     return Plan(
         name="digits", host=seats[0].name, hosts=seats, processes=1, launcher=launcher, min_processes=min_processes,
-        interface=NIC, config=told, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5, data=None,
-        provenance={},
+        interface=NIC, config=told, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
+        data=None, provenance={},
     )  # fmt: skip
 
 
