@@ -71,8 +71,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, resources: Resources, sites: Sites, engine_address: str = "") -> None:
         self._resources, self._sites = resources, sites
         self._engine = Engine(engine_address)
-        self._configures = 1 if engine_address else None
-        """How many more times it takes secrets; None: each engine that attaches gives its own."""
+        self._takes_secrets = True
+        """Whether Configure is still to come: once for the engine that started it, once for each that attaches."""
         self._running: set[Operation] = set()
         self._refused: set[Operation] = set()
         """Those of the running that are refused, and wait to say so."""
@@ -89,7 +89,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=False)
 
     def Attach(self, request: plugin_pb2.PluginAttach, context: Context) -> empty_pb2.Empty:
-        self._engine = Engine(request.address)
+        with self._guard:
+            self._engine, self._takes_secrets = Engine(request.address), True
         return empty_pb2.Empty()
 
     def GetPluginInfo(self, request: empty_pb2.Empty, context: Context) -> plugin_pb2.PluginInfo:
@@ -110,10 +111,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
         """Take the stack's secrets, once: the one way on which they come."""
         with self._guard:
-            if self._configures == 0:
+            if not self._takes_secrets:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "got Configure again; it is called once")
-            if self._configures is not None:
-                self._configures -= 1
+            self._takes_secrets = False
         given = codec.bare(decode(request.args).get("secrets", ""))
         try:
             self._sites.configure(parse_values(given, Urn.parse(request.urn).stack))
