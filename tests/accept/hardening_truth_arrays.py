@@ -107,7 +107,7 @@ def advice_fits_what_was_found(log: Log) -> str:
 
     log("another level is declared")
     _declare(lab, stripes, "raid1")
-    said = lab.rackwright("preview", lab.stack, status=1)
+    said = lab.rackwright("preview", lab.stack, status=2)
     text = said.stdout + said.stderr
     lines = [line for line in text.splitlines() if "md level" in line]
     need(
