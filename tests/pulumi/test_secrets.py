@@ -68,6 +68,7 @@ class Secretive(Project):
 def as_promised(claims: tuple[Claim, ...]) -> dict[str, Any]:
     """Return raw facts of a host where all *claims* of the role base hold."""
     raw: dict[str, Any] = {
+        "unit_overrides": {},
         "covers": {"files": ["/etc", "/var/lib/rackwright"], "sysctls_left_out": []},
         "identity": {"serial": "S-ALPHA"},
         "hardware": {"memory_bytes": 1 << 40, "pci": []},
