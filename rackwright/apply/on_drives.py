@@ -28,7 +28,7 @@ FAILED = 1
 BLKRRPART, BLKFLSBUF = 0x125F, 0x1261
 """Source: include/uapi/linux/fs.h."""
 TRIES, TRY_SECONDS = 20, 0.5
-"""For udev, which looks at every drive that was written, and has its partitions open meanwhile."""
+"""Patience with udev, which looks at every drive that was written, and has its partitions open while it does."""
 
 
 class Failed(Exception):
@@ -56,7 +56,7 @@ def do(argv: list[str], expects: dict[str, str], root: str) -> None:
     """Do *argv*, a step of ours or a command with the paths of drives in it, once the drives are as *expects* has it.
 
     Raises:
-        Refused: they are not, or somebody has one of them; nothing was written.
+        Refused: they are not, or one of them is in use; nothing was written.
         Failed: it was begun, and could not be ended.
     """
     if argv[0] == "wipe":
@@ -171,7 +171,7 @@ def wipe(serial: str, expected: str, root: str) -> None:
 
 
 def stop_arrays(serial: str, expected: str, root: str) -> None:
-    """Stop the md arrays that hold a drive and that nobody uses: udev assembles what it finds."""
+    """Stop the unused md arrays that hold a drive: udev assembles what it finds."""
     machine = block.Machine(root)
     name = found(machine, serial)
     holders = block.holders_of(machine, name)

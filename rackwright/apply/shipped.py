@@ -8,9 +8,9 @@ from rackwright.facts import probe
 
 RUNNER = "rackwright.apply.runner"
 ON_DRIVES = "rackwright.apply.on_drives"
-"""What a step runs that writes to drives, in a process of its own."""
+"""The module that writes to drives, in a process of its own."""
 DRIVES_MODULES = ("content", "probe.look", "probe.superblocks", "probe.health", "probe.signature_check", "probe.block")
-"""What that imports."""
+"""The modules that it imports."""
 LOADER = probe.LOADER.replace("buffer.read()", "buffer.readline()")
 COMMAND = ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER, "steps")
 """Run on the host, as root; the last argument tells it from a probe in a list of processes."""

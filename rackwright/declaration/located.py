@@ -1,4 +1,4 @@
-"""Where in a fleet's file a message's value stands, for what is found wrong after the file was read."""
+"""File and line of a message's value, for errors that are found after the fleet's file was read."""
 
 import re
 from collections.abc import Iterable

@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.spec.problem import Keys, Problem
 
 BYTES_MAX = 8 << 20
-"""Of a file. YAML takes 20 times its size as memory, and 1 s for each MB: a larger one is refused before that."""
+"""Largest file that is read. YAML takes 20 times its size as memory, and 1 s for each MB."""
 TAG = "tag:yaml.org,2002:"
 SCALARS: dict[str, Callable[[str], Any]] = {
     f"{TAG}null": lambda text: None,

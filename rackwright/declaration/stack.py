@@ -66,7 +66,7 @@ class Stack:
     notices: tuple[str, ...] = ()
     """What a person should be told about the target."""
     fleet_file: Path = Path()
-    """What declares its fleet; for messages."""
+    """The file that declares its fleet; for messages."""
     lock: Lock | None = None
     """What was written down when all of it was there."""
     lock_file: Path = Path()

@@ -1,4 +1,4 @@
-"""What is on a drive, in the words that a consent repeats: a pure function of what the probe has read of it.
+"""The content of a drive, in the words that a consent repeats: a pure function of what the probe has read of it.
 
 A content is a list of parts joined by commas. A part names one thing that a wipe erases at once, so that a wipe that
 is cut off leaves fewer parts and no other ones. Every text that comes from the drive is quoted, and holds no comma.

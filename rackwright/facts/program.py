@@ -42,7 +42,7 @@ if sys.modules["rackwright.facts.digest"].digest({purpose!r}, bytes.fromhex(salt
 module.main({{"format": {format}, "salt": salt}})
 """
 PURPOSE = b"the key that the probe of this host accepts"
-"""What the fleet's key makes a digest of, by which the program knows it: all 128 bits, so that no other key fits."""
+"""The text whose digest under the fleet's key identifies that key: all 128 bits, so that no other key fits."""
 
 
 @cache

@@ -67,17 +67,17 @@ class Drive(View):
 
     @property
     def content(self) -> str:
-        """What is on it, in the words that a consent repeats; empty for a blank drive. See facts.content."""
+        """Its content, in the words that a consent repeats; empty for a blank drive. See facts.content."""
         return self._read(content.content)
 
     @property
     def content_once_erased(self) -> str:
-        """What will be on it, in the same words, when it is wiped."""
+        """Its content after a wipe, in the same words."""
         return self._read(content.once_erased)
 
     @property
     def unnoticed(self) -> tuple[str, ...]:
-        """What of its content can be written to without the content changing, but for the kernel's count of writes."""
+        """Parts of its content that show no later write, except in the kernel's count of writes."""
         return tuple(self._read(content.unnoticed))
 
     def _read(self, reader: Callable[[dict[str, Any]], T]) -> T:

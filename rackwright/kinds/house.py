@@ -121,7 +121,7 @@ class House:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Values by name, as far as they are known here."""
     consents: Mapping[str, str] = field(default_factory=dict)
-    """What the command that runs gives up, by the drive's serial; it holds for this command only."""
+    """Consents of the running command by the drive's serial; they hold for this command only."""
     root: Path = Path(__file__).parents[2]
     """The checkout."""
 

@@ -1,4 +1,4 @@
-"""What systemd will do with a declared unit counts, not its file alone: nothing beside that file may change it.
+"""Overrides of declared units: nothing beside a unit's own file may change what systemd does with it.
 
 Every unit that a kind claims gets one more claim: that there is no drop-in, no file of that name that comes before it,
 and no earlier version in systemd's memory. A person mends that: a drop-in belongs to its author.

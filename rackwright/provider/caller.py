@@ -1,4 +1,4 @@
-"""Who calls the provider: the kernel knows the account of a connection's other end, and only our own may call.
+"""The account of a caller of the provider, as the kernel knows it: only our own may call.
 
 The provider listens on the loopback interface, where any local account can connect, and a call of its is root on hosts.
 """

@@ -1,4 +1,4 @@
-"""What a command gives up on drives: passed from the command line to the provider, for as long as that command runs."""
+"""Consents of one command to lose what is on drives: passed from the command line to the provider, for that run."""
 
 import json
 import os

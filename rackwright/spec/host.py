@@ -29,9 +29,9 @@ Os = Literal["debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04"]
 NAME = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 NAME_MAX = 63
 NUMBER = r"[0-9]+|0x[0-9a-f]*"
-"""What resolvers read as an IPv4 address: `1` is 0.0.0.1. Source: inet_aton(3)."""
+"""Names that resolvers read as an IPv4 address: `1` is 0.0.0.1. Source: inet_aton(3)."""
 ANSIBLES = ("all", "localhost", "ungrouped")
-"""What Ansible itself calls groups and this computer."""
+"""Names that Ansible itself has for groups and this computer."""
 KERNEL_NAME = r"/dev/.*|(s|h|v|xv)d[a-z]+[0-9]*|nvme[0-9]+(n[0-9]+)?(p[0-9]+)?|(dm-|md|mmcblk)[0-9]+(p[0-9]+)?"
 PLACEHOLDERS = {"", "none", "default string", "not specified", "to be filled by o.e.m.", "system serial number", "0"}
 EQUAL_WITHIN = 0.01

@@ -13,7 +13,7 @@ from rackwright.spec.problem import Problem
 
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 USER = r"[A-Za-z0-9_][A-Za-z0-9_.@+\\-]*\$?"
-"""What Linux and directories of accounts call somebody; never an option of ssh, nor a template of Ansible."""
+"""Names of accounts on Linux and in directories; never an option of ssh, nor a template of Ansible."""
 PORT_MAX = 65535
 
 

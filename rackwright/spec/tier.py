@@ -23,7 +23,7 @@ CHUNK_MIN = 4096
 SYNC_SPEED_MIN = 1024
 SYSTEM_DIRECTORIES = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
 OWN_DIRECTORIES = ("/opt/rackwright", "/var/lib/rackwright", "/var/log/rackwright")
-"""Where our own programs, records and logs lie on a host, beside those below the system's directories."""
+"""Directories of our own programs, records and logs on a host, beside those below the system's directories."""
 NOT_FOR_THE_KERNEL = {"defaults", "auto", "noauto", "user", "users", "nofail", "_netdev", "rw", "strictatime"}
 
 

@@ -22,7 +22,7 @@ _LARGEST = (1 << 63) - 1
 
 
 class _Wrong(Exception):
-    """What is wrong with a header."""
+    """An error in a header."""
 
 
 class _Reader:

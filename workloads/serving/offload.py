@@ -1,4 +1,4 @@
-"""Work on large bodies beside the event loop, which goes on answering others meanwhile, with a bound on their JSON."""
+"""Work on large bodies beside the event loop, which goes on answering other clients, with a bound on their JSON."""
 
 import asyncio
 from collections.abc import Callable

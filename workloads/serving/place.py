@@ -30,7 +30,7 @@ RESERVE_BYTES = 64 << 20
 def place(
     models: Path, version: str, source: Path | None, accuracy_kept: float | None, seconds: float = SECONDS
 ) -> Model:
-    """Put the model *version* below *models*, readable by the group of *models* and by nobody else.
+    """Put the model *version* below *models*, readable by root and the group of *models* alone.
 
     Another account may own *source* and change it at any moment, while this process is root. So *source* is opened
     once; the files are opened below that descriptor, without following links and without waiting for a FIFO's writer;
@@ -144,7 +144,7 @@ def _check_room(model: Model, partial: Path) -> None:
 
 
 def _share(partial: Path, models: Path) -> None:
-    """Let the group of *models* read what is in *partial*, and nobody else."""
+    """Let the group of *models* alone read what is in *partial*."""
     group = models.stat().st_gid
     for path, mode in (*((path, 0o640) for path in partial.iterdir()), (partial, 0o750)):
         if path.is_symlink() or (path != partial and not path.is_file()):

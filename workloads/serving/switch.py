@@ -43,7 +43,7 @@ from workloads.serving.watched import Noted, Reading
 POLL_SECONDS = 0.2
 LOG_LINES = 6
 NAME = re.compile(r"[0-9a-f]{12}")
-"""Of a release and of a model: nothing else below LIB is ever removed, but copies that were broken off."""
+"""Names of a release and of a model: nothing else below LIB is ever removed, except copies that were cut off."""
 PARTIAL = re.compile(r"\.[0-9a-f]{12}\.partial")
 Say = Callable[[str], None]
 

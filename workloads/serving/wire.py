@@ -25,9 +25,9 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype("O"),
 }  # fmt: skip
 _KINDS: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}, "O": {str}}
-"""By the kind of a type, which values of JSON become it: 1.5 is no integer, and true no number."""
+"""The values of JSON that become each kind of type: 1.5 is no integer, and true no number."""
 MOST_VALUES = 1 << 31
-"""Of one tensor: no body has as many."""
+"""Most values of one tensor: no body has as many."""
 _CHUNK = 1 << 14
 """Values that are converted at a time: in between other threads get their turn."""
 

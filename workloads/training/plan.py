@@ -46,7 +46,7 @@ class Plan:
     config: Path
     out: Path
     home: Path
-    """What is kept between starts: state.json, and log.1, the part of the log before the newest."""
+    """The directory kept between starts: state.json, and log.1, the part of the log before the newest."""
     log: Path
     """The run's log on its chief. systemd opens it, in a directory of root's where the account may only read."""
     grace_seconds: int

@@ -21,7 +21,7 @@ GROUP = re.compile(r"([^:+#-][^:]*):[^:]*:(\d+):([^:]*)")
 KEY = re.compile(r"(?:^|[\s,\"])(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+[ \t]+([A-Za-z0-9+/]+={0,2})(?=\s|$)")
 """A public key in a line of authorized_keys, behind its options if it has any. Source: sshd(8)."""
 NO_LOGIN = ("nologin", "false", "sync", "shutdown", "halt")
-"""Names of shells that let nobody do anything; sshd starts the account's shell for whatever is asked."""
+"""Names of shells that allow nothing; sshd starts the account's shell for whatever is asked."""
 DAY = 86400
 EXPIRES = 7
 """The place of the account's end in a line of shadow(5)."""

@@ -20,7 +20,7 @@ LUKS_COPIES = "/etc/rackwright/tiers"
 BLOCK = 4 * KIB
 SAMPLES, SAMPLE_BYTES = 48, 64 * KIB
 FILESYSTEM_KEYS = ("complete", "size_bytes", "stripe_unit_bytes", "stripe_width_bytes")
-"""What the superblock of a filesystem says."""
+"""Values in the superblock of a filesystem."""
 MOST_PARTITIONS = 32
 """A consent is read by a person: a drive with more of them is freed by hand."""
 ASKED_AT_ONCE = 8
@@ -200,7 +200,7 @@ def witnesses(machine: Machine, name: str) -> list[str | None]:
 
 
 def partitions(machine: Machine, drive: str) -> list[dict[str, Any]]:
-    """Return what is in each partition of a drive that nobody uses."""
+    """Return the content of each partition of an unused drive."""
     names = machine.with_parts(drive)[1:]
     if len(names) > MOST_PARTITIONS:
         raise Unreadable(f"{len(names)} partitions; of more than {MOST_PARTITIONS} none is looked at")

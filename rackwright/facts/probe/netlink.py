@@ -79,7 +79,7 @@ def routes() -> list[dict[str, Any]]:
 
 
 def dead_routes() -> list[dict[str, Any]]:
-    """Return the routes of the main table that lead nowhere, and that somebody or something has set."""
+    """Return the routes of the main table that lead nowhere, except those that the kernel sets itself."""
     found = []
     for message in dump(GET_ROUTES):
         family, length, _, _, table, protocol, _, sort = struct.unpack_from("=8B", message)

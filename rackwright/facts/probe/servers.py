@@ -137,7 +137,7 @@ def end_connection(connected: socket.socket) -> None:
 
 
 def connect(path: str, uid: int) -> socket.socket:
-    """Return a connection to the Unix socket *path* of the account *uid*, which nobody else can have put there.
+    """Return a connection to the Unix socket *path* of the account *uid*, which no other account can have put there.
 
     The account may replace the socket by a link to another service's: links are not followed, and what is opened is
     what is connected to. The kernel says whose process listens.

@@ -15,7 +15,7 @@ from rackwright.facts.probe.look import Unreadable, known
 HEAD = 8 << 10
 """Bytes at the start of a device in which the superblocks stand that are looked for."""
 EXT = ("ext2", "ext3", "ext4", "ext4dev", "jbd")
-"""What libblkid calls a filesystem with the superblock of ext4."""
+"""Names that libblkid has for a filesystem with the superblock of ext4."""
 LARGEST_BLOCK = 6
 """The logarithm of ext4's largest block, of 64 KiB, by 1 KiB."""
 SAMPLE_UUID = bytes(range(16))
@@ -26,7 +26,7 @@ SAMPLE = {
     "uuid": superblocks.uuid_text(SAMPLE_UUID),
     "label": None,
 }
-"""What wipefs finds in the file that sample() makes."""
+"""The signatures that wipefs finds in the file that sample() makes."""
 
 
 def sample() -> int:

@@ -26,7 +26,7 @@ SEARCH_PATH = (
     "/run/systemd/generator.late",
 )
 BEFORE_ALL = ("/etc/systemd/system.control", "/run/systemd/system.control")
-"""What `systemctl set-property` writes, which comes before everything else."""
+"""Folders in which `systemctl set-property` writes, which come before everything else."""
 VENDOR = ("/usr/lib/", "/lib/", "/usr/local/lib/")
 STALE = "an earlier version, in systemd's memory"
 UNIT = re.compile(r".+\.(service|socket|target|mount|automount|swap|timer|path|slice|device|scope)")
@@ -34,7 +34,7 @@ LOADS = ("loaded", "masked", "not-found", "bad-setting", "error", "stub", "merge
 ACTIVES = ("active", "inactive", "failed", "activating", "deactivating", "reloading", "maintenance", "refreshing")
 """Words of systemd for units. Source: systemd, src/basic/unit-def.c."""
 COUNTED = re.compile(r"^(\d+) loaded units listed\.", re.M)
-"""What systemctl prints below its list of units."""
+"""The line that systemctl prints below its list of units."""
 PULLS = (".wants", ".requires", ".upholds")
 RECENTLY_SECONDS = 600
 """A host that has been up for longer has started, or never will."""

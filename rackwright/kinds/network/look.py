@@ -8,7 +8,7 @@ from rackwright.kinds.network.spec import OWNER
 from rackwright.spec.network import DEFAULT, EVERYWHERE
 
 PREFERRED = "preferred"
-"""Of a route: what the kernel takes at least as soon, beside other routes that are declared."""
+"""The claim's property for routes that the kernel takes at least as soon as the declared one."""
 NETWORKING = "networking.service"
 """Ifupdown's own."""
 
@@ -100,7 +100,7 @@ def _most_like(ways: list[Route], claim: Claim) -> Route | None:
 
 
 def _preferred(facts: Facts, key: str, ways: list[Route], ours: Route | None, claim: Claim) -> tuple[str, ...]:
-    """Return what the kernel takes before *ours*, or may take as well, and nobody declares.
+    """Return the undeclared routes that the kernel takes before *ours*, or may take as well.
 
     A default route with a metric stands back behind those of other links: a link that is not declared has one as well.
     """

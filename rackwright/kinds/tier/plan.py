@@ -34,7 +34,7 @@ THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it a
 """Remedies of a tier that was taken over."""
 GIB_KIB = 1 << 20
 KEPT = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
-"""What an array and a filesystem keep for life: nothing but making them again changes it."""
+"""Properties that an array and a filesystem keep for life: only making them again changes these."""
 IS = {"bus", "size_bytes"}
 """What a drive is, whatever its state."""
 
