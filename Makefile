@@ -8,7 +8,7 @@ BIN := .venv/bin
 OUT ?= .rackwright/train
 RUN := variables=$$($(BIN)/rackwright env) && eval "$$variables" &&
 WORKLOADS := python=$$($(BIN)/rackwright toolchain workloads) &&
-SOURCES := $(wildcard rackwright stacks workloads tests __main__.py)
+SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
 digest = $(shell cat pyproject.toml $(1) | sha256sum | cut -c 1-16)
@@ -53,15 +53,15 @@ accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY
 
 .PHONY: bench
 bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints and serving beside others.
-	@$(RUN) $(BIN)/python -m tests.bench
-	@$(RUN) $(BIN)/python -m tests.bench.probe
-	@$(RUN) $(BIN)/python -m tests.bench.drives
-	@$(WORKLOADS) $$python -m tests.bench.training
-	@$(WORKLOADS) $$python -m tests.bench.launchers
-	@$(RUN) $(BIN)/python -m tests.bench.serving
-	@$(WORKLOADS) $$python -m tests.bench.checkpoint .rackwright/bench
-	@$(WORKLOADS) $$python -m tests.bench.loading
-	@$(WORKLOADS) $$python -m tests.bench.streaming
+	@$(RUN) $(BIN)/python -m benchmarks
+	@$(RUN) $(BIN)/python -m benchmarks.probe
+	@$(RUN) $(BIN)/python -m benchmarks.drives
+	@$(WORKLOADS) $$python -m benchmarks.training
+	@$(WORKLOADS) $$python -m benchmarks.launchers
+	@$(RUN) $(BIN)/python -m benchmarks.serving
+	@$(WORKLOADS) $$python -m benchmarks.checkpoint .rackwright/bench
+	@$(WORKLOADS) $$python -m benchmarks.loading
+	@$(WORKLOADS) $$python -m benchmarks.streaming
 
 .PHONY: soak
 soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; ask a server for 5 minutes. CASES=100000
@@ -70,7 +70,7 @@ soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat 
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(BIN)/python -m tests.accept 'storage-life.harness[seed]' || exit 1; \
 	done
-	$(RUN) $(BIN)/python -m tests.bench.memory
+	$(RUN) $(BIN)/python -m benchmarks.memory
 
 .PHONY: advisories
 advisories: $(TEST) ## Compare the locks with a snapshot of OSV's advisories; fetches nothing. ADVISORIES=all.zip

@@ -3,15 +3,15 @@
 import json
 import sys
 
+from benchmarks import FLOOR_MS
 from tests.accept.harness import Log, check, need
-from tests.bench import FLOOR_MS
 
 
 @check("foundation.8")
 def preview_is_cheap(log: Log) -> str:
     """The processor time of all processes together, for each of 200 hosts."""
     log("previewing 1, 50 and 200 simulated hosts")
-    done = log.run([sys.executable, "-m", "tests.bench", "preview"])
+    done = log.run([sys.executable, "-m", "benchmarks", "preview"])
     need(done.returncode == 0, f"the bench ended with {done.returncode}: {done.stderr[-500:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     cost = told["ms_per_host"]

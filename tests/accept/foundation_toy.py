@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rack import facts, fleet, names
 from tests.accept.harness import Log, check, need
 from tests.accept.lab import Lab, json_lines
-from tests.bench.rack import facts, fleet, names
 from tests.simulated import SimulatedRack
 
 LENS = Path(__file__).with_name("lens")

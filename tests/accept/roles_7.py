@@ -12,7 +12,7 @@ def roles_are_cheap(log: Log) -> str:
     if os.geteuid() != 0:
         raise Skipped("containers need root")
     log("1, 20 and 40 containers get their roles")
-    done = log.run([sys.executable, "-m", "tests.bench", "roles"])
+    done = log.run([sys.executable, "-m", "benchmarks", "roles"])
     need(done.returncode == 0, f"the bench ended with {done.returncode}: {done.stderr[-500:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     for each in told["applied"]:

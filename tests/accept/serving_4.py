@@ -18,7 +18,7 @@ FASTER, FASTER_AIM, KEPT = 2.0, 2.5, 0.98
 def more_requests_than_others(log: Log) -> str:
     """Three rounds of 60 s each, in both orders, beside LitServe and MLServer in environments of their own."""
     log("rackwright, litserve, mlserver: 3 rounds of 60 s")
-    done = log.run([sys.executable, "-m", "tests.bench.serving"], timeout=3600)
+    done = log.run([sys.executable, "-m", "benchmarks.serving"], timeout=3600)
     need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
     told, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
     figures = ", ".join(
@@ -56,7 +56,7 @@ def eight_bits_are_faster(log: Log) -> str:
 def a_model_answers_sooner(log: Log) -> str:
     """A transformer of 86 million parameters, published in 8 bits, its files dropped from the page cache each time."""
     log("publishing a transformer of 86 million parameters, and loading it in turns with torch.load")
-    done = log.run([python(log), "-m", "tests.bench.loading"], timeout=1800)
+    done = log.run([python(log), "-m", "benchmarks.loading"], timeout=1800)
     need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
     told, [where, *_] = json.loads(done.stdout.splitlines()[-1]), done.stdout.splitlines()
     seconds, ratios = told["seconds"], told["ratios"]

@@ -4,12 +4,12 @@ import json
 import re
 import sys
 
+from benchmarks.peers.servers import ours, running
+from benchmarks.serving import PORT, model
 from rackwright.toolchain import workloads
 from tests.accept.harness import ROOT, Log, check, need
 from tests.accept.serving_2 import tests
 from tests.accept.workloads import python
-from tests.bench.peers.servers import ours, running
-from tests.bench.serving import PORT, model
 
 SCHEMATHESIS = ROOT / "tests/served/schemathesis.txt"
 CHECKED = (
@@ -31,7 +31,7 @@ def what_is_malformed_gets_a_reason(log: Log) -> str:
 @check("serving.5[memory]")
 def memory_stays_what_it_is(log: Log) -> str:
     log("5 minutes under 16 clients")
-    done = log.run([sys.executable, "-m", "tests.bench.memory"], timeout=1200)
+    done = log.run([sys.executable, "-m", "benchmarks.memory"], timeout=1200)
     need(done.stdout, f"it was not measured: {done.stderr.strip().splitlines()[-1:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     figures = (

@@ -27,8 +27,8 @@ def replacing_and_growing_are_measured(log: Log) -> str:
 
 def _told(log: Log, bench: str) -> dict[str, Any]:
     """Return the last line of a bench; no figure is too large."""
-    log(f"tests.bench.{bench}")
-    done = log.run([sys.executable, "-m", f"tests.bench.{bench}"])
+    log(f"benchmarks.{bench}")
+    done = log.run([sys.executable, "-m", f"benchmarks.{bench}"])
     need(done.returncode == 0, f"it ended with {done.returncode}: {done.stderr[-500:]}")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told

@@ -17,7 +17,7 @@ def a_checkpoint_costs_little(log: Log) -> str:
     """Our save and torch.save without fsync in turns, on the same filesystem and with the same state."""
     python = str(workloads.ensure(log).python)
     log("saving 503 MB, ten times each way")
-    done = log.run([python, "-m", "tests.bench.checkpoint", str(log.empty_directory())], timeout=1800)
+    done = log.run([python, "-m", "benchmarks.checkpoint", str(log.empty_directory())], timeout=1800)
     need(done.returncode == 0, f"the measurement ended with {done.returncode}: {done.stderr[-200:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     need(told["bytes"] >= 400e6, f"only {told['bytes']} bytes of state")

@@ -21,7 +21,7 @@ def the_tutorial_works_as_pasted(log: Log) -> str:
 
 @check("training.6[overhead]")
 def our_loop_costs_next_to_nothing(log: Log) -> str:
-    done = log.run([python(log), "-m", "tests.bench.training"])
+    done = log.run([python(log), "-m", "benchmarks.training"])
     need(done.returncode == 0, f"the bench failed: {done.stderr.strip().splitlines()[-1:]}")
     figures = [json.loads(line) for line in done.stdout.splitlines()]
     told = "; ".join(

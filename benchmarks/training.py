@@ -1,6 +1,6 @@
 """What our training loop costs over plain PyTorch: processor time per step, in pairs that take turns in one process.
 
-    $(rackwright toolchain workloads) -m tests.bench.training
+    $(rackwright toolchain workloads) -m benchmarks.training
 
 Same model, same batches, same optimizer, one thread. Ours reports to its file every ten steps, as a run does.
 """

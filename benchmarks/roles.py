@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import children_seconds
+from benchmarks.preview import HOOK, PROGRAM, PROVIDER
 from tests.accept.harness import Log
 from tests.accept.lab import Lab
-from tests.bench import children_seconds
-from tests.bench.preview import HOOK, PROGRAM, PROVIDER
 from tests.roles.rack import access, fleet
 
 APPLIED, PREVIEWED = (1, 20), 40

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rackwright.toolchain import workloads
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[3]
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ROWS = [[float((row + column) % 17) for column in range(8)] for row in range(8)]
 V2 = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8, 8], "data": [value for row in ROWS for value in row]}]

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import rack as made
 from rackwright.toolchain import ensure, environment, prepare
-from tests.bench import rack as made
 from tests.simulated import SimulatedRack
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HOOK = Path(__file__).with_name("hook")
 PROJECT = f"""\
 name: rackwright

@@ -1,4 +1,4 @@
-"""What a checkpoint costs the training: `python -m tests.bench.checkpoint DIRECTORY`, where torch is.
+"""What a checkpoint costs the training: `python -m benchmarks.checkpoint DIRECTORY`, where torch is.
 
 In turns, on the same state and filesystem: our save, with the steps that follow while it is written; and torch.save,
 which is as fast as the page cache takes it, not on the drive when it returns and not hashed.

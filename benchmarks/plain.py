@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.bench import children_seconds
+from benchmarks import children_seconds
 from tests.simulated import SimulatedHost, SimulatedRack
 
 AT_ONCE = 64

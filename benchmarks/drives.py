@@ -1,6 +1,6 @@
 """What `up` costs beside the mdadm commands that it comes down to, where a member is replaced and where one is added.
 
-    python -m tests.bench.drives
+    python -m benchmarks.drives
 
 One virtual machine with two equal tiers, one changed by `up`, the other by hand over one ssh. Each gets another drive
 in the place of one that works, twice: once `up` is first, once the hand; and a drive more, once. What md copies and

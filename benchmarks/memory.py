@@ -1,4 +1,4 @@
-"""Whether a server's memory stays what it is under load: `python -m tests.bench.memory [SECONDS]`.
+"""Whether a server's memory stays what it is under load: `python -m benchmarks.memory [SECONDS]`.
 
 16 clients ask for so long, in parts; the last line has what the process had after the first part and after the last.
 """
@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.peers.servers import ours, running
-from tests.bench.serving import PORT, ask, generator, model
+from benchmarks.peers.servers import ours, running
+from benchmarks.serving import PORT, ask, generator, model
 
 SECONDS, PARTS = 300, 10
 MOST = 0.05

@@ -1,4 +1,4 @@
-"""How long a model takes from the drive to its first answer: `python -m tests.bench.loading`, where torch is.
+"""How long a model takes from the drive to its first answer: `python -m benchmarks.loading`, where torch is.
 
 In turns, each in a process of its own that has imported its libraries and, before every cold one, with the model's
 files dropped from the page cache: torch.load of the weights into a module made from its configuration, as PyTorch's own
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.serving import cpu
+from benchmarks.serving import cpu
 
 ROUNDS, ROWS = 5, 64
 SIDE, PATCH, LAYERS, WIDTH = 64, 16, 12, 768
@@ -146,7 +146,7 @@ def report(told: dict[str, dict[str, list[dict[str, float]]]], sizes: dict[str, 
 
 
 def _run(*arguments: str) -> str:
-    argv = [sys.executable, "-m", "tests.bench.loading", *arguments]
+    argv = [sys.executable, "-m", "benchmarks.loading", *arguments]
     done = subprocess.run(argv, env={**os.environ, "OMP_NUM_THREADS": "2"}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} ended with {done.returncode}")

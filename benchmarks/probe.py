@@ -1,6 +1,6 @@
 """What a look at a host costs: one of 24 drives and 3,000 packages beside a small one, in processor time.
 
-    python -m tests.bench.probe
+    python -m benchmarks.probe
 
 Few computers have 24 drives, so the hosts are files: /sys, /proc, /dev and /etc in the form in which facts were
 recorded, with sysctls and versions from there, real superblocks and filesystems on images, and as many files as a whole
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from benchmarks import children_seconds
 from rackwright.facts import probe
 from rackwright.facts.probe.kernel import DOTS_FOR_SLASHES
-from tests.bench import children_seconds
 from tests.facts.fabricated import MIB, FabricatedMachine
 from tests.facts.situations import TODAY, raw
 from tests.facts.test_block import ACTIVE, page_80
@@ -98,7 +98,7 @@ def recorded(root: Path, size: Size) -> FabricatedMachine:
 def _fill(machine: FabricatedMachine, count: int) -> None:
     """Add drives, one half NVMe and one half SAS, and arrays over them that are mounted."""
     names = [_nvme(machine, number) if number % 2 else _sas(machine, number) for number in range(count)]
-    member = json.loads(Path(__file__).parents[1].joinpath("facts/md_superblocks.json").read_text())["1.2 raid10"]
+    member = json.loads(Path(__file__).parents[1].joinpath("tests/facts/md_superblocks.json").read_text())["1.2 raid10"]
     for number, first in enumerate(range(0, count, MEMBERS)):
         members = names[first : first + MEMBERS]
         for name in members:

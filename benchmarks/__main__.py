@@ -1,6 +1,6 @@
 """Print what a preview of 1, 50 and 200 hosts takes, and what roles cost; the last line of each is for machines.
 
-`python -m tests.bench preview` or `roles` does one of the two. With BENCH_PROFILE=DIRECTORY that gets a profile of each
+`python -m benchmarks preview` or `roles` does one of the two. With BENCH_PROFILE=DIRECTORY that gets a profile of each
 provider; the figures are then those of profiled ones.
 """
 
@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks import FLOOR_MS, plain, rack, roles
+from benchmarks.preview import Cost, Project
 from rackwright.toolchain import ensure
-from tests.bench import FLOOR_MS, plain, rack, roles
-from tests.bench.preview import Cost, Project
 from tests.simulated import SimulatedRack
 
 SIZES = (1, 50, 200)

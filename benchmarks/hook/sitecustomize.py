@@ -9,7 +9,7 @@ from pathlib import Path
 
 write = None
 if os.environ.get("BENCH_PROFILE") and "pip" not in sys.orig_argv:
-    from tests.bench.hook.profiled import start
+    from benchmarks.hook.profiled import start
 
     write = start()
 

@@ -1,6 +1,6 @@
 """Requests per second of our server and of others, with the same model, cores and load.
 
-    python -m tests.bench.serving [SECONDS]
+    python -m benchmarks.serving [SECONDS]
 
 The model is the digits in 8 bits, trained here first. bombardier asks with 16 connections; servers take turns, in both
 orders.
@@ -16,8 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.servers import Peer, peers, running
 from rackwright.toolchain import cache, workloads
-from tests.bench.peers.servers import Peer, peers, running
 
 LOAD = Path(__file__).parent / "load"
 BOMBARDIER = "github.com/codesenberg/bombardier"

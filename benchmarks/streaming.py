@@ -1,4 +1,4 @@
-"""How soon and how fast text comes, from our server and from llama.cpp's own: `python -m tests.bench.streaming`, where
+"""How soon and how fast text comes, from our server and from llama.cpp's own: `python -m benchmarks.streaming`, where
 the workloads are.
 
 Both serve SmolLM2 with the same llama.cpp, threads and memory for texts, in turns; OpenAI's client asks both, each time
@@ -17,8 +17,8 @@ from typing import Any
 
 import openai
 
-from tests.bench.peers.servers import HERE, Peer, ours, running
-from tests.bench.serving import PORT, cpu
+from benchmarks.peers.servers import HERE, Peer, ours, running
+from benchmarks.serving import PORT, cpu
 from tests.served.smollm2 import NAME, gguf
 from workloads.serving.gguf import published
 

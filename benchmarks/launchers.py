@@ -1,6 +1,6 @@
 """What a step of two processes takes under Horovod and under torchrun, in runs that take turns.
 
-    $(rackwright toolchain workloads) -m tests.bench.launchers
+    $(rackwright toolchain workloads) -m benchmarks.launchers
 
 Same recipe, same batches, one thread each, over the loopback; the time between two steps by the clock, of rank 0.
 """
