@@ -8,6 +8,9 @@ BIN := .venv/bin
 OUT ?= .rackwright/train
 RUN := variables=$$($(BIN)/rackwright env) && eval "$$variables" &&
 WORKLOADS := python=$$($(BIN)/rackwright toolchain workloads) &&
+# One line of output for each test, progress as it comes; a file that cannot be imported stops no other one.
+ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console_output_style=classic \
+	--continue-on-collection-errors
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
@@ -48,8 +51,8 @@ lint: $(TEST) ## Check style and types.
 	$(BIN)/yamllint --strict .
 
 .PHONY: accept
-accept: $(TEST) toolchain ## Check every acceptance line on the real thing. ONLY=foundation.3
-	@$(RUN) $(BIN)/python -m tests.accept $(ONLY)
+accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ONLY="storage-life.2 hardening"
+	@$(RUN) $(ACCEPT) --only '$(ONLY)'
 
 .PHONY: bench
 bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, what roles cost on containers, looks at drives and changes of tiers, training's loop, launchers, checkpoints and serving beside others.
@@ -68,7 +71,7 @@ soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat 
 	$(RUN) $(BIN)/python -m tests.fuzz --cases $(CASES)
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
-		ACCEPT_SEED=$$seed $(BIN)/python -m tests.accept 'storage-life.harness[seed]' || exit 1; \
+		ACCEPT_SEED=$$seed $(ACCEPT) --only 'storage-life.harness[seed]' || exit 1; \
 	done
 	$(RUN) $(BIN)/python -m benchmarks.memory
 

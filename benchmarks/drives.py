@@ -24,9 +24,10 @@ from typing import Any
 import yaml
 
 from rackwright.twin.vm.accelerator import accelerator
-from tests.accept.harness import Log, eventually, need
-from tests.accept.lab import Lab, told
-from tests.accept.tiers import DEVICE, Place, md, places, rests, whole
+from tests.support.expect import eventually, need
+from tests.support.lab import Lab, format_claims
+from tests.support.log import Log
+from tests.support.tiers import DEVICE, Place, md, places, rests, whole
 
 HOST = "alpha"
 OURS, THEIRS = "north", "south"
@@ -92,7 +93,7 @@ def main() -> None:
         _rest(lab)
         changes = {verb: _changed(lab, verb) for verb in AFTERWARDS}
         lab.up()  # takes note of what was done by hand last
-        need(not (differing := lab.differing()), f"{told(differing)} differ in the end")
+        need(not (differing := lab.differing()), f"{format_claims(differing)} differ in the end")
         for place in places(lab.fleet):
             whole(lab, place)
     _report(changes)
@@ -213,16 +214,16 @@ def _report(changes: Mapping[str, tuple[list[float], list[Taken]]]) -> None:
     here = f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}"
     print(f"{here}; the virtual machine has one, by {accelerator().upper()}")
     print("".join(f"{title:>10}" for title in ("", "by hand", "up", "ratio", "steps", "looks", "rest")))
-    told: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for verb, (by_hand, by_up) in changes.items():
         hand, up = statistics.mean(by_hand), statistics.mean(each.all for each in by_up)
         parts = [statistics.mean(getattr(each, part) for each in by_up) for part in ("steps", "looks", "rest")]
         print(f"{verb:>10}" + "".join(f"{figure:>10.1f}" for figure in (hand, up, up / hand, *parts)))
-        told[verb] = {"by_hand_seconds": hand, "up_seconds": up, "ratio": round(up / hand, 1)}
-        told[verb] |= {"by_hand": by_hand, "up": [asdict(each) for each in by_up]}
+        record[verb] = {"by_hand_seconds": hand, "up_seconds": up, "ratio": round(up / hand, 1)}
+        record[verb] |= {"by_hand": by_hand, "up": [asdict(each) for each in by_up]}
     count = ", ".join(str(each.count) for _, by_up in changes.values() for each in by_up)
     print(f"looks: {count} probes; rest: pulumi, program, provider and connections. md's own time is on neither side")
-    print(json.dumps(told))
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

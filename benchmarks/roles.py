@@ -11,9 +11,9 @@ from typing import Any
 
 from benchmarks import children_seconds
 from benchmarks.preview import HOOK, PROGRAM, PROVIDER
-from tests.accept.harness import Log
-from tests.accept.lab import Lab
 from tests.roles.rack import access, fleet
+from tests.support.lab import Lab
+from tests.support.log import Log
 
 APPLIED, PREVIEWED = (1, 20), 40
 """On how many hosts the roles are played, and how many are previewed."""

@@ -5,12 +5,12 @@ from shlex import quote
 
 import pytest
 
-from tests.accept.harness import Log
-from tests.accept.lab import Lab
-from tests.accept.removal import gone, refused
-from tests.accept.storage_life_harness import made
-from tests.accept.tiers import places, read_file, restarted
 from tests.fleets import generate, write_yaml
+from tests.support.lab import Lab
+from tests.support.log import Log
+from tests.support.removal import destroy_without_consent, nothing_is_left
+from tests.support.tier_life import create_tiers
+from tests.support.tiers import places, read_file, restarted
 
 pytestmark = pytest.mark.twin
 SEED = 58
@@ -28,7 +28,7 @@ def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
         everywhere = places(lab.fleet)
         lab.start()
         lab.rackwright("preview", lab.stack, status=1)
-        sums = made(lab)
+        sums = create_tiers(lab)
 
         changed = everywhere[0]
         lab.ssh(changed.host, f"umount {quote(changed.mount)}")
@@ -37,12 +37,12 @@ def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
         restarted(lab, everywhere)
         assert {place: read_file(lab, place) for place in everywhere} == sums
 
-        refused(lab, everywhere)
+        destroy_without_consent(lab, everywhere)
         lab.edit(lambda fleet: fleet["hosts"][changed.host]["tiers"][changed.name].update(destroy="allowed"))
         lab.up()
         lab.edit(lambda fleet: _without(fleet["hosts"][changed.host], changed.name))
         lab.up()
-        gone(lab, changed)
+        nothing_is_left(lab, changed)
         assert lab.audited() == set()
 
 

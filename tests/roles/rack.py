@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from rackwright.apply.totp import Secret
 from rackwright.declaration import load_stack
-from tests.accept.lab import Lab
 from tests.roles.machine import code, new_key, ssh
+from tests.support.lab import Lab
 
 PEOPLE = {"olga": "operator", "dara": "data-scientist", "axel": "auditor"}
 

@@ -8,8 +8,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from rackwright.spec.secret import derived
-from tests.accept.harness import Log
-from tests.accept.lab import Lab
+from tests.support.lab import Lab
+from tests.support.log import Log
 
 pytestmark = [
     pytest.mark.twin,

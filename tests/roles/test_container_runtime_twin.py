@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.accept.harness import Log, eventually
-from tests.accept.lab import Claimed, Lab, told
+from tests.support.expect import eventually
+from tests.support.lab import Claimed, Lab, format_claims
+from tests.support.log import Log
 
 pytestmark = [
     pytest.mark.twin,
@@ -170,7 +171,9 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
         lab.ssh(HOST, f"{script}\nsystemctl daemon-reload")  # otherwise the units themselves are stale as well
         wanted.add((ROLE, claim))
         found = lab.audited()
-        assert found == wanted, f"{claim}: missed {told(wanted - found)}; found besides {told(found - wanted)}"
+        assert found == wanted, (
+            f"{claim}: missed {format_claims(wanted - found)}; found besides {format_claims(found - wanted)}"
+        )
     lab.ssh(HOST, "podman rmi --all --force")
     images = sorted(claim for _, claim in lab.audited() - wanted)
     assert [image.partition("/")[0] for image in images] == ["image:localhost", f"image:{REGISTRY}"]

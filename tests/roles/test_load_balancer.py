@@ -16,7 +16,7 @@ import pytest
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.accept.harness import eventually
+from tests.support.expect import eventually
 from tests.test_roles import HOUSE, ROLES
 
 SOURCE = ROLES["load_balancer"]

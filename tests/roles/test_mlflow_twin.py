@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from rackwright.spec.secret import derived
-from tests.accept.harness import Log
-from tests.accept.lab import Claimed, Lab, told
 from tests.roles.tracking import account, ask
+from tests.support.lab import Claimed, Lab, format_claims
+from tests.support.log import Log
 
 pytestmark = [
     pytest.mark.twin,
@@ -118,7 +118,7 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
     lab.ssh(HOST, "rm -r /opt/rackwright/mlflow/*/lib/python3*/site-packages/huey-*.dist-info")
     found = lab.audited()
     beside = {claim.partition(":")[0] for _, claim in found - wanted}
-    assert wanted <= found and beside == {"environment", "socket"}, told(found ^ wanted)
+    assert wanted <= found and beside == {"environment", "socket"}, format_claims(found ^ wanted)
     lab.up()
 
     assert lab.audited(status=0) == set()

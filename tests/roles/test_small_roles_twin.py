@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.accept.harness import ROOT, Log
-from tests.accept.lab import Lab
 from tests.roles.rack import fleet
+from tests.support.lab import Lab
+from tests.support.log import ROOT, Log
 
 pytestmark = [
     pytest.mark.twin,

@@ -9,8 +9,8 @@ import pytest
 
 from rackwright.kinds.house import House
 from rackwright.kinds.role.promise import sha256
-from tests.accept.harness import ROOT, Log
-from tests.accept.lab import Lab
+from tests.support.lab import Lab
+from tests.support.log import ROOT, Log
 
 pytestmark = [
     pytest.mark.twin,

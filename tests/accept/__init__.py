@@ -1,1 +1,0 @@
-"""Every promise checked on the real thing: `make accept`, or `make accept ONLY=foundation.3`."""

@@ -1,0 +1,159 @@
+"""Line 3: who gets in and who does not, each case by a real login to a machine that has the role access."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rackwright.apply.transport import Connection
+from rackwright.facts import probe
+from rackwright.spec.ssh import Endpoint, Login
+from tests.roles.machine import REFUSED, certificate, code, new_key, ping
+from tests.roles.rack import Rack, access, fleet
+from tests.support.acceptance import line
+from tests.support.expect import need
+from tests.support.lab import Lab
+from tests.support.log import Log
+
+HOST = "alpha"
+STEP_SECONDS = 30
+"""For which a code holds."""
+
+
+@line("roles", 3)
+def test_only_declared_people_log_in(log: Log) -> str:
+    keys = log.empty_directory() / "keys"
+    declared = fleet([HOST], {"base": {"security_updates": False}, "access": access(keys)}, [HOST])
+    with Lab(log.directory / "project", declared, log) as lab:
+        lab.start()
+        log("up")
+        lab.up(status=1)  # people have no secret yet
+        doors = Doors(Rack(lab, keys, HOST))
+        wrong = []
+        for text, (row, gets_in) in ROWS.items():
+            log(text)
+            if row(doors) != gets_in:
+                wrong.append(f"{text}: {'refused' if gets_in else 'accepted'}")
+        need(not wrong, "; ".join(wrong))
+        in_count = sum(gets_in for _, gets_in in ROWS.values())
+        return f"{in_count} ways in accepted, {len(ROWS) - in_count} others refused, on a machine of its own"
+
+
+class Doors:
+    """Every way to log in; each says whether it let somebody in."""
+
+    def __init__(self, rack: Rack) -> None:
+        self.rack, self.keys = rack, rack.keys
+        self._secret = rack.enrol("olga")
+        self._used = 0
+
+    def fresh_code(self) -> str:
+        """Return a code of olga's that was not used yet: one is good for one login."""
+        while (now := int(time.time()) // STEP_SECONDS) <= self._used:
+            time.sleep(0.2)
+        self._used = now
+        return code(self._secret)
+
+    def key_alone(self) -> bool:
+        return _in(self.rack.ssh("olga"))
+
+    def key_and_code(self) -> bool:
+        self.last = self.fresh_code()
+        return _in(self.rack.ssh("olga", code=self.last))
+
+    def same_code_again(self) -> bool:
+        return _in(self.rack.ssh("olga", code=self.last))
+
+    def wrong_code(self) -> bool:
+        near = {code(self._secret, steps) for steps in range(-3, 4)}
+        return _in(self.rack.ssh("olga", code=next(guess for guess in ("000000", "111111") if guess not in near)))
+
+    def code_without_key(self) -> bool:
+        return _in(self.rack.ssh("olga", key=None, code=self.fresh_code()))
+
+    def certificate(self, name: str, *options: str, **more: str) -> bool:
+        made = certificate(self.keys, name, *options, **more)
+        return _in(self.rack.ssh("deploy", options=made))
+
+    def bare_key(self) -> bool:
+        return _in(self.rack.ssh("deploy"))
+
+    def revoked(self) -> bool:
+        """A certificate that was good a moment ago, once its key is declared to be revoked."""
+        new_key(self.keys / "spare")
+        made = certificate(self.keys, "of-spare", key="spare")
+        need(_in(self.rack.ssh("deploy", key=self.keys / "spare", options=made)), "the certificate was never good")
+        self.rack.access(revoked=[(self.keys / "spare.pub").read_text().strip()])
+        self.rack.lab.up(status=1)  # two people have not enrolled
+        return _in(self.rack.ssh("deploy", key=self.keys / "spare", options=made))
+
+    def our_own_connection(self) -> bool:
+        layout = self.rack.lab.twin.layout
+        certificate(self.keys, "ours")
+        made = str(self.keys / "ours-cert.pub")
+        login = Login(name="tools", user="deploy", key=str(self.keys / "deploy"), certificate=made)
+        port = self.rack.lab.twin.settings(HOST).port
+        connection = Connection(Endpoint(HOST, "127.0.0.1", port, (login,), layout.known_hosts))
+        try:
+            return connection.run(("id", "-un")).stdout == b"root\n"
+        finally:
+            connection.close()
+
+    def ansible(self) -> bool:
+        made = certificate(self.keys, "ansible")
+        return self._ping("deploy", ["-F", "none", "-i", str(self.keys / "deploy"), *made, *_TRUSTED])
+
+    def ansible_over_a_persons_connection(self) -> bool:
+        control = ["-o", f"ControlPath={self.keys}/c"]
+        opened = self.rack.ssh("olga", options=[*control, "-M", "-f", "-N"], code=self.fresh_code())
+        need(opened.returncode == 0, f"the person does not get in: {opened.stderr}")
+        try:
+            return self._ping("olga", ["-F", "none", *control])
+        finally:
+            self.rack.ssh("olga", key=None, options=[*control, "-O", "exit"])
+
+    def _ping(self, user: str, options: list[str]) -> bool:
+        told = {"ansible_user": user, "ansible_ssh_common_args": " ".join(options)}
+        return '"ping": "pong"' in ping(self.rack.lab.twin.settings(HOST).port, Path(self.keys), told)
+
+    def auditors_probe(self) -> bool:
+        argv = ("sudo", "-n", "/usr/local/sbin/rackwright-probe")
+        looked = self.rack.ssh("axel", *argv, code=self.rack.new_code("axel"), text=self.rack.salt)
+        return looked.returncode == 0 and probe.parse(looked.stdout.encode(), HOST).user("olga") is not None
+
+    def auditor_as_root(self) -> bool:
+        return self.rack.ssh("axel", "sudo", "-n", "id", code=self.rack.new_code("axel")).returncode == 0
+
+
+def _in(done: subprocess.CompletedProcess[str]) -> bool:
+    need(done.returncode in (0, REFUSED), f"ssh ended with {done.returncode}: {done.stderr}")
+    return done.returncode == 0
+
+
+_TRUSTED = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
+ROWS: dict[str, tuple[Callable[[Doors], bool], bool]] = {
+    "a person with the key only": (Doors.key_alone, False),
+    "a person with key and code": (Doors.key_and_code, True),
+    "the same code again": (Doors.same_code_again, False),
+    "a person with key and a wrong code": (Doors.wrong_code, False),
+    "a code without the key": (Doors.code_without_key, False),
+    "automation with a certificate": (lambda doors: doors.certificate("good"), True),
+    "automation with one for its own address": (
+        lambda doors: doors.certificate("here", "-O", "source-address=10.0.2.0/24,127.0.0.0/8"),
+        True,
+    ),
+    "automation with the bare key": (Doors.bare_key, False),
+    "an expired certificate": (lambda doors: doors.certificate("expired", until="-5m"), False),
+    "one for another principal": (lambda doors: doors.certificate("principal", principal="olga"), False),
+    "one for another source": (
+        lambda doors: doors.certificate("source", "-O", "source-address=192.0.2.0/24"),
+        False,
+    ),
+    "a revoked one": (Doors.revoked, False),
+    "our own connection with a certificate": (Doors.our_own_connection, True),
+    "Ansible with a certificate": (Doors.ansible, True),
+    "Ansible over a connection that a person opened": (Doors.ansible_over_a_persons_connection, True),
+    "an auditor for all facts, without being root": (Doors.auditors_probe, True),
+    "an auditor as root": (Doors.auditor_as_root, False),
+}
+"""What is tried, and whether it shall be let in."""

@@ -1,0 +1,100 @@
+"""Line 4: a change that locks everybody out is taken back by the host itself, and the resource has failed."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rackwright.kinds.guard import SECONDS
+from tests.roles.machine import certificate
+from tests.roles.rack import Rack, access, fleet
+from tests.support.acceptance import line
+from tests.support.expect import eventually, need
+from tests.support.lab import Lab
+from tests.support.log import Log
+
+HOST = "alpha"
+SLACK_SECONDS = 30
+"""For the host to do it, and for us to notice."""
+CONFIG = "/etc/ssh/sshd_config.d/10-rackwright.conf"
+FAILED = re.compile(rf"\(log in anew\) failed on {HOST}: .*")
+
+
+@line("roles", 4, part="sshd")
+def test_a_host_takes_back_an_sshd_that_cannot_be_reached(log: Log) -> str:
+    """Its sshd listens where nobody asks: valid, and wrong."""
+    with _rack(log, containers=[HOST]) as rack:
+        lab = rack.lab
+        before = lab.ssh(HOST, f"cat {CONFIG}")
+        log("sshd is declared to listen on another port than the one that is asked")
+        rack.access(ports=[2222])
+        reason = _fails(lab)
+        need(lab.ssh(HOST, "id", status=None) == "", f"{HOST} is reachable before it took anything back")
+        seconds = _back(log, lambda: lab.ssh(HOST, "id -un", status=None) == "root")
+        need(lab.ssh(HOST, f"cat {CONFIG}") == before, f"{CONFIG} is not what it was")
+        return f"{reason!r}; taken back and reachable {seconds:.0f} s after it failed, timer {SECONDS} s"
+
+
+@line("roles", 4, part="certificate")
+def test_a_host_takes_back_a_handover_to_an_expired_certificate(log: Log) -> str:
+    """A handover to certificates whose certificate has expired: the bootstrap login does the work, and is no proof."""
+    with _rack(log, containers=[]) as rack:  # a container shows no serial number, and no rack would be sure of it
+        directory = log.directory / "handover"
+        with Lab(directory, rack.lab.fleet_path, log, stack="prod", target="rack") as lab:
+            certificate(rack.keys, "late", until="-5m")
+            layout, port = rack.lab.twin.layout, rack.lab.twin.settings(HOST).port
+            lab.pins.write_text(layout.known_hosts.read_text())
+            tools = {"name": "certificate", "user": "deploy", "key": str(rack.keys / "deploy")}
+            tools["certificate"] = f"{rack.keys / 'late'}-cert.pub"
+            bootstrap = {"name": "bootstrap", "user": "rackwright", "key": str(layout.key)}
+
+            def reach(content: Any) -> None:
+                content["hosts"][HOST] |= {"address": "127.0.0.1", "ssh": {"port": port, "logins": [tools, bootstrap]}}
+                content["groups"]["all"]["roles"]["access"]["allow_tcp_forwarding"] = True
+
+            before, written = rack.lab.ssh(HOST, f"cat {CONFIG}"), _written(rack.lab)
+            lab.edit(reach)
+            log("a change while the first login's certificate has expired")
+            reason = _fails(lab)
+            need(_written(rack.lab) > written, "nothing had been changed")  # it may be back already
+            seconds = _back(log, lambda: rack.lab.ssh(HOST, f"cat {CONFIG}") == before)
+            need(lab.audited(), "the audit does not say that it is not as declared")
+            return f"{reason!r}; taken back {seconds:.0f} s after it failed, timer {SECONDS} s"
+
+
+@contextmanager
+def _rack(log: Log, containers: list[str]) -> Iterator[Rack]:
+    """A host with the role access, as it is declared."""
+    keys = log.empty_directory() / "keys"
+    roles = {"base": {"security_updates": False}, "access": access(keys) | {"people": []}}
+    with Lab(
+        log.directory / "project", fleet([HOST], roles, {HOST} - {*containers}), log, containers=containers
+    ) as lab:
+        lab.start()
+        log("up")
+        lab.up()
+        yield Rack(lab, keys, HOST)
+
+
+def _fails(lab: Lab) -> str:
+    """Run up, which has to fail at the login, and return what it said."""
+    done = lab.up(status=4)
+    said = FAILED.search(done.stdout + done.stderr)
+    need(said, "up does not say that the login failed")
+    assert said
+    return said[0]
+
+
+def _written(lab: Lab) -> int:
+    """Return how often Ansible has written CONFIG, as the host's journal tells."""
+    count = f"journalctl --quiet --output cat | grep -c 'Invoked with dest={CONFIG} .* checksum=[0-9a-f]'"
+    return int(lab.ssh(HOST, f"{count} || true"))
+
+
+def _back(log: Log, holds: Any) -> float:
+    """Return after how many seconds the host had taken it back."""
+    log(f"waiting for the host to take it back, within {SECONDS} s")
+    began = time.monotonic()
+    eventually(holds, f"{HOST} has not taken it back", SECONDS + SLACK_SECONDS)
+    return time.monotonic() - began

@@ -1,0 +1,73 @@
+"""Line 4: what cannot run is refused before the first step, naming value, what is wanted and how to mend it."""
+
+from pathlib import Path
+
+from tests.support.acceptance import line
+from tests.support.expect import need
+from tests.support.log import Log
+from tests.support.workloads import module
+
+ALONE: tuple[str, ...] = ()
+HOROVOD = ("horovodrun", "-np", "2")
+TORCHRUN = ("torchrun", "--nproc-per-node", "2")
+CASES = (
+    ("unknown recipe", ALONE, "digit", (), ("recipe: got digit", "Write digits")),
+    ("unknown value", ALONE, "digits", ("optimiser=sgd",), ("optimiser: got sgd", "Take it out")),
+    (
+        "batch and world",
+        HOROVOD,
+        "digits",
+        ("global_batch=25",),
+        ("global_batch: got 25; 2 processes", "Write 24 or 26"),
+    ),
+    ("batch and data", ALONE, "digits", ("global_batch=2000",), ("global_batch: got 2000", "1438 examples")),
+    ("precision", ALONE, "digits", ("precision=fp16",), ("precision: got fp16; CPU", "Write auto or bf16")),
+    ("memory", ALONE, "deepseek-v3", (), ("10.7 TB", "Take a smaller model")),
+    ("device", ALONE, "digits", ("device=gaudi",), ("device: got gaudi", "Write auto")),
+    (
+        "data",
+        HOROVOD,
+        "deepseek-v3-tiny",
+        ("data.path=/gone",),
+        (": data.path: got /gone: No such file", "Put it there"),
+    ),
+    (
+        "torchrun",
+        TORCHRUN,
+        "digits",
+        ("launcher=horovod",),
+        ("got a start by torchrun", "Start it with `horovodrun -np 2"),
+    ),
+    ("horovodrun", HOROVOD, "digits", ("launcher=torchrun",), ("got a start by horovod", "Start it with `torchrun")),
+    ("alone", ALONE, "digits", ("launcher=horovod",), ("got a start by hand", "Start it with `horovodrun")),
+)
+"""What is wrong, how it is started, recipe, changes, and what has to be said."""
+
+
+@line("training", 4)
+def test_impossible_runs_are_refused_before_the_first_step(log: Log) -> str:
+    directory = log.empty_directory()
+    for number, (what, launcher, recipe, changes, says) in enumerate(CASES):
+        log(what)
+        _refused(log, directory / str(number), launcher, recipe, changes, says)
+
+    log("a checkpoint of another model")
+    trained = directory / "trained"
+    module(log, "digits", "--out", str(trained), "--stop-at", "5")
+    (trained / "metrics.jsonl").unlink()
+    shape = ("checkpoint of step 5: got first.bias of 32", "this run's model has 8")
+    _refused(log, trained, ALONE, "digits", ("model.channels=8",), shape)
+    return f"{len(CASES) + 1} wrong runs refused before their first step, each with what would do"
+
+
+def _refused(
+    log: Log, out: Path, launcher: tuple[str, ...], recipe: str, changes: tuple[str, ...], says: tuple[str, ...]
+) -> None:
+    given = [argument for change in changes for argument in ("--set", change)]
+    # both launchers turn a status of their processes into 1
+    done = module(log, recipe, "--out", str(out), *given, launcher=launcher, status=1 if launcher else 2)
+    said = done.stdout + done.stderr
+    missing = [text for text in says if text not in said]
+    need(not missing, f"{recipe} {' '.join(changes)} is not told {missing}: {said[-300:]}")
+    metrics = out / "metrics.jsonl"
+    need(not metrics.exists() or '"loss"' not in metrics.read_text(), f"{recipe} {' '.join(changes)} took a step")

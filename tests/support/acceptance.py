@@ -1,0 +1,105 @@
+"""Acceptance lines: their marker, their ids, the selection by id, and the page that lists them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+import pytest
+
+Test = TypeVar("Test", bound=Callable[..., object])
+NAMES = (
+    *("CUDA", "GPU", "HTTP", "LUKS", "MLflow", "NVIDIA", "OpenAI", "OpenAPI", "PyTorch", "SSH", "TensorRT", "TPM"),
+    *("Ansible", "Debian", "SmolLM2", "MiniLM"),
+)
+"""Names that a sentence writes as their owners do."""
+PAGE = """\
+# Acceptance lines
+
+`make accept` checks every line with the real commands, on containers and virtual machines. Each line prints its id,
+`ok`, `short` or `skipped`, the figure or the reason, and the seconds. `ONLY` selects lines; blanks separate several:
+
+    make accept ONLY=storage-life.2
+    make accept ONLY='hardening.truth[remedies] hardening.14'
+    make accept ONLY=serving
+
+`pytest tests/acceptance --collect-only --page docs/acceptance.md` writes this page from the tests.
+"""
+
+
+def line(capability: str, number: int | str, part: str = "") -> Callable[[Test], Test]:
+    """Mark a test as the check of an acceptance line, or of one *part* of it.
+
+    Parameters of a parametrized test are further parts of the line.
+    """
+
+    def mark(test: Test) -> Test:
+        return pytest.mark.acceptance(pytest.mark.line(capability, number, part)(test))
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Line:
+    """One acceptance line, or one part of it."""
+
+    capability: str
+    number: int | str
+    part: str
+    sentence: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.capability}.{self.number}" + (f"[{self.part}]" if self.part else "")
+
+    @property
+    def order(self) -> tuple[str, bool, int, str]:
+        """The place of the line; the parts of a line keep the order of their files, whose tests may share a host."""
+        number = self.number if isinstance(self.number, int) else 0
+        return self.capability, number == 0, number, str(self.number)
+
+
+def line_of(item: pytest.Function) -> Line:
+    """Return the line that *item* checks.
+
+    Raises:
+        pytest.UsageError: The test has no marker.
+    """
+    marker = item.get_closest_marker("line")
+    if marker is None:
+        raise pytest.UsageError(f"{item.nodeid} has no @line(capability, number)")
+    capability, number, part = marker.args
+    parameter = item.callspec.id if hasattr(item, "callspec") else ""
+    return Line(capability, number, part or parameter, sentence(item.originalname))
+
+
+def sentence(name: str) -> str:
+    """Return the sentence that a test's *name* is."""
+    words = name.removeprefix("test_").split("_")
+    written = {each.lower(): each for each in NAMES}
+    text = " ".join(written.get(word, word) for word in words)
+    return text[0].upper() + text[1:]
+
+
+def selects(only: str, id: str) -> bool:
+    """Return whether *only* names *id*: the line itself, its line, or its capability."""
+    return id == only or id.startswith((f"{only}.", f"{only}["))
+
+
+def unknown(only: Iterable[str], ids: Sequence[str]) -> list[str]:
+    """Return each of *only* that selects none of *ids*."""
+    return [each for each in only if not any(selects(each, id) for id in ids)]
+
+
+def duplicates(ids: Sequence[str]) -> list[str]:
+    """Return the ids that occur more than once."""
+    return sorted({id for id in ids if ids.count(id) > 1})
+
+
+def page(lines: Sequence[Line]) -> str:
+    """Return the text of docs/acceptance.md for *lines*, which are in order."""
+    text = PAGE
+    for capability, own in groupby(lines, key=lambda each: each.capability):
+        text += f"\n## {capability}\n\n| line | sentence |\n| --- | --- |\n"
+        text += "".join(f"| `{each.id}` | {each.sentence}. |\n" for each in own)
+    return text

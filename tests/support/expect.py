@@ -1,0 +1,20 @@
+"""Assertions of long tests: a failed one is a short line of output, not a traceback."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+
+def need(holds: object, reason: str) -> None:
+    """Fail the test with *reason* unless it *holds*."""
+    if not holds:
+        pytest.fail(reason, pytrace=False)
+
+
+def eventually(holds: Callable[[], object], what: str, seconds: float = 180) -> None:
+    """Return once it *holds*; fail the test if that takes more than *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        need(time.monotonic() <= deadline, f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.5)

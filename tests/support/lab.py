@@ -1,0 +1,258 @@
+"""A project of its own for a check: a fleet on its twin, the commands a person types, and plain SSH."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from ruamel.yaml import YAML
+
+from rackwright.declaration import load_stack
+from rackwright.spec.fleet import Fleet
+from rackwright.spec.secret import setting
+from rackwright.toolchain import choose, shell
+from rackwright.twin import Twin
+from rackwright.twin.fleet import twin as twin_for
+from tests.support.expect import eventually, need
+from tests.support.log import ROOT, Log
+
+PROJECT = f"""\
+name: rackwright
+runtime:
+  name: python
+  options: {{virtualenv: .venv}}
+stackConfigDir: stacks
+plugins:
+  providers:
+    - {{name: rackwright, path: {ROOT / "rackwright/provider/bin"}}}
+"""
+CLAIM = re.compile(r'claims(?:\["((?:[^"\\]|\\")*)"\]|\.(\w+))')
+STEP = re.compile(r"step \d+/\d+: .*")
+Claimed = tuple[str, str]
+"""A resource and one of its claims: ``("gpu-01/hot", "mount:/srv/hot")``."""
+
+
+class Lab:
+    """A project in *directory* with one fleet and one stack. Its twin is off after the ``with`` block."""
+
+    def __init__(
+        self,
+        directory: Path,
+        fleet: Path | str,
+        log: Log,
+        stack: str = "lab",
+        target: str | None = None,
+        containers: Sequence[str] = (),
+        mirrors: bool = False,
+        workloads: bool = False,
+    ) -> None:
+        """
+        Args:
+            directory: Empty, or not there.
+            fleet: A fleet's YAML file, or its text.
+            target: Of the stack; its own twin where it is None.
+            containers: Hosts that the twin makes with this computer's kernel.
+            mirrors: Whether they install from the mirrors of this computer.
+            workloads: Whether they have its environment of the workloads.
+        """
+        self.directory, self.stack, self.log = directory, stack, log
+        self.target = target or f"twin:{stack}"
+        self.fleet_path = directory / "stacks" / "fleet.yaml"
+        self.fleet_path.parent.mkdir(parents=True)
+        self.fleet_path.write_text(fleet if isinstance(fleet, str) else fleet.read_text())
+        settings: dict[str, Any] = {"rackwright:fleet": self.fleet_path.name, "rackwright:target": self.target}
+        if containers:
+            settings["rackwright:containers"] = list(containers)
+        if mirrors:
+            settings["rackwright:mirrors"] = "lent"
+        if workloads:
+            settings["rackwright:workloads"] = "lent"
+        (directory / "stacks" / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": settings}))
+        (directory / "Pulumi.yaml").write_text(PROJECT)
+        (directory / "__main__.py").write_text((ROOT / "__main__.py").read_text())
+        (directory / ".venv").symlink_to(ROOT / ".venv")
+        self._twins: dict[str, Twin] = {}
+        self.environment = dict(os.environ)
+        """For every command; a check may add to it."""
+        if self.target == "rack":  # whose secrets the passphrase of the lab does not protect
+            self.environment["PULUMI_CONFIG_PASSPHRASE"] = "of this check"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.target != "rack":
+            self.twin.stop(self.log.write, grace_seconds=0)
+
+    # --- what is declared
+
+    @property
+    def pins(self) -> Path:
+        """Where the host keys of a rack stand."""
+        return self.fleet_path.with_suffix(".known_hosts")
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet as its target can be."""
+        return load_stack(self.stack, self.directory).fleet
+
+    @property
+    def twin(self) -> Twin:
+        """The twin of the fleet as its file is now; a large one takes seconds to read."""
+        written = self.fleet_path.read_text()
+        if written not in self._twins:
+            stack = load_stack(self.stack, self.directory)
+            name = self.target.removeprefix("twin:")
+            self._twins = {written: twin_for(name, self.directory, stack.fleet, stack.containers)}
+        return self._twins[written]
+
+    def edit(self, change: Callable[[Any], None]) -> None:
+        """Change the fleet's file: *change* gets its content as a mapping."""
+        yaml = YAML()
+        content = yaml.load(self.fleet_path)
+        change(content)
+        with self.fleet_path.open("w", encoding="utf-8") as file:
+            yaml.dump(content, file)
+        self.log.write(f"{self.fleet_path.name} now:\n{self.fleet_path.read_text()}")
+
+    # --- commands
+
+    def rackwright(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run rackwright in the project; where *status* is given, it has to end with that."""
+        argv = [str(ROOT / ".venv/bin/rackwright"), *arguments]
+        return self._ended(self.log.run(argv, self.directory, self.environment), "rackwright", arguments, status)
+
+    def pulumi(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run pulumi on the stack, in the environment that `rackwright env` prints."""
+        argv = ["pulumi", "--non-interactive", "--color=never", *arguments, "--stack", self.stack]
+        shell.prepare(self.directory)
+        ours = shell.environment(self.directory, self._toolchain, self.environment)
+        done = self.log.run(argv, self.directory, {**self.environment, **ours})
+        return self._ended(done, "pulumi", arguments, status)
+
+    def set_secret(self, name: str, value: str) -> None:
+        """Give the secret *name* a value, on standard input and past the check's own log."""
+        shell.prepare(self.directory)
+        ours = shell.environment(self.directory, self._toolchain, self.environment)
+        argv = setting(self.stack, name).split()
+        done = subprocess.run(
+            argv, cwd=self.directory, env={**self.environment, **ours}, input=value, text=True, capture_output=True
+        )
+        need(done.returncode == 0, f"`{' '.join(argv)}` ended with {done.returncode}: {done.stderr}")
+
+    def steps(self, *command: str, running: bool) -> dict[str, list[str]]:
+        """Run a command of pulumi and return the step lines it tells, by resource: of running steps, or of a plan."""
+        events = self.directory / f"{command[0]}.events"
+        self.environment["PULUMI_DEBUG_COMMANDS"] = "true"
+        self.pulumi(*command, "--event-log", str(events), status=0)
+        format_claims: dict[str, list[str]] = {}
+        for line in events.read_text().splitlines():
+            event = json.loads(line).get("diagnosticEvent") or {}
+            if event.get("urn") and bool(event.get("ephemeral")) == running:
+                lines = format_claims.setdefault(event["urn"].rpartition("::")[2], [])
+                lines += STEP.findall(re.sub(r"<\{%.*?%\}>", "", event["message"]))
+        return {name: _announced(lines) for name, lines in format_claims.items() if lines}
+
+    def start(self) -> None:
+        self.log("starting the twin")
+        self.rackwright("twin", "start", self.stack, status=0)
+
+    def up(self, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return self.rackwright("up", self.stack, status=status)
+
+    def down(self) -> None:
+        self.rackwright("twin", "stop", self.stack, status=0)
+
+    def ssh(self, host: str, script: str, status: int | None = 0) -> str:
+        """Run *script* as root in *host*, and return what it prints; it has to end well unless *status* is None."""
+        argv = self.twin.ssh(host, "sudo -n sh -e -s")
+        return self._ended(self.log.run(argv, input=script), f"{host}: sh", (script,), status).stdout.strip()
+
+    def reboot(self, host: str) -> None:
+        """Restart *host* from within, and return when it answers as another boot."""
+        before = self._boot(host)
+        self.ssh(host, "systemctl reboot", status=None)
+        eventually(lambda: self._boot(host) not in ("", before), f"{host} answers after its reboot", 300)
+        self.ssh(host, "systemctl is-system-running --wait || true")
+
+    def _boot(self, host: str) -> str:
+        argv = [*self.twin.ssh(host)[:-1], "-o", "ConnectTimeout=5", self.twin.ssh(host)[-1]]
+        command = [*argv, "cat /proc/sys/kernel/random/boot_id"]
+        return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout.strip()
+
+    @cached_property
+    def _toolchain(self) -> choose.Toolchain:
+        return choose.ensure(self.log.write)
+
+    def _ended(
+        self,
+        done: subprocess.CompletedProcess[str],
+        program: str,
+        arguments: tuple[str, ...],
+        status: int | None,
+    ) -> subprocess.CompletedProcess[str]:
+        if status is not None and done.returncode != status:
+            said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+            what = " ".join([program, *arguments]).replace("\n", "; ")
+            pytest.fail(f"`{what}` ended with {done.returncode}, wanted {status}: {said}", pytrace=False)
+        return done
+
+    # --- what differs
+
+    def audit(self, status: int | None = None) -> dict[str, Any]:
+        """Return the audit as it prints it for machines."""
+        report: dict[str, Any] = json.loads(
+            self.rackwright("audit", self.stack, "--format", "json", status=status).stdout
+        )
+        return report
+
+    def audited(self, status: int | None = None) -> set[Claimed]:
+        """Return what the audit says differs; what is unknown does not."""
+        report = self.audit(status)
+        return {
+            (resource["name"], difference["claim"])
+            for resource in report["resources"]
+            for difference in resource["differences"]
+            if not difference["unknown"]
+        }
+
+    def previewed(self, status: int | None = None) -> set[Claimed]:
+        """Return what a plain preview says differs."""
+        done = self.pulumi("preview", "--json", "--expect-no-changes", status=status)
+        claimed = set()
+        for step in json.loads(done.stdout)["steps"]:
+            name = step["urn"].rpartition("::")[2]
+            for path in step.get("detailedDiff") or {}:
+                found = CLAIM.match(path)
+                claimed.add((name, (found[1] or found[2]).replace('\\"', '"') if found else path))
+        return claimed
+
+    def differing(self) -> set[Claimed]:
+        """Return the claims that differ, on which audit, preview and both their exit statuses have to agree."""
+        audited = self.audited()
+        previewed = self.previewed(status=7 if audited else 0)
+        need(audited == previewed, f"the audit says {format_claims(audited)}, the preview {format_claims(previewed)}")
+        return audited
+
+
+def _announced(lines: list[str]) -> list[str]:
+    """Return the first line of each step; those that follow tell how it gets on."""
+    return list({line.partition(":")[0]: line for line in reversed(lines)}.values())[::-1]
+
+
+def format_claims(claims: set[Claimed]) -> str:
+    return ", ".join(f"{resource} {claim}" for resource, claim in sorted(claims)) or "nothing"
+
+
+def json_lines(text: str) -> Iterator[Any]:
+    """Yield the JSON documents that stand one after the other in *text*."""
+    decoder = json.JSONDecoder()
+    while text := text.strip():
+        document, end = decoder.raw_decode(text)
+        yield document
+        text = text[end:]

@@ -1,0 +1,162 @@
+"""Servers on two containers of a twin, and a balancer in front of them: what the checks of serving have in common."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackwright.kinds.house import House
+from rackwright.spec.secret import derived
+from rackwright.twin import Twin
+from rackwright.twin.fleet import twin as twin_for
+from tests.support.expect import need
+from tests.support.lab import Lab
+from tests.support.log import ROOT, Log
+from tests.support.workloads import python
+
+ONE, OTHER, BALANCER = HOSTS = ("birch", "maple", "willow")
+SERVER, PORT, FRONT = "digits", 8080, "10.143.0.13"
+KEY = derived("digits_app")
+"""What the secret is on a twin where nobody has set it."""
+CLIENTS = Path(__file__).parents[1] / "served" / "clients.py"
+RACK = """\
+fleet: grove
+groups:
+  grove: {profile: virtual, os: debian-12, network: {}}
+hosts:
+""" + "".join(
+    f"""\
+  {name}:
+    group: grove
+    address: 10.43.0.1{number}
+    identity: {{serial: GROVE-{number}}}
+    nics: [{{name: fabric0, mac: "52:54:00:00:43:0{number}", addresses: [10.143.0.1{number}/24]}}]
+"""
+    + (
+        f"""\
+    roles:
+      base: {{security_updates: false, packages: [curl]}}
+      load_balancer:
+        address: {FRONT}
+        services: {{digits: {{port: {PORT}, members: ["10.143.0.11:{PORT}", "10.143.0.12:{PORT}"]}}}}
+"""
+        if name == BALANCER
+        else ""
+    )
+    for number, name in enumerate(HOSTS, start=1)
+)
+CANARY = "canary: {data: models/rows.npz, accuracy: 0.5}"
+SERVERS = f"""\
+fleet: serving
+uses: fleet.yaml
+servers:
+  digits:
+    model: {{path: models/first}}  # by whoever publishes
+    hosts: [birch, maple]
+    keys: {{app: {{secret: digits_app}}}}
+    {CANARY}
+    environment: {{path: /opt/workloads}}
+    ready_seconds: 900
+    set: {{threads: 1}}
+"""
+
+
+class ServingLab(Lab):
+    """The stack of the servers; its hosts are of a stack beside it."""
+
+    hosts_stack = "grove"
+
+    @property
+    def twin(self) -> Twin:
+        return twin_for(self.hosts_stack, self.directory, self.fleet)
+
+    def status(self, status: int | None = None) -> dict[str, Any]:
+        told = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status).stdout
+        found: dict[str, Any] = json.loads(told)
+        return found
+
+    def versions(self) -> dict[str, str]:
+        """Return which version each host says that it serves."""
+        return {host: told["version"] for host, told in self.status()["hosts"].items()}
+
+    def promote(self, model: str, status: int = 0) -> None:
+        self.rackwright("server", "promote", self.stack, SERVER, model, status=status)
+
+    def ask(self, path: str, *options: str) -> tuple[int, str]:
+        """Ask through the balancer with curl, as README has it, and return the status and the body."""
+        quoted = " ".join(f"'{option}'" for option in options)
+        said = self.ssh(
+            BALANCER,
+            f"curl -s -m 60 -w '\\n%{{http_code}}' -H 'Authorization: Bearer {KEY}' {quoted} http://{FRONT}:{PORT}{path}",
+        )
+        body, _, status = said.rpartition("\n")
+        return int(status), body
+
+    @contextmanager
+    def load(self, clients: int = 16) -> Iterator[dict[str, Any]]:
+        """Let so many clients ask the balancer while the block runs; the mapping then has what they got."""
+        told: dict[str, Any] = {}
+        put = f"cat > /root/clients.py <<'END'\n{CLIENTS.read_text()}\nEND\n"
+        asked = f"{FRONT} {PORT} {SERVER} {clients} /root/told.json"
+        begin = f"systemd-run --quiet --collect --unit=clients python3 /root/clients.py {asked}"
+        self.ssh(BALANCER, f"{put}rm -f /root/told.json\numask 077\nprintf '%s' '{KEY}' > /root/key\n{begin}")
+        try:
+            yield told
+        finally:
+            self.ssh(BALANCER, "systemctl stop clients", status=None)
+        told |= json.loads(self.ssh(BALANCER, "cat /root/told.json"))
+        self.log(f"clients: {told}")
+
+
+def make_models(log: Log, directory: Path) -> None:
+    """Make the models below *directory*, or take those that an earlier check has made of the same code."""
+    maker = ROOT / "tests" / "served" / "models.py"
+    digest = sha256(House.load(ROOT, b"salt").workloads + maker.read_bytes()).hexdigest()
+    kept = ROOT / ".rackwright" / "accept" / f"models-{digest[:12]}"
+    if not kept.is_dir():
+        log("training and quantising the digits")
+        partial = kept.with_name(f".{kept.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        argv = [python(log), "-m", "tests.served.models", str(partial)]
+        done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=3600)
+        if done.returncode:
+            pytest.fail(f"the models could not be made: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
+        partial.rename(kept)
+    shutil.copytree(kept, directory)
+
+
+@contextmanager
+def serving_lab(log: Log) -> Iterator[ServingLab]:
+    """The first model, served by two hosts that were made for it, behind a third."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    lab = ServingLab(
+        log.empty_directory() / "project", RACK, log, "grove", containers=HOSTS, mirrors=True, workloads=True
+    )
+    with lab:
+        stacks = lab.fleet_path.parent
+        (stacks / "serving.yaml").write_text(SERVERS)
+        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:grove"}
+        (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        make_models(log, lab.directory / "models")
+        lab.start()
+        log("making the hosts, and the balancer")
+        lab.up()
+        lab.stack = "serving"
+        log("serving the first model")
+        lab.up()
+        need(lab.status(status=0), "it is served")
+        yield lab
+
+
+def version(lab: ServingLab, model: str) -> str:
+    """Return the version of one of the models."""
+    told: str = json.loads((lab.directory / "models" / model / "model.json").read_text())["version"]
+    return told

@@ -1,0 +1,127 @@
+"""A training on two containers of a twin: what the checks of runs have in common."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.roles.tracking import account
+from tests.support.expect import eventually
+from tests.support.lab import Lab
+from tests.support.log import Log
+
+CHIEF, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
+RUN = "digits"
+OUT, ETC = f"/srv/warm/runs/{RUN}", f"/etc/rackwright/runs/{RUN}"
+LOG = f"/var/log/rackwright/runs/{RUN}/log"
+START_SECONDS = 900
+RACK = """\
+fleet: trees
+groups:
+  trees:
+    profile: virtual
+    os: debian-12
+    network: {}
+    tiers: {warm: {provided: true, mount: /srv/warm}}
+hosts:
+""" + "".join(
+    f"""\
+  {name}:
+    group: trees
+    address: 10.42.0.1{number}
+    identity: {{serial: TREE-{number}}}
+    nics: [{{name: fabric0, mac: "52:54:00:00:42:0{number}", addresses: [10.142.0.1{number}/24]}}]
+"""
+    for number, name in enumerate(HOSTS, start=1)
+)
+RUNS = """\
+fleet: training
+uses: fleet.yaml
+runs:
+  digits:
+    recipe: digits
+    hosts: [oak, elm]
+    checkpoints: {tier: warm}
+    set: {steps: 100000, report_every_steps: 5, saving: {every_steps: 20}}
+"""
+
+
+SERVER = {
+    "base": {"security_updates": False},
+    "mlflow": {"admin": account("admin"), "users": [{**account("tina"), "function": "trainer"}]},
+}
+"""Roles of the chief of a run that is tracked."""
+INSTALLED = {"base": {"security_updates": False}, "workloads": {}}
+"""Roles of the one host of a run that imports what its fleet installs."""
+
+
+class TrainingLab(Lab):
+    """The stack of the run; its hosts are of a stack beside it."""
+
+    hosts_stack: str
+
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.rackwright("run", "status", self.stack, RUN, "--json").stdout)
+        return told
+
+    def step(self, host: str) -> int:
+        """Return the last step that every process on *host* has written into its file there."""
+        last = f"""for file in {OUT}/metrics*.jsonl; do grep '"step":' $file | tail -n 1; done"""
+        lines = self.ssh(host, last).splitlines()
+        return min(int(json.loads(line)["step"]) for line in lines)
+
+    def received(self, host: str) -> int:
+        return int(self.ssh(host, "cat /sys/class/net/fabric0/statistics/rx_bytes"))
+
+    def processes(self, host: str) -> list[str]:
+        """Return the processes that train on *host*."""
+        return self.ssh(host, f"pgrep -u run-{RUN} -f '^[^ ]*python -m workloads.training /' || true").split()
+
+
+@contextmanager
+def training_lab(log: Log, tracked: bool = False, installed: bool = False, more: str = "") -> Iterator[TrainingLab]:
+    """A run whose first step was logged, on hosts that were made for it.
+
+    Args:
+        tracked: Whether an MLflow server on its chief is told.
+        installed: It runs on the chief alone, and what it imports comes there from the lock, and is lent to nobody.
+        more: A further line of the run.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    with TrainingLab(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=not installed) as lab:
+        stacks = lab.fleet_path.parent
+        lines = [f"tracking: {{host: {CHIEF}, account: tina}}"] if tracked else []
+        run = "".join(f"    {line}\n" for line in (*lines, more) if line)
+        runs = RUNS.replace(f"[{CHIEF}, {OTHER}]", f"[{CHIEF}]\n    processes: 2") if installed else RUNS
+        (stacks / "training.yaml").write_text(runs + run)
+        settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
+        (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
+        if roles := SERVER if tracked else INSTALLED if installed else None:
+            lab.edit(lambda fleet: fleet.update(mirror={}))
+            lab.edit(lambda fleet: fleet["hosts"][CHIEF].update(roles=roles))
+        lab.start()
+        if roles:
+            log("fetching what roles install")
+            lab.rackwright("lock", "--fetch", lab.stack, status=0)
+        log("making the hosts")
+        lab.up()
+        lab.hosts_stack, lab.stack = lab.stack, "training"
+        log("starting the run")
+        lab.up()
+        yield lab
+
+
+def goes_on(lab: TrainingLab, host: str, steps: int = 1) -> None:
+    """Return when the process on *host* has logged so many further steps."""
+    wanted = lab.step(host) + steps
+    eventually(lambda: lab.step(host) >= wanted, f"step {wanted} on {host}", START_SECONDS)
+
+
+IDLE = """#!/bin/sh
+case "$*" in *" start") exec sleep infinity ;; esac
+"""
+"""What stands in the place of Python: the run does nothing until it is attacked from its account."""

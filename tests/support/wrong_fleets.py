@@ -1,0 +1,65 @@
+"""Wrong fleets, which a command refuses without opening a socket."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tests.support.expect import need
+from tests.support.lab import PROJECT
+from tests.support.log import ROOT, Log
+
+WRONG = ROOT / "tests/declaration/wrong"
+DENIED = 97
+HOOK = f"""\
+import os, sys
+
+def deny(event, arguments):
+    # to look a number up asks nobody; Ansible does so when it is imported
+    if event.startswith("socket.") and arguments[:1] != ("127.0.0.1",):
+        os.write(2, f"a socket was asked for: {{event}}\\n".encode())
+        os._exit({DENIED})
+
+sys.addaudithook(deny)
+"""
+"""Python imports it at the start of every process."""
+
+
+def check_refusals(log: Log, command: str, fleets: list[Path]) -> int:
+    """Give each wrong fleet to *command*, which may open no socket, and return how many messages there were.
+
+    Raises:
+        pytest.fail.Exception: one is told otherwise than it is written beside the fleet.
+    """
+    stacks = _make_project(log.empty_directory(), fleets)
+    environment = {**os.environ, "PYTHONPATH": str(stacks.parent / "hook")}
+    opened = log.run([sys.executable, "-c", "import socket; socket.socket()"], env=environment)
+    need(opened.returncode == DENIED, f"a socket could be opened all the same: {opened.stderr}")
+    log(f"{command} of {len(fleets)} wrong fleets")
+    wrong, messages = [], 0
+    for path in fleets:
+        expected = path.with_suffix(".expected").read_text()
+        count = len(expected.splitlines())
+        argv = [str(ROOT / ".venv/bin/rackwright"), command, path.stem]
+        done = log.run(argv, stacks, environment)
+        whole = f"{expected}{count} error{'s' * (count > 1)}; nothing was done.\n"
+        if (done.returncode, done.stdout, done.stderr) != (2, "", whole):
+            wrong.append(path.stem)
+        messages += count
+    need(not wrong, f"told otherwise than written: {', '.join(wrong)}")
+    return messages
+
+
+def _make_project(directory: Path, fleets: list[Path]) -> Path:
+    """Make a project with one stack for each of the wrong *fleets*, and return where their files stand."""
+    (directory / "Pulumi.yaml").write_text(PROJECT)
+    (directory / "hook").mkdir()
+    (directory / "hook/sitecustomize.py").write_text(HOOK)
+    stacks = directory / "stacks"
+    stacks.mkdir()
+    for path in fleets:
+        shutil.copy(path, stacks)
+        settings = {"rackwright:fleet": path.name, "rackwright:target": "rack"}
+        (stacks / f"Pulumi.{path.stem}.yaml").write_text(json.dumps({"config": settings}))
+    return stacks
