@@ -58,6 +58,7 @@ class Project:
         shutil.copy(ROOT / "__main__.py", directory)
         (directory / ".venv").symlink_to(ROOT / ".venv")
         prepare(directory)
+        made.keep_salt(directory)
         own = {"PULUMI_CONFIG_PASSPHRASE": "of this bench"}
         self._environment = os.environ | own | environment(directory, ensure(print), os.environ)
 

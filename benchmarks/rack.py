@@ -4,10 +4,13 @@ import json
 import random
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from rackwright.kinds.tier import boot
+from rackwright.kinds.tier.spec import TierSpec
 from tests.facts.situations import raw
-from tests.kinds.conftest import recorded
+from tests.kinds.conftest import RESOURCES, STACK, recorded
 from tests.simulated import SimulatedHost, SimulatedRack
 
 PACKAGES, FILES = 3_000, 2_000
@@ -49,21 +52,35 @@ def names(count: int) -> list[str]:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """Return raw facts of a host that is as ``fleet`` declares it."""
-    own = json.dumps(recorded("gpu-01"))
-    renamed = {"RW-GPU-01": f"RW-{name}", "gpu-01": name, "RW01-": f"{name}-", RECORDED_MAC: mac(name)}
-    for theirs, ours in renamed.items():
-        own = own.replace(theirs, ours)
-    told: dict[str, Any] = json.loads(own)
+    """Return raw facts of a host that is as ``fleet`` declares it, of a project with the salt of `keep_salt`."""
+    own: dict[str, Any] = json.loads(_renamed(json.dumps(recorded("gpu-01")), name))
+    for tier in ("hot", "warm"):
+        spec = TierSpec.model_validate_json(_renamed(RESOURCES[f"gpu-01/{tier}"].spec.model_dump_json(), name))
+        own["files"][spec.rule_path]["digest"] = STACK.house.digest(boot.rule_text(spec, STACK.house))
     packages, files, units = _carried()
-    return told | {"packages": packages, "files": files | told["files"], "units": units | told["units"]}
+    return own | {"packages": packages, "files": files | own["files"], "units": units | own["units"]}
+
+
+def keep_salt(project: Path) -> None:
+    """Give *project* the salt of the digests in `facts`."""
+    path = project / ".rackwright" / "salts" / "rack"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(STACK.salt)
 
 
 RECORDED_MAC = "52:54:00:00:01:01"
 
 
+def _renamed(text: str, name: str) -> str:
+    names = {"RW-GPU-01": f"RW-{name}", "gpu-01": name, "RW01-": f"{name}-", RECORDED_MAC: mac(name)}
+    for recorded_name, own_name in names.items():
+        text = text.replace(recorded_name, own_name)
+    return text
+
+
 def mac(name: str) -> str:
-    return f"52:54:00:00:02:{int(name[-3:]):02x}"
+    number = int(name.removeprefix("node-"))
+    return f"52:54:00:02:{number >> 8:02x}:{number & 255:02x}"
 
 
 def fleet(rack: SimulatedRack, hosts: Iterable[SimulatedHost]) -> str:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from rackwright.declaration import Stack, declare
 from rackwright.errors import DeclarationError, command
 from rackwright.facts.digest import salt_id
+from rackwright.kinds import contract
 from rackwright.kinds.contract import Claim, Unknown
 from rackwright.kinds.wire import decode_want, encode
 
@@ -22,10 +23,11 @@ _TOLD: TypeAdapter[Told] = TypeAdapter(Told)
 def tell(stack: Stack) -> dict[str, Any]:
     """Return, for machines, all that *stack*, whose secrets are known, claims because of them: keyed digests."""
     told: dict[str, dict[str, dict[str, Any]]] = {}
-    for hidden, known in zip(declare(stack.without_secrets), declare(stack), strict=True):
-        claims = known.kind.claims(known.spec, stack.house)
+    sealed = stack.without_secrets
+    for hidden, known in zip(declare(sealed), declare(stack), strict=True):
+        claims = contract.claims(known.kind, known.spec, stack.house)
         wants = {(claim.thing, name): encode(want) for claim in claims for name, want in claim.want.items()}
-        for claim in hidden.kind.claims(hidden.spec, stack.without_secrets.house):
+        for claim in contract.claims(hidden.kind, hidden.spec, sealed.house):
             for name, want in claim.want.items():
                 if isinstance(want, Unknown):
                     things = told.setdefault(hidden.name, {})

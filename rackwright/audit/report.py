@@ -8,6 +8,7 @@ from rackwright.audit.declared import Told, complete
 from rackwright.declaration import Declared, Stack, declare
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
+from rackwright.kinds import contract
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Difference, Unknown
 from rackwright.kinds.scope import rehearsable
@@ -75,7 +76,7 @@ def compare(
 
 def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -> Result:
     kind, spec = declared.kind, declared.spec
-    everything = complete(with_overrides(kind.claims(spec, stack.house)), told.get(declared.name, {}))
+    everything = complete(with_overrides(contract.claims(kind, spec, stack.house)), told.get(declared.name, {}))
     claims = rehearsable(everything, spec)
     hidden = _count(everything) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only what holds data asks for consent

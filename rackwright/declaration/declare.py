@@ -12,6 +12,7 @@ from rackwright.declaration.runs import runs
 from rackwright.declaration.servers import servers
 from rackwright.declaration.stack import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds import contract
 from rackwright.kinds.contract import Claim
 from rackwright.kinds.host import DrivePart, HealthPart, HostKind, HostSpec
 from rackwright.kinds.house import RoleSource
@@ -42,7 +43,7 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         raise located(stack.fleet_file, errors.errors) from None
     several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
     claims = [
-        (declared, declared.kind.claims(declared.spec, stack.house))
+        (declared, contract.claims(declared.kind, declared.spec, stack.house))
         for declared in resources
         if declared.spec.host in several
     ]

@@ -295,3 +295,12 @@ class Kind(Protocol[S]):
     def wave(self, spec: S) -> str | None:
         """Return the name under which it is rolled out with its like on other hosts; None: all hosts at once."""
         ...
+
+
+def claims(kind: Kind[Any], spec: Resource, house: House) -> tuple[Claim, ...]:
+    """Return what *kind* claims of *spec*, computed once for each declaration and house."""
+    key = kind.token, spec.model_dump_json()
+    if key not in house.claimed:
+        house.claimed[key] = kind.claims(spec, house)
+    computed: tuple[Claim, ...] = house.claimed[key]
+    return computed

@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,8 @@ class House:
     """Consents of the running command by the drive's serial; they hold for this command only."""
     root: Path = Path(__file__).parents[2]
     """The checkout."""
+    claimed: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Claims of each resource that were computed with this house: see rackwright.kinds.contract.claims."""
 
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "House":
@@ -148,18 +150,13 @@ class House:
                     archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
         return buffer.getvalue()
 
-    @cached_property
+    @property
     def environment(self) -> jinja2.Environment:
-        environment = jinja2.Environment(
-            loader=jinja2.DictLoader(self.templates),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # the files are for systemd and mdadm, not for browsers
-        )
-        environment.tests["match"] = lambda text, pattern: re.match(pattern, str(text)) is not None  # as Ansible's
-        return environment
+        return self.expressions.environment
+
+    @cached_property
+    def expressions(self) -> "Expressions":
+        return _expressions(tuple(self.templates.items()))
 
     def render(self, template: str, **values: object) -> str:
         """Return the text of *template*.
@@ -168,6 +165,31 @@ class House:
             jinja2.UndefinedError: it uses a name that is not in *values*.
         """
         return self.environment.get_template(template).render(values)
+
+
+class Expressions:
+    """The environment of all templates, and what it compiles for roles: each text once, however many hosts have it."""
+
+    def __init__(self, templates: Mapping[str, str]) -> None:
+        self.environment = jinja2.Environment(
+            loader=jinja2.DictLoader(templates),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # the files are for systemd and mdadm, not for browsers
+        )
+        self.environment.tests["match"] = lambda text, pattern: re.match(pattern, str(text)) is not None  # as Ansible's
+        self.template = cache(self.environment.from_string)
+        """Return the template of a text."""
+        self.expression = cache(partial(self.environment.compile_expression, undefined_to_none=False))
+        """Return what evaluates an expression."""
+
+
+@lru_cache(maxsize=8)
+def _expressions(templates: tuple[tuple[str, str], ...]) -> Expressions:
+    """Return the same object for the same templates: houses that differ in secrets share it."""
+    return Expressions(dict(templates))
 
 
 def load_roles(root: Path) -> dict[str, RoleSource]:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from rackwright.errors import Refused
 from rackwright.facts.facts import Facts
+from rackwright.kinds import contract, wire
 from rackwright.kinds import diff as comparison
-from rackwright.kinds import wire
 from rackwright.kinds.contract import Claim, Difference, Found, Kind, Plan, Refusal, Resource
 from rackwright.kinds.scope import rehearsable
 from rackwright.kinds.unit_overrides import left_to_a_person, with_overrides, without_overrides
@@ -64,7 +64,7 @@ class Subject:
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
-        return rehearsable(with_overrides(self.kind.claims(self.spec, self.site.house)), self.spec)
+        return rehearsable(with_overrides(contract.claims(self.kind, self.spec, self.site.house)), self.spec)
 
     def look(self, fresh: bool = False) -> "Look":
         """Return the subject as its host shows it.

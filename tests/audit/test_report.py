@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from rackwright.audit.report import Report, as_json, compare
 from rackwright.audit.table import show
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import STACK, recorded
+from rackwright.kinds import KINDS
+from tests.kinds.conftest import ALSO, STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)
 GONE = HostUnreachable(HOSTS[0], "no answer", "it answers at its address", "Switch it on")
@@ -38,6 +40,26 @@ def test_a_rack_as_declared_has_no_difference(raw):
 
     assert report.exit_status == 0
     assert all(result.holds and not result.differences for result in report.results)
+
+
+def test_an_audit_computes_the_claims_of_each_resource_once(monkeypatch):
+    """
+    The check that each thing has one owner, which hosts with roles need, and the comparison share them.
+    """
+    computed = Counter[str]()
+    for kind in {type(kind) for kind in KINDS.values()}:
+
+        def count(kind: Any, spec: Any, house: Any, compute: Any = kind.claims) -> Any:
+            computed[kind.id(spec)] += 1
+            return compute(kind, spec, house)
+
+        monkeypatch.setattr(kind, "claims", count)
+    with_roles = next(stack for stack in ALSO if any(host.roles for host in stack.fleet.hosts.values()))
+    stack = replace(with_roles, house=replace(with_roles.house))  # a house that has computed nothing
+
+    report = compare(stack, dict.fromkeys(stack.fleet.hosts, GONE))
+
+    assert computed == dict.fromkeys((result.name for result in report.results), 1)
 
 
 def test_what_differs_is_told_by_its_path(raw):

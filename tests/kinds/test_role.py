@@ -2,8 +2,10 @@
 
 import base64
 import json
+from collections import Counter
 from dataclasses import replace
 
+import jinja2
 import pytest
 
 from rackwright.errors import DeclarationError
@@ -91,6 +93,26 @@ def planned(raw: dict[str, object], spec: RoleSpec = SPEC, house: House = HOUSE)
 
 def with_variables(**variables: object) -> RoleSpec:
     return SPEC.model_copy(update={"variables": variables})
+
+
+def test_each_text_of_a_role_is_compiled_once_for_all_hosts_and_secrets(monkeypatch):
+    compiled = Counter[str]()
+    parser = jinja2.environment.Parser
+
+    def count(environment: jinja2.Environment, text: str, *more: str | None, **named: str) -> jinja2.parser.Parser:
+        compiled[text] += 1
+        return parser(environment, text, *more, **named)
+
+    monkeypatch.setattr(jinja2.environment, "Parser", count)
+    source = replace(SOURCE, claims=(*CLAIMS, {"absent": "/etc/toy.{{ host.name }}"}))
+    house = House({**HOUSE.templates, "toy/of_this_test.j2": ""}, {"toy": source}, b"salt")
+
+    for name in ("alpha", "beta"):
+        for known in (house, replace(house, secrets={"key": "value"})):
+            KIND.claims(with_variables(issue=name), known)
+
+    assert compiled["/etc/toy.{{ host.name }}"] == compiled["toy_packages"] == 1
+    assert set(compiled.values()) == {1}
 
 
 def test_a_host_as_promised_differs_in_nothing_and_needs_no_step():

@@ -3,7 +3,7 @@
 from pulumi.runtime.proto import provider_pb2
 
 from tests.provider.rig import BOX, RED, State, bare, failing
-from tests.provider.toy import TOKEN
+from tests.provider.toy import TOKEN, Box
 
 
 def test_reading_echoes_the_inputs_and_finds_the_claims(rig):
@@ -16,6 +16,19 @@ def test_reading_echoes_the_inputs_and_finds_the_claims(rig):
     assert seen.outputs["claims"][BOX]["colour"] == "blue"
     assert seen.outputs["created"] is True
     assert seen.outputs["host"] == "h1"
+
+
+def test_every_call_about_the_same_declaration_shares_its_claims(rig, monkeypatch):
+    computed, compute = [], Box.claims
+    monkeypatch.setattr(
+        Box, "claims", lambda kind, spec, house: computed.append(spec.colour) or compute(kind, spec, house)
+    )
+
+    state = rig.read(rig.create(RED))
+    rig.diff(state, RED)
+    rig.update(state, {**RED, "colour": "blue"})
+
+    assert computed == ["red", "blue"]
 
 
 def test_an_unreachable_host_keeps_its_last_state(rig):

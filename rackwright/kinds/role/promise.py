@@ -225,7 +225,7 @@ def evaluate(value: Any, names: Mapping[str, Any], house: House) -> Any:
         case str():
             if alone := ALONE.fullmatch(value):
                 return _expression(alone[1], names, house)
-            return house.environment.from_string(value).render(names) if "{" in value else value
+            return house.expressions.template(value).render(names) if "{" in value else value
         case Mapping():
             return {key: evaluate(item, names, house) for key, item in value.items()}
         case list():
@@ -235,7 +235,7 @@ def evaluate(value: Any, names: Mapping[str, Any], house: House) -> Any:
 
 
 def _expression(text: str, names: Mapping[str, Any], house: House) -> Any:
-    value = house.environment.compile_expression(text.strip(), undefined_to_none=False)(**names)
+    value = house.expressions.expression(text.strip())(**names)
     if isinstance(value, jinja2.Undefined):
         str(value)  # StrictUndefined says by which name
     return value
