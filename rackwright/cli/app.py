@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rackwright import __version__, terminal, toolchain
+from rackwright import __version__, terminal
 from rackwright.cli import access, adopt, backup, discover, drive, gpu, host, lineage, project, run, server, twin
-from rackwright.toolchain import workloads
-from workloads.common.tracking.server import URL
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +61,9 @@ def show_toolchain(
     ] = Tools.pulumi,
 ) -> None:
     """Find or make pulumi and its Python language host, and say which was taken; or what the workloads run in."""
+    from rackwright import toolchain
+    from rackwright.toolchain import workloads
+
     if tools is Tools.workloads:
         environment = workloads.ensure(project.say)
         if environment.without_horovod:
@@ -81,6 +82,8 @@ def show_toolchain(
 def env() -> None:
     """Print the environment for pulumi: eval "$(rackwright env)"."""
     import os
+
+    from rackwright import toolchain
 
     root = project.directory()
     toolchain.prepare(root)
@@ -192,7 +195,9 @@ def audit(
     tracking: Annotated[
         str,
         typer.Option(
-            metavar="URL", envvar=URL, help="The MLflow server of registered models, whose names are looked up."
+            metavar="URL",
+            envvar=project.TRACKING_URL,
+            help="The MLflow server of registered models, whose names are looked up.",
         ),
     ] = "",
 ) -> None:

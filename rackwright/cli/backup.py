@@ -3,15 +3,18 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rackwright import terminal
-from workloads.common.checkpoint import archive
-from workloads.common.checkpoint.archive import Compression
+
+if TYPE_CHECKING:
+    from workloads.common.checkpoint.archive import Proved
 
 app = typer.Typer()
+Compression = Literal["none", "gz", "zst"]
+"""The values of the enumeration in workloads.common.checkpoint.archive, which takes long to import."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result for machines.")]
 
 
@@ -22,16 +25,16 @@ def backup(
     step: Annotated[
         int | None, typer.Option(help="Which checkpoint; the newest intact one where it is not given.")
     ] = None,
-    compression: Annotated[
-        Compression, typer.Option(help="Weights hardly get smaller, and gz takes long.")
-    ] = Compression.none,
+    compression: Annotated[Compression, typer.Option(help="Weights hardly get smaller, and gz takes long.")] = "none",
     as_json: Json = False,
 ) -> None:
     """Write a time-stamped archive of a checkpoint, and read it back.
 
     Exit status: 0 it is whole, 1 the checkpoint is damaged, 2 there is none, 4 the archive could not be written.
     """
-    _tell(archive.backup(directory, to, step, compression), as_json)
+    from workloads.common.checkpoint import archive
+
+    _tell(archive.backup(directory, to, step, archive.Compression(compression)), as_json)
 
 
 @app.command()
@@ -46,10 +49,12 @@ def restore(
 
     Exit status: 0 every byte is as it was written, 1 it is damaged, 2 it is there already, 4 reading or writing failed.
     """
+    from workloads.common.checkpoint import archive
+
     _tell(archive.restore(path, to) if to else archive.prove(path), as_json)
 
 
-def _tell(proved: archive.Proved, as_json: bool) -> None:
+def _tell(proved: "Proved", as_json: bool) -> None:
     if as_json:
         terminal.show(json.dumps({**asdict(proved), "path": str(proved.path)}))
     else:

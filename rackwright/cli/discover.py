@@ -11,7 +11,6 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationErrors
-from rackwright.spec.problem import Problem
 
 app = typer.Typer()
 
@@ -32,6 +31,7 @@ def discover(
     """
     from rackwright.apply.discover import Place, look_at_all
     from rackwright.declaration import hosts_lines
+    from rackwright.spec.problem import Problem
 
     try:
         places = [Place.parse(address, key) for address in addresses]

@@ -9,7 +9,6 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import DeclarationErrors, command
-from rackwright.spec.units import format_size
 
 app = typer.Typer(no_args_is_help=True, help="One drive of a host.")
 
@@ -49,6 +48,7 @@ def locate(
     Exit status: 0 it blinks, 2 the host has no such drive, 3 not reached, 4 it has no light that ledctl reaches.
     """
     from rackwright.apply.locate import locate
+    from rackwright.spec.units import format_size
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:

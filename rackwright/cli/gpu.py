@@ -6,8 +6,6 @@ import threading
 from typing import Annotated
 
 import typer
-from rich.console import Group
-from rich.live import Live
 
 from rackwright import terminal
 from rackwright.cli import project
@@ -26,6 +24,9 @@ def top(
 
     Exit status: 1 an alert, 3 no alert but a host was not reached or something is unknown.
     """
+    from rich.console import Group
+    from rich.live import Live
+
     from rackwright.apply.pool import Hosts
     from rackwright.audit import gpus
     from rackwright.audit.gpu_table import sums, table

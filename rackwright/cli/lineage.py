@@ -3,15 +3,15 @@
 import json
 import os
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright import terminal
-from workloads.common.tracking import Lineage, connect
-from workloads.common.tracking import lineage as found
-from workloads.common.tracking.provenance import keys
-from workloads.common.tracking.server import URL
+from rackwright.cli import project
+
+if TYPE_CHECKING:
+    from workloads.common.tracking import Lineage
 
 app = typer.Typer()
 UNKNOWN = 3
@@ -24,7 +24,7 @@ def lineage(
         str,
         typer.Argument(metavar="MODEL[@ALIAS|/VERSION]", help="Of the registry; without more the newest version."),
     ],
-    tracking: Annotated[str, typer.Option(metavar="URL", envvar=URL, help="The MLflow server.")] = "",
+    tracking: Annotated[str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="The MLflow server.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines.")] = False,
 ) -> None:
     """Print what made a model: machines, lock, code, data, and the same of its parents.
@@ -32,12 +32,17 @@ def lineage(
     The account comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or from a file of credentials.
     Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or some is not known.
     """
+    from workloads.common.tracking import connect
+    from workloads.common.tracking import lineage as found
+
     chain = found(connect(tracking, os.environ), model)
     terminal.show(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
     raise typer.Exit(UNKNOWN if chain.missing else 0)
 
 
-def _text(chain: Lineage) -> str:
+def _text(chain: "Lineage") -> str:
+    from workloads.common.tracking.provenance import keys
+
     lines: list[str] = []
     for version in chain.versions:
         made = datetime.fromtimestamp(version.created_ms / 1000, UTC)

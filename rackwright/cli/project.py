@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rackwright import terminal, toolchain
-from rackwright.declaration import Stack, load_fleet, load_stack
-from rackwright.declaration.passphrase import need_own
-from rackwright.declaration.stack import HOUSE, RACK, settings, settings_source
+from rackwright import terminal
 from rackwright.errors import Refused, SetupError
-from rackwright.kinds.house import load_roles
-from rackwright.spec.secret import CONFIG_KEY, parse_values
 
 if TYPE_CHECKING:
     from rackwright.apply.pool import Hosts
+    from rackwright.declaration import Stack
+
+TRACKING_URL = "MLFLOW_TRACKING_URI"
+"""The environment variable of MLflow's own client."""
 
 
 def directory() -> Path:
@@ -29,18 +28,22 @@ def directory() -> Path:
     raise SetupError(str(here), "got no Pulumi.yaml here or above", "commands run inside a checkout", "Change into it")
 
 
-def stack(name: str) -> Stack:
+def stack(name: str) -> "Stack":
+    from rackwright.declaration import load_stack
+
     return load_stack(name, directory())
 
 
 def fleet_file(name: str) -> Path:
     """Return the file with the fleet of the stack *name*."""
+    from rackwright.declaration.stack import settings
+
     root = directory()
     return root / "stacks" / settings(name, root)["fleet"]
 
 
 @contextmanager
-def connected(stack: Stack) -> Iterator["Hosts"]:
+def connected(stack: "Stack") -> Iterator["Hosts"]:
     """Hand out the hosts of *stack*; connections end with the block."""
     from rackwright.apply.pool import Hosts
 
@@ -51,12 +54,14 @@ def connected(stack: Stack) -> Iterator["Hosts"]:
         hosts.close()
 
 
-def secrets(stack: Stack) -> Stack:
+def secrets(stack: "Stack") -> "Stack":
     """Return *stack* with the values of its secrets.
 
     Raises:
         SetupError: they cannot be read here; says why.
     """
+    from rackwright.spec.secret import CONFIG_KEY, parse_values
+
     if not stack.sealed:
         return stack
     argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
@@ -93,6 +98,10 @@ def check(path: Path, text: str) -> None:
     Raises:
         DeclarationErrors: everything that is wrong in it.
     """
+    from rackwright.declaration import load_fleet
+    from rackwright.declaration.stack import HOUSE
+    from rackwright.kinds.house import load_roles
+
     load_fleet(path, load_roles(HOUSE), text=text)
 
 
@@ -126,6 +135,10 @@ def environment(stack: str) -> dict[str, str]:
     Raises:
         SetupError: pulumi would encrypt secrets of a real rack with a published passphrase, or with none.
     """
+    from rackwright import toolchain
+    from rackwright.declaration.passphrase import need_own
+    from rackwright.declaration.stack import RACK, settings, settings_source
+
     root = directory()
     if settings(stack, root)["target"] == RACK:
         need_own(settings_source(stack, root), stack, os.environ)

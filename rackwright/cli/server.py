@@ -10,7 +10,6 @@ from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import command
 from rackwright.iteration.asked import Stage
-from workloads.common.tracking.server import URL
 
 if TYPE_CHECKING:
     from rackwright.declaration import Stack
@@ -20,7 +19,9 @@ app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has servers.")]
 ServerName = Annotated[str, typer.Argument(metavar="SERVER")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print for machines.")]
-Tracking = Annotated[str, typer.Option(metavar="URL", envvar=URL, help="The MLflow server of registered models.")]
+Tracking = Annotated[
+    str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="The MLflow server of registered models.")
+]
 
 
 @app.command()
@@ -128,7 +129,9 @@ def iterate(
     given: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="The training of what is served, if it is not found.")
     ] = None,
-    tracking: Annotated[str, typer.Option(metavar="URL", envvar=URL, help="An MLflow server that may have it.")] = "",
+    tracking: Annotated[
+        str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="An MLflow server that may have it.")
+    ] = "",
     may_lose: Annotated[
         float, typer.Option(min=0, max=0.99, help="How much accuracy, of 1, on each set that is known already.")
     ] = 0.01,

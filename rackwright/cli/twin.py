@@ -5,19 +5,17 @@ import os
 import subprocess
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.declaration import Stack
-from rackwright.declaration.stack import settings
 from rackwright.errors import DeclarationError
-from rackwright.toolchain import workloads
-from rackwright.twin import Twin, drive_faults, faults, host_faults
-from rackwright.twin.fleet import twin as twin_for
-from rackwright.twin.gpu import faults as gpu_faults
+
+if TYPE_CHECKING:
+    from rackwright.declaration import Stack
+    from rackwright.twin import Twin
 
 app = typer.Typer(no_args_is_help=True, help="The virtual twin of a rack, on this computer.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose target is a twin.")]
@@ -48,13 +46,16 @@ class Fault(StrEnum):
     gpu_clear = "gpu-clear"
 
 
-def _twin(name: str) -> Twin:
+def _twin(name: str) -> "Twin":
+    from rackwright.toolchain import workloads
+    from rackwright.twin.fleet import twin as twin_for
+
     stack = project.stack(name)
     lent = workloads.place() if stack.lends_workloads else None
     return twin_for(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors, lent)
 
 
-def _target(stack: Stack) -> str:
+def _target(stack: "Stack") -> str:
     if stack.twin is None:
         where, fix = f"stack {stack.name}", f"Set rackwright:target to twin:{stack.name}, or take another stack"
         raise DeclarationError(where, "got target rack", "this command is for a stack on a twin", fix)
@@ -68,6 +69,8 @@ def start(stack: StackName) -> None:
     for notice in loaded.notices:
         project.say(f"note: {notice}")
     if loaded.lends_workloads:
+        from rackwright.toolchain import workloads
+
         workloads.ensure(project.say)
     _twin(stack).start(project.say)
 
@@ -82,6 +85,8 @@ def stop(stack: StackName) -> None:
 @app.command()
 def reset(stack: StackName) -> None:
     """Stop at once and delete the disks, and the state of every stack that targets this twin."""
+    from rackwright.declaration.stack import settings
+
     loaded = project.stack(stack)
     _twin(stack).reset(project.say)
     environment = project.environment(stack)
@@ -136,6 +141,9 @@ def fault(
     ] = None,
 ) -> None:
     """Let something go wrong on a host; returns when the effect is visible there."""
+    from rackwright.twin import drive_faults, faults, host_faults
+    from rackwright.twin.gpu import faults as gpu_faults
+
     twin = _twin(stack)
     if fault in (Fault.pull, Fault.insert):
         if what is None:

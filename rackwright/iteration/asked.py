@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-from rackwright.declaration import Stack
 from rackwright.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from rackwright.declaration import Stack
 
 
 class Stage(StrEnum):
@@ -41,7 +43,7 @@ TUNE, QUANTIZE = f"{Stage.TUNE}.", f"{Stage.QUANTIZE}."
 class Asked:
     """One call."""
 
-    stack: Stack
+    stack: "Stack"
     server: str
     data: Path
     """New rows: a file of NumPy's (.npz)."""

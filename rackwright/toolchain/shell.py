@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from rackwright.spec.secret import LAB_PASSPHRASE
 from rackwright.toolchain.choose import Toolchain
 from rackwright.toolchain.ways import WRAPPER
 
@@ -39,6 +38,8 @@ def prepare(root: Path) -> None:
     for directory in (ours / "state", ours / "pulumi"):
         directory.mkdir(parents=True, exist_ok=True)
     if not (ours / "passphrase").exists():
+        from rackwright.spec.secret import LAB_PASSPHRASE  # here: its package is the whole schema
+
         handle, written = tempfile.mkstemp(dir=ours)  # readable by its owner only
         with os.fdopen(handle, "w") as file:
             file.write(LAB_PASSPHRASE)

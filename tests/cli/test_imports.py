@@ -1,0 +1,45 @@
+"""The command line imports its heavy parts when a command uses them."""
+
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from rackwright.cli import backup, project
+from workloads.common.checkpoint.archive import Compression
+from workloads.common.tracking.server import URL
+
+HEAVY = (
+    "ansible", "cryptography", "google.protobuf", "grpc", "jinja2", "paramiko", "pulumi", "ruamel", "yaml",
+    "rackwright.apply", "rackwright.declaration", "rackwright.facts", "rackwright.kinds", "rackwright.spec",
+    "rackwright.twin", "workloads.common.catalogue", "workloads.common.checkpoint", "workloads.common.tracking",
+    "workloads.recipes", "workloads.serving", "workloads.training",
+)  # fmt: skip
+"""Packages that take long to import, the schema and the catalogue of accelerators among them."""
+CALL = "import atexit, sys; from rackwright.cli import main; atexit.register(lambda: print(*sys.modules)); main()"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["check", "--help"], ["twin", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(argv):
+    done = subprocess.run([sys.executable, "-c", CALL, *argv], capture_output=True, text=True, check=True)
+
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert "rackwright.cli.twin" in modules
+    assert modules & {*HEAVY} == set()
+    assert "pydantic" not in modules or argv != ["--help"]  # Typer itself imports it to parse any other option
+
+
+def test_the_environment_for_pulumi_needs_no_schema():
+    call = "import rackwright.toolchain, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+
+    assert set(done.stdout.split()) & {*HEAVY} == set()
+
+
+def test_names_that_the_command_line_repeats_are_those_of_the_workloads():
+    """
+    Each import of the original would be a heavy one.
+    """
+    assert project.TRACKING_URL == URL
+    assert get_args(backup.Compression) == tuple(Compression)
