@@ -16,7 +16,7 @@ NO_COMMANDS = re.compile(r"\0?(tier|fabric)?: ?\0?|\0: \0")
 QUOTED_ELSEWHERE = {
     "rackwright/apply/login.py": "ssh_command quotes by shlex.join",
     "rackwright/apply/transport.py": "ssh_command quotes by shlex.join; the rest are words of ours",
-    "rackwright/kinds/tier/drives.py": "option quotes what is given up",
+    "rackwright/kinds/tier/drives.py": "consent_option quotes the content",
     "rackwright/twin/image.py": "names of packages, several words",
 }
 FILES = [path for path in sorted((ROOT / "rackwright").rglob("*.py")) if shown(path) not in QUOTED_ELSEWHERE]

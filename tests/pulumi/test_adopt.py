@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.apply.pins import fingerprint
-from tests.kinds.test_tier_taken import UUID, theirs
+from tests.kinds.tier.test_taken_over import UUID, theirs
 from tests.pulumi.conftest import ROOT, Project
 from tests.pulumi.test_plugin import SETTINGS
 from tests.simulated import SimulatedHost, SimulatedRack

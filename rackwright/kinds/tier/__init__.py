@@ -12,7 +12,7 @@ from rackwright.kinds.house import House
 from rackwright.kinds.tier import boot, luks, remedies, scrub
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
-from rackwright.kinds.tier.look import carrier, filesystem_on, find_array, header_on, look, waiting
+from rackwright.kinds.tier.observe import filesystem_on, find_array, find_carrier, header_on, observe, waiting_spares
 from rackwright.kinds.tier.spec import TierSpec
 
 HEALTHY = OneOf(("optimal", "syncing", "rebuilding", "reshaping"))
@@ -69,7 +69,7 @@ class TierKind:
             remedies.array(f"md:{spec.array_key}", spec.host, array),
             *_redundancy(spec),
             remedies.filesystem(f"filesystem:{spec.carrier}", filesystem),
-            Claim(f"mount:{spec.mount}", mount, remedy=planning.THEIR_MOUNT if spec.array else ""),
+            Claim(f"mount:{spec.mount}", mount, remedy=remedies.THEIR_MOUNT if spec.array else ""),
         )
         if spec.array:  # what brings it back is not ours
             return as_found
@@ -82,14 +82,14 @@ class TierKind:
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
-        return observing.observe(look, claims, facts)
+        return observing.observe(observe, claims, facts)
 
     def report(self, spec: TierSpec, facts: Facts) -> dict[str, Any]:
         try:
             array = find_array(facts, spec.array_key)
             if array is None:
                 return {}
-            found = carrier(facts, spec.carrier)
+            found = find_carrier(facts, spec.carrier)
             filesystem = filesystem_on(facts, found) if found else None
             told: dict[str, Any] = {
                 "array": array.md_name,
@@ -97,7 +97,7 @@ class TierKind:
                 "state": "scrubbing" if array.sync_action == "check" else array.condition,
                 "sync_completed": array.sync_completed,
             }
-            if spares := waiting(facts, array):
+            if spares := waiting_spares(facts, array):
                 told["spares"] = list(spares)
             if spec.key and (header := header_on(facts, array)):
                 told["luks_uuid"] = header.uuid
@@ -127,7 +127,7 @@ def _redundancy(spec: TierSpec) -> Iterator[Claim]:
     """
     thing = f"md:{spec.array_key}"
     if spec.level != "raid0":
-        remedy = planning.SPARE.format(host=spec.host)
+        remedy = remedies.SPARE.format(host=spec.host)
         yield Claim(thing, {"spares_waiting": len(spec.spares)}, severity="warning", remedy=remedy)
     if spec.level in ("raid5", "raid6"):
-        yield Claim(thing, {"mismatch_count": 0}, severity="warning", remedy=planning.DISAGREES)
+        yield Claim(thing, {"mismatch_count": 0}, severity="warning", remedy=remedies.DISAGREES)

@@ -50,14 +50,14 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
     yield Claim(f"unit:{spec.unit}", file | {"content": unit_text(spec, house), "state": "enabled"})
 
 
-def making(spec: TierSpec, facts: Facts, house: House) -> Iterator[Step]:
+def create_steps(spec: TierSpec, facts: Facts, house: House) -> Iterator[Step]:
     """Yield what writes all of them."""
     yield from _conf_steps(spec, facts, house)
     yield from _rule_steps(spec, house)
     yield from _unit_steps(spec, house)
 
 
-def mending(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]) -> Iterator[Step]:
+def repair_steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]) -> Iterator[Step]:
     """Yield what writes those that are not as they should be.
 
     Args:
@@ -71,7 +71,11 @@ def mending(spec: TierSpec, facts: Facts, house: House, differing: Collection[st
         yield from _unit_steps(spec, house)
 
 
-def unmounting(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+def mount_step(spec: TierSpec) -> Run:
+    return Run(f"mount {spec.mount}", ("systemctl", "start", spec.unit))
+
+
+def unmount_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     """Yield what unmounts it for good."""
     if facts.file(spec.unit_path):
         yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
@@ -79,7 +83,7 @@ def unmounting(spec: TierSpec, facts: Facts) -> Iterator[Step]:
         yield Run("reload systemd", ("systemctl", "daemon-reload"))
 
 
-def forgetting(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     """Yield what takes away the rest, once there is no array any more."""
     if spec.rule_path and facts.file(spec.rule_path):
         yield Remove(f"remove {spec.rule_path}", spec.rule_path)

@@ -269,7 +269,7 @@ def waiting_unit(verb: str, key: str) -> str:
     return f"rackwright-{verb}-{key.replace(':', '-')}"
 
 
-def go_on(array: str) -> tuple[str, ...]:
+def continue_reshape(array: str) -> tuple[str, ...]:
     """Go on with a reshape that was cut off."""
     return _shell(_CONTINUE, array)
 

@@ -12,9 +12,9 @@ def option(spec: TierSpec) -> str:
     return "--consistency-policy=ppl" if spec.ppl else f"--bitmap={_bitmap(spec)}"
 
 
-def steps(spec: TierSpec, array: Array, device: str) -> Iterator[Run]:
+def steps(spec: TierSpec, array: Array) -> Iterator[Run]:
     """Yield what gives a running array what is declared. It has one of both at a time: what goes, goes first."""
-    grow = ("mdadm", "--grow", device)
+    grow = ("mdadm", "--grow", spec.device)
     has_ppl = spec.level == "raid5" and array.ppl
     if has_ppl and not spec.ppl:
         yield Run(f"give up the partial parity log of {spec.name}", (*grow, "--consistency-policy=resync"))

@@ -1,23 +1,89 @@
-"""Drives that are to be members: what they carry, in words, and how they are rid of it."""
+"""Drives that become members: their content in words, the consent to overwrite it, and the wipe."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from rackwright.facts import content
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Difference, Refusal, Run
 from rackwright.kinds.tier import commands
+from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.spec.units import format_size
 
+IDENTIFYING = {"bus", "size_bytes"}
+"""Properties that a drive has for life."""
 
-def said(item: Difference) -> str:
-    """Return what is wanted of a drive as its line says it."""
+
+def present(inputs: PlanInputs, serials: Collection[str]) -> list[Drive]:
+    """Return the declared drives with these serials that are in the machine."""
+    declared = (part.serial for part in inputs.spec.drives if part.serial in serials)
+    return [drive for serial in declared if (drive := inputs.facts.drive(serial))]
+
+
+def refusals(
+    inputs: PlanInputs, serials: Collection[str], ours: Collection[str] = (), looks_inside: bool = True
+) -> Iterator[Refusal]:
+    """Yield why drives cannot become members: absent, not as declared, failing, or not free.
+
+    Args:
+        ours: Serials of drives whose content an interrupted creation has written: no consent is needed.
+        looks_inside: False where the drives are in the array already.
+    """
+    for serial in (part.serial for part in inputs.spec.drives if part.serial in serials):
+        where, drive = f"hosts.{inputs.spec.host}.drives {serial}", inputs.facts.drive(serial)
+        if drive is None:
+            fix = "Put it in, or correct its serial"
+            yield Refusal(where, "got no such drive", "a tier is made over all its members", fix)
+        elif unsuitable := [*_unsuitable(inputs, serial, where)]:
+            yield from unsuitable
+        elif looks_inside:
+            yield from _not_free(inputs, drive, where, ours)
+
+
+def failing_health(inputs: PlanInputs, serial: str) -> Iterator[Difference]:
+    """Yield that a drive reports itself as failing."""
+    for item in inputs.differences:
+        if (item.thing, item.name, item.unknown) == (f"drive:{serial}", "health", False):
+            yield item
+
+
+def _unsuitable(inputs: PlanInputs, serial: str, where: str) -> Iterator[Refusal]:
+    """Yield why a drive cannot become a member: it is another than declared, or reports itself as failing."""
+    own = (item for item in inputs.differences if item.thing == f"drive:{serial}" and item.name in IDENTIFYING)
+    for item in (*own, *failing_health(inputs, serial)):
+        fix = "Take another drive" if item.name == "health" else "Correct the drive or its line"
+        yield Refusal(where, f"got {item.name} {item.found}", f"declared is {format_wanted(item)}", fix)
+
+
+def _not_free(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str]) -> Iterator[Refusal]:
+    """Yield why a drive cannot be written: it is mounted, too small, unreadable, or bears data without consent."""
+    spec = inputs.spec
+    if drive.mountpoints:
+        fix = "Unmount it by hand, after looking at what it holds"
+        yield Refusal(where, f"got it mounted at {', '.join(drive.mountpoints)}", "a member is free", fix)
+        return
+    least = (spec.member_kib or 0) * 1024
+    if drive.size_bytes < least:
+        got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
+        yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
+    try:
+        refusal = content_refusal(spec.host, drive, spec.wipe, inputs.house.consents)
+    except NotKnown as reason:
+        fix = "Free it by hand, after looking at what it holds"
+        yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
+        return
+    if refusal and drive.serial not in ours:
+        yield refusal
+
+
+def format_wanted(item: Difference) -> str:
+    """Return the declared property of a drive as its line has it."""
     low, high = getattr(item.want, "low", None), getattr(item.want, "high", None)
     return f"{format_size(low)} to {format_size(high)}" if low and high else str(item.want)
 
 
-def consent_for(drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> str | None:
+def find_consent(drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> str | None:
     """Return the consent that counts for a drive: of the command, or a line of the fleet.
 
     A line of the fleet stands for months, so it counts only where any later write would show in the content.
@@ -31,52 +97,55 @@ def consent_for(drive: Drive, fleet: Mapping[str, str], command: Mapping[str, st
     return None if drive.unnoticed else fleet.get(drive.serial)
 
 
-def occupied(host: str, drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> Refusal | None:
-    """Return why a drive cannot be overwritten: something is on it that no consent covers."""
-    found, consent = drive.content, consent_for(drive, fleet, command)
-    if not found or content.covers(consent, found):
+def content_refusal(host: str, drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> Refusal | None:
+    """Return why a drive cannot be overwritten: it bears something that no consent covers."""
+    present, consent = drive.content, find_consent(drive, fleet, command)
+    if not present or content.covers(consent, present):
         return None
-    where, got = f"hosts.{host}.drives {drive.serial}", f"got {found!r} on it"
+    where, got = f"hosts.{host}.drives {drive.serial}", f"got {present!r} on it"
     given = consent if consent is not None else fleet.get(drive.serial)
     if given is not None:
         got += f", and consent for {given!r}"
     if not drive.unnoticed:
         want = "a member is blank, or what it carries is given up"
-        fix = f'To lose exactly that, write under hosts.{host}.wipe: {{{drive.serial}: "{found}"}}'
+        fix = f'To lose exactly that, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'
         return Refusal(where, got, want, fix)
     want = (
         f"a member is blank, or what it carries is given up; later writes to {', '.join(drive.unnoticed)} show in no"
         " superblock, so a line in the fleet is not enough"
     )
-    fix = f"To lose exactly that, before the next write and restart, run `rackwright up STACK {option(drive)}`"
+    fix = f"To lose exactly that, before the next write and restart, run `rackwright up STACK {consent_option(drive)}`"
     return Refusal(where, got, want, fix)
 
 
-def option(drive: Drive) -> str:
+def consent_option(drive: Drive) -> str:
     """Return the option of a command that gives up all that is on a drive."""
     return f"--consent {shlex.quote(f'{drive.serial}={drive.content}')}"
 
 
-def note(drive: Drive) -> str:
-    """Return what a person should see of it in the preview."""
+def describe(drive: Drive) -> str:
+    """Return the line of the preview about a drive and its content."""
     try:
-        found = drive.content or "blank where it was sampled"
+        present = drive.content or "blank where it was sampled"
         if drive.unnoticed:
-            found += f" (later writes to {', '.join(drive.unnoticed)} show in no superblock)"
+            present += f" (later writes to {', '.join(drive.unnoticed)} show in no superblock)"
     except NotKnown as reason:
-        found = str(reason)
-    return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {found}"
+        present = str(reason)
+    return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {present}"
 
 
-def wipe(drive: Drive) -> Run:
-    return Run(
-        f"wipe {drive.serial}: {drive.content}",
-        commands.wipe(drive.serial),
-        expects={drive.serial: drive.content},
-        destroys=(f"{drive.serial}: {drive.content}",),
-    )
+def wipe_steps(drives: Iterable[Drive]) -> Iterator[Run]:
+    """Yield the steps that wipe the drives that are not blank."""
+    for drive in drives:
+        if drive.content:
+            yield Run(
+                f"wipe {drive.serial}: {drive.content}",
+                commands.wipe(drive.serial),
+                expects={drive.serial: drive.content},
+                destroys=(f"{drive.serial}: {drive.content}",),
+            )
 
 
-def once_erased(drives: Iterable[Drive]) -> dict[str, str]:
-    """Return what has to be on drives that were wiped, or were blank, when they come into an array."""
+def content_after_wipe(drives: Iterable[Drive]) -> dict[str, str]:
+    """Return the content that drives may have when they come into an array, by serial."""
     return {drive.serial: drive.content_once_erased for drive in drives}

@@ -1,52 +1,67 @@
-"""Members that are all larger than what is used of them: whether md can take the rest, and what is done.
+"""Members that are all larger than what the array uses of them: md takes the rest.
 
-md only gives an array another size while it rests, so the last successor is copied onto before.
+md gives an array another size only while it rests, so a copy onto the last successor comes before.
 """
 
 from collections.abc import Iterator
 
 from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Refusal, Run, WhenAtRest
-from rackwright.kinds.tier import commands
+from rackwright.kinds.contract import Plan, Refusal, Run, WhenAtRest
+from rackwright.kinds.tier import commands, fill, owner_file, repair
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.situation import Enlarging
 from rackwright.kinds.tier.spec import TierSpec
 
 
-def is_due(spec: TierSpec, array: Array) -> bool:
-    """Whether there is more of each declared drive than *array* uses; of RAID0, which takes all, there never is."""
-    return spec.array is None and (spec.member_kib or 0) > array.member_bytes // 1024
+def enlarge(inputs: PlanInputs, enlarging: Enlarging) -> Plan:
+    """Return the plan that lets an array use all of its members, and then its filesystem."""
+    spec, array = inputs.spec, enlarging.array
+    change = (*refusals(spec, array, completes=False), *repair.place_refusals(spec, array))
+    if refused := repair.assembled_refusals(inputs, enlarging, change):
+        return Plan(refusals=refused)
+    steps = (
+        *repair.let_go_steps(spec, array, enlarging.lingering),
+        *repair.repair_steps(inputs, enlarging),
+        *enlarge_steps(inputs),
+        *fill.fill_steps(inputs),
+        *owner_file.repair_steps(inputs),
+    )
+    restored = repair.restores_members(inputs, enlarging, enlarging.lingering)
+    by_hand = repair.left_to_a_person(inputs, enlarging, restored)
+    return Plan(steps, by_hand=by_hand, notes=(*repair.spares_in_use(inputs, enlarging),))
 
 
-def refusals(spec: TierSpec, array: Array, mended: bool) -> Iterator[Refusal]:
+def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Refusal]:
     """Yield why more of each member cannot be taken.
 
     Args:
-        mended: Whether the members that it lacks are coming.
+        completes: Whether the members that the array lacks are coming.
     """
     where, got = f"{spec.id}: md member_kib", f"got {array.member_bytes // 1024}, and {spec.member_kib} are there"
     if spec.level == "raid5" and (spec.ppl or array.ppl):
         fix = "Declare `ppl: false` and run up; `ppl: true` again once it has its size"
         yield Refusal(where, got, "md enlarges no array that keeps a partial parity log", fix)
-    elif array.condition in ("degraded", "failed", "interrupted") and not mended:
+    elif array.condition in ("degraded", "failed", "interrupted") and not completes:
         fix = "Mend it first, and run again"
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array is enlarged", fix)
 
 
-def step(spec: TierSpec, device: str, filesystem: Run) -> Run:
-    """Return the step that takes *spec*'s share of each member.
-
-    Args:
-        filesystem: The step that lets it have that.
-    """
-    return Run(f"let {spec.name} take all of its members", _argv(spec, device, filesystem))
+def enlarge_steps(inputs: PlanInputs) -> Iterator[Run]:
+    """Yield the step that takes the rest of each member, where md does nothing else that ends with it."""
+    if inputs.differs("md", "member_kib"):
+        yield Run(f"let {inputs.spec.name} take all of its members", _argv(inputs.spec))
 
 
-def later(spec: TierSpec, device: str, filesystem: Run) -> Run:
-    """Return the step that has it done when md rests, however long that takes; nobody waits for it."""
-    at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("enlarge", spec.array_key))
-    text = f"let {spec.name} take all of its members once that is done"
-    return Run(text, _argv(spec, device, filesystem), when_at_rest=at_rest)
+def enlarge_after_copy_steps(spec: TierSpec) -> Iterator[Run]:
+    """Yield the step that takes the rest of each member once the copies are done: here, or in a unit on the host."""
+    if spec.wait_for_sync:
+        yield Run(f"let {spec.name} take all of its members", _argv(spec))
+    else:
+        at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("enlarge", spec.array_key))
+        text = f"let {spec.name} take all of its members once that is done"
+        yield Run(text, _argv(spec), when_at_rest=at_rest)
 
 
-def _argv(spec: TierSpec, device: str, filesystem: Run) -> tuple[str, ...]:
+def _argv(spec: TierSpec) -> tuple[str, ...]:
     assert spec.member_kib is not None
-    return commands.enlarge(device, spec.member_kib, filesystem.argv)
+    return commands.enlarge(spec.device, spec.member_kib, fill.fill_step(spec).argv)

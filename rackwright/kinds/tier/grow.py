@@ -1,77 +1,50 @@
-"""Members added to a tier: whether md can spread the array over them, and what is done.
+"""Members added to a tier: md spreads the array over them while it is in use.
 
-md moves every stripe while the array is in use, and writes down in all superblocks how far it is.
+md moves every stripe, and writes down in all superblocks how far it is.
 """
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Refusal, Run, WhenAtRest
-from rackwright.kinds.tier import commands
-from rackwright.kinds.tier.spec import TierSpec, data_drives
+from rackwright.kinds.contract import Plan, Refusal, Run
+from rackwright.kinds.tier import drives, enlarge, fill, members, owner_file, repair
+from rackwright.kinds.tier.growth import METADATA_KIB
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.situation import Growing
 from rackwright.spec.units import format_size
 
-METADATA_KIB = 256
-"""More than superblock, bitmap and list of bad blocks take in front of the data, where mdadm itself has placed them."""
 ANOTHER_TIER = "Declare another tier on the new drives, and move the data there"
 
 
-@dataclass(frozen=True)
-class Growth:
-    """Who is added. Serials throughout."""
-
-    coming: tuple[str, ...]
-    """Declared drives that have no place in the array yet."""
-    spare: frozenset[str]
-    """Of *coming*, those that were put into the array already."""
-    offset_kib: int
-    """Where the data of the members begins; of those that differ, the first."""
-    need_kib: int
-    """By how much that has to move to the front, so that no stripe is written over before it has been moved."""
-
-    @property
-    def has_room(self) -> bool:
-        return not self.need_kib or self.offset_kib >= METADATA_KIB + self.need_kib
-
-
-def growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
-    """Return who is added to a running array; None where no more members are declared than it has places."""
-    if len(spec.members) <= array.devices:
-        return None
-    serials = {drive.name: drive.serial for drive in facts.drives}
-    there = {serials[member.name]: member for member in array.members if member.name in serials}
-    placed = {serial for serial, member in there.items() if member.slot is not None}
-    coming = tuple(serial for serial in spec.serials if serial not in placed)
-    offsets = [
-        block.data_offset_bytes for drive in facts.drives if drive.serial in placed and (block := drive.superblock)
-    ]
-    need = _need_kib(spec, array) if spec.moves else 0
-    spare = frozenset(serial for serial in coming if serial in there)
-    return Growth(coming, spare, min(offsets, default=0) // 1024, need)
+def grow(inputs: PlanInputs, growing: Growing) -> Plan:
+    """Return the plan that spreads an array over more members; these are blank or consented."""
+    spec, growth = inputs.spec, growing.growth
+    not_free = drives.refusals(inputs, growth.newcomers_to_add)
+    if refusals := repair.assembled_refusals(inputs, growing, _refusals(inputs, growing), not_free):
+        return Plan(refusals=refusals)
+    free, gains_room = drives.present(inputs, growth.newcomers_to_add), spec.level != "raid1"
+    steps = (
+        *members.change_steps(inputs, growing, "growing", free),
+        *_spread_steps(inputs, growing, drives.content_after_wipe(free)),
+        *fill.schedule_fill_steps(spec, gains_room),
+        *repair.repair_steps(inputs, growing),
+        *fill.wait_steps(spec),
+        *(enlarge.enlarge_steps(inputs) if growing.is_larger else ()),
+        *fill.fill_steps(inputs, gains_room),
+        owner_file.note_ready(inputs),
+    )
+    notes = (*map(drives.describe, free), *repair.spares_in_use(inputs, growing))
+    return Plan(steps, by_hand=repair.left_to_a_person(inputs, growing, restored=True), notes=notes)
 
 
-def _need_kib(spec: TierSpec, array: Array) -> int:
-    """Return what mdadm moves the data's beginning by. Source: mdadm 4.2, analyse_change() in Grow.c."""
-    chunk = array.chunk_bytes // 1024
-    if spec.level == "raid10":
-        return chunk
-    before, after = (data_drives(spec.level, count) for count in (array.devices, len(spec.members)))
-    return chunk * math.lcm(before, after) // before
-
-
-def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str], begun: bool) -> Iterator[Refusal]:
-    """Yield why *added* cannot be.
-
-    Args:
-        before: The members it was made of, by its owner file; empty where that says nothing.
-        begun: Whether an earlier run has begun with it.
-    """
+def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:
+    """Yield why the array cannot grow."""
+    spec, array, growth = inputs.spec, growing.array, growing.growth
+    if growing.is_larger:
+        yield from enlarge.refusals(spec, array, completes=False)
     where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.members)} declared"
-    leaving = sorted(before - {*spec.serials})
-    if spec.array or not before:
+    noted, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
+    leaving = sorted(noted - {*spec.serials})
+    if spec.array or not noted:
         want = "an array that somebody else has made is grown by who made it"
         yield Refusal(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
     elif leaving:
@@ -80,55 +53,32 @@ def refusals(spec: TierSpec, array: Array, added: Growth, before: frozenset[str]
     elif spec.level == "raid0":
         want = "md turns RAID0 into RAID4 for that, with nothing to fall back on when it is cut off"
         yield Refusal(where, got, want, ANOTHER_TIER)
-    elif not added.has_room:
-        room = format_size(max(added.offset_kib - METADATA_KIB, 0) * 1024)
+    elif not growth.has_room:
+        room = format_size(max(growth.offset_kib - METADATA_KIB, 0) * 1024)
         got = f"{got}, with {room} of room in front of the data"
-        need = format_size(added.need_kib * 1024)
+        need = format_size(growth.need_kib * 1024)
         want = f"with less than {need} md moves stripes in place, and a power cut in the first moments loses data"
         yield Refusal(where, got, want, ANOTHER_TIER)
     elif spec.ppl or (spec.level == "raid5" and array.ppl):
         fix = "Declare `ppl: false` and run up; add the members, and once they have their share `ppl: true` again"
         yield Refusal(where, f"{got}, with a partial parity log", "md moves no stripe of an array that keeps one", fix)
-    elif array.condition != "optimal" and not (begun and array.condition == "syncing"):
+    elif array.condition != "optimal" and not (phase == "growing" and array.condition == "syncing"):
         fix = "Mend it or let it end first, and run again"
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)
 
 
-def steps(spec: TierSpec, array: Array, added: Growth, device: str, erased: Mapping[str, str]) -> Iterator[Run]:
-    """Yield what adds members, all of them being free.
+def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, str]) -> Iterator[Run]:
+    """Yield the steps that add members, all of them being free.
 
     Args:
-        erased: What is on those that come by then, by serial.
+        contents: The content that each drive that comes may have by then, by serial.
     """
-    arriving = tuple(serial for serial in added.coming if serial not in added.spare)
-    if arriving:
-        members = tuple(f"${{drive:{serial}}}" for serial in arriving)
-        argv = ("mdadm", "--manage", device, "--add", *members)
-        yield Run(f"put {', '.join(arriving)} into {spec.name}", argv, expects=erased)
-    if array.condition == "syncing":  # the loss of power that had cut it off; md begins nothing else before that ends
-        yield sync_step(spec, device)
+    spec, growth = inputs.spec, growing.growth
+    yield from members.add_steps(spec, growth.newcomers_to_add, contents)
+    if growing.array.condition == "syncing":  # after a loss of power; md begins nothing else before that ends
+        yield fill.wait_step(spec)
     count = len(spec.members)
-    # told where the data begins afterwards, mdadm gives up where that cannot be, and moves no stripe in place
-    begins = (f"--data-offset={added.offset_kib - added.need_kib}K",) if added.need_kib else ()
-    argv = ("mdadm", "--grow", device, f"--raid-devices={count}", *begins)
+    # with the offset of the data afterwards, mdadm gives up where it is not possible, and moves no stripe in place
+    offset = (f"--data-offset={growth.offset_kib - growth.need_kib}K",) if growth.need_kib else ()
+    argv = ("mdadm", "--grow", spec.device, f"--raid-devices={count}", *offset)
     yield Run(f"spread {spec.name} over {count} members", argv)
-
-
-def sync_step(spec: TierSpec, device: str) -> Run:
-    """Return the step that waits until md rests."""
-    argv, week = commands.wait_for_sync(device), 7 * 24 * 3600.0
-    return Run(f"wait for the sync of {spec.name}", argv, timeout_seconds=week)
-
-
-def filesystem_step(spec: TierSpec, device: str) -> Run:
-    argv = commands.grow_filesystem(spec.filesystem, spec.carrier if spec.key else device, spec.mount)
-    if spec.key:
-        argv = commands.grow_mapping(spec.mapping, spec.key_path, argv)
-    return Run(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
-
-
-def later(spec: TierSpec, device: str) -> Run:
-    """Return the step that has the filesystem grown when md is done, however long that takes; nobody waits for it."""
-    at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("grow", spec.array_key))
-    text = f"let the {spec.filesystem} on {spec.name} grow once that is done"
-    return Run(text, filesystem_step(spec, device).argv, when_at_rest=at_rest)

@@ -15,7 +15,7 @@ from rackwright.facts.storage import Array, CryptMapping
 from rackwright.kinds.contract import Claim, Put, Refusal, Remove, Run, Step, Unknown, Want
 from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands
-from rackwright.kinds.tier.look import carrier, header_on, mapping_on
+from rackwright.kinds.tier.observe import find_carrier, header_on, mapping_on
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.spec.secret import CONFIG_KEY
 
@@ -106,25 +106,25 @@ def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any
     if opened and opened.mapped_name != spec.mapping:
         fix = "Unmount and close that by hand, and run again"
         yield Refusal(where, f"got it open as {opened.mapped_name}", f"it is called {spec.mapping}", fix)
-    yield from name_taken(spec, facts, array)
+    yield from name_refusals(spec, facts, array)
 
 
-def name_taken(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Refusal]:
+def name_refusals(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Refusal]:
     """Yield that something else is open under its name."""
-    found = carrier(facts, spec.carrier)
+    found = find_carrier(facts, spec.carrier)
     if isinstance(found, CryptMapping) and (array is None or array.name not in found.on):
         got, want = f"got {spec.mapping} open on {', '.join(found.on)}", f"that name is for what is on {spec.name}"
         yield Refusal(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
 
 
-def unprepared(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
+def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
     """Yield that a new tier cannot be encrypted."""
     if spec.key and facts.package(PACKAGE) is None:
         fix = f"Add {PACKAGE} to base_packages of role base, or install it"
         yield Refusal(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
 
 
-def unwritable(spec: TierSpec, facts: Facts, house: House) -> Iterator[Refusal]:
+def key_refusals(spec: TierSpec, facts: Facts, house: House) -> Iterator[Refusal]:
     """Yield why its key cannot be written: nobody here knows it, or the host cannot seal it."""
     where = f"{spec.id}: encryption"
     if spec.key and spec.key not in house.secrets:
@@ -145,22 +145,22 @@ def unwritable(spec: TierSpec, facts: Facts, house: House) -> Iterator[Refusal]:
         yield Refusal(f"{where}.tpm2", f"got systemd {found.version}", f"{SYSTEMD} is the first that seals", fix)
 
 
-def rewrites(spec: TierSpec, things: Collection[str]) -> bool:
+def writes_key(spec: TierSpec, things: Collection[str]) -> bool:
     """Whether its key is written, where these things differ."""
     return not {f"file:{spec.key_path}", f"credential:{spec.key_path}"}.isdisjoint(things)
 
 
-def making(spec: TierSpec, house: House, device: str) -> Iterator[Step]:
+def create_steps(spec: TierSpec, house: House) -> Iterator[Step]:
     """Yield what encrypts an array that bears nothing yet, and opens it."""
     yield from _key_steps(spec, house, spec.key_path)
-    yield Run(f"encrypt {spec.name}", commands.encrypt(device, spec.key_path, spec.mapping), creates=True)
+    yield Run(f"encrypt {spec.name}", commands.encrypt(spec.device, spec.key_path, spec.mapping), creates=True)
     yield from _unit_steps(spec, house)
-    yield _open_step(spec, device)
-    yield _copy_step(spec, device)
+    yield _open_step(spec)
+    yield _copy_step(spec)
 
 
-def mending(
-    spec: TierSpec, facts: Facts, house: House, device: str, differing: Collection[str], opens: bool
+def repair_steps(
+    spec: TierSpec, facts: Facts, house: House, differing: Collection[str], opens: bool = False
 ) -> Iterator[Step]:
     """Yield what makes its claims hold but the size, which goes with the filesystem's.
 
@@ -172,11 +172,13 @@ def mending(
         differing: Paths of differences.
         opens: It has to be opened, whether or not that differs.
     """
+    if spec.key is None:
+        return
     luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in differing}
-    changes, other = rewrites(spec, things), facts.file(spec.other_key_path) is not None
+    changes, other = writes_key(spec, things), facts.file(spec.other_key_path) is not None
     if changes:
         yield from _key_steps(spec, house, f"{spec.key_path}.new")
-        argv = commands.change_key(device, spec.key_path, spec.name, *([spec.other_key_path] if other else []))
+        argv = commands.change_key(spec.device, spec.key_path, spec.name, *([spec.other_key_path] if other else []))
         yield Run(f"let the declared key open {spec.name}, and the host use it", argv)
     if f"file:{spec.unlock_path}" in things:
         yield from _unit_steps(spec, house)
@@ -184,11 +186,13 @@ def mending(
         yield Remove(f"remove {spec.other_key_path}", spec.other_key_path)
     single = changes or f"{luks}.key_slots" in differing
     if single:
-        yield Run(f"take all other keys of {spec.name} away", commands.single_key(device, spec.key_path, spec.name))
+        yield Run(
+            f"take all other keys of {spec.name} away", commands.single_key(spec.device, spec.key_path, spec.name)
+        )
     if opens or f"{luks}.mapping" in differing:
-        yield _open_step(spec, device)
+        yield _open_step(spec)
     if single or f"{luks}.copied" in differing or f"file:{spec.header_path}" in things:
-        yield _copy_step(spec, device)
+        yield _copy_step(spec)
 
 
 def _key_steps(spec: TierSpec, house: House, path: str) -> Iterator[Step]:
@@ -203,22 +207,22 @@ def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
     yield Run("reload systemd", ("systemctl", "daemon-reload"))
 
 
-def _open_step(spec: TierSpec, device: str) -> Run:
-    return Run(f"open {spec.name}", commands.open_mapping(device, spec.key_path, spec.name, spec.unlock_unit))
+def _open_step(spec: TierSpec) -> Run:
+    return Run(f"open {spec.name}", commands.open_mapping(spec.device, spec.key_path, spec.name, spec.unlock_unit))
 
 
-def _copy_step(spec: TierSpec, device: str) -> Run:
-    argv = commands.copy_header(device, spec.key_path, spec.name, spec.header_path)
+def _copy_step(spec: TierSpec) -> Run:
+    argv = commands.copy_header(spec.device, spec.key_path, spec.name, spec.header_path)
     return Run(f"copy the LUKS header of {spec.name}", argv)
 
 
-def erasing(spec: TierSpec, facts: Facts, array: Array | None, device: str) -> Iterator[Step]:
+def erase_steps(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Step]:
     """Yield what closes a tier and leaves nobody a key: neither the drives nor copies of what was on them tell more."""
     unit, there = facts.file(spec.unlock_path) is not None, array is not None and mapping_on(facts, array) is not None
     if unit or there:
         yield Run(f"close {spec.name}", commands.close_mapping(spec.mapping, spec.unlock_unit))
     if array is not None and array.condition != "inactive" and header_on(facts, array):
-        argv = ("cryptsetup", "luksErase", "--batch-mode", device)
+        argv = ("cryptsetup", "luksErase", "--batch-mode", spec.device)
         yield Run(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
     kept = (spec.key_path, spec.other_key_path, spec.header_path)
     for path in (spec.unlock_path, *kept, *(f"{path}.new" for path in kept)):

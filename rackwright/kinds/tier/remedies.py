@@ -41,6 +41,16 @@ ARRAY: Mapping[str, str] = {
         " declared, declare the size that the drives have"
     ),
 }
+SPARE = (
+    "a spare has taken a member's place, or is gone: put a drive in, and name it in the place of the missing one with"
+    " `rackwright drive replace STACK {host} OLD NEW`; it waits from then on"
+)
+DISAGREES = (
+    "parity and data disagree: find the drive that fails by its health and the kernel's log, and replace it; compare"
+    " the files with a copy before `repair` is written to md/sync_action, which takes the data as right"
+)
+THEIR_MOUNT = "change it where it is mounted from, as /etc/fstab, and mount it again"
+"""Remedy of a tier that was taken over."""
 _GEOMETRY = f"a filesystem keeps its geometry, and only its speed depends on that; for another one {MOVE}"
 FILESYSTEM: Mapping[str, str] = {
     "type": f"declare the filesystem that is there; for another one {MOVE}",

@@ -8,9 +8,10 @@ from rackwright.kinds import observing
 from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
 from rackwright.kinds.host import wrong_machine
 from rackwright.kinds.tier import boot, commands, luks, scrub
-from rackwright.kinds.tier.look import find_array, superblocks
+from rackwright.kinds.tier.observe import find_array, find_superblocks
+from rackwright.kinds.tier.owner_file import owner_text
 from rackwright.kinds.tier.plan import foreign, unreadable
-from rackwright.kinds.tier.spec import TierSpec, owner_text
+from rackwright.kinds.tier.spec import TierSpec
 
 
 def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
@@ -48,27 +49,27 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
         if facts.owner(f"tier-{spec.name}") is not None:
             yield Remove(f"remove {spec.owner_file}", spec.owner_file)
         return
-    array, traces = find_array(facts, spec.array_key), superblocks(facts, spec.array_key)
+    array, traces = find_array(facts, spec.array_key), find_superblocks(facts, spec.array_key)
     owner = facts.owner(f"tier-{spec.name}") or {}
     phase = owner.get("phase")
-    scrubbing, mounting = tuple(scrub.gone(spec, facts)), tuple(boot.unmounting(spec, facts))
-    kept = tuple(boot.forgetting(spec, facts))
+    scrubbing, mounting = tuple(scrub.remove_steps(spec, facts)), tuple(boot.unmount_steps(spec, facts))
+    kept = tuple(boot.remove_steps(spec, facts))
     if not (array or traces or scrubbing or mounting or kept) and phase in (None, "removed"):
         return
-    device, serials = f"${{device:{spec.array_key}}}", ", ".join(sorted(traces))
+    serials = ", ".join(sorted(traces))
     yield Put(
         "note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", owner.get("luks")), 0o600
     )
     yield from scrubbing
     yield from mounting
     if spec.key:
-        yield from luks.erasing(spec, facts, array, device)
+        yield from luks.erase_steps(spec, facts, array)
     if array:
         if array.condition != "inactive":
             lost = (f"{spec.id}: everything on it",)
             what = "LUKS header" if spec.key else spec.filesystem
-            yield Run(f"erase the {what} on {spec.name}", ("wipefs", "-qa", device), destroys=lost)
-        yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", device))
+            yield Run(f"erase the {what} on {spec.name}", ("wipefs", "-qa", spec.device), destroys=lost)
+        yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", spec.device))
     for serial, block in sorted(traces.items()):
         argv = commands.erase_member(serial, block.array_uuid)
         yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))

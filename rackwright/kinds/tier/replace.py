@@ -1,156 +1,117 @@
-"""Other drives in the places of members: which, whether the array can bear it, and what is done.
+"""Other drives in the places of members.
 
 A member that works is copied onto its successor before it goes, so redundancy never drops; one that is gone is rebuilt.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Array, Superblock
-from rackwright.kinds.contract import Refusal, Run, WhenAtRest
-from rackwright.kinds.tier import commands
-from rackwright.kinds.tier.spec import TierSpec
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """Who takes whose place. Serials throughout."""
-
-    lost: tuple[str, ...]
-    """Members that do not work, and are not declared any more."""
-    copied: tuple[str, ...]
-    """Members that work, and are not declared any more."""
-    dismissed: tuple[str, ...]
-    """Spares that wait, and are not declared any more."""
-    coming: tuple[str, ...]
-    """Declared drives that have no place in the array yet: first those for *lost*."""
-    spare: frozenset[str]
-    """Of *coming*, those that were put into the array already."""
-    begun: frozenset[str]
-    """Of *copied*, those whose successor is in the array and being written."""
-
-    @property
-    def left(self) -> tuple[str, ...]:
-        """Of *copied*, those whose copy was not begun yet."""
-        return tuple(serial for serial in self.copied if serial not in self.begun)
+from rackwright.kinds.contract import Plan, Refusal, Run
+from rackwright.kinds.tier import commands, drives, enlarge, fill, members, owner_file, repair
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.replacement import Replacement
+from rackwright.kinds.tier.situation import Assembled, Interrupted, Replacing
 
 
-def replacement(spec: TierSpec, facts: Facts, array: Array, before: frozenset[str]) -> Replacement | None:
-    """Return what is to be replaced in a running array; None where its members stay.
-
-    Args:
-        before: The members it was made of, as far as that is known.
-    """
-    declared, serials = frozenset(spec.serials), {drive.name: drive.serial for drive in facts.drives}
-    slots: dict[int, set[str]] = {}
-    working: set[str] = set()
-    for member in array.members:
-        if "faulty" not in member.state and member.name in serials:
-            working.add(serials[member.name])
-            if member.slot is not None:
-                slots.setdefault(member.slot, set()).add(serials[member.name])
-    leaving = (before | working) - declared
-    begun = {serial for sharing in slots.values() for serial in sharing & leaving if sharing & declared}
-    if before == declared and leaving <= begun:
-        return None
-    placed = {serial for sharing in slots.values() for serial in sharing}
-    return Replacement(
-        lost=tuple(sorted(leaving - working)),
-        copied=tuple(sorted(leaving & working & placed)),
-        dismissed=tuple(sorted(leaving & working - placed)),
-        coming=tuple(serial for serial in spec.serials if serial not in placed),
-        spare=declared & working - placed,
-        begun=frozenset(begun),
+def replace(inputs: PlanInputs, replacing: Replacing) -> Plan:
+    """Return the plan that gives members successors; these are blank or consented."""
+    spec, array, replacement = inputs.spec, replacing.array, replacing.replacement
+    coming = successors(inputs, replacing, replacement)
+    to_add = [serial for serial in coming if serial not in replacement.newcomers_in_array]
+    change, not_free = refusals(inputs, replacing, replacement), _newcomer_refusals(inputs, replacement, coming, to_add)
+    if refused := repair.assembled_refusals(inputs, replacing, change, not_free):
+        return Plan(refusals=refused)
+    free, gains_room = drives.present(inputs, to_add), array.condition == "reshaping" and spec.level != "raid1"
+    steps = (
+        *members.change_steps(inputs, replacing, "replacing", free),
+        *exchange_steps(inputs, replacing, replacement, coming, drives.content_after_wipe(free)),
+        *fill.schedule_fill_steps(spec, gains_room),
+        *repair.repair_steps(inputs, replacing),
+        *fill.wait_steps(spec),
+        *(enlarge.enlarge_after_copy_steps(spec) if replacing.is_larger else ()),
+        *fill.fill_steps(inputs, gains_room),
+        owner_file.note_ready(inputs),
     )
+    notes = (*map(drives.describe, free), *repair.spares_in_use(inputs, replacing))
+    return Plan(steps, by_hand=repair.left_to_a_person(inputs, replacing, restored=True), notes=notes)
 
 
-def refusals(spec: TierSpec, array: Array, change: Replacement, before: frozenset[str]) -> Iterator[Refusal]:
-    """Yield why *change* cannot be made.
-
-    Args:
-        before: Those that are its members or were, by its owner file; empty where that says nothing.
-    """
+def refusals(inputs: PlanInputs, found: Replacing | Interrupted, replacement: Replacement) -> Iterator[Refusal]:
+    """Yield why members cannot be replaced."""
+    spec, array, owner = inputs.spec, found.array, inputs.owner
+    if found.is_larger:
+        yield from enlarge.refusals(spec, array, completes=True)
     where = f"{spec.id}: members"
-    strangers = sorted({*change.copied, *change.lost, *change.dismissed} - before)
-    if strangers:
-        got, want = f"got the members {', '.join(strangers)}", f"declared are {', '.join(spec.serials)}"
+    noted = found.before if spec.array else frozenset(owner.get("serials", ()))
+    leaving = (*replacement.working_members, *replacement.failed_members, *replacement.idle_spares)
+    unknown = sorted({*leaving} - noted - owner_file.former_members(spec, owner))
+    if unknown:
+        got, want = f"got the members {', '.join(unknown)}", f"declared are {', '.join(spec.serials)}"
         yield Refusal(where, got, want, "Declare the drives the array has")
     elif len(spec.members) < array.devices:
-        yield too_few(spec, array)
+        yield from repair.place_refusals(spec, array)
     elif spec.level == "raid0":
-        got, want = (
-            f"got {', '.join((*change.lost, *change.copied))} in {spec.name}",
-            "RAID0 can spare none of its members",
-        )
-        yield Refusal(where, got, want, "Save the data, and declare another tier")
-    elif array.condition in ("failed", "reshaping", "interrupted") and (change.left or change.coming):
+        got = f"got {', '.join((*replacement.failed_members, *replacement.working_members))} in {spec.name}"
+        yield Refusal(where, got, "RAID0 can spare none of its members", "Save the data, and declare another tier")
+    elif array.condition in ("failed", "reshaping", "interrupted") and (
+        replacement.copies_to_begin or replacement.newcomers
+    ):
         fix = "Look at it with `mdadm --detail`, and run again once it is whole"
         yield Refusal(where, f"got the array {array.condition}", "members are replaced in one that works", fix)
-    elif change.left and (change.lost or array.degraded):
-        missing = ", ".join(change.lost) or "a member"
-        got = f"got {', '.join(change.left)}, which works, replaced while {missing} is missing"
+    elif replacement.copies_to_begin and (replacement.failed_members or array.degraded):
+        missing = ", ".join(replacement.failed_members) or "a member"
+        got = f"got {', '.join(replacement.copies_to_begin)}, which works, replaced while {missing} is missing"
         fix = "Replace the missing one first, and the others once it is rebuilt"
         yield Refusal(where, got, "a drive that comes now takes the missing one's place", fix)
 
 
-def too_few(spec: TierSpec, array: Array) -> Refusal:
-    got, want = f"got {array.devices} members", f"declared are {len(spec.members)}"
-    return Refusal(f"{spec.id}: members", got, want, "Declare as many: a member is replaced, none is taken away")
+def _newcomer_refusals(
+    inputs: PlanInputs, replacement: Replacement, coming: Sequence[str], to_add: Sequence[str]
+) -> Iterator[Refusal]:
+    """Yield why the drives that come cannot be taken: too few of them, or not free."""
+    if len(coming) < len(replacement.copies_to_begin):
+        got = f"got {', '.join(replacement.copies_to_begin)}, which works, declared no more"
+        fix = "Declare it until what has fallen out is back in the array and waits, or declare another drive beside it"
+        yield Refusal(f"{inputs.spec.id}: members", got, "another drive takes its place", fix)
+    else:
+        yield from drives.refusals(inputs, to_add)
 
 
-def unsucceeded(spec: TierSpec, change: Replacement) -> Refusal:
-    got, want = f"got {', '.join(change.left)}, which works, declared no more", "another drive takes its place"
-    fix = "Declare it until what has fallen out is back in the array and waits, or declare another drive beside it"
-    return Refusal(f"{spec.id}: members", got, want, fix)
+def successors(inputs: PlanInputs, found: Assembled, replacement: Replacement) -> tuple[str, ...]:
+    """Return the newcomers that take others' places, or wait for one.
+
+    Newcomers that are not in the array beside them return to a place of their own, or are gone. Where a member that
+    works has to have a successor, one that is gone counts, and is refused.
+    """
+    returning = repair.returning_members(inputs, found)
+    coming = tuple(serial for serial in replacement.newcomers if serial not in returning)
+    if replacement.copies_to_begin:
+        return coming
+    gone = {serial for serial in found.before if inputs.facts.drive(serial) is None}
+    return tuple(serial for serial in coming if serial not in gone)
 
 
-def steps(
-    spec: TierSpec,
-    array: Array,
-    change: Replacement,
-    successors: tuple[str, ...],
-    device: str,
-    erased: Mapping[str, str],
+def exchange_steps(
+    inputs: PlanInputs,
+    found: Assembled,
+    replacement: Replacement,
+    coming: tuple[str, ...],
+    contents: Mapping[str, str],
 ) -> Iterator[Run]:
-    """Yield what replaces members, all that comes being free.
+    """Yield the steps that replace members, all drives that come being free.
 
     Args:
-        successors: Those of ``change.coming`` that do not come back to places of their own.
-        erased: What is on those that come by then, by serial.
+        coming: The successors.
+        contents: The content that each of them may have by then, by serial.
     """
-    arriving = tuple(serial for serial in successors if serial not in change.spare)
-    if change.lost:
-        yield Run(f"forget the absent members of {spec.name}", commands.forget(device))
-    if arriving:
-        # in one command: md would rebuild the first alone, and then the second
-        members = tuple(f"${{drive:{serial}}}" for serial in arriving)
-        argv = ("mdadm", "--manage", device, "--add", *members)
-        yield Run(f"put {', '.join(arriving)} into {spec.name}", argv, expects=erased)
-    for old, new in zip(change.left, successors[len(change.lost) :], strict=False):
-        argv = ("mdadm", "--manage", device, "--replace", f"${{drive:{old}}}", "--with", f"${{drive:{new}}}")
+    spec = inputs.spec
+    if replacement.failed_members:
+        yield Run(f"forget the absent members of {spec.name}", commands.forget(spec.device))
+    to_add = tuple(serial for serial in coming if serial not in replacement.newcomers_in_array)
+    yield from members.add_steps(spec, to_add, contents)
+    for old, new in zip(replacement.copies_to_begin, coming[len(replacement.failed_members) :], strict=False):
+        argv = ("mdadm", "--manage", spec.device, "--replace", f"${{drive:{old}}}", "--with", f"${{drive:{new}}}")
         yield Run(f"copy {old} onto {new}, which takes its place in {spec.name}", argv)
-    for spare in change.dismissed:
-        yield Run(
-            f"take {spare}, which waits, out of {spec.name}, and erase its md superblock",
-            commands.dismiss(device, f"${{drive:{spare}}}"),
-        )
-    if change.copied:
-        yield let_go(spec, array, change.copied, device)
-
-
-def let_go(spec: TierSpec, array: Array, copied: Iterable[str], device: str) -> Run:
-    drives = (f"${{drive-if-present:{serial}}}" for serial in copied)
-    at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("replace", spec.array_key))
-    text = f"let {', '.join(copied)} go once that is done, and erase the md superblock"
-    return Run(text, commands.let_go(device, array.uuid, drives), when_at_rest=at_rest)
-
-
-def without_former(traces: Mapping[str, Superblock], declared: Collection[str]) -> dict[str, Superblock]:
-    """Return *traces* without those of drives that were members once: the array has gone on without them."""
-    events = [block.events for serial, block in traces.items() if serial in declared]
-    return {
-        serial: block
-        for serial, block in traces.items()
-        if serial in declared or not events or block.events >= min(events)
-    }
+    for spare in replacement.idle_spares:
+        text = f"take {spare}, which waits, out of {spec.name}, and erase its md superblock"
+        yield Run(text, commands.dismiss(spec.device, f"${{drive:{spare}}}"))
+    yield from repair.let_go_steps(spec, found.array, replacement.working_members)

@@ -53,7 +53,7 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
     yield Claim(f"scrubs:{spec.host}", {"of_others": ()}, owned=False)
 
 
-def of_others(facts: Facts) -> tuple[str, ...]:
+def foreign_scrubs(facts: Facts) -> tuple[str, ...]:
     """Return what else scrubs the host's arrays, all of them, as it was installed with mdadm."""
     there = ((name, facts.unit(name)) for name in TIMERS)
     timers = [name for name, unit in there if unit and (unit.enabled == "enabled" or unit.active == "active")]
@@ -71,10 +71,10 @@ def steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]
     ours = {f"file:{UNITS}/{service}", f"file:{UNITS}/{timer}", f"unit:{timer}"}
     if spec.scrub is None:
         if ours & {*differing}:
-            yield from gone(spec, facts)
+            yield from remove_steps(spec, facts)
         return
     if f"scrubs:{spec.host}" in differing:
-        yield from _lay_to_rest(of_others(facts))
+        yield from _lay_to_rest(foreign_scrubs(facts))
     if ours & {*differing}:
         for path, text in texts(spec, spec.scrub, house).items():
             yield Put(f"write {path}", path, text)
@@ -83,7 +83,7 @@ def steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]
         yield Run(f"start {timer}", ("systemctl", "restart", timer))
 
 
-def gone(spec: TierSpec, facts: Facts) -> Iterator[Step]:
+def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     """Yield what takes its units away; with the last tier's, what mdadm's package brings along runs again."""
     service, timer = units(spec)
     there = [unit for unit in (timer, service) if facts.file(f"{UNITS}/{unit}")]

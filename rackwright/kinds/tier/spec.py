@@ -1,8 +1,6 @@
 """What a tier is declared to be, with all that follows from it alone: names, sizes, and its owner file."""
 
-import json
-from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -91,6 +89,21 @@ class TierSpec(Resource):
     def carrier(self) -> str:
         """What its filesystem is found on: the array, or the path of what is open of that."""
         return f"{MAPPER}{self.mapping}" if self.key else self.array_key
+
+    @property
+    def device(self) -> str:
+        """Reference to the device path of the array, resolved on the host."""
+        return f"${{device:{self.array_key}}}"
+
+    @property
+    def filesystem_device(self) -> str:
+        """Device path of the filesystem, or a reference to it."""
+        return self.carrier if self.key else self.device
+
+    @property
+    def header_reference(self) -> str | None:
+        """Reference to the UUID of the LUKS header; None where the tier is not encrypted."""
+        return f"${{luks:{self.array_key}}}" if self.key else None
 
     @property
     def key_path(self) -> str:
@@ -204,18 +217,3 @@ def data_drives(level: Level, count: int) -> int:
         "raid6": count - 2,
         "raid10": count // 2 if count % 2 == 0 else count,
     }[level]
-
-
-def owner_text(spec: TierSpec, phase: str, luks: str | None = None, former: Collection[str] = (), **more: Any) -> str:
-    """Return the owner file: whose tier this is and how far its making or removal has come.
-
-    Args:
-        luks: The UUID of its LUKS header, as soon as there is one.
-        former: Serials of drives that were its members once, and are declared no more.
-    """
-    told = {"id": spec.id, "fleet": spec.fleet, "phase": phase, "serials": sorted(spec.serials), **more}
-    if luks:
-        told["luks"] = luks
-    if former:
-        told["former"] = sorted(former)
-    return json.dumps(told, sort_keys=True) + "\n"

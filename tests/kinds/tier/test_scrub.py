@@ -83,14 +83,14 @@ def test_what_mdadm_brings_along_rests_beside_it(raw):
 def test_checkarray_is_on_as_it_reads_its_own_settings(raw, text, checks):
     raw["texts"][scrub.DEFAULTS] = text
 
-    assert (scrub.of_others(Facts(raw)) == (scrub.CRON,)) is checks
+    assert (scrub.foreign_scrubs(Facts(raw)) == (scrub.CRON,)) is checks
 
 
 def test_without_its_cron_file_checkarray_is_nobody_s(raw):
     del raw["files"][scrub.CRON]
     raw["texts"][scrub.DEFAULTS] = "AUTOCHECK=true\n"
 
-    assert scrub.of_others(Facts(raw)) == ()
+    assert scrub.foreign_scrubs(Facts(raw)) == ()
 
 
 def test_a_tier_that_is_scrubbed_no_longer_loses_its_units(raw):

@@ -23,7 +23,7 @@ from tests.kinds.mutations import (
     opened_as_another,
     without,
 )
-from tests.kinds.test_tier_plan import refused, texts
+from tests.kinds.tier.conftest import refused, texts
 
 TIER = RESOURCES["sorrel/hot"]
 SPEC = TIER.spec

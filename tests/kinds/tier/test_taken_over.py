@@ -9,8 +9,7 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Unknown
 from tests.kinds.conftest import FREE, STACK, recorded
 from tests.kinds.mutations import ROWS, array, drive, mount, without
-from tests.kinds.test_tier_plan import SERIALS, TIER, refused, texts
-from tests.kinds.test_tier_replace import NEW, arrive, members
+from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, members, refused, texts
 
 UUID = array(recorded("gpu-01"), "gpu-01:hot")["uuid"]
 SPEC = TIER.spec.model_copy(update={"array": UUID, "mount": "/data/old", "name": "old"})

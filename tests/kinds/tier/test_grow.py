@@ -3,12 +3,10 @@
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.kinds.tier import grow
-from tests.kinds.mutations import array, drive, filesystem, without
-from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
-from tests.kinds.test_tier_replace import NEW, arrive, fail, members
+from rackwright.kinds.tier.growth import find_growth
+from tests.kinds.mutations import array, drive, filesystem
+from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, fail, members, owner, planned, refused, texts
 
-__all__ = ["raw"]
 HOT = TIER.spec.array_key
 GROWN = members(*SERIALS, NEW)
 LATER = "let the xfs on hot grow once that is done"
@@ -117,45 +115,6 @@ def test_while_it_is_spread_nothing_differs(raw):
 
     plan = planned(raw, **GROWN)
     assert (plan.steps, plan.refusals, plan.by_hand) == ((), (), ())
-
-
-def test_a_spreading_that_was_begun_and_not_noted_is_noted(raw):
-    reshaping(raw)
-
-    assert texts(planned(raw, **GROWN)) == [
-        "note in the owner file: replacing",
-        LATER,
-        "note in the owner file: ready",
-    ]
-
-
-def test_a_spreading_that_nobody_goes_on_with_is_gone_on_with(raw):
-    """
-    After a loss of power: the superblocks say how far it is, and md rests.
-    """
-    reshaping(raw)
-    array(raw, HOT).update(sync_action="idle")
-    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
-
-    plan = planned(raw, **GROWN)
-    assert texts(plan) == ["go on with the reshape of hot", LATER]
-    assert plan.by_hand == ()
-
-
-def test_what_is_on_an_array_is_seen_once_its_reshape_goes_on(raw):
-    """
-    Until then RAID10 is read where nothing is any more (Linux 6.1): the host has not found what to mount.
-    """
-    reshaping(raw)
-    found = array(raw, HOT)
-    found.update(sync_action="idle", array_state="read-auto")
-    without(raw["filesystems"], device=found["name"])
-    without(raw["mounts"], device=found["name"])
-    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
-
-    plan = planned(raw, **GROWN)
-    assert texts(plan) == ["go on with the reshape of hot", LATER, "mount /srv/hot"]
-    assert (plan.refusals, plan.by_hand) == ((), ())
 
 
 def test_a_filesystem_that_was_left_behind_is_grown(raw):
@@ -280,4 +239,4 @@ def test_a_growth_needs_room_for_what_is_a_whole_stripe_before_and_after(level, 
     spec = TIER.spec.model_copy(update={"level": level, **members(*SERIALS, *added)})
     [found] = [each for each in Facts(raw).arrays if each.md_name == HOT]
 
-    assert grow.growth(spec, Facts(raw), found).need_kib == need_kib
+    assert find_growth(spec, Facts(raw), found).need_kib == need_kib

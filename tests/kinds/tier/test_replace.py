@@ -1,51 +1,16 @@
 """Members of a tier replaced by other drives: what is done, what goes on after an interruption, and what is refused."""
 
-import copy
-
 import pytest
 
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import FREE, STACK
+from tests.kinds.conftest import STACK
 from tests.kinds.mutations import array, drive, without
-from tests.kinds.test_tier_plan import SERIALS, TIER, owner, planned, raw, refused, texts
+from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, fail, member, members, owner, planned, refused, texts
 
-__all__ = ["raw"]
 OLD, KEPT, *OTHERS = SERIALS
-NEW = "RW01-NVME9"
 WAITS = "rackwright-replace-gpu-01-hot.service"
 """What lets the old one go when it is copied."""
 WAITING = {"load": "loaded", "active": "active", "enabled": "transient"}
-
-
-def arrive(raw, serial=NEW, **carries):
-    """Put a new drive into the machine, as large as the others."""
-    there = copy.deepcopy(drive(raw, OLD))
-    blank = {
-        **FREE,
-        "signatures": [],
-        "witnesses": [],
-        "superblock": None,
-        "sample": [],
-        "holders": [],
-        "mountpoints": [],
-    }
-    raw["drives"].append({**there, "serial": serial, "name": f"nvme{serial[-1]}n1", **blank, **carries})
-
-
-def members(*serials):
-    """Return the declaration of other members."""
-    first = TIER.spec.members[0]
-    return {"members": tuple(first.model_copy(update={"serial": serial}) for serial in serials)}
-
-
-def member(raw, serial):
-    name = drive(raw, serial)["name"]
-    return next(each for each in array(raw, "gpu-01:hot")["members"] if each["name"] == name)
-
-
-def fail(raw, serial):
-    member(raw, serial).update(state=["faulty"], slot=None)
-    array(raw, "gpu-01:hot")["degraded"] += 1
 
 
 def copying(raw):

@@ -3,9 +3,7 @@
 import pytest
 
 from tests.kinds.mutations import array, drive
-from tests.kinds.test_tier_plan import SERIALS, TIER, blank, planned, raw, refused
-
-__all__ = ["blank", "raw"]
+from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused
 
 
 def ill(raw, serial, **counted):

@@ -6,7 +6,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
 from tests.kinds.mutations import array, drive
-from tests.kinds.test_tier_plan import refused, texts
+from tests.kinds.tier.conftest import refused, texts
 
 TIER = RESOURCES["gpu-01/hot"]
 HOT = TIER.spec.array_key

@@ -40,7 +40,7 @@ def find_array(facts: Facts, key: str) -> Array | None:
     return next((array for array in facts.arrays if key in (array.md_name, array.uuid)), None)
 
 
-def carrier(facts: Facts, key: str) -> Array | CryptMapping | None:
+def find_carrier(facts: Facts, key: str) -> Array | CryptMapping | None:
     """Return what a filesystem is on: the array known by *key*, or what is open under that path."""
     if not key.startswith(MAPPER):
         return find_array(facts, key)
@@ -55,7 +55,7 @@ def header_on(facts: Facts, array: Array) -> LuksHeader | None:
     return next((header for header in facts.luks_headers if header.device == array.name), None)
 
 
-def several_on(facts: Facts, carrier: Array | CryptMapping) -> Unknown | None:
+def ambiguous_signatures(facts: Facts, carrier: Array | CryptMapping) -> Unknown | None:
     """Return that a device has several signatures: none of them is taken for what is on it."""
     found = [filesystem.type for filesystem in facts.filesystems if filesystem.device == carrier.name]
     if "luks_headers" in facts.raw:  # older probes have not looked for any
@@ -90,7 +90,7 @@ def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
     return tuple(sorted(serials[name] for name in working if name in serials))
 
 
-def lingering(facts: Facts, array: Array, key: str, declared: Collection[str]) -> tuple[str, ...]:
+def lingering_members(facts: Facts, array: Array, key: str, declared: Collection[str]) -> tuple[str, ...]:
     """Return the serials of the drives whose places others have, and which nobody lets go any more, sorted.
 
     What was to do that ends when the host does, and md goes on with the copy after it.
@@ -101,7 +101,7 @@ def lingering(facts: Facts, array: Array, key: str, declared: Collection[str]) -
     return () if left and waits_for_md(facts, commands.waiting_unit("replace", key)) else tuple(sorted(left))
 
 
-def superblocks_lost(facts: Facts, array: Array) -> tuple[str, ...] | Unknown:
+def lost_superblocks(facts: Facts, array: Array) -> tuple[str, ...] | Unknown:
     """Return the serials of the members on which no superblock of *array* stands, and beside each what stands there."""
     if array.condition == "inactive":
         return Unknown("the array does not run")
@@ -118,7 +118,7 @@ def superblocks_lost(facts: Facts, array: Array) -> tuple[str, ...] | Unknown:
     return tuple(sorted(lost))
 
 
-def waiting(facts: Facts, array: Array) -> tuple[str, ...]:
+def waiting_spares(facts: Facts, array: Array) -> tuple[str, ...]:
     """Return the serials of the drives that wait in *array* for a place, sorted."""
     serials = {drive.name: drive.serial for drive in facts.drives}
     return tuple(sorted(serials[spare.name] for spare in array.spares if spare.name in serials))
@@ -129,35 +129,35 @@ def mount_at(facts: Facts, target: str) -> Mount | None:
     return next((mount for mount in reversed(facts.mounts) if mount.target == target), None)
 
 
-def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "host":
             return observing.identity(facts, name)
         case "drive":
             return observing.drive(facts, key, name)
         case "md":
-            return _look_at_array(facts, key, name, claim)
+            return _observe_array(facts, key, name, claim)
         case "luks":
-            return _look_at_luks(facts, key, name)
+            return _observe_luks(facts, key, name)
         case "credential":
-            return _look_at_credential(facts, key, name)
+            return _observe_credential(facts, key, name)
         case "filesystem":
-            return _look_at_filesystem(facts, key, name)
+            return _observe_filesystem(facts, key, name)
         case "mount":
-            return _look_at_mount(facts, key, name, claim)
+            return _observe_mount(facts, key, name, claim)
         case "scrubs":
-            return scrub.of_others(facts)
+            return scrub.foreign_scrubs(facts)
         case "file" if "initramfs" not in claim.want:
             return observing.file(facts, key, name)
         case "unit" if "content" not in claim.want:
             return observing.unit(facts, key, name)
         case "file" | "unit":
-            return _look_at_file(facts, sort, key, name, claim)
+            return _observe_file(facts, sort, key, name, claim)
         case _:
             return observing.owner(facts, key, name)
 
 
-def _look_at_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
+def _observe_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     array = find_array(facts, key)
     if array is None:
         return Absent()
@@ -173,9 +173,9 @@ def _look_at_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
         case "members":
             declared = claim.want["members"]
             assert isinstance(declared, tuple)
-            return tuple(sorted((*members_of(facts, array), *lingering(facts, array, key, declared))))
+            return tuple(sorted((*members_of(facts, array), *lingering_members(facts, array, key, declared))))
         case "superblocks_lost":
-            return superblocks_lost(facts, array)
+            return lost_superblocks(facts, array)
         case "array_size":
             return array.array_size
         case "metadata":
@@ -208,13 +208,13 @@ def waits_for_md(facts: Facts, unit: str) -> bool:
     return found is not None and found.active in ("active", "activating")
 
 
-def _look_at_luks(facts: Facts, key: str, name: str) -> Value:
+def _observe_luks(facts: Facts, key: str, name: str) -> Value:
     array = find_array(facts, key)
     if array is None or array.condition == "inactive":
         return Unknown("the array does not run")
     if array.condition == "interrupted":
         return Unknown(UNSEEN)
-    if several := several_on(facts, array):
+    if several := ambiguous_signatures(facts, array):
         return several
     header, mapping = header_on(facts, array), mapping_on(facts, array)
     if header is None:
@@ -237,7 +237,7 @@ def _look_at_luks(facts: Facts, key: str, name: str) -> Value:
             return Absent() if copy is None else (copy.uuid, copy.sequence) == (header.uuid, header.sequence)
 
 
-def _look_at_credential(facts: Facts, path: str, name: str) -> Value:
+def _observe_credential(facts: Facts, path: str, name: str) -> Value:
     found = facts.credential(path)
     if found is None:
         return Absent()
@@ -250,13 +250,13 @@ def _look_at_credential(facts: Facts, path: str, name: str) -> Value:
             return found.digest
 
 
-def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
-    found = carrier(facts, key)
+def _observe_filesystem(facts: Facts, key: str, name: str) -> Value:
+    found = find_carrier(facts, key)
     if found is None or (isinstance(found, Array) and found.condition == "inactive"):
         return Unknown("it is not open" if key.startswith(MAPPER) else "the array does not run")
     if isinstance(found, Array) and found.condition == "interrupted":
         return Unknown(UNSEEN)
-    if several := several_on(facts, found):
+    if several := ambiguous_signatures(facts, found):
         return several
     filesystem = filesystem_on(facts, found)
     if filesystem is None or not filesystem.complete:
@@ -272,7 +272,7 @@ def _look_at_filesystem(facts: Facts, key: str, name: str) -> Value:
             return filesystem.stripe_width_bytes // 1024
 
 
-def _look_at_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
+def _observe_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
     mount = mount_at(facts, target)
     if mount is None:
         return Absent()
@@ -296,7 +296,7 @@ def _look_at_mount(facts: Facts, target: str, name: str, claim: Claim) -> Value:
             )
 
 
-def _look_at_file(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_file(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     path = key if sort == "file" else f"/etc/systemd/system/{key}"
     if name == "state":
         unit = facts.unit(key)
@@ -314,10 +314,10 @@ def _look_at_file(facts: Facts, sort: str, key: str, name: str, claim: Claim) ->
             return "none" if not times else "current" if min(times) >= file.mtime_ns else "stale"
         case _:
             text = facts.text(path)
-            return file.digest if text is None else referenced(text, str(claim.want["content"]), facts)
+            return file.digest if text is None else restore_references(text, str(claim.want["content"]), facts)
 
 
-def referenced(text: str, wanted: str, facts: Facts) -> str:
+def restore_references(text: str, wanted: str, facts: Facts) -> str:
     """Return *text* with the UUIDs that *wanted* refers to put back as those references.
 
     Raises:
@@ -328,7 +328,7 @@ def referenced(text: str, wanted: str, facts: Facts) -> str:
     return text
 
 
-def superblocks(facts: Facts, key: str) -> dict[str, Superblock]:
+def find_superblocks(facts: Facts, key: str) -> dict[str, Superblock]:
     """Return serial to superblock of the drives that say they belong to the array *key*, whether or not it runs."""
     found = ((drive.serial, drive.superblock) for drive in facts.drives)
     return {serial: block for serial, block in found if block and key in (block.array_name, block.array_uuid)}
@@ -338,14 +338,14 @@ def array_uuid(facts: Facts, key: str) -> str:
     array = find_array(facts, key)
     if array is not None:
         return array.uuid
-    uuids = {block.array_uuid for block in superblocks(facts, key).values()}
+    uuids = {block.array_uuid for block in find_superblocks(facts, key).values()}
     if len(uuids) != 1:
         raise NotKnown(f"no array {key} is there to compare with")
     return uuids.pop()
 
 
 def filesystem_uuid(facts: Facts, key: str) -> str:
-    found = carrier(facts, key)
+    found = find_carrier(facts, key)
     filesystem = filesystem_on(facts, found) if found else None
     if filesystem is None:
         raise NotKnown(f"no filesystem on {key} is there to compare with")

@@ -1,0 +1,37 @@
+"""The start of an array that is stopped: from all of its members, or not at all."""
+
+from rackwright.kinds.contract import Plan, Refusal, Run
+from rackwright.kinds.tier import boot, luks, owner_file, scrub
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.situation import Stopped
+
+
+def assemble(inputs: PlanInputs, stopped: Stopped) -> Plan:
+    """Return the plan that starts an array of ours from all of its members; anything less is refused."""
+    spec, facts, house = inputs.spec, inputs.facts, inputs.house
+    uuids = {block.array_uuid for block in stopped.superblocks.values()}
+    if spec.array or stopped.superblocks.keys() != {*spec.serials} or len(uuids) != 1:
+        return Plan(refusals=(_incomplete(inputs, stopped),))
+    stop = [Run(f"stop the inactive {spec.name}", ("mdadm", "--stop", spec.device))] if stopped.array else []
+    members = tuple(f"${{drive:{serial}}}" for serial in spec.serials)
+    argv = ("mdadm", "--assemble", f"/dev/md/{spec.name}", "--run", *members)
+    steps = (
+        *stop,
+        Run(f"assemble the array {spec.name}", argv),
+        *boot.repair_steps(spec, facts, house, inputs.differing_things),
+        *scrub.steps(spec, facts, house, inputs.differing_things),
+        *luks.repair_steps(spec, facts, house, inputs.differing_paths, opens=True),
+        boot.mount_step(spec),
+        *owner_file.repair_steps(inputs),
+    )
+    return Plan(steps=steps, by_hand=inputs.drive_differences)
+
+
+def _incomplete(inputs: PlanInputs, stopped: Stopped) -> Refusal:
+    there = ", ".join(sorted(stopped.superblocks)) or "none"
+    return Refusal(
+        inputs.spec.id,
+        f"got no running array, and md superblocks of it on: {there}",
+        f"its members are {', '.join(inputs.spec.serials)}; nothing is made anew where data was",
+        "Bring the drives back and run up, or assemble what is left by hand",
+    )

@@ -1,0 +1,52 @@
+"""The filesystem takes all of its array: at once, or when md rests."""
+
+from collections.abc import Iterator
+
+from rackwright.kinds.contract import Run, WhenAtRest
+from rackwright.kinds.tier import commands
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.spec import TierSpec
+
+WEEK_SECONDS = 7 * 24 * 3600.0
+
+
+def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Run]:
+    """Yield the step that grows the filesystem, where it leaves some of its array unused.
+
+    Args:
+        gains_room: Whether a reshape before this step has made the array larger.
+    """
+    unfilled = inputs.differs("filesystem", "fills_array") or inputs.differs("luks", "fills_array")
+    if unfilled or (gains_room and inputs.spec.wait_for_sync):
+        yield fill_step(inputs.spec)
+
+
+def fill_step(spec: TierSpec) -> Run:
+    argv = commands.grow_filesystem(spec.filesystem, spec.filesystem_device, spec.mount)
+    if spec.key:
+        argv = commands.grow_mapping(spec.mapping, spec.key_path, argv)
+    return Run(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
+
+
+def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Run]:
+    """Yield the step that grows the filesystem when md rests; `up` does not wait for that.
+
+    Args:
+        gains_room: Whether a reshape that runs by then makes the array larger.
+    """
+    if gains_room and not spec.wait_for_sync:
+        at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("grow", spec.array_key))
+        text = f"let the {spec.filesystem} on {spec.name} grow once that is done"
+        yield Run(text, fill_step(spec).argv, when_at_rest=at_rest)
+
+
+def wait_steps(spec: TierSpec) -> Iterator[Run]:
+    """Yield the step that waits for md, where that is declared."""
+    if spec.wait_for_sync:
+        yield wait_step(spec)
+
+
+def wait_step(spec: TierSpec) -> Run:
+    """Return the step that waits until md rests."""
+    argv = commands.wait_for_sync(spec.device)
+    return Run(f"wait for the sync of {spec.name}", argv, timeout_seconds=WEEK_SECONDS)

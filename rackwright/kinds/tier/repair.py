@@ -1,0 +1,213 @@
+"""The repair of a tier that runs: members that fell out, properties of the array, files, encryption and mount.
+
+Every other plan for an array that runs refuses and repairs the same things besides its own.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from rackwright.facts.storage import Array
+from rackwright.kinds.contract import Absent, Difference, Plan, Refusal, Run, Step, WhenAtRest
+from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, scrub
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.observe import lost_superblocks, members_of, mount_at, waiting_spares
+from rackwright.kinds.tier.situation import Assembled, Running, members_are_larger
+from rackwright.kinds.tier.spec import TierSpec
+
+LIFETIME = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
+"""Properties that an array and a filesystem keep for life: only a new one has others."""
+
+
+def repair(inputs: PlanInputs, running: Running) -> Plan:
+    """Return the plan that repairs what differs around an array; its members and its data stay."""
+    spec, array = inputs.spec, running.array
+    if refusals := assembled_refusals(inputs, running, place_refusals(spec, array)):
+        return Plan(refusals=refusals)
+    steps = (
+        *let_go_steps(spec, array, running.lingering),
+        *repair_steps(inputs, running),
+        *fill.fill_steps(inputs),
+        *owner_file.repair_steps(inputs),
+    )
+    restored = restores_members(inputs, running, running.lingering)
+    return Plan(steps, by_hand=left_to_a_person(inputs, running, restored), notes=(*spares_in_use(inputs, running),))
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------
+
+
+def assembled_refusals(
+    inputs: PlanInputs, found: Assembled, change: Iterable[Refusal], newcomers: Iterable[Refusal] = ()
+) -> tuple[Refusal, ...]:
+    """Return why no step may run on an array that runs.
+
+    Args:
+        change: Refusals of the change of its members.
+        newcomers: Refusals of the drives that come, which are looked at only where nothing else is refused.
+    """
+    if found.array.condition != "interrupted" and (
+        refusals := tuple(luks.refusals(inputs.spec, inputs.facts, found.array, inputs.owner))
+    ):
+        return refusals
+    refusals = (*_lifetime_refusals(inputs, found.array), *change)
+    return (*(refusals or newcomers), *_mount_refusals(inputs))
+
+
+def place_refusals(spec: TierSpec, array: Array) -> Iterator[Refusal]:
+    """Yield that an array has more places than members are declared."""
+    if len(spec.members) < array.devices:
+        got, want = f"got {array.devices} members", f"declared are {len(spec.members)}"
+        fix = "Declare as many: a member is replaced, none is taken away"
+        yield Refusal(f"{spec.id}: members", got, want, fix)
+
+
+def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Refusal]:
+    for item in inputs.differences:
+        sort = item.thing.split(":")[0]
+        if item.unknown or item.name not in LIFETIME.get(sort, ()):
+            continue
+        if item.name == "member_kib" and members_are_larger(inputs.spec, array):
+            continue
+        got = "none" if isinstance(item.found, Absent) else item.found
+        want = f"declared is {item.want}, and it never changes in an array that bears data"
+        fix = f"{item.remedy[:1].upper()}{item.remedy[1:]}"
+        yield Refusal(f"{inputs.spec.id}: {sort} {item.name}", f"got {got}", want, fix)
+
+
+def _mount_refusals(inputs: PlanInputs) -> Iterator[Refusal]:
+    spec, mounts = inputs.spec, inputs.facts.mounts
+    device = inputs.carrier and inputs.carrier.name
+    mount = mount_at(inputs.facts, spec.mount)
+    if mount is not None and mount.device != device:
+        got, fix = f"got {mount.device or mount.type} mounted there", "Unmount that by hand, after looking at it"
+        yield Refusal(f"{spec.id}: {spec.mount}", got, f"{spec.name} belongs there", fix)
+    elsewhere = [mount.target for mount in mounts if device and mount.device == device]
+    if elsewhere and spec.mount not in elsewhere:
+        got, want = f"got it mounted at {', '.join(elsewhere)}", f"declared is {spec.mount}"
+        yield Refusal(f"{spec.id}: mount", got, want, f"Unmount {elsewhere[0]} by hand, then run again")
+
+
+# -- steps -----------------------------------------------------------------------------------------------------------
+
+
+def repair_steps(inputs: PlanInputs, found: Assembled) -> Iterator[Step]:
+    """Yield the steps that repair an array, and everything around it that its data does not depend on."""
+    spec, array = inputs.spec, found.array
+    if returning := returning_members(inputs, found):
+        yield Run(f"forget the absent members of {spec.name}", commands.forget(spec.device))
+        yield from (_take_back(spec, array, serial) for serial in returning)
+    yield from _superblock_steps(inputs, array)
+    if inputs.differs("md", "array_size"):
+        argv = ("mdadm", "--grow", spec.device, "--array-size=max")
+        yield Run(f"let {spec.name} have the size of its members again", argv)
+    if inputs.differs("md", "bitmap") or inputs.differs("md", "ppl"):
+        yield from consistency.steps(spec, array)
+    if inputs.differs("md", "sync_speed_max_kib"):
+        yield from cap_steps(spec)
+    yield from boot.repair_steps(spec, inputs.facts, inputs.house, inputs.differing_things)
+    if spec.array is None:
+        yield from scrub.steps(spec, inputs.facts, inputs.house, inputs.differing_things)
+    yield from luks.repair_steps(spec, inputs.facts, inputs.house, inputs.differing_paths)
+    yield from _mount_steps(inputs)
+
+
+def returning_members(inputs: PlanInputs, found: Assembled) -> list[str]:
+    """Return the declared members that fell out of the array, are there again, and do not fail."""
+    back = found.detached & {*inputs.spec.serials}
+    return sorted(serial for serial in back if not any(drives.failing_health(inputs, serial)))
+
+
+def _take_back(spec: TierSpec, array: Array, serial: str) -> Run:
+    # without a bitmap md cannot know what it missed, and copies all of it; where a spare has its place, it waits
+    verb = "--re-add" if array.bitmap == "internal" and array.places_taken < array.devices else "--add"
+    argv = ("mdadm", "--manage", spec.device, verb, f"${{drive:{serial}}}")
+    return Run(f"take {serial} back into {spec.name}", argv)
+
+
+def _superblock_steps(inputs: PlanInputs, array: Array) -> Iterator[Run]:
+    """Yield the step that writes lost superblocks again; none where a member bears something else in their place."""
+    spec = inputs.spec
+    lost = lost_superblocks(inputs.facts, array) if inputs.differs("md", "superblocks_lost") else ()
+    serials = {drive.serial for drive in inputs.facts.drives}
+    if isinstance(lost, tuple) and lost and {*lost} <= serials:
+        argv = commands.write_superblocks(spec.device, array.uuid, array.bitmap)
+        yield Run(f"have md write the superblock of {', '.join(lost)} again", argv)
+
+
+def cap_steps(spec: TierSpec) -> Iterator[Run]:
+    if cap := spec.sync_speed_max_kib:
+        yield Run(f"cap the resync of {spec.name} at {cap} KiB/s", commands.cap(spec.device, cap))
+
+
+def _mount_steps(inputs: PlanInputs) -> Iterator[Run]:
+    spec = inputs.spec
+    if _can_mount(inputs):
+        if spec.array:
+            yield boot.mount_step(spec)
+        else:
+            yield Run(f"mount {spec.mount}", commands.mount(spec.device, spec.unit))
+    elif inputs.differs("mount", "options") and spec.array is None:
+        options = ",".join(spec.mount_options)
+        argv = ("mount", "-o", f"remount,{options}", spec.filesystem_device, spec.mount)
+        yield Run(f"mount {spec.mount} again with {options}", argv)
+
+
+def _can_mount(inputs: PlanInputs) -> bool:
+    """Return whether the tier is to be mounted, and can be: systemd may have no unit of one that was taken over."""
+    there = inputs.spec.array is None or inputs.facts.unit(inputs.spec.unit) is not None
+    return there and inputs.differs("mount", "source")
+
+
+def let_go_steps(spec: TierSpec, array: Array, serials: Iterable[str]) -> Iterator[Run]:
+    """Yield the step that lets drives go whose places others have, once md rests, and erases their md superblocks."""
+    if serials := tuple(serials):
+        paths = (f"${{drive-if-present:{serial}}}" for serial in serials)
+        at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("replace", spec.array_key))
+        text = f"let {', '.join(serials)} go once that is done, and erase the md superblock"
+        yield Run(text, commands.let_go(spec.device, array.uuid, paths), when_at_rest=at_rest)
+
+
+# -- what remains ----------------------------------------------------------------------------------------------------
+
+
+def restores_members(inputs: PlanInputs, found: Assembled, lingering: Iterable[str]) -> bool:
+    """Return whether the repair brings the members to what is declared."""
+    return bool(returning_members(inputs, found) or (lingering and not _missing(inputs, found)))
+
+
+def left_to_a_person(inputs: PlanInputs, found: Assembled, restored: bool) -> tuple[Difference, ...]:
+    """Return the differences that no step ends.
+
+    Args:
+        restored: Whether steps bring the members to what is declared.
+    """
+    return (*inputs.drive_differences, *_about_array(inputs, found.array, restored))
+
+
+def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[Difference]:
+    seen_later = inputs.differs("luks", "mapping") or array.condition == "interrupted"
+    rewritten = any(_superblock_steps(inputs, array))
+    for item in inputs.differences:
+        sort = item.thing.split(":")[0]
+        if seen_later and item.unknown and sort in ("luks", "filesystem", "unit"):
+            continue
+        if item.unknown and sort == "credential" and inputs.differs("credential"):
+            continue  # it does not open, and is sealed again
+        broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not restored
+        broken |= item.name == "mismatch_count"
+        broken |= item.name == "superblocks_lost" and not rewritten
+        theirs = sort == "mount" and inputs.spec.array is not None and not _can_mount(inputs)
+        made = sort == "filesystem" and item.name != "fills_array"
+        if broken or theirs or made or (item.unknown and sort not in ("drive", "md")):
+            yield item
+
+
+def spares_in_use(inputs: PlanInputs, found: Assembled) -> Iterator[str]:
+    """Yield the note that spares have taken the places of members."""
+    placed = {*members_of(inputs.facts, found.array)} - {*waiting_spares(inputs.facts, found.array)}
+    used = [spare.serial for spare in inputs.spec.spares if spare.serial in placed]
+    if used and (missing := _missing(inputs, found)):
+        yield f"{', '.join(used)}, declared as a spare, is in the place of {', '.join(missing)}"
+
+
+def _missing(inputs: PlanInputs, found: Assembled) -> list[str]:
+    return sorted({*inputs.spec.serials} - {*members_of(inputs.facts, found.array)})

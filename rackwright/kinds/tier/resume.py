@@ -1,0 +1,47 @@
+"""A reshape that was cut off: md goes on with it, and the rest follows once the content can be seen."""
+
+from collections.abc import Iterator
+
+from rackwright.kinds.contract import Plan, Refusal, Run, Step
+from rackwright.kinds.tier import commands, enlarge, fill, members, owner_file, repair, replace
+from rackwright.kinds.tier.inputs import PlanInputs
+from rackwright.kinds.tier.situation import Interrupted
+
+
+def resume(inputs: PlanInputs, interrupted: Interrupted) -> Plan:
+    """Return the plan that goes on with a reshape; no drive comes into the array before it has ended."""
+    spec, replacement = inputs.spec, interrupted.replacement
+    if refusals := repair.assembled_refusals(inputs, interrupted, _refusals(inputs, interrupted)):
+        return Plan(refusals=refusals)
+    gains_room = spec.level != "raid1"
+    steps = (
+        *_member_steps(inputs, interrupted),
+        Run(f"go on with the reshape of {spec.name}", commands.continue_reshape(spec.device)),
+        *fill.schedule_fill_steps(spec, gains_room),
+        *repair.repair_steps(inputs, interrupted),
+        *(fill.wait_steps(spec) if replacement else ()),
+        *(enlarge.enlarge_after_copy_steps(spec) if interrupted.is_larger else ()),
+        *fill.fill_steps(inputs, gains_room),
+        *([owner_file.note_ready(inputs)] if replacement else owner_file.repair_steps(inputs)),
+    )
+    notes = (*repair.spares_in_use(inputs, interrupted),)
+    return Plan(steps, by_hand=repair.left_to_a_person(inputs, interrupted, restored=True), notes=notes)
+
+
+def _refusals(inputs: PlanInputs, interrupted: Interrupted) -> Iterator[Refusal]:
+    """Yield why the reshape cannot go on: what is declared needs more than its end."""
+    if interrupted.replacement:
+        yield from replace.refusals(inputs, interrupted, interrupted.replacement)
+        return
+    if interrupted.is_larger:
+        yield from enlarge.refusals(inputs.spec, interrupted.array, completes=False)
+    yield from repair.place_refusals(inputs.spec, interrupted.array)
+
+
+def _member_steps(inputs: PlanInputs, interrupted: Interrupted) -> Iterator[Step]:
+    """Yield the steps that note the members which the reshape gives the array, and let former ones go."""
+    if replacement := interrupted.replacement:
+        yield from members.change_steps(inputs, interrupted, "replacing", free=())
+        yield from replace.exchange_steps(inputs, interrupted, replacement, coming=(), contents={})
+    else:
+        yield from repair.let_go_steps(inputs.spec, interrupted.array, interrupted.lingering)

@@ -1,0 +1,35 @@
+"""An array that is stopped: assembled from all of its members, and never made again."""
+
+import pytest
+
+from tests.kinds.mutations import drive, without
+from tests.kinds.tier.conftest import SERIALS, clear, planned, refused, stop, texts
+
+
+def test_a_stopped_array_is_assembled(raw):
+    """
+    Absence is a difference: its members are there, so it is brought back, and never made anew.
+    """
+    stop(raw)
+
+    plan = planned(raw)
+
+    assert texts(plan) == ["assemble the array hot", "mount /srv/hot"]
+    assert not plan.creates
+
+
+@pytest.mark.parametrize("cleared", [1, 4])
+def test_zeroed_superblocks_never_lead_to_a_create(raw, cleared):
+    stop(raw)
+    for serial in SERIALS[:cleared]:
+        clear(raw, serial)
+
+    assert "nothing is made anew where data was" in refused(planned(raw))
+
+
+def test_members_that_are_missing_are_brought_back_and_nothing_is_given_up(raw):
+    without(raw["arrays"], md_name="gpu-01:hot")
+    drive(raw, SERIALS[0])["superblock"] = None
+
+    assert "Bring the drives back and run up, or assemble what is left by hand." in refused(planned(raw))
+    assert "destroy" not in refused(planned(raw))

@@ -1,0 +1,44 @@
+"""A reshape that was cut off: md goes on with it, and its content is seen afterwards."""
+
+from tests.kinds.mutations import array, without
+from tests.kinds.tier.conftest import NEW, SERIALS, owner, planned, texts
+from tests.kinds.tier.test_grow import GROWN, HOT, LATER, reshaping
+
+
+def test_a_spreading_that_was_begun_and_not_noted_is_noted(raw):
+    reshaping(raw)
+
+    assert texts(planned(raw, **GROWN)) == [
+        "note in the owner file: replacing",
+        LATER,
+        "note in the owner file: ready",
+    ]
+
+
+def test_a_spreading_that_nobody_goes_on_with_is_gone_on_with(raw):
+    """
+    After a loss of power: the superblocks say how far it is, and md rests.
+    """
+    reshaping(raw)
+    array(raw, HOT).update(sync_action="idle")
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+
+    plan = planned(raw, **GROWN)
+    assert texts(plan) == ["go on with the reshape of hot", LATER]
+    assert plan.by_hand == ()
+
+
+def test_what_is_on_an_array_is_seen_once_its_reshape_goes_on(raw):
+    """
+    Until then RAID10 is read where nothing is any more (Linux 6.1): the host has not found what to mount.
+    """
+    reshaping(raw)
+    found = array(raw, HOT)
+    found.update(sync_action="idle", array_state="read-auto")
+    without(raw["filesystems"], device=found["name"])
+    without(raw["mounts"], device=found["name"])
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+
+    plan = planned(raw, **GROWN)
+    assert texts(plan) == ["go on with the reshape of hot", LATER, "mount /srv/hot"]
+    assert (plan.refusals, plan.by_hand) == ((), ())
