@@ -69,7 +69,7 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, offli
 
 .PHONY: soak
 soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; ask a server for 5 minutes. CASES=100000
-	$(RUN) $(BIN)/python -m tests.fuzz --cases $(CASES)
+	$(RUN) $(BIN)/python -m tests.support.fuzz --cases $(CASES)
 	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(ACCEPT) --only 'storage-life.harness[seed]' || exit 1; \

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import FLOOR_MS, plain, rack, roles
 from benchmarks.preview import Cost, Project
 from rackwright.toolchain import ensure
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 SIZES = (1, 50, 200)
 REPEATS = 3

@@ -10,7 +10,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from tests.workloads.training.runs import HOROVODRUN, TORCHRUN, launched, told
+from tests.support.training_runs import HOROVODRUN, TORCHRUN, launched, told
 
 PAIRS = 5
 CASES = {"digits": ("model.channels=64", "steps=120"), "deepseek-v3-tiny": ("steps=40",)}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import children_seconds
-from tests.simulated import SimulatedHost, SimulatedRack
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
 AT_ONCE = 64
 

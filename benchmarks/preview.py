@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import rack as made
 from rackwright.toolchain import ensure, environment, prepare
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 ROOT = Path(__file__).parents[1]
 HOOK = Path(__file__).with_name("hook")

@@ -25,9 +25,9 @@ from uuid import UUID
 from benchmarks import children_seconds
 from rackwright.facts import probe
 from rackwright.facts.probe.kernel import DOTS_FOR_SLASHES
-from tests.facts.fabricated import MIB, FabricatedMachine
-from tests.facts.situations import TODAY, raw
-from tests.facts.test_block import ACTIVE, page_80
+from tests.support.drive_content import ACTIVE, page_80
+from tests.support.fabricated_machine import MIB, FabricatedMachine
+from tests.support.recorded_facts import TODAY, raw
 
 REPEATS = 9
 FILES = 2_000

@@ -9,9 +9,9 @@ from typing import Any
 
 from rackwright.kinds.tier import boot
 from rackwright.kinds.tier.spec import TierSpec
-from tests.facts.situations import raw
-from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.simulated import SimulatedHost, SimulatedRack
+from tests.support.recorded_facts import raw
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
 PACKAGES, FILES = 3_000, 2_000
 FLEET = """\

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import children_seconds
 from benchmarks.preview import HOOK, PROGRAM, PROVIDER
-from tests.roles.rack import access, fleet
+from tests.support.access_rack import access, fleet
 from tests.support.lab import Lab
 from tests.support.log import Log
 

@@ -19,7 +19,7 @@ import openai
 
 from benchmarks.peers.servers import HERE, Peer, ours, running
 from benchmarks.serving import PORT, cpu
-from tests.served.smollm2 import NAME, gguf
+from tests.support.models.smollm2 import NAME, gguf
 from workloads.serving.gguf import published
 
 ROUNDS, TEXTS, TOKENS = 3, 6, 120

@@ -181,12 +181,6 @@ def test_the_makefile_runs_the_lines_as_these_tests_do():
     assert f"pytest tests/acceptance {' '.join(RUNNER)} --continue-on-collection-errors" in text
 
 
-def test_nothing_imports_from_the_acceptance_tests():
-    files = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
-
-    assert [path for path in files if "from tests.acceptance" in path.read_text()] == []
-
-
 @pytest.mark.parametrize(
     ("only", "selected"),
     [("a", True), ("a.1", True), ("a.1[x]", True), ("a.1[y]", False), ("a.11", False), ("a.1[", False), ("", False)],

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.declaration.source import read
-
-ROOT = Path(__file__).parents[1]
+from tests.support.sources import ROOT, RUN_ON_HOSTS, shown
 
 CORE = ("errors", "terminal", "spec", "facts", "kinds", "declaration", "mirror", "apply")
 MAY_IMPORT = {
@@ -75,24 +74,10 @@ MAY_IMPORT = {
 }
 KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/declaration/stack.py", "rackwright/spec/twin.py")
 """All other code treats a virtual host as what it is: a host."""
-RUN_ON_HOSTS = (
-    "rackwright/facts/digest.py",
-    "rackwright/facts/probe/[!_]*.py",
-    "rackwright/facts/content.py",
-    "rackwright/apply/on_drives.py",
-    "rackwright/apply/runner.py",
-    "rackwright/qualify/onhost/[!_]*.py",
-    "rackwright/erase/onhost/[!_]*.py",
-)
-"""Sent to hosts and run there, by whatever Python is installed."""
 HEAVY = {"paramiko", "qemu", "boto3", "ansible_runner", "torch"}
 """Imported where they are used: the provider starts twice per update."""
 
 FILES = sorted(path for folder in ("rackwright", "stacks", "workloads") for path in (ROOT / folder).rglob("*.py"))
-
-
-def shown(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -174,3 +159,19 @@ def test_no_code_knows_the_example(path: Path) -> None:
     assert len(names) > 10, "the example has become too small to be looked for"
     found = {name for name in names if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)}
     assert not found
+
+
+def test_tests_share_helpers_by_support_only() -> None:
+    """A test imports from its own folder and tests/support; nothing imports from an acceptance test."""
+    wrong = []
+    for path in (*ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")):
+        own = path.parent.relative_to(ROOT).parts
+        beside = (
+            () if own == ("tests", "acceptance") else [".".join((*own, each.stem)) for each in path.parent.iterdir()]
+        )
+        names = [name for name in imports(ast.parse(path.read_text())) if starts(name, "tests")]
+        wrong += [
+            (shown(path), name) for name in names if not any(starts(name, each) for each in ("tests.support", *beside))
+        ]
+
+    assert wrong == []

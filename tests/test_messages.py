@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.declaration.located import located
 from rackwright.errors import DeclarationError
-from tests.test_layers import ROOT, shown
+from tests.support.sources import ROOT, shown
 
 GOLDEN = sorted((ROOT / "tests/declaration").glob("wrong*/*.expected"))
 NO_COMMANDS = re.compile(r"\0?(tier|fabric)?: ?\0?|\0: \0")

@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.kinds.house import ACCEPTED, UNVERIFIED, House, RoleSource, load_roles
+from rackwright.kinds.house import ACCEPTED, UNVERIFIED, RoleSource
 from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.unit_files import ROOT_OWNED
+from tests.support.our_roles import HOUSE, ROLES, ROOT
+from tests.support.unit_files import ROOT_OWNED
 
-ROOT = Path(__file__).parents[1]
-ROLES = load_roles(ROOT)
-HOUSE = House.load(ROOT, b"salt")
 PLACES = [(role, system) for role, source in ROLES.items() for system in source.by_os]
 
 

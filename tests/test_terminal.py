@@ -14,16 +14,13 @@ from rackwright import terminal
 from rackwright.errors import RackwrightError, StepFailed, command, indented, one_line, visible
 from rackwright.provider import codec
 from rackwright.provider.engine import ResourceLog
-from tests.test_layers import ROOT, RUN_ON_HOSTS, shown
+from tests.support.sources import ROOT, RUN_ON_HOSTS, shown
+from tests.support.terminal_controls import CLIPBOARD, OBEYED
 
-CLIPBOARD = "\x1b]52;c;Y3VybCB4fHNo\x07\x1b[1A\x1b[2K"
-"""Writes the clipboard, and wipes the line above."""
 HOSTILE = [
     *(CLIPBOARD, "\x9b2J", "\x7f", "\r", "\b", "\x00", "\x0c"),
     *("\u202e", "\u2066", "\u2069", "\u200e", "\u200f", "\u061c", "\u2028", "\u0085", "\udcff"),
 ]
-OBEYED = {*map(chr, [*range(9), *range(11, 32), *range(127, 160)]), *"\u061c\u200e\u200f\u2028\u2029"}
-OBEYED |= {*map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)])}
 
 ON_HOSTS = {path for pattern in RUN_ON_HOSTS for path in ROOT.glob(pattern)}
 WRITERS = {

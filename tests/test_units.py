@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit_files import GUARD, HOUSE, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
+from tests.support.unit_files import GUARD, HOUSE, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
 
 ACCOUNT_OWNED = re.compile(r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/[^ ]*/runs/[^/ ]+)/")
 """Directories in which an account without rights may replace every file by a link."""

@@ -5,7 +5,7 @@ from shlex import quote
 
 import pytest
 
-from tests.fleets import generate, write_yaml
+from tests.support.fleets import generate, write_yaml
 from tests.support.lab import Lab
 from tests.support.log import Log
 from tests.support.removal import destroy_without_consent, nothing_is_left

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.spec.test_accelerator import CASES, GOOD, HOST, Case, accelerators, told
 from tests.support.acceptance import line
+from tests.support.contradictions import CASES, GOOD, HOST, Case, accelerators, messages
 from tests.support.expect import need
 from tests.support.log import Log
 from tests.support.wrong_fleets import check_refusals
@@ -19,9 +19,9 @@ LEAST = 30
 def test_contradictory_accelerators_are_refused_before_any_connection(log: Log) -> str:
     """Every case by its rules; as a whole fleet, through the commands, those that need no role that is not there."""
     need(len(CASES) >= LEAST, f"there are {len(CASES)} contradictory declarations, {LEAST} are asked for")
-    wrong = [case["says"] for case in CASES if told(accelerators(case)) != case["told"]]
+    wrong = [case["says"] for case in CASES if messages(accelerators(case)) != case["told"]]
     need(not wrong, f"told otherwise than written: {'; '.join(wrong)}")
-    refused = [name for name, a in GOOD.items() if told(a)]
+    refused = [name for name, a in GOOD.items() if messages(a)]
     need(not refused, f"refused, though it goes together: {'; '.join(refused)}")
     with TemporaryDirectory() as directory:
         fleets = list(_fleets(Path(directory)))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rack import facts, fleet, names
-from tests.simulated import SimulatedRack
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab, json_lines
 from tests.support.log import Log
+from tests.support.simulated import SimulatedRack
 
 LENS = Path(__file__).with_name("lens")
 TESTS = {

@@ -11,12 +11,12 @@ from typing import Any
 
 from rackwright.spec.twin import DRIVE_BYTES
 from rackwright.twin import faults
-from tests.simulated import SimulatedRack
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.images import Drive, digest, sums
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
+from tests.support.simulated import SimulatedRack
 from tests.support.tiers import SEED, Place, generated, places, whole
 
 OWNERS = "/var/lib/rackwright/owners"

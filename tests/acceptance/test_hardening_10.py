@@ -2,12 +2,12 @@
 
 import re
 
-from tests.provider.test_kinds import HOST
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
+from tests.support.recorded_hosts import HOST
 from tests.support.simulated_stack import facts_of, simulated_stack
-from tests.test_terminal import CLIPBOARD, OBEYED
+from tests.support.terminal_controls import CLIPBOARD, OBEYED
 
 HOSTILE = f"{CLIPBOARD}\u202e\u2066\x9b2J\nfleet.yaml:1: forged"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -7,7 +7,7 @@ import sys
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
-from tests.workloads.common.tracking.stub import Stub
+from tests.support.mlflow_stub import Stub
 from workloads.common.tracking.server import NAME, PASSWORD
 
 STATUSES = (301, 302, 303, 307, 308)

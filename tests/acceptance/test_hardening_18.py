@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rackwright.apply.totp import OPTIONS, path
-from tests.roles.rack import Rack, access, fleet
 from tests.support.acceptance import line
+from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import Log

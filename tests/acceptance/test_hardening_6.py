@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-from tests.roles.tracking import account
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.mlflow_accounts import account
 
 HOST = "alpha"
 ARTIFACTS = "/var/lib/mlflow/artifacts"

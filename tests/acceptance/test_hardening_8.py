@@ -10,9 +10,9 @@ import pytest
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2_grpc
 
-from tests.provider.test_caller import CALL, NOBODY
 from tests.support.acceptance import line
 from tests.support.expect import need
+from tests.support.foreign_caller import CALL, NOBODY
 from tests.support.log import ROOT, Log
 
 PROVIDER = ROOT / "rackwright/provider/bin/pulumi-resource-rackwright"

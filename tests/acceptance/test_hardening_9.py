@@ -2,10 +2,10 @@
 
 import json
 
-from tests.served import SECOND
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.log import Log
+from tests.support.models import SECOND
 from tests.support.tiny_server_lab import ACCOUNT, HOST, PORT, SERVER, UNIT, tiny_server_lab
 
 SOCKET = f"/run/rackwright-servers/{SERVER}/socket"

@@ -1,8 +1,8 @@
 """Hardening: everything that parses foreign input is fuzzed, with no traceback, no hang and bounded memory."""
 
-from tests.fuzz.__main__ import TARGETS, fuzz
 from tests.support.acceptance import line
 from tests.support.expect import need
+from tests.support.fuzz.__main__ import TARGETS, fuzz
 from tests.support.log import Log
 
 CASES = 100_000

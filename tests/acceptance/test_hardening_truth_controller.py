@@ -9,12 +9,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.provider.test_kinds import HOST
-from tests.simulated import SimulatedHost
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
+from tests.support.recorded_hosts import HOST
+from tests.support.simulated import SimulatedHost
 from tests.support.simulated_stack import facts_of, obey, simulated_stack
 
 

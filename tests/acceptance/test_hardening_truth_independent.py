@@ -2,10 +2,10 @@
 
 import json
 
-from tests.provider.test_kinds import HOST
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
+from tests.support.recorded_hosts import HOST
 from tests.support.simulated_stack import OTHER, facts_of, obey, simulated_stack
 
 SIGNATURE = {"type": "ext4", "usage": "filesystem", "uuid": "8d4f", "label": "payroll", "offset": 1080}

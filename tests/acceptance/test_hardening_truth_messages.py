@@ -4,11 +4,11 @@ import json
 import re
 import shlex
 
-from tests.declaration.test_wrong_fleets import FLEETS, WRONG
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
+from tests.support.wrong_fleets import FLEETS, WRONG
 
 PLACE = re.compile(r"[\w.-]+\.(yaml|py):[1-9][0-9]*: ")
 NASTY = "a b$(touch pasted);`touch pasted`'c"

@@ -1,11 +1,11 @@
 """A key in any file that sshd reads for an account with rights is found, in the home of the first login as well."""
 
-from tests.roles.machine import new_key
 from tests.support.acceptance import line
 from tests.support.access_lab import HOST, LOGIN, ROLE, access_lab
 from tests.support.expect import need
 from tests.support.lab import Claimed, Lab, format_claims
 from tests.support.log import Log
+from tests.support.login_machine import new_key
 
 KEYS = (ROLE, f"authorized_keys:{LOGIN}")
 OWN = f"/home/{LOGIN}/.ssh/authorized_keys"

@@ -9,7 +9,7 @@ from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
-from tests.unit_files import exposure, limits, services
+from tests.support.unit_files import exposure, limits, services
 
 HOST = "service-01"
 FLEET = ROOT / "stacks/rack-full.yaml"

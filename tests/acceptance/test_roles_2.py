@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.roles.rack import BROKEN, Rack, access, fleet
 from tests.support.acceptance import line
+from tests.support.access_rack import BROKEN, Rack, access, fleet
 from tests.support.expect import need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log

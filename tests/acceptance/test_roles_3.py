@@ -8,12 +8,12 @@ from pathlib import Path
 from rackwright.apply.transport import Connection
 from rackwright.facts import probe
 from rackwright.spec.ssh import Endpoint, Login
-from tests.roles.machine import REFUSED, certificate, code, new_key, ping
-from tests.roles.rack import Rack, access, fleet
 from tests.support.acceptance import line
+from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.login_machine import REFUSED, certificate, code, new_key, ping
 
 HOST = "alpha"
 STEP_SECONDS = 30

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rackwright.kinds.guard import SECONDS
-from tests.roles.machine import certificate
-from tests.roles.rack import Rack, access, fleet
 from tests.support.acceptance import line
+from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.login_machine import certificate
 
 HOST = "alpha"
 SLACK_SECONDS = 30

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.apply.transport import HANDSHAKE_SECONDS
-from tests.roles.rack import fleet
 from tests.support.acceptance import line
+from tests.support.access_rack import fleet
 from tests.support.expect import need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log

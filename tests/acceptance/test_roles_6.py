@@ -17,12 +17,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from rackwright.spec.secret import derived
-from tests.leaks import files, forms, leaks, seen
-from tests.roles.machine import new_key
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
+from tests.support.leaks import files, forms, leaks, seen
 from tests.support.log import Log
+from tests.support.login_machine import new_key
 from tests.support.watch import Watch
 
 HOST, PERSON = "alpha", "olga"

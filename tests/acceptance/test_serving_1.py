@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from tests.served import FIRST
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.log import Log
+from tests.support.models import FIRST
 from tests.support.serving_lab import HOSTS, SERVER, serving_lab, version
 from tests.support.tutorials import paste, train
 from tests.support.workloads import python
@@ -51,7 +51,7 @@ def test_two_hosts_serve_the_digits_behind_one_address(log: Log) -> str:
 @line("serving", 1, part="language")
 def test_the_client_of_openai_streams_from_smollm2(log: Log) -> str:
     """SmolLM2-135M on this computer, published and served with a key: the client has it piece by piece, and whole."""
-    argv = [python(log), "-m", "tests.served.talk", str(log.empty_directory())]
+    argv = [python(log), "-m", "tests.support.models.talk", str(log.empty_directory())]
     done = log.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=1200)
     if done.returncode:
         pytest.fail(f"it could not be asked: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)

@@ -12,8 +12,8 @@ from rackwright.toolchain import workloads
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
+from tests.support.mlflow_server import Served
 from tests.support.workloads import module, python, run_tests
-from tests.workloads.common.tracking.served import Served
 from workloads.serving.model import prove, read
 
 WANTED_KEPT = 0.98
@@ -53,7 +53,7 @@ def test_the_naive_minilm_is_refused_and_the_searched_one_published(log: Log) ->
     """all-MiniLM-L6-v2 finds the module that a text of Python's documentation is from, by the nearest other text."""
     directory = log.empty_directory()
     log("tokens of Python's documentation")
-    made = log.run([python(log), "-m", "tests.served.minilm", str(directory / "rows.npz")])
+    made = log.run([python(log), "-m", "tests.support.models.minilm", str(directory / "rows.npz")])
     need(made.returncode == 0, f"no model or no rows: {made.stderr.strip().splitlines()[-1:]}")
     model, rows = Path(made.stdout.splitlines()[-1]), str(directory / "rows.npz")
     _quantize(log, model, rows, directory / "naive", 1, *EMBEDDING, "search=false")

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from tests.served import FIRST, ROWS, SECOND, WRONG
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.log import ROOT, Log
+from tests.support.models import FIRST, ROWS, SECOND, WRONG
 from tests.support.serving_lab import BALANCER, CANARY, HOSTS, ONE, OTHER, SERVER, ServingLab, serving_lab, version
 from tests.support.workloads import python
 

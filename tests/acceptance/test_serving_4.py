@@ -36,7 +36,7 @@ def test_an_8_bit_model_is_faster_than_its_original(log: Log) -> str:
     """A ResNet-18 that has learned the digits, one row at a time, one thread, in turns with its original."""
     directory, own = log.empty_directory(), {**os.environ, "OMP_NUM_THREADS": "1"}
     log("training a ResNet-18")
-    done = log.run([python(log), "-m", "tests.served.resnet", str(directory)], env=own)
+    done = log.run([python(log), "-m", "tests.support.models.resnet", str(directory)], env=own)
     need(done.returncode == 0, f"it was not trained: {done.stderr.strip().splitlines()[-1:]}")
     log("quantising it")
     given = ("--data", str(directory / "rows.npz"), "--target", "cpu", "--out", str(directory / "int8"))

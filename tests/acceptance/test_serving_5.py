@@ -12,7 +12,7 @@ from tests.support.expect import need
 from tests.support.log import ROOT, Log
 from tests.support.workloads import python, run_tests
 
-SCHEMATHESIS = ROOT / "tests/served/schemathesis.txt"
+SCHEMATHESIS = ROOT / "tests/support/models/schemathesis.txt"
 CHECKED = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "missing_required_header", "unsupported_method", "use_after_free",
@@ -51,7 +51,7 @@ def test_requests_that_the_openapi_document_allows_are_answered(log: Log) -> str
     directory = log.empty_directory()
     log("training the digits, publishing SmolLM2")
     digits = model(directory)
-    done = log.run([python(log), "-m", "tests.served.smollm2", str(directory / "talk")])
+    done = log.run([python(log), "-m", "tests.support.models.smollm2", str(directory / "talk")])
     need(done.returncode == 0, f"it was not published: {done.stderr.strip().splitlines()[-1:]}")
     told = []
     servers = (

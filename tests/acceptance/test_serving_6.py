@@ -10,8 +10,8 @@ from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.gpu_lab import DRIVER
 from tests.support.log import ROOT, Log
+from tests.support.tensorrt import NOT_HERE, ask, environment
 from tests.support.workloads import module, python
-from tests.tensorrt import NOT_HERE, ask, environment
 
 WANTED_ALIKE = 0.98
 
@@ -39,7 +39,7 @@ def test_a_tensorrt_engine_answers_as_its_model_does(log: Log) -> str:
 
     log("building the engine")
     run("workloads.quantize.engine", str(model), "--out", str(engine), "--library", "tensorrt_rtx_bindings")
-    told = json.loads(run("tests.tensorrt.answers", str(model), str(engine)))
+    told = json.loads(run("tests.support.tensorrt.answers", str(model), str(engine)))
     need(told["alike"] >= WANTED_ALIKE, f"{told['told']} answer {told['alike']:.2%} of the rows alike")
     return f"{' and '.join(told['told'])} answer {told['alike']:.2%} of the rows held out alike"
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-from tests.leaks import forms, leaks, seen
 from tests.support.acceptance import line
 from tests.support.encrypted_lab import (
     HOST,
@@ -21,6 +20,7 @@ from tests.support.encrypted_lab import (
 )
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
+from tests.support.leaks import forms, leaks, seen
 from tests.support.log import Log
 from tests.support.tiers import Place, idle, places, read_file, write_file
 

@@ -17,9 +17,9 @@ from rackwright.kinds.house import load_roles
 from rackwright.spec import Drive, Fleet, Host, Identity, Size, Tier
 from rackwright.spec.tier import MEMBERS, Level
 from rackwright.twin import faults
-from tests.fleets import generate, write_yaml
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
+from tests.support.fleets import generate, write_yaml
 from tests.support.lab import Lab, format_claims
 from tests.support.log import ROOT, Log
 from tests.support.removal import destroy_with_consent, destroy_without_consent

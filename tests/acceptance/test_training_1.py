@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from tests.roles.tracking import ask
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import format_claims
 from tests.support.log import Log
+from tests.support.mlflow_accounts import ask
 from tests.support.training_lab import CHIEF, LOG, OTHER, OUT, RUN, START_SECONDS, TrainingLab, goes_on, training_lab
 
 CUT_SECONDS = 90

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from rackwright.apply.pool import Hosts
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 RAW = {"taken_at": 1.0, "drives": [], "arrays": []}
 

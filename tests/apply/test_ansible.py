@@ -13,8 +13,8 @@ from rackwright.apply.pool import Hosts
 from rackwright.apply.session import NotDone
 from rackwright.kinds.contract import PlayRole
 from rackwright.kinds.secrets import Veil
-from tests.leaks import forms, leaks
-from tests.simulated import SimulatedRack
+from tests.support.leaks import forms, leaks
+from tests.support.simulated import SimulatedRack
 
 HOSTS = ("one", "two", "three")
 SECRET = "Tr0ub4dor&3"

@@ -11,8 +11,8 @@ from rackwright.apply.login import LoginRefused, OnlyLooks
 from rackwright.apply.pool import Hosts
 from rackwright.apply.transport import Connection
 from rackwright.spec.ssh import Login
-from tests.simulated import SimulatedRack
-from tests.simulated.rack import new_key
+from tests.support.simulated import SimulatedRack
+from tests.support.simulated.rack import new_key
 
 
 def login(rack: SimulatedRack, name: str = "lab", **changes) -> Login:

@@ -12,8 +12,8 @@ from rackwright.apply import on_drives
 from rackwright.apply.on_drives import Refused
 from rackwright.facts.content import content
 from rackwright.facts.probe import block
-from tests.facts.fabricated import MIB, FabricatedMachine
-from tests.facts.test_block import MEMBER, member_of_version_1_0
+from tests.support.drive_content import MEMBER, member_of_version_1_0
+from tests.support.fabricated_machine import MIB, FabricatedMachine
 
 SIZE = 64 * MIB
 

@@ -11,7 +11,7 @@ from rackwright.apply.pins import HostKeyRefused, pin_name, pinned_keys
 from rackwright.apply.transport import Connection
 from rackwright.errors import SetupError
 from rackwright.spec.ssh import Endpoint
-from tests.simulated.rack import new_key
+from tests.support.simulated.rack import new_key
 
 
 def endpoint(known_hosts: Path, port: int = 22) -> Endpoint:

@@ -15,7 +15,7 @@ from rackwright.apply.session import HostBusy
 from rackwright.apply.transport import Connection
 from rackwright.errors import HostUnreachable
 from tests.apply.conftest import RAW
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from rackwright.apply.session import HostBusy
 from rackwright.apply.steps import execute
 from rackwright.errors import StepFailed
 from rackwright.kinds.contract import Put, Reboot, Step
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 HOST = "gpu-01"
 RESTART = Reboot("restart gpu-01")

@@ -18,7 +18,7 @@ from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.ssh import Endpoint, Login
 from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
-from tests.provider.rig import Rig, failing, rig
+from tests.support.provider_rig import Rig, failing, rig
 
 pytestmark = pytest.mark.twin
 

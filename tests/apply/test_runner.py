@@ -18,7 +18,7 @@ import pytest
 from rackwright.apply import runner, shipped
 from rackwright.apply.runner import Stop
 from rackwright.facts.probe import block, superblocks
-from tests.facts.test_superblocks import luks_format
+from tests.support.drive_content import luks_format
 
 OWNER = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 ARRAY = UUID("01234567-89ab-cdef-0123-456789abcdef")

@@ -13,8 +13,8 @@ from rackwright.apply import runner, shipped
 from rackwright.apply.runner import Stop
 from rackwright.kinds.tier import commands
 from rackwright.qualify import bench
-from tests import systemd_run
 from tests.apply.test_runner import add_drive, machine  # noqa: F401 - a fixture
+from tests.support import systemd_run
 
 ARGUMENTS = ["${value%.}", "$HOME", "$$", "a ${b} $c\nd", "100%", ""]
 FOLDERS, STARTS = ("rackwright", "roles", "templates", "workloads"), r"\bsystemd-run\b(?!-)"

@@ -16,7 +16,7 @@ from rackwright.apply.pool import Hosts
 from rackwright.apply.steps import execute
 from rackwright.errors import StepFailed
 from rackwright.kinds.contract import Send
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 USER = pwd.getpwuid(os.geteuid()).pw_name
 GROUP = "nogroup" if os.geteuid() == 0 else grp.getgrgid(os.getegid()).gr_name

@@ -12,7 +12,7 @@ from rackwright.errors import StepFailed
 from rackwright.kinds.contract import Put, Remove, Run, Step
 from rackwright.kinds.guard import guarded
 from tests.apply.conftest import RAW
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 DRIVE = {
     "name": "nvme0n1", "serial": "RW-NVME0", "sample": ["data 77aa"],

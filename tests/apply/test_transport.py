@@ -11,7 +11,7 @@ from rackwright.apply import transport
 from rackwright.apply.pins import HostKeyRefused
 from rackwright.apply.transport import Connection, ConnectionLost
 from rackwright.errors import HostUnreachable
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Between, Claim, OneOf, Unknown, Within
 from rackwright.kinds.wire import decode_want, encode
-from tests.declaration.test_secrets import BOTH, FLEET, configure
+from tests.support.fleet_with_secrets import BOTH, FLEET, configure
 
 VALUES = {"first_key": "the-first-value", "second_key": "the-second-value"}
 THING = "file:/etc/chrony/chrony.keys"

@@ -14,8 +14,8 @@ from rackwright.audit.gpus import GpuReport, as_json, asked, report
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.spec import Alerts, Fleet, Size
-from tests.facts import situations
-from tests.kinds.conftest import STACK as EXAMPLE
+from tests.support import recorded_facts
+from tests.support.recorded_hosts import STACK as EXAMPLE
 
 NOW = 1_764_080_000.0
 FLEET = {
@@ -42,7 +42,7 @@ def stack(**alerts: Any) -> Any:
 @pytest.fixture
 def raw() -> dict[str, Any]:
     """Eight boards at work, as alpha's profile says, and none over a limit."""
-    told = situations.gpus()
+    told = recorded_facts.gpus()
     board = told["gpus"][1]
     gpus = [{**copy.deepcopy(board), "index": n, "pci_address": f"0000:{16 + n:02x}:00.0"} for n in range(8)]
     return {"taken_at": NOW, "gpus": gpus, "xids": []}

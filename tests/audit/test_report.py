@@ -14,7 +14,7 @@ from rackwright.audit.table import show
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.kinds import KINDS
-from tests.kinds.conftest import ALSO, STACK, recorded
+from tests.support.recorded_hosts import ALSO, STACK, recorded
 
 HOSTS = tuple(STACK.fleet.hosts)
 GONE = HostUnreachable(HOSTS[0], "no answer", "it answers at its address", "Switch it on")

@@ -10,7 +10,7 @@ from rackwright.apply.transport import Result
 from rackwright.audit import runs
 from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import ALSO, OTHERS, recorded
+from tests.support.recorded_hosts import ALSO, OTHERS, recorded
 
 STACK = ALSO[OTHERS.index("trained.yaml")]
 UNIT = "training-digits.service"

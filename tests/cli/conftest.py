@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.simulated import SimulatedRack
+from tests.support.simulated import SimulatedRack
 
 
 class TypedProject:

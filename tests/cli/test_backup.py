@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import main
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 
 
 @pytest.fixture
 def rackwright(tmp_path, monkeypatch, capsys):
     """Type a command in a directory with a training's checkpoints; returns status, stdout and stderr."""
-    made.make(tmp_path / "digits", 10)
+    sample_checkpoints.make(tmp_path / "digits", 10)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -34,8 +34,8 @@ def test_there_and_back(rackwright):
 
     assert rackwright("restore", told["path"])[1].endswith("read back and as written\n")
     assert rackwright("restore", told["path"], "--to", "back")[0] == 0
-    assert made.content(Path("back")) == {
-        name: content for name, content in made.content(Path("digits")).items() if name.startswith("step")
+    assert sample_checkpoints.content(Path("back")) == {
+        name: content for name, content in sample_checkpoints.content(Path("digits")).items() if name.startswith("step")
     }
 
     status, out, err = rackwright("restore", told["path"], "--to", "back")
@@ -45,8 +45,8 @@ def test_there_and_back(rackwright):
 
 def test_what_is_wrong_has_its_status(rackwright):
     archive = json.loads(rackwright("backup", "digits", "--json")[1])["path"]
-    made.flip(Path(archive), 40_000)
-    made.flip(made.files(Path("digits"), 10)[1], 0)
+    sample_checkpoints.flip(Path(archive), 40_000)
+    sample_checkpoints.flip(sample_checkpoints.files(Path("digits"), 10)[1], 0)
     Path("empty").mkdir()
     wrong = {
         ("restore", archive): 1,

@@ -11,14 +11,14 @@ import pytest
 
 from rackwright.apply.pins import fingerprint
 from rackwright.declaration.fleet import load_fleet
-from tests.facts import situations
-from tests.simulated import SimulatedRack
-from tests.test_roles import ROLES
+from tests.support import recorded_facts
+from tests.support.our_roles import ROLES
+from tests.support.simulated import SimulatedRack
 
 
 @pytest.fixture
 def rack() -> Iterator[SimulatedRack]:
-    with SimulatedRack({"one": situations.raw(situations.TODAY)}) as rack:
+    with SimulatedRack({"one": recorded_facts.raw(recorded_facts.TODAY)}) as rack:
         yield rack
 
 

@@ -12,9 +12,9 @@ import pytest
 from rackwright.apply.runner import REFERENCE
 from rackwright.erase.run import JOB, REPORT
 from tests.cli.conftest import TypedProject
-from tests.erase.conftest import REPORT as ERASED
-from tests.erase.conftest import new_key
-from tests.simulated import SimulatedRack
+from tests.support.erasure import REPORT as ERASED
+from tests.support.erasure import new_key
+from tests.support.simulated import SimulatedRack
 
 DRIVE = {
     "name": "sde",

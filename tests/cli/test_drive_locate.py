@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import TypedProject
-from tests.facts import situations
-from tests.simulated import SimulatedRack
+from tests.support import recorded_facts
+from tests.support.simulated import SimulatedRack
 
-RAW: dict[str, Any] = situations.raw(situations.TODAY)
+RAW: dict[str, Any] = recorded_facts.raw(recorded_facts.TODAY)
 RAW["packages"] = {**RAW["packages"], "ledmon": "0.95-2+b2"}
 HOST = {"identity": {"serial": "CHASSIS-F1"}, "os": "debian-12", "drives": [{"serial": "F1-BOOT", "boot": True}]}
 PATH = next(drive["path"] for drive in RAW["drives"] if drive["serial"] == "F1-SAS1")
@@ -73,7 +73,7 @@ def test_a_drive_that_is_not_seen_is_told_with_those_that_are(serial, fix, typed
 
 
 def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
-    typed.alpha.set_facts(situations.raw(situations.TODAY))
+    typed.alpha.set_facts(recorded_facts.raw(recorded_facts.TODAY))
     without = typed("drive", "locate", "lab", "alpha", "F1-SAS1")
     unknown = typed("drive", "locate", "lab", "alhpa", "F1-SAS1")
 

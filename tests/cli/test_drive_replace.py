@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import TypedProject
-from tests.facts import situations
-from tests.simulated import SimulatedRack
+from tests.support import recorded_facts
+from tests.support.simulated import SimulatedRack
 
 DRIVES = [{"serial": "F1-BOOT", "boot": True}, {"serial": "OLD"}]
 
 
 @pytest.fixture
 def rack() -> Iterator[SimulatedRack]:
-    with SimulatedRack({"alpha": situations.raw(situations.TODAY)}) as rack:
+    with SimulatedRack({"alpha": recorded_facts.raw(recorded_facts.TODAY)}) as rack:
         yield rack
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import TypedProject
-from tests.facts import situations
-from tests.simulated import SimulatedRack
+from tests.support import recorded_facts
+from tests.support.simulated import SimulatedRack
 
-RAW: dict[str, Any] = situations.raw(situations.TODAY)
+RAW: dict[str, Any] = recorded_facts.raw(recorded_facts.TODAY)
 RAW["identity"] = {**RAW["identity"], "serial": "NEW-1", "uuid": "4c4c4544-0042-3510-8054-b4c04f4a5331"}
 DRIVES = [{"serial": "F1-BOOT", "boot": True}, {"serial": "F1-NVME0"}, {"serial": "GONE"}]
 NICS = [{"name": "rack0", "mac": "52:54:00:01:00:01"}, {"name": "board0", "mac": "52:54:00:01:00:99"}]

@@ -10,7 +10,7 @@ import pytest
 from rackwright.cli import inventory
 from rackwright.declaration import Stack, load_stack
 from rackwright.errors import Refused
-from tests.declaration.test_secrets import BOTH, FLEET, configure
+from tests.support.fleet_with_secrets import BOTH, FLEET, configure
 
 FIRST, SECOND = "the-first-value", "the-second-value"
 KEYS = "/etc/chrony/chrony.keys"

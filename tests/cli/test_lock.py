@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from rackwright.cli.app import app
 from rackwright.cli.pulumi import run
 from rackwright.errors import DeclarationErrors, Refused, SetupError
-from tests.declaration.test_stack import configure
-from tests.mirror.conftest import Mirror, mirror
+from tests.support.package_mirror import Mirror, mirror
+from tests.support.stack_settings import configure
 
 __all__ = ["mirror"]
 FLEET = """\

@@ -8,8 +8,7 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.errors import Refused
-from tests.declaration.test_server_image import BASE
-from tests.declaration.test_servers import project
+from tests.support.server_stack import BASE, project
 
 __all__ = ["project"]
 

@@ -12,8 +12,8 @@ from rackwright.declaration.fleet import load_fleet
 from rackwright.errors import DeclarationErrors
 from rackwright.facts.facts import Facts
 from rackwright.spec.catalogue import GPUS
-from tests.facts import situations
-from tests.test_roles import ROLES
+from tests.support import recorded_facts
+from tests.support.our_roles import ROLES
 
 LOGIN = {"name": "admin", "user": "admin", "agent": True}
 THERE = """\
@@ -31,7 +31,7 @@ hosts:
 
 def raw(**mounted: Any) -> dict[str, Any]:
     """Return facts of a host with one array that is mounted as *mounted* says."""
-    facts = situations.raw(situations.TODAY)
+    facts = recorded_facts.raw(recorded_facts.TODAY)
     facts["arrays"] = [each for each in facts["arrays"] if each["name"] == "md127"]
     for mount in facts["mounts"]:
         if mount["device"] == "md127":

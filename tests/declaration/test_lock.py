@@ -11,7 +11,7 @@ from rackwright.declaration.lock import Lock, changes, house_digests, load_lock,
 from rackwright.declaration.stack import HOUSE
 from rackwright.errors import DeclarationErrors
 from rackwright.kinds.role.spec import RoleSpec
-from tests.declaration.test_stack import configure
+from tests.support.stack_settings import configure
 
 FLEET = """\
 fleet: example

@@ -7,24 +7,7 @@ import pytest
 from rackwright.declaration import declare, load_stack
 from rackwright.errors import DeclarationErrors
 from rackwright.spec.secret import derived, parse_values
-
-FLEET = """\
-fleet: example
-groups:
-  all:
-    os: debian-12
-    roles:
-      base:
-        ntp_servers: [time-1, time-2]
-        ntp_keys:
-          - {id: 1, type: SHA256, key: {secret: first_key}, servers: [time-1]}
-          - {id: 2, type: SHA256, key: {secret: second_key}, servers: [time-2]}
-hosts:
-  alpha: {group: all, address: 192.0.2.1, identity: {serial: S-ALPHA}}
-  beta: {group: all, address: 192.0.2.2, identity: {serial: S-BETA}}
-"""
-FIRST = "    first_key: {secure: v1:aaaa:bbbb}\n"
-BOTH = f"{FIRST}    second_key: {{secure: v1:cccc:dddd}}\n"
+from tests.support.fleet_with_secrets import BOTH, FIRST, FLEET, configure
 
 
 @pytest.fixture
@@ -33,12 +16,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stacks" / "example.yaml").write_text(FLEET)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def configure(project: Path, secrets: str = "", target: str = "rack") -> None:
-    settings = f"config:\n  rackwright:fleet: example.yaml\n  rackwright:target: {target}\n"
-    settings += f"  rackwright:secrets:\n{secrets}" if secrets else ""
-    (project / "stacks" / "Pulumi.lab.yaml").write_text(settings)
 
 
 def told(project: Path) -> list[str]:

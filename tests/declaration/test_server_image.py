@@ -13,10 +13,9 @@ from rackwright.declaration.server_image import image
 from rackwright.errors import DeclarationErrors
 from rackwright.kinds.model_server.image import Image
 from rackwright.kinds.model_server.spec import ServerSpec
-from tests.declaration.test_servers import project, publish, specs
+from tests.support.server_stack import BASE, project, publish, specs
 
 __all__ = ["project"]
-BASE = f"registry.example/python@sha256:{'0123456789abcdef' * 4}"
 LINE = f"orjson==3.11.5 --hash=sha256:{'ab' * 32}\n"
 
 

@@ -1,6 +1,5 @@
 """A stack of servers: which model each has, in which order hosts change, and what is refused before any is asked."""
 
-import json
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,65 +9,14 @@ from rackwright.declaration import declare, load_fleet, load_stack, served_line
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.spec.server import Served
-from tests.test_roles import ROLES
+from tests.support.our_roles import ROLES
+from tests.support.server_stack import SERVERS, project, publish, specs
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import registry
 from workloads.quantize.versions import PLACE
 from workloads.serving import model as published
-from workloads.serving.model import Tensor
 
-HOSTS = Path(__file__).parent / "wrong_runs" / "pair.yaml"
-SERVERS = """\
-fleet: serving
-uses: pair.yaml
-servers:
-  # the digits
-  digits:
-    model: {path: models/digits}  # as published
-    hosts: [cinder, ember]
-    keys: {app: {secret: digits_app}}
-    set: {max_batch: 8}
-  plain:
-    model:
-      tier: warm
-      path: models/plain
-      version: "0123456789ab"
-    group: pair
-    port: 8081
-    anybody: true
-    listen: everywhere
-    gate: {accuracy_kept: null}
-"""
-
-
-def publish(directory: Path, content: bytes, kept: float | None) -> str:
-    """Publish a model whose report says how much of its accuracy it *kept*, and return its version."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    (directory.parent / "weights").write_bytes(content)
-    tensor = Tensor(name="x", datatype="FP32", shape=(-1, 2))
-    lineage = {} if kept is None else {"gate": {"found": {"accuracy_kept": kept}}}
-    files = {"model.onnx": directory.parent / "weights"}
-    return published.publish(directory, files, "digits", (tensor,), (tensor,), lineage).version
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    stacks = tmp_path / "stacks"
-    stacks.mkdir()
-    (stacks / "pair.yaml").write_text(HOSTS.read_text())
-    (stacks / "serving.yaml").write_text(SERVERS)
-    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
-    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
-    publish(tmp_path / "models" / "digits", b"one", 0.99)
-    return tmp_path
-
-
-def specs(project: Path) -> dict[str, ServerSpec]:
-    found = {declared.name: declared.spec for declared in declare(load_stack("serving", project))}
-    assert all(isinstance(spec, ServerSpec) for spec in found.values())
-    return found  # type: ignore[return-value]
+__all__ = ["project"]
 
 
 def test_a_host_changes_when_the_one_before_it_has(project: Path) -> None:

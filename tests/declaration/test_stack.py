@@ -15,7 +15,8 @@ from rackwright.declaration.stack import salt, settings
 from rackwright.errors import DeclarationErrors
 from rackwright.spec.maintenance import Maintenance
 from rackwright.spec.ssh import Endpoint, Login
-from tests.declaration.test_servers import publish
+from tests.support.server_stack import publish
+from tests.support.stack_settings import configure
 
 STACKS = Path(__file__).parents[2] / "stacks"
 FLEET = """\
@@ -55,12 +56,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configure(tmp_path, "rack", "example.yaml", "rack")
     configure(tmp_path, "lab", "example.yaml", "twin:lab")
     return tmp_path
-
-
-def configure(project: Path, stack: str, fleet: str, target: str, containers: str | None = None) -> None:
-    text = f"config:\n  rackwright:fleet: {fleet}\n  rackwright:target: {target}\n"
-    text += f"  rackwright:containers: {containers}\n" if containers else ""
-    (project / "stacks" / f"Pulumi.{stack}.yaml").write_text(text)
 
 
 def told(action: Callable[[], object]) -> str:

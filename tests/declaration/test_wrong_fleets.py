@@ -9,10 +9,9 @@ from rackwright.declaration import load_fleet
 from rackwright.declaration.stack import HOUSE
 from rackwright.errors import DeclarationErrors
 from rackwright.kinds.house import load_roles
+from tests.support.wrong_fleets import FLEETS, WRONG
 
-WRONG = Path(__file__).parent / "wrong"
 ROLES = load_roles(HOUSE)
-FLEETS = sorted(path.name for path in WRONG.glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)

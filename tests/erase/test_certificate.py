@@ -9,8 +9,8 @@ import pytest
 from rackwright.erase import certificate
 from rackwright.erase.certificate import NotProved, prove, sign, write
 from rackwright.errors import SetupError, StepFailed
-from tests.erase.conftest import certificate as made
-from tests.erase.conftest import new_key
+from tests.support.erasure import certificate as made
+from tests.support.erasure import new_key
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from rackwright.declaration import load_stack
 from rackwright.erase.plan import Abilities, consents, option, refusals, unconsented
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import View
-from tests.test_layers import ROOT
+from tests.support.sources import ROOT
 
 HOST = load_stack("lab", ROOT).fleet.hosts["gpu-01"]
 ABLE = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rackwright.facts.probe import accounts
 from rackwright.facts.probe.look import attempt
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash

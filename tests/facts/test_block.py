@@ -1,6 +1,5 @@
 """Drives, arrays, filesystems and mounts of a fabricated machine, with real superblocks on its images."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,40 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import block
-from tests.facts.fabricated import MIB, FabricatedMachine
-from tests.facts.test_superblocks import luks_format
+from tests.support.drive_content import ACTIVE, MEMBER, luks_format, member_of_version_1_0, page_80
+from tests.support.fabricated_machine import MIB, FabricatedMachine
 
 SAS = "pci0000:00/0000:00:05.0/host0/port-0:0/end_device-0:0/target0:0:0/0:0:0:0"
 NVME = "pci0000:00/0000:00:10.0/nvme/nvme0"
-
-ACTIVE = {
-    "level": "raid10",
-    "raid_disks": "4",
-    "chunk_size": "524288",
-    "metadata_version": "1.2",
-    "component_size": "497152",
-    "array_size": "default",
-    "array_state": "clean",
-    "bitmap/location": "+8",
-    "consistency_policy": "bitmap",
-    "sync_action": "idle",
-    "sync_completed": "none",
-    "sync_speed": "none",
-    "sync_speed_max": "200000 (system)",
-    "degraded": "0",
-    "mismatch_cnt": "0",
-}
-
-
-MEMBER = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())["1.0 raid1"]
-"""The superblock at the end of a member whose start looks like what its array carries."""
-
-
-def member_of_version_1_0(image: Path) -> None:
-    subprocess.run(["mkfs.ext4", "-q", "-F", image, "64M"], check=True)
-    with image.open("r+b") as file:
-        file.seek(MEMBER["offset"])
-        file.write(bytes.fromhex(MEMBER["superblock"]))
 
 
 @pytest.fixture
@@ -54,10 +24,6 @@ def machine(tmp_path):
 
 def drive_of(machine, name):
     return next(drive for drive in block.drives(block.Machine(machine.top)) if drive["name"] == name)
-
-
-def page_80(serial: bytes) -> bytes:
-    return bytes([0, 0x80, 0, len(serial)]) + serial
 
 
 def test_a_sas_drive_tells_its_vital_product_data(machine):

@@ -9,7 +9,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import containers
 from rackwright.facts.probe.look import Unreadable
 from rackwright.facts.view import NotKnown
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 GPU = "nvidia.com/gpu"
 SPEC = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rackwright.facts.content import SEPARATOR, NotSeen, content, covers, quoted, unnoticed
 from rackwright.facts.probe import block, superblocks
-from tests.facts.fabricated import MIB, FabricatedMachine
-from tests.facts.test_superblocks import luks_format
+from tests.support.drive_content import luks_format
+from tests.support.fabricated_machine import MIB, FabricatedMachine
 
 SIZE, START, LENGTH = 700 * MIB, MIB, 600 * MIB
 WRITES = "0 sectors written since "

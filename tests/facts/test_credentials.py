@@ -10,7 +10,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import credentials
 from rackwright.facts.probe.look import Failed
 from rackwright.facts.view import NotKnown
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 SALT = b"salt"
 PATH = "/etc/rackwright/tiers/hot.cred"

@@ -11,7 +11,7 @@ from rackwright.facts import storage as of_their_drives
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Superblock
 from rackwright.facts.view import Fact, NotKnown, View
-from tests.facts import situations
+from tests.support import recorded_facts
 
 
 def unknown(reason: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ def views(facts: Facts) -> list[View]:
     found += [there(facts.directory(path)) for path in facts.read("directories")]
     found += [there(facts.path(address)) for address in facts.read("paths")]
     found += [
-        *of_gpus(Facts(situations.gpus())),
+        *of_gpus(Facts(recorded_facts.gpus())),
         *of_kernels(),
         *of_containers(),
         *of_runs(),
@@ -127,13 +127,13 @@ def values(view: View) -> dict[str, Any]:
     return {name: fact for name, fact in vars(type(view)).items() if isinstance(fact, Fact)}
 
 
-@pytest.mark.parametrize("situation", situations.SITUATIONS)
+@pytest.mark.parametrize("situation", recorded_facts.SITUATIONS)
 def test_the_probe_writes_all_that_is_read(situation):
     """
     A value may be unknown for a reason of the host's, but no place is missing.
     """
-    facts = situations.facts(situation)
-    for view in views(facts) if situation == situations.TODAY else of_an_older_probe(facts):
+    facts = recorded_facts.facts(situation)
+    for view in views(facts) if situation == recorded_facts.TODAY else of_an_older_probe(facts):
         for name in values(view):
             try:
                 getattr(view, name)
@@ -142,7 +142,7 @@ def test_the_probe_writes_all_that_is_read(situation):
 
 
 def test_every_view_is_covered_by_the_test_above():
-    covered = {type(view) for view in views(situations.facts(situations.TODAY))}
+    covered = {type(view) for view in views(recorded_facts.facts(recorded_facts.TODAY))}
 
     assert covered == {
         found
@@ -153,7 +153,7 @@ def test_every_view_is_covered_by_the_test_above():
 
 
 def test_the_rest_is_read_too():
-    facts = situations.facts("two-tiers")
+    facts = recorded_facts.facts("two-tiers")
 
     assert facts.os == "debian-12"
     assert facts.memory_bytes > 500e6
@@ -209,7 +209,7 @@ READERS = {
 
 @pytest.mark.parametrize("key", READERS)
 def test_a_section_that_is_unknown_or_missing_is_never_empty(key):
-    raw = {**situations.raw(situations.TODAY), **situations.gpus()}
+    raw = {**recorded_facts.raw(recorded_facts.TODAY), **recorded_facts.gpus()}
     READERS[key](Facts(raw))
 
     with pytest.raises(NotKnown, match="the tool is gone"):
@@ -220,7 +220,7 @@ def test_a_section_that_is_unknown_or_missing_is_never_empty(key):
 
 
 def test_one_unknown_serial_hides_no_other_drive():
-    raw = situations.raw("blank")
+    raw = recorded_facts.raw("blank")
     raw["drives"][0]["serial"] = unknown("no page 80")
     facts = Facts(raw)
 
@@ -230,7 +230,7 @@ def test_one_unknown_serial_hides_no_other_drive():
 
 
 def test_a_serial_that_no_drive_has_is_absent():
-    assert situations.facts("blank").drive("RW01-NVME9") is None
+    assert recorded_facts.facts("blank").drive("RW01-NVME9") is None
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_serial_that_no_drive_has_is_absent():
     ids=["file", "unit", "text", "owner", "user", "group", "sysctl", "sysctls", "directory", "listing", "measure"],
 )
 def test_one_unknown_entry_is_told_from_none(read, place):
-    raw = situations.raw(situations.TODAY)
+    raw = recorded_facts.raw(recorded_facts.TODAY)
     raw[place[0]][place[1]] = unknown("the medium is bad")
 
     with pytest.raises(NotKnown, match=f"{place[1]}.*the medium is bad"):
@@ -259,7 +259,7 @@ def test_one_unknown_entry_is_told_from_none(read, place):
 
 
 def test_outside_the_probe_s_roots_no_file_is_absent():
-    facts = situations.facts("two-tiers")
+    facts = recorded_facts.facts("two-tiers")
 
     assert facts.file("/etc/not/there") is None
     for path in ("/root/x", "/etcetera", "/opt/other/x"):
@@ -270,7 +270,7 @@ def test_outside_the_probe_s_roots_no_file_is_absent():
 
 
 def test_below_a_closed_folder_and_behind_a_link_no_file_is_absent():
-    raw = situations.raw("two-tiers")
+    raw = recorded_facts.raw("two-tiers")
     raw["files"]["/etc/closed"] = unknown("Permission denied")
     raw["files"]["/etc/elsewhere"] = {"digest": "-> /srv", "mode": "0777", "owner": "root:root", "mtime_ns": 1}
     facts = Facts(raw)
@@ -282,7 +282,7 @@ def test_below_a_closed_folder_and_behind_a_link_no_file_is_absent():
 
 
 def test_directories_and_their_names_are_those_below_the_roots():
-    facts = situations.facts(situations.TODAY)
+    facts = recorded_facts.facts(recorded_facts.TODAY)
 
     assert there(facts.directory("/etc")).mode == "0755"
     assert there(facts.directory("/etc/ssh")).owner == "root:root"
@@ -299,7 +299,7 @@ def test_directories_and_their_names_are_those_below_the_roots():
 
 
 def test_below_a_closed_folder_and_behind_a_link_no_directory_is_absent():
-    raw = situations.raw(situations.TODAY)
+    raw = recorded_facts.raw(recorded_facts.TODAY)
     raw["files"]["/etc/closed"] = unknown("Permission denied")
     raw["directories"]["/etc/closed"] = raw["directories"]["/etc"]
     raw["files"]["/etc/elsewhere"] = {"digest": "-> /srv", "mode": "0777", "owner": "root:root", "mtime_ns": 1}
@@ -317,7 +317,7 @@ def test_below_a_closed_folder_and_behind_a_link_no_directory_is_absent():
 
 
 def test_a_setting_that_is_left_out_is_not_absent():
-    facts = situations.facts(situations.TODAY)
+    facts = recorded_facts.facts(recorded_facts.TODAY)
 
     assert facts.sysctl("vm.swappiness") == "7"
     assert facts.sysctl("net.ipv4.conf.all.rp_filter") is not None
@@ -346,7 +346,7 @@ def test_a_module_is_there_when_it_is_loaded_or_built_in():
 
 
 def test_a_package_is_held_where_the_package_manager_can_hold():
-    raw = situations.raw(situations.TODAY)
+    raw = recorded_facts.raw(recorded_facts.TODAY)
     version = raw["packages"]["mdadm"]
     raw["held"] = ["mdadm"]
     facts = Facts(raw)
@@ -369,7 +369,7 @@ def test_a_measure_is_a_number_and_one_that_nobody_takes_is_not_zero():
 
 
 def test_an_older_probe_s_facts_tell_nothing_of_what_it_did_not_see():
-    facts = situations.facts("two-tiers")
+    facts = recorded_facts.facts("two-tiers")
     reads: list[Callable[[], Any]] = [
         lambda: facts.sysctl("vm.swappiness"),
         lambda: facts.module("raid10"),
@@ -408,7 +408,7 @@ class Untouchable(Mapping[str, Any]):
 
 
 def test_long_tables_are_looked_up_and_never_walked():
-    raw = situations.raw("two-tiers")
+    raw = recorded_facts.raw("two-tiers")
     facts = Facts({key: Untouchable(raw[key]) if key in ("packages", "files", "units") else raw[key] for key in raw})
 
     assert facts.packages["mdadm"]
@@ -430,13 +430,13 @@ CONDITIONS = {
 }
 
 
-@pytest.mark.parametrize("situation", situations.SITUATIONS)
+@pytest.mark.parametrize("situation", recorded_facts.SITUATIONS)
 def test_the_condition_of_recorded_arrays(situation):
-    assert {array.md_name: array.condition for array in situations.facts(situation).arrays} == CONDITIONS[situation]
+    assert {array.md_name: array.condition for array in recorded_facts.facts(situation).arrays} == CONDITIONS[situation]
 
 
 def content(situation: str, serial: str) -> str:
-    return there(situations.facts(situation).drive(serial)).content
+    return there(recorded_facts.facts(situation).drive(serial)).content
 
 
 def test_a_blank_drive_has_no_content():
@@ -476,14 +476,14 @@ def superblock(facts: Facts, serial: str) -> Superblock:
 
 
 def test_members_of_a_stopped_array_still_say_whose_they_are():
-    facts = situations.facts("stopped")
+    facts = recorded_facts.facts("stopped")
 
     assert {superblock(facts, f"RW01-NVME{number}").array_name for number in range(4)} == {"gpu-01:hot"}
     assert facts.arrays == ()
 
 
 def test_a_member_that_was_taken_out_is_behind_the_others():
-    facts = situations.facts("degraded")
+    facts = recorded_facts.facts("degraded")
 
     assert superblock(facts, "RW01-NVME1").events < superblock(facts, "RW01-NVME0").events
     assert there(facts.drive("RW01-NVME1")).holders == ()

@@ -10,7 +10,7 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
 from rackwright.facts.probe.look import Unreadable, attempt
-from tests.facts import situations
+from tests.support import recorded_facts
 
 
 def test_without_the_library_gpus_are_unknown_and_not_none(monkeypatch):
@@ -120,7 +120,7 @@ def test_a_log_that_cannot_be_read_is_unknown(tmp_path):
 
 
 def test_what_a_board_does_not_have_is_none_and_what_it_has_is_typed():
-    divided, shared = Facts(situations.gpus()).gpus
+    divided, shared = Facts(recorded_facts.gpus()).gpus
 
     assert [(part.profile, part.start, part.size) for part in divided.mig_instances] == [
         ("1g.10gb", 0, 1),

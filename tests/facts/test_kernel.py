@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rackwright.facts.probe import kernel
 from rackwright.facts.probe.look import attempt
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 
 @pytest.fixture

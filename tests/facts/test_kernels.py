@@ -13,7 +13,7 @@ from rackwright.facts.probe import kernel
 from rackwright.facts.probe.elf import modinfo
 from rackwright.facts.probe.look import Unreadable
 from rackwright.facts.view import NotKnown
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 RUNNING = "6.1.0-30-amd64"
 

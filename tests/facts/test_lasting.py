@@ -6,11 +6,11 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.lasting import changed
-from tests.facts import situations
+from tests.support import recorded_facts
 
 
 def told(change):
-    before = situations.raw(situations.TODAY)
+    before = recorded_facts.raw(recorded_facts.TODAY)
     after = copy.deepcopy(before)
     change(after)
     return changed(Facts(before), Facts(after))

@@ -4,7 +4,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.libraries import libraries
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 CUDA = "libcuda.so.1"
 OURS = "usr/lib/x86_64-linux-gnu/nvidia/current/libcuda.so.535.261.03"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rackwright.facts.probe import netlink, network
 from rackwright.facts.probe.look import Unreadable, attempt
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 RECORDED = json.loads((Path(__file__).parent / "netlink.json").read_text())
 """What a kernel answered in a virtual machine: its link 2 was set up by DHCP, and everything else was put on link 6."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rackwright.facts.probe import paths
 from rackwright.facts.probe.look import Unreadable
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 ROOT = Path(__file__).parents[2]
 SIZES = st.integers(min_value=576, max_value=9216)

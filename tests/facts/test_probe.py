@@ -17,10 +17,10 @@ from rackwright.facts import probe
 from rackwright.facts.digest import digest, salt_id
 from rackwright.facts.facts import FORMAT
 from rackwright.facts.probe import main, paths, tell
-from tests.facts import situations
-from tests.facts.fabricated import MIB, FabricatedMachine
-from tests.facts.test_block import ACTIVE
 from tests.facts.test_units import LISTED
+from tests.support import recorded_facts
+from tests.support.drive_content import ACTIVE
+from tests.support.fabricated_machine import MIB, FabricatedMachine
 
 SALT = bytes(range(32))
 NOBODY = 65534
@@ -112,7 +112,7 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     monkeypatch.setattr("rackwright.facts.probe.accounts.tool", lambda *argv: "")
     monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: told)
 
-    fresh, recorded = main.collect(str(tmp_path), SALT), situations.raw(situations.TODAY)
+    fresh, recorded = main.collect(str(tmp_path), SALT), recorded_facts.raw(recorded_facts.TODAY)
 
     for found in (fresh, recorded):  # the tables are named by what is there: a name of each will do
         tables = (

@@ -9,7 +9,7 @@ import pytest
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.facts.snapshot import SnapshotError
-from tests.facts import situations
+from tests.support import recorded_facts
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ def hour(number: int) -> datetime:
 
 
 def test_what_was_saved_is_loaded(tmp_path):
-    facts = situations.facts("two-tiers")
+    facts = recorded_facts.facts("two-tiers")
     path = snapshot.save(tmp_path, "gpu-01", facts, NOON)
 
     assert path == tmp_path / "gpu-01" / "20261125T120000.000000Z.json"

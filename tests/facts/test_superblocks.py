@@ -11,18 +11,13 @@ from hypothesis import strategies as st
 
 from rackwright.facts.probe import superblocks
 from rackwright.facts.probe.look import Unreadable
+from tests.support.drive_content import luks_format, sparse
 
 MD = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())
 """Taken from drives right after ``mdadm --create``; ``examined`` is ``mdadm --examine --export``."""
 
 few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 some_uuid = st.uuids(version=4).map(str)
-
-
-def sparse(path: Path, mib: int) -> str:
-    with path.open("wb") as file:
-        file.truncate(mib << 20)
-    return str(path)
 
 
 @few
@@ -115,13 +110,6 @@ def test_a_superblock_at_the_end_lies_where_md4_says(sectors):
 def test_metadata_of_firmware_is_not_guessed_at():
     with pytest.raises(Unreadable, match="external:imsm"):
         superblocks.md_offset("external:imsm", 1 << 30)
-
-
-def luks_format(path: Path) -> None:
-    """Encrypt a file; its key is the word first."""
-    cheap = ["--pbkdf-memory=32", "--pbkdf-force-iterations=4"]
-    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", "--key-file=-", *cheap, path]
-    subprocess.run(argv, input=b"first", check=True)
 
 
 def test_a_luks_header_is_read_as_cryptsetup_wrote_it(tmp_path):

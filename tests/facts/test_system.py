@@ -9,7 +9,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import system
 from rackwright.facts.probe.look import attempt
 from rackwright.facts.view import NotKnown
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 SALT = bytes(range(32))
 

@@ -25,8 +25,8 @@ from rackwright.facts.probe import (
     units,
 )
 from rackwright.facts.probe.look import attempt
-from tests.facts.fabricated import MIB, FabricatedMachine
 from tests.facts.test_units import LISTED
+from tests.support.fabricated_machine import MIB, FabricatedMachine
 
 TRACKING = "0A000203,10.0.2.3,3,1.5,-0.000012345,0.0045,0.000031,-12.3,0.0,0.1,0.02,0.001,64.5,Normal\n"
 SMARTCTL = {

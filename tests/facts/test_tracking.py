@@ -9,8 +9,8 @@ from rackwright.facts.probe import tracking
 from rackwright.facts.probe.look import attempt
 from rackwright.kinds.role.entries import Accounts
 from rackwright.kinds.role.look import look
-from tests.facts.fabricated import FabricatedMachine
-from tests.test_roles import HOUSE
+from tests.support.fabricated_machine import FabricatedMachine
+from tests.support.our_roles import HOUSE
 
 
 @pytest.fixture

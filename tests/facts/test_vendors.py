@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import vendors
-from tests.facts.fabricated import FabricatedMachine
+from tests.support.fabricated_machine import FabricatedMachine
 
 L4T = "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64\n"
 """As Jetson Linux 36.4.4 has it."""

@@ -7,8 +7,8 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Unknown
-from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import ROWS
+from tests.support.mutations import ROWS
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 PROPERTIES = [
     pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")

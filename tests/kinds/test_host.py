@@ -8,7 +8,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.contract import Unknown
 from rackwright.kinds.host import DrivePart, HealthPart, HostKind, HostSpec, health_claims
 from rackwright.kinds.house import House
-from tests.kinds.conftest import recorded
+from tests.support.recorded_hosts import recorded
 
 KIND = HostKind()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.kinds.role.krl import krl
-from tests.roles.machine import new_key
+from tests.support.login_machine import new_key
 
 REVOKED = 1
 """How `ssh-keygen -Q` ends for something that is on the list."""

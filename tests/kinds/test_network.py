@@ -11,8 +11,8 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import LogIn, Plan, Put, Run
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import NETPLAN, NetworkSpec, files
-from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import link, write
+from tests.support.mutations import link, write
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 KIND, HOUSE = NetworkKind(), STACK.house
 SPEC = RESOURCES["gamma/network"].spec

@@ -7,8 +7,8 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Difference, Plan, Remove, Unknown
 from rackwright.kinds.peers import PeersKind, PeersSpec
 from rackwright.kinds.scope import rehearsable
-from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import Raw
+from tests.support.mutations import Raw
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 KIND, HOUSE = PeersKind(), STACK.house
 SPEC = RESOURCES["gamma/peers"].spec

@@ -12,7 +12,7 @@ from pathlib import Path
 import rackwright
 from rackwright.kinds import diff
 from rackwright.kinds.contract import FIND_OUT, Absent, Unknown
-from tests.kinds.conftest import RESOURCES, STACK
+from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
 FOUND = {"": "something else", " absent": Absent(), " unknown": Unknown("for a reason")}

@@ -17,7 +17,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.secrets import HIDDEN, Sealed, Veil
 from rackwright.kinds.wording import sentence
-from tests.kinds.test_role import SPEC
+from tests.support.role_spec import SPEC
 
 KIND = RoleKind()
 VALUE = "Tr0ub4dor&3"

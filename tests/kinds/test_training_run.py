@@ -13,7 +13,7 @@ from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.files import files
 from rackwright.kinds.training_run.spec import TrackingPart
-from tests.kinds.conftest import RESOURCES, SECRET, STACK, recorded
+from tests.support.recorded_hosts import RESOURCES, SECRET, STACK, recorded
 
 CHIEF, SEAT = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"

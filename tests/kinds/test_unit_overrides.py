@@ -6,7 +6,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Claim, Plan, Unknown, Within
 from rackwright.kinds.unit_overrides import left_to_a_person, with_overrides, without_overrides
-from tests.kinds.conftest import RESOURCES, STACK, recorded
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 UNITS = [
     pytest.param(declared, claim.thing, id=f"{declared.name}-{claim.thing}")

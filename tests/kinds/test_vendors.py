@@ -19,9 +19,9 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Difference, Unknown
 from rackwright.kinds.role.entries import File
 from rackwright.kinds.role.promise import promises
-from tests.facts.fabricated import FabricatedMachine
-from tests.kinds.conftest import HERE, SALT, STACK
-from tests.kinds.mutations import ROWS
+from tests.support.fabricated_machine import FabricatedMachine
+from tests.support.mutations import ROWS
+from tests.support.recorded_hosts import HERE, SALT, STACK
 
 HOSTS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "documented.yaml").read_text())
 ROLES = ("rocm", "gaudi", "jetson", "ascend", "rdma")

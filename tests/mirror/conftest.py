@@ -1,53 +1,5 @@
-"""A mirror of a few small packages, which stands for those of this computer, and a cache of its own."""
+"""The mirror of a few small packages."""
 
-import subprocess
-from pathlib import Path
+from tests.support.package_mirror import mirror
 
-import pytest
-
-from rackwright.mirror import apt
-
-OS = "debian-12"
-
-
-class Mirror:
-    """A folder of packages that apt can read."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        self._index()
-
-    def add(self, name: str, version: str, depends: str = "", content: str = "") -> Path:
-        """Build a package and offer it; return its file."""
-        files = self.directory.with_name("build") / f"{name}-{version}"
-        (files / "DEBIAN").mkdir(parents=True)
-        fields = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "nobody <a@b.example>"}
-        fields |= {"Depends": depends} if depends else {}
-        told = "".join(f"{field}: {value}\n" for field, value in fields.items())
-        (files / "DEBIAN/control").write_text(f"{told}Description: a package\n of the tests\n")
-        (files / "usr/share" / name).mkdir(parents=True)
-        (files / "usr/share" / name / "content").write_text(content or f"{name} {version}\n")
-        path = self.directory / f"{name}_{version}_all.deb"
-        subprocess.run(["dpkg-deb", "--build", "--root-owner-group", str(files), str(path)], check=True, stdout=-3)
-        self._index()
-        return path
-
-    def drop(self, path: Path) -> None:
-        """Offer the package in the file *path* no longer."""
-        path.unlink()
-        self._index()
-
-    def _index(self) -> None:
-        argv = ["dpkg-scanpackages", "--multiversion", "."]
-        made = subprocess.run(argv, cwd=self.directory, check=True, capture_output=True)
-        (self.directory / "Packages").write_bytes(made.stdout)
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
-    """The only mirror that apt of this computer names; the cache is empty."""
-    monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path / "cache"))
-    place = tmp_path / "mirror"
-    monkeypatch.setattr(apt, "mirrors", lambda suite, components: [f"deb [trusted=yes] file:{place} ./"])
-    return Mirror(place)
+__all__ = ["mirror"]

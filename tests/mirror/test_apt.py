@@ -9,8 +9,7 @@ from rackwright.errors import Refused, SetupError
 from rackwright.mirror import apt, pool
 from rackwright.mirror.apt import Apt
 from rackwright.mirror.wanted import PackageSet
-
-from .conftest import OS, Mirror
+from tests.support.package_mirror import OS, Mirror
 
 
 def sha256(path: Path) -> str:

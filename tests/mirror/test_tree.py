@@ -20,8 +20,7 @@ from rackwright.kinds.house import House
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror
 from rackwright.mirror import key, pool, tree, wheels
 from rackwright.mirror.pool import sha256
-
-from .conftest import OS, Mirror
+from tests.support.package_mirror import OS, Mirror
 
 ROOT = Path(__file__).parents[2]
 

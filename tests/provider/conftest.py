@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.provider.rig import Rig, rig
+from tests.support.provider_rig import Rig, rig
 
 
 @pytest.fixture(name="rig")

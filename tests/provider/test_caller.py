@@ -17,8 +17,8 @@ from rackwright.provider.caller import account_of
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
 from rackwright.provider.site import Sites
+from tests.support.foreign_caller import CALL, NOBODY
 
-NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another account")
 CONNECT = """
 import encodings.idna, os, socket, sys
@@ -26,31 +26,6 @@ os.setgid(65534), os.setuid(65534)
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 print(connection.getsockname()[1], flush=True)
 sys.stdin.read()
-"""
-CALL = """
-import os
-import sys
-import grpc
-from google.protobuf import empty_pb2
-from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
-os.setgid(65534), os.setuid(65534)
-stub = provider_pb2_grpc.ResourceProviderStub(grpc.insecure_channel(f"127.0.0.1:{sys.argv[1]}"))
-urn = "urn:pulumi:lab::rackwright::rackwright:storage:Tier::gpu-01/hot"
-calls = {
-    "Handshake": provider_pb2.ProviderHandshakeRequest(engine_address="127.0.0.1:1"),
-    "Configure": provider_pb2.ConfigureRequest(urn=urn),
-    "Check": provider_pb2.CheckRequest(urn=urn),
-    "Create": provider_pb2.CreateRequest(urn=urn),
-    "Delete": provider_pb2.DeleteRequest(urn=urn),
-    "GetPluginInfo": empty_pb2.Empty(),
-    "Cancel": empty_pb2.Empty(),
-}
-for name, request in calls.items():
-    try:
-        getattr(stub, name)(request, timeout=60)
-        print(name, "OK")
-    except grpc.RpcError as error:
-        print(name, error.code().name)
 """
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from rackwright.provider.codec import decode
-from tests.provider.rig import BOX, RED, State, failing
+from tests.support.provider_rig import BOX, RED, State, failing
 
 BLUE = {**RED, "colour": "blue"}
 

@@ -7,7 +7,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 
 from rackwright.provider.codec import decode, encode
-from tests.provider.rig import BOX, RED, Rig, failing
+from tests.support.provider_rig import BOX, RED, Rig, failing
 
 
 def problems(rig: Rig, inputs: dict[str, Any]) -> dict[str, str]:

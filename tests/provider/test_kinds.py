@@ -17,28 +17,13 @@ from rackwright.provider.codec import decode
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
 from rackwright.spec.secret import derived
-from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
-from tests.leaks import forms, seen
-from tests.provider.rig import Rig, State, failing, rig
-from tests.simulated import SimulatedHost, SimulatedRack
+from tests.support.leaks import forms, seen
+from tests.support.provider_rig import Rig, State, failing, rig
+from tests.support.recorded_hosts import HOST, RESOURCES, STACK, blank, recorded
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
-HOST = "gpu-01"
 HOT = RESOURCES[f"{HOST}/hot"].inputs
 ARRAY = f"{HOST}:hot"
-
-
-def blank() -> dict[str, Any]:
-    """Return the recorded facts as they were before any tier was made."""
-    raw = recorded(HOST)
-    for drive in raw["drives"]:
-        if drive["superblock"]:
-            drive |= {**FREE, "superblock": None, "signatures": [], "witnesses": [], "holders": [], "sample": []}
-    ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|/etc/udev/rules.d/62-tier-|\bsrv-")
-    for name in ("files", "texts", "units"):
-        raw[name] = {key: value for key, value in raw[name].items() if not ours.search(key)}
-    raw["filesystems"] = [found for found in raw["filesystems"] if not found["device"].startswith("md")]
-    raw["mounts"] = [found for found in raw["mounts"] if not found["target"].startswith("/srv/")]
-    return raw | {"arrays": [], "owners": {}}
 
 
 @pytest.fixture

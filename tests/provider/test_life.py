@@ -2,8 +2,8 @@
 
 from pulumi.runtime.proto import provider_pb2
 
-from tests.provider.rig import BOX, RED, State, bare, failing
-from tests.provider.toy import TOKEN, Box
+from tests.support.provider_rig import BOX, RED, State, bare, failing
+from tests.support.toy_kind import TOKEN, Box
 
 
 def test_reading_echoes_the_inputs_and_finds_the_claims(rig):

@@ -16,7 +16,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 from rackwright.kinds import KINDS
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.resources import CLASSES
-from tests.provider.rig import BOX, RED, failing
+from tests.support.provider_rig import BOX, RED, failing
 
 LAUNCHER = Path(__file__).parents[2] / "rackwright/provider/bin/pulumi-resource-rackwright"
 
@@ -89,7 +89,7 @@ def test_a_defect_of_ours_does_not_look_like_a_corrupt_state(rig, monkeypatch, c
     UNKNOWN and INTERNAL make the engine doubt its state; the traceback goes where messages go.
     """
     state = rig.create(RED)
-    monkeypatch.setattr("tests.provider.toy.Box.observe", lambda *_: dict[str, str]()["colour"])
+    monkeypatch.setattr("tests.support.toy_kind.Box.observe", lambda *_: dict[str, str]()["colour"])
 
     with failing("ABORTED") as failures:
         rig.read(state)

@@ -15,9 +15,9 @@ from rackwright.kinds.contract import PlayRole
 from rackwright.kinds.role import RoleKind
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
-from tests.kinds.test_role import HOUSE, MOTD, SPEC, file, good
-from tests.provider.rig import Rig, failing, rig
-from tests.simulated import SimulatedRack
+from tests.support.provider_rig import Rig, failing, rig
+from tests.support.role_spec import HOUSE, MOTD, SPEC, file, good
+from tests.support.simulated import SimulatedRack
 
 NAMES = ("alpha", "beta", "gamma")
 Played = list[tuple[str, PlayRole]]

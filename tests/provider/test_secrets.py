@@ -21,9 +21,9 @@ from rackwright.kinds.role import RoleKind
 from rackwright.provider.codec import encode
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
-from tests.kinds.test_role import SPEC
-from tests.provider.rig import Rig, failing, rig
-from tests.simulated import SimulatedRack
+from tests.support.provider_rig import Rig, failing, rig
+from tests.support.role_spec import SPEC
+from tests.support.simulated import SimulatedRack
 
 HOST = "alpha"
 OLD, NEW = "0ld-S3cret-of-toy", "N3w-S3cret-of-toy"

@@ -13,10 +13,10 @@ from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import release_of
 from rackwright.provider.site import Site
 from rackwright.spec.rollout import Rollout
-from tests.kinds.conftest import STACK
-from tests.kinds.test_model_server import HOUSE, OTHER, SPEC, WATCHED, bare, served
-from tests.provider.rig import Rig, failing, rig
-from tests.simulated import SimulatedHost, SimulatedRack
+from tests.support.model_server_spec import HOUSE, OTHER, SPEC, WATCHED, bare, served
+from tests.support.provider_rig import Rig, failing, rig
+from tests.support.recorded_hosts import STACK
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
 ON_TIER = SPEC.model_copy(update={"source": None, "files": {}, "below": "/srv/warm/digits", "mount": "/srv/warm"})
 BETTER = ON_TIER.model_copy(update={"version": OTHER})

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rackwright.toolchain import choose, shell
-from tests.kinds.conftest import SALT
-from tests.provider.rig import RED, Rig, rig
-from tests.provider.toy import TOKEN
+from tests.support.provider_rig import RED, Rig, rig
+from tests.support.recorded_hosts import SALT
+from tests.support.toy_kind import TOKEN
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = f"""

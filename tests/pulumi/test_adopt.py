@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from rackwright.apply.pins import fingerprint
-from tests.kinds.tier.test_taken_over import UUID, theirs
 from tests.pulumi.conftest import ROOT, Project
 from tests.pulumi.test_plugin import SETTINGS
-from tests.simulated import SimulatedHost, SimulatedRack
+from tests.support.adopted_array import UUID, theirs
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
 pytestmark = pytest.mark.pulumi
 HOST, TIER = "gpu-01", "gpu-01/old"

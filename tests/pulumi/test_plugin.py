@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.kinds.conftest import recorded
-from tests.provider.test_kinds import HOST, blank
 from tests.pulumi.conftest import ROOT, Project
-from tests.simulated import SimulatedHost, SimulatedRack
+from tests.support.recorded_hosts import HOST, blank, recorded
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
 pytestmark = pytest.mark.pulumi
 

@@ -7,7 +7,7 @@ import pytest
 
 from rackwright.declaration import Stack, declare
 from stacks.program import build
-from tests.kinds.conftest import ALSO, STACK
+from tests.support.recorded_hosts import ALSO, STACK
 
 
 class Recorder(pulumi.runtime.Mocks):

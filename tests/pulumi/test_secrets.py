@@ -13,9 +13,9 @@ import pytest
 
 from rackwright.declaration import declare, load_stack
 from rackwright.kinds.contract import Claim
-from tests.leaks import forms, leaks, seen
 from tests.pulumi.conftest import ROOT, Ended, Project
-from tests.simulated import SimulatedRack
+from tests.support.leaks import forms, leaks, seen
+from tests.support.simulated import SimulatedRack
 
 pytestmark = pytest.mark.pulumi
 

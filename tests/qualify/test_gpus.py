@@ -14,8 +14,8 @@ from rackwright.qualify.gpus import Gpus
 from rackwright.qualify.item import Figure, Item, Report, Unusable, judged
 from rackwright.spec import catalogue
 from rackwright.spec.host import Host
-from tests.facts import situations
 from tests.qualify import recordings
+from tests.support import recorded_facts
 
 TOOLS = {name: f"/usr/bin/{name}" for name in ("dcgmi", "nvbandwidth", "all_reduce_perf", "nvidia-smi")}
 A100, H100, T4 = "10de:20b2", "10de:2330", "10de:1eb8"
@@ -23,7 +23,7 @@ A100, H100, T4 = "10de:20b2", "10de:2330", "10de:1eb8"
 
 def raw(pci: str, count: int) -> dict[str, Any]:
     """Return facts of so many boards, all well and idle."""
-    told: dict[str, Any] = situations.gpus()
+    told: dict[str, Any] = recorded_facts.gpus()
     boards = []
     for number in range(count):
         board = copy.deepcopy(told["gpus"][0])

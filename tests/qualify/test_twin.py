@@ -23,7 +23,7 @@ from rackwright.qualify.item import Report
 from rackwright.qualify.run import qualify
 from rackwright.twin import Container, Twin
 from tests.qualify import recordings
-from tests.twin.test_gpu_life import INSTALL
+from tests.support.driver_install import INSTALL
 
 pytestmark = [
     pytest.mark.twin,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.roles.machine import Machine, new_key
+from tests.support.login_machine import Machine, new_key
 
 
 @pytest.fixture(scope="session")

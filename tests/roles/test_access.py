@@ -15,8 +15,8 @@ from rackwright.facts.program import program
 from rackwright.kinds.contract import Within
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutMirror
-from tests.roles.access import HOUSE, PEOPLE, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
-from tests.roles.machine import PATH
+from tests.support.access_role import HOUSE, PEOPLE, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
+from tests.support.login_machine import PATH
 
 FLEETS: dict[str, dict[str, Any]] = {
     "everything": WHOLE,

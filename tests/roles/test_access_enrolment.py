@@ -17,7 +17,7 @@ from rackwright.apply import certificates, enrolment
 from rackwright.apply.totp import OPTIONS, Secret
 from rackwright.declaration import load_stack
 from rackwright.errors import DeclarationError, RackwrightError, Refused, SetupError, StepFailed
-from tests.roles.machine import REFUSED, Machine, code, lacks, new_key
+from tests.support.login_machine import REFUSED, Machine, code, lacks, new_key
 
 RACKWRIGHT = Path(sys.executable).with_name("rackwright")
 on_a_machine = pytest.mark.skipif(bool(lacks()), reason=lacks())

@@ -14,8 +14,8 @@ from rackwright.apply.transport import Connection
 from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
 from rackwright.spec.ssh import Endpoint, Login
-from tests.roles.access import HOUSE
-from tests.roles.machine import REFUSED, Machine, certificate, code, lacks, new_key, ping
+from tests.support.access_role import HOUSE
+from tests.support.login_machine import REFUSED, Machine, certificate, code, lacks, new_key, ping
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
 

@@ -13,11 +13,11 @@ import pytest
 from rackwright.facts import probe
 from rackwright.kinds.contract import Run
 from rackwright.kinds.guard import LOCK, guarded
-from tests.roles.machine import REFUSED
-from tests.roles.rack import BROKEN, Rack, access, fleet
+from tests.support.access_rack import BROKEN, Rack, access, fleet
 from tests.support.expect import eventually
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
+from tests.support.login_machine import REFUSED
 
 pytestmark = [
     pytest.mark.twin,

@@ -9,7 +9,7 @@ import pytest
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
-from tests.test_roles import HOUSE, ROLES
+from tests.support.our_roles import HOUSE, ROLES
 
 SOURCE = ROLES["base"]
 KEYS = [

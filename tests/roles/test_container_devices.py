@@ -16,8 +16,8 @@ from rackwright.kinds.role.entries import Cdi
 from rackwright.kinds.role.look import look
 from rackwright.twin.gpu import library, state
 from tests.roles.test_container_runtime import NVIDIA, TOOLKIT, files
-from tests.test_roles import HOUSE
-from tests.twin.stand_in import Host, stand_in
+from tests.support.gpu_stand_in import Host, stand_in
+from tests.support.our_roles import HOUSE
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NVML tells instances to root only")
 

@@ -15,9 +15,9 @@ from rackwright.kinds.role.look import look
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.facts import situations
 from tests.roles.apt import only_with_apt, priorities
-from tests.test_roles import HOUSE, ROLES
+from tests.support import recorded_facts
+from tests.support.our_roles import HOUSE, ROLES
 
 SOURCE = ROLES["container_runtime"]
 NVIDIA = ("nvidia_driver",)
@@ -234,7 +234,7 @@ def difference(thing: str, name: str) -> Difference:
     ],
 )
 def test_what_lets_systemd_read_its_units_anew_waits_for_who_computes(thing, name, waits):
-    facts = Facts({**json.loads(json.dumps(situations.gpus())), "owners": {}})
+    facts = Facts({**json.loads(json.dumps(recorded_facts.gpus())), "owners": {}})
     made = planning.plan(spec(), told(), [difference(thing, name)], facts)
 
     assert bool(made.refusals) == waits

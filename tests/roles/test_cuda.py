@@ -8,7 +8,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.roles.apt import only_with_apt, priorities
-from tests.test_roles import HOUSE, ROLES
+from tests.support.our_roles import HOUSE, ROLES
 
 SOURCE = ROLES["cuda"]
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQINBF\n-----END PGP PUBLIC KEY BLOCK-----"

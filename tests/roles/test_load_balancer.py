@@ -17,7 +17,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.support.expect import eventually
-from tests.test_roles import HOUSE, ROLES
+from tests.support.our_roles import HOUSE, ROLES
 
 SOURCE = ROLES["load_balancer"]
 MEMBERS = ["10.0.0.11:8080", "10.0.0.12:8080"]

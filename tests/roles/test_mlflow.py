@@ -18,7 +18,7 @@ from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
-from tests.test_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import HOUSE, ROLES, ROOT
 
 SOURCE = ROLES["mlflow"]
 VALUES = {"mlflow_admin": "admins-own-word", "mlflow_tina": "tinas-own-word", "database": "postgresql://a:b%40@db/c"}

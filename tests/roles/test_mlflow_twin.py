@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from rackwright.spec.secret import derived
-from tests.roles.tracking import account, ask
 from tests.support.lab import Claimed, Lab, format_claims
 from tests.support.log import Log
+from tests.support.mlflow_accounts import account, ask
 
 pytestmark = [
     pytest.mark.twin,

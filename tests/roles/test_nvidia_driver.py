@@ -20,10 +20,10 @@ from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.twin.gpu import state
-from tests.facts import situations
 from tests.roles.apt import only_with_apt, priorities, setting
-from tests.test_roles import HOUSE, ROLES
-from tests.twin.stand_in import Host, stand_in
+from tests.support import recorded_facts
+from tests.support.gpu_stand_in import Host, stand_in
+from tests.support.our_roles import HOUSE, ROLES
 
 SOURCE = ROLES["nvidia_driver"]
 ROLE = Path(__file__).parents[2] / "roles" / "nvidia_driver"
@@ -226,7 +226,7 @@ def difference(thing: str, name: str) -> Difference:
 
 
 def planned(*differences: Difference, busy: bool) -> Plan:
-    raw = json.loads(json.dumps(situations.gpus()))
+    raw = json.loads(json.dumps(recorded_facts.gpus()))
     if not busy:
         for gpu in raw["gpus"]:
             gpu["processes"] = []
@@ -239,7 +239,7 @@ def test_a_driver_is_not_changed_under_whoever_computes():
     Each process is told of by number and name; once they have ended, the same plan has its steps.
     """
     change = difference("package:libcuda1", "version")
-    processes = [process for gpu in Facts(situations.gpus()).gpus for process in gpu.processes]
+    processes = [process for gpu in Facts(recorded_facts.gpus()).gpus for process in gpu.processes]
     refused = planned(change, busy=True)
 
     assert processes

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.roles.rack import fleet
+from tests.support.access_rack import fleet
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
 

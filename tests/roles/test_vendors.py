@@ -13,7 +13,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.roles.apt import only_with_apt, priorities, setting
-from tests.test_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import HOUSE, ROLES, ROOT
 
 DECLARED = yaml.safe_load((ROOT / "tests/kinds/vendors.yaml").read_text())["hosts"]
 SOUND: dict[str, tuple[str, dict[str, Any]]] = {

@@ -16,7 +16,7 @@ from rackwright.kinds.role.entries import Environment
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
-from tests.test_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import HOUSE, ROLES, ROOT
 
 INSTALLED = "/opt/rackwright/workloads"
 

@@ -1,16 +1,13 @@
 """What cannot be together is refused with what would fit; what can be is not, and what would fit is accepted."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rackwright.declaration.source import dotted
 from rackwright.spec import Host, Needs
 from rackwright.spec.accelerator import Accelerators, chosen, problems
 from rackwright.spec.accelerator.chosen import PLACES, ROLES
@@ -19,34 +16,14 @@ from rackwright.spec.accelerator.mending import CANDIDATES, contradictions, mend
 from rackwright.spec.accelerator.rules import RULES
 from rackwright.spec.catalogue import GPUS, MIG, PROFILES, SOFTWARE, Precision
 from rackwright.spec.problem import Problem, Problems
-
-Case = dict[str, Any]
-CASES: list[Case] = yaml.safe_load((Path(__file__).parent / "contradictions.yaml").read_text())
-HOST = {"address": "192.0.2.1", "identity": {"serial": "CHASSIS-1"}, "os": "debian-12"}
-
-
-def accelerators(case: Case) -> Accelerators:
-    host = HOST | case["host"]
-    needs = Needs.model_validate(host.get("needs", {}))
-    made = chosen(host["os"], host.get("profile", "virtual"), host.get("roles", {}), needs)
-    return replace(made, gpus=tuple(case["gpus"])) if "gpus" in case else made
-
-
-def message(problem: Problem) -> str:
-    also = f" ({dotted(problem.also)})" if problem.also else ""
-    source = f" [{problem.source}]" if problem.source else ""
-    return f"{dotted(problem.path)}: {problem.got}; {problem.want}{also}. {problem.fix}.{source}"
-
-
-def told(a: Accelerators) -> list[str]:
-    return [message(problem) for problem in problems(a)]
+from tests.support.contradictions import CASES, GOOD, HOST, NVIDIA, Case, accelerators, message, messages
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["says"])
 def test_a_contradiction_is_refused_in_these_words(case: Case) -> None:
     a = accelerators(case)
     assert [rule.id for rule, _ in contradictions(a)] == case["rules"]
-    assert told(a) == case["told"]
+    assert messages(a) == case["told"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "gpus" not in case], ids=lambda case: case["says"])
@@ -69,92 +46,9 @@ def test_every_choice_has_a_place_and_its_way_to_be_mended() -> None:
     assert PLACES.keys() >= CANDIDATES.keys()
 
 
-NVIDIA = ("nvidia_driver",)
-GOOD = {
-    "A100 with Debian 12's driver and CUDA": Accelerators(
-        "debian-12", ("a100-80gb",), roles=("nvidia_driver", "cuda"), cuda=("11.8",), torch="2.5+cu121"
-    ),
-    "A100 with Debian 12's driver and a newer 12": Accelerators(
-        "debian-12", ("a100-80gb",), roles=NVIDIA, driver="535", torch="2.9+cu128", precision=("bf16", "tf32")
-    ),
-    "H100 with 580": Accelerators(
-        "ubuntu-24.04",
-        ("h100-sxm",),
-        nvswitch=3,
-        roles=NVIDIA,
-        driver="580",
-        driver_source="vendor",
-        flavour="open",
-        fabric_manager="on",
-        torch="2.13+cu130",
-        precision=("fp8", "bf16"),
-        mig=("3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"),
-        power_limit_watts=500,
-    ),
-    "V100 with 535": Accelerators(
-        "debian-12", ("v100-32gb",), roles=NVIDIA, driver="535", flavour="proprietary", torch="2.6+cu118"
-    ),
-    "V100 with 580, the last": Accelerators(
-        "debian-13",
-        ("v100-32gb",),
-        roles=NVIDIA,
-        driver="580",
-        driver_source="vendor",
-        flavour="proprietary",
-        torch="2.14+cu126",
-    ),
-    "P100": Accelerators(
-        "debian-12", ("p100-16gb",), roles=NVIDIA, flavour="proprietary", torch="2.14+cu126", precision=("fp16",)
-    ),
-    "A40 with a security update of Debian 12": Accelerators("debian-12", ("a40",), roles=NVIDIA, driver="535.309.01"),
-    "T4 at its fastest": Accelerators("debian-12", ("t4",), roles=NVIDIA, clocks_mhz=(1590,)),
-    "T4 in INT8": Accelerators(
-        "debian-13", ("t4",), roles=NVIDIA, ecc=True, power_limit_watts=65, torch="2.9+cu128", precision=("int8",)
-    ),
-    "RTX 3090 within bounds nobody vouches for": Accelerators(
-        "debian-12", ("rtx-3090",), roles=NVIDIA, power_limit_watts=280, precision=("bf16",)
-    ),
-    "L40S": Accelerators("debian-12", ("l40s",), roles=NVIDIA, torch="2.9+cu126", precision=("fp8",)),
-    "A30 divided": Accelerators("debian-12", ("a30",), roles=NVIDIA, mig=("2g.12gb", "1g.6gb", "1g.6gb")),
-    "B200 with 580": Accelerators(
-        "ubuntu-24.04",
-        ("b200",),
-        nvswitch=4,
-        roles=NVIDIA,
-        driver="580.95.05",
-        driver_source="vendor",
-        torch="2.9+cu128",
-        precision=("fp4",),
-    ),
-    "B200 with the first that knows it": Accelerators(
-        "ubuntu-24.04", ("b200",), roles=NVIDIA, driver="570.133.20", driver_source="vendor", needs_cuda="12.8"
-    ),
-    "MI300X": Accelerators("ubuntu-24.04", ("mi300x",), roles=("rocm",), torch="2.9+rocm6.4", precision=("fp8",)),
-    "MI300X with a kernel of the matrix": Accelerators(
-        "debian-12", ("mi300x",), roles=("rocm",), version="6.4.3", kernel="6.1.0-50-amd64"
-    ),
-    "a release of ROCm that is newer than the catalogue": Accelerators(
-        "ubuntu-24.04", ("mi300x",), roles=("rocm",), version="7.14.0", kernel="6.17.0-5-generic"
-    ),
-    "Gaudi 2 with a later kernel": Accelerators(
-        "ubuntu-22.04", ("gaudi2",), roles=("gaudi",), version="1.23.0-695", kernel="6.8.0-60-generic"
-    ),
-    "CANN, whose releases are no numbers": Accelerators(
-        "ubuntu-22.04", ("atlas-500",), roles=("ascend",), version="8.0.RC1"
-    ),
-    "RDMA to the memory of GPUs": Accelerators(
-        "debian-12", ("a100-80gb",), roles=NVIDIA, flavour="open", peer_memory="dma_buf"
-    ),
-    "Gaudi 2": Accelerators("ubuntu-22.04", ("gaudi2",), roles=("gaudi",), precision=("bf16",)),
-    "Jetson": Accelerators("ubuntu-22.04", ("orin",), roles=("jetson",), precision=("int8",)),
-    "a host of unknown hardware": Accelerators("debian-12", roles=("nvidia_driver", "cuda")),
-    "nothing": Accelerators(),
-}
-
-
 @pytest.mark.parametrize("a", GOOD.values(), ids=GOOD)
 def test_what_goes_together_is_let_be(a: Accelerators) -> None:
-    assert told(a) == []
+    assert messages(a) == []
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -198,8 +92,8 @@ def test_the_flavour_that_nobody_wrote_is_that_of_the_gpus_and_one_that_is_writt
 
 def test_an_unknown_system_lets_nothing_be_concluded() -> None:
     a = accelerators({"host": {"roles": {"nvidia_driver": {"version": "580"}}}})
-    assert told(a)
-    assert told(replace(a, os=None)) == []
+    assert messages(a)
+    assert messages(replace(a, os=None)) == []
 
 
 @pytest.mark.parametrize(
@@ -304,4 +198,4 @@ def test_whatever_stands_in_a_role_is_read(roles: dict[str, dict[str, Any]], pro
 def test_a_number_is_read_as_ansible_reads_it(written: object) -> None:
     roles = {"nvidia_driver": {"version": written}, "cuda": {"versions": [11.8], "default": "11.8"}}
     a = chosen("debian-12", "training-a100", roles, Needs())
-    assert (a.driver, a.cuda, told(a)) == ("535", ("11.8",), [])
+    assert (a.driver, a.cuda, messages(a)) == ("535", ("11.8",), [])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.roles.rack import access, fleet
+from tests.support.access_rack import access, fleet
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import Log

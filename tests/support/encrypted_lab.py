@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.leaks import files
 from tests.support.expect import need
 from tests.support.lab import Lab
+from tests.support.leaks import files
 from tests.support.tiers import DEVICE, Place
 
 HOST = "alpha"

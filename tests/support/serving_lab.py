@@ -24,7 +24,7 @@ ONE, OTHER, BALANCER = HOSTS = ("birch", "maple", "willow")
 SERVER, PORT, FRONT = "digits", 8080, "10.143.0.13"
 KEY = derived("digits_app")
 """What the secret is on a twin where nobody has set it."""
-CLIENTS = Path(__file__).parents[1] / "served" / "clients.py"
+CLIENTS = Path(__file__).with_name("models") / "clients.py"
 RACK = """\
 fleet: grove
 groups:
@@ -116,7 +116,7 @@ class ServingLab(Lab):
 
 def make_models(log: Log, directory: Path) -> None:
     """Make the models below *directory*, or take those that an earlier check has made of the same code."""
-    maker = ROOT / "tests" / "served" / "models.py"
+    maker = ROOT / "tests/support/models/models.py"
     digest = sha256(House.load(ROOT, b"salt").workloads + maker.read_bytes()).hexdigest()
     kept = ROOT / ".rackwright" / "accept" / f"models-{digest[:12]}"
     if not kept.is_dir():
@@ -124,7 +124,7 @@ def make_models(log: Log, directory: Path) -> None:
         partial = kept.with_name(f".{kept.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        argv = [python(log), "-m", "tests.served.models", str(partial)]
+        argv = [python(log), "-m", "tests.support.models.models", str(partial)]
         done = log.run(argv, ROOT, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=3600)
         if done.returncode:
             pytest.fail(f"the models could not be made: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.kinds.conftest import SALT, recorded
-from tests.provider.test_kinds import HOST, blank
-from tests.simulated import SimulatedHost, SimulatedRack
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.recorded_hosts import HOST, SALT, blank, recorded
+from tests.support.simulated import SimulatedHost, SimulatedRack
 
 OTHER = "gpu-02"
 MEMBERS = [f"NVME{number}" for number in range(4)]

@@ -11,8 +11,8 @@ from shlex import quote
 from rackwright.spec.fleet import Fleet
 from rackwright.spec.tier import Tier
 from rackwright.spec.twin import twin_of
-from tests.fleets import generate, write_yaml
 from tests.support.expect import need
+from tests.support.fleets import generate, write_yaml
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
 

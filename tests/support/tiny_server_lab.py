@@ -64,7 +64,7 @@ class TinyServerLab(Lab):
 
 def tiny_models(log: Log, directory: Path) -> None:
     """Make the tiny models below *directory*."""
-    done = log.run([python(log), "-m", "tests.served.tiny", str(directory)], ROOT, {**os.environ})
+    done = log.run([python(log), "-m", "tests.support.models.tiny", str(directory)], ROOT, {**os.environ})
     if done.returncode:
         pytest.fail(f"the models could not be made: {done.stderr.strip().splitlines()[-1:]}", pytrace=False)
 

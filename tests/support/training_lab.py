@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.roles.tracking import account
 from tests.support.expect import eventually
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.mlflow_accounts import account
 
 CHIEF, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
 RUN = "digits"

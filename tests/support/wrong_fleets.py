@@ -11,6 +11,7 @@ from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
 
 WRONG = ROOT / "tests/declaration/wrong"
+FLEETS = sorted(path.name for path in WRONG.glob("*.yaml"))
 DENIED = 97
 HOOK = f"""\
 import os, sys

@@ -7,7 +7,7 @@ import pytest
 
 from rackwright.toolchain import cache, horovod, workloads
 from rackwright.toolchain.ways import Unavailable
-from tests.test_roles import HOUSE
+from tests.support.our_roles import HOUSE
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from rackwright.twin import Container, Twin, VirtualDrive, VirtualMachine, Virtu
 from rackwright.twin.control import Control
 from rackwright.twin.gpu import state
 from rackwright.twin.layout import Layout
-from tests.twin.stand_in import MODELS, STRICT, Host, stand_in
+from tests.support.gpu_stand_in import MODELS, STRICT, Host, stand_in
 
 MEGABYTE = 10**6
 

@@ -9,8 +9,7 @@ import pytest
 from rackwright.errors import StepFailed
 from rackwright.twin import Twin, drive_faults, faults, host_faults
 from rackwright.twin.vm.qmp import monitor
-
-from .conftest import machine
+from tests.twin.conftest import machine
 
 pytestmark = pytest.mark.twin
 

@@ -19,8 +19,7 @@ from rackwright.twin.container.container import binds, cgroup, check, command_li
 from rackwright.twin.control import Control
 from rackwright.twin.fleet import twin
 from rackwright.twin.layout import Layout
-
-from .conftest import container, machine
+from tests.twin.conftest import container, machine
 
 LAYOUT = Layout(Path("/twins/a,b"))
 FLEET = {

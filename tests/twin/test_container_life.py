@@ -13,9 +13,8 @@ import pytest
 
 from rackwright.twin import Twin, faults
 from rackwright.twin.container.container import cgroup
-
-from .conftest import Booted, container, machine
-from .test_supervisor import lives, supervisor_of
+from tests.twin.conftest import Booted, container, machine
+from tests.twin.test_supervisor import lives, supervisor_of
 
 pytestmark = [
     pytest.mark.twin,

@@ -17,8 +17,7 @@ from rackwright.errors import DeclarationError, StepFailed
 from rackwright.twin import Twin, drive_faults
 from rackwright.twin.vm.machine import VirtualDrive, disk_nodes
 from rackwright.twin.vm.qmp import Monitor, monitor
-
-from .conftest import MEGABYTE, container, machine
+from tests.twin.conftest import MEGABYTE, container, machine
 
 NVME, SAS = machine(1).drive("T1-NVME0"), machine(1).drive("T1-SAS0")
 

@@ -14,7 +14,7 @@ from rackwright.facts.probe import gpus
 from rackwright.facts.probe.look import Unreadable
 from rackwright.spec.catalogue import GPUS
 from rackwright.twin.gpu import library, state
-from tests.twin.stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, seen
+from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, seen
 
 # --- what the probe sees
 

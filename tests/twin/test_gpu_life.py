@@ -17,18 +17,13 @@ from rackwright.errors import DeclarationError, StepFailed
 from rackwright.facts.view import NotKnown
 from rackwright.twin import Twin
 from rackwright.twin.gpu import faults, library, plug, state
-
-from .conftest import Booted, container, machine
+from tests.support.driver_install import HOST, INSTALL, REAL, VERSION
+from tests.twin.conftest import Booted, container, machine
 
 pytestmark = [
     pytest.mark.twin,
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
 ]
-
-HOST, VERSION = "test-01", "535.261.03"
-REAL = f"/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.{VERSION}"
-INSTALL = f"sudo cp {plug.FOLDER}/{library.SONAME} {REAL} && sudo ldconfig"
-"""A library by the real one's name in its place is enough of a driver: nobody looks at what is in it."""
 
 
 @pytest.fixture(scope="module")

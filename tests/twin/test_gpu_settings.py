@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from rackwright.twin.gpu import state
-from tests.twin.stand_in import seen
+from tests.support.gpu_stand_in import seen
 
 NOBODY = 65534
 

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from rackwright.cli import twin as commands
 from rackwright.errors import DeclarationError, StepFailed
 from rackwright.twin import Twin, drive_faults, host_faults
-
-from .conftest import container, machine
+from tests.twin.conftest import container, machine
 
 ON_A_SMALL_DISK = """\
 mount -t tmpfs -o size=3m none "$1" || exit 77

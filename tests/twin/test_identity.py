@@ -5,8 +5,7 @@ import tarfile
 from dataclasses import replace
 
 from rackwright.twin.identity import ensure_key, known_hosts_line, machine_id, write_seed
-
-from .conftest import container, machine
+from tests.twin.conftest import container, machine
 
 
 def seed(layout, one):

@@ -22,8 +22,7 @@ from rackwright.twin.vm.machine import (
     drive_device,
     tpm_command_line,
 )
-
-from .conftest import machine
+from tests.twin.conftest import machine
 
 LAYOUT = Layout(Path("/twins/a,b"))
 

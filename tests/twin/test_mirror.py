@@ -12,9 +12,9 @@ from rackwright.declaration import load_stack
 from rackwright.errors import Refused
 from rackwright.mirror import apt
 from rackwright.toolchain import cache
-from tests.mirror.conftest import Mirror
 from tests.support.lab import Lab
 from tests.support.log import Log
+from tests.support.package_mirror import Mirror
 
 pytestmark = [
     pytest.mark.twin,

@@ -18,8 +18,8 @@ from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.situation import Situation, situation
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.spec.tier import MEMBERS
-from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
-from tests.kinds.mutations import ROWS, without
+from tests.support.mutations import ROWS, without
+from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
 Raw = dict[str, Any]
 KIND = TierKind()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.kinds.mutations import drive, without
 from tests.kinds.tier.conftest import SERIALS, clear, planned, refused, stop, texts
+from tests.support.mutations import drive, without
 
 
 def test_a_stopped_array_is_assembled(raw):

@@ -6,8 +6,8 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Run
 from rackwright.kinds.tier import consistency
-from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import array, drive
+from tests.support.mutations import array, drive
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 TIER = RESOURCES["gpu-02/warm"]
 PPL = {"ppl": True, "bitmap": False}

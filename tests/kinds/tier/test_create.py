@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rackwright.kinds.contract import Put, Run
-from tests.kinds.mutations import drive, without
 from tests.kinds.tier.conftest import SERIALS, TIER, clear, owner, planned, refused, stop, texts
+from tests.support.mutations import drive, without
 
 
 def test_blank_drives_become_a_tier(blank):

@@ -10,9 +10,9 @@ from rackwright.facts.storage import Drive
 from rackwright.facts.view import NotKnown
 from rackwright.kinds.contract import Run
 from rackwright.kinds.tier.commands import DRIVES
-from tests.kinds.conftest import FREE, WRITES
-from tests.kinds.mutations import drive
 from tests.kinds.tier.conftest import SERIALS, planned, refused, texts
+from tests.support.mutations import drive
+from tests.support.recorded_hosts import FREE, WRITES
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
-from tests.kinds.mutations import array, drive
 from tests.kinds.tier.conftest import refused, texts
+from tests.support.mutations import array, drive
+from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
 TIER = RESOURCES["gpu-01/hot"]
 HOT = TIER.spec.array_key

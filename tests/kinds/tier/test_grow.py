@@ -4,8 +4,8 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.kinds.tier.growth import find_growth
-from tests.kinds.mutations import array, drive, filesystem
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, fail, members, owner, planned, refused, texts
+from tests.support.mutations import array, drive, filesystem
 
 HOT = TIER.spec.array_key
 GROWN = members(*SERIALS, NEW)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.kinds.mutations import array, drive
 from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused
+from tests.support.mutations import array, drive
 
 
 def ill(raw, serial, **counted):

@@ -11,8 +11,8 @@ from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.tier import luks
 from rackwright.spec.secret import derived
-from tests.kinds.conftest import FREE, RESOURCES, STACK, WRITES, recorded
-from tests.kinds.mutations import (
+from tests.kinds.tier.conftest import refused, texts
+from tests.support.mutations import (
     array,
     copy,
     drive,
@@ -23,7 +23,7 @@ from tests.kinds.mutations import (
     opened_as_another,
     without,
 )
-from tests.kinds.tier.conftest import refused, texts
+from tests.support.recorded_hosts import FREE, RESOURCES, STACK, WRITES, recorded
 
 TIER = RESOURCES["sorrel/hot"]
 SPEC = TIER.spec

@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.facts.probe import superblocks
 from rackwright.kinds.tier import commands
-from tests.facts.test_superblocks import luks_format, sparse
+from tests.support.drive_content import luks_format, sparse
 
 
 @pytest.fixture

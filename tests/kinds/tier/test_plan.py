@@ -1,7 +1,7 @@
 """Tiers that are not planned at all: another machine, another fleet, another array."""
 
-from tests.kinds.mutations import drive
 from tests.kinds.tier.conftest import SERIALS, owner, planned, refused
+from tests.support.mutations import drive
 
 
 def test_another_machine_is_refused(blank):

@@ -1,8 +1,8 @@
 """The removal of a tier."""
 
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import STACK, recorded
 from tests.kinds.tier.conftest import SERIALS, TIER, owner, refused, texts
+from tests.support.recorded_hosts import STACK, recorded
 
 
 def test_removal_needs_consent(raw):

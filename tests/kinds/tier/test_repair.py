@@ -5,9 +5,9 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Unknown
-from tests.kinds.conftest import RESOURCES, STACK
-from tests.kinds.mutations import array, without
 from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused, texts
+from tests.support.mutations import array, without
+from tests.support.recorded_hosts import RESOURCES, STACK
 
 
 def test_a_lost_state_is_adopted(raw):

@@ -3,9 +3,9 @@
 import pytest
 
 from rackwright.facts.facts import Facts
-from tests.kinds.conftest import STACK
-from tests.kinds.mutations import array, drive, without
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, fail, member, members, owner, planned, refused, texts
+from tests.support.mutations import array, drive, without
+from tests.support.recorded_hosts import STACK
 
 OLD, KEPT, *OTHERS = SERIALS
 WAITS = "rackwright-replace-gpu-01-hot.service"

@@ -1,8 +1,8 @@
 """A reshape that was cut off: md goes on with it, and its content is seen afterwards."""
 
-from tests.kinds.mutations import array, without
 from tests.kinds.tier.conftest import NEW, SERIALS, owner, planned, texts
 from tests.kinds.tier.test_grow import GROWN, HOT, LATER, reshaping
+from tests.support.mutations import array, without
 
 
 def test_a_spreading_that_was_begun_and_not_noted_is_noted(raw):

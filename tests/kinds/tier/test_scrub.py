@@ -10,8 +10,8 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.tier import scrub
 from rackwright.spec import Scrub
-from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
-from tests.kinds.mutations import array, without
+from tests.support.mutations import array, without
+from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
 HOT, WARM = RESOURCES["willow/hot"], RESOURCES["willow/warm"]
 SERVICE, TIMER = scrub.units(WARM.spec)

@@ -12,8 +12,8 @@ from rackwright.declaration import load_fleet
 from rackwright.errors import DeclarationErrors
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
-from tests.kinds.conftest import FREE, RESOURCES, STACK, recorded
-from tests.kinds.mutations import array, drive, without
+from tests.support.mutations import array, drive, without
+from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
 WARM = RESOURCES["willow/warm"]
 MEMBERS = [member.serial for member in WARM.spec.members]

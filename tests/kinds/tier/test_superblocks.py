@@ -10,8 +10,8 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Unknown
 from rackwright.kinds.tier import commands
-from tests.kinds.conftest import RESOURCES, STACK, recorded
-from tests.kinds.mutations import array, drive
+from tests.support.mutations import array, drive
+from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 TIER = RESOURCES["gpu-01/hot"]
 KEY = TIER.spec.array_key

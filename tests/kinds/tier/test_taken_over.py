@@ -7,28 +7,14 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.kinds import diff as comparison
 from rackwright.kinds.contract import Put, Unknown
-from tests.kinds.conftest import FREE, STACK, recorded
-from tests.kinds.mutations import ROWS, array, drive, mount, without
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, members, refused, texts
+from tests.support.adopted_array import UUID, theirs
+from tests.support.mutations import ROWS, array, drive, without
+from tests.support.recorded_hosts import FREE, STACK
 
-UUID = array(recorded("gpu-01"), "gpu-01:hot")["uuid"]
 SPEC = TIER.spec.model_copy(update={"array": UUID, "mount": "/data/old", "name": "old"})
 CLAIMS = TIER.kind.claims(SPEC, STACK.house)
 PROPERTIES = [pytest.param(claim.thing, name, id=f"{claim.thing}-{name}") for claim in CLAIMS for name in claim.want]
-
-
-def theirs():
-    """Return the facts as if somebody else had made the hot tier: another name, another place, a line of fstab."""
-    raw = recorded("gpu-01")
-    array(raw, UUID).update(md_name="box:0", member_bytes=509_000_000)
-    mount(raw, "/srv/hot")["target"] = "/data/old"
-    for serial in SERIALS:
-        drive(raw, serial)["superblock"]["array_name"] = "box:0"
-    for table in ("files", "texts", "units"):
-        raw[table] = {name: entry for name, entry in raw[table].items() if "hot" not in name}
-    raw["units"]["data-old.mount"] = {"load": "loaded", "active": "active", "enabled": "generated"}
-    del raw["owners"]["tier-hot"]
-    return raw
 
 
 def differences(raw, spec=SPEC):

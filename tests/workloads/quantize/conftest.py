@@ -10,6 +10,6 @@ collect_ignore_glob = [] if find_spec("onnxruntime") and find_spec("torch") else
 @pytest.fixture(scope="session")
 def training(tmp_path_factory):
     """Return the directory of a training of the digits, made here."""
-    from tests.workloads.serving.made import trained
+    from tests.support.model_servers import trained
 
     return trained(tmp_path_factory.mktemp("digits") / "training")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workloads.serving.made import trained
+from tests.support.model_servers import trained
 from workloads.common.errors import WorkloadError
 from workloads.quantize.compare import compare, main
 from workloads.quantize.samples import load

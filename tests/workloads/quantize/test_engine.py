@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tensorrt import NOT_HERE, environment
+from tests.support.tensorrt import NOT_HERE, environment
 from tests.workloads.quantize.test_quantize import quantized
 from workloads.common.errors import WorkloadError
 from workloads.quantize.engine import build, main

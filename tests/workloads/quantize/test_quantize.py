@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workloads.serving.made import INFER, ask, request, served
+from tests.support.model_servers import INFER, ask, request, served
 from workloads.quantize import render
 from workloads.quantize.__main__ import main
 from workloads.serving import model

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.tensorrt import NOT_HERE, ask
+from tests.support.tensorrt import NOT_HERE, ask
 from tests.workloads.quantize.test_quantize import quantized
 
 pytestmark = pytest.mark.skipif(bool(NOT_HERE), reason=NOT_HERE)

@@ -11,7 +11,7 @@ collect_ignore_glob = [] if find_spec("onnxruntime") and find_spec("torch") else
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """Return the directory of the digits' classifier, trained here and exported."""
-    from tests.workloads.serving.made import digits
+    from tests.support.model_servers import digits
 
     return digits(tmp_path_factory.mktemp("digits"))
 

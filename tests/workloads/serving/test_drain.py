@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.workloads.serving.made import INFER, Background, Held, ask, eventually, here, request, served
+from tests.support.model_servers import INFER, Background, Held, ask, eventually, here, request, served
 
 HELD = INFER.format("held")
 ONE = request(np.zeros((1, 2)))

@@ -1,6 +1,6 @@
 """Foreign input in small numbers; `make soak` has the same in large ones."""
 
-from tests.fuzz import gguf, serving_bodies
+from tests.support.fuzz import gguf, serving_bodies
 
 
 def test_a_body_is_read_or_refused_within_bounds() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.gguf import header, string
+from tests.support.fuzz.gguf import header, string
 from workloads.common.errors import WorkloadError
 from workloads.serving.gguf_header import check
 

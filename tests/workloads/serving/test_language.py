@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.workloads.serving.made import Answer, Background, Here, Writer, ask, eventually, here
+from tests.support.model_servers import Answer, Background, Here, Writer, ask, eventually, here
 from workloads.serving.answers import Refused
 from workloads.serving.completions import ChatRequest, Request, TextRequest, read
 from workloads.serving.keys import Key, Keys

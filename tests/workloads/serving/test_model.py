@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.training.runs import ROOT, environment
+from tests.support.training_runs import ROOT, environment
 from workloads.common.errors import WorkloadError
 from workloads.serving import model
 from workloads.serving.__main__ import main

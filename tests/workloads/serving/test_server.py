@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workloads.serving.made import INFER, Background, Held, Here, ask, eventually, here, request, served
-from tests.workloads.training.runs import ROOT, environment
+from tests.support.model_servers import INFER, Background, Held, Here, ask, eventually, here, request, served
+from tests.support.training_runs import ROOT, environment
 from workloads.serving import body as bodies
 from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.workloads.serving.made import INFER, request, served
+from tests.support.model_servers import INFER, request, served
 from workloads.serving.__main__ import main
 from workloads.serving.ask import Own
 

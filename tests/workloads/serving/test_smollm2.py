@@ -10,8 +10,8 @@ import psutil
 import pytest
 import xllamacpp
 
-from tests.served.smollm2 import NAME, VERSION, gguf
-from tests.workloads.serving.made import Process, served
+from tests.support.model_servers import Process, served
+from tests.support.models.smollm2 import NAME, VERSION, gguf
 from workloads.serving import gguf as publishing
 from workloads.serving.model import read
 from workloads.serving.runtimes import opened

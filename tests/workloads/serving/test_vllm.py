@@ -15,9 +15,9 @@ import psutil
 import pytest
 from safetensors.numpy import save_file
 
-from tests.served.smollm2 import gguf
-from tests.workloads.serving.made import Background, Process, ask, eventually, served
-from tests.workloads.training.runs import ROOT, environment
+from tests.support.model_servers import Background, Process, ask, eventually, served
+from tests.support.models.smollm2 import gguf
+from tests.support.training_runs import ROOT, environment
 from workloads.serving import fit
 from workloads.serving import vllm as publishing
 from workloads.serving.model import DamagedModel, read
@@ -59,7 +59,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a command `vllm` on PATH."""
     made = tmp_path / "bin" / "vllm"
     made.parent.mkdir()
-    made.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.served.like_vllm "$@"\n')
+    made.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.support.models.like_vllm "$@"\n')
     made.chmod(0o755)
     monkeypatch.setenv("PATH", str(made.parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.workloads.training.runs import ROOT, told
+from tests.support.training_runs import ROOT, told
 
 COMMIT = 5
 """Steps; what a lost process may cost."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.workloads.training.runs import ROOT
+from tests.support.training_runs import ROOT
 
 NIC = "fabric0"
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.training_runs import ROOT, assert_close, config, environment, told, weights
 from tests.workloads.training.elastic import CHANGES, PATIENCE_SECONDS, ElasticRun
 from tests.workloads.training.networks import NIC, Network, network
-from tests.workloads.training.runs import ROOT, assert_close, config, environment, told, weights
 from workloads.training import plan as plans
 from workloads.training.plan import Host, Plan
 from workloads.training.run import train

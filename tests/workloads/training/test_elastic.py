@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.training_runs import BIN, MODULE, QUICK, environment, weights
 from tests.workloads.training.elastic import CHANGES, PATIENCE_SECONDS, ElasticRun
-from tests.workloads.training.runs import BIN, MODULE, QUICK, environment, weights
 
 FIRST, SECOND, THIRD = "localhost", "127.0.0.1", "127.1"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.workloads.training.runs import assert_same, config, told, weights
+from tests.support.training_runs import assert_same, config, told, weights
 from workloads.common.checkpoint import newest
 from workloads.common.errors import WorkloadError
 from workloads.training.__main__ import main

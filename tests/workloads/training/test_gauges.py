@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from rackwright.twin.gpu import state
-from tests.twin.stand_in import Host, stand_in
-from tests.workloads.training.runs import ROOT
+from tests.support.gpu_stand_in import Host, stand_in
+from tests.support.training_runs import ROOT
 from workloads.common.accelerators import peak_flops
 from workloads.training.device import pick
 from workloads.training.gauges import Gauges

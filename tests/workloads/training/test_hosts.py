@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.common.tracking.stub import Stub
+from tests.support.mlflow_stub import Stub
 from workloads.common.errors import WorkloadError
 from workloads.training import hosts
 from workloads.training.hosts import Host, Launched, Plan, trainings

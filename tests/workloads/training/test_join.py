@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.workloads.training.runs import config
+from tests.support.training_runs import config
 from workloads.common.errors import WorkloadError
 from workloads.training.started import leader, refuse_another_start, started
 from workloads.training.workers.join import join

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.training.runs import (
+from tests.support.training_runs import (
     HOROVODRUN,
     TORCHRUN,
     assert_close,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workloads.training.runs import QUICK, alone, assert_close, assert_same, config, told, weights
+from tests.support.training_runs import QUICK, alone, assert_close, assert_same, config, told, weights
 from workloads.common.errors import WorkloadError
 from workloads.training import data
 from workloads.training.__main__ import main

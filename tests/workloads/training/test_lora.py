@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workloads.training.runs import assert_same, config, told, weights
+from tests.support.training_runs import assert_same, config, told, weights
 from workloads.common.errors import WorkloadError
 from workloads.training.config import HuggingFace, Lora
 from workloads.training.models import build, trained

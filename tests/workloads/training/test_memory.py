@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workloads.training.runs import alone, config
+from tests.support.training_runs import alone, config
 from workloads.common.errors import WorkloadError
 from workloads.training import data, memory
 from workloads.training.device import pick

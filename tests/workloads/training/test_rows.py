@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workloads.training.runs import config
+from tests.support.training_runs import config
 from workloads.common.errors import WorkloadError
 from workloads.training.config import Rows
 from workloads.training.data import held_out, load

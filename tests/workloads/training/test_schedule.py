@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.workloads.training.runs import config
+from tests.support.training_runs import config
 from workloads.training.schedule import adaptive, cosine, learning_rate, linear_ramp
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workloads.training.runs import TORCHRUN, assert_close, assert_same, config, launched, weights
+from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, weights
 from workloads.common.checkpoint import Refused, load, newest
 from workloads.common.errors import WorkloadError
 from workloads.training import memory, sharded

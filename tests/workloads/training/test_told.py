@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.common.tracking.stub import Stub
-from tests.workloads.training.runs import QUICK, assert_same, told, weights
+from tests.support.mlflow_stub import Stub
+from tests.support.training_runs import QUICK, assert_same, told, weights
 from workloads.training.__main__ import main
 
 GIVEN = [argument for change in QUICK for argument in ("--set", change)]

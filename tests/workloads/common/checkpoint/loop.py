@@ -6,7 +6,7 @@ It goes on from the newest checkpoint, prints each step before the next, and end
 import sys
 from pathlib import Path
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.checkpoint import Checkpoints
 from workloads.common.stopping import Stopping
 
@@ -17,15 +17,18 @@ def main(directory: Path) -> None:
     with Checkpoints(directory, keep_last=2) as checkpoints, Stopping(grace_seconds=600) as stopping:
         found = checkpoints.newest()
         step = checkpoints.load(found)["step"] if found else 0
-        assert not found or checkpoints.load(found) == made.state(step)
+        assert not found or checkpoints.load(found) == sample_checkpoints.state(step)
         print(f"from {step}", flush=True)
         while not stopping():
             step += 1
             if step % INTERVAL == 0:
                 checkpoints.wait()
-                checkpoints.save(step, made.state(step))
+                checkpoints.save(step, sample_checkpoints.state(step))
             print(f"step {step} committed {checkpoints.committed or 0}", flush=True)
-        print(f"safe {checkpoints.save_within(stopping.seconds_left, step, made.state(step))} of {step}", flush=True)
+        print(
+            f"safe {checkpoints.save_within(stopping.seconds_left, step, sample_checkpoints.state(step))} of {step}",
+            flush=True,
+        )
 
 
 def one(directory: Path) -> None:

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.checkpoint import Damaged, Refused, layout, load, newest
 from workloads.common.checkpoint.archive import Compression, Failed, backup, prove, restore
 
@@ -16,7 +16,7 @@ EACH = pytest.mark.parametrize("compression", list(Compression))
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     directory = tmp_path_factory.mktemp("two") / "digits"
-    made.make(directory, 10, 20)
+    sample_checkpoints.make(directory, 10, 20)
     return directory
 
 
@@ -36,8 +36,8 @@ def test_a_checkpoint_comes_back_as_it_was(two, tmp_path, compression):
     back = restore(made_.path, tmp_path / "back")
 
     assert (back.step, back.files, back.bytes) == (made_.step, made_.files, made_.bytes)
-    assert made.content(back.path) == made.content(two / layout.step_name(20))
-    assert load(newest(tmp_path / "back")) == made.state(20)
+    assert sample_checkpoints.content(back.path) == sample_checkpoints.content(two / layout.step_name(20))
+    assert load(newest(tmp_path / "back")) == sample_checkpoints.state(20)
     assert [path.name for path in (tmp_path / "back").iterdir()] == [back.path.name]
     assert [path.name for path in (tmp_path / "archives").iterdir()] == [made_.path.name]
 
@@ -49,7 +49,7 @@ def test_an_older_step_can_be_asked_for(two, tmp_path):
 
 
 def test_the_newest_that_is_intact_is_taken(copied, tmp_path):
-    made.flip(made.files(copied, 20)[1], 3)
+    sample_checkpoints.flip(sample_checkpoints.files(copied, 20)[1], 3)
     assert backup(copied, tmp_path).step == 10
 
     with pytest.raises(Damaged):
@@ -62,16 +62,16 @@ def test_no_flipped_byte_passes(two, tmp_path, compression):
     """All over the archive; one that changes nothing that is kept, as in the padding of tar, does no harm."""
     path = backup(two, tmp_path, compression=compression).path
     found, size = 0, path.stat().st_size
-    wanted = made.content(two / layout.step_name(20))
+    wanted = sample_checkpoints.content(two / layout.step_name(20))
     for number, offset in enumerate(range(0, size, max(1, size // 40))):
-        made.flip(path, offset)
+        sample_checkpoints.flip(path, offset)
         try:
             back = restore(path, tmp_path / f"back-{number}")
-            assert made.content(back.path) == wanted
+            assert sample_checkpoints.content(back.path) == wanted
         except Damaged:
             found += 1
             assert list((tmp_path / f"back-{number}").iterdir()) == []
-        made.flip(path, offset)
+        sample_checkpoints.flip(path, offset)
     assert found > 35  # of 40
 
 
@@ -90,12 +90,12 @@ def test_a_short_archive_is_not_taken_for_whole(two, tmp_path, compression):
 
 def test_what_is_there_is_not_overwritten(two, copied, tmp_path):
     path = backup(two, tmp_path).path
-    made.flip(made.files(copied, 20)[1], 3)
-    before = made.content(copied)
+    sample_checkpoints.flip(sample_checkpoints.files(copied, 20)[1], 3)
+    before = sample_checkpoints.content(copied)
 
     with pytest.raises(Refused, match="what is there is never overwritten"):
         restore(path, copied)
-    assert made.content(copied) == before
+    assert sample_checkpoints.content(copied) == before
 
 
 def crafted(path, *members):
@@ -110,7 +110,7 @@ def crafted(path, *members):
 @pytest.mark.parametrize("name", ["/etc/evil", "../evil", "step-0000000020/../../evil", "step-0000000020/extra"])
 @pytest.mark.parametrize("sort", [tarfile.REGTYPE, tarfile.SYMTYPE])
 def test_nothing_but_the_files_of_the_manifest_is_taken_out(two, tmp_path, name, sort):
-    files = {path.name: path.read_bytes() for path in made.files(two, 20)}
+    files = {path.name: path.read_bytes() for path in sample_checkpoints.files(two, 20)}
     good = [(f"step-0000000020/{name}", content, tarfile.REGTYPE) for name, content in sorted(files.items())]
     crafted(tmp_path / "good.tar", *good)
     assert prove(tmp_path / "good.tar").step == 20
@@ -123,7 +123,7 @@ def test_nothing_but_the_files_of_the_manifest_is_taken_out(two, tmp_path, name,
 
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(two, tmp_path):
-    files = {path.name: path.read_bytes() for path in made.files(two, 20)}
+    files = {path.name: path.read_bytes() for path in sample_checkpoints.files(two, 20)}
     members = [(f"step-0000000020/{name}", content, tarfile.REGTYPE) for name, content in sorted(files.items())]
     members[1] = (members[1][0], b"", tarfile.SYMTYPE)
     crafted(tmp_path / "link.tar", *members)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.checkpoint import Damaged, layout, manifest
 from workloads.common.checkpoint.archive import Failed, prove, restore
 from workloads.common.checkpoint.tar_reader import EXTENDED_BYTES, TarReader
@@ -136,8 +136,8 @@ def test_an_archive_is_not_restored_where_it_has_no_room(tmp_path, monkeypatch):
 
 
 def test_what_follows_the_end_is_read_within_a_bound(tmp_path):
-    made.make(tmp_path / "digits", 1)
-    members = [(path.name, path.read_bytes()) for path in made.files(tmp_path / "digits", 1)]
+    sample_checkpoints.make(tmp_path / "digits", 1)
+    members = [(path.name, path.read_bytes()) for path in sample_checkpoints.files(tmp_path / "digits", 1)]
     content = b"".join(header(f"step-0000000001/{name}", len(text)) + padded(text) for name, text in members)
     (tmp_path / "good.tar").write_bytes(content + bytes(10240))
     (tmp_path / "long.tar").write_bytes(content + bytes(2 << 20))
@@ -175,8 +175,8 @@ def test_a_size_of_more_than_8_gib_is_read_as_tarfile_writes_it():
 
 @pytest.mark.parametrize("sort", ["link", "pipe"])
 def test_a_manifest_or_shard_is_a_regular_file(tmp_path, sort):
-    made.make(tmp_path, 1)
-    for path in made.files(tmp_path, 1):
+    sample_checkpoints.make(tmp_path, 1)
+    for path in sample_checkpoints.files(tmp_path, 1):
         content = path.read_bytes()
         path.unlink()
         if sort == "pipe":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.checkpoint import Damaged, at, layout, load, manifest, newest
 from workloads.common.checkpoint.manifest import Entry, Manifest
 
@@ -49,7 +49,7 @@ def test_what_is_no_manifest_is_refused(text):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     directory = tmp_path_factory.mktemp("two")
-    made.make(directory, 10, 20)
+    sample_checkpoints.make(directory, 10, 20)
     return directory
 
 
@@ -58,8 +58,8 @@ def two(tmp_path_factory):
 def test_a_flipped_byte_is_found_wherever_it_is(two, tmp_path_factory, data):
     directory = tmp_path_factory.mktemp("flipped") / "checkpoints"
     shutil.copytree(two, directory)
-    path = data.draw(st.sampled_from(made.files(directory, 20)))
-    made.flip(path, data.draw(st.integers(0, path.stat().st_size - 1)), data.draw(st.integers(1, 255)))
+    path = data.draw(st.sampled_from(sample_checkpoints.files(directory, 20)))
+    sample_checkpoints.flip(path, data.draw(st.integers(0, path.stat().st_size - 1)), data.draw(st.integers(1, 255)))
 
     assert newest(directory).step == 10
 
@@ -69,7 +69,7 @@ def test_a_flipped_byte_is_found_wherever_it_is(two, tmp_path_factory, data):
 def test_a_missing_or_short_file_is_found(two, tmp_path, capsys, number, how):
     directory = tmp_path / "checkpoints"
     shutil.copytree(two, directory)
-    path = made.files(directory, 20)[number]
+    path = sample_checkpoints.files(directory, 20)[number]
     how(path)
 
     assert newest(directory).step == 10
@@ -88,7 +88,7 @@ def test_where_all_are_damaged_there_is_none(two, tmp_path):
     directory = tmp_path / "checkpoints"
     shutil.copytree(two, directory)
     for step in (10, 20):
-        made.flip(made.files(directory, step)[-1], 0)
+        sample_checkpoints.flip(sample_checkpoints.files(directory, step)[-1], 0)
 
     assert newest(directory) is None
     assert newest(tmp_path / "nothing") is None
@@ -97,8 +97,8 @@ def test_where_all_are_damaged_there_is_none(two, tmp_path):
 def test_what_is_loaded_without_a_look_before_is_looked_at_then(two, tmp_path):
     directory = tmp_path / "checkpoints"
     shutil.copytree(two, directory)
-    assert load(at(directory, 20)) == made.state(20)
-    made.flip(made.files(directory, 20)[1], 7)
+    assert load(at(directory, 20)) == sample_checkpoints.state(20)
+    sample_checkpoints.flip(sample_checkpoints.files(directory, 20)[1], 7)
 
     with pytest.raises(Damaged, match="shard-00000-of-00001.json has the sha256"):
         load(at(directory, 20))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from tests.workloads.common.checkpoint.loop import INTERVAL
 from workloads.common.checkpoint import Checkpoints, Refused, load, newest
 from workloads.common.stopping import Stopping
@@ -47,7 +47,7 @@ def test_killed_at_any_moment_it_loses_what_came_after_the_last_commit_alone(tmp
         assert committed <= reached <= step + INTERVAL
         assert reached >= step - 2 * INTERVAL, "more than one checkpoint was under way"
         if found:
-            assert load(found) == made.state(reached)
+            assert load(found) == sample_checkpoints.state(reached)
     assert reached > 0
 
 
@@ -86,11 +86,11 @@ def test_without_grace_it_keeps_what_it_had(tmp_path, capfd):
     before = signal.getsignal(signal.SIGTERM)
     with Stopping(grace_seconds=0) as stopping, Checkpoints(tmp_path) as checkpoints:
         assert not stopping()
-        checkpoints.save(1, made.state(1))
+        checkpoints.save(1, sample_checkpoints.state(1))
         assert checkpoints.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stopping()
-        assert checkpoints.save_within(stopping.seconds_left, 2, made.state(2)) == 1
+        assert checkpoints.save_within(stopping.seconds_left, 2, sample_checkpoints.state(2)) == 1
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.checkpoint import Checkpoints, layout, load, newest
 from workloads.common.checkpoint.__main__ import main
 from workloads.common.checkpoint.mover import Moved, move
@@ -11,7 +11,7 @@ from workloads.common.checkpoint.store import DirectoryStore
 
 @pytest.fixture
 def hot(tmp_path):
-    made.make(tmp_path / "hot", 10, 20, 30)
+    sample_checkpoints.make(tmp_path / "hot", 10, 20, 30)
     return tmp_path / "hot"
 
 
@@ -33,7 +33,7 @@ class Bad(DirectoryStore):
     def put(self, key, source):
         digest = super().put(key, source)
         if self.flips and key.endswith(".json") and "shard" in key:
-            made.flip(self.root / key, 5)
+            sample_checkpoints.flip(self.root / key, 5)
             self.flips -= 1
         return digest
 
@@ -43,8 +43,10 @@ def test_all_are_copied_and_the_newest_stays_hot(hot, warm, said):
 
     assert layout.steps(hot) == [30]
     assert layout.steps(warm) == [10, 20, 30]
-    assert load(newest(warm)) == made.state(30)
-    assert made.content(hot / layout.step_name(30)) == made.content(warm / layout.step_name(30))
+    assert load(newest(warm)) == sample_checkpoints.state(30)
+    assert sample_checkpoints.content(hot / layout.step_name(30)) == sample_checkpoints.content(
+        warm / layout.step_name(30)
+    )
     assert said == []
 
 
@@ -59,24 +61,24 @@ def test_what_comes_back_otherwise_stays_hot_and_is_tried_again(hot, warm, said)
 
     assert move(hot, store, 1, said.append) == Moved([20, 30], [20], [10])
     assert "STEP 10 IS NOT MOVED" in said[0] and "came back otherwise" in said[0]
-    assert load(newest(hot)) == made.state(30)
+    assert load(newest(hot)) == sample_checkpoints.state(30)
     assert layout.steps(hot) == [10, 30]
-    assert made.content(warm).keys() == {
-        f"{layout.step_name(s)}/{p.name}" for s in (20, 30) for p in made.files(warm, 20)
+    assert sample_checkpoints.content(warm).keys() == {
+        f"{layout.step_name(s)}/{p.name}" for s in (20, 30) for p in sample_checkpoints.files(warm, 20)
     }
     assert move(hot, store, 1, said.append) == Moved([10], [10], [])
 
 
 def test_a_copy_that_has_rotted_keeps_the_hot_one(hot, warm, said):
     move(hot, DirectoryStore(warm), 3, said.append)
-    made.flip(made.files(warm, 10)[1], 9)
+    sample_checkpoints.flip(sample_checkpoints.files(warm, 10)[1], 9)
 
     assert move(hot, DirectoryStore(warm), 1, said.append) == Moved([], [20], [10])
     assert layout.steps(hot) == [10, 30]
 
 
 def test_a_damaged_one_is_not_copied(hot, warm, said):
-    made.flip(made.files(hot, 30)[1], 9)
+    sample_checkpoints.flip(sample_checkpoints.files(hot, 30)[1], 9)
 
     assert move(hot, DirectoryStore(warm), 1, said.append) == Moved([10, 20], [10, 20], [30])
     assert newest(warm).step == 20
@@ -85,7 +87,7 @@ def test_a_damaged_one_is_not_copied(hot, warm, said):
 
 def test_another_checkpoint_of_the_same_step_takes_the_place_of_the_copy(hot, warm, said):
     move(hot, DirectoryStore(warm), 3, said.append)
-    path = made.files(hot, 30)[1]
+    path = sample_checkpoints.files(hot, 30)[1]
     old = path.read_bytes()
     with Checkpoints(hot, keep_last=9) as checkpoints:
         checkpoints.save(30, {"another": 1})
@@ -113,7 +115,7 @@ def test_the_command_says_what_it_has_done(hot, warm, capsys):
 
 
 def test_the_command_tells_what_it_could_not_do(hot, warm, capsys):
-    made.flip(made.files(hot, 30)[1], 9)
+    sample_checkpoints.flip(sample_checkpoints.files(hot, 30)[1], 9)
 
     assert main(["move", str(hot), str(warm)]) == 4
     assert "STEP 30 IS NOT MOVED" in capsys.readouterr().err

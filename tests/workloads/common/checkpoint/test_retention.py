@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.checkpoint import layout, newest, retention
 
 STEPS = st.sets(st.integers(0, 40), max_size=12)
@@ -37,7 +37,7 @@ def test_keeping_none_is_refused(last, every):
 @pytest.fixture(scope="module")
 def six(tmp_path_factory):
     directory = tmp_path_factory.mktemp("six")
-    made.make(directory, *range(6))
+    sample_checkpoints.make(directory, *range(6))
     return directory
 
 
@@ -47,7 +47,7 @@ def test_the_newest_good_one_is_never_removed(six, tmp_path_factory, damaged, la
     directory = tmp_path_factory.mktemp("some") / "checkpoints"
     shutil.copytree(six, directory)
     for step in damaged:
-        made.flip(made.files(directory, step)[1], 0)
+        sample_checkpoints.flip(sample_checkpoints.files(directory, step)[1], 0)
     before = newest(directory)
     said: list[str] = []
 
@@ -62,8 +62,8 @@ def test_the_newest_good_one_is_never_removed(six, tmp_path_factory, damaged, la
 
 
 def test_what_was_left_half_done_is_cleared_away(tmp_path):
-    made.make(tmp_path, 10, 20, 30)
-    whole = made.content(tmp_path)
+    sample_checkpoints.make(tmp_path, 10, 20, 30)
+    whole = sample_checkpoints.content(tmp_path)
     name = layout.step_name
     (tmp_path / name(10)).rename(tmp_path / f".{name(10)}.replaced")  # killed between two renames
     shutil.copytree(tmp_path / name(20), tmp_path / f".{name(20)}.replaced")
@@ -73,5 +73,5 @@ def test_what_was_left_half_done_is_cleared_away(tmp_path):
 
     retention.tidy(tmp_path, "mine")
 
-    assert made.content(tmp_path) == whole
+    assert sample_checkpoints.content(tmp_path) == whole
     assert (tmp_path / f".{name(40)}.mine.partial").is_dir()

@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch", reason="torch is in the environment of the 
 
 from safetensors.torch import load_file  # noqa: E402 - which has torch
 
-from tests.workloads.common.checkpoint import made  # noqa: E402
+from tests.support import sample_checkpoints  # noqa: E402
 from workloads.common.checkpoint import BadState, Checkpoints, layout, newest  # noqa: E402
 
 
@@ -142,6 +142,6 @@ def test_a_flipped_byte_of_a_weight_is_found(tmp_path):
             checkpoints.save(step, {"weights": torch.randn(100_000)})
             assert checkpoints.wait()
     [path] = (tmp_path / layout.step_name(2)).glob("*.safetensors")
-    made.flip(path, 200_000)
+    sample_checkpoints.flip(path, 200_000)
 
     assert newest(tmp_path).step == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from rackwright.toolchain import workloads
-from tests.workloads.common.tracking.served import Served
+from tests.support.mlflow_server import Served
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.facts.probe.tracking import accounts
-from tests.workloads.common.checkpoint import made
-from tests.workloads.common.tracking.served import FUNCTIONS, Served
+from tests.support import sample_checkpoints
+from tests.support.mlflow_server import FUNCTIONS, Served
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import Tracker, fetch, lineage, register
 from workloads.common.tracking.provenance import KEYS, code_digest
@@ -36,7 +36,7 @@ class Trained:
 
 
 def trained(out: Path, parent: str | None = None, declared: dict[str, Any] | None = None, step: int = 3) -> Trained:
-    made.make(out / "checkpoints", step)
+    sample_checkpoints.make(out / "checkpoints", step)
     (out / "config.json").write_text(json.dumps({"name": "digits", "steps": step}))
     lines = [{"event": "start", "host": "alpha"}, {"step": 1, "loss": 2.0}, {"step": step, "loss": 0.5}]
     lines.append({"event": "finished", "step": step, "held_out_accuracy": 0.9})
@@ -45,7 +45,7 @@ def trained(out: Path, parent: str | None = None, declared: dict[str, Any] | Non
         (out / "provenance.json").write_text(json.dumps(declared))
     own = {"parent": {"sha256": parent} if parent else None, "data": [{"kind": "digits", "sha256": "da7a"}]}
     (out / "lineage.json").write_text(json.dumps(own))
-    [described] = [file for file in made.files(out / "checkpoints", step) if file.name == "manifest.json"]
+    [described] = [file for file in sample_checkpoints.files(out / "checkpoints", step) if file.name == "manifest.json"]
     return Trained(out, sha256(described.read_bytes()).hexdigest())
 
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_becomes_a_version_once_and_comes_back_as_it_was(served, tm
     assert register(served.as_("tina"), run.out, "returning") == version
     assert (str(version), version.tags["checkpoint"]) == ("returning/1", run.digest)
     back = fetch(served.as_("gate"), "models:/returning/1", tmp_path / "back")
-    files = made.files(run.out / "checkpoints", 3)
+    files = sample_checkpoints.files(run.out / "checkpoints", 3)
     assert {path.name: path.read_bytes() for path in back.iterdir()} == {path.name: path.read_bytes() for path in files}
 
 

@@ -14,8 +14,8 @@ from rackwright.cli import app as command_line
 from rackwright.declaration import declare, load_stack
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server.spec import ServerSpec
-from tests.declaration.test_servers import HOSTS
-from tests.workloads.common.tracking.served import Served
+from tests.support.mlflow_server import Served
+from tests.support.server_stack import HOSTS
 from tests.workloads.common.tracking.test_versions import entered, published, registered
 from workloads.common.tracking import registry
 from workloads.common.tracking.server import NotReached, Refused

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.workloads.common.checkpoint import made
+from tests.support import sample_checkpoints
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking.registry import REFERENCE, begin, fetch, find, register
 from workloads.common.tracking.server import Refused, Server
@@ -35,8 +35,8 @@ class Shelf(Server):
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    made.make(tmp_path / "checkpoints", 3)
-    return made.files(tmp_path / "checkpoints", 3)
+    sample_checkpoints.make(tmp_path / "checkpoints", 3)
+    return sample_checkpoints.files(tmp_path / "checkpoints", 3)
 
 
 def digest_of(files: list[Path]) -> str:
@@ -55,7 +55,7 @@ def test_a_version_is_brought_once_and_is_a_checkpoint_as_it_was(files, tmp_path
 
 def test_a_file_that_was_changed_is_not_taken(files, tmp_path):
     digest = digest_of(files)
-    made.flip(files[-1], 3)
+    sample_checkpoints.flip(files[-1], 3)
 
     with pytest.raises(WorkloadError, match="has the sha256"):
         fetch(Shelf(files[0].parent, digest), "a/1", tmp_path / "back")
@@ -86,14 +86,14 @@ class Counter(Server):
 
 
 def run(out: Path, **lineage: Any) -> Path:
-    made.make(out / "checkpoints", 3, 5)
+    sample_checkpoints.make(out / "checkpoints", 3, 5)
     (out / "tracking.json").write_text(json.dumps({"url": "https://registry.example", "run": "r", "experiment": "1"}))
     (out / "lineage.json").write_text(json.dumps({"parent": None, "data": [{"sha256": "d"}], **lineage}))
     return out
 
 
 def test_the_checkpoint_that_came_of_a_run_is_registered_not_the_last_one(tmp_path):
-    best = digest_of(made.files(run(tmp_path) / "checkpoints", 3))
+    best = digest_of(sample_checkpoints.files(run(tmp_path) / "checkpoints", 3))
     server, out = Counter(), run(tmp_path / "again", published=True, checkpoint=best)
 
     assert register(server, out, "a").tags["step"] == "3"

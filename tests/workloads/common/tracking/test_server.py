@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.common.tracking.stub import Stub
+from tests.support.mlflow_stub import Stub
 from workloads.common.tracking.server import CERTIFICATE, CREDENTIALS, NAME, PASSWORD, NotReached, Refused, connect
 
 FILE = "[mlflow]\nmlflow_tracking_username = tina\nmlflow_tracking_password = 100%mine\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.workloads.common.tracking.stub import Stub
+from tests.support.mlflow_stub import Stub
 from workloads.common.tracking.server import NotReached, connect
 from workloads.common.tracking.tracker import BYTES, PARAMETERS, Tracker, flat, metrics
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workloads.common.tracking.served import Served
+from tests.support.mlflow_server import Served
 from tests.workloads.common.tracking.test_mlflow import DECLARED, command, tracked, trained
 from workloads.common.errors import WorkloadError
 from workloads.common.tracking import lineage, register

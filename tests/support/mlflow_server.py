@@ -1,0 +1,124 @@
+"""The server that the role mlflow puts on a host, from the same files, on a port of the loopback interface."""
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+from rackwright.kinds.house import House
+from rackwright.kinds.role.promise import promises
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from tests.support.our_roles import HOUSE
+from workloads.common.tracking.server import CERTIFICATE, NAME, PASSWORD, Server, connect
+
+FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "serving"}
+PLACES = ("/etc/rackwright/mlflow", "/opt/rackwright/mlflow", "/var/lib/mlflow")
+
+
+class Served:
+    """Running from the beginning of the ``with`` block to its end; its accounts are those of `FUNCTIONS` and an admin.
+
+    Everything of it lies in *directory*, and its processes are ours: there is no systemd here.
+    """
+
+    def __init__(self, directory: Path, python: Path) -> None:
+        """
+        Args:
+            python: Of an environment with the packages of the role's lock.
+        """
+        self.directory, self.python = directory, python
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"https://localhost:{self.port}"
+        self.passwords = {name: f"{name}-has-her-own-word" for name in (*FUNCTIONS, "admin")}
+        self.certificate = self._place("/etc/rackwright/mlflow/tls.crt")
+
+    def __enter__(self) -> Self:
+        self._lay()
+        self.accounts()
+        unit = self._place("/etc/systemd/system/mlflow.service").read_text().replace("\\\n", " ")
+        [line] = re.findall(r"^ExecStart=\S+ (.*)$", unit, re.MULTILINE)
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self.python), *shlex.split(line)], env=self._environment, cwd=self._state, stdout=log, stderr=log
+            )
+        try:
+            answers = [str(self.python), str(self._place("/opt/rackwright/mlflow/answers.py"))]
+            subprocess.run(answers, check=True, timeout=900)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def accounts(self) -> str:
+        """Let the accounts be those that are declared, as the role's unit does; return what it says it changed."""
+        passwords = self._place("/etc/rackwright/mlflow/accounts.json").read_text()
+        argv = [str(self.python), str(self._place("/opt/rackwright/mlflow/accounts.py"))]
+        done = subprocess.run(
+            argv, input=passwords, env=self._environment, cwd=self._state, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables by which a client is *name*."""
+        return {NAME: name, PASSWORD: self.passwords[name], CERTIFICATE: str(self.certificate)}
+
+    def as_(self, name: str) -> Server:
+        return connect(self.url, self.environment(name))
+
+    # --- how it comes to be
+
+    @property
+    def _state(self) -> Path:
+        return self._place("/var/lib/mlflow")
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        lines = self._place("/etc/rackwright/mlflow/server.env").read_text().splitlines()
+        told = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+        return {**os.environ, **told, "MLFLOW_FLASK_SERVER_SECRET_KEY": "of this test"}
+
+    def _place(self, path: str) -> Path:
+        return self.directory / path.lstrip("/")
+
+    def _lay(self) -> None:
+        """Write the role's files, and make the certificate as its tasks do."""
+        for file in promises(self._spec(), self._house()).files:
+            text = str(file.content)
+            for place in PLACES:
+                text = text.replace(place, str(self._place(place)))
+            self._place(file.file).parent.mkdir(parents=True, exist_ok=True)
+            self._place(file.file).write_text(text)
+        (self._state / "artifacts").mkdir(parents=True, exist_ok=True)
+        made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+        made += ["-days", "2", "-config", "tls.cnf", "-keyout", "tls.key", "-out", "tls.crt"]
+        subprocess.run(made, cwd=self.certificate.parent, check=True, capture_output=True)
+
+    def _spec(self) -> RoleSpec:
+        users = [{"name": name, "function": function, **_secret(name)} for name, function in FUNCTIONS.items()]
+        variables = {"port": self.port, "workers": 1, "admin": {"name": "admin", **_secret("admin")}, "users": users}
+        return RoleSpec(
+            host="alpha",
+            role="mlflow",
+            identity={"serial": "S1"},
+            about=AboutHost(name="alpha", os="debian-12", profile="virtual"),
+            fleet=AboutFleet(name="lab"),
+            variables=variables,
+        )
+
+    def _house(self) -> House:
+        values = {f"mlflow_{name}": password for name, password in self.passwords.items()}
+        return House(HOUSE.templates, HOUSE.roles, HOUSE.salt, values)
+
+
+def _secret(name: str) -> dict[str, Any]:
+    return {"password": {"secret": f"mlflow_{name}"}}

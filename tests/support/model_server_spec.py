@@ -1,0 +1,56 @@
+"""A model server as it is declared and as it is found."""
+
+import json
+from typing import Any
+
+from rackwright.kinds.model_server.files import files, release_of
+from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
+from rackwright.kinds.ownership import owner_text
+from rackwright.kinds.placed import owner
+from tests.support.recorded_hosts import STACK, recorded
+
+VERSION, OTHER = "0123456789ab", "ba9876543210"
+HOUSE = STACK.house
+SPEC = ServerSpec(
+    host="ember", identity={"serial": "RP-EMBER"}, fleet="serving", name="digits", address="10.141.0.11", port=8080,
+    interface="fabric0", model="digits", version=VERSION, source="/project/models/digits",
+    files={"model.onnx": "ab" * 32, "model.json": "cd" * 32}, accuracy_kept=0.98, settings='{"threads": 1}',
+    keys=(KeyPart(name="app", secret="digits_app", scopes=("infer", "read")),), key="training_key",
+    environment="/opt/workloads", ready_seconds=60, stop_seconds=50,
+)  # fmt: skip
+CANARY = CanaryPart(source="/project/rows.npz", sha256="ef" * 32, accuracy=0.9)
+WATCHED = SPEC.model_copy(update={
+    "canary": CANARY.model_copy(update={"watch": WatchPart(every_seconds=900, change=0.02, roll_back=True)})
+})  # fmt: skip
+TIMER = "watch-digits.timer"
+
+
+def bare() -> dict[str, Any]:
+    """Return facts of the host before there was a server."""
+    return {**recorded("ember"), "servers": {}}
+
+
+def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
+    """Return facts of the host as it is while *spec* is served there."""
+    raw = bare()
+    for file in files(spec, HOUSE):
+        assert file.content is not None
+        entry = {"digest": HOUSE.digest(file.content), "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
+        raw["files"][file.path] = {**entry, "mtime_ns": 1}
+    for path in (spec.etc, spec.lib):
+        raw["directories"][path] = {"mode": "0750", "owner": f"root:{spec.account}", "mtime_ns": 1}
+    raw["users"][spec.account] = {
+        **raw["users"]["run-digits"], "groups": [spec.account], "home": "/nonexistent",
+        "shell": "/usr/sbin/nologin", "password": "locked",
+    }  # fmt: skip
+    raw["units"][spec.unit] = {**raw["units"]["training-digits.service"], "enabled": "enabled", "active": "active"}
+    if spec.watch:
+        raw["units"][TIMER] = {**raw["units"][spec.unit], "enabled": "enabled", "active": "active"}
+        raw["units"]["watch-digits.service"] = {**raw["units"][spec.unit], "active": "inactive"}
+    raw["owners"][spec.owner] = json.loads(owner_text(spec.id, spec.fleet, "ready"))
+    raw["servers"]["digits"] = {
+        "ready": True, "version": VERSION, "why": None, "release": release_of(spec, HOUSE), "previous": OTHER,
+        "refused": None, "accuracy": None, "models": {VERSION: "whole", OTHER: "whole"},
+        "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
+    }  # fmt: skip
+    return raw

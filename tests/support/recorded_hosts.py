@@ -1,0 +1,165 @@
+"""Hosts as they are declared, with the facts recorded of their twins once everything was made."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rackwright.declaration import declare, load_fleet, load_stack
+from rackwright.facts import program
+from rackwright.kinds.model_server.files import release_of
+from rackwright.kinds.tier import boot, luks, scrub
+from rackwright.kinds.tier.spec import TierSpec
+from rackwright.spec.secret import derived
+
+HERE = Path(__file__).parents[1] / "kinds"
+SALT = b"recorded"
+"""Of the digests in the recorded facts."""
+SECRET = derived("training_key")
+"""What the keys of runs are made of on a twin."""
+SECRETS = {name: derived(name) for name in ("training_key", "digits_app", "hot_key", "warm_key")}
+OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml", "sealed.yaml")
+WRITES = "8 sectors written since 5f3c1a2b"
+FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes": WRITES}
+"""Facts of a drive that nobody uses, with one signature that has a witness."""
+_LAB = load_stack("lab", HERE.parents[1])
+STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets=SECRETS))
+ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
+RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
+
+
+def recorded(host: str) -> dict[str, Any]:
+    """Return raw facts recorded on the twin, with the GPUs and memory that its profile asks for and it has not.
+
+    The probe, the workloads, the unit of a server and the udev rules that stand on it are today's. When these were
+    recorded no drive was asked about its health and partitions, no array about a partial parity log, and no superblock
+    about where the data begins: what stands here is written by hand, as of sound drives and none; and arrays that can
+    grow left less of each member free, and no member was asked which array its superblock names.
+    """
+    made_up = {"willow": _kept, "sorrel": _sealed}
+    raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
+    raw["hardware"]["memory_bytes"] = 1_000_000_000_000
+    raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
+    for drive in raw["drives"]:
+        drive.setdefault("health", {"passed": True, "pending_sectors": 0, "media_errors": 0, "wear_percent": 0})
+        for name, value in {**FREE, "witnesses": ["9c1e"] * len(drive["signatures"])}.items():
+            drive.setdefault(name, drive["sample"] if isinstance(drive["sample"], dict) else value)
+        if drive["superblock"]:
+            drive["superblock"].setdefault("data_offset_bytes", 16 << 20)
+    for array in raw["arrays"]:
+        array.setdefault("ppl", False)
+        array.setdefault("array_size", "default")
+        for member in array["members"]:
+            member.setdefault("names_array", array["uuid"])
+        if array["level"] in ("raid5", "raid6", "raid10"):
+            array["member_bytes"] = RESOURCES[array["md_name"].replace(":", "/")].spec.member_kib * 1024
+    sizes = {each["name"]: each["size_bytes"] for each in (*raw["arrays"], *raw.get("mappings", ()))}
+    for filesystem in raw["filesystems"]:
+        filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
+    for tier in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)):
+        if tier.host == host and not tier.array and tier.rule_path:
+            text = STACK.house.digest(boot.rule_text(tier, STACK.house))
+            raw["files"][tier.rule_path] = {"digest": text, "mode": "0644", "owner": "root:root", "mtime_ns": 1}
+    for path in raw["files"]:
+        if path.endswith("/workloads.zip"):
+            raw["files"][path]["digest"] = STACK.house.digest(STACK.house.workloads)
+    for name, server in raw.get("servers", {}).items():
+        _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.house))
+    if program.PATH in raw["files"]:
+        raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program(STACK.house.salt))
+    return raw
+
+
+def _read(host: str, **renamed: str) -> dict[str, Any]:
+    text = (HERE / "recorded" / f"{host}.json").read_text()
+    for old, new in renamed.items():
+        text = text.replace(old, new)
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+def _kept() -> dict[str, Any]:
+    """Return facts of gpu-01 under other names. What keeps its tiers was not recorded: it is as it is declared."""
+    raw = _read("gpu-01", **{"RW-GPU-01": "S-WILLOW", "gpu-01": "willow", "RW01": "WILLOW", '"rack"': '"kept"'})
+    raw["covers"]["texts"].append(scrub.DEFAULTS)
+    file = {"mode": "0644", "owner": "root:root", "mtime_ns": 1}
+    raw["files"][scrub.CRON] = {"digest": "theirs", **file}
+    raw["texts"][scrub.DEFAULTS] = "AUTOCHECK=false\n"
+    raw["units"]["mdcheck_start.timer"] = {"load": "masked", "active": "inactive", "enabled": "masked"}
+    for tier in ("hot", "warm"):
+        spec = RESOURCES[f"willow/{tier}"].spec
+        raw["units"][f"scrub-{tier}.timer"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
+        for path, text in scrub.texts(spec, spec.scrub, STACK.house).items():
+            raw["files"][path] = {"digest": STACK.house.digest(text), **file}
+    warm = next(array for array in raw["arrays"] if array["md_name"] == "willow:warm")
+    warm["sync_speed_max_kib"] = 100 * 1024
+    warm["members"].append({"name": "sde", "slot": None, "state": ["spare"]})
+    last = next(drive for drive in raw["drives"] if drive["name"] == "sdd")
+    raw["drives"].append({**last, "name": "sde", "path": "/dev/sde", "serial": "WILLOW-SAS4"})
+    raw["owners"]["tier-warm"]["serials"].append("WILLOW-SAS4")
+    return raw
+
+
+def _sealed() -> dict[str, Any]:
+    """Return facts of gpu-01 under other names, with what its arrays bear on mappings of them.
+
+    Written by hand before there was a host to record; one of storage-life.4 has told the same since, of other sizes.
+    """
+    raw = _read("gpu-01", **{"RW-GPU-01": "S-SORREL", "gpu-01": "sorrel", "RW01": "SORREL", '"rack"': '"sealed"'})
+    raw["packages"]["cryptsetup-bin"] = "2:2.6.1-4~deb12u2"
+    raw.update(mappings=[], luks_headers=[], luks_copies={}, credentials={}, tpm=2)
+    raw["libraries"] = {name: [f"/usr/lib/x86_64-linux-gnu/{name}"] for name in luks.TPM_LIBRARIES}
+    file = {"owner": "root:root", "mtime_ns": 1}
+    for number, tier in enumerate(("hot", "warm")):
+        spec, uuid = RESOURCES[f"sorrel/{tier}"].spec, f"5ea1ed00-0000-4000-8000-00000000000{number}"
+        array = next(array for array in raw["arrays"] if array["md_name"] == spec.array_key)
+        mapping = {"name": f"dm-{number}", "mapped_name": spec.mapping, "on": [array["name"]]}
+        raw["mappings"].append({**mapping, "size_bytes": array["size_bytes"] - (16 << 20)})
+        for found in (*raw["filesystems"], *raw["mounts"]):
+            if found["device"] == array["name"]:
+                found["device"] = mapping["name"]
+        header = {"uuid": uuid, "version": 2, "sequence": 3, "key_slots": 1, "data_offset_bytes": 16 << 20}
+        raw["luks_headers"].append({"device": array["name"], **header})
+        raw["luks_copies"][spec.header_path] = header
+        raw["owners"][f"tier-{tier}"]["luks"] = uuid
+        digest = STACK.house.digest
+        raw["files"][spec.unlock_path] = {"digest": digest(luks.unit_text(spec, STACK.house)), "mode": "0644", **file}
+        raw["files"][spec.key_path] = {"digest": digest(SECRETS[spec.key]), "mode": "0600", **file}
+        if spec.tpm2:
+            raw["files"][spec.key_path]["digest"] = "of what only the TPM can read"
+            raw["credentials"][spec.key_path] = {
+                "sealed_by": "tpm2",
+                "opens": True,
+                "digest": digest(SECRETS[spec.key]),
+            }
+        raw["files"][spec.header_path] = {"digest": {"unknown": "larger than 1 MiB"}, "mode": "0600", **file}
+        [uuid] = [found["uuid"] for found in raw["filesystems"] if found["device"] == mapping["name"]]
+        text = boot.unit_text(spec, STACK.house).replace(f"${{filesystem:{spec.carrier}}}", uuid)
+        raw["texts"][spec.unit_path] = text
+    return raw
+
+
+def _rename(raw: dict[str, Any], old: str, new: str) -> None:
+    """Let a server's release be called as what is in it today calls it."""
+    for table in ("files", "directories"):
+        raw[table] = {path.replace(f"/releases/{old}", f"/releases/{new}"): found for path, found in raw[table].items()}
+    for server in raw["servers"].values():
+        server["release"] = new
+
+
+HOST = "gpu-01"
+
+
+def blank() -> dict[str, Any]:
+    """Return the recorded facts as they were before any tier was made."""
+    raw = recorded(HOST)
+    for drive in raw["drives"]:
+        if drive["superblock"]:
+            drive |= {**FREE, "superblock": None, "signatures": [], "witnesses": [], "holders": [], "sample": []}
+    ours = re.compile(r"/etc/mdadm/mdadm.conf.d/|/etc/udev/rules.d/62-tier-|\bsrv-")
+    for name in ("files", "texts", "units"):
+        raw[name] = {key: value for key, value in raw[name].items() if not ours.search(key)}
+    raw["filesystems"] = [found for found in raw["filesystems"] if not found["device"].startswith("md")]
+    raw["mounts"] = [found for found in raw["mounts"] if not found["target"].startswith("/srv/")]
+    return raw | {"arrays": [], "owners": {}}

@@ -1,0 +1,68 @@
+"""A stack of model servers, and the models that it publishes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.declaration import declare, load_stack
+from rackwright.kinds.model_server.spec import ServerSpec
+from tests.support.log import ROOT
+from workloads.serving import model as published
+from workloads.serving.model import Tensor
+
+HOSTS = ROOT / "tests/declaration/wrong_runs/pair.yaml"
+SERVERS = """\
+fleet: serving
+uses: pair.yaml
+servers:
+  # the digits
+  digits:
+    model: {path: models/digits}  # as published
+    hosts: [cinder, ember]
+    keys: {app: {secret: digits_app}}
+    set: {max_batch: 8}
+  plain:
+    model:
+      tier: warm
+      path: models/plain
+      version: "0123456789ab"
+    group: pair
+    port: 8081
+    anybody: true
+    listen: everywhere
+    gate: {accuracy_kept: null}
+"""
+
+
+def publish(directory: Path, content: bytes, kept: float | None) -> str:
+    """Publish a model whose report says how much of its accuracy it *kept*, and return its version."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    (directory.parent / "weights").write_bytes(content)
+    tensor = Tensor(name="x", datatype="FP32", shape=(-1, 2))
+    lineage = {} if kept is None else {"gate": {"found": {"accuracy_kept": kept}}}
+    files = {"model.onnx": directory.parent / "weights"}
+    return published.publish(directory, files, "digits", (tensor,), (tensor,), lineage).version
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    (stacks / "pair.yaml").write_text(HOSTS.read_text())
+    (stacks / "serving.yaml").write_text(SERVERS)
+    settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
+    (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+    publish(tmp_path / "models" / "digits", b"one", 0.99)
+    return tmp_path
+
+
+def specs(project: Path) -> dict[str, ServerSpec]:
+    found = {declared.name: declared.spec for declared in declare(load_stack("serving", project))}
+    assert all(isinstance(spec, ServerSpec) for spec in found.values())
+    return found  # type: ignore[return-value]
+
+
+BASE = f"registry.example/python@sha256:{'0123456789abcdef' * 4}"

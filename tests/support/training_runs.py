@@ -1,0 +1,101 @@
+"""Training runs for the tests: in this process, or by a launcher in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workloads.common.checkpoint import load, newest
+from workloads.training.config import TrainingConfig
+from workloads.training.loop import Surroundings
+from workloads.training.metrics import Metrics
+from workloads.training.precision import Precision
+from workloads.training.read import read
+from workloads.training.workers.workers import Alone
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+HOROVODRUN = (str(BIN / "horovodrun"), "-np")
+TORCHRUN = (str(BIN / "torchrun"), "--standalone", "--nproc-per-node")  # on a port that is free: others may test, too
+MODULE = "workloads.training"
+QUICK = ("steps=12", "report_every_steps=4", "saving.every_steps=6", "model.channels=4")
+"""Changes that make the digits a matter of seconds."""
+
+
+def config(recipe: str = "digits", *changes: str) -> TrainingConfig:
+    return read(recipe, [*(QUICK if recipe == "digits" else ()), *changes])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a process: of this one, with a thread for each process, as there are several."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+
+
+def command(launcher: tuple[str, ...], processes: int, *arguments: str) -> list[str]:
+    """Return the command that starts *processes*; an empty *launcher* is none at all."""
+    if not launcher:
+        return [sys.executable, "-m", MODULE, *arguments]
+    begin = [*launcher, str(processes)]
+    return (
+        [*begin, "-m", MODULE, *arguments]
+        if launcher == TORCHRUN
+        else [*begin, sys.executable, "-m", MODULE, *arguments]
+    )
+
+
+def launched(
+    launcher: tuple[str, ...],
+    processes: int,
+    out: Path,
+    *changes: str,
+    recipe: str = "digits",
+    status: int | None = 0,
+) -> str:
+    """Train in processes of their own, and return what they said; horovodrun turns any failure into status 1."""
+    quick = QUICK if recipe == "digits" else ()
+    given = [argument for change in (*quick, *changes) for argument in ("--set", change)]
+    argv = command(launcher, processes, recipe, "--out", str(out), *given)
+    done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
+    assert status is None or done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def weights(out: Path) -> Mapping[str, torch.Tensor]:
+    found = newest(out / "checkpoints")
+    assert found
+    return load(found)["model"]
+
+
+def told(out: Path, rank: str = "0") -> list[dict[str, Any]]:
+    """Return the lines of metrics of a process."""
+    name = "metrics.jsonl" if rank == "0" else f"metrics-{rank}.jsonl"
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
+def assert_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
+    """Every weight is the same to the last bit."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def assert_close(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
+    """Every weight is the same, up to the order in which gradients were added."""
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-3, atol=2e-5, msg=name)
+
+
+def alone(out: Path, precision: str = "fp32") -> Surroundings:
+    """Return the surroundings of one process on a CPU, without checkpoints."""
+    from workloads.training.device import pick
+
+    def none() -> Any:
+        raise AssertionError("no checkpoint is wanted here")
+
+    quiet = Metrics(out / "metrics.jsonl", lambda: False)
+    return Surroundings(Alone(), pick("cpu", 0, 1), Precision(precision, "given"), quiet, lambda: False, none)  # type: ignore[arg-type]

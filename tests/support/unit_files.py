@@ -1,0 +1,131 @@
+"""Every service unit that rackwright writes to hosts, rendered with sample values."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rackwright.kinds import guard
+from rackwright.kinds.contract import Run
+from rackwright.kinds.house import ACCEPTED, UNVERIFIED, House
+from rackwright.kinds.model_server.files import files as files_of_server
+from rackwright.kinds.model_server.spec import CanaryPart, ServerSpec, WatchPart
+from rackwright.kinds.placed import UNITS
+from rackwright.kinds.placed import File as PlacedFile
+from rackwright.kinds.role.entries import File
+from rackwright.kinds.role.promise import promises
+from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.kinds.tier import luks, scrub
+from rackwright.kinds.tier.spec import TierSpec
+from rackwright.kinds.training_run.files import files as files_of_run
+from rackwright.kinds.training_run.spec import TrainingSpec
+from tests.support.recorded_hosts import RESOURCES, STACK
+
+ROOT = Path(__file__).parents[2]
+HOUSE = House.load(ROOT, b"salt", {"tests_password": "of the tests"})
+NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "jetson": {"clocks": True},
+    "load_balancer": {"services": {"digits": {"port": 8080, "members": ["192.0.2.11:8080"]}}},
+    "mlflow": {"admin": {"name": "admin", "password": {"secret": "tests_password"}}},
+    "rdma": {"acs": "off"},
+}
+"""Variables without which a role writes no unit, or nothing at all."""
+ROOT_OWNED = re.compile(
+    r"/(etc|usr|bin|sbin|boot|opt/rackwright|var/cache|var/lib/(totp|rackwright/owners)|var/log/rackwright)/"
+)
+"""Directories in which root alone creates files."""
+GUARD = "guard"
+"""The key of the unit that no template has: the shell text of `rackwright.kinds.guard` writes it."""
+
+
+@cache
+def services() -> Mapping[str, str]:
+    """Return the text of each service unit by its template below ``templates/``, with the samples of `NEEDED`."""
+    return dict([*_of_roles(), *_of_tiers(), *_of_runs(), *_of_servers(), (GUARD, _of_the_guard())])
+
+
+def templates() -> set[str]:
+    """Return the templates that are service units."""
+    return {name for name, text in HOUSE.templates.items() if "\n[Service]\n" in text}
+
+
+def values(text: str, directive: str) -> list[str]:
+    """Return the values of *directive*, which may be a regular expression, in a unit's text, in their order."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    return re.findall(rf"^(?:{directive})=(.*)$", joined, re.MULTILINE)
+
+
+def _of_roles() -> Iterator[tuple[str, str]]:
+    for name, source in HOUSE.roles.items():
+        if not any(template.startswith(f"{name}/") for template in templates()):
+            continue
+        variables = {**NEEDED.get(name, {}), **({UNVERIFIED: ACCEPTED} if source.unverified else {})}
+        about = AboutHost(name="alpha", os=next(iter(source.by_os)), profile="virtual")
+        fleet = AboutFleet(name="lab")
+        spec = RoleSpec(host="alpha", role=name, identity={}, about=about, fleet=fleet, variables=variables)
+        for entry in promises(spec, HOUSE).entries:
+            if (
+                isinstance(entry, File)
+                and isinstance(entry.content, str)
+                and entry.file.startswith(UNITS)
+                and entry.file.endswith(".service")
+            ):
+                yield f"{name}{entry.file}.j2", entry.content
+
+
+def _of_tiers() -> Iterator[tuple[str, str]]:
+    tiers = [each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)]
+    encrypted = next(tier for tier in tiers if tier.key is not None)
+    yield f"tier{UNITS}/unlock.service.j2", luks.unit_text(encrypted, HOUSE)
+    scrubbed, declared = next((tier, tier.scrub) for tier in tiers if tier.scrub)
+    for path, text in scrub.texts(scrubbed, declared, HOUSE).items():
+        if path.endswith(".service"):
+            yield f"tier{UNITS}/scrub.service.j2", text
+
+
+def _of_runs() -> Iterator[tuple[str, str]]:
+    for spec in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TrainingSpec)):
+        unit = "run" if spec.host == spec.chief.name else "door"
+        [text] = _units(files_of_run(spec, STACK.house))
+        yield f"training_run{UNITS}/{unit}.service.j2", text
+
+
+def _of_servers() -> Iterator[tuple[str, str]]:
+    spec = next(each.spec for each in RESOURCES.values() if isinstance(each.spec, ServerSpec))
+    watch = WatchPart(every_seconds=900, change=0.02, roll_back=True)
+    canary = CanaryPart(source="/rows.npz", sha256="ef" * 32, accuracy=0.9, watch=watch)
+    server, watching = _units(files_of_server(spec.model_copy(update={"canary": canary}), STACK.house))
+    yield f"model_server{UNITS}/server.service.j2", server
+    yield f"model_server{UNITS}/watch.service.j2", watching
+
+
+def _units(files: Iterator[PlacedFile]) -> list[str]:
+    return [str(file.content) for file in files if file.path.startswith(UNITS) and file.path.endswith(".service")]
+
+
+def _of_the_guard() -> str:
+    """Return the unit that takes a change back, as its here-document writes it."""
+    first = guard.guarded("access", ["/etc/ssh/sshd_config"], "", ())[0]
+    assert isinstance(first, Run)
+    found = re.search(r"\.service\" <<END\n(.*?\n)END\n", first.argv[2], re.DOTALL)
+    assert found
+    undo = "/var/lib/rackwright/undo/access"
+    return found[1].replace("$undo", undo).replace("$behind", "").replace("$unit", "undo-rackwright-access")
+
+
+@cache
+def limits() -> Mapping[str, float]:
+    """Return the highest exposure that each service unit may have."""
+    table = yaml.safe_load((ROOT / "tests/units.yaml").read_text())
+    exceptions = table["exceptions"]
+    return {name: float(exceptions.get(name, table)["limit"]) for name in services()}
+
+
+def exposure(said: str) -> float:
+    """Return the exposure of the one unit that `systemd-analyze security` *said* something of."""
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert found, said
+    return float(found[1])
