@@ -1,4 +1,4 @@
-"""Line 1, two more of its sentences: what a kernel says of the module where no GPU is, and how Debian 13 fares."""
+"""Line 1, two more sentences: how far a kernel takes the module without a GPU, and the packages of Debian 13."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Line 2: what the driver promises, and how containers get GPUs, is broken by hand; each is found, and mended."""
+"""Line 2: the claims of the driver and of containers with GPUs are broken by hand; each is found and mended."""
 
 import re
 

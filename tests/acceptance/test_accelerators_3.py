@@ -1,4 +1,4 @@
-"""Line 3: a driver is never changed under who computes, and one that does not build leaves the old one as it was."""
+"""Line 3: a driver never changes under a running computation; one that does not build leaves the old one in place."""
 
 from tests.support.acceptance import line
 from tests.support.expect import need

@@ -1,4 +1,4 @@
-"""Changes made behind the declaration's back: each is found under exactly its claim, and mended; no data is lost."""
+"""Changes behind the declaration's back: each is found under exactly its claim and mended; no data is lost."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""Whatever a drive carries is refused by name and stays, byte for byte, until exactly that is given up."""
+"""Drives with data are refused by name, and stay byte for byte until a consent names their content."""
 
 import re
 import subprocess

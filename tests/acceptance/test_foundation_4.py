@@ -1,4 +1,4 @@
-"""One host off, a change on the other: what is known is told, what can be done is done, and nothing else is tried."""
+"""One host is off and another one changes: the known is reported, the possible is done, and nothing else is tried."""
 
 import re
 from pathlib import Path

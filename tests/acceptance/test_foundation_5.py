@@ -1,4 +1,4 @@
-"""Nothing is destroyed without consent, nothing is left with it, and what is lost is never made anew."""
+"""Tiers are destroyed with consent only, leave nothing behind, and are never created again over lost data."""
 
 import hashlib
 import re

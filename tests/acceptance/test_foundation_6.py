@@ -1,4 +1,4 @@
-"""Line 6: whatever dies at whichever step of a creation, the same commands once more complete it, and nothing twice."""
+"""Line 6: any process dies at any step of a creation; the same commands complete it, and nothing is made twice."""
 
 import itertools
 import json

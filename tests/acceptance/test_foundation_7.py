@@ -1,4 +1,4 @@
-"""Line 7: wrong fleets. The command a person types says the whole message, ends with 2, and opens no socket."""
+"""Line 7: wrong fleets. The command prints the whole message, ends with 2, and opens no socket."""
 
 from tests.support.acceptance import line
 from tests.support.expect import need

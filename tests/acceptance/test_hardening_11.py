@@ -1,4 +1,4 @@
-"""What comes onto a drive between the plan and a step, or while it runs, stops the step before its first byte."""
+"""Data that arrives on a drive between the plan and a step, or during it, stops the step before its first byte."""
 
 from tests.support.acceptance import line
 from tests.support.drive_lab import CARRIES, HOST, consent_line, lab, on_drive, partition, paste, refusal

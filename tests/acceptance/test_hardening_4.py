@@ -1,4 +1,4 @@
-"""Root copies a model of a tier for an account that changes the directory meanwhile, and copies nothing else."""
+"""Root copies a model from a tier while its account changes the directory, and copies nothing else."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Bodies that are made to take memory and time of a model server: everybody else is answered meanwhile."""
+"""Request bodies that cost memory and time: the model server answers all other clients."""
 
 import http.client
 import json

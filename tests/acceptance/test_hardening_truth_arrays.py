@@ -1,4 +1,4 @@
-"""What is done to running arrays by hand: it is seen, the advice fits, `up` mends it, and no data is lost."""
+"""Changes to running arrays by hand: they are found, the remedy fits, `up` mends them, and no data is lost."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Truth: declarations that cannot be meant are refused, each with its file and line, before a host is asked."""
+"""Truth: impossible declarations are refused with file and line, before any host is asked."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""An account whose password was deleted is locked again by the next `up`, and holds nothing else up."""
+"""The next `up` locks an account whose password was deleted, and delays nothing else."""
 
 from tests.support.acceptance import line
 from tests.support.access_lab import HOST, ROLE, access_lab

@@ -1,4 +1,4 @@
-"""What changes a declared unit or route beside what is declared is found: drop-ins, generators, and a better route.
+"""Drop-ins, generators and better routes change a declared unit or route, and are found.
 
 The two other lines of this class are judged by the checks of accounts' keys and of members' superblocks.
 """

@@ -1,4 +1,4 @@
-"""Each tool of the probe is replaced by one that prints nothing, half, garbage or another language: nothing is absent.
+"""A tool of the probe that prints nothing, half, garbage or another language leaves its facts unknown, not absent.
 
 chronyc, ctr, rpm, nvme, smartctl and systemd-creds are judged in the same way by tests/facts/test_tools.py.
 """

@@ -1,4 +1,4 @@
-"""How exposed every service unit of ours is, as systemd itself counts it on a host of the stack `lab-full`."""
+"""The exposure of every service unit that rackwright writes, as systemd counts it on a host of the stack `lab-full`."""
 
 import os
 import re

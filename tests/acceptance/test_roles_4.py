@@ -1,4 +1,4 @@
-"""Line 4: a change that locks everybody out is taken back by the host itself, and the resource has failed."""
+"""Line 4: a host takes back a change that locks everyone out, and its resource fails."""
 
 import re
 import time

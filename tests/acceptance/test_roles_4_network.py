@@ -1,4 +1,4 @@
-"""Line 4, the network: a declaration that cuts the controller off, and the host that takes it back by itself."""
+"""Line 4, the network: a host takes back a declaration that cuts the controller off."""
 
 import time
 

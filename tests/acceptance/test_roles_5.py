@@ -1,4 +1,4 @@
-"""Line 5: how far a change that fails goes, and that a host which is off holds up nobody."""
+"""Line 5: how far a failing change spreads; and a host that is off delays no other host."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Line 6: secrets planted on a twin, and looked for wherever they should not be."""
+"""Line 6: planted secrets appear nowhere but where they belong."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Line 5: whatever is malformed gets a reason, and nobody else pays for it."""
+"""Line 5: each malformed request gets a reason, and costs no other client anything."""
 
 import json
 import re

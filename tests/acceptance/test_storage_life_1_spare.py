@@ -1,4 +1,4 @@
-"""A scrub finds what does not fit, and a drive that waits takes the place of one that dies, before anybody wakes up."""
+"""A scrub finds mismatches, and a waiting drive takes the place of a failed one without an operator."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A host that somebody has set up by hand is taken over, and nothing on it changes."""
+"""An operator adopts a host that was set up by hand, and nothing on it changes."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Fleets that nobody wrote: generated from a seed, each small enough for a twin."""
+"""Random fleets: generated from a seed, each small enough for a twin."""
 
 import random
 import string

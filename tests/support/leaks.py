@@ -1,4 +1,4 @@
-"""Where a secret shows that should show nowhere: as it is, encoded, or as a digest that anybody can compute."""
+"""Searches for secrets where they must not appear: plain, encoded, or as a digest that others can compute."""
 
 import base64
 import contextlib

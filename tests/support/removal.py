@@ -1,4 +1,4 @@
-"""Tiers that are given up: refused without consent, and nothing left of them with it."""
+"""Removals of tiers: refused without consent; with consent nothing is left of them."""
 
 from shlex import quote
 from typing import Any

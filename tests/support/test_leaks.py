@@ -1,4 +1,4 @@
-"""What looks for leaks: that it finds each of them, and nothing where there is none."""
+"""The search for leaks finds each of them, and nothing where there is none."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Tutorials, as somebody pastes them into a shell in a checkout."""
+"""The tutorials of docs/, pasted into a shell in a checkout."""
 
 import os
 import re
