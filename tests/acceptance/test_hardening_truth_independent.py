@@ -16,7 +16,7 @@ def test_a_refused_tier_does_not_stop_independent_resources(log: Log) -> str:
     """Of two hosts one has data on a member: its tier is refused, and the other host's tier is made."""
     refused = facts_of(OTHER)
     member = next(drive for drive in refused["drives"] if drive["serial"] == "RW02-NVME0")
-    member["signatures"] = [SIGNATURE]
+    member |= {"signatures": [SIGNATURE], "witnesses": ["9c1e"]}
     with simulated_stack(log, {HOST: facts_of(HOST), OTHER: refused}) as (lab, rack):
         obey(rack[HOST])
         log("up, with one tier that is refused")
