@@ -35,7 +35,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/common/checkpoint/test_tensors.py
+		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -n 2 --dist loadfile -m twin
 
@@ -44,11 +44,12 @@ train: workloads ## Train a small classifier with two processes on this machine,
 	@$(WORKLOADS) $$python -m workloads.training.launch -np 2 digits --out $(OUT)
 
 .PHONY: lint
-lint: $(TEST) ## Check style and types.
+lint: $(TEST) ## Check style, types and words.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy rackwright stacks workloads __main__.py
 	$(BIN)/yamllint --strict .
+	$(BIN)/python -m tests.words
 
 .PHONY: accept
 accept: $(TEST) toolchain ## Check the acceptance lines (docs/acceptance.md). ONLY="storage-life.2 hardening"
@@ -70,7 +71,7 @@ bench: $(TEST) toolchain workloads ## Measure previews of simulated hosts, offli
 .PHONY: soak
 soak: $(TEST) toolchain workloads ## Fuzz all that parses foreign input; repeat what is random with many seeds; ask a server for 5 minutes. CASES=100000
 	$(RUN) $(BIN)/python -m tests.support.fuzz --cases $(CASES)
-	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/common/checkpoint/test_kill.py
+	$(RUN) RACKWRIGHT_TRIES=20 $(BIN)/pytest tests/workloads/checkpoint/test_kill.py
 	$(RUN) for seed in 1 2 3 4 5; do \
 		ACCEPT_SEED=$$seed $(ACCEPT) --only 'storage-life.harness[seed]' || exit 1; \
 	done

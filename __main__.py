@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pulumi
 
-from rackwright.declaration import load_stack
 from rackwright.errors import RackwrightError
+from rackwright.stack import load_stack
 from stacks.program import build
 
 gc.disable()  # it ends in seconds, and looking for what it could let go would take a fifth of them

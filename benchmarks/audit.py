@@ -14,8 +14,8 @@ import yaml
 
 from benchmarks import rack
 from rackwright.audit.report import compare
-from rackwright.declaration import load_stack
 from rackwright.facts.facts import Facts
+from rackwright.stack import load_stack
 
 HOSTS = 200
 ROLES = {

@@ -21,7 +21,7 @@ WIDTH, LAYERS, BATCH = 2048, 10, 8
 
 
 def main(directory: str) -> None:
-    from workloads.common.checkpoint import Checkpoints
+    from workloads.checkpoint import Checkpoints
 
     work = Path(directory)
     work.mkdir(parents=True, exist_ok=True)

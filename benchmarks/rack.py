@@ -56,7 +56,7 @@ def facts(name: str) -> dict[str, Any]:
     own: dict[str, Any] = json.loads(_renamed(json.dumps(recorded("gpu-01")), name))
     for tier in ("hot", "warm"):
         spec = TierSpec.model_validate_json(_renamed(RESOURCES[f"gpu-01/{tier}"].spec.model_dump_json(), name))
-        own["files"][spec.rule_path]["digest"] = STACK.house.digest(boot.rule_text(spec, STACK.house))
+        own["files"][spec.rule_path]["digest"] = STACK.repository.digest(boot.rule_text(spec, STACK.repository))
     packages, files, units = _carried()
     return own | {"packages": packages, "files": files | own["files"], "units": units | own["units"]}
 

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from workloads.training import data
 from workloads.training.config import TrainingConfig
 from workloads.training.device import pick
-from workloads.training.loop import Beginning, Surroundings, Training
+from workloads.training.load_config import read
+from workloads.training.loop import RunContext, Training, TrainingInputs
 from workloads.training.metrics import Metrics
 from workloads.training.models import build
 from workloads.training.precision import Precision
-from workloads.training.read import read
 from workloads.training.workers.workers import Alone
 
 PAIRS = 9
@@ -33,11 +33,11 @@ CASES = {"digits": (60, ["model.channels=64", "steps=1000000"]), "deepseek-v3-ti
 
 def ours(config: TrainingConfig, examples: data.Examples, steps: int, directory: Path) -> Callable[[], None]:
     """Return what takes so many more steps in our loop each time it is called."""
-    around = Surroundings(
+    around = RunContext(
         Alone(), pick("cpu", 0, 1), Precision("fp32", "a bench"), Metrics(directory / "metrics.jsonl", lambda: False),
         lambda: False, lambda: SimpleNamespace(save=lambda step, state: None),
     )  # type: ignore[arg-type]  # fmt: skip
-    training = Training(config, Beginning(examples), around)
+    training = Training(config, TrainingInputs(examples), around)
 
     def take() -> None:
         training.run(training.model, training.step + steps)

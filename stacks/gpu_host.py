@@ -5,8 +5,8 @@ from typing import TypedDict
 
 import pulumi
 
-from rackwright.declaration import Declared
 from rackwright.provider.resources import CLASSES, Managed, Tier
+from rackwright.stack import Declared
 
 
 class GpuHostArgs(TypedDict):

@@ -3,8 +3,8 @@
 from itertools import groupby
 from typing import Any
 
-from rackwright.declaration import Stack, declare
 from rackwright.provider.resources import Managed
+from rackwright.stack import Stack, declare
 from stacks.gpu_host import GpuHost
 
 

@@ -1,6 +1,6 @@
 """The example rack once more, in Python: where rack.yaml has lists and groups, here are loops and functions."""
 
-from rackwright.spec import Bus, Drive, Fleet, Host, Identity, Login, Nic, Size, Ssh, Tier
+from rackwright.schema import Bus, Drive, Fleet, Host, Identity, Login, Nic, Size, Ssh, Tier
 
 SSH = Ssh(logins=(Login(name="admin", user="rackwright", agent=True),))
 

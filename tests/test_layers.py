@@ -10,69 +10,94 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.declaration.source import read
+from rackwright.fleet.source import read
 from tests.support.sources import ROOT, RUN_ON_HOSTS, shown
 
-CORE = ("errors", "terminal", "spec", "facts", "kinds", "declaration", "mirror", "apply")
+LOWER = ("errors", "progress", "terminal", "schema", "facts", "core", "kinds", "fleet", "stack", "lock", "hosts")
 MAY_IMPORT = {
     # Dependencies point down: each of these may import those above it that it names.
     "rackwright.errors": (),
+    "rackwright.progress": (),
     "rackwright.terminal": ("errors",),
-    "rackwright.spec": (
+    "rackwright.schema": (
         "errors",
-        "workloads.common.catalogue",
+        "workloads.catalogue",
         "workloads.recipes",
         "workloads.training.config",
         "workloads.serving.settings",
     ),
-    "rackwright.facts": ("errors", "spec"),
-    "rackwright.kinds": ("errors", "spec", "facts"),
-    "rackwright.declaration": (
+    "rackwright.facts": ("errors", "schema"),
+    "rackwright.core": ("errors", "schema", "facts"),
+    "rackwright.kinds": ("errors", "schema", "facts", "core"),
+    "rackwright.fleet": ("errors", "schema", "facts", "core", "kinds"),
+    "rackwright.stack": (
         "errors",
-        "spec",
-        "facts",
+        "schema",
+        "core",
         "kinds",
+        "fleet",
         "workloads.training.config",
-        "workloads.common.errors",
-        "workloads.common.tracking.registry",
+        "workloads.errors",
+        "workloads.tracking.registry",
         "workloads.quantize.versions",
         "workloads.serving.fit",
         "workloads.serving.model",
     ),
-    "rackwright.mirror": ("errors", "spec", "kinds", "declaration", "toolchain.apt", "toolchain.cache"),
-    "rackwright.apply": ("errors", "spec", "facts", "kinds", "declaration", "mirror"),
-    "rackwright.provider": CORE,
-    "rackwright.audit": (*CORE, "workloads.common"),
-    "rackwright.qualify": CORE,
-    "rackwright.erase": CORE,
-    "rackwright.toolchain": ("errors", "spec.secret"),
-    "rackwright.twin": ("errors", "terminal", "spec", "facts", "toolchain.apt", "toolchain.cache"),
+    "rackwright.lock": ("errors", "progress", "schema", "kinds", "fleet", "stack", "toolchain.apt", "toolchain.cache"),
+    "rackwright.hosts": ("errors", "progress", "schema", "facts", "core", "kinds", "fleet", "stack"),
+    "rackwright.access": ("errors", "progress", "schema", "facts", "core", "kinds", "stack", "hosts"),
+    "rackwright.audit": ("errors", "progress", "facts", "core", "kinds", "stack", "hosts"),
+    "rackwright.status": (
+        "errors",
+        "progress",
+        "schema",
+        "facts",
+        "kinds",
+        "stack",
+        "hosts",
+        "audit",
+        "workloads.errors",
+        "workloads.tracking",
+    ),
+    "rackwright.provider": LOWER,
+    "rackwright.qualify": LOWER,
+    "rackwright.erase": LOWER,
+    "rackwright.toolchain": ("errors", "progress", "schema.secret"),
+    "rackwright.twin": ("errors", "progress", "terminal", "schema", "facts", "toolchain.apt", "toolchain.cache"),
     "rackwright.iteration": (
         "errors",
-        "declaration",
-        "audit",
+        "progress",
+        "stack",
+        "status",
         "toolchain.cache",
-        "workloads.common",
+        "workloads.checkpoint",
+        "workloads.config_file",
+        "workloads.errors",
+        "workloads.tracking",
         "workloads.training.config",
         "workloads.quantize.config",
         "workloads.serving.model",
     ),
     "rackwright.cli": (
-        *CORE,
-        "provider",
+        *LOWER,
+        "access",
         "audit",
+        "status",
+        "provider",
         "qualify",
         "erase",
         "iteration",
         "toolchain",
         "twin",
-        "workloads.common",
+        "workloads.checkpoint",
+        "workloads.errors",
+        "workloads.tracking",
         "workloads.quantize.versions",
     ),
-    "stacks": ("spec", "declaration", "provider.resources"),
+    "stacks": ("schema", "fleet", "stack", "provider.resources"),
     "workloads": (),
 }
-KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/declaration/stack.py", "rackwright/spec/twin.py")
+KNOW_TWINS = ("rackwright/twin/", "rackwright/cli/", "rackwright/stack/stack.py", "rackwright/schema/twin.py")
 """All other code treats a virtual host as what it is: a host."""
 HEAVY = {"paramiko", "qemu", "boto3", "ansible_runner", "torch"}
 """Imported where they are used: the provider starts twice per update."""
@@ -125,7 +150,7 @@ def test_nobody_else_knows_of_twins(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for pattern in RUN_ON_HOSTS for path in sorted(ROOT.glob(pattern))], ids=shown)
 def test_what_runs_on_hosts_needs_the_standard_library_alone(path: Path) -> None:
-    with_it = ("facts.digest", "facts.content", "facts.probe", "apply.on_drives")
+    with_it = ("facts.digest", "facts.content", "facts.probe", "hosts.onhost.on_drives")
     sent = [f"rackwright.{name}" for name in with_it]
     for name in imports(ast.parse(path.read_text())):
         assert name.split(".")[0] in sys.stdlib_module_names or any(starts(name, prefix) for prefix in sent), name

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.declaration.located import located
 from rackwright.errors import DeclarationError
+from rackwright.fleet.place import located
 from tests.support.sources import ROOT, shown
 
 GOLDEN = sorted((ROOT / "tests/declaration").glob("wrong*/*.expected"))
 NO_COMMANDS = re.compile(r"\0?(tier|fabric)?: ?\0?|\0: \0")
 """Lines of a fleet and of a template, which are written in backticks as well."""
 QUOTED_ELSEWHERE = {
-    "rackwright/apply/login.py": "ssh_command quotes by shlex.join",
-    "rackwright/apply/transport.py": "ssh_command quotes by shlex.join; the rest are words of ours",
+    "rackwright/hosts/login.py": "ssh_command quotes by shlex.join",
+    "rackwright/hosts/transport.py": "ssh_command quotes by shlex.join; the rest are words of ours",
     "rackwright/kinds/tier/drives.py": "consent_option quotes the content",
     "rackwright/twin/image.py": "names of packages, several words",
 }

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.kinds.house import ACCEPTED, UNVERIFIED, RoleSource
+from rackwright.core.repository import ACCEPTED, UNVERIFIED, RoleSource
 from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.support.our_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import REPOSITORY, ROLES, ROOT
 from tests.support.unit_files import ROOT_OWNED
 
 PLACES = [(role, system) for role, source in ROLES.items() for system in source.by_os]
@@ -74,9 +74,9 @@ def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> Non
         about=AboutHost(name="alpha", os=system, profile="virtual"),
         fleet=AboutFleet(name="lab"),
     )
-    told = promises(spec, HOUSE)
+    told = promises(spec, REPOSITORY)
 
-    things = [(entry.thing, name) for entry in told.entries for name in entry.want(HOUSE)]
+    things = [(entry.thing, name) for entry in told.entries for name in entry.want(REPOSITORY)]
     assert len(things) == len(set(things))
     assert all(entry.file.startswith("/") for entry in told.entries if isinstance(entry, File))
 
@@ -103,7 +103,7 @@ def base(**variables: object) -> dict[str, object]:
     about = AboutHost(name="alpha", os="debian-12", profile="virtual")
     fleet = AboutFleet(name="lab")
     spec = RoleSpec(host="alpha", role="base", identity={}, about=about, fleet=fleet, variables=variables)
-    return {entry.thing: entry for entry in promises(spec, HOUSE).entries}
+    return {entry.thing: entry for entry in promises(spec, REPOSITORY).entries}
 
 
 def test_parameters_of_the_kernel_are_given_to_grub_and_take_a_restart() -> None:
@@ -127,7 +127,7 @@ def test_no_parameter_of_the_kernel_is_more_than_a_word(word: str) -> None:
 
 
 def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:
-    folders = {path.split("/")[0] for path in HOUSE.templates}
+    folders = {path.split("/")[0] for path in REPOSITORY.templates}
     shared = {"python", "systemd"}
 
     assert folders <= {*ROLES, *shared, "tier", "network", "peers", "training_run", "model_server"}
@@ -241,7 +241,7 @@ def test_each_file_of_a_role_is_in_a_directory_of_roots(role: str, system: str) 
     about = AboutHost(name="alpha", os=system, profile="virtual")
     spec = RoleSpec(host="alpha", role=role, identity={}, about=about, fleet=AboutFleet(name="lab"))
 
-    files = [entry.file for entry in promises(spec, HOUSE).entries if isinstance(entry, File)]
+    files = [entry.file for entry in promises(spec, REPOSITORY).entries if isinstance(entry, File)]
 
     assert [path for path in files if not ROOT_OWNED.match(path)] == []
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("rackwright", "stacks", "workloads")
 TEXTS = ("templates", "roles", "playbooks")
 HTTP = {
-    "workloads/common/http_client.py": "the helper: no redirects",
-    "workloads/common/tracking/server.py": "builds the requests that the helper sends",
+    "workloads/http_client.py": "the helper: no redirects",
+    "workloads/tracking/server.py": "builds the requests that the helper sends",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
     "templates/container_runtime/opt/rackwright/images/Containerfile.j2": "asks its own loopback address, no password",
 }
@@ -42,13 +42,13 @@ def test_only_listed_files_use_an_http_client_that_follows_redirects():
 
 
 def test_the_helper_has_no_handler_of_redirects_files_or_ftp():
-    tree = ast.parse((ROOT / "workloads/common/http_client.py").read_text())
+    tree = ast.parse((ROOT / "workloads/http_client.py").read_text())
     handlers = {
         node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.endswith("Handler")
     }
 
     assert handlers == {"ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler", "UnknownHandler"}
-    assert "build_opener" not in (ROOT / "workloads/common/tracking/server.py").read_text()
+    assert "build_opener" not in (ROOT / "workloads/tracking/server.py").read_text()
 
 
 def lint() -> str:

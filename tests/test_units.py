@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.unit_files import GUARD, HOUSE, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
+from tests.support.unit_files import GUARD, REPOSITORY, ROOT, ROOT_OWNED, exposure, limits, services, templates, values
 
 ACCOUNT_OWNED = re.compile(r"(/var/lib/rackwright/runs/[^/]+|/var/lib/mlflow|/[^ ]*/runs/[^/ ]+)/")
 """Directories in which an account without rights may replace every file by a link."""
@@ -73,7 +73,7 @@ def test_only_templates_of_units_speak_of_files_that_systemd_opens() -> None:
     """
     A drop-in or an included text would be one that the samples do not show.
     """
-    speaking = {name for name, text in HOUSE.templates.items() if re.search(r"=(append|file|truncate):", text)}
+    speaking = {name for name, text in REPOSITORY.templates.items() if re.search(r"=(append|file|truncate):", text)}
 
     assert speaking <= templates()
 
@@ -105,7 +105,7 @@ def test_each_unit_of_an_account_is_confined_by_the_same_text() -> None:
     """
     What one template forgets, another one has.
     """
-    common = HOUSE.templates["systemd/account.j2"].splitlines()
+    common = REPOSITORY.templates["systemd/account.j2"].splitlines()
     wanted = [line for line in common if re.match(r"\w+=", line) and not line.startswith("UMask")]
     of_accounts = {name: text for name, text in services().items() if values(text, "User|DynamicUser")}
 

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rackwright.audit.declared import Told, complete
-from rackwright.declaration import Declared, Stack, declare
+from rackwright.audit.digests import SecretDigests, complete
+from rackwright.core import contract
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Difference, Unknown
+from rackwright.core.scope import rehearsable
+from rackwright.core.wire import encode
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
-from rackwright.kinds import contract
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Difference, Unknown
-from rackwright.kinds.scope import rehearsable
-from rackwright.kinds.unit_overrides import with_overrides
-from rackwright.kinds.wire import encode
+from rackwright.kinds.shared.unit_overrides import with_overrides
+from rackwright.stack import Declared, Stack, declare
 
 Evidence = Mapping[str, Facts | RackwrightError]
 """By host: its facts, or why there are none."""
@@ -62,7 +62,7 @@ class Report:
 
 
 def compare(
-    stack: Stack, evidence: Evidence, told: Told | None = None, notices: Mapping[str, str] | None = None
+    stack: Stack, evidence: Evidence, told: SecretDigests | None = None, notices: Mapping[str, str] | None = None
 ) -> Report:
     """Set what *stack* declares against *evidence*.
 
@@ -74,9 +74,9 @@ def compare(
     return Report(stack.name, results, notices or {})
 
 
-def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: Told) -> Result:
+def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: SecretDigests) -> Result:
     kind, spec = declared.kind, declared.spec
-    everything = complete(with_overrides(contract.claims(kind, spec, stack.house)), told.get(declared.name, {}))
+    everything = complete(with_overrides(contract.claims(kind, spec, stack.repository)), told.get(declared.name, {}))
     claims = rehearsable(everything, spec)
     hidden = _count(everything) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only what holds data asks for consent

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackwright.audit.report import Report, Result
+from rackwright.core.contract import Absent, Difference, Unknown
+from rackwright.core.wording import words
 from rackwright.errors import one_line
-from rackwright.kinds.contract import Absent, Difference, Unknown
-from rackwright.kinds.wording import words
 
 _LONG = 60
 Row = tuple[str, str, str, str, str]

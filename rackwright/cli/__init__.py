@@ -4,7 +4,7 @@ import sys
 
 from rackwright import terminal
 from rackwright.errors import DeclarationErrors, RackwrightError
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from rackwright.cli import project
 from rackwright.errors import SetupError
 
 if TYPE_CHECKING:
-    from rackwright.apply.enrolment import Enrolled
+    from rackwright.access.enrolment import Enrolled
 
 app = typer.Typer()
 """Its commands stand among those of the stack."""
@@ -25,7 +25,7 @@ def enrol(
     replace: Annotated[bool, typer.Option("--replace", help="Make a new secret; the old one is void.")] = False,
 ) -> None:
     """Give a person the second factor: writes it to the hosts, and shows it once."""
-    from rackwright.apply import enrolment
+    from rackwright.access import enrolment
 
     if not sys.stdout.isatty():
         want = "the secret is shown once, and goes into no file"
@@ -67,7 +67,7 @@ def cert(
     source_address: Annotated[list[str] | None, typer.Option(help="From where alone it lets in.")] = None,
 ) -> None:
     """Issue a short-lived certificate for the automation's key."""
-    from rackwright.apply import certificates
+    from rackwright.access import certificates
 
     issued = certificates.issue(project.stack(stack), key, ca, principal or (), minutes, source_address or ())
     terminal.show(f"{issued.path}: for {', '.join(issued.principals)}, serial {issued.serial}")

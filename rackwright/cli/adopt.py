@@ -12,8 +12,8 @@ from rackwright import terminal
 from rackwright.cli import project, state
 
 if TYPE_CHECKING:
-    from rackwright.apply.pool import Hosts
     from rackwright.audit.report import Evidence, Result
+    from rackwright.hosts.pool import Hosts
 
 app = typer.Typer()
 COMPONENT = "rackwright:index:GpuHost"
@@ -31,9 +31,9 @@ def adopt(
 
     Exit status: 1 something is not as declared, or was changed meanwhile; 3 something is not known; 4 pulumi failed.
     """
-    from rackwright.apply.pool import Hosts
     from rackwright.audit import evidence, report
     from rackwright.cli.pulumi import select
+    from rackwright.hosts.pool import Hosts
 
     loaded = project.secrets(project.stack(stack))
     select(stack, project.directory(), project.environment(stack))
@@ -100,7 +100,7 @@ def _changed(before: "Evidence", hosts: "Hosts") -> Iterator[tuple[str, list[str
 
 
 def _why(result: "Result") -> list[str]:
-    from rackwright.kinds.wording import sentence
+    from rackwright.core.wording import sentence
 
     return [result.not_reached] if result.not_reached else [sentence(each) for each in result.differences]
 

@@ -93,7 +93,7 @@ def env() -> None:
 @app.command()
 def check(stack: StackName) -> None:
     """Check a stack's declaration, without a connection: all errors at once."""
-    from rackwright.declaration import declare
+    from rackwright.stack import declare
 
     loaded = project.stack(stack)
     for notice in loaded.notices:
@@ -104,15 +104,15 @@ def check(stack: StackName) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a fleet's YAML file, for editors."""
-    from rackwright.declaration.fleet import schema
+    from rackwright.fleet.load import schema
 
     terminal.show(json.dumps(schema(), indent=2))
 
 
 @app.command()
-def declare(stack: StackName) -> None:
-    """Print keyed digests of what depends on secrets, for `rackwright audit --declared` by who may not know them."""
-    from rackwright.audit.declared import tell
+def digests(stack: StackName) -> None:
+    """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
+    from rackwright.audit.digests import tell
 
     terminal.show(json.dumps(tell(project.secrets(project.stack(stack))), indent=2))
 
@@ -188,9 +188,9 @@ def audit(
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the facts of every host there.")] = None,
     snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts; ask no host.")] = None,
     as_of: Annotated[datetime | None, typer.Option(help="With --snapshot: the newest not after this, UTC.")] = None,
-    declared: Annotated[
+    digests: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What `rackwright declare` printed: for who may not know the secrets."),
+        typer.Option(metavar="FILE", help="The output of `rackwright digests`: for an audit without the passphrase."),
     ] = None,
     tracking: Annotated[
         str,
@@ -201,7 +201,7 @@ def audit(
         ),
     ] = "",
 ) -> None:
-    """Set what is declared against what is there. Reads only."""
+    """Compare the declared state with the hosts. Read-only."""
     from rackwright.cli.audit import run
 
-    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, declared, tracking))
+    raise typer.Exit(run(project.stack(stack), format.value, save, snapshot, as_of, digests, tracking))

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rackwright import terminal
-from rackwright.audit import evidence, registered, report, table
-from rackwright.audit.declared import load
+from rackwright.audit import evidence, report, table
+from rackwright.audit.digests import load
 from rackwright.cli import project
-from rackwright.declaration import Stack
 from rackwright.errors import SetupError
 from rackwright.facts import snapshot as snapshots
 from rackwright.facts.facts import Facts
+from rackwright.stack import Stack
+from rackwright.status import registered
 
 
 def run(
@@ -29,12 +30,12 @@ def run(
         try:
             stack = project.secrets(stack)
         except SetupError as error:
-            project.say(f"what depends on a secret is unknown, and --declared would tell it: {error}")
+            project.say(f"what depends on a secret is unknown, and --digests would tell it: {error}")
     names = [name for name in stack.fleet.hosts if name not in stack.maintenance]
     if snapshot is not None:
         found = evidence.from_snapshots(snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names)
     else:
-        from rackwright.apply.pool import Hosts
+        from rackwright.hosts.pool import Hosts
 
         hosts = Hosts(stack.endpoints, stack.salt)
         found = evidence.from_hosts(hosts, names, project.say)

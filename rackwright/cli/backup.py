@@ -10,11 +10,11 @@ import typer
 from rackwright import terminal
 
 if TYPE_CHECKING:
-    from workloads.common.checkpoint.archive import Proved
+    from workloads.checkpoint.archive import Proved
 
 app = typer.Typer()
 Compression = Literal["none", "gz", "zst"]
-"""The values of the enumeration in workloads.common.checkpoint.archive, which takes long to import."""
+"""The values of the enumeration in workloads.checkpoint.archive, which takes long to import."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result for machines.")]
 
 
@@ -32,7 +32,7 @@ def backup(
 
     Exit status: 0 it is whole, 1 the checkpoint is damaged, 2 there is none, 4 the archive could not be written.
     """
-    from workloads.common.checkpoint import archive
+    from workloads.checkpoint import archive
 
     _tell(archive.backup(directory, to, step, archive.Compression(compression)), as_json)
 
@@ -49,7 +49,7 @@ def restore(
 
     Exit status: 0 every byte is as it was written, 1 it is damaged, 2 it is there already, 4 reading or writing failed.
     """
-    from workloads.common.checkpoint import archive
+    from workloads.checkpoint import archive
 
     _tell(archive.restore(path, to) if to else archive.prove(path), as_json)
 

@@ -29,9 +29,9 @@ def discover(
 
     Exit status: 2 a key is not trusted, or the lines are no fleet yet; 3 a host was not reached, or tells too little.
     """
-    from rackwright.apply.discover import Place, look_at_all
-    from rackwright.declaration import hosts_lines
-    from rackwright.spec.problem import Problem
+    from rackwright.fleet import edit_hosts
+    from rackwright.hosts.discover import Place, look_at_all
+    from rackwright.schema.problem import Problem
 
     try:
         places = [Place.parse(address, key) for address in addresses]
@@ -47,7 +47,7 @@ def discover(
         raise typer.Exit(status)
     logins = [places[0].login.model_dump(exclude_defaults=True)]
     path = into or Path("rack.yaml")
-    text = hosts_lines.text(path, into is not None and into.exists(), logins, hosts)
+    text = edit_hosts.text(path, into is not None and into.exists(), logins, hosts)
     try:
         project.check(path, text)
     except DeclarationErrors as wrong:

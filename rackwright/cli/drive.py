@@ -25,11 +25,11 @@ def replace(
     new: Annotated[str, typer.Argument(metavar="NEW", help="Serial of the drive that takes its place.")],
 ) -> None:
     """Write another drive into the fleet's file; the next `up` copies to it, or rebuilds on it. Touches no host."""
-    from rackwright.declaration import hosts_lines
+    from rackwright.fleet import edit_hosts
 
     if wrong := list(project.stack(stack).lacks(host)):
         raise DeclarationErrors(wrong)
-    path = project.rewrite(stack, lambda path: hosts_lines.with_another_drive(path, host, old, new))
+    path = project.rewrite(stack, lambda path: edit_hosts.with_another_drive(path, host, old, new))
     project.say(
         f"{path.name}: {host} has {new} in the place of {old};"
         f" see what that does with {command('rackwright preview {}', stack)}"
@@ -47,8 +47,8 @@ def locate(
 
     Exit status: 0 it blinks, 2 the host has no such drive, 3 not reached, 4 it has no light that ledctl reaches.
     """
-    from rackwright.apply.locate import locate
-    from rackwright.spec.units import format_size
+    from rackwright.hosts.locate import locate
+    from rackwright.schema.units import format_size
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -95,14 +95,14 @@ def erase(
     Exit status: 0 all are erased, 4 one is not, or something was left on it, 2 refused, or only told, 3 not reached.
     """
     from rackwright.erase import certificate as certificates
-    from rackwright.erase.run import Request, Shown
+    from rackwright.erase.run import DryRun, Request
     from rackwright.erase.run import erase as run
 
     loaded = project.stack(stack)
     request = Request(host, tuple(serials), method, tuple(consent or ()), sign_with.expanduser(), certificate)
     with project.connected(loaded) as hosts:
         ended = run(hosts, loaded, request, project.say)
-    if isinstance(ended, Shown):
+    if isinstance(ended, DryRun):
         terminal.show(json.dumps({"erased": [], "holds": ended.drives}, indent=2) if as_json else ended.text)
         project.say("nothing was erased: nothing was given up")
         raise typer.Exit(2)

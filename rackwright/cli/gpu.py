@@ -27,9 +27,9 @@ def top(
     from rich.console import Group
     from rich.live import Live
 
-    from rackwright.apply.pool import Hosts
-    from rackwright.audit import gpus
-    from rackwright.audit.gpu_table import sums, table
+    from rackwright.hosts.pool import Hosts
+    from rackwright.status import gpus
+    from rackwright.status.gpu_table import sums, table
 
     loaded = project.stack(stack)
     hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()

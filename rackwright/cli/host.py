@@ -38,9 +38,9 @@ def reidentify(
 
     Exit status: 0 it is written, or was right, 2 refused, or nobody said yes, 3 not reached.
     """
-    from rackwright.declaration import hosts_lines
-    from rackwright.declaration.reidentified import reidentified
     from rackwright.errors import DeclarationErrors
+    from rackwright.fleet import edit_hosts
+    from rackwright.fleet.reidentify import reidentified
 
     loaded = project.stack(stack)
     if wrong := list(loaded.lacks(host)):
@@ -58,7 +58,7 @@ def reidentify(
     if not yes and not terminal.confirm(question):
         project.say("nothing was written: --yes says that it is the same host")
         raise typer.Exit(2)
-    path = project.rewrite(stack, lambda path: hosts_lines.with_identity(path, host, both.changed))
+    path = project.rewrite(stack, lambda path: edit_hosts.with_identity(path, host, both.changed))
     project.say(
         f"{path.name}: {host} has another identity;"
         f" see what else differs with {command('rackwright preview {}', stack)}"
@@ -81,7 +81,7 @@ def qualify(
 
     Exit status: 1 something is short, 4 a program failed, 3 something could not be measured, 2 GPUs are in use.
     """
-    from rackwright.apply.pool import Hosts
+    from rackwright.hosts.pool import Hosts
     from rackwright.qualify.run import qualify
     from rackwright.qualify.table import sources, sums, table
 

@@ -6,15 +6,15 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from rackwright.apply.ansible import connection_variables
-from rackwright.apply.memory import in_memory
 from rackwright.cli import project
-from rackwright.declaration import Stack, declare
 from rackwright.errors import Refused
+from rackwright.hosts.ansible import connection_variables
+from rackwright.hosts.memory import in_memory
 from rackwright.kinds.role.plan import variables
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.spec import RoleSpec
-from rackwright.spec.secret import references
+from rackwright.schema.secret import references
+from rackwright.stack import Stack, declare
 
 OPEN = 0o077
 """Bits of a mode that let in anybody but the owner."""
@@ -65,7 +65,7 @@ def _check(directory: Path) -> None:
 
 def _roles(stack: Stack) -> list[tuple[RoleSpec, Promises]]:
     specs = [declared.spec for declared in declare(stack)]
-    return [(spec, promises(spec, stack.house)) for spec in specs if isinstance(spec, RoleSpec)]
+    return [(spec, promises(spec, stack.repository)) for spec in specs if isinstance(spec, RoleSpec)]
 
 
 def _withheld(spec: RoleSpec, told: Promises) -> list[str]:

@@ -2,38 +2,40 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rackwright import terminal
-from rackwright.audit import servers
 from rackwright.cli import project, pulumi
-from rackwright.declaration.served_line import promoted, with_another_model
 from rackwright.errors import command
+from rackwright.fleet.edit_server import replace_model
 from rackwright.iteration import process, report
-from rackwright.iteration.asked import Asked, Stage
+from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.run import InStage, iterate
+from rackwright.progress import Progress
+from rackwright.stack.server_model import model_to_serve
+from rackwright.status import servers
 from rackwright.toolchain import workloads
 
 
 class _Here:
     """This computer, and the stack's hosts behind it."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: IterationRequest) -> None:
         self._asked = asked
         self._interpreter: Path | None = None
 
-    def python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+    def python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
         if self._interpreter is None:
-            self._interpreter = workloads.ensure(self.say).python
-        return process.run(self._interpreter, argv, say)
+            self._interpreter = workloads.ensure(self.progress).python
+        return process.run(self._interpreter, argv, progress)
 
     def promote(self, model: str) -> None:
         stack = project.stack(self._asked.stack.name)
         server = self._asked.server
-        chosen = promoted(stack, server, model)
-        path = project.rewrite(stack.name, lambda path: with_another_model(path, server, chosen))
-        self.say(f"  {path.name}: {server} has {model}")
+        chosen = model_to_serve(stack, server, model)
+        path = project.rewrite(stack.name, lambda path: replace_model(path, server, chosen))
+        self.progress(f"  {path.name}: {server} has {model}")
 
     def declared(self) -> str:
         return servers.specs(project.stack(self._asked.stack.name), self._asked.server)[0].version
@@ -41,11 +43,11 @@ class _Here:
     def up(self) -> int:
         return pulumi.run("up", self._asked.stack.name, sys.stderr)  # the report alone is the result
 
-    def say(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         project.say(text)
 
 
-def run(asked: Asked, as_json: bool) -> None:
+def run(asked: IterationRequest, as_json: bool) -> None:
     """Iterate, and print the report, refused or not.
 
     Raises:
@@ -64,7 +66,7 @@ def run(asked: Asked, as_json: bool) -> None:
         )
 
 
-def _print(told: report.Told, as_json: bool) -> None:
+def _print(told: report.ReportData, as_json: bool) -> None:
     if as_json:
         terminal.show(json.dumps(told, indent=2))
     else:

@@ -11,7 +11,7 @@ from rackwright import terminal
 from rackwright.cli import project
 
 if TYPE_CHECKING:
-    from workloads.common.tracking import Lineage
+    from workloads.tracking import Lineage
 
 app = typer.Typer()
 UNKNOWN = 3
@@ -32,8 +32,8 @@ def lineage(
     The account comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or from a file of credentials.
     Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or some is not known.
     """
-    from workloads.common.tracking import connect
-    from workloads.common.tracking import lineage as found
+    from workloads.tracking import connect
+    from workloads.tracking import lineage as found
 
     chain = found(connect(tracking, os.environ), model)
     terminal.show(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
@@ -41,7 +41,7 @@ def lineage(
 
 
 def _text(chain: "Lineage") -> str:
-    from workloads.common.tracking.provenance import keys
+    from workloads.tracking.provenance import keys
 
     lines: list[str] = []
     for version in chain.versions:

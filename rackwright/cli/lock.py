@@ -9,10 +9,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rackwright import terminal
 from rackwright.cli import project
-from rackwright.declaration import Stack
-from rackwright.declaration.lock import changes
 from rackwright.errors import DeclarationError
-from rackwright.mirror import apt, making, tree
+from rackwright.fleet.lockfile import changes
+from rackwright.lock import apt, resolve, tree
+from rackwright.stack import Stack
 from rackwright.toolchain import cache
 
 
@@ -29,19 +29,19 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
         raise DeclarationError(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
     with cache.locked(cache.directory() / "mirror" / "lock", project.say):
-        apts = making.systems(stack)
+        apts = resolve.systems(stack)
         for each in apts.values():
             each.prepare(project.say)
-        made = making.make(stack, apts, upgrade)
+        made = resolve.make(stack, apts, upgrade)
         if fetch and not check:
-            made = making.signed(made, stack)
+            made = resolve.signed(made, stack)
             with _progress() as told:
-                making.fetch(made, apts, stack, told)
+                resolve.fetch(made, apts, stack, told)
         if to is not None and not check:
-            tree.copy(made.lock, stack.repository, to)
+            tree.copy(made.lock, stack.local_repository, to)
         changed = list(changes(stack.lock, made.lock))
         if changed and not check:
-            making.write(made.lock, stack.lock_file)
+            resolve.write(made.lock, stack.lock_file)
     if as_json:
         terminal.show(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
     else:
@@ -60,7 +60,7 @@ def _said(changed: int, check: bool) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[apt.Progress]:
+def _progress() -> Iterator[apt.DownloadProgress]:
     """Show on stderr how far the fetching is, where somebody looks."""
     columns = (TextColumn("fetching"), BarColumn(), TextColumn("{task.percentage:3.0f} %  {task.description}"))
     with Progress(*columns, console=terminal.console(stderr=True), transient=True) as bar:

@@ -12,8 +12,8 @@ from rackwright import terminal
 from rackwright.errors import Refused, SetupError
 
 if TYPE_CHECKING:
-    from rackwright.apply.pool import Hosts
-    from rackwright.declaration import Stack
+    from rackwright.hosts.pool import Hosts
+    from rackwright.stack import Stack
 
 TRACKING_URL = "MLFLOW_TRACKING_URI"
 """The environment variable of MLflow's own client."""
@@ -29,14 +29,14 @@ def directory() -> Path:
 
 
 def stack(name: str) -> "Stack":
-    from rackwright.declaration import load_stack
+    from rackwright.stack import load_stack
 
     return load_stack(name, directory())
 
 
 def fleet_file(name: str) -> Path:
     """Return the file with the fleet of the stack *name*."""
-    from rackwright.declaration.stack import settings
+    from rackwright.stack.stack import settings
 
     root = directory()
     return root / "stacks" / settings(name, root)["fleet"]
@@ -45,7 +45,7 @@ def fleet_file(name: str) -> Path:
 @contextmanager
 def connected(stack: "Stack") -> Iterator["Hosts"]:
     """Hand out the hosts of *stack*; connections end with the block."""
-    from rackwright.apply.pool import Hosts
+    from rackwright.hosts.pool import Hosts
 
     hosts = Hosts(stack.endpoints, stack.salt)
     try:
@@ -60,7 +60,7 @@ def secrets(stack: "Stack") -> "Stack":
     Raises:
         SetupError: they cannot be read here; says why.
     """
-    from rackwright.spec.secret import CONFIG_KEY, parse_values
+    from rackwright.schema.secret import CONFIG_KEY, parse_values
 
     if not stack.sealed:
         return stack
@@ -98,11 +98,11 @@ def check(path: Path, text: str) -> None:
     Raises:
         DeclarationErrors: everything that is wrong in it.
     """
-    from rackwright.declaration import load_fleet
-    from rackwright.declaration.stack import HOUSE
-    from rackwright.kinds.house import load_roles
+    from rackwright.core.repository import load_roles
+    from rackwright.fleet import load_fleet
+    from rackwright.stack.stack import ROOT
 
-    load_fleet(path, load_roles(HOUSE), text=text)
+    load_fleet(path, load_roles(ROOT), text=text)
 
 
 def replace(path: Path, text: str) -> None:
@@ -136,8 +136,8 @@ def environment(stack: str) -> dict[str, str]:
         SetupError: pulumi would encrypt secrets of a real rack with a published passphrase, or with none.
     """
     from rackwright import toolchain
-    from rackwright.declaration.passphrase import need_own
-    from rackwright.declaration.stack import RACK, settings, settings_source
+    from rackwright.stack.passphrase import need_own
+    from rackwright.stack.stack import RACK, settings, settings_source
 
     root = directory()
     if settings(stack, root)["target"] == RACK:

@@ -13,15 +13,15 @@ from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rackwright.cli import project
-from rackwright.declaration import Stack, declare
-from rackwright.declaration.passphrase import check_state
-from rackwright.declaration.stack import RACK, settings
 from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, StepFailed, command
 from rackwright.kinds import KINDS
-from rackwright.mirror.tree import lacking
+from rackwright.lock.tree import lacking
 from rackwright.provider import consents, outcomes
 from rackwright.provider.outcomes import Outcome
-from rackwright.spec.problem import hint
+from rackwright.schema.problem import hint
+from rackwright.stack import Stack, declare
+from rackwright.stack.passphrase import check_state
+from rackwright.stack.stack import RACK, settings
 
 Verb = Literal["preview", "up"]
 UNCHANGED = {"same", "read", "refresh"}
@@ -86,9 +86,11 @@ def _consents(stack: Stack, given_up: Sequence[str]) -> dict[str, str]:
 def _check(stack: Stack) -> None:
     """Raise what is wrong with the declaration and its lock, and where packages that hosts may want are not here."""
     declare(stack)
-    if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.repository)):
+    if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.local_repository)):
         fix = f"Run {command('rackwright lock --fetch {}', stack.name)}"
-        raise SetupError(str(stack.repository), f"got no local repository of it: {what}", "hosts are served by it", fix)
+        raise SetupError(
+            str(stack.local_repository), f"got no local repository of it: {what}", "hosts are served by it", fix
+        )
 
 
 def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, set[str]]) -> int:

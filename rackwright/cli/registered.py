@@ -3,12 +3,12 @@
 import os
 
 from rackwright.cli import project
-from rackwright.declaration import Stack, served_line
 from rackwright.errors import DeclarationError, command
-from rackwright.spec.server import Served
-from workloads.common.tracking import connect, registry
-from workloads.common.tracking.server import Refused
+from rackwright.schema.server import Served
+from rackwright.stack import Stack, server_model
 from workloads.quantize import versions
+from workloads.tracking import connect, registry
+from workloads.tracking.server import Refused
 
 
 def name_in(stack: Stack, server: str, model: str | None) -> str | None:
@@ -24,10 +24,10 @@ def name_in(stack: Stack, server: str, model: str | None) -> str | None:
         got, want = "got none", f"server {server} has no registered model, whose name could be looked up again"
         fix = f"Name a directory below the project's, a version, or {versions.BEGINS}NAME@ALIAS"
         raise DeclarationError("MODEL", got, want, fix)
-    return served_line.name_of(model.removeprefix(versions.BEGINS)) if model is not None else declared
+    return server_model.registered_name(model.removeprefix(versions.BEGINS)) if model is not None else declared
 
 
-def promoted(stack: Stack, server: str, name: str, tracking: str) -> Served:
+def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> Served:
     """Return what *server* is to serve: the model that has that *name* in the registry now, which is here then.
 
     Raises:
@@ -37,7 +37,7 @@ def promoted(stack: Stack, server: str, name: str, tracking: str) -> Served:
     version = registry.find(asked, name)
     directory = versions.bring(asked, version, registry.kept())
     project.say(f"{name} is {version}")
-    return served_line.registered(stack, server, name, directory, version.tags[registry.CHECKPOINT])
+    return server_model.registered_model(stack, server, name, directory, version.tags[registry.CHECKPOINT])
 
 
 def of(stack: Stack, server: str | None) -> list[str]:

@@ -9,7 +9,7 @@ from rackwright import terminal
 from rackwright.cli import project
 
 if TYPE_CHECKING:
-    from rackwright.audit.runs import RunReport
+    from rackwright.status.runs import RunReport
 
 app = typer.Typer(no_args_is_help=True, help="The training runs of a stack.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has runs.")]
@@ -23,7 +23,7 @@ def status(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
 
     Exit status: 0 it runs or is finished, 1 it does not, 3 a host was not reached.
     """
-    from rackwright.audit import runs
+    from rackwright.status import runs
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -39,7 +39,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Print what the processes of a run have said, each line with its rank."""
-    from rackwright.audit import runs
+    from rackwright.status import runs
 
     def say(line: str) -> None:
         terminal.show(json.dumps({"line": line}) if as_json else line, flush=True)
@@ -55,7 +55,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
 
     Exit status: 0 it stands still, 4 it could not be stopped.
     """
-    from rackwright.audit import runs
+    from rackwright.status import runs
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -75,7 +75,7 @@ def wait(
 
     Exit status: 0 finished, 1 stopped, 4 failed, 3 it still runs after so long, or is not known.
     """
-    from rackwright.audit import runs
+    from rackwright.status import runs
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:

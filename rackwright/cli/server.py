@@ -9,11 +9,11 @@ import typer
 from rackwright import terminal
 from rackwright.cli import project
 from rackwright.errors import command
-from rackwright.iteration.asked import Stage
+from rackwright.iteration.request import Stage
 
 if TYPE_CHECKING:
-    from rackwright.declaration import Stack
-    from rackwright.spec.server import Served
+    from rackwright.schema.server import Served
+    from rackwright.stack import Stack
 
 app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
 StackName = Annotated[str, typer.Argument(metavar="STACK", help="Name of a stack whose fleet has servers.")]
@@ -32,7 +32,7 @@ def status(stack: StackName, server: ServerName, tracking: Tracking = "", as_jso
     host serves the declared version, 1 one does not, or is not as right as it has to be, 3 one was not reached, or its
     accuracy is not known.
     """
-    from rackwright.audit import servers
+    from rackwright.status import servers
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -50,7 +50,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Print what the servers have said, each line with its host; never what was in a request."""
-    from rackwright.audit import servers
+    from rackwright.status import servers
 
     def say(host: str, line: str) -> None:
         terminal.show(json.dumps({"host": host, "line": line}) if as_json else f"{host}: {line}", flush=True)
@@ -80,17 +80,17 @@ def promote(
     One of the registry is fetched to this computer, and which one it is stands beside its name. Exit status: 0 written,
     1 it is damaged, 2 it is no model, or not good enough, 3 the registry was not reached.
     """
-    from rackwright.audit import servers
     from rackwright.cli import registered
-    from rackwright.declaration import served_line
+    from rackwright.stack import server_model
+    from rackwright.status import servers
 
     loaded = project.stack(stack)
     servers.known(loaded, server)
-    before = served_line.version_of(loaded, server)
+    before = server_model.declared_version(loaded, server)
     if name := registered.name_in(loaded, server, model):
-        chosen = registered.promoted(loaded, server, name, tracking)
+        chosen = registered.model_to_serve(loaded, server, name, tracking)
     else:
-        chosen = served_line.promoted(loaded, server, str(model))
+        chosen = server_model.model_to_serve(loaded, server, str(model))
     _exchange(loaded, server, chosen, before, as_json)
 
 
@@ -108,8 +108,8 @@ def fetch(
     Each is found and proved by its sha256, wherever its name leads by now; what is here already is not asked for.
     Exit status: 0 all are here, 1 one is damaged, 2 one is not declared or gone, 3 the registry was not reached.
     """
-    from rackwright.audit import servers
     from rackwright.cli import registered
+    from rackwright.status import servers
 
     loaded = project.stack(stack)
     if server is not None:
@@ -152,9 +152,9 @@ def iterate(
     status: 0 served, or as far as --until, 1 a gate refused it, 2 wrong or refused, 3 not reached, 4 a step failed.
     """
     from rackwright.cli.iterate import run
-    from rackwright.iteration.asked import Asked
+    from rackwright.iteration.request import IterationRequest
 
-    asked = Asked(
+    asked = IterationRequest(
         project.stack(stack), server, data, tuple(changes or ()), may_lose, target, given, tracking, processes, until
     )
     run(asked, as_json)
@@ -166,7 +166,7 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
 
     Exit status: 0 written, 2 there is none, 3 a host was not reached.
     """
-    from rackwright.audit import servers
+    from rackwright.status import servers
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
@@ -194,12 +194,12 @@ def image(
     It listens on port 8080, with the settings that are declared. The model is mounted at /model. Exit status:
     0 written, 2 it is refused.
     """
-    from rackwright.audit import servers
-    from rackwright.declaration.server_image import image
     from rackwright.kinds.model_server.image import MODEL
+    from rackwright.stack.server_image import image
+    from rackwright.status import servers
 
     loaded = project.stack(stack)
-    found = image(servers.specs(loaded, server), loaded.house, base, requirements, python_of_base)
+    found = image(servers.specs(loaded, server), loaded.repository, base, requirements, python_of_base)
     project.fill(out, found.files)
     if as_json:
         terminal.show(json.dumps({"directory": str(out), "image": found.tag, "stop_seconds": found.stop_seconds}))
@@ -218,9 +218,9 @@ def image(
 
 def _exchange(stack: "Stack", server: str, model: "Served", before: str | None, as_json: bool) -> None:
     """Write *model* as that of *server*, which had the version *before*, into the fleet's file, and say so."""
-    from rackwright.declaration.served_line import with_another_model
+    from rackwright.fleet.edit_server import replace_model
 
-    path = project.rewrite(stack.name, lambda path: with_another_model(path, server, model))
+    path = project.rewrite(stack.name, lambda path: replace_model(path, server, model))
     if as_json:
         terminal.show(
             json.dumps(

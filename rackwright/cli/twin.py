@@ -14,7 +14,7 @@ from rackwright.cli import project
 from rackwright.errors import DeclarationError
 
 if TYPE_CHECKING:
-    from rackwright.declaration import Stack
+    from rackwright.stack import Stack
     from rackwright.twin import Twin
 
 app = typer.Typer(no_args_is_help=True, help="The virtual twin of a rack, on this computer.")
@@ -85,7 +85,7 @@ def stop(stack: StackName) -> None:
 @app.command()
 def reset(stack: StackName) -> None:
     """Stop at once and delete the disks, and the state of every stack that targets this twin."""
-    from rackwright.declaration.stack import settings
+    from rackwright.stack.stack import settings
 
     loaded = project.stack(stack)
     _twin(stack).reset(project.say)

@@ -4,17 +4,17 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rackwright.core.contract import Refusal
 from rackwright.errors import command
 from rackwright.facts.content import covers
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import Fact, NotKnown, View
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Refusal
-from rackwright.kinds.host import OTHERWISE
-from rackwright.spec.host import Host
-from rackwright.spec.problem import hint
-from rackwright.spec.units import format_size
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import OTHERWISE
+from rackwright.schema.host import Host
+from rackwright.schema.problem import hint
+from rackwright.schema.units import format_size
 
 BLANK = "blank"
 """What a consent says of a drive that has no signature and is zero where it is sampled."""
@@ -105,7 +105,7 @@ def refusals(
 def _machine(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
     what, value = host.identity.strongest
     try:
-        found = observing.identity(facts, what)
+        found = observation.identity(facts, what)
     except NotKnown as reason:
         found = f"no answer ({reason})"
     if found != value:

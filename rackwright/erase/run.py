@@ -4,7 +4,7 @@ import getpass
 import json
 import secrets
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -13,11 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright import __version__
-from rackwright.apply import shipped
-from rackwright.apply.pool import Hosts
-from rackwright.apply.session import DIRECTORY
-from rackwright.apply.steps import execute
-from rackwright.declaration import Stack
+from rackwright.core.contract import Command, Put, Refusal
 from rackwright.erase import certificate
 from rackwright.erase.certificate import Certificate, ErasedDrive
 from rackwright.erase.plan import BLANK, METHODS, NIST, consents, option, refusals, remembered, unconsented
@@ -25,8 +21,13 @@ from rackwright.errors import DeclarationError, DeclarationErrors, RackwrightErr
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown, View
-from rackwright.kinds.contract import Put, Refusal, Run
-from rackwright.spec.problem import hint
+from rackwright.hosts import runner_source
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.session import DIRECTORY
+from rackwright.hosts.steps import execute
+from rackwright.progress import Progress
+from rackwright.schema.problem import hint
+from rackwright.stack import Stack
 
 JOB, REPORT = f"{DIRECTORY}/erase.json", f"{DIRECTORY}/erased.json"
 """On the host: what the eraser is to do, with its modules; and what became of each drive."""
@@ -34,7 +35,6 @@ ERASER = "rackwright.erase.onhost.eraser"
 LOOK_SECONDS = 180.0
 MONTH_SECONDS = 30 * 24 * 3600.0
 AGAIN = "Erase it by another method, or destroy it; it is not in any certificate"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Shown:
+class DryRun:
     """What drives hold: nothing was given up, and nothing erased."""
 
     drives: Mapping[str, str]
@@ -72,7 +72,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EraseResult:
     """What became of the drives."""
 
     certificate: Certificate | None
@@ -81,7 +81,7 @@ class Ended:
     """Why others are not, or cannot be known to be."""
 
 
-def erase(hosts: Hosts, stack: Stack, request: Request, say: Say) -> Shown | Ended:
+def erase(hosts: Hosts, stack: Stack, request: Request, progress: Progress) -> DryRun | EraseResult:
     """Erase the drives of *request*, if all that is on them is given up; without any consent, tell what that is.
 
     Raises:
@@ -94,7 +94,7 @@ def erase(hosts: Hosts, stack: Stack, request: Request, say: Say) -> Shown | End
         certificate.sign(b"rackwright can sign\n", request.key)  # before anything is lost
     name = request.host
     id = f"{name}/erase"
-    with hosts.lock(name, id, lambda text: say(f"{name}: {text}")) if given else nullcontext():
+    with hosts.lock(name, id, lambda text: progress(f"{name}: {text}")) if given else nullcontext():
         facts, abilities = hosts.facts(name, fresh=True), _abilities(hosts, request)
         wrong = list(refusals(name, stack.fleet.hosts[name], facts, abilities, request.serials, request.method))
         targets, unknown = _targets(facts, request, frozenset(one.where for one in wrong))
@@ -108,10 +108,10 @@ def erase(hosts: Hosts, stack: Stack, request: Request, say: Say) -> Shown | End
             pasted = " \\\n  ".join(option(serial, content) for serial, content in contents.items())
             notes = [target.note for target in targets]
             holds = {serial: content or BLANK for serial, content in contents.items()}
-            return Shown(holds, "\n".join([*notes, f"To erase all of it, add:\n  {pasted}"]))
+            return DryRun(holds, "\n".join([*notes, f"To erase all of it, add:\n  {pasted}"]))
         for target in targets:
-            say(f"{name}: {target.note}")
-        report = _work(hosts, request, id, contents, say)
+            progress(f"{name}: {target.note}")
+        report = _work(hosts, request, id, contents, progress)
     return _ended(stack, request, targets, report)
 
 
@@ -156,7 +156,7 @@ def _abilities(hosts: Hosts, request: Request) -> View:
 
 
 def _job(**job: object) -> str:
-    modules = [*shipped.on_drives(), (ERASER, _source())]
+    modules = [*runner_source.on_drives(), (ERASER, _source())]
     return json.dumps({"modules": modules, **job})
 
 
@@ -184,7 +184,7 @@ def _targets(facts: Facts, request: Request, refused: Collection[str]) -> tuple[
     return targets, unknown
 
 
-def _work(hosts: Hosts, request: Request, id: str, contents: Mapping[str, str], say: Say) -> dict[str, Any]:
+def _work(hosts: Hosts, request: Request, id: str, contents: Mapping[str, str], progress: Progress) -> dict[str, Any]:
     """Erase the drives on the host, whose lock is held, and return what it reports of each by serial."""
     serials, stamp = ", ".join(request.serials), secrets.token_hex(8)
     method = METHODS[request.method].text
@@ -192,14 +192,14 @@ def _work(hosts: Hosts, request: Request, id: str, contents: Mapping[str, str], 
     job = _job(do="erase", id=stamp, method=request.method, report=REPORT, **named)
     steps = (
         Put(f"put the eraser there: {JOB}", JOB, job, 0o600),
-        Run(
+        Command(
             f"erase {serials}: {method}",
-            shipped.from_file(JOB),
+            runner_source.from_file(JOB),
             destroys=tuple(f"{serial}: {content or 'what is on it'}" for serial, content in contents.items()),
             timeout_seconds=MONTH_SECONDS,
         ),
     )
-    execute(hosts, request.host, id, steps, lambda text: say(f"{request.host}: {text}"))
+    execute(hosts, request.host, id, steps, lambda text: progress(f"{request.host}: {text}"))
     told = json.loads(hosts.texts(request.host, [REPORT])[REPORT] or "{}")
     if told.get("id") != stamp:
         raise StepFailed(request.host, f"got no report in {REPORT}", "the eraser leaves one", "Run it again")
@@ -207,7 +207,7 @@ def _work(hosts: Hosts, request: Request, id: str, contents: Mapping[str, str], 
     return drives
 
 
-def _ended(stack: Stack, request: Request, targets: Sequence[Target], report: Mapping[str, Any]) -> Ended:
+def _ended(stack: Stack, request: Request, targets: Sequence[Target], report: Mapping[str, Any]) -> EraseResult:
     """Return the certificate of what is erased by *report*, and why the rest is not."""
     erased, failures = [], []
     for target in targets:
@@ -216,7 +216,7 @@ def _ended(stack: Stack, request: Request, targets: Sequence[Target], report: Ma
             failures.append(failure)
         else:
             erased.append(certified(target, request.method, told))
-    return Ended(_certificate(stack, request.host, erased) if erased else None, tuple(failures))
+    return EraseResult(_certificate(stack, request.host, erased) if erased else None, tuple(failures))
 
 
 def _certificate(stack: Stack, host: str, erased: Sequence[ErasedDrive]) -> Certificate:

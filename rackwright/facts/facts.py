@@ -155,7 +155,7 @@ class DeadRoute(View):
     gateway = Fact(optional, "None; of IPv6 ``::``, by which its family is known.")
 
 
-class Path(View):
+class PeerPath(View):
     """How large a packet passes to a peer's address and back in one piece."""
 
     asked = Fact(int, "Bytes, as the host was told; no more was tried.")
@@ -345,10 +345,10 @@ class Facts(View):
             raise unread
         return None
 
-    def path(self, address: str) -> Path | None:
+    def path(self, address: str) -> PeerPath | None:
         """Return the way to a peer's address; None where the host was not told to ask there."""
         raw = self.find("paths", address)
-        return None if raw is None else Path(raw, f"facts.paths.{address}")
+        return None if raw is None else PeerPath(raw, f"facts.paths.{address}")
 
     def unit(self, name: str) -> Unit | None:
         raw = self.find("units", name)

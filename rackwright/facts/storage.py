@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar
 
 from rackwright.facts import content
 from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
-from rackwright.spec.units import format_time
+from rackwright.schema.units import format_time
 
 T = TypeVar("T")
 

@@ -2,20 +2,21 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from rackwright.declaration.stack import HOUSE
+from rackwright.progress import Progress
+from rackwright.stack.stack import ROOT
 
 
-def run(python: Path, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
     """Run ``python -m`` *argv*, and return its exit status and the last line that it said.
 
     Args:
         python: Of the environment of the workloads.
     """
-    path = os.pathsep.join(filter(None, (str(HOUSE), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     last = ""
 
@@ -23,7 +24,7 @@ def run(python: Path, argv: Sequence[str], say: Callable[[str], None]) -> tuple[
         nonlocal last
         for line in lines:
             last = line.rstrip() or last
-            say(line.rstrip())
+            progress(line.rstrip())
 
     with subprocess.Popen(
         [str(python), "-m", *argv], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -35,7 +36,7 @@ def run(python: Path, argv: Sequence[str], say: Callable[[str], None]) -> tuple[
             return process.wait(), last
         except KeyboardInterrupt:
             process.terminate()
-            say("interrupted; a training saves first, and another Ctrl-C ends it at once")
+            progress("interrupted; a training saves first, and another Ctrl-C ends it at once")
             hand_on(process.stdout)
             process.wait()
             raise

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackwright.iteration import gate
-from rackwright.iteration.asked import Asked, Stage
+from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.work import Work
 from rackwright.iteration.work import write as write_whole
 
@@ -25,10 +25,10 @@ OUTCOMES = {
     Stage.UP: "served",
 }
 """By the stage that was the last."""
-Told = Mapping[str, Any]
+ReportData = Mapping[str, Any]
 
 
-def make(asked: Asked, work: Work, outcome: str, stage: Stage, why: str) -> dict[str, Any]:
+def make(asked: IterationRequest, work: Work, outcome: str, stage: Stage, why: str) -> dict[str, Any]:
     """Return the report of *work* as it stands.
 
     Args:
@@ -66,7 +66,7 @@ def make(asked: Asked, work: Work, outcome: str, stage: Stage, why: str) -> dict
 
 
 def _accuracy(work: Work) -> Iterator[dict[str, Any]]:
-    compared: dict[Stage, list[Told]] = {}
+    compared: dict[Stage, list[ReportData]] = {}
     for stage, name in COMPARED.items():
         path = work.directory / name
         compared[stage] = json.loads(path.read_text()) if path.exists() else []
@@ -81,13 +81,13 @@ def _accuracy(work: Work) -> Iterator[dict[str, Any]]:
         }
 
 
-def write(told: Told, directory: Path) -> None:
+def write(told: ReportData, directory: Path) -> None:
     """Write *told* as report.json and report.md."""
     write_whole(directory / "report.json", json.dumps(told, indent=1) + "\n")
     write_whole(directory / "report.md", markdown(told))
 
 
-def markdown(told: Told) -> str:
+def markdown(told: ReportData) -> str:
     before, after = told["before"], told["after"]
     lines = [
         f"# {told['server']} of stack {told['stack']}: {told['outcome']}",
@@ -116,7 +116,7 @@ def markdown(told: Told) -> str:
 KEYS = ("before", "tuned", "after")
 
 
-def show(told: Told, console: Console) -> None:
+def show(told: ReportData, console: Console) -> None:
     """Print *told* for people."""
     stages = Table(box=None, pad_edge=False, header_style="bold")
     stages.add_column("stage")
@@ -138,7 +138,7 @@ def show(told: Told, console: Console) -> None:
     console.print(f"{told['server']}: {told['outcome']}; {escape(told['directory'])}/report.md", soft_wrap=True)
 
 
-def _state(each: Told) -> str:
+def _state(each: ReportData) -> str:
     if each["done"]:
         return "done"
     return "not done" if each["seconds"] else ""
@@ -148,10 +148,10 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _versions(before: Told, after: Told | None) -> str:
+def _versions(before: ReportData, after: ReportData | None) -> str:
     said = f"Before: version {before['version']}, {_model(before)}."
     return f"{said} After: version {after['version']}, {_model(after)}." if after else said
 
 
-def _model(told: Told) -> str:
+def _model(told: ReportData) -> str:
     return f"{told['precision']} for {told['target']}, {told['bytes'] / 1e3:.1f} KB"

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rackwright.audit import servers
 from rackwright.errors import DeclarationError, RackwrightError, StepFailed, command
 from rackwright.iteration import gate, report
-from rackwright.iteration.asked import ABOUT, QUANTIZE, TUNE, Asked, Stage
-from rackwright.iteration.finding import MODEL, TRAINING, Found, found
+from rackwright.iteration.candidates import MODEL, TRAINING, StartingModel, found
+from rackwright.iteration.request import ABOUT, QUANTIZE, TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work, write
+from rackwright.progress import Progress
+from rackwright.status import servers
 from rackwright.toolchain import cache
-from workloads.common import reading
-from workloads.common.errors import WorkloadError
+from workloads import config_file
+from workloads.errors import WorkloadError
 from workloads.quantize.config import Settings
 from workloads.serving import model as published
 from workloads.training.config import TrainingConfig
@@ -28,7 +29,7 @@ FINE_TUNING = {"replay": 0.5, "patience": 5}
 class Outside(Protocol):
     """All that an iteration does beyond its own directory."""
 
-    def python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+    def python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
         """Run ``python -m`` *argv* in the environment of the workloads; return its status and its last line."""
 
     def promote(self, model: str) -> None:
@@ -40,7 +41,7 @@ class Outside(Protocol):
     def up(self) -> int:
         """Roll it out, and return the exit status of `rackwright up`."""
 
-    def say(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         """Tell a person how it gets on."""
 
 
@@ -50,7 +51,7 @@ class InStage(RackwrightError):
     def __init__(self, stage: Stage, error: RackwrightError | WorkloadError) -> None:
         Exception.__init__(self, f"{stage}: {error}")
         self.stage, self.exit_status = stage, error.exit_status  # type: ignore[misc]
-        self.report: report.Told | None = None
+        self.report: report.ReportData | None = None
         """As far as it came, where there is an iteration."""
 
 
@@ -63,27 +64,29 @@ class ProcessFailed(RackwrightError):
         self.exit_status = status if status in (2, 3) else StepFailed.exit_status  # type: ignore[misc]
 
 
-def iterate(asked: Asked, outside: Outside) -> dict[str, Any]:
+def iterate(asked: IterationRequest, outside: Outside) -> dict[str, Any]:
     """Bring new rows to what is served, as far as is asked for, and return the report.
 
     Raises:
         InStage: a stage has refused it or failed. What was done before stays done, and the report says how far it is.
     """
     began = time.monotonic()
-    outside.say(_heading(Stage.FIND))
+    outside.progress(_heading(Stage.FIND))
     try:
         work = _opened(asked)
     except (RackwrightError, WorkloadError) as error:
         raise InStage(Stage.FIND, error) from error
     seconds = time.monotonic() - began
-    with cache.locked(work.directory / "lock", outside.say):
+    with cache.locked(work.directory / "lock", outside.progress):
         work = work.again()  # as whoever held the lock has left it
         work.took(Stage.FIND, seconds)
-        outside.say(f"  version {work.found.version}, from {work.found.checkpoint}; all is kept in {work.directory}")
+        outside.progress(
+            f"  version {work.found.version}, from {work.found.checkpoint}; all is kept in {work.directory}"
+        )
         return _Iteration(asked, outside, work).run()
 
 
-def _opened(asked: Asked) -> Work:
+def _opened(asked: IterationRequest) -> Work:
     asked.refuse_unknown()
     key = asked.key()
     declared = servers.specs(asked.stack, asked.server)[0].version
@@ -94,7 +97,7 @@ def _opened(asked: Asked) -> Work:
     return work or Work.begin(asked, key, begins)
 
 
-def _config(asked: Asked, begins: Found, data: Path) -> TrainingConfig:
+def _config(asked: IterationRequest, begins: StartingModel, data: Path) -> TrainingConfig:
     """Return what the fine-tuning is: its parent's configuration, with the new rows and the guide's schedule."""
     values = {
         **begins.config,
@@ -103,10 +106,10 @@ def _config(asked: Asked, begins: Found, data: Path) -> TrainingConfig:
         "fine_tuning": {**FINE_TUNING, "parent": str(begins.checkpoint), "may_lose": asked.may_lose},
         "schedule": {"kind": "adaptive"},
     }
-    return reading.changed(TrainingConfig, "--set tune", json.loads(json.dumps(values)), asked.of(TUNE))
+    return config_file.changed(TrainingConfig, "--set tune", json.loads(json.dumps(values)), asked.of(TUNE))
 
 
-def _settings(asked: Asked, begins: Found) -> Settings:
+def _settings(asked: IterationRequest, begins: StartingModel) -> Settings:
     """Return how it is quantised: as what is served is, or for another target as the catalogue says."""
     wanted = asked.stack.fleet.servers[asked.server].gate.accuracy_kept
     values = Settings().model_dump(mode="json")
@@ -114,7 +117,7 @@ def _settings(asked: Asked, begins: Found) -> Settings:
         values["precision"] = begins.precision
     if wanted is not None:
         values["gate"]["accuracy_kept"] = wanted
-    return reading.changed(Settings, "--set quantize", values, asked.of(QUANTIZE))
+    return config_file.changed(Settings, "--set quantize", values, asked.of(QUANTIZE))
 
 
 def _heading(stage: Stage, more: str = "") -> str:
@@ -123,7 +126,7 @@ def _heading(stage: Stage, more: str = "") -> str:
 
 
 class _Iteration:
-    def __init__(self, asked: Asked, outside: Outside, work: Work) -> None:
+    def __init__(self, asked: IterationRequest, outside: Outside, work: Work) -> None:
         self.asked, self.outside, self.work = asked, outside, work
         self.training, self.model = work.directory / TRAINING, work.directory / MODEL
         self.target = asked.target or work.found.target
@@ -160,9 +163,9 @@ class _Iteration:
         }
         does, for_ = stages[stage]
         if self.work.done(stage, for_) and self._holds(stage):
-            self.outside.say(_heading(stage, ": done before"))
+            self.outside.progress(_heading(stage, ": done before"))
             return
-        self.outside.say(_heading(stage))
+        self.outside.progress(_heading(stage))
         try:
             with self.work.timed(stage):
                 came = does()
@@ -179,7 +182,7 @@ class _Iteration:
         return stage is not Stage.PROMOTE or self.outside.declared() == self.work.made_version
 
     def _python(self, *argv: str | Path) -> tuple[int, str]:
-        return self.outside.python([str(each) for each in argv], lambda line: self.outside.say(f"  {line}"))
+        return self.outside.python([str(each) for each in argv], lambda line: self.outside.progress(f"  {line}"))
 
     def _tune(self) -> dict[str, Any]:
         run = self.work.directory / "run.json"
@@ -256,7 +259,7 @@ class _Iteration:
 class RolloutFailed(RackwrightError):
     """What `rackwright up` ended with; the fleet's file has the new model already."""
 
-    def __init__(self, asked: Asked, status: int) -> None:
+    def __init__(self, asked: IterationRequest, status: int) -> None:
         stack, server = asked.stack.name, asked.server
         back = command("rackwright server rollback {} {}", stack, server)
         fix = f"Run this again, and it goes on here; or run {back} and `up`"

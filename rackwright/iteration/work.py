@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rackwright.iteration.asked import Asked, Stage, name_of
-from rackwright.iteration.finding import HERE, ITERATIONS, Found
-from workloads.common.checkpoint import disk
+from rackwright.iteration.candidates import HERE, ITERATIONS, StartingModel
+from rackwright.iteration.request import IterationRequest, Stage, name_of
+from workloads.checkpoint import disk
 
 STATE = "state.json"
 
@@ -32,7 +32,7 @@ class Work:
         self.directory, self._told = directory, told
 
     @staticmethod
-    def goes_on(asked: Asked, key: Mapping[str, Any], declared: str) -> "Work | None":
+    def goes_on(asked: IterationRequest, key: Mapping[str, Any], declared: str) -> "Work | None":
         """Return the iteration that answers what is *asked* and came to the *declared* version; None if there is none.
 
         Without it an iteration that is asked for again, once its model is declared, would be another one.
@@ -44,7 +44,7 @@ class Work:
         return None
 
     @staticmethod
-    def begin(asked: Asked, key: Mapping[str, Any], found: Found) -> "Work":
+    def begin(asked: IterationRequest, key: Mapping[str, Any], found: StartingModel) -> "Work":
         """Return the iteration that begins with *found*, as far as it has come."""
         directory = _place(asked) / name_of({**key, "served": found.version, "checkpoint": found.digest})
         path = directory / STATE
@@ -70,9 +70,9 @@ class Work:
         return str(self._told["began"])
 
     @property
-    def found(self) -> Found:
+    def found(self) -> StartingModel:
         told = self._told["found"]
-        return Found(**told | {"directory": Path(told["directory"]), "checkpoint": Path(told["checkpoint"])})
+        return StartingModel(**told | {"directory": Path(told["directory"]), "checkpoint": Path(told["checkpoint"])})
 
     @property
     def made_version(self) -> str | None:
@@ -137,7 +137,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _place(asked: Asked) -> Path:
+def _place(asked: IterationRequest) -> Path:
     return asked.stack.project.resolve() / HERE / ITERATIONS / asked.server
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rackwright.kinds.contract import Kind
+from rackwright.core.contract import Kind
 from rackwright.kinds.host import HostKind
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.network import NetworkKind

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rackwright.apply.memory import leave_nothing
+from rackwright.hosts.memory import leave_nothing
 from rackwright.kinds import KINDS
-from rackwright.kinds.secrets import Veil
+from rackwright.kinds.shared.secrets import Redactor
 from rackwright.provider import consents
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
@@ -54,34 +54,36 @@ def main(engine_address: str) -> None:
 
 def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     # here: the engine starts two of us, and one of them only says that it is there
-    from rackwright.apply.ansible import Plays
-    from rackwright.apply.mirror import bringing
-    from rackwright.apply.pool import Hosts
-    from rackwright.apply.rollout import Turns
-    from rackwright.apply.steps import Play, execute
-    from rackwright.declaration import declare, load_stack
-    from rackwright.declaration.stack import HOUSE
-    from rackwright.mirror import tree
+    from rackwright.hosts.ansible import Plays
+    from rackwright.hosts.local_repository import bringing
+    from rackwright.hosts.pool import Hosts
+    from rackwright.hosts.rollout import RolloutGate
+    from rackwright.hosts.steps import Play, execute
+    from rackwright.lock import tree
+    from rackwright.stack import declare, load_stack
+    from rackwright.stack.stack import ROOT
 
     declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.received())
     hosts = Hosts(declared.endpoints, declared.salt)
     rollout = declared.fleet.rollout
-    turns = Turns(
+    rollout_gate = RolloutGate(
         rollout,
         lambda: hosts.cancelled,
         limit=rollout.unavailable_of(len(declared.fleet.hosts)),
         unreachable=hosts.unreachable,
         coming=hosts.looked_at,
     )
-    play: Play = Plays(HOUSE, hosts, Veil(declared.house.secrets.values()), coming=turns.going).play
+    play: Play = Plays(ROOT, hosts, Redactor(declared.repository.secrets.values()), coming=rollout_gate.going).play
     if declared.lock and declared.brings_packages:
-        play = bringing(play, hosts, declared.repository, partial(tree.lacking, declared.lock, declared.repository))
+        play = bringing(
+            play, hosts, declared.local_repository, partial(tree.lacking, declared.lock, declared.local_repository)
+        )
 
     def named(token: str, id: str) -> dict[str, Any] | None:
         return next((each.inputs for each in declare(declared) if (each.token, each.name) == (token, id)), None)
 
     do = partial(execute, play=play)
-    return Site(declared.house, hosts, do, turns, named, declared.maintenance, declared.retired)
+    return Site(declared.repository, hosts, do, rollout_gate, named, declared.maintenance, declared.retired)
 
 
 def _project(here: Path) -> Path:

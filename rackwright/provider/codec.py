@@ -6,8 +6,8 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct, Value
 from pulumi.runtime import rpc
 
+from rackwright.core.wire import JSON
 from rackwright.errors import visible
-from rackwright.kinds.wire import JSON
 
 
 def decode(struct: Struct, without: Container[str] = ()) -> dict[str, JSON]:

@@ -40,12 +40,12 @@ class Engine:
 class ResourceLog:
     """The engine's log for one resource."""
 
-    def __init__(self, engine: Engine, urn: str, veiled: Callable[[str], str]) -> None:
+    def __init__(self, engine: Engine, urn: str, redact: Callable[[str], str]) -> None:
         """
         Args:
             veiled: Takes secrets out of whatever is said.
         """
-        self._engine, self._urn, self._veiled = engine, urn, veiled
+        self._engine, self._urn, self._veiled = engine, urn, redact
 
     def _safe(self, text: str) -> str:
         """Return *text* without secrets and with its control characters visible: it may quote what a host said."""

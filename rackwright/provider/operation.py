@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rackwright.kinds.wire import JSON
+from rackwright.core.wire import JSON
 from rackwright.provider.outcomes import Outcome
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedState:
     """A resource that exists although making or changing it failed."""
 
     id: str
@@ -62,7 +62,7 @@ class Operation:
         self._status = log.status
         self._over = threading.Event()
         self._stopped: Stopped | None = None
-        self.kept: Kept | None = None
+        self.kept: SavedState | None = None
         """Set from the first step on: a failure after it must not be forgotten by the state."""
 
     def status(self, text: str) -> None:
@@ -76,7 +76,7 @@ class Operation:
         self._status(text)
 
     def keep(self, id: str, outputs: Mapping[str, JSON]) -> None:
-        self.kept = Kept(id, outputs)
+        self.kept = SavedState(id, outputs)
 
     def stop(self, reason: Stopped) -> None:
         self._stopped = self._stopped or reason

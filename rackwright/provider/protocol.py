@@ -27,11 +27,11 @@ from rackwright.provider import codec
 from rackwright.provider.caller import OwnAccountOnly
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
-from rackwright.provider.operation import Cancelled, Kept, Operation, OutOfTime
+from rackwright.provider.operation import Cancelled, Operation, OutOfTime, SavedState
 from rackwright.provider.resource import Change, Resources
 from rackwright.provider.site import Sites
 from rackwright.provider.subject import COMPUTED, Urn
-from rackwright.spec.secret import parse_values
+from rackwright.schema.secret import parse_values
 
 T = TypeVar("T")
 Context = grpc.ServicerContext
@@ -238,7 +238,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         Args:
             seconds: How long it is waited for; None for work that asks no host.
         """
-        log = ResourceLog(self._engine, request.urn, self._sites.veiled)
+        log = ResourceLog(self._engine, request.urn, self._sites.redact)
         operation = Operation(log)
         with self._guard:
             self._running.add(operation)
@@ -247,7 +247,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             urn = Urn.parse(request.urn)
             return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
-            code, message = _status(error, self._sites.veiled)
+            code, message = _status(error, self._sites.redact)
             log.note("refused" if isinstance(error, Refused | DeclarationError | DeclarationErrors) else "failed")
             if operation.kept:
                 context.set_trailing_metadata((("grpc-status-details-bin", _half_done(operation.kept, code, message)),))
@@ -273,16 +273,16 @@ def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
     return server, port
 
 
-def _status(error: Exception, veiled: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:
+def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:
     code = next(code for kind, code in _CODES if isinstance(error, kind))
     if isinstance(error, RackwrightError | OutOfTime | Cancelled):
-        return code, visible(veiled(str(error)))
-    terminal.say(veiled("".join(traceback.format_exception(error))))
+        return code, visible(redact(str(error)))
+    terminal.say(redact("".join(traceback.format_exception(error))))
     said = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
-    return code, visible(veiled(said))
+    return code, visible(redact(said))
 
 
-def _half_done(kept: Kept, code: grpc.StatusCode, reason: str) -> bytes:
+def _half_done(kept: SavedState, code: grpc.StatusCode, reason: str) -> bytes:
     """Return the details by which the engine keeps the resource, with what is known of it, and tries again."""
     failed = provider_pb2.ErrorResourceInitFailed(
         id=kept.id, properties=encode(kept.outputs), reasons=[reason], refresh_before_update=True

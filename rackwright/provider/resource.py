@@ -1,6 +1,6 @@
 """What each of Pulumi's calls does: one loop over the table of kinds, with no rule about any of them.
 
-Every comparison is ``rackwright.kinds.diff.diff``, looked up when it is called: drift, previews, plans and the check
+Every comparison is ``rackwright.core.diff.diff``, looked up when it is called: drift, previews, plans and the check
 after every change are that one function.
 """
 
@@ -11,6 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from rackwright.core import diff as comparison
+from rackwright.core import wire
+from rackwright.core.contract import Absent, Kind, Resource
+from rackwright.core.wire import JSON
+from rackwright.core.wording import changes, outline, sentence
 from rackwright.errors import (
     DeclarationError,
     DeclarationErrors,
@@ -20,11 +25,6 @@ from rackwright.errors import (
     StepFailed,
     command,
 )
-from rackwright.kinds import diff as comparison
-from rackwright.kinds import wire
-from rackwright.kinds.contract import Absent, Kind, Resource
-from rackwright.kinds.wire import JSON
-from rackwright.kinds.wording import changes, outline, sentence
 from rackwright.provider import codec
 from rackwright.provider.operation import Operation
 from rackwright.provider.site import Sites
@@ -152,7 +152,7 @@ class Resources:
         subject = self._subject(urn, new)
         created, host = bool(state.get("created")), subject.spec.host
         with (
-            subject.site.turn(subject.kind.wave(subject.spec), host, operation.status),
+            subject.site.slot(subject.kind.rollout_group(subject.spec), host, operation.status),
             subject.site.hosts.lock(host, subject.id, operation.status),
         ):
             look = subject.look(fresh=True)

@@ -7,26 +7,26 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rackwright.core.contract import Step
+from rackwright.core.repository import Repository
+from rackwright.core.wire import JSON
+from rackwright.core.wording import step_line
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Step
-from rackwright.kinds.house import House
-from rackwright.kinds.secrets import Veil
-from rackwright.kinds.wire import JSON
-from rackwright.kinds.wording import step_line
+from rackwright.kinds.shared.secrets import Redactor
+from rackwright.progress import Progress
 
-Say = Callable[[str], None]
 Declaration = Callable[[str, str], Mapping[str, JSON] | None]
 """The inputs of what is declared, by type token and id; None for what is not."""
 
 
 class Hosts(Protocol):
-    """What the provider asks of the hosts; see rackwright.apply."""
+    """What the provider asks of the hosts; see rackwright.hosts."""
 
     def facts(self, host: str, fresh: bool = False) -> Facts: ...
 
     def texts(self, host: str, paths: Sequence[str]) -> Mapping[str, str | None]: ...
 
-    def lock(self, host: str, id: str, say: Say) -> AbstractContextManager[object]: ...
+    def lock(self, host: str, id: str, progress: Progress) -> AbstractContextManager[object]: ...
 
     def cancel(self) -> None: ...
 
@@ -34,34 +34,36 @@ class Hosts(Protocol):
 
 
 class Execute(Protocol):
-    """How steps are done on a host whose lock is held; see rackwright.apply.steps."""
+    """How steps are done on a host whose lock is held; see rackwright.hosts.steps."""
 
-    def __call__(self, hosts: Any, host: str, id: str, steps: Sequence[Step], say: Say) -> None: ...
+    def __call__(self, hosts: Any, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None: ...
 
 
-class Turns(Protocol):
-    """Who may change now; see rackwright.apply.rollout."""
+class RolloutGate(Protocol):
+    """Who may change now; see rackwright.hosts.rollout."""
 
-    def turn(self, wave: str, host: str, say: Say) -> AbstractContextManager[None]: ...
+    def slot(self, rollout_group: str, host: str, progress: Progress) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
 class Site:
-    house: House
+    repository: Repository
     hosts: Hosts
     do: Execute
-    turns: Turns
+    rollout_gate: RolloutGate
     declared: Declaration = lambda token, id: None
     maintenance: Mapping[str, str] = field(default_factory=dict)
     """The hosts that are left alone today, and in which words that is said."""
     retired: Collection[str] = ()
     """Hosts whose resources are let go as they are."""
 
-    def turn(self, wave: str | None, host: str, say: Say) -> AbstractContextManager[None]:
-        """Wait until *host* may change; at once where it is in no *wave*."""
-        return contextlib.nullcontext() if wave is None else self.turns.turn(wave, host, say)
+    def slot(self, rollout_group: str | None, host: str, progress: Progress) -> AbstractContextManager[None]:
+        """Wait until *host* may change; at once where it is in no *rollout_group*."""
+        return (
+            contextlib.nullcontext() if rollout_group is None else self.rollout_gate.slot(rollout_group, host, progress)
+        )
 
-    def execute(self, host: str, id: str, steps: Sequence[Step], say: Say) -> None:
+    def execute(self, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None:
         """Do *steps*, each announced as the preview named it."""
         begun = 0
 
@@ -69,7 +71,7 @@ class Site:
             nonlocal begun
             if begun < len(steps) and text == steps[begun].text:  # anything else is how the running step gets on
                 begun += 1
-            say(step_line(begun, len(steps), text))
+            progress(step_line(begun, len(steps), text))
 
         self.do(self.hosts, host, id, steps, announce)
 
@@ -84,7 +86,7 @@ class Sites:
         """
         self._open = open_site
         self._secrets: Mapping[str, str] = {}
-        self._veil = Veil()
+        self._redactor = Redactor()
         self._sites: dict[str, Site] = {}
         self._opened: list[Site] = []
         self._opening = threading.Lock()
@@ -104,13 +106,13 @@ class Sites:
             self._sites.clear()
             self._draw()
 
-    def veiled(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return *text* without any secret that is known here."""
-        return self._veil(text)
+        return self._redactor(text)
 
     def _draw(self) -> None:
-        of_sites = (value for site in self._opened for value in site.house.secrets.values())
-        self._veil = Veil([*self._secrets.values(), *of_sites])
+        of_sites = (value for site in self._opened for value in site.repository.secrets.values())
+        self._redactor = Redactor([*self._secrets.values(), *of_sites])
 
     def cancel(self) -> None:
         """Stop what runs on hosts; a site that is asked for later is opened anew."""

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from rackwright.core import contract, wire
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Claim, Difference, Kind, Observation, Plan, Refusal, Resource
+from rackwright.core.scope import rehearsable
+from rackwright.core.wire import JSON
 from rackwright.errors import Refused
 from rackwright.facts.facts import Facts
-from rackwright.kinds import contract, wire
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Claim, Difference, Found, Kind, Plan, Refusal, Resource
-from rackwright.kinds.scope import rehearsable
-from rackwright.kinds.unit_overrides import left_to_a_person, with_overrides, without_overrides
-from rackwright.kinds.unknown import refuse_unknown
-from rackwright.kinds.wire import JSON
+from rackwright.kinds.shared.unit_overrides import left_to_a_person, with_overrides, without_overrides
+from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from rackwright.provider import codec
 from rackwright.provider.site import Site
 
@@ -64,7 +64,7 @@ class Subject:
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
-        return rehearsable(with_overrides(contract.claims(self.kind, self.spec, self.site.house)), self.spec)
+        return rehearsable(with_overrides(contract.claims(self.kind, self.spec, self.site.repository)), self.spec)
 
     def look(self, fresh: bool = False) -> "Look":
         """Return the subject as its host shows it.
@@ -83,7 +83,7 @@ class Subject:
         """Return what takes it off its host as that is now, if its own declaration consents."""
         facts = self.site.hosts.facts(self.spec.host, fresh=True)
         consent = self.kind.consents(self.spec)
-        return refuse_unknown(self.id, lambda: self.kind.removal(self.spec, facts, self.site.house, consent))
+        return refuse_unknown(self.id, lambda: self.kind.removal(self.spec, facts, self.site.repository, consent))
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,15 @@ class Look:
 
     subject: Subject
     facts: Facts
-    found: Found
+    found: Observation
     differences: tuple[Difference, ...]
 
     @cached_property
     def plan(self) -> Plan:
         subject = self.subject
-        house = subject.site.house
+        repository = subject.site.repository
         planned, left = without_overrides(self.differences)
-        plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, planned, self.facts, house))
+        plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, planned, self.facts, repository))
         return left_to_a_person(plan, left)
 
     def refusals(self, created: bool) -> tuple[Refusal, ...]:

@@ -8,15 +8,15 @@ from importlib.resources import files
 from itertools import count
 from typing import Any
 
-from rackwright.apply.pool import Hosts
-from rackwright.apply.runner import PREFIX, escaped, literal
-from rackwright.apply.transport import Result
 from rackwright.errors import RackwrightError
+from rackwright.hosts.onhost.runner import PREFIX, escaped, literal
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.transport import Result
+from rackwright.progress import Progress
 from rackwright.qualify.item import Unusable
 
 GRACE_SECONDS = 30
 """What a program may take beside the time that it was given, to start and to end."""
-Say = Callable[[str], None]
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ class Bench:
             self.hosts.connection(self.host).run(("systemctl", "stop", self._unit))
 
     def script(
-        self, what: str, name: str, arguments: Sequence[object], seconds: float, on_line: Say | None = None
+        self, what: str, name: str, arguments: Sequence[object], seconds: float, on_line: Progress | None = None
     ) -> dict[str, Any]:
         """Run the program *name* of ours there, and return what its last line tells.
 

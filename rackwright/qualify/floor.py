@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rackwright.facts.gpu import Gpu as Found
-from rackwright.spec.catalogue import GPUS
+from rackwright.facts.gpu import Gpu
+from rackwright.schema.catalogue import GPUS
 
 ALL_REDUCE_GPUS = 8
 """The floor of an all-reduce is for so many behind NVSwitch; of fewer, or joined otherwise, nobody is known to say."""
@@ -19,7 +19,7 @@ class Floor:
     source: str = ""
 
 
-def of(gpus: Sequence[Found], value: str) -> Floor:
+def of(gpus: Sequence[Gpu], value: str) -> Floor:
     """Return the floor *value* of the catalogue for *gpus*: that of the one with the least, if all have one.
 
     Raises:
@@ -33,10 +33,10 @@ def of(gpus: Sequence[Found], value: str) -> Floor:
     return Floor(least, source if all(said for _, said in known) else "")
 
 
-def of_peers(gpus: Sequence[Found], value: str, switched: bool) -> Floor:
+def of_peers(gpus: Sequence[Gpu], value: str, switched: bool) -> Floor:
     """Return the floor of what several do together, which holds behind NVSwitch alone."""
     return of(gpus, value) if switched else Floor()
 
 
-def of_all_reduce(gpus: Sequence[Found], switched: bool) -> Floor:
+def of_all_reduce(gpus: Sequence[Gpu], switched: bool) -> Floor:
     return of_peers(gpus, "floor_all_reduce_gb_per_s", switched) if len(gpus) == ALL_REDUCE_GPUS else Floor()

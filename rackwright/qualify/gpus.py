@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from rackwright.apply.transport import Result
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
+from rackwright.hosts.transport import Result
 from rackwright.qualify import dcgm, floor, health, nccl, nvbandwidth, tool
 from rackwright.qualify.bench import Bench, last_line
 from rackwright.qualify.item import Figure, Item, Unusable, judged
-from rackwright.spec import nvidia
-from rackwright.spec.catalogue import GPUS, PROFILES
-from rackwright.spec.host import Host
+from rackwright.schema import nvidia
+from rackwright.schema.catalogue import GPUS, PROFILES
+from rackwright.schema.host import Host
 
 PRESENCE, MEMORY, HOST_COPY, PEER_COPY = "GPUs", "GPU memory", "copies between host and GPU", "copies from GPU to GPU"
 ALL_REDUCE, NETWORK, BURN_IN, DIAGNOSIS = "all-reduce", "all-reduce through the network", "burn-in", "DCGM diagnostics"

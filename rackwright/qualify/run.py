@@ -8,19 +8,20 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from rackwright.apply.pool import Hosts
-from rackwright.declaration import Stack
 from rackwright.errors import DeclarationError, DeclarationErrors, Refused
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
+from rackwright.hosts.pool import Hosts
 from rackwright.kinds.role.plan import busy
+from rackwright.progress import Progress
 from rackwright.qualify import gpus, tool
-from rackwright.qualify.bench import Bench, Say
+from rackwright.qualify.bench import Bench
 from rackwright.qualify.gpus import Gpus
 from rackwright.qualify.item import Figure, Item, Report, Unusable, judged
-from rackwright.qualify.way import Way, between
-from rackwright.qualify.way import item as way_item
-from rackwright.spec import nvidia
+from rackwright.qualify.network_path import Way, between
+from rackwright.qualify.network_path import item as way_item
+from rackwright.schema import nvidia
+from rackwright.stack import Stack
 
 SECONDS = 5.0
 """How long what we measure ourselves is measured."""
@@ -29,7 +30,9 @@ STREAMS = 4
 HOST_MEMORY = "host memory"
 
 
-def qualify(hosts: Hosts, stack: Stack, host: str, peer: str | None, say: Say, seconds: float = SECONDS) -> Report:
+def qualify(
+    hosts: Hosts, stack: Stack, host: str, peer: str | None, progress: Progress, seconds: float = SECONDS
+) -> Report:
     """Measure what *host* has to show, and between it and *peer*.
 
     Raises:
@@ -45,10 +48,10 @@ def qualify(hosts: Hosts, stack: Stack, host: str, peer: str | None, say: Say, s
     way = between(declared, host, peer) if peer else None
     with ExitStack() as held:
         for name in sorted({host, *([peer] if peer else [])}):  # in one order, so that two who do this cannot lock up
-            held.enter_context(hosts.lock(name, f"{name}/qualify", partial(_say_of, name, say)))
+            held.enter_context(hosts.lock(name, f"{name}/qualify", partial(_say_of, name, progress)))
         before = {name: _idle(hosts, stack, name) for name in filter(None, (host, peer))}
         bench = Bench(hosts, host, f"{host}/qualify")
-        items = [*_own(bench, way, hosts, seconds, say), *_of_gpus(bench, stack, before[host], say)]
+        items = [*_own(bench, way, hosts, seconds, progress), *_of_gpus(bench, stack, before[host], progress)]
     return Report(stack.name, host, tuple(items))
 
 
@@ -59,8 +62,8 @@ def _wrong(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationErr
         yield DeclarationError(f"{host}: peer", f"got {peer} itself", want, fix)
 
 
-def _say_of(host: str, say: Say, text: str) -> None:
-    say(f"{host}: {text}")
+def _say_of(host: str, progress: Progress, text: str) -> None:
+    progress(f"{host}: {text}")
 
 
 def _idle(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
@@ -75,15 +78,15 @@ def _idle(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
     return facts
 
 
-def _own(bench: Bench, way: Way | None, hosts: Hosts, seconds: float, say: Say) -> Iterator[Item]:
+def _own(bench: Bench, way: Way | None, hosts: Hosts, seconds: float, progress: Progress) -> Iterator[Item]:
     """Yield what is measured with nothing but Python."""
     yield _tried(
-        HOST_MEMORY, bench, say, lambda: memory_item(bench.script(HOST_MEMORY, "memory", [seconds], 60 + seconds))
+        HOST_MEMORY, bench, progress, lambda: memory_item(bench.script(HOST_MEMORY, "memory", [seconds], 60 + seconds))
     )
     if way:
         name = f"network to {way.peer.host}"
         other = Bench(hosts, way.peer.host, f"{way.peer.host}/qualify")
-        yield _tried(name, bench, say, lambda: way_item(name, way, *_streamed(bench, other, way, seconds)))
+        yield _tried(name, bench, progress, lambda: way_item(name, way, *_streamed(bench, other, way, seconds)))
 
 
 def memory_item(told: dict[str, Any]) -> Item:
@@ -120,7 +123,7 @@ def _streamed(own: Bench, peer: Bench, way: Way, seconds: float) -> tuple[dict[s
         return sent, receiving.result()
 
 
-def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, say: Say) -> Iterator[Item]:
+def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, progress: Progress) -> Iterator[Item]:
     declared = stack.fleet.hosts[bench.host]
     wanted = gpus.names(declared)
     if not wanted:
@@ -132,7 +135,7 @@ def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, say: Say) -> Iter
         yield from (Item(name, "not possible", said=gpus.others(declared)) for name in wanted)
         return
     first, *others = wanted
-    yield _tried(first, bench, say, partial(gpus.presence, declared, before))
+    yield _tried(first, bench, progress, partial(gpus.presence, declared, before))
     try:
         site = _site(bench, stack, before)
     except NotKnown as reason:
@@ -141,7 +144,7 @@ def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, say: Say) -> Iter
     if "rdma" in site.tools and gpus.NETWORK not in others and gpus.ALL_REDUCE in others:
         others.append(gpus.NETWORK)
     for name in others:
-        yield _tried(name, bench, say, partial(site.item, name))
+        yield _tried(name, bench, progress, partial(site.item, name))
 
 
 def _site(bench: Bench, stack: Stack, before: Facts) -> Gpus:
@@ -158,8 +161,8 @@ def _site(bench: Bench, stack: Stack, before: Facts) -> Gpus:
     return Gpus(bench, stack.fleet.hosts[bench.host], before, tool.found(done.stdout.decode(errors="replace")))
 
 
-def _tried(name: str, bench: Bench, say: Say, measure: Callable[[], Item]) -> Item:
-    say(f"{bench.host}: {name}")
+def _tried(name: str, bench: Bench, progress: Progress, measure: Callable[[], Item]) -> Item:
+    progress(f"{bench.host}: {name}")
     try:
         return measure()
     except NotKnown as reason:

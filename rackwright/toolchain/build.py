@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from rackwright.progress import Progress
 from rackwright.toolchain import cache, pins
-from rackwright.toolchain.ways import Unavailable
+from rackwright.toolchain.sources import Unavailable
 
 OLDEST_GO = (1, 21)
 """From this one on, Go fetches by itself the newer Go that a module asks for."""
@@ -38,8 +38,8 @@ CLI = Program("cli", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", pins.CLI)
 class Go:
     """The go command with the environment and the log of one build."""
 
-    def __init__(self, command: str, log: Path, say: Callable[[str], None]) -> None:
-        self.command, self.log, self.say = command, log, say
+    def __init__(self, command: str, log: Path, progress: Progress) -> None:
+        self.command, self.log, self.say = command, log, progress
         self.caches = cache.directory() / "go"
         """Go's own caches, so that a broken build goes on; elsewhere if GOCACHE or GOMODCACHE say so."""
         self.environment = {
@@ -105,7 +105,7 @@ class Go:
         return Unavailable(f"build from Go modules: go {arguments[0]} failed: {last} (log {self.log})")
 
 
-def build(into: Path, say: Callable[[str], None]) -> None:
+def build(into: Path, progress: Progress) -> None:
     """Put the programs into *into*: minutes on few cores, and 3 GB on the way.
 
     Raises:
@@ -117,14 +117,14 @@ def build(into: Path, say: Callable[[str], None]) -> None:
     log = cache.directory() / "logs" / "toolchain.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
-    go = Go(command, log, say)
+    go = Go(command, log, progress)
     version = go.ask("env", "GOVERSION")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_GO:
         raise Unavailable(f"build from Go modules: {command} is {version}, 1.21 or newer would do")
 
     for number, program in enumerate((LANGUAGE_HOST, CLI), start=1):
         name = program.package.rpartition("/")[2]
-        say(f"building {name} {program.version} from Go modules, {number} of 2 (log {log})")
+        progress(f"building {name} {program.version} from Go modules, {number} of 2 (log {log})")
         go.build(program, into)
     script = into / "pulumi-language-python-exec"
     shutil.copyfile(Path(go.ask("list", "-m", "-f={{.Dir}}", SDK)) / "python" / "cmd" / script.name, script)

@@ -7,9 +7,11 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from rackwright.progress import Progress
 
 
 def directory() -> Path:
@@ -21,14 +23,14 @@ def directory() -> Path:
 
 
 @contextmanager
-def locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock file *path*, waiting for whoever holds it; the kernel frees it when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another rackwright to finish (lock {path})")
+            progress(f"waiting for another rackwright to finish (lock {path})")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

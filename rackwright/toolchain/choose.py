@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from rackwright.errors import SetupError
+from rackwright.progress import Progress
 from rackwright.toolchain import build, cache, pins, release
-from rackwright.toolchain.ways import PROGRAMS, WRAPPER, Unavailable
+from rackwright.toolchain.sources import PROGRAMS, WRAPPER, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Toolchain:
     origin: Literal["path", "release", "modules"]
 
 
-def ensure(say: Callable[[str], None]) -> Toolchain:
-    """Return a toolchain, fetching or building it first if need be; *say* hears about everything slow.
+def ensure(progress: Progress) -> Toolchain:
+    """Return a toolchain, fetching or building it first if need be; *progress* hears about everything slow.
 
     Raises:
         SetupError: There is no way on this computer, and why each was none.
@@ -35,10 +36,10 @@ def ensure(say: Callable[[str], None]) -> Toolchain:
         return _on_path()
     except Unavailable as reason:
         reasons.append(str(reason))
-    return _cached() or _make(reasons, say)
+    return _cached() or _make(reasons, progress)
 
 
-def _places() -> dict[Toolchain, Callable[[Path, Callable[[str], None]], None]]:
+def _places() -> dict[Toolchain, Callable[[Path, Progress], None]]:
     """Return where toolchains of our own lie and how each is made, the preferred one first."""
     root, machine = cache.directory() / "toolchain", platform.machine()
     return {
@@ -69,18 +70,18 @@ def _cached() -> Toolchain | None:
     return next((toolchain for toolchain in _places() if toolchain.directory.is_dir()), None)
 
 
-def _make(reasons: list[str], say: Callable[[str], None]) -> Toolchain:
-    with cache.locked(cache.directory() / "toolchain" / "lock", say):
+def _make(reasons: list[str], progress: Progress) -> Toolchain:
+    with cache.locked(cache.directory() / "toolchain" / "lock", progress):
         if made := _cached():  # by whoever held the lock before
             return made
         for toolchain, make in _places().items():
             try:
                 with cache.filling(toolchain.directory) as directory:
-                    make(directory, say)
+                    make(directory, progress)
                     if (version := _version(str(directory / "pulumi"))) != toolchain.version:
                         raise Unavailable(f"{toolchain.origin}: pulumi says it is {version}, not {toolchain.version}")
             except Unavailable as reason:
-                say(str(reason))
+                progress(str(reason))
                 reasons.append(str(reason))
             else:
                 return toolchain

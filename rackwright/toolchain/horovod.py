@@ -11,14 +11,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import jinja2
 
+from rackwright.progress import Progress
 from rackwright.toolchain import cache
-from rackwright.toolchain.ways import Unavailable
+from rackwright.toolchain.sources import Unavailable
 
 FILES = Path(__file__).parents[2] / "templates/workloads/opt/rackwright/workloads"
 """What role workloads builds it with on hosts: its source by hash, the patch, the flags, and the script."""
@@ -48,7 +49,7 @@ def recipe(built: Mapping[str, str]) -> str:
     return "\n".join([SOURCE, repr(sorted(built.items())), PATCH.read_text(), (FILES / "horovod.sh.j2").read_text()])
 
 
-def wheel(python: Path, versions: tuple[str, str], say: Callable[[str], None]) -> Path:
+def wheel(python: Path, versions: tuple[str, str], progress: Progress) -> Path:
     """Return the wheel for the environment of *python*, building it first if need be: minutes on few cores.
 
     Args:
@@ -60,30 +61,30 @@ def wheel(python: Path, versions: tuple[str, str], say: Callable[[str], None]) -
     """
     built = flags(os.environ)
     directory = cache.directory() / "horovod" / key(*versions, built)
-    with cache.locked(cache.directory() / "horovod" / "lock", say):
+    with cache.locked(cache.directory() / "horovod" / "lock", progress):
         if not directory.is_dir():
             missing = [command for command in ("c++", "make", "patch") if shutil.which(command) is None]
             if missing:
                 raise Unavailable(f"Horovod: there is no {', '.join(missing)} on PATH")
             with cache.filling(directory) as into:
-                _build(python, into, built, say)
+                _build(python, into, built, progress)
     return next(directory.glob("*.whl"))
 
 
-def _build(python: Path, into: Path, built: Mapping[str, str], say: Callable[[str], None]) -> None:
+def _build(python: Path, into: Path, built: Mapping[str, str], progress: Progress) -> None:
     log = cache.directory() / "logs" / "horovod.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    say(f"building Horovod {VERSION} (log {log})")
+    progress(f"building Horovod {VERSION} (log {log})")
     with tempfile.TemporaryDirectory(prefix="rackwright-horovod-") as beside:
         for name in ("horovod.sh", "horovod.txt", "horovod.patch"):
             shutil.copy(FILES / f"{name}.j2", Path(beside, name))
         Path(beside, "horovod.env").write_text(
             "".join(f"{name}={shlex.quote(value)}\n" for name, value in built.items())
         )
-        _run(("sh", f"{beside}/horovod.sh", str(python), str(into)), log, say)
+        _run(("sh", f"{beside}/horovod.sh", str(python), str(into)), log, progress)
 
 
-def _run(command: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
+def _run(command: Sequence[str], log: Path, progress: Progress) -> None:
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         try:
@@ -91,7 +92,7 @@ def _run(command: Sequence[str], log: Path, say: Callable[[str], None]) -> None:
                 try:
                     process.wait(REPORT_SECONDS)
                 except subprocess.TimeoutExpired:
-                    say(f"  {_last(log)[:100]}")
+                    progress(f"  {_last(log)[:100]}")
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)  # the compilers, too
             process.wait()

@@ -6,11 +6,11 @@ import platform
 import shutil
 import tarfile
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
+from rackwright.progress import Progress
 from rackwright.toolchain import pins
-from rackwright.toolchain.ways import PROGRAMS, Unavailable
+from rackwright.toolchain.sources import PROGRAMS, Unavailable
 
 TIMEOUT_SECONDS = 10
 """For connecting and for each read: a site that cannot be reached must not cost minutes."""
@@ -20,7 +20,7 @@ REPORT_CHUNKS = 32
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
-def fetch(into: Path, say: Callable[[str], None]) -> None:
+def fetch(into: Path, progress: Progress) -> None:
     """Put the programs of the release into *into*; what was fetched before a break is kept beside it.
 
     Raises:
@@ -33,9 +33,9 @@ def fetch(into: Path, say: Callable[[str], None]) -> None:
     url = pins.RELEASE_URL.format(version=pins.RELEASE, platform=system)
     archive = into.parent / f"pulumi-{pins.RELEASE}-{system}.tar.gz"
     if not archive.exists() or _sha256(archive) != wanted:
-        say(f"fetching {url}")
+        progress(f"fetching {url}")
         try:
-            _download(url, archive, say)
+            _download(url, archive, progress)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"official archive: {url} cannot be fetched: {error}") from error
         if (found := _sha256(archive)) != wanted:
@@ -45,7 +45,7 @@ def fetch(into: Path, say: Callable[[str], None]) -> None:
     archive.unlink()
 
 
-def _download(url: str, archive: Path, say: Callable[[str], None]) -> None:
+def _download(url: str, archive: Path, progress: Progress) -> None:
     """Fetch *url* into *archive*, going on where an earlier attempt broke off if the server can."""
     begun = archive.stat().st_size if archive.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
@@ -57,7 +57,7 @@ def _download(url: str, archive: Path, say: Callable[[str], None]) -> None:
             for number, chunk in enumerate(iter(lambda: answer.read(CHUNK_BYTES), b""), start=1):
                 done += file.write(chunk)
                 if number % REPORT_CHUNKS == 0:
-                    say(f"  {done >> 20} of {size >> 20} MiB")
+                    progress(f"  {done >> 20} of {size >> 20} MiB")
     if done < size:
         raise OSError(f"broke off after {done} of {size} bytes; the next run goes on from there")
 

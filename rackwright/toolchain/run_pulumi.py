@@ -12,7 +12,7 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 LAB_PASSPHRASE = "rackwright-lab"  # noqa: S105 - it is published
-"""The same as rackwright.spec.secret has; a test compares the two."""
+"""The same as rackwright.schema.secret has; a test compares the two."""
 ROOT = "RACKWRIGHT_ROOT"
 TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 REENCRYPTS = "change-secrets-provider"

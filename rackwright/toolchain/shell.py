@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rackwright.toolchain.choose import Toolchain
-from rackwright.toolchain.ways import WRAPPER
+from rackwright.toolchain.sources import WRAPPER
 
 _MARK = "RACKWRIGHT_ROOT"
 """The checkout an environment was made for: a second checkout must not take the first one's values for wishes."""
@@ -38,7 +38,7 @@ def prepare(root: Path) -> None:
     for directory in (ours / "state", ours / "pulumi"):
         directory.mkdir(parents=True, exist_ok=True)
     if not (ours / "passphrase").exists():
-        from rackwright.spec.secret import LAB_PASSPHRASE  # here: its package is the whole schema
+        from rackwright.schema.secret import LAB_PASSPHRASE  # here: its package is the whole schema
 
         handle, written = tempfile.mkstemp(dir=ours)  # readable by its owner only
         with os.fdopen(handle, "w") as file:

@@ -8,14 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from rackwright.errors import SetupError
+from rackwright.progress import Progress
 from rackwright.toolchain import cache, horovod
-from rackwright.toolchain.ways import Unavailable
+from rackwright.toolchain.sources import Unavailable
 
 LOCK = horovod.FILES / "training.txt.j2"
 SERVING = LOCK.with_name("serving.txt.j2")
@@ -37,8 +37,8 @@ class Environment:
         return self.directory / "bin" / "python"
 
 
-def ensure(say: Callable[[str], None]) -> Environment:
-    """Return the environment, installing it and building Horovod first if need be; *say* hears about everything slow.
+def ensure(progress: Progress) -> Environment:
+    """Return the environment. Installs it and builds Horovod first where needed; *progress* hears of slow work.
 
     Where Horovod cannot be built the environment says why, and it is tried again the next time.
 
@@ -48,44 +48,44 @@ def ensure(say: Callable[[str], None]) -> Environment:
     directory = place()
     if (directory / "ready").exists() and (directory / "horovod").exists():
         return Environment(directory)  # without a lock that somebody may hold for as long as another takes to make
-    with cache.locked(directory.parent / "lock", say):
+    with cache.locked(directory.parent / "lock", progress):
         if not (directory / "ready").exists():
-            _install(directory, LOCK, "3 GB to fetch, 5 GB on the drive", say)
+            _install(directory, LOCK, "3 GB to fetch, 5 GB on the drive", progress)
         if (directory / "horovod").exists():
             return Environment(directory)
         try:
-            _add_horovod(Environment(directory).python, say)
+            _add_horovod(Environment(directory).python, progress)
         except Unavailable as reason:
             return Environment(directory, without_horovod=str(reason))
         (directory / "horovod").touch()
         return Environment(directory)
 
 
-def serving(say: Callable[[str], None]) -> Environment:
+def serving(progress: Progress) -> Environment:
     """Return the environment of a host that serves and does nothing else, installing it first if need be.
 
     Raises:
         SetupError: the packages cannot be installed.
     """
-    return of_lock("serving", SERVING, "273 MB on the drive", say)
+    return of_lock("serving", SERVING, "273 MB on the drive", progress)
 
 
-def tracking(say: Callable[[str], None]) -> Environment:
+def tracking(progress: Progress) -> Environment:
     """Return an environment with the server that the role mlflow runs, for tests, installing it first if need be.
 
     Raises:
         SetupError: the packages cannot be installed.
     """
-    return of_lock("tracking", TRACKING, "200 MB to fetch, 658 MB on the drive", say)
+    return of_lock("tracking", TRACKING, "200 MB to fetch, 658 MB on the drive", progress)
 
 
-def of_lock(name: str, lock: Path, size: str, say: Callable[[str], None]) -> Environment:
+def of_lock(name: str, lock: Path, size: str, progress: Progress) -> Environment:
     """Return the environment of *lock*, called by what is in it."""
     key = sha256(f"{sys.version}\n{lock.read_text()}".encode()).hexdigest()[:16]
     directory = cache.directory() / name / key
-    with cache.locked(directory.parent / "lock", say):
+    with cache.locked(directory.parent / "lock", progress):
         if not (directory / "ready").exists():
-            _install(directory, lock, size, say)
+            _install(directory, lock, size, progress)
     return Environment(directory, without_horovod="it does not train")
 
 
@@ -99,13 +99,13 @@ def _key() -> str:
     return sha256(f"{sys.version}\n{LOCK.read_text()}\n{built}".encode()).hexdigest()[:16]
 
 
-def _install(directory: Path, lock: Path, size: str, say: Callable[[str], None]) -> None:
+def _install(directory: Path, lock: Path, size: str, progress: Progress) -> None:
     """Make the environment where it stays, as its scripts name their interpreter; what is there is half-made."""
     shutil.rmtree(directory, ignore_errors=True)
     name = directory.parent.name
     log = cache.directory() / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    say(f"installing the environment of the {name} into {directory}: {size} (log {log})")
+    progress(f"installing the environment of the {name} into {directory}: {size} (log {log})")
     python = str(Environment(directory).python)
     commands = (
         (sys.executable, "-m", "venv", str(directory)),
@@ -123,10 +123,10 @@ def _install(directory: Path, lock: Path, size: str, say: Callable[[str], None])
     (directory / "ready").touch()
 
 
-def _add_horovod(python: Path, say: Callable[[str], None]) -> None:
+def _add_horovod(python: Path, progress: Progress) -> None:
     ask = "import platform, importlib.metadata as m; print(platform.python_version(), m.version('torch'))"
     of_python, torch = subprocess.check_output([python, "-c", ask], text=True).split()
-    wheel = horovod.wheel(python, (of_python, torch), say)
+    wheel = horovod.wheel(python, (of_python, torch), progress)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index", wheel)
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode != 0:

@@ -1,11 +1,11 @@
 """What the whole twin asks of a way to make hosts: `vm/` answers it with QEMU, `container/` with systemd-nspawn."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-Say = Callable[[str], None]
+from rackwright.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Backend(Protocol[M_contra]):
         """Raise an error when this computer cannot run hosts of this sort, or one of *machines* cannot be one."""
         ...
 
-    def prepare(self, machines: Sequence[M_contra], say: Say) -> None:
+    def prepare(self, machines: Sequence[M_contra], progress: Progress) -> None:
         """Make what *machines* start from and have not yet: image, disks."""
         ...
 

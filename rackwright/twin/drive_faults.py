@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rackwright.errors import DeclarationError
-from rackwright.twin.reach import DRIVE_WITH_SERIAL, in_guest, monitored, virtual_machine
+from rackwright.twin.guest_shell import DRIVE_WITH_SERIAL, in_guest, monitored, virtual_machine
 from rackwright.twin.twin import Twin
 from rackwright.twin.vm.machine import VirtualDrive, disk_node
 from rackwright.twin.vm.qmp import Monitor

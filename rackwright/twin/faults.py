@@ -4,9 +4,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rackwright.twin.backend import Say
+from rackwright.progress import Progress
 from rackwright.twin.files import write
-from rackwright.twin.reach import DRIVE_WITH_SERIAL, in_guest, monitored, need_power, virtual_machine
+from rackwright.twin.guest_shell import (
+    DRIVE_WITH_SERIAL,
+    in_guest,
+    monitored,
+    need_power,
+    virtual_machine,
+)
 from rackwright.twin.twin import Twin
 from rackwright.twin.vm.machine import drive_device
 from rackwright.twin.vm.qmp import monitor
@@ -71,15 +77,15 @@ def power_off(twin: Twin, host: str) -> None:
     twin.power_off(host)
 
 
-def power_on(twin: Twin, host: str, say: Say) -> None:
+def power_on(twin: Twin, host: str, progress: Progress) -> None:
     """Give *host* its power back, and return when it answers SSH."""
-    twin.power_on(host, say)
+    twin.power_on(host, progress)
 
 
-def hard_reset(twin: Twin, host: str, say: Say) -> None:
+def hard_reset(twin: Twin, host: str, progress: Progress) -> None:
     """Press the reset button of *host*, and return when it answers SSH again."""
     need_power(twin, host)
-    twin.reset_hard(host, say)
+    twin.reset_hard(host, progress)
 
 
 def limit(twin: Twin, host: str, size: int | None) -> None:

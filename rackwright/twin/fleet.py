@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from rackwright.errors import DeclarationError
-from rackwright.spec import nvidia
-from rackwright.spec.fleet import Fleet
-from rackwright.spec.host import Drive, Host
-from rackwright.spec.port import Nic
-from rackwright.spec.twin import BOOT_BYTES, DRIVE_BYTES
+from rackwright.schema import nvidia
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.host import Drive, Host
+from rackwright.schema.port import Nic
+from rackwright.schema.twin import BOOT_BYTES, DRIVE_BYTES
 from rackwright.twin import mirrors
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.container.container import Container

@@ -4,7 +4,7 @@ import time
 from pathlib import PurePosixPath
 
 from rackwright.errors import DeclarationError
-from rackwright.twin.reach import in_guest, need_power, virtual_machine
+from rackwright.twin.guest_shell import in_guest, need_power, virtual_machine
 from rackwright.twin.twin import Twin
 
 FILLER = ".rackwright-full"

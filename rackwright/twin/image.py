@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rackwright.errors import SetupError
+from rackwright.progress import Progress
 from rackwright.toolchain.apt import SUITES, mirrors, network_settings
 from rackwright.toolchain.cache import directory as cache_directory
 from rackwright.toolchain.cache import filling, locked
-from rackwright.twin.backend import Say
 
 PACKAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -74,7 +74,7 @@ class Workshop:
     directory: Path
     """For what is needed meanwhile."""
     log: Path
-    say: Say
+    progress: Progress
 
     @property
     def guest(self) -> Path:
@@ -106,7 +106,7 @@ class Workshop:
                 break
             except subprocess.TimeoutExpired:
                 said = self.log.read_text(errors="replace").splitlines()
-                self.say(f"twin image: {time.monotonic() - started:.0f} s: {said[-1] if said else 'started'}")
+                self.progress(f"twin image: {time.monotonic() - started:.0f} s: {said[-1] if said else 'started'}")
             except BaseException:
                 process.terminate()
                 raise
@@ -116,7 +116,7 @@ class Workshop:
             raise SetupError("twin image", got, "it builds the guest", f"Read {self.log}")
 
 
-def prepare(os_name: str, sort: str, build: Callable[[Workshop, Path], None], say: Say) -> Path:
+def prepare(os_name: str, sort: str, build: Callable[[Workshop, Path], None], progress: Progress) -> Path:
     """Return the image of *os_name*, filled by *build* if this computer has none.
 
     It takes about 2 GB in the directory for temporary files meanwhile.
@@ -124,19 +124,19 @@ def prepare(os_name: str, sort: str, build: Callable[[Workshop, Path], None], sa
     wanted = place(os_name, sort)
     if wanted.exists():
         return wanted
-    with locked(wanted.with_suffix(".lock"), say):
+    with locked(wanted.with_suffix(".lock"), progress):
         if not wanted.exists():
             log = wanted.parent / f"{os_name}-{sort}.log"
             log.write_text("")
-            say(f"twin image: building {os_name} ({sort}) from its packages, 1 to 3 minutes; log: {log}")
+            progress(f"twin image: building {os_name} ({sort}) from its packages, 1 to 3 minutes; log: {log}")
             with (
                 filling(wanted) as half_made,
                 tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as work,
             ):
-                workshop = Workshop(os_name, Path(work), log, say)
+                workshop = Workshop(os_name, Path(work), log, progress)
                 workshop.run(["cp", "-R", str(_GUEST), str(workshop.guest)])
                 build(workshop, half_made)
-            say(f"twin image: {os_name} ({sort}) is ready")
+            progress(f"twin image: {os_name} ({sort}) is ready")
     return wanted
 
 

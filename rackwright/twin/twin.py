@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from rackwright.errors import DeclarationError, HostUnreachable, SetupError, StepFailed
+from rackwright.progress import Progress
 from rackwright.twin import identity
-from rackwright.twin.backend import Backend, Say
+from rackwright.twin.backend import Backend
 from rackwright.twin.container.backend import Containers
 from rackwright.twin.container.container import Container
 from rackwright.twin.control import Child, Control
@@ -80,15 +81,15 @@ class Twin:
 
     # --- whole twin
 
-    def start(self, say: Say) -> None:
+    def start(self, progress: Progress) -> None:
         """Start what is off, leave alone what runs, and return when all machines answer SSH."""
-        self._power_on(list(self.machines.values()), say)
-        self.wait(say)
-        self._plug_in_gpus(list(self.machines.values()), say)
+        self._power_on(list(self.machines.values()), progress)
+        self.wait(progress)
+        self._plug_in_gpus(list(self.machines.values()), progress)
 
-    def stop(self, say: Say, grace_seconds: float = STOP_SECONDS) -> None:
+    def stop(self, progress: Progress, grace_seconds: float = STOP_SECONDS) -> None:
         """Shut all guests down, end what is left after *grace_seconds*, and keep their disks."""
-        with self._changing(say):
+        with self._changing(progress):
             started = pressed = time.monotonic()
             while (left := self._hosts_on()) and time.monotonic() - started < grace_seconds:
                 if time.monotonic() >= pressed:  # again and again: a guest that is just starting does not hear it
@@ -97,20 +98,20 @@ class Twin:
                     pressed = time.monotonic() + 5
                 time.sleep(0.2)
             for name in left if grace_seconds else ():
-                say(f"{name}: has not shut down in {grace_seconds:.0f} s, its power is cut")
+                progress(f"{name}: has not shut down in {grace_seconds:.0f} s, its power is cut")
             self.control.quit()
             for host in self.layout.hosts():
                 self._made_by(host).settle(host)
 
-    def reset(self, say: Say) -> None:
+    def reset(self, progress: Progress) -> None:
         """Stop at once and delete all disks: at the next start every machine is new, with the same identity."""
-        self.stop(say, grace_seconds=0)
-        with self._changing(say):
+        self.stop(progress, grace_seconds=0)
+        with self._changing(progress):
             shutil.rmtree(self.layout.disks, ignore_errors=True)
             for host in self.layout.hosts():
                 self.settings(host).update(image=None, system=None, pulled=[])
 
-    def wait(self, say: Say, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
+    def wait(self, progress: Progress, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
         """Return once *hosts*, or all, answer SSH.
 
         Raises:
@@ -125,7 +126,7 @@ class Twin:
             now = time.monotonic()
             for host, ready in zip(list(waiting), answers, strict=True):
                 if ready:
-                    say(f"{host}: ready, {now - started:.0f} s")
+                    progress(f"{host}: ready, {now - started:.0f} s")
                     waiting.remove(host)
             running = self._running()
             for host in waiting:
@@ -140,7 +141,7 @@ class Twin:
                 )
             if waiting and now - said > 5:
                 said = now
-                say(f"{', '.join(waiting)}: waiting for ssh, {now - started:.0f} s")
+                progress(f"{', '.join(waiting)}: waiting for ssh, {now - started:.0f} s")
 
     def status(self) -> list[MachineStatus]:
         """Return what is known of each machine, without changing anything."""
@@ -163,12 +164,12 @@ class Twin:
 
     # --- one machine
 
-    def power_on(self, host: str, say: Say) -> None:
+    def power_on(self, host: str, progress: Progress) -> None:
         """Start one machine and return when it answers SSH."""
         machine = self.machine(host)
-        self._power_on([machine], say)
-        self.wait(say, [host])
-        self._plug_in_gpus([machine], say)
+        self._power_on([machine], progress)
+        self.wait(progress, [host])
+        self._plug_in_gpus([machine], progress)
 
     def power_off(self, host: str) -> None:
         """Cut the power of one machine; return when nothing of it runs."""
@@ -179,10 +180,10 @@ class Twin:
                 self.control.kill(name)
         self._made_by(host).settle(host)
 
-    def reset_hard(self, host: str, say: Say) -> None:
+    def reset_hard(self, host: str, progress: Progress) -> None:
         """Press the reset button of one machine that is on, and return when it answers SSH again."""
         self._made_by(host).press_reset_button(host)
-        self.power_on(host, say)
+        self.power_on(host, progress)
 
     def settings(self, host: str) -> Settings:
         return Settings(self.layout.settings(host))
@@ -223,14 +224,14 @@ class Twin:
     # --- inside
 
     @contextmanager
-    def _changing(self, say: Say) -> Iterator[IO[bytes]]:
+    def _changing(self, progress: Progress) -> Iterator[IO[bytes]]:
         """Hold the twin's lock: commands that change it come one after the other."""
         self.layout.directory.mkdir(parents=True, exist_ok=True)
         with self.layout.command_lock.open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"waiting for another command on this twin (lock {self.layout.command_lock})")
+                progress(f"waiting for another command on this twin (lock {self.layout.command_lock})")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield lock
 
@@ -260,28 +261,28 @@ class Twin:
         """Return what *host* was made by when it was started: by now it may be declared otherwise."""
         return self._backends[self.settings(host).backend]
 
-    def _power_on(self, machines: Sequence[VirtualMachine | Container], say: Say) -> None:
+    def _power_on(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> None:
         by_backend = {name: [one for one in machines if one.backend == name] for name in self._backends}
         for name, of_one_sort in by_backend.items():
             if of_one_sort:
                 self._backends[name].require(of_one_sort)
-        with self._changing(say) as lock:
+        with self._changing(progress) as lock:
             running = self._running()
             for machine in machines:
                 if machine.name in running and running[machine.name].note != _definition(machine):
-                    say(f"{machine.name}: runs as it was declared before; stop and start the twin to change it")
+                    progress(f"{machine.name}: runs as it was declared before; stop and start the twin to change it")
             off = [machine for machine in machines if machine.name not in running]
             for name, of_one_sort in by_backend.items():
-                self._backends[name].prepare([machine for machine in of_one_sort if machine in off], say)
+                self._backends[name].prepare([machine for machine in of_one_sort if machine in off], progress)
             for machine in off:
                 identity.write_seed(machine, self.layout)
             self.control.ensure(lock)
             self._start_switch()
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(lambda machine: self._run(machine, say), off))
+                list(pool.map(lambda machine: self._run(machine, progress), off))
             self._write_endpoints()
 
-    def _run(self, machine: VirtualMachine | Container, say: Say) -> None:
+    def _run(self, machine: VirtualMachine | Container, progress: Progress) -> None:
         """Start *machine*, on the port it had before if that is free."""
         host, log, settings = machine.name, self.layout.log(machine.name), self.settings(machine.name)
         backend = self._backends[machine.backend]
@@ -298,29 +299,29 @@ class Twin:
             process = self.control.run(host, backend.command_line(machine, port), log, _definition(machine))
             while self.is_on(host):
                 if backend.is_powered(host, process):
-                    say(f"{host}: started, ssh on port {port}")
+                    progress(f"{host}: started, ssh on port {port}")
                     return
                 time.sleep(0.05)
             if _is_free(port):
                 break  # otherwise somebody else took it in between
         raise self._ended(host)
 
-    def _plug_in_gpus(self, machines: Sequence[VirtualMachine | Container], say: Say) -> None:
+    def _plug_in_gpus(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> None:
         """Give each of *machines*, which answer, its GPUs: where they cannot be made here, they are missing."""
         machines = [machine for machine in machines if machine.gpus]
         if not machines:
             return
         try:
-            made = library.library(say)
+            made = library.library(progress)
         except SetupError as error:
-            say(f"{', '.join(machine.name for machine in machines)}: without GPUs: {error}")
+            progress(f"{', '.join(machine.name for machine in machines)}: without GPUs: {error}")
             return
 
         def plug_in(machine: VirtualMachine | Container) -> None:
             try:
                 plug.plug_in(machine, made, self.ssh)
             except StepFailed as error:  # it may no longer let the twin's own user in, and has what it had
-                say(str(error))
+                progress(str(error))
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(plug_in, machines))

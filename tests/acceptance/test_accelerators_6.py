@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.transport import Result
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
+from rackwright.hosts.transport import Result
 from rackwright.qualify import gpus, tool
 from rackwright.qualify.gpus import Gpus
 from rackwright.qualify.item import Item, Unusable
-from rackwright.spec.host import Host
+from rackwright.schema.host import Host
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.gpu_lab import DRIVER

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
-from rackwright.spec.twin import DRIVE_BYTES
+from rackwright.schema.twin import DRIVE_BYTES
 from rackwright.twin import faults
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need

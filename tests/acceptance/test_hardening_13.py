@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from rackwright.declaration import declare, load_stack
 from rackwright.errors import DeclarationError
 from rackwright.facts import probe, program
+from rackwright.stack import declare, load_stack
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab
@@ -47,7 +47,7 @@ def test_digests_are_made_with_the_key_of_the_fleet_only(log: Log) -> str:
         stack = load_stack(lab.stack, lab.directory).with_secrets({"hot_key": short, "warm_key": short * 4})
         try:
             for declared in declare(stack):
-                declared.kind.claims(declared.spec, stack.house)
+                declared.kind.claims(declared.spec, stack.repository)
         except DeclarationError as error:
             need("20 characters" in str(error) and short not in str(error), f"it says {error}")
         else:

@@ -8,7 +8,7 @@ from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
 from tests.support.mlflow_stub import Stub
-from workloads.common.tracking.server import NAME, PASSWORD
+from workloads.tracking.server import NAME, PASSWORD
 
 STATUSES = (301, 302, 303, 307, 308)
 
@@ -19,7 +19,7 @@ def test_a_tracking_password_follows_no_redirect(log: Log) -> str:
     run = log.empty_directory()
     (run / "config.json").write_text(json.dumps({"name": "digits"}))
     (run / "metrics.jsonl").write_text('{"event": "start"}\n{"step": 1, "loss": 2.5}\n')
-    argv = [sys.executable, "-m", "workloads.common.tracking", str(run), "--tracking"]
+    argv = [sys.executable, "-m", "workloads.tracking", str(run), "--tracking"]
     with Stub() as other, Stub() as server:
         variables = {**os.environ, NAME: "tina", PASSWORD: "secret-of-tina", "http_proxy": other.url, "no_proxy": ""}
         for server.status in STATUSES:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
-from workloads.common.checkpoint import layout, manifest
-from workloads.common.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint import layout, manifest
+from workloads.checkpoint.manifest import Entry, Manifest
 
 MOST_MIB = 200
 """The most memory of a command; proving the first archive took 4.5 GB."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.apply.totp import OPTIONS, path
+from rackwright.access.totp import OPTIONS, path
 from tests.support.acceptance import line
 from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import need

@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from rackwright.spec.secret import LAB_PASSPHRASE, setting
+from rackwright.schema.secret import LAB_PASSPHRASE, setting
 from rackwright.toolchain import choose
 from tests.support.acceptance import line
 from tests.support.expect import need

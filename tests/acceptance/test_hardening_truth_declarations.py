@@ -10,7 +10,7 @@ from tests.support.expect import need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
 
-WRONG = ROOT / "tests/declaration/wrong"
+WRONG = ROOT / "tests/fleet/wrong"
 FLEETS = ("mount-own", "login-option", "mapped-address", "identity-template", "number-as-name", "too-deep")
 LARGE = 50_000_000
 MEMORY = 512 << 20

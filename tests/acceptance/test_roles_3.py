@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rackwright.apply.transport import Connection
 from rackwright.facts import probe
-from rackwright.spec.ssh import Endpoint, Login
+from rackwright.hosts.transport import Connection
+from rackwright.schema.ssh import Endpoint, Login
 from tests.support.acceptance import line
 from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import need

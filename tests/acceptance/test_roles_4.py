@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rackwright.kinds.guard import SECONDS
+from rackwright.kinds.shared.guard import SECONDS
 from tests.support.acceptance import line
 from tests.support.access_rack import Rack, access, fleet
 from tests.support.expect import eventually, need

@@ -2,9 +2,9 @@
 
 import time
 
-from rackwright.apply.pool import Hosts
-from rackwright.declaration import load_stack
 from rackwright.errors import RackwrightError
+from rackwright.hosts.pool import Hosts
+from rackwright.stack import load_stack
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rackwright.apply.transport import HANDSHAKE_SECONDS
+from rackwright.hosts.transport import HANDSHAKE_SECONDS
 from tests.support.acceptance import line
 from tests.support.access_rack import fleet
 from tests.support.expect import need

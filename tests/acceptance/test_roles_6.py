@@ -16,7 +16,7 @@ import pexpect
 import pytest
 from ruamel.yaml import YAML
 
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
@@ -137,7 +137,7 @@ def _life(lab: Lab, values: list[str], planted: dict[str, str]) -> str:
     log("audit, snapshots, inventory")
     note(lab.rackwright("audit", lab.stack, "--save", str(lab.directory / "snapshots"), status=0))
     note(lab.rackwright("audit", lab.stack, "--format", "json", status=0))
-    note(lab.rackwright("declare", lab.stack, status=0))
+    note(lab.rackwright("digests", lab.stack, status=0))
     note(inventory := lab.rackwright("inventory", lab.stack, status=0))
     need("/etc/chrony/chrony.keys" in inventory.stderr, "the inventory does not say what it leaves out")
     _whole_inventory(lab, values[1])

@@ -6,7 +6,7 @@ from shlex import quote
 
 import yaml
 
-from rackwright.apply.pins import fingerprint
+from rackwright.hosts.pins import fingerprint
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims

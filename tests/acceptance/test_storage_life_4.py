@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from tests.support.acceptance import line
 from tests.support.encrypted_lab import (
     CHANGED,

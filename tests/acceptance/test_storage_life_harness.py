@@ -12,10 +12,10 @@ from typing import Any, get_args
 
 import pytest
 
-from rackwright.declaration import load_fleet
-from rackwright.kinds.house import load_roles
-from rackwright.spec import Drive, Fleet, Host, Identity, Size, Tier
-from rackwright.spec.tier import MEMBERS, Level
+from rackwright.core.repository import load_roles
+from rackwright.fleet import load_fleet
+from rackwright.schema import Drive, Fleet, Host, Identity, Size, Tier
+from rackwright.schema.tier import MEMBERS, Level
 from rackwright.twin import faults
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need

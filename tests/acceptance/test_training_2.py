@@ -11,7 +11,7 @@ from tests.support.workloads import run_tests
 AIM, FLOOR = 0.15, 0.25
 """Share of torch.save's time for which the training may stand."""
 TRIES = 20
-TESTS = "tests/workloads/common/checkpoint"
+TESTS = "tests/workloads/checkpoint"
 
 
 @line("training", 2, part="blocked")

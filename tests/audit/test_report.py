@@ -49,13 +49,13 @@ def test_an_audit_computes_the_claims_of_each_resource_once(monkeypatch):
     computed = Counter[str]()
     for kind in {type(kind) for kind in KINDS.values()}:
 
-        def count(kind: Any, spec: Any, house: Any, compute: Any = kind.claims) -> Any:
+        def count(kind: Any, spec: Any, repository: Any, compute: Any = kind.claims) -> Any:
             computed[kind.id(spec)] += 1
-            return compute(kind, spec, house)
+            return compute(kind, spec, repository)
 
         monkeypatch.setattr(kind, "claims", count)
     with_roles = next(stack for stack in ALSO if any(host.roles for host in stack.fleet.hosts.values()))
-    stack = replace(with_roles, house=replace(with_roles.house))  # a house that has computed nothing
+    stack = replace(with_roles, repository=replace(with_roles.repository))  # a house that has computed nothing
 
     report = compare(stack, dict.fromkeys(stack.fleet.hosts, GONE))
 

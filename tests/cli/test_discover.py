@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.apply.pins import fingerprint
-from rackwright.declaration.fleet import load_fleet
+from rackwright.fleet.load import load_fleet
+from rackwright.hosts.pins import fingerprint
 from tests.support import recorded_facts
 from tests.support.our_roles import ROLES
 from tests.support.simulated import SimulatedRack

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.runner import REFERENCE
 from rackwright.erase.run import JOB, REPORT
+from rackwright.hosts.onhost.runner import REFERENCE
 from tests.cli.conftest import TypedProject
 from tests.support.erasure import REPORT as ERASED
 from tests.support.erasure import new_key

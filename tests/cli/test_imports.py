@@ -7,13 +7,13 @@ from typing import get_args
 import pytest
 
 from rackwright.cli import backup, project
-from workloads.common.checkpoint.archive import Compression
-from workloads.common.tracking.server import URL
+from workloads.checkpoint.archive import Compression
+from workloads.tracking.server import URL
 
 HEAVY = (
     "ansible", "cryptography", "google.protobuf", "grpc", "jinja2", "paramiko", "pulumi", "ruamel", "yaml",
-    "rackwright.apply", "rackwright.declaration", "rackwright.facts", "rackwright.kinds", "rackwright.spec",
-    "rackwright.twin", "workloads.common.catalogue", "workloads.common.checkpoint", "workloads.common.tracking",
+    "rackwright.hosts", "rackwright.stack", "rackwright.facts", "rackwright.kinds", "rackwright.schema",
+    "rackwright.twin", "workloads.catalogue", "workloads.checkpoint", "workloads.tracking",
     "workloads.recipes", "workloads.serving", "workloads.training",
 )  # fmt: skip
 """Packages that take long to import, the schema and the catalogue of accelerators among them."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import inventory
-from rackwright.declaration import Stack, load_stack
 from rackwright.errors import Refused
+from rackwright.stack import Stack, load_stack
 from tests.support.fleet_with_secrets import BOTH, FLEET, configure
 
 FIRST, SECOND = "the-first-value", "the-second-value"

@@ -14,7 +14,7 @@ from rackwright.erase import run
 from rackwright.erase.onhost import eraser
 from rackwright.facts import probe
 from rackwright.facts.content import content
-from rackwright.facts.probe import block, look
+from rackwright.facts.probe import block, observe
 
 SIZE = 12 << 20
 PATTERN = os.urandom(4096)
@@ -82,7 +82,7 @@ def nvme(root: Path, monkeypatch: pytest.MonkeyPatch, oacs: int = 0b1010, fna: i
     identify = json.dumps({"oacs": oacs, "fna": fna})
     program.write_text(NVME.format(log=log, identify=identify, size=SIZE, then=then))
     program.chmod(0o755)
-    monkeypatch.setitem(look.ENVIRONMENT, "PATH", f"{program.parent}:{look.ENVIRONMENT['PATH']}")
+    monkeypatch.setitem(observe.ENVIRONMENT, "PATH", f"{program.parent}:{observe.ENVIRONMENT['PATH']}")
     return log
 
 
@@ -324,7 +324,7 @@ def test_what_drives_can_do_is_told(machine, monkeypatch, capsys):
 
 
 def test_without_nvme_cli_it_is_not_known_what_a_controller_can_do(machine, monkeypatch, capsys):
-    monkeypatch.setattr(eraser, "tool", lambda *argv: look.tool(f"no-such-{argv[0]}", *argv[1:]))
+    monkeypatch.setattr(eraser, "tool", lambda *argv: observe.tool(f"no-such-{argv[0]}", *argv[1:]))
 
     eraser.main({"do": "look", "serials": ["E-NVME0"]})
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from rackwright.declaration import load_stack
 from rackwright.erase.plan import Abilities, consents, option, refusals, unconsented
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import View
+from rackwright.stack import load_stack
 from tests.support.sources import ROOT
 
 HOST = load_stack("lab", ROOT).fleet.hosts["gpu-01"]

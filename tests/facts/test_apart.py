@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.facts.probe import apart
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 
 
 def refuse() -> None:

@@ -241,7 +241,7 @@ def test_a_drive_that_cannot_be_opened_hides_no_other(machine):
 
 def test_without_wipefs_signatures_are_unknown(machine, monkeypatch):
     machine.device("sda", 16 * MIB)
-    monkeypatch.setattr("rackwright.facts.probe.look.ENVIRONMENT", {"PATH": "/nowhere"})
+    monkeypatch.setattr("rackwright.facts.probe.observe.ENVIRONMENT", {"PATH": "/nowhere"})
     monkeypatch.setenv("PATH", "/nowhere")
 
     drive = drive_of(machine, "sda")

@@ -7,7 +7,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import containers
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 from rackwright.facts.view import NotKnown
 from tests.support.fabricated_machine import FabricatedMachine
 

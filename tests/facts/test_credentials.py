@@ -8,7 +8,7 @@ import pytest
 from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import credentials
-from rackwright.facts.probe.look import Failed
+from rackwright.facts.probe.observe import Failed
 from rackwright.facts.view import NotKnown
 from tests.support.fabricated_machine import FabricatedMachine
 

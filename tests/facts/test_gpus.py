@@ -9,7 +9,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
-from rackwright.facts.probe.look import Unreadable, attempt
+from rackwright.facts.probe.observe import Unreadable, attempt
 from tests.support import recorded_facts
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import kernel
-from rackwright.facts.probe.look import attempt
+from rackwright.facts.probe.observe import attempt
 from tests.support.fabricated_machine import FabricatedMachine
 
 

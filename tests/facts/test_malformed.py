@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.core.contract import Plan
 from rackwright.errors import HostUnreachable
 from rackwright.facts import probe, snapshot
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds.contract import Plan
-from rackwright.kinds.unknown import refuse_unknown
+from rackwright.kinds.shared.unknown_facts import refuse_unknown
 
 STRANGE = (None, 1, "x", [[]], [None], True)
 

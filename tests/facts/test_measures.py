@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.facts.probe import measures
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 
 TRACKING = (
     "0A000203,10.0.2.3,3,1732525000.123456789,-0.000012345,0.004500000,0.000031,-12.3,0.0,0.1,0.02,0.001,64.5,{}\n"

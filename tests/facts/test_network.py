@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import netlink, network
-from rackwright.facts.probe.look import Unreadable, attempt
+from rackwright.facts.probe.observe import Unreadable, attempt
 from tests.support.fabricated_machine import FabricatedMachine
 
 RECORDED = json.loads((Path(__file__).parent / "netlink.json").read_text())

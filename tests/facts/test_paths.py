@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import paths
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 from tests.support.fabricated_machine import FabricatedMachine
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ class Way:
     def __init__(self, takes: int, lost: set[int] = frozenset()) -> None:
         self.takes, self.lost, self.sent = takes, lost, 0
 
-    def ask(self, sizes: dict[paths.Path, list[int]], seconds: float) -> None:
+    def ask(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
         for path, several in sizes.items():
             for size in several:
                 self.sent += 1
@@ -35,7 +35,7 @@ class Way:
 
 
 def measured(size: int, way: Way) -> object:
-    path = paths.Path("198.51.100.11", "198.51.100.12", size)
+    path = paths.PeerPath("198.51.100.11", "198.51.100.12", size)
     paths.measure([path], way.ask)
     return path.result()
 

@@ -16,7 +16,7 @@ from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
 from rackwright.facts.digest import digest, salt_id
 from rackwright.facts.facts import FORMAT
-from rackwright.facts.probe import main, paths, tell
+from rackwright.facts.probe import main, output, paths
 from tests.facts.test_units import LISTED
 from tests.support import recorded_facts
 from tests.support.drive_content import ACTIVE
@@ -75,10 +75,10 @@ def shape(raw: Any) -> Any:
 class Answered:
     """Echoes that all come back."""
 
-    def can_send(self, path: paths.Path) -> bool:
+    def can_send(self, path: paths.PeerPath) -> bool:
         return True
 
-    def ask(self, sizes: dict[paths.Path, list[int]], seconds: float) -> None:
+    def ask(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
         for path, several in sizes.items():
             path.passed = max(several)
 
@@ -229,7 +229,7 @@ def test_half_of_a_pair_becomes_a_question_mark_and_a_whole_one_stays():
 
 def test_a_name_that_is_no_utf8_is_written_with_its_bytes():
     name = os.fsdecode(b"ho\xffst:x\xc3")
-    told = json.loads(tell.packed({name: [name, "h\xf6st", 'a"\\b']}))
+    told = json.loads(output.packed({name: [name, "h\xf6st", 'a"\\b']}))
 
     assert told == {"ho\\xffst:x\\xc3": ["ho\\xffst:x\\xc3", "h\xf6st", 'a"\\b']}
     json.dumps(told, ensure_ascii=False).encode()

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import superblocks
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 from tests.support.drive_content import luks_format, sparse
 
 MD = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())

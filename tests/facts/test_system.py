@@ -7,7 +7,7 @@ import pytest
 from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import system
-from rackwright.facts.probe.look import attempt
+from rackwright.facts.probe.observe import attempt
 from rackwright.facts.view import NotKnown
 from tests.support.fabricated_machine import FabricatedMachine
 
@@ -143,7 +143,7 @@ def test_without_dpkg_no_hold_is_known(machine):
 
 def test_neither_dpkg_nor_rpm_means_packages_unknown(machine, monkeypatch):
     (machine.root / "var/lib/dpkg/status").unlink()
-    monkeypatch.setattr("rackwright.facts.probe.look.ENVIRONMENT", {"PATH": "/nowhere"})
+    monkeypatch.setattr("rackwright.facts.probe.observe.ENVIRONMENT", {"PATH": "/nowhere"})
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert attempt(system.packages, machine.top) == {"unknown": "rpm is not installed"}

@@ -18,13 +18,13 @@ from rackwright.facts.probe import (
     containers,
     credentials,
     health,
-    look,
     measures,
+    observe,
     signature_check,
     system,
     units,
 )
-from rackwright.facts.probe.look import attempt
+from rackwright.facts.probe.observe import attempt
 from tests.facts.test_units import LISTED
 from tests.support.fabricated_machine import MIB, FabricatedMachine
 
@@ -133,7 +133,7 @@ def spoil(monkeypatch):
                 told = next(text for key, text in printed.items() if key in argv).encode()
             return subprocess.CompletedProcess(argv, 0, how(told) if word in argv else told, b"")
 
-        monkeypatch.setattr(look.subprocess, "run", run)
+        monkeypatch.setattr(observe.subprocess, "run", run)
 
     return spoil
 
@@ -219,7 +219,7 @@ def lie(monkeypatch, *types: str) -> None:
         kept = [row for row in told["signatures"] if row["type"] not in types]
         return subprocess.CompletedProcess(argv, 0, json.dumps({"signatures": kept}).encode(), b"")
 
-    monkeypatch.setattr(look.subprocess, "run", run)
+    monkeypatch.setattr(observe.subprocess, "run", run)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import tracking
-from rackwright.facts.probe.look import attempt
+from rackwright.facts.probe.observe import attempt
 from rackwright.kinds.role.entries import Accounts
-from rackwright.kinds.role.look import look
+from rackwright.kinds.role.observe import look
 from tests.support.fabricated_machine import FabricatedMachine
-from tests.support.our_roles import HOUSE
+from tests.support.our_roles import REPOSITORY
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_accounts_are_compared_as_a_whole():
     """
     One too many, one too few and another function all show.
     """
-    claim = Accounts(accounts="mlflow", functions='{"tina": "trainer", "admin": "admin"}').claim(HOUSE)
+    claim = Accounts(accounts="mlflow", functions='{"tina": "trainer", "admin": "admin"}').claim(REPOSITORY)
     assert claim.want == {"functions": ("admin: admin", "tina: trainer")}
 
     def seen(**there: list[str]) -> object:

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from rackwright.facts.probe import units as probe
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 
 ETC, VENDOR = "etc/systemd/system", "usr/lib/systemd/system"
 SERVICE = "[Service]\nExecStart=/bin/true\n"

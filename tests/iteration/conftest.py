@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from rackwright.audit import servers
-from rackwright.declaration import load_stack
-from rackwright.declaration.served_line import promoted, with_another_model
-from rackwright.iteration.asked import Asked
+from rackwright.fleet.edit_server import replace_model
+from rackwright.iteration.request import IterationRequest
+from rackwright.stack import load_stack
+from rackwright.stack.server_model import model_to_serve
+from rackwright.status import servers
 from workloads.recipes import RECIPES
 from workloads.serving import model as published
 from workloads.serving.model import Tensor
 
-HOSTS = Path(__file__).parents[1] / "declaration" / "wrong_runs" / "pair.yaml"
+HOSTS = Path(__file__).parents[1] / "fleet" / "wrong_runs" / "pair.yaml"
 FLEET = """\
 fleet: serving
 uses: pair.yaml
@@ -130,7 +131,7 @@ class Pretended:
     def promote(self, model: str) -> None:
         stack = load_stack("serving", self.project)
         path = self.project / "stacks" / "serving.yaml"
-        path.write_text(with_another_model(path, "digits", promoted(stack, "digits", model)))
+        path.write_text(replace_model(path, "digits", model_to_serve(stack, "digits", model)))
         self.ran.append(["promote", model])
 
     def declared(self) -> str:
@@ -139,7 +140,7 @@ class Pretended:
     def up(self) -> int:
         return self._begins("up", ["up"])
 
-    def say(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         self.said.append(text)
 
 
@@ -167,10 +168,10 @@ def outside(project: Path) -> Pretended:
 
 
 @pytest.fixture
-def asked(project: Path) -> Callable[..., Asked]:
+def asked(project: Path) -> Callable[..., IterationRequest]:
     """Return a function that asks for an iteration of the project's server, as its fleet's file is then."""
 
-    def ask(**more: Any) -> Asked:
-        return Asked(load_stack("serving", project), "digits", more.pop("data", project / "new.npz"), **more)
+    def ask(**more: Any) -> IterationRequest:
+        return IterationRequest(load_stack("serving", project), "digits", more.pop("data", project / "new.npz"), **more)
 
     return ask

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from rackwright.iteration.asked import Asked, Stage
+from rackwright.iteration.request import IterationRequest, Stage
 from rackwright.iteration.run import InStage, iterate
 from tests.iteration.conftest import FLEET, Pretended, checkpoint, publish, rows, trained
 from workloads.serving import model as published
 
-Ask = Callable[..., Asked]
+Ask = Callable[..., IterationRequest]
 ALL = ["training", "compare", "quantize", "compare", "promote", "up"]
 
 
@@ -25,7 +25,7 @@ def work(project: Path) -> Path:
     return found
 
 
-def refused(asked: Asked, outside: Pretended, status: int = 1) -> InStage:
+def refused(asked: IterationRequest, outside: Pretended, status: int = 1) -> InStage:
     with pytest.raises(InStage) as error:
         iterate(asked, outside)
     assert error.value.exit_status == status
@@ -256,7 +256,7 @@ class TestGoingOn:
 
 
 class TestRefused:
-    def find(self, asked: Asked, outside: Pretended) -> str:
+    def find(self, asked: IterationRequest, outside: Pretended) -> str:
         error = refused(asked, outside, 2)
         assert error.stage is Stage.FIND and not outside.ran
         assert error.report is None, "nothing has begun"

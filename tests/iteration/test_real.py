@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli import main
-from rackwright.declaration.stack import HOUSE
+from rackwright.stack.stack import ROOT
 from rackwright.toolchain import cache, workloads
 from workloads.serving import model as published
 
@@ -31,7 +31,7 @@ def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(CACHE))
     python = str(workloads.ensure(print).python)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(HOUSE))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     here = project / ".rackwright"
     for directory in ("train", "models"):
         shutil.rmtree(here / directory)  # those that were pretended

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from rackwright.declaration import Declared
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.house import House
+from rackwright.stack import Declared
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 
 @pytest.fixture
-def house() -> House:
-    return STACK.house
+def repository() -> Repository:
+    return STACK.repository
 
 
 @pytest.fixture(params=RESOURCES.values(), ids=RESOURCES)

@@ -4,22 +4,22 @@ import copy
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Unknown
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Unknown
 from tests.support.mutations import ROWS
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 PROPERTIES = [
     pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")
     for declared in RESOURCES.values()
-    for claim in declared.kind.claims(declared.spec, STACK.house)
+    for claim in declared.kind.claims(declared.spec, STACK.repository)
     for name in claim.want
 ]
 
 
 def differences(declared, raw):
-    claims = declared.kind.claims(declared.spec, STACK.house)
+    claims = declared.kind.claims(declared.spec, STACK.repository)
     return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
 
 
@@ -30,11 +30,11 @@ def test_what_was_made_is_what_was_declared(declared, raw):
     assert differences(declared, raw) == ()
 
 
-def test_planning_again_gives_no_step(declared, facts, house):
+def test_planning_again_gives_no_step(declared, facts, repository):
     """
     After apply there is nothing left to do.
     """
-    plan = declared.kind.plan(declared.spec, (), facts, house)
+    plan = declared.kind.plan(declared.spec, (), facts, repository)
 
     assert (plan.steps, plan.refusals, plan.by_hand) == ((), (), ())
 
@@ -71,7 +71,7 @@ def test_no_facts_at_all_are_all_unknown(declared):
     """
     Observation is total: a value for every property, whatever is missing.
     """
-    claims = declared.kind.claims(declared.spec, STACK.house)
+    claims = declared.kind.claims(declared.spec, STACK.repository)
     found = declared.kind.observe(claims, Facts({}))
 
     assert {(claim.thing, name) for claim in claims for name in claim.want} == {
@@ -80,11 +80,11 @@ def test_no_facts_at_all_are_all_unknown(declared):
     assert all(isinstance(value, Unknown) for values in found.values() for value in values.values())
 
 
-def test_no_facts_give_no_steps(declared, house):
+def test_no_facts_give_no_steps(declared, repository):
     """
     What is not known is never acted on.
     """
-    plan = declared.kind.plan(declared.spec, differences(declared, {}), Facts({}), house)
+    plan = declared.kind.plan(declared.spec, differences(declared, {}), Facts({}), repository)
 
     assert plan.steps == ()
 
@@ -96,7 +96,7 @@ def test_one_owner_per_thing():
     owned = [
         (declared.spec.host, thing)
         for declared in RESOURCES.values()
-        for thing in {claim.thing for claim in declared.kind.claims(declared.spec, STACK.house) if claim.owned}
+        for thing in {claim.thing for claim in declared.kind.claims(declared.spec, STACK.repository) if claim.owned}
     ]
 
     assert len(owned) == len(set(owned))

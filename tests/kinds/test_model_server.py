@@ -12,28 +12,28 @@ from typing import Any
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Command, Put, Send, Unknown
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Put, Run, Send, Unknown
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import ServerSpec, WatchPart
-from tests.support.model_server_spec import CANARY, HOUSE, OTHER, SPEC, TIMER, VERSION, WATCHED, bare, served
+from tests.support.model_server_spec import CANARY, OTHER, REPOSITORY, SPEC, TIMER, VERSION, WATCHED, bare, served
 from tests.support.recorded_hosts import SECRETS
 
 KIND = ModelServerKind()
 UNIT, ASKED = f"/etc/systemd/system/{TIMER}", f"{SPEC.etc}/server.json"
-SWITCH = f"serve version {VERSION} (release {release_of(SPEC, HOUSE)}), and wait until it is ready"
+SWITCH = f"serve version {VERSION} (release {release_of(SPEC, REPOSITORY)}), and wait until it is ready"
 
 
-def differences(raw: dict[str, Any], spec: ServerSpec = SPEC, house=HOUSE):
-    claims = KIND.claims(spec, house)
+def differences(raw: dict[str, Any], spec: ServerSpec = SPEC, repository=REPOSITORY):
+    claims = KIND.claims(spec, repository)
     return comparison.diff(claims, KIND.observe(claims, Facts(raw)))
 
 
-def planned(raw: dict[str, Any], house=HOUSE, **changes: Any):
+def planned(raw: dict[str, Any], repository=REPOSITORY, **changes: Any):
     spec = SPEC.model_copy(update=changes)
-    return KIND.plan(spec, differences(raw, spec, house), Facts(raw), house)
+    return KIND.plan(spec, differences(raw, spec, repository), Facts(raw), repository)
 
 
 def texts(plan) -> list[str]:
@@ -61,7 +61,7 @@ def test_a_new_server_has_everything_before_it_starts() -> None:
 
 def test_a_model_of_a_tier_is_copied_and_judged_on_the_host() -> None:
     plan = planned(bare(), source=None, files={}, below="/srv/warm/models/digits", mount="/srv/warm")
-    [copied] = [step for step in plan.steps if isinstance(step, Run) and "workloads.serving.place" in step.argv]
+    [copied] = [step for step in plan.steps if isinstance(step, Command) and "workloads.serving.place" in step.argv]
 
     assert not [step for step in plan.steps if isinstance(step, Send)]
     assert copied.argv[-5:] == (VERSION, "--copy", "/srv/warm/models/digits", "--accuracy-kept", "0.98")
@@ -129,8 +129,8 @@ def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
 def test_what_runs_otherwise_is_another_release(changes: dict[str, Any]) -> None:
     spec = SPEC.model_copy(update=changes)
 
-    assert release_of(spec, HOUSE) != release_of(SPEC, HOUSE)
-    assert release_of(SPEC.model_copy(update={"ready_seconds": 7}), HOUSE) == release_of(SPEC, HOUSE)
+    assert release_of(spec, REPOSITORY) != release_of(SPEC, REPOSITORY)
+    assert release_of(SPEC.model_copy(update={"ready_seconds": 7}), REPOSITORY) == release_of(SPEC, REPOSITORY)
 
 
 def test_the_rows_of_a_canary_go_along_and_the_release_says_what_they_ask() -> None:
@@ -152,23 +152,23 @@ def test_hosts_know_digests_of_keys_alone_and_no_key_is_on_a_command_line() -> N
     assert told["app"]["sha256"] == hashlib.sha256(SECRETS["digits_app"].encode()).hexdigest()
     assert told["rackwright"]["sha256"] == hashlib.sha256(own.content.encode()).hexdigest()
     assert (own.mode, own.owner) == (0o600, "root:root")
-    words = " ".join(word for step in plan.steps if isinstance(step, Run) for word in step.argv)
+    words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
     everything = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
     assert not [secret for secret in (*SECRETS.values(), own.content) if secret in everything]
 
 
 def test_each_host_has_a_key_of_its_own() -> None:
     def own(spec: ServerSpec) -> object:
-        return next(file.content for file in files(spec, HOUSE) if file.path.endswith("/own_key"))
+        return next(file.content for file in files(spec, REPOSITORY) if file.path.endswith("/own_key"))
 
     specs = [SPEC, *(SPEC.model_copy(update={key: "other"}) for key in ("host", "name", "fleet"))]
     assert len({own(spec) for spec in specs}) == len(specs)
 
 
 def test_without_its_secrets_a_server_has_no_keys_and_no_steps() -> None:
-    house = replace(HOUSE, secrets={})
-    sealed = {claim.thing for claim in KIND.claims(SPEC, house) if isinstance(claim.want.get("content"), Unknown)}
-    plan = planned(bare(), house)
+    repository = replace(REPOSITORY, secrets={})
+    sealed = {claim.thing for claim in KIND.claims(SPEC, repository) if isinstance(claim.want.get("content"), Unknown)}
+    plan = planned(bare(), repository)
 
     assert sealed == {f"file:{SPEC.etc}/keys.json", f"file:{SPEC.etc}/own_key"}
     assert plan.refusals
@@ -176,14 +176,14 @@ def test_without_its_secrets_a_server_has_no_keys_and_no_steps() -> None:
 
 
 def test_a_key_that_could_be_guessed_is_refused() -> None:
-    plan = planned(bare(), replace(HOUSE, secrets={**SECRETS, "digits_app": "eight888"}))
+    plan = planned(bare(), replace(REPOSITORY, secrets={**SECRETS, "digits_app": "eight888"}))
 
     assert [refusal.got for refusal in plan.refusals] == ["got a secret digits_app that is shorter"]
 
 
 def test_tls_is_a_matter_of_two_files_and_the_settings() -> None:
     secrets = {**SECRETS, "crt": "a certificate", "tls": "a private key"}
-    plan = planned(bare(), replace(HOUSE, secrets=secrets), tls_certificate="crt", tls_key="tls")
+    plan = planned(bare(), replace(REPOSITORY, secrets=secrets), tls_certificate="crt", tls_key="tls")
     written = {step.path: step for step in plan.steps if isinstance(step, Put)}
     [settings] = [json.loads(step.content) for path, step in written.items() if path.endswith("/settings.json")]
 
@@ -209,13 +209,13 @@ def test_nothing_is_written_where_its_link_is_not_up() -> None:
 
 
 def test_what_goes_is_what_was_put_there() -> None:
-    plan = KIND.removal(SPEC, Facts(served()), HOUSE, True)
-    [removing] = [step.argv for step in plan.steps if isinstance(step, Run) and "rm -rf" in " ".join(step.argv)]
+    plan = KIND.removal(SPEC, Facts(served()), REPOSITORY, True)
+    [removing] = [step.argv for step in plan.steps if isinstance(step, Command) and "rm -rf" in " ".join(step.argv)]
 
     assert plan.steps[0].argv == ("systemctl", "disable", "--now", "server-digits.service")
     assert removing[-3:] == ("server-digits", SPEC.etc, SPEC.lib)
     assert plan.notes == ("/project/models/digits stays: what it was copied from",)
-    assert KIND.removal(SPEC, Facts(bare()), HOUSE, True).steps == ()
+    assert KIND.removal(SPEC, Facts(bare()), REPOSITORY, True).steps == ()
 
 
 def test_the_report_says_what_is_served_and_how_fast() -> None:
@@ -237,7 +237,7 @@ class TestWatch:
     """A canary that is asked again while a release serves."""
 
     def planned(self, raw: dict[str, Any], spec: ServerSpec = WATCHED):
-        return KIND.plan(spec, differences(raw, spec), Facts(raw), HOUSE)
+        return KIND.plan(spec, differences(raw, spec), Facts(raw), REPOSITORY)
 
     def test_one_that_is_watched_as_declared_is_left_alone(self) -> None:
         assert differences(served(WATCHED), WATCHED) == ()
@@ -275,7 +275,7 @@ class TestWatch:
         plan = self.planned(served(WATCHED), other)
         [told] = [json.loads(step.content) for step in plan.steps if isinstance(step, Put) and step.path == ASKED]
 
-        assert release_of(other, HOUSE) == release_of(WATCHED, HOUSE) != release_of(SPEC, HOUSE)
+        assert release_of(other, REPOSITORY) == release_of(WATCHED, REPOSITORY) != release_of(SPEC, REPOSITORY)
         assert not [text for text in texts(plan) if text.startswith("serve")]
         assert told["watch"] == {"every_seconds": 60, "change": 0.5, "roll_back": False}
 
@@ -303,7 +303,7 @@ class TestWatch:
         assert [text for text in told if text.startswith("serve version")]
 
     def test_it_goes_with_its_server(self) -> None:
-        told = texts(KIND.removal(WATCHED, Facts(served(WATCHED)), HOUSE, True))
+        told = texts(KIND.removal(WATCHED, Facts(served(WATCHED)), REPOSITORY, True))
 
         assert told[0] == f"stop {TIMER}"
         assert f"remove /etc/systemd/system/{TIMER}" in told
@@ -311,7 +311,7 @@ class TestWatch:
     def test_a_release_that_was_given_up_is_a_difference_with_its_reason(self) -> None:
         raw = served(WATCHED)
         why = "watched: the canary has 50.0000% right, at least 90.00% are asked for"
-        refused = {"release": release_of(WATCHED, HOUSE), "version": VERSION, "why": why}
+        refused = {"release": release_of(WATCHED, REPOSITORY), "version": VERSION, "why": why}
         raw["servers"]["digits"].update(version=OTHER, release="aaaaaaaaaaaa", refused=refused)
         found = {item.path: item.found for item in differences(raw, WATCHED)}
 
@@ -367,7 +367,7 @@ class TestWatch:
 
     @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd to read it")
     def test_systemd_understands_the_units(self, tmp_path: Path) -> None:
-        for file in files(WATCHED, HOUSE):
+        for file in files(WATCHED, REPOSITORY):
             if "/watch-" in file.path:
                 assert isinstance(file.content, str)
                 text = file.content.replace(SPEC.python, "/bin/true")  # it looks for the program
@@ -381,7 +381,7 @@ class TestWatch:
 
 
 def test_every_service_has_a_limit_on_its_memory() -> None:
-    units = [file.content for file in files(WATCHED, HOUSE) if file.path.endswith(".service")]
+    units = [file.content for file in files(WATCHED, REPOSITORY) if file.path.endswith(".service")]
 
     assert len(units) == 2
     for unit in units:

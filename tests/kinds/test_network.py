@@ -6,15 +6,15 @@ import subprocess
 import pytest
 import yaml
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Command, LogIn, Plan, Put
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import LogIn, Plan, Put, Run
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import NETPLAN, NetworkSpec, files
 from tests.support.mutations import link, write
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
-KIND, HOUSE = NetworkKind(), STACK.house
+KIND, REPOSITORY = NetworkKind(), STACK.repository
 SPEC = RESOURCES["gamma/network"].spec
 assert isinstance(SPEC, NetworkSpec)
 INTERFACES = "/etc/network/interfaces"
@@ -26,9 +26,9 @@ def raw():
 
 
 def planned(raw, spec=SPEC) -> Plan:
-    claims = KIND.claims(spec, HOUSE)
+    claims = KIND.claims(spec, REPOSITORY)
     facts = Facts(raw)
-    return KIND.plan(spec, comparison.diff(claims, KIND.observe(claims, facts)), facts, HOUSE)
+    return KIND.plan(spec, comparison.diff(claims, KIND.observe(claims, facts)), facts, REPOSITORY)
 
 
 def without(**changes: object) -> NetworkSpec:
@@ -41,7 +41,7 @@ def texts(plan: Plan) -> list[str]:
 
 def applied(plan: Plan) -> tuple[str, ...]:
     """Return what the step that changes the network is told: devices that go, ports, links to set up, all, takeover."""
-    [step] = [step for step in plan.steps if isinstance(step, Run) and step.text.startswith("let netplan")]
+    [step] = [step for step in plan.steps if isinstance(step, Command) and step.text.startswith("let netplan")]
     return step.argv[4:]
 
 
@@ -52,7 +52,7 @@ def test_the_change_stands_between_a_timer_and_a_login(raw):
     link(raw, "edge")["mtu"] = 1400
     plan = planned(raw, without(confirm_seconds=60))
 
-    arm = next(step for step in plan.steps if isinstance(step, Run))
+    arm = next(step for step in plan.steps if isinstance(step, Command))
     kinds = [type(step) for step in plan.steps]
     assert arm.undone_after_seconds == 60
     assert (kinds[0], kinds[-1], kinds[-3]) == (Put, Put, LogIn)
@@ -61,13 +61,13 @@ def test_the_change_stands_between_a_timer_and_a_login(raw):
 
 
 def test_netplan_s_file_says_what_is_declared_and_names_nothing_else(raw):
-    text = files(SPEC, HOUSE)[NETPLAN].text
+    text = files(SPEC, REPOSITORY)[NETPLAN].text
     network = yaml.safe_load(text)["network"]
 
     assert {*network["ethernets"]} == {"fabric0", "fabric1", "edge"}
     assert network["bonds"]["bond0"]["interfaces"] == ["fabric0", "fabric1"]
     assert network["vlans"]["storage"]["routes"] == [{"to": "0.0.0.0/0", "via": "10.40.0.1", "metric": 500}]
-    assert files(SPEC, HOUSE)[NETPLAN].mode == 0o600
+    assert files(SPEC, REPOSITORY)[NETPLAN].mode == 0o600
 
 
 def test_only_what_differs_is_set_up_anew(raw):
@@ -105,7 +105,7 @@ def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw)
     plan = planned(raw, without(dns=None, vlans=(), routes=SPEC.routes[1:]))
 
     [back] = [step for step in plan.steps if step.text.startswith("put back what stood in the place of")]
-    assert isinstance(back, Run) and back.argv[-1] == "/etc/resolv.conf"
+    assert isinstance(back, Command) and back.argv[-1] == "/etc/resolv.conf"
     assert applied(plan)[0] == "storage"
 
 
@@ -159,7 +159,7 @@ def test_what_ifupdown_sets_up_is_set_aside_where_that_is_declared(raw):
 
     assert f"set {INTERFACES} aside" in texts(plan)
     [keep] = [step for step in plan.steps if step.text.startswith("keep what stood")]
-    assert isinstance(keep, Run) and keep.argv[-1] == INTERFACES
+    assert isinstance(keep, Command) and keep.argv[-1] == INTERFACES
     assert applied(plan)[4] == "yes"
 
 
@@ -238,19 +238,19 @@ def test_another_fleet_s_network_is_refused(raw):
 
 
 def test_removal_leaves_everything_and_says_so(raw):
-    plan = KIND.removal(SPEC, Facts(raw), HOUSE, True)
+    plan = KIND.removal(SPEC, Facts(raw), REPOSITORY, True)
 
     assert texts(plan) == ["remove /var/lib/rackwright/owners/network.json"]
     assert "stays on the host as it is" in plan.notes[0]
     raw["owners"] = {}
-    assert KIND.removal(SPEC, Facts(raw), HOUSE, True) == Plan()
+    assert KIND.removal(SPEC, Facts(raw), REPOSITORY, True) == Plan()
 
 
 def test_a_port_s_name_is_not_given_to_a_vlan_on_it():
     """
     That has the same address, to the kernel its hardware's as well.
     """
-    texts = {path: file.text for path, file in files(SPEC, HOUSE).items() if path.endswith(".link")}
+    texts = {path: file.text for path, file in files(SPEC, REPOSITORY).items() if path.endswith(".link")}
 
     assert len(texts) == 3 and all("\nType=ether\n" in text for text in texts.values())
 
@@ -260,7 +260,7 @@ def test_the_timer_and_who_confirms_never_both_have_it(raw, tmp_path):
     Who confirms while the host is at it fails, and takes nothing from under it.
     """
     confirm = planned(changed(raw)).steps[-2]
-    assert isinstance(confirm, Run)
+    assert isinstance(confirm, Command)
     (tmp_path / "undoing").write_text("it is being undone")
     (tmp_path / "files").mkdir()
 
@@ -295,11 +295,11 @@ def test_a_route_that_leads_nowhere_counts_as_well(raw):
     raw["dead_routes"].append(dead)
 
     assert seen(raw, "route:198.51.100.0/24")["preferred"] == ("blackhole",)
-    claims = KIND.claims(SPEC, HOUSE)
-    plan = KIND.plan(SPEC, comparison.diff(claims, KIND.observe(claims, Facts(raw))), Facts(raw), HOUSE)
+    claims = KIND.claims(SPEC, REPOSITORY)
+    plan = KIND.plan(SPEC, comparison.diff(claims, KIND.observe(claims, Facts(raw))), Facts(raw), REPOSITORY)
     assert plan.steps == () and [item.path for item in plan.by_hand] == ["route:198.51.100.0/24.preferred"]
     assert "ip route show" in plan.by_hand[0].remedy
 
 
 def seen(raw, thing):
-    return KIND.observe(KIND.claims(SPEC, HOUSE), Facts(raw))[thing]
+    return KIND.observe(KIND.claims(SPEC, REPOSITORY), Facts(raw))[thing]

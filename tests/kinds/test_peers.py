@@ -2,15 +2,15 @@
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Difference, Plan, Remove, Unknown
+from rackwright.core.scope import rehearsable
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Difference, Plan, Remove, Unknown
 from rackwright.kinds.peers import PeersKind, PeersSpec
-from rackwright.kinds.scope import rehearsable
 from tests.support.mutations import Raw
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
-KIND, HOUSE = PeersKind(), STACK.house
+KIND, REPOSITORY = PeersKind(), STACK.repository
 SPEC = RESOURCES["gamma/peers"].spec
 assert isinstance(SPEC, PeersSpec)
 PEERS, BOND = "/etc/rackwright/peers", "10.30.0.15"
@@ -22,12 +22,12 @@ def raw() -> Raw:
 
 
 def found(raw: Raw) -> dict[str, Difference]:
-    claims = KIND.claims(SPEC, HOUSE)
+    claims = KIND.claims(SPEC, REPOSITORY)
     return {item.path: item for item in comparison.diff(claims, KIND.observe(claims, Facts(raw)))}
 
 
 def planned(raw: Raw) -> Plan:
-    return KIND.plan(SPEC, tuple(found(raw).values()), Facts(raw), HOUSE)
+    return KIND.plan(SPEC, tuple(found(raw).values()), Facts(raw), REPOSITORY)
 
 
 def test_a_way_that_takes_less_is_a_persons_matter(raw: Raw) -> None:
@@ -76,17 +76,19 @@ def test_another_fleet_s_list_is_refused(raw: Raw) -> None:
 
 def test_a_container_shows_no_way_over_a_bond() -> None:
     spec = SPEC.model_copy(update={"not_rehearsable": ("hardware", "kernel")})
-    ways = [claim.thing for claim in rehearsable(KIND.claims(spec, HOUSE), spec) if claim.thing.startswith("path:")]
+    ways = [
+        claim.thing for claim in rehearsable(KIND.claims(spec, REPOSITORY), spec) if claim.thing.startswith("path:")
+    ]
 
     assert ways == ["path:epsilon:10.50.0.15", "path:epsilon:2001:db8:50::15"]
 
 
 def test_removal_takes_the_list_and_leaves_nothing(raw: Raw) -> None:
-    plan = KIND.removal(SPEC, Facts(raw), HOUSE, True)
+    plan = KIND.removal(SPEC, Facts(raw), REPOSITORY, True)
 
     assert [step.path for step in plan.steps if isinstance(step, Remove)] == [
         PEERS,
         "/var/lib/rackwright/owners/peers.json",
     ]
     del raw["owners"]["peers"]
-    assert KIND.removal(SPEC, Facts(raw), HOUSE, True) == Plan()
+    assert KIND.removal(SPEC, Facts(raw), REPOSITORY, True) == Plan()

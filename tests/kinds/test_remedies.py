@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import rackwright
-from rackwright.kinds import diff
-from rackwright.kinds.contract import FIND_OUT, Absent, Unknown
+from rackwright.core import diff
+from rackwright.core.contract import FIND_OUT, Absent, Unknown
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
@@ -50,7 +50,7 @@ def advice() -> dict[str, list[str]]:
     texts: dict[str, set[str]] = {}
     for declared in RESOURCES.values():
         names = sorted({declared.spec.host, *re.findall(r'"serial":"([^"]+)"', declared.spec.model_dump_json())})
-        for claim in declared.kind.claims(declared.spec, STACK.house):
+        for claim in declared.kind.claims(declared.spec, STACK.repository):
             for name in claim.want:
                 for case, found in FOUND.items():
                     text = general(diff.remedy(claim, name, found), names)
@@ -83,7 +83,7 @@ def test_for_what_is_unknown_the_advice_is_to_find_out():
     texts = {
         diff.remedy(claim, name, FOUND[" unknown"])
         for declared in RESOURCES.values()
-        for claim in declared.kind.claims(declared.spec, STACK.house)
+        for claim in declared.kind.claims(declared.spec, STACK.repository)
         for name in claim.want
     }
 

@@ -8,28 +8,28 @@ from dataclasses import replace
 import jinja2
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Absent, Command, LogIn, PlayRole, Put, Reboot
+from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Absent, LogIn, PlayRole, Put, Reboot, Run
-from rackwright.kinds.guard import LOCK
-from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import RoleSpec
-from tests.support.role_spec import CLAIMS, HOUSE, MOTD, SOURCE, SPEC, file, good
+from rackwright.kinds.shared.guard import LOCK
+from tests.support.role_spec import CLAIMS, MOTD, REPOSITORY, SOURCE, SPEC, file, good
 
 KIND = RoleKind()
 
 
 def differences(raw: dict[str, object], spec: RoleSpec = SPEC):
-    claims = KIND.claims(spec, HOUSE)
+    claims = KIND.claims(spec, REPOSITORY)
     return comparison.diff(claims, KIND.observe(claims, Facts(raw)))
 
 
-def planned(raw: dict[str, object], spec: RoleSpec = SPEC, house: House = HOUSE):
-    claims = KIND.claims(spec, house)
+def planned(raw: dict[str, object], spec: RoleSpec = SPEC, repository: Repository = REPOSITORY):
+    claims = KIND.claims(spec, repository)
     found = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
-    return KIND.plan(spec, found, Facts(raw), house)
+    return KIND.plan(spec, found, Facts(raw), repository)
 
 
 def with_variables(**variables: object) -> RoleSpec:
@@ -46,10 +46,10 @@ def test_each_text_of_a_role_is_compiled_once_for_all_hosts_and_secrets(monkeypa
 
     monkeypatch.setattr(jinja2.environment, "Parser", count)
     source = replace(SOURCE, claims=(*CLAIMS, {"absent": "/etc/toy.{{ host.name }}"}))
-    house = House({**HOUSE.templates, "toy/of_this_test.j2": ""}, {"toy": source}, b"salt")
+    repository = Repository({**REPOSITORY.templates, "toy/of_this_test.j2": ""}, {"toy": source}, b"salt")
 
     for name in ("alpha", "beta"):
-        for known in (house, replace(house, secrets={"key": "value"})):
+        for known in (repository, replace(repository, secrets={"key": "value"})):
             KIND.claims(with_variables(issue=name), known)
 
     assert compiled["/etc/toy.{{ host.name }}"] == compiled["toy_packages"] == 1
@@ -87,7 +87,7 @@ def test_each_promise_is_found_broken_under_its_own_path(change, paths):
 
 
 def test_a_figure_that_changes_by_itself_is_told_in_steps_of_its_bound():
-    claims = KIND.claims(SPEC, HOUSE)
+    claims = KIND.claims(SPEC, REPOSITORY)
     thing = "measure:chrony.offset_seconds"
 
     def told(offset: float) -> object:
@@ -106,7 +106,7 @@ def test_a_plan_writes_rendered_files_and_plays_the_role_once():
 
     first, keep, play, last = plan.steps
     assert isinstance(first, Put) and '"phase": "creating"' in first.content
-    assert isinstance(keep, Run) and keep.argv[-1] == "/etc/motd", "what stood there is kept"
+    assert isinstance(keep, Command) and keep.argv[-1] == "/etc/motd", "what stood there is kept"
     assert isinstance(play, PlayRole) and play.role == "toy"
     [written] = play.variables["toy_files"]
     assert base64.b64decode(written["content"]).decode() == MOTD
@@ -153,11 +153,11 @@ def test_another_machine_and_another_owner_are_refused():
 
 def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
     source = RoleSource(**{**vars(SOURCE), "guarded": True, "reload": ("ssh.service",)})
-    house = House(HOUSE.templates, {"toy": source}, HOUSE.salt)
+    repository = Repository(REPOSITORY.templates, {"toy": source}, REPOSITORY.salt)
     raw = good()
     raw["sysctls"] = {"vm.swappiness": "60"}
 
-    arm, play, log_in, confirm = planned(raw, house=house).steps
+    arm, play, log_in, confirm = planned(raw, repository=repository).steps
 
     assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("/etc/toy.d", "/etc/motd")
     assert "'ssh.service'" in arm.argv[-4]
@@ -168,28 +168,28 @@ def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
 
 
 def test_removal_restores_what_stood_there_and_leaves_what_others_may_use():
-    plan = KIND.removal(SPEC, Facts(good()), HOUSE, True)
+    plan = KIND.removal(SPEC, Facts(good()), REPOSITORY, True)
 
-    assert [type(step).__name__ for step in plan.steps] == ["Put", "Run", "Run", "Remove"]
+    assert [type(step).__name__ for step in plan.steps] == ["Put", "Command", "Command", "Remove"]
     assert plan.steps[1].argv[-1] == "/etc/motd"
     assert "packages" in plan.notes[0]
-    assert KIND.removal(SPEC, Facts({**good(), "owners": {}}), HOUSE, True).steps == ()
+    assert KIND.removal(SPEC, Facts({**good(), "owners": {}}), REPOSITORY, True).steps == ()
 
 
 def test_removal_of_what_lets_people_in_leaves_it_as_it_is():
     source = RoleSource(**{**vars(SOURCE), "guarded": True})
-    plan = KIND.removal(SPEC, Facts(good()), House(HOUSE.templates, {"toy": source}, HOUSE.salt), True)
+    plan = KIND.removal(SPEC, Facts(good()), Repository(REPOSITORY.templates, {"toy": source}, REPOSITORY.salt), True)
 
     assert [step.text for step in plan.steps] == ["remove /var/lib/rackwright/owners/role-toy.json"]
     assert "stays on the host as it is" in plan.notes[0]
 
 
 def test_conditions_and_lists_decide_what_is_promised():
-    things = {claim.thing for claim in KIND.claims(with_variables(issue="hi", packages=["a", "b"]), HOUSE)}
+    things = {claim.thing for claim in KIND.claims(with_variables(issue="hi", packages=["a", "b"]), REPOSITORY)}
 
     assert {"file:/etc/issue", "package:a", "package:b"} <= things
     assert "package:cowsay" not in things
-    assert "file:/etc/issue" not in {claim.thing for claim in KIND.claims(SPEC, HOUSE)}
+    assert "file:/etc/issue" not in {claim.thing for claim in KIND.claims(SPEC, REPOSITORY)}
 
 
 def test_names_are_worked_out_for_claims_and_the_internal_ones_given_to_tasks():
@@ -203,7 +203,7 @@ def test_names_are_worked_out_for_claims_and_the_internal_ones_given_to_tasks():
     )
     [step] = [
         step
-        for step in planned(good(), house=replace(HOUSE, roles={"toy": source})).steps
+        for step in planned(good(), repository=replace(REPOSITORY, roles={"toy": source})).steps
         if isinstance(step, PlayRole)
     ]
 
@@ -213,15 +213,15 @@ def test_names_are_worked_out_for_claims_and_the_internal_ones_given_to_tasks():
 
 def test_a_package_may_be_one_that_is_not_there():
     source = replace(SOURCE, claims=({"package": "fortune", "installed": False},))
-    house = replace(HOUSE, roles={"toy": source})
+    repository = replace(REPOSITORY, roles={"toy": source})
     there = {**good(), "packages": {"cowsay": "3.03", "fortune": "1.0"}}
 
-    assert planned(good(), house=house).steps == ()
-    assert [type(step) for step in planned(there, house=house).steps].count(PlayRole) == 1
+    assert planned(good(), repository=repository).steps == ()
+    assert [type(step) for step in planned(there, repository=repository).steps].count(PlayRole) == 1
 
 
 def test_an_absent_user_is_absent_in_every_property():
-    claims = KIND.claims(SPEC, HOUSE)
+    claims = KIND.claims(SPEC, REPOSITORY)
     found = KIND.observe(claims, Facts({**good(), "users": {}}))
 
     assert set(found["user:toy"].values()) == {Absent()}
@@ -236,10 +236,10 @@ def test_an_absent_user_is_absent_in_every_property():
     ],
 )
 def test_a_wrong_entry_is_told_with_its_place(entry, said):
-    house = House(HOUSE.templates, {"toy": RoleSource("toy", by_os={"debian-12": {}}, claims=(entry,))})
+    repository = Repository(REPOSITORY.templates, {"toy": RoleSource("toy", by_os={"debian-12": {}}, claims=(entry,))})
 
     with pytest.raises(DeclarationError, match=r"roles/toy/meta/claims\.yml, entry 1") as caught:
-        KIND.claims(SPEC, house)
+        KIND.claims(SPEC, repository)
     assert said in str(caught.value)
 
 
@@ -268,7 +268,9 @@ def test_a_system_that_the_role_does_not_know_is_refused_by_name():
 
 # --- what only a restart makes hold
 
-LATE = House(HOUSE.templates, {"toy": replace(SOURCE, claims=(*CLAIMS, {"kernel_parameter": "iommu=pt"}))}, HOUSE.salt)
+LATE = Repository(
+    REPOSITORY.templates, {"toy": replace(SOURCE, claims=(*CLAIMS, {"kernel_parameter": "iommu=pt"}))}, REPOSITORY.salt
+)
 ALLOWED = SPEC.model_copy(update={"reboot": "allowed"})
 
 
@@ -288,19 +290,19 @@ def kinds(plan) -> list[type]:
 
 def test_where_no_restart_is_allowed_all_is_prepared_and_the_rest_is_a_persons():
     raw = started("quiet")
-    plan = planned(raw, house=LATE)
+    plan = planned(raw, repository=LATE)
 
     assert kinds(plan) == [PlayRole, Put]
     [left] = plan.by_hand
     assert left.path == "kernel_parameter:iommu=pt.present"
     assert "restart alpha at a good time, or write `reboot: allowed` there" in left.remedy
-    assert planned(after(raw, plan), house=LATE).steps == (), "nothing more can be done in this start"
+    assert planned(after(raw, plan), repository=LATE).steps == (), "nothing more can be done in this start"
 
 
 def test_a_restart_that_did_not_help_means_to_prepare_it_again():
-    raw = after(started("quiet"), planned(started("quiet"), house=LATE))
+    raw = after(started("quiet"), planned(started("quiet"), repository=LATE))
 
-    assert kinds(planned({**raw, "boot_id": "second"}, house=LATE)) == [PlayRole, Put]
+    assert kinds(planned({**raw, "boot_id": "second"}, repository=LATE)) == [PlayRole, Put]
 
 
 def test_where_it_is_allowed_it_comes_last():
@@ -328,7 +330,7 @@ def test_nothing_is_restarted_for_what_needs_none():
 
 def test_a_container_shows_nothing_that_takes_a_restart():
     claims = [{"unit": "toyd.service", "restart": True}]
-    house = House({}, {"toy": replace(SOURCE, claims=claims)}, HOUSE.salt)
+    repository = Repository({}, {"toy": replace(SOURCE, claims=claims)}, REPOSITORY.salt)
 
-    [claim] = [claim for claim in KIND.claims(SPEC, house) if claim.thing.startswith("unit:")]
+    [claim] = [claim for claim in KIND.claims(SPEC, repository) if claim.thing.startswith("unit:")]
     assert claim.scope == "kernel"

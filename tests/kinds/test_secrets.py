@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import PlayRole, Unknown
+from rackwright.core.repository import Repository, RoleSource
+from rackwright.core.wording import sentence
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import PlayRole, Unknown
-from rackwright.kinds.house import House, RoleSource
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
-from rackwright.kinds.secrets import HIDDEN, Sealed, Veil
-from rackwright.kinds.wording import sentence
+from rackwright.kinds.shared.secrets import HIDDEN, Redactor, UnknownSecret
 from tests.support.role_spec import SPEC
 
 KIND = RoleKind()
@@ -35,11 +35,11 @@ TEMPLATES = {
 UNKNOWN = "the value of the secret magic_word is not known here"
 
 
-def house(*claims: dict[str, object], known: bool = True) -> House:
+def repository(*claims: dict[str, object], known: bool = True) -> Repository:
     options = {"toy_word": {"type": "str"}, "toy_users": {"type": "list", "elements": "dict"}}
     defaults = {"toy_users": []}
     source = RoleSource("toy", defaults=defaults, options=options, by_os={"debian-12": {}}, claims=claims)
-    return House(TEMPLATES, {"toy": source}, b"salt", {"magic_word": VALUE} if known else {})
+    return Repository(TEMPLATES, {"toy": source}, b"salt", {"magic_word": VALUE} if known else {})
 
 
 SPEC_WITH = SPEC.model_copy(
@@ -47,10 +47,10 @@ SPEC_WITH = SPEC.model_copy(
 )
 
 
-def secret_of(house: House) -> dict[str, set[str]]:
+def secret_of(repository: Repository) -> dict[str, set[str]]:
     """Return the secret properties by thing."""
     found: dict[str, set[str]] = {}
-    for claim in KIND.claims(SPEC_WITH, house):
+    for claim in KIND.claims(SPEC_WITH, repository):
         if claim.secret:
             found.setdefault(claim.thing, set()).update(claim.want)
     return found
@@ -74,14 +74,14 @@ def test_a_file_is_secret_if_and_only_if_its_text_depends_on_one(name, tainted, 
     """
     Whatever way the value takes into it; that there is a secret is none. Only the content is, mode and owner are not.
     """
-    hidden = secret_of(house({"file": f"/etc/{name}"}, known=known))
+    hidden = secret_of(repository({"file": f"/etc/{name}"}, known=known))
 
     assert hidden == ({f"file:/etc/{name}": {"content"}} if tainted else {})
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_is_promised_because_of_a_secret_is_wholly_secret(known):
-    told = house({"file": "/etc/constant", "when": "'&' in toy_word"}, {"file": "/etc/there"}, known=known)
+    told = repository({"file": "/etc/constant", "when": "'&' in toy_word"}, {"file": "/etc/there"}, known=known)
 
     assert secret_of(told) == {"file:/etc/constant": {"content", "mode", "owner"}}
 
@@ -89,16 +89,16 @@ def test_what_is_promised_because_of_a_secret_is_wholly_secret(known):
 def test_what_is_not_promised_because_of_a_secret_is_unknown_only_where_that_is():
     entry = {"package": "cowsay", "when": "toy_word == 'another'"}
 
-    assert secret_of(house(entry)) == {}
-    assert secret_of(house(entry, known=False)) == {"package:cowsay": {"installed"}}
+    assert secret_of(repository(entry)) == {}
+    assert secret_of(repository(entry, known=False)) == {"package:cowsay": {"installed"}}
 
 
 def test_a_claim_with_the_value_is_of_the_real_text_and_one_without_says_why():
     entry = {"file": "/etc/whole"}
-    [known] = [claim for claim in KIND.claims(SPEC_WITH, house(entry)) if claim.secret]
-    [unknown] = [claim for claim in KIND.claims(SPEC_WITH, house(entry, known=False)) if claim.secret]
+    [known] = [claim for claim in KIND.claims(SPEC_WITH, repository(entry)) if claim.secret]
+    [unknown] = [claim for claim in KIND.claims(SPEC_WITH, repository(entry, known=False)) if claim.secret]
 
-    assert known.want == {"content": house().digest(f"word={VALUE}\n")}
+    assert known.want == {"content": repository().digest(f"word={VALUE}\n")}
     assert unknown.want == {"content": Unknown(UNKNOWN)}
 
 
@@ -113,7 +113,7 @@ def test_a_claim_with_the_value_is_of_the_real_text_and_one_without_says_why():
 )
 def test_a_secret_stands_in_the_content_of_a_file_and_nowhere_else(entry, said):
     with pytest.raises(DeclarationError, match=r"roles/toy/meta/claims\.yml, entry 1") as caught:
-        KIND.claims(SPEC_WITH, house(entry))
+        KIND.claims(SPEC_WITH, repository(entry))
 
     assert said in str(caught.value)
     assert VALUE not in str(caught.value)
@@ -122,43 +122,43 @@ def test_a_secret_stands_in_the_content_of_a_file_and_nowhere_else(entry, said):
 @pytest.mark.parametrize("expression", ["toy_word | int / 0", "{}[toy_word]", "toy_word.nothing"])
 def test_a_mistake_that_the_value_makes_is_told_without_it(expression):
     with pytest.raises((DeclarationError, ZeroDivisionError)) as caught:
-        KIND.claims(SPEC_WITH, house({"file": "/etc/x", "content": f"{{{{ {expression} }}}}"}))
+        KIND.claims(SPEC_WITH, repository({"file": "/etc/x", "content": f"{{{{ {expression} }}}}"}))
 
     assert VALUE not in str(caught.value)
 
 
 def test_nobody_reads_a_sealed_value_unnoticed():
-    sealed = Sealed()
+    sealed = UnknownSecret()
 
     assert sealed
     for look in (str, repr, hash, lambda value: value == "x", lambda value: value != "x", "{}".format):
-        with pytest.raises(Sealed.Opened):
+        with pytest.raises(UnknownSecret.SecretAccessed):
             look(sealed)
 
 
 # --- plans
 
 
-def planned(house: House, content: str, wrote: tuple[str, ...] = ()):
+def planned(repository: Repository, content: str, wrote: tuple[str, ...] = ()):
     """Return the plan for a host whose files hold *content*; where it *wrote* some, all else is as promised."""
     raw = {
         "covers": {"files": ["/etc", "/var/lib/rackwright"]},
         "identity": {"serial": "S1"},
         "files": {
-            f"/etc/{name}": {"digest": house.digest(content), "mode": "0644", "owner": "root:root", "mtime_ns": 1}
+            f"/etc/{name}": {"digest": repository.digest(content), "mode": "0644", "owner": "root:root", "mtime_ns": 1}
             for name in ("whole", "constant")
         },
         "owners": {"role-toy": {"id": "alpha/toy", "fleet": "lab", "phase": "ready", "wrote": [*wrote]}}
         if wrote
         else {},
     }
-    claims = KIND.claims(SPEC_WITH, house)
+    claims = KIND.claims(SPEC_WITH, repository)
     differences = comparison.diff(claims, KIND.observe(claims, Facts(raw)))
-    return KIND.plan(SPEC_WITH, differences, Facts(raw), house)
+    return KIND.plan(SPEC_WITH, differences, Facts(raw), repository)
 
 
 def test_a_plan_shows_no_text_of_a_secret_file_and_says_so():
-    plan = planned(house({"file": "/etc/whole"}, {"file": "/etc/constant"}), "old\n")
+    plan = planned(repository({"file": "/etc/whole"}, {"file": "/etc/constant"}), "old\n")
 
     assert list(plan.texts) == ["/etc/constant"]
     assert plan.notes == ("/etc/whole: the content is secret, and not shown",)
@@ -175,14 +175,14 @@ def test_a_role_is_not_played_without_the_value():
     """
     A stand-in must never reach a host.
     """
-    plan = planned(house({"file": "/etc/whole"}, {"file": "/etc/constant"}, known=False), "old\n")
+    plan = planned(repository({"file": "/etc/whole"}, {"file": "/etc/constant"}, known=False), "old\n")
 
     assert plan.steps == ()
     assert "got no value of the secret magic_word" in str(plan.refusals[0].error())
 
 
 def test_what_nobody_knows_is_left_alone_where_the_rest_holds():
-    plan = planned(house({"file": "/etc/whole"}, known=False), "old\n", ("/etc/whole",))
+    plan = planned(repository({"file": "/etc/whole"}, known=False), "old\n", ("/etc/whole",))
 
     assert (plan.steps, plan.refusals) == ((), ())
     assert [sentence(item) for item in plan.by_hand] == [f"file:/etc/whole.content cannot be known ({UNKNOWN})"]
@@ -203,7 +203,7 @@ def test_rules_and_types_see_a_stand_in():
 
 
 def test_no_representation_of_a_house_or_a_promise_holds_a_value():
-    told = house({"file": "/etc/whole"})
+    told = repository({"file": "/etc/whole"})
 
     assert VALUE not in repr(told)
     assert VALUE not in repr(promises(SPEC_WITH, told).promised)
@@ -223,16 +223,16 @@ def test_no_value_is_seen_through_the_veil(value, before, after):
     """
     As it is, in JSON, or in the base64 of anything that it stands in.
     """
-    veil = Veil([value])
+    redactor = Redactor([value])
     coded = base64.b64encode(before + value.encode() + after).decode()
     inner = coded[(len(before) * 4 + 2) // 3 + 1 : (len(before) + len(value.encode())) * 4 // 3 - 1]
 
-    assert value not in veil(f"a{value}b {value!r}")
-    assert inner not in veil(coded)
+    assert value not in redactor(f"a{value}b {value!r}")
+    assert inner not in redactor(coded)
 
 
 def test_each_line_of_a_value_is_hidden():
-    veil = Veil(["first-line\nsecond-line\n"])
+    redactor = Redactor(["first-line\nsecond-line\n"])
 
-    assert veil("task: second-line failed; 'first-line second-line'") == "task: [secret] failed; '[secret]'"
-    assert Veil()("nothing to hide") == "nothing to hide"
+    assert redactor("task: second-line failed; 'first-line second-line'") == "task: [secret] failed; '[secret]'"
+    assert Redactor()("nothing to hide") == "nothing to hide"

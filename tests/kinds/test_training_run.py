@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Command, Put, Unknown
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.files import files
 from rackwright.kinds.training_run.spec import TrackingPart
@@ -19,11 +19,11 @@ CHIEF, SEAT = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"
 
 
-def planned(declared, raw, house=STACK.house, **changes):
+def planned(declared, raw, repository=STACK.repository, **changes):
     spec = declared.spec.model_copy(update=changes)
-    claims, facts = declared.kind.claims(spec, house), Facts(raw)
+    claims, facts = declared.kind.claims(spec, repository), Facts(raw)
     differences = comparison.diff(claims, declared.kind.observe(claims, facts))
-    return declared.kind.plan(spec, differences, facts, house)
+    return declared.kind.plan(spec, differences, facts, repository)
 
 
 def texts(plan):
@@ -139,9 +139,9 @@ def test_nothing_is_written_where_the_tier_is_not_mounted():
 
 @pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
 def test_without_its_secret_a_run_has_no_keys_and_no_steps(declared):
-    house = replace(STACK.house, secrets={})
-    claims = declared.kind.claims(declared.spec, house)
-    plan = planned(declared, bare(declared.spec.host), house)
+    repository = replace(STACK.repository, secrets={})
+    claims = declared.kind.claims(declared.spec, repository)
+    plan = planned(declared, bare(declared.spec.host), repository)
 
     assert {claim.thing.rpartition("/")[2] for claim in claims if isinstance(claim.want.get("content"), Unknown)} == (
         {"key", "known_hosts"} if declared is CHIEF else {"authorized_keys", "host_key"}
@@ -156,15 +156,15 @@ def test_no_secret_is_on_a_command_line_or_in_a_text(declared):
     private = keys.private(SECRET, "training", "digits", *([] if declared is CHIEF else ["cinder"]))
 
     assert [step for step in plan.steps if isinstance(step, Put) and step.content == private]
-    words = " ".join(word for step in plan.steps if isinstance(step, Run) for word in step.argv)
+    words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
     told = " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
     assert not [line for line in private.splitlines()[1:-1] if line in told]
 
 
 @pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
 def test_what_it_has_learnt_stays(declared):
-    plan = declared.kind.removal(declared.spec, Facts(recorded(declared.spec.host)), STACK.house, True)
-    removing = [step.argv for step in plan.steps if isinstance(step, Run) and "rm -rf" in " ".join(step.argv)]
+    plan = declared.kind.removal(declared.spec, Facts(recorded(declared.spec.host)), STACK.repository, True)
+    removing = [step.argv for step in plan.steps if isinstance(step, Command) and "rm -rf" in " ".join(step.argv)]
 
     assert plan.steps[0].argv == ("systemctl", "disable", "--now", declared.spec.unit)
     assert [argv[2].count("rm -rf") for argv in removing] == [1]
@@ -208,11 +208,11 @@ class TestATrackedRun:
         return TrackingPart(url="https://10.41.0.14:5000", account="tina", secret="mlflow_tina", registers="digits")
 
     @pytest.fixture
-    def house(self):
-        return replace(STACK.house, secrets={"training_key": SECRET, "mlflow_tina": self.PASSWORD})
+    def repository(self):
+        return replace(STACK.repository, secrets={"training_key": SECRET, "mlflow_tina": self.PASSWORD})
 
-    def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, told, house):
-        plan = planned(CHIEF, bare("ember"), house, tracking=told)
+    def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, told, repository):
+        plan = planned(CHIEF, bare("ember"), repository, tracking=told)
         files = {step.path: step for step in plan.steps if isinstance(step, Put)}
         run = json.loads(files["/etc/rackwright/runs/digits/run.json"].content)
 
@@ -229,11 +229,11 @@ class TestATrackedRun:
             "certificate": "/etc/rackwright/mlflow/tls.crt",
             "register": "digits",
         }
-        words = " ".join(word for step in plan.steps if isinstance(step, Run) for word in step.argv)
+        words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
         assert self.PASSWORD not in " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
 
-    def test_brings_the_certificate_of_a_server_elsewhere(self, told, house):
-        plan = planned(CHIEF, bare("ember"), house, tracking=told.model_copy(update={"certificate": "as PEM"}))
+    def test_brings_the_certificate_of_a_server_elsewhere(self, told, repository):
+        plan = planned(CHIEF, bare("ember"), repository, tracking=told.model_copy(update={"certificate": "as PEM"}))
         files = {step.path: step.content for step in plan.steps if isinstance(step, Put)}
 
         assert files["/etc/rackwright/runs/digits/tracking.crt"] == "as PEM"
@@ -271,7 +271,7 @@ def test_the_report_says_how_far_it_is():
 )
 def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(kept, made, listed, tmp_path):
     spec = CHIEF.spec.model_copy(update={"min_processes": 1})
-    [script] = [file.content for file in files(spec, STACK.house) if file.path.endswith("bin/discover")]
+    [script] = [file.content for file in files(spec, STACK.repository) if file.path.endswith("bin/discover")]
     ssh = tmp_path / "ssh"
     ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit {kept};; *-fN*) exit {made};; esac\n')
     ssh.chmod(0o755)
@@ -288,6 +288,6 @@ def test_a_run_that_cannot_be_read_is_left_to_a_person_and_can_still_be_removed(
 
     assert (plan.steps, plan.refusals) == ((), ())
     assert [item.path for item in plan.by_hand] == ["run:digits.outcome"]
-    removed = CHIEF.kind.removal(CHIEF.spec, Facts(raw), STACK.house, True)
-    assert removed == CHIEF.kind.removal(CHIEF.spec, Facts(recorded("ember")), STACK.house, True)
+    removed = CHIEF.kind.removal(CHIEF.spec, Facts(raw), STACK.repository, True)
+    assert removed == CHIEF.kind.removal(CHIEF.spec, Facts(recorded("ember")), STACK.repository, True)
     assert removed.steps and not removed.refusals

@@ -2,22 +2,22 @@
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Claim, Plan, Unknown, Within
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Claim, Plan, Unknown, Within
-from rackwright.kinds.unit_overrides import left_to_a_person, with_overrides, without_overrides
+from rackwright.kinds.shared.unit_overrides import left_to_a_person, with_overrides, without_overrides
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 UNITS = [
     pytest.param(declared, claim.thing, id=f"{declared.name}-{claim.thing}")
     for declared in RESOURCES.values()
-    for claim in with_overrides(declared.kind.claims(declared.spec, STACK.house))
+    for claim in with_overrides(declared.kind.claims(declared.spec, STACK.repository))
     if "overrides" in claim.want
 ]
 
 
 def differences(declared, raw):
-    claims = with_overrides(declared.kind.claims(declared.spec, STACK.house))
+    claims = with_overrides(declared.kind.claims(declared.spec, STACK.repository))
     found = comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
     return [item for item in found if item.name == "overrides"]
 

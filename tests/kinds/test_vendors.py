@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 import yaml
 
-from rackwright.declaration import Declared, declare, load_fleet
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Difference, Unknown
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import main
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Difference, Unknown
+from rackwright.fleet import load_fleet
 from rackwright.kinds.role.entries import File
 from rackwright.kinds.role.promise import promises
+from rackwright.stack import Declared, declare
 from tests.support.fabricated_machine import FabricatedMachine
 from tests.support.mutations import ROWS
 from tests.support.recorded_hosts import HERE, SALT, STACK
 
 HOSTS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "documented.yaml").read_text())
 ROLES = ("rocm", "gaudi", "jetson", "ascend", "rdma")
-FLEET = load_fleet(HERE / "vendors.yaml", STACK.house.roles)
+FLEET = load_fleet(HERE / "vendors.yaml", STACK.repository.roles)
 RESOURCES = {
     declared.name: declared
     for declared in declare(replace(STACK, fleet=FLEET))
@@ -34,7 +35,7 @@ RESOURCES = {
 PROPERTIES = [
     pytest.param(declared, claim.thing, name, id=f"{declared.name}-{claim.thing}-{name}")
     for declared in RESOURCES.values()
-    for claim in declared.kind.claims(declared.spec, STACK.house)
+    for claim in declared.kind.claims(declared.spec, STACK.repository)
     for name in claim.want
 ]
 
@@ -47,7 +48,7 @@ def machine(declared: Declared, root: Path) -> dict[str, Any]:
     made.write(f"lib/modules/{shown['kernel']}/modules.builtin", "")
     for path, text in shown["files"].items():
         made.write(path, text)
-    written = [entry for entry in promises(declared.spec, STACK.house).entries if isinstance(entry, File)]
+    written = [entry for entry in promises(declared.spec, STACK.repository).entries if isinstance(entry, File)]
     for file in written:
         made.write(file.file.lstrip("/"), file.content).chmod(int(file.mode, 8))
     stanzas = [
@@ -78,7 +79,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
 
 
 def differences(declared: Declared, raw: dict[str, Any]) -> tuple[Difference, ...]:
-    claims = declared.kind.claims(declared.spec, STACK.house)
+    claims = declared.kind.claims(declared.spec, STACK.repository)
     return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
 
 
@@ -124,9 +125,9 @@ def test_an_accelerator_is_not_taken_from_whoever_has_it_open(name, machines):
     declared, (thing, what, device) = RESOURCES[name], BUSY[name]
     raw = copy.deepcopy(machines[name])
     change = (Difference(thing, what, "new", "old"),)
-    free = declared.kind.plan(declared.spec, change, Facts(raw), STACK.house)
+    free = declared.kind.plan(declared.spec, change, Facts(raw), STACK.repository)
     raw["accelerator_users"] = [{"pid": 4711, "name": "python3", "device": device}]
-    busy = declared.kind.plan(declared.spec, change, Facts(raw), STACK.house)
+    busy = declared.kind.plan(declared.spec, change, Facts(raw), STACK.repository)
 
     assert free.steps and free.refusals == ()
     assert busy.steps == ()
@@ -136,7 +137,7 @@ def test_an_accelerator_is_not_taken_from_whoever_has_it_open(name, machines):
 def test_another_release_on_a_flashed_board_is_left_to_a_person(machines):
     declared, raw = RESOURCES["orin-01/jetson"], copy.deepcopy(machines["orin-01/jetson"])
     raw["readings"]["jetson.release"] = "36.3.0"
-    plan = declared.kind.plan(declared.spec, differences(declared, raw), Facts(raw), STACK.house)
+    plan = declared.kind.plan(declared.spec, differences(declared, raw), Facts(raw), STACK.repository)
 
     assert plan.steps == ()
     assert [(item.path, item.found) for item in plan.by_hand] == [("reading:jetson.release.value", "36.3.0")]

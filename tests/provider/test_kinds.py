@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.pool import Hosts
-from rackwright.apply.rollout import Turns
-from rackwright.apply.steps import execute
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.rollout import RolloutGate
+from rackwright.hosts.steps import execute
 from rackwright.kinds import KINDS
 from rackwright.kinds.tier import TierKind
 from rackwright.provider.codec import decode
 from rackwright.provider.site import Site
-from rackwright.spec.rollout import Rollout
-from rackwright.spec.secret import derived
+from rackwright.schema.rollout import Rollout
+from rackwright.schema.secret import derived
 from tests.support.leaks import forms, seen
 from tests.support.provider_rig import Rig, State, failing, rig
 from tests.support.recorded_hosts import HOST, RESOURCES, STACK, blank, recorded
@@ -38,7 +38,7 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 
     def open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(Hosts(rack.endpoints, STACK.salt))
-        return Site(STACK.house, opened[-1], execute, Turns(Rollout(), lambda: False))
+        return Site(STACK.repository, opened[-1], execute, RolloutGate(Rollout(), lambda: False))
 
     with rig(KINDS, open_site) as made:
         made.token = TierKind.token

@@ -21,7 +21,7 @@ def test_reading_echoes_the_inputs_and_finds_the_claims(rig):
 def test_every_call_about_the_same_declaration_shares_its_claims(rig, monkeypatch):
     computed, compute = [], Box.claims
     monkeypatch.setattr(
-        Box, "claims", lambda kind, spec, house: computed.append(spec.colour) or compute(kind, spec, house)
+        Box, "claims", lambda kind, spec, repository: computed.append(spec.colour) or compute(kind, spec, repository)
     )
 
     state = rig.read(rig.create(RED))

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.pool import Hosts
-from rackwright.apply.rollout import Turns
-from rackwright.apply.session import NotDone
-from rackwright.apply.steps import execute
-from rackwright.kinds.contract import PlayRole
+from rackwright.core.contract import PlayRole
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.rollout import RolloutGate
+from rackwright.hosts.session import NotDone
+from rackwright.hosts.steps import execute
 from rackwright.kinds.role import RoleKind
 from rackwright.provider.site import Site
-from rackwright.spec.rollout import Rollout
+from rackwright.schema.rollout import Rollout
 from tests.support.provider_rig import Rig, failing, rig
-from tests.support.role_spec import HOUSE, MOTD, SPEC, file, good
+from tests.support.role_spec import MOTD, REPOSITORY, SPEC, file, good
 from tests.support.simulated import SimulatedRack
 
 NAMES = ("alpha", "beta", "gamma")
@@ -55,8 +55,10 @@ def roles(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
     opened: list[Any] = []
 
     def make(play: Callable[..., None]) -> Rig:
-        hosts = Hosts(rack.endpoints, HOUSE.salt)
-        site = Site(HOUSE, hosts, partial(execute, play=play), Turns(Rollout(), lambda: False, window_seconds=0.3))
+        hosts = Hosts(rack.endpoints, REPOSITORY.salt)
+        site = Site(
+            REPOSITORY, hosts, partial(execute, play=play), RolloutGate(Rollout(), lambda: False, window_seconds=0.3)
+        )
         made = rig({RoleKind.token: RoleKind()}, lambda stack, secrets: site)
         opened.extend((made, hosts))
         entered = made.__enter__()

@@ -11,16 +11,16 @@ from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 
-from rackwright.apply.pool import Hosts
-from rackwright.apply.rollout import Turns
-from rackwright.apply.session import NotDone
-from rackwright.apply.steps import execute
-from rackwright.kinds.contract import PlayRole
-from rackwright.kinds.house import House, RoleSource
+from rackwright.core.contract import PlayRole
+from rackwright.core.repository import Repository, RoleSource
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.rollout import RolloutGate
+from rackwright.hosts.session import NotDone
+from rackwright.hosts.steps import execute
 from rackwright.kinds.role import RoleKind
 from rackwright.provider.codec import encode
 from rackwright.provider.site import Site
-from rackwright.spec.rollout import Rollout
+from rackwright.schema.rollout import Rollout
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.role_spec import SPEC
 from tests.support.simulated import SimulatedRack
@@ -30,7 +30,7 @@ OLD, NEW = "0ld-S3cret-of-toy", "N3w-S3cret-of-toy"
 CLAIMS = ({"file": "/etc/key", "mode": "0600"}, {"file": "/etc/plain"})
 TEMPLATES = {"toy/etc/key.j2": "key={{ toy_key }}\n", "toy/etc/plain.j2": "plain\n"}
 SOURCE = RoleSource("toy", options={"toy_key": {"type": "str"}}, by_os={"debian-12": {}}, claims=CLAIMS)
-HOUSE = House(TEMPLATES, {"toy": SOURCE}, b"salt")
+REPOSITORY = Repository(TEMPLATES, {"toy": SOURCE}, b"salt")
 INPUTS = SPEC.model_copy(update={"variables": {"key": {"secret": "toy_word"}}}).model_dump(mode="json")
 CONTENT = 'claims["file:/etc/key"].content'
 
@@ -39,7 +39,7 @@ def host_with(key: str) -> dict[str, Any]:
     """Return facts of a host where all is as promised with *key*."""
 
     def file(text: str, mode: str) -> dict[str, Any]:
-        return {"digest": HOUSE.digest(text), "mode": mode, "owner": "root:root", "mtime_ns": 1}
+        return {"digest": REPOSITORY.digest(text), "mode": mode, "owner": "root:root", "mtime_ns": 1}
 
     wrote = ["/etc/key", "/etc/plain"]
     return {
@@ -68,10 +68,12 @@ def made(rack: SimulatedRack) -> Iterator[Callable[..., Rig]]:
             rack[host].set_facts(host_with(step.variables["toy_key"]))
 
         def open_site(stack: str, values: Mapping[str, str]) -> Site:
-            hosts = Hosts(rack.endpoints, HOUSE.salt)
+            hosts = Hosts(rack.endpoints, REPOSITORY.salt)
             opened.append(hosts)
-            turns = Turns(Rollout(), lambda: False, window_seconds=0.1)
-            return Site(replace(HOUSE, secrets=values), hosts, partial(execute, play=play or play_well), turns)
+            rollout_gate = RolloutGate(Rollout(), lambda: False, window_seconds=0.1)
+            return Site(
+                replace(REPOSITORY, secrets=values), hosts, partial(execute, play=play or play_well), rollout_gate
+            )
 
         provider = rig({RoleKind.token: RoleKind()}, open_site)
         opened.append(provider)
@@ -100,7 +102,7 @@ def test_a_changed_secret_changes_exactly_its_claim_and_is_mended(made):
     assert later.diff(later.read(state), INPUTS) == {CONTENT: "UPDATE"}
     after = later.update(state, INPUTS)
     assert later.diff(later.read(after), INPUTS) == {}
-    assert after.outputs["claims"]["file:/etc/key"]["content"] == HOUSE.digest(f"key={NEW}\n")
+    assert after.outputs["claims"]["file:/etc/key"]["content"] == REPOSITORY.digest(f"key={NEW}\n")
 
 
 def test_a_preview_says_that_it_changes_and_not_how(made):

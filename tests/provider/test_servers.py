@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.pool import Hosts
-from rackwright.apply.rollout import Turns
-from rackwright.apply.steps import execute
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.rollout import RolloutGate
+from rackwright.hosts.steps import execute
 from rackwright.kinds import KINDS
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import release_of
 from rackwright.provider.site import Site
-from rackwright.spec.rollout import Rollout
-from tests.support.model_server_spec import HOUSE, OTHER, SPEC, WATCHED, bare, served
+from rackwright.schema.rollout import Rollout
+from tests.support.model_server_spec import OTHER, REPOSITORY, SPEC, WATCHED, bare, served
 from tests.support.provider_rig import Rig, failing, rig
 from tests.support.recorded_hosts import STACK
 from tests.support.simulated import SimulatedHost, SimulatedRack
@@ -46,7 +46,7 @@ def _rig(rack: SimulatedRack) -> Iterator[Rig]:
 
     def open_site(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(Hosts(rack.endpoints, STACK.salt))
-        return Site(HOUSE, opened[-1], execute, Turns(Rollout(), lambda: False))
+        return Site(REPOSITORY, opened[-1], execute, RolloutGate(Rollout(), lambda: False))
 
     with rig(KINDS, open_site) as made:
         made.token = ModelServerKind.token
@@ -82,7 +82,7 @@ def test_no_secret_is_in_the_state(rig: Rig, host: SimulatedHost) -> None:
     works(host)
     state = rig.create(inputs())
 
-    assert not [secret for secret in HOUSE.secrets.values() if secret in repr(state)]
+    assert not [secret for secret in REPOSITORY.secrets.values() if secret in repr(state)]
 
 
 def test_a_server_that_stopped_is_one_difference_and_started_again(rig: Rig, host: SimulatedHost) -> None:
@@ -134,7 +134,7 @@ def test_a_host_that_serves_another_version_than_it_says_is_caught(rig: Rig, hos
         rig.update(state, inputs(BETTER))
 
     assert f"{SERVER}.version is {ON_TIER.version}, wanted {OTHER}" in failures[0].message
-    assert f"wanted {release_of(BETTER, HOUSE)}" in failures[0].message
+    assert f"wanted {release_of(BETTER, REPOSITORY)}" in failures[0].message
 
 
 def test_one_that_is_watched_is_found_as_it_is_declared(rig: Rig, host: SimulatedHost) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.apply.pins import fingerprint
+from rackwright.hosts.pins import fingerprint
 from tests.pulumi.conftest import ROOT, Project
 from tests.pulumi.test_plugin import SETTINGS
 from tests.support.adopted_array import UUID, theirs

@@ -5,7 +5,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from rackwright.declaration import Stack, declare
+from rackwright.stack import Stack, declare
 from stacks.program import build
 from tests.support.recorded_hosts import ALSO, STACK
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rackwright.declaration import declare, load_stack
-from rackwright.kinds.contract import Claim
+from rackwright.core.contract import Claim
+from rackwright.stack import declare, load_stack
 from tests.pulumi.conftest import ROOT, Ended, Project
 from tests.support.leaks import forms, leaks, seen
 from tests.support.simulated import SimulatedRack
@@ -62,7 +62,7 @@ class Secretive(Project):
         """Let the host be all that is declared with this *value*."""
         stack = load_stack("lab", self.directory).with_secrets({"ntp_key": value})
         [role] = [resource for resource in declare(stack) if resource.name == f"{HOST}/base"]
-        self.rack[HOST].set_facts(as_promised(role.kind.claims(role.spec, stack.house)))
+        self.rack[HOST].set_facts(as_promised(role.kind.claims(role.spec, stack.repository)))
 
 
 def as_promised(claims: tuple[Claim, ...]) -> dict[str, Any]:
@@ -192,15 +192,15 @@ def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_decla
     assert blind.returncode == 3
     assert 'pulumi says "incorrect passphrase"' in blind.stderr
 
-    declared = project.rackwright("declare", "lab")
-    assert project.rackwright("declare", "lab", **nobody).returncode == 2
+    declared = project.rackwright("digests", "lab")
+    assert project.rackwright("digests", "lab", **nobody).returncode == 2
     path = project.directory / "declared.json"
     path.write_text(declared.stdout)
-    told = project.rackwright("audit", "lab", "--format", "json", "--declared", str(path), **nobody)
+    told = project.rackwright("audit", "lab", "--format", "json", "--digests", str(path), **nobody)
     assert (unknown(told), told.returncode) == ({}, whole.returncode)
 
     project.become(NEW)
-    other = project.rackwright("audit", "lab", "--declared", str(path), **nobody)
+    other = project.rackwright("audit", "lab", "--digests", str(path), **nobody)
     assert other.returncode == 1 and f"{CLAIM}.content" in other.stdout
     texts = "".join(done.stdout + done.stderr for done in (stranger, whole, blind, declared, told, other))
     assert seen(texts.encode(), PLANTED) == []

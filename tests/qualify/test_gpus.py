@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.transport import Result
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
+from rackwright.hosts.transport import Result
 from rackwright.qualify import floor, gpus, health
 from rackwright.qualify.gpus import Gpus
 from rackwright.qualify.item import Figure, Item, Report, Unusable, judged
-from rackwright.spec import catalogue
-from rackwright.spec.host import Host
+from rackwright.schema import catalogue
+from rackwright.schema.host import Host
 from tests.qualify import recordings
 from tests.support import recorded_facts
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rackwright.apply.pool import Hosts
 from rackwright.cli.app import app
-from rackwright.declaration import load_stack
 from rackwright.errors import DeclarationErrors, Refused
+from rackwright.hosts.pool import Hosts
 from rackwright.qualify import gpus
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.item import Report
 from rackwright.qualify.run import qualify
+from rackwright.stack import load_stack
 from rackwright.twin import Container, Twin
 from tests.qualify import recordings
 from tests.support.driver_install import INSTALL

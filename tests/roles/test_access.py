@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from rackwright.core.contract import Within
 from rackwright.facts import probe
 from rackwright.facts.facts import FORMAT
 from rackwright.facts.program import program
-from rackwright.kinds.contract import Within
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutMirror
-from tests.support.access_role import HOUSE, PEOPLE, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
+from tests.support.access_role import PEOPLE, REPOSITORY, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
 from tests.support.login_machine import PATH
 
 FLEETS: dict[str, dict[str, Any]] = {
@@ -111,7 +111,7 @@ def test_keys_of_people_are_taken_by_ssh_keygen(tmp_path):
 
 
 def test_it_can_be_told_for_every_system(fleet, system):
-    things = [(entry.thing, name) for entry in told(fleet, system).entries for name in entry.want(HOUSE)]
+    things = [(entry.thing, name) for entry in told(fleet, system).entries for name in entry.want(REPOSITORY)]
 
     assert len(things) == len(set(things)), "nothing is promised twice"
 
@@ -139,9 +139,9 @@ def test_only_an_sshd_that_knows_penalties_is_told_whom_to_spare():
 
 def test_nobody_stands_in_a_directory_unseen():
     only = {
-        entry.thing.partition(":")[2]: entry.want(HOUSE)["names"]
+        entry.thing.partition(":")[2]: entry.want(REPOSITORY)["names"]
         for entry in told(WHOLE).entries
-        if "names" in entry.want(HOUSE)
+        if "names" in entry.want(REPOSITORY)
     }
 
     assert only["/etc/ssh/authorized_keys.d"] == Within(("axel", "dara", "olga"))
@@ -167,7 +167,7 @@ def test_the_password_of_the_console_is_a_persons_matter():
     [glass] = [entry for entry in told(WHOLE).entries if entry.thing == "user:glass"]
 
     assert glass.by_hand and glass.severity == "warning"
-    assert glass.want(HOUSE)["password"] == "set"
+    assert glass.want(REPOSITORY)["password"] == "set"
     assert "DenyUsers" not in texts(WHOLE)[CONFIG]
     [allowed] = re.findall(r"^AllowUsers (.+)$", texts(WHOLE)[CONFIG], re.MULTILINE)
     assert allowed.split() == ["olga", "dara", "axel", "deploy", "admin"]
@@ -177,7 +177,7 @@ def test_the_password_of_the_console_is_a_persons_matter():
 
 
 def test_the_program_has_the_probes_modules_as_they_are():
-    text = program(HOUSE.salt)
+    text = program(REPOSITORY.salt)
     modules: dict[str, str] = {}
     beginning = text.index("MODULES = {")
     exec(text[beginning : text.index("\n}\n\nsys.modules", beginning) + 3], {}, found := {})

@@ -13,10 +13,10 @@ import pexpect
 import pytest
 from ruamel.yaml import YAML
 
-from rackwright.apply import certificates, enrolment
-from rackwright.apply.totp import OPTIONS, Secret
-from rackwright.declaration import load_stack
+from rackwright.access import certificates, enrolment
+from rackwright.access.totp import OPTIONS, Secret
 from rackwright.errors import DeclarationError, RackwrightError, Refused, SetupError, StepFailed
+from rackwright.stack import load_stack
 from tests.support.login_machine import REFUSED, Machine, code, lacks, new_key
 
 RACKWRIGHT = Path(sys.executable).with_name("rackwright")
@@ -252,7 +252,7 @@ def test_a_certificate_lets_the_first_login_in(project, machine, keys):
     assert issued.principals == ("deploy",)
     options = ["-o", f"CertificateFile={issued.path}"]
     assert machine.ssh("deploy", keys / "deploy", options=options).stdout == "deploy\n"
-    from rackwright.apply.pool import Hosts
+    from rackwright.hosts.pool import Hosts
 
     hosts = Hosts(project.stack.endpoints, b"salt")
     assert hosts.connection("alpha").login.name == "tools"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.apply import login as login_module
-from rackwright.apply.ansible import connection_variables
-from rackwright.apply.login import OnlyLooks
-from rackwright.apply.pool import Hosts
-from rackwright.apply.transport import Connection
 from rackwright.errors import HostUnreachable
 from rackwright.facts import probe
-from rackwright.spec.ssh import Endpoint, Login
-from tests.support.access_role import HOUSE
+from rackwright.hosts import login as login_module
+from rackwright.hosts.ansible import connection_variables
+from rackwright.hosts.login import OnlyLooks
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.transport import Connection
+from rackwright.schema.ssh import Endpoint, Login
+from tests.support.access_role import REPOSITORY
 from tests.support.login_machine import REFUSED, Machine, certificate, code, lacks, new_key, ping
 
 pytestmark = pytest.mark.skipif(bool(lacks()), reason=lacks())
@@ -222,7 +222,7 @@ def test_an_auditor_gets_all_facts_and_nothing_else_of_roots(machine, keys):
     def axel(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
         return machine.ssh("axel", keys / "axel", *command, code=machine_code(machine), text=text)
 
-    looked = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text=f"{HOUSE.salt.hex()}\n")
+    looked = axel("sudo", "-n", "/usr/local/sbin/rackwright-probe", text=f"{REPOSITORY.salt.hex()}\n")
     assert looked.returncode == 0, looked.stderr
     facts = probe.parse(looked.stdout.encode(), "alpha")
     user = facts.user("olga")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from rackwright.core.contract import Command
 from rackwright.facts import probe
-from rackwright.kinds.contract import Run
-from rackwright.kinds.guard import LOCK, guarded
+from rackwright.kinds.shared.guard import LOCK, guarded
 from tests.support.access_rack import BROKEN, Rack, access, fleet
 from tests.support.expect import eventually
 from tests.support.lab import Lab
@@ -138,7 +138,7 @@ def test_nothing_is_taken_back_from_under_who_is_still_at_it(rack: Rack) -> None
     A slow host may take longer than the timer waits: it goes off, and waits for the host's lock.
     """
     arm = guarded("slow", ["/etc/slow"], "", [], seconds=1, patient=True)[0]
-    assert isinstance(arm, Run)
+    assert isinstance(arm, Command)
     held = f"flock {LOCK} sh -c 'touch /run/held; while [ ! -e /run/let-go ]; do sleep 0.1; done'"
     rack.lab.ssh(HOST, f"setsid {held} </dev/null >/dev/null 2>&1 &")
     eventually(lambda: rack.lab.ssh(HOST, "ls /run/held", status=None), "the lock is held")

@@ -9,7 +9,7 @@ import pytest
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
-from tests.support.our_roles import HOUSE, ROLES
+from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["base"]
 KEYS = [
@@ -30,7 +30,7 @@ def files(variables: dict[str, Any], mirror: AboutMirror | None = None) -> dict[
         fleet=AboutFleet(name="lab", mirror=mirror),
         variables=variables,
     )
-    told = promises(spec, replace(HOUSE, secrets=VALUES))
+    told = promises(spec, replace(REPOSITORY, secrets=VALUES))
     return {file.file: file for file in told.files}
 
 

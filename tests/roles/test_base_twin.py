@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ruamel.yaml import YAML
 
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from tests.support.lab import Lab
 from tests.support.log import Log
 

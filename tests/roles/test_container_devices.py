@@ -13,11 +13,11 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import containers, gpus
 from rackwright.kinds.role.entries import Cdi
-from rackwright.kinds.role.look import look
+from rackwright.kinds.role.observe import look
 from rackwright.twin.gpu import library, state
 from tests.roles.test_container_runtime import NVIDIA, TOOLKIT, files
 from tests.support.gpu_stand_in import Host, stand_in
-from tests.support.our_roles import HOUSE
+from tests.support.our_roles import REPOSITORY
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="NVML tells instances to root only")
 
@@ -114,7 +114,7 @@ def test_what_it_writes_is_what_is_claimed(tell, host, tmp_path, monkeypatch, di
     assert done.returncode == 0, done.stderr
     assert ("1:0" in {device["name"] for device in specification(tmp_path)["devices"]}) == divided
     monkeypatch.setattr(gpus, "LIBRARY", str(host.library))
-    claim = Cdi(cdi="nvidia.com/gpu", by="/etc/cdi/nvidia.json", every_gpu=True, there="files").claim(HOUSE)
+    claim = Cdi(cdi="nvidia.com/gpu", by="/etc/cdi/nvidia.json", every_gpu=True, there="files").claim(REPOSITORY)
 
     def found() -> dict[str, Any]:
         # the libraries of the test lie below the root already

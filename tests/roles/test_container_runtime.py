@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
+from rackwright.core.contract import Difference
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Difference
 from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role.entries import Image
-from rackwright.kinds.role.look import look
+from rackwright.kinds.role.observe import look
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.roles.apt import only_with_apt, priorities
 from tests.support import recorded_facts
-from tests.support.our_roles import HOUSE, ROLES
+from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["container_runtime"]
 NVIDIA = ("nvidia_driver",)
@@ -40,14 +40,14 @@ def spec(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> RoleSpec:
 
 
 def told(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> Promises:
-    return promises(spec(drivers, **variables), HOUSE)
+    return promises(spec(drivers, **variables), REPOSITORY)
 
 
 def wants(drivers: tuple[str, ...] = NVIDIA, **variables: Any) -> dict[str, dict[str, Any]]:
     """Return what is wanted of each thing."""
     found: dict[str, dict[str, Any]] = {}
     for entry in told(drivers, **variables).entries:
-        found.setdefault(entry.thing, {}).update(entry.want(HOUSE))
+        found.setdefault(entry.thing, {}).update(entry.want(REPOSITORY))
     return found
 
 
@@ -137,7 +137,7 @@ def test_the_api_is_off_and_nobody_updates_images_unasked():
 def test_docker_is_a_persons_to_remove():
     [docker] = [entry for entry in told().entries if entry.thing == "package:docker.io"]
 
-    assert docker.by_hand and docker.want(HOUSE) == {"installed": False}
+    assert docker.by_hand and docker.want(REPOSITORY) == {"installed": False}
     assert "lose them when systemd reads its units anew" in docker.remedy
 
 
@@ -279,7 +279,9 @@ def test_an_image_that_is_not_there_is_a_persons_to_bring_unless_it_may_be_fetch
 
 def test_an_image_is_there_in_the_engine_that_runs_it():
     facts = Facts({"images": {"podman": [{"names": [], "digests": [DIGEST]}], "containerd": []}})
-    seen = [look(facts, "image", BASE, engine, Image(image=BASE, engine=engine).claim(HOUSE)) for engine in ENGINES]
+    seen = [
+        look(facts, "image", BASE, engine, Image(image=BASE, engine=engine).claim(REPOSITORY)) for engine in ENGINES
+    ]
 
     assert seen == [True, False]
 

@@ -8,7 +8,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.roles.apt import only_with_apt, priorities
-from tests.support.our_roles import HOUSE, ROLES
+from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["cuda"]
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQINBF\n-----END PGP PUBLIC KEY BLOCK-----"
@@ -25,7 +25,7 @@ def told(**variables: Any) -> dict[str, Any]:
         fleet=AboutFleet(name="lab"),
         variables=variables,
     )
-    return {entry.thing: entry for entry in promises(spec, HOUSE).entries}
+    return {entry.thing: entry for entry in promises(spec, REPOSITORY).entries}
 
 
 def test_the_toolkit_is_held_pinned_and_where_a_login_looks():

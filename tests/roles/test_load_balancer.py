@@ -17,7 +17,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.support.expect import eventually
-from tests.support.our_roles import HOUSE, ROLES
+from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["load_balancer"]
 MEMBERS = ["10.0.0.11:8080", "10.0.0.12:8080"]
@@ -35,7 +35,7 @@ def config(**variables: Any) -> str:
         fleet=AboutFleet(name="lab"),
         variables={"services": SERVICES, **variables},
     )
-    [found] = [file.content for file in promises(spec, HOUSE).files if file.file.endswith("/nginx.conf")]
+    [found] = [file.content for file in promises(spec, REPOSITORY).files if file.file.endswith("/nginx.conf")]
     return str(found)
 
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
+from rackwright.core.contract import Absent
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Absent
-from rackwright.kinds.house import House
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
-from tests.support.our_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import REPOSITORY, ROLES, ROOT
 
 SOURCE = ROLES["mlflow"]
 VALUES = {"mlflow_admin": "admins-own-word", "mlflow_tina": "tinas-own-word", "database": "postgresql://a:b%40@db/c"}
-KNOWING = House(HOUSE.templates, HOUSE.roles, HOUSE.salt, VALUES)
+KNOWING = Repository(REPOSITORY.templates, REPOSITORY.roles, REPOSITORY.salt, VALUES)
 ADMIN = {"name": "admin", "password": {"secret": "mlflow_admin"}}
 TINA = {"name": "tina", "function": "trainer", "password": {"secret": "mlflow_tina"}}
 CONFIGURED = "/etc/rackwright/mlflow"
@@ -40,8 +40,8 @@ def spec(mirror: AboutMirror | None = None, **variables: Any) -> RoleSpec:
     )
 
 
-def told(house: House = KNOWING, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
-    return promises(spec(mirror, **variables), house)
+def told(repository: Repository = KNOWING, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
+    return promises(spec(mirror, **variables), repository)
 
 
 def files(**variables: Any) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_a_password_stands_in_one_file_that_is_roots_alone():
 
 
 def test_without_the_values_what_holds_them_is_unknown_and_nothing_else():
-    promised = told(HOUSE, users=[TINA])
+    promised = told(REPOSITORY, users=[TINA])
 
     assert promised.sealed == ("mlflow_admin", "mlflow_tina")
     assert {promise.entry.thing for promise in promised.promised if promise.unknown} == {
@@ -100,7 +100,7 @@ def test_it_listens_where_it_is_told_and_is_called_by_its_names():
     assert f"\nsubjectAltName = {names}\n" in written[f"{CONFIGURED}/tls.cnf"]
     assert " --host 192.0.2.11 --port 5443 " in written["/etc/systemd/system/mlflow.service"]
     [socket] = [entry for entry in told(address="192.0.2.11").entries if entry.sort == "socket"]
-    assert socket.want(HOUSE) == {"addresses": ("192.0.2.11",)}
+    assert socket.want(REPOSITORY) == {"addresses": ("192.0.2.11",)}
 
 
 def test_artifacts_wait_for_their_mount():
@@ -132,7 +132,7 @@ def test_packages_come_from_the_mirror_where_there_is_one(mirror, variables, lin
 def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
     lock = (ROOT / "templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2").read_text()
     [environment] = [entry for entry in told().entries if entry.sort == "environment"]
-    wanted = environment.want(HOUSE)
+    wanted = environment.want(REPOSITORY)
 
     assert wanted["mlflow"] == "3.17.2" and len(wanted) == len(re.findall(r"^\S+==", lock, re.MULTILINE)) > 50
     assert lock.count("==") == len(re.findall(r"==\S+ \\\n    --hash=sha256:", lock))
@@ -140,7 +140,7 @@ def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
 
 
 def test_what_an_environment_lacks_is_found_package_by_package():
-    claims = [claim for claim in RoleKind().claims(spec(), HOUSE) if claim.thing.startswith("environment:")]
+    claims = [claim for claim in RoleKind().claims(spec(), REPOSITORY) if claim.thing.startswith("environment:")]
     place = claims[0].thing.partition(":")[2]
     packages = {**claims[0].want, "flask": "0.1"}
     del packages["mlflow"]
@@ -155,7 +155,7 @@ def test_what_an_environment_lacks_is_found_package_by_package():
 
 def test_its_accounts_are_claimed_with_their_functions_where_they_can_be_seen():
     def wanted(**variables: Any) -> list[Any]:
-        return [entry.want(HOUSE) for entry in told(users=[TINA], **variables).entries if entry.sort == "accounts"]
+        return [entry.want(REPOSITORY) for entry in told(users=[TINA], **variables).entries if entry.sort == "accounts"]
 
     assert wanted() == [{"functions": ("admin: admin", "tina: trainer")}]
     assert wanted(database={"secret": "database"}) == []

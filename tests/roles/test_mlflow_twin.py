@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from tests.support.lab import Claimed, Lab, format_claims
 from tests.support.log import Log
 from tests.support.mlflow_accounts import account, ask

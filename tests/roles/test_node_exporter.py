@@ -7,7 +7,7 @@ import pytest
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.support.our_roles import HOUSE, ROLES
+from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["node_exporter"]
 
@@ -22,7 +22,7 @@ def started(**variables: Any) -> str:
         fleet=AboutFleet(name="lab"),
         variables=variables,
     )
-    [unit] = promises(spec, HOUSE).files
+    [unit] = promises(spec, REPOSITORY).files
     [line] = [line for line in str(unit.content).splitlines() if line.startswith("ExecStart=")]
     return line.partition(" ")[2]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from rackwright.core.contract import Difference, Plan
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Difference, Plan
 from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role.entries import GpuSetting
-from rackwright.kinds.role.look import look
+from rackwright.kinds.role.observe import look
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -23,7 +23,7 @@ from rackwright.twin.gpu import state
 from tests.roles.apt import only_with_apt, priorities, setting
 from tests.support import recorded_facts
 from tests.support.gpu_stand_in import Host, stand_in
-from tests.support.our_roles import HOUSE, ROLES
+from tests.support.our_roles import REPOSITORY, ROLES
 
 SOURCE = ROLES["nvidia_driver"]
 ROLE = Path(__file__).parents[2] / "roles" / "nvidia_driver"
@@ -43,14 +43,14 @@ def spec(**variables: Any) -> RoleSpec:
 
 
 def told(**variables: Any) -> Promises:
-    return promises(spec(**variables), HOUSE)
+    return promises(spec(**variables), REPOSITORY)
 
 
 def wants(**variables: Any) -> dict[str, dict[str, Any]]:
     """Return what is wanted of each thing."""
     found: dict[str, dict[str, Any]] = {}
     for entry in told(**variables).entries:
-        found.setdefault(entry.thing, {}).update(entry.want(HOUSE))
+        found.setdefault(entry.thing, {}).update(entry.want(REPOSITORY))
     return found
 
 
@@ -363,7 +363,7 @@ def test_a_gpu_that_is_set_otherwise_is_told_by_its_place(key, value, change, fo
     gpu = {"persistence": True, "power_limit_watts": 400.0, "mig": False, "mig_instances": None, "ecc": True}
     raw = [{**gpu, "index": index, "pci_address": f"0000:1{index}:00.0"} for index in (0, 1)]
     raw[1] |= change
-    claim = GpuSetting(gpu=key, value=value).claim(HOUSE)
+    claim = GpuSetting(gpu=key, value=value).claim(REPOSITORY)
 
     at = [each["pci_address"] for each in raw]
     assert look(Facts({"gpus": raw}), "gpu", key, "setting", claim) == tuple(text.format(*at) for text in found)

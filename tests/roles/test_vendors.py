@@ -13,7 +13,7 @@ from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.roles.apt import only_with_apt, priorities, setting
-from tests.support.our_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import REPOSITORY, ROLES, ROOT
 
 DECLARED = yaml.safe_load((ROOT / "tests/kinds/vendors.yaml").read_text())["hosts"]
 SOUND: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,7 +36,7 @@ def files(role: str, **changes: Any) -> dict[str, str]:
         fleet=AboutFleet(name="lab"),
         variables={**variables, **changes},
     )
-    return {file.file: str(file.content) for file in promises(spec, HOUSE).files}
+    return {file.file: str(file.content) for file in promises(spec, REPOSITORY).files}
 
 
 def said(role: str, **changes: Any) -> list[str]:

@@ -8,28 +8,28 @@ from typing import Any
 import pytest
 import yaml
 
+from rackwright.core.contract import Absent
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Absent
-from rackwright.kinds.house import House
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.entries import Environment
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
-from tests.support.our_roles import HOUSE, ROLES, ROOT
+from tests.support.our_roles import REPOSITORY, ROLES, ROOT
 
 INSTALLED = "/opt/rackwright/workloads"
 
 
-def told(house: House = HOUSE, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
+def told(repository: Repository = REPOSITORY, mirror: AboutMirror | None = None, **variables: Any) -> Promises:
     about, fleet = AboutHost(name="alpha", os="debian-12", profile="virtual"), AboutFleet(name="lab", mirror=mirror)
     spec = RoleSpec(host="alpha", role="workloads", identity={}, about=about, fleet=fleet, variables=variables)
-    return promises(spec, house)
+    return promises(spec, repository)
 
 
-def environments(house: House = HOUSE, **variables: Any) -> dict[str, Environment]:
+def environments(repository: Repository = REPOSITORY, **variables: Any) -> dict[str, Environment]:
     """Return the environments that are promised, by what they are for."""
-    found = (entry for entry in told(house, **variables).entries if isinstance(entry, Environment))
+    found = (entry for entry in told(repository, **variables).entries if isinstance(entry, Environment))
     return {entry.environment.removeprefix(f"{INSTALLED}/").rpartition("-")[0]: entry for entry in found}
 
 
@@ -39,7 +39,7 @@ def packages(**variables: Any) -> set[str]:
 
 def test_training_has_pytorch_and_horovod_and_serving_neither() -> None:
     both = environments(environments=["training", "serving"])
-    training, serving = (both[name].want(HOUSE) for name in ("training", "serving"))
+    training, serving = (both[name].want(REPOSITORY) for name in ("training", "serving"))
 
     assert {"torch", "horovod", "onnxruntime"} <= training.keys()
     assert training["horovod"] == "0.28.1"
@@ -54,7 +54,9 @@ def test_a_host_that_only_serves_gets_no_compiler() -> None:
 
 
 def test_an_environment_is_called_by_all_that_it_is_made_of() -> None:
-    patched = replace(HOUSE, templates={**HOUSE.templates, "workloads/opt/rackwright/workloads/horovod.patch.j2": "-"})
+    patched = replace(
+        REPOSITORY, templates={**REPOSITORY.templates, "workloads/opt/rackwright/workloads/horovod.patch.j2": "-"}
+    )
     others = [
         environments(horovod=False),
         environments(operations="NCCL"),
@@ -75,8 +77,8 @@ def test_what_it_is_called_by_does_not_hang_on_the_host_or_what_else_is_made() -
 
 def test_a_package_that_somebody_took_out_shows() -> None:
     promised = environments()["training"]
-    claim = promised.claim(HOUSE)
-    there = dict(promised.want(HOUSE))
+    claim = promised.claim(REPOSITORY)
+    there = dict(promised.want(REPOSITORY))
     del there["horovod"]
     found = RoleKind().observe([claim], Facts({"environments": {promised.environment: there}}))[claim.thing]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rackwright.kinds.house import House
+from rackwright.core.repository import Repository
 from rackwright.kinds.role.promise import sha256
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -17,7 +17,9 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
 ]
 HOST = "alpha"
-PLACE = House.load(ROOT, b"").render("workloads/environment.j2", item="serving", sha256=sha256, workloads_horovod=True)
+PLACE = Repository.load(ROOT, b"").render(
+    "workloads/environment.j2", item="serving", sha256=sha256, workloads_horovod=True
+)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from typing import Any
 import pexpect
 from ruamel.yaml import YAML
 
-from rackwright.apply.totp import Secret
-from rackwright.declaration import load_stack
+from rackwright.access.totp import Secret
+from rackwright.stack import load_stack
 from tests.support.lab import Lab
 from tests.support.login_machine import code, new_key, ssh
 

@@ -4,13 +4,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackwright.kinds.house import House
+from rackwright.core.repository import Repository
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
 
 ROOT = Path(__file__).parents[2]
-HOUSE = House.load(ROOT, b"salt")
-SOURCE = HOUSE.roles["access"]
+REPOSITORY = Repository.load(ROOT, b"salt")
+SOURCE = REPOSITORY.roles["access"]
 SYSTEMS = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")
 
 
@@ -52,7 +52,7 @@ def spec(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirr
 
 
 def told(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> Promises:
-    return promises(spec(variables, system, mirror), HOUSE)
+    return promises(spec(variables, system, mirror), REPOSITORY)
 
 
 def texts(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> dict[str, str]:

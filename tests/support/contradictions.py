@@ -5,15 +5,15 @@ from typing import Any
 
 import yaml
 
-from rackwright.declaration.source import dotted
-from rackwright.spec import Needs
-from rackwright.spec.accelerator import Accelerators, chosen, problems
-from rackwright.spec.problem import Problem
+from rackwright.fleet.source import dotted
+from rackwright.schema import Needs
+from rackwright.schema.accelerator import Accelerators, chosen, problems
+from rackwright.schema.problem import Problem
 from tests.support.log import ROOT
 
 Case = dict[str, Any]
 
-CASES: list[Case] = yaml.safe_load((ROOT / "tests/spec/contradictions.yaml").read_text())
+CASES: list[Case] = yaml.safe_load((ROOT / "tests/schema/contradictions.yaml").read_text())
 HOST = {"address": "192.0.2.1", "identity": {"serial": "CHASSIS-1"}, "os": "debian-12"}
 
 

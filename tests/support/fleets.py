@@ -8,9 +8,9 @@ from uuid import UUID
 
 from ruamel.yaml import YAML
 
-from rackwright.spec import Bus, Drive, Fleet, Host, Identity, Login, Nic, Size, Ssh, Tier
-from rackwright.spec.tier import MEMBERS, FilesystemType, Level
-from rackwright.spec.units import format_size
+from rackwright.schema import Bus, Drive, Fleet, Host, Identity, Login, Nic, Size, Ssh, Tier
+from rackwright.schema.tier import MEMBERS, FilesystemType, Level
+from rackwright.schema.units import format_size
 
 MEMBERS_MAX = 6
 BUSES: tuple[Bus, ...] = ("nvme", "sas")

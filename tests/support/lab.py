@@ -12,9 +12,9 @@ from typing import Any, Self
 import pytest
 from ruamel.yaml import YAML
 
-from rackwright.declaration import load_stack
-from rackwright.spec.fleet import Fleet
-from rackwright.spec.secret import setting
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.secret import setting
+from rackwright.stack import load_stack
 from rackwright.toolchain import choose, shell
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from rackwright.apply.totp import Secret, path
+from rackwright.access.totp import Secret, path
 from tests.support.access_role import lay
 
 NEEDS = {

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from tests.support.lab import Lab
 
 URL = "https://127.0.0.1:5000/api/2.0/mlflow"

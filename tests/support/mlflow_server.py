@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-from rackwright.kinds.house import House
+from rackwright.core.repository import Repository
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
-from tests.support.our_roles import HOUSE
-from workloads.common.tracking.server import CERTIFICATE, NAME, PASSWORD, Server, connect
+from tests.support.our_roles import REPOSITORY
+from workloads.tracking.server import CERTIFICATE, NAME, PASSWORD, Server, connect
 
 FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "serving"}
 PLACES = ("/etc/rackwright/mlflow", "/opt/rackwright/mlflow", "/var/lib/mlflow")
@@ -92,7 +92,7 @@ class Served:
 
     def _lay(self) -> None:
         """Write the role's files, and make the certificate as its tasks do."""
-        for file in promises(self._spec(), self._house()).files:
+        for file in promises(self._spec(), self._repository()).files:
             text = str(file.content)
             for place in PLACES:
                 text = text.replace(place, str(self._place(place)))
@@ -115,9 +115,9 @@ class Served:
             variables=variables,
         )
 
-    def _house(self) -> House:
+    def _repository(self) -> Repository:
         values = {f"mlflow_{name}": password for name, password in self.passwords.items()}
-        return House(HOUSE.templates, HOUSE.roles, HOUSE.salt, values)
+        return Repository(REPOSITORY.templates, REPOSITORY.roles, REPOSITORY.salt, values)
 
 
 def _secret(name: str) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from rackwright.kinds.model_server.files import files, release_of
 from rackwright.kinds.model_server.spec import CanaryPart, KeyPart, ServerSpec, WatchPart
-from rackwright.kinds.ownership import owner_text
-from rackwright.kinds.placed import owner
+from rackwright.kinds.shared.ownership import owner_text
+from rackwright.kinds.shared.service_account import owner
 from tests.support.recorded_hosts import STACK, recorded
 
 VERSION, OTHER = "0123456789ab", "ba9876543210"
-HOUSE = STACK.house
+REPOSITORY = STACK.repository
 SPEC = ServerSpec(
     host="ember", identity={"serial": "RP-EMBER"}, fleet="serving", name="digits", address="10.141.0.11", port=8080,
     interface="fabric0", model="digits", version=VERSION, source="/project/models/digits",
@@ -33,9 +33,9 @@ def bare() -> dict[str, Any]:
 def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
     """Return facts of the host as it is while *spec* is served there."""
     raw = bare()
-    for file in files(spec, HOUSE):
+    for file in files(spec, REPOSITORY):
         assert file.content is not None
-        entry = {"digest": HOUSE.digest(file.content), "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
+        entry = {"digest": REPOSITORY.digest(file.content), "mode": f"{file.mode:04o}", "owner": owner(file, spec)}
         raw["files"][file.path] = {**entry, "mtime_ns": 1}
     for path in (spec.etc, spec.lib):
         raw["directories"][path] = {"mode": "0750", "owner": f"root:{spec.account}", "mtime_ns": 1}
@@ -49,7 +49,7 @@ def served(spec: ServerSpec = SPEC) -> dict[str, Any]:
         raw["units"]["watch-digits.service"] = {**raw["units"][spec.unit], "active": "inactive"}
     raw["owners"][spec.owner] = json.loads(owner_text(spec.id, spec.fleet, "ready"))
     raw["servers"]["digits"] = {
-        "ready": True, "version": VERSION, "why": None, "release": release_of(spec, HOUSE), "previous": OTHER,
+        "ready": True, "version": VERSION, "why": None, "release": release_of(spec, REPOSITORY), "previous": OTHER,
         "refused": None, "accuracy": None, "models": {VERSION: "whole", OTHER: "whole"},
         "figures": {"requests": 10, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0},
     }  # fmt: skip

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rackwright.kinds.house import House, load_roles
+from rackwright.core.repository import Repository, load_roles
 
 ROOT = Path(__file__).parents[2]
 ROLES = load_roles(ROOT)
-HOUSE = House.load(ROOT, b"salt")
+REPOSITORY = Repository.load(ROOT, b"salt")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.mirror import apt
+from rackwright.lock import apt
 
 OS = "debian-12"
 

@@ -13,14 +13,14 @@ from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
-from rackwright.apply.rollout import Turns
-from rackwright.kinds.contract import Kind
-from rackwright.kinds.house import House
+from rackwright.core.contract import Kind
+from rackwright.core.repository import Repository
+from rackwright.hosts.rollout import RolloutGate
 from rackwright.provider.codec import decode, encode, secret
 from rackwright.provider.protocol import Provider, serve
 from rackwright.provider.resource import Resources
 from rackwright.provider.site import Site, Sites
-from rackwright.spec.rollout import Rollout
+from rackwright.schema.rollout import Rollout
 from tests.support.toy_kind import TOKEN, Box, Memory, execute
 
 OpenSite = Callable[[str, Mapping[str, str]], Site]
@@ -187,8 +187,8 @@ def rig(kinds: Mapping[str, Kind[Any]] | None = None, open_site: OpenSite | None
 
     def open_memory(stack: str, secrets: Mapping[str, str]) -> Site:
         opened.append(stack)
-        turns = Turns(Rollout(), lambda: False)
-        return Site(House({}), hosts, execute, turns, lambda *id: declared.get(id), maintenance, retired)
+        rollout_gate = RolloutGate(Rollout(), lambda: False)
+        return Site(Repository({}), hosts, execute, rollout_gate, lambda *id: declared.get(id), maintenance, retired)
 
     sites = Sites(open_site or open_memory)
     provider = Provider(Resources(kinds or {TOKEN: Box()}, sites), sites, address)

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rackwright.declaration import declare, load_fleet, load_stack
 from rackwright.facts import program
+from rackwright.fleet import load_fleet
 from rackwright.kinds.model_server.files import release_of
 from rackwright.kinds.tier import boot, luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
+from rackwright.stack import declare, load_stack
 
 HERE = Path(__file__).parents[1] / "kinds"
 SALT = b"recorded"
@@ -24,8 +25,8 @@ WRITES = "8 sectors written since 5f3c1a2b"
 FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes": WRITES}
 """Facts of a drive that nobody uses, with one signature that has a witness."""
 _LAB = load_stack("lab", HERE.parents[1])
-STACK = replace(_LAB, salt=SALT, house=replace(_LAB.house, salt=SALT, secrets=SECRETS))
-ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.house.roles)) for name in OTHERS]
+STACK = replace(_LAB, salt=SALT, repository=replace(_LAB.repository, salt=SALT, secrets=SECRETS))
+ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.repository.roles)) for name in OTHERS]
 RESOURCES = {declared.name: declared for stack in (STACK, *ALSO) for declared in declare(stack)}
 
 
@@ -59,15 +60,15 @@ def recorded(host: str) -> dict[str, Any]:
         filesystem.setdefault("size_bytes", sizes.get(filesystem["device"], 0))
     for tier in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)):
         if tier.host == host and not tier.array and tier.rule_path:
-            text = STACK.house.digest(boot.rule_text(tier, STACK.house))
+            text = STACK.repository.digest(boot.rule_text(tier, STACK.repository))
             raw["files"][tier.rule_path] = {"digest": text, "mode": "0644", "owner": "root:root", "mtime_ns": 1}
     for path in raw["files"]:
         if path.endswith("/workloads.zip"):
-            raw["files"][path]["digest"] = STACK.house.digest(STACK.house.workloads)
+            raw["files"][path]["digest"] = STACK.repository.digest(STACK.repository.workloads)
     for name, server in raw.get("servers", {}).items():
-        _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.house))
+        _rename(raw, server["release"], release_of(RESOURCES[f"{host}/{name}"].spec, STACK.repository))
     if program.PATH in raw["files"]:
-        raw["files"][program.PATH]["digest"] = STACK.house.digest(program.program(STACK.house.salt))
+        raw["files"][program.PATH]["digest"] = STACK.repository.digest(program.program(STACK.repository.salt))
     return raw
 
 
@@ -90,8 +91,8 @@ def _kept() -> dict[str, Any]:
     for tier in ("hot", "warm"):
         spec = RESOURCES[f"willow/{tier}"].spec
         raw["units"][f"scrub-{tier}.timer"] = {"load": "loaded", "active": "active", "enabled": "enabled"}
-        for path, text in scrub.texts(spec, spec.scrub, STACK.house).items():
-            raw["files"][path] = {"digest": STACK.house.digest(text), **file}
+        for path, text in scrub.texts(spec, spec.scrub, STACK.repository).items():
+            raw["files"][path] = {"digest": STACK.repository.digest(text), **file}
     warm = next(array for array in raw["arrays"] if array["md_name"] == "willow:warm")
     warm["sync_speed_max_kib"] = 100 * 1024
     warm["members"].append({"name": "sde", "slot": None, "state": ["spare"]})
@@ -123,8 +124,12 @@ def _sealed() -> dict[str, Any]:
         raw["luks_headers"].append({"device": array["name"], **header})
         raw["luks_copies"][spec.header_path] = header
         raw["owners"][f"tier-{tier}"]["luks"] = uuid
-        digest = STACK.house.digest
-        raw["files"][spec.unlock_path] = {"digest": digest(luks.unit_text(spec, STACK.house)), "mode": "0644", **file}
+        digest = STACK.repository.digest
+        raw["files"][spec.unlock_path] = {
+            "digest": digest(luks.unit_text(spec, STACK.repository)),
+            "mode": "0644",
+            **file,
+        }
         raw["files"][spec.key_path] = {"digest": digest(SECRETS[spec.key]), "mode": "0600", **file}
         if spec.tpm2:
             raw["files"][spec.key_path]["digest"] = "of what only the TPM can read"
@@ -135,7 +140,7 @@ def _sealed() -> dict[str, Any]:
             }
         raw["files"][spec.header_path] = {"digest": {"unknown": "larger than 1 MiB"}, "mode": "0600", **file}
         [uuid] = [found["uuid"] for found in raw["filesystems"] if found["device"] == mapping["name"]]
-        text = boot.unit_text(spec, STACK.house).replace(f"${{filesystem:{spec.carrier}}}", uuid)
+        text = boot.unit_text(spec, STACK.repository).replace(f"${{filesystem:{spec.carrier}}}", uuid)
         raw["texts"][spec.unit_path] = text
     return raw
 

@@ -1,6 +1,6 @@
 """A role as it is declared and as it is found."""
 
-from rackwright.kinds.house import House, RoleSource
+from rackwright.core.repository import Repository, RoleSource
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 
 MOTD = "Welcome to alpha of lab, {{ not for jinja }}\n"
@@ -31,7 +31,7 @@ SOURCE = RoleSource(
     claims=CLAIMS,
 )
 TEMPLATE = "Welcome to {{ host.name }} of {{ fleet.name }}, {{ '{{ not for jinja }}' }}\n"
-HOUSE = House({"toy/etc/motd.j2": TEMPLATE}, {"toy": SOURCE}, b"salt")
+REPOSITORY = Repository({"toy/etc/motd.j2": TEMPLATE}, {"toy": SOURCE}, b"salt")
 SPEC = RoleSpec(
     host="alpha",
     role="toy",
@@ -42,7 +42,7 @@ SPEC = RoleSpec(
 
 
 def file(content: str, mode: str = "0644") -> dict[str, object]:
-    return {"digest": HOUSE.digest(content), "mode": mode, "owner": "root:root", "mtime_ns": 1}
+    return {"digest": REPOSITORY.digest(content), "mode": mode, "owner": "root:root", "mtime_ns": 1}
 
 
 def good() -> dict[str, object]:

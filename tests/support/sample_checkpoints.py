@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from workloads.common.checkpoint import Checkpoints, layout
+from workloads.checkpoint import Checkpoints, layout
 
 TEXT = random.Random(0).randbytes(80_000).hex()
 """Without repetitions, in which another packed byte may stand for the same."""

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.declaration import declare, load_stack
 from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.stack import declare, load_stack
 from tests.support.log import ROOT
 from workloads.serving import model as published
 from workloads.serving.model import Tensor
 
-HOSTS = ROOT / "tests/declaration/wrong_runs/pair.yaml"
+HOSTS = ROOT / "tests/fleet/wrong_runs/pair.yaml"
 SERVERS = """\
 fleet: serving
 uses: pair.yaml

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rackwright.kinds.house import House
-from rackwright.spec.secret import derived
+from rackwright.core.repository import Repository
+from rackwright.schema.secret import derived
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
 from tests.support.expect import need
@@ -117,7 +117,7 @@ class ServingLab(Lab):
 def make_models(log: Log, directory: Path) -> None:
     """Make the models below *directory*, or take those that an earlier check has made of the same code."""
     maker = ROOT / "tests/support/models/models.py"
-    digest = sha256(House.load(ROOT, b"salt").workloads + maker.read_bytes()).hexdigest()
+    digest = sha256(Repository.load(ROOT, b"salt").workloads + maker.read_bytes()).hexdigest()
     kept = ROOT / ".rackwright" / "accept" / f"models-{digest[:12]}"
     if not kept.is_dir():
         log("training and quantising the digits")

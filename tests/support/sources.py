@@ -7,8 +7,8 @@ RUN_ON_HOSTS = (
     "rackwright/facts/digest.py",
     "rackwright/facts/probe/[!_]*.py",
     "rackwright/facts/content.py",
-    "rackwright/apply/on_drives.py",
-    "rackwright/apply/runner.py",
+    "rackwright/hosts/onhost/on_drives.py",
+    "rackwright/hosts/onhost/runner.py",
     "rackwright/qualify/onhost/[!_]*.py",
     "rackwright/erase/onhost/[!_]*.py",
 )

@@ -6,11 +6,12 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.declaration import Stack, declare, load_fleet
-from rackwright.kinds.house import House
-from rackwright.spec import Fleet
-from rackwright.spec.fleet import problems
-from rackwright.spec.twin import twin_of
+from rackwright.core.repository import Repository
+from rackwright.fleet import load_fleet
+from rackwright.schema import Fleet
+from rackwright.schema.fleet import problems
+from rackwright.schema.twin import twin_of
+from rackwright.stack import Stack, declare
 from rackwright.twin.fleet import twin
 from rackwright.twin.vm.machine import check
 from tests.support.fleets import MEMBERS_MAX, generate, write_yaml
@@ -19,7 +20,7 @@ seeds = st.integers(min_value=0, max_value=2**32 - 1)
 
 
 def stack_of(fleet: Fleet) -> Stack:
-    return Stack("generated", Path(), fleet, {}, House({}), b"salt")
+    return Stack("generated", Path(), fleet, {}, Repository({}), b"salt")
 
 
 @given(seeds)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from rackwright.spec.fleet import Fleet
-from rackwright.spec.tier import Tier
-from rackwright.spec.twin import twin_of
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.tier import Tier
+from rackwright.schema.twin import twin_of
 from tests.support.expect import need
 from tests.support.fleets import generate, write_yaml
 from tests.support.lab import Lab

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
 from tests.support.expect import need

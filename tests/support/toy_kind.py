@@ -8,26 +8,26 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from rackwright.errors import HostUnreachable, StepFailed
-from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import (
+from rackwright.core.contract import (
     Absent,
     Between,
     Claim,
+    Command,
     Difference,
-    Found,
+    Observation,
     Plan,
     Put,
     Refusal,
     Resource,
-    Run,
     Step,
     Unknown,
     Value,
     Want,
 )
-from rackwright.kinds.house import House
-from rackwright.provider.site import Say
+from rackwright.core.repository import Repository
+from rackwright.errors import HostUnreachable, StepFailed
+from rackwright.facts.facts import Facts
+from rackwright.progress import Progress
 
 TOKEN = "rackwright:toy:Box"
 
@@ -50,7 +50,7 @@ class Box:
     def id(self, spec: BoxSpec) -> str:
         return f"{spec.host}/{spec.name}"
 
-    def claims(self, spec: BoxSpec, house: House) -> tuple[Claim, ...]:
+    def claims(self, spec: BoxSpec, repository: Repository) -> tuple[Claim, ...]:
         box: dict[str, Want] = {
             "colour": spec.colour,
             "kilograms": Between(spec.kilograms),
@@ -64,13 +64,13 @@ class Box:
             Claim(f"scale:{spec.name}", {"exact": True}, scope="hardware"),
         )
 
-    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
         return {claim.thing: {name: _seen(facts, claim.thing, name) for name in claim.want} for claim in claims}
 
     def report(self, spec: BoxSpec, facts: Facts) -> dict[str, Any]:
         return {"weighed": 5.0}
 
-    def plan(self, spec: BoxSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+    def plan(self, spec: BoxSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
         open_lid = tuple(item for item in differences if item.name == "lid" and not isinstance(item.found, Absent))
         names = {item.name for item in differences if not item.unknown}
         refusals = tuple(
@@ -84,27 +84,31 @@ class Box:
         if f"box:{spec.name}" not in facts.raw["things"]:
             steps.append(Put(f"note that the box {spec.name} is ours", f"/var/owners/{spec.name}", "{}"))
             lost = ("RW-1: ext4 3f2a",) if spec.wipe else ()
-            steps.append(Run(f"make the box {spec.name}", ("make", spec.name), destroys=lost, creates=True))
+            steps.append(Command(f"make the box {spec.name}", ("make", spec.name), destroys=lost, creates=True))
         if "colour" in names or "tags" in names:
-            steps.append(Run(f"paint the box {spec.name} {spec.colour}", ("paint", spec.name, spec.colour, *spec.tags)))
+            steps.append(
+                Command(f"paint the box {spec.name} {spec.colour}", ("paint", spec.name, spec.colour, *spec.tags))
+            )
         if "mode" in names:
-            steps.append(Run("give the file its mode", ("chmod", spec.name)))
+            steps.append(Command("give the file its mode", ("chmod", spec.name)))
         if "digest" in names:
-            steps.append(Run("change the lock", ("lock", spec.name)))
+            steps.append(Command("change the lock", ("lock", spec.name)))
         notes = (f"{spec.host} holds {len(facts.raw['things'])} things",)
         return Plan(tuple(steps), refusals, open_lid, notes if steps else ())
 
-    def removal(self, spec: BoxSpec, facts: Facts, house: House, consent: bool) -> Plan:
+    def removal(self, spec: BoxSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         if f"box:{spec.name}" not in facts.raw["things"]:
             return Plan()
         if not consent:
             return Plan(refusals=(Refusal(self.id(spec), "got destroy: false", "consent", "Write destroy: true"),))
-        return Plan((Run(f"take the box {spec.name} away", ("drop", spec.name)),), notes=("its content goes with it",))
+        return Plan(
+            (Command(f"take the box {spec.name} away", ("drop", spec.name)),), notes=("its content goes with it",)
+        )
 
     def consents(self, spec: BoxSpec) -> bool:
         return spec.destroy
 
-    def wave(self, spec: BoxSpec) -> None:
+    def rollout_group(self, spec: BoxSpec) -> None:
         return None
 
 
@@ -138,7 +142,7 @@ class Memory:
         return Facts({"things": copy.deepcopy(self.things[host])})
 
     @contextlib.contextmanager
-    def lock(self, host: str, id: str, say: Say) -> Iterator[None]:
+    def lock(self, host: str, id: str, progress: Progress) -> Iterator[None]:
         self.facts(host)
         self.locked.append(id)
         yield
@@ -156,11 +160,11 @@ class Memory:
         self.things[host][thing][name] = Unknown("no permission")
 
 
-def execute(hosts: Memory, host: str, id: str, steps: Sequence[Step], say: Say) -> None:
+def execute(hosts: Memory, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None:
     for step in steps:
-        say(step.text)
+        progress(step.text)
         hosts.at_step.set()
-        say(f"{step.text}: half")
+        progress(f"{step.text}: half")
         if hosts.hangs:
             hosts.hangs.wait()
         if host in hosts.down:
@@ -168,7 +172,7 @@ def execute(hosts: Memory, host: str, id: str, steps: Sequence[Step], say: Say) 
         if hosts.fails and hosts.fails in step.text:
             raise StepFailed(id, f"{step.text} ended with 1", "every step ends well", "Run it again")
         hosts.done.append(f"{host}: {step.text}")
-        if isinstance(step, Run) and not hosts.lies:
+        if isinstance(step, Command) and not hosts.lies:
             _run(hosts.things[host], *step.argv)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from workloads.common.checkpoint import load, newest
+from workloads.checkpoint import load, newest
 from workloads.training.config import TrainingConfig
-from workloads.training.loop import Surroundings
+from workloads.training.load_config import read
+from workloads.training.loop import RunContext
 from workloads.training.metrics import Metrics
 from workloads.training.precision import Precision
-from workloads.training.read import read
 from workloads.training.workers.workers import Alone
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def assert_close(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tens
         torch.testing.assert_close(value, other[name], rtol=1e-3, atol=2e-5, msg=name)
 
 
-def alone(out: Path, precision: str = "fp32") -> Surroundings:
+def alone(out: Path, precision: str = "fp32") -> RunContext:
     """Return the surroundings of one process on a CPU, without checkpoints."""
     from workloads.training.device import pick
 
@@ -98,4 +98,4 @@ def alone(out: Path, precision: str = "fp32") -> Surroundings:
         raise AssertionError("no checkpoint is wanted here")
 
     quiet = Metrics(out / "metrics.jsonl", lambda: False)
-    return Surroundings(Alone(), pick("cpu", 0, 1), Precision(precision, "given"), quiet, lambda: False, none)  # type: ignore[arg-type]
+    return RunContext(Alone(), pick("cpu", 0, 1), Precision(precision, "given"), quiet, lambda: False, none)  # type: ignore[arg-type]

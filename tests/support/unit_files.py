@@ -8,16 +8,16 @@ from typing import Any
 
 import yaml
 
-from rackwright.kinds import guard
-from rackwright.kinds.contract import Run
-from rackwright.kinds.house import ACCEPTED, UNVERIFIED, House
+from rackwright.core.contract import Command
+from rackwright.core.repository import ACCEPTED, UNVERIFIED, Repository
 from rackwright.kinds.model_server.files import files as files_of_server
 from rackwright.kinds.model_server.spec import CanaryPart, ServerSpec, WatchPart
-from rackwright.kinds.placed import UNITS
-from rackwright.kinds.placed import File as PlacedFile
 from rackwright.kinds.role.entries import File
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
+from rackwright.kinds.shared import guard
+from rackwright.kinds.shared.service_account import UNITS
+from rackwright.kinds.shared.service_account import File as PlacedFile
 from rackwright.kinds.tier import luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.kinds.training_run.files import files as files_of_run
@@ -25,7 +25,7 @@ from rackwright.kinds.training_run.spec import TrainingSpec
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 ROOT = Path(__file__).parents[2]
-HOUSE = House.load(ROOT, b"salt", {"tests_password": "of the tests"})
+REPOSITORY = Repository.load(ROOT, b"salt", {"tests_password": "of the tests"})
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "jetson": {"clocks": True},
     "load_balancer": {"services": {"digits": {"port": 8080, "members": ["192.0.2.11:8080"]}}},
@@ -38,7 +38,7 @@ ROOT_OWNED = re.compile(
 )
 """Directories in which root alone creates files."""
 GUARD = "guard"
-"""The key of the unit that no template has: the shell text of `rackwright.kinds.guard` writes it."""
+"""The key of the unit that no template has: the shell text of `rackwright.kinds.shared.guard` writes it."""
 
 
 @cache
@@ -49,7 +49,7 @@ def services() -> Mapping[str, str]:
 
 def templates() -> set[str]:
     """Return the templates that are service units."""
-    return {name for name, text in HOUSE.templates.items() if "\n[Service]\n" in text}
+    return {name for name, text in REPOSITORY.templates.items() if "\n[Service]\n" in text}
 
 
 def values(text: str, directive: str) -> list[str]:
@@ -59,14 +59,14 @@ def values(text: str, directive: str) -> list[str]:
 
 
 def _of_roles() -> Iterator[tuple[str, str]]:
-    for name, source in HOUSE.roles.items():
+    for name, source in REPOSITORY.roles.items():
         if not any(template.startswith(f"{name}/") for template in templates()):
             continue
         variables = {**NEEDED.get(name, {}), **({UNVERIFIED: ACCEPTED} if source.unverified else {})}
         about = AboutHost(name="alpha", os=next(iter(source.by_os)), profile="virtual")
         fleet = AboutFleet(name="lab")
         spec = RoleSpec(host="alpha", role=name, identity={}, about=about, fleet=fleet, variables=variables)
-        for entry in promises(spec, HOUSE).entries:
+        for entry in promises(spec, REPOSITORY).entries:
             if (
                 isinstance(entry, File)
                 and isinstance(entry.content, str)
@@ -79,9 +79,9 @@ def _of_roles() -> Iterator[tuple[str, str]]:
 def _of_tiers() -> Iterator[tuple[str, str]]:
     tiers = [each.spec for each in RESOURCES.values() if isinstance(each.spec, TierSpec)]
     encrypted = next(tier for tier in tiers if tier.key is not None)
-    yield f"tier{UNITS}/unlock.service.j2", luks.unit_text(encrypted, HOUSE)
+    yield f"tier{UNITS}/unlock.service.j2", luks.unit_text(encrypted, REPOSITORY)
     scrubbed, declared = next((tier, tier.scrub) for tier in tiers if tier.scrub)
-    for path, text in scrub.texts(scrubbed, declared, HOUSE).items():
+    for path, text in scrub.texts(scrubbed, declared, REPOSITORY).items():
         if path.endswith(".service"):
             yield f"tier{UNITS}/scrub.service.j2", text
 
@@ -89,7 +89,7 @@ def _of_tiers() -> Iterator[tuple[str, str]]:
 def _of_runs() -> Iterator[tuple[str, str]]:
     for spec in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TrainingSpec)):
         unit = "run" if spec.host == spec.chief.name else "door"
-        [text] = _units(files_of_run(spec, STACK.house))
+        [text] = _units(files_of_run(spec, STACK.repository))
         yield f"training_run{UNITS}/{unit}.service.j2", text
 
 
@@ -97,7 +97,7 @@ def _of_servers() -> Iterator[tuple[str, str]]:
     spec = next(each.spec for each in RESOURCES.values() if isinstance(each.spec, ServerSpec))
     watch = WatchPart(every_seconds=900, change=0.02, roll_back=True)
     canary = CanaryPart(source="/rows.npz", sha256="ef" * 32, accuracy=0.9, watch=watch)
-    server, watching = _units(files_of_server(spec.model_copy(update={"canary": canary}), STACK.house))
+    server, watching = _units(files_of_server(spec.model_copy(update={"canary": canary}), STACK.repository))
     yield f"model_server{UNITS}/server.service.j2", server
     yield f"model_server{UNITS}/watch.service.j2", watching
 
@@ -109,7 +109,7 @@ def _units(files: Iterator[PlacedFile]) -> list[str]:
 def _of_the_guard() -> str:
     """Return the unit that takes a change back, as its here-document writes it."""
     first = guard.guarded("access", ["/etc/ssh/sshd_config"], "", ())[0]
-    assert isinstance(first, Run)
+    assert isinstance(first, Command)
     found = re.search(r"\.service\" <<END\n(.*?\n)END\n", first.argv[2], re.DOTALL)
     assert found
     undo = "/var/lib/rackwright/undo/access"

@@ -10,7 +10,7 @@ from tests.support.expect import need
 from tests.support.lab import PROJECT
 from tests.support.log import ROOT, Log
 
-WRONG = ROOT / "tests/declaration/wrong"
+WRONG = ROOT / "tests/fleet/wrong"
 FLEETS = sorted(path.name for path in WRONG.glob("*.yaml"))
 DENIED = 97
 HOOK = f"""\

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.toolchain import pins
-from rackwright.toolchain.ways import PROGRAMS
+from rackwright.toolchain.sources import PROGRAMS
 
 FAKE_GO = """\
 #!/bin/sh

@@ -10,7 +10,7 @@ import pytest
 
 from rackwright.errors import SetupError
 from rackwright.toolchain import build, ensure, pins
-from rackwright.toolchain.ways import PROGRAMS
+from rackwright.toolchain.sources import PROGRAMS
 
 ENSURE = """\
 from rackwright.toolchain import ensure, pins

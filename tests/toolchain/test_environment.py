@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.toolchain import Toolchain, environment, exports, prepare
-from rackwright.toolchain.ways import WRAPPER
+from rackwright.toolchain.sources import WRAPPER
 
 ROOT = Path("/srv/rack one")
 TOOLS = Toolchain(Path("/cache/tools"), "v3.274.1", "modules")

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from rackwright.toolchain import ensure, pins, release
-from rackwright.toolchain.ways import PROGRAMS
+from rackwright.toolchain.sources import PROGRAMS
 
 SYSTEM = f"linux-{release.ARCHITECTURES.get(platform.machine())}"
 

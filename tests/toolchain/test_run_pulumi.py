@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.spec import secret
+from rackwright.schema import secret
 from rackwright.toolchain import Toolchain, environment, prepare, run_pulumi
-from rackwright.toolchain.ways import WRAPPER
+from rackwright.toolchain.sources import WRAPPER
 
 TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 PULUMI = """#!/bin/sh

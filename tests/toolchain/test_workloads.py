@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rackwright.toolchain import cache, horovod, workloads
-from rackwright.toolchain.ways import Unavailable
-from tests.support.our_roles import HOUSE
+from rackwright.toolchain.sources import Unavailable
+from tests.support.our_roles import REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,9 @@ def test_what_a_launcher_tells_its_processes_is_not_taken_for_flags() -> None:
 
 
 def test_flags_are_those_that_hosts_build_it_with() -> None:
-    written = HOUSE.render("workloads/opt/rackwright/workloads/horovod.env.j2", workloads_operations="").splitlines()
+    written = REPOSITORY.render(
+        "workloads/opt/rackwright/workloads/horovod.env.j2", workloads_operations=""
+    ).splitlines()
 
     assert {f"{name}={value}" for name, value in horovod.flags({}).items()} == {
         line for line in written if not line.startswith("#")

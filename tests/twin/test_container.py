@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import DeclarationError, SetupError
-from rackwright.spec import Fleet
+from rackwright.schema import Fleet
 from rackwright.twin import Container, Twin, VirtualMachine, VirtualNic, faults
 from rackwright.twin.container import chassis
 from rackwright.twin.container.backend import Containers

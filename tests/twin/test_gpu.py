@@ -11,8 +11,8 @@ import pytest
 from rackwright.errors import SetupError
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
-from rackwright.facts.probe.look import Unreadable
-from rackwright.spec.catalogue import GPUS
+from rackwright.facts.probe.observe import Unreadable
+from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import library, state
 from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, seen
 

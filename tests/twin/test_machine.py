@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import DeclarationError, SetupError
-from rackwright.spec import Fleet
+from rackwright.schema import Fleet
 from rackwright.twin.fleet import twin
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rackwright.cli.lock import run
-from rackwright.declaration import load_stack
 from rackwright.errors import Refused
-from rackwright.mirror import apt
+from rackwright.lock import apt
+from rackwright.stack import load_stack
 from rackwright.toolchain import cache
 from tests.support.lab import Lab
 from tests.support.log import Log

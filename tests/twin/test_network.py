@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.pool import Hosts
-from rackwright.apply.steps import execute
-from rackwright.declaration import Stack, declare
+from rackwright.core import diff as comparison
+from rackwright.core.contract import LogIn, Plan
+from rackwright.core.repository import Repository
+from rackwright.core.scope import rehearsable
 from rackwright.errors import StepFailed
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import LogIn, Plan
-from rackwright.kinds.house import House
-from rackwright.kinds.scope import rehearsable
-from rackwright.spec import Fleet
-from rackwright.spec.ssh import Endpoint, Login
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.steps import execute
+from rackwright.schema import Fleet
+from rackwright.schema.ssh import Endpoint, Login
+from rackwright.stack import Stack, declare
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
 
@@ -38,7 +38,7 @@ class Rack:
     def __init__(self, directory: Path, fleet: dict[str, Any], containers: set[str]) -> None:
         self.raw, self.containers = fleet, frozenset(containers)
         self.twin: Twin = twin_for("network", directory, Fleet.model_validate(fleet), containers)
-        self.house = House.load(ROOT, SALT)
+        self.repository = Repository.load(ROOT, SALT)
 
     def start(self) -> None:
         self.twin.start(print)
@@ -71,16 +71,16 @@ class Rack:
     @property
     def stack(self) -> Stack:
         fleet = Fleet.model_validate(self.raw)
-        return Stack("network", ROOT, fleet, {}, self.house, SALT, "network", self.containers)
+        return Stack("network", ROOT, fleet, {}, self.repository, SALT, "network", self.containers)
 
     def look(self, host: str, what: str = "network") -> tuple[set[str], Plan]:
         """Return the paths of what differs or cannot be known, and the plan that mends it."""
         declared = next(one for one in declare(self.stack) if one.name == f"{host}/{what}")
         kind, spec = declared.kind, declared.spec
-        claims = rehearsable(kind.claims(spec, self.house), spec)
+        claims = rehearsable(kind.claims(spec, self.repository), spec)
         facts = self.hosts.facts(host, fresh=True)
         differences = comparison.diff(claims, kind.observe(claims, facts))
-        return {item.path for item in differences}, kind.plan(spec, differences, facts, self.house)
+        return {item.path for item in differences}, kind.plan(spec, differences, facts, self.repository)
 
     def begin(self, host: str) -> None:
         """Change it, and leave it to the host's timer."""

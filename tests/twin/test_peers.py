@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.audit.evidence import from_hosts
 from rackwright.audit.report import compare
-from rackwright.kinds.contract import Difference, Plan, Unknown
+from rackwright.core.contract import Difference, Plan, Unknown
 from rackwright.twin import faults
 from tests.twin.test_network import ROOT_ONLY, Rack, fleet, nic
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from rackwright.apply.steps import execute
-from rackwright.audit import runs
-from rackwright.declaration import Stack, declare
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.house import House
-from rackwright.spec.fleet import Fleet
-from rackwright.spec.secret import derived
+from rackwright.hosts.steps import execute
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.secret import derived
+from rackwright.stack import Stack, declare
+from rackwright.status import runs
 from rackwright.toolchain import workloads
 from rackwright.twin.fleet import twin as twin_for
 from tests.twin.test_network import ROOT, ROOT_ONLY, SALT, Rack, fleet, nic
@@ -43,14 +43,14 @@ class Trained(Rack):
         super().__init__(directory, fleet(hosts), {*hosts})
         of_hosts, lent = Fleet.model_validate(self.raw), workloads.place()
         self.twin = twin_for("training", directory, of_hosts, self.containers, workloads=lent)
-        self.house = House.load(ROOT, SALT, {"training_key": derived("training_key")})
+        self.repository = Repository.load(ROOT, SALT, {"training_key": derived("training_key")})
         self.runs: dict[str, Any] = {}
 
     @property
     def stack(self) -> Stack:
         used = {"uses": "rack.yaml", "runs": self.runs} if self.runs else {}
         of_runs = Fleet.model_validate({**self.raw, **used})
-        return Stack("training", ROOT, of_runs, {}, self.house, SALT, "training", self.containers)
+        return Stack("training", ROOT, of_runs, {}, self.repository, SALT, "training", self.containers)
 
     def train(self, steps: int, **more: Any) -> None:
         """Make a run as declared: it returns with its first step."""
@@ -71,7 +71,7 @@ class Trained(Rack):
             host = declared.spec.host
             with self.hosts.lock(host, declared.name, print):
                 facts = self.hosts.facts(host, fresh=True)
-                plan = declared.kind.removal(declared.spec, facts, self.house, True)
+                plan = declared.kind.removal(declared.spec, facts, self.repository, True)
                 execute(self.hosts, host, declared.name, plan.steps, print)
 
     @property

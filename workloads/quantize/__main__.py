@@ -7,7 +7,7 @@
         --tracking https://tracking.example:5000 --register digits-int8
 
 MODEL is a directory of `python -m workloads.training`, a published model, an ONNX file, or a version that the MLflow
-server has; the account comes from where `python -m workloads.common.tracking` has it. The data are divided by a
+server has; the account comes from where `python -m workloads.tracking` has it. The data are divided by a
 hash of their rows: some calibrate, some search for layers that cost accuracy, and those held out judge. DIR is what
 `python -m workloads.serving` serves; DIR.report has report.json, report.md and report.svg, published or not.
 """
@@ -17,12 +17,12 @@ import os
 import sys
 from pathlib import Path
 
-from workloads.common import reading
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
-from workloads.common.tracking.registry import kept
-from workloads.common.tracking.server import URL, connect
+from workloads import config_file
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.quantize.config import Settings
+from workloads.tracking.registry import kept
+from workloads.tracking.server import URL, connect
 
 STATUS = "Exit status: 0 published, 1 below the gate or the model is damaged, 2 wrong or refused, 3 server not reached."
 
@@ -39,14 +39,14 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--register", metavar="NAME", help="let what was published be a version of NAME there")
     parser.add_argument("--alias", help="let that version have this alias, if the account may say so")
-    reading.add_arguments(parser, "calibration=entropy or gate.agreement=0.99")
+    config_file.add_arguments(parser, "calibration=entropy or gate.agreement=0.99")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments().parse_args(argv)
     try:
-        settings = reading.settings(Settings, given)
+        settings = config_file.settings(Settings, given)
         if given.print:
             print(settings.model_dump_json(indent=2))
             return 0

@@ -16,17 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.common import rows
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.quantize.run import THREADS
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import answers, outputs
 from workloads.quantize.source import Source, source
 from workloads.quantize.targets import CPU
-from workloads.training import data
+from workloads.training import data, rows
 from workloads.training.fine_tuning import Held
-from workloads.training.parents import sets
+from workloads.training.parent_model import sets
 
 STATUS = "Exit status: 0 compared, 1 a model is damaged, 2 wrong or refused."
 

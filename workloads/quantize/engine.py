@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving import model as served
 from workloads.serving.model import Model, publish
 from workloads.serving.runtimes.cuda import Gpu

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workloads.common.checkpoint import disk
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import disk
+from workloads.errors import WorkloadError
 
 # Shape letters: B rows, S tokens of a row, D values of a token.
 

@@ -7,12 +7,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from workloads.common.checkpoint import disk
+from workloads.checkpoint import disk
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import Figures
 from workloads.quantize.samples import Sets
 from workloads.quantize.score import Score, loosened
-from workloads.quantize.search import Found
+from workloads.quantize.search import SearchCandidate
 from workloads.quantize.source import Source
 from workloads.quantize.targets import Chosen
 
@@ -26,7 +26,7 @@ class Report:
     settings: Settings
     sets: Sets
     layers: Sequence[str]
-    found: Found
+    found: SearchCandidate
     score: Score
     shortfalls: Sequence[str]
     before: Figures

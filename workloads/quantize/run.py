@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.common.errors import WorkloadError
-from workloads.common.tracking.provenance import code_digest
+from workloads.errors import WorkloadError
 from workloads.quantize import report, samples, targets
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import measure
@@ -17,10 +16,11 @@ from workloads.quantize.render import Renderer, fused, layers, parts, prepared
 from workloads.quantize.report import Report
 from workloads.quantize.samples import Samples, Sets
 from workloads.quantize.score import outputs, score, shortfalls
-from workloads.quantize.search import Found, search
+from workloads.quantize.search import SearchCandidate, search
 from workloads.quantize.source import Source, source
 from workloads.quantize.targets import Chosen
 from workloads.serving.model import publish
+from workloads.tracking.provenance import code_digest
 
 THREADS = 1
 """Of what is measured: two of two cores would measure who else is there."""
@@ -69,20 +69,24 @@ def quantize(
 
 def _made(
     original: Source, chosen: Chosen, sets: Sets, settings: Settings, scratch: Path, say: Callable[[str], None]
-) -> tuple[Path, Found, list[str]]:
+) -> tuple[Path, SearchCandidate, list[str]]:
     """Return the model in the precision that was chosen, what was left out of it, and what could have been in."""
     if chosen.precision == "fp32":
-        return original.path, Found((), {}), []
+        return original.path, SearchCandidate((), {}), []
     base = prepared(original.path, scratch)
     renderer = Renderer(base, sets.calibration, settings, scratch)
     if chosen.precision == "fp16":
-        return renderer.fp16(), Found((), {}), []
+        return renderer.fp16(), SearchCandidate((), {}), []
     names = layers(base)
     if not names:
         raise WorkloadError(original.name, "got no layer", "there are some that 8 bits are for", "Take fp32 or fp16")
     render = partial(renderer.int8, signed=chosen.signed)
     judged = partial(outputs, threads=THREADS, fused=not chosen.signed)
-    found = _searched(base, names, render, judged, sets.search, settings, say) if settings.search else Found((), {})
+    found = (
+        _searched(base, names, render, judged, sets.search, settings, say)
+        if settings.search
+        else SearchCandidate((), {})
+    )
     made = render([name for name in names if name not in found.left_out])
     return made if chosen.signed else fused(made, scratch), found, names
 
@@ -90,7 +94,7 @@ def _made(
 def _searched(
     base: Path, names: Sequence[str], render: Callable[[Sequence[str]], Path],
     judged: Callable[[Path, Samples], np.ndarray], rows: Samples, settings: Settings, say: Callable[[str], None],
-) -> Found:  # fmt: skip
+) -> SearchCandidate:  # fmt: skip
     before, few = judged(base, rows), np.arange(min(len(rows), COST_ROWS))
 
     def tightened(share: float) -> float:
@@ -113,7 +117,13 @@ def _searched(
 
 
 def _judged(
-    original: Source, chosen: Chosen, sets: Sets, settings: Settings, made: Path, found: Found, names: list[str]
+    original: Source,
+    chosen: Chosen,
+    sets: Sets,
+    settings: Settings,
+    made: Path,
+    found: SearchCandidate,
+    names: list[str],
 ) -> Report:
     judge = sets.held_out
     before, after = (outputs(path, judge, THREADS, fused=not chosen.signed) for path in (original.path, made))

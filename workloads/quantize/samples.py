@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workloads.common import rows
-from workloads.common.errors import WorkloadError
-from workloads.common.rows import GROUP, LABELS
+from workloads.errors import WorkloadError
 from workloads.quantize.source import Source
 from workloads.serving.batcher import Arrays
 from workloads.serving.wire import DTYPES
+from workloads.training import rows
+from workloads.training.rows import GROUP, LABELS
 
 if TYPE_CHECKING:
     from workloads.training.config import Data
@@ -128,7 +128,7 @@ def _arrays(what: str, source: Source) -> dict[str, np.ndarray]:
     if "training" not in source.lineage:
         want = "what it was trained with is known of a training's directory"
         raise WorkloadError("--data", f"got {what} for {source.name}", want, "Name that, or a file with rows")
-    from workloads.training.parents import sets
+    from workloads.training.parent_model import sets
 
     return _known(sets(source.lineage["training"]["data"]))
 

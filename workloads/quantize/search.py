@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchCandidate:
     """What the search has decided."""
 
     left_out: tuple[str, ...]
@@ -16,7 +16,7 @@ class Found:
 
 def search(
     layers: Sequence[str], cost_of: Callable[[str], float], good_without: Callable[[Sequence[str]], bool]
-) -> Found:
+) -> SearchCandidate:
     """Return the fewest of the costliest *layers* without which the model is good.
 
     Args:
@@ -25,7 +25,7 @@ def search(
             it is; with more left out than that it is taken to stay so.
     """
     if good_without(()):
-        return Found((), {})
+        return SearchCandidate((), {})
     costs = {layer: cost_of(layer) for layer in layers}
     ordered = sorted(layers, key=lambda layer: -costs[layer])
     bad, good = 0, 1  # with none left out it is bad, with all of them it is the original
@@ -40,4 +40,4 @@ def search(
             bad = middle
     # without any in 8 bits it would be the original: it is short
     left_out = ordered[:good] if good < len(ordered) else []
-    return Found(tuple(left_out), {layer: costs[layer] for layer in ordered})
+    return SearchCandidate(tuple(left_out), {layer: costs[layer] for layer in ordered})

@@ -8,8 +8,8 @@ from typing import Any
 
 import onnx
 
-from workloads.common.checkpoint import disk, manifest
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import disk, manifest
+from workloads.errors import WorkloadError
 from workloads.serving import model as served
 from workloads.serving.model import Tensor
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from workloads.common.accelerators import gpu_names, of_gpu
-from workloads.common.errors import WorkloadError
+from workloads.catalogue.accelerators import gpu_names, of_gpu
+from workloads.errors import WorkloadError
 from workloads.quantize.config import Precision
 
 CPU = "cpu"

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workloads.common.checkpoint import disk
-from workloads.common.tracking import provenance, registry
-from workloads.common.tracking.registry import Version
-from workloads.common.tracking.server import Refused, Server
-from workloads.common.tracking.tracker import experiment
+from workloads.checkpoint import disk
 from workloads.serving import model as served
 from workloads.serving.model import DamagedModel, Model
+from workloads.tracking import provenance, registry
+from workloads.tracking.registry import Version
+from workloads.tracking.server import Refused, Server
+from workloads.tracking.tracker import experiment
 
 BEGINS = "models:/"
 PLACE = "model"

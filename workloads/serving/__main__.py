@@ -13,9 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from workloads.common import reading
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads import config_file
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving.settings import Settings
 
 STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or refused, 4 what computes has ended."
@@ -24,14 +24,14 @@ STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or re
 def arguments() -> argparse.ArgumentParser:
     parser = new_parser("workloads.serving", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL", type=Path, help="directory of the model")
-    reading.add_arguments(parser, "port=8081")
+    config_file.add_arguments(parser, "port=8081")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     given = arguments().parse_args(argv)
     try:
-        settings = reading.settings(Settings, given)
+        settings = config_file.settings(Settings, given)
         if given.print:
             print(settings.model_dump_json(indent=2))
             return 0

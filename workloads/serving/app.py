@@ -15,10 +15,10 @@ from workloads.serving import document, language, wire
 from workloads.serving.answers import Error, Refused, in_turn, refusal
 from workloads.serving.batcher import Arrays, Batcher
 from workloads.serving.body import body
-from workloads.serving.edge import Edge, Say
 from workloads.serving.generation import Generation
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import CONTENT_TYPE, Metrics
+from workloads.serving.middleware import Edge, Say
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
 from workloads.serving.runtimes import Language, Runtime
@@ -176,7 +176,7 @@ class _Direct(APIRoute):
         self.app = request_response(answer)
 
 
-async def _read(request: Request, model: Model, settings: Settings) -> tuple[wire.Asked, float]:
+async def _read(request: Request, model: Model, settings: Settings) -> tuple[wire.InferenceRequest, float]:
     """Return what *request* asks, and when its body was there, by the event loop's clock.
 
     Raises:
@@ -192,7 +192,7 @@ async def _read(request: Request, model: Model, settings: Settings) -> tuple[wir
             raise Refused(400, str(malformed)) from None
 
 
-async def _computed(queue: Batcher, asked: wire.Asked, settings: Settings, began: float) -> Arrays:
+async def _computed(queue: Batcher, asked: wire.InferenceRequest, settings: Settings, began: float) -> Arrays:
     seconds = min(settings.deadline_seconds, asked.timeout_seconds or settings.deadline_seconds)
     with in_turn(seconds):
         return await queue.submit(asked.arrays, asked.rows, began + seconds)

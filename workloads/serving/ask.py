@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving.model import Model
 from workloads.serving.wire import DTYPES
 

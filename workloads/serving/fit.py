@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 
 SHARE_PERCENT = 90
 """Of a GPU's memory, for all that vLLM keeps there. Source: ``--gpu-memory-utilization`` of vLLM; its default is 0.9 in

@@ -8,8 +8,8 @@ What llama.cpp does not load and write a first token with is not published. The 
 import sys
 from pathlib import Path
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import Settings
 

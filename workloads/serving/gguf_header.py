@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 
 VERSIONS = (2, 3)
 KEYS, TENSORS, ELEMENTS = 1 << 16, 1 << 20, 1 << 22

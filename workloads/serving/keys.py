@@ -15,8 +15,8 @@ from typing import Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving.model import Strict
 
 Scope = Literal["infer", "read", "metrics"]

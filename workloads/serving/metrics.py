@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from workloads.serving import watched
+from workloads.serving import watch_config
 from workloads.serving.model import Model
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -97,7 +97,7 @@ class _Watched(Collector):
         self._path = path
 
     def collect(self) -> Iterator[Metric]:
-        noted = watched.read(self._path)
+        noted = watch_config.read(self._path)
         name = "rackwright_server_accuracy"
         at = noted.found.at if noted.found else 0
         yield _gauge(f"{name}_timestamp_seconds", "When it was last found out, since 1970; 0 for never.", at)

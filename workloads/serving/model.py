@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from workloads.common.checkpoint import disk
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import disk
+from workloads.errors import WorkloadError
 
 NAME = "model.json"
 MANIFEST_BYTES = 4 << 20

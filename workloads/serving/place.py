@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Never
 
-from workloads.common.checkpoint import disk
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import disk
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving import model as published
 from workloads.serving.model import MANIFEST_BYTES, NAME, Model
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import uvicorn
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving import keys as api_keys
 from workloads.serving.app import State, create
 from workloads.serving.connection import limited
-from workloads.serving.edge import Say, say
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
+from workloads.serving.middleware import Say, say
 from workloads.serving.runtimes import Language, Lost, Managed, Runtime, opened
 from workloads.serving.settings import Settings
 

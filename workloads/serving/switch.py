@@ -32,13 +32,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving import model as published
-from workloads.serving import watched
+from workloads.serving import watch_config
 from workloads.serving.ask import Own, accuracy
 from workloads.serving.model import Strict
-from workloads.serving.watched import Noted, Reading
+from workloads.serving.watch_config import Noted, Reading
 
 POLL_SECONDS = 0.2
 LOG_LINES = 6
@@ -137,7 +137,7 @@ class Switch:
             previous = before if before not in (None, name) else self.state().get("previous")
             self._note(previous=previous, refused=None)
             if self.plan.watch is None:
-                (self._lib / watched.NAME).unlink(missing_ok=True)
+                (self._lib / watch_config.NAME).unlink(missing_ok=True)
             self._sweep({name, str(previous)})
 
     def back_to(self, name: str, why: str) -> None:
@@ -301,7 +301,7 @@ class Switch:
 
     def noted(self) -> Noted:
         """Return what is known of its accuracy, and how it is watched."""
-        found = watched.read(self._lib / watched.NAME)
+        found = watch_config.read(self._lib / watch_config.NAME)
         watch = self.plan.watch
         return found.model_copy(update={"every_seconds": watch.every_seconds, "change": watch.change} if watch else {})
 
@@ -313,10 +313,10 @@ class Switch:
             at=int(time.time()), release=name, version=release.version, rows=Path(release.canary.data).name,
             accuracy=found,
         )  # fmt: skip
-        return self.note_watched(watched.with_reading(self.noted(), reading, release.canary.accuracy))
+        return self.note_watched(watch_config.with_reading(self.noted(), reading, release.canary.accuracy))
 
     def note_watched(self, noted: Noted) -> Noted:
-        self._write(watched.NAME, noted.model_dump_json(indent=1) + "\n")
+        self._write(watch_config.NAME, noted.model_dump_json(indent=1) + "\n")
         return noted
 
     def _write(self, name: str, text: str) -> None:

@@ -8,10 +8,10 @@ A timer of the host runs this, as root. What cannot be judged is noted as such: 
 import sys
 from pathlib import Path
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.serving.switch import Busy, NotServing, Switch, run, say
-from workloads.serving.watched import Former, Noted, way_back
+from workloads.serving.watch_config import Former, Noted, way_back
 
 WRONG, NOT_KNOWN = 1, 3
 STATUS = (

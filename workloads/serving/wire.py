@@ -64,7 +64,7 @@ class InferRequest(Open):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InferenceRequest:
     """A request, read."""
 
     id: str | None
@@ -76,7 +76,7 @@ class Asked:
     """How long its sender waits, where the parameter ``timeout`` (microseconds) says so."""
 
 
-def read(body: bytes, json_bytes: int | None, model: Model, max_batch: int) -> Asked:
+def read(body: bytes, json_bytes: int | None, model: Model, max_batch: int) -> InferenceRequest:
     """Return what *body* asks of *model*.
 
     Args:
@@ -98,7 +98,7 @@ def read(body: bytes, json_bytes: int | None, model: Model, max_batch: int) -> A
         raise Malformed("; ".join(_told(problem) for problem in problems)) from None
     arrays = _arrays(request, memoryview(body)[end:], model)
     rows = _rows(arrays, model, max_batch)
-    return Asked(request.id, arrays, rows, _outputs(request, model), _timeout(request))
+    return InferenceRequest(request.id, arrays, rows, _outputs(request, model), _timeout(request))
 
 
 def _told(problem: Any) -> str:
@@ -277,7 +277,7 @@ def _timeout(request: InferRequest) -> float | None:
     return min(value, 10**15) / 1e6
 
 
-def write(asked: Asked, outputs: Arrays, model: Model) -> tuple[bytes, int | None]:
+def write(asked: InferenceRequest, outputs: Arrays, model: Model) -> tuple[bytes, int | None]:
     """Return the body of an answer, and how many of its bytes are JSON where tensors follow.
 
     A number in JSON that is none (NaN, infinity) is null; as bytes it is what it is.

@@ -14,14 +14,14 @@ import os
 import sys
 from pathlib import Path
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
-from workloads.common.tracking.server import URL
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.recipes import RECIPES
+from workloads.tracking.server import URL
 from workloads.training.config import TrainingConfig
-from workloads.training.read import read
-from workloads.training.started import leader, refuse_another_start
-from workloads.training.told import following
+from workloads.training.launch_check import leader, refuse_another_start
+from workloads.training.load_config import read
+from workloads.training.tracking import following
 
 STATUS = "Exit status: 0 trained or stopped as asked, 1 worse than its parent, 2 wrong or refused, 4 a step failed."
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.common import rows
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
+from workloads.training import rows
 from workloads.training.config import Data, Digits, Rows, Text
 
 

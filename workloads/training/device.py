@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from workloads.common.accelerators import CPU, Architecture, architecture_of
-from workloads.common.errors import WorkloadError
+from workloads.catalogue.accelerators import CPU, Architecture, architecture_of
+from workloads.errors import WorkloadError
 
 
 @dataclass(frozen=True, slots=True)

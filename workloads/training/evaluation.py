@@ -39,5 +39,5 @@ def score(
                 right = (logits.argmax(-1) == y.flatten()).sum()
                 totals += torch.stack([loss, right, torch.tensor(y.numel(), device=device.torch)])
     model.train()
-    of_all, correct, answers = workers.total(totals).tolist()
+    of_all, correct, answers = workers.all_reduce_sum(totals).tolist()
     return Score(correct / answers, of_all / answers)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training import sharded
 from workloads.training.config import Data, Digits, FineTuning
 from workloads.training.data import Examples

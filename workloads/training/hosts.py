@@ -27,13 +27,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workloads.common.command_line import new_parser
-from workloads.common.errors import WorkloadError
+from workloads.command_line import new_parser
+from workloads.errors import WorkloadError
 from workloads.training.metrics import elastic_name, file_of
 from workloads.training.plan import Host, Plan, commands, elsewhere, variables
 
 if TYPE_CHECKING:
-    from workloads.common.tracking import Server
+    from workloads.tracking import Server
 
 POLL_SECONDS = 1.0
 SSH_SECONDS = 60
@@ -112,7 +112,7 @@ def telling(plan: Plan) -> Iterator[None]:
     if server is None or plan.tracking is None:
         yield
         return
-    from workloads.training.told import telling as following
+    from workloads.training.tracking import telling as following
 
     elastic = elastic_name({"HOROVOD_HOSTNAME": plan.hosts[0].address})
     journal = file_of(plan.out, "0" if plan.min_processes is None else elastic)
@@ -128,15 +128,15 @@ def _server(plan: Plan) -> "Server | None":
     """
     if plan.tracking is None:
         return None
-    from workloads.common.tracking import connect
-    from workloads.common.tracking.server import CERTIFICATE, CREDENTIALS
+    from workloads.tracking import connect
+    from workloads.tracking.server import CERTIFICATE, CREDENTIALS
 
     found = {CREDENTIALS: plan.tracking["credentials"], CERTIFICATE: plan.tracking["certificate"]}
     return connect(plan.tracking["url"], found)
 
 
 @dataclass(frozen=True)
-class Ended:
+class AttemptResult:
     outcome: str
     """finished, stopped or failed."""
     status: int
@@ -162,7 +162,7 @@ class Launched:
         for listener in self._listeners:
             listener.start()
 
-    def wait(self) -> Ended:
+    def wait(self) -> AttemptResult:
         while any(process.poll() is None for process in self._processes):
             if any(process.poll() for process in self._processes):
                 self._end()
@@ -171,10 +171,10 @@ class Launched:
             listener.join()
         statuses = [process.returncode for process in self._processes]
         if self._asked:
-            return Ended("stopped", 0)
+            return AttemptResult("stopped", 0)
         if not any(statuses):
-            return Ended("finished", 0)
-        return Ended("failed", 2 if self._refused else 1, self._first_failed or f"ended with {statuses}")
+            return AttemptResult("finished", 0)
+        return AttemptResult("failed", 2 if self._refused else 1, self._first_failed or f"ended with {statuses}")
 
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from workloads.common.command_line import new_parser
+from workloads.command_line import new_parser
 
 
 def command(processes: int, arguments: list[str], horovod: bool) -> list[str]:

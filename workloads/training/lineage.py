@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workloads.common.checkpoint import disk
+from workloads.checkpoint import disk
 from workloads.training import data
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.fine_tuning import Tuning
-from workloads.training.parents import Parent
+from workloads.training.parent_model import Parent
 
 NAME = "lineage.json"
 

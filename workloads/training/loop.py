@@ -11,27 +11,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.common.errors import WorkloadError
-from workloads.common.stopping import Stopping
+from workloads.errors import WorkloadError
 from workloads.training import order, sharded
+from workloads.training.batch_sampler import BatchSampler
+from workloads.training.checkpointing import Checkpoints, refuse_another_model
 from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples, together
-from workloads.training.deck import Deck
 from workloads.training.device import Device
+from workloads.training.device_stats import DeviceStats
 from workloads.training.evaluation import Score, score
 from workloads.training.fine_tuning import Tuning
-from workloads.training.gauges import Gauges
 from workloads.training.metrics import Metrics
 from workloads.training.models import build, trained
 from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
-from workloads.training.saving import Checkpoints, refuse_another_model
 from workloads.training.schedule import learning_rate
+from workloads.training.stopping import Stopping
 from workloads.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RunContext:
     """What a run finds where it is started."""
 
     workers: Workers
@@ -44,7 +44,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class TrainingInputs:
     """What a run begins with."""
 
     examples: Examples
@@ -60,7 +60,7 @@ class Beginning:
 class Training:
     """A run on this process: the model, where it stands, and how it gets on."""
 
-    def __init__(self, config: TrainingConfig, beginning: Beginning, around: Surroundings) -> None:
+    def __init__(self, config: TrainingConfig, beginning: TrainingInputs, around: RunContext) -> None:
         self.config, self.around = config, around
         self.tuning, self._learned = beginning.tuning, list(beginning.learned)
         self._own, self._old = beginning.examples, beginning.old
@@ -76,7 +76,7 @@ class Training:
         self.scaler = Scaler(around.precision, around.device.torch.type)
         self._checkpoints: Checkpoints | None = None
         self._newest: Any = None
-        self._gauges = Gauges.of(around.device)
+        self._gauges = DeviceStats.of(around.device)
         self._peak = self._gauges.peak_flops() if self._gauges and around.precision.name != "fp32" else None
         self._flops = 0
         """Of a step on this process, as counted in its first."""
@@ -155,7 +155,7 @@ class Training:
         around, config = self.around, self.config
         if self.tuning:
             self.tuning.begin(self.score)
-        pace, first = Pace(around.device, self.step), self.step + 1
+        pace, first = StepTimer(around.device, self.step), self.step + 1
         for epoch, indices in self._order():
             if self.step >= last or self.done:
                 break
@@ -202,8 +202,8 @@ class Training:
         """Yield, for each step from here on, the epoch and which examples this process takes."""
         config, workers = self.config, self.around.workers
         replayed = config.replayed if self._old else 0
-        own = Deck(config, self._own, config.global_batch - replayed, workers)
-        old = Deck(config, self._old, replayed, workers) if self._old else None
+        own = BatchSampler(config, self._own, config.global_batch - replayed, workers)
+        old = BatchSampler(config, self._old, replayed, workers) if self._old else None
         while True:
             epoch, indices = own.at(self.step)
             if old:
@@ -253,11 +253,11 @@ class Training:
             yield
         self._flops = counter.get_total_flops()
 
-    def _report(self, totals: Tensor, epoch: int, rate: float, pace: "Pace") -> bool:
+    def _report(self, totals: Tensor, epoch: int, rate: float, pace: "StepTimer") -> bool:
         """Tell how the step went over all processes, and return whether one of them has been asked to stop."""
         around = self.around
         asked = torch.tensor([float(around.stopping())], device=totals.device)
-        loss, right, answers, stop = around.workers.total(torch.cat([totals, asked])).tolist()
+        loss, right, answers, stop = around.workers.all_reduce_sum(torch.cat([totals, asked])).tolist()
         seconds = pace.seconds_per_step(self.step)
         values: dict[str, float] = {
             "step": self.step,
@@ -288,7 +288,7 @@ class Diverged(WorkloadError):
     exit_status = 4
 
 
-class Pace:
+class StepTimer:
     """The time that steps take, between two reports: the clock is read only when the device has done its work."""
 
     def __init__(self, device: Device, step: int) -> None:

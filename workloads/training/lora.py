@@ -8,7 +8,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training.config import Lora
 
 # Shape letters: I and O features in and out of a layer, R the adapter's rank; … whatever comes before.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training.config import ImageClassifier, Optimizer, Text, TrainingConfig
 from workloads.training.device import Device
 from workloads.training.models import blocks

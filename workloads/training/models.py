@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training import lora
 from workloads.training.config import DeepseekV3, HuggingFace, ImageClassifier
 

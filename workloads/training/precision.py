@@ -4,8 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workloads.common.accelerators import Architecture
-from workloads.common.errors import WorkloadError
+from workloads.catalogue.accelerators import Architecture
+from workloads.errors import WorkloadError
 
 Name = Literal["fp32", "bf16", "fp16"]
 ORDER: tuple[Name, ...] = ("bf16", "fp16", "fp32")

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from workloads.common.errors import WorkloadError
-from workloads.training import data, memory, models, order, parents, precision
+from workloads.errors import WorkloadError
+from workloads.training import data, memory, models, order, parent_model, precision
+from workloads.training.checkpointing import refuse_another_model
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
 from workloads.training.device import Device, pick
 from workloads.training.fine_tuning import Held, Tuning
-from workloads.training.loop import Beginning
-from workloads.training.parents import Parent
+from workloads.training.loop import TrainingInputs
+from workloads.training.parent_model import Parent
 from workloads.training.precision import Precision
-from workloads.training.saving import refuse_another_model
 from workloads.training.workers import Workers
 
 
@@ -21,7 +21,7 @@ class Prepared:
     device: Device
     precision: Precision
     needed: memory.Arithmetic
-    beginning: Beginning
+    beginning: TrainingInputs
     parent: Parent | None
 
 
@@ -39,7 +39,7 @@ def prepare(config: TrainingConfig, workers: Workers) -> Prepared:
     memory.refuse_too_large(config, needed, device)
     parent = None
     if config.fine_tuning:
-        parent = parents.read(config.fine_tuning)
+        parent = parent_model.read(config.fine_tuning)
         fix = "Take the model that its config.json has"
         refuse_another_model(parent.model, models.trained(model), f"fine_tuning.parent {parent.path}", fix)
     _refuse_other_rows(config)
@@ -51,10 +51,10 @@ def prepare(config: TrainingConfig, workers: Workers) -> Prepared:
     return Prepared(device, chosen, needed, beginning, parent)
 
 
-def _beginning(config: TrainingConfig, parent: Parent | None) -> Beginning:
+def _beginning(config: TrainingConfig, parent: Parent | None) -> TrainingInputs:
     learned = [config.data.model_dump(mode="json")]
     if config.fine_tuning is None or parent is None:
-        return Beginning(data.load(config.data), learned=tuple(learned))
+        return TrainingInputs(data.load(config.data), learned=tuple(learned))
     learned += [each.model_dump(mode="json") for each in parent.data]
     old = data.together([data.load(each) for each in parent.data]) if config.replayed else None
     own = data.load(config.data)
@@ -62,7 +62,7 @@ def _beginning(config: TrainingConfig, parent: Parent | None) -> Beginning:
         got = f"got old examples of {tuple(old.x.shape[1:])}"
         fix = "Write data of the same kind and length"
         raise WorkloadError("fine_tuning.replay", got, f"they share batches with {tuple(own.x.shape[1:])}", fix)
-    return Beginning(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
+    return TrainingInputs(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
 
 
 def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> Tuning:

@@ -9,18 +9,18 @@ from typing import TypeVar
 
 from torch import nn
 
-from workloads.common.checkpoint import at
-from workloads.common.errors import WorkloadError
-from workloads.common.stopping import Stopping
+from workloads.checkpoint import at
+from workloads.errors import WorkloadError
 from workloads.training import data, elastic, lineage, lora, memory
+from workloads.training.checkpointing import Checkpoints, checkpoints_at
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.evaluation import Score, score
 from workloads.training.fine_tuning import Worse
-from workloads.training.loop import Surroundings, Training
+from workloads.training.loop import RunContext, Training
 from workloads.training.metrics import Metrics, elastic_name, file_of
-from workloads.training.parents import digest_of
+from workloads.training.parent_model import digest_of
 from workloads.training.prepare import Prepared, prepare
-from workloads.training.saving import Checkpoints, checkpoints_at
+from workloads.training.stopping import Stopping
 from workloads.training.workers import Workers, join
 from workloads.training.workers.workers import Alone
 
@@ -62,9 +62,9 @@ def train(
         metrics = Metrics(file_of(out, name), lambda: workers.rank == 0)
         part: dict[str, int | str] = {}
         if workers.sharded:
-            part = {"rank": workers.rank, "world": workers.size, "run": workers.told(uuid.uuid4().hex)}
+            part = {"rank": workers.rank, "world": workers.size, "run": workers.broadcast(uuid.uuid4().hex)}
         with Stopping(GRACE_SECONDS) as stopping:
-            around = Surroundings(
+            around = RunContext(
                 workers, prepared.device, prepared.precision, metrics, stopping,
                 lambda: opened(out / "checkpoints", config, **part),
             )  # fmt: skip
@@ -77,7 +77,7 @@ def train(
         workers.leave()
 
 
-def tell_beginning(config: TrainingConfig, prepared: Prepared, around: Surroundings) -> None:
+def tell_beginning(config: TrainingConfig, prepared: Prepared, around: RunContext) -> None:
     workers, device, metrics = around.workers, prepared.device, around.metrics
     metrics.tell(
         event="start", name=config.name, launcher=workers.launcher, rank=workers.rank, world=workers.size,
@@ -96,7 +96,7 @@ def tell_beginning(config: TrainingConfig, prepared: Prepared, around: Surroundi
 def _run(
     config: TrainingConfig,
     prepared: Prepared,
-    around: Surroundings,
+    around: RunContext,
     out: Path,
     stop_at: int | None,
     publish_worse: str | None,
@@ -121,7 +121,7 @@ def _restore(config: TrainingConfig, training: Training) -> None:
     workers = training.around.workers
     step = _together(workers, config, lambda: training.newest() if workers.rank == 0 else None)
     if not config.elastic:  # those that run already wait for a newcomer elsewhere
-        step = workers.told(step)
+        step = workers.broadcast(step)
     if step is not None:
         mine = workers.rank == 0 or workers.sharded
         _together(workers, config, lambda: training.restore(step) if mine else None)
@@ -133,7 +133,7 @@ def _averaging(training: Training) -> nn.Module:
     workers.share(training.model, training.optimizer)
     if not workers.sharded:  # each has read its own part otherwise
         told = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict())
-        training.step, scaler, of_tuning = workers.told(told)
+        training.step, scaler, of_tuning = workers.broadcast(told)
         training.scaler.load_state_dict(scaler)
         if tuning and of_tuning:
             tuning.load_state_dict(of_tuning)
@@ -200,6 +200,6 @@ def _together(workers: Workers, config: TrainingConfig, do: Callable[[], T]) -> 
         done = do()
     except WorkloadError as error:
         refusal = f"{socket.gethostname()}: {error}" if workers.size > 1 else str(error)
-    if refusals := [text for text in dict.fromkeys(workers.gathered(refusal)) if text]:
+    if refusals := [text for text in dict.fromkeys(workers.all_gather(refusal)) if text]:
         raise Refusals(refusals)
     return done  # type: ignore[return-value]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workloads.common.checkpoint import Checkpoint, load
+from workloads.checkpoint import Checkpoint, load
 
 
 def local(value: Any) -> Any:

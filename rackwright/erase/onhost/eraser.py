@@ -23,9 +23,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rackwright.apply.on_drives import Refused, check_content, check_it_is, flush, found, held, held_or_refused
 from rackwright.facts.probe import block, health
-from rackwright.facts.probe.look import ENVIRONMENT, Unreadable, attempt, number, tool
+from rackwright.facts.probe.observe import ENVIRONMENT, Unreadable, attempt, number, tool
+from rackwright.hosts.onhost.on_drives import (
+    Refused,
+    check_content,
+    check_it_is,
+    flush,
+    found,
+    held,
+    held_or_refused,
+)
 
 ROOT = ""
 """Below which the /sys, /dev and /proc of the machine lie."""

@@ -21,7 +21,7 @@ MODULES = (
     *(
         f"probe.{name}"
         for name in (
-            "look",
+            "observe",
             "apart",
             "superblocks",
             "health",
@@ -43,14 +43,14 @@ MODULES = (
             "runs",
             "servers",
             "tracking",
-            "tell",
+            "output",
             "gpus",
             "main",
         )
     ),
 )
 """In an order in which each finds those it imports."""
-OF_GPUS = ("probe.look", "probe.apart", "probe.tell", "probe.gpus")
+OF_GPUS = ("probe.observe", "probe.apart", "probe.output", "probe.gpus")
 """Enough to look at the GPUs and at nothing else."""
 
 FACTS_BYTES = 32 << 20

@@ -13,7 +13,7 @@ import re
 import time
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, known, read, read_untrusted, tool
+from rackwright.facts.probe.observe import Unreadable, attempt, known, read, read_untrusted, tool
 
 # Lines of another form are none to glibc either, and those that begin with + or - belong to NIS.
 USER = re.compile(r"([^:+#-][^:]*):([^:]*):(\d+):(\d+):[^:]*:([^:]*):([^:]*)")

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Mapping
 
-from rackwright.facts.probe.look import attempt, unknown
+from rackwright.facts.probe.observe import attempt, unknown
 
 SECONDS = 20
 """How long a part may take that reads what accounts without rights control."""

@@ -10,7 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator
 
 from rackwright.facts.probe import health, signature_check, superblocks
-from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any, tool, unknown
+from rackwright.facts.probe.observe import (
+    Unreadable,
+    attempt,
+    known,
+    listing,
+    number,
+    read,
+    read_any,
+    tool,
+    unknown,
+)
 from rackwright.facts.probe.superblocks import KIB, MIB
 
 NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdblock)\d")

@@ -8,7 +8,7 @@ import re
 import stat
 from typing import Any, Iterator
 
-from rackwright.facts.probe.look import Unreadable, attempt, listing, read, tool, unknown
+from rackwright.facts.probe.observe import Unreadable, attempt, listing, read, tool, unknown
 
 FOLDERS = ("/etc/cdi", "/run/cdi")
 """Of specifications, where every engine looks. Source: CDI's SPEC.md, "CDI Registry", /var/run being /run."""

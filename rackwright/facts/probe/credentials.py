@@ -7,7 +7,16 @@ import os
 from typing import Any
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe.look import Failed, Unreadable, attempt, listing, number, read, tool, unknown
+from rackwright.facts.probe.observe import (
+    Failed,
+    Unreadable,
+    attempt,
+    listing,
+    number,
+    read,
+    tool,
+    unknown,
+)
 
 FOLDER = "/etc/rackwright/tiers"
 TPM = "/sys/class/tpm/tpm0/tpm_version_major"

@@ -7,7 +7,7 @@ import lzma
 import struct
 from typing import Any, BinaryIO
 
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 
 ELF64_LITTLE = b"\x7fELF\x02\x01"
 SECTIONS_AT, SECTION_SIZE = 40, 58

@@ -14,8 +14,8 @@ from ctypes import byref, c_char, c_uint, c_ulong, c_ulonglong, c_void_p
 from typing import Any, Callable
 
 from rackwright.facts.probe.apart import apart
-from rackwright.facts.probe.look import Unreadable, attempt, known
-from rackwright.facts.probe.tell import tell
+from rackwright.facts.probe.observe import Unreadable, attempt, known
+from rackwright.facts.probe.output import tell
 
 LIBRARY = "libnvidia-ml.so.1"
 NVML_SECONDS = 60

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, tool
+from rackwright.facts.probe.observe import Unreadable, tool
 
 NOT_LOOKED = 0b11
 """Bits of smartctl's exit status that tell of a look that failed; the others tell of the drive. Source: smartctl(8)."""

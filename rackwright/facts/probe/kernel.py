@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from rackwright.facts.probe.elf import modinfo
-from rackwright.facts.probe.look import Unreadable, attempt, known, listing, read
+from rackwright.facts.probe.observe import Unreadable, attempt, known, listing, read
 
 SYSCTLS_LEFT_OUT = (
     r"net\.\w+\.(conf|neigh)\.(?!(all|default)(\.|$))[^.]+",  # of one interface

@@ -7,7 +7,7 @@ import re
 from glob import glob
 from typing import Iterator
 
-from rackwright.facts.probe.look import listing, read
+from rackwright.facts.probe.observe import listing, read
 
 CONFIGURATION = "/etc/ld.so.conf"
 ALWAYS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")

@@ -26,8 +26,8 @@ from rackwright.facts.probe import (
     vendors,
 )
 from rackwright.facts.probe.apart import apart
-from rackwright.facts.probe.look import attempt, known
-from rackwright.facts.probe.tell import tell
+from rackwright.facts.probe.observe import attempt, known
+from rackwright.facts.probe.output import tell
 
 LOGIN_KEYS_SECONDS = 60
 """sshd is asked once for each account that can log in, and an emulated host takes its time."""

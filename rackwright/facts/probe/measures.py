@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, known, tool
+from rackwright.facts.probe.observe import Unreadable, attempt, known, tool
 
 REFERENCE, STRATUM, SYSTEM_TIME, LEAP = 0, 2, 4, 13
 """Places in a line of ``chronyc -c tracking``, whose columns are those of the report without -c (chrony: client.c)."""

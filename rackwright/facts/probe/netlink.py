@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Any, Iterator
 
-from rackwright.facts.probe.look import Unreadable
+from rackwright.facts.probe.observe import Unreadable
 
 GET_LINKS, GET_ADDRESSES, GET_ROUTES = 18, 22, 26
 REQUEST, DUMP, INTERRUPTED = 0x001, 0x300, 0x010

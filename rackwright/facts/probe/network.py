@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from rackwright.facts.probe import netlink
-from rackwright.facts.probe.look import Unreadable, attempt, known, listing, number, read, read_any
+from rackwright.facts.probe.observe import Unreadable, attempt, known, listing, number, read, read_any
 
 LOOPBACK = 772
 """ARPHRD_LOOPBACK, include/uapi/linux/if_arp.h."""

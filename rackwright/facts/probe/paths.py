@@ -13,7 +13,7 @@ import struct
 import time
 from typing import Any, Callable, NamedTuple
 
-from rackwright.facts.probe.look import Unreadable, read, unknown
+from rackwright.facts.probe.observe import Unreadable, read, unknown
 
 PEERS = "/etc/rackwright/peers"
 SMALL = 68
@@ -52,7 +52,7 @@ IPV4 = Family(socket.AF_INET, socket.IPPROTO_ICMP, socket.IPPROTO_IP, 10, 25, re
 IPV6 = Family(socket.AF_INET6, socket.IPPROTO_ICMPV6, socket.IPPROTO_IPV6, 23, 77, request=128, reply=129, header=40)
 
 
-class Path:
+class PeerPath:
     """The way from an address of this host to one of another's."""
 
     def __init__(self, own: str, peer: str, size: int) -> None:
@@ -67,7 +67,7 @@ class Path:
         return {"asked": self.size, "passed": self.passed} if self.passed else unknown(self.silence)
 
 
-Ask = Callable[["dict[Path, list[int]]", float], None]
+Ask = Callable[["dict[PeerPath, list[int]]", float], None]
 
 
 def paths(root: str) -> dict[str, Any]:
@@ -81,15 +81,15 @@ def paths(root: str) -> dict[str, Any]:
     return {path.peer: path.result() for path in asked}
 
 
-def peers(root: str) -> list[Path]:
+def peers(root: str) -> list[PeerPath]:
     """Return whom to ask, as lines of the file say: own address, the peer's, bytes, and what is for people."""
     if not os.path.exists(f"{root}{PEERS}"):
         raise Unreadable(f"there is no {PEERS}")
     lines = [line.split() for line in read(f"{root}{PEERS}").splitlines() if not line.startswith("#")]
-    return [Path(own, peer, int(size)) for own, peer, size, *_ in lines]
+    return [PeerPath(own, peer, int(size)) for own, peer, size, *_ in lines]
 
 
-def measure(asked: list[Path], ask: Ask) -> None:
+def measure(asked: list[PeerPath], ask: Ask) -> None:
     """Find for each path the largest size that passes, up to the one that is asked for.
 
     What is lost is sent once more: the first may have been lost over the question for the peer's hardware address.
@@ -105,7 +105,7 @@ def measure(asked: list[Path], ask: Ask) -> None:
             path.lost = min((size for size in (*sizes, path.lost) if size > path.passed), default=path.size)
 
 
-def rungs(path: Path) -> list[int]:
+def rungs(path: PeerPath) -> list[int]:
     """Return sizes between what passed and what was lost, and the whole again: it may have been lost by chance."""
     steps = {path.passed + (path.lost - path.passed) * step // (RUNGS + 1) for step in range(1, RUNGS + 1)}
     return sorted((steps - {path.passed}) | {path.size})
@@ -119,7 +119,7 @@ class Echoes:
         """By own address: its socket, or the error why there is none."""
         self._identifier = int.from_bytes(os.urandom(2), "big")
         self._number = 0
-        self._sent: dict[tuple[str, int], tuple[Path, int]] = {}
+        self._sent: dict[tuple[str, int], tuple[PeerPath, int]] = {}
         """By the peer and the number of an echo: whose it is, and its size."""
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Echoes:
             if not isinstance(raw, OSError):
                 raw.close()
 
-    def can_send(self, path: Path) -> bool:
+    def can_send(self, path: PeerPath) -> bool:
         """Return whether there is a socket for *path*; otherwise it says why it stays silent."""
         if path.own not in self._sockets:
             try:
@@ -139,7 +139,7 @@ class Echoes:
             path.silence = f"nothing can be sent from {path.own}: {raw.strerror}"
         return not isinstance(raw, OSError)
 
-    def ask(self, sizes: dict[Path, list[int]], seconds: float) -> None:
+    def ask(self, sizes: dict[PeerPath, list[int]], seconds: float) -> None:
         """Send echoes of these sizes along each path, and note what comes back, until all has or the time is over."""
         waiting = {(path, size) for path, several in sizes.items() for size in several}
         for path, size in waiting:
@@ -157,7 +157,7 @@ class Echoes:
             for file, _ in ready:
                 waiting.discard(self._receive(by_file[file]))
 
-    def _send(self, path: Path, size: int) -> None:
+    def _send(self, path: PeerPath, size: int) -> None:
         family = family_of(path.own)
         self._number = (self._number + 1) & 0xFFFF
         self._sent[path.peer, self._number] = path, size
@@ -170,7 +170,7 @@ class Echoes:
             if error.errno != errno.EMSGSIZE:  # that the own link takes less is told by what passes
                 path.silence = f"nothing can be sent to {path.peer}: {error.strerror}"
 
-    def _receive(self, raw: socket.socket) -> tuple[Path, int] | None:
+    def _receive(self, raw: socket.socket) -> tuple[PeerPath, int] | None:
         """Return what one packet answers, if it came in one piece: otherwise the way back takes less."""
         data, extra, _, address = raw.recvmsg(1 << 16, socket.CMSG_SPACE(4))
         family = IPV6 if raw.family == socket.AF_INET6 else IPV4

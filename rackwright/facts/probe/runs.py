@@ -9,7 +9,15 @@ from functools import partial
 from typing import Any
 
 from rackwright.facts.probe.apart import all_apart, become_owner
-from rackwright.facts.probe.look import Unreadable, attempt, list_untrusted, listing, read, read_untrusted, unknown
+from rackwright.facts.probe.observe import (
+    Unreadable,
+    attempt,
+    list_untrusted,
+    listing,
+    read,
+    read_untrusted,
+    unknown,
+)
 
 RUNS = "/etc/rackwright/runs"
 TAIL_BYTES = 1 << 16

@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, listing, read, tool
+from rackwright.facts.probe.observe import Unreadable, attempt, listing, read, tool
 
 SERVERS = "/etc/rackwright/servers"
 SECONDS = 3

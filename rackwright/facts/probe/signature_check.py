@@ -10,7 +10,7 @@ import struct
 from typing import Any, Iterator
 
 from rackwright.facts.probe import superblocks
-from rackwright.facts.probe.look import Unreadable, known
+from rackwright.facts.probe.observe import Unreadable, known
 
 HEAD = 8 << 10
 """Bytes at the start of a device in which the superblocks stand that are looked for."""

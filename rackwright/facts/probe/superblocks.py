@@ -12,7 +12,7 @@ import os
 import struct
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, unknown
+from rackwright.facts.probe.observe import Unreadable, unknown
 
 KIB, MIB = 1 << 10, 1 << 20
 PAGE = 64 * KIB

@@ -13,7 +13,16 @@ from glob import glob
 from typing import Any
 
 from rackwright.facts.digest import digest
-from rackwright.facts.probe.look import Unreadable, attempt, listing, read, read_any, read_untrusted, tool, unknown
+from rackwright.facts.probe.observe import (
+    Unreadable,
+    attempt,
+    listing,
+    read,
+    read_any,
+    read_untrusted,
+    tool,
+    unknown,
+)
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")

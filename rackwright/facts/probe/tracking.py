@@ -10,7 +10,7 @@ from contextlib import closing
 from urllib.parse import quote
 
 from rackwright.facts.probe.apart import apart, become_owner
-from rackwright.facts.probe.look import Unreadable, known, read
+from rackwright.facts.probe.observe import Unreadable, known, read
 
 CONFIGURATION, DATABASE = "/etc/rackwright/mlflow/auth.ini", "/var/lib/mlflow/accounts.db"
 WAIT_SECONDS = 5

@@ -11,7 +11,15 @@ import re
 import subprocess
 from typing import Any, Iterable, Iterator
 
-from rackwright.facts.probe.look import ENVIRONMENT, Unreadable, attempt, listing, read, tool, unknown
+from rackwright.facts.probe.observe import (
+    ENVIRONMENT,
+    Unreadable,
+    attempt,
+    listing,
+    read,
+    tool,
+    unknown,
+)
 
 ADMINISTRATOR, RUNTIME = "/etc/systemd/system", "/run/systemd/system"
 SEARCH_PATH = (

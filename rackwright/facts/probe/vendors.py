@@ -8,7 +8,7 @@ import struct
 from glob import glob
 from typing import Any
 
-from rackwright.facts.probe.look import Unreadable, attempt, listing, read
+from rackwright.facts.probe.observe import Unreadable, attempt, listing, read
 
 READINGS = (
     # Jetson Linux Developer Guide; nvpmodel writes the mode that it was told

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from rackwright.core.contract import Claim, Difference, Observation, Plan, Want
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Claim, Difference, Found, Plan, Want
-from rackwright.kinds.host import identity_claim
-from rackwright.kinds.house import House
 from rackwright.kinds.model_server import plan as planning
 from rackwright.kinds.model_server.files import files, release_of, watch_files
-from rackwright.kinds.model_server.look import WHOLE, look, report
+from rackwright.kinds.model_server.observe import WHOLE, look, report
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.placed import claim
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import identity_claim
+from rackwright.kinds.shared.service_account import claim
 
 
 class ModelServerKind:
@@ -24,7 +24,7 @@ class ModelServerKind:
     def id(self, spec: ServerSpec) -> str:
         return spec.id
 
-    def claims(self, spec: ServerSpec, house: House) -> tuple[Claim, ...]:
+    def claims(self, spec: ServerSpec, repository: Repository) -> tuple[Claim, ...]:
         account = spec.account
         user: dict[str, Want] = {
             "groups": (account,), "home": "/nonexistent", "shell": "/usr/sbin/nologin", "password": "locked",
@@ -32,7 +32,7 @@ class ModelServerKind:
         needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)] if spec.mount else []
         if spec.interface is not None:
             needed.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
-        release = release_of(spec, house)
+        release = release_of(spec, repository)
         served: dict[str, Want] = {"outcome": "ready", "version": spec.version, "release": release, "refused": "no"}
         return (
             identity_claim(spec.host, spec.identity),
@@ -40,7 +40,7 @@ class ModelServerKind:
             Claim(f"user:{account}", user),
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
             Claim(f"directory:{spec.lib}", {"mode": "0750", "owner": f"root:{account}"}),
-            *(claim(file, spec, house) for file in files(spec, house)),
+            *(claim(file, spec, repository) for file in files(spec, repository)),
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *_watch(spec),
@@ -48,23 +48,23 @@ class ModelServerKind:
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
 
-    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
-        return observing.observe(look, claims, facts)
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(look, claims, facts)
 
     def report(self, spec: ServerSpec, facts: Facts) -> dict[str, Any]:
         return report(spec, facts)
 
-    def plan(self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
-        return planning.plan(spec, differences, facts, house)
+    def plan(self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        return planning.plan(spec, differences, facts, repository)
 
-    def removal(self, spec: ServerSpec, facts: Facts, house: House, consent: bool) -> Plan:
+    def removal(self, spec: ServerSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         return planning.removal(spec, facts)
 
     def consents(self, spec: ServerSpec) -> bool:
         """What it serves was copied there."""
         return True
 
-    def wave(self, spec: ServerSpec) -> None:
+    def rollout_group(self, spec: ServerSpec) -> None:
         """One host waits for the one before it by the order of the resources."""
         return
 

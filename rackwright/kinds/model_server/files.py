@@ -6,26 +6,26 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rackwright.kinds.house import House
+from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.placed import UNITS, File
-from rackwright.spec.server import OWN
+from rackwright.kinds.shared.service_account import UNITS, File
+from rackwright.schema.server import OWN
 
 
-def files(spec: ServerSpec, house: House) -> Iterator[File]:
+def files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
     """Yield the files of *spec*: what the host asks its server by, who may ask, the release, the units."""
     yield File(plan_file(spec), _json(_plan(spec)))
-    yield from _sealed(spec, house)
-    release = f"{spec.lib}/releases/{release_of(spec, house)}"
+    yield from _sealed(spec, repository)
+    release = f"{spec.lib}/releases/{release_of(spec, repository)}"
     yield File(f"{release}/settings.json", _json(settings_of(spec)))
     yield File(f"{release}/release.json", _json(_release(spec)))
-    yield File(f"{release}/workloads.zip", house.workloads)
-    unit = house.render(f"model_server{UNITS}/server.service.j2", server=spec)
+    yield File(f"{release}/workloads.zip", repository.workloads)
+    unit = repository.render(f"model_server{UNITS}/server.service.j2", server=spec)
     yield File(f"{UNITS}/{spec.unit}", unit, 0o644)
     if spec.watch:
         for path in watch_files(spec):
             template = f"model_server{UNITS}/watch.{path.rpartition('.')[2]}.j2"
-            text = house.render(template, server=spec, plan=plan_file(spec), archive=f"{release}/workloads.zip")
+            text = repository.render(template, server=spec, plan=plan_file(spec), archive=f"{release}/workloads.zip")
             yield File(path, text, 0o644)
 
 
@@ -39,9 +39,9 @@ def watch_files(spec: ServerSpec) -> list[str]:
     return [f"{UNITS}/{unit}" for unit in spec.watch_units]
 
 
-def release_of(spec: ServerSpec, house: House) -> str:
+def release_of(spec: ServerSpec, repository: Repository) -> str:
     """Return the name of what is to run: another model, other settings, rows or code are another release."""
-    code = hashlib.sha256(house.workloads).hexdigest()
+    code = hashlib.sha256(repository.workloads).hexdigest()
     told = json.dumps([_release(spec), settings_of(spec), code, spec.environment], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
@@ -59,15 +59,15 @@ def settings_of(spec: ServerSpec) -> dict[str, Any]:
     return told
 
 
-def short_keys(spec: ServerSpec, house: House) -> list[str]:
+def short_keys(spec: ServerSpec, repository: Repository) -> list[str]:
     """Return the secrets that are too short for a key: only its digest is kept, and a short one could be found."""
-    return [key.secret for key in spec.keys if 0 < len(house.secrets.get(key.secret, "")) < 32]
+    return [key.secret for key in spec.keys if 0 < len(repository.secrets.get(key.secret, "")) < 32]
 
 
-def _sealed(spec: ServerSpec, house: House) -> Iterator[File]:
-    secrets = house.secrets
+def _sealed(spec: ServerSpec, repository: Repository) -> Iterator[File]:
+    secrets = repository.secrets
     if spec.keys:
-        own = _own_key(spec, house)
+        own = _own_key(spec, repository)
         yield File(f"{spec.etc}/own_key", own, 0o600, secret=spec.key)
         given = [(key.name, secrets.get(key.secret), key.scopes) for key in spec.keys]
         every = [*given, (OWN, own, ("infer", "metrics", "read"))]
@@ -85,9 +85,9 @@ def _sealed(spec: ServerSpec, house: House) -> Iterator[File]:
             yield File(f"{spec.etc}/{name}", None if value is None else value.strip() + "\n", secret=secret)
 
 
-def _own_key(spec: ServerSpec, house: House) -> str | None:
+def _own_key(spec: ServerSpec, repository: Repository) -> str | None:
     """Return the key by which the host asks its own server, and no other host."""
-    secret = house.secrets.get(spec.key)
+    secret = repository.secrets.get(spec.key)
     if secret is None:
         return None
     purpose = json.dumps(["rackwright model server", spec.fleet, spec.name, spec.host])

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rackwright.kinds.house import House
+from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.files import settings_of
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.role.refusals import refusals
-from rackwright.spec.problem import Problem
-from rackwright.spec.server import EVERYWHERE
+from rackwright.schema.problem import Problem
+from rackwright.schema.server import EVERYWHERE
 
 MODEL, PORT = "/model", 8080
 """Where a container has its model, and listens."""
@@ -40,7 +40,7 @@ class Image:
 
 
 def definition(
-    spec: ServerSpec, house: House, base: str, requirements: str | None, python_of_base: bool
+    spec: ServerSpec, repository: Repository, base: str, requirements: str | None, python_of_base: bool
 ) -> dict[str, Any]:
     """Return it as one of the definitions of role container_runtime, with what a server has besides.
 
@@ -52,8 +52,8 @@ def definition(
     return {
         "name": spec.name,
         "base": base,
-        "requirements": house.render(_LOCK) if requirements is None else requirements,
-        "app": house.render("model_server/image/app.py.j2"),
+        "requirements": repository.render(_LOCK) if requirements is None else requirements,
+        "app": repository.render("model_server/image/app.py.j2"),
         "packages": [] if python_of_base else list(PACKAGES),
         "health": "/ready",
         "tls": spec.tls_key is not None,
@@ -61,23 +61,23 @@ def definition(
     }
 
 
-def problems(item: Mapping[str, Any], house: House) -> Iterator[Problem]:
+def problems(item: Mapping[str, Any], repository: Repository) -> Iterator[Problem]:
     """Yield what of a definition the role would refuse, too."""
-    role = house.roles["container_runtime"]
+    role = repository.roles["container_runtime"]
     known = role.options["container_runtime_definitions"]["options"]
     yield from refusals(role, "debian-12", {"definitions": [{key: item[key] for key in known}]})
 
 
-def image(spec: ServerSpec, item: Mapping[str, Any], house: House) -> Image:
+def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> Image:
     """Return the image of *spec* by its definition; it is the same for all hosts that have the same settings."""
     inside = spec.model_copy(update={"address": EVERYWHERE, "port": PORT, "canary": None})
     settings = settings_of(inside)
     del settings["own_socket"]  # no host asks it
     texts = {
-        "Containerfile": house.render("model_server/image/Containerfile.j2", item=item),
+        "Containerfile": repository.render("model_server/image/Containerfile.j2", item=item),
         "requirements.txt": item["requirements"],
         "app.py": item["app"],
         "settings.json": json.dumps(settings, indent=1, sort_keys=True) + "\n",
     }
-    files = {name: text.encode() for name, text in texts.items()} | {"workloads.zip": house.workloads}
+    files = {name: text.encode() for name, text in texts.items()} | {"workloads.zip": repository.workloads}
     return Image(spec.name, files, spec.stop_seconds, spec.etc if spec.keys or spec.tls_key else None)

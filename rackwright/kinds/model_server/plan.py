@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Send, Step
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds import ownership, placed
-from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Send, Step
-from rackwright.kinds.house import House
 from rackwright.kinds.model_server.files import files, plan_file, release_of, short_keys, watch_files
-from rackwright.kinds.model_server.look import WHOLE
+from rackwright.kinds.model_server.observe import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.placed import UNITS, Words, put
+from rackwright.kinds.shared import ownership, service_account
+from rackwright.kinds.shared.service_account import UNITS, Words, put
 
 WORDS = Words(
     noun="model server",
@@ -44,19 +44,19 @@ rm -rf "$etc" "$lib"
 """
 
 
-def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
     """Return what makes *differences* go; the server starts again only where what it serves or reads is another."""
-    return placed.plan(
+    return service_account.plan(
         spec,
         WORDS,
         differences,
         facts,
-        refused=lambda: _unfit(spec, facts, house),
-        planned=lambda: _Planner(spec, differences, facts, house).plan(),
+        refused=lambda: _unfit(spec, facts, repository),
+        planned=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
 
-def _unfit(spec: ServerSpec, facts: Facts, house: House) -> Iterator[Refusal]:
+def _unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
     """Refuse a model that is nowhere, and keys that could be found."""
     if not (_has_model(spec, facts) or spec.source or spec.below):
         got = f"got no model of version {spec.version} on {spec.host}, and no directory that has it"
@@ -65,7 +65,7 @@ def _unfit(spec: ServerSpec, facts: Facts, house: House) -> Iterator[Refusal]:
             " that all hosts have: `rackwright server status` names them"
         )
         yield Refusal(spec.id, got, "a model is somewhere", fix)
-    for name in short_keys(spec, house):
+    for name in short_keys(spec, repository):
         want = "a key has 32 characters or more: only its digest is kept on hosts, and a short one could be found"
         yield Refusal(spec.id, f"got a secret {name} that is shorter", want, "Set it to 32 random characters or more")
 
@@ -78,10 +78,12 @@ def _has_model(spec: ServerSpec, facts: Facts) -> bool:
 class _Planner:
     """One plan for one host of a server."""
 
-    def __init__(self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, house: House) -> None:
-        self.spec, self.facts, self.house = spec, facts, house
+    def __init__(
+        self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository
+    ) -> None:
+        self.spec, self.facts, self.repository = spec, facts, repository
         self.wrong = {item.thing for item in differences}
-        self.files = [file for file in files(spec, house) if f"file:{file.path}" in self.wrong]
+        self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.wrong]
 
     def plan(self) -> Plan:
         spec = self.spec
@@ -135,18 +137,18 @@ class _Planner:
                 f"send the canary's rows, {spec.data}", spec.canary.source, spec.data, spec.canary.sha256, 0o640, owner
             )
 
-    def _switch(self) -> Run:
+    def _switch(self) -> Command:
         spec = self.spec
-        release = release_of(spec, self.house)
+        release = release_of(spec, self.repository)
         judged = f", with {spec.canary.accuracy:.2%} of the canary right" if spec.canary else ""
         text = f"serve version {spec.version} (release {release}), and wait until it is ready{judged}"
         seconds = spec.switch_seconds + (spec.watch_seconds if spec.watch else 0)
         return self._python(text, seconds, "switch", plan_file(spec), release)
 
-    def _python(self, text: str, seconds: float, module: str, *arguments: str) -> Run:
+    def _python(self, text: str, seconds: float, module: str, *arguments: str) -> Command:
         """Return the step that runs a module of the release as root, in the environment that serves."""
         spec = self.spec
-        archive = f"{spec.lib}/releases/{release_of(spec, self.house)}/workloads.zip"
+        archive = f"{spec.lib}/releases/{release_of(spec, self.repository)}/workloads.zip"
         argv = ("env", f"PYTHONPATH={archive}", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", spec.python)
         return _run(text, *argv, "-m", f"workloads.serving.{module}", *arguments, seconds=seconds)
 
@@ -192,5 +194,5 @@ def _unwatched(spec: ServerSpec, facts: Facts) -> Iterator[Step]:
     yield _run("let systemd read its units", "systemctl", "daemon-reload")
 
 
-def _run(text: str, *argv: str, seconds: float = 600) -> Run:
-    return Run(text, argv, timeout_seconds=seconds)
+def _run(text: str, *argv: str, seconds: float = 600) -> Command:
+    return Command(text, argv, timeout_seconds=seconds)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from rackwright.kinds.contract import Part, Resource
+from rackwright.core.contract import Part, Resource
 
 CANARY_SECONDS = 600
 ETC = "/etc/rackwright/servers"

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Scope, Want, Within
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Scope, Want, Within
-from rackwright.kinds.host import identity_claim
-from rackwright.kinds.house import House
 from rackwright.kinds.network import plan as planning
-from rackwright.kinds.network.look import PREFERRED, look, way
+from rackwright.kinds.network.observe import PREFERRED, look, way
 from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import identity_claim
 
 NETWORKD = "systemd-networkd.service"
 _AT_BOOT = OneOf(("enabled", "enabled-runtime"))
@@ -37,41 +37,41 @@ class NetworkKind:
     def id(self, spec: NetworkSpec) -> str:
         return spec.id
 
-    def claims(self, spec: NetworkSpec, house: House) -> tuple[Claim, ...]:
+    def claims(self, spec: NetworkSpec, repository: Repository) -> tuple[Claim, ...]:
         return (
             identity_claim(spec.host, spec.identity),
             Claim("package:netplan.io", {"installed": True}, owned=False, remedy="install netplan.io"),
             Claim(f"unit:{NETWORKD}", {"state": _AT_BOOT, "active": "active"}, owned=False),
-            *_files(spec, house),
+            *_files(spec, repository),
             *_links(spec),
             *_routes(spec),
             *_others(spec),
             Claim(f"owner:{OWNER}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
 
-    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
-        return observing.observe(look, claims, facts)
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(look, claims, facts)
 
     def report(self, spec: NetworkSpec, facts: Facts) -> dict[str, Any]:
         return {} if spec.fabric is None else {"fabric": spec.fabric}
 
-    def plan(self, spec: NetworkSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
-        return planning.plan(spec, files(spec, house), differences, facts)
+    def plan(self, spec: NetworkSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        return planning.plan(spec, files(spec, repository), differences, facts)
 
-    def removal(self, spec: NetworkSpec, facts: Facts, house: House, consent: bool) -> Plan:
+    def removal(self, spec: NetworkSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         return planning.removal(spec, facts)
 
     def consents(self, spec: NetworkSpec) -> bool:
         """Nothing goes with it."""
         return True
 
-    def wave(self, spec: NetworkSpec) -> str:
+    def rollout_group(self, spec: NetworkSpec) -> str:
         return OWNER
 
 
-def _files(spec: NetworkSpec, house: House) -> Iterator[Claim]:
-    for path, file in files(spec, house).items():
-        want = {"content": house.digest(file.text), "mode": f"{file.mode:04o}", "owner": "root:root"}
+def _files(spec: NetworkSpec, repository: Repository) -> Iterator[Claim]:
+    for path, file in files(spec, repository).items():
+        want = {"content": repository.digest(file.text), "mode": f"{file.mode:04o}", "owner": "root:root"}
         yield Claim(f"file:{path}", want)
 
 

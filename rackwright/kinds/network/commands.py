@@ -6,7 +6,7 @@ systemd-networkd reads what netplan generates, and sets up the links whose files
 
 from collections.abc import Sequence
 
-from rackwright.kinds.contract import Run
+from rackwright.core.contract import Command
 from rackwright.kinds.network.spec import PortPart
 
 _FUNCTIONS = """\
@@ -126,7 +126,7 @@ def apply(
     links: Sequence[str],
     devices: Sequence[str],
     takeover: bool,
-) -> Run:
+) -> Command:
     """Return the step that lets networkd read what netplan makes of its files.
 
     Args:
@@ -137,11 +137,11 @@ def apply(
     """
     names = (" ".join(gone), _keyed(ports), " ".join(changed), " ".join(links))
     arguments = (*names, "yes" if takeover else "", " ".join(devices))
-    return Run("let netplan and systemd-networkd set it up", ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
+    return Command("let netplan and systemd-networkd set it up", ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
 
 
 def undo(gone: Sequence[str], ports: Sequence[PortPart], devices: Sequence[str]) -> str:
-    """Return what prints, before a change, the commands that take it back; see rackwright.kinds.guard.
+    """Return what prints, before a change, the commands that take it back; see rackwright.kinds.shared.guard.
 
     Args:
         gone: Devices that go, or that are made anew.

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rackwright.core.contract import Difference, Plan, Put, Refusal, Remove, Step, Unknown
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import ownership
-from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Step, Unknown
-from rackwright.kinds.guard import guarded
-from rackwright.kinds.host import wrong_machine
-from rackwright.kinds.network import commands, strangers
-from rackwright.kinds.network.look import PREFERRED, left_over
+from rackwright.kinds.network import commands, unmanaged
+from rackwright.kinds.network.observe import PREFERRED, left_over
 from rackwright.kinds.network.spec import OWNER, FileText, NetworkSpec, owner_text
+from rackwright.kinds.shared import ownership
+from rackwright.kinds.shared.guard import guarded
+from rackwright.kinds.shared.identity import wrong_machine
 
 REMAINS = "every link, address and file stays on the host as it is, and is nobody's: who reaches it still does"
 LIVING = ("up", "addresses", "members")
@@ -66,7 +66,7 @@ def _two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Fac
     if spec.takeover is None:
         return
     try:
-        stanzas = strangers.ifupdown(facts)
+        stanzas = unmanaged.ifupdown(facts)
         ours = {port.name for port in spec.ports} | {
             found.name for port in spec.ports if (found := facts.port(port.mac, port.pci)) is not None
         }
@@ -82,9 +82,9 @@ def _two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Fac
 
 def _owned_twice(spec: NetworkSpec, where: str, paths: Sequence[str]) -> Iterator[Refusal]:
     for path in paths:
-        if path.startswith(strangers.IFUPDOWN) and spec.takeover == "ifupdown":
+        if path.startswith(unmanaged.IFUPDOWN) and spec.takeover == "ifupdown":
             continue
-        way = ", or write `takeover: ifupdown` under network" if path.startswith(strangers.IFUPDOWN) else ""
+        way = ", or write `takeover: ifupdown` under network" if path.startswith(unmanaged.IFUPDOWN) else ""
         got, want = f"got {path}, which sets it up as well", "a link has one owner"
         yield Refusal(where, got, want, f"Take it out of that file{way}")
 
@@ -132,7 +132,7 @@ def _steps(
 ) -> Iterator[Step]:
     owner = facts.owner(OWNER) or {}
     wrote, made = set(owner.get("wrote", ())), set(owner.get("made", ()))
-    aside = tuple(sorted(strangers.ifupdown(facts))) if spec.takeover else ()
+    aside = tuple(sorted(unmanaged.ifupdown(facts))) if spec.takeover else ()
     gone = _gone(spec, mended, facts)
     text = owner_text(spec, "creating", wrote | texts.keys(), made | {*spec.devices})
     yield Put("note in the owner file: creating", spec.owner_file, text, 0o600)

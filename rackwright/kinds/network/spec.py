@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rackwright.kinds import ownership
-from rackwright.kinds.contract import Part, Resource
-from rackwright.kinds.house import House
-from rackwright.spec.network import BondMode, environment
+from rackwright.core.contract import Part, Resource
+from rackwright.core.repository import Repository
+from rackwright.kinds.shared import ownership
+from rackwright.schema.network import BondMode, environment
 
 OWNER = "network"
 """The name of its owner file."""
@@ -118,11 +118,11 @@ class FileText:
     mode: int = 0o644
 
 
-def files(spec: NetworkSpec, house: House) -> Mapping[str, FileText]:
+def files(spec: NetworkSpec, repository: Repository) -> Mapping[str, FileText]:
     """Return by path every file that the network writes."""
 
     def rendered(template: str, **more: object) -> str:
-        return house.render(f"network{template}.j2", network=spec, **more)
+        return repository.render(f"network{template}.j2", network=spec, **more)
 
     found = {NETPLAN: FileText(rendered(NETPLAN), 0o600)}
     for port in spec.ports:

@@ -16,9 +16,9 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Json
 
+from rackwright.core.contract import Between, Claim, Scope, Severity, Want, Within
+from rackwright.core.repository import Repository
 from rackwright.facts.probe.accounts import KEY, fingerprint
-from rackwright.kinds.contract import Between, Claim, Scope, Severity, Want, Within
-from rackwright.kinds.house import House
 
 
 class Entry(BaseModel):
@@ -42,14 +42,14 @@ class Entry(BaseModel):
     def thing(self) -> str:
         return f"{self.sort}:{getattr(self, self.sort)}"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         raise NotImplementedError
 
-    def claim(self, house: House) -> Claim:
+    def claim(self, repository: Repository) -> Claim:
         scope = self.scope or ("kernel" if self.restart else self.usual_scope)
         return Claim(
             self.thing,
-            self.want(house),
+            self.want(repository),
             self.owned,
             scope,
             severity=self.severity,
@@ -68,8 +68,8 @@ class File(Entry):
     mode: str = "0644"
     owner: str = "root:root"
 
-    def want(self, house: House) -> Mapping[str, Want]:
-        return {"content": house.digest(self.content), "mode": self.mode, "owner": self.owner}
+    def want(self, repository: Repository) -> Mapping[str, Want]:
+        return {"content": repository.digest(self.content), "mode": self.mode, "owner": self.owner}
 
 
 class Link(Entry):
@@ -83,7 +83,7 @@ class Link(Entry):
     def thing(self) -> str:
         return f"file:{self.link}"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"content": f"-> {self.to}"}
 
 
@@ -96,7 +96,7 @@ class Directory(Entry):
     owner: str | None = None
     only: tuple[str, ...] | None = None
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         names = {} if self.only is None else {"names": Within(tuple(sorted(self.only)))}
         return {**_given(mode=self.mode, owner=self.owner), **names}
 
@@ -113,7 +113,7 @@ class PresentFile(Entry):
     def thing(self) -> str:
         return f"file:{self.present}"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"mode": self.mode, "owner": self.owner}
 
 
@@ -127,7 +127,7 @@ class AbsentFile(Entry):
     def thing(self) -> str:
         return f"file:{self.absent}"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"present": False}
 
 
@@ -140,7 +140,7 @@ class Package(Entry):
     version: str | None = None
     held: bool | None = None
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         there = {"version": self.version} if self.version else {"installed": self.installed}
         return {**there, **_given(held=self.held)}
 
@@ -152,7 +152,7 @@ class Environment(Entry):
     environment: str
     requirements: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         pinned = re.findall(r"^([\w.-]+)==([^\s;]+)", self.requirements, re.MULTILINE)
         return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}
 
@@ -165,7 +165,7 @@ class Unit(Entry):
     enabled: str | None = "enabled"
     active: str | None = "active"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return _given(state=self.enabled, active=self.active)
 
 
@@ -177,7 +177,7 @@ class Sysctl(Entry):
     sysctl: str
     value: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"value": " ".join(self.value.split())}
 
 
@@ -190,7 +190,7 @@ class Module(Entry):
     loaded: bool = True
     version: str | None = None
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"loaded": self.loaded, **_given(version=self.version)}
 
 
@@ -201,7 +201,7 @@ class BuiltModule(Entry):
     built_module: str
     version: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"versions": (self.version,), "missing_for": ()}
 
 
@@ -212,7 +212,7 @@ class Library(Entry):
     library: str
     version: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"versions": (self.version,)}
 
 
@@ -223,7 +223,7 @@ class DkmsTree(Entry):
     dkms: str
     version: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"versions": (self.version,), "missing_for": ()}
 
 
@@ -234,7 +234,7 @@ class Reading(Entry):
     reading: str
     value: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"value": self.value}
 
 
@@ -245,7 +245,7 @@ class Bridges(Entry):
     usual_scope = "hardware"
     bridges: Literal["direct"]
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"redirecting": ()}
 
 
@@ -258,7 +258,7 @@ class KernelParameter(Entry):
     present: bool = True
     restart: bool = True
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"present": self.present}
 
 
@@ -269,7 +269,7 @@ class GpuSetting(Entry):
     gpu: Literal["persistence", "ecc", "power_limit_watts", "mig"]
     value: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"setting": (self.value,)}
 
 
@@ -286,7 +286,7 @@ class Cdi(Entry):
     there: Literal["files", "devices"] | None = None
     """What it names of them is on the host."""
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         lacking: dict[str, Want] = {"lacking": ()} if self.every_gpu else {}
         missing: dict[str, Want] = {f"missing_{self.there}": ()} if self.there else {}
         return {**({"by": (self.by,)} if self.by else {}), **lacking, **missing}
@@ -299,7 +299,7 @@ class Image(Entry):
     image: str
     engine: Literal["podman", "containerd"]
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {self.engine: True}
 
 
@@ -314,7 +314,7 @@ class User(Entry):
     password: Literal["none", "locked", "set"] | None = None
     present: bool = True
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         if not self.present:
             return {"present": False}
         groups = None if self.groups is None else tuple(sorted(self.groups))
@@ -329,7 +329,7 @@ class Group(Entry):
     group: str
     members: tuple[str, ...] | None = None
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"present": True} if self.members is None else {"members": tuple(sorted(self.members))}
 
 
@@ -345,7 +345,7 @@ class AuthorizedKeys(Entry):
     """Lines of authorized_keys."""
     noted: bool = False
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         known = Within(tuple(sorted({fingerprint(key) for line in self.only for key in KEY.findall(line)})))
         return {"command": "none", "added" if self.noted else "keys": known}
 
@@ -358,7 +358,7 @@ class Socket(Entry):
     listening: bool = True
     address: str | None = None
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"addresses": (self.address,)} if self.address else {"listening": self.listening}
 
 
@@ -369,7 +369,7 @@ class Accounts(Entry):
     accounts: Literal["mlflow"]
     functions: Json[Mapping[str, str]]
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"functions": tuple(sorted(f"{name}: {is_}" for name, is_ in self.functions.items()))}
 
 
@@ -379,7 +379,7 @@ class Hostname(Entry):
     sort = "hostname"
     hostname: str
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"running": self.hostname}
 
 
@@ -395,7 +395,7 @@ class Measure(Entry):
     def thing(self) -> str:
         return f"measure:{self.fact}"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"value": Between(None, self.below)}
 
 
@@ -410,7 +410,7 @@ class MountOption(Entry):
     def thing(self) -> str:
         return f"mount-option:{self.at}:{self.mount_option}"
 
-    def want(self, house: House) -> Mapping[str, Want]:
+    def want(self, repository: Repository) -> Mapping[str, Want]:
         return {"set": True}
 
 

@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, Refusal, Remove, Step
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import ownership
-from rackwright.kinds.contract import Difference, Plan, PlayRole, Put, Refusal, Remove, Run, Step
-from rackwright.kinds.guard import guarded, reloading
-from rackwright.kinds.host import wrong_machine
-from rackwright.kinds.role import restarting
+from rackwright.kinds.role import restarts
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
-from rackwright.spec.secret import stand_in
-from rackwright.spec.units import format_size
+from rackwright.kinds.shared import ownership
+from rackwright.kinds.shared.guard import guarded, reloading
+from rackwright.kinds.shared.identity import wrong_machine
+from rackwright.schema.secret import stand_in
+from rackwright.schema.units import format_size
 
 REMAINS = "packages, accounts and what services are doing stay as they are: others may use them by now"
 
@@ -34,15 +34,15 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     left = unmendable if spec.reboot else unmendable | late
     by_hand = tuple(item for item in differences if item.unknown or item.thing in left)
     mended = [item for item in differences if not item.unknown and item.thing not in unmendable | late]
-    plays = bool(mended) or (restart and not restarting.prepared(spec, facts))
+    plays = bool(mended) or (restart and not restarts.prepared(spec, facts))
     if plays and promises.sealed:
         return Plan(refusals=(_sealed(spec, promises),))
     disturbing = {(entry.thing, name) for entry in promises.entries for name in entry.disturbs}
     if disturbing & {(item.thing, item.name) for item in mended} and (refusals := tuple(busy(spec.id, facts))):
         return Plan(refusals=refusals)
-    steps = [*_steps(spec, promises, facts, restarting.boot_id(facts) if restart else None)] if plays else []
+    steps = [*_steps(spec, promises, facts, restarts.boot_id(facts) if restart else None)] if plays else []
     if restart and spec.reboot:
-        steps.append(restarting.step(spec.host))
+        steps.append(restarts.step(spec.host))
     changed = {item.thing.partition(":")[2] for item in mended if item.thing.startswith("file:")}
     hidden = changed & promises.secret_files
     texts = {
@@ -145,7 +145,7 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
     ]
     if wrote:
         steps.append(ownership.restore(spec.owner, wrote))
-        steps.append(Run("reload systemd", ("systemctl", "daemon-reload")))
+        steps.append(Command("reload systemd", ("systemctl", "daemon-reload")))
     steps.append(Remove(f"remove {spec.owner_file}", spec.owner_file))
     return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMAINS}",))
 

@@ -10,12 +10,12 @@ rule is asked once for each ``item``); ``at`` (the variable to which it points).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rackwright.kinds.house import House, RoleSource
+from rackwright.core.repository import Repository, RoleSource
 from rackwright.kinds.role.promise import evaluate, named
-from rackwright.spec import secret
-from rackwright.spec.problem import Problem
+from rackwright.schema import secret
+from rackwright.schema.problem import Problem
 
-_BARE = House({})
+_BARE = Repository({})
 """Rules need no templates."""
 
 

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from rackwright.kinds import ownership
-from rackwright.kinds.contract import Part, Resource
+from rackwright.core.contract import Part, Resource
+from rackwright.kinds.shared import ownership
 
 
 class AboutHost(Part):

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Want
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
-from rackwright.kinds.host import drive_claim, health_claims, identity_claim
-from rackwright.kinds.house import House
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.drives import drive_claim, health_claims
+from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.tier import boot, luks, remedies, scrub
 from rackwright.kinds.tier import plan as planning
 from rackwright.kinds.tier import removal as removing
@@ -28,7 +29,7 @@ class TierKind:
     def id(self, spec: TierSpec) -> str:
         return spec.id
 
-    def claims(self, spec: TierSpec, house: House) -> tuple[Claim, ...]:
+    def claims(self, spec: TierSpec, repository: Repository) -> tuple[Claim, ...]:
         array: dict[str, Want] = {
             "level": spec.level,
             "devices": len(spec.members),
@@ -75,14 +76,14 @@ class TierKind:
             return as_found
         return (
             *as_found,
-            *boot.claims(spec, house),
-            *luks.claims(spec, house),
-            *scrub.claims(spec, house),
+            *boot.claims(spec, repository),
+            *luks.claims(spec, repository),
+            *scrub.claims(spec, repository),
             Claim(f"owner:tier-{spec.name}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
 
-    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
-        return observing.observe(observe, claims, facts)
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(observe, claims, facts)
 
     def report(self, spec: TierSpec, facts: Facts) -> dict[str, Any]:
         try:
@@ -107,16 +108,16 @@ class TierKind:
         except NotKnown as reason:
             return {"unknown": str(reason)}
 
-    def plan(self, spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
-        return planning.plan(spec, differences, facts, house)
+    def plan(self, spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        return planning.plan(spec, differences, facts, repository)
 
-    def removal(self, spec: TierSpec, facts: Facts, house: House, consent: bool) -> Plan:
+    def removal(self, spec: TierSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         return removing.removal(spec, facts, consent)
 
     def consents(self, spec: TierSpec) -> bool:
         return spec.destroy == "allowed"
 
-    def wave(self, spec: TierSpec) -> None:
+    def rollout_group(self, spec: TierSpec) -> None:
         return None
 
 

@@ -1,6 +1,6 @@
 """The start of an array that is stopped: from all of its members, or not at all."""
 
-from rackwright.kinds.contract import Plan, Refusal, Run
+from rackwright.core.contract import Command, Plan, Refusal
 from rackwright.kinds.tier import boot, luks, owner_file, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Stopped
@@ -8,19 +8,19 @@ from rackwright.kinds.tier.situation import Stopped
 
 def assemble(inputs: PlanInputs, stopped: Stopped) -> Plan:
     """Return the plan that starts an array of ours from all of its members; anything less is refused."""
-    spec, facts, house = inputs.spec, inputs.facts, inputs.house
+    spec, facts, repository = inputs.spec, inputs.facts, inputs.repository
     uuids = {block.array_uuid for block in stopped.superblocks.values()}
     if spec.array or stopped.superblocks.keys() != {*spec.serials} or len(uuids) != 1:
         return Plan(refusals=(_incomplete(inputs, stopped),))
-    stop = [Run(f"stop the inactive {spec.name}", ("mdadm", "--stop", spec.device))] if stopped.array else []
+    stop = [Command(f"stop the inactive {spec.name}", ("mdadm", "--stop", spec.device))] if stopped.array else []
     members = tuple(f"${{drive:{serial}}}" for serial in spec.serials)
     argv = ("mdadm", "--assemble", f"/dev/md/{spec.name}", "--run", *members)
     steps = (
         *stop,
-        Run(f"assemble the array {spec.name}", argv),
-        *boot.repair_steps(spec, facts, house, inputs.differing_things),
-        *scrub.steps(spec, facts, house, inputs.differing_things),
-        *luks.repair_steps(spec, facts, house, inputs.differing_paths, opens=True),
+        Command(f"assemble the array {spec.name}", argv),
+        *boot.repair_steps(spec, facts, repository, inputs.differing_things),
+        *scrub.steps(spec, facts, repository, inputs.differing_things),
+        *luks.repair_steps(spec, facts, repository, inputs.differing_paths, opens=True),
         boot.mount_step(spec),
         *owner_file.repair_steps(inputs),
     )

@@ -2,15 +2,15 @@
 
 from collections.abc import Collection, Iterator
 
+from rackwright.core.contract import Claim, Command, OneOf, Put, Remove, Step, Want
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Claim, OneOf, Put, Remove, Run, Step, Want
-from rackwright.kinds.house import House
 from rackwright.kinds.tier.spec import TierSpec
 
 
-def conf_text(spec: TierSpec, house: House) -> str:
+def conf_text(spec: TierSpec, repository: Repository) -> str:
     """Return the mdadm.conf.d file, the array's UUID as a reference."""
-    return house.render(
+    return repository.render(
         "tier/etc/mdadm/mdadm.conf.d/tier.conf.j2",
         id=spec.id,
         name=spec.name,
@@ -18,9 +18,9 @@ def conf_text(spec: TierSpec, house: House) -> str:
     )
 
 
-def rule_text(spec: TierSpec, house: House) -> str:
+def rule_text(spec: TierSpec, repository: Repository) -> str:
     """Return the udev rules: what md is told when the host has started the array."""
-    return house.render(
+    return repository.render(
         "tier/etc/udev/rules.d/tier.rules.j2",
         id=spec.id,
         md_name=spec.array_key,
@@ -28,9 +28,9 @@ def rule_text(spec: TierSpec, house: House) -> str:
     )
 
 
-def unit_text(spec: TierSpec, house: House) -> str:
+def unit_text(spec: TierSpec, repository: Repository) -> str:
     """Return the mount unit, the filesystem's UUID as a reference."""
-    return house.render(
+    return repository.render(
         "tier/etc/systemd/system/tier.mount.j2",
         id=spec.id,
         carrier=spec.carrier,
@@ -41,46 +41,46 @@ def unit_text(spec: TierSpec, house: House) -> str:
     )
 
 
-def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
+def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     file: dict[str, Want] = {"mode": "0644", "owner": "root:root"}
-    conf: dict[str, Want] = {"content": conf_text(spec, house), "initramfs": OneOf(("current", "none"))}
+    conf: dict[str, Want] = {"content": conf_text(spec, repository), "initramfs": OneOf(("current", "none"))}
     yield Claim(f"file:{spec.conf_path}", file | conf)
     if spec.rule_path:
-        yield Claim(f"file:{spec.rule_path}", file | {"content": house.digest(rule_text(spec, house))})
-    yield Claim(f"unit:{spec.unit}", file | {"content": unit_text(spec, house), "state": "enabled"})
+        yield Claim(f"file:{spec.rule_path}", file | {"content": repository.digest(rule_text(spec, repository))})
+    yield Claim(f"unit:{spec.unit}", file | {"content": unit_text(spec, repository), "state": "enabled"})
 
 
-def create_steps(spec: TierSpec, facts: Facts, house: House) -> Iterator[Step]:
+def create_steps(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Step]:
     """Yield what writes all of them."""
-    yield from _conf_steps(spec, facts, house)
-    yield from _rule_steps(spec, house)
-    yield from _unit_steps(spec, house)
+    yield from _conf_steps(spec, facts, repository)
+    yield from _rule_steps(spec, repository)
+    yield from _unit_steps(spec, repository)
 
 
-def repair_steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]) -> Iterator[Step]:
+def repair_steps(spec: TierSpec, facts: Facts, repository: Repository, differing: Collection[str]) -> Iterator[Step]:
     """Yield what writes those that are not as they should be.
 
     Args:
         differing: Things of which a property does not hold.
     """
     if f"file:{spec.conf_path}" in differing:
-        yield from _conf_steps(spec, facts, house)
+        yield from _conf_steps(spec, facts, repository)
     if f"file:{spec.rule_path}" in differing:
-        yield from _rule_steps(spec, house)
+        yield from _rule_steps(spec, repository)
     if f"unit:{spec.unit}" in differing:
-        yield from _unit_steps(spec, house)
+        yield from _unit_steps(spec, repository)
 
 
-def mount_step(spec: TierSpec) -> Run:
-    return Run(f"mount {spec.mount}", ("systemctl", "start", spec.unit))
+def mount_step(spec: TierSpec) -> Command:
+    return Command(f"mount {spec.mount}", ("systemctl", "start", spec.unit))
 
 
 def unmount_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     """Yield what unmounts it for good."""
     if facts.file(spec.unit_path):
-        yield Run(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
+        yield Command(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
         yield Remove(f"remove {spec.unit_path}", spec.unit_path)
-        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+        yield Command("reload systemd", ("systemctl", "daemon-reload"))
 
 
 def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
@@ -90,21 +90,21 @@ def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     if facts.file(spec.conf_path):
         yield Remove(f"remove {spec.conf_path}", spec.conf_path)
         if tuple(facts.initramfs_times()):
-            yield Run("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
+            yield Command("take it out of the initramfs", ("update-initramfs", "-u", "-k", "all"))
 
 
-def _conf_steps(spec: TierSpec, facts: Facts, house: House) -> Iterator[Step]:
-    yield Put(f"write {spec.conf_path}", spec.conf_path, conf_text(spec, house))
+def _conf_steps(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Step]:
+    yield Put(f"write {spec.conf_path}", spec.conf_path, conf_text(spec, repository))
     if tuple(facts.initramfs_times()):
-        yield Run("put it into the initramfs", ("update-initramfs", "-u", "-k", "all"))
+        yield Command("put it into the initramfs", ("update-initramfs", "-u", "-k", "all"))
 
 
-def _rule_steps(spec: TierSpec, house: House) -> Iterator[Step]:
+def _rule_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
     if spec.rule_path:
-        yield Put(f"write {spec.rule_path}", spec.rule_path, rule_text(spec, house))
+        yield Put(f"write {spec.rule_path}", spec.rule_path, rule_text(spec, repository))
 
 
-def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
-    yield Put(f"write {spec.unit_path}", spec.unit_path, unit_text(spec, house))
-    yield Run("reload systemd", ("systemctl", "daemon-reload"))
-    yield Run(f"enable {spec.unit}", ("systemctl", "enable", "--quiet", spec.unit))
+def _unit_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
+    yield Put(f"write {spec.unit_path}", spec.unit_path, unit_text(spec, repository))
+    yield Command("reload systemd", ("systemctl", "daemon-reload"))
+    yield Command(f"enable {spec.unit}", ("systemctl", "enable", "--quiet", spec.unit))

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from rackwright.spec.tier import FilesystemType
+from rackwright.schema.tier import FilesystemType
 
 EXT4_BLOCK_BYTES = 4096
 
 DRIVES = "rackwright-drives"
-"""In the place of a program: what rackwright does to drives itself, on their host. See rackwright.apply.on_drives."""
+"""In place of a program: rackwright.hosts.onhost.on_drives on the host does it."""
 
 _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from rackwright.core.contract import Command
 from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Run
 from rackwright.kinds.tier.spec import TierSpec
 
 
@@ -12,16 +12,16 @@ def option(spec: TierSpec) -> str:
     return "--consistency-policy=ppl" if spec.ppl else f"--bitmap={_bitmap(spec)}"
 
 
-def steps(spec: TierSpec, array: Array) -> Iterator[Run]:
+def steps(spec: TierSpec, array: Array) -> Iterator[Command]:
     """Yield what gives a running array what is declared. It has one of both at a time: what goes, goes first."""
     grow = ("mdadm", "--grow", spec.device)
     has_ppl = spec.level == "raid5" and array.ppl
     if has_ppl and not spec.ppl:
-        yield Run(f"give up the partial parity log of {spec.name}", (*grow, "--consistency-policy=resync"))
+        yield Command(f"give up the partial parity log of {spec.name}", (*grow, "--consistency-policy=resync"))
     if array.bitmap != (bitmap := _bitmap(spec)):
-        yield Run(f"set the bitmap of {spec.name} to {bitmap}", (*grow, f"--bitmap={bitmap}"))
+        yield Command(f"set the bitmap of {spec.name} to {bitmap}", (*grow, f"--bitmap={bitmap}"))
     if spec.ppl and not has_ppl:
-        yield Run(f"keep a partial parity log of {spec.name}", (*grow, "--consistency-policy=ppl"))
+        yield Command(f"keep a partial parity log of {spec.name}", (*grow, "--consistency-policy=ppl"))
 
 
 def notes(spec: TierSpec) -> Iterator[str]:

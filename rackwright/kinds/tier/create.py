@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from rackwright.core.contract import Command, Plan, Refusal, Step
 from rackwright.facts.storage import Array, Drive
-from rackwright.kinds.contract import Plan, Refusal, Run, Step
 from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, repair, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Blank, HalfMade
@@ -26,7 +26,7 @@ def complete(inputs: PlanInputs, half: HalfMade) -> Plan:
 
 def _creation(inputs: PlanInputs, not_free: Iterable[Refusal], array: Array | None, makes_array: bool) -> Plan:
     """Return the steps from free drives to a mounted tier; the owner file notes each that must not come twice."""
-    spec, facts, house = inputs.spec, inputs.facts, inputs.house
+    spec, facts, repository = inputs.spec, inputs.facts, inputs.repository
     refusals = (*not_free, *luks.preparation_refusals(spec, facts), *luks.name_refusals(spec, facts, array))
     free = drives.present(inputs, spec.serials)
     notes = (*map(drives.describe, free), *consistency.notes(spec))
@@ -36,15 +36,15 @@ def _creation(inputs: PlanInputs, not_free: Iterable[Refusal], array: Array | No
     if makes_array:
         steps += [*drives.wipe_steps(free), _array_step(spec, free)]
     if spec.key:
-        steps += luks.create_steps(spec, house)
+        steps += luks.create_steps(spec, repository)
     steps += [_filesystem_step(spec), owner_file.note_filesystem(spec)]
-    steps += [*boot.create_steps(spec, facts, house), boot.mount_step(spec), *repair.cap_steps(spec)]
-    steps += [*scrub.steps(spec, facts, house, inputs.differing_things), *fill.wait_steps(spec)]
+    steps += [*boot.create_steps(spec, facts, repository), boot.mount_step(spec), *repair.cap_steps(spec)]
+    steps += [*scrub.steps(spec, facts, repository, inputs.differing_things), *fill.wait_steps(spec)]
     steps += [owner_file.note_created(spec)]
     return Plan(steps=tuple(steps), by_hand=inputs.drive_differences, notes=notes)
 
 
-def _array_step(spec: TierSpec, free: Sequence[Drive]) -> Run:
+def _array_step(spec: TierSpec, free: Sequence[Drive]) -> Command:
     options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
     if spec.spares:
         options.append(f"--spare-devices={len(spec.spares)}")
@@ -54,7 +54,7 @@ def _array_step(spec: TierSpec, free: Sequence[Drive]) -> Run:
         options += [consistency.option(spec), f"--size={spec.member_kib}"]
     if spec.room_kib:
         options.append(f"--data-offset={spec.room_kib}K")
-    return Run(
+    return Command(
         f"make the array {spec.name}: {spec.level} over {_format_drives(spec)}",
         (
             *("mdadm", "--create", f"/dev/md/{spec.name}", "--run", "--metadata=1.2"),
@@ -71,8 +71,8 @@ def _format_drives(spec: TierSpec) -> str:
     return f"{members}, with the spare {spares}" if spares else members
 
 
-def _filesystem_step(spec: TierSpec) -> Run:
+def _filesystem_step(spec: TierSpec) -> Command:
     # the array is new, so a signature that an older one of the same geometry left inside it goes
     small = (spec.member_kib or GIB_KIB) * spec.data_drives < GIB_KIB
     argv = commands.make_filesystem(spec.filesystem, spec.filesystem_device, spec.stripe_kib, spec.data_drives, small)
-    return Run(f"make {spec.filesystem} on {spec.name}", argv, creates=True)
+    return Command(f"make {spec.filesystem} on {spec.name}", argv, creates=True)

@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from rackwright.core.contract import Command, Difference, Refusal
 from rackwright.facts import content
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import NotKnown
-from rackwright.kinds.contract import Difference, Refusal, Run
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.inputs import PlanInputs
-from rackwright.spec.units import format_size
+from rackwright.schema.units import format_size
 
 IDENTIFYING = {"bus", "size_bytes"}
 """Properties that a drive has for life."""
@@ -68,7 +68,7 @@ def _not_free(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str
         got, want = f"got {format_size(drive.size_bytes)}", f"{format_size(least)} of each member are used"
         yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
     try:
-        refusal = content_refusal(spec.host, drive, spec.wipe, inputs.house.consents)
+        refusal = content_refusal(spec.host, drive, spec.wipe, inputs.repository.consents)
     except NotKnown as reason:
         fix = "Free it by hand, after looking at what it holds"
         yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
@@ -134,11 +134,11 @@ def describe(drive: Drive) -> str:
     return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {present}"
 
 
-def wipe_steps(drives: Iterable[Drive]) -> Iterator[Run]:
+def wipe_steps(drives: Iterable[Drive]) -> Iterator[Command]:
     """Yield the steps that wipe the drives that are not blank."""
     for drive in drives:
         if drive.content:
-            yield Run(
+            yield Command(
                 f"wipe {drive.serial}: {drive.content}",
                 commands.wipe(drive.serial),
                 expects={drive.serial: drive.content},

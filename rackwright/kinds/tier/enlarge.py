@@ -5,8 +5,8 @@ md gives an array another size only while it rests, so a copy onto the last succ
 
 from collections.abc import Iterator
 
+from rackwright.core.contract import Command, Plan, Refusal, WhenAtRest
 from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Plan, Refusal, Run, WhenAtRest
 from rackwright.kinds.tier import commands, fill, owner_file, repair
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Enlarging
@@ -46,20 +46,20 @@ def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Refusal]
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array is enlarged", fix)
 
 
-def enlarge_steps(inputs: PlanInputs) -> Iterator[Run]:
+def enlarge_steps(inputs: PlanInputs) -> Iterator[Command]:
     """Yield the step that takes the rest of each member, where md does nothing else that ends with it."""
     if inputs.differs("md", "member_kib"):
-        yield Run(f"let {inputs.spec.name} take all of its members", _argv(inputs.spec))
+        yield Command(f"let {inputs.spec.name} take all of its members", _argv(inputs.spec))
 
 
-def enlarge_after_copy_steps(spec: TierSpec) -> Iterator[Run]:
+def enlarge_after_copy_steps(spec: TierSpec) -> Iterator[Command]:
     """Yield the step that takes the rest of each member once the copies are done: here, or in a unit on the host."""
     if spec.wait_for_sync:
-        yield Run(f"let {spec.name} take all of its members", _argv(spec))
+        yield Command(f"let {spec.name} take all of its members", _argv(spec))
     else:
         at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("enlarge", spec.array_key))
         text = f"let {spec.name} take all of its members once that is done"
-        yield Run(text, _argv(spec), when_at_rest=at_rest)
+        yield Command(text, _argv(spec), when_at_rest=at_rest)
 
 
 def _argv(spec: TierSpec) -> tuple[str, ...]:

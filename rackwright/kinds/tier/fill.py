@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rackwright.kinds.contract import Run, WhenAtRest
+from rackwright.core.contract import Command, WhenAtRest
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.spec import TierSpec
@@ -10,7 +10,7 @@ from rackwright.kinds.tier.spec import TierSpec
 WEEK_SECONDS = 7 * 24 * 3600.0
 
 
-def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Run]:
+def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Command]:
     """Yield the step that grows the filesystem, where it leaves some of its array unused.
 
     Args:
@@ -21,14 +21,14 @@ def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Run]:
         yield fill_step(inputs.spec)
 
 
-def fill_step(spec: TierSpec) -> Run:
+def fill_step(spec: TierSpec) -> Command:
     argv = commands.grow_filesystem(spec.filesystem, spec.filesystem_device, spec.mount)
     if spec.key:
         argv = commands.grow_mapping(spec.mapping, spec.key_path, argv)
-    return Run(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
+    return Command(f"let the {spec.filesystem} on {spec.name} take all that the array has", argv)
 
 
-def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Run]:
+def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Command]:
     """Yield the step that grows the filesystem when md rests; `up` does not wait for that.
 
     Args:
@@ -37,16 +37,16 @@ def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Run]:
     if gains_room and not spec.wait_for_sync:
         at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("grow", spec.array_key))
         text = f"let the {spec.filesystem} on {spec.name} grow once that is done"
-        yield Run(text, fill_step(spec).argv, when_at_rest=at_rest)
+        yield Command(text, fill_step(spec).argv, when_at_rest=at_rest)
 
 
-def wait_steps(spec: TierSpec) -> Iterator[Run]:
+def wait_steps(spec: TierSpec) -> Iterator[Command]:
     """Yield the step that waits for md, where that is declared."""
     if spec.wait_for_sync:
         yield wait_step(spec)
 
 
-def wait_step(spec: TierSpec) -> Run:
+def wait_step(spec: TierSpec) -> Command:
     """Return the step that waits until md rests."""
     argv = commands.wait_for_sync(spec.device)
-    return Run(f"wait for the sync of {spec.name}", argv, timeout_seconds=WEEK_SECONDS)
+    return Command(f"wait for the sync of {spec.name}", argv, timeout_seconds=WEEK_SECONDS)

@@ -5,12 +5,12 @@ md moves every stripe, and writes down in all superblocks how far it is.
 
 from collections.abc import Iterator, Mapping
 
-from rackwright.kinds.contract import Plan, Refusal, Run
+from rackwright.core.contract import Command, Plan, Refusal
 from rackwright.kinds.tier import drives, enlarge, fill, members, owner_file, repair
 from rackwright.kinds.tier.growth import METADATA_KIB
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Growing
-from rackwright.spec.units import format_size
+from rackwright.schema.units import format_size
 
 ANOTHER_TIER = "Declare another tier on the new drives, and move the data there"
 
@@ -67,7 +67,7 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:
         yield Refusal(where, f"{got}, while the array is {array.condition}", "a whole array that rests is grown", fix)
 
 
-def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, str]) -> Iterator[Run]:
+def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, str]) -> Iterator[Command]:
     """Yield the steps that add members, all of them being free.
 
     Args:
@@ -81,4 +81,4 @@ def _spread_steps(inputs: PlanInputs, growing: Growing, contents: Mapping[str, s
     # with the offset of the data afterwards, mdadm gives up where it is not possible, and moves no stripe in place
     offset = (f"--data-offset={growth.offset_kib - growth.need_kib}K",) if growth.need_kib else ()
     argv = ("mdadm", "--grow", spec.device, f"--raid-devices={count}", *offset)
-    yield Run(f"spread {spec.name} over {count} members", argv)
+    yield Command(f"spread {spec.name} over {count} members", argv)

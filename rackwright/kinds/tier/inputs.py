@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rackwright.core.contract import Difference
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
-from rackwright.kinds.contract import Difference
-from rackwright.kinds.house import House
 from rackwright.kinds.tier.observe import find_carrier
 from rackwright.kinds.tier.spec import TierSpec
 
@@ -19,21 +19,21 @@ class PlanInputs:
     spec: TierSpec
     differences: Sequence[Difference]
     facts: Facts
-    house: House
+    repository: Repository
     owner: Mapping[str, Any]
     """The content of the owner file; empty where there is none."""
     carrier: Array | CryptMapping | None
     """The device that bears the filesystem."""
 
     @staticmethod
-    def read(spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> "PlanInputs":
+    def read(spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> "PlanInputs":
         """Return the inputs of a plan.
 
         Raises:
             NotKnown: The owner file, or the devices of the host, cannot be read.
         """
         owner = facts.owner(f"tier-{spec.name}") or {}
-        return PlanInputs(spec, differences, facts, house, owner, find_carrier(facts, spec.carrier))
+        return PlanInputs(spec, differences, facts, repository, owner, find_carrier(facts, spec.carrier))
 
     def differs(self, sort: str, name: str | None = None) -> bool:
         """Return whether a known property differs of any thing of *sort*, such as ``md``."""

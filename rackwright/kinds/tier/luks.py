@@ -9,15 +9,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from rackwright.core.contract import Claim, Command, Put, Refusal, Remove, Step, Unknown, Want
+from rackwright.core.repository import Repository
 from rackwright.errors import DeclarationError, command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping
-from rackwright.kinds.contract import Claim, Put, Refusal, Remove, Run, Step, Unknown, Want
-from rackwright.kinds.house import House
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.observe import find_carrier, header_on, mapping_on
 from rackwright.kinds.tier.spec import TierSpec
-from rackwright.spec.secret import CONFIG_KEY
+from rackwright.schema.secret import CONFIG_KEY
 
 VERSION = 2
 KEY_SHORTEST = 20
@@ -31,7 +31,7 @@ NEW_MAINBOARD = "another mainboard, or a TPM that was cleared, opens nothing: ru
 ANOTHER_TIER = "Declare another tier on other drives, and move the data there"
 
 
-def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
+def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     """Yield what holds of a tier that is encrypted."""
     if spec.key is None:
         return
@@ -44,14 +44,14 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
         "copied": True,
     }
     yield Claim(f"luks:{spec.array_key}", header)
-    sealed, key = Unknown(f"it is the secret {spec.key}, which is not known here"), house.secrets.get(spec.key)
+    sealed, key = Unknown(f"it is the secret {spec.key}, which is not known here"), repository.secrets.get(spec.key)
     if key is not None and len(key) < KEY_SHORTEST:
         want = f"the key of a tier is a text of {KEY_SHORTEST} characters or more: its digest is in facts"
         fix = "Run `openssl rand -base64 32`, set that as its value, and let `up` change the key"
         raise DeclarationError(f"{spec.id}: {CONFIG_KEY}.{spec.key}", f"got {len(key)} characters", want, fix)
     for_root: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
     yield Claim(f"file:{spec.key_path}", for_root)
-    content = {"content": sealed if key is None else house.digest(key)}
+    content = {"content": sealed if key is None else repository.digest(key)}
     if spec.tpm2:
         credential = f"credential:{spec.key_path}"
         yield Claim(credential, {"sealed_by": "tpm2", "opens": True}, remedy=NEW_MAINBOARD)
@@ -60,12 +60,12 @@ def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
     else:
         yield Claim(f"file:{spec.key_path}", content, secret=True)
     yield Claim(f"file:{spec.header_path}", for_root)
-    unit = {"mode": "0644", "owner": "root:root", "content": house.digest(unit_text(spec, house))}
+    unit = {"mode": "0644", "owner": "root:root", "content": repository.digest(unit_text(spec, repository))}
     yield Claim(f"file:{spec.unlock_path}", unit)
 
 
-def unit_text(spec: TierSpec, house: House) -> str:
-    return house.render(
+def unit_text(spec: TierSpec, repository: Repository) -> str:
+    return repository.render(
         "tier/etc/systemd/system/unlock.service.j2",
         id=spec.id,
         device=spec.array_path,
@@ -124,10 +124,10 @@ def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
         yield Refusal(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
 
 
-def key_refusals(spec: TierSpec, facts: Facts, house: House) -> Iterator[Refusal]:
+def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
     """Yield why its key cannot be written: nobody here knows it, or the host cannot seal it."""
     where = f"{spec.id}: encryption"
-    if spec.key and spec.key not in house.secrets:
+    if spec.key and spec.key not in repository.secrets:
         got, fix = f"got no secret {spec.key}", "Run it where the stack's secrets can be read"
         yield Refusal(where, got, "it is the key", fix)
     if not spec.tpm2:
@@ -150,17 +150,17 @@ def writes_key(spec: TierSpec, things: Collection[str]) -> bool:
     return not {f"file:{spec.key_path}", f"credential:{spec.key_path}"}.isdisjoint(things)
 
 
-def create_steps(spec: TierSpec, house: House) -> Iterator[Step]:
+def create_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
     """Yield what encrypts an array that bears nothing yet, and opens it."""
-    yield from _key_steps(spec, house, spec.key_path)
-    yield Run(f"encrypt {spec.name}", commands.encrypt(spec.device, spec.key_path, spec.mapping), creates=True)
-    yield from _unit_steps(spec, house)
+    yield from _key_steps(spec, repository, spec.key_path)
+    yield Command(f"encrypt {spec.name}", commands.encrypt(spec.device, spec.key_path, spec.mapping), creates=True)
+    yield from _unit_steps(spec, repository)
     yield _open_step(spec)
     yield _copy_step(spec)
 
 
 def repair_steps(
-    spec: TierSpec, facts: Facts, house: House, differing: Collection[str], opens: bool = False
+    spec: TierSpec, facts: Facts, repository: Repository, differing: Collection[str], opens: bool = False
 ) -> Iterator[Step]:
     """Yield what makes its claims hold but the size, which goes with the filesystem's.
 
@@ -177,16 +177,16 @@ def repair_steps(
     luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in differing}
     changes, other = writes_key(spec, things), facts.file(spec.other_key_path) is not None
     if changes:
-        yield from _key_steps(spec, house, f"{spec.key_path}.new")
+        yield from _key_steps(spec, repository, f"{spec.key_path}.new")
         argv = commands.change_key(spec.device, spec.key_path, spec.name, *([spec.other_key_path] if other else []))
-        yield Run(f"let the declared key open {spec.name}, and the host use it", argv)
+        yield Command(f"let the declared key open {spec.name}, and the host use it", argv)
     if f"file:{spec.unlock_path}" in things:
-        yield from _unit_steps(spec, house)
+        yield from _unit_steps(spec, repository)
     if other:
         yield Remove(f"remove {spec.other_key_path}", spec.other_key_path)
     single = changes or f"{luks}.key_slots" in differing
     if single:
-        yield Run(
+        yield Command(
             f"take all other keys of {spec.name} away", commands.single_key(spec.device, spec.key_path, spec.name)
         )
     if opens or f"{luks}.mapping" in differing:
@@ -195,38 +195,38 @@ def repair_steps(
         yield _copy_step(spec)
 
 
-def _key_steps(spec: TierSpec, house: House, path: str) -> Iterator[Step]:
-    key, written = house.secrets[str(spec.key)].encode(), spec.open_key_path if spec.tpm2 else path
+def _key_steps(spec: TierSpec, repository: Repository, path: str) -> Iterator[Step]:
+    key, written = repository.secrets[str(spec.key)].encode(), spec.open_key_path if spec.tpm2 else path
     yield Put(f"write {written}", written, base64.b64encode(key).decode(), 0o600, base64=True)
     if spec.tpm2:
-        yield Run(f"have the TPM seal that in {path}", commands.seal(written, path))
+        yield Command(f"have the TPM seal that in {path}", commands.seal(written, path))
 
 
-def _unit_steps(spec: TierSpec, house: House) -> Iterator[Step]:
-    yield Put(f"write {spec.unlock_path}", spec.unlock_path, unit_text(spec, house))
-    yield Run("reload systemd", ("systemctl", "daemon-reload"))
+def _unit_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
+    yield Put(f"write {spec.unlock_path}", spec.unlock_path, unit_text(spec, repository))
+    yield Command("reload systemd", ("systemctl", "daemon-reload"))
 
 
-def _open_step(spec: TierSpec) -> Run:
-    return Run(f"open {spec.name}", commands.open_mapping(spec.device, spec.key_path, spec.name, spec.unlock_unit))
+def _open_step(spec: TierSpec) -> Command:
+    return Command(f"open {spec.name}", commands.open_mapping(spec.device, spec.key_path, spec.name, spec.unlock_unit))
 
 
-def _copy_step(spec: TierSpec) -> Run:
+def _copy_step(spec: TierSpec) -> Command:
     argv = commands.copy_header(spec.device, spec.key_path, spec.name, spec.header_path)
-    return Run(f"copy the LUKS header of {spec.name}", argv)
+    return Command(f"copy the LUKS header of {spec.name}", argv)
 
 
 def erase_steps(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Step]:
     """Yield what closes a tier and leaves nobody a key: neither the drives nor copies of what was on them tell more."""
     unit, there = facts.file(spec.unlock_path) is not None, array is not None and mapping_on(facts, array) is not None
     if unit or there:
-        yield Run(f"close {spec.name}", commands.close_mapping(spec.mapping, spec.unlock_unit))
+        yield Command(f"close {spec.name}", commands.close_mapping(spec.mapping, spec.unlock_unit))
     if array is not None and array.condition != "inactive" and header_on(facts, array):
         argv = ("cryptsetup", "luksErase", "--batch-mode", spec.device)
-        yield Run(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
+        yield Command(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
     kept = (spec.key_path, spec.other_key_path, spec.header_path)
     for path in (spec.unlock_path, *kept, *(f"{path}.new" for path in kept)):
         if facts.file(path) is not None:
             yield Remove(f"remove {path}", path)
     if unit:
-        yield Run("reload systemd", ("systemctl", "daemon-reload"))
+        yield Command("reload systemd", ("systemctl", "daemon-reload"))

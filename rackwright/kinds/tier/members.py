@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rackwright.core.contract import Command, Step
 from rackwright.facts.storage import Drive
-from rackwright.kinds.contract import Run, Step
 from rackwright.kinds.tier import drives, owner_file
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Assembled
@@ -18,11 +18,11 @@ def change_steps(inputs: PlanInputs, found: Assembled, phase: str, free: Sequenc
     """
     yield owner_file.note_change(inputs, phase, found.before)
     if found.array.sync_action == "check":  # md begins nothing else before that ends
-        yield Run(f"end the scrub of {inputs.spec.name}", ("mdadm", "--action=idle", inputs.spec.device))
+        yield Command(f"end the scrub of {inputs.spec.name}", ("mdadm", "--action=idle", inputs.spec.device))
     yield from drives.wipe_steps(free)
 
 
-def add_steps(spec: TierSpec, serials: Sequence[str], contents: Mapping[str, str]) -> Iterator[Run]:
+def add_steps(spec: TierSpec, serials: Sequence[str], contents: Mapping[str, str]) -> Iterator[Command]:
     """Yield the step that puts drives into an array, all in one command: md would rebuild the first one alone.
 
     Args:
@@ -30,4 +30,4 @@ def add_steps(spec: TierSpec, serials: Sequence[str], contents: Mapping[str, str
     """
     if serials:
         argv = ("mdadm", "--manage", spec.device, "--add", *(f"${{drive:{serial}}}" for serial in serials))
-        yield Run(f"put {', '.join(serials)} into {spec.name}", argv, expects=contents)
+        yield Command(f"put {', '.join(serials)} into {spec.name}", argv, expects=contents)

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Collection
 
+from rackwright.core.contract import Absent, Claim, Unknown, Value
 from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader, Mount, Superblock
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Absent, Claim, Unknown, Value
+from rackwright.kinds.shared import observation
 from rackwright.kinds.tier import commands, scrub
 from rackwright.kinds.tier.spec import MAPPER, TIERS
 
@@ -132,9 +132,9 @@ def mount_at(facts: Facts, target: str) -> Mount | None:
 def observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "host":
-            return observing.identity(facts, name)
+            return observation.identity(facts, name)
         case "drive":
-            return observing.drive(facts, key, name)
+            return observation.drive(facts, key, name)
         case "md":
             return _observe_array(facts, key, name, claim)
         case "luks":
@@ -148,13 +148,13 @@ def observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value
         case "scrubs":
             return scrub.foreign_scrubs(facts)
         case "file" if "initramfs" not in claim.want:
-            return observing.file(facts, key, name)
+            return observation.file(facts, key, name)
         case "unit" if "content" not in claim.want:
-            return observing.unit(facts, key, name)
+            return observation.unit(facts, key, name)
         case "file" | "unit":
             return _observe_file(facts, sort, key, name, claim)
         case _:
-            return observing.owner(facts, key, name)
+            return observation.owner(facts, key, name)
 
 
 def _observe_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from rackwright.kinds.contract import Put
+from rackwright.core.contract import Put
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.spec import TierSpec
 

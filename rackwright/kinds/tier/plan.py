@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from rackwright.core.contract import Difference, Plan, Refusal
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds.contract import Difference, Plan, Refusal
-from rackwright.kinds.host import wrong_machine
-from rackwright.kinds.house import House
+from rackwright.kinds.shared.identity import wrong_machine
 from rackwright.kinds.tier import luks
 from rackwright.kinds.tier.assemble import assemble
 from rackwright.kinds.tier.create import complete, create
@@ -31,15 +31,15 @@ from rackwright.kinds.tier.situation import (
 from rackwright.kinds.tier.spec import TierSpec
 
 
-def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
     """Return the steps from *facts* to *spec*; a doubt about the content of the drives is a refusal."""
     if refusals := (*wrong_machine(spec.host, differences), *foreign(spec, facts)):
         return Plan(refusals=refusals)
     try:
-        inputs = PlanInputs.read(spec, differences, facts, house)
+        inputs = PlanInputs.read(spec, differences, facts, repository)
         present = situation(spec, facts, inputs.owner)
         if luks.writes_key(spec, inputs.differing_things) and (
-            refusals := tuple(luks.key_refusals(spec, facts, house))
+            refusals := tuple(luks.key_refusals(spec, facts, repository))
         ):
             return Plan(refusals=refusals)
         return _plan(inputs, present)

@@ -5,7 +5,7 @@ No text advises to erase, make or remove anything: what differs here bears data,
 
 from collections.abc import Mapping
 
-from rackwright.kinds.contract import Claim, Want
+from rackwright.core.contract import Claim, Want
 
 MOVE = "declare another tier on other drives, and move the data there"
 RUN_UP = "run up, which sets it while the array is in use"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Step
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
-from rackwright.kinds.host import wrong_machine
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import wrong_machine
 from rackwright.kinds.tier import boot, commands, luks, scrub
 from rackwright.kinds.tier.observe import find_array, find_superblocks
 from rackwright.kinds.tier.owner_file import owner_text
@@ -32,7 +32,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
 
 def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     [(name, value)] = spec.identity.items()
-    found = observing.identity(facts, name)
+    found = observation.identity(facts, name)
     return () if found == value else wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
 
 
@@ -68,11 +68,11 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
         if array.condition != "inactive":
             lost = (f"{spec.id}: everything on it",)
             what = "LUKS header" if spec.key else spec.filesystem
-            yield Run(f"erase the {what} on {spec.name}", ("wipefs", "-qa", spec.device), destroys=lost)
-        yield Run(f"stop the array {spec.name}", ("mdadm", "--stop", spec.device))
+            yield Command(f"erase the {what} on {spec.name}", ("wipefs", "-qa", spec.device), destroys=lost)
+        yield Command(f"stop the array {spec.name}", ("mdadm", "--stop", spec.device))
     for serial, block in sorted(traces.items()):
         argv = commands.erase_member(serial, block.array_uuid)
-        yield Run(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
+        yield Command(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
     yield from kept
     done = f"note in the owner file: removed{' from ' + serials if serials else ''}"
     yield Put(done, spec.owner_file, owner_text(spec, "removed"), 0o600)

@@ -5,8 +5,8 @@ Every other plan for an array that runs refuses and repairs the same things besi
 
 from collections.abc import Iterable, Iterator
 
+from rackwright.core.contract import Absent, Command, Difference, Plan, Refusal, Step, WhenAtRest
 from rackwright.facts.storage import Array
-from rackwright.kinds.contract import Absent, Difference, Plan, Refusal, Run, Step, WhenAtRest
 from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.observe import lost_superblocks, members_of, mount_at, waiting_spares
@@ -93,20 +93,20 @@ def repair_steps(inputs: PlanInputs, found: Assembled) -> Iterator[Step]:
     """Yield the steps that repair an array, and everything around it that its data does not depend on."""
     spec, array = inputs.spec, found.array
     if returning := returning_members(inputs, found):
-        yield Run(f"forget the absent members of {spec.name}", commands.forget(spec.device))
+        yield Command(f"forget the absent members of {spec.name}", commands.forget(spec.device))
         yield from (_take_back(spec, array, serial) for serial in returning)
     yield from _superblock_steps(inputs, array)
     if inputs.differs("md", "array_size"):
         argv = ("mdadm", "--grow", spec.device, "--array-size=max")
-        yield Run(f"let {spec.name} have the size of its members again", argv)
+        yield Command(f"let {spec.name} have the size of its members again", argv)
     if inputs.differs("md", "bitmap") or inputs.differs("md", "ppl"):
         yield from consistency.steps(spec, array)
     if inputs.differs("md", "sync_speed_max_kib"):
         yield from cap_steps(spec)
-    yield from boot.repair_steps(spec, inputs.facts, inputs.house, inputs.differing_things)
+    yield from boot.repair_steps(spec, inputs.facts, inputs.repository, inputs.differing_things)
     if spec.array is None:
-        yield from scrub.steps(spec, inputs.facts, inputs.house, inputs.differing_things)
-    yield from luks.repair_steps(spec, inputs.facts, inputs.house, inputs.differing_paths)
+        yield from scrub.steps(spec, inputs.facts, inputs.repository, inputs.differing_things)
+    yield from luks.repair_steps(spec, inputs.facts, inputs.repository, inputs.differing_paths)
     yield from _mount_steps(inputs)
 
 
@@ -116,39 +116,39 @@ def returning_members(inputs: PlanInputs, found: Assembled) -> list[str]:
     return sorted(serial for serial in back if not any(drives.failing_health(inputs, serial)))
 
 
-def _take_back(spec: TierSpec, array: Array, serial: str) -> Run:
+def _take_back(spec: TierSpec, array: Array, serial: str) -> Command:
     # without a bitmap md cannot know what it missed, and copies all of it; where a spare has its place, it waits
     verb = "--re-add" if array.bitmap == "internal" and array.places_taken < array.devices else "--add"
     argv = ("mdadm", "--manage", spec.device, verb, f"${{drive:{serial}}}")
-    return Run(f"take {serial} back into {spec.name}", argv)
+    return Command(f"take {serial} back into {spec.name}", argv)
 
 
-def _superblock_steps(inputs: PlanInputs, array: Array) -> Iterator[Run]:
+def _superblock_steps(inputs: PlanInputs, array: Array) -> Iterator[Command]:
     """Yield the step that writes lost superblocks again; none where a member bears something else in their place."""
     spec = inputs.spec
     lost = lost_superblocks(inputs.facts, array) if inputs.differs("md", "superblocks_lost") else ()
     serials = {drive.serial for drive in inputs.facts.drives}
     if isinstance(lost, tuple) and lost and {*lost} <= serials:
         argv = commands.write_superblocks(spec.device, array.uuid, array.bitmap)
-        yield Run(f"have md write the superblock of {', '.join(lost)} again", argv)
+        yield Command(f"have md write the superblock of {', '.join(lost)} again", argv)
 
 
-def cap_steps(spec: TierSpec) -> Iterator[Run]:
+def cap_steps(spec: TierSpec) -> Iterator[Command]:
     if cap := spec.sync_speed_max_kib:
-        yield Run(f"cap the resync of {spec.name} at {cap} KiB/s", commands.cap(spec.device, cap))
+        yield Command(f"cap the resync of {spec.name} at {cap} KiB/s", commands.cap(spec.device, cap))
 
 
-def _mount_steps(inputs: PlanInputs) -> Iterator[Run]:
+def _mount_steps(inputs: PlanInputs) -> Iterator[Command]:
     spec = inputs.spec
     if _can_mount(inputs):
         if spec.array:
             yield boot.mount_step(spec)
         else:
-            yield Run(f"mount {spec.mount}", commands.mount(spec.device, spec.unit))
+            yield Command(f"mount {spec.mount}", commands.mount(spec.device, spec.unit))
     elif inputs.differs("mount", "options") and spec.array is None:
         options = ",".join(spec.mount_options)
         argv = ("mount", "-o", f"remount,{options}", spec.filesystem_device, spec.mount)
-        yield Run(f"mount {spec.mount} again with {options}", argv)
+        yield Command(f"mount {spec.mount} again with {options}", argv)
 
 
 def _can_mount(inputs: PlanInputs) -> bool:
@@ -157,13 +157,13 @@ def _can_mount(inputs: PlanInputs) -> bool:
     return there and inputs.differs("mount", "source")
 
 
-def let_go_steps(spec: TierSpec, array: Array, serials: Iterable[str]) -> Iterator[Run]:
+def let_go_steps(spec: TierSpec, array: Array, serials: Iterable[str]) -> Iterator[Command]:
     """Yield the step that lets drives go whose places others have, once md rests, and erases their md superblocks."""
     if serials := tuple(serials):
         paths = (f"${{drive-if-present:{serial}}}" for serial in serials)
         at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("replace", spec.array_key))
         text = f"let {', '.join(serials)} go once that is done, and erase the md superblock"
-        yield Run(text, commands.let_go(spec.device, array.uuid, paths), when_at_rest=at_rest)
+        yield Command(text, commands.let_go(spec.device, array.uuid, paths), when_at_rest=at_rest)
 
 
 # -- what remains ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ A member that works is copied onto its successor before it goes, so redundancy n
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.kinds.contract import Plan, Refusal, Run
+from rackwright.core.contract import Command, Plan, Refusal
 from rackwright.kinds.tier import commands, drives, enlarge, fill, members, owner_file, repair
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.replacement import Replacement
@@ -96,7 +96,7 @@ def exchange_steps(
     replacement: Replacement,
     coming: tuple[str, ...],
     contents: Mapping[str, str],
-) -> Iterator[Run]:
+) -> Iterator[Command]:
     """Yield the steps that replace members, all drives that come being free.
 
     Args:
@@ -105,13 +105,13 @@ def exchange_steps(
     """
     spec = inputs.spec
     if replacement.failed_members:
-        yield Run(f"forget the absent members of {spec.name}", commands.forget(spec.device))
+        yield Command(f"forget the absent members of {spec.name}", commands.forget(spec.device))
     to_add = tuple(serial for serial in coming if serial not in replacement.newcomers_in_array)
     yield from members.add_steps(spec, to_add, contents)
     for old, new in zip(replacement.copies_to_begin, coming[len(replacement.failed_members) :], strict=False):
         argv = ("mdadm", "--manage", spec.device, "--replace", f"${{drive:{old}}}", "--with", f"${{drive:{new}}}")
-        yield Run(f"copy {old} onto {new}, which takes its place in {spec.name}", argv)
+        yield Command(f"copy {old} onto {new}, which takes its place in {spec.name}", argv)
     for spare in replacement.idle_spares:
         text = f"take {spare}, which waits, out of {spec.name}, and erase its md superblock"
-        yield Run(text, commands.dismiss(spec.device, f"${{drive:{spare}}}"))
+        yield Command(text, commands.dismiss(spec.device, f"${{drive:{spare}}}"))
     yield from repair.let_go_steps(spec, found.array, replacement.working_members)

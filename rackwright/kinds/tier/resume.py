@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rackwright.kinds.contract import Plan, Refusal, Run, Step
+from rackwright.core.contract import Command, Plan, Refusal, Step
 from rackwright.kinds.tier import commands, enlarge, fill, members, owner_file, repair, replace
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Interrupted
@@ -16,7 +16,7 @@ def resume(inputs: PlanInputs, interrupted: Interrupted) -> Plan:
     gains_room = spec.level != "raid1"
     steps = (
         *_member_steps(inputs, interrupted),
-        Run(f"go on with the reshape of {spec.name}", commands.continue_reshape(spec.device)),
+        Command(f"go on with the reshape of {spec.name}", commands.continue_reshape(spec.device)),
         *fill.schedule_fill_steps(spec, gains_room),
         *repair.repair_steps(inputs, interrupted),
         *(fill.wait_steps(spec) if replacement else ()),

@@ -6,9 +6,9 @@ md reads all of the array and counts what does not fit; what a member cannot rea
 import re
 from collections.abc import Collection, Iterator
 
+from rackwright.core.contract import Claim, Command, Put, Remove, Step, Want
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds.contract import Claim, Put, Remove, Run, Step, Want
-from rackwright.kinds.house import House
 from rackwright.kinds.tier.spec import ScrubPart, TierSpec
 
 UNITS = "/etc/systemd/system"
@@ -26,10 +26,10 @@ def units(spec: TierSpec) -> tuple[str, str]:
     return f"scrub-{spec.name}.service", f"scrub-{spec.name}.timer"
 
 
-def texts(spec: TierSpec, scrub: ScrubPart, house: House) -> dict[str, str]:
+def texts(spec: TierSpec, scrub: ScrubPart, repository: Repository) -> dict[str, str]:
     """Return the units' texts by their paths."""
     return {
-        f"{UNITS}/{unit}": house.render(
+        f"{UNITS}/{unit}": repository.render(
             f"tier{UNITS}/scrub.{unit.rpartition('.')[2]}.j2",
             id=spec.id,
             name=spec.name,
@@ -41,13 +41,13 @@ def texts(spec: TierSpec, scrub: ScrubPart, house: House) -> dict[str, str]:
     }
 
 
-def claims(spec: TierSpec, house: House) -> Iterator[Claim]:
+def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
     """Yield what holds of a tier that is scrubbed; of one that is not, that nothing of it is left."""
     if spec.scrub is None:
         yield from (Claim(f"file:{UNITS}/{unit}", {"present": False}) for unit in units(spec))
         return
-    for path, text in texts(spec, spec.scrub, house).items():
-        file: dict[str, Want] = {"mode": "0644", "owner": "root:root", "content": house.digest(text)}
+    for path, text in texts(spec, spec.scrub, repository).items():
+        file: dict[str, Want] = {"mode": "0644", "owner": "root:root", "content": repository.digest(text)}
         yield Claim(f"file:{path}", file)
     yield Claim(f"unit:{units(spec)[1]}", {"state": "enabled", "active": "active"})
     yield Claim(f"scrubs:{spec.host}", {"of_others": ()}, owned=False)
@@ -61,7 +61,7 @@ def foreign_scrubs(facts: Facts) -> tuple[str, ...]:
     return tuple(sorted([*timers, *([CRON] if checks else [])]))
 
 
-def steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]) -> Iterator[Step]:
+def steps(spec: TierSpec, facts: Facts, repository: Repository, differing: Collection[str]) -> Iterator[Step]:
     """Yield what makes its claims hold.
 
     Args:
@@ -76,11 +76,11 @@ def steps(spec: TierSpec, facts: Facts, house: House, differing: Collection[str]
     if f"scrubs:{spec.host}" in differing:
         yield from _lay_to_rest(foreign_scrubs(facts))
     if ours & {*differing}:
-        for path, text in texts(spec, spec.scrub, house).items():
+        for path, text in texts(spec, spec.scrub, repository).items():
             yield Put(f"write {path}", path, text)
-        yield Run("reload systemd", ("systemctl", "daemon-reload"))
-        yield Run(f"enable {timer}", ("systemctl", "enable", "--quiet", timer))
-        yield Run(f"start {timer}", ("systemctl", "restart", timer))
+        yield Command("reload systemd", ("systemctl", "daemon-reload"))
+        yield Command(f"enable {timer}", ("systemctl", "enable", "--quiet", timer))
+        yield Command(f"start {timer}", ("systemctl", "restart", timer))
 
 
 def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
@@ -91,25 +91,25 @@ def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
         return
     for unit in there:
         verb = ("disable", "--quiet", "--now") if unit == timer else ("stop",)
-        yield Run(f"stop {unit}", ("systemctl", *verb, unit))
+        yield Command(f"stop {unit}", ("systemctl", *verb, unit))
     for unit in there:
         yield Remove(f"remove {UNITS}/{unit}", f"{UNITS}/{unit}")
-    yield Run("reload systemd", ("systemctl", "daemon-reload"))
+    yield Command("reload systemd", ("systemctl", "daemon-reload"))
     names = (re.fullmatch(r"scrub-.*\.timer", name) for name in facts.table("units"))
     if {name[0] for name in names if name} <= {timer}:
         yield from _wake(facts)
 
 
-def _lay_to_rest(others: Collection[str]) -> Iterator[Run]:
+def _lay_to_rest(others: Collection[str]) -> Iterator[Command]:
     if timers := [name for name in TIMERS if name in others]:
-        yield Run(f"mask {', '.join(timers)}", ("systemctl", "mask", "--quiet", "--now", *timers))
+        yield Command(f"mask {', '.join(timers)}", ("systemctl", "mask", "--quiet", "--now", *timers))
     if CRON in others:
-        yield Run(f"say no to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "false"))
+        yield Command(f"say no to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "false"))
 
 
-def _wake(facts: Facts) -> Iterator[Run]:
+def _wake(facts: Facts) -> Iterator[Command]:
     there = ((name, facts.unit(name)) for name in TIMERS)
     if masked := [name for name, unit in there if unit and unit.enabled == "masked"]:
-        yield Run(f"unmask {', '.join(masked)}", ("systemctl", "unmask", "--quiet", *masked))
+        yield Command(f"unmask {', '.join(masked)}", ("systemctl", "unmask", "--quiet", *masked))
     if facts.file(CRON) and not AUTOCHECK.search(facts.text(DEFAULTS) or ""):
-        yield Run(f"say yes to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "true"))
+        yield Command(f"say yes to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "true"))

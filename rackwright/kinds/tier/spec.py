@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from rackwright.kinds.contract import Part, Resource
-from rackwright.kinds.host import DrivePart, HealthPart
-from rackwright.spec.tier import MEMBERS, FilesystemType, Level, mount_unit, unit_of
+from rackwright.core.contract import Part, Resource
+from rackwright.kinds.shared.drives import DrivePart, HealthPart
+from rackwright.schema.tier import MEMBERS, FilesystemType, Level, mount_unit, unit_of
 
 MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
 HEADROOM = 0.005

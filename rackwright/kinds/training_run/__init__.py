@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Want
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds import observing
-from rackwright.kinds.contract import Claim, Difference, Found, OneOf, Plan, Want
-from rackwright.kinds.host import identity_claim
-from rackwright.kinds.house import House
-from rackwright.kinds.placed import claim
+from rackwright.kinds.shared import observation
+from rackwright.kinds.shared.identity import identity_claim
+from rackwright.kinds.shared.service_account import claim
 from rackwright.kinds.training_run import plan as planning
 from rackwright.kinds.training_run.files import files
-from rackwright.kinds.training_run.look import look, report
+from rackwright.kinds.training_run.observe import look, report
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 
@@ -23,7 +23,7 @@ class _OnHost:
     def id(self, spec: TrainingSpec) -> str:
         return spec.id
 
-    def claims(self, spec: TrainingSpec, house: House) -> tuple[Claim, ...]:
+    def claims(self, spec: TrainingSpec, repository: Repository) -> tuple[Claim, ...]:
         account = spec.account
         user: dict[str, Want] = {"groups": (account,), "home": spec.home, "shell": "/bin/sh", "password": "locked"}
         needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)]
@@ -36,7 +36,7 @@ class _OnHost:
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
             Claim(f"directory:{spec.home}", {"mode": "0700", "owner": f"{account}:{account}"}),
             Claim(f"directory:{spec.logs}", {"mode": "0750", "owner": f"root:{account}"}),
-            *(claim(file, spec, house) for file in files(spec, house)),
+            *(claim(file, spec, repository) for file in files(spec, repository)),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             self._outcome(spec),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
@@ -45,23 +45,23 @@ class _OnHost:
     def _outcome(self, spec: TrainingSpec) -> Claim:
         raise NotImplementedError
 
-    def observe(self, claims: Sequence[Claim], facts: Facts) -> Found:
-        return observing.observe(look, claims, facts)
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(look, claims, facts)
 
     def report(self, spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
         return report(spec, facts)
 
-    def plan(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
-        return planning.plan(spec, differences, facts, house)
+    def plan(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        return planning.plan(spec, differences, facts, repository)
 
-    def removal(self, spec: TrainingSpec, facts: Facts, house: House, consent: bool) -> Plan:
-        return planning.removal(spec, facts, house)
+    def removal(self, spec: TrainingSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        return planning.removal(spec, facts, repository)
 
     def consents(self, spec: TrainingSpec) -> bool:
         """What it has learnt stays on the tier."""
         return True
 
-    def wave(self, spec: TrainingSpec) -> None:
+    def rollout_group(self, spec: TrainingSpec) -> None:
         return None
 
 

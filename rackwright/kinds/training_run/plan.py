@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Sequence
 
+from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Step
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds import ownership, placed
-from rackwright.kinds.contract import Difference, Plan, Put, Refusal, Remove, Run, Step
-from rackwright.kinds.house import House
-from rackwright.kinds.placed import UNITS, Words, put
+from rackwright.kinds.shared import ownership, service_account
+from rackwright.kinds.shared.service_account import UNITS, Words, put
 from rackwright.kinds.training_run.files import DOOR, files
-from rackwright.kinds.training_run.look import RUNNING, finished, outcome, same
+from rackwright.kinds.training_run.observe import RUNNING, finished, outcome, same
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 FIRST_STEP_SECONDS = 900
@@ -57,15 +57,15 @@ rm -rf "$etc" "$opt" "$home" "$logs"
 """
 
 
-def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> Plan:
+def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
     """Return what makes *differences* go; started again is only what stands still, or was told otherwise."""
-    return placed.plan(
+    return service_account.plan(
         spec,
         WORDS,
         differences,
         facts,
         refused=lambda: _terminal(spec, differences, facts),
-        planned=lambda: _Planner(spec, differences, facts, house).plan(),
+        planned=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
 
@@ -88,11 +88,13 @@ def _terminal(spec: TrainingSpec, differences: Sequence[Difference], facts: Fact
 class _Planner:
     """One plan for one host of a run."""
 
-    def __init__(self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, house: House) -> None:
+    def __init__(
+        self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository
+    ) -> None:
         self.spec, self.facts = spec, facts
         self.wrong = {item.thing for item in differences}
         self.is_chief = spec.host == spec.chief.name
-        self.files = [file for file in files(spec, house) if f"file:{file.path}" in self.wrong]
+        self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.wrong]
         unit = facts.unit(spec.unit)
         self.runs = unit is not None and unit.active in RUNNING
         self.state = outcome(facts, spec.name, door=not self.is_chief)
@@ -159,7 +161,7 @@ class _Planner:
         )
         if self.is_chief:
             place = (spec.account, spec.archive, spec.path, spec.home, spec.python, f"{spec.etc}/run.json")
-            yield Run(
+            yield Command(
                 f"wait until all {len(spec.hosts) * spec.processes} processes have logged their first step",
                 ("sh", "-c", _AWAIT, "sh", spec.unit, *place, str(FIRST_STEP_SECONDS)),
                 timeout_seconds=FIRST_STEP_SECONDS + 60,
@@ -171,7 +173,7 @@ class _Planner:
         return Put(f"note in the owner file: {phase}", ownership.owner_file(spec.owner), text, 0o600)
 
 
-def removal(spec: TrainingSpec, facts: Facts, house: House) -> Plan:
+def removal(spec: TrainingSpec, facts: Facts, repository: Repository) -> Plan:
     """Return what stops the run here and takes its account, key and files away; what it wrote on its tier stays."""
     if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, WORDS.noun, facts):
         return Plan(refusals=refusals)
@@ -189,5 +191,5 @@ def removal(spec: TrainingSpec, facts: Facts, house: House) -> Plan:
     return Plan(tuple(steps), notes=(f"{spec.out} stays: metrics and checkpoints",))
 
 
-def _run(text: str, *argv: str, seconds: float = 600) -> Run:
-    return Run(text, argv, timeout_seconds=seconds)
+def _run(text: str, *argv: str, seconds: float = 600) -> Command:
+    return Command(text, argv, timeout_seconds=seconds)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from rackwright.kinds.contract import Part, Resource
+from rackwright.core.contract import Part, Resource
 
 ETC = "/etc/rackwright/runs"
 OPT = "/opt/rackwright/runs"

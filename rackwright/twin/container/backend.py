@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rackwright.errors import SetupError, command
-from rackwright.twin.backend import Say
+from rackwright.progress import Progress
 from rackwright.twin.container import image
 from rackwright.twin.container.container import PACKAGES, Container, check, command_line
 from rackwright.twin.control import Control
@@ -60,9 +60,9 @@ class Containers:
             )
         require("systemd-nspawn")
 
-    def prepare(self, machines: Sequence[Container], say: Say) -> None:
+    def prepare(self, machines: Sequence[Container], progress: Progress) -> None:
         for machine in machines:
-            self._make_disk(machine, say)
+            self._make_disk(machine, progress)
 
     def beside(self, machine: Container) -> Mapping[Path, list[str]]:
         return {}
@@ -117,7 +117,7 @@ class Containers:
         python.unlink(missing_ok=True)
         python.symlink_to("/usr/bin/python3")
 
-    def _make_disk(self, machine: Container, say: Say) -> None:
+    def _make_disk(self, machine: Container, progress: Progress) -> None:
         """Make the place for what *machine* changes, over the root filesystem of its system."""
         if machine.workloads:
             self._make_environment(machine)
@@ -134,16 +134,16 @@ class Containers:
                     "Run `rackwright twin reset`",
                 )
             if system != image.root(machine.os):
-                say(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
+                progress(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
             return
-        system = image.prepare(machine.os, say)
+        system = image.prepare(machine.os, progress)
         beside = disk.with_name(f".{disk.name}")
-        make_over(system, beside, say)
+        make_over(system, beside, progress)
         settings.update(system=str(system))  # first: a disk that is there has a system
         beside.rename(disk)
 
 
-def make_over(system: Path, disk: Path, say: Say) -> None:
+def make_over(system: Path, disk: Path, progress: Progress) -> None:
     """Fill *disk* with what a container needs to change files of *system*, which stays as it is.
 
     That is an overlay, or where this kernel or the filesystem of *disk* has none, a copy in `whole`.
@@ -153,5 +153,5 @@ def make_over(system: Path, disk: Path, say: Say) -> None:
         (disk / part).mkdir(parents=True)
     (disk / "changed").chmod(0o755)  # the container's own root directory
     if subprocess.run([*_TRIAL, str(system)], cwd=disk, capture_output=True).returncode:
-        say(f"{disk.parent.name}: no overlay can be mounted here, so it gets a copy of {system}")
+        progress(f"{disk.parent.name}: no overlay can be mounted here, so it gets a copy of {system}")
         subprocess.run(["cp", "-a", "--reflink=auto", str(system), str(disk / "whole")], check=True)

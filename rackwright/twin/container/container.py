@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from rackwright.errors import DeclarationError
-from rackwright.spec.port import LINK_NAME_MAX
+from rackwright.schema.port import LINK_NAME_MAX
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
 from rackwright.twin.mirrors import doors

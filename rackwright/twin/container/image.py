@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from rackwright.progress import Progress
 from rackwright.twin import image as shared
-from rackwright.twin.backend import Say
 from rackwright.twin.image import Workshop, require
 
 
@@ -12,9 +12,9 @@ def root(os_name: str) -> Path:
     return shared.place(os_name, "container") / "root"
 
 
-def prepare(os_name: str, say: Say) -> Path:
+def prepare(os_name: str, progress: Progress) -> Path:
     """Return the root filesystem of *os_name*, built if this computer has none."""
-    return shared.prepare(os_name, "container", _build, say) / "root"
+    return shared.prepare(os_name, "container", _build, progress) / "root"
 
 
 def _build(workshop: Workshop, target: Path) -> None:

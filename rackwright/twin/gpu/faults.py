@@ -12,7 +12,7 @@ from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import Gpu, Xid
 from rackwright.facts.view import NotKnown
-from rackwright.spec.catalogue import GPUS
+from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import state
 from rackwright.twin.twin import Twin
 

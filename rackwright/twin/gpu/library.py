@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from rackwright.errors import SetupError
+from rackwright.progress import Progress
 from rackwright.toolchain import cache
-from rackwright.twin.backend import Say
 
 SONAME = "libnvidia-ml.so.1"
 SOURCE = Path(__file__).parent / "nvml.c"
@@ -15,7 +15,7 @@ FLAGS = ("-std=c99", "-O1", "-fPIC", "-shared", f"-Wl,-soname,{SONAME}")
 """c99: with a later standard a newer C library would bind functions that the guest's does not have."""
 
 
-def library(say: Say) -> Path:
+def library(progress: Progress) -> Path:
     """Return the compiled library.
 
     Raises:
@@ -24,7 +24,7 @@ def library(say: Say) -> Path:
     content = hashlib.blake2s(SOURCE.read_bytes() + " ".join(FLAGS).encode(), digest_size=8).hexdigest()
     folder = cache.directory() / "twin" / f"nvml-{content}"
     if not folder.exists():
-        with cache.locked(folder.with_suffix(".lock"), say):
+        with cache.locked(folder.with_suffix(".lock"), progress):
             if not folder.exists():
                 with cache.filling(folder) as half_made:
                     compile_to(half_made / SONAME)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import yaml
 
-from rackwright.spec.catalogue import GPUS, Gpu
+from rackwright.schema.catalogue import GPUS, Gpu
 
 PATH = "/var/lib/rackwright-twin/gpus"
 IDLE = {"memory_used_bytes": 0, "utilisation_percent": 0, "temperature_celsius": 34, "power_mw": 25_000}

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from rackwright.twin.backend import Say
+from rackwright.progress import Progress
 from rackwright.twin.layout import runtime_base
 from rackwright.twin.vm.image import Image
 from rackwright.twin.vm.machine import Accelerator, processor
@@ -12,7 +12,7 @@ TRIAL_SECONDS = 8
 """A boot as far as the initrd takes one second under a KVM that works."""
 
 
-def find_out(image: Image, say: Say) -> None:
+def find_out(image: Image, progress: Progress) -> None:
     """Say how guests run on this computer, and remember it for this boot of it.
 
     That `/dev/kvm` exists is not enough: inside other virtual machines it may be there and start nothing.
@@ -20,9 +20,9 @@ def find_out(image: Image, say: Say) -> None:
     if not _memory().exists():
         _memory().write_text("yes" if boots_under_kvm(image) else "no")
     if accelerator() == "kvm":
-        say("guests run natively, by KVM")
+        progress("guests run natively, by KVM")
     else:
-        say("guests are translated (TCG), since none boots by KVM here: expect 20 to 60 s a boot")
+        progress("guests are translated (TCG), since none boots by KVM here: expect 20 to 60 s a boot")
 
 
 def accelerator() -> Accelerator:

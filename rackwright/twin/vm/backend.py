@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rackwright.errors import SetupError, StepFailed
-from rackwright.twin.backend import Say
+from rackwright.progress import Progress
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings
@@ -25,10 +25,10 @@ class VirtualMachines:
             check(machine)
         require("qemu-system-x86_64", "qemu-img", *(["swtpm"] if any(machine.tpm for machine in machines) else []))
 
-    def prepare(self, machines: Sequence[VirtualMachine], say: Say) -> None:
-        images = [self._make_disks(machine, say) for machine in machines]
+    def prepare(self, machines: Sequence[VirtualMachine], progress: Progress) -> None:
+        images = [self._make_disks(machine, progress) for machine in machines]
         if images:
-            accelerator.find_out(images[0], say)
+            accelerator.find_out(images[0], progress)
 
     def beside(self, machine: VirtualMachine) -> Mapping[Path, list[str]]:
         if not machine.tpm:
@@ -74,7 +74,7 @@ class VirtualMachines:
         made_over = self._settings(machine.name).image
         return image.Image(Path(made_over)) if made_over else image.image(machine.os)
 
-    def _make_disks(self, machine: VirtualMachine, say: Say) -> image.Image:
+    def _make_disks(self, machine: VirtualMachine, progress: Progress) -> image.Image:
         """Make the disks that are missing, and return the image under the boot drive."""
         settings, boot = self._settings(machine.name), machine.boot_drive
         overlay = self._layout.boot_disk(machine.name, boot.serial)
@@ -101,9 +101,9 @@ class VirtualMachines:
                     "Run `rackwright twin reset`",
                 )
             if system != image.image(machine.os):
-                say(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
+                progress(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
             return system
-        system = image.prepare(machine.os, say)
+        system = image.prepare(machine.os, progress)
         size = max(boot.size_bytes, system.root.stat().st_size)
         argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(system.root), str(overlay), str(size)]
         subprocess.run(argv, check=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rackwright.errors import SetupError
+from rackwright.progress import Progress
 from rackwright.twin import image as shared
-from rackwright.twin.backend import Say
 from rackwright.twin.image import Workshop, require
 
 
@@ -32,9 +32,9 @@ def image(os_name: str) -> Image:
     return Image(shared.place(os_name, "vm"))
 
 
-def prepare(os_name: str, say: Say) -> Image:
+def prepare(os_name: str, progress: Progress) -> Image:
     """Return the image of *os_name*, built if this computer has none."""
-    return Image(shared.prepare(os_name, "vm", _build, say))
+    return Image(shared.prepare(os_name, "vm", _build, progress))
 
 
 def _build(workshop: Workshop, target: Path) -> None:

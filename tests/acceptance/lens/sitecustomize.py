@@ -7,18 +7,18 @@ differs where it holds, and holds where it differs.
 import os
 from collections.abc import Sequence
 
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Claim, Difference, Found
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Claim, Difference, Observation
 
 _LENS = os.environ.get("ACCEPT_LENS", "")
 _honest = comparison.diff
 
 
-def _blind(claims: Sequence[Claim], found: Found) -> tuple[Difference, ...]:
+def _blind(claims: Sequence[Claim], found: Observation) -> tuple[Difference, ...]:
     return ()
 
 
-def _inverted(claims: Sequence[Claim], found: Found) -> tuple[Difference, ...]:
+def _inverted(claims: Sequence[Claim], found: Observation) -> tuple[Difference, ...]:
     thing, _, name = _LENS.rpartition(".")
     seen = _honest(claims, found)
     wrong = [

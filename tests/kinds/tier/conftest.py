@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from rackwright.core import diff as comparison
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
 from tests.support.mutations import array, drive, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
@@ -53,10 +53,10 @@ def owner(raw, **changes):
 def planned(raw, consents=None, **changes):
     """Return the plan of the tier; *consents* are those of the command."""
     spec = TIER.spec.model_copy(update=changes)
-    house = replace(STACK.house, consents=consents or {})
-    claims = TIER.kind.claims(spec, house)
+    repository = replace(STACK.repository, consents=consents or {})
+    claims = TIER.kind.claims(spec, repository)
     facts = Facts(raw)
-    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, house)
+    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, repository)
 
 
 def texts(plan):

@@ -10,14 +10,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Difference, Plan
+from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Difference, Plan
-from rackwright.kinds.house import House
 from rackwright.kinds.tier import TierKind
 from rackwright.kinds.tier.situation import Situation, situation
 from rackwright.kinds.tier.spec import TierSpec
-from rackwright.spec.tier import MEMBERS
+from rackwright.schema.tier import MEMBERS
 from tests.support.mutations import ROWS, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
@@ -48,7 +48,7 @@ class Scenario:
 
     spec: TierSpec
     raw: Raw
-    house: House = STACK.house
+    repository: Repository = STACK.repository
 
     @property
     def facts(self) -> Facts:
@@ -65,11 +65,11 @@ class Scenario:
         return next((each for each in self.raw["arrays"] if keys & {each["md_name"], each["uuid"]}), None)
 
     def differences(self) -> tuple[Difference, ...]:
-        claims = KIND.claims(self.spec, self.house)
+        claims = KIND.claims(self.spec, self.repository)
         return comparison.diff(claims, KIND.observe(claims, self.facts))
 
     def plan(self) -> Plan:
-        return KIND.plan(self.spec, self.differences(), self.facts, self.house)
+        return KIND.plan(self.spec, self.differences(), self.facts, self.repository)
 
     def situation(self) -> Situation:
         return situation(self.spec, self.facts, self.facts.owner(self.owner_key) or {})
@@ -329,13 +329,13 @@ def consent(case: Scenario, by_command: bool, forms: str) -> None:
     if forms == "of something else":
         contents = {serial: text.replace("9c1e", "0000") for serial, text in contents.items()}
     if by_command:
-        case.house = replace(case.house, consents=contents)
+        case.repository = replace(case.repository, consents=contents)
     else:
         case.declare(wipe=contents)
 
 
 def _rows(case: Scenario) -> list[tuple[str, str, str]]:
-    claims = KIND.claims(case.spec, case.house)
+    claims = KIND.claims(case.spec, case.repository)
     return [(sort, key, name) for each in claims for name in each.want for sort, key in [each.thing.split(":", 1)]]
 
 
@@ -396,7 +396,7 @@ EVENTS: dict[str, Callable[[Scenario], Any]] = {
         {f"rackwright-enlarge-{case.spec.array_key.replace(':', '-')}.service": UNITS}
     ),
     "an initramfs": lambda case: case.raw.update(initramfs=[{"path": "/boot/initrd.img-6.1.0", "mtime_ns": 1}]),
-    "no secrets": lambda case: setattr(case, "house", replace(case.house, secrets={})),
+    "no secrets": lambda case: setattr(case, "house", replace(case.repository, secrets={})),
     "no TPM": lambda case: case.raw.update(tpm=None),
     "no cryptsetup": lambda case: case.raw["packages"].pop("cryptsetup-bin", None),
     "key of another kind": lambda case: case.raw["files"].update(

@@ -2,9 +2,9 @@
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Command
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Run
 from rackwright.kinds.tier import consistency
 from tests.support.mutations import array, drive
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
@@ -20,14 +20,16 @@ def raw():
 
 def planned(raw, **changes):
     spec = TIER.spec.model_copy(update=changes)
-    claims, facts = TIER.kind.claims(spec, STACK.house), Facts(raw)
-    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, STACK.house)
+    claims, facts = TIER.kind.claims(spec, STACK.repository), Facts(raw)
+    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, STACK.repository)
 
 
 def commands(plan):
     assert not plan.refusals
     return [
-        " ".join(step.argv[3:]) for step in plan.steps if isinstance(step, Run) and step.argv[:2] == ("mdadm", "--grow")
+        " ".join(step.argv[3:])
+        for step in plan.steps
+        if isinstance(step, Command) and step.argv[:2] == ("mdadm", "--grow")
     ]
 
 

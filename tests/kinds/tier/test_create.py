@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rackwright.kinds.contract import Put, Run
+from rackwright.core.contract import Command, Put
 from tests.kinds.tier.conftest import SERIALS, TIER, clear, owner, planned, refused, stop, texts
 from tests.support.mutations import drive, without
 
@@ -56,7 +56,7 @@ def test_no_kernel_name_is_ever_planned(blank):
     """
     Drives go by serial until the moment a step runs.
     """
-    named = [word for step in planned(blank).steps if isinstance(step, Run) for word in step.argv]
+    named = [word for step in planned(blank).steps if isinstance(step, Command) for word in step.argv]
 
     assert not [word for word in named if word.startswith(("/dev/sd", "/dev/nvme", "/dev/md1"))]
 
@@ -71,7 +71,7 @@ def test_a_small_xfs_has_two_allocation_groups_so_that_its_log_fits(blank):
     """
     The rack's hot tier is RAID10 of four half-gigabyte drives on the twin: 971 MiB. Of terabytes mkfs.xfs knows best.
     """
-    [small] = [step for step in planned(blank).steps if isinstance(step, Run) and "mkfs.xfs" in step.argv]
+    [small] = [step for step in planned(blank).steps if isinstance(step, Command) and "mkfs.xfs" in step.argv]
 
     assert small.argv[-2:] == ("su=512k,sw=2,agcount=2", "${device:gpu-01:hot}")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from hypothesis import HealthCheck, given, settings
 
+from rackwright.core.contract import Command, Plan
 from rackwright.facts import content
-from rackwright.kinds.contract import Plan, Run
 from rackwright.kinds.tier.commands import DRIVES
 from tests.kinds.tier.scenarios import Scenario, scenarios
 from tests.kinds.tier.test_situation import table
@@ -18,11 +18,11 @@ ERASES = re.compile(r"\bwipefs\b|\bluksErase\b|erase-member|\bblkdiscard\b|\bdd 
 LETS_GO = "--zero-superblock"
 
 
-def runs(plan: Plan) -> Iterator[Run]:
-    return (step for step in plan.steps if isinstance(step, Run))
+def runs(plan: Plan) -> Iterator[Command]:
+    return (step for step in plan.steps if isinstance(step, Command))
 
 
-def serials_of(step: Run) -> list[str]:
+def serials_of(step: Command) -> list[str]:
     return re.findall(r"\$\{drive(?:-if-present)?:([^}]+)\}", " ".join(step.argv))
 
 
@@ -34,7 +34,7 @@ def is_consented(case: Scenario, serial: str) -> bool:
     """Return whether a consent names all that is on a drive: one of the command, or a line where writes would show."""
     drive = case.facts.drive(serial)
     line = None if drive.unnoticed else case.spec.wipe.get(serial)
-    return content.covers(case.house.consents.get(serial, line), drive.content)
+    return content.covers(case.repository.consents.get(serial, line), drive.content)
 
 
 def is_of_the_creation(case: Scenario, serial: str) -> bool:

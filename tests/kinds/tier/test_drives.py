@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.core.contract import Command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import NotKnown
-from rackwright.kinds.contract import Run
 from rackwright.kinds.tier.commands import DRIVES
 from tests.kinds.tier.conftest import SERIALS, planned, refused, texts
 from tests.support.mutations import drive
@@ -97,14 +97,14 @@ KINDS = sorted((Path(__file__).parents[3] / "rackwright/kinds").rglob("*.py"))
 @pytest.mark.parametrize("path", KINDS, ids=lambda path: path.stem)
 def test_no_command_erases_a_drive_unseen(path):
     """
-    One process holds the drive, looks at it and writes: see rackwright.apply.on_drives.
+    One process holds the drive, looks at it and writes: see rackwright.hosts.onhost.on_drives.
     """
     assert not UNCHECKED.findall(path.read_text())
 
 
 def test_each_step_that_gives_a_drive_to_an_array_says_what_may_be_on_it(blank):
     drive(blank, SERIALS[2]).update(sample=["data 77aa"])
-    steps = [step for step in planned(blank, wipe={SERIALS[2]: "data 77aa"}).steps if isinstance(step, Run)]
+    steps = [step for step in planned(blank, wipe={SERIALS[2]: "data 77aa"}).steps if isinstance(step, Command)]
 
     writing = [step for step in steps if any("${drive:" in each for each in step.argv) or step.argv[0] == DRIVES]
 

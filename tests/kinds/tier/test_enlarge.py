@@ -2,8 +2,8 @@
 
 import pytest
 
+from rackwright.core import diff as comparison
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
 from tests.kinds.tier.conftest import refused, texts
 from tests.support.mutations import array, drive
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
@@ -37,12 +37,12 @@ def raw():
 
 
 def differences(raw, spec):
-    claims, facts = TIER.kind.claims(spec, STACK.house), Facts(raw)
+    claims, facts = TIER.kind.claims(spec, STACK.repository), Facts(raw)
     return comparison.diff(claims, TIER.kind.observe(claims, facts))
 
 
 def planned(raw, spec):
-    return TIER.kind.plan(spec, differences(raw, spec), Facts(raw), STACK.house)
+    return TIER.kind.plan(spec, differences(raw, spec), Facts(raw), STACK.repository)
 
 
 def used(raw, spec):

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Command, Put, Unknown
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Put, Run, Unknown
 from rackwright.kinds.tier import luks
-from rackwright.spec.secret import derived
+from rackwright.schema.secret import derived
 from tests.kinds.tier.conftest import refused, texts
 from tests.support.mutations import (
     array,
@@ -87,10 +87,10 @@ def another_key(raw):
     raw["files"][KEY]["digest"] = "of the key before"
 
 
-def planned(raw, house=STACK.house, **changes):
+def planned(raw, repository=STACK.repository, **changes):
     spec, facts = SPEC.model_copy(update=changes), Facts(raw)
-    claims = TIER.kind.claims(spec, house)
-    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, house)
+    claims = TIER.kind.claims(spec, repository)
+    return TIER.kind.plan(spec, comparison.diff(claims, TIER.kind.observe(claims, facts)), facts, repository)
 
 
 def test_blank_drives_become_an_encrypted_tier(blank):
@@ -117,7 +117,7 @@ def test_blank_drives_become_an_encrypted_tier(blank):
     ]
     made = plan.steps[8]
     assert made.argv[-1] == "/dev/mapper/tier-hot"
-    assert [step.text for step in plan.steps if isinstance(step, Run) and step.creates] == [
+    assert [step.text for step in plan.steps if isinstance(step, Command) and step.creates] == [
         plan.steps[1].text,
         "encrypt hot",
         made.text,
@@ -136,8 +136,8 @@ def test_the_key_goes_into_a_file_that_root_alone_reads_and_nowhere_else(blank):
 
     [put] = [step for step in plan.steps if isinstance(step, Put) and step.path == KEY]
     assert (base64.b64decode(put.content).decode(), put.mode, put.owner) == (secret, 0o600, "root:root")
-    assert not [step for step in plan.steps if isinstance(step, Run) and secret in " ".join(step.argv)]
-    assert secret not in repr((plan, TIER.kind.claims(SPEC, STACK.house), TIER.inputs))
+    assert not [step for step in plan.steps if isinstance(step, Command) and secret in " ".join(step.argv)]
+    assert secret not in repr((plan, TIER.kind.claims(SPEC, STACK.repository), TIER.inputs))
 
 
 def test_the_boot_does_not_wait_for_what_cannot_be_opened(blank):
@@ -160,7 +160,7 @@ def test_without_cryptsetup_nothing_is_begun(blank):
 
 
 def test_without_the_secret_nothing_is_begun(blank):
-    assert "got no secret hot_key" in refused(planned(blank, house=replace(STACK.house, secrets={})))
+    assert "got no secret hot_key" in refused(planned(blank, repository=replace(STACK.repository, secrets={})))
 
 
 def test_a_name_that_is_taken_is_not_closed(blank):
@@ -241,11 +241,13 @@ def test_another_key_of_a_tier_that_is_closed_opens_it(raw):
 
 
 def test_who_does_not_know_the_secret_cannot_tell_whether_it_is_the_key(raw):
-    house = replace(STACK.house, secrets={})
-    assert [(item.path, type(item.found)) for item in planned(raw, house).by_hand] == [(f"file:{KEY}.content", Unknown)]
+    repository = replace(STACK.repository, secrets={})
+    assert [(item.path, type(item.found)) for item in planned(raw, repository).by_hand] == [
+        (f"file:{KEY}.content", Unknown)
+    ]
     raw["files"][KEY]["mode"] = "0640"
 
-    assert "got no secret hot_key" in refused(planned(raw, house))
+    assert "got no secret hot_key" in refused(planned(raw, repository))
 
 
 def test_what_was_made_without_encryption_is_not_encrypted(raw):
@@ -301,7 +303,7 @@ def test_drives_that_are_encrypted_are_not_overwritten_without_consent(blank):
     content = f"crypto_LUKS 11, data 9c1e, {WRITES}"
 
     assert f"{SERIALS[1]}: got {content!r} on it" in refused(planned(blank))
-    assert planned(blank, replace(STACK.house, consents={SERIALS[1]: content})).creates
+    assert planned(blank, replace(STACK.repository, consents={SERIALS[1]: content})).creates
 
 
 def test_a_grown_array_grows_what_is_open_and_then_its_filesystem(raw):
@@ -314,7 +316,7 @@ def test_a_grown_array_grows_what_is_open_and_then_its_filesystem(raw):
 
 
 def test_removal_leaves_nobody_a_key(raw):
-    plan = TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=True)
+    plan = TIER.kind.removal(SPEC, Facts(raw), STACK.repository, consent=True)
 
     assert texts(plan)[:12] == [
         "note in the owner file: removing",
@@ -335,7 +337,7 @@ def test_removal_leaves_nobody_a_key(raw):
 
 
 def test_removal_without_consent_is_refused(raw):
-    assert "only with consent" in refused(TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=False))
+    assert "only with consent" in refused(TIER.kind.removal(SPEC, Facts(raw), STACK.repository, consent=False))
 
 
 # --- a key that the TPM seals -----------------------------------------------------------------------------------------
@@ -352,22 +354,22 @@ RESEAL = [
 REST = ["take all other keys of warm away", "copy the LUKS header of warm"]
 
 
-def sealed_differences(raw, house=STACK.house, spec=SEALED):
-    claims = TIER.kind.claims(spec, house)
+def sealed_differences(raw, repository=STACK.repository, spec=SEALED):
+    claims = TIER.kind.claims(spec, repository)
     return comparison.diff(claims, TIER.kind.observe(claims, Facts(raw)))
 
 
-def sealed_plan(raw, house=STACK.house, spec=SEALED):
-    return TIER.kind.plan(spec, sealed_differences(raw, house, spec), Facts(raw), house)
+def sealed_plan(raw, repository=STACK.repository, spec=SEALED):
+    return TIER.kind.plan(spec, sealed_differences(raw, repository, spec), Facts(raw), repository)
 
 
 def unsealed(raw):
     """Let it be as it was declared without tpm2."""
-    spec, house = SEALED.model_copy(update={"tpm2": False}), STACK.house
+    spec, repository = SEALED.model_copy(update={"tpm2": False}), STACK.repository
     entry = raw["files"].pop(CREDENTIAL)
     raw["credentials"].clear()
-    raw["files"][OPEN_KEY] = {**entry, "digest": house.digest(house.secrets["warm_key"])}
-    raw["files"][WARM_UNIT]["digest"] = house.digest(luks.unit_text(spec, house))
+    raw["files"][OPEN_KEY] = {**entry, "digest": repository.digest(repository.secrets["warm_key"])}
+    raw["files"][WARM_UNIT]["digest"] = repository.digest(luks.unit_text(spec, repository))
 
 
 def test_blank_drives_become_a_tier_whose_key_no_drive_has(raw):
@@ -392,7 +394,7 @@ def test_blank_drives_become_a_tier_whose_key_no_drive_has(raw):
 
 
 def test_the_unit_has_the_key_of_systemd():
-    unit, other = luks.unit_text(SEALED, STACK.house), luks.unit_text(SPEC, STACK.house)
+    unit, other = luks.unit_text(SEALED, STACK.repository), luks.unit_text(SPEC, STACK.repository)
 
     assert "LoadCredentialEncrypted=warm.cred:/etc/rackwright/tiers/warm.cred\n" in unit
     assert "--key-file ${CREDENTIALS_DIRECTORY}/warm.cred /dev/disk" in unit
@@ -478,30 +480,30 @@ def test_a_host_that_cannot_seal_is_told_before_anything_is_begun(raw, take_away
 
 
 def test_a_key_that_is_sealed_needs_no_secret_until_it_has_to_be_sealed_anew(raw):
-    house = replace(STACK.house, secrets={})
-    left = sealed_plan(raw, house)
+    repository = replace(STACK.repository, secrets={})
+    left = sealed_plan(raw, repository)
     assert (left.steps, [item.path for item in left.by_hand]) == ((), [f"credential:{CREDENTIAL}.content"])
     locked(raw, CREDENTIAL)
 
-    assert "got no secret warm_key" in refused(sealed_plan(raw, house))
+    assert "got no secret warm_key" in refused(sealed_plan(raw, repository))
 
 
 def test_removal_leaves_no_sealed_key(raw):
-    said = texts(TIER.kind.removal(SEALED, Facts(raw), STACK.house, consent=True))
+    said = texts(TIER.kind.removal(SEALED, Facts(raw), STACK.repository, consent=True))
 
     assert said.index("erase all keys of warm") < said.index(f"remove {CREDENTIAL}")
     raw["files"][OPEN_KEY] = dict(raw["files"][CREDENTIAL])
-    assert f"remove {OPEN_KEY}" in texts(TIER.kind.removal(SEALED, Facts(raw), STACK.house, consent=True))
+    assert f"remove {OPEN_KEY}" in texts(TIER.kind.removal(SEALED, Facts(raw), STACK.repository, consent=True))
 
 
 @pytest.mark.parametrize(("length", "taken"), [(8, False), (19, False), (20, True)])
 def test_a_key_that_could_be_guessed_is_refused_before_a_host_is_asked(length, taken):
-    house = replace(STACK.house, secrets={**STACK.house.secrets, SPEC.key: "k" * length})
+    repository = replace(STACK.repository, secrets={**STACK.repository.secrets, SPEC.key: "k" * length})
     if taken:
-        TIER.kind.claims(SPEC, house)
+        TIER.kind.claims(SPEC, repository)
         return
     with pytest.raises(
         DeclarationError, match=f"got {length} characters; the key of a tier is a text of 20"
     ) as refused:
-        TIER.kind.claims(SPEC, house)
+        TIER.kind.claims(SPEC, repository)
     assert "kkk" not in str(refused.value)

@@ -6,15 +6,15 @@ from tests.support.recorded_hosts import STACK, recorded
 
 
 def test_removal_needs_consent(raw):
-    plan = TIER.kind.removal(TIER.spec, Facts(raw), STACK.house, consent=False)
+    plan = TIER.kind.removal(TIER.spec, Facts(raw), STACK.repository, consent=False)
 
     assert "a tier goes only with consent" in refused(plan)
 
 
 def test_removal_leaves_nothing(raw, blank):
-    plan = TIER.kind.removal(TIER.spec, Facts(recorded("gpu-01")), STACK.house, consent=True)
+    plan = TIER.kind.removal(TIER.spec, Facts(recorded("gpu-01")), STACK.repository, consent=True)
     owner(blank, phase="removed")
-    again = TIER.kind.removal(TIER.spec, Facts(blank), STACK.house, consent=True)
+    again = TIER.kind.removal(TIER.spec, Facts(blank), STACK.repository, consent=True)
 
     assert texts(plan) == [
         "note in the owner file: removing",

@@ -2,9 +2,9 @@
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Unknown
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Unknown
 from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused, texts
 from tests.support.mutations import array, without
 from tests.support.recorded_hosts import RESOURCES, STACK
@@ -114,10 +114,10 @@ def test_a_returned_drive_is_taken_back(raw):
 def test_what_a_scrub_has_found_is_for_a_person(raw):
     warm = RESOURCES["gpu-01/warm"]
     array(raw, warm.spec.array_key)["mismatch_count"] = 128
-    claims = warm.kind.claims(warm.spec, STACK.house)
+    claims = warm.kind.claims(warm.spec, STACK.repository)
     found = comparison.diff(claims, warm.kind.observe(claims, Facts(raw)))
 
-    plan = warm.kind.plan(warm.spec, found, Facts(raw), STACK.house)
+    plan = warm.kind.plan(warm.spec, found, Facts(raw), STACK.repository)
     assert plan.steps == ()
     assert [(item.name, item.severity) for item in plan.by_hand] == [("mismatch_count", "warning")]
 
@@ -147,10 +147,10 @@ def test_two_signatures_on_one_array_are_two_and_neither_is_taken_for_its_conten
         first = next(entry for entry in raw["filesystems"] if entry["device"] == device)
         raw["filesystems"].append({**first, "type": second, "uuid": "another"})
     spec = TIER.spec
-    claims, facts = TIER.kind.claims(spec, STACK.house), Facts(raw)
+    claims, facts = TIER.kind.claims(spec, STACK.repository), Facts(raw)
     seen = TIER.kind.observe(claims, facts)
     found = seen[f"filesystem:{spec.carrier}"]
 
     assert all(isinstance(value, Unknown) and "has 2 signatures" in value.reason for value in found.values())
     assert second in found["type"].reason and "which of them is alive" in found["type"].reason
-    assert TIER.kind.plan(spec, comparison.diff(claims, seen), facts, STACK.house).steps == ()
+    assert TIER.kind.plan(spec, comparison.diff(claims, seen), facts, STACK.repository).steps == ()

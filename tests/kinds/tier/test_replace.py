@@ -35,7 +35,7 @@ def restarted(raw):
 def found_members(raw, *serials):
     """Return who is in the array, where *serials* are declared."""
     spec = TIER.spec.model_copy(update=members(*serials))
-    claims = TIER.kind.claims(spec, STACK.house)
+    claims = TIER.kind.claims(spec, STACK.repository)
     return TIER.kind.observe(claims, Facts(raw))["md:gpu-01:hot"]["members"]
 
 

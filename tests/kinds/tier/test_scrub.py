@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
+from rackwright.core import diff as comparison
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
 from rackwright.kinds.tier import scrub
-from rackwright.spec import Scrub
+from rackwright.schema import Scrub
 from tests.support.mutations import array, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
@@ -25,8 +25,8 @@ def raw():
 
 def planned(raw, tier=WARM, **changes):
     spec, facts = tier.spec.model_copy(update=changes), Facts(raw)
-    claims = tier.kind.claims(spec, STACK.house)
-    return tier.kind.plan(spec, comparison.diff(claims, tier.kind.observe(claims, facts)), facts, STACK.house)
+    claims = tier.kind.claims(spec, STACK.repository)
+    return tier.kind.plan(spec, comparison.diff(claims, tier.kind.observe(claims, facts)), facts, STACK.repository)
 
 
 def texts(plan):
@@ -116,7 +116,7 @@ def test_with_the_last_of_them_mdadm_s_own_run_again(raw):
 
 
 def test_removal_takes_the_units_first(raw):
-    removed = WARM.kind.removal(WARM.spec, Facts(raw), STACK.house, consent=True)
+    removed = WARM.kind.removal(WARM.spec, Facts(raw), STACK.repository, consent=True)
 
     assert texts(removed)[:7] == [
         "note in the owner file: removing",
@@ -179,7 +179,7 @@ def test_a_change_of_members_does_not_wait_for_the_end_of_a_scrub(raw):
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd to read it")
 @pytest.mark.parametrize("tier", [HOT, WARM], ids=["hot", "warm"])
 def test_systemd_understands_the_units(tier, tmp_path):
-    for path, text in scrub.texts(tier.spec, tier.spec.scrub, STACK.house).items():
+    for path, text in scrub.texts(tier.spec, tier.spec.scrub, STACK.repository).items():
         (tmp_path / path.rpartition("/")[2]).write_text(text)
 
     argv = ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.iterdir())]
@@ -205,7 +205,7 @@ def test_the_calendar_is_systemd_s(declared, first, second):
 
 def commands(tier, key, place):
     """Return what the service runs under *key*, as a shell gets it, on the array of files in *place*."""
-    text = scrub.texts(tier.spec, tier.spec.scrub, STACK.house)[f"{scrub.UNITS}/{scrub.units(tier.spec)[0]}"]
+    text = scrub.texts(tier.spec, tier.spec.scrub, STACK.repository)[f"{scrub.UNITS}/{scrub.units(tier.spec)[0]}"]
     found = re.findall(rf"^{key}=/bin/sh -c '(.*)' /dev/md/(\S+)$", text, re.M)
     script = [(body.replace("$$", "$").replace("/sys/class/block", str(place)), name) for body, name in found]
     return [["sh", "-c", body.replace("sleep 10", "sleep 0.01"), str(place / "dev" / name)] for body, name in script]

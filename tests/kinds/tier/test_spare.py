@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rackwright.declaration import load_fleet
+from rackwright.core import diff as comparison
 from rackwright.errors import DeclarationErrors
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
+from rackwright.fleet import load_fleet
 from tests.support.mutations import array, drive, without
 from tests.support.recorded_hosts import FREE, RESOURCES, STACK, recorded
 
@@ -65,8 +65,8 @@ def declared(members=MEMBERS, spares=(SPARE,)):
 
 
 def planned(raw, spec=WARM.spec):
-    claims, facts = WARM.kind.claims(spec, STACK.house), Facts(raw)
-    return WARM.kind.plan(spec, comparison.diff(claims, WARM.kind.observe(claims, facts)), facts, STACK.house)
+    claims, facts = WARM.kind.claims(spec, STACK.repository), Facts(raw)
+    return WARM.kind.plan(spec, comparison.diff(claims, WARM.kind.observe(claims, facts)), facts, STACK.repository)
 
 
 def work(plan):
@@ -278,7 +278,7 @@ def test_somebody_elses_spare_is_not_taken_out(raw):
 def test_who_waits_is_in_the_report_and_all_go_with_the_tier(raw):
     assert WARM.kind.report(WARM.spec, Facts(raw))["spares"] == [SPARE]
 
-    removed = WARM.kind.removal(WARM.spec, Facts(raw), STACK.house, consent=True)
+    removed = WARM.kind.removal(WARM.spec, Facts(raw), STACK.repository, consent=True)
     assert f"erase the md superblock on {SPARE}" in [step.text for step in removed.steps]
 
 

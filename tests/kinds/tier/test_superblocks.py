@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Unknown
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Unknown
 from rackwright.kinds.tier import commands
 from tests.support.mutations import array, drive
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
@@ -30,12 +30,12 @@ def member(raw):
 
 
 def differences(raw):
-    claims, facts = TIER.kind.claims(TIER.spec, STACK.house), Facts(raw)
+    claims, facts = TIER.kind.claims(TIER.spec, STACK.repository), Facts(raw)
     return comparison.diff(claims, TIER.kind.observe(claims, facts))
 
 
 def planned(raw):
-    return TIER.kind.plan(TIER.spec, differences(raw), Facts(raw), STACK.house)
+    return TIER.kind.plan(TIER.spec, differences(raw), Facts(raw), STACK.repository)
 
 
 def differing_values(raw):

@@ -4,27 +4,27 @@ import copy
 
 import pytest
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Put, Unknown
 from rackwright.facts.facts import Facts
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Put, Unknown
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, members, refused, texts
 from tests.support.adopted_array import UUID, theirs
 from tests.support.mutations import ROWS, array, drive, without
 from tests.support.recorded_hosts import FREE, STACK
 
 SPEC = TIER.spec.model_copy(update={"array": UUID, "mount": "/data/old", "name": "old"})
-CLAIMS = TIER.kind.claims(SPEC, STACK.house)
+CLAIMS = TIER.kind.claims(SPEC, STACK.repository)
 PROPERTIES = [pytest.param(claim.thing, name, id=f"{claim.thing}-{name}") for claim in CLAIMS for name in claim.want]
 
 
 def differences(raw, spec=SPEC):
-    claims = TIER.kind.claims(spec, STACK.house)
+    claims = TIER.kind.claims(spec, STACK.repository)
     return comparison.diff(claims, TIER.kind.observe(claims, Facts(raw)))
 
 
 def planned(raw, **changes):
     spec = SPEC.model_copy(update=changes)
-    return TIER.kind.plan(spec, differences(raw, spec), Facts(raw), STACK.house)
+    return TIER.kind.plan(spec, differences(raw, spec), Facts(raw), STACK.repository)
 
 
 @pytest.fixture
@@ -128,8 +128,8 @@ def test_one_that_is_gone_is_rebuilt_on_another(raw):
 
 def test_it_is_let_go_as_it_is(raw):
     facts = Facts(raw)
-    assert TIER.kind.removal(SPEC, facts, STACK.house, consent=False).steps == ()
+    assert TIER.kind.removal(SPEC, facts, STACK.repository, consent=False).steps == ()
 
     raw["owners"]["tier-old"] = {"id": "gpu-01/old", "fleet": "rack", "phase": "ready", "serials": SERIALS}
-    plan = TIER.kind.removal(SPEC, Facts(raw), STACK.house, consent=False)
+    plan = TIER.kind.removal(SPEC, Facts(raw), STACK.repository, consent=False)
     assert texts(plan) == ["remove /var/lib/rackwright/owners/tier-old.json"]

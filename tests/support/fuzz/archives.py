@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
-from workloads.common.checkpoint import Damaged, archive, layout, manifest
-from workloads.common.checkpoint.archive import Failed
-from workloads.common.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint import Damaged, archive, layout, manifest
+from workloads.checkpoint.archive import Failed
+from workloads.checkpoint.manifest import Entry, Manifest
 
 CONTENT = {name: name.encode() * 20 for name in sorted(layout.file_names(1))}
 MANIFEST = manifest.render(Manifest(7, 1, {name: Entry(len(c), sha256(c).hexdigest()) for name, c in CONTENT.items()}))

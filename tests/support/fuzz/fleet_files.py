@@ -6,10 +6,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from rackwright.declaration import load_fleet
-from rackwright.declaration.source import read
 from rackwright.errors import DeclarationErrors
-from rackwright.spec import Fleet
+from rackwright.fleet import load_fleet
+from rackwright.fleet.source import read
+from rackwright.schema import Fleet
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 

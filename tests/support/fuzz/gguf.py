@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases, limited
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving import gguf_header
 
 MEMORY_BYTES = 128 << 20

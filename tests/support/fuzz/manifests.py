@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
-from workloads.common.checkpoint import layout, manifest
-from workloads.common.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint import layout, manifest
+from workloads.checkpoint.manifest import Entry, Manifest
 
 VALID = [
     manifest.render(Manifest(7, world, {name: Entry(9, "0" * 64) for name in layout.file_names(world)}))

@@ -9,13 +9,13 @@ import zlib
 
 from hypothesis import strategies as st
 
+from rackwright.core import diff as comparison
+from rackwright.core.contract import Unknown
 from rackwright.errors import RackwrightError
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import NotKnown
-from rackwright.kinds import diff as comparison
-from rackwright.kinds.contract import Unknown
-from rackwright.kinds.unknown import refuse_unknown
+from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
@@ -24,7 +24,7 @@ NAMES = sorted(RESOURCES)
 FACTS = {host: recorded(host) for host in sorted({each.spec.host for each in RESOURCES.values()})}
 ROLES = {name for name, each in RESOURCES.items() if each.token.endswith(":Role")}
 DATA = 1 << 16
-CLAIMS = {name: each.kind.claims(each.spec, STACK.house) for name, each in RESOURCES.items()}
+CLAIMS = {name: each.kind.claims(each.spec, STACK.repository) for name, each in RESOURCES.items()}
 
 
 def use(name: str, facts: Facts, plan: bool) -> None:
@@ -35,8 +35,8 @@ def use(name: str, facts: Facts, plan: bool) -> None:
     differences = comparison.diff(claims, found)
     json.dumps(declared.kind.report(declared.spec, facts))
     if plan:
-        refuse_unknown(name, lambda: declared.kind.plan(declared.spec, differences, facts, STACK.house))
-    refuse_unknown(name, lambda: declared.kind.removal(declared.spec, facts, STACK.house, consent=True))
+        refuse_unknown(name, lambda: declared.kind.plan(declared.spec, differences, facts, STACK.repository))
+    refuse_unknown(name, lambda: declared.kind.removal(declared.spec, facts, STACK.repository, consent=True))
     views(facts)
 
 

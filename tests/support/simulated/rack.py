@@ -19,7 +19,7 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from rackwright.spec.ssh import Endpoint, Login
+from rackwright.schema.ssh import Endpoint, Login
 
 Facts = Mapping[str, Any]
 Step = dict[str, Any]

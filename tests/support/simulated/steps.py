@@ -13,7 +13,7 @@ from typing import Any
 ROOT, DIRECTORY = sys.argv[1], Path(sys.argv[2])
 sys.path.insert(0, ROOT)
 
-from rackwright.apply import on_drives, runner  # noqa: E402
+from rackwright.hosts.onhost import on_drives, runner  # noqa: E402
 
 
 def main() -> None:

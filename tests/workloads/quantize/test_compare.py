@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.model_servers import trained
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.quantize.compare import compare, main
 from workloads.quantize.samples import load
 from workloads.quantize.source import source

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.quantize.config import Gate
 from workloads.quantize.score import loosened, score, shortfalls
 from workloads.quantize.search import search

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.tensorrt import NOT_HERE, environment
 from tests.workloads.quantize.test_quantize import quantized
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.quantize.engine import build, main
 from workloads.serving import model as served
 from workloads.serving.runtimes import opened

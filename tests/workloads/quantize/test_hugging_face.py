@@ -19,7 +19,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.quantize.source import Source, source
 from workloads.serving.runtimes.onnx import session
 

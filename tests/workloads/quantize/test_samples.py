@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.quantize.samples import Samples, Sets, load, split
 from workloads.quantize.source import Source
 from workloads.serving.model import Tensor

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workloads.serving import watched
+from workloads.serving import watch_config
 from workloads.serving.model import Tensor, publish
 from workloads.serving.switch import Plan, Switch
-from workloads.serving.watched import Noted
+from workloads.serving.watch_config import Noted
 
 SYSTEMCTL = """\
 #!{python}
@@ -128,7 +128,7 @@ class Host:
 
     @property
     def noted(self) -> Noted:
-        return watched.read(self.lib / watched.NAME)
+        return watch_config.read(self.lib / watch_config.NAME)
 
     @property
     def said(self) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving.fit import BESIDE, GIB, DoesNotFit, Sizes, fit, sizes
 
 DEEPSEEK_R1: dict[str, Any] = {

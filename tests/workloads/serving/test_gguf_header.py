@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fuzz.gguf import header, string
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving.gguf_header import check
 
 KEY = string(b"general.architecture") + struct.pack("<I", 8) + string(b"llama")

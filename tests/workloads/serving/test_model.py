@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.training_runs import ROOT, environment
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving import model
 from workloads.serving.__main__ import main
 from workloads.serving.model import DamagedModel, Tensor

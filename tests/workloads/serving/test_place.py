@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving import place as placing
 from workloads.serving.model import DamagedModel, Tensor, publish
 from workloads.serving.place import main, place

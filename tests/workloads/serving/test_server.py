@@ -21,7 +21,7 @@ from workloads.serving import body as bodies
 from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
-from workloads.serving.watched import Noted, Reading, with_reading
+from workloads.serving.watch_config import Noted, Reading, with_reading
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
@@ -226,7 +226,7 @@ def test_while_a_large_body_is_read_others_are_answered(monkeypatch: pytest.Monk
     """
     reading, go, read = threading.Semaphore(0), threading.Event(), wire.read
 
-    def slow(content: bytes, *arguments: Any) -> wire.Asked:
+    def slow(content: bytes, *arguments: Any) -> wire.InferenceRequest:
         if len(content) > offload.SMALL_BYTES:
             reading.release()
             assert go.wait(60)
@@ -270,7 +270,7 @@ def test_bodies_of_all_connections_together_have_a_limit(monkeypatch: pytest.Mon
 def test_a_large_body_that_has_no_turn_in_time_gets_504(monkeypatch: pytest.MonkeyPatch) -> None:
     go, read = threading.Event(), wire.read
 
-    def slow(*arguments: Any) -> wire.Asked:
+    def slow(*arguments: Any) -> wire.InferenceRequest:
         assert go.wait(60)
         return read(*arguments)
 

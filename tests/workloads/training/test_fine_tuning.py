@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.support.training_runs import assert_same, config, told, weights
-from workloads.common.checkpoint import newest
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import newest
+from workloads.errors import WorkloadError
 from workloads.training.__main__ import main
 from workloads.training.fine_tuning import Worse
-from workloads.training.parents import digest_of
+from workloads.training.parent_model import digest_of
 from workloads.training.run import train as train_whole
 
 LOW, HIGH = "data.only=[0,1,2,3,4]", "data.only=[5,6,7,8,9]"

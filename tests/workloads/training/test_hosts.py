@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mlflow_stub import Stub
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training import hosts
 from workloads.training.hosts import Host, Launched, Plan, trainings
 
@@ -90,18 +90,18 @@ def test_data_that_one_host_lacks_is_told_with_its_name(plan: Plan, monkeypatch:
         hosts.check(replace(plan, data="/srv/none"))
 
 
-def ended(plan: Plan, *programs: str) -> hosts.Ended:
+def ended(plan: Plan, *programs: str) -> hosts.AttemptResult:
     return Launched(plan, [[sys.executable, "-c", program] for program in programs]).wait()
 
 
 def test_a_run_that_ends_well_is_finished(plan: Plan) -> None:
-    assert ended(plan, "print(1)") == hosts.Ended("finished", 0)
+    assert ended(plan, "print(1)") == hosts.AttemptResult("finished", 0)
 
 
 def test_who_failed_first_is_told(plan: Plan) -> None:
     said = "print('Process 1 exit with status code 137.'); print('Process 0 exit with status code 1.'); exit(1)"
 
-    assert ended(plan, said) == hosts.Ended("failed", 1, "rank 1 ended with 137")
+    assert ended(plan, said) == hosts.AttemptResult("failed", 1, "rank 1 ended with 137")
 
 
 def test_what_is_refused_is_not_tried_again(plan: Plan) -> None:
@@ -116,7 +116,7 @@ def test_a_run_that_is_told_to_stop_is_stopped_however_it_ends(plan: Plan) -> No
     launched = Launched(replace(plan, grace_seconds=0), [[sys.executable, "-c", "import time; time.sleep(600)"]])
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
-    assert launched.wait() == hosts.Ended("stopped", 0)
+    assert launched.wait() == hosts.AttemptResult("stopped", 0)
 
 
 def step(path: Path, **values: float) -> None:

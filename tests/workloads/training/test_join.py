@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.training_runs import config
-from workloads.common.errors import WorkloadError
-from workloads.training.started import leader, refuse_another_start, started
+from workloads.errors import WorkloadError
+from workloads.training.launch_check import leader, refuse_another_start, started
 from workloads.training.workers.join import join
 
 HOROVOD = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}

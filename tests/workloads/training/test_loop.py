@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.support.training_runs import QUICK, alone, assert_close, assert_same, config, told, weights
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training import data
 from workloads.training.__main__ import main
-from workloads.training.loop import Beginning, Training
+from workloads.training.loop import Training, TrainingInputs
 from workloads.training.metrics import Metrics
 from workloads.training.run import Refusals, _together
 from workloads.training.run import train as train_whole
@@ -74,7 +74,7 @@ def test_it_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_learns_and_keeps_its_weights_in_fp32(precision: str, tmp_path: Path) -> None:
     run = config("digits", "steps=40", "optimizer.clip_norm=1.0", "model.channels=16")
-    training = Training(run, Beginning(data.load(run.data)), alone(tmp_path, precision))
+    training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path, precision))
     losses = []
     for _, indices in training._order():
         if training.step == run.steps:
@@ -91,7 +91,7 @@ def test_its_steps_are_those_of_plain_pytorch(tmp_path: Path) -> None:
     The optimizer's state, made before the first step, neither moves a weight nor counts as a step.
     """
     run = config("digits", "optimizer.weight_decay=0.5", "global_batch=32", "schedule.kind=constant")
-    training = Training(run, Beginning(data.load(run.data)), alone(tmp_path))
+    training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
     torch.manual_seed(run.seed)
     from workloads.training.models import build
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.support.training_runs import assert_same, config, told, weights
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training.config import HuggingFace, Lora
 from workloads.training.models import build, trained
 from workloads.training.run import train as train_whole

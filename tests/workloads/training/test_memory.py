@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.support.training_runs import alone, config
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training import data, memory
 from workloads.training.device import pick
-from workloads.training.loop import Beginning, Training
+from workloads.training.loop import Training, TrainingInputs
 from workloads.training.models import shapes
 
 
@@ -23,7 +23,7 @@ def held(tensors: list[torch.Tensor]) -> int:
 def test_it_is_what_is_really_held(recipe: str, kind: str, tmp_path: Path) -> None:
     run = config(recipe, f"optimizer.kind={kind}")
     told = memory.arithmetic(run, shapes(run.model))
-    training = Training(run, Beginning(data.load(run.data)), alone(tmp_path))
+    training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
 
     moments = [value for state in training.optimizer.state.values() for name, value in state.items() if name != "step"]
     assert told.weights == held([*training.model.parameters(), *training.model.buffers()])
@@ -33,7 +33,7 @@ def test_it_is_what_is_really_held(recipe: str, kind: str, tmp_path: Path) -> No
 
 def test_activations_are_what_a_backward_pass_is_given(tmp_path: Path) -> None:
     run = config("digits", "global_batch=32", "accumulate=2")
-    training = Training(run, Beginning(data.load(run.data)), alone(tmp_path))
+    training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
     kept: dict[int, int] = {weight.untyped_storage()._cdata: 0 for weight in training.model.parameters()}
     everything = []  # as long as it is there, nothing else is where it was
 

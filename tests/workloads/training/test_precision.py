@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from workloads.common.accelerators import CPU, architecture_of
-from workloads.common.errors import WorkloadError
+from workloads.catalogue.accelerators import CPU, architecture_of
+from workloads.errors import WorkloadError
 from workloads.training.precision import Precision, Scaler, choose
 
 V100, A100, T4 = "7.0", "8.0", "7.5"

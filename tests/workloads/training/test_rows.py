@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.training_runs import config
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training.config import Rows
 from workloads.training.data import held_out, load
 from workloads.training.run import train

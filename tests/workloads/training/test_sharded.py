@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.support.training_runs import TORCHRUN, assert_close, assert_same, config, launched, weights
-from workloads.common.checkpoint import Refused, load, newest
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import Refused, load, newest
+from workloads.errors import WorkloadError
 from workloads.training import memory, sharded
 from workloads.training.models import shapes
 from workloads.training.run import train

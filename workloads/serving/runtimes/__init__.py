@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving import model
 from workloads.serving.runtimes.runtime import Language, Lost, Managed, Runtime
 from workloads.serving.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 
 MAJOR, MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and …_MINOR."""

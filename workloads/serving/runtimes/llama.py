@@ -9,7 +9,7 @@ from typing import Any
 
 import xllamacpp
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import Events

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model, Tensor
 from workloads.serving.runtimes.cuda import Gpu

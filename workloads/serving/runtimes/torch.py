@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from workloads.common.checkpoint import Checkpoint, disk, manifest, newest
-from workloads.common.errors import WorkloadError
+from workloads.checkpoint import Checkpoint, disk, manifest, newest
+from workloads.errors import WorkloadError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import File, Model, Tensor, version_of
 from workloads.training.config import ImageClassifier, TrainingConfig

@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import Events

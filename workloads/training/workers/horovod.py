@@ -69,16 +69,16 @@ class Horovod:
         context: AbstractContextManager[Any] = optimizer.skip_synchronize()
         return context
 
-    def total(self, numbers: Tensor) -> Tensor:
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         summed: Tensor = self.hvd.allreduce(numbers, op=self.hvd.Sum, name="total")
         return summed
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         # the name: without one, None from the others hangs
         told: T = self.hvd.broadcast_object(value, root_rank=0, name="told")
         return told
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         everybody: list[T] = self.hvd.allgather_object(value, name="gathered")
         return everybody
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from workloads.common.errors import WorkloadError
+from workloads.errors import WorkloadError
 from workloads.training.config import TrainingConfig
 from workloads.training.device import pick
-from workloads.training.started import STARTS, refuse_another_start, started
+from workloads.training.launch_check import STARTS, refuse_another_start, started
 from workloads.training.workers.horovod import Horovod
 from workloads.training.workers.torchrun import Torchrun
 from workloads.training.workers.workers import Alone, Workers

@@ -34,7 +34,7 @@ class Torchrun:
     def share(self, model: nn.Module, optimizer: Optimizer) -> None:
         for tensor in trained(model).values():
             dist.broadcast(tensor, src=0)
-        optimizer.load_state_dict(self.told(optimizer.state_dict()))
+        optimizer.load_state_dict(self.broadcast(optimizer.state_dict()))
 
     def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         ids = [self._device.torch.index] if self._device.torch.index is not None else None
@@ -57,17 +57,17 @@ class Torchrun:
     def stepping(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def total(self, numbers: Tensor) -> Tensor:
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         dist.all_reduce(numbers)
         return numbers
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         values: list[Any] = [value]
         dist.broadcast_object_list(values, src=0)
         told: T = values[0]
         return told
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         everybody: list[Any] = [None] * self.size
         dist.all_gather_object(everybody, value)
         return everybody

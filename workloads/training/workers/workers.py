@@ -53,15 +53,15 @@ class Workers(Protocol):
         """Return the context of the step that comes after `averaged`."""
         ...
 
-    def total(self, numbers: Tensor) -> Tensor:
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         """Return the sum of everybody's *numbers*."""
         ...
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return rank 0's *value*."""
         ...
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Return everybody's *value*, by rank."""
         ...
 
@@ -92,13 +92,13 @@ class Alone:
     def stepping(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def total(self, numbers: Tensor) -> Tensor:
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         return numbers
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         return value
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         return [value]
 
     def leave(self) -> None:

@@ -1,0 +1,1 @@
+"""How people and automation get access: certificates and second factors."""

@@ -1,0 +1,59 @@
+"""The form of a fleet's YAML file as JSON Schema, for editors: of hosts, or of what `uses` the hosts of another."""
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from rackwright.fleet.workloads_fleet import RunsFile
+from rackwright.fleet.yaml_fleet import FleetFile
+from rackwright.schema.alerts import Alerts
+from rackwright.schema.health import Health
+from rackwright.schema.host import Host, Identity
+from rackwright.schema.needs import Needs
+from rackwright.schema.network import Bond, Dns, Network, Vlan
+from rackwright.schema.ssh import Ssh
+from rackwright.schema.tier import Scrub, Tier
+
+Schema = dict[str, Any]
+NULL = {"type": "null"}
+MERGED = (Host, Identity, Tier, Scrub, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts, Health)
+"""What groups and hosts merge: each may leave out what the other says, and remove it by null."""
+
+
+def schema() -> Schema:
+    """Return the JSON Schema. It says what each value may be; what must agree with what, only a check can say."""
+    _, told = models_json_schema([(model, "validation") for model in (FleetFile, Host, RunsFile)])
+    definitions: dict[str, Schema] = told["$defs"]
+    file, tiers = definitions["FleetFile"], definitions["Host"]["properties"]["tiers"]
+    _by_name(file["properties"]["groups"], {"$ref": "#/$defs/Host"})
+    _by_name(file["properties"]["hosts"], {"$ref": "#/$defs/Host"})
+    _by_name(tiers, _or_null({"$ref": "#/$defs/Tier"}))
+    for several, one in (("bonds", "Bond"), ("vlans", "Vlan")):
+        _by_name(definitions["Network"]["properties"][several], _or_null({"$ref": f"#/$defs/{one}"}))
+    for model in MERGED:
+        definition = definitions[model.__name__]
+        definition.pop("required", None)
+        definition["properties"] = {name: _or_null(value) for name, value in definition["properties"].items()}
+    for several, one in (("runs", "Run"), ("servers", "Server")):
+        _by_name(definitions["RunsFile"]["properties"][several], {"$ref": f"#/$defs/{one}"})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Fleet",
+        "if": {"required": ["uses"]},
+        "then": {"$ref": "#/$defs/RunsFile"},
+        "else": {"$ref": "#/$defs/FleetFile"},
+        "$defs": definitions,
+    }
+
+
+def _by_name(mapping: Schema, value: Schema) -> None:
+    """Make *value* what stands under each name in *mapping*, and other names no names."""
+    mapping["patternProperties"] = dict.fromkeys(mapping["patternProperties"], value)
+    mapping["additionalProperties"] = False
+
+
+def _or_null(value: Schema) -> Schema:
+    if NULL in value.get("anyOf", ()):
+        return value
+    described: Schema = {key: value[key] for key in ("title", "description", "default") if key in value}
+    return {**described, "anyOf": [{key: part for key, part in value.items() if key not in described}, NULL]}

@@ -1,0 +1,129 @@
+"""What pydantic says, turned into got, want and fix."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from rackwright.schema.problem import Keys, Problem, Problems, hint
+
+Detail = Mapping[str, Any]
+"""One of ``ValidationError.errors()``."""
+Quote = Callable[[Keys, Any], str]
+SORTS = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "tuple_type": "a list",
+}
+FORMS = {
+    "string_type": "Write a text",
+    "bool_type": "Write true or false",
+    "int_type": "Write it in digits",
+    "dict_type": "Write its keys below it",
+    "model_type": "Write its keys below it",
+    "tuple_type": "Write its items below it",
+}
+LIMITS = {"greater_than_equal": "it is {ge} or more", "less_than_equal": "it is {le} or less"}
+
+
+def quoted(keys: Keys, value: Any) -> str:
+    """Return *value* as a message names it."""
+    match value:
+        case None:
+            return "nothing"
+        case Mapping():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case bool():
+            return str(value).lower()
+    return repr(value)
+
+
+def problems_of(
+    model: type[BaseModel], details: Iterable[Detail], shown: Quote = quoted
+) -> Iterator[tuple[Problem, Keys]]:
+    """Yield each thing that pydantic found wrong with a *model*, and where below it the value stands.
+
+    Args:
+        shown: How the value at these keys is written.
+    """
+    for detail in details:
+        keys = keys_of(detail)
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, Problems | Problem):
+            for problem in cause.problems if isinstance(cause, Problems) else (cause,):
+                yield problem, keys
+        else:
+            yield _problem(model, detail, keys, shown(keys, detail["input"]))
+
+
+def keys_of(detail: Detail) -> Keys:
+    """Return where *detail* stands; a wrong key stands where its value does."""
+    return tuple(key for key in detail["loc"] if key != "[key]")
+
+
+def _problem(model: type[BaseModel], detail: Detail, keys: Keys, value: str) -> tuple[Problem, Keys]:
+    kind = detail["type"]
+    if kind == "missing":
+        return Problem(f"got no {keys[-1]}", "it is needed here", f"Add {keys[-1]}"), keys[:-1]
+    if kind == "extra_forbidden":
+        known = list(_fields(model, keys[:-1]))
+        fix = hint(str(keys[-1]), known, "Remove it")
+        return Problem("got an unknown key", f"keys here: {', '.join(known)}", fix), keys
+    if kind == "literal_error":
+        allowed = [word.strip("' ") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
+        near = {_letters(word): f"Write {word}" for word in allowed}.get(_letters(str(detail["input"])))
+        if len(allowed) == 1:
+            fix = f"Write {allowed[0]}, or leave {keys[-1]} out"
+            return Problem(f"got {value}", f"the only value is {allowed[0]}", fix), keys
+        return Problem(f"got {value}", f"it is one of {', '.join(allowed)}", near or "Take one of these"), keys
+    if kind in SORTS:
+        return Problem(f"got {value}", f"it is {SORTS[kind]}", _retyped(kind, detail["input"], value)), keys
+    want = LIMITS[kind].format(**detail["ctx"]) if kind in LIMITS else str(detail["msg"])
+    return Problem(f"got {value}", want, "Correct it"), keys
+
+
+def _retyped(kind: str, value: Any, shown: str) -> str:
+    """Return how to write *value*, which is of another sort, as one of *kind*."""
+    if kind == "string_type" and isinstance(value, int | float):
+        return f'Put it in quotes: "{shown}"'
+    if kind == "int_type" and isinstance(value, str) and value.isdecimal():
+        return f"Write {value} without quotes"
+    if kind == "bool_type" and isinstance(value, str) and value.lower() in ("yes", "on", "true", "no", "off", "false"):
+        return f"Write {'true' if value.lower() in ('yes', 'on', 'true') else 'false'}"
+    if kind == "tuple_type" and isinstance(value, str | int | float):
+        return f"Write [{value}]"
+    return FORMS[kind]
+
+
+def _letters(word: str) -> str:
+    """Return *word* as it is compared for a hint: raid-10 is raid10, but raid7 is no raid6."""
+    return re.sub(r"[\W_]", "", word.lower())
+
+
+def _fields(shape: Any, keys: Keys) -> Iterator[str]:
+    """Yield the names of the fields that stand at *keys* below *shape*."""
+    for key in keys:
+        shape = _below(shape, key)
+    if isinstance(shape, type) and issubclass(shape, BaseModel):
+        yield from (field.alias or name for name, field in shape.model_fields.items())
+
+
+def _below(shape: Any, key: str | int) -> Any:
+    if isinstance(shape, type) and issubclass(shape, BaseModel):
+        return _bare(next(field.annotation for name, field in shape.model_fields.items() if key in (field.alias, name)))
+    arguments = get_args(shape)
+    return _bare(arguments[1] if get_origin(shape) is dict else arguments[0]) if arguments else None
+
+
+def _bare(shape: Any) -> Any:
+    """Return *shape* without Annotated and without ``| None``."""
+    while get_origin(shape) is Annotated:
+        shape = get_args(shape)[0]
+    arguments = [argument for argument in get_args(shape) if argument is not type(None)]
+    return arguments[0] if get_origin(shape) not in (dict, tuple, None) and len(arguments) == 1 else shape

@@ -1,0 +1,111 @@
+"""A fleet from a Python file that defines ``fleet() -> Fleet``."""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from pydantic import BaseModel, ValidationError
+
+from rackwright.core.repository import RoleSource
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.fleet.problems import problems_of
+from rackwright.fleet.roles import Missing
+from rackwright.fleet.roles import problems as role_problems
+from rackwright.fleet.source import dotted
+from rackwright.schema.alerts import Alerts
+from rackwright.schema.fleet import Fleet, problems
+from rackwright.schema.health import Health
+from rackwright.schema.host import Drive, Host, Identity
+from rackwright.schema.mirror import Mirror
+from rackwright.schema.needs import Needs
+from rackwright.schema.network import Bond, Dns, Network, Route, Vlan
+from rackwright.schema.port import Nic
+from rackwright.schema.problem import Keys, Problem
+from rackwright.schema.rollout import Rollout
+from rackwright.schema.run import Checkpoints, Elastic, Environment, Run
+from rackwright.schema.run import problems as run_problems
+from rackwright.schema.server import Canary, Gate, Served, Server, ServerKey, Tls
+from rackwright.schema.server import problems as server_problems
+from rackwright.schema.ssh import Login, Ssh
+from rackwright.schema.tier import Encryption, Scrub, Tier
+
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__: model
+    for model in (
+        *(Fleet, Host, Identity, Drive, Nic, Tier, Encryption, Scrub, Network, Bond, Vlan, Route, Dns),
+        *(Needs, Ssh, Login, Alerts, Health, Rollout, Mirror),
+        *(Run, Checkpoints, Environment, Elastic),
+        *(Server, Served, Gate, Canary, ServerKey, Tls),
+    )
+}
+
+
+def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
+    """Return what ``fleet()`` in the Python file *path* returns.
+
+    Raises:
+        DeclarationErrors: what is wrong with it, or whatever the file itself raises.
+    """
+    if not path.is_file():
+        raise _only(path, "got no such file", "a declaration is a file that can be read", "Correct the name")
+    try:
+        module = _module(path)
+        fleet = module.fleet() if hasattr(module, "fleet") else None
+    except ValidationError as error:
+        model, where = MODELS.get(error.title, Fleet), _where(path, error)
+        found = problems_of(model, error.errors(include_url=False))
+        raise _all(where, (((error.title, *keys), problem) for problem, keys in found)) from None
+    except Problem as problem:
+        raise _all(_where(path, problem), [((), problem)]) from None
+    except (Exception, SystemExit) as error:  # whatever a person's own code raises is theirs to read
+        got = f"got {type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise _only(_where(path, error), got, "a fleet in Python runs to its end", "Correct it there") from error
+    if not isinstance(fleet, Fleet):
+        got = f"got {type(fleet).__name__} from fleet()" if hasattr(module, "fleet") else "got no function fleet"
+        raise _only(path, got, "the file defines fleet() -> Fleet", "Let it return a Fleet")
+    wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
+    wrong += [
+        (("hosts", name), problem)
+        for name, host in fleet.hosts.items()
+        for problem in role_problems(host, roles, missing)
+    ]
+    wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
+    wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts)]
+    if wrong:
+        raise _all(str(path), wrong)
+    return fleet
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"rackwright_fleet_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # true of every file that is called .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as an import would, so that the fleet's own dataclasses and pickles work
+    spec.loader.exec_module(module)
+    return module
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """Return *path* with the last of its lines that *error* passed through."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    lines = [line for file, line in places if Path(file).resolve() == path.resolve()]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _all(where: str, found: Iterable[tuple[Keys, Problem]]) -> DeclarationErrors:
+    return DeclarationErrors(_error(where, (*keys, *problem.path), problem) for keys, problem in found)
+
+
+def _error(where: str, keys: Keys, problem: Problem) -> DeclarationError:
+    place = f"{where}: {dotted(keys)}" if keys else where
+    want = f"{problem.want} ({dotted(problem.also)})" if problem.also else problem.want
+    return DeclarationError(place, problem.got, want, problem.fix, problem.source)
+
+
+def _only(where: Path | str, got: str, want: str, fix: str) -> DeclarationErrors:
+    return DeclarationErrors([DeclarationError(str(where), got, want, fix)])

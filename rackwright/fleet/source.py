@@ -1,0 +1,251 @@
+"""A YAML 1.2 file as plain data, with the place of every value."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.schema.problem import Keys, Problem
+
+BYTES_MAX = 8 << 20
+"""Largest file that is read. YAML takes 20 times its size as memory, and 1 s for each MB."""
+TAG = "tag:yaml.org,2002:"
+SCALARS: dict[str, Callable[[str], Any]] = {
+    f"{TAG}null": lambda text: None,
+    f"{TAG}bool": lambda text: text.lower() == "true",
+    f"{TAG}int": lambda text: int(text, 0 if text[:2] in ("0o", "0x") else 10),
+    f"{TAG}float": lambda text: float(re.sub(r"\.(?=[a-z])", "", text.lower())),
+    f"{TAG}str": str,
+}
+
+
+class _Loader(yaml.CSafeLoader):
+    """libyaml with the scalars of YAML 1.2's core schema: no base-60 MAC addresses, no booleans called ``on``."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- PyYAML's name; filled here, for this class alone
+
+
+_NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+for _tag, _pattern, _first in (
+    ("null", r"|~|null|Null|NULL", ["", "~", "n", "N"]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"{TAG}{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read."""
+
+    path: Path
+    data: dict[str, Any]
+    """Mappings, lists and scalars. Keys are texts, whatever they look like; of a key that stands twice the first."""
+    repeated: tuple[tuple[int, DeclarationError], ...]
+    """The keys that stand twice, by line: not fatal, so that they can be told with all other errors."""
+    _root: Any
+
+    def error(self, problem: Problem, keys: Keys, also: Keys | None = None) -> DeclarationError:
+        """Return *problem* with its file, line and path, and the line of the value at *also* that is in its way."""
+        where = f"{self.path}:{self.line(keys)}"
+        want = problem.want if also is None else f"{problem.want} (line {self.line(also)})"
+        return DeclarationError(
+            f"{where}: {dotted(keys)}" if keys else where, problem.got, want, problem.fix, problem.source
+        )
+
+    def depth(self, keys: Keys) -> int:
+        """Return how many of *keys* are written, one below the other."""
+        return len(list(self._walk(keys)))
+
+    def line(self, keys: Keys) -> int:
+        """Return the line of the last of *keys* that is written; 1 for none."""
+        return [1, *(_line(key) for key, _ in self._walk(keys))][-1]
+
+    def text(self, keys: Keys) -> str | None:
+        """Return the scalar at *keys* letter by letter; None where there is none."""
+        nodes = [value for _, value in self._walk(keys)]
+        return nodes[-1].value if len(nodes) == len(keys) and isinstance(nodes[-1], yaml.ScalarNode) else None
+
+    def span(self, keys: Keys) -> tuple[int, int] | None:
+        """Return where in the file's text the scalar at *keys* begins and ends; None where there is none."""
+        nodes = [value for _, value in self._walk(keys)]
+        if len(nodes) != len(keys) or not isinstance(nodes[-1], yaml.ScalarNode):
+            return None
+        return int(nodes[-1].start_mark.index), int(nodes[-1].end_mark.index)
+
+    def mapping(self, keys: Keys) -> tuple[int, int] | None:
+        """Return where in the file's text the mapping of scalars at *keys* begins and ends; None where it is none."""
+        nodes = [value for _, value in self._walk(keys)]
+        node = nodes[-1] if len(nodes) == len(keys) else None
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            return None
+        if node.flow_style:
+            return int(node.start_mark.index), int(node.end_mark.index)
+        last = node.value[-1][1]
+        if not isinstance(last, yaml.ScalarNode):
+            return None
+        return int(node.value[0][0].start_mark.index), int(last.end_mark.index)
+
+    def block(self, keys: Keys) -> tuple[int, int] | None:
+        """Return the column and the last line of the mapping at *keys*; None where it is none, empty, or in braces."""
+        node = [value for _, value in self._walk(keys)][-1] if self.depth(keys) == len(keys) else None
+        if not isinstance(node, yaml.MappingNode) or node.flow_style or not node.value:
+            return None
+        return node.value[0][0].start_mark.column, _last_line(node)
+
+    def _walk(self, keys: Keys) -> Iterator[tuple[Any, Any]]:
+        node = self._root
+        for key in keys:
+            entries = dict(enumerate(node.value)) if isinstance(node, yaml.SequenceNode) else {}
+            if isinstance(node, yaml.MappingNode):
+                entries = {key_node.value: (key_node, value) for key_node, value in reversed(node.value)}
+            if key not in entries:
+                return
+            entry = entries[key]
+            key_node, node = entry if isinstance(entry, tuple) else (entry, entry)
+            yield key_node, node
+
+
+def _last_line(node: Any) -> int:
+    """Return the last line of *node*; what a block has behind it, comments and blank lines, is not part of it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    # of a text in a block, the mark stands at the line after it
+    return int(node.end_mark.line) + (1 if node.end_mark.column else 0)
+
+
+def read(path: Path) -> Source:
+    """Return what stands in *path*.
+
+    Raises:
+        DeclarationErrors: not there, not UTF-8, or as `parse` says.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8")
+    except OSError as error:
+        got, want = f"got {error.strerror}", "a declaration is a file that can be read"
+        raise _only(path, got, want, "Correct the name") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise _only(f"{path}:{line}", f"got the byte 0x{byte:02x}", "the file is UTF-8", "Save it as UTF-8") from None
+    return parse(path, text)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what stands in *path*: a regular file of a bounded size, as all declarations and locks are.
+
+    Raises:
+        DeclarationErrors: it is larger, or no regular file.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") if path.is_file() or not path.exists() else _no_file(path) as file:
+        content = file.read(BYTES_MAX + 1)
+    if len(content) > BYTES_MAX:
+        size = path.stat().st_size
+        want = f"a declaration has {BYTES_MAX >> 20} MiB at most, room for 1000 hosts of 8 KiB"
+        raise _only(f"{path}:1", f"got {size} bytes", want, "Split it, or correct the name")
+    return content
+
+
+def _no_file(path: Path) -> NoReturn:
+    raise _only(path, "got no regular file", "a declaration is a file that can be read", "Correct the name")
+
+
+def parse(path: Path, text: str) -> Source:
+    """Return *text* as what stands in *path*, or will.
+
+    Raises:
+        DeclarationErrors: not YAML 1.2, anchors or tags, or no mapping.
+    """
+    try:
+        _refuse_extras(path, text)
+        root = yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax(path, error) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        got = f"got the character U+{error.character:04X}"
+        raise _only(f"{path}:{line}", got, "YAML has printable characters only", "Remove it") from None
+    except RecursionError:
+        raise _too_deep(path) from None
+    if not isinstance(root, yaml.MappingNode):
+        got = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
+        raise _only(f"{path}:1", f"got {got}", "the file is a mapping", "Begin with a key, like `fleet: NAME`")
+    repeated: list[tuple[int, DeclarationError]] = []
+    try:
+        return Source(path, _plain(path, root, (), repeated), tuple(repeated), root)
+    except RecursionError:
+        raise _too_deep(path) from None
+
+
+def _too_deep(path: Path) -> DeclarationErrors:
+    got, want = "got hundreds of lists or mappings in one another", "a declaration has a dozen at most"
+    return _only(f"{path}:1", got, want, "Look for brackets that are not closed")
+
+
+def _refuse_extras(path: Path, text: str) -> None:
+    """Refuse what YAML has beyond mappings, lists and scalars."""
+    if not any(sign in text for sign in "&*!"):
+        return  # going through the events takes as long as all the rest
+    errors = []
+    for event in yaml.parse(text, _Loader):
+        where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
+        if anchor := getattr(event, "anchor", None):
+            sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
+            want, fix = "anchors are no part of a declaration", "Put what is shared into a group"
+            errors.append(DeclarationError(where, f"got {sign}{anchor}", want, fix))
+        if tag := getattr(event, "tag", None):
+            want, fix = "tags are no part of a declaration", "Remove it"
+            errors.append(DeclarationError(where, f"got {tag.replace(TAG, '!!')}", want, fix))
+    if errors:
+        raise DeclarationErrors(errors)
+
+
+def _plain(path: Path, node: Any, keys: Keys, repeated: list[tuple[int, DeclarationError]]) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            return SCALARS[node.tag](node.value)
+        except ValueError:  # Python turns no more than 4300 digits into a number
+            where, got = f"{path}:{_line(node)}: {dotted(keys)}", f"got a number of {len(node.value)} digits"
+            raise _only(where, got, "no number in a fleet is that long", "Correct it") from None
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(path, item, (*keys, index), repeated) for index, item in enumerate(node.value)]
+    mapping: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for key_node, value in node.value:
+        key, line = key_node.value, _line(key_node)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _only(f"{path}:{line}", "got a list or mapping as a key", "a key is a text", "Write one word")
+        if key in mapping:
+            where, want = f"{path}:{line}: {dotted((*keys, key))}", f"it stands in line {lines[key]} already"
+            repeated.append((line, DeclarationError(where, "got the key twice", want, "Remove one of the two")))
+            continue
+        lines[key] = line
+        mapping[key] = _plain(path, value, (*keys, key), repeated)
+    return mapping
+
+
+def _line(node: Any) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _syntax(path: Path, error: Any) -> DeclarationErrors:
+    mark = error.problem_mark or error.context_mark
+    begun = f"{error.context} begun in line {error.context_mark.line + 1}, " if error.context_mark else ""
+    got, fix = f"got a syntax error ({begun}{error.problem})", "Look at this line and the one above"
+    return _only(f"{path}:{mark.line + 1}", got, "the file is YAML 1.2", fix)
+
+
+def _only(where: object, got: str, want: str, fix: str) -> DeclarationErrors:
+    return DeclarationErrors([DeclarationError(str(where), got, want, fix)])
+
+
+def dotted(keys: Keys) -> str:
+    """Return ``hosts.node-1.drives[2].size``."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")

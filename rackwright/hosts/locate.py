@@ -1,0 +1,48 @@
+"""The light at a drive's bay, switched by ledctl(8) of the host."""
+
+from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, StepFailed
+from rackwright.facts.facts import Facts
+from rackwright.facts.storage import Drive
+from rackwright.facts.view import NotKnown
+from rackwright.hosts.pool import Hosts
+from rackwright.schema.problem import hint
+from rackwright.stack import Stack
+
+PACKAGE = "ledmon"
+
+
+def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Drive:
+    """Let the light of a drive blink, or no more, and return the drive.
+
+    Raises:
+        DeclarationErrors: there is no such host or drive.
+        HostUnreachable: the host is not reached, or does not tell its drives.
+        StepFailed: it has no ledctl, or that knows no light of the drive.
+    """
+    if wrong := list(stack.lacks(host)):
+        raise DeclarationErrors(wrong)
+    facts = hosts.facts(host)
+    try:
+        drive, has_ledctl = _drive(facts, host, serial), facts.package(PACKAGE) is not None
+    except NotKnown as reason:
+        raise HostUnreachable(host, str(reason), "a drive is found by its serial", "Mend that on the host") from None
+    if not has_ledctl:
+        fix = f"Add {PACKAGE} to base_packages of role base, or install it"
+        raise StepFailed(f"{host}: drive {serial}", f"got no package {PACKAGE}", "ledctl switches the light", fix)
+    # without --listed-only it would switch the lights of all other drives as well
+    argv = ("ledctl", "--listed-only", f"{'locate' if on else 'locate_off'}={drive.path}")
+    done = hosts.connection(host).run(argv)
+    said = " / ".join(done.stderr.splitlines())
+    if done.status or "ignored" in said:
+        want, fix = "its controller or enclosure has a light that ledctl knows", "Find it by its serial on the label"
+        raise StepFailed(f"{host}: drive {serial}", f"ledctl says {said!r}", want, fix, "ledctl(8)")
+    return drive
+
+
+def _drive(facts: Facts, host: str, serial: str) -> Drive:
+    if found := facts.drive(serial):
+        return found
+    known = [drive.serial for drive in facts.drives]
+    # one that has died tells no serial
+    fix = hint(serial, known, "Look for the bay whose drive is none of these")
+    raise DeclarationError(host, f"got no drive {serial}", f"there are {', '.join(known) or 'none'}", fix)

@@ -1,0 +1,158 @@
+"""Logging in: the declared logins in their order, and what is said when none is let in."""
+
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from getpass import getpass
+from typing import TYPE_CHECKING
+
+from rackwright.errors import HostUnreachable, RackwrightError
+from rackwright.schema.ssh import Endpoint, Login
+
+if TYPE_CHECKING:
+    from paramiko import PKey, Transport
+
+CODE_SECONDS = 25.0
+"""How long a code is given out after it was typed: it is good for half a minute, and once on each host."""
+
+
+class LoginRefused(HostUnreachable):
+    """The host answers, and lets none of the declared logins in."""
+
+
+class OnlyLooks(RackwrightError):
+    """The login may look at the host, and this is more than a look."""
+
+
+class NotLetIn(Exception):
+    """One login did not work; the message says why in words of ssh."""
+
+
+def authenticate(transport: "Transport", login: Login) -> None:
+    """Log in on a connection whose host key was checked.
+
+    Raises:
+        NotLetIn: the server refused it, or the key cannot be used.
+    """
+    from paramiko import SSHException
+
+    refusals = []
+    for key in _keys(login):
+        try:
+            if further := transport.auth_publickey(login.user, key):
+                _answer(transport, login, further)
+            return
+        except (SSHException, OSError, EOFError) as error:
+            refusals.append(error)
+            if not transport.is_active():
+                break  # sshd hangs up after MaxAuthTries keys
+    raise NotLetIn(_in_words_of_ssh(refusals, transport))
+
+
+def _answer(transport: "Transport", login: Login, further: Sequence[str]) -> None:
+    """Give the code that is wanted beside the key."""
+    from paramiko import AuthenticationException
+
+    if "keyboard-interactive" not in further:
+        raise NotLetIn(f"the key was right, and {', '.join(further)} is wanted too")
+    if (code := CODES.of(login.user)) is None:
+        raise NotLetIn("the key was right, and a code is wanted too: there is no terminal to ask for it")
+    try:
+        transport.auth_interactive(login.user, lambda title, instructions, prompts: [code for _ in prompts])
+    except AuthenticationException:
+        raise NotLetIn("the key was right, and the code was not, or had been used") from None
+
+
+class Codes:
+    """One-time codes, asked for at the terminal. One serves all hosts that want it at the same time."""
+
+    def __init__(self) -> None:
+        self._asking = threading.Lock()
+        self._given: dict[str, tuple[float, str]] = {}
+
+    def of(self, user: str) -> str | None:
+        """Return a code that *user* has given just now; None without a terminal."""
+        with self._asking:
+            given, code = self._given.get(user, (-CODE_SECONDS, ""))
+            if time.monotonic() - given < CODE_SECONDS:
+                return code
+            if not sys.stdin.isatty():
+                return None
+            code = getpass(f"Code of {user}: ").strip()
+            self._given[user] = (time.monotonic(), code)
+            return code
+
+
+CODES = Codes()
+"""Of this process."""
+
+
+def _in_words_of_ssh(refusals: Sequence[Exception], transport: "Transport") -> str:
+    from paramiko import AuthenticationException, BadAuthenticationType
+
+    if not refusals:
+        return "the running ssh-agent has no key"
+    last = refusals[-1]
+    if isinstance(last, BadAuthenticationType):
+        return f'ssh said "Permission denied ({",".join(last.allowed_types)})"'
+    if isinstance(last, AuthenticationException) and transport.is_active():
+        return 'ssh said "Permission denied (publickey)"'
+    return f'ssh said "{last}"'
+
+
+def _keys(login: Login) -> "Iterator[PKey]":
+    if login.key:
+        yield _key_of_file(login.key, login.certificate)
+    if login.agent:
+        from paramiko import Agent
+
+        yield from Agent().get_keys()
+
+
+def _key_of_file(path: str, certificate: str | None) -> "PKey":
+    from paramiko import PKey, SSHException
+
+    try:
+        key = PKey.from_path(path)
+        if certificate:
+            key.load_certificate(certificate)
+        return key
+    except FileNotFoundError as error:
+        raise NotLetIn(f"there is no file {error.filename}") from None
+    except TypeError:  # cryptography's answer to a key with a passphrase
+        raise NotLetIn(f"{path} has a passphrase: load it into ssh-agent and declare agent: true") from None
+    except (OSError, ValueError, SSHException) as error:
+        raise NotLetIn(f"{certificate or path} cannot be used ({error})") from None
+
+
+def _credential(login: Login) -> str:
+    files = [f"the certificate {login.certificate}"] if login.certificate else [f"the key {login.key}"]
+    return " and ".join([*(files if login.key else []), *(["the keys of ssh-agent"] if login.agent else [])])
+
+
+def refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> LoginRefused:
+    """Return the error that names every login tried, in order, with the command that shows the same by hand."""
+    if not failures:
+        return LoginRefused(endpoint.host, "no login is declared for it", "there is one", "Add ssh.logins to the fleet")
+    said = "; then ".join(f"{reason} for user {login.user} with {_credential(login)}" for login, reason in failures)
+    return LoginRefused(
+        endpoint.host, said, "no step was run on this host", f"Check `{ssh_command(endpoint, failures[0][0])} true`"
+    )
+
+
+def only_looks(endpoint: Endpoint, login: Login) -> OnlyLooks:
+    got, want = f"got the login {login.name}, which may only look", "texts, locks and steps take one that becomes root"
+    return OnlyLooks(endpoint.host, got, want, "Put such a login before it under ssh.logins")
+
+
+def ssh_command(endpoint: Endpoint, login: Login) -> str:
+    """Return the command line by which a person reaches *endpoint* the same way."""
+    argv = ["ssh", "-o", f"UserKnownHostsFile={endpoint.known_hosts}"]
+    argv += ["-p", str(endpoint.port)] if endpoint.port != 22 else []
+    argv += ["-i", login.key] if login.key else []
+    argv += ["-o", f"CertificateFile={login.certificate}"] if login.certificate else []
+    if jump := endpoint.jump:
+        argv += ["-J", f"{jump.logins[0].user}@{jump.address}:{jump.port}"]
+    return shlex.join([*argv, f"{login.user}@{endpoint.address}"])

@@ -1,0 +1,1 @@
+"""Programs that run on the host, with the standard library alone."""

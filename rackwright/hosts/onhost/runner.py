@@ -1,0 +1,521 @@
+"""Runs on the host: holds its lock and does one step after another, as lines of JSON on stdin say.
+
+Standard library only, for Python 3.8 and later. Answers are lines of JSON on stdout, each with an ``event``. It ends,
+and with it the lock, when stdin does; a command that is running then runs on in its systemd unit.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import grp
+import json
+import os
+import pwd
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rackwright.facts.probe import block, observe
+from rackwright.facts.probe.observe import attempt
+
+ROOT = ""
+"""Below which the /sys, /dev and /proc of the machine lie."""
+PREFIX = "rackwright-step-"
+"""Of the transient units that run steps; then come the escaped id of the resource and the step's number."""
+SILENCE_SECONDS = 120
+"""After so long without a sign of life, the other side is taken for lost and the lock is given up."""
+PROGRESS_SECONDS = 10
+POLL_SECONDS = 0.5
+REST_SECONDS = 5
+"""Between two looks at an array that does not rest yet."""
+OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
+REFERENCE = re.compile(r"\$\{(drive|drive-if-present|device|array|filesystem|luks):([^}]+)\}")
+ON_DRIVES, REFUSED = "rackwright-drives", 97
+"""In the place of a program, what on_drives does itself; and the status by which that says that nothing was written."""
+MAPPER = "/dev/mapper/"
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+T = TypeVar("T")
+
+
+class Stop(Exception):
+    """Why a step was not begun, or how it failed."""
+
+    def __init__(self, reason: str, output: list[str] | None = None) -> None:
+        super().__init__(reason)
+        self.output = output or []
+
+
+def emit(event: str, **values: Any) -> None:
+    sys.stdout.write(json.dumps({**values, "event": event}) + "\n")
+    sys.stdout.flush()
+
+
+def main(job: dict[str, Any]) -> None:
+    os.umask(0o022)
+    if "at_rest" in job:
+        run_at_rest(job["at_rest"])
+        return
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=listen, args=(requests,), daemon=True).start()
+    if not (take_lock(job) and await_steps(job["id"])):
+        return
+    emit("ready")
+    while True:
+        answer(requests.get(), job)
+
+
+def listen(requests: queue.Queue[dict[str, Any]]) -> None:
+    """Queue the requests; an empty line is only a sign of life. At the end of stdin, end everything."""
+    signal.alarm(SILENCE_SECONDS)
+    for line in sys.stdin.buffer:
+        signal.alarm(SILENCE_SECONDS)  # its default action ends the process, whatever the main thread is at
+        if line.strip():
+            requests.put(json.loads(line))
+    os._exit(0)
+
+
+def answer(request: dict[str, Any], job: dict[str, Any]) -> None:
+    try:
+        perform(request["step"], f"{PREFIX}{escaped(job['id'])}-{request['number']}", job)
+        emit("done")
+    except Stop as stop:
+        emit("failed", reason=str(stop), output=stop.output)
+    except OSError as error:
+        emit("failed", reason=str(error), output=[])
+
+
+def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    if step["kind"] == "run":
+        run(step, unit, job)
+    elif step["kind"] == "put":
+        put(step)
+    elif step["kind"] == "send":
+        receive(step)
+    elif step["kind"] == "reboot":
+        reboot()
+    else:
+        remove(Path(step["path"]))
+
+
+# --- whose turn it is -----------------------------------------------------------------------------------------------
+
+
+def take_lock(job: dict[str, Any]) -> bool:
+    """Take the host's lock, or say who kept it for longer than one's patience.
+
+    The kernel frees it when this process ends, however it ends, so it cannot outlive its holder.
+    """
+    lock = os.open(job["lock"], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    began = time.monotonic()
+    say = every(PROGRESS_SECONDS)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, OUTPUT_BYTES, 0).decode(errors="replace").strip() or "somebody"
+            if time.monotonic() - began >= job["patience_seconds"]:
+                emit("locked", holder=holder)
+                return False
+            say(f"waiting for the host's lock, held for {holder}")
+            time.sleep(POLL_SECONDS)
+        else:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{job['holder']}\n".encode(), 0)
+            return True
+
+
+def await_steps(id: str) -> bool:
+    """Wait for the end of steps that an earlier run for *id* left behind; refuse those of another resource."""
+    ours = re.compile(re.escape(PREFIX + escaped(id)) + r"-\d+\.service")
+    say = every(PROGRESS_SECONDS)
+    while True:
+        steps = running_steps()
+        foreign = [description for unit, description in steps.items() if not ours.fullmatch(unit)]
+        if foreign:
+            emit("occupied", steps=foreign)
+        if foreign or not steps:
+            return not foreign
+        say(f"waiting for a step of an earlier run: {', '.join(steps.values())}")
+        time.sleep(POLL_SECONDS)
+
+
+def every(seconds: float) -> Callable[[str], None]:
+    """Return a way to tell progress that passes on no more than one text in *seconds*."""
+    last = -seconds
+
+    def say(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            emit("progress", text=text)
+
+    return say
+
+
+@contextlib.contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Tell how long *what* takes by now, for as long as it does: a drive may let its reader wait for minutes."""
+    began, ended = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            emit("progress", text=f"{what} for {time.monotonic() - began:.0f} s")
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()  # nothing is told behind the answer
+
+
+def has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()  # sd_booted(3)
+
+
+def escaped(text: str) -> str:
+    """Return *text* as systemd-escape(1) does."""
+    return re.sub(r"[^A-Za-z0-9:_.]", lambda found: "-" if found[0] == "/" else f"\\x{ord(found[0]):02x}", text)
+
+
+def running_steps() -> dict[str, str]:
+    """Return the units of steps that have not ended, each with its description."""
+    if not has_systemd():
+        return {}
+    listed = subprocess.run(
+        ["systemctl", "list-units", "--all", "--plain", "--full", "--no-legend", f"{PREFIX}*"],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    units = [line.split(None, 4) for line in listed.stdout.decode().splitlines()]
+    return {name: text for name, _, active, _, text in units if active not in ("inactive", "failed")}
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
+    if step.get("when_at_rest"):
+        defer(step, job)
+        return
+    argv, refused = process_of(step, job)
+    log = Path(job["directory"], "step.log")
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    remove(log)
+    command = in_unit(argv, unit, f"{job['id']}: {step['text']}", log, step["timeout_seconds"])
+    began = time.monotonic()
+    with log.open("ab") as output:  # systemd-run and the command itself both append to it
+        process = subprocess.Popen(
+            command if has_systemd() else argv,
+            env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    status = awaited(process, log, step["timeout_seconds"])
+    settle()
+    if refused and status == refused:
+        raise Stop(last_lines(log)[-1])
+    if status:
+        seconds = time.monotonic() - began
+        end = f"was stopped after {seconds:.0f} s" if seconds >= step["timeout_seconds"] else f"ended with {status}"
+        raise Stop(f"`{step['argv'][0]}` {end}", last_lines(log))
+
+
+def process_of(step: dict[str, Any], job: dict[str, Any]) -> tuple[list[str], int]:
+    """Return the command of a step, and with which status that says that nothing was written; 0: with none.
+
+    A step that writes to drives is a job for a process of its own, which looks at them while it holds them.
+    """
+    argv, expects = step["argv"], step.get("expects")
+    if argv[0] != ON_DRIVES and not expects:
+        return [resolved(argument) for argument in argv], 0
+    theirs = {f"${{drive:{serial}}}" for serial in expects or ()}
+    wanted = argv[1:] if argv[0] == ON_DRIVES else [each if each in theirs else resolved(each) for each in argv]
+    drives = job["drives"]
+    path = Path(drives["path"])
+    text = {"modules": drives["modules"], "argv": wanted, "expects": expects or {}, "root": ROOT}
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    remove(path)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(text, file)
+    return drives["command"], REFUSED
+
+
+def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_seconds: float) -> list[str]:
+    """Return the command that runs *argv* as a unit of its own, which no dropped connection ends."""
+    return [
+        "systemd-run", "--quiet", "--collect", "--wait", "--service-type=exec",
+        f"--unit={unit}", f"--description={description}", "--setenv=LC_ALL=C",
+        f"--property=StandardOutput=append:{log}", f"--property=StandardError=append:{log}",
+        f"--property=RuntimeMaxSec={timeout_seconds:.0f}",
+        "--", *map(literal, argv),
+    ]  # fmt: skip
+
+
+def literal(argument: str) -> str:
+    """Return what systemd-run takes for *argument*, in which systemd would expand variables."""
+    return argument.replace("$", "$$")
+
+
+def awaited(process: subprocess.Popen[bytes], log: Path, timeout_seconds: float) -> int:
+    """Return the status of *process*, telling meanwhile for how long it runs and what it said last."""
+    began = time.monotonic()
+    while True:
+        seconds = time.monotonic() - began
+        try:
+            return process.wait(min(PROGRESS_SECONDS, max(timeout_seconds - seconds, 1)))
+        except subprocess.TimeoutExpired:
+            seconds = time.monotonic() - began
+            emit("progress", text=" ".join([f"running for {seconds:.0f} s", *last_lines(log)[-1:]]))
+            if seconds >= timeout_seconds and not has_systemd():
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def last_lines(log: Path) -> list[str]:
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - OUTPUT_BYTES, 0))
+        lines = re.split(r"[\r\n\b]+", file.read().decode(errors="replace"))
+    return [line.strip() for line in lines if line.strip()][-OUTPUT_LINES:]
+
+
+def settle() -> None:
+    """Wait until udev has seen what the command made or removed: the next step looks for it."""
+    if has_systemd() and shutil.which("udevadm", path=ENVIRONMENT["PATH"]):
+        with telling("waiting for udev"):
+            subprocess.run(["udevadm", "settle"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
+
+
+def reboot() -> None:
+    """Begin a restart, and return while there is time to say so. What forbids one, such as an update, is heeded."""
+    if not has_systemd():
+        raise Stop("there is no systemd to restart it")
+    ordered = subprocess.run(
+        ["systemctl", "--no-block", "--check-inhibitors=yes", "reboot"],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    if ordered.returncode:
+        said = ordered.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
+        raise Stop(f"`systemctl reboot` ended with {ordered.returncode}", said)
+
+
+# --- commands that wait until md rests -------------------------------------------------------------------------------
+
+
+def defer(step: dict[str, Any], job: dict[str, Any]) -> None:
+    """Start the unit that runs the command of *step* once md rests. A unit of that name that waits already is enough.
+
+    The unit gets the references, not what they name now: while it waits, which may take a day, another drive may get
+    the kernel name that one of its drives has now.
+    """
+    if not has_systemd():
+        raise Stop("there is no systemd to start a unit that waits for md")
+    array_key, unit = step["when_at_rest"]["array"], step["when_at_rest"]["unit"]
+    waits = subprocess.run(["systemctl", "is-active", "--quiet", unit], env=ENVIRONMENT, check=False)
+    if waits.returncode == 0:
+        return
+    described = {"array": array_key, "argv": step["argv"]}
+    path = Path(job["directory"], f"{unit}.json")
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    remove(path)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"modules": job["modules"], "at_rest": described}, file)
+        file.write("\n")
+    started = subprocess.run(
+        [
+            "systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={job['id']}: {step['text']}",
+            f"--property=StandardInput=file:{path}", "--",
+            *map(literal, ("python3", "-I", "-S", "-X", "utf8", "-c", job["loader"])),
+        ],
+        env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    if started.returncode:
+        lines = started.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
+        raise Stop(f"`systemd-run` ended with {started.returncode}", lines)
+
+
+def run_at_rest(job: dict[str, Any]) -> None:
+    """Wait until the array of *job* rests, then resolve the references of its command and run that."""
+    try:
+        await_rest(job["array"])
+        with hold_drives(job["argv"]) as argv:
+            status = subprocess.run(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False).returncode
+    except Stop as stop:
+        sys.exit(str(stop))
+    sys.exit(status)
+
+
+def await_rest(key: str) -> None:
+    """Return when md does nothing of its own to the array *key*, whatever the kernel calls that array by then."""
+    while True:
+        machine = block.Machine(ROOT)
+        folder = Path(machine.sys(array(machine, key)["name"]), "md")
+        if is_at_rest(folder):
+            return
+        while folder.is_dir() and not is_at_rest(folder):
+            time.sleep(REST_SECONDS)
+
+
+def is_at_rest(folder: Path) -> bool:
+    found = [attempt(observe.read, str(folder / file)) for file in ("sync_action", "reshape_position")]
+    return found == ["idle", "none"]
+
+
+@contextlib.contextmanager
+def hold_drives(argv: list[str]) -> Iterator[list[str]]:
+    """Yield *argv* with its references resolved, its drives being open: until they are closed their names stay theirs.
+
+    Raises:
+        Stop: a reference names nothing, or something else than a moment ago.
+    """
+    resolved_argv = [resolved(argument) for argument in argv]
+    with contextlib.ExitStack() as opened:
+        for argument, path in zip(argv, resolved_argv):  # noqa: B905 - strict= is of Python 3.10
+            if argument.startswith("${drive") and path:
+                opened.callback(os.close, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        if [resolved(argument) for argument in argv] != resolved_argv:
+            raise Stop("drives came or went while they were looked for; nothing was written")
+        yield resolved_argv
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def put(step: dict[str, Any]) -> None:
+    """Write beside the place, then rename over whatever stands there: a link is replaced, never followed."""
+    path = Path(step["path"])
+    content = base64.b64decode(step["content"]) if step.get("base64") else resolved(step["content"]).encode()
+    beside = path.with_name(f".{path.name}.rackwright")
+    with os.fdopen(create(beside, step), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
+    sync_directory(path.parent)
+
+
+def receive(step: dict[str, Any]) -> None:
+    """Write a part of a file behind those before it; the last one takes the file to its place."""
+    path = Path(step["path"])
+    beside = path.with_name(f".{path.name}.rackwright")
+    descriptor = create(beside, step) if step["first"] else os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "ab") as file:
+        file.write(base64.b64decode(step["content"]))
+        if step["last"]:
+            file.flush()
+            os.fsync(file.fileno())
+    if step["last"]:
+        beside.rename(path)
+        sync_directory(path.parent)
+
+
+def create(path: Path, step: dict[str, Any]) -> int:
+    """Make the empty file *path* with the mode and the owner of *step*, and return its descriptor.
+
+    Both are set before there is any content, so that no other account can open the file in between.
+    """
+    user, _, group = step["owner"].partition(":")
+    try:
+        owner = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Stop(f"owner {step['owner']}: {error.args[0]}") from None
+    make_directory(path.parent)
+    remove(path)  # left by a run that was killed
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, step["mode"])
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_directory(path: Path) -> None:
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode=0o755)
+        sync_directory(path.parent)
+
+
+def remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- references -----------------------------------------------------------------------------------------------------
+
+
+def resolved(text: str) -> str:
+    """Return *text* with each of its references replaced by what it names on this host now."""
+    if not REFERENCE.search(text):
+        return text
+    machine = block.Machine(ROOT)
+    resolve: dict[str, Callable[[str], str]] = {
+        "drive": lambda serial: machine.path(drive(machine, serial)),
+        "drive-if-present": lambda serial: machine.path(drive(machine, serial)) if drive_names(machine, serial) else "",
+        "device": lambda md_name: machine.path(array(machine, md_name)["name"]),
+        "array": lambda md_name: str(array(machine, md_name)["uuid"]),
+        "filesystem": lambda key: filesystem(machine, key),
+        "luks": lambda md_name: luks(machine, md_name),
+    }
+    with telling("looking at the drives"):
+        return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
+
+
+def drive(machine: block.Machine, serial: str) -> str:
+    """Return the kernel's name of today for the drive with exactly this serial."""
+    return only(drive_names(machine, serial), f"drive {serial}")
+
+
+def drive_names(machine: block.Machine, serial: str) -> list[str]:
+    """Return the kernel's names of all drives with exactly this serial."""
+    return [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
+
+
+def array(machine: block.Machine, key: str) -> dict[str, Any]:
+    """Return the array with this md name or UUID, running or not."""
+    return only([found for found in block.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
+
+
+def filesystem(machine: block.Machine, key: str) -> str:
+    """Return the UUID of the filesystem on the array of this md name, or on the mapping of this path."""
+    name = (mapping(machine, key) if key.startswith(MAPPER) else array(machine, key))["name"]
+    signatures = observe.known(machine.signatures[name])
+    uuids = [str(signature["uuid"]) for signature in signatures if signature["usage"] == "filesystem"]
+    return only(uuids, f"filesystem on {key}")
+
+
+def mapping(machine: block.Machine, path: str) -> dict[str, Any]:
+    return only([found for found in block.mappings(machine) if f"{MAPPER}{found['mapped_name']}" == path], path)
+
+
+def luks(machine: block.Machine, md_name: str) -> str:
+    """Return the UUID of the LUKS header on the array."""
+    name = array(machine, md_name)["name"]
+    uuids = [str(observe.known(header["uuid"])) for header in block.luks_headers(machine) if header["device"] == name]
+    return only(uuids, f"LUKS header on {md_name}")
+
+
+def only(found: list[T], what: str) -> T:
+    if len(found) != 1:
+        raise Stop(f"{'more than one' if found else 'no'} {what} here; nothing was written")
+    return found[0]

@@ -1,0 +1,203 @@
+"""Who may change now: some hosts first, then the others in batches, each only when those before it are as declared."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rackwright.errors import HostUnreachable, Refused, StepFailed
+from rackwright.progress import Progress
+from rackwright.schema.rollout import Rollout
+
+WINDOW_SECONDS = 1.0
+"""How long a wave waits for hosts: those that ask later go with a later one."""
+COMING_SECONDS = 30.0
+"""How long it waits for hosts that are being looked at, and may ask next: one that hangs delays nobody for longer."""
+POLL_SECONDS = 0.5
+_AGAIN = "Run the same command again"
+
+
+class RolloutHalted(StepFailed):
+    """Nothing was done on a host, since others failed before it."""
+
+
+@dataclass
+class _RolloutGroup:
+    """The hosts that ask for one change."""
+
+    asked_first: float = 0.0
+    """Of those that wait."""
+    asked_last: float = 0.0
+    waiting: list[str] = field(default_factory=list)
+    going: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, host: str) -> None:
+        self.asked_last = time.monotonic()
+        if not self.waiting:
+            self.asked_first = self.asked_last
+        self.waiting.append(host)
+
+    def next_batch(self, policy: Rollout, window_seconds: float, coming: Set[str]) -> int:
+        """Return how many go next: 0 while one of those before is still at it, or more have failed than may."""
+        if self.going or not self.waiting or len(self.failed) > policy.max_failures:
+            return 0
+        now = time.monotonic()
+        if now - self.asked_last < window_seconds:
+            return 0
+        if coming - {*self.waiting} and now - self.asked_first < COMING_SECONDS:
+            return 0
+        hosts = len(self.waiting) + len(self.done) + len(self.failed)
+        return policy.batch_of(hosts) if self.done else policy.canary
+
+    def admit(self, hosts: Sequence[str]) -> None:
+        self.going |= {*hosts}
+        self.waiting = [host for host in self.waiting if host not in self.going]
+
+
+class RolloutGate:
+    """The turns of one process. Any thread may call."""
+
+    def __init__(
+        self,
+        policy: Rollout,
+        cancelled: Callable[[], bool],
+        window_seconds: float = WINDOW_SECONDS,
+        limit: int | None = None,
+        unreachable: Callable[[], Set[str]] = frozenset,
+        coming: Callable[[], Set[str]] = frozenset,
+    ) -> None:
+        """
+        Args:
+            limit: How many hosts may be away at once, all waves together; None: as many as like.
+            unreachable: Asked for the hosts that were not reached: they are away already, and stay so.
+            coming: Asked for the hosts that are being looked at: they may ask next, and go along.
+        """
+        self._policy, self._cancelled, self._window_seconds = policy, cancelled, window_seconds
+        self._limit, self._unreachable, self._coming = limit, unreachable, coming
+        self._rollout_groups: dict[str, _RolloutGroup] = {}
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def slot(self, rollout_group: str, host: str, progress: Progress) -> Iterator[None]:
+        """Wait until *host* may change; a block that raises has failed, unless its host was not reached or refused.
+
+        Args:
+            wave: Name of the change, the same for all hosts it is to reach.
+            say: Told what is waited for.
+
+        Raises:
+            HeldBack: more hosts failed than may, or so many are not reached that no other may be away.
+        """
+        state = self._wait(rollout_group, host, progress)
+        try:
+            yield
+        except (HostUnreachable, Refused):  # nothing was done there, which tells nothing about the other hosts
+            self._leave(state, host, None)
+            raise
+        except BaseException as error:
+            self._leave(state, host, str(error))
+            raise
+        else:
+            with self._changed:
+                state.done.add(host)
+            self._leave(state, host, None)
+
+    def going(self, rollout_group: str) -> frozenset[str]:
+        """Return the hosts whose turn in *rollout_group* has begun and not ended."""
+        with self._changed:
+            return (
+                frozenset(self._rollout_groups[rollout_group].going)
+                if rollout_group in self._rollout_groups
+                else frozenset()
+            )
+
+    def _wait(self, rollout_group: str, host: str, progress: Progress) -> _RolloutGroup:
+        with self._changed:
+            state = self._rollout_groups.setdefault(rollout_group, _RolloutGroup())
+            state.ask(host)
+            told = ""
+            while True:
+                lost = self._unreachable()
+                state.admit(self._next(state, lost))
+                if host in state.going:
+                    self._changed.notify_all()
+                    return state
+                if why := self._hopeless(host, state, lost):
+                    state.waiting.remove(host)
+                    raise RolloutHalted(f"{host}/{rollout_group}", *why)
+                if told != (told := self._reason(state, lost) or told):
+                    progress(told)
+                self._changed.wait(POLL_SECONDS)
+
+    def _next(self, state: _RolloutGroup, lost: Set[str]) -> list[str]:
+        """Return who of the wave goes now: its next batch, as far as there is room. Who is away takes none.
+
+        The batch goes as a whole, once no other wave is at any of it: a host has one change at a time, and hosts that
+        had them in different orders would have each in a run of its own.
+        """
+        size, away = state.next_batch(self._policy, self._window_seconds, self._coming()), {*lost, *self._going()}
+        chosen: list[str] = []
+        busy = self._busy(state)
+        for host in sorted(state.waiting, key=lambda host: (host in busy, host)):
+            if len(chosen) < size and (host in away or self._limit is None or len(away) < self._limit):
+                chosen.append(host)
+                away.add(host)
+        return [] if busy & {*chosen} else chosen
+
+    def _busy(self, state: _RolloutGroup) -> set[str]:
+        """Return the hosts that other waves are at."""
+        return {
+            host
+            for rollout_group in self._rollout_groups.values()
+            if rollout_group is not state
+            for host in rollout_group.going
+        }
+
+    def _going(self) -> set[str]:
+        return {host for rollout_group in self._rollout_groups.values() for host in rollout_group.going}
+
+    def _reason(self, state: _RolloutGroup, lost: Set[str]) -> str:
+        """Return what a host of the wave waits for; nothing where that is only whoever else may ask."""
+        going = self._going()
+        if state.going:
+            return f"waiting for {_names(state.going)} to be as declared"
+        if busy := self._busy(state) & {*state.waiting}:
+            return f"waiting for {_names(busy)} to be as declared otherwise"
+        if self._limit is None or len(going | lost) < self._limit:
+            return ""
+        return f"waiting: {_away(going, lost)}, at most {self._limit} at a time"
+
+    def _hopeless(self, host: str, state: _RolloutGroup, lost: Set[str]) -> tuple[str, str, str] | None:
+        """Return why *host* is not to wait any longer: what was got, what is wanted, how to mend it."""
+        untouched = f"no step was run on {host}"
+        if len(state.failed) > self._policy.max_failures:
+            got = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items())
+            want = f"at most {self._policy.max_failures} may fail before the others are left alone; {untouched}"
+            return got, want, f"Mend that. {_AGAIN}"
+        if self._cancelled():
+            return "got cancelled", f"whoever waits for a turn goes when it comes; {untouched}", _AGAIN
+        if self._limit is not None and len(lost) >= self._limit and host not in lost | self._going():
+            want = f"at most {self._limit} of the fleet may be changed or not reached at once; {untouched}"
+            return _away((), lost), want, f"Bring them back, or raise rollout.max_unavailable. {_AGAIN}"
+        return None
+
+    def _leave(self, state: _RolloutGroup, host: str, failure: str | None) -> None:
+        with self._changed:
+            state.going.discard(host)
+            if failure is not None:
+                state.failed[host] = failure
+            self._changed.notify_all()
+
+
+def _away(going: Collection[str], lost: Collection[str]) -> str:
+    """Return ``gpu-03, gpu-07 are being changed and gpu-05 is not reached``; a host once, by the worse."""
+    changed = {*going} - {*lost}
+    told = [(changed, "being changed"), (lost, "not reached")]
+    return " and ".join(f"{_names(hosts)} {'is' if len(hosts) == 1 else 'are'} {what}" for hosts, what in told if hosts)
+
+
+def _names(hosts: Collection[str]) -> str:
+    return ", ".join(sorted(hosts))

@@ -1,0 +1,47 @@
+"""What is sent to a host to do steps there: the runner, with the modules by which the probe reads drives and arrays."""
+
+import json
+from functools import cache
+from importlib.resources import files
+
+from rackwright.facts import probe
+
+RUNNER = "rackwright.hosts.onhost.runner"
+ON_DRIVES = "rackwright.hosts.onhost.on_drives"
+"""The module that writes to drives, in a process of its own."""
+DRIVES_MODULES = (
+    "content",
+    "probe.observe",
+    "probe.superblocks",
+    "probe.health",
+    "probe.signature_check",
+    "probe.block",
+)
+"""The modules that it imports."""
+LOADER = probe.LOADER.replace("buffer.read()", "buffer.readline()")
+COMMAND = ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER, "steps")
+"""Run on the host, as root; the last argument tells it from a probe in a list of processes."""
+
+
+def from_file(path: str) -> tuple[str, ...]:
+    """Return the command that reads a job from a file of the host, and runs its last module."""
+    loader = probe.LOADER.replace("sys.stdin.buffer.read()", f"open({path!r}, 'rb').read()")
+    return (*probe.command()[:-1], loader)
+
+
+def on_drives() -> list[tuple[str, str]]:
+    """Return the modules that hold drives and look at them, in an order in which each finds those it imports."""
+    return [*probe.modules(DRIVES_MODULES), (ON_DRIVES, _source("on_drives"))]
+
+
+def first_line(**job: object) -> bytes:
+    """Return what the command reads first: its source, and the *job* for the runner's ``main``."""
+    path = f"{job['directory']}/drives.json"
+    drives = {"path": path, "command": from_file(path), "modules": on_drives()}
+    modules = [*probe.modules(), (RUNNER, _source("runner"))]
+    return json.dumps({"modules": modules, "loader": LOADER, "drives": drives, **job}).encode() + b"\n"
+
+
+@cache
+def _source(module: str) -> str:
+    return files("rackwright.hosts.onhost").joinpath(f"{module}.py").read_text()

@@ -1,0 +1,325 @@
+"""One SSH connection to one host: pinned key, declared logins, jump host, commands as argument lists."""
+
+import contextlib
+import logging
+import shlex
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rackwright.errors import HostUnreachable
+from rackwright.facts import program
+from rackwright.hosts.login import NotLetIn, authenticate, only_looks, refused, ssh_command
+from rackwright.hosts.pins import check_host_key, pinned_keys
+from rackwright.schema.ssh import Endpoint, Login
+
+if TYPE_CHECKING:
+    from paramiko import Channel, Transport
+
+CONNECT_SECONDS = 20.0
+HANDSHAKE_SECONDS = 60.0
+"""For the banner, the key exchange and each login: an emulated or swapping host needs tens of seconds."""
+KEEPALIVE_SECONDS = 15
+WAKE_SECONDS = 1.0
+"""How often an idle connection looks whether it was closed here; at paramiko's 0.1 s, 200 take 6 % of a core."""
+SILENCE_MS = 60_000
+"""How long sent bytes may stay unacknowledged before the kernel gives the connection up; its own default is 15 min."""
+
+
+ANSWER_BYTES, STDERR_BYTES, LINE_BYTES = 64 << 20, 1 << 20, 1 << 20
+"""The most that a command may print, on each of its streams, and in one line that is passed on as it comes."""
+
+
+class ConnectionLost(HostUnreachable):
+    """An open connection ended: whatever was running may be running still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended."""
+
+    status: int
+    """-1: by a signal."""
+    stdout: bytes
+    stderr: str
+
+
+class Connection:
+    """An authenticated connection. Several threads may run commands over it at once."""
+
+    def __init__(self, endpoint: Endpoint, via: "Connection | None" = None) -> None:
+        """Connect, check the pin, log in.
+
+        Raises:
+            HostUnreachable: no answer, or (LoginRefused) no login was let in.
+            HostKeyRefused: unknown or changed host key.
+        """
+        self.endpoint, self._via = endpoint, via
+        self._pins = pinned_keys(endpoint)
+        self._transport, self.login = self._log_in()
+        self._transport.set_keepalive(KEEPALIVE_SECONDS)
+
+    @property
+    def alive(self) -> bool:
+        return self._transport.is_active()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        stdin: bytes = b"",
+        timeout: float = 60,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result:
+        """Run *argv* and return how it ended, whatever its status.
+
+        *stdin* is sent whole before output is read: the command must read it before it prints 2 MiB (the window).
+
+        Args:
+            timeout: Seconds from now to its end.
+            on_line: Called with each line of its stdout as it comes, without the newline. Then the command may print
+                any number of lines, of which the result keeps the first.
+
+        Raises:
+            ConnectionLost: the connection ended before the command did.
+            HostUnreachable: no channel could be opened, *timeout* passed, or the command printed too much.
+        """
+        deadline = time.monotonic() + timeout
+        with contextlib.closing(self.open(argv)) as channel:
+            with contextlib.suppress(OSError):  # a command may end, or ignore its stdin, before all was sent
+                channel.settimeout(timeout)
+                channel.sendall(stdin)
+                end_input(channel)
+            try:
+                chunks = _chunks(channel.recv, channel, deadline)
+                stdout = _kept(_tee(chunks, on_line)) if on_line else _whole(chunks, ANSWER_BYTES)
+                return self._result(channel, stdout, deadline)
+            except TooLong as error:
+                raise HostUnreachable(
+                    self.endpoint.host,
+                    f"`{argv[0]}` {error}",
+                    "a host that is sound answers with less",
+                    "Look at who controls this host, and at what it has in great number",
+                ) from None
+            except TimeoutError:
+                raise HostUnreachable(
+                    self.endpoint.host,
+                    f"`{argv[0]}` gave no answer within {timeout:.0f} s",
+                    "what is on it is unknown",
+                    "Look at its load, then run the same command again",
+                ) from None
+
+    def open(self, argv: Sequence[str]) -> "Channel":
+        """Start *argv* (through sudo where the login becomes root) and return its channel.
+
+        Raises:
+            OnlyLooks: *argv* is not the probe, and the login may run nothing else.
+            ConnectionLost: no channel could be opened.
+        """
+        from paramiko import SSHException
+
+        if self.login.only_looks and tuple(argv) != (program.PATH,):
+            raise only_looks(self.endpoint, self.login)
+        try:
+            channel = self._transport.open_session(timeout=HANDSHAKE_SECONDS)
+            channel.exec_command(shlex.join([*(("sudo", "-n", "--") if self.login.become else ()), *argv]))
+            return channel
+        except (SSHException, OSError, EOFError) as error:
+            raise self.lost(str(error) or "no session could be opened") from None
+
+    def forward(self, address: str, port: int) -> "Channel":
+        """Open a TCP connection from this host to *address*, for a host behind it."""
+        return self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=CONNECT_SECONDS)
+
+    @contextlib.contextmanager
+    def listening(self, port: int, answer: "Callable[[Channel], None]") -> Iterator[None]:
+        """Let the host listen on *port* of its loopback interface; who comes is handed to *answer*, which returns soon.
+
+        Raises:
+            OSError: it may not, or somebody else listens there.
+        """
+        from paramiko import SSHException
+
+        place = "127.0.0.1", port
+        try:
+            self._transport.request_port_forward(*place, handler=lambda channel, origin, server: answer(channel))
+        except (SSHException, EOFError) as error:
+            raise OSError(f"its SSH server does not listen on port {port} for us ({error})") from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(SSHException, OSError, EOFError):  # it is over as well where the connection is
+                self._transport.cancel_port_forward(*place)
+
+    def ended(self, argv: Sequence[str], channel: "Channel") -> HostUnreachable:
+        """Return why *argv* ended that should have gone on, its output having been read to the end."""
+        try:
+            result = self._result(channel, b"", time.monotonic() + CONNECT_SECONDS)
+        except (TimeoutError, TooLong):
+            return self.lost("no word why")
+        except ConnectionLost as error:
+            return error
+        return self.useless(argv, result)
+
+    def useless(self, argv: Sequence[str], result: Result) -> HostUnreachable:
+        """Return the error for an *argv* that did not give what it is for."""
+        said = result.stderr.strip().splitlines()[-1:] or ["nothing"]
+        sudo = "sudo -n " if self.login.become else ""
+        fix = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
+        if self.login.only_looks:
+            fix = f"Look whether role access is on it, and {self.login.user} an auditor there"
+        return HostUnreachable(
+            self.endpoint.host,
+            f'{sudo}{argv[0]} ended with {result.status} and said "{said[0]}"',
+            "nothing was changed by it",
+            fix,
+        )
+
+    def lost(self, reason: str) -> ConnectionLost:
+        """Close the connection and return the error for that."""
+        self.close()
+        return ConnectionLost(
+            self.endpoint.host,
+            f"the connection ended ({reason})",
+            "what was running may be running still",
+            "Run the same command again: it looks first at what is there",
+        )
+
+    def _result(self, channel: "Channel", stdout: bytes, deadline: float) -> Result:
+        stderr = _whole(_chunks(channel.recv_stderr, channel, deadline), STDERR_BYTES).decode(errors="replace")
+        if not channel.status_event.wait(max(deadline - time.monotonic(), 0)):
+            raise TimeoutError
+        if channel.exit_status == -1 and not self.alive:
+            raise self.lost("it was closed")
+        return Result(channel.exit_status, stdout, stderr)
+
+    def _log_in(self) -> "tuple[Transport, Login]":
+        """Try each login on a connection of its own: sshd allows no second user name on one."""
+        failures = []
+        for login in self.endpoint.logins:
+            transport = self._handshake()
+            try:
+                authenticate(transport, login)
+                return transport, login
+            except NotLetIn as error:
+                failures.append((login, str(error)))
+                transport.close()
+            except BaseException:
+                transport.close()
+                raise
+        raise refused(self.endpoint, failures)
+
+    def _handshake(self) -> "Transport":
+        import paramiko
+
+        # it logs tracebacks of what also comes as an exception, and without a handler Python prints them
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+        transport = None
+        try:
+            transport = paramiko.Transport(self._socket())
+            transport.sock.settimeout(WAKE_SECONDS)
+            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = HANDSHAKE_SECONDS
+            options = transport.get_security_options()
+            options.key_types = _pinned_first(options.key_types, self._pins)
+            transport.start_client()  # with a timeout of its own it would return as if all were well
+            key = transport.get_remote_server_key()
+            check_host_key(self.endpoint, self._pins, key.get_name(), key.asbytes())
+            return transport
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if transport:
+                transport.close()
+            raise self._unreachable(error) from None
+        except BaseException:
+            if transport:
+                transport.close()
+            raise
+
+    def _socket(self) -> "socket.socket | Channel":
+        if self._via:
+            return self._via.forward(self.endpoint.address, self.endpoint.port)
+        connected = socket.create_connection((self.endpoint.address, self.endpoint.port), CONNECT_SECONDS)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
+        return connected
+
+    def _unreachable(self, error: Exception) -> HostUnreachable:
+        place = f"{self.endpoint.address} port {self.endpoint.port}"
+        place += f" through {self._via.endpoint.address}" if self._via else ""
+        # paramiko's ChannelException says it in `text`
+        said = getattr(error, "strerror", None) or getattr(error, "text", None)
+        reason = said or str(error) or type(error).__name__
+        return HostUnreachable(
+            self.endpoint.host,
+            reason,  # without the address: this part is stored with the resource
+            "an SSH server answers there",
+            f"Look whether the host runs, and whether {place} is right",
+        )
+
+
+def end_input(channel: Any) -> None:
+    """Tell the other side that no input follows, unless it has closed *channel*.
+
+    paramiko's own way lets go of the channel's lock before it sends: where a command ends at that moment, sshd hears of
+    the end of a channel's input after that of the channel, and ends the whole connection, with all that others run.
+    """
+    with channel.lock:
+        message = channel._send_eof()
+        if message is not None:
+            channel.transport._send_user_message(message)
+
+
+def _pinned_first(offered: Sequence[str], pins: dict[str, bytes]) -> tuple[str, ...]:
+    """Prefer the types that are pinned: the server then shows a key that can be compared, if it has one."""
+    pinned = [name for name in offered if name in pins or ("ssh-rsa" in pins and name.startswith("rsa-sha2"))]
+    return (*pinned, *(name for name in offered if name not in pinned))
+
+
+def _chunks(receive: Callable[[int], bytes], channel: "Channel", deadline: float) -> Iterator[bytes]:
+    while True:
+        channel.settimeout(max(deadline - time.monotonic(), 0.001))
+        if not (chunk := receive(1 << 17)):
+            return
+        yield chunk
+
+
+class TooLong(Exception):
+    """A command printed more than any of ours does; says how much."""
+
+
+def _whole(chunks: Iterator[bytes], limit: int) -> bytes:
+    """Return all *chunks* as one.
+
+    Raises:
+        TooLong: they have more than *limit* bytes.
+    """
+    kept = bytearray()
+    for chunk in chunks:
+        kept += chunk
+        if len(kept) > limit:
+            raise TooLong(f"printed more than {limit >> 20} MiB")
+    return bytes(kept)
+
+
+def _kept(chunks: Iterator[bytes]) -> bytes:
+    """Return the first ANSWER_BYTES of *chunks*, all of which are read."""
+    kept = bytearray()
+    for chunk in chunks:
+        kept += chunk[: ANSWER_BYTES - len(kept)]
+    return bytes(kept)
+
+
+def _tee(chunks: Iterator[bytes], on_line: Callable[[str], None]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        yield chunk
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            on_line(line.decode(errors="replace"))
+        if len(rest) > LINE_BYTES:
+            raise TooLong(f"printed a line of more than {LINE_BYTES >> 20} MiB")
+    if rest:
+        on_line(rest.decode(errors="replace"))

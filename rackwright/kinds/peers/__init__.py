@@ -1,0 +1,145 @@
+"""The ways from a host to its peers, the hosts that it shares an IP network with: each takes packets as declared."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rackwright.core.contract import (
+    Between,
+    Claim,
+    Difference,
+    Observation,
+    Part,
+    Plan,
+    Put,
+    Remove,
+    Resource,
+    Scope,
+    Value,
+)
+from rackwright.core.repository import Repository
+from rackwright.facts.facts import Facts
+from rackwright.facts.probe.paths import PEERS
+from rackwright.facts.view import NotKnown
+from rackwright.kinds.shared import observation, ownership
+from rackwright.kinds.shared.identity import identity_claim, wrong_machine
+
+OWNER = "peers"
+"""The name of its owner file."""
+
+
+class PathPart(Part):
+    """The way to one address of a peer."""
+
+    peer: str
+    to: str
+    own: str
+    """Address of this host in the same network."""
+    mtu: int
+    made: bool = False
+    """A bond or a VLAN stands at an end of it."""
+
+
+class PeersSpec(Resource):
+    """The peers of a host."""
+
+    fleet: str
+    identity: dict[str, str]
+    paths: tuple[PathPart, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.host}/{OWNER}"
+
+
+class PeersKind:
+    """The size of every way there and back. It owns a list of whom the probe asks, and mends no way."""
+
+    token: ClassVar[str] = "rackwright:network:Peers"
+    spec = PeersSpec
+
+    def id(self, spec: PeersSpec) -> str:
+        return spec.id
+
+    def claims(self, spec: PeersSpec, repository: Repository) -> tuple[Claim, ...]:
+        content = repository.digest(_text(spec, repository))
+        return (
+            identity_claim(spec.host, spec.identity),
+            Claim(f"file:{PEERS}", {"content": content, "mode": "0644", "owner": "root:root"}),
+            *map(_claim, spec.paths),
+            Claim(f"owner:{OWNER}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
+        )
+
+    def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
+        return observation.observe(_look, claims, facts)
+
+    def report(self, spec: PeersSpec, facts: Facts) -> dict[str, Any]:
+        return {}
+
+    def plan(self, spec: PeersSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        """Write whom to ask; what does not pass then is for a person, who finds the switch that cuts it off."""
+        if refusals := (
+            *wrong_machine(spec.host, differences),
+            *ownership.foreign(spec.id, spec.fleet, OWNER, "list of peers", facts),
+        ):
+            return Plan(refusals=refusals)
+        by_hand = tuple(item for item in differences if item.unknown or item.thing.startswith("path:"))
+        if len(by_hand) == len(differences):
+            return Plan(by_hand=by_hand)
+        text = _text(spec, repository)
+        steps = (
+            Put(f"write {PEERS}", PEERS, text),
+            Put(
+                "note in the owner file: ready", _OWNER_FILE, ownership.owner_text(spec.id, spec.fleet, "ready"), 0o600
+            ),
+        )
+        # what is not known is asked for as soon as the list is there
+        return Plan(steps, by_hand=tuple(item for item in by_hand if not item.unknown), texts={PEERS: text})
+
+    def removal(self, spec: PeersSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        if refusals := ownership.foreign(spec.id, spec.fleet, OWNER, "list of peers", facts):
+            return Plan(refusals=refusals)
+        if facts.owner(OWNER) is None:
+            return Plan()
+        return Plan(tuple(Remove(f"remove {path}", path) for path in (PEERS, _OWNER_FILE)))
+
+    def consents(self, spec: PeersSpec) -> bool:
+        """Nothing goes with it."""
+        return True
+
+    def rollout_group(self, spec: PeersSpec) -> None:
+        return None
+
+
+_OWNER_FILE = ownership.owner_file(OWNER)
+
+
+def _text(spec: PeersSpec, repository: Repository) -> str:
+    return repository.render(f"peers{PEERS}.j2", peers=spec)
+
+
+def _claim(path: PathPart) -> Claim:
+    remedy = f"see that each switch port on the way passes packets of {path.mtu} bytes, and {path.peer} answers echoes"
+    scope: Scope = "kernel" if path.made else "host"
+    return Claim(f"path:{path.peer}:{path.to}", {"mtu": Between(path.mtu)}, owned=False, scope=scope, remedy=remedy)
+
+
+def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    match sort:
+        case "host":
+            return observation.identity(facts, name)
+        case "file":
+            return observation.file(facts, key, name)
+        case "path":
+            return _mtu(facts, key.partition(":")[2], claim)
+        case _:
+            return observation.owner(facts, key, name)
+
+
+def _mtu(facts: Facts, address: str, claim: Claim) -> Value:
+    path, want = facts.path(address), claim.want["mtu"]
+    if path is None:
+        raise NotKnown(f"{PEERS} on the host does not name {address}")
+    assert isinstance(want, Between) and want.low is not None
+    if path.passed == path.asked < want.low:
+        raise NotKnown(f"{PEERS} on the host asks for no more than {path.asked} bytes")
+    return path.passed

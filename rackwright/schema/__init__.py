@@ -1,0 +1,37 @@
+"""The declaration as strict, frozen models; no I/O. What a fleet in Python is written with."""
+
+from rackwright.schema.alerts import Alerts
+from rackwright.schema.fleet import Fleet
+from rackwright.schema.health import Health
+from rackwright.schema.host import Bus, Drive, Host, Identity
+from rackwright.schema.mirror import Mirror
+from rackwright.schema.needs import Needs
+from rackwright.schema.network import Bond, Dns, Network, Route, Vlan
+from rackwright.schema.port import Nic
+from rackwright.schema.ssh import Login, Ssh
+from rackwright.schema.tier import Encryption, Scrub, Tier
+from rackwright.schema.units import Size
+
+__all__ = [
+    "Alerts",
+    "Bond",
+    "Bus",
+    "Dns",
+    "Drive",
+    "Encryption",
+    "Fleet",
+    "Health",
+    "Host",
+    "Identity",
+    "Login",
+    "Mirror",
+    "Needs",
+    "Network",
+    "Nic",
+    "Route",
+    "Scrub",
+    "Size",
+    "Ssh",
+    "Tier",
+    "Vlan",
+]

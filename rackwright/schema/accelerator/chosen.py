@@ -1,0 +1,232 @@
+"""One host's choices about accelerators, read from its profile, its needs and the variables of its roles."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rackwright.schema.accelerator.versions import VERSION, branch
+from rackwright.schema.catalogue import (
+    GPUS,
+    PROFILES,
+    SOFTWARE,
+    Architecture,
+    Flavour,
+    Gpu,
+    System,
+    Torch,
+    architecture,
+)
+from rackwright.schema.needs import Needs
+from rackwright.schema.problem import Keys
+
+DRIVER_ROLES = ("nvidia_driver", "jetson", "rocm", "gaudi", "ascend")
+"""Each brings the driver of one sort of accelerator."""
+ROLES = {**{role: role for role in DRIVER_ROLES}, "cuda": "nvidia_driver"}
+"""Roles that are about accelerators, and the role whose driver they stand on."""
+OPEN_SINCE = 515
+"""The first driver with open kernel modules. Source: kernel-modules of the catalogue."""
+
+
+@dataclass(frozen=True)
+class Accelerators:
+    """What is chosen. None, or empty: nothing is said about it.
+
+    ``os`` is None as well where that is declared wrongly, so that nothing is concluded from it.
+    """
+
+    os: str | None = None
+    gpus: tuple[str, ...] = ()
+    """Models, by their names in the catalogue."""
+    nvswitch: int | None = None
+    roles: tuple[str, ...] = ()
+    driver: str | None = None
+    """A branch, ``535``, or a version, ``535.261.03``."""
+    driver_source: str | None = None
+    flavour: str | None = None
+    ecc: bool | None = None
+    power_limit_watts: int | None = None
+    clocks_mhz: tuple[int, ...] = ()
+    """One that is kept to, or the least and the most."""
+    mig: tuple[str, ...] = ()
+    """Profiles of the instances of each GPU."""
+    fabric_manager: str | None = None
+    cuda: tuple[str, ...] = ()
+    cuda_default: str | None = None
+    cuda_source: str | None = None
+    version: str | None = None
+    """The release of another vendor's software."""
+    kernel: str | None = None
+    """The release of the kernel that it is for: ``6.8.0-60-generic``."""
+    peer_memory: str | None = None
+    """How RDMA reaches the memory of NVIDIA's GPUs."""
+    network: str | None = None
+    """Whose RDMA that is."""
+    torch: str | None = None
+    needs_cuda: str | None = None
+    precision: tuple[str, ...] = ()
+
+    @cached_property
+    def system(self) -> System:
+        return SOFTWARE.systems.get(self.os or "", System())
+
+    @cached_property
+    def models(self) -> tuple[tuple[Gpu, Architecture], ...]:
+        return tuple((GPUS[name], architecture(GPUS[name])) for name in self.gpus)
+
+    @cached_property
+    def nvidia(self) -> tuple[tuple[Gpu, Architecture], ...]:
+        """The models that NVIDIA's driver for servers is for."""
+        return tuple(model for model in self.models if model[0].role == "nvidia_driver")
+
+    @property
+    def stack(self) -> str | None:
+        """The role that brings another vendor's software; the first, where there are several."""
+        return next((role for role in self.roles if role in SOFTWARE.stacks), None)
+
+    @property
+    def own_driver(self) -> str | None:
+        """The driver that the system itself has, where it comes from there."""
+        return self.system.known("driver") if self.driver_source in (None, "distribution") else None
+
+    @property
+    def own_cuda(self) -> str | None:
+        """The CUDA that the system itself has, where it comes from there."""
+        return self.system.known("cuda") if self.cuda_source in (None, "distribution") else None
+
+    @cached_property
+    def runs(self) -> str | None:
+        """The version or branch of NVIDIA's driver that it comes to; None where that cannot be told."""
+        if "nvidia_driver" not in self.roles:
+            return None
+        driver = self.driver or self.own_driver
+        return driver if driver and re.fullmatch(VERSION, driver) else None
+
+    @property
+    def usual_flavour(self) -> Flavour | None:
+        """The kernel modules for these GPUs and this driver: open where they all take it, else proprietary.
+
+        None where no GPU is known, or no flavour suits all.
+        """
+        known = [set(family.known("flavours")) for _, family in self.nvidia if family.known("flavours")]
+        common = set.intersection(*known) if known else set()
+        if self.runs and branch(self.runs) < OPEN_SINCE:
+            common.discard("open")
+        return "open" if "open" in common else "proprietary" if common else None
+
+    @cached_property
+    def toolkits(self) -> tuple[str, ...]:
+        """The releases of CUDA that are installed."""
+        if "cuda" not in self.roles:
+            return ()
+        return self.cuda or ((self.own_cuda,) if self.own_cuda else ())
+
+    @cached_property
+    def build(self) -> Torch | None:
+        """The build of PyTorch that is needed; None where there is none, or no such."""
+        if self.torch is None:
+            return None
+        release, tag = torch_parts(self.torch)
+        return next((build for build in SOFTWARE.torch if build.tag == tag and release in build.releases), None)
+
+
+def chosen(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]], needs: Needs) -> Accelerators:
+    """Return the choices of a host. Of the roles' variables only what is of the right sort is taken: what is wrong
+    with one by itself its role says."""
+    driver, cuda, rdma = (roles.get(role, {}) for role in ("nvidia_driver", "cuda", "rdma"))
+    other: Mapping[str, Any] = next((roles[role] for role in roles if role in SOFTWARE.stacks), {})
+    hardware = PROFILES[profile]
+    return Accelerators(
+        os=os,
+        gpus=tuple(hardware.known("gpus") or ()),
+        nvswitch=hardware.known("nvswitch"),
+        roles=tuple(role for role in roles if role in ROLES),
+        driver=_text(driver.get("version")),
+        driver_source=_text(driver.get("source")),
+        flavour=_text(driver.get("flavour")),
+        ecc=_flag(driver.get("ecc")),
+        power_limit_watts=_number(driver.get("power_limit_watts")),
+        clocks_mhz=tuple(number for item in _items(driver.get("clocks_mhz")) if (number := _number(item)) is not None),
+        mig=tuple(text for item in _items(driver.get("mig")) if (text := _text(item)) is not None),
+        fabric_manager=_text(driver.get("fabric_manager")),
+        cuda=tuple(text for item in _items(cuda.get("versions")) if (text := _text(item)) is not None),
+        cuda_default=_text(cuda.get("default")),
+        cuda_source=_text(cuda.get("source")),
+        version=_text(other.get("version")),
+        kernel=_text(other.get("kernel")),
+        peer_memory=_text(rdma.get("peer_memory")),
+        network=_text(rdma.get("source")),
+        torch=needs.torch,
+        needs_cuda=needs.cuda,
+        precision=tuple(needs.precision),
+    )
+
+
+def variables(accelerators: Accelerators, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables *given* of *role*, with what the GPUs say of those that are left out."""
+    flavour = accelerators.usual_flavour if role == "nvidia_driver" else None
+    return {**({"flavour": flavour} if flavour else {}), **given}
+
+
+PLACES: dict[str, Keys] = {
+    "gpus": ("profile",),
+    "roles": ("roles",),
+    "driver": ("roles", "nvidia_driver", "version"),
+    "driver_source": ("roles", "nvidia_driver", "source"),
+    "flavour": ("roles", "nvidia_driver", "flavour"),
+    "ecc": ("roles", "nvidia_driver", "ecc"),
+    "power_limit_watts": ("roles", "nvidia_driver", "power_limit_watts"),
+    "clocks_mhz": ("roles", "nvidia_driver", "clocks_mhz"),
+    "mig": ("roles", "nvidia_driver", "mig"),
+    "fabric_manager": ("roles", "nvidia_driver", "fabric_manager"),
+    "cuda": ("roles", "cuda", "versions"),
+    "cuda_default": ("roles", "cuda", "default"),
+    "cuda_source": ("roles", "cuda", "source"),
+    "version": ("roles", "", "version"),
+    "kernel": ("roles", "", "kernel"),
+    "peer_memory": ("roles", "rdma", "peer_memory"),
+    "network": ("roles", "rdma", "source"),
+    "torch": ("needs", "torch"),
+    "needs_cuda": ("needs", "cuda"),
+    "precision": ("needs", "precision"),
+}
+"""Where each choice stands below its host; an empty name is that of the other vendor's role."""
+
+
+def is_written(accelerators: Accelerators, field: str) -> bool:
+    """Return whether the choice is made, rather than left to its default."""
+    return bool(getattr(accelerators, field) != getattr(Accelerators, field, None))
+
+
+def place(accelerators: Accelerators, field: str) -> Keys:
+    """Return where the choice stands; where it is left to its default, the role that has it."""
+    whole = tuple(key or accelerators.stack or key for key in PLACES[field])
+    return whole if is_written(accelerators, field) else whole[:-1]
+
+
+def torch_parts(torch: str) -> tuple[str, str]:
+    """Return ``2.9.1+cu128`` as its release, 2.9, and its tag."""
+    release, _, tag = torch.partition("+")
+    return ".".join(release.split(".")[:2]), tag
+
+
+def _text(value: Any) -> str | None:
+    """Return a text. Ansible makes one of a number, too."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else {"yes": True, "no": False}.get(str(value).lower())
+
+
+def _items(value: Any) -> Sequence[Any]:
+    if isinstance(value, list | tuple):
+        return value
+    return value.split(",") if isinstance(value, str) else () if value is None else (value,)

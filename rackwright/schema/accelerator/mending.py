@@ -1,0 +1,236 @@
+"""What would fit instead: other choices from the catalogue, tried against every rule, the nearest first."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import combinations
+from typing import Any
+
+from rackwright.schema.accelerator.chosen import Accelerators, is_written, place, torch_parts
+from rackwright.schema.accelerator.rules import RULES, Finding, Rule
+from rackwright.schema.accelerator.versions import VERSION, branch, parts
+from rackwright.schema.catalogue import MIG, SOFTWARE
+from rackwright.schema.problem import Problem
+
+Change = dict[str, Any]
+"""Choices by name, to be made instead."""
+RuleFinding = tuple[Rule, Finding]
+NEAR = {
+    "fp4": ("fp8", "int8", "bf16", "fp16", "fp32"),
+    "fp8": ("int8", "bf16", "fp16", "fp32"),
+    "int8": ("fp8", "fp16", "fp32"),
+    "bf16": ("fp16", "fp32"),
+    "tf32": ("fp32", "fp16"),
+    "fp16": ("bf16", "fp32"),
+    "fp32": ("fp16",),
+}
+"""What stands in for a precision: the same size first, then the next."""
+
+
+def problems(a: Accelerators) -> Iterator[Problem]:
+    """Yield what cannot be together, with what would fit; paths start at the host."""
+    found = contradictions(a)
+    for rule, finding in found:
+        field, *item = finding.at
+        path = (*place(a, str(field)), *item)
+        also = None if finding.also is None else place(a, finding.also)
+        yield Problem(finding.got, finding.want, _fix(a, found, (rule, finding)), path, finding.source, also=also)
+
+
+def contradictions(a: Accelerators) -> tuple[RuleFinding, ...]:
+    return tuple((rule, finding) for rule in RULES for finding in rule.says(a))
+
+
+def mend(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding, field: str) -> Change | None:
+    """Return the nearest other choice of *field* that does away with *one* and brings up nothing new; None: no such."""
+    before, partly = Counter(map(_key, found)), None
+    for change in CANDIDATES[field](a, one[1]):
+        after = Counter(map(_key, contradictions(replace(a, **change))))
+        if not after:
+            return change
+        if partly is None and _key(one) not in after and after < before:
+            partly = change
+    return partly
+
+
+def _key(found: RuleFinding) -> tuple[str, ...]:
+    """What makes a contradiction the same one after a change: of an item what it is, of a single choice that it is."""
+    rule, finding = found
+    field, *item = finding.at
+    return (rule.id, str(field), finding.got) if item else (rule.id, str(field))
+
+
+def _fix(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding) -> str:
+    rule, finding = one
+    ways = [
+        _said(a, finding, field, change) for field in rule.mends if (change := mend(a, found, one, field)) is not None
+    ]
+    text = ", or ".join(ways) or "take one of the two out"
+    return text[0].upper() + text[1:]
+
+
+def _said(a: Accelerators, finding: Finding, field: str, change: Change) -> str:
+    """Return how to make *change*; where the choice stands that is told of, its name goes without saying."""
+    value = change[field]
+    here = finding.at[0] == field and is_written(a, field)
+    match field:
+        case "roles":
+            return f"take {' and '.join(role for role in a.roles if role not in value)} out"
+        case "driver" if value is None:
+            return "leave version out" if here else "leave the driver's version out"
+        case "driver":
+            text = f'write "{value}"' if here else f"take driver {value}"
+            return text if change.get("driver_source", a.driver_source) == a.driver_source else f"{text} of the vendor"
+        case "cuda":
+            (new,) = set(value) - set(a.cuda) or {None}
+            text = f'write "{new}"' if here else f"install CUDA {new}"
+            text = text if new else "take it out"
+            return text if change.get("cuda_source", a.cuda_source) == a.cuda_source else f"{text} of the vendor"
+        case "precision":
+            new = [precision for precision in value if precision not in a.precision]
+            return f"write {new[0]}" if new else "take it out"
+        case "clocks_mhz" if len(value) == 1:
+            return f"write {value[0]}"
+        case "mig" | "clocks_mhz" if value:
+            return f"write [{', '.join(map(str, value))}]"
+        case "driver_source" | "cuda_source":
+            return f"write source: {value}"
+        case "flavour" if not here:
+            return f"write flavour: {value}"
+        case "version" if value:
+            return f"take a release of {value}"
+        case "kernel":
+            return f"take a kernel of {value}"
+        case "torch" | "needs_cuda" if not here and value:
+            return f"need {'torch' if field == 'torch' else 'CUDA'} {value}"
+    return "leave it out" if value in (None, ()) else f"write {value}"
+
+
+def _drivers(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    if a.driver and a.own_driver:
+        yield {"driver": None}
+    near = branch(a.runs) if a.runs else 0
+    source = "vendor" if a.own_driver or a.nvswitch else a.driver_source
+    lasting = [known for known, row in SOFTWARE.drivers.items() if row.designation != "new feature"]
+    for known in sorted(lasting, key=lambda known: (abs(int(known) - near), known)):
+        yield {"driver": known, "driver_source": source}
+
+
+def _torches(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    release, tag = torch_parts(a.torch or "+")
+    known = [(release, build.tag) for build in SOFTWARE.torch for release in build.releases]
+    at = parts(release) if release else (0,)
+
+    def far(other: tuple[str, str]) -> tuple[int, bool, int]:
+        of, under = parts(other[0]), _digits(other[1])
+        return abs((of[0] - at[0]) * 100 + of[1] - at[1]), other[1][:2] != tag[:2], abs(under - _digits(tag))
+
+    for near, under in sorted(known, key=far):
+        yield {"torch": f"{near}+{under}"}
+    yield {"torch": None}
+
+
+def _cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    field, *item = finding.at
+    source = "vendor" if a.own_cuda else a.cuda_source
+    if field == "cuda" and not item:  # the system's own, which nobody chose
+        yield from ({"cuda": (version,), "cuda_source": source} for version in SOFTWARE.cuda)
+    for at in (a.cuda[int(index)] for index in item if field == "cuda"):
+        own = [(a.own_cuda, a.cuda_source)] if a.own_cuda else []
+        versions = sorted(SOFTWARE.cuda, key=lambda version: _apart(version, at))
+        for version, of in [*own, *((version, source) for version in versions)]:
+            changed = tuple(dict.fromkeys(version if each == at else each for each in a.cuda))
+            default = version if a.cuda_default == at else a.cuda_default
+            yield {"cuda": changed, "cuda_source": of, "cuda_default": default}
+
+
+def _needed_cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    if a.needs_cuda is not None:
+        at = a.needs_cuda
+        yield from ({"needs_cuda": version} for version in sorted(SOFTWARE.cuda, key=lambda each: _apart(each, at)))
+        yield {"needs_cuda": None}
+
+
+def _precisions(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    for index in map(int, finding.at[1:]):
+        for near in NEAR[a.precision[index]]:
+            yield {"precision": tuple(dict.fromkeys([*a.precision[:index], near, *a.precision[index + 1 :]]))}
+        yield {"precision": a.precision[:index] + a.precision[index + 1 :]}
+
+
+def _layouts(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    tables = [table for gpu, _ in a.nvidia if (table := MIG.get(gpu.mig or ""))]
+    if tables:
+        near = [next(iter(get_close_matches(name, tables[0].profiles, 1, 0)), name) for name in a.mig]
+        most = max(table.compute_slices for table in tables)
+        for count in range(min(len(near), most), 0, -1):
+            yield from ({"mig": layout} for layout in dict.fromkeys(combinations(near[: 2 * most], count)))
+    yield {"mig": ()}
+
+
+def _limits(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    limit = a.power_limit_watts or 0
+    bounds = [gpu.known(bound) for gpu, _ in a.nvidia for bound in ("power_min_watts", "power_max_watts")]
+    yield from ({"power_limit_watts": bound} for bound in sorted(filter(None, bounds), key=lambda b: abs(b - limit)))
+    yield {"power_limit_watts": None}
+
+
+def _clocks(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    most = [gpu.known("clock_max_mhz") or max(a.clocks_mhz) for gpu, _ in a.nvidia] or [max(a.clocks_mhz)]
+    yield {"clocks_mhz": tuple(sorted(min(clock, *most) for clock in a.clocks_mhz))}
+
+
+def _releases(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    known = SOFTWARE.stack_releases.get(a.stack or "", {})
+    at = (a.version or "").partition("-")[0]
+    yield from ({"version": release} for release in sorted(known, key=lambda release: _apart(release, at)))
+    if not known:
+        yield {"version": None}
+
+
+def _kernels(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    known = SOFTWARE.stack_releases.get(a.stack or "", {})
+    own = [row for release, row in known.items() if (a.version or "").startswith(f"{release}.")]
+    rows = own or known.values()
+    yield from ({"kernel": series.rstrip("+")} for row in rows for series in row.kernels.get(a.os or "", ()))
+
+
+def _roles(a: Accelerators, finding: Finding) -> Iterator[Change]:
+    yield {"roles": tuple(role for role in a.roles if role not in finding.at)}
+
+
+CANDIDATES: dict[str, Callable[[Accelerators, Finding], Iterator[Change]]] = {
+    "driver": _drivers,
+    "driver_source": lambda a, finding: iter([{"driver_source": "vendor"}]),
+    "cuda_source": lambda a, finding: iter([{"cuda_source": "vendor"}]),
+    "flavour": lambda a, finding: iter([{"flavour": "open"}, {"flavour": "proprietary"}]),
+    "cuda": _cudas,
+    "cuda_default": lambda a, finding: iter([{"cuda_default": version} for version in a.toolkits]),
+    "needs_cuda": _needed_cudas,
+    "torch": _torches,
+    "precision": _precisions,
+    "mig": _layouts,
+    "ecc": lambda a, finding: iter([{"ecc": None}]),
+    "power_limit_watts": _limits,
+    "clocks_mhz": _clocks,
+    "fabric_manager": lambda a, finding: iter([{"fabric_manager": "auto"}]),
+    "version": _releases,
+    "kernel": _kernels,
+    "peer_memory": lambda a, finding: iter([{"peer_memory": way} for way in (*SOFTWARE.peer_memory, "none")]),
+    "roles": _roles,
+}
+"""Other choices for each field, the nearest first; whether they fit is tried."""
+
+
+def _apart(version: str, other: str) -> int:
+    """Return how far *version* is from *other*, which may be anything."""
+    if not re.fullmatch(VERSION, other):
+        return 0
+    mine, theirs = (parts(f"{each}.0")[:2] for each in (version, other))
+    return abs((mine[0] - theirs[0]) * 100 + mine[1] - theirs[1])
+
+
+def _digits(tag: str) -> int:
+    return int("".join(letter for letter in tag if letter.isdecimal())[:6] or 0)

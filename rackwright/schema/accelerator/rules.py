@@ -1,0 +1,398 @@
+"""What cannot be together, as a table of small rules. A rule concludes from what the catalogue is sure of, no more."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from rackwright.schema.accelerator.chosen import (
+    DRIVER_ROLES,
+    OPEN_SINCE,
+    ROLES,
+    Accelerators,
+    torch_parts,
+)
+from rackwright.schema.accelerator.layout import why_not
+from rackwright.schema.accelerator.versions import VERSION, at_least, branch, minor, parts
+from rackwright.schema.catalogue import MIG, SOFTWARE, Gpu, Mig, source_text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One contradiction."""
+
+    at: tuple[str | int, ...]
+    """The choice that is in the way, and which item of it."""
+    got: str
+    want: str
+    source: str = ""
+    also: str | None = None
+    """The other choice."""
+
+
+NETWORK = "inbox"
+"""Whose RDMA role rdma takes where none is declared."""
+NVLSM_SINCE = 4
+"""The first generation of NVSwitch that is set up by the NVLink Subnet Manager, too."""
+FABRIC = source_text("fabric-manager")
+Says = Callable[[Accelerators], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A sort of contradiction."""
+
+    id: str
+    says: Says
+    mends: tuple[str, ...]
+    """Choices of which another would mend it, the likeliest first."""
+
+
+def _gpu_driver(a: Accelerators) -> Iterator[Finding]:
+    if a.runs is None:
+        return
+    for gpu, family in a.nvidia:
+        row = gpu if gpu.known("driver_first") else family
+        first, last = row.known("driver_first"), family.known("driver_last")
+        if first and not at_least(a.runs, first):
+            want = f"{gpu.name} wants driver {first} or later"
+            yield Finding(("driver",), _driver(a), want, row.source("driver_first"), "gpus")
+        if last and branch(a.runs) > branch(last):
+            want = f"{gpu.name} ({family.name}) has drivers up to {last}"
+            yield Finding(("driver",), _driver(a), want, family.source("driver_last"), "gpus")
+
+
+def _gpu_flavour(a: Accelerators) -> Iterator[Finding]:
+    boards = [(gpu, family) for gpu, family in a.nvidia if "nvidia_driver" in a.roles and family.known("flavours")]
+    if boards and not set.intersection(*(set(family.flavours) for _, family in boards)):
+        names = " and ".join(gpu.name for gpu, _ in boards)
+        yield Finding(("gpus",), f"got {names}", "a host loads one flavour of kernel modules, and none suits all")
+        return
+    for gpu, family in boards if a.flavour else ():
+        if a.flavour not in family.flavours:
+            want = f"{gpu.name} ({family.name}) takes {_or(family.flavours)} kernel modules"
+            yield Finding(("flavour",), f"got {a.flavour}", want, family.source("flavours"), "gpus")
+
+
+def _driver_flavour(a: Accelerators) -> Iterator[Finding]:
+    if a.flavour == "open" and a.runs and branch(a.runs) < OPEN_SINCE:
+        want = f"open kernel modules come with driver {OPEN_SINCE} or later, and this host has {a.runs}"
+        yield Finding(("flavour",), "got open", want, source_text("kernel-modules"), "driver")
+
+
+def _driver_form(a: Accelerators) -> Iterator[Finding]:
+    if "nvidia_driver" in a.roles and a.driver is not None and not re.fullmatch(VERSION, a.driver):
+        yield Finding(("driver",), f"got {a.driver!r}", "a driver is a branch, like 535, or a version, like 535.261.03")
+
+
+def _os_driver(a: Accelerators) -> Iterator[Finding]:
+    # by branch: security updates bring other versions of it
+    if a.runs and a.driver and a.own_driver and branch(a.runs) != branch(a.own_driver):
+        want = f"{a.os} itself has driver {branch(a.own_driver)}"
+        yield Finding(("driver",), f"got {a.driver}", want, a.system.source("driver"))
+
+
+def _os_cuda(a: Accelerators) -> Iterator[Finding]:
+    for index, version in enumerate(a.cuda if "cuda" in a.roles and a.own_cuda else ()):
+        if minor(version) != a.own_cuda:
+            want = f"{a.os} itself has CUDA {a.own_cuda}"
+            yield Finding(("cuda", index), f"got {version}", want, a.system.source("cuda"))
+
+
+def _cuda_default(a: Accelerators) -> Iterator[Finding]:
+    if "cuda" in a.roles and a.cuda_default is not None and a.toolkits and a.cuda_default not in a.toolkits:
+        want = f"the default is one of those that are installed: {', '.join(a.toolkits)}"
+        yield Finding(("cuda_default",), f"got {a.cuda_default}", want)
+
+
+def _cuda_missing(a: Accelerators) -> Iterator[Finding]:
+    if a.needs_cuda and a.toolkits and a.needs_cuda not in map(minor, a.toolkits):
+        want = f"role cuda installs {', '.join(a.toolkits)}"
+        yield Finding(("needs_cuda",), f"got {a.needs_cuda}", want, also="cuda")
+
+
+def _driver_cuda(a: Accelerators) -> Iterator[Finding]:
+    for at, version in _runtimes(a):
+        row = SOFTWARE.cuda.get(minor(version))
+        least = row and row.known("minimum")
+        if row and least and a.runs and not at_least(a.runs, least):
+            want = f"it runs on driver {least} or later, and this host has {a.runs}"
+            yield Finding(at, f"got CUDA {version}", want, row.source("minimum"), "driver")
+
+
+def _gpu_cuda(a: Accelerators) -> Iterator[Finding]:
+    for at, version in _runtimes(a):
+        for gpu, family in a.nvidia if re.fullmatch(VERSION, version) else ():
+            first, last = family.known("cuda_first"), family.known("cuda_last")
+            if first and parts(minor(version)) < parts(first):
+                want = f"{gpu.name} ({family.name}) wants CUDA {first} or later"
+                yield Finding(at, f"got CUDA {version}", want, family.source("cuda_first"), "gpus")
+            if last and parts(minor(version)) > parts(last):
+                want = f"{gpu.name} ({family.name}) has CUDA up to {last}"
+                yield Finding(at, f"got CUDA {version}", want, family.source("cuda_last"), "gpus")
+
+
+def _torch_build(a: Accelerators) -> Iterator[Finding]:
+    if a.torch is None or a.build is not None:
+        return
+    release, tag = torch_parts(a.torch)
+    tags = [build.tag for build in SOFTWARE.torch if release in build.releases]
+    releases = [known for build in SOFTWARE.torch if build.tag == tag for known in build.releases]
+    if tags:
+        want = f"torch {release} was built as {', '.join(tags)}"
+    elif releases:
+        want = f"builds with {tag} that the catalogue knows are of {', '.join(releases)}"
+    else:
+        want = f"builds that the catalogue knows: {', '.join(dict.fromkeys(build.tag for build in SOFTWARE.torch))}"
+    yield Finding(("torch",), f"got {a.torch}", want, SOFTWARE.torch[0].source("releases"))
+
+
+def _torch_vendor(a: Accelerators) -> Iterator[Finding]:
+    if a.build and a.gpus and all(gpu.role != a.build.role for gpu, _ in a.models):
+        gpu, _ = a.models[0]
+        want = f"it runs on the driver of role {a.build.role}, and {gpu.name} on that of role {gpu.role}"
+        yield Finding(("torch",), f"got {a.torch}", want, a.build.source("releases"), "gpus")
+
+
+def _gpu_torch(a: Accelerators) -> Iterator[Finding]:
+    code: tuple[str, ...] = a.build.known("code") or () if a.build else ()
+    for gpu, family in a.models if a.build and code else ():
+        target = gpu.known("target")
+        if a.build and gpu.role == a.build.role and target and not any(_runs_on(target, built) for built in code):
+            want = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
+            yield Finding(("torch",), f"got {a.torch}", want, a.build.source("code"), "gpus")
+
+
+def _driver_torch(a: Accelerators) -> Iterator[Finding]:
+    row = SOFTWARE.cuda.get(a.build.cuda) if a.build and a.build.cuda else None
+    least = row and row.known("minimum")
+    if a.build and row and least and a.runs and not at_least(a.runs, least):
+        want = f"CUDA {a.build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
+        yield Finding(("torch",), f"got {a.torch}", want, row.source("minimum"), "driver")
+
+
+def _gpu_precision(a: Accelerators) -> Iterator[Finding]:
+    for index, precision in enumerate(a.precision):
+        for gpu, family in a.models:
+            precisions = family.known("precisions")
+            if precisions and precision not in precisions:
+                want = f"{gpu.name} ({family.name}) is made for {', '.join(precisions)}"
+                yield Finding(("precision", index), f"got {precision}", want, family.source("precisions"), "gpus")
+
+
+def _mig_support(a: Accelerators) -> Iterator[Finding]:
+    for gpu, _ in a.nvidia if a.mig else ():
+        if gpu.known("mig") == "none":
+            yield Finding(("mig",), f"got {', '.join(a.mig)}", f"{gpu.name} has no MIG", gpu.source("mig"), "gpus")
+
+
+def _mig_profile(a: Accelerators) -> Iterator[Finding]:
+    for gpu, table in _divided(a):
+        for index, name in enumerate(a.mig):
+            if name not in table.profiles:
+                want = f"profiles of {gpu.name}: {', '.join(table.profiles)}"
+                yield Finding(("mig", index), f"got {name!r}", want, table.source("profiles"), "gpus")
+
+
+def _mig_fit(a: Accelerators) -> Iterator[Finding]:
+    for gpu, table in _divided(a):
+        if all(name in table.profiles for name in a.mig) and (why := why_not(a.mig, table)):
+            want = f"they do not fit on {gpu.name}: {why}"
+            yield Finding(("mig",), f"got {', '.join(a.mig)}", want, table.source("profiles"), "gpus")
+
+
+def _ecc(a: Accelerators) -> Iterator[Finding]:
+    for gpu, _ in a.nvidia if a.ecc else ():
+        if gpu.known("ecc") is False:
+            yield Finding(("ecc",), "got true", f"{gpu.name} has no ECC memory", gpu.source("ecc"), "gpus")
+
+
+def _power_limit(a: Accelerators) -> Iterator[Finding]:
+    limit = a.power_limit_watts
+    for gpu, _ in a.nvidia if limit is not None else ():
+        least, most = gpu.known("power_min_watts"), gpu.known("power_max_watts")
+        for bound, name, beyond in ((least, "power_min_watts", -1), (most, "power_max_watts", 1)):
+            if limit is not None and bound is not None and (limit - bound) * beyond > 0:
+                want = f"{gpu.name} takes {bound} W at {'most' if beyond > 0 else 'least'}"
+                yield Finding(("power_limit_watts",), f"got {limit}", want, gpu.source(name), "gpus")
+
+
+def _clocks(a: Accelerators) -> Iterator[Finding]:
+    if list(a.clocks_mhz) != sorted(a.clocks_mhz):
+        got = f"got {' to '.join(map(str, a.clocks_mhz))}"
+        yield Finding(("clocks_mhz",), got, "the least stands first, then the most")
+    for gpu, _ in a.nvidia if a.clocks_mhz else ():
+        most = gpu.known("clock_max_mhz")
+        if most is not None and max(a.clocks_mhz) > most:
+            want = f"{gpu.name} goes up to {most} MHz"
+            yield Finding(("clocks_mhz",), f"got {max(a.clocks_mhz)}", want, gpu.source("clock_max_mhz"), "gpus")
+
+
+def _needless_fabric_manager(a: Accelerators) -> Iterator[Finding]:
+    if a.fabric_manager == "on" and a.nvidia and a.nvswitch is None:
+        want = "this profile has no NVSwitch, without which Fabric Manager does not start"
+        yield Finding(("fabric_manager",), "got on", want, FABRIC, "gpus")
+
+
+def _missing_fabric_manager(a: Accelerators) -> Iterator[Finding]:
+    if a.fabric_manager == "off" and a.nvswitch is not None and "nvidia_driver" in a.roles:
+        want = "GPUs behind NVSwitch compute nothing before Fabric Manager has set it up"
+        yield Finding(("fabric_manager",), "got off", want, FABRIC, "gpus")
+
+
+def _fabric_manager_source(a: Accelerators) -> Iterator[Finding]:
+    if a.nvswitch is None or "nvidia_driver" not in a.roles or a.driver_source not in (None, "distribution"):
+        return
+    if a.nvswitch >= NVLSM_SINCE:
+        want = "NVSwitch of the fourth generation needs NVLSM beside Fabric Manager, and only the vendor has it"
+        yield Finding(("driver_source",), "got distribution", want, FABRIC, "gpus")
+    elif a.system.known("fabric_manager") is False:
+        want = f"NVSwitch needs Fabric Manager of exactly the driver's version, and {a.os} itself has none"
+        yield Finding(("driver_source",), "got distribution", want, a.system.source("fabric_manager"), "gpus")
+
+
+def _vendor_role(a: Accelerators) -> Iterator[Finding]:
+    for role in _alien(a):
+        gpu, _ = a.models[0]
+        want = f"this host has {gpu.name}, which takes role {gpu.role}"
+        yield Finding(("roles", role), f"got the role {role}", want, gpu.source("target"), "gpus")
+
+
+def _two_drivers(a: Accelerators) -> Iterator[Finding]:
+    drivers = [role for role in a.roles if role in DRIVER_ROLES and role not in _alien(a)]
+    for role in drivers[1:]:
+        yield Finding(("roles", role), f"got the role {role}", f"{drivers[0]} brings another vendor's driver already")
+
+
+def _stack_os(a: Accelerators) -> Iterator[Finding]:
+    for role in a.roles:
+        stack = SOFTWARE.stacks.get(role)
+        systems = stack.known("systems") if stack else None
+        if stack and systems and a.os and a.os not in systems:
+            want = f"its software is for {_or(systems)}, and this host has {a.os}"
+            yield Finding(("roles", role), f"got the role {role}", want, stack.source("systems"))
+
+
+def _stack_first(a: Accelerators) -> Iterator[Finding]:
+    stack = SOFTWARE.stacks[a.stack] if a.stack else None
+    first = stack.known("first") if stack else None
+    if stack and first and a.version and (release := _release(a.version)) and parts(release) < parts(first):
+        want = f"role {a.stack} takes releases from {first} on"
+        yield Finding(("version",), f"got {a.version}", want, stack.source("first"))
+
+
+def _stack_kernel(a: Accelerators) -> Iterator[Finding]:
+    release = _release(a.version or "")
+    row = SOFTWARE.stack_releases.get(a.stack or "", {}).get(minor(release or ""))
+    kernels: dict[str, tuple[str, ...]] = (row.known("kernels") if row and a.os else None) or {}
+    stack = SOFTWARE.stacks.get(a.stack or "")
+    if not (row and kernels and a.os) or (stack and a.os not in (stack.known("systems") or (a.os,))):
+        return  # which the rule before tells of
+    if a.os not in kernels:
+        want = f"{a.stack} {minor(release or '')} is for {_or(kernels)}, and this host has {a.os}"
+        yield Finding(("version",), f"got {a.version}", want, row.source("kernels"))
+    elif a.kernel and not any(_is_for(wanted, a.kernel) for wanted in kernels[a.os]):
+        wanted = _or(each.replace("+", " or later") for each in kernels[a.os])
+        want = f"{a.stack} {minor(release or '')} on {a.os} is for kernel {wanted}"
+        yield Finding(("kernel",), f"got {a.kernel}", want, row.source("kernels"), "version")
+
+
+def _peer_memory(a: Accelerators) -> Iterator[Finding]:
+    way = SOFTWARE.peer_memory.get(a.peer_memory or "")
+    if way is None:
+        return
+    at, got, network = ("peer_memory",), f"got {a.peer_memory}", a.network or NETWORK
+    flavour = a.flavour or a.usual_flavour
+    if "nvidia_driver" not in a.roles:
+        want = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
+        yield Finding(at, got, want)
+    elif flavour and flavour not in way.flavours:
+        want = f"only {_or(way.flavours)} kernel modules have it"
+        yield Finding(at, got, want, way.source("flavours"), "flavour")
+    if network not in way.networks:
+        want = f"it takes RDMA of source {_or(way.networks)}, and this is {network}"
+        yield Finding(at, got, want, way.source("networks"), "network")
+
+
+RULES = (
+    Rule("driver-form", _driver_form, ("driver",)),
+    Rule("os-driver", _os_driver, ("driver", "driver_source")),
+    Rule("gpu-driver", _gpu_driver, ("driver",)),
+    Rule("gpu-flavour", _gpu_flavour, ("flavour",)),
+    Rule("driver-flavour", _driver_flavour, ("driver", "flavour")),
+    Rule("os-cuda", _os_cuda, ("cuda", "cuda_source")),
+    Rule("driver-cuda", _driver_cuda, ("needs_cuda", "cuda", "driver")),
+    Rule("gpu-cuda", _gpu_cuda, ("needs_cuda", "cuda")),
+    Rule("cuda-default", _cuda_default, ("cuda_default",)),
+    Rule("cuda-missing", _cuda_missing, ("needs_cuda",)),
+    Rule("torch-build", _torch_build, ("torch",)),
+    Rule("torch-vendor", _torch_vendor, ("torch",)),
+    Rule("gpu-torch", _gpu_torch, ("torch",)),
+    Rule("driver-torch", _driver_torch, ("torch", "driver")),
+    Rule("gpu-precision", _gpu_precision, ("precision",)),
+    Rule("mig-support", _mig_support, ("mig",)),
+    Rule("mig-profile", _mig_profile, ("mig",)),
+    Rule("mig-fit", _mig_fit, ("mig",)),
+    Rule("ecc", _ecc, ("ecc",)),
+    Rule("power-limit", _power_limit, ("power_limit_watts",)),
+    Rule("clocks", _clocks, ("clocks_mhz",)),
+    Rule("fabric-manager-needless", _needless_fabric_manager, ("fabric_manager",)),
+    Rule("fabric-manager-missing", _missing_fabric_manager, ("fabric_manager",)),
+    Rule("fabric-manager-source", _fabric_manager_source, ("driver",)),
+    Rule("vendor-role", _vendor_role, ("roles",)),
+    Rule("two-drivers", _two_drivers, ("roles",)),
+    Rule("stack-os", _stack_os, ("roles",)),
+    Rule("stack-first", _stack_first, ("version",)),
+    Rule("stack-kernel", _stack_kernel, ("version", "kernel")),
+    Rule("peer-memory", _peer_memory, ("peer_memory",)),
+)
+
+
+def _runtimes(a: Accelerators) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each release of CUDA with where it is chosen."""
+    for index, version in enumerate(a.toolkits):
+        yield ("cuda", index) if a.cuda else ("cuda",), version
+    if a.needs_cuda:
+        yield ("needs_cuda",), a.needs_cuda
+
+
+def _divided(a: Accelerators) -> Iterator[tuple[Gpu, Mig]]:
+    """Yield the GPUs that MIG is declared for, and can be."""
+    for gpu, _ in a.nvidia if a.mig else ():
+        if (table := MIG.get(gpu.known("mig") or "")) and table.known("profiles"):
+            yield gpu, table
+
+
+def _alien(a: Accelerators) -> tuple[str, ...]:
+    """Return the roles that are for other accelerators than this host has."""
+    fitting = {gpu.role for gpu, _ in a.models}
+    return tuple(role for role in a.roles if fitting and ROLES[role] not in fitting)
+
+
+def _runs_on(target: str, built: str) -> bool:
+    """Return whether code that was *built* for one target runs on another: a later one of its generation."""
+    if not re.fullmatch(VERSION, target):
+        return target == built
+    return parts(built)[0] == parts(target)[0] and parts(built) <= parts(target)
+
+
+def _release(version: str) -> str | None:
+    """Return the release of ``1.22.1-6``, and of 6.4.3 itself; None where it is no such text."""
+    release = version.partition("-")[0]
+    return release if re.fullmatch(VERSION, release) else None
+
+
+def _is_for(wanted: str, kernel: str) -> bool:
+    """Return whether a kernel is of the series that is *wanted*; one of an unknown form is let be."""
+    series = re.match(r"[0-9]{1,9}\.[0-9]{1,9}", kernel)
+    if series is None:
+        return True
+    least = parts(wanted.rstrip("+"))
+    return parts(series[0]) == least or (wanted.endswith("+") and parts(series[0]) > least)
+
+
+def _driver(a: Accelerators) -> str:
+    return f"got {a.driver}" if a.driver else f"got {a.runs}, which {a.os} itself has"
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)

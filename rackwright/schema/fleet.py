@@ -1,0 +1,160 @@
+"""The whole of what is declared: a fleet of hosts."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from rackwright.schema.base import Schema
+from rackwright.schema.host import Host, HostName, Name
+from rackwright.schema.mirror import Mirror
+from rackwright.schema.network import Network, links
+from rackwright.schema.problem import Keys, Problem
+from rackwright.schema.rollout import Rollout
+from rackwright.schema.run import Run
+from rackwright.schema.secret import Key
+from rackwright.schema.server import Server
+
+MD_NAME_MAX = 32
+"""Bytes that the md superblock has for ``host:tier``. Source: md_p.h, set_name."""
+
+
+class Fleet(Schema):
+    """Hosts that are declared together, under one name."""
+
+    fleet: Name
+    """What the hosts are called together."""
+    rollout: Rollout = Rollout()
+    """How changes of software, access and network reach the hosts."""
+    mirror: Mirror | None = None
+    """Where its hosts get packages that its lock names; without it, each has sources of its own."""
+    hosts: dict[HostName, Host]
+    """Every machine by its name."""
+    uses: str | None = None
+    """The file of the fleet that its hosts are declared in; this one then has no more than runs on them."""
+    key: Key = Field(default_factory=lambda: {"secret": "training_key"})
+    """What the keys of its runs, and those by which hosts ask their own servers, are made of."""
+    runs: dict[Name, Run] = Field(default_factory=dict)
+    """Trainings on these hosts, by name."""
+    servers: dict[Name, Server] = Field(default_factory=dict)
+    """Models that these hosts serve, by name."""
+
+
+def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield what only shows when hosts stand beside each other; paths start at the fleet."""
+    hosts = {name: host for name, host in hosts.items() if not host.retired}
+    for values in (_identities, _addresses, _macs, _port_addresses, _drives, _arrays):
+        yield from _repeated(hosts, values)
+    for name, host in hosts.items():
+        for tier, declared in host.tiers.items():
+            if declared.array is None and len(f"{name}:{tier}".encode()) > MD_NAME_MAX:
+                want = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
+                fix = "Shorten the name of the host or of the tier"
+                yield Problem(f"got {name}:{tier}", want, fix, ("hosts", name, "tiers", tier), "md superblock 1.x")
+    yield from _sizes(hosts)
+
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One address of a host in an IP network."""
+
+    host: str
+    path: Keys
+    """Where below the host the link is declared that has it."""
+    address: str
+    mtu: int
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the link is a bond or a VLAN."""
+        return self.path[0] == "network"
+
+
+def stations(hosts: Mapping[str, Host]) -> dict[IpNetwork, list[Station]]:
+    """Return every declared address by its network, in the order of declaration: who is there reaches the others."""
+    found: dict[IpNetwork, list[Station]] = {}
+    for name, host in hosts.items():
+        for link in links(host.network or Network(), host.nics).values():
+            for interface in map(ipaddress.ip_interface, link.addresses):
+                station = Station(name, link.path, str(interface.ip), link.mtu)
+                found.setdefault(interface.network, []).append(station)
+    return found
+
+
+def _sizes(hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield a problem for each link whose MTU is not that of most others in its network."""
+    for network, several in stations(hosts).items():
+        [(common, _)] = Counter(station.mtu for station in several).most_common(1)
+        usual = next(station for station in several if station.mtu == common)
+        for station in several:
+            if station.mtu != common:
+                other = "another link of this host" if usual.host == station.host else usual.host
+                want = f"{other} has {common} in {network}, and a network has one MTU"
+                path, also = ("hosts", station.host, *station.path, "mtu"), ("hosts", usual.host, *usual.path, "mtu")
+                yield Problem(f"got {station.mtu}", want, "Give both the same", path, also=also)
+
+
+Value = tuple[Keys, Any, str]
+"""Where below the host, what no other may have, and how to call it when another has."""
+
+
+def _identities(host: Host) -> Iterator[Value]:
+    for field, value in host.identity.model_dump(exclude_none=True).items():
+        yield ("identity", field), value, "that identity"
+
+
+def _addresses(host: Host) -> Iterator[Value]:
+    # behind two jump hosts, or two ports of one router, the same address may be two machines
+    yield ("address",), host.address and (host.address, host.ssh.port, host.ssh.jump), "that address"
+
+
+def _macs(host: Host) -> Iterator[Value]:
+    for index, nic in enumerate(host.nics):
+        yield ("nics", index, "mac"), nic.mac, "that MAC address"
+
+
+def _port_addresses(host: Host) -> Iterator[Value]:
+    for index, nic in enumerate(host.nics):
+        yield from _each(("nics", index), nic.addresses)
+    network = host.network or Network()
+    for sort, made in (("bonds", network.bonds), ("vlans", network.vlans)):
+        for name, link in made.items():
+            yield from _each(("network", sort, name), link.addresses)
+
+
+def _each(place: Keys, addresses: Iterable[str]) -> Iterator[Value]:
+    for number, address in enumerate(addresses):
+        yield (*place, "addresses", number), address.split("/")[0], "that address"
+
+
+def _drives(host: Host) -> Iterator[Value]:
+    for index, drive in enumerate(host.drives):
+        yield ("drives", index, "serial"), drive.serial, f"that drive{f' in tier {drive.tier}' if drive.tier else ''}"
+
+
+def _arrays(host: Host) -> Iterator[Value]:
+    for name, tier in host.tiers.items():
+        yield ("tiers", name, "array"), tier.array, "that array"
+
+
+def _repeated(hosts: Mapping[str, Host], values: Callable[[Host], Iterator[Value]]) -> Iterator[Problem]:
+    """Yield a problem for each value that stands a second time, in another host or in the same."""
+    first: dict[Any, tuple[str, Keys, str]] = {}
+    for name, host in hosts.items():
+        for path, value, noun in values(host):
+            if not value:
+                continue  # wrong by itself, and told as such
+            if value not in first:
+                first[value] = (name, path, noun)
+                continue
+            other, other_path, other_noun = first[value]
+            want = f"{'this host' if other == name else other} has {other_noun} already"
+            got = f"got {(value[0] if isinstance(value, tuple) else value)!r}"
+            also = ("hosts", other, *other_path)
+            yield Problem(got, want, "Correct one of the two", ("hosts", name, *path), also=also)

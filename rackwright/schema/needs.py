@@ -1,0 +1,41 @@
+"""What is to run on a host: held against its GPUs and its driver before anything is installed."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+
+from rackwright.schema.base import Many, Schema
+from rackwright.schema.catalogue import SOFTWARE, Precision
+from rackwright.schema.problem import Problem, hint
+
+TORCH = r"[0-9]+\.[0-9]+(\.[0-9]+)?\+(cu[0-9]+|rocm[0-9.]+)"
+
+
+def _torch(torch: str) -> str:
+    if not re.fullmatch(TORCH, torch):
+        want = "a build of PyTorch is its release and its tag"
+        raise Problem(f"got {torch!r}", want, "Write it like 2.9+cu128, as torch.__version__ shows it")
+    return torch
+
+
+def _cuda(cuda: str) -> str:
+    if cuda not in SOFTWARE.cuda:
+        fix = hint(cuda, SOFTWARE.cuda, "Take one of these")
+        raise Problem(f"got {cuda!r}", f"releases of the catalogue: {', '.join(SOFTWARE.cuda)}", fix)
+    return cuda
+
+
+Torch = Annotated[str, AfterValidator(_torch), Field(json_schema_extra={"pattern": f"^{TORCH}$"})]
+Cuda = Annotated[str, AfterValidator(_cuda), WithJsonSchema({"type": "string", "enum": list(SOFTWARE.cuda)})]
+
+
+class Needs(Schema):
+    """What is to run on a host."""
+
+    torch: Torch | None = None
+    """A build of PyTorch: release and tag, like 2.9+cu128."""
+    cuda: Cuda | None = None
+    """A release of CUDA, like 12.8, for programs that bring their own runtime."""
+    precision: Many[Precision] = ()
+    """What is computed in; each has to gain by the GPUs of this host."""

@@ -1,0 +1,348 @@
+"""What a host's network is: bonds, VLANs, routes and name servers, on the ports that the host has."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rackwright.schema.base import Many, Schema
+from rackwright.schema.port import Cidr, LinkName, Mtu, Nic
+from rackwright.schema.problem import Keys, Problem, hint, raise_any
+
+BondMode = Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]
+NAME_SERVERS_MAX = 3
+SEARCH_MAX = 6
+"""MAXNS and MAXDNSRCH. Source: resolv.conf(5)."""
+IPV6_MTU_MIN = 1280
+"""Below it the kernel takes IPv6 off a link. Source: RFC 8200, section 5."""
+DEFAULT = "default"
+EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def _destination(to: str) -> str:
+    if to == DEFAULT:
+        return to
+    try:
+        if "/" in to:
+            return str(ipaddress.ip_network(to))
+    except ValueError as error:
+        if "host bits" in str(error):
+            near = ipaddress.ip_network(to, strict=False)
+            raise Problem(f"got {to!r}", "a destination is a network", f"Write {near}") from None
+    want = "a destination is default, or a network as address/prefix length"
+    raise Problem(f"got {to!r}", want, "Write it like 198.51.100.0/24")
+
+
+def _address(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        pass
+    raise Problem(f"got {address!r}", "it is an IP address, without a prefix length", "Write it like 192.0.2.1")
+
+
+Destination = Annotated[str, AfterValidator(_destination)]
+IpAddress = Annotated[str, AfterValidator(_address)]
+
+
+class Bond(Schema):
+    """Several ports as one. Its members have no addresses of their own."""
+
+    members: Many[str]
+    """Names of the ports that it is made of."""
+    mode: BondMode
+    """How traffic is spread over them, in the kernel's words."""
+    mtu: Mtu | None = None
+    """Bytes of the largest packet: that of its members, which all have the same."""
+    addresses: Many[Cidr] = ()
+    """Each with its prefix length."""
+
+
+class Vlan(Schema):
+    """A virtual LAN on a port or a bond."""
+
+    link: str
+    """Name of the port or bond that carries it."""
+    id: Annotated[int, Field(ge=1, le=4094)]
+    """The tag. Source: IEEE 802.1Q."""
+    mtu: Mtu | None = None
+    """Bytes of the largest packet; that of its link when absent, and never more."""
+    addresses: Many[Cidr] = ()
+    """Each with its prefix length."""
+
+
+class Route(Schema):
+    """A way to a network that is not the host's own."""
+
+    to: Destination
+    """``default``, or a network with its prefix length."""
+    via: IpAddress
+    """The next hop, in a subnet of the host."""
+    on: str | None = None
+    """Name of the port, bond or VLAN that it leads over: for a next hop that several could reach."""
+    metric: Annotated[int, Field(ge=1, le=2**32 - 1)] | None = None
+    """Of two ways to one network the one with less is taken."""
+
+    @model_validator(mode="after")
+    def _is_of_one_family(self) -> Self:
+        if self.to != DEFAULT and _family(self.to) != _family(self.via):
+            got, want = f"got {self.via!r} for {self.to}", "destination and next hop are both IPv4, or both IPv6"
+            raise Problem(got, want, "Correct one of the two", ("via",))
+        return self
+
+    @property
+    def destination(self) -> str:
+        """``default`` as the network that it is."""
+        return EVERYWHERE[_family(self.via)] if self.to == DEFAULT else self.to
+
+
+class Dns(Schema):
+    """How names are resolved."""
+
+    addresses: Many[IpAddress]
+    """Name servers, in the order in which they are asked."""
+    search: Many[str] = ()
+    """Domains in which a name without a dot is looked for."""
+
+    @model_validator(mode="after")
+    def _is_read_whole(self) -> Self:
+        raise_any(_dns_problems(self))
+        return self
+
+
+class Network(Schema):
+    """The network of a host. Its ports (`nics`), and what is declared here, are set up by netplan, and nothing else is.
+
+    Where exactly one link has addresses, that is the fabric, and `fabric` says which where several have.
+    """
+
+    bonds: dict[LinkName, Bond] = Field(default_factory=dict)
+    """Bonds by their names."""
+    vlans: dict[LinkName, Vlan] = Field(default_factory=dict)
+    """VLANs by their names."""
+    routes: Many[Route] = ()
+    """Ways beyond the host's own subnets."""
+    dns: Dns | None = None
+    """Name servers; as they are when absent."""
+    fabric: str | None = None
+    """The port, bond or VLAN that NCCL, Gloo and MPI take; the one that has addresses when absent."""
+    takeover: Literal["ifupdown"] | None = None
+    """Whose files are set aside, if they configure what is declared here."""
+    confirm_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
+    """How long the host waits after a change for a login over a new connection, before it puts everything back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A port, a bond or a VLAN, as far as the others care."""
+
+    path: Keys
+    """Where below the host it is declared."""
+    mtu: int
+    addresses: tuple[str, ...]
+
+    def holds(self, address: str) -> bool:
+        """Return whether *address* lies in one of its subnets."""
+        other = ipaddress.ip_address(address)
+        return any(other in ipaddress.ip_interface(own).network for own in self.addresses)
+
+
+def links(network: Network, nics: Sequence[Nic]) -> dict[str, Link]:
+    """Return everything that has a name, in the order of declaration; what has no MTU of its own takes it over."""
+    found = {nic.name: Link(("nics", index), nic.mtu, nic.addresses) for index, nic in enumerate(nics)}
+    for name, bond in network.bonds.items():
+        members = [found[member].mtu for member in bond.members if member in found]
+        found[name] = Link(("network", "bonds", name), bond.mtu or min(members, default=1500), bond.addresses)
+    for name, vlan in network.vlans.items():
+        below = found[vlan.link].mtu if vlan.link in found else 1500
+        found[name] = Link(("network", "vlans", name), vlan.mtu or below, vlan.addresses)
+    return found
+
+
+def fabric(network: Network, nics: Sequence[Nic]) -> str | None:
+    """Return the link that NCCL, Gloo and MPI take: the one that is named, else the only one that has addresses."""
+    addressed = [name for name, link in links(network, nics).items() if link.addresses]
+    return network.fabric or (addressed[0] if len(addressed) == 1 else None)
+
+
+def environment(interface: str) -> dict[str, str]:
+    """Return what makes NCCL, Gloo and Open MPI take *interface* and no other.
+
+    NCCL takes a name for a beginning unless ``=`` stands before it. UCX has no word for its TCP devices alone: what
+    names an interface there takes RDMA away, so nothing is said to it. Source: NCCL's and Open MPI's documentation.
+    """
+    return {
+        "NCCL_SOCKET_IFNAME": f"={interface}",
+        "GLOO_SOCKET_IFNAME": interface,
+        "OMPI_MCA_btl_tcp_if_include": interface,
+        "OMPI_MCA_oob_tcp_if_include": interface,
+        "PRTE_MCA_prte_if_include": interface,
+    }
+
+
+def way(route: Route, known: Mapping[str, Link]) -> str:
+    """Return the name of the link over which *route* leads."""
+    return route.on or next(name for name, link in known.items() if link.holds(route.via))
+
+
+def problems(network: Network | None, nics: Sequence[Nic]) -> Iterator[Problem]:
+    """Yield what only shows when ports, bonds, VLANs and routes of a host stand beside each other; from the host on."""
+    yield from _repeated_ports(nics)
+    if network is None:
+        return
+    if not nics:
+        yield Problem("got no nics", "a network stands on ports", "Declare them under nics", ("network",))
+        return
+    yield from _repeated_names(network, nics)
+    yield from _bond_problems(network, nics)
+    yield from _vlan_problems(network, nics)
+    known = links(network, nics)
+    for link in known.values():
+        if link.mtu < IPV6_MTU_MIN and any(":" in address for address in link.addresses):
+            want, fix = f"IPv6 wants an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or take the address out"
+            yield Problem(f"got an IPv6 address with an MTU of {link.mtu}", want, fix, link.path, "RFC 8200")
+    yield from _route_problems(network, known)
+    yield from _fabric_problems(network, known)
+
+
+def _repeated_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
+    for index, nic in enumerate(nics):
+        for other, before in enumerate(nics[:index]):
+            if nic.name and nic.name == before.name:  # one that is wrong by itself has none
+                path, also = ("nics", index, "name"), ("nics", other, "name")
+                yield Problem(
+                    f"got {nic.name!r}", "another port has that name", "Rename one of the two", path, also=also
+                )
+            if nic.pci is not None and nic.pci == before.pci:
+                path, also = ("nics", index, "pci"), ("nics", other, "pci")
+                yield Problem(f"got {nic.pci!r}", "another port sits there", "Correct one of the two", path, also=also)
+
+
+def _repeated_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
+    ports: dict[str, Keys] = {nic.name: ("nics", index, "name") for index, nic in enumerate(nics)}
+    bonds: dict[str, Keys] = {name: ("network", "bonds", name) for name in network.bonds}
+    for name in network.bonds:
+        if name in ports:
+            path = ("network", "bonds", name)
+            yield Problem(f"got {name!r}", "a port has that name", "Give the bond another name", path, also=ports[name])
+    for name in network.vlans:
+        if name in ports or name in bonds:
+            noun, also = ("port", ports[name]) if name in ports else ("bond", bonds[name])
+            path = ("network", "vlans", name)
+            yield Problem(f"got {name!r}", f"a {noun} has that name", "Give the VLAN another name", path, also=also)
+
+
+def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
+    ports = {nic.name: index for index, nic in enumerate(nics)}
+    taken: dict[str, Keys] = {}
+    for name, bond in network.bonds.items():
+        place: Keys = ("network", "bonds", name)
+        if not bond.members:
+            yield Problem("got no members", "a bond has one port or more", "Name its ports", (*place, "members"))
+        for index, member in enumerate(bond.members):
+            path = (*place, "members", index)
+            if member not in ports:
+                fix = hint(member, ports, "Declare it under nics, or take it out")
+                yield Problem(f"got {member!r}", f"ports of this host: {', '.join(ports)}", fix, path)
+            elif member in taken:
+                want, fix = "a port is in one bond, once", "Take it out of one of the two"
+                yield Problem(f"got {member!r}", want, fix, path, also=taken[member])
+            else:
+                taken[member] = path
+                yield from _member_problems(nics[ports[member]], name, path, ports[member])
+        sizes = {nics[ports[member]].mtu for member in bond.members if member in ports}
+        if len(sizes) > 1:
+            got = f"got members with MTUs of {' and '.join(map(str, sorted(sizes)))}"
+            yield Problem(got, "a bond gives all its members one MTU", "Give them the same", (*place, "members"))
+        elif bond.mtu is not None and sizes and {bond.mtu} != sizes:
+            want, fix = f"its members have {sizes.pop()}", "Leave it out, or give its members the same"
+            yield Problem(f"got {bond.mtu}", want, fix, (*place, "mtu"))
+
+
+def _member_problems(nic: Nic, bond: str, path: Keys, index: int) -> Iterator[Problem]:
+    if nic.addresses:
+        want, fix = f"a member of {bond} has no addresses of its own", f"Give them to {bond}, or take it out"
+        yield Problem(f"got {nic.name!r} with {', '.join(nic.addresses)}", want, fix, path, also=("nics", index))
+
+
+def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
+    ports = [nic.name for nic in nics]
+    bond_of = {member: name for name, bond in network.bonds.items() for member in bond.members}
+    known, tags = links(network, nics), dict[tuple[str, int], str]()
+    for name, vlan in network.vlans.items():
+        place: Keys = ("network", "vlans", name)
+        if vlan.link not in (*ports, *network.bonds):
+            several = ", ".join((*ports, *network.bonds))
+            noun = "a VLAN stands on no other VLAN" if vlan.link in network.vlans else f"ports and bonds: {several}"
+            fix = hint(vlan.link, (*ports, *network.bonds), "Name one of these")
+            yield Problem(f"got {vlan.link!r}", noun, fix, (*place, "link"))
+            continue
+        if vlan.link in bond_of:
+            bond = bond_of[vlan.link]
+            yield Problem(f"got {vlan.link!r}", f"it is a member of {bond}", f"Write {bond}", (*place, "link"))
+        if vlan.mtu is not None and vlan.mtu > known[vlan.link].mtu:
+            want = f"a VLAN has no more than its link, and {vlan.link} has {known[vlan.link].mtu}"
+            yield Problem(f"got {vlan.mtu}", want, "Lower it, or raise that of the link", (*place, "mtu"))
+        other = tags.setdefault((vlan.link, vlan.id), name)
+        if other != name:
+            want, also = f"{other} has that id on {vlan.link} already", ("network", "vlans", other, "id")
+            yield Problem(f"got {vlan.id}", want, "Correct one of the two", (*place, "id"), also=also)
+
+
+def _route_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Problem]:
+    first: dict[tuple[str, Any], int] = {}
+    for index, route in enumerate(network.routes):
+        place: Keys = ("network", "routes", index)
+        other = first.setdefault((route.destination, route.metric), index)
+        if other != index:
+            want, also = "another route leads there, with the same metric", ("network", "routes", other)
+            yield Problem(f"got {route.to!r}", want, "Take one of the two out", (*place, "to"), also=also)
+        if route.on is not None and route.on not in known:
+            fix = hint(route.on, known, "Name one of these")
+            yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(known)}", fix, (*place, "on"))
+            continue
+        reached = [name for name, link in known.items() if link.holds(route.via) and route.on in (None, name)]
+        own = [name for name, link in known.items() if route.via in {one.split("/")[0] for one in link.addresses}]
+        if own:
+            got, want = f"got {route.via!r}", f"a next hop is another machine, and that is {own[0]} of this host"
+            yield Problem(got, want, "Write the router's address", (*place, "via"))
+        elif not reached:
+            where = f"the subnets of {route.on}" if route.on else "every declared subnet of this host"
+            fix = "Correct it, or declare the address by which it is reached"
+            yield Problem(
+                f"got {route.via!r}", f"a next hop is a neighbour, and that is outside {where}", fix, (*place, "via")
+            )
+        elif len(reached) > 1:
+            want, fix = f"{' and '.join(reached)} could reach it", "Add `on: NAME`"
+            yield Problem(f"got {route.via!r}", want, fix, (*place, "via"))
+
+
+def _fabric_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Problem]:
+    addressed = [name for name, link in known.items() if link.addresses]
+    if network.fabric is not None and network.fabric not in addressed:
+        fix = hint(network.fabric, addressed, "Name one of these" if addressed else "Take it out")
+        want = f"the fabric has addresses, as {', '.join(addressed) or 'no link of this host'} has"
+        yield Problem(f"got {network.fabric!r}", want, fix, ("network", "fabric"))
+    elif network.fabric is None and len(addressed) > 1:
+        got, want = f"got addresses on {', '.join(addressed)}", "one of them is the fabric of NCCL, Gloo and MPI"
+        yield Problem(got, want, f"Add `fabric: {addressed[0]}`, or another of them", ("network",))
+
+
+def _dns_problems(dns: Dns) -> Iterator[Problem]:
+    if not 1 <= len(dns.addresses) <= NAME_SERVERS_MAX:
+        got, want = f"got {len(dns.addresses)}", f"1 to {NAME_SERVERS_MAX} name servers are asked"
+        yield Problem(got, want, "Name the first of them alone", ("addresses",), "resolv.conf(5)")
+    if len(dns.search) > SEARCH_MAX:
+        got, want = f"got {len(dns.search)}", f"{SEARCH_MAX} domains at most are looked through"
+        yield Problem(got, want, "Leave out the last", ("search",), "resolv.conf(5)")
+    for index, domain in enumerate(dns.search):
+        if not domain or not all(part and part.replace("-", "").isalnum() for part in domain.split(".")):
+            yield Problem(
+                f"got {domain!r}", "a domain is names between dots", "Write it like example.org", ("search", index)
+            )
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4

@@ -1,0 +1,88 @@
+"""One network port of a host, and what ports, bonds and VLANs have in common: names, sizes, addresses."""
+
+import ipaddress
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from rackwright.schema.base import Many, Schema
+from rackwright.schema.problem import Problem
+
+MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
+PCI = r"([0-9A-Fa-f]{4}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]"
+LINK_NAME_MAX = 15
+"""Characters of an interface's name. Source: IFNAMSIZ of linux/if.h."""
+LINK_NAME = rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LINK_NAME_MAX - 1}}}"
+"""No * ? or [ ], which netplan and systemd take for patterns, and nothing that a shell or a path would read."""
+TAKEN = ("lo", "all", "default", "bonding_masters")
+"""What the kernel itself calls something by. Source: /proc/sys/net/ipv4/conf and /sys/class/net."""
+MTU_MIN, MTU_MAX = 576, 9216
+
+
+def _mac(mac: str) -> str:
+    if not re.fullmatch(MAC, mac):
+        digits = re.sub(r"[^0-9a-f]", "", mac.lower())
+        near = f"Write {':'.join(re.findall('..', digits))}" if len(digits) == 12 else "Write it like 00:00:5e:00:53:01"
+        raise Problem(f"got {mac!r}", "a MAC address is six pairs of hex digits between colons", near)
+    return mac.lower()
+
+
+def _pci(address: str) -> str:
+    if not re.fullmatch(PCI, address):
+        fix = "Write it like 0000:3b:00.0, as `lspci -D` shows it"
+        raise Problem(f"got {address!r}", "a PCI address is domain:bus:device.function", fix)
+    return address.lower() if address.count(":") == 2 else f"0000:{address.lower()}"
+
+
+def _cidr(address: str) -> str:
+    try:
+        if "/" in address:
+            interface = ipaddress.ip_interface(address)
+            if getattr(interface.ip, "ipv4_mapped", None) is None:
+                return str(interface)
+    except ValueError:
+        pass
+    raise Problem(f"got {address!r}", "the address of a port is IP/prefix length", "Write it like 192.0.2.11/24")
+
+
+def _link_name(name: str) -> str:
+    if not re.fullmatch(LINK_NAME, name) or name in TAKEN:
+        near = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:LINK_NAME_MAX].strip("-.")
+        want = (
+            f"an interface is called by {LINK_NAME_MAX} letters, digits and _ . - at most, and not {', '.join(TAKEN)}"
+        )
+        fix = f"Write {near}" if near and near not in TAKEN else "Give it another name"
+        raise Problem(f"got the name {name!r}", want, fix, source="IFNAMSIZ, linux/if.h")
+    return name
+
+
+Mac = Annotated[str, AfterValidator(_mac), WithJsonSchema({"type": "string", "pattern": f"^{MAC}$"})]
+PciAddress = Annotated[str, AfterValidator(_pci), WithJsonSchema({"type": "string", "pattern": f"^{PCI}$"})]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+LinkName = Annotated[str, AfterValidator(_link_name), Field(json_schema_extra={"pattern": f"^{LINK_NAME}$"})]
+Mtu = Annotated[int, Field(ge=MTU_MIN, le=MTU_MAX)]
+
+
+class Nic(Schema):
+    """One network port of a host."""
+
+    name: LinkName
+    """What the fleet calls it; where the host has a network declared, the kernel as well."""
+    mac: Mac | None = None
+    """By which it is found, whatever the kernel calls it."""
+    pci: PciAddress | None = None
+    """Where it sits, as `lspci -D` shows it: for a port whose MAC address does not do."""
+    mtu: Mtu = 1500
+    """Bytes of the largest packet."""
+    addresses: Many[Cidr] = ()
+    """Each with its prefix length."""
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        if self.mac is None and self.pci is None:
+            raise Problem("got neither mac nor pci", "a port is found by one of them", "Add mac, or pci")
+        if self.mac is not None and self.pci is not None:
+            want, fix = "a port is found by one of mac and pci", "Leave one of the two out"
+            raise Problem(f"got {self.pci!r} beside mac", want, fix, ("pci",))
+        return self

@@ -1,0 +1,212 @@
+"""What a storage tier is: an md array, its filesystem and where it is mounted."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, model_validator
+
+from rackwright.schema.base import Many, Schema
+from rackwright.schema.problem import Problem, raise_any
+from rackwright.schema.secret import Key, name_of
+from rackwright.schema.units import Size, format_size
+
+Level = Literal["raid0", "raid1", "raid5", "raid6", "raid10"]
+FilesystemType = Literal["xfs", "ext4"]
+
+MEMBERS: dict[Level, int] = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 2}
+"""The fewest drives that make the level worth its name. Source: md(4); md itself takes fewer only degraded."""
+DEFAULT_CHUNK = 512 * 1024
+"""mdadm's own default. Source: mdadm(8), --chunk."""
+CHUNK_MIN = 4096
+SYNC_SPEED_MIN = 1024
+SYSTEM_DIRECTORIES = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
+OWN_DIRECTORIES = ("/opt/rackwright", "/var/lib/rackwright", "/var/log/rackwright")
+"""Directories of our own programs, records and logs on a host, beside those below the system's directories."""
+NOT_FOR_THE_KERNEL = {"defaults", "auto", "noauto", "user", "users", "nofail", "_netdev", "rw", "strictatime"}
+
+
+def _mount(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.root != "/" or str(pure) != path or ".." in pure.parts or path == "/":
+        raise Problem(f"got {path!r}", "a mount point is an absolute, plain path below /", "Write it like /srv/data")
+    if pure.parts[1] in SYSTEM_DIRECTORIES:
+        raise Problem(f"got {path!r}", f"/{pure.parts[1]} belongs to the system", "Mount it below /srv, /mnt or /data")
+    for own in OWN_DIRECTORIES:
+        if path == own or path.startswith(f"{own}/") or own.startswith(f"{path}/"):
+            want = f"{own} has rackwright's own files, which a mount there would hide"
+            raise Problem(f"got {path!r}", want, "Mount it below /srv, /mnt or /data")
+    if not re.fullmatch(r"[A-Za-z0-9_./-]+", path):
+        raise Problem(f"got {path!r}", "a mount point has letters, digits and . _ - / only", "Take another name")
+    return path
+
+
+def _options(options: tuple[str, ...]) -> tuple[str, ...]:
+    raise_any(_option_problems(options))
+    return tuple(sorted(set(options)))
+
+
+def _option_problems(options: tuple[str, ...]) -> Iterator[Problem]:
+    for index, option in enumerate(options):
+        if option in NOT_FOR_THE_KERNEL or option.startswith("x-"):
+            want = "only options that the kernel shows can be claimed"
+            fix = "Leave it out: the mount unit waits for its array, and a missing one never blocks the boot"
+            yield Problem(f"got {option!r}", want, fix, (index,), "mount(8), systemd.mount(5)")
+        elif not re.fullmatch(r"[\w.=:/-]+", option):
+            yield Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
+
+
+def _array(uuid: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{8}(:[0-9a-f]{8}){3}", uuid):
+        want, fix = "an array is 4 times 8 hex digits, with colons", "Copy it from `mdadm --detail --export`"
+        raise Problem(f"got {uuid!r}", want, fix)
+    return uuid
+
+
+def _at(time: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", time):
+        raise Problem(f"got {time!r}", "a time of day has hours and minutes, to 23:59", 'Write it like "02:00"')
+    return time
+
+
+def unit_of(path: str, sort: str) -> str:
+    """Return the name that systemd wants for a unit about *path*. Source: systemd.unit(5), string escaping."""
+    return path.strip("/").replace("-", "\\x2d").replace("/", "-") + f".{sort}"
+
+
+def mount_unit(mount: str) -> str:
+    return unit_of(mount, "mount")
+
+
+class Scrub(Schema):
+    """When all of a tier is read and its members are compared, so that what rots is found while it can be mended."""
+
+    every: Literal["week", "month"] = "month"
+    """The first such day of each month, or each of them."""
+    day: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
+    """By the host's calendar."""
+    at: Annotated[str, AfterValidator(_at)] = "02:00"
+    """By the host's clock, in its time zone."""
+    speed_max: Size | None = None
+    """Bytes per second that it may take of each drive at most; that of every sync when absent."""
+
+    @model_validator(mode="after")
+    def _is_slow_and_not_still(self) -> Self:
+        raise_any(_speed_problems("speed_max", self.speed_max))
+        return self
+
+    @property
+    def calendar(self) -> str:
+        """In the words of systemd.time(7)."""
+        days = "*-*-1..7" if self.every == "month" else "*-*-*"
+        return f"{self.day[:3].capitalize()} {days} {self.at}:00"
+
+
+class Encryption(Schema):
+    """LUKS2 between an array and its filesystem: whoever has its drives alone can read nothing on them."""
+
+    key: Key
+    """What opens it: `{secret: NAME}`. It lies on the host's boot drive, for root to read."""
+    tpm2: bool = False
+    """It lies there sealed by the TPM 2.0 of the host's mainboard, which alone can open it."""
+
+
+class Tier(Schema):
+    """A storage tier of one host. Its members are the drives that name it."""
+
+    provided: bool = False
+    """Somebody else mounts it there, and nothing of it is made, changed or removed."""
+    array: Annotated[str | None, AfterValidator(_array)] = None
+    """UUID of an array that somebody else has made: taken over as it is, and never made, renamed or erased."""
+    level: Level | None = None
+    """How md spreads data over the members; needed where it is not provided."""
+    filesystem: FilesystemType | None = None
+    """Made once, with the geometry of the array; needed where it is not provided."""
+    mount: Annotated[str, AfterValidator(_mount)]
+    """Absolute path, below /srv, /mnt or a directory of its own."""
+    encryption: Encryption | None = None
+    """What its drives hold is of no use without the key; decided when it is made, and for its life."""
+    chunk: Size | None = None
+    """Bytes per drive and stripe; 512KiB where the level has chunks and nothing is said."""
+    bitmap: bool = True
+    """Keep a write-intent bitmap inside the array, so that a drive that was away is brought up in seconds."""
+    ppl: bool = False
+    """Keep a partial parity log in the place of the bitmap: a power cut while a member is missing then loses nothing
+    that was written before (the write hole). RAID5 alone, which writes slower with it and is not grown."""
+    options: Annotated[Many[str], AfterValidator(_options)] = ("noatime",)
+    """Mount options beyond the kernel's defaults."""
+    sync_speed_max: Size | None = None
+    """Bytes per second that a resync may take at most; the system's limit when absent."""
+    scrub: Scrub | None = None
+    """Read and compare all of it by the calendar; `{}`: on the first Sunday of each month, at 02:00."""
+    wait_for_sync: bool = False
+    """Call the tier made only when its first sync is through."""
+    destroy: Literal["allowed"] | None = None
+    """Consent to lose everything on it, when its removal is declared next."""
+
+    @model_validator(mode="after")
+    def _fits_its_level(self) -> Self:
+        raise_any(_problems(self))
+        return self
+
+    @property
+    def chunk_bytes(self) -> int:
+        """0 for RAID1, which has none."""
+        return 0 if self.level == "raid1" else self.chunk or DEFAULT_CHUNK
+
+    @property
+    def key(self) -> str | None:
+        """The name of the secret that opens it; None where it is not encrypted."""
+        return None if self.encryption is None else str(name_of(self.encryption.key))
+
+    @property
+    def tpm2(self) -> bool:
+        """Whether that is sealed by the host's TPM."""
+        return self.encryption is not None and self.encryption.tpm2
+
+    @property
+    def has_bitmap(self) -> bool:
+        return self.bitmap and self.level != "raid0" and not self.ppl
+
+
+def _problems(tier: Tier) -> Iterator[Problem]:
+    if tier.provided:
+        for name in sorted(tier.model_fields_set - {"provided", "mount"}):
+            want = "of a tier that is provided only its mount is known"
+            yield Problem(f"got {name}", want, "Take it out, or provided", (name,))
+        return
+    for name in ("level", "filesystem"):
+        if getattr(tier, name) is None:
+            yield Problem(f"got no {name}", "it is needed here", f"Add {name}")
+    if tier.array and tier.destroy:
+        want = "an array that somebody else has made is let go, never erased"
+        yield Problem(f"got destroy: {tier.destroy}", want, "Take destroy out", ("destroy",))
+    if tier.array and tier.encryption:
+        want, fix = "an array that somebody else has made is taken over as it is", "Take encryption out"
+        yield Problem("got encryption", want, fix, ("encryption",))
+    if tier.scrub and (tier.array or tier.level == "raid0"):
+        want = "whoever has made it scrubs it" if tier.array else "RAID0 has nothing to compare with"
+        yield Problem("got scrub", want, "Leave scrub out", ("scrub",), "md(4)")
+    if tier.chunk is not None:
+        got = f"got {format_size(tier.chunk)}"
+        if tier.level == "raid1":
+            yield Problem(got, "RAID1 has no chunks", "Leave chunk out", ("chunk",), "md(4)")
+        elif tier.chunk < CHUNK_MIN or tier.chunk & (tier.chunk - 1):
+            want, fix = "a chunk is a power of two, 4KiB or more", "Write 64KiB, 256KiB or 512KiB"
+            yield Problem(got, want, fix, ("chunk",), "mdadm(8)")
+    if tier.level == "raid0" and tier.bitmap and "bitmap" in tier.model_fields_set:
+        yield Problem("got true", "RAID0 has no bitmap", "Leave bitmap out", ("bitmap",), "md(4)")
+    if tier.ppl and tier.level != "raid5":
+        want, fix = "md keeps a partial parity log of RAID5 alone", "Leave ppl out"
+        yield Problem("got true", want, fix, ("ppl",), "md(4)")
+    elif tier.ppl and tier.bitmap and "bitmap" in tier.model_fields_set:
+        want, fix = "md keeps a bitmap or a partial parity log", "Leave bitmap out"
+        yield Problem("got true, and ppl", want, fix, ("bitmap",), "mdadm(8), --consistency-policy")
+    yield from _speed_problems("sync_speed_max", tier.sync_speed_max)
+
+
+def _speed_problems(name: str, speed: Size | None) -> Iterator[Problem]:
+    if speed is not None and speed < SYNC_SPEED_MIN:
+        got, want = f"got {format_size(speed)}", "the kernel counts in KiB per second"
+        yield Problem(got, want, "Write it like 50MiB", (name,), "md(4)")

@@ -1,0 +1,102 @@
+"""Sizes and spans of time with units, parsed at the edge: inside, everything is bytes and seconds."""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from rackwright.schema.problem import Problem
+
+UNITS = {
+    "B": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGTP", start=1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)},
+}
+PATTERN = rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(UNITS)})"
+
+SPAN = r"([1-9][0-9]*)(min|h)"
+
+
+class Size(int):
+    """Bytes, written with a unit: ``Size("3.84TB")`` is 3840000000000. TB is 10^12 as on a drive's label, TiB 2^40.
+
+    Raises:
+        Problem: no number, no unit, a unit that is none, or no whole number of bytes above 0.
+    """
+
+    def __new__(cls, written: "str | Size") -> "Size":
+        return written if isinstance(written, Size) else super().__new__(cls, parse_size(written))
+
+    def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
+        return (f"{int(self)}B",)  # for copy and pickle, which make a new one
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": f"^{PATTERN}$", "examples": ["3.84TB", "512KiB"]}
+
+
+LARGEST = 1 << 64
+"""Bytes that no device has."""
+LONGEST = 10 * 366 * 24 * 3600
+
+
+def parse_size(written: Any) -> int:
+    """Return ``3.84TB`` as 3840000000000 bytes.
+
+    Raises:
+        Problem: as Size does.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(written))
+    if isinstance(written, bool) or match is None:
+        raise Problem(f"got {written!r}", "a size is a number and a unit", "Write it like 3.84TB or 512KiB")
+    number, unit = match.groups()
+    if not unit:
+        raise Problem(f"got {written}", "a size has a unit", "Add it: TB is 10^12 bytes as on labels, TiB is 2^40")
+    if unit not in UNITS:
+        near = next((known for known in UNITS if known.lower() == unit.lower()), None)
+        fix = f"Write {number}{near}" if near else "Take one of these"
+        raise Problem(f"got the unit {unit!r}", f"units are {', '.join(UNITS)}", fix)
+    size = Decimal(number) * UNITS[unit]
+    if size >= LARGEST:
+        raise Problem(f"got {len(number)} digits of {unit}", "a size is less than 2^64 bytes", "Correct the number")
+    if size != int(size) or not size:
+        raise Problem(f"got {written!r}", "a size is a whole number of bytes, 1 or more", "Write it like 512KiB")
+    return int(size)
+
+
+def format_size(size_bytes: float) -> str:
+    """Return bytes as a person says them, in four digits: ``3.84TB``; powers of 1024 only where they come out even."""
+    size = int(size_bytes)
+    for unit, factor in sorted(UNITS.items(), key=lambda item: -item[1]):
+        if size >= factor and ("i" not in unit or size % factor == 0):
+            number = Decimal(f"{Decimal(size) / factor:.4g}").normalize()
+            return f"{number:f}{unit}"
+    return f"{size}B"
+
+
+def parse_time(written: str) -> int:
+    """Return ``15min`` as 900 seconds, and ``6h`` as 21600.
+
+    Raises:
+        Problem: no number, no unit, or another unit.
+    """
+    match = re.fullmatch(SPAN, written)
+    if match is None:
+        raise Problem(f"got {written!r}", "it is a number of min or h", "Write it like 15min or 6h")
+    seconds = int(match[1]) * (60 if match[2] == "min" else 3600) if len(match[1]) < 10 else LARGEST
+    if seconds > LONGEST:
+        raise Problem(f"got a number of {len(match[1])} digits", "it is at most ten years", "Correct the number")
+    return seconds
+
+
+def format_time(seconds: float) -> str:
+    """Return ``3 h 05 min``, or minutes alone, rounded up."""
+    hours, minutes = divmod(int(seconds // 60) + 1, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

@@ -1,6 +1,0 @@
-"""What a host's declaration chooses about its accelerators, and what in it cannot be together."""
-
-from rackwright.spec.accelerator.chosen import Accelerators, chosen, variables
-from rackwright.spec.accelerator.mending import problems
-
-__all__ = ["Accelerators", "chosen", "problems", "variables"]

@@ -1,0 +1,1 @@
+"""The state of runs, servers, GPUs and registered models on the hosts of a stack."""

@@ -1,0 +1,59 @@
+"""The GPUs of a fleet as a table for people."""
+
+from collections.abc import Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from rackwright.status.gpus import GpuReport, Row, mebibytes
+
+TITLES = ("host", "GPU", "name", "used", "MiB", "°C", "W", "processes", "")
+
+
+def table(report: GpuReport) -> Table:
+    """Return a row for each GPU, and one for each host of which nothing is known."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in TITLES:
+        shown.add_column(title, overflow="fold", justify="right" if title in ("GPU", "used", "°C", "W") else "left")
+    for row in report.rows:
+        shown.add_row(row.host, *_cells(row), "\n".join(_marks(row)))
+    return shown
+
+
+def sums(report: GpuReport) -> str:
+    """Return how many GPUs there are, and of how many something is to be said."""
+    gpus = [row for row in report.rows if row.index is not None]
+    parts = [f"{len(gpus)} GPUs", f"{sum(bool(row.alerts) for row in report.rows)} with alerts"]
+    if unknown := sum(bool(row.unknown) for row in report.rows):
+        parts.append(f"{unknown} not fully known")
+    if away := [row.host for row in report.rows if row.not_reached]:
+        parts.append(f"not reached: {', '.join(away)}")
+    return f"{report.stack}: {', '.join(parts)}"
+
+
+def _cells(row: Row) -> Iterator[str]:
+    if row.index is None:
+        yield from [""] * (len(TITLES) - 2)
+        return
+
+    def cell(name: str, unit: str = "") -> str:
+        if name not in row.figures:
+            return "?"
+        value = row.figures[name]
+        return "-" if value is None else escape(f"{value:.0f}{unit}" if isinstance(value, int | float) else value)
+
+    yield str(row.index)
+    yield cell("name")
+    yield cell("utilisation_percent", " %")
+    memory = [row.figures.get(name) for name in ("memory_used_bytes", "memory_bytes")]
+    yield " of ".join("?" if value is None else str(mebibytes(value)) for value in memory)
+    yield cell("temperature_celsius")
+    yield f"{cell('power_watts')}/{cell('power_limit_watts')}"
+    yield escape(", ".join(f"{pid} {name or '?'}" for pid, name in row.processes))
+
+
+def _marks(row: Row) -> Iterator[str]:
+    yield from (f"[red]{escape(alert)}[/]" for alert in row.alerts)
+    yield from (f"[yellow]unknown: {escape(reason)}[/]" for reason in row.unknown)
+    if row.not_reached:
+        yield f"[yellow]not reached: {escape(row.not_reached.got)}[/]"

@@ -1,0 +1,97 @@
+"""Digests of what depends on secrets: who knows them tells, and who does not can audit."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rackwright.audit.digests import complete, load, tell
+from rackwright.audit.report import compare
+from rackwright.core.contract import Between, Claim, OneOf, Unknown, Within
+from rackwright.core.wire import decode_want, encode
+from rackwright.errors import DeclarationError
+from rackwright.facts.facts import Facts
+from rackwright.stack import Stack, load_stack
+from tests.support.fleet_with_secrets import BOTH, FLEET, configure
+
+VALUES = {"first_key": "the-first-value", "second_key": "the-second-value"}
+THING = "file:/etc/chrony/chrony.keys"
+TEXT = (
+    "# alpha/base: written by rackwright, and put back when it is changed.\n"
+    "1 SHA256 the-first-value\n2 SHA256 the-second-value\n"
+)
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The stack as it is for who knows no secret."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "example.yaml").write_text(FLEET)
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path, BOTH)
+    return load_stack("lab", tmp_path)
+
+
+def found(stack: Stack, told: object = None) -> object:
+    """Return what an audit finds of the keys' content, on a host that has them right."""
+    file = {"digest": stack.repository.digest(TEXT), "mode": "0640", "owner": "root:_chrony", "mtime_ns": 1}
+    facts = Facts({"covers": {"files": ["/etc"]}, "files": {THING.removeprefix("file:"): file}})
+    report = compare(stack, dict.fromkeys(("alpha", "beta"), facts), told)  # type: ignore[arg-type]
+    [role] = [result for result in report.results if result.name == "alpha/base"]
+    return {item.name: item.found for item in role.differences if item.thing == THING}
+
+
+def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
+    told = tell(stack.with_secrets(VALUES))
+
+    assert told["claims"] == {
+        "alpha/base": {THING: {"content": stack.repository.digest(TEXT)}},
+        "beta/base": {THING: {"content": stack.repository.digest(TEXT.replace("alpha", "beta"))}},
+    }
+    assert "value" not in json.dumps(told)
+
+
+def test_who_has_no_passphrase_knows_as_much_as_they_are_told(stack):
+    unknown = {"content": Unknown("the value of the secret first_key, the secret second_key is not known here")}
+    told = tell(stack.with_secrets(VALUES))["claims"]
+
+    assert found(stack) == unknown
+    assert found(stack, {"beta/base": told["beta/base"]}) == unknown
+    assert found(stack, told) == {}
+    assert found(stack.with_secrets(VALUES)) == {}
+    other = tell(stack.with_secrets({**VALUES, "first_key": "another-value"}))["claims"]
+    assert found(stack, other) == {"content": stack.repository.digest(TEXT)}
+
+
+def test_what_is_not_claimed_after_all_is_not_compared():
+    claims = (Claim("package:a", {"installed": Unknown("x")}, secret=True), Claim("package:b", {"held": True}))
+
+    assert complete(claims, {"package:a": {"installed": None}, "package:b": {"held": None}}) == claims[1:]
+    assert complete(claims, {}) == claims
+
+
+@pytest.mark.parametrize(
+    "want", ["x", 5, True, 0.5, ("a", "b"), OneOf(("a", "b")), Between(None, 5), Between(1, 2), Within(("a",))]
+)
+def test_every_want_comes_back_as_it_was_told(want):
+    assert decode_want(json.loads(json.dumps(encode(want)))) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "got No such file or directory"),
+        ("[]", "got something else"),
+        ("{", "got something else"),
+        ('{"stack": "lab", "salt_id": "0", "claims": {"a": ["b"]}}', "got something else"),
+        ('{"stack": "other", "salt_id": "0", "claims": {}}', "got stack other with salt 0"),
+    ],
+)
+def test_a_file_that_is_something_else_is_refused(stack, tmp_path, text, said):
+    path = tmp_path / "declared.json"
+    if text:
+        path.write_text(text)
+
+    with pytest.raises(DeclarationError) as caught:
+        load(path, stack)
+    assert str(caught.value).startswith(f"{path}: {said}; it is what `rackwright digests lab` printed.")

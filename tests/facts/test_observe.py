@@ -1,0 +1,109 @@
+"""How the probe reads what other accounts than root may write, and that it reads such places in no other way."""
+
+import ast
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from rackwright.facts import probe
+from rackwright.facts.probe import observe
+from rackwright.facts.probe.observe import Unreadable, list_untrusted, open_untrusted, read_untrusted
+
+ACCOUNTS = {"runs", "tracking"}
+"""The modules that read directories of accounts without rights."""
+OF_ROOT = {
+    "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "apart",
+    "servers",
+}  # fmt: skip
+"""The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""
+
+
+def test_a_regular_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"content")
+
+    assert read_untrusted(str(tmp_path), "a/b") == b"content"
+    assert read_untrusted(str(tmp_path), "a/b", limit=3, tail=True) == b"ent"
+
+
+def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_untrusted(str(tmp_path), "a/b")
+    assert list_untrusted(str(tmp_path), "none") == []
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state")
+
+    with pytest.raises(Unreadable, match="no regular file"):
+        read_untrusted(str(tmp_path), "state")
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd", "missing"])
+def test_a_link_is_not_followed(tmp_path: Path, target: str) -> None:
+    (tmp_path / "state").symlink_to(target)
+
+    with pytest.raises(Unreadable, match="links are not followed"):
+        read_untrusted(str(tmp_path), "state")
+
+
+def test_a_link_between_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "own").symlink_to("/etc")
+
+    with pytest.raises(Unreadable, match="links are not followed"):
+        read_untrusted(str(tmp_path), "own/passwd")
+    with pytest.raises(Unreadable, match="links are not followed"):
+        list_untrusted(str(tmp_path), "own")
+
+
+def test_a_larger_file_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    with (tmp_path / "state").open("wb") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(Unreadable, match="larger than 1048576 bytes"):
+        read_untrusted(str(tmp_path), "state")
+
+
+def test_a_directory_with_more_names_than_the_probe_takes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "UNTRUSTED_NAMES", 2)
+    for name in "abc":
+        (tmp_path / name).touch()
+
+    with pytest.raises(Unreadable, match="more than 2 entries"):
+        list_untrusted(str(tmp_path))
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    (tmp_path / "file").touch()
+    before = descriptors()
+    for name in ("fifo", "link", "file", "none", "file/x"):
+        for read in (read_untrusted, list_untrusted):
+            with contextlib.suppress(Unreadable, FileNotFoundError):
+                read(str(tmp_path), name)
+    os.close(open_untrusted(str(tmp_path), "file"))
+
+    assert descriptors() == before
+
+
+def test_modules_about_accounts_open_no_file_by_themselves() -> None:
+    """
+    A module that reads files is about root's own alone, and named here; whatever else is read goes through one helper.
+    """
+    opening = set()
+    for name, source in probe.modules():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "os.open", "gzip.open", "lzma.open"):
+                opening.add(name.rpartition(".")[2])
+
+    assert opening <= {"observe", *OF_ROOT}
+    assert not opening & ACCOUNTS

@@ -1,0 +1,42 @@
+"""Two resources of a host that would own the same thing."""
+
+from pathlib import Path
+
+import pytest
+
+from rackwright.core.repository import Repository, RoleSource, load_roles
+from rackwright.errors import DeclarationErrors
+from rackwright.schema import Fleet
+from rackwright.stack import Stack, declare
+
+ROOT = Path(__file__).parents[2]
+HOST = {
+    "address": "192.0.2.1",
+    "identity": {"serial": "S1"},
+    "os": "debian-12",
+    "nics": [{"name": "fabric0", "mac": "00:00:5e:00:53:01"}],
+    "roles": {"names": {}},
+}
+NAMES = RoleSource(
+    "names", by_os={"debian-12": {}}, claims=({"file": "/etc/resolv.conf", "content": "nameserver 192.0.2.53\n"},)
+)
+
+
+def stack(network: dict[str, object]) -> Stack:
+    repository = Repository(Repository.load(ROOT, b"salt").templates, {**load_roles(ROOT), "names": NAMES}, b"salt")
+    fleet = Fleet.model_validate({"fleet": "lab", "hosts": {"alpha": {**HOST, "network": network}}})
+    return Stack("lab", ROOT, fleet, {}, repository, b"salt")
+
+
+def test_a_file_of_a_network_and_of_a_role_is_refused_with_both_named():
+    with pytest.raises(DeclarationErrors) as caught:
+        declare(stack({"dns": {"addresses": ["192.0.2.53"]}}))
+
+    assert str(caught.value) == (
+        "hosts.alpha: got it of alpha/network and of alpha/names: file:/etc/resolv.conf; one thing has one owner."
+        " Let one of them leave it out, or only need it."
+    )
+
+
+def test_without_name_servers_the_file_is_nobody_s():
+    assert [declared.name for declared in declare(stack({}))] == ["alpha", "alpha/network", "alpha/names"]

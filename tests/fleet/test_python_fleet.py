@@ -1,0 +1,114 @@
+"""Fleets in Python: plain errors that name file, line and path, never a traceback."""
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from rackwright.errors import DeclarationErrors
+from rackwright.fleet import load_fleet
+
+HEAD = """\
+from rackwright.schema import Drive, Fleet, Host, Identity, Login, Nic, Size, Ssh, Tier
+
+
+def host(serial="A", address="192.0.2.1", **more):
+    return Host(address=address, identity=Identity(serial=serial), os="debian-12", **more)
+
+
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Return a function that loads a fleet with this text, and returns what is wrong with it."""
+
+    def load(text: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        Path("wrong.py").write_text(HEAD + dedent(text))
+        with pytest.raises(DeclarationErrors) as caught:
+            load_fleet(Path("wrong.py"), {})
+        return str(caught.value)
+
+    return load
+
+
+def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
+    path = tmp_path / "right.py"
+    path.write_text(HEAD + 'def fleet():\n    return Fleet(fleet="right", hosts={"alpha": host()})\n')
+    assert list(load_fleet(path, {}).hosts) == ["alpha"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(drives=[Drive(serial='/dev/sda')])})\n",
+            "wrong.py:9: Drive.serial: got '/dev/sda'; a drive is named by its serial number: kernel names change"
+            " between boots. Take the serial from `lsblk -dno NAME,SERIAL` on the host.",
+        ),
+        (
+            "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(profil='virtual')})\n",
+            "wrong.py:5: Host.profil: got an unknown key; keys here: address, identity, os, group, profile, drives,"
+            " nics, network, tiers, roles, needs, ssh, alerts, health, reboot, maintenance, retired, wipe."
+            " Write profile.",
+        ),
+        (
+            "tier = Tier(level='raid1', filesystem='xfs', mount='/srv/a')\n"
+            "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(tiers={'a': tier})})\n",
+            "wrong.py:5: Host.drives: got 0 drives with `tier: a`; raid1 needs 2 or more."
+            " Write it at 2 more, or take another level. [md(4)]",
+        ),
+        (
+            "def fleet():\n    return Drive(serial='A', size=Size('3.84'))\n",
+            "wrong.py:9: got 3.84; a size has a unit. Add it: TB is 10^12 bytes as on labels, TiB is 2^40.",
+        ),
+        (
+            "def fleet():\n    return Drive(serial='A', size=3840000000000)\n",
+            "wrong.py:9: Drive.size: got 3840000000000; a size has a unit."
+            " Add it: TB is 10^12 bytes as on labels, TiB is 2^40.",
+        ),
+        (
+            "def fleet():\n    return Fleet(fleet='wrong', hosts={'a': host(), 'b': host(address='192.0.2.2')})\n",
+            "wrong.py: hosts.b.identity.serial: got 'A'; a has that identity already (hosts.a.identity.serial)."
+            " Correct one of the two.",
+        ),
+        (
+            "def fleet():\n    return Fleet(fleet='wrong', hosts={'a b': host()})\n",
+            "wrong.py:9: Fleet.hosts.a b: got the name 'a b'; a name has small letters, digits and inner hyphens,"
+            " 63 at most. Write a-b.",
+        ),
+        (
+            "def fleet():\n    return [host()]\n",
+            "wrong.py: got list from fleet(); the file defines fleet() -> Fleet. Let it return a Fleet.",
+        ),
+        (
+            "def fleet():\n    return 1 / 0\n",
+            "wrong.py:9: got ZeroDivisionError: division by zero; a fleet in Python runs to its end. Correct it there.",
+        ),
+        (
+            "import sys\nsys.exit(3)\n",
+            "wrong.py:9: got SystemExit: 3; a fleet in Python runs to its end. Correct it there.",
+        ),
+        (
+            "fleat = None\n",
+            "wrong.py: got no function fleet; the file defines fleet() -> Fleet. Let it return a Fleet.",
+        ),
+        (
+            "def fleet(:\n",
+            "wrong.py:8: got SyntaxError: invalid syntax; a fleet in Python runs to its end. Correct it there.",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_plainly(text: str, message: str, told: Callable[[str], str]) -> None:
+    assert told(text) == message
+
+
+def test_a_missing_file_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DeclarationErrors) as caught:
+        load_fleet(Path("none.py"), {})
+    assert str(caught.value) == (
+        "none.py: got no such file; a declaration is a file that can be read. Correct the name."
+    )

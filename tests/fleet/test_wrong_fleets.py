@@ -1,0 +1,61 @@
+"""Wrong fleets, each with the whole message that a person gets: ``wrong/*.yaml`` beside ``*.expected``."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from rackwright.core.repository import load_roles
+from rackwright.errors import DeclarationErrors
+from rackwright.fleet import load_fleet
+from rackwright.stack.stack import ROOT
+from tests.support.wrong_fleets import FLEETS, WRONG
+
+ROLES = load_roles(ROOT)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*args: object, **more: object) -> None:
+        raise AssertionError("a declaration is checked without a connection")
+
+    monkeypatch.setattr(socket, "socket", denied)
+
+
+def told(name: str) -> DeclarationErrors:
+    with pytest.raises(DeclarationErrors) as caught:
+        load_fleet(Path(name), ROLES)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", FLEETS)
+def test_the_whole_message_is_as_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(WRONG)
+    assert str(told(name)) + "\n" == (WRONG / name).with_suffix(".expected").read_text()
+
+
+def test_a_missing_file_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = "x.yaml: got No such file or directory; a declaration is a file that can be read. Correct the name."
+    assert str(told("x.yaml")) == expected
+
+
+def test_every_message_stands_beside_its_fleet() -> None:
+    assert {path.stem for path in WRONG.glob("*.expected")} == {Path(name).stem for name in FLEETS}
+
+
+def test_many_errors_come_at_once_and_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(WRONG)
+    lines = [int(error.where.split(":")[1]) for error in told("many.yaml").errors]
+    assert len(lines) >= 6
+    assert lines == sorted(lines)
+
+
+def test_every_error_says_where_what_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(WRONG)
+    for name in FLEETS:
+        for error in told(name).errors:
+            assert error.where.startswith(f"{name}:"), error
+            assert error.got.startswith("got "), error
+            assert error.want, error
+            assert error.fix[0].isupper() and not error.fix.endswith("."), error

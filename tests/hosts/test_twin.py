@@ -1,0 +1,162 @@
+"""Steps on a real system with systemd, sudo and drives: what survives its controller, and what is looked at first."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rackwright.core.contract import Command, Put, Remove, Step
+from rackwright.errors import StepFailed
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.session import HostBusy
+from rackwright.hosts.steps import execute
+from rackwright.schema.ssh import Endpoint, Login
+from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
+
+pytestmark = pytest.mark.twin
+
+ROOT = Path(__file__).parents[2]
+HOST, ID, SERIAL = "gpu-01", "gpu-01/hot", "RW-NVME0"
+DRIVE = f"${{drive:{SERIAL}}}"
+
+CONTROLLER = """
+import sys
+from tests.hosts.test_twin import HOST, ID, WAIT, endpoint
+from pathlib import Path
+from rackwright.hosts.pool import Hosts
+from rackwright.hosts.steps import execute
+hosts = Hosts({HOST: endpoint(Path(sys.argv[1]))}, b"salt")
+with hosts.lock(HOST, ID, print):
+    execute(hosts, HOST, ID, [WAIT], lambda text: print(text, flush=True))
+"""
+WAIT = Command(
+    "wait for the word",
+    ("sh", "-c", "while [ ! -e /run/word ]; do echo not yet; sleep 1; done; echo done > /run/finished"),
+)
+
+
+def endpoint(twin: Path) -> Endpoint:
+    found = json.loads((twin / "endpoints.json").read_text())["hosts"][HOST]
+    login = Login(name="twin", user=found["user"], key=found["key"])
+    return Endpoint(HOST, found["address"], found["port"], (login,), twin / "known_hosts")
+
+
+@pytest.fixture(scope="module")
+def twin() -> Iterator[Path]:
+    drives = (VirtualDrive("RW-BOOT", "virtio", 4 << 30, boot=True), VirtualDrive(SERIAL, "nvme", 64_000_000))
+    with tempfile.TemporaryDirectory(prefix="rackwright-") as directory:
+        nics = (VirtualNic("rack0", "52:54:00:77:00:01", 1500),)
+        twin = Twin(Path(directory, "twin"), [VirtualMachine(HOST, "CH-77", drives, nics)])
+        twin.start(print)
+        try:
+            yield Path(directory, "twin")
+        finally:
+            twin.reset(print)
+
+
+@pytest.fixture
+def hosts(twin: Path) -> Iterator[Hosts]:
+    hosts = Hosts({HOST: endpoint(twin)}, b"salt")
+    yield hosts
+    hosts.connection(HOST).run(("rm", "-f", "/run/word", "/run/finished"))
+    hosts.close()
+
+
+@pytest.fixture
+def orphan(twin: Path, hosts: Hosts) -> None:
+    """A step whose controller was killed while it ran."""
+    controller = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLER, str(twin)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert controller.stdout
+    lines = iter(controller.stdout.readline, "")
+    assert next(line for line in lines if "not yet" in line).startswith("wait for the word: running for ")
+    controller.kill()
+    controller.wait()
+    controller.stdout.close()
+
+
+@pytest.mark.usefixtures("orphan")
+def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts):
+    said = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if "earlier run" in text:
+            hosts.connection(HOST).run(("touch", "/run/word"))
+
+    with hosts.lock(HOST, ID, say):
+        finished = hosts.connection(HOST).run(("cat", "/run/finished"))
+
+    assert finished.stdout == b"done\n"
+    assert said[-1] == f"waiting for a step of an earlier run: {ID}: {WAIT.text}"
+
+
+@pytest.mark.usefixtures("orphan")
+def test_nobody_else_steps_on_a_host_while_an_orphaned_step_runs(hosts):
+    try:
+        with pytest.raises(HostBusy, match=f"^gpu-01: a step of another resource runs on it \\({ID}: {WAIT.text}\\)"):
+            hosts.lock(HOST, "gpu-01/warm", print).__enter__()
+    finally:
+        hosts.connection(HOST).run(("touch", "/run/word"))
+        with hosts.lock(HOST, ID, print):
+            pass
+
+
+def test_a_plan_runs_through_sudo_and_systemd_with_its_arguments_unchanged(hosts):
+    path = "/etc/rackwright-test/of a plan"
+    steps: list[Step] = [
+        Put("write", path, "${HOME} %n\n", mode=0o600),
+        Command("append", ("sh", "-c", f"echo '${{HOME}} $$ %n' >> '{path}'")),
+        Put("write the other", "/etc/rackwright-test/other", f"{DRIVE}\n"),
+    ]
+
+    with hosts.lock(HOST, ID, print):
+        execute(hosts, HOST, ID, steps, print)
+        written = hosts.connection(HOST).run(("cat", path, "/etc/rackwright-test/other"))
+        seen = hosts.connection(HOST).run(("stat", "-c", "%U:%G %a", path))
+        execute(hosts, HOST, ID, [Remove("remove", path)], print)
+
+    assert written.stdout.decode() == "${HOME} %n\n${HOME} $$ %n\n/dev/nvme0n1\n"
+    assert seen.stdout == b"root:root 600\n"
+    assert hosts.connection(HOST).run(("test", "-e", path)).status == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (Command("fail", ("sh", "-c", "echo so it is >&2; exit 3")), '`sh` ended with 3, and said "so it is"'),
+        (Command("miss", ("nosuchcommand",)), "`nosuchcommand` ended with 1, and said .*Failed to find executable"),
+        (Command("hang", ("sleep", "1000"), timeout_seconds=2), "`sleep` was stopped after "),
+    ],
+)
+def test_a_failed_unit_is_a_failed_step_and_leaves_none_behind(hosts, step, reason):
+    for _ in range(2):
+        with pytest.raises(StepFailed, match=reason), hosts.lock(HOST, ID, print):
+            execute(hosts, HOST, ID, [step], print)
+
+    units = hosts.connection(HOST).run(("systemctl", "list-units", "--all", "--no-legend", "rackwright-step-*"))
+    assert units.stdout == b""
+
+
+def test_a_drive_that_was_written_to_after_the_plan_is_left_alone(hosts):
+    shell = hosts.connection(HOST)
+    path = f"/dev/{next(drive.name for drive in hosts.facts(HOST).drives if drive.serial == SERIAL)}"
+    shell.run(("mkfs.ext4", "-q", path))
+    planned = hosts.facts(HOST, fresh=True).drive(SERIAL).content
+    wipe = Command(f"wipe {SERIAL}", ("wipefs", "--all", DRIVE), expects={SERIAL: planned}, destroys=(SERIAL,))
+    shell.run(("dd", "if=/dev/urandom", f"of={path}", "bs=4096", "count=1", "seek=8", "oflag=direct"))
+    before = shell.run(("sha256sum", path)).stdout
+
+    with hosts.lock(HOST, ID, print):
+        with pytest.raises(StepFailed, match=f"drive {SERIAL} holds ext4 .* now, and the plan was made for {planned}"):
+            execute(hosts, HOST, ID, [wipe], print)
+        assert shell.run(("sha256sum", path)).stdout == before
+
+        now = hosts.facts(HOST).drive(SERIAL).content
+        execute(hosts, HOST, ID, [Command("wipe", wipe.argv, expects={SERIAL: now})], print)
+        assert hosts.facts(HOST).drive(SERIAL).signatures == ()

@@ -1,0 +1,142 @@
+"""What apt resolves and fetches: exactly, as before where that fits, and from here where nobody else has it."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import Refused, SetupError
+from rackwright.lock import apt, store
+from rackwright.lock.apt import Apt
+from rackwright.lock.package_sets import PackageSet
+from tests.support.package_mirror import OS, Mirror
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Resolver:
+    """One apt, prepared anew for each question."""
+
+    def __init__(self, root: Path) -> None:
+        self.apt = Apt(OS, root)
+        self.said: list[str] = []
+
+    def resolve(self, *packages: str, locked: dict[str, str] | None = None, pins: str = "") -> dict[str, str]:
+        self.apt.prepare(self.said.append)
+        wanted = PackageSet(OS, packages, (("60-role", pins),) if pins else ())
+        return self.apt.resolve(wanted, locked or {}, ("alpha",))
+
+    def keep(self, *packages: str) -> dict[str, str]:
+        found = self.resolve(*packages)
+        self.apt.download(PackageSet(OS, packages, ()), found, lambda percent, text: None)
+        self.apt.collect(found)
+        return found
+
+
+@pytest.fixture
+def resolver(tmp_path: Path, mirror: Mirror) -> Resolver:
+    return Resolver(tmp_path / "apt")
+
+
+def test_a_set_has_all_that_it_needs_by_the_hashes_of_the_files(mirror, resolver):
+    driver, library = mirror.add("driver", "1:2.0-1", "library (>= 1)"), mirror.add("library", "1.5~rc1+b2")
+    mirror.add("library", "0.9")
+
+    assert resolver.resolve("driver=1:2.0-1") == {
+        "driver=1:2.0-1": sha256(driver),
+        "library=1.5~rc1+b2": sha256(library),
+    }
+
+
+def test_what_is_locked_stays_until_it_does_not_fit(mirror, resolver):
+    mirror.add("driver", "1", "library")
+    mirror.add("library", "1")
+    locked = resolver.resolve("driver")
+    mirror.add("library", "2")
+    mirror.add("driver", "2", "library (= 2)")
+
+    assert [*resolver.resolve("driver", locked=locked)] == ["library=1", "driver=1"]
+    assert set(resolver.resolve("driver")) == {"driver=2", "library=2"}
+    with pytest.raises(Refused, match="held broken packages"):
+        resolver.resolve("driver=2", locked=locked)
+
+
+def test_what_roles_prefer_goes_before_what_is_locked(mirror, resolver):
+    for version in ("1", "2"):
+        mirror.add("library", version)
+    pins = "Package: library\nPin: version 1\nPin-Priority: 1001\n"
+
+    assert [*resolver.resolve("library", locked={"library=2": ""}, pins=pins)] == ["library=1"]
+
+
+def test_a_version_that_nobody_has_is_refused_by_its_name(mirror, resolver):
+    mirror.add("driver", "1")
+
+    with pytest.raises(Refused) as caught:
+        resolver.resolve("driver=535.1")
+
+    assert str(caught.value).startswith(
+        "alpha: got no set: apt says Version '535.1' for 'driver' was not found; all that roles promise is at"
+    )
+
+
+def test_what_was_kept_is_there_when_the_mirror_has_dropped_it(mirror, resolver):
+    old, library = mirror.add("driver", "1", "library (= 1)"), mirror.add("library", "1")
+    kept = resolver.keep("driver=1")
+    for path in (old, library):
+        mirror.drop(path)
+    mirror.add("driver", "2")
+
+    assert resolver.resolve("driver=1") == kept
+    assert resolver.keep("driver=1") == kept
+    assert {store.package(OS, digest).exists() for digest in kept.values()} == {True}
+    assert not resolver.said
+
+
+def test_a_mirror_that_is_silent_is_told_and_no_reason_to_end(mirror, resolver, monkeypatch):
+    mirror.add("driver", "1")
+    kept = resolver.keep("driver=1")
+    monkeypatch.setattr(apt, "mirrors", lambda suite, components: ["deb [trusted=yes] http://127.0.0.1:1/x ./"])
+
+    assert resolver.resolve("driver=1") == kept
+    assert "debian-12: mirrors did not give all: " in resolver.said[0]
+    with pytest.raises(Refused, match=r"'2' for 'driver' was not found; and of mirrors: .*127\.0\.0\.1"):
+        resolver.resolve("driver=2")
+
+
+def test_a_package_that_is_not_what_the_index_says_is_not_kept(mirror, resolver):
+    path = mirror.add("driver", "1")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    resolver.apt.prepare(resolver.said.append)
+    wanted = PackageSet(OS, ("driver",), ())
+    locked = resolver.apt.resolve(wanted, {}, ("alpha",))
+    with pytest.raises((Refused, SetupError)):
+        resolver.apt.download(wanted, locked, lambda percent, text: None)
+        resolver.apt.collect(locked)
+    assert not list(store.directory().glob("*/[!.]*.deb"))
+
+
+def test_what_is_half_there_is_gone_on_with(mirror, resolver, tmp_path):
+    """What apt has fetched in a run that was cut off is taken from where it lies; the mirror need not have it."""
+    path = mirror.add("driver", "1")
+    resolver.apt.prepare(resolver.said.append)
+    wanted = PackageSet(OS, ("driver",), ())
+    locked = resolver.apt.resolve(wanted, {}, ("alpha",))
+    path.rename(tmp_path / "apt/var/cache/apt/archives/driver_1_all.deb")
+
+    resolver.apt.download(wanted, locked, lambda percent, text: None)
+    resolver.apt.collect(locked)
+
+    assert store.package(OS, locked["driver=1"]).exists()
+
+
+def test_no_other_content_gets_a_place_in_the_pool(tmp_path, mirror):
+    (tmp_path / "file").write_text("one")
+
+    with pytest.raises(SetupError, match="the lock has 0000"):
+        store.take(tmp_path / "file", tmp_path / "target", "0" * 64)
+    assert not (tmp_path / "target").exists()

@@ -1,0 +1,63 @@
+"""What is looked for, for whom."""
+
+from pathlib import Path
+
+from rackwright.core.repository import Repository, RoleSource, load_roles
+from rackwright.lock.package_sets import images, package_sets
+from rackwright.schema import Fleet
+from rackwright.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+SERVER = RoleSource(
+    "server",
+    defaults={"server_image": "", "server_old": False},
+    by_os={"debian-12": {}},
+    claims=(
+        {"package": "runtime", "version": "1.2", "held": True},
+        {"package": "helper"},
+        {"package": "forerunner", "installed": False},
+        {"package": "old", "version": "0.9", "when": "server_old"},
+        {
+            "file": "/etc/apt/preferences.d/60-server",
+            "content": "Explanation: {{ host.name }}\nPackage: helper\nPin: version 3\nPin-Priority: 1001\n",
+        },
+    ),
+)
+
+
+def stack(**roles: dict[str, object]) -> Stack:
+    repository = Repository(Repository.load(ROOT, b"salt").templates, {**load_roles(ROOT), "server": SERVER}, b"salt")
+    hosts = {
+        name: {
+            "address": f"192.0.2.{number}",
+            "identity": {"serial": name},
+            "os": "debian-12",
+            "roles": {"server": role},
+        }
+        for number, (name, role) in enumerate(roles.items(), start=1)
+    }
+    return Stack("lab", ROOT, Fleet.model_validate({"fleet": "lab", "hosts": hosts}), {}, repository, b"salt")
+
+
+def test_hosts_that_want_the_same_are_one_set():
+    """
+    What names the host among apt's preferences is for people alone.
+    """
+    found = package_sets(stack(alpha={}, beta={}, gamma={"old": True}))
+
+    assert [(one.packages, hosts) for one, hosts in found.items()] == [
+        (("helper", "runtime=1.2"), ("alpha", "beta")),
+        (("helper", "old=0.9", "runtime=1.2"), ("gamma",)),
+    ]
+    assert {one.preferences for one in found} == {
+        (("60-server", "Package: helper\nPin: version 3\nPin-Priority: 1001\n"),)
+    }
+
+
+def test_images_are_locked_by_the_digest_that_is_declared():
+    one, other = "1" * 64, "2" * 64
+    told = {"images": [{"run": f"registry.example/a@sha256:{one}"}, "registry.example/c:latest"]}
+
+    found = images(stack(alpha={"image": f"b@sha256:{other}"}, beta=told))
+
+    assert found == {"b": other, "registry.example/a": one}

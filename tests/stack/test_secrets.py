@@ -1,0 +1,187 @@
+"""Secrets in a fleet: a reference for each, and what is wrong with one is told where it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import DeclarationErrors
+from rackwright.schema.secret import derived, parse_values
+from rackwright.stack import declare, load_stack
+from tests.support.fleet_with_secrets import BOTH, FIRST, FLEET, configure
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "example.yaml").write_text(FLEET)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(project: Path) -> list[str]:
+    with pytest.raises(DeclarationErrors) as caught:
+        load_stack("lab", project)
+    return str(caught.value).splitlines()
+
+
+def test_each_secret_without_a_value_is_one_error_with_the_command_that_sets_it(project: Path) -> None:
+    """
+    At the line of its reference, once for all hosts of a group, and nothing was connected to.
+    """
+    place = "stacks/example.yaml:{line}: groups.all.roles.base.ntp_keys[{index}].key"
+    text = (
+        ": got a secret {name} without a value; stack lab has one for each."
+        " Run `pulumi config set --stack lab --secret --path rackwright:secrets.{name}`."
+    )
+    first = (place + text).format(line=9, index=0, name="first_key")
+    second = (place + text).format(line=10, index=1, name="second_key")
+
+    configure(project)
+    assert told(project) == [first, second]
+    configure(project, FIRST)
+    assert told(project) == [second]
+
+
+def test_where_all_are_set_the_values_are_sealed_and_the_inputs_hold_references(project: Path) -> None:
+    configure(project, BOTH)
+    stack = load_stack("lab", project)
+
+    assert stack.sealed == {"first_key", "second_key"}
+    assert stack.repository.secrets == {}
+    role = next(resource for resource in declare(stack) if resource.name == "alpha/base")
+    assert role.inputs["variables"]["ntp_keys"][0]["key"] == {"secret": "first_key"}
+    assert stack.with_secrets({"first_key": "a value"}).sealed == {"second_key"}
+
+
+TIER = """\
+fleet: example
+hosts:
+  alpha:
+    address: 192.0.2.1
+    identity: {serial: S-ALPHA}
+    os: debian-12
+    tiers:
+      hot: {level: raid1, filesystem: xfs, mount: /srv/hot, encryption: {key: {secret: first_key}}}
+    drives:
+      - {serial: DISK-0, bus: nvme, size: 1.92TB, tier: hot}
+      - {serial: DISK-1, bus: nvme, size: 1.92TB, tier: hot}
+"""
+
+
+def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
+    (project / "stacks" / "example.yaml").write_text(TIER)
+    configure(project)
+    assert told(project) == [
+        "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
+        " has one for each. Run `pulumi config set --stack lab --secret --path rackwright:secrets.first_key`."
+    ]
+    configure(project, FIRST)
+    stack = load_stack("lab", project)
+
+    assert stack.sealed == {"first_key"}
+    [tier] = [resource for resource in declare(stack) if resource.name == "alpha/hot"]
+    assert tier.inputs["key"] == "first_key"
+
+
+def test_on_a_twin_what_nobody_has_set_has_a_value_that_is_the_same_each_time(project: Path) -> None:
+    configure(project, FIRST, target="twin:lab")
+    stack = load_stack("lab", project)
+
+    assert stack.sealed == {"first_key"}
+    assert stack.repository.secrets == {"second_key": derived("second_key")}
+    assert derived("second_key") != derived("first_key")
+    assert derived("ntp_key") == "3a1cd8c5cbc85cccf0ef92fcacba45761857d973668fdc7186103b0bb2a3e2d7"
+
+
+def test_on_a_rack_none_is_derived(project: Path) -> None:
+    configure(project, BOTH)
+
+    assert derived("first_key") not in load_stack("lab", project).repository.secrets.values()
+
+
+@pytest.mark.parametrize(
+    ("secrets", "message"),
+    [
+        (
+            "    first_key: in-the-clear\n",
+            "stacks/Pulumi.lab.yaml:5: config.rackwright:secrets.first_key: got a value in clear; each secret is"
+            " encrypted by itself, under its name. Think of another, as this one has been seen, and run"
+            " `pulumi config set --stack lab --secret --path rackwright:secrets.first_key`.",
+        ),
+        (
+            "    secure: v1:aaaa:bbbb\n",
+            "stacks/Pulumi.lab.yaml:4: config.rackwright:secrets: got no names; each secret is encrypted by itself,"
+            " under its name. Remove it, and run `pulumi config set --stack lab --secret --path"
+            " rackwright:secrets.NAME` for each.",
+        ),
+        (
+            "    First-Key: {secure: v1:aaaa:bbbb}\n",
+            "stacks/Pulumi.lab.yaml:4: config.rackwright:secrets: got the secret 'First-Key'; the name of a secret has"
+            " small letters, digits and _ after a letter, 63 at most. Write {secret: first_key}.",
+        ),
+    ],
+)
+def test_settings_that_hold_no_secrets_are_told_without_what_they_hold(project: Path, secrets, message) -> None:
+    configure(project, secrets)
+
+    assert told(project) == [message]
+    assert "in-the-clear" not in message
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{secret: First-Key}", "got the secret 'First-Key'; the name of a secret has small letters, digits and _"),
+        ("{secret: 5}", "got the secret 5; the name of a secret"),
+        ("{secret: [a]}", "got the secret ['a']; the name of a secret"),
+    ],
+)
+def test_a_name_that_is_none_is_told_where_it_stands(project: Path, written: str, said: str) -> None:
+    (project / "stacks" / "example.yaml").write_text(FLEET.replace("{secret: first_key}", written))
+    configure(project, BOTH)
+
+    [error] = told(project)
+    assert error.startswith(f"stacks/example.yaml:9: groups.all.roles.base.ntp_keys[0].key: {said}")
+
+
+def test_a_secret_is_a_text_and_of_no_other_type(project: Path) -> None:
+    (project / "stacks" / "example.yaml").write_text(FLEET.replace("id: 1", "id: {secret: first_key}"))
+    configure(project, BOTH)
+
+    [error] = told(project)
+    assert "unable to convert to int" in error and "the secret first_key" in error
+
+
+PYTHON = """\
+from rackwright.schema import Fleet, Host, Identity
+
+KEYS = [{"id": 1, "type": "SHA256", "key": {"secret": "third_key"}, "servers": []}]
+
+
+def fleet() -> Fleet:
+    roles = {"base": {"ntp_keys": KEYS}}
+    host = Host(address="192.0.2.1", identity=Identity(serial="S1"), os="debian-12", roles=roles)
+    return Fleet(fleet="example", hosts={"a": host})
+"""
+
+
+def test_a_fleet_in_python_has_references_too(project: Path) -> None:
+    (project / "stacks" / "example.py").write_text(PYTHON)
+    configure(project)
+    settings = project / "stacks" / "Pulumi.lab.yaml"
+    settings.write_text(settings.read_text().replace("example.yaml", "example.py"))
+
+    [error] = told(project)
+    assert error.startswith("stacks/example.py: hosts.a.roles.base.ntp_keys[0].key: got a secret third_key without")
+
+
+@pytest.mark.parametrize(("text", "said"), [('{"a": "short"}', "got 5 characters"), ('{"a": 12345678}', "got a int")])
+def test_a_value_that_cannot_be_a_secret_is_told_without_it(text: str, said: str) -> None:
+    with pytest.raises(DeclarationErrors) as caught:
+        parse_values(text, "lab")
+
+    assert str(caught.value) == (
+        f"rackwright:secrets.a: {said}; a secret is a text of 8 characters or more."
+        " Run `pulumi config set --stack lab --secret --path rackwright:secrets.a`."
+    )
+    assert parse_values("", "lab") == {}

@@ -1,0 +1,229 @@
+"""A stack of servers: which model each has, in which order hosts change, and what is refused before any is asked."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.fleet import edit_server, load_fleet
+from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.schema.server import Served
+from rackwright.stack import declare, load_stack, server_model
+from tests.support.our_roles import ROLES
+from tests.support.server_stack import SERVERS, project, publish, specs
+from workloads.errors import WorkloadError
+from workloads.quantize.versions import PLACE
+from workloads.serving import model as published
+from workloads.tracking import registry
+
+__all__ = ["project"]
+
+
+def test_a_host_changes_when_the_one_before_it_has(project: Path) -> None:
+    after = {declared.name: declared.after for declared in declare(load_stack("serving", project))}
+
+    assert after == {
+        "cinder/digits": (), "ember/digits": ("cinder/digits",),
+        "ember/plain": (), "cinder/plain": ("ember/plain",),
+    }  # fmt: skip
+
+
+def test_a_model_of_this_computer_is_known_by_its_files(project: Path) -> None:
+    spec = specs(project)["cinder/digits"]
+    model = published.read(project / "models" / "digits")
+
+    assert (spec.model, spec.version, spec.source) == ("digits", model.version, str(project / "models" / "digits"))
+    assert {*spec.files} == {"model.onnx", "model.json"}
+    assert spec.files["model.onnx"] == model.files["model.onnx"].sha256
+    assert (spec.address, spec.interface, spec.below) == ("10.141.0.12", "fabric0", None)
+
+
+def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
+    spec = specs(project)["ember/plain"]
+
+    assert (spec.version, spec.source, spec.below) == ("0123456789ab", None, "/srv/warm/models/plain")
+    assert (spec.address, spec.interface) == ("0.0.0.0", None)
+    assert spec.accuracy_kept is None
+
+
+@pytest.mark.parametrize(("kept", "said"), [(0.97, "got 97.0000% of its accuracy kept"), (None, "got no report")])
+def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
+    publish(project / "models" / "digits", b"two", kept)
+
+    with pytest.raises(DeclarationErrors, match=rf"servers.digits.model.path: {said}.*; 98.00% are asked for"):
+        declare(load_stack("serving", project))
+
+
+def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: Path) -> None:
+    (project / "models" / "weights").write_bytes(b"GGUF")
+    files = {"model.gguf": project / "models" / "weights"}
+    published.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime="llama.cpp")
+    path, waived = project / "stacks" / "serving.yaml", "set: {max_batch: 8}\n    gate: {accuracy_kept: null}"
+    path.write_text(SERVERS.replace("set: {max_batch: 8}", waived))
+    spec = specs(project)["cinder/digits"]
+
+    assert (spec.model, {*spec.files}, spec.accuracy_kept) == ("talk", {"model.gguf", "model.json"}, None)
+
+    canary = "canary: {data: models/weights, accuracy: 0.5}"
+    path.write_text(SERVERS.replace("set: {max_batch: 8}", f"{waived}\n    {canary}"))
+    with pytest.raises(DeclarationErrors, match="servers.digits.canary: got rows for talk, a language model"):
+        declare(load_stack("serving", project))
+
+
+@pytest.mark.parametrize(
+    ("more", "watch"),
+    [
+        ("", None),
+        (", every: 15min", (900, 0.02, False)),
+        (", every: 6h, change: 0.05, roll_back: true", (21600, 0.05, True)),
+    ],
+)
+def test_a_canary_is_watched_where_that_is_declared(project: Path, more: str, watch: object) -> None:
+    (project / "models" / "rows.npz").write_bytes(b"rows")
+    path = project / "stacks" / "serving.yaml"
+    canary = f"canary: {{data: models/rows.npz, accuracy: 0.9{more}}}"
+    path.write_text(SERVERS.replace("set: {max_batch: 8}", canary))
+    spec = specs(project)["cinder/digits"]
+
+    assert spec.canary is not None
+    assert (spec.watch and (spec.watch.every_seconds, spec.watch.change, spec.watch.roll_back)) == watch
+
+
+def test_a_model_that_is_not_there_is_named(project: Path) -> None:
+    path = project / "stacks" / "serving.yaml"
+    path.write_text(SERVERS.replace("models/digits", "models/none"))
+
+    with pytest.raises(DeclarationErrors, match=r"servers.digits.model.path: got no model in models/none"):
+        declare(load_stack("serving", project))
+
+
+def test_a_version_that_only_the_hosts_have_needs_no_directory(project: Path) -> None:
+    path = project / "stacks" / "serving.yaml"
+    path.write_text(SERVERS.replace("{path: models/digits}", '{path: models/digits, version: "ba9876543210"}'))
+    spec = specs(project)["cinder/digits"]
+
+    assert (spec.version, spec.source, spec.files) == ("ba9876543210", None, {})
+
+
+def test_its_secrets_are_those_of_its_keys_and_its_own(project: Path) -> None:
+    stack = load_stack("serving", project)
+
+    assert {*stack.repository.secrets} == {"training_key", "digits_app"}
+    assert stack.without_secrets.sealed == {"training_key", "digits_app"}
+
+
+class TestPromote:
+    def test_another_directory_takes_the_place_and_all_else_stays(self, project: Path) -> None:
+        version = publish(project / "models" / "second", b"second", 1.0)
+        path = project / "stacks" / "serving.yaml"
+        model = server_model.model_to_serve(load_stack("serving", project), "digits", "models/second")
+        text = edit_server.replace_model(path, "digits", model)
+        load_fleet(path, ROLES, text=text)
+
+        assert text == SERVERS.replace("{path: models/digits}", f'{{path: "models/second", version: "{version}"}}')
+        assert sorted(file.name for file in path.parent.iterdir()) == [
+            "Pulumi.serving.yaml", "pair.yaml", "serving.yaml",
+        ]  # fmt: skip
+
+    def test_a_version_that_looks_like_a_number_stays_a_text(self, project: Path) -> None:
+        path = project / "stacks" / "serving.yaml"
+        model = server_model.model_to_serve(load_stack("serving", project), "plain", "12e456789012")
+        path.write_text(edit_server.replace_model(path, "plain", model))
+        spec = specs(project)["ember/plain"]
+
+        assert (spec.version, spec.below) == ("12e456789012", "/srv/warm/models/plain")
+
+    def test_what_is_not_good_enough_is_not_written(self, project: Path) -> None:
+        publish(project / "models" / "second", b"second", 0.5)
+
+        with pytest.raises(WorkloadError, match="got 50.0000% of its accuracy kept; 98.00% are asked for"):
+            server_model.model_to_serve(load_stack("serving", project), "digits", "models/second")
+
+    def test_a_path_beyond_the_project_is_refused(self, project: Path) -> None:
+        publish(project.parent / f"{project.name}-beyond" / "m", b"x", 1.0)
+
+        with pytest.raises(DeclarationError, match="it is a path of letters"):
+            server_model.model_to_serve(load_stack("serving", project), "digits", f"../{project.name}-beyond/m")
+
+
+class TestRegistered:
+    """A model that has its name in a registry; no test here asks one."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def fetched(self, project: Path, kept: float = 0.99) -> tuple[Path, str, str]:
+        """Put a model where those that were fetched are; return its directory, version and sha256."""
+        made = project / "elsewhere" / PLACE
+        version = publish(made, b"registered", kept)
+        digest = sha256((made / published.NAME).read_bytes()).hexdigest()
+        directory = registry.under(registry.kept(), digest) / PLACE
+        directory.parent.mkdir(parents=True)
+        made.rename(directory)
+        return directory, version, digest
+
+    def declare_(self, project: Path, model: str) -> ServerSpec:
+        path = project / "stacks" / "serving.yaml"
+        path.write_text(SERVERS.replace("{path: models/digits}", model))
+        return specs(project)["cinder/digits"]
+
+    def test_it_is_the_one_that_was_promoted_wherever_its_name_leads(self, project: Path) -> None:
+        directory, version, digest = self.fetched(project)
+        spec = self.declare_(project, f'{{registered: digits@champion, version: "{version}", sha256: "{digest}"}}')
+
+        assert (spec.version, spec.source, spec.files["model.json"]) == (version, str(directory), digest)
+
+    @pytest.mark.parametrize("harm", ["none of it", "not all of it", "half of it", "another model.json"])
+    def test_where_it_is_not_whole_the_hosts_are_told_the_same(self, project: Path, harm: str) -> None:
+        directory, version, digest = self.fetched(project)
+        model = f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}'
+        before = self.declare_(project, model)
+        told = directory / published.NAME
+        if harm == "another model.json":
+            told.write_text(told.read_text().replace("0.99", "1.00"))
+        elif harm == "half of it":
+            (directory / "model.onnx").write_bytes(b"regis")
+        else:
+            (directory / "model.onnx" if harm == "not all of it" else told).unlink()
+        spec = self.declare_(project, model)
+
+        assert before.model_copy(update={"model": "", "source": None, "files": {}}) == spec
+
+    def test_a_name_alone_says_of_no_model_which_it_was(self, project: Path) -> None:
+        with pytest.raises(DeclarationErrors) as caught:
+            self.declare_(project, "{registered: digits@champion}")
+
+        assert str(caught.value) == (
+            "stacks/serving.yaml:6: "
+            "servers.digits.model.registered: got digits@champion and no version; what a name of the registry means may"
+            " change, so a fleet says which model it was. Run `rackwright server promote serving digits`, which writes"
+            " version and sha256 beside it."
+        )
+
+    def test_a_version_that_is_not_of_its_sha256_is_refused(self, project: Path) -> None:
+        _, version, digest = self.fetched(project)
+
+        with pytest.raises(
+            DeclarationErrors, match=f"got version 0123456789ab; the model with that sha256 is .*{version}"
+        ):
+            self.declare_(project, f'{{registered: digits/7, version: "0123456789ab", sha256: "{digest}"}}')
+
+    def test_what_lost_too_much_is_refused_before_any_host_is_asked(self, project: Path) -> None:
+        _, version, digest = self.fetched(project, kept=0.9)
+
+        with pytest.raises(DeclarationErrors, match=r"model.registered: got 90.0000% of its accuracy kept; 98.00% are"):
+            self.declare_(project, f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}')
+
+    def test_of_another_version_it_is_not_known_which_was_registered(self, project: Path) -> None:
+        model = Served(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
+
+        assert model.of_version("ba9876543210") == Served(registered="digits@champion", version="ba9876543210")
+        assert model.of_version("0123456789ab") == model
+
+    def test_a_program_is_told_what_to_write(self, project: Path) -> None:
+        model = Served(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
+
+        with pytest.raises(DeclarationErrors, match=f'registered: "digits@champion", .*, sha256: "{"d" * 64}"'):
+            edit_server.replace_model(Path("serving.py"), "digits", model)

@@ -1,0 +1,152 @@
+"""What the commands about a run tell: on recorded facts, with what its hosts would answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
+from rackwright.facts.facts import Facts
+from rackwright.hosts.transport import Result
+from rackwright.status import runs
+from tests.support.recorded_hosts import ALSO, OTHERS, recorded
+
+STACK = ALSO[OTHERS.index("trained.yaml")]
+UNIT = "training-digits.service"
+LOG = "/var/log/rackwright/runs/digits/log"
+
+
+class Rack:
+    """Two hosts as they were recorded, which keep in mind what they are asked to run."""
+
+    def __init__(self) -> None:
+        self.raw = {host: recorded(host) for host in ("ember", "cinder")}
+        self.away: set[str] = set()
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.locked: list[str] = []
+        self.answer = Result(0, b"one\ntwo\n", "")
+
+    def facts(self, host: str, fresh: bool = False) -> Facts:
+        assert fresh
+        if host in self.away:
+            raise HostUnreachable(host, "no answer", "it answers", "Look at it")
+        return Facts(self.raw[host])
+
+    def connection(self, host: str) -> "Connection":
+        return Connection(self, host)
+
+    @contextmanager
+    def lock(self, host: str, id: str, say: Any) -> Iterator[None]:
+        self.locked.append(id)
+        yield
+
+    def try_again(self) -> None:
+        self.away.clear()
+
+    def ends(self, outcome: str) -> None:
+        self.raw["ember"]["units"][UNIT]["active"] = "failed" if outcome == "failed" else "inactive"
+        self.raw["ember"]["runs"]["digits"]["outcome"] = outcome
+
+
+class Connection:
+    def __init__(self, rack: Rack, host: str) -> None:
+        self.rack, self.host = rack, host
+
+    def run(self, argv: tuple[str, ...], timeout: float, on_line: Any = None) -> Result:
+        self.rack.asked.append((self.host, argv))
+        for line in self.rack.answer.stdout.decode().splitlines() if on_line else ():
+            on_line(line)
+        return self.rack.answer
+
+
+@pytest.fixture
+def rack() -> Any:
+    return Rack()
+
+
+def test_a_run_that_goes_tells_how_far_it_is_on_each_host(rack: Any) -> None:
+    report = runs.look(rack, STACK, "digits")
+    told = report.as_json()
+
+    assert report.exit_status == 0
+    assert (told["outcome"], told["steps"]) == ("running", 20000)
+    assert [*told["ranks"]] == ["ember", "cinder"]
+    assert str(report).splitlines()[0].startswith(f"digits: running, step {told['step']} of 20000, loss ")
+    assert "to go" in str(report)
+    assert str(report).splitlines()[2] == f"  cinder: metrics-1.jsonl {told['ranks']['cinder']['metrics-1.jsonl']}"
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("finished", 0), ("stopped", 1), ("failed", 1)])
+def test_its_status_says_whether_it_is_as_wanted(rack: Any, outcome: str, status: int) -> None:
+    rack.ends(outcome)
+    report = runs.look(rack, STACK, "digits")
+
+    assert (report.outcome, report.exit_status) == (outcome, status)
+    assert "to go" not in str(report)
+
+
+@pytest.mark.parametrize("host", ["ember", "cinder"])
+def test_a_host_that_is_not_reached_is_unknown_and_not_fine(rack: Any, host: str) -> None:
+    rack.away.add(host)
+    report = runs.look(rack, STACK, "digits")
+
+    assert report.exit_status == 3
+    assert "not reached: no answer" in str(report)
+
+
+def test_a_run_that_is_not_there_yet_differs(rack: Any) -> None:
+    rack.raw["ember"]["runs"] = {}
+    report = runs.look(rack, STACK, "digits")
+
+    assert (report.outcome, report.exit_status) == ("absent", 1)
+
+
+def test_a_run_that_nobody_declared_is_refused(rack: Any) -> None:
+    with pytest.raises(DeclarationError, match=r"^run: got 'digit'; runs of stack lab: digits\. Write digits\.$"):
+        runs.look(rack, STACK, "digit")
+
+
+def test_what_it_says_is_read_on_its_chief(rack: Any) -> None:
+    heard: list[str] = []
+    runs.logs(rack, STACK, "digits", 2, False, heard.append)
+
+    assert heard == ["one", "two"]
+    assert rack.asked == [("ember", ("runuser", "-u", "run-digits", "--", "tail", "--lines=2", LOG))]
+
+    rack.answer = Result(1, b"", "no such file")
+    with pytest.raises(StepFailed, match="got no log on ember"):
+        runs.logs(rack, STACK, "digits", 2, False, heard.append)
+
+
+def test_it_is_stopped_by_who_holds_the_lock_of_its_host(rack: Any) -> None:
+    runs.stop(rack, STACK, "digits", print)
+
+    assert rack.locked == ["ember/digits"]
+    assert rack.asked == [("ember", ("systemctl", "stop", UNIT))]
+
+    rack.answer = Result(5, b"", "Unit training-digits.service not loaded.\n")
+    with pytest.raises(StepFailed, match="not loaded"):
+        runs.stop(rack, STACK, "digits", print)
+
+
+def test_the_wait_is_over_when_the_run_is(rack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A host that is not reached for a while does not end it.
+    """
+    rack.away.add("ember")
+    looks = iter(["running", "finished"])
+
+    def pass_by(seconds: float) -> None:
+        if (outcome := next(looks)) != "running":
+            rack.ends(outcome)
+
+    monkeypatch.setattr(runs.time, "sleep", pass_by)
+    heard: list[str] = []
+
+    assert runs.wait(rack, STACK, "digits", None, heard.append).outcome == "finished"
+    assert [line.split(",")[0] for line in heard] == ["digits: unknown", "digits: running"]
+
+
+def test_nobody_waits_longer_than_he_said(rack: Any) -> None:
+    assert runs.wait(rack, STACK, "digits", 0, print).outcome == "running"

@@ -1,0 +1,117 @@
+"""How the servers of a stack are told, and which version each was before."""
+
+from typing import Any
+
+import pytest
+
+from rackwright.errors import HostUnreachable, Refused
+from rackwright.status.registered import Lead
+from rackwright.status.servers import ServerReport
+
+FINE = {"accuracy": 0.95, "asked": 0.9, "age_seconds": 100, "low": False, "before": 0.952, "before_age_seconds": 86460,
+        "moved_by": -0.002, "moved": False}  # fmt: skip
+OLD, NEW, OLDEST = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
+
+
+def host(version: str | None = NEW, previous: str | None = OLD, **more: Any) -> dict[str, Any]:
+    told = {"outcome": "ready", "version": version, "release": "dddddddddddd", "models": [OLD, NEW]}
+    return {**told, "previous": previous, "requests": 7, "p50_ms": 1.0, "p99_ms": 5.0, "waiting": 0, **more}
+
+
+def report(**hosts: dict[str, Any]) -> ServerReport:
+    return ServerReport("digits", NEW, hosts)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        ({"alpha": host(), "beta": host()}, 0),
+        ({"alpha": host(), "beta": host(OLD)}, 1),
+        ({"alpha": host(outcome="not ready", why="it answers 503"), "beta": host()}, 1),
+        ({"alpha": {}, "beta": host()}, 1),
+        ({"alpha": host(OLD), "beta": {"unknown": "not reached: no route"}}, 3),
+        ({"alpha": host(accuracy=FINE)}, 0),
+        ({"alpha": host(accuracy={**FINE, "low": True}), "beta": host()}, 1),
+        ({"alpha": host(accuracy={**FINE, "moved": True})}, 1),
+        ({"alpha": host(accuracy={**FINE, "unknown": "the last look is too long ago"})}, 3),
+        ({"alpha": host(accuracy={"unknown": "nobody has looked yet"}), "beta": host(OLD)}, 1),
+    ],
+)
+def test_the_status_is_that_of_the_worst_host(hosts: dict[str, dict[str, Any]], status: int) -> None:
+    assert report(**hosts).exit_status == status
+
+
+def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
+    refused = {"release": "eeeeeeeeeeee", "version": NEW, "why": "the canary has 3.0000% right"}
+    lines = str(report(alpha=host(OLD, None, refused=refused), beta=host(None, outcome="failed", waiting=None)))
+
+    assert lines.splitlines() == [
+        f"digits: version {NEW} is declared",
+        f"  alpha: ready, version {OLD}, 7 requests, p50 1 ms, p99 5 ms, 0 wait",
+        f"    refused {NEW}: the canary has 3.0000% right",
+        f"  beta: failed, version none, 7 requests, p50 1 ms, p99 5 ms, before it {OLD}",
+    ]
+
+
+def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> None:
+    away = Lead("digits@champion", why="nobody answers")
+    told = ServerReport("digits", NEW, {"alpha": host()}, away)
+
+    assert str(told).splitlines()[1] == "  where digits@champion leads is not known: nobody answers"
+    assert told.as_json()["registered"] == {
+        "name": "digits@champion", "leads_to": None, "declared": None, "unknown": "nobody answers",
+    }  # fmt: skip
+    assert told.exit_status == 0
+    assert report(alpha=host()).as_json()["registered"] is None
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "line"),
+    [
+        (FINE, "the canary had 95.00% right 2 min ago, 95.20% 24 h 02 min ago"),
+        (
+            {**FINE, "low": True, "moved": True, "why_not": "busy"},
+            "the canary had 95.00% right 2 min ago, 90.00% are asked for, it has moved by -0.20% from 95.20%"
+            " 24 h 02 min ago, the last look came to nothing: busy",
+        ),
+        (
+            {"accuracy": 0.95, "asked": 0.9, "age_seconds": 7200, "low": False, "why_not": "busy", "unknown": "busy"},
+            "accuracy not known: busy, the canary had 95.00% right 2 h 01 min ago",
+        ),
+        ({"unknown": "nobody has looked yet"}, "accuracy not known: nobody has looked yet"),
+    ],
+)
+def test_of_one_that_is_watched_it_says_how_right_it_is(accuracy: dict[str, Any], line: str) -> None:
+    assert str(report(alpha=host(accuracy=accuracy))).splitlines()[2] == f"    {line}"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        {"alpha": host(), "beta": host()},
+        {"alpha": host(OLD, OLDEST), "beta": host(OLD, OLDEST)},
+        {"alpha": host(), "beta": host(OLD, OLDEST)},
+    ],
+    ids=["served everywhere", "refused by the first", "refused by the second"],
+)
+def test_before_it_is_what_every_host_served_or_serves(hosts: dict[str, dict[str, Any]]) -> None:
+    assert report(**hosts).before() == OLD
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        {"alpha": host(previous=None), "beta": host()},
+        {"alpha": host(previous=OLDEST), "beta": host()},
+        {"alpha": host(models=[NEW])},
+    ],
+    ids=["a new host", "another before", "removed by hand"],
+)
+def test_what_not_all_hosts_have_is_not_gone_back_to(hosts: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(Refused, match="all hosts have the same version from before"):
+        report(**hosts).before()
+
+
+def test_what_is_not_known_is_not_gone_back_to() -> None:
+    with pytest.raises(HostUnreachable, match="not reached"):
+        report(alpha=host(), beta={"unknown": "not reached: no route"}).before()

@@ -1,0 +1,62 @@
+"""The word check itself: what it finds, and what it lets pass."""
+
+import pytest
+
+from tests.words import code, is_participle, prose, verdict
+
+
+@pytest.mark.parametrize("name", ["told", "_told", "Refused", "_found", "kept", "sealed", "unseen"])
+def test_a_participle_is_no_name(name):
+    assert is_participle(name)
+
+
+@pytest.mark.parametrize("name", ["told_lines", "LoginRefused", "read", "seed", "needed_bytes", "open", "Speed", "run"])
+def test_a_name_with_a_noun_or_a_verb_passes(name):
+    assert not is_participle(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("Of a drive, the size.", "a sentence begins with Of"),
+        ("Reads it. What is missing is\nunknown.", "a sentence begins with What"),
+        ("- Whose it is.", "a sentence begins with Whose"),
+        ("| a cell | Where it lies |", "a sentence begins with Where"),
+        ("Whoever reads this, reads it twice.", "the word whoever"),
+        ("The plan is made\nanew.", "the word anew"),
+    ],
+)
+def test_a_sentence_that_breaks_a_rule_is_found(text, problem):
+    assert problem in [what for _, what in prose(text)]
+
+
+def test_a_finding_has_its_line():
+    assert list(code("m.py", '"""Fine."""\n\n\ndef told():\n    """Return it.\n\n    Of it all.\n    """\n')) != []
+    assert [(each.line, each.problem) for each in code("m.py", 'x = 1\n"""A text.\n\nBy day.\n"""\n')] == [
+        (4, "a sentence begins with By")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["```\nWhat is this?\n```", "    By itself, as code", "The word `told` in code.", 'A message says "told".'],
+)
+def test_code_and_quotations_pass(text):
+    assert list(prose(text)) == []
+
+
+def test_a_docstring_has_a_noun_before_its_pronoun():
+    assert [each.problem for each in code("m.py", '"""It reads."""\n')] == ["a docstring begins with It"]
+    assert list(code("m.py", '"""The probe reads. It writes nothing."""\n')) == []
+
+
+def test_messages_are_read_as_well():
+    assert [each.problem for each in code("m.py", 'raise E("nobody knows")\n')] == ["the word nobody"]
+
+
+def test_a_number_that_is_allowed_only_shrinks():
+    assert verdict({"a.py": 2}, {"a.py": 2}) == []
+    assert verdict({"a.py": 3}, {"a.py": 2}) == ["a.py: 3 findings, at most 2 are allowed"]
+    assert verdict({"a.py": 1}, {"a.py": 2}) == [
+        "a.py: 1 findings, and 2 are allowed: run `python -m tests.words --write`"
+    ]

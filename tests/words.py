@@ -1,0 +1,218 @@
+"""The word check of `make lint`: plain sentences and plain names. `python -m tests.words` prints each finding.
+
+A file may have as many findings as tests/words_allowed.txt counts, and no fewer: a number there only shrinks.
+`python -m tests.words --write` writes the smaller numbers.
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = Path(__file__).with_name("words_allowed.txt")
+CODE = ("rackwright/**/*.py", "workloads/**/*.py", "stacks/**/*.py", "__main__.py")
+TEXT = ("*.md", "docs/**/*.md", "roles/**/*.md", "roles/*/meta/*.yml", "roles/*/tasks/*.yml")
+
+WORDS = re.compile(r"\b(somebody|nobody|whoever|anew|told|said|thereof|meanwhile)\b", re.I)
+"""Words that no sentence has."""
+OPENING = re.compile(r"(Of|By|What|Who|Whose|Where|Let)\b")
+"""Words that no sentence begins with."""
+PRONOUN = re.compile(r"(It|They|He|She|This|That|These|Those|Its|Their)\b(?! \w+ (that|of|is|are)\b)")
+"""No docstring begins with a pronoun: there is no noun before it."""
+IRREGULAR = frozenset(
+    (
+        "told",
+        "said",
+        "found",
+        "given",
+        "known",
+        "shown",
+        "kept",
+        "left",
+        "lost",
+        "gone",
+        "done",
+        "held",
+        "sent",
+        "chosen",
+        "seen",
+        "taken",
+        "made",
+        "meant",
+        "got",
+        "bound",
+        "drawn",
+        "begun",
+        "broken",
+        "come",
+        "grown",
+        "heard",
+        "spoken",
+        "written",
+        "worn",
+        "won",
+        "born",
+        "sold",
+        "built",
+        "brought",
+        "thought",
+        "caught",
+        "taught",
+        "fed",
+        "led",
+        "met",
+        "unknown",
+        "unseen",
+        "unmade",
+        "undone",
+        "forgiven",
+        "forgotten",
+        "frozen",
+        "hidden",
+        "proven",
+        "sworn",
+        "thrown",
+        "woven",
+    )
+)
+NO_PARTICIPLES = frozenset(("embed", "feed", "need", "seed", "shed", "speed", "exceed", "proceed", "succeed", "breed"))
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One place that breaks a rule."""
+
+    path: str
+    line: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.problem}"
+
+
+def is_participle(name: str) -> bool:
+    """Return whether *name*, of a function or class, is a participle and nothing else."""
+    word = name.strip("_").lower()
+    regular = word.endswith("ed") and word not in NO_PARTICIPLES
+    return "_" not in word and not re.search(r"[a-z][A-Z]", name) and (regular or word in IRREGULAR)
+
+
+def sentences(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each sentence of a text in Markdown with its line, counted from 0; code is left out."""
+    fenced = False
+    paragraph: list[tuple[int, str]] = []
+    for number, line in enumerate([*text.splitlines(), ""]):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+            line = ""
+        code = fenced or line.startswith("    ")
+        begins = bool(re.match(r"\s*([-*#>|]|\d+\.) ?", line))
+        if paragraph and (code or begins or not line.strip()):
+            yield from _split(paragraph)
+            paragraph = []
+        if not code and line.strip():
+            paragraph.append((number, line))
+
+
+def _split(paragraph: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    starts, whole = [], ""
+    for number, line in paragraph:
+        starts.append((len(whole), number))
+        whole += re.sub(r"`[^`]*`|\"[^\"]*\"", "`code`", line) + " "
+    for match in re.finditer(r"\S.*?(?:[.!?:](?=\s+[A-Z*`_])|\|| $)", whole):
+        number = max((pair for pair in starts if pair[0] <= match.start()), default=starts[0])[1]
+        yield number, re.sub(r"^[\s\-*#>|\d.]+", "", match[0]).strip()
+
+
+def prose(text: str, *, docstring: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield what is wrong with the sentences of *text*, with the line of each, counted from 0."""
+    for index, (number, sentence) in enumerate(sentences(text)):
+        if match := OPENING.match(sentence):
+            yield number, f"a sentence begins with {match[1]}"
+        if docstring and index == 0 and (match := PRONOUN.match(sentence)):
+            yield number, f"a docstring begins with {match[1]}"
+        for word in WORDS.findall(sentence):
+            yield number, f"the word {word.lower()}"
+
+
+def code(path: str, text: str) -> Iterator[Finding]:
+    """Yield what is wrong in the docstrings, messages and names of a Python file."""
+    tree = ast.parse(text)
+    seen: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for child in body if isinstance(body, list) else ():
+            if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+                value = child.value
+                if isinstance(value.value, str):
+                    seen.add(value)
+                    lines = "\n".join(line.strip() for line in value.value.splitlines())
+                    yield from (Finding(path, value.lineno + n, what) for n, what in prose(lines, docstring=True))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and is_participle(node.name):
+            yield Finding(path, node.lineno, f"{node.name} is a participle, and names nothing")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in seen and " " in node.value:
+            yield from (
+                Finding(path, node.lineno, what) for _, what in prose(node.value.strip().replace("\n    ", "\n"))
+            )
+
+
+def findings() -> list[Finding]:
+    """Return all findings of the tree, in order."""
+    found = []
+    for pattern in CODE:
+        for path in sorted(ROOT.glob(pattern)):
+            found += code(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+    for pattern in TEXT:
+        for path in sorted(ROOT.glob(pattern)):
+            name = str(path.relative_to(ROOT))
+            text = path.read_text(encoding="utf-8")
+            found += [Finding(name, line + 1, what) for line, what in prose(text)]
+    return sorted(set(found))
+
+
+def allowed() -> dict[str, int]:
+    """Return how many findings each file may have."""
+    pairs = (line.rsplit(" ", 1) for line in ALLOWED.read_text(encoding="utf-8").splitlines())
+    return {path: int(count) for path, count in pairs}
+
+
+def verdict(counts: dict[str, int], limits: dict[str, int]) -> list[str]:
+    """Return what is wrong with the *counts* of findings by file."""
+    more = [
+        f"{path}: {count} findings, at most {limits.get(path, 0)} are allowed"
+        for path, count in sorted(counts.items())
+        if count > limits.get(path, 0)
+    ]
+    fewer = [
+        f"{path}: {counts.get(path, 0)} findings, and {limit} are allowed: run `python -m tests.words --write`"
+        for path, limit in sorted(limits.items())
+        if counts.get(path, 0) < limit
+    ]
+    return more + fewer
+
+
+def main(argv: list[str]) -> int:
+    found = findings()
+    counts = dict(Counter(finding.path for finding in found))
+    limits = allowed() if ALLOWED.exists() else counts
+    if argv == ["--write"]:
+        least = {path: min(count, limits.get(path, 0)) for path, count in counts.items()}
+        ALLOWED.write_text("".join(f"{path} {count}\n" for path, count in sorted(least.items()) if count))
+        limits = allowed()
+    elif argv:
+        paths = [path.rstrip("/") for path in argv]
+        print(*(each for each in found if any(each.path.startswith(path) for path in paths)), sep="\n")
+        return 0
+    wrong = verdict(counts, limits)
+    over = {path for path in counts if counts[path] > limits.get(path, 0)}
+    print(*(finding for finding in found if finding.path in over), *wrong, sep="\n", end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,235 @@
+"""Servers of models at a real MLflow server: promoted by a name, fetched by content, told where the name leads."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rackwright.cli import app as command_line
+from rackwright.errors import DeclarationError, DeclarationErrors
+from rackwright.kinds.model_server.spec import ServerSpec
+from rackwright.stack import declare, load_stack
+from rackwright.status.registered import NOT_ASKED, Lead, leads, notices
+from tests.support.mlflow_server import Served
+from tests.support.server_stack import HOSTS
+from tests.workloads.tracking.test_versions import entered, published, registered
+from workloads.quantize import versions
+from workloads.serving.model import DamagedModel
+from workloads.tracking import registry
+from workloads.tracking.server import NotReached, Refused
+
+FLEET = """\
+fleet: serving
+uses: pair.yaml
+servers:
+  digits:
+    model: {{registered: {name}@champion}}  # who says so is a reviewer
+    hosts: [cinder, ember]
+    anybody: true
+"""
+
+
+class Project:
+    """A stack with one server, whose model is called by an alias at the MLflow server."""
+
+    def __init__(self, served: Served, directory: Path, name: str) -> None:
+        self.served, self.directory, self.name = served, directory, name
+        (stacks := directory / "stacks").mkdir()
+        (directory / "Pulumi.yaml").touch()
+        (stacks / "pair.yaml").write_text(HOSTS.read_text())
+        settings = {"rackwright:fleet": "serving.yaml", "rackwright:target": "twin:lab"}
+        (stacks / "Pulumi.serving.yaml").write_text(json.dumps({"config": settings}))
+        self.fleet = stacks / "serving.yaml"
+        self.fleet.write_text(FLEET.format(name=name))
+
+    def champion(self, content: str, told_version: str = "") -> versions.Version:
+        """Register a model with this *content*, and let it be the champion.
+
+        Args:
+            told_version: What its model.json says in the place of its version.
+        """
+        out = self.directory / content / "model"
+        version = published(out, content).version
+        text = (out / "model.json").read_text()
+        (out / "model.json").write_text(text.replace(version, told_version or version))
+        version = entered(self.served, out, self.name)
+        versions.call(self.served.as_("rita"), version, "champion")
+        return version
+
+    def server(self, *arguments: str, url: str | None = None) -> Any:
+        """Run `rackwright server` as the account that serves; raise what it says to a person."""
+        argv = ["server", *arguments, "--tracking", self.served.url if url is None else url]
+        done = CliRunner().invoke(command_line.app, argv, env=self.served.environment("gate"))
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done
+
+    def spec(self) -> ServerSpec:
+        spec = declare(load_stack("serving", self.directory))[0].spec
+        assert isinstance(spec, ServerSpec)
+        return spec
+
+    def lead(self, url: str | None = None) -> Lead:
+        return leads(load_stack("serving", self.directory), self.served.url if url is None else url)["digits"]
+
+    def notices(self) -> list[tuple[str, str]]:
+        stack = load_stack("serving", self.directory)
+        return list(notices(leads(stack, self.served.url), stack))
+
+
+@pytest.fixture
+def project(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Project:
+    monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, value in served.environment("gate").items():
+        monkeypatch.setenv(name, value)
+    return Project(served, tmp_path, request.node.name.replace("_", "-"))
+
+
+def test_a_name_becomes_the_model_that_it_leads_to_and_all_else_stays(project):
+    with pytest.raises(DeclarationErrors, match="got .*@champion and no version"):
+        project.spec()
+    version = project.champion("first")
+    done = project.server("promote", "serving", "digits")
+
+    assert f"{project.name}@champion is {project.name}/1" in done.stderr
+    content, digest = project.spec().version, version.tags[registry.CHECKPOINT]
+    model = f'{{registered: "{project.name}@champion", version: "{content}", sha256: "{digest}"}}'
+    assert project.fleet.read_text() == FLEET.format(name=project.name).replace(
+        f"{{registered: {project.name}@champion}}", model
+    )
+    assert {name: (Path(str(project.spec().source)) / name).read_bytes() for name in project.spec().files} == {
+        name: (project.directory / "first" / "model" / name).read_bytes() for name in ("model.onnx", "model.json")
+    }
+    assert (project.lead().declared, project.notices()) == (True, [])
+
+
+def test_an_alias_that_moves_moves_nothing_and_is_said(project):
+    project.champion("first")
+    project.server("promote", "serving", "digits")
+    before = project.spec()
+    project.champion("second")
+
+    assert project.spec() == before
+    said = f"{project.name}@champion is {project.name}/2, another model by now"
+    assert project.notices() == [("digits", f"{said}: `rackwright server promote serving digits` takes it")]
+    assert str(project.lead()) == said
+
+    project.server("promote", "serving", "digits", f"models:/{project.name}/1")
+    assert (project.spec(), str(project.lead())) == (before, f"{project.name}/1 is as declared")
+    project.server("promote", "serving", "digits", f"models:/{project.name}@champion")
+    assert project.spec().version != before.version
+    assert project.notices() == []
+
+
+def test_where_a_name_leads_is_not_guessed(project):
+    project.champion("first")
+    project.server("promote", "serving", "digits")
+
+    assert str(project.lead("")) == f"where {project.name}@champion leads is not known: {NOT_ASKED}"
+    nobody = project.lead("https://localhost:1")
+    assert (nobody.version, nobody.declared) == (None, None)
+    assert "an MLflow server answers there" in str(nobody)
+
+    text = project.fleet.read_text()
+    project.fleet.write_text(text.replace("@champion", "@nobody"))
+    assert project.lead().declared is None
+    assert project.notices()[0][1].startswith(f"where {project.name}@nobody leads is not known: ")
+
+    project.fleet.write_text(re.sub(", sha256: [^}]*", "", text))  # as `rollback` leaves it
+    assert project.lead().version == f"{project.name}/1"
+    assert "whether that is declared is not known: no sha256 stands beside" in str(project.lead())
+
+
+def test_an_audit_says_it_and_one_of_snapshots_asks_nobody(project):
+    project.champion("first")
+    project.server("promote", "serving", "digits")
+    project.champion("second")
+
+    def noticed(*more: str) -> Any:
+        argv = ["audit", "serving", "--format", "json", "--tracking", project.served.url, *more]
+        done = CliRunner().invoke(command_line.app, argv, env=project.served.environment("gate"))
+        assert done.exit_code == 3, done.output  # no host is there
+        return json.loads(done.stdout)["notices"]
+
+    assert noticed() == dict(project.notices())
+    nobody = f"where {project.name}@champion leads is not known: --snapshot asks nobody"
+    assert noticed("--snapshot", str(project.directory)) == {"digits": nobody}
+
+
+def test_another_computer_fetches_what_was_promoted_wherever_its_name_leads(project):
+    project.champion("first")
+    project.server("promote", "serving", "digits")
+    there = project.spec()
+    shutil.rmtree(registry.kept())
+    project.champion("second")
+    assert (project.spec().source, project.spec().version) == (None, there.version)
+
+    done = project.server("fetch", "serving", "--json")
+    assert json.loads(done.stdout) == [{"server": "digits", "version": there.version, "directory": there.source}]
+    assert project.spec() == there
+    project.server("fetch", "serving", "digits", url="https://localhost:1")  # it is here: nobody is asked
+
+
+def test_what_does_not_prove_is_not_kept(project):
+    version = project.champion("first")
+    [stored] = project.served.directory.glob(f"var/lib/mlflow/artifacts/*/{version.run}/artifacts/model/model.onnx")
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[::-1])
+    before = project.fleet.read_text()
+
+    with pytest.raises(DamagedModel, match=r"model\.onnx has the sha256"):
+        project.server("promote", "serving", "digits")
+    assert project.fleet.read_text() == before
+
+    stored.write_bytes(whole)
+    project.server("promote", "serving", "digits")
+    assert project.spec().source is not None
+
+
+def test_a_model_that_says_it_is_another_version_is_not_promoted(project):
+    project.champion("first", "0123456789ab")
+
+    with pytest.raises(Refused, match="got a model.json of version 0123456789ab; the version of its files is"):
+        project.server("promote", "serving", "digits")
+
+
+def test_what_cannot_be_served_is_not_promoted(project):
+    registered(project.served, project.directory / "run", project.name)
+    before = project.fleet.read_text()
+    for model, error, said in (
+        (f"models:/{project.name}/1", Refused, f"got {project.name}/1, from .*; what is served was published"),
+        (f"models:/{project.name}", DeclarationError, "got .*; a model of the registry is NAME@ALIAS or NAME/NUMBER"),
+        (f"models:/{project.name}@nobody", Refused, "alias nobody"),
+    ):
+        with pytest.raises(error, match=said):
+            project.server("promote", "serving", "digits", model)
+    with pytest.raises(NotReached):
+        project.server("promote", "serving", "digits", url="https://localhost:1")
+    with pytest.raises(DeclarationError, match="got no sha256; a registered model is fetched by its sha256"):
+        project.server("fetch", "serving")
+
+    assert project.fleet.read_text() == before
+    project.fleet.write_text(before.replace(f"registered: {project.name}@champion", "path: models/digits"))
+    with pytest.raises(DeclarationError, match="got none; server digits has no registered model"):
+        project.server("promote", "serving", "digits")
+    with pytest.raises(DeclarationError, match="got no registered model; those are fetched"):
+        project.server("fetch", "serving", "digits")
+
+
+def test_a_version_that_was_deleted_is_not_fetched_and_said(project):
+    version = project.champion("first")
+    project.server("promote", "serving", "digits")
+    shutil.rmtree(registry.kept())
+    body = json.dumps({"name": project.name, "version": "1"}).encode()
+    head = {"Content-Type": "application/json"}
+    project.served.as_("admin")._asked("DELETE", "/api/2.0/mlflow/model-versions/delete", body, head).close()
+
+    with pytest.raises(Refused, match=f"got sha256 {version.tags[registry.CHECKPOINT][:12]}…; .* has a version of"):
+        project.server("fetch", "serving")

@@ -1,0 +1,70 @@
+"""A configuration from a recipe or a file: what is wrong is told whole, all of it at once, and what would do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workloads.errors import WorkloadError
+from workloads.recipes import RECIPES
+from workloads.training.__main__ import main
+from workloads.training.load_config import read
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([recipe, "--print"]) == 0
+    (tmp_path / "run.json").write_text(capsys.readouterr().out)
+
+    assert read(str(tmp_path / "run.json")) == RECIPES[recipe]()
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "told"),
+    [
+        ("digit", [], "recipe: got digit; recipes are digits, deepseek-v3-tiny, deepseek-v3, lora. Write digits."),
+        ("digits", ["steps"], "--set: got steps; a change is KEY=VALUE. Write it so, as in steps=100."),
+        ("digits", ["model.a.b=1"], "--set: got model.a.b; model.a has values by name. See --print."),
+        (
+            "digits",
+            ["steps=0", "optimiser=sgd"],
+            "digits: steps: got 0; input should be greater than 0. Mend it there, or with --set.\n"
+            "digits: optimiser: got sgd; extra inputs are not permitted. Take it out.",
+        ),
+        (
+            "digits",
+            ['data={"kind": "text", "path": "/", "sequence_length": 8}'],
+            "digits: as a whole: got another sort of value; value error, a model of kind image-classifier cannot learn "
+            "from data of kind text. Mend it there, or with --set.",
+        ),
+        (
+            "deepseek-v3-tiny",
+            ["data.sequence_length=1024"],
+            "deepseek-v3-tiny: as a whole: got another sort of value; value error, data.sequence_length is 1024, "
+            "model.max_position_embeddings 512. Mend it there, or with --set.",
+        ),
+        ("nowhere.json", [], "nowhere.json: got No such file or directory; a run's file can be read. Mend its path."),
+    ],
+)
+def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -> None:
+    with pytest.raises(WorkloadError) as refused:
+        read(what, changes)
+    assert str(refused.value) == told
+
+
+def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(WorkloadError, match="a run's file is JSON"):
+        read(str(tmp_path / "run.json"))
+
+
+def test_changes_reach_into_parts() -> None:
+    changed = read("digits", ["schedule.kind=adaptive", "saving.keep_every=50", "steps=7"])
+    before = json.loads(read("digits").model_dump_json())
+    before["schedule"]["kind"], before["saving"]["keep_every"], before["steps"] = "adaptive", 50, 7
+    assert json.loads(changed.model_dump_json()) == before
+
+
+def test_a_wrong_call_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["digits"]) == 2
+    assert capsys.readouterr().err == "--out: got none; a run writes somewhere. Say --out DIR.\n"

@@ -1,0 +1,86 @@
+"""A training state taken apart into plain values and tensors, and put together again, without pickle."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from workloads.errors import WorkloadError
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class BadState(WorkloadError):
+    """A state that a checkpoint cannot hold."""
+
+
+def take_apart(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return *state* as JSON, and its tensors by the names that stand there in their places.
+
+    Mappings with strings and whole numbers as keys, lists, tuples, strings, numbers, booleans and None come back as
+    what they were. A tensor that stands in several places, as tied weights do, is kept once.
+
+    Raises:
+        BadState: there is something else in it.
+    """
+    tensors: dict[str, Any] = {}
+    names: dict[object, str] = {}
+
+    def encode(value: Any, path: str) -> Any:
+        if type(value) in _PLAIN:
+            return value
+        if isinstance(value, Mapping):
+            bad = [key for key in value if type(key) not in (str, int)]
+            if bad:
+                raise BadState(
+                    f"state{path}", f"got the key {bad[0]!r}", "keys are strings or whole numbers", "Name it"
+                )
+            return {"map": [[key, encode(item, f"{path}/{key}")] for key, item in value.items()]}
+        if type(value) in (list, tuple):
+            items = [encode(item, f"{path}/{number}") for number, item in enumerate(value)]
+            return {type(value).__name__: items}
+        if hasattr(value, "data_ptr"):
+            return {"tensor": name_of(value, path[1:])}
+        wanted = "a checkpoint holds tensors, mappings, lists, tuples, strings, numbers, booleans and None"
+        raise BadState(f"state{path}", f"got {type(value).__name__}", wanted, "Turn it into one of these")
+
+    def name_of(tensor: Any, path: str) -> str:
+        if str(tensor.layout) != "torch.strided":
+            got = f"got a tensor of {tensor.layout}"
+            raise BadState(f"state/{path}", got, "a checkpoint holds dense ones", "Turn it into one: to_dense()")
+        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if identity in names and tensor.numel():
+            return names[identity]
+        name = path
+        while name in tensors:  # {"a/b": …} and {"a": {"b": …}}
+            name += "'"
+        names[identity] = name
+        tensors[name] = tensor
+        return name
+
+    return json.dumps(encode(state, "")), tensors
+
+
+def put_together(text: str | bytes, tensors: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the state that `take_apart` has taken apart.
+
+    Args:
+        tensors: Loads them by their names; called at most once, and not at all where there are none.
+    """
+    loaded = cache(tensors)
+
+    def decode(told: Any) -> Any:
+        if not isinstance(told, dict):
+            return told
+        [(sort, content)] = told.items()
+        if sort == "map":
+            return {key: decode(item) for key, item in content}
+        if sort == "tensor":
+            return loaded()[content]
+        return _SEQUENCES[sort](decode(item) for item in content)
+
+    state: dict[str, Any] = decode(json.loads(text))
+    return state
+
+
+_SEQUENCES: dict[str, Callable[[Iterable[Any]], Any]] = {"list": list, "tuple": tuple}
