@@ -17,6 +17,7 @@ def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Command
         gains_room: Whether a reshape before this step has made the array larger.
     """
     unfilled = inputs.differs("filesystem", "fills_array") or inputs.differs("luks", "fills_array")
+    unfilled |= inputs.differs("md", "array_size")  # a step before this one gives the array its whole size again
     if unfilled or (gains_room and inputs.spec.wait_for_sync):
         yield fill_step(inputs.spec)
 

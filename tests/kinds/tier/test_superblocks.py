@@ -93,13 +93,14 @@ def test_a_member_that_has_failed_is_not_asked(raw, member):
 
 def test_what_was_cut_off_by_hand_comes_back(raw):
     """
-    The filesystem, which is larger than the array then, needs all of it.
+    The filesystem takes all of it: it may have been made smaller as well.
     """
     array(raw, KEY).update(array_size="300000", size_bytes=300_000 << 10)
 
     assert differing_values(raw) == {"array_size": "300000"}
-    [step] = planned(raw).steps
-    assert step.argv == ("mdadm", "--grow", f"${{device:{KEY}}}", "--array-size=max")
+    size, filesystem = planned(raw).steps
+    assert size.argv == ("mdadm", "--grow", f"${{device:{KEY}}}", "--array-size=max")
+    assert "take all that the array has" in filesystem.text
 
 
 MDADM = """#!/bin/sh
