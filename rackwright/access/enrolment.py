@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from rackwright.access import totp
 from rackwright.core.contract import Command, Put
 from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
 from rackwright.kinds.role.spec import RoleSpec
@@ -107,7 +107,7 @@ def _declaring(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
 def _is_there(hosts: Hosts, host: str, person: str) -> bool:
     try:
         return hosts.facts(host, fresh=True).file(totp.path(person)) is not None
-    except NotKnown as reason:
+    except UnknownFact as reason:
         want, fix = "a secret that is there is not overwritten", "Mend that, or say --replace"
         raise Refused(host, f"got no answer whether {person} has a secret there ({reason})", want, fix) from None
 

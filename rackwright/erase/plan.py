@@ -9,7 +9,7 @@ from rackwright.errors import command
 from rackwright.facts.content import covers
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
-from rackwright.facts.view import Fact, NotKnown, View
+from rackwright.facts.view import Fact, UnknownFact, View
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import OTHERWISE
 from rackwright.schema.host import Host
@@ -97,7 +97,7 @@ def refusals(
             if not kept:
                 yield from _held(where, able, drive)
             yield from _unable(where, able, method)
-        except NotKnown as reason:
+        except UnknownFact as reason:
             fix = "Mend that, and run again"
             yield Refusal(where, f"got no answer ({reason})", "nothing is erased that could not be looked at", fix)
 
@@ -106,7 +106,7 @@ def _machine(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
     what, value = host.identity.strongest
     try:
         found = observation.identity(facts, what)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         found = f"no answer ({reason})"
     if found != value:
         said = found if isinstance(found, str) else "none"

@@ -20,7 +20,7 @@ from rackwright.erase.plan import BLANK, METHODS, NIST, consents, option, refusa
 from rackwright.errors import DeclarationError, DeclarationErrors, RackwrightError, StepFailed
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown, View
+from rackwright.facts.view import UnknownFact, View
 from rackwright.hosts import runner_source
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.session import DIRECTORY
@@ -177,7 +177,7 @@ def _targets(facts: Facts, request: Request, refused: Collection[str]) -> tuple[
         try:
             if (drive := facts.drive(serial)) and where not in refused:
                 targets.append(Target(serial, drive.model, drive.bus, drive.content, remembered(drive)))
-        except NotKnown as reason:
+        except UnknownFact as reason:
             if where not in refused:
                 got, want = f"got no look at it ({reason})", "what is erased is known before"
                 unknown.append(Refusal(where, got, want, "Mend that, and run again"))

@@ -18,7 +18,7 @@ NO_PARTITION_BYTES = 1024
 RAW = "data without a signature"
 
 
-class NotSeen(Exception):
+class UnknownContent(Exception):
     """Some of what is on a drive is unknown; the message says why."""
 
 
@@ -39,7 +39,7 @@ def content(drive: dict[str, Any]) -> str:
     """Return what is on a drive, empty for a blank one.
 
     Raises:
-        NotSeen: some of it is unknown.
+        UnknownContent: some of it is unknown.
     """
     parts = [part for device in (drive, *known_of(drive, "parts")) for part in parts_of(device)]
     parts += [f"held by md {quoted(uuid)}" for uuid in known_of(drive, "held")]
@@ -63,7 +63,7 @@ def signed(device: dict[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
     """Return each signature with its witness: the digest of what each mount or write changes, None without one."""
     signatures, witnesses = known_of(device, "signatures"), known_of(device, "witnesses")
     if len(signatures) != len(witnesses):
-        raise NotSeen("witnesses: they are not those of the signatures")
+        raise UnknownContent("witnesses: they are not those of the signatures")
     return list(zip(signatures, witnesses))  # noqa: B905 - strict= is of Python 3.10
 
 
@@ -99,10 +99,10 @@ def silent(device: dict[str, Any], size: int, divided: bool = False) -> list[str
 
 def known_of(raw: dict[str, Any], key: str) -> Any:
     if key not in raw:
-        raise NotSeen(f"the facts have no {key}: they are of an older version")
+        raise UnknownContent(f"the facts have no {key}: they are of an older version")
     value = raw[key]
     if isinstance(value, dict) and value.keys() == {"unknown"}:
-        raise NotSeen(f"{key}: {value['unknown']}")
+        raise UnknownContent(f"{key}: {value['unknown']}")
     return value
 
 

@@ -1,7 +1,7 @@
 """What a host really is: typed views over what one probe printed.
 
 The raw form is the probe's JSON. Wherever the probe could not look it wrote ``{"unknown": reason}``; reading such a
-place, or one that an older probe did not write, raises NotKnown. So nothing that was not read can pass for empty.
+place, or one that an older probe did not write, raises UnknownFact. So nothing that was not read can pass for empty.
 """
 
 import re
@@ -16,7 +16,7 @@ from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
 from rackwright.facts.run import Run
 from rackwright.facts.server import Server
 from rackwright.facts.storage import Array, Credential, CryptMapping, Drive, Filesystem, LuksHeader, Mount
-from rackwright.facts.view import Fact, NotKnown, View, mapping, optional, optional_number, texts
+from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_number, texts
 
 FORMAT = 1
 
@@ -95,7 +95,7 @@ class LoginKeys(View):
         """The fingerprints in all files that sshd reads for the account; a line without a key is one of them.
 
         Raises:
-            NotKnown: one of the files cannot be read.
+            UnknownFact: one of the files cannot be read.
         """
         files = View(self.table("files"), f"{self._where}.files")
         return frozenset(key for path in files._raw for key in files.value(path, _optional_texts) or ())
@@ -321,7 +321,7 @@ class Facts(View):
             try:
                 if drive.serial == serial:
                     return drive
-            except NotKnown as reason:
+            except UnknownFact as reason:
                 unread = reason
         if unread:
             raise unread
@@ -339,7 +339,7 @@ class Facts(View):
                     link.permanent_mac == mac if pci is None else link.pci_address == pci
                 ):
                     return link
-            except NotKnown as reason:
+            except UnknownFact as reason:
                 unread = reason
         if unread:
             raise unread
@@ -365,7 +365,7 @@ class Facts(View):
             return None
         try:
             held: Any = name in self.value("held", texts)
-        except NotKnown as reason:
+        except UnknownFact as reason:
             held = {"unknown": str(reason)}
         return Package({"version": version, "held": held}, f"facts.packages.{name}")
 
@@ -402,9 +402,9 @@ class Facts(View):
 
         left_out = self._covers("sysctls_left_out")
         if not set(left_out) <= set(SYSCTLS_LEFT_OUT):  # no expression that a host sends is ever matched
-            raise NotKnown("the probe leaves out settings that this version does not know of")
+            raise UnknownFact("the probe leaves out settings that this version does not know of")
         if any(re.match(rf"({pattern})(\.|$)", key) for pattern in left_out):
-            raise NotKnown(f"the probe does not look at the setting {key}")
+            raise UnknownFact(f"the probe does not look at the setting {key}")
         for end in (found.start() for found in re.finditer(r"\.", key)):
             self.find("sysctls", key[:end])  # a folder that could not be entered is there with the reason
         return optional(self.find("sysctls", key))
@@ -476,7 +476,7 @@ class Facts(View):
         if raw is not None:
             return Directory(raw, f"facts.directories.{path}")
         if _is_link(self.find("files", path)):
-            raise NotKnown(f"{path} is a link")
+            raise UnknownFact(f"{path} is a link")
         return None
 
     def listing(self, path: str) -> tuple[str, ...] | None:
@@ -495,12 +495,12 @@ class Facts(View):
         return found
 
     def _look_below_roots(self, path: str) -> None:
-        """Raise NotKnown for a path that the probe has not seen, so that there nothing passes for absent."""
+        """Raise UnknownFact for a path that the probe has not seen, so that there nothing passes for absent."""
         if not any(path == root or path.startswith(f"{root}/") for root in self._covers("files")):
-            raise NotKnown(f"the probe does not look at {path}")
+            raise UnknownFact(f"the probe does not look at {path}")
         for parent in PurePosixPath(path).parents:
             if self.find("files", str(parent)) is not None:
-                raise NotKnown(f"{path} lies behind {parent}, which is a link")
+                raise UnknownFact(f"{path} lies behind {parent}, which is a link")
 
     def luks_copy(self, path: str) -> LuksHeader | None:
         """Return the copy of a LUKS header that is kept there; None where there is none."""
@@ -515,7 +515,7 @@ class Facts(View):
     def text(self, path: str) -> str | None:
         """Return one of the few texts that the probe brings along, passwords masked; None where there is no file."""
         if not any(fnmatch(path, pattern) for pattern in self._covers("texts")):
-            raise NotKnown(f"the probe does not bring the text of {path}")
+            raise UnknownFact(f"the probe does not bring the text of {path}")
         return optional(self.find("texts", path))
 
     def _covers(self, key: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from rackwright.facts import content
-from rackwright.facts.view import Fact, NotKnown, View, optional, optional_number, texts
+from rackwright.facts.view import Fact, UnknownFact, View, optional, optional_number, texts
 from rackwright.schema.units import format_time
 
 T = TypeVar("T")
@@ -50,7 +50,9 @@ class Drive(View):
     model = Fact(str)
     holders = Fact(texts, "Kernel names of what is stacked on it or its parts.")
     mountpoints = Fact(texts, "Of the drive and its partitions; swap is [SWAP].")
-    sample = Fact(texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; NotKnown while in use.")
+    sample = Fact(
+        texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; unknown while in use."
+    )
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
@@ -83,8 +85,8 @@ class Drive(View):
     def _read(self, reader: Callable[[dict[str, Any]], T]) -> T:
         try:
             return reader(dict(self._raw))
-        except content.NotSeen as reason:
-            raise NotKnown(f"{self._where}.{reason}") from None
+        except content.UnknownContent as reason:
+            raise UnknownFact(f"{self._where}.{reason}") from None
 
 
 Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "interrupted", "degraded", "failed", "inactive"]

@@ -9,7 +9,7 @@ LARGEST = 1 << 64
 """No number that a probe writes is beyond this."""
 
 
-class NotKnown(Exception):
+class UnknownFact(Exception):
     """The facts cannot tell; the message says why."""
 
 
@@ -19,23 +19,23 @@ class View:
     def __init__(self, raw: Mapping[str, Any], where: str) -> None:
         """
         Raises:
-            NotKnown: *raw* is no mapping: a host may answer whatever it likes.
+            UnknownFact: *raw* is no mapping: a host may answer whatever it likes.
         """
         if not isinstance(raw, Mapping):
             raise malformed(where)
         self._raw, self._where = raw, where
 
     def read(self, key: str) -> Any:
-        """Return the raw value under *key*, or raise NotKnown."""
+        """Return the raw value under *key*, or raise UnknownFact."""
         if key not in self._raw:
-            raise NotKnown(f"the facts have no {self._where}.{key}")
+            raise UnknownFact(f"the facts have no {self._where}.{key}")
         value = self._raw[key]
         if isinstance(value, dict) and value.keys() == {"unknown"}:
-            raise NotKnown(f"{self._where}.{key}: {value['unknown']}")
+            raise UnknownFact(f"{self._where}.{key}: {value['unknown']}")
         return value
 
     def value(self, key: str, convert: Callable[[Any], T]) -> T:
-        """Return the raw value under *key* as *convert* makes it, or raise NotKnown."""
+        """Return the raw value under *key* as *convert* makes it, or raise UnknownFact."""
         raw = self.read(key)
         try:
             value = convert(raw)
@@ -46,16 +46,16 @@ class View:
         return value
 
     def find(self, key: str, name: str, convert: Callable[[Any], Any] = lambda raw: raw) -> Any:
-        """Return what the table under *key* has for *name*, None where it has nothing, or raise NotKnown."""
+        """Return what the table under *key* has for *name*, None where it has nothing, or raise UnknownFact."""
         table = View(self.read(key), f"{self._where}.{key}")
         return table.value(name, convert) if name in table._raw else None
 
     def table(self, key: str) -> Mapping[str, Any]:
-        """Return the mapping under *key*, or raise NotKnown."""
+        """Return the mapping under *key*, or raise UnknownFact."""
         return View(self.read(key), f"{self._where}.{key}")._raw
 
     def rows(self, key: str, view: type[V], label: str = "") -> tuple[V, ...]:
-        """Return the list of mappings under *key* as views, or raise NotKnown.
+        """Return the list of mappings under *key* as views, or raise UnknownFact.
 
         Args:
             label: What each of them is called by in reasons; empty for lists without names.
@@ -82,9 +82,9 @@ class Fact(Generic[T]):
         return view.value(self._key, self._convert)
 
 
-def malformed(where: str) -> NotKnown:
+def malformed(where: str) -> UnknownFact:
     """Return why a value of another form than the probe writes is not known."""
-    return NotKnown(f"{where} has a value of another form than the probe writes")
+    return UnknownFact(f"{where} has a value of another form than the probe writes")
 
 
 def optional(value: Any) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rackwright.facts.facts import Facts, Link
 from rackwright.facts.storage import Array, Drive, Mount
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.schema.catalogue import GPUS, PROFILES
 from rackwright.schema.host import Bus, Identity, Name, Os
 from rackwright.schema.port import Nic
@@ -40,7 +40,7 @@ def discovered(facts: Facts) -> Discovered:
     """Return what *facts* say of a host.
 
     Raises:
-        NotKnown: the facts do not tell what its name, its drives or its ports are.
+        UnknownFact: the facts do not tell what its name, its drives or its ports are.
     """
     notes: list[str] = []
     host: dict[str, Any] = {"identity": dict(_identity(facts, notes)), "os": facts.os}
@@ -147,7 +147,7 @@ def _tier(facts: Facts, array: Array, notes: list[str]) -> _Tier | None:
     """Return the tier that *array* is; None for what a fleet cannot say, and a note."""
     try:
         found = _tier_or_reason(facts, array)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         found = str(reason)
     if isinstance(found, _Tier):
         return found
@@ -191,7 +191,7 @@ def _at_boot(facts: Facts, tier: "_Tier") -> Iterator[str]:
     try:
         unit = facts.unit(mount_unit(mount))
         comes_back = unit is not None and unit.enabled in ("enabled", "generated")
-    except NotKnown as reason:
+    except UnknownFact as reason:
         yield f"whether {mount} is mounted at boot is not known: {reason}"
         return
     if not comes_back:
@@ -228,7 +228,7 @@ def _unasked(facts: Facts, notes: list[str]) -> Iterator[str]:
         try:
             if drive.bus != "virtio":
                 drive.health.passed  # noqa: B018
-        except NotKnown as reason:
+        except UnknownFact as reason:
             notes.append(f"the health of {drive.serial} is not watched: {reason}")
             yield drive.name
 

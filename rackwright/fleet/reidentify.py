@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from rackwright.errors import HostUnreachable, Refused
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import identities
 from rackwright.schema.host import Host
 
@@ -51,7 +51,7 @@ def reidentified(name: str, host: Host, facts: Facts) -> Reidentified:
     """
     try:
         return _compared(name, host, facts)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         raise HostUnreachable(name, str(reason), "its identity is compared", "Mend that on the host") from None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.errors import HostUnreachable, RackwrightError, Refused
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.fleet.describe_host import Discovered, discovered, free
 from rackwright.hosts.pins import HostKeyRefused, fingerprint, pin, pin_name
 from rackwright.hosts.pool import Hosts
@@ -98,7 +98,7 @@ def _discovered(endpoint: Endpoint) -> Discovered:
     hosts = Hosts({endpoint.host: endpoint}, secrets.token_bytes(32))
     try:
         return discovered(hosts.facts(endpoint.host))
-    except NotKnown as reason:
+    except UnknownFact as reason:
         want, fix = "a host's lines need it", "Mend that on the host, or write its lines by hand"
         raise HostUnreachable(endpoint.host, str(reason), want, fix) from None
     finally:

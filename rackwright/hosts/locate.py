@@ -3,7 +3,7 @@
 from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.schema.problem import hint
 from rackwright.stack import Stack
@@ -24,7 +24,7 @@ def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Driv
     facts = hosts.facts(host)
     try:
         drive, has_ledctl = _drive(facts, host, serial), facts.package(PACKAGE) is not None
-    except NotKnown as reason:
+    except UnknownFact as reason:
         raise HostUnreachable(host, str(reason), "a drive is found by its serial", "Mend that on the host") from None
     if not has_ledctl:
         fix = f"Add {PACKAGE} to base_packages of role base, or install it"

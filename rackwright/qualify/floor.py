@@ -23,7 +23,7 @@ def of(gpus: Sequence[Gpu], value: str) -> Floor:
     """Return the floor *value* of the catalogue for *gpus*: that of the one with the least, if all have one.
 
     Raises:
-        NotKnown: the facts do not tell which boards they are.
+        UnknownFact: the facts do not tell which boards they are.
     """
     models = [_BY_PCI.get(gpu.pci_id) for gpu in gpus]
     known = [(getattr(model, value), model.source(value)) for model in models if model and getattr(model, value)]

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.hosts.transport import Result
 from rackwright.qualify import dcgm, floor, health, nccl, nvbandwidth, tool
 from rackwright.qualify.bench import Bench, last_line
@@ -41,7 +41,7 @@ def presence(host: Host, facts: Facts) -> Item:
     """Return whether as many GPUs work as the profile of *host* says.
 
     Raises:
-        NotKnown: no driver answers.
+        UnknownFact: no driver answers.
     """
     wanted = len(nvidia.gpus(host.profile))
     working = [gpu.name for gpu in facts.gpus if gpu.condition == "working"]
@@ -67,7 +67,7 @@ class Gpus:
 
         Raises:
             Unusable: what was run came to no result.
-            NotKnown: the facts do not tell what is needed.
+            UnknownFact: the facts do not tell what is needed.
         """
         measure: Mapping[str, Callable[[str], Item]] = {
             MEMORY: self._memory,
@@ -137,7 +137,7 @@ class Gpus:
 
     def _tool(self, name: str) -> str:
         if name not in self.tools:
-            raise NotKnown(f"{name} is not there: {tool.BROUGHT_BY.get(name, 'role nvidia_driver brings it')}")
+            raise UnknownFact(f"{name} is not there: {tool.BROUGHT_BY.get(name, 'role nvidia_driver brings it')}")
         return self.tools[name]
 
     def _run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Result:
@@ -182,7 +182,7 @@ def burnt(name: str, text: str, before: Facts, during: Sequence[Facts], after: F
 
     Raises:
         Unusable: DCGM came to no result, and the GPUs do not show why.
-        NotKnown: the GPUs were not read, and DCGM has nothing against them.
+        UnknownFact: the GPUs were not read, and DCGM has nothing against them.
     """
     short: list[str] = []
     figures: tuple[Figure, ...] = ()
@@ -190,7 +190,7 @@ def burnt(name: str, text: str, before: Facts, during: Sequence[Facts], after: F
     try:
         short += health.problems(before, during, after, limit_celsius)
         figures = health.figures(during)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         unknown = str(reason)
     try:
         said = dcgm.parse(text)
@@ -202,7 +202,7 @@ def burnt(name: str, text: str, before: Facts, during: Sequence[Facts], after: F
             raise
         short.append(str(error))
     if unknown and not short:
-        raise NotKnown(unknown)
+        raise UnknownFact(unknown)
     return judged(name, figures, short, f"{BURN_IN_SECONDS} s at full power; passed: {passed or 'nothing'}", fine=True)
 
 
@@ -221,5 +221,5 @@ def _figure(name: str, rates: Mapping[str, float], test: str, least: floor.Floor
 
 def _diagnosed(name: str, said: dcgm.Diagnosis, told: str) -> Item:
     if not said.passed and not said.failed:
-        raise NotKnown(f"DCGM left it out: {', '.join(said.skipped)}")
+        raise UnknownFact(f"DCGM left it out: {', '.join(said.skipped)}")
     return judged(name, (), said.failed, f"{told}; passed: {', '.join(said.passed) or 'nothing'}", fine=True)

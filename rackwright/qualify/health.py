@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import Gpu
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.qualify.item import Figure
 
 
@@ -12,11 +12,11 @@ def figures(during: Sequence[Facts]) -> tuple[Figure, ...]:
     """Return the extremes of what was read under load, over all GPUs.
 
     Raises:
-        NotKnown: nothing was read, or not all of it.
+        UnknownFact: nothing was read, or not all of it.
     """
     gpus = [gpu for facts in during for gpu in facts.gpus if gpu.condition == "working"]
     if not gpus:
-        raise NotKnown("no GPU was read under load")
+        raise UnknownFact("no GPU was read under load")
     read = (
         ("hottest", "°C", max, [gpu.temperature_celsius for gpu in gpus]),
         ("most power", "W", max, [gpu.power_watts for gpu in gpus]),
@@ -35,7 +35,7 @@ def problems(before: Facts, during: Iterable[Facts], after: Facts, limit_celsius
         limit_celsius: Of the fleet's alerts.
 
     Raises:
-        NotKnown: it cannot be told, because something was not read.
+        UnknownFact: it cannot be told, because something was not read.
     """
     return (*dict.fromkeys(_problems(before, during, after, limit_celsius)),)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rackwright.errors import DeclarationError, DeclarationErrors, Refused
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.kinds.role.plan import busy
 from rackwright.progress import Progress
@@ -138,7 +138,7 @@ def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, progress: Progres
     yield _tried(first, bench, progress, partial(gpus.presence, declared, before))
     try:
         site = _site(bench, stack, before)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         yield from (Item(name, "not possible", said=str(reason)) for name in others)
         return
     if "rdma" in site.tools and gpus.NETWORK not in others and gpus.ALL_REDUCE in others:
@@ -151,12 +151,12 @@ def _site(bench: Bench, stack: Stack, before: Facts) -> Gpus:
     """Return the GPUs with what there is to measure them.
 
     Raises:
-        NotKnown: they cannot be measured at all; says why.
+        UnknownFact: they cannot be measured at all; says why.
     """
     if not before.gpus:
-        raise NotKnown("the driver sees no GPU")
+        raise UnknownFact("the driver sees no GPU")
     if divided := [gpu.index for gpu in before.gpus if gpu.mig]:
-        raise NotKnown(f"GPU {divided[0]} is divided into MIG instances; what is measured takes whole ones")
+        raise UnknownFact(f"GPU {divided[0]} is divided into MIG instances; what is measured takes whole ones")
     done = bench.hosts.connection(bench.host).run(tool.find(before.gpu_driver.version))
     return Gpus(bench, stack.fleet.hosts[bench.host], before, tool.found(done.stdout.decode(errors="replace")))
 
@@ -165,7 +165,7 @@ def _tried(name: str, bench: Bench, progress: Progress, measure: Callable[[], It
     progress(f"{bench.host}: {name}")
     try:
         return measure()
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return Item(name, "not possible", said=str(reason))
     except Unusable as reason:
         return Item(name, "failed", said=str(reason))

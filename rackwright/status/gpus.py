@@ -12,7 +12,7 @@ from rackwright.audit.report import Evidence
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import Gpu, Xid
-from rackwright.facts.view import NotKnown, View
+from rackwright.facts.view import UnknownFact, View
 from rackwright.hosts.pool import Hosts
 from rackwright.schema import nvidia
 from rackwright.schema.alerts import Alerts
@@ -138,7 +138,7 @@ def _known(view: View, name: str, unknown: list[str], otherwise: Any = None) -> 
     """Return what *view* has under *name*; where that is not known *otherwise*, and put the reason into *unknown*."""
     try:
         return getattr(view, name)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         unknown.append(str(reason))
         return otherwise
 

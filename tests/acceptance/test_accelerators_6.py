@@ -10,7 +10,7 @@ import pytest
 
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.hosts.transport import Result
 from rackwright.qualify import gpus, tool
 from rackwright.qualify.gpus import Gpus
@@ -108,7 +108,7 @@ def test_memory_and_network_of_two_containers_are_measured(log: Log) -> str:
 def _item(site: Gpus, name: str) -> Item:
     try:
         return site.item(name)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return Item(name, "not possible", said=str(reason))
     except Unusable as reason:
         return Item(name, "failed", said=str(reason))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from rackwright.facts.probe import apart
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 
 
 def refuse() -> None:
-    raise Unreadable("a reason")
+    raise ReadError("a reason")
 
 
 def test_what_is_returned_comes_back() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import containers
-from rackwright.facts.probe.observe import Unreadable
-from rackwright.facts.view import NotKnown
+from rackwright.facts.probe.observe import ReadError
+from rackwright.facts.view import UnknownFact
 from tests.support.fabricated_machine import FabricatedMachine
 
 GPU = "nvidia.com/gpu"
@@ -63,14 +63,14 @@ def test_of_yaml_the_kind_is_known_and_nothing_else(machine, line):
     _, other = seen(machine).cdi(GPU)
 
     assert other.path == "/run/cdi/other.yaml"
-    with pytest.raises(NotKnown, match="is YAML, of which only the kind is read"):
+    with pytest.raises(UnknownFact, match="is YAML, of which only the kind is read"):
         print(other.devices)
 
 
 def test_what_cannot_be_read_may_be_of_any_kind(machine):
     machine.write("etc/cdi/broken.json", "{}")
 
-    with pytest.raises(NotKnown):
+    with pytest.raises(UnknownFact):
         seen(machine).cdi("amd.com/gpu")
 
 
@@ -124,11 +124,11 @@ def test_containerds_images_are_asked_for_by_namespace(machine, monkeypatch):
 
 def test_an_engine_that_does_not_answer_leaves_the_others_known(machine, monkeypatch):
     def refuse(*argv: str) -> str:
-        raise Unreadable("ctr ended with 1")
+        raise ReadError("ctr ended with 1")
 
     machine.write("run/containerd/containerd.sock", "")
     monkeypatch.setattr(containers, "tool", refuse)
 
     assert seen(machine).images("podman") == ()
-    with pytest.raises(NotKnown, match="ctr ended with 1"):
+    with pytest.raises(UnknownFact, match="ctr ended with 1"):
         seen(machine).images("containerd")

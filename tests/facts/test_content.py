@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.facts.content import SEPARATOR, NotSeen, content, covers, quoted, unnoticed
+from rackwright.facts.content import SEPARATOR, UnknownContent, content, covers, quoted, unnoticed
 from rackwright.facts.probe import block, superblocks
 from tests.support.drive_content import luks_format
 from tests.support.fabricated_machine import MIB, FabricatedMachine
@@ -167,7 +167,7 @@ def test_a_count_that_can_miss_a_write_covers_nothing(drive, path, text):
 
     try:
         assert not covers(consent, drive.content)
-    except NotSeen as reason:
+    except UnknownContent as reason:
         assert "does not count" in str(reason)
 
 
@@ -186,7 +186,7 @@ def test_more_partitions_than_a_person_reads_are_unknown(drive):
     for number in range(1, 34):
         drive.partition(number, number * 4 * MIB, 4 * MIB)
 
-    with pytest.raises(NotSeen, match="33 partitions; of more than 32 none is looked at"):
+    with pytest.raises(UnknownContent, match="33 partitions; of more than 32 none is looked at"):
         drive.content  # noqa: B018
 
 

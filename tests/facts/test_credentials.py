@@ -9,7 +9,7 @@ from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import credentials
 from rackwright.facts.probe.observe import Failed
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from tests.support.fabricated_machine import FabricatedMachine
 
 SALT = b"salt"
@@ -68,7 +68,7 @@ def test_what_another_mainboard_has_sealed_does_not_open_and_says_why(machine, m
     found = told(machine).credential(PATH)
 
     assert (found.sealed_by, found.opens) == ("tpm2", False)
-    with pytest.raises(NotKnown, match="Failed to unseal"):
+    with pytest.raises(UnknownFact, match="Failed to unseal"):
         _ = found.digest
 
 
@@ -81,5 +81,5 @@ def test_what_the_boot_drive_opens_by_itself_is_not_sealed_by_the_tpm(machine):
 def test_who_is_not_root_cannot_tell_whether_it_opens(machine, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    with pytest.raises(NotKnown, match="only root"):
+    with pytest.raises(UnknownFact, match="only root"):
         told(machine).credential(PATH)

@@ -10,7 +10,7 @@ from rackwright.facts import gpu as of_their_gpus
 from rackwright.facts import storage as of_their_drives
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Superblock
-from rackwright.facts.view import Fact, NotKnown, View
+from rackwright.facts.view import Fact, UnknownFact, View
 from tests.support import recorded_facts
 
 
@@ -137,7 +137,7 @@ def test_the_probe_writes_all_that_is_read(situation):
         for name in values(view):
             try:
                 getattr(view, name)
-            except NotKnown as reason:
+            except UnknownFact as reason:
                 assert "the facts have no" not in str(reason)
 
 
@@ -212,10 +212,10 @@ def test_a_section_that_is_unknown_or_missing_is_never_empty(key):
     raw = {**recorded_facts.raw(recorded_facts.TODAY), **recorded_facts.gpus()}
     READERS[key](Facts(raw))
 
-    with pytest.raises(NotKnown, match="the tool is gone"):
+    with pytest.raises(UnknownFact, match="the tool is gone"):
         READERS[key](Facts({**raw, key: unknown("the tool is gone")}))
     del raw[key]
-    with pytest.raises(NotKnown, match=f"the facts have no .*{key}"):
+    with pytest.raises(UnknownFact, match=f"the facts have no .*{key}"):
         READERS[key](Facts(raw))
 
 
@@ -225,7 +225,7 @@ def test_one_unknown_serial_hides_no_other_drive():
     facts = Facts(raw)
 
     assert there(facts.drive("RW01-SAS3")).name == "sdd"
-    with pytest.raises(NotKnown, match="no page 80"):
+    with pytest.raises(UnknownFact, match="no page 80"):
         facts.drive("RW01-NVME0")
 
 
@@ -254,7 +254,7 @@ def test_one_unknown_entry_is_told_from_none(read, place):
     raw = recorded_facts.raw(recorded_facts.TODAY)
     raw[place[0]][place[1]] = unknown("the medium is bad")
 
-    with pytest.raises(NotKnown, match=f"{place[1]}.*the medium is bad"):
+    with pytest.raises(UnknownFact, match=f"{place[1]}.*the medium is bad"):
         read(Facts(raw))
 
 
@@ -263,9 +263,9 @@ def test_outside_the_probe_s_roots_no_file_is_absent():
 
     assert facts.file("/etc/not/there") is None
     for path in ("/root/x", "/etcetera", "/opt/other/x"):
-        with pytest.raises(NotKnown, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not look at"):
             facts.file(path)
-    with pytest.raises(NotKnown, match="does not bring the text"):
+    with pytest.raises(UnknownFact, match="does not bring the text"):
         facts.text("/etc/passwd")
 
 
@@ -275,9 +275,9 @@ def test_below_a_closed_folder_and_behind_a_link_no_file_is_absent():
     raw["files"]["/etc/elsewhere"] = {"digest": "-> /srv", "mode": "0777", "owner": "root:root", "mtime_ns": 1}
     facts = Facts(raw)
 
-    with pytest.raises(NotKnown, match="Permission denied"):
+    with pytest.raises(UnknownFact, match="Permission denied"):
         facts.file("/etc/closed/in/file")
-    with pytest.raises(NotKnown, match="/etc/elsewhere, which is a link"):
+    with pytest.raises(UnknownFact, match="/etc/elsewhere, which is a link"):
         facts.file("/etc/elsewhere/file")
 
 
@@ -294,7 +294,7 @@ def test_directories_and_their_names_are_those_below_the_roots():
         assert facts.directory(path) is None
         assert facts.listing(path) is None
     for path in ("/root", "/usr", "/"):
-        with pytest.raises(NotKnown, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not look at"):
             facts.listing(path)
 
 
@@ -312,7 +312,7 @@ def test_below_a_closed_folder_and_behind_a_link_no_directory_is_absent():
         ("/etc/elsewhere", "is a link"),
         ("/etc/elsewhere/in", "which is a link"),
     ):
-        with pytest.raises(NotKnown, match=reason):
+        with pytest.raises(UnknownFact, match=reason):
             facts.listing(path)
 
 
@@ -323,7 +323,7 @@ def test_a_setting_that_is_left_out_is_not_absent():
     assert facts.sysctl("net.ipv4.conf.all.rp_filter") is not None
     assert facts.sysctl("vm.none") is None
     for key in ("net.ipv4.conf.rack0.rp_filter", "kernel.random.uuid", "fs.binfmt_misc.status", "fs.file-nr"):
-        with pytest.raises(NotKnown, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not look at"):
             facts.sysctl(key)
 
 
@@ -341,7 +341,7 @@ def test_a_module_is_there_when_it_is_loaded_or_built_in():
         False,
     ]
     assert modules(["nvidia_uvm"], unknown("the files are gone")).module("nvidia-uvm")
-    with pytest.raises(NotKnown, match="the files are gone"):
+    with pytest.raises(UnknownFact, match="the files are gone"):
         modules(["nvidia_uvm"], unknown("the files are gone")).module("nouveau")
 
 
@@ -356,7 +356,7 @@ def test_a_package_is_held_where_the_package_manager_can_hold():
     assert facts.package("none") is None
     package = there(Facts({**raw, "held": unknown("rpm has no holds")}).package("mdadm"))
     assert package.version == version
-    with pytest.raises(NotKnown, match="rpm has no holds"):
+    with pytest.raises(UnknownFact, match="rpm has no holds"):
         _ = package.held
 
 
@@ -364,7 +364,7 @@ def test_a_measure_is_a_number_and_one_that_nobody_takes_is_not_zero():
     facts = Facts({"measures": {"chrony.offset_seconds": 0.25, "chrony.stratum": 3}})
 
     assert (facts.measure("chrony.offset_seconds"), facts.measure("chrony.stratum")) == (0.25, 3.0)
-    with pytest.raises(NotKnown, match="no facts.measures.chrony.leap"):
+    with pytest.raises(UnknownFact, match="no facts.measures.chrony.leap"):
         facts.measure("chrony.leap")
 
 
@@ -383,7 +383,7 @@ def test_an_older_probe_s_facts_tell_nothing_of_what_it_did_not_see():
     ]
 
     for read in reads:
-        with pytest.raises(NotKnown, match="the facts have no"):
+        with pytest.raises(UnknownFact, match="the facts have no"):
             read()
     assert there(facts.package("mdadm")).version
 
@@ -466,7 +466,7 @@ def test_the_content_of_a_foreign_drive_names_all_that_is_on_it(serial, words):
     [("foreign", "RW01-SAS2", "[SWAP]"), ("foreign", "RW01-BOOT", "/"), ("bonded", "F1-NVME0", "md127")],
 )
 def test_the_content_of_a_drive_in_use_is_not_known(situation, serial, user):
-    with pytest.raises(NotKnown) as raised:
+    with pytest.raises(UnknownFact) as raised:
         content(situation, serial)
     assert str(raised.value).endswith(f"in use by {user}")
 

@@ -9,14 +9,14 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
-from rackwright.facts.probe.observe import Unreadable, attempt
+from rackwright.facts.probe.observe import ReadError, attempt
 from tests.support import recorded_facts
 
 
 def test_without_the_library_gpus_are_unknown_and_not_none(monkeypatch):
     monkeypatch.setattr(gpus, "LIBRARY", "libnvidia-ml.so.none")
 
-    with pytest.raises(Unreadable, match=r"libnvidia-ml\.so\.none: cannot open shared object file"):
+    with pytest.raises(ReadError, match=r"libnvidia-ml\.so\.none: cannot open shared object file"):
         gpus.nvml()
 
 
@@ -24,14 +24,14 @@ def test_a_driver_that_never_answers_is_given_up(monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.1)
     monkeypatch.setattr(gpus, "look", signal.pause)
 
-    with pytest.raises(Unreadable, match=r"NVML: no answer within 0\.1 s"):
+    with pytest.raises(ReadError, match=r"NVML: no answer within 0\.1 s"):
         gpus.nvml()
 
 
 def test_a_library_that_crashes_takes_nothing_along(monkeypatch):
     monkeypatch.setattr(gpus, "look", lambda: os.kill(os.getpid(), signal.SIGUSR1))
 
-    with pytest.raises(Unreadable, match="NVML: its process ended with signal 10"):
+    with pytest.raises(ReadError, match="NVML: its process ended with signal 10"):
         gpus.nvml()
 
 

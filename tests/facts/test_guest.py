@@ -12,7 +12,7 @@ import pytest
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts, Link
 from rackwright.facts.probe import block
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
 
 pytestmark = pytest.mark.twin
@@ -180,7 +180,7 @@ def test_settings_are_those_of_sysctl_and_stay_as_they_are(guest, facts):
         key: said[key] for key in said if key not in left_out
     }
     for key in left_out:
-        with pytest.raises(NotKnown, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not look at"):
             facts.sysctl(key)
     assert facts.sysctl("net.ipv4.ip_local_port_range") == "20000 60000"
 
@@ -352,7 +352,7 @@ def test_the_clock_is_that_of_chronyc(guest, facts):
     """
     Here a chronyd follows another one on the same machine; before, there was none to ask.
     """
-    with pytest.raises(NotKnown, match="506 Cannot talk to daemon"):
+    with pytest.raises(UnknownFact, match="506 Cannot talk to daemon"):
         facts.measure("chrony.offset_seconds")
     guest("bash", "-c", CLOCK)
 

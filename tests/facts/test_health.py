@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import health, observe
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 
 STATISTICS = {"pages": [{"number": 7, "table": [{"name": "Percentage Used Endurance Indicator", "value": 12}]}]}
 
@@ -86,7 +86,7 @@ def test_a_failing_drive_is_one_that_was_asked(monkeypatch):
 def test_what_was_not_looked_at_is_unknown_with_the_reason(monkeypatch, told, status, reason):
     answer(monkeypatch, {"smartctl": (told, status)})
 
-    with pytest.raises(observe.Unreadable, match=reason):
+    with pytest.raises(observe.ReadError, match=reason):
         health.health("/dev/sda")
 
 
@@ -113,7 +113,7 @@ def test_an_nvme_is_asked_by_nvme_where_smartctl_is_not_there(monkeypatch, warni
 def test_without_a_tool_nothing_is_known(monkeypatch, path, reason):
     answer(monkeypatch, {})
 
-    with pytest.raises(observe.Unreadable, match=f"^{reason}$"):
+    with pytest.raises(observe.ReadError, match=f"^{reason}$"):
         health.health(path)
 
 
@@ -133,12 +133,12 @@ def test_a_tool_that_is_killed_has_told_nothing(monkeypatch):
     """
     answer(monkeypatch, {"smartctl": ({}, -9)})
 
-    with pytest.raises(observe.Unreadable, match="ended with -9"):
+    with pytest.raises(observe.ReadError, match="ended with -9"):
         observe.tool("smartctl", accepts=0xFF)
 
 
 def test_an_older_probe_knows_nothing_of_it():
     [drive] = Facts({"drives": [{"name": "sda", "serial": "S1"}]}).drives
 
-    with pytest.raises(NotKnown):
+    with pytest.raises(UnknownFact):
         drive.health.passed  # noqa: B018

@@ -11,8 +11,8 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import kernel
 from rackwright.facts.probe.elf import modinfo
-from rackwright.facts.probe.observe import Unreadable
-from rackwright.facts.view import NotKnown
+from rackwright.facts.probe.observe import ReadError
+from rackwright.facts.view import UnknownFact
 from tests.support.fabricated_machine import FabricatedMachine
 
 RUNNING = "6.1.0-30-amd64"
@@ -65,7 +65,7 @@ def test_what_cannot_be_read_says_why(tmp_path, name, content, reason):
     path = tmp_path / name
     path.write_bytes(content)
 
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(ReadError, match=reason):
         modinfo(str(path))
 
 
@@ -73,7 +73,7 @@ def test_a_module_without_the_section_says_so(tmp_path):
     path = tmp_path / "a.ko"
     path.write_bytes(module(name="a").replace(b".modinfo", b".modinfx"))
 
-    with pytest.raises(Unreadable, match=r"no section \.modinfo"):
+    with pytest.raises(ReadError, match=r"no section \.modinfo"):
         modinfo(str(path))
 
 
@@ -107,7 +107,7 @@ def test_one_module_that_cannot_be_read_is_unknown_by_itself(machine):
     found = {added.path.rpartition("/")[2]: added for added in seen(machine).kernels_to_come()[RUNNING].modules}
 
     assert found["nvidia-current.ko"].version == "535.261.03"
-    with pytest.raises(NotKnown, match="64-bit"):
+    with pytest.raises(UnknownFact, match="64-bit"):
         _ = found["odd.ko"].name
 
 

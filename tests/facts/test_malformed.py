@@ -11,7 +11,7 @@ from rackwright.core.contract import Plan
 from rackwright.errors import HostUnreachable
 from rackwright.facts import probe, snapshot
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
 
 STRANGE = (None, 1, "x", [[]], [None], True)
@@ -36,7 +36,7 @@ STRANGE = (None, 1, "x", [[]], [None], True)
     ],
 )
 def test_a_section_of_another_form_is_not_known(key, read, raw):
-    with pytest.raises(NotKnown):
+    with pytest.raises(UnknownFact):
         read(Facts({"covers": {"files": ["/etc"]}, "directories": {}, key: raw}))
 
 
@@ -44,7 +44,7 @@ def test_a_section_of_another_form_is_not_known(key, read, raw):
     "content", [[], "x", {"wrote": None}, {"wrote": [None]}, {"serials": "S1"}, {"phase": {}}, {"id": ["a", 1]}]
 )
 def test_an_owner_file_of_another_form_is_not_known(content):
-    with pytest.raises(NotKnown, match=r"facts.owners.tier-hot has a value of another form"):
+    with pytest.raises(UnknownFact, match=r"facts.owners.tier-hot has a value of another form"):
         Facts({"owners": {"tier-hot": content}}).owner("tier-hot")
 
 
@@ -58,14 +58,14 @@ def test_lists_of_the_facts_are_read_by_rows_alone():
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300, 10**400, [], "x"])
 def test_a_number_without_end_is_not_known(number):
-    with pytest.raises(NotKnown, match="facts.taken_at has a value of another form"):
+    with pytest.raises(UnknownFact, match="facts.taken_at has a value of another form"):
         _ = Facts({"taken_at": number}).taken_at
 
 
 def test_no_expression_that_a_host_sends_is_matched():
     """``(a+)+$`` would take the operator's processor for ever."""
     facts = Facts({"covers": {"sysctls_left_out": ["(a+)+b"]}, "sysctls": {}})
-    with pytest.raises(NotKnown, match="settings that this version does not know of"):
+    with pytest.raises(UnknownFact, match="settings that this version does not know of"):
         facts.sysctl("a" * 64)
 
 
@@ -83,7 +83,7 @@ def test_a_snapshot_that_is_nested_without_end_is_refused(tmp_path):
 
 def test_a_plan_that_needs_what_is_not_known_is_refused():
     def make() -> Plan:
-        raise NotKnown("systemctl ended with 1")
+        raise UnknownFact("systemctl ended with 1")
 
     [refusal] = refuse_unknown("gpu-01/hot", make).refusals
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.facts.probe import measures
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 
 TRACKING = (
     "0A000203,10.0.2.3,3,1732525000.123456789,-0.000012345,0.004500000,0.000031,-12.3,0.0,0.1,0.02,0.001,64.5,{}\n"
@@ -49,8 +49,8 @@ def test_a_clock_that_is_compared_with_itself_is_not_a_right_one(chronyc):
 @pytest.mark.parametrize(
     "answer",
     [
-        Unreadable("chronyc is not installed"),
-        Unreadable("chronyc ended with 1: 506 Cannot talk to daemon"),
+        ReadError("chronyc is not installed"),
+        ReadError("chronyc ended with 1: 506 Cannot talk to daemon"),
         "",
         "a,b\n",
     ],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import netlink, network
-from rackwright.facts.probe.observe import Unreadable, attempt
+from rackwright.facts.probe.observe import ReadError, attempt
 from tests.support.fabricated_machine import FabricatedMachine
 
 RECORDED = json.loads((Path(__file__).parent / "netlink.json").read_text())
@@ -176,7 +176,7 @@ def test_the_place_on_pci_is_the_port_s_own(machine, place, address):
 
 def test_what_one_link_does_not_tell_hides_nothing_else(machine, monkeypatch):
     def refuse():
-        raise Unreadable("no netlink here")
+        raise ReadError("no netlink here")
 
     monkeypatch.setattr(netlink, "addresses", refuse)
     machine.link("fabric0", 2, NIC)
@@ -321,7 +321,7 @@ def test_a_table_that_changed_meanwhile_is_read_again(monkeypatch):
     assert netlink.dump(netlink.GET_ROUTES) == [b"whole"]
 
     monkeypatch.setattr(netlink, "ask", lambda request: [(netlink.INTERRUPTED, b"half"), (0, b"")])
-    with pytest.raises(Unreadable, match="changed whenever it was read"):
+    with pytest.raises(ReadError, match="changed whenever it was read"):
         netlink.dump(netlink.GET_ROUTES)
 
 

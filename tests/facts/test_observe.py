@@ -9,7 +9,7 @@ import pytest
 
 from rackwright.facts import probe
 from rackwright.facts.probe import observe
-from rackwright.facts.probe.observe import Unreadable, list_untrusted, open_untrusted, read_untrusted
+from rackwright.facts.probe.observe import ReadError, list_untrusted, open_untrusted, read_untrusted
 
 ACCOUNTS = {"runs", "tracking"}
 """The modules that read directories of accounts without rights."""
@@ -37,7 +37,7 @@ def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state")
 
-    with pytest.raises(Unreadable, match="no regular file"):
+    with pytest.raises(ReadError, match="no regular file"):
         read_untrusted(str(tmp_path), "state")
 
 
@@ -45,16 +45,16 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_link_is_not_followed(tmp_path: Path, target: str) -> None:
     (tmp_path / "state").symlink_to(target)
 
-    with pytest.raises(Unreadable, match="links are not followed"):
+    with pytest.raises(ReadError, match="links are not followed"):
         read_untrusted(str(tmp_path), "state")
 
 
 def test_a_link_between_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "own").symlink_to("/etc")
 
-    with pytest.raises(Unreadable, match="links are not followed"):
+    with pytest.raises(ReadError, match="links are not followed"):
         read_untrusted(str(tmp_path), "own/passwd")
-    with pytest.raises(Unreadable, match="links are not followed"):
+    with pytest.raises(ReadError, match="links are not followed"):
         list_untrusted(str(tmp_path), "own")
 
 
@@ -62,7 +62,7 @@ def test_a_larger_file_is_refused_before_it_takes_memory(tmp_path: Path) -> None
     with (tmp_path / "state").open("wb") as file:
         file.truncate(1 << 40)
 
-    with pytest.raises(Unreadable, match="larger than 1048576 bytes"):
+    with pytest.raises(ReadError, match="larger than 1048576 bytes"):
         read_untrusted(str(tmp_path), "state")
 
 
@@ -73,7 +73,7 @@ def test_a_directory_with_more_names_than_the_probe_takes_is_refused(
     for name in "abc":
         (tmp_path / name).touch()
 
-    with pytest.raises(Unreadable, match="more than 2 entries"):
+    with pytest.raises(ReadError, match="more than 2 entries"):
         list_untrusted(str(tmp_path))
 
 
@@ -88,7 +88,7 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     before = descriptors()
     for name in ("fifo", "link", "file", "none", "file/x"):
         for read in (read_untrusted, list_untrusted):
-            with contextlib.suppress(Unreadable, FileNotFoundError):
+            with contextlib.suppress(ReadError, FileNotFoundError):
                 read(str(tmp_path), name)
     os.close(open_untrusted(str(tmp_path), "file"))
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import paths
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 from tests.support.fabricated_machine import FabricatedMachine
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_a_way_that_holds_costs_two_echoes_and_a_peer_that_is_silent_four() -> N
 
 
 def test_without_a_list_nothing_is_asked_and_all_is_unknown(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="there is no /etc/rackwright/peers"):
+    with pytest.raises(ReadError, match="there is no /etc/rackwright/peers"):
         paths.paths(FabricatedMachine(tmp_path).top)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import apart, runs
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 
 ETC, HOME, OUT = "etc/rackwright/runs/digits", "var/lib/rackwright/runs/digits", "srv/warm/runs/digits"
 
@@ -78,7 +78,7 @@ def test_what_the_account_has_garbled_is_unknown_and_takes_no_other_run_along(to
     (other / "config.json").write_text(json.dumps({"model": {}, "steps": 1}))
     facts = seen(top)
 
-    with pytest.raises(NotKnown, match="facts.runs.digits: JSONDecodeError"):
+    with pytest.raises(UnknownFact, match="facts.runs.digits: JSONDecodeError"):
         facts.run("digits")
     assert facts.run("other") is not None
     assert facts.run("none") is None
@@ -97,7 +97,7 @@ def test_a_fifo_or_a_link_in_place_of_the_state_makes_that_run_unknown_alone(top
     (other / "config.json").write_text(json.dumps({"model": {}, "steps": 1}))
     facts = seen(top)
 
-    with pytest.raises(NotKnown, match="no regular file" if target is None else "links are not followed"):
+    with pytest.raises(UnknownFact, match="no regular file" if target is None else "links are not followed"):
         facts.run("digits")
     assert facts.run("other") is not None
 
@@ -106,7 +106,7 @@ def test_a_run_that_cannot_be_read_in_time_is_unknown(top: Path, monkeypatch: py
     monkeypatch.setattr(runs, "run", lambda *_: time.sleep(600))
     monkeypatch.setattr(runs, "all_apart", lambda looks: apart.all_apart(looks, seconds=0.2))
 
-    with pytest.raises(NotKnown, match="digits: no answer within"):
+    with pytest.raises(UnknownFact, match="digits: no answer within"):
         seen(top).run("digits")
 
 
@@ -116,7 +116,7 @@ def test_a_state_of_another_type_is_unknown(top: Path, name: str, value: object)
     run = seen(top).run("digits")
 
     assert run is not None
-    with pytest.raises(NotKnown, match=f"{name} in state.json is no"):
+    with pytest.raises(UnknownFact, match=f"{name} in state.json is no"):
         getattr(run, name)
 
 
@@ -131,5 +131,5 @@ def test_a_run_is_read_with_the_rights_of_its_account(top: Path) -> None:
     (top / HOME / "state.json").chmod(0o600)
     os.chown(top / HOME, 65534, 65534)
 
-    with pytest.raises(NotKnown, match="Permission denied"):
+    with pytest.raises(UnknownFact, match="Permission denied"):
         seen(top).run("digits")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rackwright.facts.probe import superblocks
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 from tests.support.drive_content import luks_format, sparse
 
 MD = json.loads((Path(__file__).parent / "md_superblocks.json").read_text())
@@ -91,7 +91,7 @@ def test_no_superblock_is_said_so(tmp_path, reader, content):
     device = tmp_path / "device"
     device.write_bytes(content)
 
-    with pytest.raises(Unreadable, match=r"no .* superblock"):
+    with pytest.raises(ReadError, match=r"no .* superblock"):
         reader(str(device))
 
 
@@ -108,7 +108,7 @@ def test_a_superblock_at_the_end_lies_where_md4_says(sectors):
 
 
 def test_metadata_of_firmware_is_not_guessed_at():
-    with pytest.raises(Unreadable, match="external:imsm"):
+    with pytest.raises(ReadError, match="external:imsm"):
         superblocks.md_offset("external:imsm", 1 << 30)
 
 
@@ -134,5 +134,5 @@ def test_a_luks_header_is_read_as_cryptsetup_wrote_it(tmp_path):
         "data_offset_bytes": int(re.findall(r"offset: (\d+) \[bytes\]", dump)[0]),
     }
     assert superblocks.luks(str(path)) == {**before, "sequence": before["sequence"] + 1, "key_slots": 2}
-    with pytest.raises(Unreadable, match="has no LUKS header"):
+    with pytest.raises(ReadError, match="has no LUKS header"):
         superblocks.luks(str(key))

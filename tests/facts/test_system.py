@@ -8,7 +8,7 @@ from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import system
 from rackwright.facts.probe.observe import attempt
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from tests.support.fabricated_machine import FabricatedMachine
 
 SALT = bytes(range(32))
@@ -326,5 +326,5 @@ def test_a_directory_of_another_account_is_there_and_not_entered(machine):
     assert directories["/var/lib/rackwright/runs/x"]["owner"] == "nobody:nogroup"
     assert "/var/lib/rackwright/runs/x/state.json" not in files
     facts = Facts({"files": files, "directories": directories, "covers": {"files": system.FILE_ROOTS}})
-    with pytest.raises(NotKnown, match="is not entered"):
+    with pytest.raises(UnknownFact, match="is not entered"):
         facts.file("/var/lib/rackwright/runs/x/state.json")

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from rackwright.facts.probe import units as probe
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 
 ETC, VENDOR = "etc/systemd/system", "usr/lib/systemd/system"
 SERVICE = "[Service]\nExecStart=/bin/true\n"
@@ -137,11 +137,11 @@ def test_mounts_of_the_administrator_are_loaded_to_learn_whether_they_are_good(r
 
 def test_without_systemd_no_unit_is_known(root, monkeypatch):
     def refuse(*argv):
-        raise Unreadable("systemctl ended with 1: System has not been booted with systemd")
+        raise ReadError("systemctl ended with 1: System has not been booted with systemd")
 
     monkeypatch.setattr(probe, "tool", refuse)
 
-    with pytest.raises(Unreadable, match="not been booted"):
+    with pytest.raises(ReadError, match="not been booted"):
         probe.units(str(root))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.hosts.transport import Result
 from rackwright.qualify import floor, gpus, health
 from rackwright.qualify.gpus import Gpus
@@ -110,7 +110,7 @@ def test_what_dcgm_leaves_out_is_not_known():
         "training-h100", H100, 1, {"memory_bandwidth": recordings.dcgm(("memory_bandwidth", "Skip", ""), gpus=1)}
     )
 
-    with pytest.raises(NotKnown, match="DCGM left it out: memory_bandwidth"):
+    with pytest.raises(UnknownFact, match="DCGM left it out: memory_bandwidth"):
         left.item(gpus.MEMORY)
 
 
@@ -271,7 +271,7 @@ def test_heat_is_told_once_even_where_it_lasted():
 def test_what_was_not_read_is_not_known_to_be_well():
     blind = changed(lambda told: told.update(xids={"unknown": "no permission"}))
 
-    with pytest.raises(NotKnown, match="no permission"):
+    with pytest.raises(UnknownFact, match="no permission"):
         problems(after=blind)
 
 
@@ -283,7 +283,7 @@ def test_a_load_is_told_by_its_extremes():
     told = {figure.name: figure.value for figure in health.figures([Facts(one) for one in readings])}
 
     assert (told["hottest"], told["most power"]) == (82.0, 690.5)
-    with pytest.raises(NotKnown, match="no GPU was read"):
+    with pytest.raises(UnknownFact, match="no GPU was read"):
         health.figures([])
 
 
@@ -318,9 +318,9 @@ def test_what_is_wrong_comes_before_what_is_not_known():
 
     assert burnt(failed, blind).state == "short"
     assert burnt(recordings.NO_ENGINE, gone).said.startswith("1 of 2 GPUs are gone; dcgmi came to no result")
-    with pytest.raises(NotKnown, match="no permission"):
+    with pytest.raises(UnknownFact, match="no permission"):
         burnt(passed, blind)
-    with pytest.raises(NotKnown, match="DCGM left it out: targeted_power"):
+    with pytest.raises(UnknownFact, match="DCGM left it out: targeted_power"):
         burnt(recordings.dcgm(("targeted_power", "Skip", ""), gpus=1), raw(H100, 2))
     with pytest.raises(Unusable, match="came to no result"):
         burnt(recordings.NO_ENGINE, raw(H100, 2))
@@ -338,9 +338,9 @@ def _twice() -> Callable[..., Any]:
 
 
 def test_a_tool_that_is_not_there_is_named_with_who_brings_it():
-    with pytest.raises(NotKnown, match="nvbandwidth is not there: NVIDIA's packages datacenter-gpu-manager-4"):
+    with pytest.raises(UnknownFact, match="nvbandwidth is not there: NVIDIA's packages datacenter-gpu-manager-4"):
         at_work("training-h100", H100, 8, {}, tools={}).item(gpus.HOST_COPY)
-    with pytest.raises(NotKnown, match="nvidia-smi is not there: role nvidia_driver brings it"):
+    with pytest.raises(UnknownFact, match="nvidia-smi is not there: role nvidia_driver brings it"):
         at_work("training-a100", A100, 4, {"x": ""}, tools={})._joined()
 
 

@@ -11,7 +11,7 @@ import pytest
 from rackwright.errors import SetupError
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import gpus
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import library, state
 from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, seen
@@ -71,14 +71,14 @@ def test_without_a_driver_no_gpu_is_known(host):
     host.install(None)
     host.restart()
 
-    with pytest.raises(Unreadable, match="^nvmlInit_v2: Driver Not Loaded$"):
+    with pytest.raises(ReadError, match="^nvmlInit_v2: Driver Not Loaded$"):
         gpus.nvml()
 
 
 def test_a_driver_that_was_replaced_while_it_is_loaded_works_after_a_restart(host):
     host.install("550.163.01")
 
-    with pytest.raises(Unreadable, match="^nvmlInit_v2: Driver/library version mismatch$"):
+    with pytest.raises(ReadError, match="^nvmlInit_v2: Driver/library version mismatch$"):
         gpus.nvml()
     host.restart()
     assert gpus.nvml()["driver"]["version"] == "550.163.01"
@@ -157,7 +157,7 @@ def test_a_driver_that_hangs_in_the_middle_is_given_up(host, monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.2)
     host.edit(1, nvmlDeviceGetPowerUsage="never")
 
-    with pytest.raises(Unreadable, match="^NVML: no answer within 0.2 s$"):
+    with pytest.raises(ReadError, match="^NVML: no answer within 0.2 s$"):
         gpus.nvml()
 
 

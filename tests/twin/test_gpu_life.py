@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from rackwright.cli.app import app
 from rackwright.errors import DeclarationError, StepFailed
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.twin import Twin
 from rackwright.twin.gpu import faults, library, plug, state
 from tests.support.driver_install import HOST, INSTALL, REAL, VERSION
@@ -49,7 +49,7 @@ def driven(rack: Booted) -> Booted:
 def test_without_a_driver_gpus_are_unknown_and_no_fault_is_claimed_to_be_seen(rack):
     rack.run(f"sudo rm -f {REAL} {REAL.removesuffix(VERSION)}1 && sudo ldconfig")
 
-    with pytest.raises(NotKnown, match="Driver Not Loaded"):
+    with pytest.raises(UnknownFact, match="Driver Not Loaded"):
         _ = faults.look(rack.twin, HOST).gpus
     with pytest.raises(StepFailed, match="Driver Not Loaded.*Install a driver"):
         faults.do(rack.twin, HOST, 0, "hot")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.facts.probe import block, health
-from rackwright.facts.probe.observe import ENVIRONMENT, Unreadable, attempt, number, tool
+from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, number, tool
 from rackwright.hosts.onhost.on_drives import (
     Refused,
     check_content,
@@ -76,7 +76,7 @@ def reported(machine: block.Machine, serial: str, contents: dict[str, str], meth
         return erased(machine, serial, contents[serial], method, work)
     except Refused as reason:
         return {"failed": f"{reason}; nothing was written"}
-    except (Failed, Unreadable) as reason:
+    except (Failed, ReadError) as reason:
         return {"failed": str(reason)}
     except OSError as error:
         return {"failed": f"{error.filename}: {error.strerror}" if error.filename else str(error)}

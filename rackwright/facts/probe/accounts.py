@@ -13,7 +13,7 @@ import re
 import time
 from typing import Any
 
-from rackwright.facts.probe.observe import Unreadable, attempt, known, read, read_untrusted, tool
+from rackwright.facts.probe.observe import ReadError, attempt, known, read, read_untrusted, tool
 
 # Lines of another form are none to glibc either, and those that begin with + or - belong to NIS.
 USER = re.compile(r"([^:+#-][^:]*):([^:]*):(\d+):(\d+):[^:]*:([^:]*):([^:]*)")
@@ -76,7 +76,7 @@ def password(name: str, field: str, shadow: Any) -> str:
     """Return whether there is one: ``none`` lets in without asking, ``locked`` lets no password in."""
     if field == "x":
         if name not in known(shadow):
-            raise Unreadable(f"/etc/shadow has no line for {name}")
+            raise ReadError(f"/etc/shadow has no line for {name}")
         field = shadow[name][1]
     if not field:
         return "none"
@@ -114,7 +114,7 @@ def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
     said = tool("sshd", "-T", "-C", f"user={name},host=localhost,addr=127.0.0.1")
     told = dict(line.partition(" ")[::2] for line in said.splitlines())
     if "authorizedkeysfile" not in told or "authorizedkeyscommand" not in told or not said.endswith("\n"):
-        raise Unreadable("sshd -T does not say where it looks for keys, or not all of it")
+        raise ReadError("sshd -T does not say where it looks for keys, or not all of it")
     paths = [key_path(each, name, uid, home) for each in told["authorizedkeysfile"].split() if each != "none"]
     return {
         "command": told["authorizedkeyscommand"],

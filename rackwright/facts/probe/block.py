@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator
 
 from rackwright.facts.probe import health, signature_check, superblocks
 from rackwright.facts.probe.observe import (
-    Unreadable,
+    ReadError,
     attempt,
     known,
     listing,
@@ -125,7 +125,7 @@ def serial(machine: Machine, name: str) -> str:
     else:
         found = page_80(f"{folder}/device/vpd_pg80") or read_any(f"{folder}/serial") or udev_serial(machine, name)
     if not found:
-        raise Unreadable(f"neither {name} nor udev tells a serial")
+        raise ReadError(f"neither {name} nor udev tells a serial")
     return found
 
 
@@ -156,7 +156,7 @@ def bus(folder: str, name: str) -> str:
     for part, found in (("/end_device-", "sas"), ("/virtio", "virtio"), ("/mmc", "mmc"), ("/host", "scsi")):
         if re.search(part + r"\d", place):
             return found
-    raise Unreadable(f"{place} is on no bus known here")
+    raise ReadError(f"{place} is on no bus known here")
 
 
 def holders_of(machine: Machine, drive: str) -> list[str]:
@@ -198,7 +198,7 @@ def writes(machine: Machine, name: str) -> str:
     folder = machine.sys(name)
     reads, sectors = (int(read(f"{folder}/stat").split()[place]) for place in (0, 6))
     if read_any(f"{folder}/queue/iostats") == "0" or reads == 0:  # it has been read just now
-        raise Unreadable("the kernel does not count what is written to it")
+        raise ReadError("the kernel does not count what is written to it")
     attached = f"{read(f'{machine.root}/proc/sys/kernel/random/boot_id')} {os.stat(machine.path(name)).st_ino}"
     return f"{sectors} sectors written since {hashlib.blake2b(attached.encode(), digest_size=4).hexdigest()}"
 
@@ -213,7 +213,7 @@ def partitions(machine: Machine, drive: str) -> list[dict[str, Any]]:
     """Return the content of each partition of an unused drive."""
     names = machine.with_parts(drive)[1:]
     if len(names) > MOST_PARTITIONS:
-        raise Unreadable(f"{len(names)} partitions; of more than {MOST_PARTITIONS} none is looked at")
+        raise ReadError(f"{len(names)} partitions; of more than {MOST_PARTITIONS} none is looked at")
     found = []
     for name in sorted(names, key=lambda name: number(f"{machine.sys(name)}/partition")):
         found.append(
@@ -347,12 +347,12 @@ def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:
         rows = json.loads(printed)["signatures"]
         seen = [(row.pop("device").replace("/", "!"), {**row, "offset": int(row["offset"], 16)}) for row in rows]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise Unreadable("what wipefs prints is not its JSON, or not all of it") from None
+        raise ReadError("what wipefs prints is not its JSON, or not all of it") from None
     if not seen or seen[-1] != (str(sample), signature_check.SAMPLE):
-        raise Unreadable("wipefs does not find a signature that is there")
+        raise ReadError("wipefs does not find a signature that is there")
     for name, signature in seen[:-1]:
         if name not in found:
-            raise Unreadable(f"wipefs tells of {name}, which is no device that it was asked about")
+            raise ReadError(f"wipefs tells of {name}, which is no device that it was asked about")
         found[name].append(signature)
     return found
 

@@ -8,7 +8,7 @@ import re
 import stat
 from typing import Any, Iterator
 
-from rackwright.facts.probe.observe import Unreadable, attempt, listing, read, tool, unknown
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, tool, unknown
 
 FOLDERS = ("/etc/cdi", "/run/cdi")
 """Of specifications, where every engine looks. Source: CDI's SPEC.md, "CDI Registry", /var/run being /run."""
@@ -111,7 +111,7 @@ def table(first: str, *argv: str) -> list[list[str]]:
     printed = tool(*argv)
     heads, *rows = [line.split() for line in printed.splitlines()] or [[]]
     if heads[:1] != [first] or not printed.endswith("\n"):
-        raise Unreadable(f"what {argv[0]} prints is not its table, or not all of it")
+        raise ReadError(f"what {argv[0]} prints is not its table, or not all of it")
     if first == "REF" and not all(len(row) > 2 and DIGEST.fullmatch(row[2]) for row in rows):
-        raise Unreadable(f"{argv[0]} prints an image without its digest")
+        raise ReadError(f"{argv[0]} prints an image without its digest")
     return rows

@@ -9,7 +9,7 @@ from typing import Any
 from rackwright.facts.digest import digest
 from rackwright.facts.probe.observe import (
     Failed,
-    Unreadable,
+    ReadError,
     attempt,
     listing,
     number,
@@ -37,7 +37,7 @@ def credentials(root: str, salt: bytes) -> dict[str, Any]:
 
 def credential(folder: str, name: str, salt: bytes) -> dict[str, Any]:
     if os.geteuid() != 0:
-        raise Unreadable("only root has it opened")
+        raise ReadError("only root has it opened")
     kind = base64.b64decode(read(f"{folder}/{name}"))[:16].hex()
     opens: Any = True
     try:
@@ -47,6 +47,6 @@ def credential(folder: str, name: str, salt: bytes) -> dict[str, Any]:
             opens = shown = unknown("systemd-creds ended well, and printed nothing")
     except Failed as reason:
         opens, shown = False, unknown(str(reason))
-    except Unreadable as reason:
+    except ReadError as reason:
         opens = shown = unknown(str(reason))
     return {"sealed_by": "tpm2" if kind == BY_TPM2 else "other", "opens": opens, "digest": shown}

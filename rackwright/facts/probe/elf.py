@@ -7,7 +7,7 @@ import lzma
 import struct
 from typing import Any, BinaryIO
 
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 
 ELF64_LITTLE = b"\x7fELF\x02\x01"
 SECTIONS_AT, SECTION_SIZE = 40, 58
@@ -29,14 +29,14 @@ def opened(path: str) -> Any:
         return lzma.open(path)
     if path.endswith(".ko.gz"):
         return gzip.open(path)
-    raise Unreadable(f"{path} is packed as Python cannot unpack it")
+    raise ReadError(f"{path} is packed as Python cannot unpack it")
 
 
 def section(file: BinaryIO, wanted: bytes) -> bytes:
     """Return the content of a section of an ELF file."""
     header = file.read(64)
     if header[:6] != ELF64_LITTLE or len(header) < 64:
-        raise Unreadable("not a module of a 64-bit machine")
+        raise ReadError("not a module of a 64-bit machine")
     (table,) = struct.unpack_from("<Q", header, SECTIONS_AT)
     size, count, names_at = struct.unpack_from("<3H", header, SECTION_SIZE)
     file.seek(table)
@@ -46,7 +46,7 @@ def section(file: BinaryIO, wanted: bytes) -> bytes:
     for name, offset, length in found:
         if names[name : names.index(b"\0", name)] == wanted:
             return piece(file, offset, length)
-    raise Unreadable(f"no section {wanted.decode()}")
+    raise ReadError(f"no section {wanted.decode()}")
 
 
 def piece(file: BinaryIO, offset: int, length: int) -> bytes:

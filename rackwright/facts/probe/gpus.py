@@ -14,7 +14,7 @@ from ctypes import byref, c_char, c_uint, c_ulong, c_ulonglong, c_void_p
 from typing import Any, Callable
 
 from rackwright.facts.probe.apart import apart
-from rackwright.facts.probe.observe import Unreadable, attempt, known
+from rackwright.facts.probe.observe import ReadError, attempt, known
 from rackwright.facts.probe.output import tell
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -79,7 +79,7 @@ class Instance(ctypes.Structure):
     _fields_ = (("device", c_void_p), ("id", c_uint), ("profile", c_uint), ("start", c_uint), ("size", c_uint))
 
 
-class Refused(Unreadable):
+class Refused(ReadError):
     """NVML answered a call with an error."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -87,7 +87,7 @@ class Refused(Unreadable):
         self.status = status
 
 
-class Missing(Unreadable):
+class Missing(ReadError):
     """This driver's NVML does not have a call."""
 
 
@@ -150,7 +150,7 @@ def nvml() -> dict[str, Any]:
     """Return the driver and all GPUs, from a process of its own: a wedged driver may never answer, or crash it.
 
     Raises:
-        Unreadable: there is no answer; says why.
+        ReadError: there is no answer; says why.
     """
     found: dict[str, Any] = known(apart("NVML", look_only, seconds=NVML_SECONDS, memory=0))
     return found

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from rackwright.facts.probe.observe import Unreadable, tool
+from rackwright.facts.probe.observe import ReadError, tool
 
 NOT_LOOKED = 0b11
 """Bits of smartctl's exit status that tell of a look that failed; the others tell of the drive. Source: smartctl(8)."""
@@ -19,13 +19,13 @@ def health(path: str) -> dict[str, Any]:
     """Return what a drive tells of its state; None for what it does not count."""
     try:
         return by_smartctl(path)
-    except Unreadable as reason:
+    except ReadError as reason:
         if not is_nvme(path):
             raise
         try:
             return by_nvme(path)
-        except Unreadable as other:
-            raise Unreadable(f"{reason}, and {other}") from None
+        except ReadError as other:
+            raise ReadError(f"{reason}, and {other}") from None
 
 
 def is_nvme(path: str) -> bool:
@@ -37,12 +37,12 @@ def by_smartctl(path: str) -> dict[str, Any]:
     argv = ("smartctl", "--json=c", "--info", "--health", "--attributes", *logs, path)
     told = answer("smartctl", tool(*argv, accepts=0xFF))
     if told.get("device", {}).get("name", path) != path:
-        raise Unreadable(f"smartctl tells of {told['device']['name']}, and was asked about {path}")
+        raise ReadError(f"smartctl tells of {told['device']['name']}, and was asked about {path}")
     if told["smartctl"]["exit_status"] & NOT_LOOKED:
         said = "; ".join(message["string"] for message in told["smartctl"].get("messages", ()))
-        raise Unreadable(f"smartctl says: {said or 'nothing'}")
+        raise ReadError(f"smartctl says: {said or 'nothing'}")
     if "smart_status" not in told:
-        raise Unreadable("it tells no state of its health by SMART")
+        raise ReadError("it tells no state of its health by SMART")
     table = told.get("ata_smart_attributes", {}).get("table", ())
     attributes = {row["id"]: row["raw"]["value"] for row in table}
     nvme = told.get("nvme_smart_health_information_log", {})
@@ -64,7 +64,7 @@ def answer(program: str, printed: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise Unreadable(f"what {program} prints is not its JSON, or not all of it")
+        raise ReadError(f"what {program} prints is not its JSON, or not all of it")
     return found
 
 
@@ -72,7 +72,7 @@ def counted(state: dict[str, Any]) -> dict[str, Any]:
     """Return *state*, if it consists of what a drive counts."""
     wrong = [key for key, value in state.items() if not isinstance(value, (int, type(None)))]
     if wrong or not isinstance(state["passed"], bool):
-        raise Unreadable(f"{', '.join(wrong) or 'passed'} is told in another form than is known")
+        raise ReadError(f"{', '.join(wrong) or 'passed'} is told in another form than is known")
     return state
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from rackwright.facts.probe.elf import modinfo
-from rackwright.facts.probe.observe import Unreadable, attempt, known, listing, read
+from rackwright.facts.probe.observe import ReadError, attempt, known, listing, read
 
 SYSCTLS_LEFT_OUT = (
     r"net\.\w+\.(conf|neigh)\.(?!(all|default)(\.|$))[^.]+",  # of one interface
@@ -63,10 +63,10 @@ def setting(path: str) -> str | None:
     finally:
         os.close(file)
     if len(content) == SETTING_BYTES:
-        raise Unreadable(f"longer than {SETTING_BYTES} bytes")
+        raise ReadError(f"longer than {SETTING_BYTES} bytes")
     text = content.decode().rstrip("\0")
     if "\0" in text:
-        raise Unreadable("not a text")
+        raise ReadError("not a text")
     return " ".join(text.split())
 
 

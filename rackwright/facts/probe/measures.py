@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rackwright.facts.probe.observe import Unreadable, attempt, known, tool
+from rackwright.facts.probe.observe import ReadError, attempt, known, tool
 
 REFERENCE, STRATUM, SYSTEM_TIME, LEAP = 0, 2, 4, 13
 """Places in a line of ``chronyc -c tracking``, whose columns are those of the report without -c (chrony: client.c)."""
@@ -27,11 +27,11 @@ def chrony() -> list[str]:
     printed = tool("chronyc", "-c", "-n", "tracking")
     columns = printed.strip().split(",")
     if len(columns) != LEAP + 1 or not printed.endswith("\n"):
-        raise Unreadable("what chronyc prints is not its report, or not all of it")
+        raise ReadError("what chronyc prints is not its report, or not all of it")
     if columns[LEAP] == "Not synchronised":
-        raise Unreadable("chronyd is not synchronised")
+        raise ReadError("chronyd is not synchronised")
     if columns[LEAP] not in SYNCHRONISED:
-        raise Unreadable(f"chronyc tells of a state that is not known: {columns[LEAP]}")
+        raise ReadError(f"chronyc tells of a state that is not known: {columns[LEAP]}")
     return columns
 
 
@@ -42,5 +42,5 @@ def offset(columns: list[str]) -> float:
     Both are zero as well where the clock is compared with nothing but itself.
     """
     if columns[REFERENCE] == OWN_CLOCK:
-        raise Unreadable("chronyd follows no other clock")
+        raise ReadError("chronyd follows no other clock")
     return abs(float(columns[SYSTEM_TIME]))

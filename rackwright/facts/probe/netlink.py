@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Any, Iterator
 
-from rackwright.facts.probe.observe import Unreadable
+from rackwright.facts.probe.observe import ReadError
 
 GET_LINKS, GET_ADDRESSES, GET_ROUTES = 18, 22, 26
 REQUEST, DUMP, INTERRUPTED = 0x001, 0x300, 0x010
@@ -133,7 +133,7 @@ def dump(request: int) -> list[bytes]:
         answer = list(ask(request))
         if not any(flags & INTERRUPTED for flags, _ in answer):
             return [message for _, message in answer[:-1]]  # the last one only says that it is the last
-    raise Unreadable("the kernel's table changed whenever it was read")
+    raise ReadError("the kernel's table changed whenever it was read")
 
 
 def ask(request: int) -> Iterator[tuple[int, bytes]]:

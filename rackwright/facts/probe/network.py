@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from rackwright.facts.probe import netlink
-from rackwright.facts.probe.observe import Unreadable, attempt, known, listing, number, read, read_any
+from rackwright.facts.probe.observe import ReadError, attempt, known, listing, number, read, read_any
 
 LOOPBACK = 772
 """ARPHRD_LOOPBACK, include/uapi/linux/if_arp.h."""
@@ -69,7 +69,7 @@ def permanent_mac(folder: str, kind: Any, macs: Any) -> str:
     if not kept and known(kind) == "physical" and isinstance(macs, dict):
         kept = macs.get(number(f"{folder}/ifindex"), "")
     if not kept and known(kind) == "physical" and read(f"{folder}/addr_assign_type") != ASSIGNED_BY_HARDWARE:
-        raise Unreadable("another address was set, and the hardware's own is not shown")
+        raise ReadError("another address was set, and the hardware's own is not shown")
     return kept or read(f"{folder}/address")
 
 
@@ -81,7 +81,7 @@ def is_up(folder: str) -> bool:
 def carrier(folder: str) -> bool:
     """Return whether there is a signal; the kernel does not look for one where the link is switched off."""
     if not int(read(f"{folder}/flags"), 16) & IFF_UP:
-        raise Unreadable("it is switched off")
+        raise ReadError("it is switched off")
     return number(f"{folder}/carrier") == 1
 
 
@@ -102,7 +102,7 @@ def slaves(folder: str, name: str) -> list[str]:
 def parent(folder: str) -> str:
     below = lower(folder)
     if not below:
-        raise Unreadable("it is in another network namespace")
+        raise ReadError("it is in another network namespace")
     return below[0]
 
 

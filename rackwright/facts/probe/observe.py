@@ -17,11 +17,11 @@ UNTRUSTED_NAMES = 10_000
 """The most names that the probe takes from a directory that another account than root may write."""
 
 
-class Unreadable(Exception):
+class ReadError(Exception):
     """Something that cannot be read; the message is the reason that facts give."""
 
 
-class Failed(Unreadable):
+class Failed(ReadError):
     """A command ended with another status than 0."""
 
 
@@ -32,7 +32,7 @@ def unknown(reason: str) -> dict[str, str]:
 def known(found: Any) -> Any:
     """Return *found*, or raise the reason why it is unknown."""
     if isinstance(found, dict) and found.keys() == {"unknown"}:
-        raise Unreadable(found["unknown"])
+        raise ReadError(found["unknown"])
     return found
 
 
@@ -40,7 +40,7 @@ def attempt(look: Callable[..., Any], *arguments: Any) -> Any:
     """Return what *look* returns, or why it could not."""
     try:
         return look(*arguments)
-    except Unreadable as reason:
+    except ReadError as reason:
         return unknown(str(reason))
     except OSError as error:
         return unknown(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -58,7 +58,7 @@ def number(path: str) -> int:
     """Return the number that a file begins with."""
     words = read(path).split()
     if not words:
-        raise Unreadable(f"{path} is empty")
+        raise ReadError(f"{path} is empty")
     return int(words[0])
 
 
@@ -83,7 +83,7 @@ def open_untrusted(folder: str, name: str = "", directory: bool = False) -> int:
 
     Raises:
         FileNotFoundError: nothing of that name is there.
-        Unreadable: something else than a regular file (or a directory) is there.
+        ReadError: something else than a regular file (or a directory) is there.
     """
     parts = [part for part in name.split("/") if part]
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -102,14 +102,14 @@ def open_untrusted(folder: str, name: str = "", directory: bool = False) -> int:
         assert last is not None
         mode = os.fstat(last).st_mode
         if not (stat.S_ISDIR(mode) if directory else stat.S_ISREG(mode)):
-            raise Unreadable(f"{folder}/{name} is no {'directory' if directory else 'regular file'}")
+            raise ReadError(f"{folder}/{name} is no {'directory' if directory else 'regular file'}")
         return last
     except BaseException as error:
         if last is not None:
             os.close(last)
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             more = "; links are not followed there" if error.errno in (errno.ELOOP, errno.ENOTDIR) else ""
-            raise Unreadable(f"{folder}/{name}: {error.strerror}{more}") from None
+            raise ReadError(f"{folder}/{name}: {error.strerror}{more}") from None
         raise
 
 
@@ -121,7 +121,7 @@ def read_untrusted(folder: str, name: str, limit: int = UNTRUSTED_BYTES, tail: b
 
     Raises:
         FileNotFoundError: nothing of that name is there.
-        Unreadable: it is no regular file, or larger than *limit*.
+        ReadError: it is no regular file, or larger than *limit*.
     """
     file = open_untrusted(folder, name)
     try:
@@ -130,7 +130,7 @@ def read_untrusted(folder: str, name: str, limit: int = UNTRUSTED_BYTES, tail: b
             return os.pread(file, limit, max(0, size - limit))
         content = os.pread(file, limit + 1, 0)  # not the size alone: the file may grow after fstat
         if max(size, len(content)) > limit:
-            raise Unreadable(f"{folder}/{name} is larger than {limit} bytes")
+            raise ReadError(f"{folder}/{name} is larger than {limit} bytes")
         return content
     finally:
         os.close(file)
@@ -140,7 +140,7 @@ def list_untrusted(folder: str, name: str = "", pattern: str = "*") -> list[str]
     """Return the names in a directory that another account than root may write, in order; none where there is none.
 
     Raises:
-        Unreadable: it is no directory, or has more than UNTRUSTED_NAMES names.
+        ReadError: it is no directory, or has more than UNTRUSTED_NAMES names.
     """
     try:
         directory = open_untrusted(folder, name, directory=True)
@@ -152,7 +152,7 @@ def list_untrusted(folder: str, name: str = "", pattern: str = "*") -> list[str]
             for entry in entries:
                 found.append(entry.name)
                 if len(found) > UNTRUSTED_NAMES:
-                    raise Unreadable(f"{folder}/{name} has more than {UNTRUSTED_NAMES} entries")
+                    raise ReadError(f"{folder}/{name} has more than {UNTRUSTED_NAMES} entries")
     finally:
         os.close(directory)
     return sorted(matching(found, pattern))
@@ -176,9 +176,9 @@ def tool(*argv: str, accepts: int = 0, passes: tuple[int, ...] = ()) -> str:
             pass_fds=passes,
         )
     except FileNotFoundError:
-        raise Unreadable(f"{argv[0]} is not installed") from None
+        raise ReadError(f"{argv[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise Unreadable(f"{argv[0]} did not end within {TOOL_SECONDS} s") from None
+        raise ReadError(f"{argv[0]} did not end within {TOOL_SECONDS} s") from None
     if done.returncode < 0 or done.returncode & ~accepts:
         said = (done.stderr or done.stdout).decode(errors="replace").strip() or "no word why"
         raise Failed(f"{argv[0]} ended with {done.returncode}: {said}")

@@ -13,7 +13,7 @@ import struct
 import time
 from typing import Any, Callable, NamedTuple
 
-from rackwright.facts.probe.observe import Unreadable, read, unknown
+from rackwright.facts.probe.observe import ReadError, read, unknown
 
 PEERS = "/etc/rackwright/peers"
 SMALL = 68
@@ -84,7 +84,7 @@ def paths(root: str) -> dict[str, Any]:
 def peers(root: str) -> list[PeerPath]:
     """Return whom to ask, as lines of the file say: own address, the peer's, bytes, and what is for people."""
     if not os.path.exists(f"{root}{PEERS}"):
-        raise Unreadable(f"there is no {PEERS}")
+        raise ReadError(f"there is no {PEERS}")
     lines = [line.split() for line in read(f"{root}{PEERS}").splitlines() if not line.startswith("#")]
     return [PeerPath(own, peer, int(size)) for own, peer, size, *_ in lines]
 

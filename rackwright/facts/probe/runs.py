@@ -10,7 +10,7 @@ from typing import Any
 
 from rackwright.facts.probe.apart import all_apart, become_owner
 from rackwright.facts.probe.observe import (
-    Unreadable,
+    ReadError,
     attempt,
     list_untrusted,
     listing,
@@ -62,7 +62,7 @@ def written(folder: str, name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if not isinstance(found, dict):
-        raise Unreadable(f"{folder}/{name} is no JSON object")
+        raise ReadError(f"{folder}/{name} is no JSON object")
     return found
 
 

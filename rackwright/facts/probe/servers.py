@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Any
 
-from rackwright.facts.probe.observe import Unreadable, attempt, listing, read, tool
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, tool
 
 SERVERS = "/etc/rackwright/servers"
 SECONDS = 3
@@ -171,9 +171,9 @@ def figures(root: str, plan: dict[str, Any]) -> dict[str, Any]:
     try:
         status, told = ask(root, plan, "/metrics", key)
     except OSError as error:
-        raise Unreadable(f"it does not answer: {error}") from None
+        raise ReadError(f"it does not answer: {error}") from None
     if status != 200:
-        raise Unreadable(f"it answers {status}")
+        raise ReadError(f"it answers {status}")
     text = told.decode()
     buckets: dict[float, float] = {}
     for edge, count in ROUTE.findall(text):

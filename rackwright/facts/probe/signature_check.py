@@ -10,7 +10,7 @@ import struct
 from typing import Any, Iterator
 
 from rackwright.facts.probe import superblocks
-from rackwright.facts.probe.observe import Unreadable, known
+from rackwright.facts.probe.observe import ReadError, known
 
 HEAD = 8 << 10
 """Bytes at the start of a device in which the superblocks stand that are looked for."""
@@ -42,18 +42,18 @@ def check(machine: Any, name: str, found: Any) -> Any:
     """Return the signatures *found* on a device, unless another source knows of one that is not among them.
 
     Raises:
-        Unreadable: says which, and what both sources say.
+        ReadError: says which, and what both sources say.
     """
     types = [signature["type"] for signature in known(found)]
     listed = f"wipefs finds {', '.join(types) or 'nothing'} on {name}"
     for mount in known(machine.mounts):
         if mount["device"] == name and not any(signature["usage"] == "filesystem" for signature in found):
-            raise Unreadable(f"{listed}, and {mount['type']} is mounted from it at {mount['target']}")
+            raise ReadError(f"{listed}, and {mount['type']} is mounted from it at {mount['target']}")
     if name in known(machine.swaps) and "swap" not in types:
-        raise Unreadable(f"{listed}, and it is in use as swap space")
+        raise ReadError(f"{listed}, and it is in use as swap space")
     for what, place, names in read(machine.path(name)):
         if not set(names) & set(types):
-            raise Unreadable(f"{listed}, and there is a superblock of {what} at byte {place} of it")
+            raise ReadError(f"{listed}, and there is a superblock of {what} at byte {place} of it")
     return found
 
 

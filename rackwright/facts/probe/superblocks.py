@@ -12,7 +12,7 @@ import os
 import struct
 from typing import Any
 
-from rackwright.facts.probe.observe import Unreadable, unknown
+from rackwright.facts.probe.observe import ReadError, unknown
 
 KIB, MIB = 1 << 10, 1 << 20
 PAGE = 64 * KIB
@@ -59,7 +59,7 @@ def uuid_text(raw: bytes) -> str:
 def ext4(path: str) -> dict[str, Any]:
     raw = read_at(path, KIB, KIB)
     if raw[56:58] != b"\x53\xef":
-        raise Unreadable(f"{path} has no ext4 superblock")
+        raise ReadError(f"{path} has no ext4 superblock")
     block = KIB << struct.unpack_from("<I", raw, 24)[0]
     stride = struct.unpack_from("<H", raw, 0x164)[0]
     stripe_width = struct.unpack_from("<I", raw, 0x170)[0]
@@ -76,7 +76,7 @@ def ext4(path: str) -> dict[str, Any]:
 def xfs(path: str) -> dict[str, Any]:
     raw = read_at(path, 0, 512)
     if raw[:4] != b"XFSB":
-        raise Unreadable(f"{path} has no XFS superblock")
+        raise ReadError(f"{path} has no XFS superblock")
     block = struct.unpack_from(">I", raw, 4)[0]
     unit, width = struct.unpack_from(">II", raw, 184)
     blocks, log_start = (struct.unpack_from(">Q", raw, place)[0] for place in (8, 48))
@@ -100,7 +100,7 @@ def md_offset(metadata: str, size: int) -> int:
     try:
         return {"1.1": 0, "1.2": 4 * KIB}[metadata]
     except KeyError:
-        raise Unreadable(f"md metadata {metadata} is none of ours to read") from None
+        raise ReadError(f"md metadata {metadata} is none of ours to read") from None
 
 
 def md_member(path: str, metadata: str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def md(path: str, offset: int) -> dict[str, Any]:
     raw = read_at(path, offset, 4 * KIB)
     order = BYTE_ORDERS.get(raw[:4])
     if not order:
-        raise Unreadable(f"{path} has no md superblock at {offset}")
+        raise ReadError(f"{path} has no md superblock at {offset}")
     if struct.unpack_from(order + "I", raw, 4)[0] == 1:
         level, devices = struct.unpack_from("<i16xI", raw, 72)
         uuid, name = raw[16:32].hex(), raw[32:64].rstrip(b"\0").decode("utf-8", "surrogateescape")
@@ -143,7 +143,7 @@ def luks(path: str) -> dict[str, Any]:
     """Return what a LUKS header tells to whoever has no key; nothing of its key slots but how many there are."""
     raw = read_at(path, 0, 4 * KIB)
     if raw[:6] != b"LUKS\xba\xbe":
-        raise Unreadable(f"{path} has no LUKS header")
+        raise ReadError(f"{path} has no LUKS header")
     version, size, sequence = struct.unpack_from(">HQQ", raw, 6)
     told = {"uuid": raw[168:208].rstrip(b"\0").decode(), "version": version}
     if version != 2:

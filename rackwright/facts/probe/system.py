@@ -14,7 +14,7 @@ from typing import Any
 
 from rackwright.facts.digest import digest
 from rackwright.facts.probe.observe import (
-    Unreadable,
+    ReadError,
     attempt,
     listing,
     read,
@@ -114,7 +114,7 @@ def dpkg_status(path: str) -> str:
     with open(path, "rb") as file:
         status = file.read().decode("utf-8", "replace")
     if not status.endswith("\n\n") or "\nPackage: dpkg\n" not in f"\n{status}":
-        raise Unreadable(f"{path} has no package dpkg, or was cut off")
+        raise ReadError(f"{path} has no package dpkg, or was cut off")
     return status
 
 
@@ -122,7 +122,7 @@ def held(root: str) -> list[str]:
     """Return the installed packages that dpkg was told to leave as they are."""
     status = root + DPKG_STATUS
     if not os.path.exists(status):
-        raise Unreadable("rpm has no holds; versionlock is not read")
+        raise ReadError("rpm has no holds; versionlock is not read")
     return sorted(debian_packages(dpkg_status(status), "hold ok installed"))
 
 
@@ -153,7 +153,7 @@ def rpm_packages() -> dict[str, str]:
     printed = tool("rpm", "-qa", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
     found = dict(line.split(" ", 1) for line in printed.splitlines() if RPM.fullmatch(line))
     if len(found) != len({*printed.splitlines()}) or not printed.endswith("\n") or "rpm" not in found:
-        raise Unreadable("what rpm prints is not its list of packages, or not all of it")
+        raise ReadError("what rpm prints is not its list of packages, or not all of it")
     return found
 
 
@@ -240,9 +240,9 @@ def content_digest(folder: str, name: str, status: os.stat_result, salt: bytes) 
     if stat.S_ISLNK(status.st_mode):
         return f"-> {os.readlink(f'{folder}/{name}')}"
     if not stat.S_ISREG(status.st_mode):
-        raise Unreadable("neither a file nor a link")
+        raise ReadError("neither a file nor a link")
     if status.st_size > FILE_BYTES:
-        raise Unreadable("larger than 1 MiB")
+        raise ReadError("larger than 1 MiB")
     return digest(read_untrusted(folder, name, FILE_BYTES), salt)
 
 
@@ -270,7 +270,7 @@ def texts(root: str) -> dict[str, Any]:
 def text(path: str) -> str:
     """Return a file's text with the values of passwords masked; a masked unit, a link to /dev/null, is empty."""
     if not os.path.isfile(path) and os.path.realpath(path) != "/dev/null":
-        raise Unreadable("neither a file nor a link to one")
+        raise ReadError("neither a file nor a link to one")
     with open(path, encoding="utf-8", newline="") as content:
         return masked(path, content.read())
 
@@ -290,7 +290,7 @@ def owner(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as content:
         loaded = json.load(content)
     if not isinstance(loaded, dict):
-        raise Unreadable("not a JSON object")
+        raise ReadError("not a JSON object")
     return loaded
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from urllib.parse import quote
 
 from rackwright.facts.probe.apart import apart, become_owner
-from rackwright.facts.probe.observe import Unreadable, known, read
+from rackwright.facts.probe.observe import ReadError, known, read
 
 CONFIGURATION, DATABASE = "/etc/rackwright/mlflow/auth.ini", "/var/lib/mlflow/accounts.db"
 WAIT_SECONDS = 5
@@ -34,7 +34,7 @@ def accounts(root: str) -> dict[str, list[str]]:
         if os.path.exists(f"{root}{CONFIGURATION}"):
             place = re.search(r"^database_uri = (\w+):", read(f"{root}{CONFIGURATION}"), re.MULTILINE)
             if place is None or place[1] != "sqlite":
-                raise Unreadable("the accounts are in a database that is not asked")
+                raise ReadError("the accounts are in a database that is not asked")
         return {}
     found: dict[str, list[str]] = known(apart("its database", ask, root + DATABASE))
     return found
@@ -55,12 +55,12 @@ def ask(path: str) -> dict[str, list[str]]:
             database.set_progress_handler(lambda: time.monotonic() > end, STEPS)
             tables = {name for (name,) in database.execute(TABLES)}
             if missing := sorted({"users", "roles", "user_role_assignments"} - tables):
-                raise Unreadable(f"{DATABASE} has no table {', '.join(missing)}")
+                raise ReadError(f"{DATABASE} has no table {', '.join(missing)}")
             for number, (name, admin, role) in enumerate(database.execute(ACCOUNTS)):
                 if number == ROWS or not isinstance(name, str) or not isinstance(role, (str, type(None))):
-                    raise Unreadable(f"{DATABASE} holds more than {ROWS} accounts, or one without a name")
+                    raise ReadError(f"{DATABASE} holds more than {ROWS} accounts, or one without a name")
                 functions = found.setdefault(name[:LENGTH], set())
                 functions.update(["admin"] if admin else [], [role[:LENGTH]] if role else [])
     except sqlite3.Error as error:
-        raise Unreadable(f"{DATABASE}: {error}") from None
+        raise ReadError(f"{DATABASE}: {error}") from None
     return {name: sorted(functions) for name, functions in sorted(found.items())}

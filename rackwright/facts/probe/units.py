@@ -13,7 +13,7 @@ from typing import Any, Iterable, Iterator
 
 from rackwright.facts.probe.observe import (
     ENVIRONMENT,
-    Unreadable,
+    ReadError,
     attempt,
     listing,
     read,
@@ -88,7 +88,7 @@ def in_memory() -> list[tuple[str, str, str]]:
     """Return the units that systemd has in memory: name, whether the file is good, whether it is active.
 
     Raises:
-        Unreadable: systemctl printed something else, or not all of it: it counts its lines itself.
+        ReadError: systemctl printed something else, or not all of it: it counts its lines itself.
     """
     printed = tool("systemctl", "list-units", "--all", "--plain", "--no-pager", "--full")
     found = []
@@ -98,7 +98,7 @@ def in_memory() -> list[tuple[str, str, str]]:
             found.append((name, load, active))
     counted = COUNTED.findall(printed)
     if [str(len(found))] != counted or not printed.endswith("\n"):
-        raise Unreadable("what systemctl prints is not its list of units, or not all of it")
+        raise ReadError("what systemctl prints is not its list of units, or not all of it")
     return found
 
 
@@ -133,7 +133,7 @@ def overrides(root: str) -> dict[str, list[str]]:
     for name in asked:
         state = shown.get(name, {}).get("NeedDaemonReload")
         if state not in ("yes", "no"):
-            raise Unreadable(f"systemctl does not show whether {name} is as its files say")
+            raise ReadError(f"systemctl does not show whether {name} is as its files say")
         if state == "yes":
             found.setdefault(name, []).append(STALE)
     return found

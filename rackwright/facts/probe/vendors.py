@@ -8,7 +8,7 @@ import struct
 from glob import glob
 from typing import Any
 
-from rackwright.facts.probe.observe import Unreadable, attempt, listing, read
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 
 READINGS = (
     # Jetson Linux Developer Guide; nvpmodel writes the mode that it was told
@@ -44,7 +44,7 @@ def readings(root: str) -> dict[str, Any]:
 def reading(path: str, what: str) -> str:
     said = re.search(what, read(path), re.MULTILINE)
     if said is None:
-        raise Unreadable(f"{path} does not say it in the way that is known")
+        raise ReadError(f"{path} does not say it in the way that is known")
     return ".".join(said.groups())
 
 
@@ -104,7 +104,7 @@ def control(path: str) -> int:
         config = file.read()
     if len(config) <= EXTENDED:
         if os.path.getsize(path) > EXTENDED:
-            raise Unreadable("only root may read all of it")
+            raise ReadError("only root may read all of it")
         return 0
     at = EXTENDED
     for _ in range(len(config) // 8):  # a chain that leads back to itself would never end

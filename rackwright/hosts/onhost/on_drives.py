@@ -18,9 +18,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rackwright.facts.content import NotSeen, content, covers
+from rackwright.facts.content import UnknownContent, content, covers
 from rackwright.facts.probe import block
-from rackwright.facts.probe.observe import ENVIRONMENT, Unreadable, attempt, known, read
+from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, known, read
 
 REFUSED = 97
 """Exit status: nothing was written, and the last line of the output says why."""
@@ -47,7 +47,7 @@ def main(job: dict[str, Any]) -> None:
     except Refused as reason:
         print(f"{reason}; nothing was written", file=sys.stderr)
         sys.exit(REFUSED)
-    except (Failed, Unreadable, OSError) as reason:
+    except (Failed, ReadError, OSError) as reason:
         print(reason, file=sys.stderr)
         sys.exit(FAILED)
 
@@ -99,7 +99,7 @@ def check_content(serial: str, expected: str, machine: block.Machine, name: str)
     """Raise Refused unless all that is on a drive is in what is *expected*."""
     try:
         there = content(block.drive(machine, name))
-    except NotSeen as reason:
+    except UnknownContent as reason:
         raise Refused(f"what is on drive {serial} cannot be known ({reason})") from None
     if not covers(expected, there):
         planned = expected or "a blank drive"

@@ -5,7 +5,7 @@ from typing import Any
 from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.server import Server
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.model_server.spec import ServerSpec, WatchPart
 from rackwright.kinds.shared import observation
 
@@ -68,11 +68,11 @@ def report(spec: ServerSpec, facts: Facts) -> dict[str, Any]:
         told |= {"refused": server.refused} if server.refused else {}
         told |= {"why": server.why} if server.why else {}
         told |= {"accuracy": accuracy(spec.watch, server, facts)} if spec.watch else {}
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return {"unknown": str(reason)}
     try:
         return told | dict(server.figures)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return told | {"figures": f"unknown: {reason}"}
 
 
@@ -83,7 +83,7 @@ def accuracy(watch: WatchPart, server: Server, facts: Facts) -> dict[str, Any]:
     """
     try:
         noted = server.accuracy
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return {"unknown": str(reason)}
     if noted is None or noted["found"] is None:
         return {"unknown": (noted or {}).get("why_not") or "nobody has looked yet"}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rackwright.core.contract import Difference, Plan, Put, Refusal, Remove, Step, Unknown
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network import commands, unmanaged
 from rackwright.kinds.network.observe import PREFERRED, left_over
 from rackwright.kinds.network.spec import OWNER, FileText, NetworkSpec, owner_text
@@ -21,7 +21,7 @@ def plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequence
     """Return the steps from *facts* to *texts* and the links they set up; what cannot be known is left to a person."""
     try:
         return _plan(spec, texts, differences, facts)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         want = "a plan needs to know what is there"
         return Plan(refusals=(Refusal(spec.id, f"got no answer ({reason})", want, "Mend that, and run again"),))
 
@@ -70,7 +70,7 @@ def _two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Fac
         ours = {port.name for port in spec.ports} | {
             found.name for port in spec.ports if (found := facts.port(port.mac, port.pci)) is not None
         }
-    except NotKnown as reason:
+    except UnknownFact as reason:
         want = "ifupdown is taken over as a whole"
         yield Refusal(spec.id, f"got no answer ({reason})", want, "Mend that, and run again")
         return
@@ -117,7 +117,7 @@ def _is_dark(spec: NetworkSpec, item: Difference, facts: Facts) -> bool:
     link = facts.link(key)
     try:
         return link is not None and not link.carrier
-    except NotKnown:  # it is switched off, and that can be mended
+    except UnknownFact:  # it is switched off, and that can be mended
         return False
 
 

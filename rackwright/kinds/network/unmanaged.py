@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network.spec import NETPLAN
 
 INTERFACES = "/etc/network/interfaces"
@@ -21,7 +21,7 @@ def configuring(facts: Facts, name: str, mac: str | None, pci: str | None) -> tu
     """Return the files of others that configure the link *name*, by whatever it is called now or its address; sorted.
 
     Raises:
-        NotKnown: a file cannot be read, or says what only the host itself can tell.
+        UnknownFact: a file cannot be read, or says what only the host itself can tell.
     """
     port = facts.port(mac, pci) if mac or pci else None
     names = {name} if port is None else {name, port.name}
@@ -49,7 +49,7 @@ def _netplan(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
         try:
             loaded = yaml.load(text, yaml.CSafeLoader)
         except yaml.YAMLError:
-            raise NotKnown(f"{path} is no YAML") from None
+            raise UnknownFact(f"{path} is no YAML") from None
         network = loaded.get("network") if isinstance(loaded, dict) else None
         for sort, definitions in (network if isinstance(network, dict) else {}).items():
             for id, definition in (definitions if isinstance(definitions, dict) else {}).items():
@@ -89,7 +89,7 @@ def _section(path: str, text: str, name: str) -> Mapping[str, str]:
     try:
         parser.read_string(text)
     except configparser.Error:
-        raise NotKnown(f"{path} cannot be read as systemd's") from None
+        raise UnknownFact(f"{path} cannot be read as systemd's") from None
     return parser[name] if parser.has_section(name) else {}
 
 
@@ -108,7 +108,7 @@ def ifupdown(facts: Facts) -> dict[str, set[str]]:
     """Return by file the interfaces that ifupdown sets up, loopback aside.
 
     Raises:
-        NotKnown: they are in files that were not looked at.
+        UnknownFact: they are in files that were not looked at.
     """
     texts = dict(_texts(facts, INTERFACES_D, ""))
     if (main := facts.text(INTERFACES)) is not None:
@@ -117,7 +117,7 @@ def ifupdown(facts: Facts) -> dict[str, set[str]]:
     for path, text in texts.items():
         for source in re.findall(r"^\s*source(?:-directory)?\s+(\S+)", text, re.M):
             if not re.fullmatch(rf"({INTERFACES_D}|interfaces\.d)(/\*)?", source):
-                raise NotKnown(f"{path} takes in {source}, which is not looked at")
+                raise UnknownFact(f"{path} takes in {source}, which is not looked at")
         lines = re.findall(r"^\s*(?:iface\s+(\S+)|(?:auto|allow-\S+)\s+(.+))", text, re.M)
         stanzas = {name.partition(":")[0] for one, several in lines for name in (one or several).split()} - {"lo"}
         if stanzas:

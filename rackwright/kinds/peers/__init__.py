@@ -19,7 +19,7 @@ from rackwright.core.contract import (
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe.paths import PEERS
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation, ownership
 from rackwright.kinds.shared.identity import identity_claim, wrong_machine
 
@@ -138,8 +138,8 @@ def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
 def _mtu(facts: Facts, address: str, claim: Claim) -> Value:
     path, want = facts.path(address), claim.want["mtu"]
     if path is None:
-        raise NotKnown(f"{PEERS} on the host does not name {address}")
+        raise UnknownFact(f"{PEERS} on the host does not name {address}")
     assert isinstance(want, Between) and want.low is not None
     if path.passed == path.asked < want.low:
-        raise NotKnown(f"{PEERS} on the host asks for no more than {path.asked} bytes")
+        raise UnknownFact(f"{PEERS} on the host asks for no more than {path.asked} bytes")
     return path.passed

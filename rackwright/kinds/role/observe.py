@@ -5,7 +5,7 @@ import math
 from rackwright.core.contract import Absent, Between, Claim, Unknown, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import Gpu
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 
 
@@ -170,7 +170,7 @@ def _measure(facts: Facts, key: str, claim: Claim) -> Value:
     """Return the figure in steps of its bound: a state must not change with every look."""
     bound = claim.want["value"]
     if isinstance(bound, Unknown):
-        raise NotKnown(bound.reason)
+        raise UnknownFact(bound.reason)
     assert isinstance(bound, Between) and bound.high is not None
     return math.ceil(facts.measure(key) / bound.high) * bound.high or bound.high
 
@@ -181,5 +181,5 @@ def _mount_option(facts: Facts, key: str) -> Value:
     if not mounts:
         return Absent()
     if not mounts[-1].options:
-        raise NotKnown(f"the mount at {target} shows no options")
+        raise UnknownFact(f"the mount at {target} shows no options")
     return option in mounts[-1].options

@@ -8,7 +8,7 @@ from typing import Any
 
 from rackwright.core.contract import Command, Difference, Plan, PlayRole, Put, Refusal, Remove, Step
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.role import restarts
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
@@ -69,14 +69,14 @@ def busy(id: str, facts: Facts) -> Iterator[Refusal]:
         "what is to be done takes GPUs away from whoever computes on them",
         "Let it end, or end it; then run this again",
     )
-    with contextlib.suppress(NotKnown):
+    with contextlib.suppress(UnknownFact):
         for gpu in facts.gpus:
             for process in gpu.processes:
                 memory = "memory" if process.memory_bytes is None else format_size(process.memory_bytes)
                 name = process.name or "of an unknown name"
                 got = f"got process {process.pid} ({name}) with {memory} of GPU {gpu.index}"
                 yield Refusal(id, got, want, fix)
-    with contextlib.suppress(NotKnown):
+    with contextlib.suppress(UnknownFact):
         for user in facts.accelerator_users:
             yield Refusal(id, f"got process {user.pid} ({user.name}), which has {user.device} open", want, fix)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rackwright.core.contract import Claim, Reboot
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.role.entries import Entry
 from rackwright.kinds.role.spec import RoleSpec
 
@@ -35,5 +35,5 @@ def prepared(spec: RoleSpec, facts: Facts) -> bool:
 def boot_id(facts: Facts) -> str | None:
     try:
         return facts.boot_id
-    except NotKnown:  # of an older probe: then the role is played once more than it needs to be
+    except UnknownFact:  # of an older probe: then the role is played once more than it needs to be
         return None

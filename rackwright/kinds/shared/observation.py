@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 from rackwright.core.contract import Absent, Claim, Observation, Unknown, Value
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unit_overrides import OVERRIDES
 
 Look = Callable[[Facts, str, str, str, Claim], Value]
-"""(facts, sort, key, property, claim) for the thing ``sort:key``; raises NotKnown where facts cannot tell."""
+"""(facts, sort, key, property, claim) for the thing ``sort:key``; raises UnknownFact where facts cannot tell."""
 
 
 def observe(look: Look, claims: Sequence[Claim], facts: Facts) -> Observation:
@@ -24,7 +24,7 @@ def _look(look: Look, facts: Facts, name: str, claim: Claim) -> Value:
     sort, key = claim.thing.split(":", 1)
     try:
         return look(facts, sort, key, name, claim)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return Unknown(str(reason))
 
 

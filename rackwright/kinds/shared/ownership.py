@@ -6,7 +6,7 @@ from typing import Any
 
 from rackwright.core.contract import Command, Refusal
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 
 KEPT = "/var/lib/rackwright/before"
 _KEEP = """set -eu
@@ -68,7 +68,7 @@ def foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> tuple[Re
     """
     try:
         owner = facts.owner(name)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         want = f"a plan needs to know whose the {noun} is"
         return (Refusal(id, f"got no answer ({reason})", want, "Mend that, and run again"),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (id, fleet):

@@ -11,7 +11,7 @@ from typing import Protocol
 from rackwright.core.contract import Claim, Difference, Plan, Put, Refusal, Unknown
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.identity import wrong_machine
 
@@ -103,7 +103,7 @@ def plan(
     try:
         refusals = (*_ground(holder, words, differences), *refused())
         return Plan(refusals=refusals) if refusals else planned()
-    except NotKnown as reason:
+    except UnknownFact as reason:
         got, want = f"got no answer ({reason})", "a plan needs to know what is there"
         return Plan(refusals=(Refusal(holder.id, got, want, "Mend that, and run again"),))
 

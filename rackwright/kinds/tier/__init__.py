@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan, Want
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.drives import drive_claim, health_claims
 from rackwright.kinds.shared.identity import identity_claim
@@ -105,7 +105,7 @@ class TierKind:
             if progress := array.progress:
                 told["progress"] = progress
             return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
-        except NotKnown as reason:
+        except UnknownFact as reason:
             return {"unknown": str(reason)}
 
     def plan(self, spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from rackwright.core.contract import Command, Difference, Refusal
 from rackwright.facts import content
 from rackwright.facts.storage import Drive
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.schema.units import format_size
@@ -69,7 +69,7 @@ def _not_free(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str
         yield Refusal(where, got, want, "Take a bigger drive, or declare the size of the smallest")
     try:
         refusal = content_refusal(spec.host, drive, spec.wipe, inputs.repository.consents)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         fix = "Free it by hand, after looking at what it holds"
         yield Refusal(where, f"got no look at what is on it ({reason})", "a member is free", fix)
         return
@@ -129,7 +129,7 @@ def describe(drive: Drive) -> str:
         present = drive.content or "blank where it was sampled"
         if drive.unnoticed:
             present += f" (later writes to {', '.join(drive.unnoticed)} show in no superblock)"
-    except NotKnown as reason:
+    except UnknownFact as reason:
         present = str(reason)
     return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {present}"
 

@@ -30,7 +30,7 @@ class PlanInputs:
         """Return the inputs of a plan.
 
         Raises:
-            NotKnown: The owner file, or the devices of the host, cannot be read.
+            UnknownFact: The owner file, or the devices of the host, cannot be read.
         """
         owner = facts.owner(f"tier-{spec.name}") or {}
         return PlanInputs(spec, differences, facts, repository, owner, find_carrier(facts, spec.carrier))

@@ -7,7 +7,7 @@ from rackwright.core.contract import Absent, Claim, Unknown, Value
 from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader, Mount, Superblock
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 from rackwright.kinds.tier import commands, scrub
 from rackwright.kinds.tier.spec import MAPPER, TIERS
@@ -321,7 +321,7 @@ def restore_references(text: str, wanted: str, facts: Facts) -> str:
     """Return *text* with the UUIDs that *wanted* refers to put back as those references.
 
     Raises:
-        NotKnown: an array that *wanted* refers to cannot be read now.
+        UnknownFact: an array that *wanted* refers to cannot be read now.
     """
     for reference, sort, key in re.findall(r"(\$\{(array|filesystem):([^}]+)\})", wanted):
         text = text.replace(array_uuid(facts, key) if sort == "array" else filesystem_uuid(facts, key), reference)
@@ -340,7 +340,7 @@ def array_uuid(facts: Facts, key: str) -> str:
         return array.uuid
     uuids = {block.array_uuid for block in find_superblocks(facts, key).values()}
     if len(uuids) != 1:
-        raise NotKnown(f"no array {key} is there to compare with")
+        raise UnknownFact(f"no array {key} is there to compare with")
     return uuids.pop()
 
 
@@ -348,5 +348,5 @@ def filesystem_uuid(facts: Facts, key: str) -> str:
     found = find_carrier(facts, key)
     filesystem = filesystem_on(facts, found) if found else None
     if filesystem is None:
-        raise NotKnown(f"no filesystem on {key} is there to compare with")
+        raise UnknownFact(f"no filesystem on {key} is there to compare with")
     return filesystem.uuid

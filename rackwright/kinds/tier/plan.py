@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rackwright.core.contract import Difference, Plan, Refusal
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.identity import wrong_machine
 from rackwright.kinds.tier import luks
 from rackwright.kinds.tier.assemble import assemble
@@ -43,7 +43,7 @@ def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, reposi
         ):
             return Plan(refusals=refusals)
         return _plan(inputs, present)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return Plan(refusals=(unreadable(spec, reason),))
 
 
@@ -67,7 +67,7 @@ def _plan(inputs: PlanInputs, present: Situation) -> Plan:
             return repair(inputs, present)
 
 
-def unreadable(spec: TierSpec, reason: NotKnown) -> Refusal:
+def unreadable(spec: TierSpec, reason: UnknownFact) -> Refusal:
     return Refusal(
         spec.id, f"got no answer ({reason})", "a plan needs to know what is there", "Mend that, and run again"
     )
@@ -77,7 +77,7 @@ def foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     """Return a refusal where another fleet or host owns a tier of the same name."""
     try:
         owner = facts.owner(f"tier-{spec.name}")
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return (unreadable(spec, reason),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet):
         return ()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Remove, Step
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import wrong_machine
 from rackwright.kinds.tier import boot, commands, luks, scrub
@@ -26,7 +26,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
         if refusals := (*foreign(spec, facts), *_not_its_machine(spec, facts), *_unseen(spec, facts)):
             return Plan(refusals=refusals)
         return Plan(steps=tuple(_removal_steps(spec, facts)))
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return Plan(refusals=(unreadable(spec, reason),))
 
 

@@ -101,7 +101,7 @@ def situation(spec: TierSpec, facts: Facts, owner: Mapping[str, Any]) -> Situati
         owner: The content of the owner file; empty where there is none.
 
     Raises:
-        NotKnown: Facts that tell situations apart cannot be read.
+        UnknownFact: Facts that tell situations apart cannot be read.
     """
     array = find_array(facts, spec.array_key)
     superblocks = without_former(find_superblocks(facts, spec.array_key), spec.serials)

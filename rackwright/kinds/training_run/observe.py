@@ -6,7 +6,7 @@ from typing import Any
 from rackwright.core.contract import Absent, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.run import Run
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 from rackwright.kinds.training_run.spec import TrainingSpec
 
@@ -68,7 +68,7 @@ def report(spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
             told |= {"step": int(newest["step"]), "loss": round(newest["loss"], 6)}
             told["eta_seconds"] = round((run.steps - newest["step"]) * newest.get("step_seconds", 0))
         return told
-    except NotKnown as reason:
+    except UnknownFact as reason:
         return {"unknown": str(reason)}
 
 

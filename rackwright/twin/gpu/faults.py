@@ -11,7 +11,7 @@ from rackwright.errors import DeclarationError, StepFailed
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import Gpu, Xid
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import state
 from rackwright.twin.twin import Twin
@@ -106,7 +106,7 @@ def do(twin: Twin, host: str, index: int, name: str) -> None:
     try:
         errors = [one for one in facts.xids if state.pci_address(index).startswith(one.pci)]
         visible = fault.seen(_known(host, facts)[index], errors)
-    except NotKnown as reason:
+    except UnknownFact as reason:
         raise _not_seen(host, f"GPU {index}", str(reason)) from None
     if not visible:
         raise _not_seen(host, f"GPU {index}", "the probe sees no change")
@@ -120,7 +120,7 @@ def look(twin: Twin, host: str) -> Facts:
 def _known(host: str, facts: Facts) -> Sequence[Gpu]:
     try:
         return facts.gpus
-    except NotKnown as reason:
+    except UnknownFact as reason:
         raise _not_seen(host, "GPUs", str(reason)) from None
 
 

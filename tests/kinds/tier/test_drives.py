@@ -8,7 +8,7 @@ import pytest
 from rackwright.core.contract import Command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.tier.commands import DRIVES
 from tests.kinds.tier.conftest import SERIALS, planned, refused, texts
 from tests.support.mutations import drive
@@ -115,7 +115,7 @@ def test_each_step_that_gives_a_drive_to_an_array_says_what_may_be_on_it(blank):
 def test_what_older_facts_do_not_tell_cannot_be_given_up(blank):
     for name in ("parts", "witnesses", "held"):
         without = {key: value for key, value in drive(blank, SERIALS[2]).items() if key != name}
-        with pytest.raises(NotKnown, match=f"the facts have no {name}: they are of an older version"):
+        with pytest.raises(UnknownFact, match=f"the facts have no {name}: they are of an older version"):
             Drive({**without, "sample": ["data 77aa"]}, "drive").content  # noqa: B018
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.tier import assemble, create, enlarge, grow, repair, replace, resume
 from rackwright.kinds.tier.situation import Situation, situation
 from tests.kinds.tier.scenarios import (
@@ -113,7 +113,7 @@ def test_every_tier_is_in_exactly_one_situation_or_refused(case):
     """
     try:
         present = situation(case.spec, case.facts, case.facts.owner(case.owner_key) or {})
-    except NotKnown:
+    except UnknownFact:
         plan = case.plan()
         assert (plan.steps, len(plan.refusals)) == ((), 1)
         return

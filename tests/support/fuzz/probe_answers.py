@@ -14,7 +14,7 @@ from rackwright.core.contract import Unknown
 from rackwright.errors import RackwrightError
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
@@ -45,7 +45,7 @@ def views(facts: Facts) -> None:
     for name in ("os", "memory_bytes", "pci", "users", "sockets", "resolvers", "gpus", "xids", "kernels", "taken_at"):
         try:
             getattr(facts, name)
-        except NotKnown as reason:
+        except UnknownFact as reason:
             assert str(reason)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rackwright.facts import snapshot
 from rackwright.facts.facts import Facts
 from rackwright.facts.snapshot import SnapshotError
-from rackwright.facts.view import NotKnown
+from rackwright.facts.view import UnknownFact
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 
@@ -44,7 +44,7 @@ class Target:
                 assert isinstance(drive.content, str) and isinstance(drive.serial, str)
             for array in facts.arrays:
                 assert isinstance(array.condition, str)
-        except NotKnown as reason:
+        except UnknownFact as reason:
             assert str(reason)
 
 
