@@ -39,7 +39,7 @@ def test_each_variable_is_specified_and_described_and_named_after_its_role(sourc
 
 def test_its_own_defaults_are_sound(source: RoleSource) -> None:
     given = {name.removeprefix(f"{source.name}_"): value for name, value in source.defaults.items()}
-    if source.unverified:
+    if source.unverified_reason:
         given[UNVERIFIED] = ACCEPTED
 
     for system in source.by_os:
@@ -53,13 +53,13 @@ def test_a_role_that_was_never_tried_on_its_hardware_is_off_until_a_fleet_accept
     readme = (ROOT / "roles" / source.name / "README.md").read_text()
     word = f"{source.name}_{UNVERIFIED}"
 
-    assert bool(source.unverified) == (word in source.options) == ("**Not verified on hardware**" in readme)
-    for system in source.by_os if source.unverified else ():
+    assert bool(source.unverified_reason) == (word in source.options) == ("**Not verified on hardware**" in readme)
+    for system in source.by_os if source.unverified_reason else ():
         assert source.options[word]["choices"] == [ACCEPTED]
         for given in ({}, {UNVERIFIED: "yes"}, {UNVERIFIED: True}):
             [problem] = source.problems(system, given)
-            assert f"role {source.name} is not verified on hardware: {source.unverified}" in str(problem)
-            assert "Write `unverified: accepted` to have it all the same" in str(problem)
+            assert f"role {source.name} is not verified on hardware: {source.unverified_reason}" in str(problem)
+            assert "Write `unverified: accepted` to use the role anyway" in str(problem)
 
 
 @pytest.mark.parametrize(("role", "system"), PLACES)

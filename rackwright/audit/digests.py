@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from rackwright.core import contract
-from rackwright.core.contract import Claim, Unknown
+from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.wire import decode_want, encode
 from rackwright.errors import DeclarationError, command
 from rackwright.facts.digest import salt_id
@@ -29,7 +29,7 @@ def tell(stack: Stack) -> dict[str, Any]:
         wants = {(claim.thing, name): encode(want) for claim in claims for name, want in claim.want.items()}
         for claim in contract.claims(hidden.kind, hidden.spec, sealed.repository):
             for name, want in claim.want.items():
-                if isinstance(want, Unknown):
+                if isinstance(want, UnknownValue):
                     things = told.setdefault(hidden.name, {})
                     things.setdefault(claim.thing, {})[name] = wants.get((claim.thing, name))
     return {"stack": stack.name, "salt_id": salt_id(stack.salt), "claims": told}
@@ -63,9 +63,9 @@ def complete(claims: Sequence[Claim], told: Mapping[str, Mapping[str, Any]]) -> 
     def known(claim: Claim) -> Claim:
         things = told.get(claim.thing, {})
         wants = {
-            name: decode_want(things[name]) if isinstance(want, Unknown) and name in things else want
+            name: decode_want(things[name]) if isinstance(want, UnknownValue) and name in things else want
             for name, want in claim.want.items()
-            if not (isinstance(want, Unknown) and name in things and things[name] is None)
+            if not (isinstance(want, UnknownValue) and name in things and things[name] is None)
         }
         return replace(claim, want=wants)
 

@@ -7,8 +7,8 @@ from typing import Any
 from rackwright.audit.digests import SecretDigests, complete
 from rackwright.core import contract
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Difference, Unknown
-from rackwright.core.scope import rehearsable
+from rackwright.core.contract import Difference, UnknownValue
+from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import encode
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
@@ -37,11 +37,11 @@ class Result:
 
     @property
     def differs(self) -> tuple[Difference, ...]:
-        return tuple(item for item in self.differences if not item.unknown)
+        return tuple(item for item in self.differences if not item.is_unknown)
 
     @property
     def unknown(self) -> tuple[Difference, ...]:
-        return tuple(item for item in self.differences if item.unknown)
+        return tuple(item for item in self.differences if item.is_unknown)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def compare(
 def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: SecretDigests) -> Result:
     kind, spec = declared.kind, declared.spec
     everything = complete(with_overrides(contract.claims(kind, spec, stack.repository)), told.get(declared.name, {}))
-    claims = rehearsable(everything, spec)
+    claims = rehearsable_claims(everything, spec)
     hidden = _count(everything) - _count(claims)
     consents = getattr(spec, "destroy", None)  # only what holds data asks for consent
     notice = f"destroy: {consents} stands" if consents else None
@@ -120,8 +120,8 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _difference(item: Difference) -> dict[str, Any]:
     shown = {"claim": item.thing, "property": item.name, "severity": item.severity, "remedy": item.remedy}
-    if isinstance(item.want, Unknown):
+    if isinstance(item.want, UnknownValue):
         return {**shown, "unknown": True, "found": encode(item.want)}
     if item.secret:
-        return {**shown, "unknown": item.unknown}
-    return {**shown, "unknown": item.unknown, "wanted": encode(item.want), "found": encode(item.found)}
+        return {**shown, "unknown": item.is_unknown}
+    return {**shown, "unknown": item.is_unknown, "wanted": encode(item.want), "found": encode(item.actual)}

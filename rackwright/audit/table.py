@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackwright.audit.report import Report, Result
-from rackwright.core.contract import Absent, Difference, Unknown
-from rackwright.core.wording import words
+from rackwright.core.contract import Absent, Difference, UnknownValue
+from rackwright.core.wording import format_value
 from rackwright.errors import one_line
 
 _LONG = 60
@@ -35,7 +35,7 @@ def show(report: Report, console: Console) -> None:
 def _rows(result: Result) -> Iterator[Row]:
     for thing, group in groupby(result.differences, key=lambda item: item.thing):
         items = list(group)
-        if len(items) > 1 and all(isinstance(item.found, Absent) for item in items):
+        if len(items) > 1 and all(isinstance(item.actual, Absent) for item in items):
             yield result.name, "[red]differs[/]", _cell(thing), "absent", ""  # what a missing thing is like is no news
         else:
             yield from (_row(result.name, item) for item in items)
@@ -46,13 +46,13 @@ def _rows(result: Result) -> Iterator[Row]:
 
 
 def _row(name: str, item: Difference) -> Row:
-    mark = "[yellow]unknown[/]" if item.unknown else "[red]differs[/]"
-    if isinstance(item.want, Unknown):
-        found, want = words(item.want), ""
+    mark = "[yellow]unknown[/]" if item.is_unknown else "[red]differs[/]"
+    if isinstance(item.want, UnknownValue):
+        found, want = format_value(item.want), ""
     elif item.secret:
         found, want = "(secret)", "(secret)"
     else:
-        found, want = words(item.found), words(item.want)
+        found, want = format_value(item.actual), format_value(item.want)
     return name, mark, _cell(item.path), _cell(_short(found)), _cell(_short(want))
 
 

@@ -100,9 +100,9 @@ def _changed(before: "Evidence", hosts: "Hosts") -> Iterator[tuple[str, list[str
 
 
 def _why(result: "Result") -> list[str]:
-    from rackwright.core.wording import sentence
+    from rackwright.core.wording import format_difference
 
-    return [result.not_reached] if result.not_reached else [sentence(each) for each in result.differences]
+    return [result.not_reached] if result.not_reached else [format_difference(each) for each in result.differences]
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Claims, their comparison, and what a kind must provide; no kind is known here."""
+"""Claims, the diff function, and the interface of a kind; imports no kind."""

@@ -1,4 +1,4 @@
-"""What a kind promises: claims from a spec, the same things as found from facts, and a plan between the two."""
+"""The interface of a kind: claims from a spec, observations from facts, and a plan from their differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +15,19 @@ Scope = Literal["host", "kernel", "hardware"]
 Severity = Literal["error", "warning", "notice"]
 
 
-FIND_OUT = "find out why it cannot be read, before anything is changed there"
+REMEDY_UNKNOWN = "find out why it cannot be read, before anything is changed there"
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Any of these values holds."""
+    """A wanted value: any one of these."""
 
     values: tuple[Scalar, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """A number from *low* to *high*, both included; None leaves that side open."""
+    """A wanted number from *low* to *high*, both included; None leaves that side open."""
 
     low: float | None = None
     high: float | None = None
@@ -35,121 +35,130 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """A set with no member outside these; members may be missing."""
+    """A wanted set: a subset of these values, possibly empty."""
 
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Looked for and not there."""
+    """An observed value: the probe looked for the thing, and the thing does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """Could not be looked at; of what is wanted: cannot be told here. Never counts as holding, and never as absent."""
+class UnknownValue:
+    """A value that cannot be determined.
+
+    As an observed value: the probe could not read it. As a wanted value: this computer cannot compute it, for example
+    because it lacks a secret. UnknownValue never counts as holding, and never as absent.
+    """
 
     reason: str
 
 
-Want = Scalar | OneOf | Between | Within | Unknown
-Value = Scalar | Absent | Unknown
+Want = Scalar | OneOf | Between | Within | UnknownValue
+Value = Scalar | Absent | UnknownValue
 Observation = Mapping[str, Mapping[str, Value]]
-"""Thing, property, value as found."""
+"""Observed values, by thing and property."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing a declaration says about the world."""
+    """The wanted properties of one thing that a declaration requires."""
 
     thing: str
-    """``file:/etc/x``, ``md:hot``, ``drive:SERIAL``: unit of ownership and of paths."""
+    """The thing's name, ``file:/etc/x``, ``md:hot`` or ``drive:SERIAL``: the unit of ownership and of paths."""
     want: Mapping[str, Want]
     owned: bool = True
-    """False: needed here, may be shared, never removed."""
+    """Whether this resource owns the thing. False: the thing is required, may be shared, and is never removed."""
     scope: Scope = "host"
-    """What must be real for the claim to be shown: any host, its kernel, or its hardware."""
+    """The part of a target that must be real to show the claim: any host, its kernel, or its hardware."""
     secret: bool = False
-    """No text of it is ever printed."""
+    """Whether the wanted values are secret: no output ever prints them."""
     severity: Severity = "error"
     remedy: str = ""
-    """Advice to a person where something else was found. It erases nothing unless that was found to bear no data."""
+    """Advice to the operator for another value. The advice erases nothing unless the probe saw that it has no data."""
     remedies: Mapping[str, str] = field(default_factory=dict)
-    """Advice about single properties, in the place of *remedy*."""
+    """Advice about single properties, instead of *remedy*."""
     remedy_absent: str | None = None
-    """Advice where nothing was found; None: as where something else was found."""
-    remedy_unknown: str = FIND_OUT
-    """Advice where the host cannot tell what is there: how to find out, and nothing else."""
+    """Advice for an absent thing; None: *remedy* applies."""
+    remedy_unknown: str = REMEDY_UNKNOWN
+    """Advice for an unknown value: only how to find out the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A property of a claim that does not hold, or cannot be known."""
+    """A property of a claim that does not hold, or whose value is unknown."""
 
     thing: str
     name: str
     want: Want
-    found: Value
+    actual: Value
     severity: Severity = "error"
     remedy: str = ""
     secret: bool = False
 
     @property
-    def unknown(self) -> bool:
-        return isinstance(self.found, Unknown)
+    def is_unknown(self) -> bool:
+        return isinstance(self.actual, UnknownValue)
 
     @property
     def path(self) -> str:
-        """``md:hot.bitmap``: how previews, audits and errors name it."""
+        """The name of the property in previews, audits and errors, such as ``md:hot.bitmap``."""
         return f"{self.thing}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class WhenAtRest:
-    """When a command runs in a unit of its own, for which nothing waits: once md has nothing of its own to do.
+    """The condition for a command that runs in its own systemd unit: the md array has no resync or reshape left.
 
-    The unit is gone after a restart of the host. The next preview shows what it would have done.
+    No step waits for the unit. A restart of the host discards the unit; the next preview then shows the work again.
     """
 
     array: str
-    """The md name or UUID of the array that has to be at rest."""
+    """The md name or UUID of the array that must be idle."""
     unit: str
-    """The name of the unit. While a unit of that name waits, the step starts no other one."""
+    """The name of the unit. While a unit of that name waits, the step starts no second one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command on the host.
 
-    Arguments and contents may hold references, resolved on the host immediately before the step runs, so that no
-    kernel name is ever planned. ``${drive:SERIAL}`` is that drive's device path, and ``${drive-if-present:SERIAL}`` the
-    same, or empty where there is no such drive. For the array of md name or UUID NAME, ``${device:NAME}`` is its device
-    path, ``${array:NAME}`` its UUID, ``${filesystem:NAME}`` its filesystem's UUID, ``${luks:NAME}`` that of its LUKS
-    header. A filesystem is also found by the path of what it is on below /dev/mapper.
+    Arguments and contents may hold references. The host resolves them immediately before the step runs, so a plan
+    never contains a kernel device name.
+
+    * ``${drive:SERIAL}``: the device path of that drive.
+    * ``${drive-if-present:SERIAL}``: the same, or empty if the drive does not exist.
+    * ``${device:NAME}``: the device path of the array with the md name or UUID NAME.
+    * ``${array:NAME}``: the UUID of that array.
+    * ``${filesystem:NAME}``: the UUID of the array's filesystem. NAME may also be the path below /dev/mapper of the
+      device that holds the filesystem.
+    * ``${luks:NAME}``: the UUID of the array's LUKS header.
     """
 
     text: str
-    """What a person reads in the preview, and in the log when it runs."""
+    """The line in the preview, and in the log when the command runs."""
     argv: tuple[str, ...]
     expects: Mapping[str, str] = field(default_factory=dict)
-    """Serial to what may be on that drive by then, as ``Drive.content`` says it; anything more stops the step.
+    """The content that each drive may have at that time, by serial, as in ``Drive.content``; more stops the step.
 
-    One process on the host holds these drives, looks at what is on them, and does the step or becomes its command.
+    One process on the host holds these drives, checks their content, and does the step or becomes its command.
     """
     destroys: tuple[str, ...] = ()
-    """What is lost when it runs, drive by drive."""
+    """The data that the command destroys, one line for each drive."""
     creates: bool = False
-    """It makes a new thing that will bear data: allowed only where none was made before."""
+    """Whether the command makes a new thing that will hold data: allowed only if the resource never existed."""
     timeout_seconds: float = 600
-    undone_after_seconds: int | None = None
-    """It lets the host take back what follows, after so long, unless a step behind a LogIn stops that."""
+    undo_after_seconds: int | None = None
+    """Seconds until the host undoes the next steps by itself, unless a step after a LogIn cancels that."""
     when_at_rest: WhenAtRest | None = None
-    """Given: the step only starts the unit that waits; the unit resolves the references after its wait."""
+    """The condition to wait for: the step only starts a unit, which waits and then resolves the references."""
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A file on the host, written beside its place, fsynced and renamed over whatever stood there."""
+    """A file for the host: written to a temporary name, fsynced, and renamed over the path."""
 
     text: str
     path: str
@@ -157,28 +166,28 @@ class Put:
     mode: int = 0o644
     owner: str = "root:root"
     base64: bool = False
-    """The content is that of a file that is no text, in base64."""
+    """Whether *content* is binary, encoded as base64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A file of this computer, of any size: written beside its place on the host, and renamed when it is whole."""
+    """A file of this computer, of any size: sent to a temporary name on the host, and renamed when it is complete."""
 
     text: str
     source: str
-    """Its path here."""
+    """The path on this computer."""
     path: str
-    """On the host."""
+    """The path on the host."""
     sha256: str
-    """What it has to be: another content is not renamed to that place."""
+    """The digest of the file: the step fails before the rename if the content has another digest."""
     mode: int = 0o600
-    """The file has this mode and *owner* before it has any content."""
+    """The mode of the file. The file has this mode and *owner* before it has any content."""
     owner: str = "root:root"
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A file that goes. Not being there is fine."""
+    """A file to remove from the host; a missing file is no error."""
 
     text: str
     path: str
@@ -186,26 +195,26 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class PlayRole:
-    """A role of ``roles/``, played by Ansible; together with the same role on other hosts, where they come at once."""
+    """A role of ``roles/`` that Ansible plays; concurrent plays of one role on several hosts share one Ansible run."""
 
     text: str
     role: str
     variables: Mapping[str, Any] = field(repr=False)
-    """By their full names, ``<role>_files`` among them: every file it writes, rendered. Secrets are open here."""
+    """Variables by full name. ``<role>_files`` holds every file of the role, rendered. Secrets are in plain text."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogIn:
-    """A new connection to the host, by the first of its logins: what was changed has locked nobody out."""
+    """A new connection to the host with its first login: proves that the change still allows logins."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reboot:
-    """A restart of the host: first what runs there is drained, by the host's own commands, and each has to end well.
+    """A restart of the host. The host's own drain commands run first, and each must succeed.
 
-    Done when the host lets us in and says that it was started anew.
+    The step ends when a login works again and the host reports another boot.
     """
 
     text: str
@@ -216,7 +225,7 @@ Step = Command | Put | Send | Remove | PlayRole | LogIn | Reboot
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why no step may run, in the four parts of every error."""
+    """A reason against running any step, in the four parts of every error."""
 
     where: str
     got: str
@@ -229,16 +238,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps that make claims hold, what forbids them, and what only a person can mend."""
+    """The steps that make claims hold, the refusals, and the differences that need manual work."""
 
     steps: tuple[Step, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    """Any one means that no step runs."""
+    """Reasons against the plan: with at least one, no step runs."""
     by_hand: tuple[Difference, ...] = ()
+    """Differences that only the operator can fix."""
     notes: tuple[str, ...] = ()
-    """What a person should see beside the steps: what is on each drive now."""
+    """Lines to show beside the steps, such as the present content of each drive."""
     texts: Mapping[str, str] = field(default_factory=dict)
-    """Path to the text that a file will have: shown as a diff against what it has. Never a secret's."""
+    """New texts of files, by path; the preview shows each as a diff. Never the text of a secret."""
 
     @property
     def creates(self) -> bool:
@@ -246,61 +256,67 @@ class Plan:
 
 
 class Part(BaseModel):
-    """A part of a spec."""
+    """The base class of a part of a spec."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class Resource(Part):
-    """What every spec that becomes a Pulumi resource carries."""
+    """The base class of every spec that becomes a Pulumi resource."""
 
     host: str
-    """Whose facts are needed, and where the steps run."""
+    """The host that gives the facts and runs the steps."""
     not_rehearsable: tuple[Scope, ...] = ()
-    """Scopes this target cannot show; claims of them are counted apart, never as holding."""
+    """Scopes that this target cannot show. Their claims are counted separately, never as holding."""
 
 
 S = TypeVar("S", bound=Resource)
 
 
 class Kind(Protocol[S]):
-    """A sort of thing we manage. Pure: no I/O, no clock, no Pulumi."""
+    """The interface of a kind of resource. Every method is pure: no I/O, no clock, no Pulumi."""
 
     token: ClassVar[str]
-    """The Pulumi type: ``rackwright:storage:Tier``."""
+    """The Pulumi type, such as ``rackwright:storage:Tier``."""
     spec: type[S]
 
     def id(self, spec: S) -> str:
-        """Return ``host/name``: stable, never an address."""
+        """Return ``host/name``: a stable id that never contains an address."""
         ...
 
-    def claims(self, spec: S, repository: Repository) -> tuple[Claim, ...]: ...
+    def claims(self, spec: S, repository: Repository) -> tuple[Claim, ...]:
+        """Return the claims that *spec* makes."""
+        ...
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        """Return a value for every property of every claim: total, Unknown where facts cannot tell."""
+        """Return a value for every property of every claim, UnknownValue for each that *facts* cannot answer."""
         ...
 
     def report(self, spec: S, facts: Facts) -> dict[str, Any]:
-        """Return what is shown and stored, never compared: UUIDs, sync progress."""
+        """Return values that are shown and stored but never compared, such as UUIDs and sync progress."""
         ...
 
-    def plan(self, spec: S, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan: ...
+    def plan(self, spec: S, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
+        """Return the plan that removes *differences*."""
+        ...
 
-    def removal(self, spec: S, facts: Facts, repository: Repository, consent: bool) -> Plan: ...
+    def removal(self, spec: S, facts: Facts, repository: Repository, consent: bool) -> Plan:
+        """Return the plan that removes the resource from its host."""
+        ...
 
     def consents(self, spec: S) -> bool:
         """Return whether *spec* allows its own removal: ``destroy: allowed``."""
         ...
 
     def rollout_group(self, spec: S) -> str | None:
-        """Return the name under which it is rolled out with its like on other hosts; None: all hosts at once."""
+        """Return the name that resources of different hosts share to be rolled out in order; None: no order."""
         ...
 
 
 def claims(kind: Kind[Any], spec: Resource, repository: Repository) -> tuple[Claim, ...]:
-    """Return what *kind* claims of *spec*, computed once for each declaration and house."""
+    """Return the claims of *spec*, computed once for each spec and repository."""
     key = kind.token, spec.model_dump_json()
-    if key not in repository.claimed:
-        repository.claimed[key] = kind.claims(spec, repository)
-    computed: tuple[Claim, ...] = repository.claimed[key]
+    if key not in repository.claims_cache:
+        repository.claims_cache[key] = kind.claims(spec, repository)
+    computed: tuple[Claim, ...] = repository.claims_cache[key]
     return computed

@@ -1,4 +1,4 @@
-"""What the repository itself brings to every host: templates, rendered once, here, by jinja2; and roles."""
+"""The repository's templates, which jinja2 renders on this computer, and its roles."""
 
 import io
 import re
@@ -17,39 +17,40 @@ from rackwright.schema import secret
 from rackwright.schema.problem import Problem, hint
 
 UNVERIFIED, ACCEPTED = "unverified", "accepted"
-"""The variable by which a fleet takes a role that was never tried on its hardware, and what it says."""
+"""The variable and its value with which a fleet accepts a role that was never tested on its hardware."""
 
 
 @dataclass(frozen=True)
 class RoleSource:
-    """One folder of ``roles/``, as far as it can be read without a host: variables, order, claims."""
+    """One folder of ``roles/``: variables, order and claims, as far as they do not depend on a host."""
 
     name: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Its variables by their full names, as Ansible's argument specifications have them."""
+    """Argument specifications of Ansible, by full variable name."""
     constraints: Mapping[str, Any] = field(default_factory=dict)
-    """``mutually_exclusive``, ``required_together`` and the like, of the same specification."""
+    """Constraints of the same specification, such as ``mutually_exclusive`` and ``required_together``."""
     by_os: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What packages and services are called on each system; a system without an entry is not supported."""
+    """Names of packages and services, by operating system; the role supports no other system."""
     after: tuple[str, ...] = ()
-    """What of its host must be right before it: ``base``, or ``tier:NAME``."""
-    unverified: str = ""
-    """What of it was never tried on the hardware that it is for: it is played only where the fleet accepts that."""
+    """Resources of the host that must be right first: ``base``, or ``tier:NAME``."""
+    unverified_reason: str = ""
+    """The part that was never tested on the target hardware: the role is played only if the fleet accepts that."""
     follows: tuple[str, ...] = ()
-    """Roles that it comes after where its host has them."""
+    """Roles that come first if the host has them."""
     guarded: bool = False
-    """It may lock everybody out, so that the host puts it back by itself unless somebody gets in anew."""
+    """Whether the role may break logins: the host restores the files by itself unless a new login succeeds."""
     reload: tuple[str, ...] = ()
-    """Units that read its files again once they have been put back."""
+    """Units that read the files again after the host has restored them."""
     names: Mapping[str, Any] = field(default_factory=dict)
-    """What is worked out of its variables, for claims and refusals."""
+    """Expressions over the variables, by name, for claims and refusals."""
     claims: tuple[Mapping[str, Any], ...] = ()
-    refused: tuple[Mapping[str, Any], ...] = ()
-    """What it does not take; see rackwright.kinds.role.refusals."""
+    refusals: tuple[Mapping[str, Any], ...] = ()
+    """Rules that refuse a combination of variables; see rackwright.kinds.role.refusals."""
 
     @staticmethod
     def load(folder: Path) -> "RoleSource":
+        """Read the role of *folder*."""
         specification = _yaml(folder / "meta/argument_specs.yml").get("argument_specs", {}).get("main", {})
         meta = _yaml(folder / "meta/claims.yml")
         return RoleSource(
@@ -59,51 +60,52 @@ class RoleSource:
             constraints={key: value for key, value in specification.items() if key in _CONSTRAINTS},
             by_os={path.stem: _yaml(path) for path in sorted(folder.glob("vars/*.yml"))},
             after=tuple(meta.get("after", ())),
-            unverified=str(meta.get("unverified", "")),
+            unverified_reason=str(meta.get("unverified", "")),
             follows=tuple(meta.get("follows", ())),
             guarded=bool(meta.get("guarded")),
             reload=tuple(meta.get("reload", ())),
             names=meta.get("names", {}),
             claims=tuple(meta.get("claims", ())),
-            refused=tuple(meta.get("refused", ())),
+            refusals=tuple(meta.get("refused", ())),
         )
 
-    def variables(self, os: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all its variables by their full names: defaults, those of the system, those *given* by short names."""
-        return {**self.defaults, **self.by_os[os], **self._long(given)}
+    def variables(self, os: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all variables by full name: defaults, those of the system, and *settings* (by short name)."""
+        return {**self.defaults, **self.by_os[os], **self._with_full_names(settings)}
 
-    def problems(self, os: str, given: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yield what is wrong with variables *given* by short names, each at its key; judged by Ansible's own rules."""
+    def problems(self, os: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield the problems of *settings* (by short name), each at its key, by Ansible's own rules."""
         if os not in self.by_os:
-            known = ", ".join(self.by_os)
-            yield Problem(f"got it on {os}", f"role {self.name} knows {known}", "Take it away from this host")
+            systems = ", ".join(self.by_os)
+            yield Problem(f"got it on {os}", f"role {self.name} supports {systems}", "Remove it from this host")
             return
-        if self.unverified and given.get(UNVERIFIED) != ACCEPTED:
+        if self.unverified_reason and settings.get(UNVERIFIED) != ACCEPTED:
             got = f"got no `{UNVERIFIED}: {ACCEPTED}`"
-            want = f"role {self.name} is not verified on hardware: {self.unverified}"
-            yield Problem(got, want, f"Write `{UNVERIFIED}: {ACCEPTED}` to have it all the same, or take it out")
+            want = f"role {self.name} is not verified on hardware: {self.unverified_reason}"
+            yield Problem(got, want, f"Write `{UNVERIFIED}: {ACCEPTED}` to use the role anyway, or remove it")
             return
-        known_keys = [name.removeprefix(f"{self.name}_") for name in self.options]
-        unknown = [key for key in given if key not in known_keys]
-        for key in unknown:
-            fix = hint(key, known_keys, "Remove it")
-            yield Problem("got an unknown key", f"keys of role {self.name}: {', '.join(known_keys)}", fix, (key,))
+        keys = [name.removeprefix(f"{self.name}_") for name in self.options]
+        unknown_keys = [key for key in settings if key not in keys]
+        for key in unknown_keys:
+            fix = hint(key, keys, "Remove it")
+            yield Problem("got an unknown key", f"keys of role {self.name}: {', '.join(keys)}", fix, (key,))
         wrong = False
-        for key, value in given.items():
-            if key in known_keys:
+        for key, value in settings.items():
+            if key in keys:
                 name = f"{self.name}_{key}"
-                for message in _judged({name: self.options[name]}, {}, {name: secret.filled(value, secret.stand_in)}):
+                for message in _validate({name: self.options[name]}, {}, {name: secret.filled(value, secret.stand_in)}):
                     wrong = True
-                    yield Problem(f"got {value!r}", self._shortened(message), "Correct it", (key,))
-        if not wrong and not unknown:
-            for message in _judged(self.options, self.constraints, self._long(secret.filled(given, secret.stand_in))):
-                yield Problem(f"got {', '.join(given) or 'nothing'}", self._shortened(message), "Correct it")
+                    yield Problem(f"got {value!r}", self._shorten(message), "Correct it", (key,))
+        if not wrong and not unknown_keys:
+            variables = self._with_full_names(secret.filled(settings, secret.stand_in))
+            for message in _validate(self.options, self.constraints, variables):
+                yield Problem(f"got {', '.join(settings) or 'nothing'}", self._shorten(message), "Correct it")
 
-    def _long(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {f"{self.name}_{key}": value for key, value in given.items()}
+    def _with_full_names(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{self.name}_{key}": value for key, value in settings.items()}
 
-    def _shortened(self, message: str) -> str:
-        """Return *message* with the variables as a fleet writes them."""
+    def _shorten(self, message: str) -> str:
+        """Return *message* with the short names of variables, as a fleet writes them."""
         return re.sub(rf"\b{self.name}_(?=\w)", "", message).rstrip(".")
 
 
@@ -112,20 +114,20 @@ _CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "r
 
 @dataclass(frozen=True)
 class Repository:
-    """The files we put on hosts, as templates by their path below ``templates/``, and the roles that do."""
+    """The templates of files for hosts, by path below ``templates/``, and the roles."""
 
     templates: dict[str, str]
     roles: Mapping[str, RoleSource] = field(default_factory=dict)
     salt: bytes = b"\0"
-    """Keys the digests of contents that claims hold."""
+    """The key of the content digests in claims."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Values by name, as far as they are known here."""
+    """Values of secrets by name; a secret that this computer cannot read is missing."""
     consents: Mapping[str, str] = field(default_factory=dict)
-    """Consents of the running command by the drive's serial; they hold for this command only."""
+    """Consents of the running command, by serial of the drive, valid for this command only."""
     root: Path = Path(__file__).parents[2]
-    """The checkout."""
-    claimed: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Claims of each resource that were computed with this house: see rackwright.core.contract.claims."""
+    """The root directory of the checkout."""
+    claims_cache: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Claims of each resource, computed with this repository: see rackwright.core.contract.claims."""
 
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":
@@ -135,17 +137,17 @@ class Repository:
         return Repository(texts, load_roles(root), salt, secrets or {}, root=root)
 
     def digest(self, content: str | bytes) -> str:
-        """Return the digest of a file's content as a probe with the same salt finds it."""
+        """Return the digest of a file's content, equal to that of a probe with the same salt."""
         return digest.digest(content.encode() if isinstance(content, str) else content, self.salt)
 
     @cached_property
     def workloads(self) -> bytes:
-        """What runs on the GPUs, as an archive that Python imports from: the same bytes for the same files."""
+        """The package ``workloads`` as a zip archive that Python can import; equal files give equal bytes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted((self.root / "workloads").rglob("*")):
                 if path.suffix in (".py", ".yaml"):
-                    entry = zipfile.ZipInfo(str(path.relative_to(self.root)))  # of 1980, whatever the file's own date
+                    entry = zipfile.ZipInfo(str(path.relative_to(self.root)))  # dated 1980: equal bytes for equal files
                     entry.external_attr = 0o644 << 16
                     archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
         return buffer.getvalue()
@@ -162,13 +164,13 @@ class Repository:
         """Return the text of *template*.
 
         Raises:
-            jinja2.UndefinedError: it uses a name that is not in *values*.
+            jinja2.UndefinedError: the template uses a name that is not in *values*.
         """
         return self.environment.get_template(template).render(values)
 
 
 class Expressions:
-    """The environment of all templates, and what it compiles for roles: each text once, however many hosts have it."""
+    """The environment of all templates, with a cache: each template and expression is compiled once for all hosts."""
 
     def __init__(self, templates: Mapping[str, str]) -> None:
         self.environment = jinja2.Environment(
@@ -181,14 +183,14 @@ class Expressions:
         )
         self.environment.tests["match"] = lambda text, pattern: re.match(pattern, str(text)) is not None  # as Ansible's
         self.template = cache(self.environment.from_string)
-        """Return the template of a text."""
+        """Return the compiled template of a text."""
         self.expression = cache(partial(self.environment.compile_expression, undefined_to_none=False))
-        """Return what evaluates an expression."""
+        """Return a function that evaluates the expression."""
 
 
 @lru_cache(maxsize=8)
 def _expressions(templates: tuple[tuple[str, str], ...]) -> Expressions:
-    """Return the same object for the same templates: houses that differ in secrets share it."""
+    """Return one object for equal templates: repositories that differ only in secrets share it."""
     return Expressions(dict(templates))
 
 
@@ -201,14 +203,14 @@ def load_roles(root: Path) -> dict[str, RoleSource]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    """Return a mapping of ours, empty where there is no such file."""
+    """Return the mapping in the YAML file *path*; empty if the file does not exist."""
     loaded: dict[str, Any] = (yaml.load(path.read_text(), yaml.CSafeLoader) or {}) if path.exists() else {}
     return loaded
 
 
-def _judged(options: Mapping[str, Any], constraints: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Return what Ansible's validator says of *given*."""
+def _validate(options: Mapping[str, Any], constraints: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
+    """Return the error messages of Ansible's validator for *variables*."""
     from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-    messages: list[str] = ArgumentSpecValidator(dict(options), **constraints).validate(dict(given)).error_messages
+    messages: list[str] = ArgumentSpecValidator(dict(options), **constraints).validate(dict(variables)).error_messages
     return messages

@@ -1,4 +1,4 @@
-"""Claims and what was found of them, as the plain JSON of Pulumi's inputs, outputs and state."""
+"""Claims and observations as the plain JSON of Pulumi's inputs, outputs and state."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,20 +9,21 @@ from rackwright.core.contract import (
     Claim,
     Observation,
     OneOf,
-    Unknown,
+    UnknownValue,
     Value,
     Want,
     Within,
 )
 
 JSON = Any
-"""What ``json.dumps`` takes."""
+"""A value that ``json.dumps`` accepts."""
 
 
 def normalise(value: JSON) -> JSON:
     """Return *value* with sorted keys, lists for tuples and integers for integral numbers.
 
-    gRPC's Struct turns 5000 into 5000.0 and shuffles mappings; nothing is rendered, compared or digested before this.
+    gRPC's Struct turns 5000 into 5000.0 and changes the order of mappings, so callers normalise a value before they
+    render, compare or digest it.
     """
     match value:
         case float() if value.is_integer():
@@ -36,22 +37,24 @@ def normalise(value: JSON) -> JSON:
 
 
 def encode_claims(claims: Iterable[Claim]) -> dict[str, JSON]:
-    """Return ``{thing: {property: what is wanted}}``."""
-    return _merged((claim.thing, {name: encode(want) for name, want in claim.want.items()}) for claim in claims)
+    """Return ``{thing: {property: wanted value}}``."""
+    return _merge((claim.thing, {name: encode(want) for name, want in claim.want.items()}) for claim in claims)
 
 
-def encode_found(found: Observation) -> dict[str, JSON]:
-    """Return ``{thing: {property: what was found}}``, under the same keys as the claims it answers."""
-    return _merged((thing, {name: encode(value) for name, value in seen.items()}) for thing, seen in found.items())
+def encode_observation(observation: Observation) -> dict[str, JSON]:
+    """Return ``{thing: {property: observed value}}``, with the same keys as the claims."""
+    return _merge(
+        (thing, {name: encode(value) for name, value in values.items()}) for thing, values in observation.items()
+    )
 
 
-def decode_found(plain: Mapping[str, Mapping[str, JSON]]) -> Observation:
-    """Return what *encode_found* was given."""
-    return {thing: {name: _decode(value) for name, value in seen.items()} for thing, seen in plain.items()}
+def decode_observation(plain: Mapping[str, Mapping[str, JSON]]) -> Observation:
+    """Return the observation that *encode_observation* encoded as *plain*."""
+    return {thing: {name: _decode(value) for name, value in values.items()} for thing, values in plain.items()}
 
 
 def encode(value: Want | Value) -> JSON:
-    """Return scalars as they are, tuples as lists, everything else as a mapping that says what it is."""
+    """Return a scalar unchanged, a tuple as a list, and any other value as a mapping that names its type."""
     match value:
         case Between(low, high):
             return {key: bound for key, bound in (("at_least", low), ("at_most", high)) if bound is not None}
@@ -61,7 +64,7 @@ def encode(value: Want | Value) -> JSON:
             return {"within": list(values)}
         case Absent():
             return {"absent": True}
-        case Unknown(reason):
+        case UnknownValue(reason):
             return {"unknown": reason}
         case tuple():
             return list(value)
@@ -70,14 +73,14 @@ def encode(value: Want | Value) -> JSON:
 
 
 def decode_want(plain: JSON) -> Want:
-    """Return what *encode* was given of something wanted."""
+    """Return the wanted value that *encode* encoded as *plain*."""
     match normalise(plain):
         case {"one_of": list(values)}:
             return OneOf(tuple(tuple(value) if isinstance(value, list) else value for value in values))
         case {"within": list(values)}:
             return Within(tuple(values))
         case {"unknown": str(reason)}:
-            return Unknown(reason)
+            return UnknownValue(reason)
         case Mapping() as bounds:
             return Between(bounds.get("at_least"), bounds.get("at_most"))
         case list(items):
@@ -91,16 +94,16 @@ def _decode(plain: JSON) -> Value:
         case {"absent": True}:
             return Absent()
         case {"unknown": str(reason)}:
-            return Unknown(reason)
+            return UnknownValue(reason)
         case list(items):
             return tuple(items)
         case bool() | int() | float() | str() as scalar:
             return scalar
         case other:
-            return Unknown(f"the state holds {other!r}, which this version cannot read")
+            return UnknownValue(f"the state holds {other!r}, which this version cannot read")
 
 
-def _merged(parts: Iterable[tuple[str, dict[str, JSON]]]) -> dict[str, JSON]:
+def _merge(parts: Iterable[tuple[str, dict[str, JSON]]]) -> dict[str, JSON]:
     things: dict[str, dict[str, JSON]] = {}
     for thing, properties in parts:
         things.setdefault(thing, {}).update(properties)

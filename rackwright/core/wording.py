@@ -1,4 +1,4 @@
-"""Values, differences and plans in the words that previews, warnings and errors share."""
+"""The texts of values, differences and plans that previews, warnings and errors share."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from rackwright.core.contract import (
     Difference,
     OneOf,
     Plan,
-    Unknown,
+    UnknownValue,
     Value,
     Want,
     Within,
@@ -18,20 +18,20 @@ from rackwright.core.contract import (
 from rackwright.core.wire import normalise
 
 CHANGES_MAX = 100
-"""Lines of a file's changes that are shown."""
+"""Lines of a file's diff that are shown at most."""
 
 
-def words(value: Want | Value) -> str:
-    """Return *value* as a person says it: ``at least 5``, ``a, b``, ``absent``."""
+def format_value(value: Want | Value) -> str:
+    """Return *value* as text: ``at least 5``, ``a, b``, ``absent``."""
     match value:
         case Absent():
             return "absent"
-        case Unknown(reason):
+        case UnknownValue(reason):
             return f"unknown ({reason})"
         case OneOf(values):
-            return " or ".join(map(words, values))
+            return " or ".join(map(format_value, values))
         case Within(values):
-            return f"nothing but {words(values)}"
+            return f"nothing but {format_value(values)}"
         case Between(low, None):
             return f"at least {_number(low)}"
         case Between(None, high):
@@ -48,59 +48,61 @@ def words(value: Want | Value) -> str:
             return str(value)
 
 
-def sentence(difference: Difference) -> str:
-    """Return ``md:hot.bitmap is none, wanted internal``, with its remedy; no value of a secret."""
+def format_difference(difference: Difference) -> str:
+    """Return ``md:hot.bitmap is none, wanted internal`` with the remedy; the value of a secret is left out."""
     if difference.secret:
-        why = f" ({difference.want.reason})" if isinstance(difference.want, Unknown) else ""
-        found = f"cannot be known{why}" if difference.unknown else "is not the secret that is declared"
-        return _with_remedy(f"{difference.path} {found}", difference.remedy)
-    match difference.found, difference.want:
-        case str(found), str(want) if "\n" in want:
-            return _with_remedy(f"{difference.path} is not as wanted", difference.remedy) + _changes(found, want)
+        why = f" ({difference.want.reason})" if isinstance(difference.want, UnknownValue) else ""
+        problem = f"cannot be known{why}" if difference.is_unknown else "is not the secret that is declared"
+        return _with_remedy(f"{difference.path} {problem}", difference.remedy)
+    match difference.actual, difference.want:
+        case str(actual), str(want) if "\n" in want:
+            return _with_remedy(f"{difference.path} is not as wanted", difference.remedy) + _changes(actual, want)
     return _with_remedy(
-        f"{difference.path} is {words(difference.found)}, wanted {words(difference.want)}", difference.remedy
+        f"{difference.path} is {format_value(difference.actual)}, wanted {format_value(difference.want)}",
+        difference.remedy,
     )
 
 
-def step_line(number: int, total: int, text: str) -> str:
-    """Return how a step is named, the same in the preview and when it runs."""
+def format_step(number: int, total: int, text: str) -> str:
+    """Return the line for a step, the same in the preview and in the log."""
     return f"step {number}/{total}: {text}"
 
 
-def outline(plan: Plan, differences: Iterable[Difference] = ()) -> str:
-    """Return *plan* as a person reads it before it runs.
+def format_plan(plan: Plan, differences: Iterable[Difference] = ()) -> str:
+    """Return the text of *plan* for the preview.
 
-    What differs (where *differences* are worth telling), what is there, every step and its losses, what is left.
+    In this order: *differences* (empty if the caller shows them elsewhere), notes, every step with the data that it
+    destroys, and the differences that need manual work.
     """
-    return "\n".join(_outline(plan, differences))
+    return "\n".join(_plan_lines(plan, differences))
 
 
-def _outline(plan: Plan, differences: Iterable[Difference]) -> Iterator[str]:
+def _plan_lines(plan: Plan, differences: Iterable[Difference]) -> Iterator[str]:
     for difference in differences:
-        yield f"differs: {sentence(difference)}"
+        yield f"differs: {format_difference(difference)}"
     yield from plan.notes
     for number, step in enumerate(plan.steps, start=1):
-        yield step_line(number, len(plan.steps), step.text)
+        yield format_step(number, len(plan.steps), step.text)
         for loss in step.destroys if isinstance(step, Command) else ():
             yield f"    destroys {loss}"
     for difference in plan.by_hand:
-        yield f"by hand: {sentence(difference)}"
+        yield f"by hand: {format_difference(difference)}"
 
 
-def changes(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> str:
-    """Return what will change in each file, as a unified diff; a file that is not there comes whole."""
+def format_changes(actual_texts: Mapping[str, str | None], wanted_texts: Mapping[str, str]) -> str:
+    """Return a unified diff of each file; a missing file counts as empty."""
     lines: list[str] = []
-    for path, text in wanted.items():
-        before, after = (found.get(path) or "").splitlines(), text.splitlines()
+    for path, text in wanted_texts.items():
+        before, after = (actual_texts.get(path) or "").splitlines(), text.splitlines()
         changed = [*difflib.unified_diff(before, after, path, path, "as found", "as wanted", lineterm="")]
         left_out = len(changed) - CHANGES_MAX
         lines += changed[:CHANGES_MAX] + ([f"… and {left_out} lines more"] if left_out > 0 else [])
     return "\n".join(lines)
 
 
-def _changes(found: str, want: str) -> str:
-    """Return the lines that go and those that come."""
-    lines = difflib.ndiff(found.splitlines(), want.splitlines())
+def _changes(actual: str, want: str) -> str:
+    """Return the lines that differ, each with ``-`` or ``+``."""
+    lines = difflib.ndiff(actual.splitlines(), want.splitlines())
     return "".join(f"\n    {line}" for line in lines if line[0] in "-+")
 
 

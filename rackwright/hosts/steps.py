@@ -76,10 +76,10 @@ def _account(steps: Sequence[Step], number: int) -> str:
 def _armed(done: Sequence[Step]) -> tuple[int, int | None]:
     """Return at which of the steps *done* a timer was set that nobody has stopped, and for how many seconds."""
     for index, step in enumerate(done):
-        if isinstance(step, Command) and step.undone_after_seconds is not None:
+        if isinstance(step, Command) and step.undo_after_seconds is not None:
             logins = [later for later, other in enumerate(done) if later > index and isinstance(other, LogIn)]
             if not logins or logins[0] == len(done) - 1:  # the step behind the login stops it
-                return index, step.undone_after_seconds
+                return index, step.undo_after_seconds
     return len(done), None
 
 

@@ -15,7 +15,7 @@ from rackwright.core import diff as comparison
 from rackwright.core import wire
 from rackwright.core.contract import Absent, Kind, Resource
 from rackwright.core.wire import JSON
-from rackwright.core.wording import changes, outline, sentence
+from rackwright.core.wording import format_changes, format_difference, format_plan
 from rackwright.errors import (
     DeclarationError,
     DeclarationErrors,
@@ -68,18 +68,18 @@ class Resources:
         """Return what differs between the last *state* and the inputs *new*, by property path. No host is touched."""
         if self._left_alone(urn, new):
             return {}
-        found = wire.decode_found(state.get("claims", {}))
-        changes: dict[str, Change] = {}
+        found = wire.decode_observation(state.get("claims", {}))
+        format_changes: dict[str, Change] = {}
         for difference in comparison.diff(self._subject(urn, new).claims, found):
             seen = found.get(difference.thing, {}).get(difference.name)
-            if seen is not None and difference.unknown:  # nothing can be done about it, so it is no change
-                operation.warn(sentence(difference), "unknown")
+            if seen is not None and difference.is_unknown:  # nothing can be done about it, so it is no change
+                operation.warn(format_difference(difference), "unknown")
                 continue
             path = codec.property_path("claims", difference.thing, difference.name)
-            changes[path] = "add" if seen is None or isinstance(seen, Absent) else "update"
+            format_changes[path] = "add" if seen is None or isinstance(seen, Absent) else "update"
         # an input that alters no claim, such as a consent, would be stored silently if it were no change
         altered = sorted(name for name in {*old, *new} - COMPUTED if old.get(name) != new.get(name))
-        return changes | {codec.property_path(name): "input" for name in altered}
+        return format_changes | {codec.property_path(name): "input" for name in altered}
 
     def imported(self, urn: Urn, id: str) -> tuple[dict[str, JSON], dict[str, JSON]]:
         """Return inputs and state of what is declared as *id*, and is there as declared.
@@ -97,7 +97,7 @@ class Resources:
             raise DeclarationError(id, got, "an import needs a whole declaration", "Correct the fleet")
         look = self._subject(urn, inputs).look()
         if look.differences:
-            got = "these do not hold: " + "; ".join(map(sentence, look.differences))
+            got = "these do not hold: " + "; ".join(map(format_difference, look.differences))
             fix = "Correct the declaration, or let `rackwright up` mend the host"
             raise Refused(id, got, "what is as declared is imported, and nothing is changed for it", fix)
         return inputs, look.outputs(created=True)
@@ -131,11 +131,11 @@ class Resources:
             operation.warn(f"{error} What would be done there is not known.", "unreachable")
             return dict(new)
         # of a new resource everything differs
-        if text := outline(look.plan, look.unmended() if state else ()):
+        if text := format_plan(look.plan, look.unmended() if state else ()):
             operation.info(text)
         hidden = self._secret(urn, old)
         if texts := {path: text for path, text in look.plan.texts.items() if f"file:{path}" not in hidden}:
-            operation.info(changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts))
+            operation.info(format_changes(subject.site.hosts.texts(subject.spec.host, [*texts]), texts))
         self._may_run(urn, old, state, look, operation)
         return dict(new)
 
@@ -162,11 +162,11 @@ class Resources:
             if look.plan.steps:
                 look = self._execute(look, operation, created)
             if unmended := look.unmended():
-                got = "these do not hold: " + "; ".join(map(sentence, unmended))
+                got = "these do not hold: " + "; ".join(map(format_difference, unmended))
                 raise StepFailed(subject.id, got, "every claim holds after its steps", _AGAIN)
         operation.note("done")
         if look.plan.by_hand:
-            text = "\n".join(f"by hand: {sentence(difference)}" for difference in look.plan.by_hand)
+            text = "\n".join(f"by hand: {format_difference(difference)}" for difference in look.plan.by_hand)
             operation.warn(text, "by_hand")
         return subject.id, look.outputs(created or creates)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rackwright.core.contract import Step
 from rackwright.core.repository import Repository
 from rackwright.core.wire import JSON
-from rackwright.core.wording import step_line
+from rackwright.core.wording import format_step
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.secrets import Redactor
 from rackwright.progress import Progress
@@ -71,7 +71,7 @@ class Site:
             nonlocal begun
             if begun < len(steps) and text == steps[begun].text:  # anything else is how the running step gets on
                 begun += 1
-            progress(step_line(begun, len(steps), text))
+            progress(format_step(begun, len(steps), text))
 
         self.do(self.hosts, host, id, steps, announce)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rackwright.core import contract, wire
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Claim, Difference, Kind, Observation, Plan, Refusal, Resource
-from rackwright.core.scope import rehearsable
+from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import JSON
 from rackwright.errors import Refused
 from rackwright.facts.facts import Facts
@@ -64,7 +64,9 @@ class Subject:
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
-        return rehearsable(with_overrides(contract.claims(self.kind, self.spec, self.site.repository)), self.spec)
+        return rehearsable_claims(
+            with_overrides(contract.claims(self.kind, self.spec, self.site.repository)), self.spec
+        )
 
     def look(self, fresh: bool = False) -> "Look":
         """Return the subject as its host shows it.
@@ -121,7 +123,7 @@ class Look:
         report = self.subject.kind.report(self.subject.spec, self.facts)
         outputs: dict[str, JSON] = {
             **self.subject.inputs,
-            "claims": sealed(codec.visible_texts(wire.encode_found(self.found)), self.subject.claims),
+            "claims": sealed(codec.visible_texts(wire.encode_observation(self.found)), self.subject.claims),
             "report": codec.visible_texts(wire.normalise(report)),
         }
         return {**outputs, "created": True} if created or not self.differences else outputs

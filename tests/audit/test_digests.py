@@ -7,7 +7,7 @@ import pytest
 
 from rackwright.audit.digests import complete, load, tell
 from rackwright.audit.report import compare
-from rackwright.core.contract import Between, Claim, OneOf, Unknown, Within
+from rackwright.core.contract import Between, Claim, OneOf, UnknownValue, Within
 from rackwright.core.wire import decode_want, encode
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
@@ -38,7 +38,7 @@ def found(stack: Stack, told: object = None) -> object:
     facts = Facts({"covers": {"files": ["/etc"]}, "files": {THING.removeprefix("file:"): file}})
     report = compare(stack, dict.fromkeys(("alpha", "beta"), facts), told)  # type: ignore[arg-type]
     [role] = [result for result in report.results if result.name == "alpha/base"]
-    return {item.name: item.found for item in role.differences if item.thing == THING}
+    return {item.name: item.actual for item in role.differences if item.thing == THING}
 
 
 def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
@@ -52,7 +52,7 @@ def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
 
 
 def test_who_has_no_passphrase_knows_as_much_as_they_are_told(stack):
-    unknown = {"content": Unknown("the value of the secret first_key, the secret second_key is not known here")}
+    unknown = {"content": UnknownValue("the value of the secret first_key, the secret second_key is not known here")}
     told = tell(stack.with_secrets(VALUES))["claims"]
 
     assert found(stack) == unknown
@@ -64,7 +64,7 @@ def test_who_has_no_passphrase_knows_as_much_as_they_are_told(stack):
 
 
 def test_what_is_not_claimed_after_all_is_not_compared():
-    claims = (Claim("package:a", {"installed": Unknown("x")}, secret=True), Claim("package:b", {"held": True}))
+    claims = (Claim("package:a", {"installed": UnknownValue("x")}, secret=True), Claim("package:b", {"held": True}))
 
     assert complete(claims, {"package:a": {"installed": None}, "package:b": {"held": None}}) == claims[1:]
     assert complete(claims, {}) == claims

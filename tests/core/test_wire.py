@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.core import wire
-from rackwright.core.contract import Absent, Between, Claim, OneOf, Unknown, Within
+from rackwright.core.contract import Absent, Between, Claim, OneOf, UnknownValue, Within
 from rackwright.core.diff import diff
 from rackwright.provider import codec
 
@@ -19,7 +19,9 @@ scalars = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).filter(lambda number: not number.is_integer()),
     st.lists(texts, max_size=3).map(tuple),
 )
-found = st.dictionaries(texts, st.dictionaries(texts, st.one_of(scalars, st.just(Absent()), st.builds(Unknown, texts))))
+found = st.dictionaries(
+    texts, st.dictionaries(texts, st.one_of(scalars, st.just(Absent()), st.builds(UnknownValue, texts)))
+)
 
 
 def through_the_engine(plain):
@@ -29,7 +31,7 @@ def through_the_engine(plain):
 
 @given(found)
 def test_what_was_found_comes_back(found):
-    back = wire.decode_found(through_the_engine(wire.encode_found(found)))
+    back = wire.decode_observation(through_the_engine(wire.encode_observation(found)))
 
     assert back == found
     assert [{name: type(value) for name, value in seen.items()} for _, seen in sorted(back.items())] == [
@@ -44,7 +46,7 @@ def test_what_holds_still_holds_afterwards(things):
     """
     claims = [Claim(thing, want) for thing, want in things.items()]
 
-    assert diff(claims, wire.decode_found(through_the_engine(wire.encode_found(things)))) == ()
+    assert diff(claims, wire.decode_observation(through_the_engine(wire.encode_observation(things)))) == ()
 
 
 def test_numbers_and_orders_are_restored():
@@ -78,7 +80,7 @@ def test_claims_stand_under_their_things():
         (OneOf((("a", "b"), "c")), {"one_of": [["a", "b"], "c"]}),
         (Within(("a",)), {"within": ["a"]}),
         (Absent(), {"absent": True}),
-        (Unknown("why"), {"unknown": "why"}),
+        (UnknownValue("why"), {"unknown": "why"}),
     ],
     ids=repr,
 )
@@ -90,4 +92,4 @@ def test_a_state_that_cannot_be_read_is_unknown():
     """
     Neither as claimed nor absent.
     """
-    assert isinstance(wire.decode_found({"a": {"b": {"at_least": 1}}})["a"]["b"], Unknown)
+    assert isinstance(wire.decode_observation({"a": {"b": {"at_least": 1}}})["a"]["b"], UnknownValue)

@@ -10,10 +10,10 @@ from rackwright.core.contract import (
     OneOf,
     Plan,
     Put,
-    Unknown,
+    UnknownValue,
     Within,
 )
-from rackwright.core.wording import CHANGES_MAX, changes, outline, sentence, words
+from rackwright.core.wording import CHANGES_MAX, format_changes, format_difference, format_plan, format_value
 
 OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
 
@@ -27,7 +27,7 @@ OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
         (("a", "b"), "a, b"),
         ((), "none"),
         (Absent(), "absent"),
-        (Unknown("no permission"), "unknown (no permission)"),
+        (UnknownValue("no permission"), "unknown (no permission)"),
         (OneOf(("optimal", ("a", "b"))), "optimal or a, b"),
         (Between(5), "at least 5"),
         (Between(None, 7.5), "at most 7.5"),
@@ -37,31 +37,31 @@ OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
     ids=repr,
 )
 def test_values_are_said_as_a_person_says_them(value, said):
-    assert words(value) == said
+    assert format_value(value) == said
 
 
 def test_a_difference_is_a_sentence_with_its_remedy():
-    assert sentence(OPEN) == "box:a.lid is open, wanted shut; shut it"
-    assert sentence(Difference("box:a", "lid", "shut", Absent())) == "box:a.lid is absent, wanted shut"
+    assert format_difference(OPEN) == "box:a.lid is open, wanted shut; shut it"
+    assert format_difference(Difference("box:a", "lid", "shut", Absent())) == "box:a.lid is absent, wanted shut"
 
 
 def test_of_a_text_only_the_lines_that_differ_are_said():
     want = "[Mount]\nWhat=/dev/md/hot\nOptions=noatime\n"
     found = want.replace("noatime", "relatime")
 
-    assert sentence(Difference("unit:hot", "content", want, found, remedy="mend it")).splitlines() == [
+    assert format_difference(Difference("unit:hot", "content", want, found, remedy="mend it")).splitlines() == [
         "unit:hot.content is not as wanted; mend it",
         "    - Options=relatime",
         "    + Options=noatime",
     ]
-    assert sentence(Difference("unit:hot", "content", want, Absent())) == (
+    assert format_difference(Difference("unit:hot", "content", want, Absent())) == (
         "unit:hot.content is absent, wanted a text of 3 lines"
     )
 
 
-@pytest.mark.parametrize("found", ["hunter2", Unknown("hunter2 unreadable"), Absent()], ids=repr)
+@pytest.mark.parametrize("found", ["hunter2", UnknownValue("hunter2 unreadable"), Absent()], ids=repr)
 def test_no_value_of_a_secret_is_said(found):
-    assert "hunter" not in sentence(Difference("file:/k", "digest", "hunter1", found, secret=True))
+    assert "hunter" not in format_difference(Difference("file:/k", "digest", "hunter1", found, secret=True))
 
 
 def test_a_plan_is_told_in_the_order_it_is_read():
@@ -70,19 +70,19 @@ def test_a_plan_is_told_in_the_order_it_is_read():
     """
     steps = (Command("wipe RW-1", ("wipefs",), destroys=("RW-1: ext4 3f2a",)), Put("write the unit", "/x", ""))
 
-    assert outline(Plan(steps, by_hand=(OPEN,), notes=("RW-1, 4 TB: ext4 3f2a",))).splitlines() == [
+    assert format_plan(Plan(steps, by_hand=(OPEN,), notes=("RW-1, 4 TB: ext4 3f2a",))).splitlines() == [
         "RW-1, 4 TB: ext4 3f2a",
         "step 1/2: wipe RW-1",
         "    destroys RW-1: ext4 3f2a",
         "step 2/2: write the unit",
         "by hand: box:a.lid is open, wanted shut; shut it",
     ]
-    assert outline(Plan()) == ""
-    assert outline(Plan(), [OPEN]) == "differs: box:a.lid is open, wanted shut; shut it"
+    assert format_plan(Plan()) == ""
+    assert format_plan(Plan(), [OPEN]) == "differs: box:a.lid is open, wanted shut; shut it"
 
 
 def test_long_changes_of_a_file_are_cut():
-    text = changes({"/etc/x": None}, {"/etc/x": "line\n" * 300})
+    text = format_changes({"/etc/x": None}, {"/etc/x": "line\n" * 300})
 
     assert len(text.splitlines()) == CHANGES_MAX + 1
     assert text.splitlines()[-1] == "… and 203 lines more"

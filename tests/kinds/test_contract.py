@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Unknown
+from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
 from tests.support.mutations import ROWS
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
@@ -48,7 +48,7 @@ def test_each_property_differs_by_itself(declared, thing, name):
     sort, key = thing.split(":", 1)
     ROWS[sort][name].differ(raw, key)
 
-    assert [item.path for item in differences(declared, raw) if not item.unknown] == [f"{thing}.{name}"]
+    assert [item.path for item in differences(declared, raw) if not item.is_unknown] == [f"{thing}.{name}"]
 
 
 @pytest.mark.parametrize(("declared", "thing", "name"), PROPERTIES)
@@ -60,11 +60,11 @@ def test_each_property_can_be_unknown(declared, thing, name):
     sort, key = thing.split(":", 1)
     ROWS[sort][name].hide(raw, key)
 
-    left = {item.path: item.found for item in differences(declared, raw)}
+    left = {item.path: item.actual for item in differences(declared, raw)}
 
-    assert isinstance(left[f"{thing}.{name}"], Unknown)
+    assert isinstance(left[f"{thing}.{name}"], UnknownValue)
     assert left[f"{thing}.{name}"].reason
-    assert all(isinstance(found, Unknown) for found in left.values())
+    assert all(isinstance(found, UnknownValue) for found in left.values())
 
 
 def test_no_facts_at_all_are_all_unknown(declared):
@@ -77,7 +77,7 @@ def test_no_facts_at_all_are_all_unknown(declared):
     assert {(claim.thing, name) for claim in claims for name in claim.want} == {
         (thing, name) for thing, values in found.items() for name in values
     }
-    assert all(isinstance(value, Unknown) for values in found.values() for value in values.values())
+    assert all(isinstance(value, UnknownValue) for values in found.values() for value in values.values())
 
 
 def test_no_facts_give_no_steps(declared, repository):

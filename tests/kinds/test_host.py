@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.core.contract import Unknown
+from rackwright.core.contract import UnknownValue
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.host import HostKind, HostSpec
@@ -29,7 +29,7 @@ def test_a_device_without_a_known_pci_id_is_unknown_and_not_gone(
 ) -> None:
     claims = [claim for claim in KIND.claims(spec(profile), repository) if claim.thing == "gpus:gpu-01"]
     found = KIND.observe(claims, Facts(recorded("gpu-01")))
-    assert isinstance(found["gpus:gpu-01"][model], Unknown)
+    assert isinstance(found["gpus:gpu-01"][model], UnknownValue)
 
 
 def test_memory_that_nobody_vouches_for_is_not_asked_for(repository: Repository) -> None:
@@ -63,4 +63,4 @@ def test_what_a_drive_does_not_count_is_unknown_and_not_fine() -> None:
     health = {"passed": True, "pending_sectors": None, "media_errors": 0, "wear_percent": 0}
     raw = {"drives": [{"name": "sda", "serial": "S1", "health": health}]}
     found = KIND.observe([*health_claims("gpu-01", [DrivePart(serial="S1", bus="sata")], limits)], Facts(raw))
-    assert found["drive:S1"] == {"health": "passed", "pending_sectors": Unknown("the drive does not count that")}
+    assert found["drive:S1"] == {"health": "passed", "pending_sectors": UnknownValue("the drive does not count that")}

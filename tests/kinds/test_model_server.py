@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Command, Put, Send, Unknown
+from rackwright.core.contract import Command, Put, Send, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import ModelServerKind
 from rackwright.kinds.model_server.files import files, release_of
@@ -117,7 +117,7 @@ def test_what_cannot_be_seen_is_unknown_and_gives_no_step() -> None:
         f"model:digits/{VERSION}.files",
         *(f"server:digits.{name}" for name in ("outcome", "version", "release", "refused")),
     }  # fmt: skip
-    assert all(isinstance(item.found, Unknown) for item in found)
+    assert all(isinstance(item.actual, UnknownValue) for item in found)
     assert planned(raw).steps == ()
 
 
@@ -167,7 +167,9 @@ def test_each_host_has_a_key_of_its_own() -> None:
 
 def test_without_its_secrets_a_server_has_no_keys_and_no_steps() -> None:
     repository = replace(REPOSITORY, secrets={})
-    sealed = {claim.thing for claim in KIND.claims(SPEC, repository) if isinstance(claim.want.get("content"), Unknown)}
+    sealed = {
+        claim.thing for claim in KIND.claims(SPEC, repository) if isinstance(claim.want.get("content"), UnknownValue)
+    }
     plan = planned(bare(), repository)
 
     assert sealed == {f"file:{SPEC.etc}/keys.json", f"file:{SPEC.etc}/own_key"}
@@ -313,7 +315,7 @@ class TestWatch:
         why = "watched: the canary has 50.0000% right, at least 90.00% are asked for"
         refused = {"release": release_of(WATCHED, REPOSITORY), "version": VERSION, "why": why}
         raw["servers"]["digits"].update(version=OTHER, release="aaaaaaaaaaaa", refused=refused)
-        found = {item.path: item.found for item in differences(raw, WATCHED)}
+        found = {item.path: item.actual for item in differences(raw, WATCHED)}
 
         assert found == {
             "server:digits.version": OTHER, "server:digits.release": "aaaaaaaaaaaa", "server:digits.refused": why,

@@ -54,7 +54,7 @@ def test_the_change_stands_between_a_timer_and_a_login(raw):
 
     arm = next(step for step in plan.steps if isinstance(step, Command))
     kinds = [type(step) for step in plan.steps]
-    assert arm.undone_after_seconds == 60
+    assert arm.undo_after_seconds == 60
     assert (kinds[0], kinds[-1], kinds[-3]) == (Put, Put, LogIn)
     assert texts(plan)[1] == "set a timer that puts network back in 60 s"
     assert [json.loads(plan.steps[index].content)["phase"] for index in (0, -1)] == ["creating", "ready"]

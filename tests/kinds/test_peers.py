@@ -3,8 +3,8 @@
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Difference, Plan, Remove, Unknown
-from rackwright.core.scope import rehearsable
+from rackwright.core.contract import Difference, Plan, Remove, UnknownValue
+from rackwright.core.scope import rehearsable_claims
 from rackwright.facts.facts import Facts
 from rackwright.kinds.peers import PeersKind, PeersSpec
 from tests.support.mutations import Raw
@@ -36,7 +36,7 @@ def test_a_way_that_takes_less_is_a_persons_matter(raw: Raw) -> None:
 
     assert plan == Plan(by_hand=plan.by_hand)
     [way] = plan.by_hand
-    assert (way.path, way.found) == (f"path:epsilon:{BOND}.mtu", 1500)
+    assert (way.path, way.actual) == (f"path:epsilon:{BOND}.mtu", 1500)
     assert "each switch port on the way passes packets of 9000 bytes" in way.remedy
 
 
@@ -65,7 +65,7 @@ def test_what_was_not_asked_for_is_not_known(raw: Raw, asked: int, passed: int, 
     raw["paths"][BOND] = {"asked": asked, "passed": passed}
     way = found(raw).get(f"path:epsilon:{BOND}.mtu")
 
-    assert (None if way is None else not isinstance(way.found, Unknown)) is differs
+    assert (None if way is None else not isinstance(way.actual, UnknownValue)) is differs
 
 
 def test_another_fleet_s_list_is_refused(raw: Raw) -> None:
@@ -77,7 +77,9 @@ def test_another_fleet_s_list_is_refused(raw: Raw) -> None:
 def test_a_container_shows_no_way_over_a_bond() -> None:
     spec = SPEC.model_copy(update={"not_rehearsable": ("hardware", "kernel")})
     ways = [
-        claim.thing for claim in rehearsable(KIND.claims(spec, REPOSITORY), spec) if claim.thing.startswith("path:")
+        claim.thing
+        for claim in rehearsable_claims(KIND.claims(spec, REPOSITORY), spec)
+        if claim.thing.startswith("path:")
     ]
 
     assert ways == ["path:epsilon:10.50.0.15", "path:epsilon:2001:db8:50::15"]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import rackwright
 from rackwright.core import diff
-from rackwright.core.contract import FIND_OUT, Absent, Unknown
+from rackwright.core.contract import REMEDY_UNKNOWN, Absent, UnknownValue
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 READ = Path(__file__).with_name("remedies.txt")
-FOUND = {"": "something else", " absent": Absent(), " unknown": Unknown("for a reason")}
+FOUND = {"": "something else", " absent": Absent(), " unknown": UnknownValue("for a reason")}
 FOLDERS = ("kinds", "provider", "apply")
 """What speaks of hosts as they are. A fix in other folders is about a text of the fleet."""
 DESTROYS = re.compile(
@@ -55,7 +55,7 @@ def advice() -> dict[str, list[str]]:
                 for case, found in FOUND.items():
                     text = general(diff.remedy(claim, name, found), names)
                     sort = declared.token.rpartition(":")[2]
-                    if text and not (text == FIND_OUT and case == " unknown"):
+                    if text and not (text == REMEDY_UNKNOWN and case == " unknown"):
                         texts.setdefault(text, set()).add(f"{sort} {claim.thing.partition(':')[0]}.{name}{case}")
     return {text: sorted(places) for text, places in sorted(texts.items())}
 

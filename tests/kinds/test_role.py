@@ -162,7 +162,7 @@ def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
     assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("/etc/toy.d", "/etc/motd")
     assert "'ssh.service'" in arm.argv[-4]
     assert arm.argv[-3] == LOCK, "it is not taken back while Ansible is still at it"
-    assert arm.undone_after_seconds == 300
+    assert arm.undo_after_seconds == 300
     assert isinstance(play, PlayRole) and isinstance(log_in, LogIn)
     assert confirm.text.startswith("stop the timer")
 

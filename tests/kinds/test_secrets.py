@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import PlayRole, Unknown
+from rackwright.core.contract import PlayRole, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
-from rackwright.core.wording import sentence
+from rackwright.core.wording import format_difference
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
@@ -99,7 +99,7 @@ def test_a_claim_with_the_value_is_of_the_real_text_and_one_without_says_why():
     [unknown] = [claim for claim in KIND.claims(SPEC_WITH, repository(entry, known=False)) if claim.secret]
 
     assert known.want == {"content": repository().digest(f"word={VALUE}\n")}
-    assert unknown.want == {"content": Unknown(UNKNOWN)}
+    assert unknown.want == {"content": UnknownValue(UNKNOWN)}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,9 @@ def test_what_nobody_knows_is_left_alone_where_the_rest_holds():
     plan = planned(repository({"file": "/etc/whole"}, known=False), "old\n", ("/etc/whole",))
 
     assert (plan.steps, plan.refusals) == ((), ())
-    assert [sentence(item) for item in plan.by_hand] == [f"file:/etc/whole.content cannot be known ({UNKNOWN})"]
+    assert [format_difference(item) for item in plan.by_hand] == [
+        f"file:/etc/whole.content cannot be known ({UNKNOWN})"
+    ]
 
 
 def test_rules_and_types_see_a_stand_in():
@@ -193,7 +195,7 @@ def test_rules_and_types_see_a_stand_in():
         "toy",
         options={"toy_word": {"type": "str"}, "toy_number": {"type": "int"}},
         by_os={"debian-12": {}},
-        refused=({"when": "true", "got": "got {{ toy_word }}", "want": "no", "fix": "Do"},),
+        refusals=({"when": "true", "got": "got {{ toy_word }}", "want": "no", "fix": "Do"},),
     )
 
     assert list(source.problems("debian-12", {"word": SECRET})) == []

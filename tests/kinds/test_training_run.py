@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Command, Put, Unknown
+from rackwright.core.contract import Command, Put, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.files import files
@@ -143,9 +143,9 @@ def test_without_its_secret_a_run_has_no_keys_and_no_steps(declared):
     claims = declared.kind.claims(declared.spec, repository)
     plan = planned(declared, bare(declared.spec.host), repository)
 
-    assert {claim.thing.rpartition("/")[2] for claim in claims if isinstance(claim.want.get("content"), Unknown)} == (
-        {"key", "known_hosts"} if declared is CHIEF else {"authorized_keys", "host_key"}
-    )
+    assert {
+        claim.thing.rpartition("/")[2] for claim in claims if isinstance(claim.want.get("content"), UnknownValue)
+    } == ({"key", "known_hosts"} if declared is CHIEF else {"authorized_keys", "host_key"})
     assert plan.refusals
     assert plan.steps == ()
 

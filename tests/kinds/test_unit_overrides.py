@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Claim, Plan, Unknown, Within
+from rackwright.core.contract import Claim, Plan, UnknownValue, Within
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.unit_overrides import left_to_a_person, with_overrides, without_overrides
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
@@ -40,7 +40,7 @@ def test_a_drop_in_is_a_difference_of_its_unit_and_left_to_a_person(declared, th
     raw["unit_overrides"] = {name: [path]}
 
     difference = next(item for item in differences(declared, raw) if item.thing == thing)
-    assert difference.found == (path,)
+    assert difference.actual == (path,)
     assert "systemctl cat" in difference.remedy
     assert without_overrides([difference]) == ((), (difference,))
     assert left_to_a_person(Plan(), (difference,)).by_hand == (difference,)
@@ -51,8 +51,8 @@ def test_without_that_fact_it_is_unknown(declared, thing):
     raw = recorded(declared.spec.host)
     del raw["unit_overrides"]
 
-    [found] = [item.found for item in differences(declared, raw) if item.thing == thing]
-    assert isinstance(found, Unknown)
+    [found] = [item.actual for item in differences(declared, raw) if item.thing == thing]
+    assert isinstance(found, UnknownValue)
 
 
 def test_a_timer_is_as_good_as_the_service_that_it_starts():

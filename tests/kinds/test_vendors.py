@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Difference, Unknown
+from rackwright.core.contract import Difference, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import main
 from rackwright.fleet import load_fleet
@@ -94,7 +94,7 @@ def test_each_broken_promise_is_found_under_its_path_alone(declared, thing, name
     sort, key = thing.split(":", 1)
     ROWS[sort][name].differ(raw, key)
 
-    found = {item.path for item in differences(declared, raw) if not item.unknown}
+    found = {item.path for item in differences(declared, raw) if not item.is_unknown}
     gone = {f"{thing}.held"} if name == "installed" else set()  # what is not there is not held either
     assert f"{thing}.{name}" in found <= {f"{thing}.{name}", *gone}
 
@@ -104,10 +104,10 @@ def test_what_cannot_be_seen_is_unknown(declared, thing, name, machines):
     raw = copy.deepcopy(machines[declared.name])
     sort, key = thing.split(":", 1)
     ROWS[sort][name].hide(raw, key)
-    left = {item.path: item.found for item in differences(declared, raw)}
+    left = {item.path: item.actual for item in differences(declared, raw)}
 
-    assert isinstance(left[f"{thing}.{name}"], Unknown)
-    assert all(isinstance(found, Unknown) for found in left.values())
+    assert isinstance(left[f"{thing}.{name}"], UnknownValue)
+    assert all(isinstance(found, UnknownValue) for found in left.values())
 
 
 BUSY = {
@@ -140,4 +140,4 @@ def test_another_release_on_a_flashed_board_is_left_to_a_person(machines):
     plan = declared.kind.plan(declared.spec, differences(declared, raw), Facts(raw), STACK.repository)
 
     assert plan.steps == ()
-    assert [(item.path, item.found) for item in plan.by_hand] == [("reading:jetson.release.value", "36.3.0")]
+    assert [(item.path, item.actual) for item in plan.by_hand] == [("reading:jetson.release.value", "36.3.0")]

@@ -112,7 +112,7 @@ def test_the_vendors_rdma_wants_its_place_its_key_and_its_packages():
 def test_a_system_that_the_vendor_has_nothing_for_is_refused_by_name(role, system):
     [problem] = ROLES[role].problems(system, SOUND[role][1])
 
-    assert f"got it on {system}; role {role} knows " in str(problem)
+    assert f"got it on {system}; role {role} supports " in str(problem)
 
 
 @only_with_apt

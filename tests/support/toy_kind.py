@@ -20,7 +20,7 @@ from rackwright.core.contract import (
     Refusal,
     Resource,
     Step,
-    Unknown,
+    UnknownValue,
     Value,
     Want,
 )
@@ -71,12 +71,12 @@ class Box:
         return {"weighed": 5.0}
 
     def plan(self, spec: BoxSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-        open_lid = tuple(item for item in differences if item.name == "lid" and not isinstance(item.found, Absent))
-        names = {item.name for item in differences if not item.unknown}
+        open_lid = tuple(item for item in differences if item.name == "lid" and not isinstance(item.actual, Absent))
+        names = {item.name for item in differences if not item.is_unknown}
         refusals = tuple(
-            Refusal(f"{self.id(spec)}: kilograms", f"got {item.found}", "a box does not shrink", "Declare less")
+            Refusal(f"{self.id(spec)}: kilograms", f"got {item.actual}", "a box does not shrink", "Declare less")
             for item in differences
-            if item.name == "kilograms" and isinstance(item.found, int)
+            if item.name == "kilograms" and isinstance(item.actual, int)
         )
         if spec.colour == "invisible":
             refusals += (Refusal(f"{self.id(spec)}: colour", "got invisible", "paint can be seen", "Choose another"),)
@@ -157,7 +157,7 @@ class Memory:
         pass
 
     def unknown(self, host: str, thing: str, name: str) -> None:
-        self.things[host][thing][name] = Unknown("no permission")
+        self.things[host][thing][name] = UnknownValue("no permission")
 
 
 def execute(hosts: Memory, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None:

@@ -15,7 +15,7 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import LogIn, Plan
 from rackwright.core.repository import Repository
-from rackwright.core.scope import rehearsable
+from rackwright.core.scope import rehearsable_claims
 from rackwright.errors import StepFailed
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
@@ -77,7 +77,7 @@ class Rack:
         """Return the paths of what differs or cannot be known, and the plan that mends it."""
         declared = next(one for one in declare(self.stack) if one.name == f"{host}/{what}")
         kind, spec = declared.kind, declared.spec
-        claims = rehearsable(kind.claims(spec, self.repository), spec)
+        claims = rehearsable_claims(kind.claims(spec, self.repository), spec)
         facts = self.hosts.facts(host, fresh=True)
         differences = comparison.diff(claims, kind.observe(claims, facts))
         return {item.path for item in differences}, kind.plan(spec, differences, facts, self.repository)

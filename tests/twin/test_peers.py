@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.audit.evidence import from_hosts
 from rackwright.audit.report import compare
-from rackwright.core.contract import Difference, Plan, Unknown
+from rackwright.core.contract import Difference, Plan, UnknownValue
 from rackwright.twin import faults
 from tests.twin.test_network import ROOT_ONLY, Rack, fleet, nic
 
@@ -56,7 +56,7 @@ def test_a_switch_that_cuts_frames_is_found_by_both_ends_and_by_nothing_else(rac
     faults.limit(rack.twin, "beta", 1500)
     found = audited(rack)
     assert {name: set(items) for name, items in found.items()} == {name: WAYS.get(name, set()) for name in nothing}
-    assert {item.found for items in found.values() for item in items.values()} == {1500}
+    assert {item.actual for items in found.values() for item in items.values()} == {1500}
     paths, plan = rack.look("alpha", "peers")
     assert plan == Plan(by_hand=plan.by_hand) and {item.path for item in plan.by_hand} == paths
 
@@ -68,7 +68,7 @@ def test_a_peer_that_is_off_is_unknown_and_no_difference(rack: Rack, eventually:
     rack.twin.power_off("beta")
     _, plan = rack.look("alpha", "peers")
     assert {item.path for item in plan.by_hand} == WAYS["alpha/peers"]
-    reasons = {item.found.reason for item in plan.by_hand if isinstance(item.found, Unknown)}
+    reasons = {item.actual.reason for item in plan.by_hand if isinstance(item.actual, UnknownValue)}
     assert reasons == {f"facts.paths.{to}: {to} does not answer" for to in ("10.30.0.12", "2001:db8:30::12")}
 
     rack.twin.power_on("beta", print)

@@ -10,7 +10,7 @@ from rackwright.core.contract import (
     Observation,
     Plan,
     Resource,
-    Unknown,
+    UnknownValue,
     Value,
     Within,
 )
@@ -134,5 +134,5 @@ def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             return any(mount.target == key for mount in facts.mounts)
         case _:
             if not (ids := GPUS[name].known("pci")):
-                return Unknown(f"the catalogue has no PCI id of {GPUS[name].name}")
+                return UnknownValue(f"the catalogue has no PCI id of {GPUS[name].name}")
             return sum(function in ids for function in facts.pci)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rackwright.core.contract import Difference, Plan, Put, Refusal, Remove, Step, Unknown
+from rackwright.core.contract import Difference, Plan, Put, Refusal, Remove, Step, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.network import commands, unmanaged
@@ -34,7 +34,7 @@ def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequenc
         *_two_owners(spec, differences, facts),
     ):
         return Plan(refusals=refusals)
-    by_hand = tuple(item for item in differences if item.unknown or _is_dark(spec, item, facts))
+    by_hand = tuple(item for item in differences if item.is_unknown or _is_dark(spec, item, facts))
     mended = [item for item in differences if item not in by_hand]
     if not mended:
         return Plan(by_hand=by_hand)
@@ -47,7 +47,7 @@ def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequenc
 
 def _not_installed(spec: NetworkSpec, differences: Sequence[Difference]) -> Iterator[Refusal]:
     for item in differences:
-        if item.thing == "package:netplan.io" and not item.unknown:
+        if item.thing == "package:netplan.io" and not item.is_unknown:
             want, fix = "netplan sets up the network", "Run `apt-get install netplan.io` on the host, then this again"
             yield Refusal(spec.id, "got a host without netplan.io", want, fix)
 
@@ -57,8 +57,8 @@ def _two_owners(spec: NetworkSpec, differences: Sequence[Difference], facts: Fac
     for item in differences:
         if item.name == "files_of_others":
             where = f"{spec.id}: {item.thing.partition(':')[2]}"
-            match item.found:
-                case Unknown(reason):
+            match item.actual:
+                case UnknownValue(reason):
                     want = "a plan needs to know who else sets it up"
                     yield Refusal(where, f"got no answer ({reason})", want, "Mend that, and run again")
                 case tuple(paths):

@@ -82,7 +82,7 @@ class PeersKind:
             *ownership.foreign(spec.id, spec.fleet, OWNER, "list of peers", facts),
         ):
             return Plan(refusals=refusals)
-        by_hand = tuple(item for item in differences if item.unknown or item.thing.startswith("path:"))
+        by_hand = tuple(item for item in differences if item.is_unknown or item.thing.startswith("path:"))
         if len(by_hand) == len(differences):
             return Plan(by_hand=by_hand)
         text = _text(spec, repository)
@@ -93,7 +93,7 @@ class PeersKind:
             ),
         )
         # what is not known is asked for as soon as the list is there
-        return Plan(steps, by_hand=tuple(item for item in by_hand if not item.unknown), texts={PEERS: text})
+        return Plan(steps, by_hand=tuple(item for item in by_hand if not item.is_unknown), texts={PEERS: text})
 
     def removal(self, spec: PeersSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         if refusals := ownership.foreign(spec.id, spec.fleet, OWNER, "list of peers", facts):

@@ -2,7 +2,7 @@
 
 import math
 
-from rackwright.core.contract import Absent, Between, Claim, Unknown, Value
+from rackwright.core.contract import Absent, Between, Claim, UnknownValue, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.gpu import Gpu
 from rackwright.facts.view import UnknownFact
@@ -169,7 +169,7 @@ def _authorized_keys(facts: Facts, account: str, name: str) -> Value:
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:
     """Return the figure in steps of its bound: a state must not change with every look."""
     bound = claim.want["value"]
-    if isinstance(bound, Unknown):
+    if isinstance(bound, UnknownValue):
         raise UnknownFact(bound.reason)
     assert isinstance(bound, Between) and bound.high is not None
     return math.ceil(facts.measure(key) / bound.high) * bound.high or bound.high

@@ -30,10 +30,10 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
         return Plan(refusals=refusals)
     unmendable = {entry.thing for entry in promises.entries if entry.by_hand}
     late = {entry.thing for entry in promises.entries if entry.restart} - unmendable
-    restart = any(item.thing in late and not item.unknown for item in differences)
+    restart = any(item.thing in late and not item.is_unknown for item in differences)
     left = unmendable if spec.reboot else unmendable | late
-    by_hand = tuple(item for item in differences if item.unknown or item.thing in left)
-    mended = [item for item in differences if not item.unknown and item.thing not in unmendable | late]
+    by_hand = tuple(item for item in differences if item.is_unknown or item.thing in left)
+    mended = [item for item in differences if not item.is_unknown and item.thing not in unmendable | late]
     plays = bool(mended) or (restart and not restarts.prepared(spec, facts))
     if plays and promises.sealed:
         return Plan(refusals=(_sealed(spec, promises),))

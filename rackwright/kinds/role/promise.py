@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jinja2
 from pydantic import ValidationError
 
-from rackwright.core.contract import Claim, Unknown
+from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError
 from rackwright.facts.program import program
@@ -47,7 +47,7 @@ class Promise:
         if plain := {name: want for name, want in claim.want.items() if name not in self.secret}:
             yield replace(claim, want=plain)
         if hidden := {name: want for name, want in claim.want.items() if name in self.secret}:
-            told = {name: Unknown(self.unknown) for name in hidden} if self.unknown else hidden
+            told = {name: UnknownValue(self.unknown) for name in hidden} if self.unknown else hidden
             yield replace(claim, want=told, secret=True)
 
 

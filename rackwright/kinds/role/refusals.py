@@ -27,7 +27,7 @@ def refusals(source: RoleSource, os: str, given: Mapping[str, Any], drivers: tup
     """
     variables = source.variables(os, secret.filled(given, secret.stand_in))
     names = named(source, {**variables, "host": {"drivers": drivers}}, _BARE)
-    for rule in source.refused:
+    for rule in source.refusals:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
         for item in items:
             scope = {**names, **item}

@@ -91,7 +91,7 @@ def guarded(
     undo, unit = f"/var/lib/rackwright/undo/{name}", f"undo-rackwright-{name}"
     arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), also, LOCK if patient else "", *paths)
     return (
-        Command(f"set a timer that puts {name} back in {seconds} s", arm, undone_after_seconds=seconds),
+        Command(f"set a timer that puts {name} back in {seconds} s", arm, undo_after_seconds=seconds),
         *change,
         LogIn("log in anew"),
         Command(f"stop the timer: {name} stays as it is now", ("sh", "-c", _CONFIRM, "sh", undo, unit)),

@@ -29,10 +29,10 @@ def wrong_machine(host: str, differences: Sequence[Difference]) -> tuple[Refusal
     return tuple(
         Refusal(
             f"{host}: {item.name}",
-            f"got {_said(item.found)}",
+            f"got {_said(item.actual)}",
             f"the fleet says {item.want}",
             OTHERWISE.format(host=host),
         )
         for item in differences
-        if item.thing == f"host:{host}" and not item.unknown
+        if item.thing == f"host:{host}" and not item.is_unknown
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from rackwright.core.contract import Absent, Claim, Observation, Unknown, Value
+from rackwright.core.contract import Absent, Claim, Observation, UnknownValue, Value
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unit_overrides import OVERRIDES
@@ -25,7 +25,7 @@ def _look(look: Look, facts: Facts, name: str, claim: Claim) -> Value:
     try:
         return look(facts, sort, key, name, claim)
     except UnknownFact as reason:
-        return Unknown(str(reason))
+        return UnknownValue(str(reason))
 
 
 def drive(facts: Facts, serial: str, name: str) -> Value:
@@ -34,7 +34,7 @@ def drive(facts: Facts, serial: str, name: str) -> Value:
     if name == "present":
         return found is not None
     if found is None:
-        return Unknown("the drive is not there")
+        return UnknownValue("the drive is not there")
     match name:
         case "bus":
             return found.bus
@@ -44,7 +44,7 @@ def drive(facts: Facts, serial: str, name: str) -> Value:
             return "passed" if found.health.passed else "failing"
         case _:
             counted: int | None = getattr(found.health, name)
-            return Unknown("the drive does not count that") if counted is None else counted
+            return UnknownValue("the drive does not count that") if counted is None else counted
 
 
 def identity(facts: Facts, name: str) -> Value:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rackwright.core.contract import Claim, Difference, Plan, Put, Refusal, Unknown
+from rackwright.core.contract import Claim, Difference, Plan, Put, Refusal, UnknownValue
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
@@ -49,7 +49,7 @@ class File:
 
 def claim(file: File, holder: Holder, repository: Repository) -> Claim:
     """Return the claim that *file* is there as it was written."""
-    sealed = Unknown(f"it depends on the secret {file.secret}, which is not known here")
+    sealed = UnknownValue(f"it depends on the secret {file.secret}, which is not known here")
     content = sealed if file.content is None else repository.digest(file.content)
     want = {"content": content, "mode": f"{file.mode:04o}", "owner": owner(file, holder)}
     return Claim(f"file:{file.path}", want, secret=file.secret is not None)
@@ -98,7 +98,7 @@ def plan(
         return Plan(refusals=refusals)
     if not differences:
         return Plan()
-    if unknown := tuple(item for item in differences if item.unknown):
+    if unknown := tuple(item for item in differences if item.is_unknown):
         return Plan(by_hand=unknown, refusals=tuple(_blind(holder, words, unknown)))
     try:
         refusals = (*_ground(holder, words, differences), *refused())
@@ -110,7 +110,7 @@ def plan(
 
 def _blind(holder: Holder, words: Words, unknown: Sequence[Difference]) -> Iterator[Refusal]:
     """Refuse to write half of it, where its secrets are not known here; what only cannot be seen is told."""
-    reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, Unknown))
+    reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, UnknownValue))
     got, want = words.sealed
     for reason in reasons:
         yield Refusal(holder.id, f"{got}: {reason}", want, "Run it where the stack's secrets can be read")

@@ -44,7 +44,7 @@ def refusals(
 def failing_health(inputs: PlanInputs, serial: str) -> Iterator[Difference]:
     """Yield that a drive reports itself as failing."""
     for item in inputs.differences:
-        if (item.thing, item.name, item.unknown) == (f"drive:{serial}", "health", False):
+        if (item.thing, item.name, item.is_unknown) == (f"drive:{serial}", "health", False):
             yield item
 
 
@@ -53,7 +53,7 @@ def _unsuitable(inputs: PlanInputs, serial: str, where: str) -> Iterator[Refusal
     own = (item for item in inputs.differences if item.thing == f"drive:{serial}" and item.name in IDENTIFYING)
     for item in (*own, *failing_health(inputs, serial)):
         fix = "Take another drive" if item.name == "health" else "Correct the drive or its line"
-        yield Refusal(where, f"got {item.name} {item.found}", f"declared is {format_wanted(item)}", fix)
+        yield Refusal(where, f"got {item.name} {item.actual}", f"declared is {format_wanted(item)}", fix)
 
 
 def _not_free(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str]) -> Iterator[Refusal]:

@@ -38,19 +38,19 @@ class PlanInputs:
     def differs(self, sort: str, name: str | None = None) -> bool:
         """Return whether a known property differs of any thing of *sort*, such as ``md``."""
         return any(
-            item.thing.split(":")[0] == sort and name in (None, item.name) and not item.unknown
+            item.thing.split(":")[0] == sort and name in (None, item.name) and not item.is_unknown
             for item in self.differences
         )
 
     @property
     def differing_things(self) -> frozenset[str]:
         """Things of which a known property differs."""
-        return frozenset(item.thing for item in self.differences if not item.unknown)
+        return frozenset(item.thing for item in self.differences if not item.is_unknown)
 
     @property
     def differing_paths(self) -> frozenset[str]:
         """Paths of the known differences."""
-        return frozenset(item.path for item in self.differences if not item.unknown)
+        return frozenset(item.path for item in self.differences if not item.is_unknown)
 
     @property
     def drive_differences(self) -> tuple[Difference, ...]:

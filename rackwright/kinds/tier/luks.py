@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from rackwright.core.contract import Claim, Command, Put, Refusal, Remove, Step, Unknown, Want
+from rackwright.core.contract import Claim, Command, Put, Refusal, Remove, Step, UnknownValue, Want
 from rackwright.core.repository import Repository
 from rackwright.errors import DeclarationError, command
 from rackwright.facts.facts import Facts
@@ -44,7 +44,10 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
         "copied": True,
     }
     yield Claim(f"luks:{spec.array_key}", header)
-    sealed, key = Unknown(f"it is the secret {spec.key}, which is not known here"), repository.secrets.get(spec.key)
+    sealed, key = (
+        UnknownValue(f"it is the secret {spec.key}, which is not known here"),
+        repository.secrets.get(spec.key),
+    )
     if key is not None and len(key) < KEY_SHORTEST:
         want = f"the key of a tier is a text of {KEY_SHORTEST} characters or more: its digest is in facts"
         fix = "Run `openssl rand -base64 32`, set that as its value, and let `up` change the key"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from rackwright.core.contract import Absent, Claim, Unknown, Value
+from rackwright.core.contract import Absent, Claim, UnknownValue, Value
 from rackwright.errors import command
 from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Array, CryptMapping, Filesystem, LuksHeader, Mount, Superblock
@@ -55,14 +55,14 @@ def header_on(facts: Facts, array: Array) -> LuksHeader | None:
     return next((header for header in facts.luks_headers if header.device == array.name), None)
 
 
-def ambiguous_signatures(facts: Facts, carrier: Array | CryptMapping) -> Unknown | None:
+def ambiguous_signatures(facts: Facts, carrier: Array | CryptMapping) -> UnknownValue | None:
     """Return that a device has several signatures: none of them is taken for what is on it."""
     found = [filesystem.type for filesystem in facts.filesystems if filesystem.device == carrier.name]
     if "luks_headers" in facts.raw:  # older probes have not looked for any
         found += ["LUKS" for header in facts.luks_headers if header.device == carrier.name]
     if len(found) < 2:
         return None
-    return Unknown(
+    return UnknownValue(
         f"{carrier.name} has {len(found)} signatures, {' and '.join(sorted(found))}: which of them is alive cannot be"
         f" known; look with {command('wipefs --no-act {}', f'/dev/{carrier.name}')},"
         " and take the other one away by its offset"
@@ -101,10 +101,10 @@ def lingering_members(facts: Facts, array: Array, key: str, declared: Collection
     return () if left and waits_for_md(facts, commands.waiting_unit("replace", key)) else tuple(sorted(left))
 
 
-def lost_superblocks(facts: Facts, array: Array) -> tuple[str, ...] | Unknown:
+def lost_superblocks(facts: Facts, array: Array) -> tuple[str, ...] | UnknownValue:
     """Return the serials of the members on which no superblock of *array* stands, and beside each what stands there."""
     if array.condition == "inactive":
-        return Unknown("the array does not run")
+        return UnknownValue("the array does not run")
     drives = {drive.name: drive for drive in facts.drives}
     working = [member for member in array.members if "faulty" not in member.state and member.name in drives]
     lost = []
@@ -211,9 +211,9 @@ def waits_for_md(facts: Facts, unit: str) -> bool:
 def _observe_luks(facts: Facts, key: str, name: str) -> Value:
     array = find_array(facts, key)
     if array is None or array.condition == "inactive":
-        return Unknown("the array does not run")
+        return UnknownValue("the array does not run")
     if array.condition == "interrupted":
-        return Unknown(UNSEEN)
+        return UnknownValue(UNSEEN)
     if several := ambiguous_signatures(facts, array):
         return several
     header, mapping = header_on(facts, array), mapping_on(facts, array)
@@ -229,7 +229,7 @@ def _observe_luks(facts: Facts, key: str, name: str) -> Value:
             return Absent() if mapping is None else mapping.mapped_name
         case "fills_array":
             left = array.size_bytes - header.data_offset_bytes
-            return left - mapping.size_bytes < UNFILLED_OF_LUKS_BYTES if mapping else Unknown("it is not open")
+            return left - mapping.size_bytes < UNFILLED_OF_LUKS_BYTES if mapping else UnknownValue("it is not open")
         case "key_slots":
             return header.key_slots
         case _:
@@ -253,9 +253,9 @@ def _observe_credential(facts: Facts, path: str, name: str) -> Value:
 def _observe_filesystem(facts: Facts, key: str, name: str) -> Value:
     found = find_carrier(facts, key)
     if found is None or (isinstance(found, Array) and found.condition == "inactive"):
-        return Unknown("it is not open" if key.startswith(MAPPER) else "the array does not run")
+        return UnknownValue("it is not open" if key.startswith(MAPPER) else "the array does not run")
     if isinstance(found, Array) and found.condition == "interrupted":
-        return Unknown(UNSEEN)
+        return UnknownValue(UNSEEN)
     if several := ambiguous_signatures(facts, found):
         return several
     filesystem = filesystem_on(facts, found)

@@ -63,11 +63,11 @@ def place_refusals(spec: TierSpec, array: Array) -> Iterator[Refusal]:
 def _lifetime_refusals(inputs: PlanInputs, array: Array) -> Iterator[Refusal]:
     for item in inputs.differences:
         sort = item.thing.split(":")[0]
-        if item.unknown or item.name not in LIFETIME.get(sort, ()):
+        if item.is_unknown or item.name not in LIFETIME.get(sort, ()):
             continue
         if item.name == "member_kib" and members_are_larger(inputs.spec, array):
             continue
-        got = "none" if isinstance(item.found, Absent) else item.found
+        got = "none" if isinstance(item.actual, Absent) else item.actual
         want = f"declared is {item.want}, and it never changes in an array that bears data"
         fix = f"{item.remedy[:1].upper()}{item.remedy[1:]}"
         yield Refusal(f"{inputs.spec.id}: {sort} {item.name}", f"got {got}", want, fix)
@@ -188,16 +188,16 @@ def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[D
     rewritten = any(_superblock_steps(inputs, array))
     for item in inputs.differences:
         sort = item.thing.split(":")[0]
-        if seen_later and item.unknown and sort in ("luks", "filesystem", "unit"):
+        if seen_later and item.is_unknown and sort in ("luks", "filesystem", "unit"):
             continue
-        if item.unknown and sort == "credential" and inputs.differs("credential"):
+        if item.is_unknown and sort == "credential" and inputs.differs("credential"):
             continue  # it does not open, and is sealed again
         broken = sort == "md" and item.name in ("members", "state", "spares_waiting") and not restored
         broken |= item.name == "mismatch_count"
         broken |= item.name == "superblocks_lost" and not rewritten
         theirs = sort == "mount" and inputs.spec.array is not None and not _can_mount(inputs)
         made = sort == "filesystem" and item.name != "fills_array"
-        if broken or theirs or made or (item.unknown and sort not in ("drive", "md")):
+        if broken or theirs or made or (item.is_unknown and sort not in ("drive", "md")):
             yield item
 
 

@@ -46,7 +46,7 @@ def planned(raw, spec):
 
 
 def used(raw, spec):
-    return [item.found for item in differences(raw, spec) if item.name == "member_kib"]
+    return [item.actual for item in differences(raw, spec) if item.name == "member_kib"]
 
 
 def arrive(raw):

@@ -20,7 +20,7 @@ def test_a_failing_drive_is_left_to_a_person(raw):
 
     [item] = plan.by_hand
     assert plan.steps == ()
-    assert (item.path, item.found) == (f"drive:{SERIALS[1]}.health", "failing")
+    assert (item.path, item.actual) == (f"drive:{SERIALS[1]}.health", "failing")
     assert f"rackwright drive replace STACK gpu-01 {SERIALS[1]} NEW" in item.remedy
 
 

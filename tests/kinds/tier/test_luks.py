@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Command, Put, Unknown
+from rackwright.core.contract import Command, Put, UnknownValue
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.tier import luks
@@ -242,8 +242,8 @@ def test_another_key_of_a_tier_that_is_closed_opens_it(raw):
 
 def test_who_does_not_know_the_secret_cannot_tell_whether_it_is_the_key(raw):
     repository = replace(STACK.repository, secrets={})
-    assert [(item.path, type(item.found)) for item in planned(raw, repository).by_hand] == [
-        (f"file:{KEY}.content", Unknown)
+    assert [(item.path, type(item.actual)) for item in planned(raw, repository).by_hand] == [
+        (f"file:{KEY}.content", UnknownValue)
     ]
     raw["files"][KEY]["mode"] = "0640"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Unknown
+from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
 from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused, texts
 from tests.support.mutations import array, without
@@ -94,7 +94,7 @@ def test_a_pulled_drive_is_left_to_a_person(raw):
     plan = planned(raw)
 
     assert plan.steps == ()
-    assert {item.path for item in plan.by_hand if not item.unknown} == {"md:gpu-01:hot.members"}
+    assert {item.path for item in plan.by_hand if not item.is_unknown} == {"md:gpu-01:hot.members"}
 
 
 def test_a_returned_drive_is_taken_back(raw):
@@ -151,6 +151,6 @@ def test_two_signatures_on_one_array_are_two_and_neither_is_taken_for_its_conten
     seen = TIER.kind.observe(claims, facts)
     found = seen[f"filesystem:{spec.carrier}"]
 
-    assert all(isinstance(value, Unknown) and "has 2 signatures" in value.reason for value in found.values())
+    assert all(isinstance(value, UnknownValue) and "has 2 signatures" in value.reason for value in found.values())
     assert second in found["type"].reason and "which of them is alive" in found["type"].reason
     assert TIER.kind.plan(spec, comparison.diff(claims, seen), facts, STACK.repository).steps == ()

@@ -123,7 +123,7 @@ def test_a_spare_in_use_is_told_with_what_a_person_has_to_do(raw):
 
     assert work(plan) == []
     assert f"{SPARE}, declared as a spare, is in the place of {MEMBERS[0]}" in plan.notes
-    told = {item.path: item for item in plan.by_hand if not item.unknown}
+    told = {item.path: item for item in plan.by_hand if not item.is_unknown}
     assert told.keys() == {"md:willow:warm.members", "md:willow:warm.spares_waiting"}
     assert "rackwright drive replace STACK willow OLD NEW" in told["md:willow:warm.spares_waiting"].remedy
 
@@ -133,7 +133,7 @@ def test_while_it_is_rebuilt_the_state_holds(raw):
     entry(raw, SPARE)["state"] = ["spare"]
     found(raw).update(degraded=1, sync_action="recover")
 
-    assert {item.name for item in planned(raw).by_hand if not item.unknown} == {"members", "spares_waiting"}
+    assert {item.name for item in planned(raw).by_hand if not item.is_unknown} == {"members", "spares_waiting"}
 
 
 def test_the_new_drive_waits_and_nothing_is_copied(raw):
@@ -358,7 +358,7 @@ def test_after_any_change_that_is_not_refused_there_is_nothing_left_to_do(lost, 
     missing = {serial for serial in spec.serials if serial in lost and not stay}
     assert work(again) == []
     assert missing or again.by_hand == ()
-    assert {item.thing for item in again.by_hand if not item.unknown} <= {"md:willow:warm"}
+    assert {item.thing for item in again.by_hand if not item.is_unknown} <= {"md:willow:warm"}
 
 
 FLEET = """

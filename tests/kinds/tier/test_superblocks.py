@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Unknown
+from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.kinds.tier import commands
 from tests.support.mutations import array, drive
@@ -39,7 +39,7 @@ def planned(raw):
 
 
 def differing_values(raw):
-    return {item.name: item.found for item in differences(raw)}
+    return {item.name: item.actual for item in differences(raw)}
 
 
 def erase(raw, member, *signatures):
@@ -81,7 +81,7 @@ def test_where_something_else_was_written_a_person_looks(raw, member, there):
 def test_a_member_that_cannot_be_read_is_unknown(raw, member):
     member["names_array"] = {"unknown": "an I/O error"}
 
-    assert isinstance(differing_values(raw)["superblocks_lost"], Unknown)
+    assert isinstance(differing_values(raw)["superblocks_lost"], UnknownValue)
     assert planned(raw).steps == ()
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Put, Unknown
+from rackwright.core.contract import Put, UnknownValue
 from rackwright.facts.facts import Facts
 from tests.kinds.tier.conftest import NEW, SERIALS, TIER, arrive, members, refused, texts
 from tests.support.adopted_array import UUID, theirs
@@ -49,9 +49,9 @@ def test_each_property_differs_by_itself_and_can_be_unknown(thing, name, raw):
     ROWS[sort][name].differ(raw, key)
     ROWS[sort][name].hide(hidden, key)
 
-    assert [item.path for item in differences(raw) if not item.unknown] == [f"{thing}.{name}"]
-    left = {item.path: item.found for item in differences(hidden)}
-    assert isinstance(left[f"{thing}.{name}"], Unknown)
+    assert [item.path for item in differences(raw) if not item.is_unknown] == [f"{thing}.{name}"]
+    left = {item.path: item.actual for item in differences(hidden)}
+    assert isinstance(left[f"{thing}.{name}"], UnknownValue)
 
 
 def test_an_array_that_is_gone_is_never_made(raw):

@@ -10,7 +10,7 @@ import zlib
 from hypothesis import strategies as st
 
 from rackwright.core import diff as comparison
-from rackwright.core.contract import Unknown
+from rackwright.core.contract import UnknownValue
 from rackwright.errors import RackwrightError
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
@@ -31,7 +31,9 @@ def use(name: str, facts: Facts, plan: bool) -> None:
     """Do with *facts* what an audit, a preview and a removal do for one resource."""
     declared, claims = RESOURCES[name], CLAIMS[name]
     found = declared.kind.observe(claims, facts)
-    assert all(isinstance(value, Unknown) or value is not None for each in found.values() for value in each.values())
+    assert all(
+        isinstance(value, UnknownValue) or value is not None for each in found.values() for value in each.values()
+    )
     differences = comparison.diff(claims, found)
     json.dumps(declared.kind.report(declared.spec, facts))
     if plan:
