@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import DeclarationError
-from rackwright.fleet.place import located
+from rackwright.fleet.place import locate_errors
 from tests.support.sources import ROOT, shown
 
 GOLDEN = sorted((ROOT / "tests/declaration").glob("wrong*/*.expected"))
@@ -57,7 +57,7 @@ def test_what_is_found_after_a_fleet_was_read_gets_its_line(tmp_path):
         for where in ("servers.digits.model.path", "hosts.alpha.nics[0].name", "stack lab", "stacks/rack.lock.yaml")
     ]
 
-    places = [error.where for error in located(path, errors).errors]
+    places = [error.where for error in locate_errors(path, errors).errors]
 
     assert places == [
         f"{path}:4: servers.digits.model.path",
@@ -65,4 +65,4 @@ def test_what_is_found_after_a_fleet_was_read_gets_its_line(tmp_path):
         "stack lab",
         "stacks/rack.lock.yaml",
     ]
-    assert [error.where for error in located(Path(), errors).errors] == [error.where for error in errors]
+    assert [error.where for error in locate_errors(Path(), errors).errors] == [error.where for error in errors]

@@ -47,7 +47,7 @@ def discover(
         raise typer.Exit(status)
     logins = [places[0].login.model_dump(exclude_defaults=True)]
     path = into or Path("rack.yaml")
-    text = edit_hosts.text(path, into is not None and into.exists(), logins, hosts)
+    text = edit_hosts.add_hosts(path, into is not None and into.exists(), logins, hosts)
     try:
         project.check(path, text)
     except DeclarationErrors as wrong:

@@ -29,7 +29,7 @@ def replace(
 
     if wrong := list(project.stack(stack).lacks(host)):
         raise DeclarationErrors(wrong)
-    path = project.rewrite(stack, lambda path: edit_hosts.with_another_drive(path, host, old, new))
+    path = project.rewrite(stack, lambda path: edit_hosts.replace_drive(path, host, old, new))
     project.say(
         f"{path.name}: {host} has {new} in the place of {old};"
         f" see what that does with {command('rackwright preview {}', stack)}"

@@ -40,25 +40,25 @@ def reidentify(
     """
     from rackwright.errors import DeclarationErrors
     from rackwright.fleet import edit_hosts
-    from rackwright.fleet.reidentify import reidentified
+    from rackwright.fleet.reidentify import compare_identity
 
     loaded = project.stack(stack)
     if wrong := list(loaded.lacks(host)):
         raise DeclarationErrors(wrong)
     with project.connected(loaded) as hosts:
-        both = reidentified(host, loaded.fleet.hosts[host], hosts.facts(host))
+        both = compare_identity(host, loaded.fleet.hosts[host], hosts.facts(host))
     if as_json:
         terminal.show(json.dumps(both.as_json(), indent=2))
     else:
         terminal.show(f"{host} at {loaded.fleet.hosts[host].address}, whose host key is the pinned one\n{both}")
-    if not both.changed:
+    if not both.changes:
         project.say(f"{host} is what is declared")
         return
     question = f"Is it {host}, with another mainboard?"
     if not yes and not terminal.confirm(question):
         project.say("nothing was written: --yes says that it is the same host")
         raise typer.Exit(2)
-    path = project.rewrite(stack, lambda path: edit_hosts.with_identity(path, host, both.changed))
+    path = project.rewrite(stack, lambda path: edit_hosts.replace_identity(path, host, both.changes))
     project.say(
         f"{path.name}: {host} has another identity;"
         f" see what else differs with {command('rackwright preview {}', stack)}"

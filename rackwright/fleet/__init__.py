@@ -1,4 +1,4 @@
-"""From the text of a fleet to its models, and edits of that text."""
+"""Fleet files: loading them, reporting their errors, and editing them."""
 
 from rackwright.fleet.load import load_fleet
 

@@ -1,4 +1,4 @@
-"""A host's lines of a fleet's file, written down from its facts. What facts do not tell is left out, and said."""
+"""The declaration of an existing host, made from its facts; values that the facts lack are left out and noted."""
 
 import re
 from collections import Counter
@@ -20,32 +20,44 @@ from rackwright.schema.problem import Problem
 from rackwright.schema.tier import DEFAULT_CHUNK, FilesystemType, Level, Tier, mount_unit
 from rackwright.schema.units import format_size
 
-CHOSEN = ("discard", "dirsync", "lazytime", "noatime", "nodev", "nodiratime", "noexec", "nosuid", "ro", "sync", "wsync")
-"""Options of a mount that somebody has asked for; most others are what the kernel says by itself."""
+DECLARABLE_OPTIONS = (
+    "discard",
+    "dirsync",
+    "lazytime",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nosuid",
+    "ro",
+    "sync",
+    "wsync",
+)
+"""Mount options that a fleet declares; most other options are the kernel's own defaults."""
 
 
 @dataclass(frozen=True)
-class Discovered:
-    """What one host is, as a fleet declares it."""
+class HostDescription:
+    """One existing host, as a fleet would declare it."""
 
     name: str
-    """The host's own name, as far as a fleet can take it."""
+    """The host's own name, changed where a fleet does not accept it."""
     host: Mapping[str, Any]
-    """Its lines, without the address: the keys of a Host."""
+    """The keys and values of a Host, without the address."""
     notes: tuple[str, ...]
-    """What was concluded, and what could not be written down; for a person to read."""
+    """Conclusions and omissions, for the operator to read."""
 
 
-def discovered(facts: Facts) -> Discovered:
-    """Return what *facts* say of a host.
+def describe_host(facts: Facts) -> HostDescription:
+    """Return the declaration of the host that *facts* describe.
 
     Raises:
-        UnknownFact: the facts do not tell what its name, its drives or its ports are.
+        UnknownFact: the facts lack the host's name, its drives or its ports.
     """
     notes: list[str] = []
     host: dict[str, Any] = {"identity": dict(_identity(facts, notes)), "os": facts.os}
     if facts.os not in get_args(Os):
-        notes.append(f"{facts.os} is a system that is not known here: {', '.join(get_args(Os))} are")
+        notes.append(f"{facts.os} is not a supported system; supported: {', '.join(get_args(Os))}")
     profile = _profile(facts, notes)
     if profile:
         host["profile"] = profile
@@ -53,22 +65,24 @@ def discovered(facts: Facts) -> Discovered:
     for array in facts.arrays:
         if tier := _tier(facts, array, notes):
             tiers[tier.name if tier.name not in tiers else tier.whole_name] = tier
-            notes += _at_boot(facts, tier)
+            notes += _boot_mount_notes(facts, tier)
     if tiers:
-        host["tiers"] = {name: tier.declared for name, tier in tiers.items()}
+        host["tiers"] = {name: tier.fields for name, tier in tiers.items()}
     member_of = {member: name for name, tier in tiers.items() for member in tier.members}
-    unasked = frozenset(_unasked(facts, notes))
-    waiting = frozenset(spare for tier in tiers.values() for spare in tier.spares)
-    host["drives"] = [dict(_drive(drive, member_of.get(drive.name), waiting, unasked)) for drive in _told(facts, notes)]
+    unwatched = frozenset(_drives_without_health(facts, notes))
+    spares = frozenset(spare for tier in tiers.values() for spare in tier.spares)
+    host["drives"] = [
+        dict(_drive(drive, member_of.get(drive.name), spares, unwatched)) for drive in _drives_with_serial(facts, notes)
+    ]
     nics = [dict(_nic(link)) for link in _ports(facts, notes)]
     if nics:
         host["nics"] = nics
-    return Discovered(_name(facts.identity.hostname), host, tuple(notes))
+    return HostDescription(_name(facts.identity.hostname), host, tuple(notes))
 
 
-def free(name: str, taken: Container[str]) -> str:
-    """Return *name*, with a number behind it where that is taken."""
-    return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
+def unique_name(name: str, used: Container[str]) -> str:
+    """Return *name*, with a number appended if it is among *used*."""
+    return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in used)
 
 
 def _name(hostname: str) -> str:
@@ -79,7 +93,7 @@ def _name(hostname: str) -> str:
 
 
 def identities(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Yield what a host is known by and is no placeholder, as (field, value), the strongest first."""
+    """Yield the identities of a host as (field, value), the strongest first, without placeholders."""
     for field in Identity.model_fields:
         try:
             yield Identity(**{field: getattr(facts.identity, field)}).strongest
@@ -91,18 +105,18 @@ def _identity(facts: Facts, notes: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the strongest identity."""
     strongest = next(identities(facts), None)
     if strongest is None:
-        notes.append(f"it has no identity of its own: no {', no '.join(Identity.model_fields)}")
+        notes.append(f"the host has no identity of its own: no {', no '.join(Identity.model_fields)}")
     else:
         yield strongest
 
 
 def _profile(facts: Facts, notes: list[str]) -> str | None:
-    """Return the profile that asks for most of what the host has; None where none fits."""
+    """Return the profile with the most GPUs that the host fits; None if it fits none."""
     models = {id: model for model, gpu in GPUS.items() for id in gpu.known("pci") or ()}
-    there = Counter(models[function] for function in facts.pci if function in models)
+    counts = Counter(models[function] for function in facts.pci if function in models)
     has = ", ".join(
         [
-            *(f"{count} × {GPUS[model].name}" for model, count in there.items()),
+            *(f"{count} × {GPUS[model].name}" for model, count in counts.items()),
             f"{format_size(facts.memory_bytes)} of memory",
         ]
     )
@@ -110,48 +124,48 @@ def _profile(facts: Facts, notes: list[str]) -> str | None:
         name: sum(profile.gpus.values())
         for name, profile in PROFILES.items()
         if profile.gpus
-        and all(there[model] >= count for model, count in profile.gpus.items())
+        and all(counts[model] >= count for model, count in profile.gpus.items())
         and facts.memory_bytes >= (profile.memory or 0)
     }
     if not fitting:
-        notes.append(f"no profile is written: none of the catalogue asks for {has}")
+        notes.append(f"no profile is written: the host has {has}, which fits none of the catalogue")
         return None
     best = max(fitting, key=fitting.__getitem__)
-    notes.append(f"profile {best}: it has {has}")
+    notes.append(f"profile {best}: the host has {has}")
     return best
 
 
 @dataclass(frozen=True)
 class _Tier:
-    """A tier, and by the kernel's names what it is made of."""
+    """A tier as a fleet declares it, and its drives by the kernel's names."""
 
-    declared: dict[str, Any]
+    fields: dict[str, Any]
     members: frozenset[str]
     spares: frozenset[str]
-    """Of its members, those that wait for a place."""
+    """The members that are spares."""
     own_name: str | None = None
-    """What we have called it; None where somebody else has made it."""
+    """The name that rackwright gave the tier; None if another tool created it."""
 
     @property
     def name(self) -> str:
-        """Its own, or the last part of where it is mounted."""
-        return self.own_name or _name(PurePosixPath(self.declared["mount"]).name)
+        """The tier's own name, or the last part of its mount point."""
+        return self.own_name or _name(PurePosixPath(self.fields["mount"]).name)
 
     @property
     def whole_name(self) -> str:
-        """All of where it is mounted, for the second whose last part is the same."""
-        return _name(self.declared["mount"].strip("/"))
+        """The whole mount point as a name, for a second tier with the same last part."""
+        return _name(self.fields["mount"].strip("/"))
 
 
 def _tier(facts: Facts, array: Array, notes: list[str]) -> _Tier | None:
-    """Return the tier that *array* is; None for what a fleet cannot say, and a note."""
+    """Return *array* as a tier; None, with a note, if a fleet cannot declare it."""
     try:
-        found = _tier_or_reason(facts, array)
+        tier = _tier_or_reason(facts, array)
     except UnknownFact as reason:
-        found = str(reason)
-    if isinstance(found, _Tier):
-        return found
-    notes.append(f"{array.md_name or array.name} ({array.name}) is no tier that can be declared: {found}")
+        tier = str(reason)
+    if isinstance(tier, _Tier):
+        return tier
+    notes.append(f"{array.md_name or array.name} ({array.name}) cannot be declared as a tier: {tier}")
     return None
 
 
@@ -162,44 +176,44 @@ def _tier_or_reason(facts: Facts, array: Array) -> _Tier | str:
     if array.level not in get_args(Level):
         return f"its level is {array.level}"
     if filesystem is None and any(header.device == array.name for header in facts.luks_headers):
-        return "it is encrypted, and what opens it cannot be found"
+        return "it is encrypted, and rackwright cannot find out how it is opened"
     if filesystem is None or mount is None:
         return "it is not mounted as a whole" if filesystem else "it has no filesystem as a whole"
     if filesystem.type not in get_args(FilesystemType):
         return f"it has {filesystem.type}"
     if other := members - {drive.name for drive in facts.drives}:
-        return f"of its members {', '.join(sorted(other))} is no whole drive that is there"
-    declared = dict(_declared(array, filesystem.type, mount, _owned(facts, array) is None))
+        return f"its member {', '.join(sorted(other))} is not a whole drive of this host"
+    fields = dict(_tier_fields(array, filesystem.type, mount, _own_tier_name(facts, array) is None))
     try:
-        Tier(**declared)
+        Tier(**fields)
     except ValidationError as error:
         return str(error.errors()[0].get("ctx", {}).get("error", error))
     spares = frozenset(spare.name for spare in array.spares)
-    return _Tier(declared, members, spares, _owned(facts, array))
+    return _Tier(fields, members, spares, _own_tier_name(facts, array))
 
 
-def _owned(facts: Facts, array: Array) -> str | None:
-    """Return the name of the tier that we have made of *array*; None where somebody else has made it."""
+def _own_tier_name(facts: Facts, array: Array) -> str | None:
+    """Return the name of the tier if rackwright created *array*; None if another tool did."""
     host, _, name = array.md_name.partition(":")
     owner = facts.owner(f"tier-{name}") if name else None
     return name if owner and (owner.get("id"), owner.get("phase")) == (f"{host}/{name}", "ready") else None
 
 
-def _at_boot(facts: Facts, tier: "_Tier") -> Iterator[str]:
-    """Yield a note where systemd knows of nothing that mounts it when the host starts."""
-    mount = tier.declared["mount"]
+def _boot_mount_notes(facts: Facts, tier: "_Tier") -> Iterator[str]:
+    """Yield a note if no enabled unit of systemd mounts *tier* at boot."""
+    mount = tier.fields["mount"]
     try:
         unit = facts.unit(mount_unit(mount))
         comes_back = unit is not None and unit.enabled in ("enabled", "generated")
     except UnknownFact as reason:
-        yield f"whether {mount} is mounted at boot is not known: {reason}"
+        yield f"rackwright cannot tell whether {mount} is mounted at boot: {reason}"
         return
     if not comes_back:
-        yield f"systemd has nothing that mounts {mount} at boot; lines of /etc/fstab it reads at `daemon-reload`"
+        yield f"no unit of systemd mounts {mount} at boot; systemd reads /etc/fstab at `daemon-reload`"
 
 
-def _declared(array: Array, filesystem: str, mount: Mount, theirs: bool) -> Iterator[tuple[str, Any]]:
-    if theirs:
+def _tier_fields(array: Array, filesystem: str, mount: Mount, foreign: bool) -> Iterator[tuple[str, Any]]:
+    if foreign:
         yield "array", array.uuid
     yield from {"level": array.level, "filesystem": filesystem, "mount": mount.target}.items()
     if array.level != "raid1" and array.chunk_bytes != DEFAULT_CHUNK:
@@ -208,22 +222,22 @@ def _declared(array: Array, filesystem: str, mount: Mount, theirs: bool) -> Iter
         yield "ppl", True
     elif array.level != "raid0" and array.bitmap == "none":
         yield "bitmap", False
-    options = [option for option in mount.options if option in CHOSEN]
+    options = [option for option in mount.options if option in DECLARABLE_OPTIONS]
     if options != ["noatime"]:
         yield "options", options
 
 
-def _told(facts: Facts, notes: list[str]) -> Iterator[Drive]:
-    """Yield the drives that have a serial to be named by."""
+def _drives_with_serial(facts: Facts, notes: list[str]) -> Iterator[Drive]:
+    """Yield the drives that have a serial number."""
     for drive in facts.drives:
         if drive.serial:
             yield drive
         else:
-            notes.append(f"the drive {drive.name} ({drive.model}) is left out: it tells no serial number")
+            notes.append(f"the drive {drive.name} ({drive.model}) is left out: it reports no serial number")
 
 
-def _unasked(facts: Facts, notes: list[str]) -> Iterator[str]:
-    """Yield the drives that cannot be asked about their health, by the kernel's names; virtual ones have none."""
+def _drives_without_health(facts: Facts, notes: list[str]) -> Iterator[str]:
+    """Yield the kernel's names of the drives that report no health; virtual drives are left out, as they have none."""
     for drive in facts.drives:
         try:
             if drive.bus != "virtio":
@@ -234,7 +248,7 @@ def _unasked(facts: Facts, notes: list[str]) -> Iterator[str]:
 
 
 def _drive(
-    drive: Drive, tier: str | None, waiting: Container[str], unasked: Container[str]
+    drive: Drive, tier: str | None, spares: Container[str], unwatched: Container[str]
 ) -> Iterator[tuple[str, Any]]:
     yield "serial", drive.serial
     if drive.bus in get_args(Bus):
@@ -242,11 +256,11 @@ def _drive(
     yield "size", format_size(drive.size_bytes)
     if tier:
         yield "tier", tier
-        if drive.name in waiting:
+        if drive.name in spares:
             yield "spare", True
     elif any(target == "/" or target.startswith("/boot") for target in drive.mountpoints):
         yield "boot", True
-    if drive.name in unasked:
+    if drive.name in unwatched:
         yield "watched", False
 
 
@@ -255,7 +269,9 @@ def _ports(facts: Facts, notes: list[str]) -> Iterator[Link]:
         if link.kind == "physical":
             yield link
         elif link.kind in ("bond", "vlan"):
-            notes.append(f"{link.name}, a {link.kind}, is left out: what is declared under `network` is set up anew")
+            notes.append(
+                f"{link.name}, a {link.kind}, is left out: rackwright creates the links that `network` declares"
+            )
 
 
 def _nic(link: Link) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Hosts as the text of a fleet's file: written down, or added to one that is there, whose own text stays as it is."""
+"""Edits of the hosts in a fleet's file, which keep all other text of the file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -7,115 +7,115 @@ from typing import Any
 import yaml
 
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.fleet.describe_host import Discovered
+from rackwright.fleet.describe_host import HostDescription
 from rackwright.fleet.source import Source, read
 from rackwright.schema.problem import Problem, hint
 
 STEP = "  "
-Hosts = Mapping[str, Discovered]
-"""By the names that they have in the fleet."""
+Hosts = Mapping[str, HostDescription]
+"""Hosts by their names in the fleet."""
 
 
-def text(path: Path, there: bool, logins: Iterable[Mapping[str, Any]], hosts: Hosts) -> str:
-    """Return what stands in *path* with *hosts* added; where nothing is *there*, a whole fleet of its name.
+def add_hosts(path: Path, exists: bool, logins: Iterable[Mapping[str, Any]], hosts: Hosts) -> str:
+    """Return the text of *path* with *hosts* added; a new fleet, named after the file, unless the file *exists*.
 
     Raises:
-        DeclarationErrors: some of them are there already, or there is no place for them.
+        DeclarationErrors: the file has some of the hosts already, or has no place for more.
     """
-    if there:
-        return _added(read(path), hosts)
+    if exists:
+        return _insert_hosts(read(path), hosts)
     head = "".join(f"    - {_flow(login)}\n" for login in logins)
-    return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_lines(hosts)}"
+    return f"fleet: {path.stem}\nssh:\n  logins:\n{head}hosts:\n{_format_hosts(hosts)}"
 
 
-def with_another_drive(path: Path, host: str, old: str, new: str) -> str:
-    """Return what stands in *path* with the drive *new* in the line of *old*.
+def replace_drive(path: Path, host: str, old: str, new: str) -> str:
+    """Return the text of *path* with the drive *new* in the line of *old*.
 
     Raises:
         DeclarationErrors: the host has no line for *old*, or one for *new*.
     """
-    source = _read(path, f"Write {new} for {old} by hand")
+    source = _read_yaml(path, f"Write {new} for {old} by hand")
     keys = ("hosts", host, "drives")
     drives = (source.data.get("hosts") or {}).get(host, {}).get("drives") or []
     serials = [drive.get("serial") for drive in drives]
     if new in serials:
         fix = f"Move `tier` from the line of {old} to its line"
-        problem = Problem(f"got {new}", "it has a line of its own", fix)
+        problem = Problem(f"got {new}", "the new drive has no line of its own yet", fix)
         raise DeclarationErrors([source.error(problem, (*keys, serials.index(new), "serial"))])
-    place = source.span((*keys, serials.index(old), "serial")) if old in serials else None
-    if place is None:
-        known = ", ".join(map(str, serials)) or "none"
-        problem = Problem(
-            f"got {old}", f"drives of {host}: {known}", hint(old, map(str, serials), "Correct the serial")
-        )
+    span = source.span((*keys, serials.index(old), "serial")) if old in serials else None
+    if span is None:
+        want = f"drives of {host}: {', '.join(map(str, serials)) or 'none'}"
+        problem = Problem(f"got {old}", want, hint(old, map(str, serials), "Correct the serial"))
         raise DeclarationErrors([source.error(problem, keys)])
     text = path.read_text(encoding="utf-8")
-    return f"{text[: place[0]]}{_flow(new)}{text[place[1] :]}"
+    return f"{text[: span[0]]}{_flow(new)}{text[span[1] :]}"
 
 
-def with_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
-    """Return what stands in *path* with other values of the *identity* that it has of *host*.
+def replace_identity(path: Path, host: str, identity: Mapping[str, str]) -> str:
+    """Return the text of *path* with the values of *identity* in the lines of *host*.
 
     Raises:
-        DeclarationErrors: the host has no line for one of them.
+        DeclarationErrors: the host has no line for one of the fields.
     """
     fix = f"Write identity: {_flow(dict(identity))} by hand"
-    source, keys = _read(path, fix), ("hosts", host, "identity")
-    places = {field: source.span((*keys, field)) for field in identity}
+    source, keys = _read_yaml(path, fix), ("hosts", host, "identity")
+    spans = {field: source.span((*keys, field)) for field in identity}
     text = path.read_text(encoding="utf-8")
-    # from the last one on, so that the places of the others stay right
-    for field, place in sorted(places.items(), key=lambda found: found[1] or (0, 0), reverse=True):
-        if place is None:
-            raise DeclarationErrors([source.error(Problem(f"got no {field}", "its value is exchanged", fix), keys)])
-        text = f"{text[: place[0]]}{_flow(identity[field])}{text[place[1] :]}"
+    # the last one first, so that the spans of the others stay valid
+    for field, span in sorted(spans.items(), key=lambda pair: pair[1] or (0, 0), reverse=True):
+        if span is None:
+            want = "rackwright replaces a value that has a line"
+            raise DeclarationErrors([source.error(Problem(f"got no {field}", want, fix), keys)])
+        text = f"{text[: span[0]]}{_flow(identity[field])}{text[span[1] :]}"
     return text
 
 
-def _read(path: Path, fix: str) -> Source:
+def _read_yaml(path: Path, fix: str) -> Source:
     if path.suffix != ".yaml":
-        want = "a line is exchanged in YAML alone"
+        want = "rackwright replaces a line in YAML only"
         raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
     source = read(path)
     if used := source.data.get("uses"):
-        got, want = f"got a fleet that uses the hosts of {used}", "a line is exchanged where it stands"
+        got, want = f"got a fleet that uses the hosts of {used}", "the hosts have their lines in that file"
         raise DeclarationErrors([source.error(Problem(got, want, f"Name a stack of {used}"), ("uses",))])
     return source
 
 
-def _lines(hosts: Hosts, column: int = 2) -> str:
-    """Return *hosts* as they stand under ``hosts:``, each with its notes above it."""
-    written: list[str] = []
+def _format_hosts(hosts: Hosts, column: int = 2) -> str:
+    """Return *hosts* as lines below ``hosts:``, each host with its notes above it."""
+    lines: list[str] = []
     for name, host in hosts.items():
-        written += [f"# {note}" for note in host.notes]
-        written += [f"{name}:", *(f"{STEP}{line}" for line in _host(host.host))]
-    return "".join(f"{' ' * column}{line}\n" for line in written)
+        lines += [f"# {note}" for note in host.notes]
+        lines += [f"{name}:", *(f"{STEP}{line}" for line in _format_host(host.host))]
+    return "".join(f"{' ' * column}{line}\n" for line in lines)
 
 
-def _added(source: Source, hosts: Hosts) -> str:
-    """Return the text of *source* with *hosts* behind those that are there."""
-    there = source.data.get("hosts")
-    place = source.block(("hosts",))
-    if place is None or not isinstance(there, dict):
-        want, fix = "there are hosts, each in lines of its own, to add others to", "Add the printed lines by hand"
+def _insert_hosts(source: Source, hosts: Hosts) -> str:
+    """Return the text of *source* with *hosts* after its present hosts."""
+    present = source.data.get("hosts")
+    block = source.block(("hosts",))
+    if block is None or not isinstance(present, dict):
+        want = "the file has a host in lines of its own, after which rackwright adds others"
+        fix = "Add the printed lines by hand"
         raise DeclarationErrors([source.error(Problem("got none", want, fix), ("hosts",))])
     errors: list[DeclarationError] = [
         source.error(
-            Problem(f"got the host {name} once more", "each has a name of its own", "Remove its lines first"),
+            Problem(f"got the host {name} twice", "each host has its own name", "Remove its lines first"),
             ("hosts", name),
         )
         for name in hosts
-        if name in there
+        if name in present
     ]
     if errors:
         raise DeclarationErrors(errors)
-    column, last = place
+    column, last = block
     before = source.path.read_text(encoding="utf-8").splitlines(keepends=True)
     if not before[last - 1].endswith("\n"):
         before[last - 1] += "\n"
-    return "".join([*before[:last], _lines(hosts, column), *before[last:]])
+    return "".join([*before[:last], _format_hosts(hosts, column), *before[last:]])
 
 
-def _host(host: Mapping[str, Any]) -> Iterator[str]:
+def _format_host(host: Mapping[str, Any]) -> Iterator[str]:
     for key, value in host.items():
         if key == "tiers":
             yield f"{key}:"

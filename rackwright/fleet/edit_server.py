@@ -1,4 +1,4 @@
-"""Another model for a server, written into the text of a fleet's file; all other text stays as it is."""
+"""The edit of a fleet's file that gives a server another model and keeps all other text."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from rackwright.schema.server import Served
 
 
 def replace_model(path: Path, server: str, model: Served) -> str:
-    """Return what stands in *path* with *model* as that of *server*, which is declared there.
+    """Return the text of *path* with *model* as the model of *server*, which that file declares.
 
     Raises:
-        DeclarationErrors: it does not stand there in a way that a text can be exchanged.
+        DeclarationErrors: the file is no YAML, or writes the model in a form that this edit cannot replace.
     """
-    # in quotes: 12e456789012 is a version here, and a number to YAML
-    told = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
+    # in quotes, because YAML takes the version 12e456789012 for a number
+    entries = ", ".join(f'{name}: "{value}"' for name, value in model.model_dump(exclude_none=True).items())
     if path.suffix != ".yaml":
-        want, fix = "a model is exchanged in YAML alone", f"Write it by hand: {{{told}}}"
+        want, fix = "rackwright replaces a model in YAML only", f"Write it by hand: {{{entries}}}"
         raise DeclarationErrors([DeclarationError(str(path), "got a program", want, fix)])
     source = read(path)
     keys = ("servers", server, "model")
-    place = source.mapping(keys)
-    if place is None:
+    span = source.mapping(keys)
+    if span is None:
         problem = Problem("got another form", "a model is a mapping of texts", "Write it like {path: models/digits}")
         raise DeclarationErrors([source.error(problem, keys)])
     text = path.read_text(encoding="utf-8")
-    return f"{text[: place[0]]}{{{told}}}{text[place[1] :]}"
+    return f"{text[: span[0]]}{{{entries}}}{text[span[1] :]}"

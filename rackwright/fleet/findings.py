@@ -1,4 +1,4 @@
-"""What was found wrong with one fleet's file: gathered here, told at once."""
+"""The collector of one fleet file's errors, which raises all of them at once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.fleet.layers import Layers
-from rackwright.fleet.problems import Detail, problems_of, quoted
+from rackwright.fleet.problems import Detail, format_value, problems_of
 from rackwright.schema.problem import Keys, Problem
 
 
@@ -16,55 +16,55 @@ from rackwright.schema.problem import Keys, Problem
 class _Finding:
     line: int
     error: DeclarationError
-    takers: set[str] = field(default_factory=set)
-    """Hosts that take it over from their group."""
+    heirs: set[str] = field(default_factory=set)
+    """Hosts that inherit the error from their group."""
     own: bool = False
-    """It is wrong where it stands, whoever takes it over."""
+    """Whether the value is wrong by itself, in any host that inherits it."""
 
 
 class Findings:
-    """Errors by their places. A group's mistake is one error, however many hosts take it over."""
+    """Errors by their places. A group's mistake is one error, however many hosts inherit it."""
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
-        self._found: dict[str, _Finding] = {}
+        self._findings: dict[str, _Finding] = {}
 
     def add(self, problem: Problem, keys: Keys, also: Keys | None = None) -> None:
-        """Add *problem* at *keys*; *also* is where the other value stands. Both as if no host had a group."""
-        source, written = self._layers.source, self._layers.written(keys)
-        error = source.error(problem, written, also and self._layers.written(also))
-        found = self._found.setdefault(str(error), _Finding(source.line(written), error))
-        if written == keys:
-            found.own = True
+        """Add *problem* at *keys* of the merged host; *also* are the keys of the value that it conflicts with."""
+        source, origin = self._layers.source, self._layers.origin(keys)
+        error = source.error(problem, origin, also and self._layers.origin(also))
+        finding = self._findings.setdefault(str(error), _Finding(source.line(origin), error))
+        if origin == keys:
+            finding.own = True
         else:
-            found.takers.add(str(keys[1]))
+            finding.heirs.add(str(keys[1]))
 
     def add_details(self, model: type[BaseModel], details: Iterable[Detail], place: Keys) -> None:
-        """Add what pydantic found wrong with the *model* at *place*."""
+        """Add the errors of pydantic about the *model* at *place*."""
 
-        def shown(keys: Keys, value: Any) -> str:
-            """Return numbers as they are written: 0012 is not 12."""
-            text = self._layers.source.text(self._layers.written((*place, *keys)))
-            return text if isinstance(value, int | float) and text is not None else quoted(keys, value)
+        def format_written(keys: Keys, value: Any) -> str:
+            """Return *value* as a message prints it, a number as the file has it: 0012 is not 12."""
+            text = self._layers.source.text(self._layers.origin((*place, *keys)))
+            return text if isinstance(value, int | float) and text is not None else format_value(keys, value)
 
-        for problem, keys in problems_of(model, details, shown):
+        for problem, keys in problems_of(model, details, format_written):
             self.add_below(problem, (*place, *keys))
 
     def add_below(self, problem: Problem, place: Keys) -> None:
-        """Add *problem*, whose paths start at *place*."""
+        """Add *problem*, which has its paths relative to *place*."""
         self.add(problem, (*place, *problem.path), None if problem.also is None else (*place, *problem.also))
 
     def raise_any(self) -> None:
-        """Raise DeclarationErrors, in the order of the lines, when there is one."""
-        found = [*self._layers.source.repeated, *((each.line, self._named(each)) for each in self._found.values())]
-        if found:
-            raise DeclarationErrors(error for _, error in sorted(found, key=lambda each: each[0]))
+        """Raise DeclarationErrors, in the order of the lines, if there is any error."""
+        errors = [(finding.line, self._name_hosts(finding)) for finding in self._findings.values()]
+        if errors := [*self._layers.source.duplicate_keys, *errors]:
+            raise DeclarationErrors(error for _, error in sorted(errors, key=lambda each: each[0]))
 
-    def _named(self, found: _Finding) -> DeclarationError:
-        """Return the error; where only some hosts of a group have it, they did their part to it and are named."""
-        error, group = found.error, self._layers.group
-        groups = {group(host) for host in found.takers}
-        if found.own or found.takers == {host for host in self._layers.hosts if group(host) in groups}:
+    def _name_hosts(self, finding: _Finding) -> DeclarationError:
+        """Return the error, with the hosts that contribute to it if only some hosts of a group have it."""
+        error, group = finding.error, self._layers.group
+        groups = {group(host) for host in finding.heirs}
+        if finding.own or finding.heirs == {host for host in self._layers.hosts if group(host) in groups}:
             return error
-        got = f"{error.got} (with what {', '.join(sorted(found.takers))} adds)"
+        got = f"{error.got} (together with the lines of {', '.join(sorted(finding.heirs))})"
         return DeclarationError(error.where, got, error.want, error.fix, error.source)

@@ -1,4 +1,4 @@
-"""The form of a fleet's YAML file as JSON Schema, for editors: of hosts, or of what `uses` the hosts of another."""
+"""The JSON Schema of a fleet's YAML file, for editors: a fleet of hosts, or one that `uses` another's hosts."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ from rackwright.schema.tier import Scrub, Tier
 Schema = dict[str, Any]
 NULL = {"type": "null"}
 MERGED = (Host, Identity, Tier, Scrub, Network, Bond, Vlan, Dns, Needs, Ssh, Alerts, Health)
-"""What groups and hosts merge: each may leave out what the other says, and remove it by null."""
+"""Models that groups and hosts merge: each may leave out a field of the other, or remove it with null."""
 
 
 def schema() -> Schema:
-    """Return the JSON Schema. It says what each value may be; what must agree with what, only a check can say."""
-    _, told = models_json_schema([(model, "validation") for model in (FleetFile, Host, RunsFile)])
-    definitions: dict[str, Schema] = told["$defs"]
+    """Return the JSON Schema, which limits each value by itself; only `rackwright check` finds contradictions."""
+    _, generated = models_json_schema([(model, "validation") for model in (FleetFile, Host, RunsFile)])
+    definitions: dict[str, Schema] = generated["$defs"]
     file, tiers = definitions["FleetFile"], definitions["Host"]["properties"]["tiers"]
     _by_name(file["properties"]["groups"], {"$ref": "#/$defs/Host"})
     _by_name(file["properties"]["hosts"], {"$ref": "#/$defs/Host"})
@@ -47,7 +47,7 @@ def schema() -> Schema:
 
 
 def _by_name(mapping: Schema, value: Schema) -> None:
-    """Make *value* what stands under each name in *mapping*, and other names no names."""
+    """Set *value* as the schema of each valid name in *mapping*, and forbid other names."""
     mapping["patternProperties"] = dict.fromkeys(mapping["patternProperties"], value)
     mapping["additionalProperties"] = False
 
@@ -55,5 +55,5 @@ def _by_name(mapping: Schema, value: Schema) -> None:
 def _or_null(value: Schema) -> Schema:
     if NULL in value.get("anyOf", ()):
         return value
-    described: Schema = {key: value[key] for key in ("title", "description", "default") if key in value}
-    return {**described, "anyOf": [{key: part for key, part in value.items() if key not in described}, NULL]}
+    description: Schema = {key: value[key] for key in ("title", "description", "default") if key in value}
+    return {**description, "anyOf": [{key: part for key, part in value.items() if key not in description}, NULL]}

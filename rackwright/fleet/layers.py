@@ -1,4 +1,4 @@
-"""A host is its group with its own settings over it: the one merge, and the way back to what was written."""
+"""The merge of fleet, group and host settings, and the way back from a merged value to its line."""
 
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -7,31 +7,31 @@ from typing import Any
 from rackwright.fleet.source import Source
 from rackwright.schema.problem import Keys
 
-OF_ALL = ("ssh", "alerts", "health")
-"""What a fleet may say of every host."""
+FLEET_WIDE = ("ssh", "alerts", "health")
+"""Keys that a fleet may set for every host."""
 
 
 def merge(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Return *layers* from left to right over each other: mappings merge, lists and scalars replace, null removes."""
-    return reduce(_over, layers, {})
+    """Return the merge of *layers*, the last one strongest: mappings merge, lists and scalars replace, null removes."""
+    return reduce(_merge_two, layers, {})
 
 
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def _merge_two(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
     for key, value in above.items():
         if value is None:
-            merged.pop(key, None)
+            result.pop(key, None)
         elif isinstance(value, dict):
-            under = merged.get(key)
-            merged[key] = _over(under if isinstance(under, dict) else {}, value)
+            under = result.get(key)
+            result[key] = _merge_two(under if isinstance(under, dict) else {}, value)
         else:
-            merged[key] = value
-    return merged
+            result[key] = value
+    return result
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Where the values of a fleet's hosts come from: the fleet itself, the group, the host."""
+    """The three sources of a host's values: the fleet itself, the group, the host."""
 
     source: Source
 
@@ -44,26 +44,26 @@ class Layers:
         return _mappings(self.source.data.get("groups"))
 
     def group(self, host: str) -> str | None:
-        """Return the group of *host*, where it has one and that is declared."""
+        """Return the group of *host*; None if it has none or an undeclared one."""
         group = self.hosts[host].get("group")
         return group if isinstance(group, str) and group in self.groups else None
 
-    def merged(self, host: str) -> dict[str, Any]:
-        of_all = {key: self.source.data.get(key) for key in OF_ALL}
+    def merge_host(self, host: str) -> dict[str, Any]:
+        fleet_wide = {key: self.source.data.get(key) for key in FLEET_WIDE}
         group = self.group(host)
-        return merge(of_all, self.groups[group] if group is not None else {}, self.hosts[host])
+        return merge(fleet_wide, self.groups[group] if group is not None else {}, self.hosts[host])
 
-    def written(self, keys: Keys) -> Keys:
-        """Return where the value at *keys* below ``hosts.NAME`` was written: there, in its group, or in the fleet."""
+    def origin(self, keys: Keys) -> Keys:
+        """Return the keys where the file has the value of *keys*: below the host, its group, or the fleet."""
         if len(keys) < 3 or keys[0] != "hosts" or keys[1] not in self.hosts:
             return keys
         below = keys[2:]
         places: list[Keys] = [("hosts", keys[1])]
         if (group := self.group(str(keys[1]))) is not None:
             places.append(("groups", group))
-        if below[0] in OF_ALL:
+        if below[0] in FLEET_WIDE:
             places.append(())
-        # the deepest; of two the nearest, which max() takes for being the first
+        # the deepest place; among equals the nearest one, because max() keeps the first
         return (*max(places, key=lambda place: self.source.depth((*place, *below)) - len(place)), *below)
 
 

@@ -1,4 +1,4 @@
-"""File and line of a message's value, for errors that are found after the fleet's file was read."""
+"""File and line for errors that a check finds after the fleet's file was read."""
 
 import re
 from collections.abc import Iterable
@@ -9,22 +9,22 @@ from rackwright.fleet.source import Source, read
 from rackwright.schema.problem import Keys
 
 PLACE = re.compile(r"(?:hosts|groups|runs|servers|key)(?:\.[\w-]+|\[[0-9]+\])*")
-"""The way to a value, as messages write it: ``servers.digits.model.path``."""
+"""Dotted keys of a value, as messages print them: ``servers.digits.model.path``."""
 
 
-def located(path: Path, errors: Iterable[DeclarationError]) -> DeclarationErrors:
-    """Return *errors* with file and line before each that names a place of the fleet in *path*.
+def locate_errors(path: Path, errors: Iterable[DeclarationError]) -> DeclarationErrors:
+    """Return *errors*, with file and line before each error that names a value of the fleet in *path*.
 
     Args:
-        path: Empty for a fleet that stands in no file.
+        path: The fleet's file; empty for a fleet without a file.
     """
     if path == Path():
         return DeclarationErrors(errors)
     source = read(path) if path.suffix == ".yaml" else None
-    return DeclarationErrors(_located(path, source, error) for error in errors)
+    return DeclarationErrors(_locate(path, source, error) for error in errors)
 
 
-def _located(path: Path, source: Source | None, error: DeclarationError) -> DeclarationError:
+def _locate(path: Path, source: Source | None, error: DeclarationError) -> DeclarationError:
     if not PLACE.fullmatch(error.where):
         return error
     keys: Keys = tuple(

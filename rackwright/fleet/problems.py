@@ -1,4 +1,4 @@
-"""What pydantic says, turned into got, want and fix."""
+"""The translation of pydantic's errors into got, want and fix."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from rackwright.schema.problem import Keys, Problem, Problems, hint
 
 Detail = Mapping[str, Any]
-"""One of ``ValidationError.errors()``."""
-Quote = Callable[[Keys, Any], str]
-SORTS = {
+"""An item of ``ValidationError.errors()``."""
+ValueFormatter = Callable[[Keys, Any], str]
+TYPE_NAMES = {
     "string_type": "a text",
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -19,7 +19,7 @@ SORTS = {
     "model_type": "a mapping",
     "tuple_type": "a list",
 }
-FORMS = {
+TYPE_FIXES = {
     "string_type": "Write a text",
     "bool_type": "Write true or false",
     "int_type": "Write it in digits",
@@ -30,8 +30,8 @@ FORMS = {
 LIMITS = {"greater_than_equal": "it is {ge} or more", "less_than_equal": "it is {le} or less"}
 
 
-def quoted(keys: Keys, value: Any) -> str:
-    """Return *value* as a message names it."""
+def format_value(keys: Keys, value: Any) -> str:
+    """Return *value* as a message prints it."""
     match value:
         case None:
             return "nothing"
@@ -45,12 +45,12 @@ def quoted(keys: Keys, value: Any) -> str:
 
 
 def problems_of(
-    model: type[BaseModel], details: Iterable[Detail], shown: Quote = quoted
+    model: type[BaseModel], details: Iterable[Detail], format_input: ValueFormatter = format_value
 ) -> Iterator[tuple[Problem, Keys]]:
-    """Yield each thing that pydantic found wrong with a *model*, and where below it the value stands.
+    """Yield each problem that pydantic reports about a *model*, and the keys of the value below it.
 
     Args:
-        shown: How the value at these keys is written.
+        format_input: Returns the value at these keys as a message prints it.
     """
     for detail in details:
         keys = keys_of(detail)
@@ -59,11 +59,11 @@ def problems_of(
             for problem in cause.problems if isinstance(cause, Problems) else (cause,):
                 yield problem, keys
         else:
-            yield _problem(model, detail, keys, shown(keys, detail["input"]))
+            yield _problem(model, detail, keys, format_input(keys, detail["input"]))
 
 
 def keys_of(detail: Detail) -> Keys:
-    """Return where *detail* stands; a wrong key stands where its value does."""
+    """Return the keys of the value that *detail* is about; a wrong key has the keys of its value."""
     return tuple(key for key in detail["loc"] if key != "[key]")
 
 
@@ -72,9 +72,9 @@ def _problem(model: type[BaseModel], detail: Detail, keys: Keys, value: str) -> 
     if kind == "missing":
         return Problem(f"got no {keys[-1]}", "it is needed here", f"Add {keys[-1]}"), keys[:-1]
     if kind == "extra_forbidden":
-        known = list(_fields(model, keys[:-1]))
-        fix = hint(str(keys[-1]), known, "Remove it")
-        return Problem("got an unknown key", f"keys here: {', '.join(known)}", fix), keys
+        fields = list(_fields(model, keys[:-1]))
+        fix = hint(str(keys[-1]), fields, "Remove it")
+        return Problem("got an unknown key", f"keys here: {', '.join(fields)}", fix), keys
     if kind == "literal_error":
         allowed = [word.strip("' ") for word in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
         near = {_letters(word): f"Write {word}" for word in allowed}.get(_letters(str(detail["input"])))
@@ -82,47 +82,49 @@ def _problem(model: type[BaseModel], detail: Detail, keys: Keys, value: str) -> 
             fix = f"Write {allowed[0]}, or leave {keys[-1]} out"
             return Problem(f"got {value}", f"the only value is {allowed[0]}", fix), keys
         return Problem(f"got {value}", f"it is one of {', '.join(allowed)}", near or "Take one of these"), keys
-    if kind in SORTS:
-        return Problem(f"got {value}", f"it is {SORTS[kind]}", _retyped(kind, detail["input"], value)), keys
+    if kind in TYPE_NAMES:
+        return Problem(f"got {value}", f"it is {TYPE_NAMES[kind]}", _suggest_form(kind, detail["input"], value)), keys
     want = LIMITS[kind].format(**detail["ctx"]) if kind in LIMITS else str(detail["msg"])
     return Problem(f"got {value}", want, "Correct it"), keys
 
 
-def _retyped(kind: str, value: Any, shown: str) -> str:
-    """Return how to write *value*, which is of another sort, as one of *kind*."""
+def _suggest_form(kind: str, value: Any, text: str) -> str:
+    """Return how to write *value*, which has the wrong type, as a value of *kind*; *text* is its present form."""
     if kind == "string_type" and isinstance(value, int | float):
-        return f'Put it in quotes: "{shown}"'
+        return f'Put it in quotes: "{text}"'
     if kind == "int_type" and isinstance(value, str) and value.isdecimal():
         return f"Write {value} without quotes"
     if kind == "bool_type" and isinstance(value, str) and value.lower() in ("yes", "on", "true", "no", "off", "false"):
         return f"Write {'true' if value.lower() in ('yes', 'on', 'true') else 'false'}"
     if kind == "tuple_type" and isinstance(value, str | int | float):
         return f"Write [{value}]"
-    return FORMS[kind]
+    return TYPE_FIXES[kind]
 
 
 def _letters(word: str) -> str:
-    """Return *word* as it is compared for a hint: raid-10 is raid10, but raid7 is no raid6."""
+    """Return the letters and digits of *word* for comparison: raid-10 equals raid10, but raid7 does not equal raid6."""
     return re.sub(r"[\W_]", "", word.lower())
 
 
 def _fields(shape: Any, keys: Keys) -> Iterator[str]:
-    """Yield the names of the fields that stand at *keys* below *shape*."""
+    """Yield the names of the fields at *keys* below the type *shape*."""
     for key in keys:
-        shape = _below(shape, key)
+        shape = _child(shape, key)
     if isinstance(shape, type) and issubclass(shape, BaseModel):
         yield from (field.alias or name for name, field in shape.model_fields.items())
 
 
-def _below(shape: Any, key: str | int) -> Any:
+def _child(shape: Any, key: str | int) -> Any:
     if isinstance(shape, type) and issubclass(shape, BaseModel):
-        return _bare(next(field.annotation for name, field in shape.model_fields.items() if key in (field.alias, name)))
+        return _unwrap(
+            next(field.annotation for name, field in shape.model_fields.items() if key in (field.alias, name))
+        )
     arguments = get_args(shape)
-    return _bare(arguments[1] if get_origin(shape) is dict else arguments[0]) if arguments else None
+    return _unwrap(arguments[1] if get_origin(shape) is dict else arguments[0]) if arguments else None
 
 
-def _bare(shape: Any) -> Any:
-    """Return *shape* without Annotated and without ``| None``."""
+def _unwrap(shape: Any) -> Any:
+    """Return the type *shape* without Annotated and without ``| None``."""
     while get_origin(shape) is Annotated:
         shape = get_args(shape)[0]
     arguments = [argument for argument in get_args(shape) if argument is not type(None)]

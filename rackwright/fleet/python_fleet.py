@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from rackwright.core.repository import RoleSource
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.fleet.problems import problems_of
-from rackwright.fleet.roles import Missing
+from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
-from rackwright.fleet.source import dotted
+from rackwright.fleet.source import format_keys
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.fleet import Fleet, problems
 from rackwright.schema.health import Health
@@ -43,11 +43,11 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 
 
-def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
-    """Return what ``fleet()`` in the Python file *path* returns.
+def load(path: Path, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Fleet:
+    """Return the result of ``fleet()`` in the Python file *path*.
 
     Raises:
-        DeclarationErrors: what is wrong with it, or whatever the file itself raises.
+        DeclarationErrors: the errors of the fleet, or the exception that the file raises.
     """
     if not path.is_file():
         raise _only(path, "got no such file", "a declaration is a file that can be read", "Correct the name")
@@ -56,21 +56,21 @@ def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet
         fleet = module.fleet() if hasattr(module, "fleet") else None
     except ValidationError as error:
         model, where = MODELS.get(error.title, Fleet), _where(path, error)
-        found = problems_of(model, error.errors(include_url=False))
-        raise _all(where, (((error.title, *keys), problem) for problem, keys in found)) from None
+        details = problems_of(model, error.errors(include_url=False))
+        raise _all(where, (((error.title, *keys), problem) for problem, keys in details)) from None
     except Problem as problem:
         raise _all(_where(path, problem), [((), problem)]) from None
-    except (Exception, SystemExit) as error:  # whatever a person's own code raises is theirs to read
+    except (Exception, SystemExit) as error:  # report any exception of the user's own code
         got = f"got {type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
         raise _only(_where(path, error), got, "a fleet in Python runs to its end", "Correct it there") from error
     if not isinstance(fleet, Fleet):
         got = f"got {type(fleet).__name__} from fleet()" if hasattr(module, "fleet") else "got no function fleet"
-        raise _only(path, got, "the file defines fleet() -> Fleet", "Let it return a Fleet")
+        raise _only(path, got, "the file defines fleet() -> Fleet", "Return a Fleet from fleet()")
     wrong: list[tuple[Keys, Problem]] = [((), problem) for problem in problems(fleet.hosts)]
     wrong += [
         (("hosts", name), problem)
         for name, host in fleet.hosts.items()
-        for problem in role_problems(host, roles, missing)
+        for problem in role_problems(host, roles, check_secret)
     ]
     wrong += [(("runs",), problem) for problem in run_problems(fleet.runs, fleet.hosts)]
     wrong += [(("servers",), problem) for problem in server_problems(fleet.servers, fleet.hosts)]
@@ -81,15 +81,15 @@ def load(path: Path, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet
 
 def _module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"rackwright_fleet_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # true of every file that is called .py
+    assert spec is not None and spec.loader is not None  # true for every file with the suffix .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # as an import would, so that the fleet's own dataclasses and pickles work
+    sys.modules[spec.name] = module  # like an import, so that the fleet's own dataclasses and pickles work
     spec.loader.exec_module(module)
     return module
 
 
 def _where(path: Path, error: BaseException) -> str:
-    """Return *path* with the last of its lines that *error* passed through."""
+    """Return *path* with its last line in the traceback of *error*."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         places.append((error.filename or "", error.lineno))
@@ -97,13 +97,13 @@ def _where(path: Path, error: BaseException) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _all(where: str, found: Iterable[tuple[Keys, Problem]]) -> DeclarationErrors:
-    return DeclarationErrors(_error(where, (*keys, *problem.path), problem) for keys, problem in found)
+def _all(where: str, problems: Iterable[tuple[Keys, Problem]]) -> DeclarationErrors:
+    return DeclarationErrors(_error(where, (*keys, *problem.path), problem) for keys, problem in problems)
 
 
 def _error(where: str, keys: Keys, problem: Problem) -> DeclarationError:
-    place = f"{where}: {dotted(keys)}" if keys else where
-    want = f"{problem.want} ({dotted(problem.also)})" if problem.also else problem.want
+    place = f"{where}: {format_keys(keys)}" if keys else where
+    want = f"{problem.want} ({format_keys(problem.also)})" if problem.also else problem.want
     return DeclarationError(place, problem.got, want, problem.fix, problem.source)
 
 

@@ -1,7 +1,7 @@
-"""A host whose mainboard was replaced: what it was, what it is, and by what else it is the same host."""
+"""The comparison of a host's declared identity with its actual one, after a replaced mainboard."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rackwright.errors import HostUnreachable, Refused
 from rackwright.facts.facts import Facts
@@ -11,73 +11,78 @@ from rackwright.schema.host import Host
 
 
 @dataclass(frozen=True)
-class Reidentified:
-    """Both identities of a host, and what of it was declared beside that."""
+class IdentityComparison:
+    """Both identities of a host, and which of its declared drives and ports are present."""
 
     declared: Mapping[str, str]
-    found: Mapping[str, str]
-    """All that the mainboard of today tells."""
+    actual: Mapping[str, str]
+    """All identities that the present mainboard reports."""
     drives: Mapping[str, bool]
-    """Whether each declared drive is there, by serial."""
+    """Whether each declared drive is present, by serial number."""
     ports: Mapping[str, bool]
-    """Whether each declared port is there, by name."""
+    """Whether each declared port is present, by name."""
 
     @property
-    def changed(self) -> dict[str, str]:
-        """What has to be declared in the place of what is; empty where that holds."""
-        return {field: self.found[field] for field, value in self.declared.items() if self.found[field] != value}
+    def changes(self) -> dict[str, str]:
+        """The values to declare instead, by field; empty if the declared identity holds."""
+        return {field: self.actual[field] for field, value in self.declared.items() if self.actual[field] != value}
 
     def __str__(self) -> str:
         return "\n".join(
             f"  {title:10}{text}"
             for title, text in (
-                ("declared", _listed(self.declared)),
-                ("found", _listed(self.found)),
-                ("drives", _there(self.drives)),
-                ("ports", _there(self.ports)),
+                ("declared", _format_identity(self.declared)),
+                ("found", _format_identity(self.actual)),
+                ("drives", _format_presence(self.drives)),
+                ("ports", _format_presence(self.ports)),
             )
         )
 
     def as_json(self) -> dict[str, object]:
-        return {**asdict(self), "changed": self.changed}
+        return {
+            "declared": dict(self.declared),
+            "found": dict(self.actual),
+            "drives": dict(self.drives),
+            "ports": dict(self.ports),
+            "changed": self.changes,
+        }
 
 
-def reidentified(name: str, host: Host, facts: Facts) -> Reidentified:
+def compare_identity(name: str, host: Host, facts: Facts) -> IdentityComparison:
     """Return both identities of the host *name*.
 
     Raises:
-        Refused: it is another machine, or does not tell what was declared of it.
-        HostUnreachable: the facts do not tell what is there.
+        Refused: the facts are of another machine, or lack a declared field of the identity.
+        HostUnreachable: the facts are incomplete.
     """
     try:
-        return _compared(name, host, facts)
+        return _compare(name, host, facts)
     except UnknownFact as reason:
-        raise HostUnreachable(name, str(reason), "its identity is compared", "Mend that on the host") from None
+        raise HostUnreachable(
+            name, str(reason), "the comparison reads the host's identity, drives and ports", "Fix that on the host"
+        ) from None
 
 
-def _compared(name: str, host: Host, facts: Facts) -> Reidentified:
-    declared, found = host.identity.model_dump(exclude_none=True), dict(identities(facts))
-    there = {drive.serial for drive in facts.drives}
-    drives = {drive.serial: drive.serial in there for drive in host.drives}
+def _compare(name: str, host: Host, facts: Facts) -> IdentityComparison:
+    declared, actual = host.identity.model_dump(exclude_none=True), dict(identities(facts))
+    serials = {drive.serial for drive in facts.drives}
+    drives = {drive.serial: drive.serial in serials for drive in host.drives}
     if drives and not any(drives.values()):
-        want, fix = "a host keeps drives when its mainboard is replaced", "Look at which machine has this address"
+        want, fix = "a host keeps drives when its mainboard is replaced", "Check which machine has this address"
         raise Refused(name, f"got none of its drives: {', '.join(drives)}", want, fix)
-    if missing := [field for field in declared if field not in found]:
-        fix = f"Write what it tells by hand: {_listed(found) or 'nothing'}"
-        raise Refused(name, f"got no {' and no '.join(missing)}", "it tells what it is declared by", fix)
+    if missing := [field for field in declared if field not in actual]:
+        want = "the mainboard reports each declared field of the identity"
+        fix = f"Edit the identity by hand; the mainboard reports: {_format_identity(actual) or 'nothing'}"
+        raise Refused(name, f"got no {' and no '.join(missing)}", want, fix)
     ports = {nic.name: facts.port(nic.mac, nic.pci) is not None for nic in host.nics}
-    return Reidentified(declared, found, drives, ports)
+    return IdentityComparison(declared, actual, drives, ports)
 
 
-def _listed(identity: Mapping[str, str]) -> str:
+def _format_identity(identity: Mapping[str, str]) -> str:
     return ", ".join(f"{field} {value}" for field, value in identity.items())
 
 
-def _there(things: Mapping[str, bool]) -> str:
-    return ", ".join(_counted(things))
-
-
-def _counted(things: Mapping[str, bool]) -> Iterator[str]:
-    yield f"{sum(things.values())} of {len(things)} declared are there"
-    if missing := [name for name, is_there in things.items() if not is_there]:
-        yield f"not {' nor '.join(missing)}"
+def _format_presence(things: Mapping[str, bool]) -> str:
+    count = f"{sum(things.values())} of {len(things)} declared are present"
+    missing = [name for name, present in things.items() if not present]
+    return f"{count}, not {' nor '.join(missing)}" if missing else count

@@ -1,7 +1,4 @@
-"""The roles of hosts, held against what the roles themselves say: known, for this system, with sound variables.
-
-And the secrets of their tiers: whether each has a value.
-"""
+"""The check of a host's roles and their variables against the roles' own metadata, and of referenced secrets."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,36 +9,36 @@ from rackwright.schema.host import Host
 from rackwright.schema.problem import Problem, hint
 from rackwright.schema.secret import name_problem, references
 
-Missing = Callable[[str], Problem | None]
-"""What is wrong with a reference to the secret of that name; None where it has a value."""
+SecretCheck = Callable[[str], Problem | None]
+"""Returns the problem of a reference to the secret with that name; None if the secret has a value."""
 
 
-def none_missing(name: str) -> None:
-    return None
+def accept_all_secrets(name: str) -> None:
+    """Return no problem, as for a secret that has a value."""
 
 
-def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> Iterator[Problem]:
-    """Yield what is wrong with the roles of *host*, and with keys of its tiers; paths start at the host."""
+def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Iterator[Problem]:
+    """Yield the problems of the roles of *host* and of the keys of its tiers; paths are relative to the host."""
     for name, tier in host.tiers.items():
-        if tier.key and (problem := missing(tier.key)):
+        if tier.key and (problem := check_secret(tier.key)):
             yield Problem(problem.got, problem.want, problem.fix, ("tiers", name, "encryption", "key"))
     for name, variables in host.roles.items():
         place = ("roles", name)
         if name not in roles:
-            fix = hint(name, roles, "Take it out")
+            fix = hint(name, roles, "Remove it")
             yield Problem("got an unknown role", f"roles here: {', '.join(roles) or 'none'}", fix, place)
             continue
         if name in host.tiers:
             want, fix = "a tier of this host has that name", "Give the tier another name"
             yield Problem(f"got the role {name}", want, fix, place, also=("tiers", name))
-        for path, written in references(variables):
-            if problem := name_problem(written) or missing(written):
+        for path, secret in references(variables):
+            if problem := name_problem(secret) or check_secret(secret):
                 yield Problem(problem.got, problem.want, problem.fix, (*place, *path))
         unknown = [(path, tier) for path, tier in host.tiers_of(name) if tier not in host.tiers]
         for path, tier in unknown:
-            known = ", ".join(host.tiers)
-            fix = hint(str(tier), host.tiers, "Name one of them, or give it a tier of that name")
-            yield Problem(f"got the tier {tier}", f"tiers of this host: {known or 'none'}", fix, (*place, *path))
+            tiers = ", ".join(host.tiers)
+            fix = hint(str(tier), host.tiers, "Name one of them, or give the host a tier with that name")
+            yield Problem(f"got the tier {tier}", f"tiers of this host: {tiers or 'none'}", fix, (*place, *path))
         if unknown:
             continue
         wrong = tuple(roles[name].problems(host.os, host.declared(name)))
@@ -49,5 +46,5 @@ def problems(host: Host, roles: Mapping[str, RoleSource], missing: Missing) -> I
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
         for other in roles[name].after:
             if not other.startswith("tier:") and other not in host.roles:
-                want = f"role {name} comes after role {other}, which this host has not"
+                want = f"role {name} comes after role {other}, which this host does not have"
                 yield Problem(f"got the role {name}", want, f"Add {other}: {{}}", place)

@@ -1,4 +1,4 @@
-"""A YAML 1.2 file as plain data, with the place of every value."""
+"""The reader of YAML 1.2 files, which returns plain data with the line of every value."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.schema.problem import Keys, Problem
 
 BYTES_MAX = 8 << 20
-"""Largest file that is read. YAML takes 20 times its size as memory, and 1 s for each MB."""
+"""Largest file in bytes. Parsing takes memory of 20 times the file's size, and 1 s for each MB."""
 TAG = "tag:yaml.org,2002:"
 SCALARS: dict[str, Callable[[str], Any]] = {
     f"{TAG}null": lambda text: None,
@@ -24,7 +24,7 @@ SCALARS: dict[str, Callable[[str], Any]] = {
 
 
 class _Loader(yaml.CSafeLoader):
-    """libyaml with the scalars of YAML 1.2's core schema: no base-60 MAC addresses, no booleans called ``on``."""
+    """libyaml with the scalars of YAML 1.2's core schema: no base-60 MAC addresses, no booleans named ``on``."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 -- PyYAML's name; filled here, for this class alone
 
@@ -41,45 +41,45 @@ for _tag, _pattern, _first in (
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read."""
+    """The content of one file."""
 
     path: Path
     data: dict[str, Any]
-    """Mappings, lists and scalars. Keys are texts, whatever they look like; of a key that stands twice the first."""
-    repeated: tuple[tuple[int, DeclarationError], ...]
-    """The keys that stand twice, by line: not fatal, so that they can be told with all other errors."""
+    """Mappings, lists and scalars. All keys are strings; the first of two equal keys wins."""
+    duplicate_keys: tuple[tuple[int, DeclarationError], ...]
+    """Errors for keys that appear twice, with their lines; the loader reports them with all other errors."""
     _root: Any
 
     def error(self, problem: Problem, keys: Keys, also: Keys | None = None) -> DeclarationError:
-        """Return *problem* with its file, line and path, and the line of the value at *also* that is in its way."""
+        """Return *problem* with its file, line and path, and the line of the conflicting value at *also*."""
         where = f"{self.path}:{self.line(keys)}"
         want = problem.want if also is None else f"{problem.want} (line {self.line(also)})"
         return DeclarationError(
-            f"{where}: {dotted(keys)}" if keys else where, problem.got, want, problem.fix, problem.source
+            f"{where}: {format_keys(keys)}" if keys else where, problem.got, want, problem.fix, problem.source
         )
 
     def depth(self, keys: Keys) -> int:
-        """Return how many of *keys* are written, one below the other."""
+        """Return how many of *keys* the file has, each below the one before."""
         return len(list(self._walk(keys)))
 
     def line(self, keys: Keys) -> int:
-        """Return the line of the last of *keys* that is written; 1 for none."""
+        """Return the line of the last of *keys* that the file has; 1 if it has none."""
         return [1, *(_line(key) for key, _ in self._walk(keys))][-1]
 
     def text(self, keys: Keys) -> str | None:
-        """Return the scalar at *keys* letter by letter; None where there is none."""
+        """Return the scalar at *keys* exactly as written; None if there is none."""
         nodes = [value for _, value in self._walk(keys)]
         return nodes[-1].value if len(nodes) == len(keys) and isinstance(nodes[-1], yaml.ScalarNode) else None
 
     def span(self, keys: Keys) -> tuple[int, int] | None:
-        """Return where in the file's text the scalar at *keys* begins and ends; None where there is none."""
+        """Return the indexes in the text where the scalar at *keys* begins and ends; None if there is none."""
         nodes = [value for _, value in self._walk(keys)]
         if len(nodes) != len(keys) or not isinstance(nodes[-1], yaml.ScalarNode):
             return None
         return int(nodes[-1].start_mark.index), int(nodes[-1].end_mark.index)
 
     def mapping(self, keys: Keys) -> tuple[int, int] | None:
-        """Return where in the file's text the mapping of scalars at *keys* begins and ends; None where it is none."""
+        """Return the indexes in the text where the mapping of scalars at *keys* begins and ends; None for others."""
         nodes = [value for _, value in self._walk(keys)]
         node = nodes[-1] if len(nodes) == len(keys) else None
         if not isinstance(node, yaml.MappingNode) or not node.value:
@@ -92,7 +92,7 @@ class Source:
         return int(node.value[0][0].start_mark.index), int(last.end_mark.index)
 
     def block(self, keys: Keys) -> tuple[int, int] | None:
-        """Return the column and the last line of the mapping at *keys*; None where it is none, empty, or in braces."""
+        """Return the column and the last line of the mapping at *keys*; None if none, empty, or in braces."""
         node = [value for _, value in self._walk(keys)][-1] if self.depth(keys) == len(keys) else None
         if not isinstance(node, yaml.MappingNode) or node.flow_style or not node.value:
             return None
@@ -112,19 +112,19 @@ class Source:
 
 
 def _last_line(node: Any) -> int:
-    """Return the last line of *node*; what a block has behind it, comments and blank lines, is not part of it."""
+    """Return the last line of *node*, without the comments and blank lines after it."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)
-    # of a text in a block, the mark stands at the line after it
+    # the end mark of a block scalar is at the start of the next line
     return int(node.end_mark.line) + (1 if node.end_mark.column else 0)
 
 
 def read(path: Path) -> Source:
-    """Return what stands in *path*.
+    """Return the content of the YAML file *path*.
 
     Raises:
-        DeclarationErrors: not there, not UTF-8, or as `parse` says.
+        DeclarationErrors: the file is missing or not UTF-8, or `parse` refuses it.
     """
     try:
         text = read_bytes(path).decode("utf-8")
@@ -138,13 +138,13 @@ def read(path: Path) -> Source:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return what stands in *path*: a regular file of a bounded size, as all declarations and locks are.
+    """Return the bytes of *path*, a regular file of at most `BYTES_MAX` bytes.
 
     Raises:
-        DeclarationErrors: it is larger, or no regular file.
-        OSError: it cannot be read.
+        DeclarationErrors: the file is larger, or not a regular file.
+        OSError: the file cannot be read.
     """
-    with path.open("rb") if path.is_file() or not path.exists() else _no_file(path) as file:
+    with path.open("rb") if path.is_file() or not path.exists() else _refuse_file(path) as file:
         content = file.read(BYTES_MAX + 1)
     if len(content) > BYTES_MAX:
         size = path.stat().st_size
@@ -153,69 +153,69 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def _no_file(path: Path) -> NoReturn:
+def _refuse_file(path: Path) -> NoReturn:
     raise _only(path, "got no regular file", "a declaration is a file that can be read", "Correct the name")
 
 
 def parse(path: Path, text: str) -> Source:
-    """Return *text* as what stands in *path*, or will.
+    """Return the YAML *text* as the present or future content of *path*.
 
     Raises:
-        DeclarationErrors: not YAML 1.2, anchors or tags, or no mapping.
+        DeclarationErrors: the text is not YAML 1.2, has anchors or tags, or is not a mapping.
     """
     try:
         _refuse_extras(path, text)
         root = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
-        raise _syntax(path, error) from None
+        raise _syntax_error(path, error) from None
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
         got = f"got the character U+{error.character:04X}"
         raise _only(f"{path}:{line}", got, "YAML has printable characters only", "Remove it") from None
     except RecursionError:
-        raise _too_deep(path) from None
+        raise _nesting_error(path) from None
     if not isinstance(root, yaml.MappingNode):
         got = "nothing" if root is None else "a list" if isinstance(root, yaml.SequenceNode) else f"{root.value!r}"
         raise _only(f"{path}:1", f"got {got}", "the file is a mapping", "Begin with a key, like `fleet: NAME`")
-    repeated: list[tuple[int, DeclarationError]] = []
+    duplicate_keys: list[tuple[int, DeclarationError]] = []
     try:
-        return Source(path, _plain(path, root, (), repeated), tuple(repeated), root)
+        return Source(path, _to_plain_data(path, root, (), duplicate_keys), tuple(duplicate_keys), root)
     except RecursionError:
-        raise _too_deep(path) from None
+        raise _nesting_error(path) from None
 
 
-def _too_deep(path: Path) -> DeclarationErrors:
+def _nesting_error(path: Path) -> DeclarationErrors:
     got, want = "got hundreds of lists or mappings in one another", "a declaration has a dozen at most"
-    return _only(f"{path}:1", got, want, "Look for brackets that are not closed")
+    return _only(f"{path}:1", got, want, "Look for unclosed brackets")
 
 
 def _refuse_extras(path: Path, text: str) -> None:
-    """Refuse what YAML has beyond mappings, lists and scalars."""
+    """Raise DeclarationErrors for anchors, aliases and tags, which YAML has beyond mappings, lists and scalars."""
     if not any(sign in text for sign in "&*!"):
-        return  # going through the events takes as long as all the rest
+        return  # the loop below takes as long as the rest of the parsing
     errors = []
     for event in yaml.parse(text, _Loader):
         where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if anchor := getattr(event, "anchor", None):
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            want, fix = "anchors are no part of a declaration", "Put what is shared into a group"
+            want, fix = "a declaration has no anchors", "Put shared settings into a group"
             errors.append(DeclarationError(where, f"got {sign}{anchor}", want, fix))
         if tag := getattr(event, "tag", None):
-            want, fix = "tags are no part of a declaration", "Remove it"
+            want, fix = "a declaration has no tags", "Remove it"
             errors.append(DeclarationError(where, f"got {tag.replace(TAG, '!!')}", want, fix))
     if errors:
         raise DeclarationErrors(errors)
 
 
-def _plain(path: Path, node: Any, keys: Keys, repeated: list[tuple[int, DeclarationError]]) -> Any:
+def _to_plain_data(path: Path, node: Any, keys: Keys, duplicate_keys: list[tuple[int, DeclarationError]]) -> Any:
     if isinstance(node, yaml.ScalarNode):
         try:
             return SCALARS[node.tag](node.value)
-        except ValueError:  # Python turns no more than 4300 digits into a number
-            where, got = f"{path}:{_line(node)}: {dotted(keys)}", f"got a number of {len(node.value)} digits"
+        except ValueError:  # Python refuses a number with more than 4300 digits
+            where, got = f"{path}:{_line(node)}: {format_keys(keys)}", f"got a number of {len(node.value)} digits"
             raise _only(where, got, "no number in a fleet is that long", "Correct it") from None
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(path, item, (*keys, index), repeated) for index, item in enumerate(node.value)]
+        return [_to_plain_data(path, item, (*keys, index), duplicate_keys) for index, item in enumerate(node.value)]
     mapping: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for key_node, value in node.value:
@@ -223,11 +223,11 @@ def _plain(path: Path, node: Any, keys: Keys, repeated: list[tuple[int, Declarat
         if not isinstance(key_node, yaml.ScalarNode):
             raise _only(f"{path}:{line}", "got a list or mapping as a key", "a key is a text", "Write one word")
         if key in mapping:
-            where, want = f"{path}:{line}: {dotted((*keys, key))}", f"it stands in line {lines[key]} already"
-            repeated.append((line, DeclarationError(where, "got the key twice", want, "Remove one of the two")))
+            where, want = f"{path}:{line}: {format_keys((*keys, key))}", f"line {lines[key]} has it already"
+            duplicate_keys.append((line, DeclarationError(where, "got the key twice", want, "Remove one of the two")))
             continue
         lines[key] = line
-        mapping[key] = _plain(path, value, (*keys, key), repeated)
+        mapping[key] = _to_plain_data(path, value, (*keys, key), duplicate_keys)
     return mapping
 
 
@@ -235,10 +235,10 @@ def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _syntax(path: Path, error: Any) -> DeclarationErrors:
+def _syntax_error(path: Path, error: Any) -> DeclarationErrors:
     mark = error.problem_mark or error.context_mark
-    begun = f"{error.context} begun in line {error.context_mark.line + 1}, " if error.context_mark else ""
-    got, fix = f"got a syntax error ({begun}{error.problem})", "Look at this line and the one above"
+    context = f"{error.context} that begins in line {error.context_mark.line + 1}, " if error.context_mark else ""
+    got, fix = f"got a syntax error ({context}{error.problem})", "Check this line and the one above"
     return _only(f"{path}:{mark.line + 1}", got, "the file is YAML 1.2", fix)
 
 
@@ -246,6 +246,6 @@ def _only(where: object, got: str, want: str, fix: str) -> DeclarationErrors:
     return DeclarationErrors([DeclarationError(str(where), got, want, fix)])
 
 
-def dotted(keys: Keys) -> str:
-    """Return ``hosts.node-1.drives[2].size``."""
+def format_keys(keys: Keys) -> str:
+    """Return *keys* as a message prints them: ``hosts.node-1.drives[2].size``."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")

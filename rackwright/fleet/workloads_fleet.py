@@ -1,4 +1,4 @@
-"""A fleet of runs and servers, from a YAML file that uses the hosts of another one."""
+"""The loader of fleets of runs and servers, in YAML files that use the hosts of another fleet."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from rackwright.fleet import tracking
 from rackwright.fleet.findings import Findings
 from rackwright.fleet.layers import Layers
 from rackwright.fleet.problems import Detail
-from rackwright.fleet.roles import Missing
+from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.source import BYTES_MAX, Source
 from rackwright.schema.base import Schema
 from rackwright.schema.fleet import Fleet
@@ -31,84 +31,87 @@ class RunsFile(Schema):
     """The form of the YAML file of a fleet of runs and servers."""
 
     fleet: Name
-    """What they are called together."""
+    """Name of the fleet."""
     uses: str
-    """The file of the fleet whose hosts they stand on, beside this one."""
+    """File of the fleet whose hosts carry the runs and servers, in the same folder."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})
-    """What the keys of its runs, and those by which hosts ask their own servers, are made of: `{secret: NAME}`."""
+    """Secret from which the keys of runs, and of hosts that query their own servers, are derived: `{secret: NAME}`."""
     runs: dict[Name, Run] = Field(default_factory=dict)
-    """Trainings by name."""
+    """Training runs by name."""
     servers: dict[Name, Server] = Field(default_factory=dict)
-    """Models that are served, by name."""
+    """Model servers by name."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _declares_workloads(self) -> Self:
         if not self.model_fields_set & {"runs", "servers"}:
-            raise Problem("got neither runs nor servers", "a fleet that uses another's hosts has some", "Add one")
+            want = "a fleet that uses another fleet's hosts has at least one run or server"
+            raise Problem("got neither runs nor servers", want, "Add one")
         return self
 
 
-def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing, used: Callable[[Path], Fleet]) -> Fleet:
-    """Return the fleet that *source* declares, with the hosts of the one that it uses.
+def load(
+    source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCheck, load_hosts: Callable[[Path], Fleet]
+) -> Fleet:
+    """Return the fleet that *source* declares, with the hosts of the fleet that it uses.
 
     Args:
-        used: Loads that one.
+        load_hosts: Loads the fleet that *source* uses.
 
     Raises:
-        DeclarationErrors: everything that is wrong in it; before that, what is wrong in the fleet that it uses.
+        DeclarationErrors: all errors of the file; the errors of the fleet that it uses come alone and first.
     """
     findings = Findings(Layers(source))
-    hosts = _used(source, findings, used)
+    hosts = _load_used(source, findings, load_hosts)
     try:
-        told = RunsFile.model_validate(source.data)
+        file = RunsFile.model_validate(source.data)
     except ValidationError as error:
         details = error.errors(include_url=False)
         findings.add_details(RunsFile, details, ())
-        runs, servers = _sound(source, "runs", Run, details), _sound(source, "servers", Server, details)
+        runs, servers = _valid_entries(source, "runs", Run, details), _valid_entries(source, "servers", Server, details)
     else:
-        runs, servers = told.runs, told.servers
+        runs, servers = file.runs, file.servers
         if hosts is not None:
-            for keys, name in _secrets(told, hosts):
-                if problem := missing(name):
+            for keys, name in _secrets(file, hosts):
+                if problem := check_secret(name):
                     findings.add_below(problem, keys)
     if hosts is not None:
-        for problem in (*run_problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, missing)):
+        for problem in (*run_problems(runs, hosts.hosts), *tracking.problems(runs, hosts.hosts, roles, check_secret)):
             findings.add_below(problem, ("runs",))
         for problem in server_problems(servers, hosts.hosts):
             findings.add_below(problem, ("servers",))
     findings.raise_any()
-    assert hosts is not None  # or there is a finding
-    own = {"fleet": told.fleet, "uses": told.uses, "key": told.key, "runs": runs, "servers": servers}
-    # packages are brought to hosts by roles, and these are of the other stack
+    assert hosts is not None  # raise_any() raised otherwise
+    own = {"fleet": file.fleet, "uses": file.uses, "key": file.key, "runs": runs, "servers": servers}
+    # roles bring packages to hosts, and the roles belong to the other stack
     return hosts.model_copy(update={**own, "mirror": None})
 
 
-def _secrets(told: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str]]:
-    """Yield each secret that is needed, once, and where it is referred to."""
-    if any(len(run.members(hosts.hosts)) > 1 for run in told.runs.values()) or any(
-        server.keys for server in told.servers.values()
+def _secrets(file: RunsFile, hosts: Fleet) -> Iterator[tuple[Keys, str]]:
+    """Yield the name of each secret that the fleet needs, with the keys of its reference."""
+    if any(len(run.members(hosts.hosts)) > 1 for run in file.runs.values()) or any(
+        server.keys for server in file.servers.values()
     ):
-        yield ("key",), name_of(told.key)
-    for name, server in told.servers.items():
-        for who, key in server.keys.items():
-            yield ("servers", name, "keys", who, "secret"), key.secret
+        yield ("key",), name_of(file.key)
+    for name, server in file.servers.items():
+        for client, key in server.keys.items():
+            yield ("servers", name, "keys", client, "secret"), key.secret
         if server.tls:
             yield ("servers", name, "tls", "certificate"), name_of(server.tls.certificate)
             yield ("servers", name, "tls", "key"), name_of(server.tls.key)
 
 
-def _used(source: Source, findings: Findings, used: Callable[[Path], Fleet]) -> Fleet | None:
-    """Return the fleet that *source* uses, or report why there is none."""
+def _load_used(source: Source, findings: Findings, load_hosts: Callable[[Path], Fleet]) -> Fleet | None:
+    """Return the fleet that *source* uses; None after reporting a wrong name."""
     name = source.data["uses"]
     if not isinstance(name, str):
-        return None  # wrong by itself, and told as such
+        return None  # RunsFile reports the wrong type
     path = source.path.parent / name
-    known = [other.name for other in sorted(path.parent.glob("*.yaml")) if _has_hosts(other)]
-    if name not in known:
-        want, fix = f"fleets here: {', '.join(known)}", hint(name, known, "Take one of these")
+    fleets = [other.name for other in sorted(path.parent.glob("*.yaml")) if _has_hosts(other)]
+    if name not in fleets:
+        want, fix = f"fleets here: {', '.join(fleets)}", hint(name, fleets, "Take one of these")
         findings.add(Problem(f"got {name!r}", want, fix), ("uses",))
         return None
-    return used(path)
+    return load_hosts(path)
 
 
 def _has_hosts(path: Path) -> bool:
@@ -116,9 +119,9 @@ def _has_hosts(path: Path) -> bool:
         return re.search(rb"^hosts:", file.read(BYTES_MAX), re.M) is not None
 
 
-def _sound(source: Source, table: str, model: type[M], details: Sequence[Detail]) -> dict[str, M]:
-    """Return what in *table* is right by itself."""
+def _valid_entries(source: Source, table: str, model: type[M], details: Sequence[Detail]) -> dict[str, M]:
+    """Return the entries of *table* that have no error of their own."""
     wrong = {str(detail["loc"][1]) for detail in details if detail["loc"][:1] == (table,) and len(detail["loc"]) > 1}
-    listed = source.data.get(table)
-    found = listed if isinstance(listed, dict) else {}
-    return {name: model.model_validate(one) for name, one in found.items() if name not in wrong}
+    data = source.data.get(table)
+    entries = data if isinstance(data, dict) else {}
+    return {name: model.model_validate(entry) for name, entry in entries.items() if name not in wrong}

@@ -1,4 +1,4 @@
-"""A fleet from a YAML file: groups merged into hosts, and everything that is wrong told at once, with its line."""
+"""The loader of fleets in YAML, which merges groups into hosts and reports all errors with their lines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -9,7 +9,7 @@ from rackwright.core.repository import RoleSource
 from rackwright.fleet.findings import Findings
 from rackwright.fleet.layers import Layers, merge
 from rackwright.fleet.problems import Detail, keys_of
-from rackwright.fleet.roles import Missing
+from rackwright.fleet.roles import SecretCheck
 from rackwright.fleet.roles import problems as role_problems
 from rackwright.fleet.source import Source
 from rackwright.schema import host as one_host
@@ -26,28 +26,28 @@ from rackwright.schema.ssh import Ssh
 
 
 class FleetFile(Schema):
-    """The form of a fleet's YAML file. A host is its group's mapping with its own merged over it."""
+    """The form of a fleet's YAML file. A host's own mapping is merged over the mapping of its group."""
 
     fleet: Name
-    """What the hosts are called together."""
+    """Name of the fleet."""
     ssh: Ssh = Ssh()
-    """Settings for every host; those of its group and its own merge over them."""
+    """SSH settings for every host; settings of the group and the host merge over them."""
     alerts: Alerts = Alerts()
-    """Thresholds for the GPUs of every host; those of its group and its own merge over them."""
+    """GPU thresholds for every host; thresholds of the group and the host merge over them."""
     health: Health = Health()
-    """Thresholds for the drives of every host; those of its group and its own merge over them."""
+    """Drive thresholds for every host; thresholds of the group and the host merge over them."""
     rollout: Rollout = Rollout()
-    """How changes of software, access and network reach the hosts."""
+    """Order and limits in which changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None
-    """Where the hosts get packages that the lock names; `{}`: through the connection that changes them."""
+    """Source of the packages in the lock; `{}` serves them through the SSH connection of the change."""
     groups: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    """What several hosts share. Mappings merge, lists and scalars replace, null removes."""
+    """Settings that several hosts share. Mappings merge, lists and scalars replace, null removes."""
     hosts: dict[HostName, dict[str, Any]]
-    """Every machine by its name, which is also its host name."""
+    """All machines by name, which is also the host name."""
 
 
-class Sound(Host):
-    """A group, or what is sound of a host that has errors, to be set beside the others. Nothing in it is needed."""
+class PartialHost(Host):
+    """A group, or the valid part of a host with errors, for checks across hosts. No field is required."""
 
     address: Address = ""
     identity: Identity = Identity.model_construct()
@@ -58,18 +58,18 @@ class Sound(Host):
         return self
 
 
-BLANKS: dict[str, BaseModel] = {
+PLACEHOLDERS: dict[str, BaseModel] = {
     "drives": Drive.model_construct(serial=""),
     "nics": Nic.model_construct(name="", mac=""),
 }
-"""What stands for a drive or a port that has errors, so that the others keep their places."""
+"""Replacements for a drive or a port with errors, so that the other items keep their indexes."""
 
 
-def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing) -> Fleet:
+def load(source: Source, roles: Mapping[str, RoleSource], check_secret: SecretCheck) -> Fleet:
     """Return the fleet that the YAML file *source* declares.
 
     Raises:
-        DeclarationErrors: everything that is wrong in it.
+        DeclarationErrors: all errors of the file.
     """
     layers = Layers(source)
     findings = Findings(layers)
@@ -80,7 +80,7 @@ def load(source: Source, roles: Mapping[str, RoleSource], missing: Missing) -> F
     for problem in problems(hosts):
         findings.add_below(problem, ())
     for name, host in hosts.items():
-        for problem in role_problems(host, roles, missing):
+        for problem in role_problems(host, roles, check_secret):
             findings.add_below(problem, ("hosts", name))
     findings.raise_any()
     common = FleetFile.model_validate(layers.source.data)
@@ -96,51 +96,51 @@ def _details(model: type[BaseModel], data: object) -> list[Detail]:
 
 
 def _check_group(name: str, group: dict[str, Any], findings: Findings) -> None:
-    """Report what is wrong with a group by itself, whether or not a host is in it."""
+    """Report the errors of a group by itself, with or without hosts in it."""
     if "group" in group:
         problem = Problem(f"got {group['group']!r}", "a group is in no other group", "Remove it")
         findings.add(problem, ("groups", name, "group"))
-    # what a mapping leaves out the hosts may add; an item of a list is all there is
+    # hosts may add keys that a mapping lacks, but they cannot add to an item of a list
     details = (
         detail
-        for detail in _details(Sound, merge(group))
+        for detail in _details(PartialHost, merge(group))
         if detail["type"] != "missing" or any(isinstance(key, int) for key in detail["loc"])
     )
     findings.add_details(Host, details, ("groups", name))
 
 
 def _host(name: str, layers: Layers, findings: Findings) -> Host:
-    """Return the host *name*, or what is sound of it and report the rest."""
+    """Return the host *name*, or its valid part after reporting the errors."""
     place: Keys = ("hosts", name)
     group = layers.hosts[name].get("group")
     if isinstance(group, str) and group not in layers.groups:
         fix = hint(group, layers.groups, "Declare it under groups")
         problem = Problem(f"got {group!r}", f"groups here: {', '.join(layers.groups) or 'none'}", fix)
         findings.add(problem, (*place, "group"))
-    merged = layers.merged(name)
+    settings = layers.merge_host(name)
     try:
-        return Host.model_validate(merged)
+        return Host.model_validate(settings)
     except ValidationError as error:
         details = error.errors(include_url=False)
         findings.add_details(Host, details, place)
-        host = _sound(merged, details)
+        host = _partial_host(settings, details)
         if not any(detail["loc"][:1] in ((), ("drives",), ("tiers",)) for detail in details):
             for problem in one_host.problems(host):
                 findings.add_below(problem, place)
         return host
 
 
-def _sound(merged: dict[str, Any], details: Sequence[Detail]) -> Sound:
-    """Return *merged* without what *details* says is wrong with it."""
-    kept = dict(merged)
+def _partial_host(settings: dict[str, Any], details: Sequence[Detail]) -> PartialHost:
+    """Return *settings* without the values that *details* reports as wrong."""
+    valid = dict(settings)
     for keys in {keys_of(detail) for detail in details}:
         match keys:
             case ("drives" | "nics" as several, int(index), *_):
                 if several == "nics":
-                    kept.pop("network", None)  # it would be measured against ports that are not there
-                kept[several] = [*kept[several][:index], BLANKS[several], *kept[several][index + 1 :]]
+                    valid.pop("network", None)  # its check would miss the removed port
+                valid[several] = [*valid[several][:index], PLACEHOLDERS[several], *valid[several][index + 1 :]]
             case ("tiers", str(tier), *_):
-                kept["tiers"] = {name: value for name, value in kept["tiers"].items() if name != tier}
+                valid["tiers"] = {name: value for name, value in valid["tiers"].items() if name != tier}
             case (field, *_):
-                kept.pop(str(field), None)
-    return Sound.model_validate(kept)
+                valid.pop(str(field), None)
+    return PartialHost.model_validate(valid)

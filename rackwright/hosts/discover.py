@@ -9,7 +9,7 @@ from typing import Any
 
 from rackwright.errors import HostUnreachable, RackwrightError, Refused
 from rackwright.facts.view import UnknownFact
-from rackwright.fleet.describe_host import Discovered, discovered, free
+from rackwright.fleet.describe_host import HostDescription, describe_host, unique_name
 from rackwright.hosts.pins import HostKeyRefused, fingerprint, pin, pin_name
 from rackwright.hosts.pool import Hosts
 from rackwright.progress import Progress
@@ -51,9 +51,9 @@ class Place:
 
 def look_at_all(
     places: Sequence[Place], known_hosts: Path, trusted: Trust, progress: Progress
-) -> tuple[dict[str, Discovered], list[RackwrightError]]:
+) -> tuple[dict[str, HostDescription], list[RackwrightError]]:
     """Return every host by a name of its own, and why others could not be looked at; the first one's login is usual."""
-    found: dict[str, Discovered] = {}
+    found: dict[str, HostDescription] = {}
     errors: list[RackwrightError] = []
     for place in places:
         progress(f"looking at {place.address}")
@@ -62,11 +62,11 @@ def look_at_all(
         except RackwrightError as error:
             errors.append(error)
         else:
-            found[free(host.name, found)] = host
+            found[unique_name(host.name, found)] = host
     return found, errors
 
 
-def look(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> Discovered:
+def look(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> HostDescription:
     """Return what the host at *place* is.
 
     Args:
@@ -93,11 +93,11 @@ def look(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> Disco
     return replace(found, host={**place.declared(usual), **found.host})
 
 
-def _discovered(endpoint: Endpoint) -> Discovered:
+def _discovered(endpoint: Endpoint) -> HostDescription:
     # no digest of these facts is ever compared
     hosts = Hosts({endpoint.host: endpoint}, secrets.token_bytes(32))
     try:
-        return discovered(hosts.facts(endpoint.host))
+        return describe_host(hosts.facts(endpoint.host))
     except UnknownFact as reason:
         want, fix = "a host's lines need it", "Mend that on the host, or write its lines by hand"
         raise HostUnreachable(endpoint.host, str(reason), want, fix) from None

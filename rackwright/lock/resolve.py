@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rackwright import __version__
 from rackwright.errors import Refused
-from rackwright.fleet.lockfile import Lock, house_digests
+from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.lock import key, tree, wheels
 from rackwright.lock.apt import Apt, DownloadProgress
 from rackwright.lock.package_sets import PackageSet, images, package_sets, requirements, role_specs
@@ -52,7 +52,7 @@ def make(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Made:
             break
         taken = found
     roles = sorted({spec.role for spec in role_specs(stack)})
-    repository, of_roles = house_digests(ROOT, roles)
+    repository, of_roles = repository_digests(ROOT, roles)
     lock = Lock(
         fleet=stack.fleet.fleet,
         rackwright=__version__,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rackwright import __version__
 from rackwright.core.contract import Claim, Resource
 from rackwright.errors import DeclarationError, command
-from rackwright.fleet.lockfile import Lock, house_digests
+from rackwright.fleet.lockfile import Lock, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack.stack import ROOT, Stack
 
@@ -48,7 +48,7 @@ def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]
 
 def _other_house(lock: Lock) -> str | None:
     """Return which templates or roles are not what they were for *lock*."""
-    repository, roles = house_digests(ROOT, lock.roles)
+    repository, roles = repository_digests(ROOT, lock.roles)
     changed = [role for role, digest in lock.roles.items() if roles[role] != digest]
     if changed:
         return f"roles ({', '.join(changed)})"

@@ -9,7 +9,7 @@ from rackwright.core import contract
 from rackwright.core.contract import Claim
 from rackwright.core.repository import RoleSource
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.fleet.place import located
+from rackwright.fleet.place import locate_errors
 from rackwright.kinds.host import HostKind, HostSpec
 from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.network.spec import BondPart, DnsPart, NetworkSpec, PortPart, RoutePart, VlanPart
@@ -41,7 +41,7 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
     try:
         resources = declare_unchecked(stack)
     except DeclarationErrors as errors:
-        raise located(stack.fleet_file, errors.errors) from None
+        raise locate_errors(stack.fleet_file, errors.errors) from None
     several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
     claims = [
         (declared, contract.claims(declared.kind, declared.spec, stack.repository))
@@ -49,7 +49,7 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         if declared.spec.host in several
     ]
     if wrong := [*_twice(claims), *lock_problems(stack, ((declared.spec, promised) for declared, promised in claims))]:
-        raise located(stack.fleet_file, wrong)
+        raise locate_errors(stack.fleet_file, wrong)
     return resources
 
 

@@ -17,7 +17,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors, command
 from rackwright.fleet import tracking
 from rackwright.fleet.load import load_fleet
 from rackwright.fleet.lockfile import Lock, load_lock, lock_path
-from rackwright.fleet.roles import none_missing
+from rackwright.fleet.roles import accept_all_secrets
 from rackwright.fleet.source import Source, read
 from rackwright.kinds.role.spec import AboutMirror
 from rackwright.schema import secret
@@ -150,7 +150,7 @@ def load_stack(name: str, project: Path) -> Stack:
         fix = f"Run `{secret.setting(name, wanted)}`"
         return Problem(f"got a secret {wanted} without a value", f"stack {name} has one for each", fix)
 
-    fleet = load_fleet(_shown(path), load_roles(ROOT), none_missing if virtual else missing)
+    fleet = load_fleet(_shown(path), load_roles(ROOT), accept_all_secrets if virtual else missing)
     retired = frozenset(name for name, host in fleet.hosts.items() if host.retired)
     fleet = fleet.model_copy(update={"hosts": {n: host for n, host in fleet.hosts.items() if n not in retired}})
     maintenance = _maintenance(fleet, datetime.now(UTC))

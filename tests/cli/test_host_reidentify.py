@@ -19,8 +19,8 @@ HOST = {"identity": {"serial": "OLD-1"}, "os": "debian-12", "drives": DRIVES, "n
 SHOWN = """\
   declared  serial OLD-1
   found     serial NEW-1, uuid 4c4c4544-0042-3510-8054-b4c04f4a5331
-  drives    2 of 3 declared are there, not GONE
-  ports     1 of 2 declared are there, not board0
+  drives    2 of 3 declared are present, not GONE
+  ports     1 of 2 declared are present, not board0
 """
 
 
@@ -77,7 +77,8 @@ def test_it_is_told_for_machines(typed):
         ),
         (
             {"identity": {"bmc_mac": "52:54:00:00:00:77"}},
-            "got no bmc_mac; it tells what it is declared by. Write what it tells by hand: serial NEW-1, uuid 4c4c",
+            "got no bmc_mac; the mainboard reports each declared field of the identity."
+            " Edit the identity by hand; the mainboard reports: serial NEW-1, uuid 4c4c",
         ),
     ],
 )

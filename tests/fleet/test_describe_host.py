@@ -9,7 +9,7 @@ import pytest
 from rackwright.errors import DeclarationErrors
 from rackwright.facts.facts import Facts
 from rackwright.fleet import edit_hosts
-from rackwright.fleet.describe_host import Discovered, discovered, free
+from rackwright.fleet.describe_host import HostDescription, describe_host, unique_name
 from rackwright.fleet.load import load_fleet
 from rackwright.schema.catalogue import GPUS
 from tests.support import recorded_facts
@@ -39,11 +39,11 @@ def raw(**mounted: Any) -> dict[str, Any]:
     return facts
 
 
-def written(facts: dict[str, Any]) -> Discovered:
-    return discovered(Facts(facts))
+def written(facts: dict[str, Any]) -> HostDescription:
+    return describe_host(Facts(facts))
 
 
-def at(address: str, found: Discovered) -> Discovered:
+def at(address: str, found: HostDescription) -> HostDescription:
     return replace(found, host={"address": address, **found.host})
 
 
@@ -55,7 +55,7 @@ def loaded(text: str, folder: Path) -> Any:
 
 def test_a_host_is_written_down_and_the_fleet_has_it(tmp_path):
     found = written(raw())
-    text = edit_hosts.text(tmp_path / "rack.yaml", False, [LOGIN], {found.name: at("192.0.2.1", found)})
+    text = edit_hosts.add_hosts(tmp_path / "rack.yaml", False, [LOGIN], {found.name: at("192.0.2.1", found)})
 
     fleet = loaded(text, tmp_path)
     [(name, spec)] = fleet.hosts.items()
@@ -84,7 +84,7 @@ def test_a_drive_that_waits_in_an_array_is_written_down_as_its_spare(tmp_path):
 
     found = written(facts)
     [spec] = loaded(
-        edit_hosts.text(tmp_path / "rack.yaml", False, [LOGIN], {found.name: at("192.0.2.1", found)}), tmp_path
+        edit_hosts.add_hosts(tmp_path / "rack.yaml", False, [LOGIN], {found.name: at("192.0.2.1", found)}), tmp_path
     ).hosts.values()
 
     assert [drive.serial for drive in spec.members("hot")] == ["F1-NVME0", "F1-NVME1"]
@@ -123,7 +123,7 @@ def test_what_cannot_be_declared_is_left_out_and_said(change, note):
 
     assert "tiers" not in found.host
     assert not any("tier" in drive for drive in found.host["drives"])
-    [said] = [each for each in found.notes if "is no tier that can be declared" in each]
+    [said] = [each for each in found.notes if "cannot be declared as a tier" in each]
     assert note in said
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_declared_is_left_out_and_said(change, note):
     [
         ({"level": "linear"}, "its level is linear"),
         ({"level": {"unknown": "it is empty"}}, "arrays[md127].level: it is empty"),
-        ({"members": [{"name": "sdz9", "slot": 0, "state": ["in_sync"]}]}, "of its members sdz9 is no whole drive"),
+        ({"members": [{"name": "sdz9", "slot": 0, "state": ["in_sync"]}]}, "its member sdz9 is not a whole drive"),
     ],
 )
 def test_an_array_that_no_fleet_can_have_is_no_tier(changes, note):
@@ -149,7 +149,9 @@ def test_an_encrypted_array_is_no_tier():
     facts["filesystems"] = []
     facts["luks_headers"] = [{"device": "md127", "uuid": "0"}]
 
-    assert any("it is encrypted, and what opens it cannot be found" in note for note in written(facts).notes)
+    assert any(
+        "it is encrypted, and rackwright cannot find out how it is opened" in note for note in written(facts).notes
+    )
 
 
 def test_options_are_those_that_somebody_asked_for():
@@ -188,13 +190,15 @@ def test_a_placeholder_is_no_identity():
 
     found = written(facts)
     assert found.host["identity"] == {}
-    assert "it has no identity of its own: no serial, no uuid, no bmc_mac, no device_tree_serial" in found.notes
+    assert "the host has no identity of its own: no serial, no uuid, no bmc_mac, no device_tree_serial" in found.notes
 
 
 def test_what_stands_in_the_file_stays_letter_by_letter(tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(THERE)
-    text = edit_hosts.text(path, True, [], {"gpu-01": at("192.0.2.1", Discovered("", written(raw()).host, ()))})
+    text = edit_hosts.add_hosts(
+        path, True, [], {"gpu-01": at("192.0.2.1", HostDescription("", written(raw()).host, ()))}
+    )
 
     before, _, after = THERE.partition("    # nothing more")
     assert text.startswith(before + "  gpu-01:\n    address: 192.0.2.1\n")
@@ -206,7 +210,7 @@ def test_what_stands_in_the_file_stays_letter_by_letter(tmp_path):
 def test_a_file_may_end_as_it_likes(last, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(f"fleet: rack\nhosts:\n  gpu-02:\n    address: a\n    identity: {{serial: S-2}}\n{last}")
-    text = edit_hosts.text(path, True, [], {"gpu-01": at("b", Discovered("", {"os": "debian-12"}, ()))})
+    text = edit_hosts.add_hosts(path, True, [], {"gpu-01": at("b", HostDescription("", {"os": "debian-12"}, ()))})
 
     assert text == f"{path.read_text().rstrip()}\n  gpu-01:\n    address: b\n    os: debian-12\n"
 
@@ -214,9 +218,9 @@ def test_a_file_may_end_as_it_likes(last, tmp_path):
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        (THERE, "hosts.gpu-02: got the host gpu-02 once more"),
-        ("fleet: rack\nhosts: {gpu-01: {address: a}}\n", "hosts: got none; there are hosts, each in lines of its own"),
-        ("fleet: rack\n", "got none; there are hosts"),
+        (THERE, "hosts.gpu-02: got the host gpu-02 twice"),
+        ("fleet: rack\nhosts: {gpu-01: {address: a}}\n", "hosts: got none; the file has a host in lines of its own"),
+        ("fleet: rack\n", "got none; the file has a host in lines"),
     ],
 )
 def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
@@ -224,7 +228,7 @@ def test_a_file_that_has_no_place_for_it_is_left_alone(there, said, tmp_path):
     path.write_text(there)
 
     with pytest.raises(DeclarationErrors, match=said):
-        edit_hosts.text(path, True, [], {"gpu-02": at("b", Discovered("", {}, ()))})
+        edit_hosts.add_hosts(path, True, [], {"gpu-02": at("b", HostDescription("", {}, ()))})
     assert path.read_text() == there
 
 
@@ -249,7 +253,7 @@ hosts:
 def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
     path = tmp_path / "rack.yaml"
     path.write_text(DRIVES.replace("0042", "'0042'"))
-    text = edit_hosts.with_another_drive(path, "gpu-01", old, new)
+    text = edit_hosts.replace_drive(path, "gpu-01", old, new)
 
     assert line in text.splitlines()
     both = zip(text.splitlines(), path.read_text().splitlines(), strict=True)
@@ -260,7 +264,12 @@ def test_another_drive_is_written_into_its_line(old, new, line, tmp_path):
     ("host", "old", "new", "said"),
     [
         ("gpu-01", "ODL", "NEW", "hosts.gpu-01.drives: got ODL; drives of gpu-01: OLD, 0042. Write OLD"),
-        ("gpu-01", "OLD", "0042", "got 0042; it has a line of its own. Move `tier` from the line of OLD"),
+        (
+            "gpu-01",
+            "OLD",
+            "0042",
+            "got 0042; the new drive has no line of its own yet. Move `tier` from the line of OLD",
+        ),
         ("gpu-02", "OLD", "NEW", "got OLD; drives of gpu-02: none"),
     ],
 )
@@ -269,7 +278,7 @@ def test_a_drive_that_has_no_line_or_another_one_is_told(host, old, new, said, t
     path.write_text(DRIVES.replace("0042", "'0042'"))
 
     with pytest.raises(DeclarationErrors) as errors:
-        edit_hosts.with_another_drive(path, host, old, new)
+        edit_hosts.replace_drive(path, host, old, new)
     assert said in str(errors.value)
 
 
@@ -278,7 +287,7 @@ def test_a_fleet_that_uses_the_hosts_of_another_has_no_line_of_a_drive(tmp_path)
     path.write_text("fleet: serving\nuses: rack.yaml\n")
 
     with pytest.raises(DeclarationErrors) as errors:
-        edit_hosts.with_another_drive(path, "gpu-01", "OLD", "NEW")
+        edit_hosts.replace_drive(path, "gpu-01", "OLD", "NEW")
     [error] = errors.value.errors
     assert (error.where, error.got) == (f"{path}:2: uses", "got a fleet that uses the hosts of rack.yaml")
     assert error.fix == "Name a stack of rack.yaml"
@@ -294,5 +303,5 @@ def test_errors_are_those_of_the_file_that_it_will_be(tmp_path):
 
 
 def test_names_are_given_once():
-    assert free("gpu", {}) == "gpu"
-    assert free("gpu", {"gpu", "gpu-2"}) == "gpu-3"
+    assert unique_name("gpu", {}) == "gpu"
+    assert unique_name("gpu", {"gpu", "gpu-2"}) == "gpu-3"

@@ -7,7 +7,7 @@ import pytest
 
 from rackwright import __version__
 from rackwright.errors import DeclarationErrors
-from rackwright.fleet.lockfile import Lock, changes, house_digests, load_lock, lock_path
+from rackwright.fleet.lockfile import Lock, changes, load_lock, lock_path, repository_digests
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack import Stack, declare, load_stack
 from rackwright.stack.stack import ROOT
@@ -45,7 +45,7 @@ def lock_of(stack: Stack, **otherwise: object) -> Lock:
         for claim in declared.kind.claims(declared.spec, stack.repository):
             if claim.thing.startswith("package:") and claim.want.get("installed", True):
                 packages[f"{claim.thing[8:]}={claim.want.get('version', '1')}"] = "0" * 64
-    repository, roles = house_digests(ROOT, ["base", "cuda", "nvidia_driver"])
+    repository, roles = repository_digests(ROOT, ["base", "cuda", "nvidia_driver"])
     made = {"fleet": "example", "rackwright": __version__, "repository": repository, "roles": roles, "key": KEY}
     return Lock.model_validate({**made, "packages": {"debian-12/amd64": packages}, **otherwise})
 
@@ -187,9 +187,9 @@ def test_a_digest_of_the_house_follows_its_files(tmp_path):
     for path in ("roles/base/tasks/main.yml", "roles/cuda/tasks/main.yml", "templates/base/etc/x.j2"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(path)
-    before = house_digests(tmp_path, ["base", "cuda"])
+    before = repository_digests(tmp_path, ["base", "cuda"])
     (tmp_path / "templates/base/etc/x.j2").write_text("otherwise")
-    after = house_digests(tmp_path, ["base", "cuda"])
+    after = repository_digests(tmp_path, ["base", "cuda"])
 
     assert after[0] != before[0]
     assert (after[1]["base"] != before[1]["base"], after[1]["cuda"] != before[1]["cuda"]) == (True, False)

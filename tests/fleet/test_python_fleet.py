@@ -81,7 +81,7 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         ),
         (
             "def fleet():\n    return [host()]\n",
-            "wrong.py: got list from fleet(); the file defines fleet() -> Fleet. Let it return a Fleet.",
+            "wrong.py: got list from fleet(); the file defines fleet() -> Fleet. Return a Fleet from fleet().",
         ),
         (
             "def fleet():\n    return 1 / 0\n",
@@ -93,7 +93,7 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         ),
         (
             "fleat = None\n",
-            "wrong.py: got no function fleet; the file defines fleet() -> Fleet. Let it return a Fleet.",
+            "wrong.py: got no function fleet; the file defines fleet() -> Fleet. Return a Fleet from fleet().",
         ),
         (
             "def fleet(:\n",

@@ -14,7 +14,7 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 
 from rackwright.errors import DeclarationErrors
-from rackwright.fleet.source import Source, dotted, parse, read
+from rackwright.fleet.source import Source, format_keys, parse, read
 
 HERE = Path(__file__).parent
 FILES = [*(HERE / "wrong").glob("*.yaml"), *(HERE.parents[1] / "stacks").glob("*.yaml")]
@@ -46,7 +46,7 @@ def test_every_file_reads_as_by_the_reference_reader(path: Path) -> None:
         expected = reference.load(path)
     except YAMLError as error:
         pytest.fail(f"the reference reader refuses it: {error}")
-    assert found.data == expected or found.repeated
+    assert found.data == expected or found.duplicate_keys
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_of_a_key_that_stands_twice_the_first_holds_and_both_are_told(tmp_path: 
     source = read_text("a: 1\nb: {c: 1, c: 2}\na: 2\n", tmp_path)
     assert source.data == {"a": 1, "b": {"c": 1}}
     assert source.line(("a",)) == 1
-    assert [line for line, _ in source.repeated] == [2, 3]
+    assert [line for line, _ in source.duplicate_keys] == [2, 3]
 
 
 def test_keys_read_as_a_path() -> None:
-    assert dotted(("hosts", "alpha", "drives", 2, "size")) == "hosts.alpha.drives[2].size"
+    assert format_keys(("hosts", "alpha", "drives", 2, "size")) == "hosts.alpha.drives[2].size"
 
 
 def test_a_number_of_more_digits_than_python_reads_is_an_error_with_its_line(tmp_path: Path) -> None:

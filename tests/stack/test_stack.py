@@ -277,8 +277,8 @@ def test_an_unknown_stack_names_the_known(project: Path) -> None:
         ),
         (
             "config: {\n",
-            "stacks/Pulumi.wrong.yaml:2: got a syntax error (while parsing a flow node begun in line 2, did not find"
-            " expected node content); the file is YAML 1.2. Look at this line and the one above.",
+            "stacks/Pulumi.wrong.yaml:2: got a syntax error (while parsing a flow node that begins in line 2, did not"
+            " find expected node content); the file is YAML 1.2. Check this line and the one above.",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from rackwright.fleet.source import dotted
+from rackwright.fleet.source import format_keys
 from rackwright.schema import Needs
 from rackwright.schema.accelerator import Accelerators, chosen, problems
 from rackwright.schema.problem import Problem
@@ -25,9 +25,9 @@ def accelerators(case: Case) -> Accelerators:
 
 
 def message(problem: Problem) -> str:
-    also = f" ({dotted(problem.also)})" if problem.also else ""
+    also = f" ({format_keys(problem.also)})" if problem.also else ""
     source = f" [{problem.source}]" if problem.source else ""
-    return f"{dotted(problem.path)}: {problem.got}; {problem.want}{also}. {problem.fix}.{source}"
+    return f"{format_keys(problem.path)}: {problem.got}; {problem.want}{also}. {problem.fix}.{source}"
 
 
 def messages(a: Accelerators) -> list[str]:
