@@ -95,13 +95,13 @@ def by_server(directory: Path) -> Callable[[], None]:
     """Import what our server takes, and return what it does until it has answered once."""
     import numpy as np
 
-    from workloads.serving.runtimes import Language, onnx, opened  # noqa: F401  before the clock
+    from workloads.serving.runtimes import LanguageRuntime, load_runtime, onnx  # noqa: F401  before the clock
 
     x_BCHW = np.zeros((1, 1, SIDE, SIDE), np.float32)
 
     def load() -> None:
-        runtime = opened(directory)
-        assert not isinstance(runtime, Language)
+        runtime = load_runtime(directory)
+        assert not isinstance(runtime, LanguageRuntime)
         runtime.infer({"pixel_values": x_BCHW})
 
     return load

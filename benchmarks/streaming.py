@@ -20,7 +20,7 @@ import openai
 from benchmarks.peers.servers import HERE, Peer, ours, running
 from benchmarks.serving import PORT, cpu
 from tests.support.models.smollm2 import NAME, gguf
-from workloads.serving.gguf import published
+from workloads.serving.gguf import publish_gguf
 
 ROUNDS, TEXTS, TOKENS = 3, 6, 120
 PARALLEL, CONTEXT_TOKENS = 4, 512
@@ -30,7 +30,7 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) - 1)
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
         scratch = Path(directory)
-        published(gguf(), NAME, None, scratch / NAME)
+        publish_gguf(gguf(), NAME, None, scratch / NAME)
         changes = (f"threads={threads}", f"parallel={PARALLEL}", f"context_tokens={CONTEXT_TOKENS}")
         by_llama = (sys.executable, str(HERE / "by_llama.py"), str(gguf()), *map(str, (PORT, threads, PARALLEL)))
         servers = (

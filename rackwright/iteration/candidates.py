@@ -55,7 +55,7 @@ def found(stack: Stack, server: str, given: Path | None, tracking: str) -> Start
         WorkloadError: a model is damaged, or the tracking server does not answer.
     """
     directory, model = _served(stack, server)
-    published.prove(directory, model)
+    published.verify(directory, model)
     trained = training_of(model)
     if trained is None:
         want = f"it came from a training of an {CLASSIFIER} of ours, and its lineage says which"

@@ -24,7 +24,7 @@ def model_to_serve(stack: Stack, server: str, model: str) -> Served:
         if re.fullmatch(r"[0-9a-f]{12}", model) and not (stack.project / model).exists():
             return Served.model_validate(declared.model.of_version(model).model_dump())
         found = published.read(stack.project / model)
-        published.judge(found, declared.gate.accuracy_kept)
+        published.check_accuracy(found, declared.gate.accuracy_kept)
         return Served.model_validate({"path": model.rstrip("/"), "version": found.version})
     except ValidationError as error:
         said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
@@ -54,7 +54,7 @@ def registered_model(stack: Stack, server: str, name: str, directory: Path, sha2
         WorkloadError: it is not as good as the server asks.
     """
     found = published.read(directory)
-    published.judge(found, stack.fleet.servers[server].gate.accuracy_kept)
+    published.check_accuracy(found, stack.fleet.servers[server].gate.accuracy_kept)
     return Served(registered=name, version=found.version, sha256=sha256)
 
 

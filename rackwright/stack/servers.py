@@ -169,7 +169,7 @@ def _model(stack: Stack, server: Server, found: Model | None) -> dict[str, Any]:
 def _gated(place: str, server: Server, found: Model) -> None:
     """Return if the model's report says that it keeps what the declaration wants."""
     try:
-        published.judge(found, server.gate.accuracy_kept)
+        published.check_accuracy(found, server.gate.accuracy_kept)
     except WorkloadError as error:
         fix = "Publish a better one, or lower `gate.accuracy_kept` of the server, which an audit then shows"
         raise _only(place, str(error.got), error.want, fix) from None

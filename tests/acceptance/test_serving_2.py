@@ -14,7 +14,7 @@ from tests.support.expect import need
 from tests.support.log import ROOT, Log
 from tests.support.mlflow_server import Served
 from tests.support.workloads import module, python, run_tests
-from workloads.serving.model import prove, read
+from workloads.serving.model import read, verify
 
 WANTED_KEPT = 0.98
 EMBEDDING = ("task=embed", "gate.agreement=0.8", "margin=0.1", "repeats=10")
@@ -123,7 +123,7 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
         [fetched] = json.loads(run(0, *server, "fetch", "serving", "--json", cwd=project))
         made = read(directory / "int8")
         need(fetched["version"] == made.version, f"{fetched} was promoted, and {made.version} is the champion")
-        prove(Path(fetched["directory"]), made)
+        verify(Path(fetched["directory"]), made)
         checked = log.run([server[0], "check", "serving"], project, admin)
         need(checked.returncode == 0, f"what was promoted is not declared: {checked.stderr.strip()}")
         own, parent = told["versions"]

@@ -55,7 +55,7 @@ def test_a_rollout_under_load_loses_no_request(log: Log) -> str:
         with lab.load(CLIENTS) as bad:
             done = lab.up(status=4)
         said = done.stdout + done.stderr
-        need("the canary has" in said and "release" in said and "serves again" in said, f"`up` says {said[-600:]}")
+        need("the canary is" in said and "release" in said and "serves again" in said, f"`up` says {said[-600:]}")
         need(not bad["lost"], f"the bad version lost {len(bad['lost'])}: {bad['lost'][:3]}")
         told = lab.status(status=1)["hosts"]
         need({each["version"] for each in told.values()} == {second}, f"hosts serve {lab.versions()}")

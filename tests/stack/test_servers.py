@@ -51,7 +51,7 @@ def test_a_model_of_a_tier_is_known_by_its_version(project: Path) -> None:
 def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, kept: float | None, said: str) -> None:
     publish(project / "models" / "digits", b"two", kept)
 
-    with pytest.raises(DeclarationErrors, match=rf"servers.digits.model.path: {said}.*; 98.00% are asked for"):
+    with pytest.raises(DeclarationErrors, match=rf"servers.digits.model.path: {said}.*; at least 98.00% is required"):
         declare(load_stack("serving", project))
 
 
@@ -137,7 +137,7 @@ class TestPromote:
     def test_what_is_not_good_enough_is_not_written(self, project: Path) -> None:
         publish(project / "models" / "second", b"second", 0.5)
 
-        with pytest.raises(WorkloadError, match="got 50.0000% of its accuracy kept; 98.00% are asked for"):
+        with pytest.raises(WorkloadError, match="got 50.0000% of its accuracy kept; at least 98.00% is required"):
             server_model.model_to_serve(load_stack("serving", project), "digits", "models/second")
 
     def test_a_path_beyond_the_project_is_refused(self, project: Path) -> None:

@@ -19,7 +19,7 @@ from workloads.quantize.source import source
 from workloads.serving.batcher import Arrays
 from workloads.serving.keys import Keys
 from workloads.serving.model import Model, Tensor, publish
-from workloads.serving.runtimes.runtime import End, Piece, Unfit
+from workloads.serving.runtimes.runtime import End, InvalidPrompt, Piece
 from workloads.serving.serve import Server
 from workloads.serving.settings import Settings
 
@@ -83,7 +83,7 @@ def eventually(holds: Callable[[], object]) -> None:
 class Held:
     """A runtime that computes twice its input, each time a test lets it."""
 
-    told = "a test"
+    description = "a test"
 
     def __init__(self, model: Model | None = None) -> None:
         tensor = Tensor(name="x", datatype="FP32", shape=(-1, 2))
@@ -107,7 +107,7 @@ class Held:
 class Writer:
     """A language model that writes a word each time a test lets it, and fails at that word."""
 
-    told = "a test"
+    description = "a test"
 
     def __init__(self, *words: str, free: bool = False) -> None:
         self.model = Model(name="held", version="1", runtime="llama.cpp", files={}, lineage={"of": "a test"})
@@ -116,19 +116,20 @@ class Writer:
         self.began, self.left = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: list[Mapping[str, Any]] = []
 
-    def generate(self, asked: Mapping[str, Any], heard: Callable[[Piece], bool]) -> None:
+    def generate(self, asked: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
         self.asked.append(asked)
         self.began.release()
         if asked.get("prompt") == "too long":
-            raise Unfit("got a prompt of 9 tokens; with its answer it has 8 at most", "context_length_exceeded")
+            reason = "got a prompt of 9 tokens; a prompt and its answer have at most 8"
+            raise InvalidPrompt(reason, "context_length_exceeded")
         for word in self.words:
             assert self.go.acquire(timeout=60)
             if word == "fail":
                 raise RuntimeError("as a model fails")
-            if not heard(Piece(word)):
+            if not on_piece(Piece(word)):
                 self.left.release()
                 return
-        heard(Piece("", End("stop", 7, len(self.words))))
+        on_piece(Piece("", End("stop", 7, len(self.words))))
 
 
 class Here:

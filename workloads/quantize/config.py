@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from workloads.serving.model import Strict
+from workloads.serving.model import StrictModel
 
 Precision = Literal["fp32", "fp16", "int8"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Gate(Strict):
+class Gate(StrictModel):
     """What the quantised model has to keep on the rows that are held out; below it nothing is published."""
 
     accuracy_kept: Share | None = 0.98
@@ -21,7 +21,7 @@ class Gate(Strict):
     """The mean cosine between what both give for a row."""
 
 
-class Settings(Strict):
+class Settings(StrictModel):
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """auto: what the catalogue says the target is made for."""
     task: Literal["classify", "embed"] = "classify"

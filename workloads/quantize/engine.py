@@ -52,7 +52,7 @@ def build(
         WorkloadError: there is no GPU or TensorRT, or it does not take the model.
     """
     found = served.read(directory)
-    served.prove(directory, found)
+    served.verify(directory, found)
     [name] = [name for name in found.files if name.endswith(".onnx")] or [""]
     others = [tensor.name for tensor in found.inputs if -1 in tensor.shape[1:]]
     if not name or not found.batches or others:

@@ -46,7 +46,7 @@ def source(what: Path, scratch: Path) -> Source:
         return _of_training(what, scratch)
     if (what / served.NAME).is_file():
         found = served.read(what)
-        served.prove(what, found)
+        served.verify(what, found)
         [name] = [name for name in found.files if name.endswith(".onnx")] or [""]
         if not name:
             raise WorkloadError(str(what), f"got a model of {found.runtime}", "ONNX is quantised", "Name its source")
@@ -63,9 +63,9 @@ def source(what: Path, scratch: Path) -> Source:
 def _of_training(what: Path, scratch: Path) -> Source:
     import torch
 
-    from workloads.serving.runtimes.torch import trained
+    from workloads.serving.runtimes.torch import load_trained
 
-    module, model = trained(what)
+    module, model = load_trained(what)
     path = scratch / "model.onnx"
     [taken], [given] = model.inputs, model.outputs
     example = torch.zeros(2, *taken.shape[1:])

@@ -44,7 +44,7 @@ def bring(server: Server, version: Version, into: Path) -> Path:
         raise Refused("model", f"got {version}, from {version.source}", want, fix)
     target = registry.begin(server, version, served.NAME, into)
     found = served.read(target)
-    if wrong := [name for name in found.files if not re.fullmatch(served.NAMED, name)]:
+    if wrong := [name for name in found.files if not re.fullmatch(served.NAME_PATTERN, name)]:
         want, fix = "a model's files lie beside its model.json", "Publish it anew"
         raise Refused(str(version), f"got a file {wrong[0]!r}", want, fix)
     if found.version != (computed := served.version_of(found.files)):
@@ -52,7 +52,7 @@ def bring(server: Server, version: Version, into: Path) -> Path:
         raise Refused(str(version), f"got a model.json of version {found.version}", want, "Publish it anew")
     registry.bring(server, version, {name: file.bytes for name, file in found.files.items()}, target)
     try:
-        served.prove(target, found)
+        served.verify(target, found)
     except DamagedModel:
         shutil.rmtree(target)
         raise
@@ -96,7 +96,7 @@ def register(server: Server, published: Path, report: Path, name: str) -> Versio
     if found.lineage.get("gate", {}).get("passed") is not True:
         want, fix = "a version has passed its gate", "Let `python -m workloads.quantize` publish it"
         raise Refused(str(published), "got a model that passed none", want, fix)
-    served.prove(published, found)
+    served.verify(published, found)
     digest = disk.sha256(published / served.NAME)
     if there := registry.with_checkpoint(server, digest, name):
         return there

@@ -1,12 +1,13 @@
 """Serve one model over HTTP.
 
-    python -m workloads.serving published/digits                                  on this computer, port 8080
+        python -m workloads.serving published/digits                                  on this computer, port 8080
     python -m workloads.serving published/digits --set host=0.0.0.0 --set keys=keys.json
-    python -m workloads.serving published/digits --print > server.json           all settings, to be changed
+        python -m workloads.serving published/digits --print > server.json           all settings, to edit
 
 MODEL is a directory that `python -m workloads.quantize` has published, or `python -m workloads.serving.gguf` or
-`python -m workloads.serving.vllm` for a language model; or one of a training, whose newest checkpoint is taken. What
-happens is told on stdout, a line of JSON each. SIGTERM ends it without losing a request.
+`python -m workloads.serving.vllm` for a language model. MODEL may also be the directory of a training: the server
+then uses its newest checkpoint. The server logs each event to stdout as one line of JSON. SIGTERM stops the server
+without the loss of a request.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
 from workloads.serving.settings import Settings
 
-STATUS = "Exit status: 0 stopped as asked, 1 the model is damaged, 2 wrong or refused, 4 what computes has ended."
+STATUS = "Exit status: 0 stopped on request, 1 the model is damaged, 2 wrong input, 4 the runtime process ended."
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -29,15 +30,15 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    given = arguments().parse_args(argv)
+    args = arguments().parse_args(argv)
     try:
-        settings = config_file.settings(Settings, given)
-        if given.print:
+        settings = config_file.settings(Settings, args)
+        if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
         from workloads.serving.serve import serve
 
-        serve(given.model, settings)
+        serve(args.model, settings)
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status

@@ -1,4 +1,4 @@
-"""Answers that refuse, each with a reason, in the form that the protocol of its route has."""
+"""HTTP errors, each with a reason, in the form of its route's protocol."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from workloads.serving.batcher import Full, Late
+from workloads.serving.batcher import DeadlineExceeded, QueueFull
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 
-class Refused(Exception):
-    """A request that gets no answer, with the status and reason it gets instead."""
+class HttpError(Exception):
+    """The error that answers a request: its status and its reason."""
 
     def __init__(
         self,
@@ -26,44 +26,44 @@ class Refused(Exception):
     ) -> None:
         """
         Args:
-            param: The field that is wrong, where the protocol tells it.
-            code: What programs may tell it by, where the protocol has such.
+            param: The field that is wrong, if the protocol names it.
+            code: The machine-readable code of the error, if the protocol has one.
         """
         super().__init__(reason)
         self.status, self.reason, self.headers, self.param, self.code = status, reason, headers, param, code
 
 
 class Error(BaseModel):
-    """What KServe's protocol answers where something is wrong."""
+    """The body of an error in KServe's protocol."""
 
     error: str
 
 
 @contextmanager
-def in_turn(seconds: float) -> Iterator[None]:
-    """Refuse what has no room to wait, or no answer within *seconds*.
+def as_http_errors(seconds: float) -> Iterator[None]:
+    """Turn a full queue, or a missed deadline of *seconds*, into an HTTP error.
 
     Raises:
-        Refused: 429 or 504.
+        HttpError: 429 if the queue is full, 504 after the deadline.
     """
     try:
         yield
-    except Full as full:
-        raise Refused(429, str(full), {"retry-after": str(full.retry_after)}) from None
-    except Late:
-        raise Refused(504, f"no answer within {seconds:g} s") from None
+    except QueueFull as full:
+        raise HttpError(429, str(full), {"retry-after": str(full.retry_after)}) from None
+    except DeadlineExceeded:
+        raise HttpError(504, f"no answer within {seconds:g} s") from None
 
 
-def refusal(path: str, refused: Refused) -> Response:
-    """Return the answer to a request for *path* that is *refused*."""
-    told: object = {"error": refused.reason}
+def error_response(path: str, error: HttpError) -> Response:
+    """Return the response with *error* to a request for *path*."""
+    content: object = {"error": error.reason}
     if path.startswith("/v1/"):
-        told = openai_error(refused)
-    return Response(to_json(told), refused.status, refused.headers, "application/json")
+        content = openai_error(error)
+    return Response(to_json(content), error.status, error.headers, "application/json")
 
 
-def openai_error(refused: Refused) -> dict[str, object]:
-    """Return what OpenAI's clients read of a request that is *refused*."""
-    kind = _TYPES.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
-    code = refused.code or _CODES.get(refused.status)
-    return {"error": {"message": refused.reason, "type": kind, "param": refused.param, "code": code}}
+def openai_error(error: HttpError) -> dict[str, object]:
+    """Return the body of *error* in OpenAI's protocol."""
+    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    code = error.code or _CODES.get(error.status)
+    return {"error": {"message": error.reason, "type": kind, "param": error.param, "code": code}}

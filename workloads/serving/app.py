@@ -1,4 +1,4 @@
-"""The routes of a server for one model: health, figures, what it is; KServe's protocol, or OpenAI's for language."""
+"""The routes of a server for one model: health, metrics, metadata, and KServe's or OpenAI's protocol."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,49 +12,56 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import request_response
 
 from workloads.serving import document, language, wire
-from workloads.serving.answers import Error, Refused, in_turn, refusal
+from workloads.serving.answers import Error, HttpError, as_http_errors, error_response
 from workloads.serving.batcher import Arrays, Batcher
-from workloads.serving.body import body
+from workloads.serving.body import read_body
 from workloads.serving.generation import Generation
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import CONTENT_TYPE, Metrics
-from workloads.serving.middleware import Edge, Say
+from workloads.serving.middleware import EventLog, Middleware
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
-from workloads.serving.runtimes import Language, Runtime
+from workloads.serving.runtimes import LanguageRuntime, Runtime
 from workloads.serving.settings import Settings
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Error, "description": "Malformed; says what is."},
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "The request is malformed; the error names the fault."},
     408: {"model": Error, "description": "The body did not come in time."},
     413: {"model": Error, "description": "The body is too large."},
-    429: {"model": Error, "description": "The queue is full; Retry-After says for how long."},
+    429: {"model": Error, "description": "The queue is full. Retry-After says when to try again."},
     503: {
         "model": Error,
-        "description": "The bodies of other requests take all memory; Retry-After says for how long.",
+        "description": "The bodies of other requests use all memory. Retry-After says when to try again.",
     },
-    504: {"model": Error, "description": "Its deadline has passed."},
+    504: {"model": Error, "description": "The deadline of the request has passed."},
 }
 WITH_KEY: dict[int | str, dict[str, Any]] = {
-    401: {"model": Error, "description": "No key that is known."},
-    403: {"model": Error, "description": "The key does not allow it."},
+    401: {"model": Error, "description": "The API key is missing or unknown."},
+    403: {"model": Error, "description": "The API key does not allow this request."},
 }
-NOT_HERE: dict[int | str, dict[str, Any]] = {404: {"model": Error, "description": "Another model, or version."}}
+UNKNOWN_MODEL: dict[int | str, dict[str, Any]] = {
+    404: {"model": Error, "description": "The server has another model or version."}
+}
 
 
 class State:
-    """What of a server changes while it runs."""
+    """The state of a server that changes while it runs."""
 
     draining = False
-    """It has been told to stop: requests are still answered, but none should come any more."""
+    """Whether the server has received a stop signal: it still answers requests, but clients should go elsewhere."""
 
 
 def create(
-    runtime: Runtime | Language, settings: Settings, keys: Keys, metrics: Metrics, state: State, say: Say
-) -> Edge:
+    runtime: Runtime | LanguageRuntime,
+    settings: Settings,
+    keys: Keys,
+    metrics: Metrics,
+    state: State,
+    log_event: EventLog,
+) -> Middleware:
     """Return the ASGI application that serves the model of *runtime*."""
     queue: Generation | Batcher
-    if isinstance(runtime, Language):
+    if isinstance(runtime, LanguageRuntime):
         queue = Generation(runtime.generate, settings.parallel, settings.queue, metrics)
     else:
         queue = Batcher(runtime.infer, runtime.model.batches, settings.max_batch, settings.queue, metrics)
@@ -73,13 +80,13 @@ def create(
     _health(app, metrics, runtime.model.version, lambda: state.draining)
     _metadata(app, runtime.model)
     if isinstance(queue, Generation):
-        language.routes(app, runtime.model, settings, queue)
-        document.complete(app, runtime.model, *language.BODIES)
+        language.add_routes(app, runtime.model, settings, queue)
+        document.complete_schema(app, runtime.model, *language.BODY_MODELS)
     else:
         _inference(app, runtime.model, settings, queue)
-        document.complete(app, runtime.model, wire.InferRequest)
+        document.complete_schema(app, runtime.model, wire.InferRequest)
     _refusals(app)
-    return Edge(app, keys, metrics, lambda: state.draining, say)
+    return Middleware(app, keys, metrics, lambda: state.draining, log_event)
 
 
 def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[], bool]) -> None:
@@ -92,17 +99,19 @@ def _health(app: FastAPI, metrics: Metrics, version: str, draining: Callable[[],
     async def figures() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    stopping: dict[int | str, dict[str, Any]] = {503: {"description": "It has been told to stop."}}
-    app.get("/health", summary="The process answers")(health)
-    app.get("/v2/health/live", summary="The process answers")(health)
+    draining_response: dict[int | str, dict[str, Any]] = {503: {"description": "The server is about to stop."}}
+    app.get("/health", summary="The process is alive")(health)
+    app.get("/v2/health/live", summary="The process is alive")(health)
     for route in ("/ready", "/v2/health/ready"):
-        app.get(route, summary="It takes requests, for this version of the model", responses=stopping)(ready)
-    app.get("/metrics", summary="Figures for Prometheus", responses=WITH_KEY, response_class=PlainTextResponse)(figures)
+        app.get(
+            route, summary="The server accepts requests for this version of the model", responses=draining_response
+        )(ready)
+    app.get("/metrics", summary="Metrics for Prometheus", responses=WITH_KEY, response_class=PlainTextResponse)(figures)
 
 
 def _metadata(app: FastAPI, model: Model) -> None:
     server = {"name": "rackwright", "version": "2", "extensions": ["binary_tensor_data", "model_lineage"]}
-    told = {
+    metadata = {
         "name": model.name,
         "versions": [model.version],
         "platform": model.runtime,
@@ -115,57 +124,59 @@ def _metadata(app: FastAPI, model: Model) -> None:
         return JSONResponse(server)
 
     async def about_model(name: str) -> JSONResponse:
-        known(model, name)
-        return JSONResponse(told)
+        check_model(model, name)
+        return JSONResponse(metadata)
 
     async def about_version(name: str, version: str) -> JSONResponse:
-        known(model, name, version)
-        return JSONResponse(told)
+        check_model(model, name, version)
+        return JSONResponse(metadata)
 
     async def ready(name: str) -> JSONResponse:
-        known(model, name)
+        check_model(model, name)
         return JSONResponse({"name": name, "ready": True})
 
-    app.get("/v2", summary="What the server is", responses=WITH_KEY)(about_server)
-    both = {**WITH_KEY, **NOT_HERE}
-    app.get("/v2/models/{name}", summary="What the model is, and where it comes from", responses=both)(about_model)
-    app.get("/v2/models/{name}/versions/{version}", summary="The same of a version", responses=both)(about_version)
+    app.get("/v2", summary="Metadata of the server", responses=WITH_KEY)(about_server)
+    both = {**WITH_KEY, **UNKNOWN_MODEL}
+    app.get("/v2/models/{name}", summary="Metadata and lineage of the model", responses=both)(about_model)
+    app.get("/v2/models/{name}/versions/{version}", summary="Metadata and lineage of a version", responses=both)(
+        about_version
+    )
     app.get("/v2/models/{name}/ready", summary="The model is loaded", responses=both)(ready)
 
 
 def _inference(app: FastAPI, model: Model, settings: Settings, queue: Batcher) -> None:
     async def infer(name: str, request: Request) -> Response:
-        known(model, name)
+        check_model(model, name)
         return await answer(request)
 
     async def infer_version(name: str, version: str, request: Request) -> Response:
-        known(model, name, version)
+        check_model(model, name, version)
         return await answer(request)
 
     async def answer(request: Request) -> Response:
-        asked, began = await _read(request, model, settings)
-        request.state.told["rows"] = asked.rows
-        outputs = await _computed(queue, asked, settings, began)
-        with in_turn(settings.deadline_seconds):
-            size = sum(outputs[name].nbytes for name in asked.outputs)
-            told, json_bytes = await offload(size, settings.deadline_seconds, wire.write, asked, outputs, model)
+        parsed, began = await _read(request, model, settings)
+        request.state.log_fields["rows"] = parsed.rows
+        outputs = await _compute(queue, parsed, settings, began)
+        with as_http_errors(settings.deadline_seconds):
+            size = sum(outputs[name].nbytes for name in parsed.outputs)
+            content, json_bytes = await offload(size, settings.deadline_seconds, wire.write, parsed, outputs, model)
         if json_bytes is None:
-            return Response(told, media_type="application/json")
-        return Response(told, headers={wire.HEADER: str(json_bytes)}, media_type="application/octet-stream")
+            return Response(content, media_type="application/json")
+        return Response(content, headers={wire.HEADER: str(json_bytes)}, media_type="application/octet-stream")
 
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-    described = document.body_of(wire.InferRequest, **binary)
-    of_both: dict[str, Any] = {
-        "methods": ["POST"], "responses": {**REFUSALS, **WITH_KEY, **NOT_HERE}, "openapi_extra": described,
+    body_schema = document.describe_body(wire.InferRequest, **binary)
+    options: dict[str, Any] = {
+        "methods": ["POST"], "responses": {**ERRORS, **WITH_KEY, **UNKNOWN_MODEL}, "openapi_extra": body_schema,
         "route_class_override": _Direct,
     }  # fmt: skip
     add = app.router.add_api_route
-    add("/v2/models/{name}/infer", infer, summary="Ask the model", **of_both)
-    add("/v2/models/{name}/versions/{version}/infer", infer_version, summary="Ask a version of it", **of_both)
+    add("/v2/models/{name}/infer", infer, summary="Run inference", **options)
+    add("/v2/models/{name}/versions/{version}/infer", infer_version, summary="Run inference with a version", **options)
 
 
 class _Direct(APIRoute):
-    """A route that is asked often. What its function takes stands in its path: nothing else is looked for each time."""
+    """A route on the hot path: its function takes path parameters alone, and no dependencies are resolved."""
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **more: Any) -> None:
         super().__init__(path, endpoint, **more)
@@ -177,25 +188,25 @@ class _Direct(APIRoute):
 
 
 async def _read(request: Request, model: Model, settings: Settings) -> tuple[wire.InferenceRequest, float]:
-    """Return what *request* asks, and when its body was there, by the event loop's clock.
+    """Return the parsed *request*, and the event loop's time when its body was complete.
 
     Raises:
-        Refused: it cannot be answered.
+        HttpError: the request is malformed, too large or too slow.
     """
-    async with body(request, settings) as content:
+    async with read_body(request, settings) as content:
         began, json_bytes = asyncio.get_running_loop().time(), _json_bytes(request)
         arguments = (content, json_bytes, model, settings.max_batch)
         try:
-            with in_turn(settings.deadline_seconds):
+            with as_http_errors(settings.deadline_seconds):
                 return await offload(len(content), settings.deadline_seconds, wire.read, *arguments), began
-        except wire.Malformed as malformed:
-            raise Refused(400, str(malformed)) from None
+        except wire.MalformedRequest as malformed:
+            raise HttpError(400, str(malformed)) from None
 
 
-async def _computed(queue: Batcher, asked: wire.InferenceRequest, settings: Settings, began: float) -> Arrays:
-    seconds = min(settings.deadline_seconds, asked.timeout_seconds or settings.deadline_seconds)
-    with in_turn(seconds):
-        return await queue.submit(asked.arrays, asked.rows, began + seconds)
+async def _compute(queue: Batcher, parsed: wire.InferenceRequest, settings: Settings, began: float) -> Arrays:
+    seconds = min(settings.deadline_seconds, parsed.timeout_seconds or settings.deadline_seconds)
+    with as_http_errors(seconds):
+        return await queue.submit(parsed.arrays, parsed.rows, began + seconds)
 
 
 def _json_bytes(request: Request) -> int | None:
@@ -203,38 +214,38 @@ def _json_bytes(request: Request) -> int | None:
     if value is None:
         return None
     if not (value.isascii() and value.isdecimal() and len(value) < 19):
-        raise Refused(400, f"{wire.HEADER}: got {value[:32]!r}; it is a number of bytes")
+        raise HttpError(400, f"{wire.HEADER}: got {value[:32]!r}; it is a number of bytes")
     return int(value)
 
 
-def known(model: Model, name: str, version: str | None = None) -> None:
-    """Return if *name*, and *version* where there is one, are those of *model*.
+def check_model(model: Model, name: str, version: str | None = None) -> None:
+    """Check that *name*, and *version* if there is one, are those of *model*.
 
     Raises:
-        Refused: 404.
+        HttpError: 404 if they differ.
     """
     if name != model.name:
-        raise Refused(404, f"no model {name} here; this is {model.name}")
+        raise HttpError(404, f"no model {name} here; this server has {model.name}")
     if version is not None and version != model.version:
-        raise Refused(404, f"no version {version} of {name} here; this is {model.version}")
+        raise HttpError(404, f"no version {version} of {name} here; this server has {model.version}")
 
 
 def _refusals(app: FastAPI) -> None:
-    """Give every refusal, the framework's own among them, the form of its protocol."""
+    """Give every error, the framework's own among them, the form of its protocol."""
 
-    async def ours(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refused)
-        request.state.told.setdefault("reason", error.reason if error.status != 400 else "malformed")
-        return refusal(request.url.path, error)
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HttpError)
+        request.state.log_fields.setdefault("reason", error.reason if error.status != 400 else "malformed")
+        return error_response(request.url.path, error)
 
-    async def its(request: Request, error: Exception) -> Response:
+    async def on_framework_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return refusal(request.url.path, Refused(error.status_code, str(error.detail), error.headers))
+        return error_response(request.url.path, HttpError(error.status_code, str(error.detail), error.headers))
 
-    async def failed(request: Request, error: Exception) -> Response:
-        reason = f"it failed here: {type(error).__name__}; the log has more"
-        return refusal(request.url.path, Refused(500, reason))
+    async def on_failure(request: Request, error: Exception) -> Response:
+        reason = f"the server failed with {type(error).__name__}; see its log"
+        return error_response(request.url.path, HttpError(500, reason))
 
-    app.add_exception_handler(Refused, ours)
-    app.add_exception_handler(HTTPException, its)
-    app.add_exception_handler(Exception, failed)
+    app.add_exception_handler(HttpError, on_http_error)
+    app.add_exception_handler(HTTPException, on_framework_error)
+    app.add_exception_handler(Exception, on_failure)

@@ -1,4 +1,4 @@
-"""A host asks its own server: whether it is ready, with which model, and how many rows it gets right."""
+"""A client of the server on the same host: whether it is ready, with which model, and how accurate its answers are."""
 
 import contextlib
 import http.client
@@ -22,38 +22,38 @@ from workloads.errors import WorkloadError
 from workloads.serving.model import Model
 from workloads.serving.wire import DTYPES
 
-SECONDS = 60.0
-"""For one answer: the machine may be busy with others."""
+ANSWER_SECONDS = 60.0
+"""Seconds to wait for one answer: the machine may be busy with other work."""
 ANSWER_BYTES = 64 << 20
-"""The most that an answer may have."""
+"""The largest answer, in bytes."""
 ROWS = 16
-"""Of one request, or fewer where the server takes fewer."""
+"""Rows of one request, or fewer if the server accepts fewer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """A server of this host, which is asked over a Unix socket that only its account has."""
+class LocalServer:
+    """A server on this host, reached over a Unix socket that only the server's account owns."""
 
     socket: str
     account: str
     key: str | None = None
 
-    def ask(self, path: str, body: bytes | None = None, seconds: float = SECONDS) -> tuple[int, Any]:
-        """Return the status and the JSON that it answers with.
+    def ask(self, path: str, body: bytes | None = None, seconds: float = ANSWER_SECONDS) -> tuple[int, Any]:
+        """Return the status and the JSON of the server's answer.
 
         Args:
-            seconds: Seconds for the whole answer, however it comes.
+            seconds: Seconds for the whole answer, even if it arrives in pieces.
 
         Raises:
-            OSError: nothing answers there, or a process of another account does.
-            ValueError: what answers is no such server.
+            OSError: no process answers there, or a process of another account does.
+            ValueError: the answer is not one of this server.
         """
         end = time.monotonic() + seconds
         connection = http.client.HTTPConnection("localhost", timeout=seconds)
         headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
-        connection.sock = connected = connect(self.socket, self.account, seconds)
-        # the timeout of a socket begins again with each byte; this one does not
-        deadline = threading.Timer(seconds, _end, [connected])
+        connection.sock = unix_socket = connect(self.socket, self.account, seconds)
+        # a socket's timeout restarts with each byte; this one does not
+        deadline = threading.Timer(seconds, _shut_down, [unix_socket])
         deadline.start()
         try:
             connection.request("GET" if body is None else "POST", path, body, headers)
@@ -71,57 +71,57 @@ class Own:
             connection.close()
 
     def version(self) -> str:
-        """Return the version of the model that it takes requests for; empty while it takes none."""
+        """Return the version of the model that the server is ready with, or an empty text while it is not ready."""
         try:
-            status, told = self.ask("/ready", seconds=5)
+            status, answer = self.ask("/ready", seconds=5)
         except (OSError, ValueError):
             return ""
-        return str(told.get("version", "")) if status == 200 and isinstance(told, dict) else ""
+        return str(answer.get("version", "")) if status == 200 and isinstance(answer, dict) else ""
 
 
-def _end(connected: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it has just ended by itself
-        connected.shutdown(socket.SHUT_RDWR)
+def _shut_down(unix_socket: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the peer has closed it already
+        unix_socket.shutdown(socket.SHUT_RDWR)
 
 
 def connect(path: str, account: str, seconds: float) -> socket.socket:
     """Return a connection to the Unix socket *path*, on which a process of *account* listens.
 
-    That account may replace the socket by a link to another service's: links are not followed, and what is opened is
-    what is connected to. The kernel says whose process listens. `rackwright.facts.probe.servers` does the same.
+    The account may replace the socket by a link to another service's socket. So the function follows no link, and
+    connects to the very file that it opened. The kernel names the account of the listening process.
+    `rackwright.facts.probe.servers` does the same.
 
     Raises:
-        OSError: it is no socket, or another account's.
     """
     try:
         uid = pwd.getpwnam(account).pw_uid
     except KeyError:
         raise OSError(f"no account {account} on this host") from None
-    place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        status = os.fstat(place)
+        status = os.fstat(descriptor)
         if not stat.S_ISSOCK(status.st_mode) or status.st_uid != uid:
             raise OSError(f"{path} is no socket of {account}")
-        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        unix_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connected.settimeout(seconds)
-            connected.connect(f"/proc/self/fd/{place}")
-            peer = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            unix_socket.settimeout(seconds)
+            unix_socket.connect(f"/proc/self/fd/{descriptor}")
+            peer = struct.unpack("3i", unix_socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
             if peer != uid:
                 raise OSError(f"a process of the account {peer} listens at {path}, and none of {account}")
         except BaseException:
-            connected.close()
+            unix_socket.close()
             raise
-        return connected
+        return unix_socket
     finally:
-        os.close(place)
+        os.close(descriptor)
 
 
-def accuracy(own: Own, model: Model, data: Path, max_batch: int) -> float:
-    """Return the share of the rows in *data* that the server gives the class that their label says.
+def measure_accuracy(server: LocalServer, model: Model, data: Path, max_batch: int) -> float:
+    """Return the share of the rows in *data* that the server classifies as their labels say.
 
     Args:
-        data: A file of NumPy's: an array for each input, by its name, and `labels`.
+        data: A file of `numpy.savez`: an array for each input, by its name, and `labels`.
 
     Raises:
         WorkloadError: the file does not fit the model, or the server does not answer.
@@ -136,15 +136,17 @@ def accuracy(own: Own, model: Model, data: Path, max_batch: int) -> float:
             for part in [arrays[tensor.name][first : first + step].astype(DTYPES[tensor.datatype])]
         ]}).encode()  # fmt: skip
         try:
-            status, told = own.ask(f"/v2/models/{model.name}/infer", body)
+            status, answer = server.ask(f"/v2/models/{model.name}/infer", body)
         except (OSError, ValueError) as error:
-            status, told = 0, {"error": str(error)}
+            status, answer = 0, {"error": str(error)}
         if status != 200:
-            said = told.get("error") if isinstance(told, dict) else told
-            want = "the canary's rows are answered"
-            raise WorkloadError(str(data), f"got {status or 'no answer'} for them ({said})", want, "See the log")
-        given = np.asarray(told["outputs"][0]["data"], float).reshape(told["outputs"][0]["shape"])
-        right += int((given.reshape(len(given), -1).argmax(1) == labels[first : first + step]).sum())
+            reason = answer.get("error") if isinstance(answer, dict) else answer
+            want = "the server answers the canary's rows"
+            raise WorkloadError(
+                str(data), f"got {status or 'no answer'} for them ({reason})", want, "See the server's log"
+            )
+        scores = np.asarray(answer["outputs"][0]["data"], float).reshape(answer["outputs"][0]["shape"])
+        right += int((scores.reshape(len(scores), -1).argmax(1) == labels[first : first + step]).sum())
     return right / len(labels)
 
 
@@ -153,12 +155,14 @@ def _rows(model: Model, data: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
         with np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise WorkloadError(str(data), f"got {error}", "it is a file of numpy.savez", "Write it anew") from error
-    wanted = [*(tensor.name for tensor in model.inputs), "labels"]
-    missing = [name for name in wanted if name not in arrays]
-    lengths = {len(arrays[name]) for name in wanted if name in arrays and arrays[name].ndim}
+        raise WorkloadError(
+            str(data), f"got {error}", "the file is one of numpy.savez", "Write the file again"
+        ) from error
+    names = [*(tensor.name for tensor in model.inputs), "labels"]
+    missing = [name for name in names if name not in arrays]
+    lengths = {len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}
     if missing or len(lengths) != 1 or lengths == {0}:
         got = f"got no {' and no '.join(missing)}" if missing else f"got arrays of {sorted(lengths)} rows"
-        want = f"it has rows of {', '.join(wanted)}, as many of each"
-        raise WorkloadError(str(data), got, want, "Write it anew, with numpy.savez")
+        want = f"the file has arrays of equal length: {', '.join(names)}"
+        raise WorkloadError(str(data), got, want, "Write the file again with numpy.savez")
     return arrays, arrays["labels"]

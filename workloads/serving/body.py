@@ -1,4 +1,4 @@
-"""The body of a request: so many bytes, and in so much time."""
+"""The body of a request, read within limits of size and time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,36 +6,36 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from workloads.serving.answers import Refused
+from workloads.serving.answers import HttpError
 from workloads.serving.settings import Settings
 
-BODIES = 32
-"""So many bodies of the largest size may be in memory at once, of all connections together."""
+MAX_BODIES = 32
+"""Bodies of the largest size that may be in memory at once, over all connections."""
 
 
-class Held:
-    """Bytes of the bodies that have come and are not read yet, of all connections."""
+class BufferedBodies:
+    """The bytes of received bodies that no handler has parsed yet, over all connections."""
 
     bytes = 0
 
 
 @asynccontextmanager
-async def body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
-    """Yield the whole body of *request*, which is let go after the block.
+async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+    """Yield the whole body of *request*; its memory is free again after the block.
 
-    What is too large is read to its end and thrown away: a connection that is closed upon who still sends loses him
-    the answer. Who asks first (Expect: 100-continue) is answered at once.
+    A body that is too large is read to its end and thrown away: a client whose connection closes while it sends never
+    sees the answer. A client that asks first (Expect: 100-continue) gets its answer at once.
 
     Raises:
-        Refused: 413, 408, or 503 where the bodies of others take all memory that there is for them.
+        HttpError: 413 if too large, 408 if too slow, 503 if the bodies of other requests use all memory.
     """
     limit = settings.body_bytes
-    announced = request.headers.get("content-length", "")
-    large = announced.isdecimal() and int(announced[:19]) > limit
+    content_length = request.headers.get("content-length", "")
+    large = content_length.isdecimal() and int(content_length[:19]) > limit
     if large and request.headers.get("expect", "").lower() == "100-continue":
         raise _too_large(limit)
     parts: list[bytes] = []
-    size = kept = 0
+    size = buffered = 0
     full = False
     try:
         try:
@@ -43,27 +43,27 @@ async def body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
                 async for part in request.stream():
                     size += len(part)
                     large = large or size > limit
-                    full = full or Held.bytes + len(part) > BODIES * limit
+                    full = full or BufferedBodies.bytes + len(part) > MAX_BODIES * limit
                     if large or full:
                         parts.clear()
-                        Held.bytes, kept = Held.bytes - kept, 0
+                        BufferedBodies.bytes, buffered = BufferedBodies.bytes - buffered, 0
                     else:
                         parts.append(part)
-                        Held.bytes, kept = Held.bytes + len(part), kept + len(part)
+                        BufferedBodies.bytes, buffered = BufferedBodies.bytes + len(part), buffered + len(part)
         except TimeoutError:
-            reason = f"the body has not come within {settings.body_seconds:g} s"
-            raise Refused(408, reason, {"connection": "close"}) from None
+            reason = f"the body did not arrive within {settings.body_seconds:g} s"
+            raise HttpError(408, reason, {"connection": "close"}) from None
         if large:
             raise _too_large(limit)
         if full:
-            raise Refused(503, "the bodies of other requests take all memory; come back in 1 s", {"retry-after": "1"})
-        request.state.told["bytes_received"] = size
+            raise HttpError(503, "the bodies of other requests use all memory; try again in 1 s", {"retry-after": "1"})
+        request.state.log_fields["bytes_received"] = size
         content = b"".join(parts)
         parts.clear()
         yield content
     finally:
-        Held.bytes -= kept
+        BufferedBodies.bytes -= buffered
 
 
-def _too_large(limit: int) -> Refused:
-    return Refused(413, f"the body is larger than {limit} bytes", {"connection": "close"})
+def _too_large(limit: int) -> HttpError:
+    return HttpError(413, f"the body is larger than {limit} bytes", {"connection": "close"})

@@ -1,6 +1,6 @@
-"""Requests and answers of OpenAI's protocol for language models: chats, and texts that are gone on with.
+"""Requests and answers of OpenAI's protocol for language models: chat completions and text completions.
 
-Source: OpenAI's API reference, of which what a model of text alone can do is here.
+Source: OpenAI's API reference. This module has the part that a text-only model can serve.
 """
 
 import time
@@ -11,57 +11,57 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
 
-from workloads.serving.answers import Refused
+from workloads.serving.answers import HttpError
 from workloads.serving.model import Model
 from workloads.serving.offload import check_json
 from workloads.serving.runtimes.runtime import End, Piece
 
 DONE = b"data: [DONE]\n\n"
 _SEEDS = 2**32 - 1
-"""llama.cpp takes 32 bits, of which the last value means any."""
+"""The number of seeds: llama.cpp takes 32 bits, and the last value means a random seed."""
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _parts(value: object) -> object:
+def _as_parts(value: object) -> object:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
-Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
-"""One may stand without its list."""
+Texts = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)]
+"""A list of texts; a single text may stand without the list."""
 Tokens = Annotated[int, Field(gt=0, lt=2**31)]
 
 
-class Known(BaseModel):
-    """What we do not know is refused: who asks for tools should not get an answer without. Null is as if not said."""
+class StrictBody(BaseModel):
+    """A body whose unknown fields are refused: a client that asks for tools gets an error. Null means absent."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _said(cls, values: Any) -> Any:
-        said = isinstance(values, dict)
-        return {key: value for key, value in values.items() if value is not None} if said else values
+    def _drop_nulls(cls, values: Any) -> Any:
+        is_object = isinstance(values, dict)
+        return {key: value for key, value in values.items() if value is not None} if is_object else values
 
 
-class Part(Known):
+class Part(StrictBody):
     type: Literal["text"]
     text: str
 
 
-class Message(Known):
+class Message(StrictBody):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_parts)]
+    content: Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)]
 
 
-class StreamOptions(Known):
+class StreamOptions(StrictBody):
     include_usage: bool = False
 
 
-class Request(Known):
-    """What both have."""
+class Request(StrictBody):
+    """The fields that both kinds of request share."""
 
     route: ClassVar[str]
     model: str
@@ -76,19 +76,19 @@ class Request(Known):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
-    """Whom the client asks for; nothing is done with it."""
+    """The client's own end user; the server ignores it."""
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.stream_options and not self.stream:
-            raise ValueError("stream_options without stream: true")
+            raise ValueError("stream_options needs stream: true")
         return self
 
     def prompt_field(self) -> str:
         raise NotImplementedError
 
-    def asked(self) -> dict[str, Any]:
-        """Return what a runtime is asked."""
+    def runtime_request(self) -> dict[str, Any]:
+        """Return the request as the runtime reads it."""
         names = ("max_tokens", "temperature", "top_p", "frequency_penalty", "presence_penalty", "stop", "seed")
         return {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
 
@@ -98,23 +98,23 @@ class ChatRequest(Request):
     max_completion_tokens: Tokens | None = None
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Self:
+    def _check_limits(self) -> Self:
         if self.max_tokens and self.max_completion_tokens:
-            raise ValueError("max_tokens is the old name of max_completion_tokens; one of them is enough")
+            raise ValueError("max_tokens is the old name of max_completion_tokens; send one of them")
         return self
 
     def prompt_field(self) -> str:
         return "messages"
 
-    def asked(self) -> dict[str, Any]:
+    def runtime_request(self) -> dict[str, Any]:
         limit = {"max_tokens": self.max_completion_tokens} if self.max_completion_tokens else {}
         messages = [
-            # templates of models know no developer
+            # chat templates have no role developer
             {"role": "system" if each.role == "developer" else each.role,
              "content": "".join(part.text for part in each.content)}
             for each in self.messages
         ]  # fmt: skip
-        return {**super().asked(), **limit, "messages": messages}
+        return {**super().runtime_request(), **limit, "messages": messages}
 
 
 class TextRequest(Request):
@@ -123,56 +123,56 @@ class TextRequest(Request):
     def prompt_field(self) -> str:
         return "prompt"
 
-    def asked(self) -> dict[str, Any]:
-        return {**super().asked(), "prompt": self.prompt[0]}
+    def runtime_request(self) -> dict[str, Any]:
+        return {**super().runtime_request(), "prompt": self.prompt[0]}
 
 
 R = TypeVar("R", bound=Request)
 
 
 def read(body: bytes, kind: type[R], model: Model) -> R:
-    """Return what *body* asks of *model*.
+    """Return the request in *body* to *model*.
 
     Raises:
-        Refused: 400, or 404 for another model.
+        HttpError: 400 if malformed, 404 for another model.
     """
     if too_much := check_json(body):
-        raise Refused(400, f"the body: {too_much}")
+        raise HttpError(400, f"the body: {too_much}")
     try:
         request = kind.model_validate_json(body)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)[:8]
         param = str(problems[0]["loc"][0])[:200] if problems[0]["loc"] else None
-        raise Refused(400, "; ".join(_told(problem, kind) for problem in problems), param=param) from None
-    known(request.model, model)
+        raise HttpError(400, "; ".join(_format_problem(problem, kind) for problem in problems), param=param) from None
+    check_model(request.model, model)
     return request
 
 
-def known(name: str, model: Model) -> None:
-    """Return if *name* is that of *model*.
+def check_model(name: str, model: Model) -> None:
+    """Check that *name* is the name of *model*.
 
     Raises:
-        Refused: 404.
+        HttpError: 404 if it is another.
     """
     if name != model.name:
-        reason = f"no model {name[:64]} here; this is {model.name}"
-        raise Refused(404, reason, param="model", code="model_not_found")
+        reason = f"no model {name[:64]} here; this server has {model.name}"
+        raise HttpError(404, reason, param="model", code="model_not_found")
 
 
-def _told(problem: Any, kind: type[Request]) -> str:
+def _format_problem(problem: Any, kind: type[Request]) -> str:
     where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     if problem["type"] == "extra_forbidden":
-        known = f"; known are {', '.join(kind.model_fields)}" if len(problem["loc"]) == 1 else ""
-        return f"{where}: this server does not know it{known}"
+        fields = f"; the fields are {', '.join(kind.model_fields)}" if len(problem["loc"]) == 1 else ""
+        return f"{where}: unknown field{fields}"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-class Form:
-    """How one answer is written, whole or as a stream."""
+class AnswerFormat:
+    """The format of one answer, whole or as a stream."""
 
     def __init__(self, request: Request, model: Model) -> None:
         self._chat = isinstance(request, ChatRequest)
-        self._counts = request.stream_options is not None and request.stream_options.include_usage
+        self._with_usage = request.stream_options is not None and request.stream_options.include_usage
         self._common = {
             "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -181,42 +181,42 @@ class Form:
         }
 
     def whole(self, pieces: Iterable[Piece]) -> bytes:
-        """Return the answer that *pieces* are."""
+        """Return the whole answer that consists of *pieces*."""
         pieces = list(pieces)
         end, text = pieces[-1].end, "".join(piece.text for piece in pieces)
         assert end is not None
-        said = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        choice = {"index": 0, **said, "logprobs": None, "finish_reason": end.reason}
-        told = "chat.completion" if self._chat else "text_completion"
-        return to_json({**self._common, "object": told, "choices": [choice], "usage": _usage(end)})
+        content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
+        choice = {"index": 0, **content, "logprobs": None, "finish_reason": end.reason}
+        kind = "chat.completion" if self._chat else "text_completion"
+        return to_json({**self._common, "object": kind, "choices": [choice], "usage": _usage(end)})
 
     def opening(self) -> bytes:
-        """Return the event before the first piece: in a chat, who speaks."""
+        """Return the event before the first piece: in a chat, the role of the speaker."""
         return self._event({"delta": {"role": "assistant", "content": ""}}) if self._chat else b""
 
     def events(self, piece: Piece) -> bytes:
-        """Return the events that *piece* is; after the last one `DONE` follows."""
-        told = b""
+        """Return the events of *piece*; `DONE` follows the last one."""
+        events = b""
         if piece.text:
-            told += self._event({"delta": {"content": piece.text}} if self._chat else {"text": piece.text})
+            events += self._event({"delta": {"content": piece.text}} if self._chat else {"text": piece.text})
         if piece.end:
-            told += self._event({"delta": {}} if self._chat else {"text": ""}, piece.end.reason)
-            if self._counts:
-                told += self._line([], {"usage": _usage(piece.end)})
-        return told
+            events += self._event({"delta": {}} if self._chat else {"text": ""}, piece.end.reason)
+            if self._with_usage:
+                events += self._line([], {"usage": _usage(piece.end)})
+        return events
 
-    def _event(self, said: dict[str, Any], reason: str | None = None) -> bytes:
-        usage = {"usage": None} if self._counts else {}
-        return self._line([{"index": 0, **said, "logprobs": None, "finish_reason": reason}], usage)
+    def _event(self, content: dict[str, Any], reason: str | None = None) -> bytes:
+        usage = {"usage": None} if self._with_usage else {}
+        return self._line([{"index": 0, **content, "logprobs": None, "finish_reason": reason}], usage)
 
     def _line(self, choices: list[Any], more: dict[str, Any]) -> bytes:
-        told = "chat.completion.chunk" if self._chat else "text_completion"
-        return event({**self._common, "object": told, "choices": choices, **more})
+        kind = "chat.completion.chunk" if self._chat else "text_completion"
+        return format_event({**self._common, "object": kind, "choices": choices, **more})
 
 
-def event(told: object) -> bytes:
-    """Return *told* as an event of a stream."""
-    return b"data: " + to_json(told) + b"\n\n"
+def format_event(data: object) -> bytes:
+    """Return *data* as one server-sent event."""
+    return b"data: " + to_json(data) + b"\n\n"
 
 
 def _usage(end: End) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""A client's connection, which may not be held open by saying little, nor memory be filled by saying much.
+"""Limits on the head of an HTTP request: seconds until it is complete, and its size in bytes.
 
-uvicorn limits neither how long the first lines of a request take nor how long they are.
+uvicorn has neither limit: a slow client could hold connections open, and a long head could fill the memory.
 """
 
 from asyncio import TimerHandle, Transport
@@ -11,13 +11,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 64 << 10
 
 
-def limited(head_seconds: float) -> Callable[..., HttpToolsProtocol]:
-    """Return the protocol of a connection whose requests have to have begun within *head_seconds*."""
+def protocol_with_limits(head_seconds: float) -> Callable[..., HttpToolsProtocol]:
+    """Return the class of connections that close if a request's head takes longer than *head_seconds*."""
 
     class Connection(HttpToolsProtocol):
         _timer: TimerHandle | None = None
         _head = 0
-        """Bytes of a head that has not ended; 0 outside of one."""
+        """Bytes of the head that is being received; 0 outside a head."""
 
         def connection_made(self, transport: Transport) -> None:
             super().connection_made(transport)
@@ -33,21 +33,21 @@ def limited(head_seconds: float) -> Callable[..., HttpToolsProtocol]:
                     self._refuse(431, b"Request Header Fields Too Large")
 
         def on_headers_complete(self) -> None:
-            self._ended()
+            self._stop_timer()
             super().on_headers_complete()
 
         def connection_lost(self, error: Exception | None) -> None:
-            self._ended()
+            self._stop_timer()
             super().connection_lost(error)
 
-        def _ended(self) -> None:
+        def _stop_timer(self) -> None:
             self._head = 0
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
 
         def _refuse(self, status: int, reason: bytes) -> None:
-            self._ended()
+            self._stop_timer()
             if not self.transport.is_closing():
                 self.transport.write(
                     b"HTTP/1.1 %d %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, reason)

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a server, which names its one model, and has bodies that are not read by the framework."""
+"""The OpenAPI document of a server, with the name of its one model and the bodies that FastAPI does not parse."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from workloads.serving.model import Model
 _SCHEMAS = "#/components/schemas/{model}"
 
 
-def body_of(kind: type[BaseModel], **others: Any) -> dict[str, Any]:
-    """Return what describes a body that is a *kind* in JSON, or one of *others*, by content type."""
+def describe_body(kind: type[BaseModel], **others: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that is JSON of *kind*, or of one of *others* by content type."""
     schema = {"$ref": _SCHEMAS.format(model=kind.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}, **others}}}
 
 
-def complete(app: FastAPI, model: Model, *kinds: type[BaseModel]) -> None:
-    """Let the document of *app*, whose routes are all there, have the schemas of *kinds* and the name of *model*."""
-    told = app.openapi()
+def complete_schema(app: FastAPI, model: Model, *kinds: type[BaseModel]) -> None:
+    """Add the schemas of *kinds* and the name of *model* to the document of *app*, whose routes are complete."""
+    schema_document = app.openapi()
     _, schemas = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_SCHEMAS)
     for schema in schemas["$defs"].values():
         if "model" in schema["properties"]:
             schema["properties"]["model"]["enum"] = [model.name]
-    told["components"]["schemas"].update(schemas["$defs"])
-    known = {"name": [model.name], "version": [model.version]}
-    operations = [operation for path in told["paths"].values() for operation in path.values()]
+    schema_document["components"]["schemas"].update(schemas["$defs"])
+    values = {"name": [model.name], "version": [model.version]}
+    operations = [operation for path in schema_document["paths"].values() for operation in path.values()]
     for parameter in [each for operation in operations for each in operation.get("parameters", [])]:
         if parameter["in"] == "path":
-            parameter["schema"]["enum"] = known[parameter["name"]]
+            parameter["schema"]["enum"] = values[parameter["name"]]

@@ -1,4 +1,4 @@
-"""Texts that are written: so many at once, the others wait for their turn, and whoever leaves makes room."""
+"""A queue in front of a model that generates several texts at once."""
 
 import asyncio
 import math
@@ -7,71 +7,71 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from workloads.serving.batcher import Full, Late
+from workloads.serving.batcher import DeadlineExceeded, QueueFull
 from workloads.serving.runtimes.runtime import Piece
 
 Generate = Callable[[Mapping[str, Any], Callable[[Piece], bool]], None]
 
 
-class Watch(Protocol):
-    """Who is told what is waited for and written."""
+class GenerationMetrics(Protocol):
+    """The metrics that a queue of texts updates."""
 
-    def waiting(self, requests: int) -> None: ...
-    def writing(self, requests: int) -> None: ...
-    def first_token(self, seconds: float) -> None: ...
-    def wrote(self, prompt_tokens: int, tokens: int) -> None: ...
+    def set_waiting(self, requests: int) -> None: ...
+    def set_writing(self, requests: int) -> None: ...
+    def record_first_token(self, seconds: float) -> None: ...
+    def record_tokens(self, prompt_tokens: int, tokens: int) -> None: ...
 
 
 class Answer:
-    """A text that is being written, whether or not anybody reads it: a slow reader holds up nobody."""
+    """A text that the model is generating; the model never waits for a slow reader."""
 
-    def __init__(self, watch: Watch, came: float) -> None:
-        self._watch, self._came = watch, came
+    def __init__(self, metrics: GenerationMetrics, arrival: float) -> None:
+        self._metrics, self._arrival = metrics, arrival
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
-        self._left = threading.Event()
-        self._written = 0
-        self.ended = False
-        """Nothing more will come."""
+        self._abandoned = threading.Event()
+        self._tokens = 0
+        self.is_finished = False
+        """Whether the text is complete, failed or abandoned."""
         self.first_token_seconds: float | None = None
-        """From the request to its first piece, once that is there."""
+        """Seconds from the request to its first piece; None before that."""
 
-    def write(self, generate: Generate, asked: Mapping[str, Any]) -> None:
-        """Let *generate* write what is *asked*, in a thread that is not the loop's."""
+    def write(self, generate: Generate, request: Mapping[str, Any]) -> None:
+        """Run *generate* with *request*; call this in a thread other than the loop's."""
         try:
-            generate(asked, self._heard)
+            generate(request, self._on_piece)
         except Exception as error:
-            self._tell(error)
+            self._post(error)
 
-    def _heard(self, piece: Piece) -> bool:
-        self._tell(piece)
-        return not self._left.is_set()
+    def _on_piece(self, piece: Piece) -> bool:
+        self._post(piece)
+        return not self._abandoned.is_set()
 
-    def _tell(self, what: Piece | Exception) -> None:
-        self._loop.call_soon_threadsafe(self._take, what)
+    def _post(self, piece: Piece | Exception) -> None:
+        self._loop.call_soon_threadsafe(self._receive, piece)
 
-    def _take(self, what: Piece | Exception) -> None:
-        if self.ended:  # nobody reads it
+    def _receive(self, piece: Piece | Exception) -> None:
+        if self.is_finished:  # there is no reader any more
             return
-        if isinstance(what, Exception):
-            self.ended = True
-            self._watch.wrote(0, self._written)
+        if isinstance(piece, Exception):
+            self.is_finished = True
+            self._metrics.record_tokens(0, self._tokens)
         else:
-            self._written += bool(what.text)
+            self._tokens += bool(piece.text)
             if self.first_token_seconds is None:
-                self.first_token_seconds = self._loop.time() - self._came
-                self._watch.first_token(self.first_token_seconds)
-            if what.end:
-                self.ended = True
-                self._watch.wrote(what.end.prompt_tokens, what.end.tokens)
-        self._pieces.put_nowait(what)
+                self.first_token_seconds = self._loop.time() - self._arrival
+                self._metrics.record_first_token(self.first_token_seconds)
+            if piece.end:
+                self.is_finished = True
+                self._metrics.record_tokens(piece.end.prompt_tokens, piece.end.tokens)
+        self._pieces.put_nowait(piece)
 
-    def leave(self) -> None:
-        """Want no more of it: its place is free as soon as the model has noticed, at the next token."""
-        if not self.ended:
-            self.ended = True
-            self._watch.wrote(0, self._written)
-        self._left.set()
+    def abandon(self) -> None:
+        """Stop the text: its slot is free once the model notices, at the next token."""
+        if not self.is_finished:
+            self.is_finished = True
+            self._metrics.record_tokens(0, self._tokens)
+        self._abandoned.set()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         while True:
@@ -84,65 +84,65 @@ class Answer:
 
 
 class Generation:
-    """A queue in front of a model that writes several texts at once, each in a thread of its own."""
+    """A queue in front of a model that generates several texts at once, each in its own thread."""
 
-    def __init__(self, generate: Generate, parallel: int, queue: int, watch: Watch) -> None:
+    def __init__(self, generate: Generate, parallel: int, queue: int, metrics: GenerationMetrics) -> None:
         """
         Args:
-            parallel: Texts that are written at once.
-            queue: Requests that may wait.
+            parallel: The most texts that are generated at once.
+            queue: The most requests that wait.
         """
-        self._generate, self._parallel, self._queue, self._watch = generate, parallel, queue, watch
-        self._turns = asyncio.Semaphore(parallel)
+        self._generate, self._parallel, self._queue, self._metrics = generate, parallel, queue, metrics
+        self._slots = asyncio.Semaphore(parallel)
         self._threads = ThreadPoolExecutor(parallel, "generation")
         self._waiting = self._writing = 0
         self._seconds = 0.0
-        """What a text took of late."""
+        """Average seconds per text of recent texts."""
 
     async def run(self) -> None:
-        """Be there until this is cancelled; what is being written then is waited for."""
+        """Run until cancelled, then wait for the texts that are being generated."""
         try:
             await asyncio.Event().wait()
         finally:
             self._threads.shutdown()
 
-    async def submit(self, asked: Mapping[str, Any], deadline: float) -> Answer:
-        """Return the answer to what is *asked* as soon as its turn has come.
+    async def submit(self, request: Mapping[str, Any], deadline: float) -> Answer:
+        """Return the answer to *request* once it has a slot.
 
         Args:
-            deadline: By the loop's clock, in seconds.
+            deadline: The loop's time, in seconds, by which a slot is needed.
 
         Raises:
-            Full: there is no room to wait.
-            Late: its turn has not come by *deadline*, and never will.
+            QueueFull: the queue has no room.
+            DeadlineExceeded: no slot by *deadline*; the request then never starts.
         """
         loop = asyncio.get_running_loop()
-        came = loop.time()
-        if self._turns.locked() and self._waiting >= self._queue:
-            raise Full(max(1, math.ceil((self._waiting + 1) / self._parallel * self._seconds)))
-        self._wait(1)
+        arrival = loop.time()
+        if self._slots.locked() and self._waiting >= self._queue:
+            raise QueueFull(max(1, math.ceil((self._waiting + 1) / self._parallel * self._seconds)))
+        self._add_waiting(1)
         try:
             async with asyncio.timeout_at(deadline):
-                await self._turns.acquire()
+                await self._slots.acquire()
         except TimeoutError:
-            raise Late from None
+            raise DeadlineExceeded from None
         finally:
-            self._wait(-1)
-        answer, began = Answer(self._watch, came), loop.time()
-        self._write(1)
-        writing = loop.run_in_executor(self._threads, answer.write, self._generate, asked)
-        writing.add_done_callback(lambda _: self._ended(loop.time() - began))
+            self._add_waiting(-1)
+        answer, began = Answer(self._metrics, arrival), loop.time()
+        self._add_writing(1)
+        future = loop.run_in_executor(self._threads, answer.write, self._generate, request)
+        future.add_done_callback(lambda _: self._finish(loop.time() - began))
         return answer
 
-    def _ended(self, seconds: float) -> None:
+    def _finish(self, seconds: float) -> None:
         self._seconds = seconds if not self._seconds else 0.9 * self._seconds + 0.1 * seconds
-        self._write(-1)
-        self._turns.release()
+        self._add_writing(-1)
+        self._slots.release()
 
-    def _wait(self, more: int) -> None:
-        self._waiting += more
-        self._watch.waiting(self._waiting)
+    def _add_waiting(self, change: int) -> None:
+        self._waiting += change
+        self._metrics.set_waiting(self._waiting)
 
-    def _write(self, more: int) -> None:
-        self._writing += more
-        self._watch.writing(self._writing)
+    def _add_writing(self, change: int) -> None:
+        self._writing += change
+        self._metrics.set_writing(self._writing)

@@ -2,7 +2,7 @@
 
     python -m workloads.serving.gguf SmolLM2-135M-Instruct.gguf --name smollm2 --card README.md --out published/smollm2
 
-What llama.cpp does not load and write a first token with is not published. The card goes with the model to every host.
+A model is published only if llama.cpp loads it and generates a first token. The card goes to every host with the model.
 """
 
 import sys
@@ -13,39 +13,39 @@ from workloads.errors import WorkloadError
 from workloads.serving.model import Model, check_name, publish
 from workloads.serving.settings import Settings
 
-STATUS = "Exit status: 0 published, 2 wrong or refused."
+STATUS = "Exit status: 0 published, 2 wrong input or refused."
 
 
-def published(path: Path, name: str, card: Path | None, directory: Path) -> Model:
-    """Publish the GGUF file *path* as the model *name* in *directory*, and return what it is.
+def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> Model:
+    """Publish the GGUF file *path* as the model *name* in *directory*, and return the model.
 
     Raises:
-        WorkloadError: *name* is none, a file is not there, llama.cpp does not load it, or *directory* is no model's.
+        WorkloadError: *name* is invalid, a file is missing, llama.cpp cannot load it, or *directory* holds no model.
     """
     files = {"model.gguf": path, **({"card.md": card} if card else {})}
     check_name(name)
     for each in files.values():
         if not each.is_file():
-            raise WorkloadError(str(each), "got no file", "it is published", "Mend its path")
-    from workloads.serving.runtimes.llama import loaded
+            raise WorkloadError(str(each), "got no file", "the path names an existing file", "Correct the path")
+    from workloads.serving.runtimes.llama import start_server
 
-    loaded(path, Settings(parallel=1, context_tokens=256))
+    start_server(path, Settings(parallel=1, context_tokens=256))
     return publish(directory, files, name, (), (), {"file": path.name}, runtime="llama.cpp")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.gguf", __doc__, STATUS)
     parser.add_argument("file", metavar="FILE.gguf", type=Path)
-    parser.add_argument("--name", required=True, help="what clients call it")
-    parser.add_argument("--card", type=Path, metavar="FILE.md", help="what it is, from whom, and under which licence")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it is published")
-    given = parser.parse_args(argv)
+    parser.add_argument("--name", required=True, help="the model's name, for clients")
+    parser.add_argument("--card", type=Path, metavar="FILE.md", help="the model card: content, author and licence")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published model")
+    args = parser.parse_args(argv)
     try:
-        model = published(given.file, given.name, given.card, given.out)
+        model = publish_gguf(args.file, args.name, args.card, args.out)
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
-    print(f"published {given.out}: {model.name} {model.version}, {given.file.stat().st_size / 1e6:.0f} MB", flush=True)
+    print(f"published {args.out}: {model.name} {model.version}, {args.file.stat().st_size / 1e6:.0f} MB", flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The header of a GGUF file, checked before llama.cpp reads it: a wrong one ends llama.cpp's process without a reason.
+"""Check the header of a GGUF file before llama.cpp reads it: a wrong header crashes llama.cpp without a reason.
 
 Source: the GGUF specification of ggml, docs/gguf.md: magic, version, counts, then keys with values, then tensors.
 """
@@ -11,7 +11,7 @@ from typing import BinaryIO
 from workloads.errors import WorkloadError
 
 VERSIONS = (2, 3)
-KEYS, TENSORS, ELEMENTS = 1 << 16, 1 << 20, 1 << 22
+MAX_KEYS, MAX_TENSORS, MAX_ELEMENTS = 1 << 16, 1 << 20, 1 << 22
 """The most keys, tensors, and elements of one array."""
 NAME_BYTES = 1 << 16
 DIMENSIONS = 4
@@ -21,7 +21,7 @@ _STRING, _ARRAY = 8, 9
 _LARGEST = (1 << 63) - 1
 
 
-class _Wrong(Exception):
+class _HeaderError(Exception):
     """An error in a header."""
 
 
@@ -29,51 +29,51 @@ class _Reader:
     """A file read from its start, never beyond its end."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self.left = file, os.fstat(file.fileno()).st_size
+        self._file, self.remaining = file, os.fstat(file.fileno()).st_size
 
     def skip(self, size: int) -> None:
-        self._take(size)
+        self._consume(size)
         self._file.seek(size, os.SEEK_CUR)
 
     def read(self, size: int) -> bytes:
-        self._take(size)
+        self._consume(size)
         return self._file.read(size)
 
-    def _take(self, size: int) -> None:
-        if size > self.left:
-            raise _Wrong("its header ends behind the file")
-        self.left -= size
+    def _consume(self, size: int) -> None:
+        if size > self.remaining:
+            raise _HeaderError("the header ends after the end of the file")
+        self.remaining -= size
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.read(size), "little")
 
-    def count(self, most: int, what: str) -> int:
+    def count(self, most: int, noun: str) -> int:
         count = self.number(8)
         if count > most:
-            raise _Wrong(f"it says that it has {count} {what}")
+            raise _HeaderError(f"it claims {count} {noun}")
         return count
 
 
 def check(path: Path) -> None:
-    """Return if the header of the GGUF file *path* is whole and describes what the file can hold.
+    """Check that the header of the GGUF file *path* is complete and consistent with the file's size.
 
     Raises:
-        WorkloadError: it does not, or cannot be read.
+        WorkloadError: the header is wrong, or the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             _check(_Reader(file))
-    except (_Wrong, OSError) as error:
-        got = f"got a header that is wrong: {error.strerror if isinstance(error, OSError) else error}"
-        raise WorkloadError(str(path), got, "it is a GGUF file", "Take the file again") from None
+    except (_HeaderError, OSError) as error:
+        got = f"got a wrong header: {error.strerror if isinstance(error, OSError) else error}"
+        raise WorkloadError(str(path), got, "the file is a GGUF file", "Download the file again") from None
 
 
 def _check(reader: _Reader) -> None:
-    if reader.left < 24 or reader.read(4) != b"GGUF":
-        raise _Wrong("it does not begin with GGUF")
+    if reader.remaining < 24 or reader.read(4) != b"GGUF":
+        raise _HeaderError("it does not begin with GGUF")
     if (version := reader.number(4)) not in VERSIONS:
-        raise _Wrong(f"it has version {version}, not {' or '.join(map(str, VERSIONS))}")
-    tensors, keys = reader.count(TENSORS, "tensors"), reader.count(KEYS, "keys")
+        raise _HeaderError(f"it has version {version}, not {' or '.join(map(str, VERSIONS))}")
+    tensors, keys = reader.count(MAX_TENSORS, "tensors"), reader.count(MAX_KEYS, "keys")
     for _ in range(keys):
         _name(reader)
         _value(reader, reader.number(4))
@@ -82,16 +82,16 @@ def _check(reader: _Reader) -> None:
         _name(reader)
         dimensions = reader.number(4)
         if dimensions > DIMENSIONS:
-            raise _Wrong(f"a tensor has {dimensions} dimensions")
+            raise _HeaderError(f"a tensor has {dimensions} dimensions")
         values = 1
         for size in struct.unpack(f"<{dimensions}Q", reader.read(8 * dimensions)):
             values *= size
         if not 0 < values <= _LARGEST:
-            raise _Wrong("a tensor has a size that cannot be")
+            raise _HeaderError("a tensor has an impossible size")
         reader.skip(4)  # its type
         offsets.append(reader.number(8))
-    if any(offset > reader.left for offset in offsets):
-        raise _Wrong("a tensor lies behind the end of the file")
+    if any(offset > reader.remaining for offset in offsets):
+        raise _HeaderError("a tensor lies after the end of the file")
 
 
 def _name(reader: _Reader) -> None:
@@ -99,16 +99,16 @@ def _name(reader: _Reader) -> None:
     try:
         reader.read(size).decode()
     except UnicodeDecodeError:
-        raise _Wrong("a name is not UTF-8") from None
+        raise _HeaderError("a name is not UTF-8") from None
 
 
 def _value(reader: _Reader, kind: int) -> None:
     if kind == _STRING:
         reader.skip(reader.number(8))
     elif kind == _ARRAY:
-        kind, count = reader.number(4), reader.count(ELEMENTS, "elements in an array")
+        kind, count = reader.number(4), reader.count(MAX_ELEMENTS, "elements in an array")
         if kind == _ARRAY:
-            raise _Wrong("an array of arrays")  # llama.cpp takes none either
+            raise _HeaderError("an array of arrays")  # llama.cpp takes none either
         if kind in _SIZES:
             reader.skip(count * _SIZES[kind])
         else:
@@ -117,4 +117,4 @@ def _value(reader: _Reader, kind: int) -> None:
     elif kind in _SIZES:
         reader.skip(_SIZES[kind])
     else:
-        raise _Wrong(f"a value has the type {kind}")
+        raise _HeaderError(f"a value has the type {kind}")

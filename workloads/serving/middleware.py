@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, what is counted, and what the log says. No payload is ever logged."""
+"""The middleware before every route: it checks the key, counts and logs each request. It never logs a payload."""
 
 import asyncio
 import sys
@@ -12,38 +12,40 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workloads.serving.answers import Refused, refusal
+from workloads.serving.answers import HttpError, error_response
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 
-Say = Callable[..., None]
-OPEN = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")
-"""Those that need no key: a balancer has none."""
+EventLog = Callable[..., None]
+OPEN_PATHS = ("/health", "/ready", "/v2/health/live", "/v2/health/ready")
+"""Paths that need no key: a load balancer has none."""
 CLOSED_BY_CLIENT = 499
-"""As nginx has it: the client went before its answer. It is in the log and the figures, and sent to nobody."""
+"""nginx's status for a client that disconnected before its answer. It goes into log and metrics, and to no client."""
 
 
-def say(event: str, **told: object) -> None:
+def log_event(event: str, **log_fields: object) -> None:
     """Write one line of JSON to stdout."""
-    line = to_json({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **told})
+    line = to_json({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **log_fields})
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
 
 
 def scope_for(method: str, path: str) -> str | None:
-    """Return what a key has to allow for a request; a route that nobody thought of is not open."""
-    if path in OPEN:
+    """Return the scope that a request needs; an unlisted route always needs one."""
+    if path in OPEN_PATHS:
         return None
     if path == "/metrics":
         return "metrics"
     return "read" if method in ("GET", "HEAD") else "infer"
 
 
-class Edge:
-    """An ASGI application around the one that has the routes."""
+class Middleware:
+    """An ASGI application around the application with the routes."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, draining: Callable[[], bool], say: Say) -> None:
-        self._app, self._keys, self._metrics, self._draining, self._say = app, keys, metrics, draining, say
+    def __init__(
+        self, app: ASGIApp, keys: Keys, metrics: Metrics, draining: Callable[[], bool], log_event: EventLog
+    ) -> None:
+        self._app, self._keys, self._metrics, self._draining, self._log_event = app, keys, metrics, draining, log_event
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,27 +53,27 @@ class Edge:
             return
         began, headers = time.perf_counter(), Headers(scope=scope)
         request_id = headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
-        told: dict[str, object] = {}
-        scope["state"] = {**scope.get("state", {}), "told": told, "body_ended": began}
+        log_fields: dict[str, object] = {}
+        scope["state"] = {**scope.get("state", {}), "log_fields": log_fields, "body_ended": began}
         status, sent = 0, 0
 
-        async def counted(message: Message) -> None:
+        async def counting_send(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
                 answer = MutableHeaders(scope=message)
                 answer["x-request-id"] = request_id
-                if self._draining():  # its client opens a new one, with somebody who stays
+                if self._draining():  # the client then opens a new connection, to another server
                     answer["connection"] = "close"
             else:
                 sent += len(message.get("body", b""))
             await send(message)
 
         try:
-            if refused := self._refused(scope, headers, told):
-                await refusal(scope["path"], refused)(scope, receive, counted)
+            if key_error := self._check_key(scope, headers, log_fields):
+                await error_response(scope["path"], key_error)(scope, receive, counting_send)
             else:
-                await self._app(scope, receive, counted)
+                await self._app(scope, receive, counting_send)
         except (ClientDisconnect, asyncio.CancelledError) as error:
             status = CLOSED_BY_CLIENT
             if isinstance(error, asyncio.CancelledError):
@@ -82,23 +84,23 @@ class Edge:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.answered(route, status, seconds)
-            self._say(
+            self._metrics.record_response(route, status, seconds)
+            self._log_event(
                 "request", request=request_id, client=(scope["client"] or ("",))[0], method=scope["method"],
-                path=scope["path"], status=status, seconds=round(seconds, 6), bytes_sent=sent, **told,
+                path=scope["path"], status=status, seconds=round(seconds, 6), bytes_sent=sent, **log_fields,
             )  # fmt: skip
 
-    def _refused(self, scope: Scope, headers: Headers, told: dict[str, object]) -> Refused | None:
-        wanted = scope_for(scope["method"], scope["path"])
-        if wanted is None or not self._keys.wanted:
+    def _check_key(self, scope: Scope, headers: Headers, log_fields: dict[str, object]) -> HttpError | None:
+        scope_needed = scope_for(scope["method"], scope["path"])
+        if scope_needed is None or not self._keys.are_required:
             return None
-        key = self._keys.of(headers.get("authorization", ""))
+        key = self._keys.find(headers.get("authorization", ""))
         if key is None:
-            told["reason"] = "no key"
-            reason = "no key that is known here; send the header Authorization: Bearer KEY"
-            return Refused(401, reason, {"www-authenticate": "Bearer"})
-        told["key"] = key.name
-        if wanted not in key.scopes:
-            told["reason"] = "scope"
-            return Refused(403, f"this key does not allow {wanted}; it allows {', '.join(key.scopes)}")
+            log_fields["reason"] = "no key"
+            reason = "the API key is missing or unknown; send the header Authorization: Bearer KEY"
+            return HttpError(401, reason, {"www-authenticate": "Bearer"})
+        log_fields["key"] = key.name
+        if scope_needed not in key.scopes:
+            log_fields["reason"] = "scope"
+            return HttpError(403, f"this key does not allow {scope_needed}; it allows {', '.join(key.scopes)}")
         return None

@@ -1,7 +1,7 @@
-"""Put a model where the servers of a host take it from: proved, under its version, whole or not at all.
+"""Copy a model to the models of a host, verified, under its version, whole or not at all.
 
-python -m workloads.serving.place MODELS VERSION                        what was sent to MODELS/.VERSION.partial
-python -m workloads.serving.place MODELS VERSION --copy DIRECTORY       what is in that directory, such as a tier's
+python -m workloads.serving.place MODELS VERSION                        from MODELS/.VERSION.partial, sent before
+python -m workloads.serving.place MODELS VERSION --copy DIRECTORY       from that directory, such as a tier's
 """
 
 import os
@@ -18,11 +18,11 @@ from typing import BinaryIO, Never
 from workloads.checkpoint import disk
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.serving.model import MANIFEST_BYTES, NAME, Model
 
 SECONDS = 3600
-"""Seconds for the whole copy: a model of hundreds of GB from a tier of drives that turn."""
+"""Seconds for the whole copy: a model of hundreds of GB from a tier of hard disks."""
 RESERVE_BYTES = 64 << 20
 """Bytes that stay free on the drive of MODELS."""
 
@@ -32,31 +32,31 @@ def place(
 ) -> Model:
     """Put the model *version* below *models*, readable by root and the group of *models* alone.
 
-    Another account may own *source* and change it at any moment, while this process is root. So *source* is opened
-    once; the files are opened below that descriptor, without following links and without waiting for a FIFO's writer;
-    model.json is the bytes that were judged. Links in the path above *source* are followed: they lead to some other
+    Another account may own *source* and change it at any moment, while this process is root. So this function opens
+    *source* once, opens the files below that descriptor, follows no links and waits for no FIFO's writer. It copies the
+    very bytes of model.json that it has checked. Links in the path above *source* are followed: they lead to another
     directory, which then has to hold this same version.
 
     Args:
-        source: The directory to copy from; None: the files were sent to the partial directory already.
-        accuracy_kept: The least accuracy that the model's report has to state; None asks for nothing.
-        seconds: Seconds until the copy is given up.
+        source: The directory to copy from; None: the files are in the partial directory already.
+        accuracy_kept: The least accuracy that the model's report has to state; None: no check.
+        seconds: Seconds after which the copy fails.
 
     Raises:
-        WorkloadError: the model has another version, is damaged, or is not good enough. Nothing is left behind.
+        WorkloadError: the model has another version, is damaged, or is not accurate enough. Nothing is left behind.
     """
     target, partial = models / version, models / f".{version}.partial"
-    with _removed_on_failure(partial), _deadline(partial, seconds):
+    with _remove_on_failure(partial), _deadline(partial, seconds):
         if source is not None:
             shutil.rmtree(partial, ignore_errors=True)
             models.mkdir(parents=True, exist_ok=True)
             partial.mkdir(mode=0o700)
             _copy(source, partial, version)
-        model = _checked(str(source or partial), published.read(partial), version)
-        published.prove(partial, model)
-        published.judge(model, accuracy_kept)
+        model = _check_model(str(source or partial), model_directory.read(partial), version)
+        model_directory.verify(partial, model)
+        model_directory.check_accuracy(model, accuracy_kept)
         _share(partial, models)
-        published.replace(partial, target)
+        model_directory.replace(partial, target)
     return model
 
 
@@ -64,17 +64,17 @@ def _copy(source: Path, partial: Path, version: str) -> None:
     """Copy the model *version* of the directory *source* to *partial*."""
     directory = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        with _opened(source, directory, NAME) as file:
+        with _open_file(source, directory, NAME) as file:
             content = file.read(MANIFEST_BYTES + 1)
-        model = _checked(str(source), published.parse(content, source / NAME), version)
+        model = _check_model(str(source), model_directory.parse(content, source / NAME), version)
         _check_room(model, partial)
-        for name, told in model.files.items():
-            with _opened(source, directory, name) as file:
+        for name, entry in model.files.items():
+            with _open_file(source, directory, name) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size != told.bytes:
-                    want = "every file has to be as it was written"
-                    got = f"{name} has {size} bytes, not {told.bytes}"
-                    raise published.DamagedModel(str(source), got, want, "Publish the model again")
+                if size != entry.bytes:
+                    want = "every file is as it was published"
+                    got = f"{name} has {size} bytes, not {entry.bytes}"
+                    raise model_directory.DamagedModel(str(source), got, want, "Publish the model again")
                 _copy_bytes(file, partial / name, size)
         disk.write(partial / NAME, content)
     finally:
@@ -82,31 +82,31 @@ def _copy(source: Path, partial: Path, version: str) -> None:
 
 
 @contextmanager
-def _opened(source: Path, directory: int, name: str) -> Iterator[BinaryIO]:
+def _open_file(source: Path, directory: int, name: str) -> Iterator[BinaryIO]:
     """Open the file *name* of the directory *source*, whose descriptor is *directory*.
 
     Raises:
-        WorkloadError: it is a link, a FIFO, or anything else but a file.
+        WorkloadError: the file is a link, a FIFO, or anything else but a regular file.
     """
-    # O_NONBLOCK: to open a FIFO would wait for its writer
+    # O_NONBLOCK: without it, opening a FIFO waits for its writer
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         descriptor = os.open(name, flags, dir_fd=directory)
     except OSError as error:
         got = f"got {name!r}: {error.strerror}"
-        raise WorkloadError(str(source), got, _PLAIN, "Publish the model again") from None
+        raise WorkloadError(str(source), got, _REGULAR, "Publish the model again") from None
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             got = f"got {name!r}, which is no regular file"
-            raise WorkloadError(str(source), got, _PLAIN, "Publish the model again")
+            raise WorkloadError(str(source), got, _REGULAR, "Publish the model again")
         yield file
 
 
-_PLAIN = "a model's files are regular files that lie beside its model.json"
+_REGULAR = "a model's files are regular files in the directory of its model.json"
 
 
 def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
-    """Write *size* bytes of *source*, or as many as it has, to the new file *target*: it may grow at any moment."""
+    """Write *size* bytes of *source*, or as many as it has, to the new file *target*; *source* may still grow."""
     with target.open("xb") as file:
         while size and (chunk := source.read(min(size, disk.CHUNK))):
             file.write(chunk)
@@ -115,47 +115,49 @@ def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def _checked(where: str, model: Model, version: str) -> Model:
-    """Return *model* if it is *version* and its files lie beside its model.json: root writes by these names.
+def _check_model(where: str, model: Model, version: str) -> Model:
+    """Return *model* if it is *version* and all its files are beside its model.json: root writes files by these names.
 
     Raises:
-        WorkloadError: it is another version, or a name leads elsewhere.
+        WorkloadError: the model is another version, or a file name leads elsewhere.
     """
     for name in model.files:
         if "/" in name or "\0" in name or name in ("", ".", "..", NAME):
-            raise WorkloadError(where, f"got the file {name!r}", _PLAIN, "Publish the model again")
-    if (got := published.version_of(model.files)) != version:
+            raise WorkloadError(where, f"got the file {name!r}", _REGULAR, "Publish the model again")
+    if (got := model_directory.version_of(model.files)) != version:
         raise WorkloadError(
-            where, f"got version {got}", f"{version} is to be served", "Correct the version or the path"
+            where, f"got version {got}", f"the fleet declares {version}", "Correct the version or the path"
         )
     return model
 
 
 def _check_room(model: Model, partial: Path) -> None:
-    """Return if the files of *model* fit beside *partial*: a sparse file declares a size that no drive has.
+    """Check that the files of *model* fit beside *partial*: a sparse file can claim a size larger than any drive.
 
     Raises:
-        WorkloadError: they do not.
+        WorkloadError: they do not fit.
     """
     needed, free = sum(file.bytes for file in model.files.values()), shutil.disk_usage(partial).free
     if needed + RESERVE_BYTES > free:
         got = f"got {free / 1e9:.1f} GB free for a model of {needed / 1e9:.1f} GB"
-        raise WorkloadError(str(partial.parent), got, "the model fits there", "Free space, or serve a smaller model")
+        raise WorkloadError(
+            str(partial.parent), got, "the model fits on the drive", "Free space, or serve a smaller model"
+        )
 
 
 def _share(partial: Path, models: Path) -> None:
-    """Let the group of *models* alone read what is in *partial*."""
+    """Make *partial* readable for the group of *models* alone."""
     group = models.stat().st_gid
     for path, mode in (*((path, 0o640) for path in partial.iterdir()), (partial, 0o750)):
         if path.is_symlink() or (path != partial and not path.is_file()):
-            raise WorkloadError(str(partial), f"got {path.name!r}", _PLAIN, "Publish the model again")
+            raise WorkloadError(str(partial), f"got {path.name!r}", _REGULAR, "Publish the model again")
         os.chown(path, -1, group)
         path.chmod(mode)
 
 
 @contextmanager
-def _removed_on_failure(partial: Path) -> Iterator[None]:
-    """Remove *partial* where the block fails, whatever ends it; a signal that asks to stop is such an end."""
+def _remove_on_failure(partial: Path) -> Iterator[None]:
+    """Remove *partial* if the block fails, whatever the reason; SIGTERM counts as a failure."""
 
     def stop(number: int, frame: FrameType | None) -> Never:
         raise SystemExit(128 + number)
@@ -175,8 +177,8 @@ def _deadline(partial: Path, seconds: float) -> Iterator[None]:
     """Fail the block after *seconds*."""
 
     def late(number: int, frame: FrameType | None) -> Never:
-        want = f"the model is there within {seconds:g} s"
-        raise WorkloadError(str(partial), "got no end", want, "See whether its drive answers, then run it again")
+        want = f"the copy ends within {seconds:g} s"
+        raise WorkloadError(str(partial), "got no end of the copy", want, "Check its drive, then run the command again")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -191,23 +193,25 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "workloads.serving.place",
         __doc__,
-        "Exit status: 0 it is there, 1 it is damaged, 2 it is another one, or not good enough.",
+        "Exit status: 0 the model is in place, 1 it is damaged, 2 it has another version, or is not accurate enough.",
     )
-    parser.add_argument("models", metavar="MODELS", type=Path, help="where the host's models are, by version")
-    parser.add_argument("version", metavar="VERSION", help="the beginning of its files' digest")
-    parser.add_argument("--copy", metavar="DIRECTORY", type=Path, help="copy it from there")
-    parser.add_argument("--accuracy-kept", type=float, metavar="SHARE", help="what its report has to say at least")
-    given = parser.parse_args(argv)
+    parser.add_argument("models", metavar="MODELS", type=Path, help="directory of the host's models, by version")
+    parser.add_argument("version", metavar="VERSION", help="the model's version: the beginning of its files' digest")
+    parser.add_argument("--copy", metavar="DIRECTORY", type=Path, help="copy the model from this directory")
+    parser.add_argument(
+        "--accuracy-kept", type=float, metavar="SHARE", help="the least accuracy that the model's report has to state"
+    )
+    args = parser.parse_args(argv)
     try:
-        model = place(given.models, given.version, given.copy, given.accuracy_kept)
+        model = place(args.models, args.version, args.copy, args.accuracy_kept)
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
-    except OSError as error:  # a drive that is full, a tier that is gone
-        print(WorkloadError(str(error.filename or given.models), f"got {error.strerror}", "the model is copied there",
-                            "Mend that"), file=sys.stderr, flush=True)  # fmt: skip
+    except OSError as error:  # a full drive, a missing tier
+        print(WorkloadError(str(error.filename or args.models), f"got {error.strerror}", "the model can be copied",
+                            "Repair that, then run the command again"), file=sys.stderr, flush=True)  # fmt: skip
         return 1
-    print(f"{model.name} {model.version} is whole, in {given.models / model.version}")
+    print(f"{model.name} {model.version} is complete, in {args.models / model.version}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""From a directory to a server that runs until it is told to stop, and then loses no request."""
+"""Run the server of one model until a stop signal, then drain it without the loss of a request."""
 
 import asyncio
 import socket
@@ -14,140 +14,149 @@ import uvicorn
 from workloads.errors import WorkloadError
 from workloads.serving import keys as api_keys
 from workloads.serving.app import State, create
-from workloads.serving.connection import limited
+from workloads.serving.connection import protocol_with_limits
 from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
-from workloads.serving.middleware import Say, say
-from workloads.serving.runtimes import Language, Lost, Managed, Runtime, opened
+from workloads.serving.middleware import EventLog, log_event
+from workloads.serving.runtimes import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded, load_runtime
 from workloads.serving.settings import Settings
 
 
 def serve(directory: Path, settings: Settings) -> None:
-    """Serve the model in *directory* until SIGTERM or SIGINT; a second signal ends it at once.
+    """Serve the model in *directory* until SIGTERM or SIGINT; a second signal stops the server at once.
 
     Raises:
-        WorkloadError: it cannot be served so.
-        Lost: the process that computes has ended by itself.
+        WorkloadError: the model cannot be served with these settings.
+        RuntimeProcessEnded: the process of the runtime ended by itself.
     """
     began = time.monotonic()
     keys = api_keys.read(Path(settings.keys)) if settings.keys else Keys(None)
     tls = _tls(settings)
-    with _listen(settings) as listening, _own(settings) as own:
-        runtime = opened(directory, settings)
-        with closing(runtime) if isinstance(runtime, Managed) else nullcontext():
-            server = Server(runtime, settings, keys, tls, time.monotonic() - began, say, own)
+    with _bind(settings) as listening, _bind_host_socket(settings) as host_socket:
+        runtime = load_runtime(directory, settings)
+        with closing(runtime) if isinstance(runtime, RuntimeProcess) else nullcontext():
+            server = Server(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
             server.run([listening])
-    if server.lost:
-        fix = "Start the server again, as its unit does; if that does not last, mend what was said"
-        raise Lost(str(directory), f"got {server.lost}", "it goes on until it is told to stop", fix)
-    say("stopped")
+    if server.exit_reason:
+        fix = "Start the server again, as its unit does; if it ends again, repair what the message names"
+        raise RuntimeProcessEnded(
+            str(directory), f"got {server.exit_reason}", "the runtime runs until the server stops", fix
+        )
+    log_event("stopped")
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which goes on for a while after it has been told to stop, so that a balancer can notice."""
+    """uvicorn, which keeps serving for a while after a stop signal, so that a load balancer can notice."""
 
     def __init__(
         self,
-        runtime: Runtime | Language,
+        runtime: Runtime | LanguageRuntime,
         settings: Settings,
         keys: Keys,
         tls: ssl.SSLContext | None,
         load_seconds: float,
-        say: Say,
-        own: socket.socket | None = None,
+        log_event: EventLog,
+        host_socket: socket.socket | None = None,
     ) -> None:
         """
         Args:
-            own: The bound Unix socket for the questions of its own host.
+            own: The bound Unix socket for requests of the server's own host.
         """
         watch = Path(settings.watch) if settings.watch else None
-        self._state, self._metrics, self._say = State(), Metrics(runtime.model, load_seconds, watch), say
-        self._drain_seconds, self._until = settings.drain_seconds, 0.0
-        self._managed = runtime if isinstance(runtime, Managed) else None
-        self._own = own
-        self.lost: str | None = None
-        """What is told of the end of the process that computes, if it has ended by itself."""
-        self._told = {
-            "model": runtime.model.name, "version": runtime.model.version, "runtime": runtime.told,
+        self._state, self._metrics, self._log_event = State(), Metrics(runtime.model, load_seconds, watch), log_event
+        self._drain_seconds, self._drain_end = settings.drain_seconds, 0.0
+        self._process = runtime if isinstance(runtime, RuntimeProcess) else None
+        self._host_socket = host_socket
+        self.exit_reason: str | None = None
+        """Why the process of the runtime ended by itself; None while it runs."""
+        self._start_fields = {
+            "model": runtime.model.name, "version": runtime.model.version, "runtime": runtime.description,
             "load_seconds": round(load_seconds, 3),
         }  # fmt: skip
-        app = create(runtime, settings, keys, self._metrics, self._state, say)
+        app = create(runtime, settings, keys, self._metrics, self._state, log_event)
         super().__init__(uvicorn.Config(
-            app, http=limited(settings.head_seconds), ws="none", lifespan="on", log_config=None, access_log=False,
-            server_header=False, timeout_keep_alive=settings.idle_seconds, limit_concurrency=settings.connections,
-            timeout_graceful_shutdown=settings.stop_seconds, ssl_context_factory=(lambda *_: tls) if tls else None,
+            app, http=protocol_with_limits(settings.head_seconds), ws="none", lifespan="on", log_config=None,
+            access_log=False, server_header=False, timeout_keep_alive=settings.idle_seconds,
+            limit_concurrency=settings.connections, timeout_graceful_shutdown=settings.stop_seconds,
+            ssl_context_factory=(lambda *_: tls) if tls else None,
         ))  # fmt: skip
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self._own is not None:
+        if self._host_socket is not None:
             loop, backlog = asyncio.get_running_loop(), self.config.backlog
-            self.servers.append(await loop.create_unix_server(self._own_protocol, sock=self._own, backlog=backlog))
+            self.servers.append(
+                await loop.create_unix_server(self._host_protocol, sock=self._host_socket, backlog=backlog)
+            )
         for listening in sockets or []:
             host, port = listening.getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
-            self._say("started", address=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **self._told)
+            self._log_event(
+                "started", address=f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", **self._start_fields
+            )
 
-    def _own_protocol(self) -> asyncio.Protocol:
-        """Return the protocol of a connection of the own host, which is answered even if clients have all others."""
-        made: Any = self.config.http_protocol_class(
+    def _host_protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a connection from the own host, served even if clients use all connections."""
+        connection: Any = self.config.http_protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        made.limit_concurrency = None
-        protocol: asyncio.Protocol = made
+        connection.limit_concurrency = None
+        protocol: asyncio.Protocol = connection
         return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._state.draining:
             self.force_exit = self.should_exit = True
             return
-        self._state.draining = True  # and no more: a signal comes at any moment, even amid a line of the log
+        self._state.draining = True  # nothing else: a signal comes at any moment, even amid a line of the log
 
     async def on_tick(self, counter: int) -> bool:
-        if self._managed and not self.lost and (lost := self._managed.lost()):
-            self.lost, self._state.draining, self._until = lost, True, time.monotonic()
-            self._metrics.draining()
-            self._say("lost", reason=lost)
-        if self._state.draining and not self._until:
-            self._until = time.monotonic() + self._drain_seconds
-            self._metrics.draining()
-            self._say("draining", seconds=self._drain_seconds)
-        if self._until and time.monotonic() >= self._until:
+        if self._process and not self.exit_reason and (reason := self._process.exit_reason()):
+            self.exit_reason, self._state.draining, self._drain_end = reason, True, time.monotonic()
+            self._metrics.set_draining()
+            self._log_event("lost", reason=reason)
+        if self._state.draining and not self._drain_end:
+            self._drain_end = time.monotonic() + self._drain_seconds
+            self._metrics.set_draining()
+            self._log_event("draining", seconds=self._drain_seconds)
+        if self._drain_end and time.monotonic() >= self._drain_end:
             self.should_exit = True
-        ended: bool = await super().on_tick(counter)
-        return ended
+        stop: bool = await super().on_tick(counter)
+        return stop
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """Return a socket that is bound; nobody is let in before the model is ready."""
+def _bind(settings: Settings) -> socket.socket:
+    """Return the bound socket; it accepts no connection before the model is ready."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off where the protocol is told: else answers on kept connections wait for 40 ms
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # asyncio turns Nagle's algorithm off only for IPPROTO_TCP: else answers on keep-alive connections wait for 40 ms
+    server_socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((settings.host, settings.port))
+        server_socket.bind((settings.host, settings.port))
     except OSError as error:
-        bound.close()
+        server_socket.close()
         got = f"got {settings.host}:{settings.port}: {error.strerror or error}"
-        raise WorkloadError("port", got, "it is free, and the address is this computer's", "Take another") from error
-    return bound
+        raise WorkloadError(
+            "port", got, "the port is free, and the address is this computer's", "Use another"
+        ) from error
+    return server_socket
 
 
-def _own(settings: Settings) -> AbstractContextManager[socket.socket | None]:
-    """Return the bound socket for the host's own questions, or None where there is to be none."""
+def _bind_host_socket(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    """Return the bound Unix socket for the server's own host, or None if the settings name none."""
     if settings.own_socket is None:
         return nullcontext()
     path = Path(settings.own_socket)
-    own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    host_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.unlink(missing_ok=True)  # of a server that was killed; the directory is this account's alone
-        own.bind(str(path))
+        path.unlink(missing_ok=True)  # left by a killed server; the directory is this account's alone
+        host_socket.bind(str(path))
         path.chmod(0o600)  # root needs no more
     except OSError as error:
-        own.close()
-        got, fix = f"got {error.strerror or error}", "Name a path in a directory of this account, or leave it out"
-        raise WorkloadError(f"own_socket {path}", got, "a Unix socket can be made there", fix) from error
-    return own
+        host_socket.close()
+        got, fix = f"got {error.strerror or error}", "Set a path in a directory of this account, or remove it"
+        raise WorkloadError(f"own_socket {path}", got, "the path is free for a Unix socket", fix) from error
+    return host_socket
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -161,6 +170,6 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
             context.load_verify_locations(settings.tls_client_authorities)
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:  # ssl.SSLError is one
-        want, fix = "certificate and key are PEM files and belong together", "Mend tls_certificate and tls_key"
+        want, fix = "certificate and key are PEM files and belong together", "Correct tls_certificate and tls_key"
         raise WorkloadError("tls_certificate", f"got {error.strerror or error}", want, fix) from error
     return context

@@ -1,19 +1,19 @@
-"""Let a server of this host serve another release; where that does not answer, what ran before serves again.
+"""Switch a server of this host to another release, and back to the previous one if the new one does not serve.
 
     python -m workloads.serving.switch /etc/rackwright/servers/digits/server.json 3f2a99ab01cd
 
-A release is a directory: which model, the settings, and the code that serves it. Root runs this.
+A release is a directory with the version of the model, the settings, and the server's code. Root runs this command.
 
 LIB/
     current -> releases/3f2a99ab01cd
-    state.json                              the release before, and one that was refused, with the reason
-    watch.json                              how much of the canary was right, where somebody watches
-    lock                                    held by whoever lets another release serve
-    releases/3f2a99ab01cd/release.json      version of the model, and what the canary asks
+    state.json                              the previous release, and the last refused one with the reason
+    watch.json                              the canary's accuracy, if a watch is declared
+    lock                                    held by the process that switches or judges a release
+    releases/3f2a99ab01cd/release.json      version of the model, and the canary
     releases/3f2a99ab01cd/settings.json
     releases/3f2a99ab01cd/workloads.zip
     releases/3f2a99ab01cd/model -> ../../models/6a0b…
-    models/6a0b…/                           under its version
+    models/6a0b…/                           a model, under its version
     data/…                                  rows of canaries
 """
 
@@ -34,66 +34,65 @@ from pydantic import ValidationError
 
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.serving import watch_config
-from workloads.serving.ask import Own, accuracy
-from workloads.serving.model import Strict
-from workloads.serving.watch_config import Noted, Reading
+from workloads.serving.ask import LocalServer, measure_accuracy
+from workloads.serving.model import StrictModel
+from workloads.serving.watch_config import AccuracyRecord, Reading
 
 POLL_SECONDS = 0.2
 LOG_LINES = 6
 NAME = re.compile(r"[0-9a-f]{12}")
-"""Names of a release and of a model: nothing else below LIB is ever removed, except copies that were cut off."""
+"""Names of releases and models: below LIB nothing else is ever removed, except partial copies."""
 PARTIAL = re.compile(r"\.[0-9a-f]{12}\.partial")
-Say = Callable[[str], None]
 
 
-class Watch(Strict):
-    """What is watched between releases."""
+class WatchSettings(StrictModel):
+    """Periodic checks of the accuracy between releases."""
 
     every_seconds: int
     change: float
-    """By how much the accuracy may move within a day until it is said."""
+    """The largest change of the accuracy within a day that is not reported."""
     roll_back: bool
-    """Whether the release before serves again where this one has less right than it has to."""
+    """Whether the previous release serves again if this one is less accurate than required."""
 
 
-class Plan(Strict):
-    """What the host's server.json says."""
+class Plan(StrictModel):
+    """The content of the host's server.json."""
 
     name: str
     unit: str
     lib: str
     socket: str
-    """On which the server answers its own host."""
+    """Path of the Unix socket for the server's own host."""
     account: str
-    """That the server runs as."""
+    """The account that the server runs as."""
     key: str | None = None
-    """File of the key by which the host asks."""
+    """File of the API key that the host uses."""
     ready_seconds: int
-    watch: Watch | None = None
+    watch: WatchSettings | None = None
     watch_seconds: int = 0
-    """How long a watch may be at work: so long is waited for it."""
+    """Seconds that a watch may take; a switch waits so long for it."""
 
 
-class Canary(Strict):
+class Canary(StrictModel):
     data: str
     accuracy: float
 
 
-class Release(Strict):
+class Release(StrictModel):
     version: str
     canary: Canary | None = None
 
 
 class NotServing(WorkloadError):
-    """A server that does not do what it was started for."""
+    """The server does not serve the release that it was started with."""
 
     exit_status = 4
 
 
-class Busy(WorkloadError):
-    """Somebody else lets another release serve."""
+class SwitchBusy(WorkloadError):
+    """Another process switches or judges a release of this server."""
 
     exit_status = 4
 
@@ -101,188 +100,190 @@ class Busy(WorkloadError):
 class Switch:
     """One server of this host."""
 
-    def __init__(self, plan: Plan, say: Say) -> None:
-        self.plan, self._say = plan, say
+    def __init__(self, plan: Plan, progress: Callable[[str], None]) -> None:
+        self.plan, self._progress = plan, progress
         self._lib = Path(plan.lib)
         key = Path(plan.key).read_text().strip() if plan.key else None
-        self._own = Own(plan.socket, plan.account, key)
+        self._server = LocalServer(plan.socket, plan.account, key)
 
     @contextmanager
-    def alone(self, seconds: float) -> Iterator[None]:
-        """Let nobody else look at what serves, or change it, meanwhile: `up` and the watch. A process's end ends it.
+    def exclusive(self, seconds: float) -> Iterator[None]:
+        """Hold the lock that `up` and the watch share, until the block or this process ends.
 
         Raises:
-            Busy: somebody has been at it for *seconds*.
+            SwitchBusy: another process held the lock for *seconds*.
         """
         with (self._lib / "lock").open("w") as file:
             end = time.monotonic() + seconds
-            while not _taken(file.fileno()):
+            while not _try_lock(file.fileno()):
                 if time.monotonic() >= end:
-                    got = f"got a lock that somebody has held for {seconds:g} s"
-                    fix = "Run it again; `fuser` says who holds it"
-                    raise Busy(f"{self._lib}/lock", got, "one at a time lets a release serve, or judges it", fix)
+                    got = f"got a lock that another process has held for {seconds:g} s"
+                    fix = "Run the command again; `fuser` names the process"
+                    raise SwitchBusy(
+                        f"{self._lib}/lock", got, "one process at a time switches or judges a release", fix
+                    )
                 time.sleep(POLL_SECONDS)
             yield
 
-    def to(self, name: str) -> None:
-        """Serve release *name*; what is neither it nor the one before is then removed.
+    def switch_to(self, name: str) -> None:
+        """Serve release *name*, then remove all releases but it and the previous one.
 
         Raises:
-            Busy: a watch has not come to its end.
-            NotServing: it does not; what ran before serves again, or it is said that it does not.
+            SwitchBusy: a watch did not end in time.
+            NotServing: the release does not serve; the previous one serves again, or the message says that it does not.
         """
-        with self.alone(self.plan.watch_seconds):
+        with self.exclusive(self.plan.watch_seconds):
             before = self.current()
-            self._exchange(before, name)
+            self._replace(before, name)
             previous = before if before not in (None, name) else self.state().get("previous")
-            self._note(previous=previous, refused=None)
+            self._update_state(previous=previous, refused=None)
             if self.plan.watch is None:
                 (self._lib / watch_config.NAME).unlink(missing_ok=True)
             self._sweep({name, str(previous)})
 
-    def back_to(self, name: str, why: str) -> None:
-        """Serve release *name* in the place of the present one, which was found wrong; the caller is alone.
+    def roll_back_to(self, name: str, why: str) -> None:
+        """Serve release *name* instead of the current one, which was found wrong; the caller holds the lock.
 
-        Nothing is removed, since the present one is what is declared. It is not gone back to, as little as to anything
-        from before *name*, of which nothing is known.
+        Nothing is removed, since the current release is the declared one. Afterwards no release counts as the previous
+        one: the current one is wrong, and older ones are unknown.
 
         Raises:
-            NotServing: *name* does not serve either; the present one does again, or it is said that it does not.
+            NotServing: *name* does not serve; the current release serves again, or the message says that it does not.
         """
-        wrong = self.current()
-        self._exchange(wrong, name)
-        version = self.release(wrong).version if wrong else None
-        self._note(previous=None, refused={"release": wrong, "version": version, "why": why})
+        current = self.current()
+        self._replace(current, name)
+        version = self.release(current).version if current else None
+        self._update_state(previous=None, refused={"release": current, "version": version, "why": why})
 
-    def _exchange(self, before: str | None, name: str) -> None:
+    def _replace(self, before: str | None, name: str) -> None:
         try:
             self._start(name)
-            found = self._judge(name)
+            accuracy = self._check_canary(name)
         except NotServing as error:
-            self._tell_log()
-            self._note(refused={"release": name, "version": self.release(name).version, "why": error.got})
+            self._print_log()
+            self._update_state(refused={"release": name, "version": self.release(name).version, "why": error.got})
             if before == name:
                 raise
-            raise NotServing(error.where, f"{error.got}; {self._back(before)}", error.want, error.fix) from None
-        if found is not None and self.plan.watch is not None:
-            self.note_reading(name, found)
+            raise NotServing(error.where, f"{error.got}; {self._restore(before)}", error.want, error.fix) from None
+        if accuracy is not None and self.plan.watch is not None:
+            self.record_reading(name, accuracy)
 
-    def _back(self, before: str | None) -> str:
-        """Let *before* serve again, and return how that went."""
+    def _restore(self, before: str | None) -> str:
+        """Start release *before* again, and return the outcome in words."""
         if before is None:
             self._systemctl("stop")
             (self._lib / "current").unlink(missing_ok=True)
-            return "nothing ran before it, and nothing runs now"
+            return "there is no previous release, and nothing runs now"
         try:
             self._start(before)
         except NotServing as error:
-            return f"release {before}, which ran before, does not serve again either ({error.got})"
-        return f"release {before}, which ran before, serves again"
+            return f"the previous release {before} does not serve either ({error.got})"
+        return f"the previous release {before} serves again"
 
     def _start(self, name: str) -> None:
-        """Let the unit run release *name*, and return when it is ready with that release's model.
+        """Start release *name*, and return when the server is ready with its model.
 
         Raises:
-            NotServing: it is not, in time.
+            NotServing: the server is not ready in time.
         """
         version = self.release(name).version
         self._systemctl("stop")
-        _point(self._lib / "releases" / name / "model", f"../../models/{version}")
-        _point(self._lib / "current", f"releases/{name}")
+        _replace_link(self._lib / "releases" / name / "model", f"../../models/{version}")
+        _replace_link(self._lib / "current", f"releases/{name}")
         self._systemctl("reset-failed")
         self._systemctl("start")
         end = time.monotonic() + self.plan.ready_seconds
         while True:
-            state, found = self._serving()
-            if found == version:
-                self._say(f"version {version} is ready")
+            state, served = self._serving()
+            if served == version:
+                self._progress(f"version {version} is ready")
                 return
             if state == "active" and not self._answers_host(name):
-                self._say(f"release {name} runs; it is from before a host could ask its server, and may not be ready")
+                self._progress(f"release {name} runs; it has no socket for its host, so whether it is ready is unknown")
                 return
             if state == "failed" or time.monotonic() >= end:
-                got = f"{self.plan.unit} is {state or 'not known'}, " + (
-                    f"and serves version {found}" if found else f"and not ready within {self.plan.ready_seconds} s"
+                got = f"{self.plan.unit} is {state or 'unknown'}, " + (
+                    f"and serves version {served}" if served else f"and not ready within {self.plan.ready_seconds} s"
                     if state != "failed" else "and not ready"
                 )  # fmt: skip
-                want, fix = f"version {version} of the model is ready", "Its last lines are above; mend what they say"
+                want, fix = f"version {version} of the model is ready", "Repair what the last lines of its log name"
                 raise NotServing(f"release {name}", got, want, fix)
             time.sleep(POLL_SECONDS)
 
     def _serving(self) -> tuple[str, str]:
-        """Return the state of the unit, and the version that it serves; only what runs is asked."""
+        """Return the state of the unit, and the version that the server is ready with; only an active unit is asked."""
         state = self._systemctl("is-active")
-        return state, self._own.version() if state == "active" else ""
+        return state, self._server.version() if state == "active" else ""
 
     def _answers_host(self, name: str) -> bool:
-        """Return whether release *name* listens on a socket for its host; one of an earlier version does not."""
+        """Return whether release *name* has a socket for its host; releases of earlier versions have none."""
         try:
             return bool(self._settings(name).get("own_socket"))
         except WorkloadError:
-            return True  # then it is not ready either
+            return True  # such a release is not ready either
 
     def _settings(self, name: str) -> dict[str, Any]:
         """Return the settings of release *name*.
 
         Raises:
-            WorkloadError: they cannot be read.
+            WorkloadError: the file cannot be read.
         """
         path = self._lib / "releases" / name / "settings.json"
         try:
             settings: dict[str, Any] = json.loads(path.read_text())
             return settings
         except (OSError, ValueError) as error:
-            want, fix = "its settings can be read", "Run `rackwright up` again"
+            want, fix = "the release's settings can be read", "Run `rackwright up` again"
             raise WorkloadError(str(path), f"got {error}", want, fix) from None
 
-    def _judge(self, name: str) -> float | None:
-        """Return which share of the canary's rows is right, if it is as much as it has to be; None without a canary.
+    def _check_canary(self, name: str) -> float | None:
+        """Return the share of the canary's rows that are correct, if it is high enough; None without a canary.
 
         Raises:
-            NotServing: too few are right.
+            NotServing: too few rows are correct.
         """
         release = self.release(name)
         if release.canary is None:
             return None
         try:
-            found = self.measure(name, release.canary)
+            accuracy = self.measure(name, release.canary)
         except WorkloadError as error:
             raise NotServing(error.where, error.got, error.want, error.fix) from None
-        asked = f"at least {release.canary.accuracy:.2%} are asked for"
-        if found < release.canary.accuracy:
-            got, fix = f"the canary has {found:.4%} right", "Serve another model, or ask less of it"
-            raise NotServing(f"release {name} of version {release.version}", got, asked, fix)
-        self._say(f"the canary has {found:.4%} right, {asked}")
-        return found
+        required = f"at least {release.canary.accuracy:.2%} is required"
+        if accuracy < release.canary.accuracy:
+            got, fix = f"the canary is {accuracy:.4%} correct", "Serve another model, or lower the required accuracy"
+            raise NotServing(f"release {name} of version {release.version}", got, required, fix)
+        self._progress(f"the canary is {accuracy:.4%} correct, {required}")
+        return accuracy
 
     def measure(self, name: str, canary: Canary) -> float:
-        """Return which share of the rows of *canary* the server has right, which serves release *name*.
+        """Return the share of the rows of *canary* that the server, which serves release *name*, answers correctly.
 
         Raises:
             WorkloadError: the rows cannot be read, or not all of them are answered.
         """
         max_batch = int(self._settings(name).get("max_batch", 32))
-        model = published.read(self._lib / "releases" / name / "model")
-        return accuracy(self._own, model, Path(canary.data), max_batch)
+        model = model_directory.read(self._lib / "releases" / name / "model")
+        return measure_accuracy(self._server, model, Path(canary.data), max_batch)
 
-    def unready(self, name: str) -> str:
-        """Return why release *name* cannot be asked; nothing if it can."""
-        wanted, (state, found) = self.release(name).version, self._serving()
-        if found == wanted:
+    def unready_reason(self, name: str) -> str:
+        """Return why release *name* cannot be measured, or an empty text."""
+        wanted, (state, served) = self.release(name).version, self._serving()
+        if served == wanted:
             return ""
-        serving = f"serves version {found} in the place of {wanted}" if found else "is not ready"
-        return f"{self.plan.unit} is {state or 'not known'}, and {serving}"
+        serving = f"serves version {served} instead of {wanted}" if served else "is not ready"
+        return f"{self.plan.unit} is {state or 'unknown'}, and {serving}"
 
     def release(self, name: str) -> Release:
         return Release.model_validate_json((self._lib / "releases" / name / "release.json").read_bytes())
 
-    def is_there(self, name: str) -> bool:
+    def is_installed(self, name: str) -> bool:
         """Return whether release *name* and its model are on the host."""
         folder = self._lib / "releases" / name
-        return (folder / "release.json").is_file() and (folder / "model" / published.NAME).is_file()
+        return (folder / "release.json").is_file() and (folder / "model" / model_directory.NAME).is_file()
 
     def current(self) -> str | None:
-        """Return the release that serves; one whose directory is gone can serve no more."""
+        """Return the current release, or None if there is none or its directory is missing."""
         try:
             name = (self._lib / "current").readlink().name
         except OSError:
@@ -291,70 +292,70 @@ class Switch:
 
     def state(self) -> dict[str, Any]:
         try:
-            told: dict[str, Any] = json.loads((self._lib / "state.json").read_text())
+            state: dict[str, Any] = json.loads((self._lib / "state.json").read_text())
         except (OSError, ValueError):
             return {}
-        return told
+        return state
 
-    def _note(self, **changes: Any) -> None:
+    def _update_state(self, **changes: Any) -> None:
         self._write("state.json", json.dumps({**self.state(), **changes}, indent=1) + "\n")
 
-    def noted(self) -> Noted:
-        """Return what is known of its accuracy, and how it is watched."""
-        found = watch_config.read(self._lib / watch_config.NAME)
+    def read_record(self) -> AccuracyRecord:
+        """Return the record of the accuracy, with the declared settings of the watch."""
+        record = watch_config.read(self._lib / watch_config.NAME)
         watch = self.plan.watch
-        return found.model_copy(update={"every_seconds": watch.every_seconds, "change": watch.change} if watch else {})
+        return record.model_copy(update={"every_seconds": watch.every_seconds, "change": watch.change} if watch else {})
 
-    def note_reading(self, name: str, found: float) -> Noted:
-        """Note which share of its canary release *name* had right just now, and return all that is known then."""
+    def record_reading(self, name: str, accuracy: float) -> AccuracyRecord:
+        """Record the accuracy *accuracy* of release *name* now, and return the new record."""
         release = self.release(name)
         assert release.canary is not None
         reading = Reading(
             at=int(time.time()), release=name, version=release.version, rows=Path(release.canary.data).name,
-            accuracy=found,
+            accuracy=accuracy,
         )  # fmt: skip
-        return self.note_watched(watch_config.with_reading(self.noted(), reading, release.canary.accuracy))
+        return self.write_record(watch_config.with_reading(self.read_record(), reading, release.canary.accuracy))
 
-    def note_watched(self, noted: Noted) -> Noted:
-        self._write(watch_config.NAME, noted.model_dump_json(indent=1) + "\n")
-        return noted
+    def write_record(self, record: AccuracyRecord) -> AccuracyRecord:
+        self._write(watch_config.NAME, record.model_dump_json(indent=1) + "\n")
+        return record
 
     def _write(self, name: str, text: str) -> None:
-        """Put *text* into a file of LIB, from one moment to the next."""
+        """Replace a file of LIB by one with *text*, atomically."""
         beside = self._lib / f".{name}"
         beside.write_text(text)
         os.chown(beside, -1, self._lib.stat().st_gid)
-        beside.chmod(0o640)  # the server's account reads it, whatever root's umask is, and no other does
+        beside.chmod(0o640)  # the server's account reads it, whatever root's umask, and no other account does
         beside.replace(self._lib / name)
 
     def _sweep(self, kept: set[str]) -> None:
-        """Remove releases, models and rows that neither of *kept* has; they bear the names that we give."""
+        """Remove releases, models and rows that the releases *kept* do not use; other names than ours stay."""
         releases = [self.release(name) for name in kept if (self._lib / "releases" / name / "release.json").is_file()]
         versions = {release.version for release in releases}
         data = {Path(release.canary.data).name for release in releases if release.canary}
         for folder, names in (("releases", kept), ("models", versions), ("data", data)):
-            found = self._lib / folder
-            for path in sorted(found.iterdir()) if found.is_dir() else ():
+            directory = self._lib / folder
+            for path in sorted(directory.iterdir()) if directory.is_dir() else ():
                 if PARTIAL.fullmatch(path.name) or (path.name not in names and NAME.fullmatch(path.stem)):
-                    self._say(f"{path} goes")
+                    self._progress(f"removed {path}")
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _systemctl(self, verb: str) -> str:
         argv = ["systemctl", verb, self.plan.unit]
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
 
-    def _tell_log(self) -> None:
+    def _print_log(self) -> None:
         argv = ["journalctl", "--unit", self.plan.unit, "--lines", str(LOG_LINES), "--output", "cat", "--no-pager"]
         try:
-            told = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+            log = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
         except OSError as error:
-            told = f"its log cannot be read: {error}"
-        for line in told.splitlines():
-            self._say(line)
+            log = f"the log cannot be read: {error}"
+        for line in log.splitlines():
+            self._progress(line)
 
 
-def _taken(descriptor: int) -> bool:
-    """Return whether this process holds the lock on a file now."""
+def _try_lock(descriptor: int) -> bool:
+    """Lock the file, and return whether this process holds the lock now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -362,8 +363,8 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _point(link: Path, target: str) -> None:
-    """Let *link* lead to *target* from one moment to the next."""
+def _replace_link(link: Path, target: str) -> None:
+    """Point *link* to *target*, atomically."""
     beside = link.with_name(f".{link.name}.new")
     beside.unlink(missing_ok=True)
     beside.symlink_to(target)
@@ -374,28 +375,28 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "workloads.serving.switch",
         __doc__,
-        "Exit status: 0 it serves, 2 what it is to read is wrong, 4 it does not serve.",
+        "Exit status: 0 the release serves, 2 a file is wrong, 4 the release does not serve.",
     )
-    parser.add_argument("plan", metavar="SERVER.json", type=Path, help="what the server is")
+    parser.add_argument("plan", metavar="SERVER.json", type=Path, help="the server's description")
     parser.add_argument("release", metavar="RELEASE", help="name of a directory below LIB/releases")
-    given = parser.parse_args(argv)
-    return run(given.plan, lambda switch: switch.to(given.release))
+    args = parser.parse_args(argv)
+    return run(args.plan, lambda switch: switch.switch_to(args.release))
 
 
 def run(path: Path, work: Callable[[Switch], int | None]) -> int:
-    """Let *work* be done with the server whose plan is in the file *path*, and return the exit status."""
+    """Call *work* with the server that the file *path* describes, and return the exit status."""
     try:
-        return work(Switch(Plan.model_validate_json(path.read_bytes()), say)) or 0
+        return work(Switch(Plan.model_validate_json(path.read_bytes()), print_line)) or 0
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
     except (OSError, ValidationError) as error:
-        print(WorkloadError(str(path), f"got {error}", "it can be read", "Run `rackwright up` again"),
+        print(WorkloadError(str(path), f"got {error}", "the file can be read", "Run `rackwright up` again"),
               file=sys.stderr, flush=True)  # fmt: skip
         return 2
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, flush=True)
 
 

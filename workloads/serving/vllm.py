@@ -1,9 +1,9 @@
-"""Publish a language model in a local Hugging Face directory as one that vLLM serves on GPUs.
+"""Publish a language model in a local Hugging Face directory as a model that vLLM serves on GPUs.
 
     python -m workloads.serving.vllm Qwen3-32B --name qwen3 --card Qwen3-32B/README.md --out published/qwen3
 
-Safetensors, configuration and tokenizer are copied; code and pickles are not. Nothing is fetched and nothing loaded:
-what is proved is that all numbers are there. The card goes with the model to every host.
+The command copies safetensors, configuration and tokenizer, and neither code nor pickles. It downloads and loads
+nothing; it checks that all weights are complete. The card goes to every host with the model.
 """
 
 import json
@@ -17,82 +17,88 @@ from typing import Any
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
 from workloads.serving import fit
-from workloads.serving.model import NAME, NAMED, Model, check_name, publish
+from workloads.serving.model import NAME, NAME_PATTERN, Model, check_name, publish
 
-STATUS = "Exit status: 0 published, 2 wrong or refused."
+STATUS = "Exit status: 0 published, 2 wrong input or refused."
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 DATA = (".json", ".jinja", ".model", ".tiktoken", ".txt")
-"""What configurations, tokenizers and templates are written as."""
+"""Suffixes of configurations, tokenizers and templates."""
 HEAD_BYTES = 100 << 20
-"""The most that the head of a safetensors file may have. Source: safetensors, MAX_HEADER_SIZE."""
+"""The largest head of a safetensors file, in bytes. Source: safetensors, MAX_HEADER_SIZE."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
-def published(what: Path, name: str, card: Path | None, directory: Path) -> Model:
-    """Publish the model in the directory *what* as *name* in *directory*, and return what it is.
+def publish_vllm(source: Path, name: str, card: Path | None, directory: Path) -> Model:
+    """Publish the model in the directory *source* as *name* in *directory*, and return the model.
 
     Raises:
-        WorkloadError: *name* is none, a file is missing or cut short, the model takes code of its own, or *directory*
-            is no model's.
+        WorkloadError: *name* is invalid, a file is missing or cut short, the model needs code of its own, or
+            *directory* holds no model.
     """
     check_name(name)
     if card and not card.is_file():
-        raise WorkloadError(str(card), "got no file", "it is published", "Mend its path")
-    config = _object(what / CONFIG)
+        raise WorkloadError(str(card), "got no file", "the path names an existing file", "Correct the path")
+    config = _read_object(source / CONFIG)
     architecture = (config.get("architectures") or [None])[0]
     if not isinstance(architecture, str):
-        want = "its architectures name what the model is"
-        raise WorkloadError(str(what / CONFIG), f"got {architecture}", want, "Save the model again")
-    data = {each.name: each for each in what.iterdir() if each.suffix in DATA and each.is_file() and each.name != NAME}
+        want = "architectures names the model's class"
+        raise WorkloadError(str(source / CONFIG), f"got {architecture}", want, "Save the model again")
+    data = {
+        each.name: each for each in source.iterdir() if each.suffix in DATA and each.is_file() and each.name != NAME
+    }
     for each in (path for path in data.values() if path.name.endswith("config.json")):
-        if "auto_map" in _object(each):
-            want = "a model is served without code of its own"
-            fix = "Take auto_map away where vLLM knows the model by itself, or take another model"
+        if "auto_map" in _read_object(each):
+            want = "a served model has no code of its own"
+            fix = "Remove auto_map if vLLM supports the model itself, or use another model"
             raise WorkloadError(str(each), "got auto_map, which names such code", want, fix)
-    weights = _weights(what)
-    weight_bytes = sum(map(_whole, weights))
-    lineage = {"directory": what.resolve().name, "architecture": architecture,
+    weights = _weights(source)
+    weight_bytes = sum(map(_checked_bytes, weights))
+    lineage = {"directory": source.resolve().name, "architecture": architecture,
                "sizes": asdict(fit.sizes(config, weight_bytes))}  # fmt: skip
     files = {**data, **{each.name: each for each in weights}, **({"card.md": card} if card else {})}
     return publish(directory, files, name, (), (), lineage, runtime="vllm")
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        files = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         got = f"got {error.strerror if isinstance(error, OSError) else error}"
-        want = "a model's directory of Hugging Face's has it, as JSON"
-        raise WorkloadError(str(path), got, want, "Save the model again, or mend the path") from None
-    if not isinstance(found, dict):
-        raise WorkloadError(str(path), f"got a {type(found).__name__}", "it is an object", "Save the model again")
-    return found
+        want = "a Hugging Face model directory has this file, as JSON"
+        raise WorkloadError(str(path), got, want, "Save the model again, or correct the path") from None
+    if not isinstance(files, dict):
+        raise WorkloadError(
+            str(path), f"got a {type(files).__name__}", "the file is a JSON object", "Save the model again"
+        )
+    return files
 
 
-def _weights(what: Path) -> list[Path]:
-    """Return the files of the model's numbers: those that its index names, else all."""
-    if (what / INDEX).is_file():
-        named = _object(what / INDEX).get("weight_map")
-        names: Collection[Any] = sorted(set(named.values())) if isinstance(named, dict) else []
-        odd = [name for name in names if not re.fullmatch(NAMED, str(name)) or not (what / str(name)).is_file()]
+def _weights(source: Path) -> list[Path]:
+    """Return the model's weight files: those that its index names, else all."""
+    if (source / INDEX).is_file():
+        weight_map = _read_object(source / INDEX).get("weight_map")
+        names: Collection[Any] = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+        odd = [
+            name for name in names if not re.fullmatch(NAME_PATTERN, str(name)) or not (source / str(name)).is_file()
+        ]
         if odd or not names:
             got = f"got no file {odd[0]!r}" if odd else "got no weight_map"
-            want = "every file that it names lies beside it"
-            raise WorkloadError(str(what / INDEX), got, want, "Take the rest of the model")
-        return [what / name for name in names]
-    found = sorted(each for each in what.glob("*.safetensors") if each.is_file())
-    if not found:
-        pickles = sorted(each.name for each in what.iterdir() if each.suffix in PICKLES)
+            want = "every file that the index names is beside it"
+            raise WorkloadError(str(source / INDEX), got, want, "Download the missing files")
+        return [source / name for name in names]
+    files = sorted(each for each in source.glob("*.safetensors") if each.is_file())
+    if not files:
+        pickles = sorted(each.name for each in source.iterdir() if each.suffix in PICKLES)
         got = f"got {', '.join(pickles)}: reading a pickle runs code" if pickles else "got no *.safetensors"
-        fix = "Save it again, as safetensors"
-        raise WorkloadError(str(what), got, "a model's numbers are in safetensors", fix)
-    return found
+        fix = "Save the model again, as safetensors"
+        raise WorkloadError(str(source), got, "a model's weights are in safetensors", fix)
+    return files
 
 
-def _whole(path: Path) -> int:
-    """Return how many bytes the safetensors file *path* has; its head says how many there should be.
+def _checked_bytes(path: Path) -> int:
+    """Return the size of the safetensors file *path* in bytes, if it is the size that its head states.
 
-    Source: safetensors' README, "Format": 8 bytes of length, JSON with offsets behind it, the numbers.
+    Source: safetensors' README, "Format": 8 bytes of length, JSON with offsets, then the tensors.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -100,29 +106,31 @@ def _whole(path: Path) -> int:
         head = file.read(length) if length <= min(size - 8, HEAD_BYTES) else b""
     try:
         ends = [each["data_offsets"][1] for name, each in json.loads(head).items() if name != "__metadata__"]
-        wanted = 8 + length + max(ends)
+        expected = 8 + length + max(ends)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        got, want = "got no head that can be read", "it is a safetensors file"
-        raise WorkloadError(str(path), got, want, "Take the file again") from None
-    if size != wanted:
-        raise WorkloadError(str(path), f"got {size} bytes", f"it has {wanted} by its own head", "Take the file again")
+        got, want = "got no readable head", "the file is a safetensors file"
+        raise WorkloadError(str(path), got, want, "Download the file again") from None
+    if size != expected:
+        raise WorkloadError(
+            str(path), f"got {size} bytes", f"its head states {expected} bytes", "Download the file again"
+        )
     return size
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.vllm", __doc__, STATUS)
-    parser.add_argument("directory", metavar="DIR", type=Path, help="as `save_pretrained` writes it")
-    parser.add_argument("--name", required=True, help="what clients call it")
-    parser.add_argument("--card", type=Path, metavar="FILE.md", help="what it is, from whom, and under which licence")
-    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="where it is published")
-    given = parser.parse_args(argv)
+    parser.add_argument("directory", metavar="DIR", type=Path, help="directory that `save_pretrained` wrote")
+    parser.add_argument("--name", required=True, help="the model's name, for clients")
+    parser.add_argument("--card", type=Path, metavar="FILE.md", help="the model card: content, author and licence")
+    parser.add_argument("--out", required=True, type=Path, metavar="OUT", help="directory for the published model")
+    args = parser.parse_args(argv)
     try:
-        model = published(given.directory, given.name, given.card, given.out)
+        model = publish_vllm(args.directory, args.name, args.card, args.out)
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
     gigabytes = model.lineage["sizes"]["weight_bytes"] / 1e9
-    print(f"published {given.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)
+    print(f"published {args.out}: {model.name} {model.version}, {gigabytes:.1f} GB of weights", flush=True)
     return 0
 
 

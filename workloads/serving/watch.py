@@ -1,8 +1,9 @@
-"""Look how many rows of its canary a server has right, and note it; where it is too few, the release before may serve.
+"""Measure and record a server's accuracy on its canary, and roll back to the previous release if it is too low.
 
     python -m workloads.serving.watch /etc/rackwright/servers/digits/server.json
 
-A timer of the host runs this, as root. What cannot be judged is noted as such: it is no accuracy, and nothing follows.
+A timer of the host runs this command, as root. A failed measurement is recorded as such: it is no
+accuracy, and never rolls anything back.
 """
 
 import sys
@@ -10,101 +11,103 @@ from pathlib import Path
 
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
-from workloads.serving.switch import Busy, NotServing, Switch, run, say
-from workloads.serving.watch_config import Former, Noted, way_back
+from workloads.serving.switch import NotServing, Switch, SwitchBusy, print_line, run
+from workloads.serving.watch_config import AccuracyRecord, PreviousRelease, choose_rollback
 
-WRONG, NOT_KNOWN = 1, 3
+WRONG, UNKNOWN = 1, 3
 STATUS = (
-    "Exit status: 0 it is right, or `up` is at work, 1 too few are right or it has moved, 2 what it is to read is "
-    "wrong, 3 it cannot be judged, 4 the release before does not serve either."
+    "Exit status: 0 the accuracy is right, or `up` is at work, 1 it is too low or has changed, 2 a file is "
+    "wrong, 3 the accuracy is unknown, 4 the previous release does not serve either."
 )
 
 
 def watch(switch: Switch) -> int:
-    """Look once, and return the exit status.
+    """Measure once, and return the exit status.
 
     Raises:
-        NotServing: the release before was to serve, and does not.
+        NotServing: the rollback failed: the previous release does not serve.
     """
     try:
-        with switch.alone(0):
-            return _look(switch)
-    except Busy:
-        say("somebody lets another release serve: that is judged there")
+        with switch.exclusive(0):
+            return _observe(switch)
+    except SwitchBusy:
+        print_line("another process switches the release, and judges it")
         return 0
 
 
-def _look(switch: Switch) -> int:
-    asked = switch.plan.watch
+def _observe(switch: Switch) -> int:
+    settings = switch.plan.watch
     name = switch.current()
     try:
-        if asked is None:
-            raise _unjudged("got no watch in its server.json")
+        if settings is None:
+            raise _cannot_judge("got no watch in its server.json")
         if name is None:
-            raise _unjudged("got no release that serves")
+            raise _cannot_judge("got no current release")
         canary = switch.release(name).canary
         if canary is None:
-            raise _unjudged(f"got release {name}, which has no canary")
-        if why := switch.unready(name):
-            raise _unjudged(why)
-        found = switch.measure(name, canary)
+            raise _cannot_judge(f"got release {name}, which has no canary")
+        if why := switch.unready_reason(name):
+            raise _cannot_judge(why)
+        accuracy = switch.measure(name, canary)
     except WorkloadError as error:
-        switch.note_watched(switch.noted().model_copy(update={"why_not": f"{error.where}: {error.got}"}))
-        say(f"it cannot be judged: {error}")
-        return NOT_KNOWN
-    noted = switch.note_reading(name, found)
-    for line in told(noted):
-        say(line)
-    to, why_not = way_back(noted, asked.roll_back, _former(switch))
-    if to is not None:
-        _back(switch, to, found, noted.least)
+        switch.write_record(switch.read_record().model_copy(update={"why_not": f"{error.where}: {error.got}"}))
+        print_line(f"the accuracy is unknown: {error}")
+        return UNKNOWN
+    record = switch.record_reading(name, accuracy)
+    for line in describe_record(record):
+        print_line(line)
+    target, why_not = choose_rollback(record, settings.roll_back, _previous_release(switch))
+    if target is not None:
+        _roll_back(switch, target, accuracy, record.least)
     elif why_not:
-        say(why_not)
-    return WRONG if noted.low or noted.moved else 0
+        print_line(why_not)
+    return WRONG if record.is_low or record.has_drifted else 0
 
 
-def told(noted: Noted) -> list[str]:
-    """Return what is to be said of the last look."""
-    found, before = noted.found, noted.before
-    if found is None:
+def describe_record(record: AccuracyRecord) -> list[str]:
+    """Return the lines to print about the last measurement."""
+    last, before = record.found, record.before
+    if last is None:
         return []
-    lines = [f"the canary has {found.accuracy:.4%} right, at least {noted.least:.2%} are asked for"]
-    if before and noted.moved:
-        hours = (found.at - before.at) / 3600
+    lines = [f"the canary is {last.accuracy:.4%} correct, at least {record.least:.2%} is required"]
+    if before and record.has_drifted:
+        hours = (last.at - before.at) / 3600
         lines.append(
-            f"that is {noted.moved_by:+.4%} within {hours:.1f} h, more than {noted.change:.2%}: it was"
-            f" {before.accuracy:.4%} with version {before.version}, and is so with version {found.version}"
+            f"it changed by {record.drift:+.4%} within {hours:.1f} h, more than {record.change:.2%}: it was"
+            f" {before.accuracy:.4%} with version {before.version}; the version is now {last.version}"
         )
     return lines
 
 
-def _back(switch: Switch, to: str, found: float, least: float) -> None:
-    say(f"release {to}, which ran before, is to serve again")
-    why = f"watched: the canary has {found:.4%} right, at least {least:.2%} are asked for"
+def _roll_back(switch: Switch, target: str, accuracy: float, least: float) -> None:
+    print_line(f"rolling back to the previous release {target}")
+    why = f"watched: the canary is {accuracy:.4%} correct, at least {least:.2%} is required"
     try:
-        switch.back_to(to, why)
+        switch.roll_back_to(target, why)
     except NotServing as error:
-        want = "a release that is right serves"
-        raise NotServing(error.where, error.got, want, "Promote another model: neither of the two is right") from None
-    say(f"release {to} serves again, until `rackwright up` is run with another model")
+        want = "the server runs a release that is accurate enough"
+        raise NotServing(
+            error.where, error.got, want, "Promote another model: neither of the two is accurate enough"
+        ) from None
+    print_line(f"release {target} serves again, until `rackwright up` sets another model")
 
 
-def _former(switch: Switch) -> Former:
+def _previous_release(switch: Switch) -> PreviousRelease:
     state = switch.state()
     name: str | None = state.get("previous")
     refused = (state.get("refused") or {}).get("release")
-    if name is None or not switch.is_there(name):
-        return Former(name, False, False, refused)
-    return Former(name, True, switch.release(name).canary is not None, refused)
+    if name is None or not switch.is_installed(name):
+        return PreviousRelease(name, False, False, refused)
+    return PreviousRelease(name, True, switch.release(name).canary is not None, refused)
 
 
-def _unjudged(got: str) -> WorkloadError:
-    return WorkloadError("watch", got, "a release serves that has a canary", "Run `rackwright up`")
+def _cannot_judge(got: str) -> WorkloadError:
+    return WorkloadError("watch", got, "the server runs a release with a canary", "Run `rackwright up`")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.serving.watch", __doc__, STATUS)
-    parser.add_argument("plan", metavar="SERVER.json", type=Path, help="what the server is")
+    parser.add_argument("plan", metavar="SERVER.json", type=Path, help="the server's description")
     return run(parser.parse_args(argv).plan, watch)
 
 

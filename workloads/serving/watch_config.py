@@ -1,6 +1,7 @@
-"""How many of its canary's rows a host's server has right, time after time: what is noted, and what follows from it.
+"""The record of a server's accuracy on its canary, and the decision to roll back.
 
-Who lets a release serve notes it, and `python -m workloads.serving.watch` from then on; /metrics and the probe read it.
+A switch of releases writes the record, and `python -m workloads.serving.watch` from then on; /metrics and the probe
+read it.
 """
 
 from pathlib import Path
@@ -12,75 +13,75 @@ NAME = "watch.json"
 DAY = 86400
 
 
-class _Lasting(BaseModel):
-    """Written by one release's code, read by another's: what a reader does not know is left out."""
+class _ForwardCompatible(BaseModel):
+    """A file that one release's code writes and another's reads: unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Reading(_Lasting):
-    """One look."""
+class Reading(_ForwardCompatible):
+    """One measurement."""
 
     at: int
-    """Seconds since 1970, by the host's clock."""
+    """Time of the measurement, in seconds since 1970, by the host's clock."""
     release: str
     version: str
     rows: str
-    """Name of the file that has them: what other rows say is not compared."""
+    """Name of the file with the canary's rows; results on different files are not compared."""
     accuracy: float
-    """The share that was right."""
+    """The share of rows that were correct."""
 
 
-class Noted(_Lasting):
-    """What is known."""
+class AccuracyRecord(_ForwardCompatible):
+    """The record of a server's accuracy."""
 
     every_seconds: int = 0
-    """How often somebody is to look; 0: nobody has noted it."""
+    """Seconds between two measurements; 0: not recorded yet."""
     change: float = 1
-    """By how much the accuracy may have moved within a day."""
+    """The largest change of the accuracy within a day that is not reported."""
     least: float = 0
-    """The share that has to be right."""
+    """The share of correct rows that is required."""
     found: Reading | None = None
-    """The last look that came to something."""
+    """The last measurement that succeeded."""
     before: Reading | None = None
-    """What `found` is held against: a day older, or the oldest where there is none."""
+    """The measurement that `found` is compared with: a day older, or the oldest one if none is."""
     why_not: str | None = None
-    """Why the last look came to nothing; None: it did come to something."""
+    """Why the last measurement failed; None: it succeeded."""
     readings: tuple[Reading, ...] = ()
-    """Of the last day, and the one before that; oldest first."""
+    """Measurements of the last day, and the last one before that; oldest first."""
 
     @property
-    def moved_by(self) -> float | None:
-        """By how much the accuracy is another than before; None where there is nothing to hold it against."""
-        # a share has no more digits than rows: without that 0.97 would have moved by more than 0.02 from 0.95
+    def drift(self) -> float | None:
+        """The change of the accuracy since `before`; None if there is nothing to compare with."""
+        # rounded, because the float difference of 0.97 and 0.95 is more than 0.02
         return round(self.found.accuracy - self.before.accuracy, 9) if self.found and self.before else None
 
     @property
-    def moved(self) -> bool:
-        return self.moved_by is not None and abs(self.moved_by) > self.change
+    def has_drifted(self) -> bool:
+        return self.drift is not None and abs(self.drift) > self.change
 
     @property
-    def low(self) -> bool:
+    def is_low(self) -> bool:
         return self.found is not None and self.found.accuracy < self.least
 
 
-def read(path: Path) -> Noted:
-    """Return what the file *path* says; of one that is not there, or is none, nothing is known."""
+def read(path: Path) -> AccuracyRecord:
+    """Return the record in the file *path*; an empty record if the file is missing or invalid."""
     try:
-        return Noted.model_validate_json(path.read_bytes())
+        return AccuracyRecord.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        return Noted()
+        return AccuracyRecord()
 
 
-def with_reading(noted: Noted, found: Reading, least: float) -> Noted:
-    """Return *noted* with one more look; *least* is the share that has to be right."""
-    # what a clock says that was put back since is later than now, and no history
-    earlier = sorted((each for each in noted.readings if found.at - 2 * DAY < each.at < found.at), key=_at)
-    day_old = {each.rows: each for each in earlier if each.at <= found.at - DAY}  # the last of each rows
-    kept = (*day_old.values(), *(each for each in earlier if each.at > found.at - DAY))
-    before = next((each for each in kept if each.rows == found.rows), None)
-    return noted.model_copy(
-        update={"least": least, "found": found, "before": before, "why_not": None, "readings": (*kept, found)}
+def with_reading(record: AccuracyRecord, found: Reading, least: float) -> AccuracyRecord:
+    """Return *record* with the new measurement *found*; *least* is the required share."""
+    # after a clock was set back, readings from its future are no history
+    earlier = sorted((each for each in record.readings if found.at - 2 * DAY < each.at < found.at), key=_at)
+    day_old = {each.rows: each for each in earlier if each.at <= found.at - DAY}  # the last of each file of rows
+    readings = (*day_old.values(), *(each for each in earlier if each.at > found.at - DAY))
+    before = next((each for each in readings if each.rows == found.rows), None)
+    return record.model_copy(
+        update={"least": least, "found": found, "before": before, "why_not": None, "readings": (*readings, found)}
     )
 
 
@@ -88,32 +89,32 @@ def _at(reading: Reading) -> int:
     return reading.at
 
 
-class Former(NamedTuple):
-    """The release that served before, and what is known of it."""
+class PreviousRelease(NamedTuple):
+    """The release that served before the current one."""
 
     release: str | None
-    """None: there is none."""
-    there: bool
-    """It and its model are on the host still."""
-    judged: bool
-    """It has a canary."""
-    refused: str | None
-    """The release that was last tried here and did not serve."""
+    """The release's name; None: there is no previous release."""
+    is_installed: bool
+    """Whether the release and its model are still on the host."""
+    has_canary: bool
+    """Whether the release has a canary."""
+    rejected_release: str | None
+    """The release that was last tried on this host and did not serve."""
 
 
-def way_back(noted: Noted, roll_back: bool, former: Former) -> tuple[str | None, str]:
-    """Return the release that serves in the place of one that is not right any more, or None, and why not."""
-    if noted.found is None or not noted.low:
+def choose_rollback(record: AccuracyRecord, roll_back: bool, previous: PreviousRelease) -> tuple[str | None, str]:
+    """Return the release to roll back to, or None, and the reason why there is no rollback."""
+    if record.found is None or not record.is_low:
         return None, ""
     if not roll_back:
-        return None, "roll_back is not declared, and it goes on serving"
-    name = f"release {former.release}, which ran before,"
-    if former.release in (None, noted.found.release):
-        return None, "nothing that ran before it is known to be right, and it goes on serving"
-    if former.release == former.refused:
-        return None, f"{name} has been refused here, and this one goes on serving"
-    if not former.there:
-        return None, f"{name} is not there any more, and this one goes on serving"
-    if not former.judged:
-        return None, f"{name} has no canary, so that nothing says that it is right; this one goes on serving"
-    return former.release, ""
+        return None, "roll_back is not declared; the current release keeps serving"
+    name = f"the previous release {previous.release}"
+    if previous.release in (None, record.found.release):
+        return None, "no previous release is known to be right; the current release keeps serving"
+    if previous.release == previous.rejected_release:
+        return None, f"{name} was refused on this host; the current release keeps serving"
+    if not previous.is_installed:
+        return None, f"{name} is no longer on this host; the current release keeps serving"
+    if not previous.has_canary:
+        return None, f"{name} has no canary, so its accuracy is unknown; the current release keeps serving"
+    return previous.release, ""

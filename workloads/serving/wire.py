@@ -1,4 +1,4 @@
-"""Requests and answers of KServe's protocol, version 2, over REST: JSON, and tensors as bytes behind it.
+"""Requests and answers of KServe's protocol, version 2, over REST: JSON, followed by tensors as bytes.
 
 Source: the Open Inference Protocol, and its binary tensor data extension.
 """
@@ -17,7 +17,7 @@ from workloads.serving.model import Datatype, Model, Tensor
 from workloads.serving.offload import check_json
 
 HEADER = "inference-header-content-length"
-"""The HTTP header that says how many bytes of a body are JSON; what follows is tensors."""
+"""The HTTP header with the bytes of JSON in a body; tensors follow them."""
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
     "UINT64": np.dtype("<u8"), "INT8": np.dtype("i1"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"),
@@ -25,38 +25,38 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "BYTES": np.dtype("O"),
 }  # fmt: skip
 _KINDS: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}, "O": {str}}
-"""The values of JSON that become each kind of type: 1.5 is no integer, and true no number."""
-MOST_VALUES = 1 << 31
-"""Most values of one tensor: no body has as many."""
+"""The JSON types of each kind of datatype: 1.5 is no integer, and true is no number."""
+MAX_VALUES = 1 << 31
+"""The most values of one tensor: no body has room for more."""
 _CHUNK = 1 << 14
-"""Values that are converted at a time: in between other threads get their turn."""
+"""Values that one step converts: other threads run between two steps."""
 
 
-class Malformed(Exception):
-    """A request that cannot be answered, and why, as its sender reads it."""
+class MalformedRequest(Exception):
+    """A request that cannot be parsed; the message goes to its sender."""
 
 
-class Open(BaseModel):
-    """Extensions of the protocol add keys; those that we do not know are left alone, as it asks."""
+class LenientBody(BaseModel):
+    """A body whose unknown fields are ignored: the protocol asks for that, because extensions add fields."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-class InputTensor(Open):
+class InputTensor(LenientBody):
     name: str
     datatype: Datatype
     shape: list[NonNegativeInt] = Field(min_length=1, max_length=8)
     data: list[Any] | None = None
-    """Nested as the shape is, or flat; None where the bytes follow."""
+    """The values, flat or nested as the shape; None if they follow as bytes."""
     parameters: dict[str, Any] = {}
 
 
-class OutputTensor(Open):
+class OutputTensor(LenientBody):
     name: str
     parameters: dict[str, Any] = {}
 
 
-class InferRequest(Open):
+class InferRequest(LenientBody):
     id: str | None = Field(default=None, max_length=256)
     inputs: list[InputTensor] = Field(min_length=1, max_length=256)
     outputs: list[OutputTensor] | None = Field(default=None, max_length=256)
@@ -65,120 +65,124 @@ class InferRequest(Open):
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """A request, read."""
+    """A parsed request."""
 
     id: str | None
     arrays: Arrays
     rows: int
     outputs: Mapping[str, bool]
-    """Those that are wanted, and whether as bytes."""
+    """Names of the requested outputs, and whether each is sent as bytes."""
     timeout_seconds: float | None
-    """How long its sender waits, where the parameter ``timeout`` (microseconds) says so."""
+    """Seconds that the sender waits, from the parameter ``timeout`` (microseconds)."""
 
 
 def read(body: bytes, json_bytes: int | None, model: Model, max_batch: int) -> InferenceRequest:
-    """Return what *body* asks of *model*.
+    """Return the request in *body* to *model*.
 
     Args:
-        json_bytes: How many bytes are JSON, where tensors follow.
+        json_bytes: Bytes of JSON in *body*, if tensors follow; None: all of it is JSON.
 
     Raises:
-        Malformed: it cannot be answered.
+        MalformedRequest: *body* is no valid request to this model.
     """
     if json_bytes is not None and not 0 <= json_bytes <= len(body):
-        raise Malformed(f"{HEADER}: got {json_bytes}; the body has {len(body)} bytes")
+        raise MalformedRequest(f"{HEADER}: got {json_bytes}; the body has {len(body)} bytes")
     end = len(body) if json_bytes is None else json_bytes
     head = body[:end]
     if too_much := check_json(head):
-        raise Malformed(f"the body: {too_much}")
+        raise MalformedRequest(f"the body: {too_much}")
     try:
         request = InferRequest.model_validate_json(head)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)[:8]
-        raise Malformed("; ".join(_told(problem) for problem in problems)) from None
+        raise MalformedRequest("; ".join(_format_problem(problem) for problem in problems)) from None
     arrays = _arrays(request, memoryview(body)[end:], model)
     rows = _rows(arrays, model, max_batch)
     return InferenceRequest(request.id, arrays, rows, _outputs(request, model), _timeout(request))
 
 
-def _told(problem: Any) -> str:
+def _format_problem(problem: Any) -> str:
     where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     return f"{where}: {problem['msg']}"
 
 
 def _arrays(request: InferRequest, tail: memoryview, model: Model) -> dict[str, np.ndarray]:
-    wanted = {tensor.name: tensor for tensor in model.inputs}
+    expected = {tensor.name: tensor for tensor in model.inputs}
     arrays: dict[str, np.ndarray] = {}
     for tensor in request.inputs:
-        if tensor.name not in wanted or tensor.name in arrays:
-            raise Malformed(f"inputs: got {_shown(tensor.name)}; {model.name} takes {', '.join(wanted)}, each once")
-        _check(tensor, wanted[tensor.name])
+        if tensor.name not in expected or tensor.name in arrays:
+            raise MalformedRequest(
+                f"inputs: got {_format_value(tensor.name)}; {model.name} takes {', '.join(expected)}, each once"
+            )
+        _check(tensor, expected[tensor.name])
         size = tensor.parameters.get("binary_data_size")
         if (size is None) == (tensor.data is None):
-            raise Malformed(f"inputs.{tensor.name}: it has either data or the parameter binary_data_size")
+            raise MalformedRequest(f"inputs.{tensor.name}: it has either data or the parameter binary_data_size")
         if tensor.data is not None:
-            arrays[tensor.name] = _of_json(tensor, tensor.data)
+            arrays[tensor.name] = _array_from_json(tensor, tensor.data)
             continue
         if type(size) is not int or not 0 <= size <= len(tail):
-            raise Malformed(f"inputs.{tensor.name}: binary_data_size is {_shown(size)}; {len(tail)} bytes are left")
-        arrays[tensor.name], tail = _of_bytes(tensor, tail[:size]), tail[size:]
-    if missing := wanted.keys() - arrays.keys():
-        raise Malformed(f"inputs: {', '.join(sorted(missing))} missing")
+            raise MalformedRequest(
+                f"inputs.{tensor.name}: binary_data_size is {_format_value(size)}; {len(tail)} bytes are left"
+            )
+        arrays[tensor.name], tail = _array_from_bytes(tensor, tail[:size]), tail[size:]
+    if missing := expected.keys() - arrays.keys():
+        raise MalformedRequest(f"inputs: {', '.join(sorted(missing))} missing")
     if len(tail):
-        raise Malformed(f"the body has {len(tail)} bytes more than its tensors")
+        raise MalformedRequest(f"the body has {len(tail)} bytes more than its tensors")
     return arrays
 
 
-def _check(tensor: InputTensor, wanted: Tensor) -> None:
-    if tensor.datatype != wanted.datatype:
-        raise Malformed(f"inputs.{tensor.name}: got {tensor.datatype}; it is {wanted.datatype}")
-    if prod(size for size in tensor.shape if size) > MOST_VALUES:
-        raise Malformed(f"inputs.{tensor.name}: its shape has more values than a body can have")
-    fits = len(tensor.shape) == len(wanted.shape) and all(
-        want in (-1, got) for got, want in zip(tensor.shape, wanted.shape, strict=True)
+def _check(tensor: InputTensor, expected: Tensor) -> None:
+    if tensor.datatype != expected.datatype:
+        raise MalformedRequest(f"inputs.{tensor.name}: got {tensor.datatype}; it is {expected.datatype}")
+    if prod(size for size in tensor.shape if size) > MAX_VALUES:
+        raise MalformedRequest(f"inputs.{tensor.name}: its shape has more values than a body can have")
+    fits = len(tensor.shape) == len(expected.shape) and all(
+        want in (-1, got) for got, want in zip(tensor.shape, expected.shape, strict=True)
     )
     if not fits:
-        shape = ", ".join("any" if size == -1 else str(size) for size in wanted.shape)
-        raise Malformed(f"inputs.{tensor.name}: got the shape {tensor.shape}; it is [{shape}]")
+        shape = ", ".join("any" if size == -1 else str(size) for size in expected.shape)
+        raise MalformedRequest(f"inputs.{tensor.name}: got the shape {tensor.shape}; it is [{shape}]")
 
 
-def _of_json(tensor: InputTensor, data: list[Any]) -> np.ndarray:
-    """Return the array of a tensor in JSON. What is in it, and how much, is known before there is an array."""
+def _array_from_json(tensor: InputTensor, data: list[Any]) -> np.ndarray:
+    """Return the array of a tensor in JSON; its types and its size are checked before NumPy allocates an array."""
     where, dtype = f"inputs.{tensor.name}.data", DTYPES[tensor.datatype]
-    values = _flat(where, data, tensor.shape)
+    values = _flatten(where, data, tensor.shape)
     if not set(map(type, values)) <= _KINDS[dtype.kind]:
-        raise Malformed(
+        raise MalformedRequest(
             f"{where}: {'BYTES are strings' if dtype.kind == 'O' else f'not all of it is {tensor.datatype}'}"
         )
     if dtype.kind in "iu" and values:
         limits = np.iinfo(dtype)
         if min(values) < limits.min or max(values) > limits.max:
-            raise Malformed(f"{where}: {tensor.datatype} goes from {limits.min} to {limits.max}")
+            raise MalformedRequest(f"{where}: {tensor.datatype} goes from {limits.min} to {limits.max}")
     try:
         array = _array(values, dtype)
-    except OverflowError:  # an integer that no float is as large as
+    except OverflowError:  # an integer larger than any float
         array = np.array([np.inf])
     if dtype.kind == "f" and not np.isfinite(array).all():
-        raise Malformed(f"{where}: a number is too large for {tensor.datatype}, or none")
+        raise MalformedRequest(f"{where}: a number is too large for {tensor.datatype}, or none")
     return array.reshape(tensor.shape)
 
 
-def _flat(where: str, data: list[Any], shape: list[int]) -> list[Any]:
+def _flatten(where: str, data: list[Any], shape: list[int]) -> list[Any]:
     """Return the values of *data*, which is flat or nested as *shape* is.
 
     Raises:
-        Malformed: it is neither, or has another number of values.
+        MalformedRequest: *data* is neither, or has another number of values.
     """
     values = data
     if any(type(value) is list for value in data):
         values = [data]
         for size in shape:
             if any(type(part) is not list for part in values):
-                raise Malformed(f"{where}: it is nested as the shape {shape} is, or not at all")
+                raise MalformedRequest(f"{where}: it is nested as the shape {shape} is, or not at all")
             if any(len(part) != size for part in values):
-                raise Malformed(f"{where}: rows of different lengths, or of others than in the shape {shape}")
+                raise MalformedRequest(f"{where}: rows of different lengths, or of others than in the shape {shape}")
             values = [value for part in values for value in part]
-    _counted(where, len(values), shape)
+    _check_count(where, len(values), shape)
     return values
 
 
@@ -192,38 +196,38 @@ def _array(values: list[Any], dtype: np.dtype[Any]) -> np.ndarray:
     return array
 
 
-def _of_bytes(tensor: InputTensor, content: memoryview) -> np.ndarray:
+def _array_from_bytes(tensor: InputTensor, content: memoryview) -> np.ndarray:
     where, dtype = f"inputs.{tensor.name}", DTYPES[tensor.datatype]
     if tensor.datatype == "BYTES":
         texts = _texts(where, content, prod(tensor.shape))
-        _counted(where, len(texts), tensor.shape)
+        _check_count(where, len(texts), tensor.shape)
         return _array(texts, dtype).reshape(tensor.shape)
-    wanted = prod(tensor.shape) * dtype.itemsize
-    if len(content) != wanted:
-        raise Malformed(f"{where}: got {len(content)} bytes; {tensor.datatype} of {tensor.shape} has {wanted}")
+    expected = prod(tensor.shape) * dtype.itemsize
+    if len(content) != expected:
+        raise MalformedRequest(f"{where}: got {len(content)} bytes; {tensor.datatype} of {tensor.shape} has {expected}")
     if tensor.datatype == "BOOL" and np.frombuffer(content, np.uint8).max(initial=0) > 1:
-        raise Malformed(f"{where}: a BOOL is a byte of 0 or 1")
+        raise MalformedRequest(f"{where}: a BOOL is a byte of 0 or 1")
     return np.frombuffer(content, dtype).reshape(tensor.shape)
 
 
-def _texts(where: str, content: memoryview, most: int) -> list[str]:
-    """Return what *content* has: texts, each behind its length in four bytes, the lowest first; *most* and one more."""
+def _texts(where: str, content: memoryview, limit: int) -> list[str]:
+    """Return the texts in *content*, each after its length in 4 little-endian bytes; at most *limit* and one more."""
     texts: list[str] = []
     begin = 0
-    while begin < len(content) and len(texts) <= most:
+    while begin < len(content) and len(texts) <= limit:
         end = begin + 4 + int.from_bytes(content[begin : begin + 4], "little")
         if begin + 4 > len(content) or end > len(content):
-            raise Malformed(f"{where}: a text ends behind the tensor")
+            raise MalformedRequest(f"{where}: a text ends behind the tensor")
         try:
             texts.append(str(content[begin + 4 : end], "utf-8"))
         except UnicodeDecodeError:
-            raise Malformed(f"{where}: a text is not UTF-8") from None
+            raise MalformedRequest(f"{where}: a text is not UTF-8") from None
         begin = end
     return texts
 
 
-def _shown(value: object) -> str:
-    """Return *value* as a message shows it: with an end, whatever a client has sent."""
+def _format_value(value: object) -> str:
+    """Return *value* for a message, shortened."""
     if isinstance(value, str):
         return repr(value if len(value) <= 64 else f"{value[:64]}…")
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64):
@@ -231,9 +235,9 @@ def _shown(value: object) -> str:
     return "a huge number" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
-def _counted(where: str, got: int, shape: list[int]) -> None:
+def _check_count(where: str, got: int, shape: list[int]) -> None:
     if got != prod(shape):
-        raise Malformed(f"{where}: got {got} values; the shape {shape} has {prod(shape)}")
+        raise MalformedRequest(f"{where}: got {got} values; the shape {shape} has {prod(shape)}")
 
 
 def _rows(arrays: Arrays, model: Model, max_batch: int) -> int:
@@ -241,30 +245,30 @@ def _rows(arrays: Arrays, model: Model, max_batch: int) -> int:
         return 1
     counts = {len(array) for array in arrays.values()}
     if len(counts) != 1:
-        raise Malformed(f"inputs: their first dimensions differ: {sorted(counts)}")
+        raise MalformedRequest(f"inputs: their first dimensions differ: {sorted(counts)}")
     rows = counts.pop()
     if not 1 <= rows <= max_batch:
-        raise Malformed(f"inputs: got {rows} rows; a request has 1 to {max_batch}")
+        raise MalformedRequest(f"inputs: got {rows} rows; a request has 1 to {max_batch}")
     return rows
 
 
 def _outputs(request: InferRequest, model: Model) -> dict[str, bool]:
     as_bytes = request.parameters.get("binary_data_output", False)
-    known = [tensor.name for tensor in model.outputs]
+    names = [tensor.name for tensor in model.outputs]
     if request.outputs is None:
-        return {name: _flag("parameters.binary_data_output", as_bytes) for name in known}
-    wanted: dict[str, bool] = {}
+        return {name: _flag("parameters.binary_data_output", as_bytes) for name in names}
+    expected: dict[str, bool] = {}
     for output in request.outputs:
-        if output.name not in known:
-            raise Malformed(f"outputs: got {_shown(output.name)}; {model.name} gives {', '.join(known)}")
+        if output.name not in names:
+            raise MalformedRequest(f"outputs: got {_format_value(output.name)}; {model.name} gives {', '.join(names)}")
         where = f"outputs.{output.name}.parameters.binary_data"
-        wanted[output.name] = _flag(where, output.parameters.get("binary_data", as_bytes))
-    return wanted
+        expected[output.name] = _flag(where, output.parameters.get("binary_data", as_bytes))
+    return expected
 
 
 def _flag(where: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Malformed(f"{where}: got {_shown(value)}; it is true or false")
+        raise MalformedRequest(f"{where}: got {_format_value(value)}; it is true or false")
     return value
 
 
@@ -273,19 +277,21 @@ def _timeout(request: InferRequest) -> float | None:
     if value is None:
         return None
     if type(value) is not int or value <= 0:
-        raise Malformed(f"parameters.timeout: got {_shown(value)}; it is a whole number of microseconds, above 0")
+        raise MalformedRequest(
+            f"parameters.timeout: got {_format_value(value)}; it is a whole number of microseconds, above 0"
+        )
     return min(value, 10**15) / 1e6
 
 
-def write(asked: InferenceRequest, outputs: Arrays, model: Model) -> tuple[bytes, int | None]:
-    """Return the body of an answer, and how many of its bytes are JSON where tensors follow.
+def write(request: InferenceRequest, outputs: Arrays, model: Model) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and the bytes of its JSON if tensors follow.
 
-    A number in JSON that is none (NaN, infinity) is null; as bytes it is what it is.
+    NaN and infinity become null in JSON; in bytes they stay as they are.
     """
     tensors: list[dict[str, Any]] = []
     tail: list[bytes] = []
     types = {tensor.name: tensor.datatype for tensor in model.outputs}
-    for name, as_bytes in asked.outputs.items():
+    for name, as_bytes in request.outputs.items():
         array = outputs[name]
         tensor: dict[str, Any] = {"name": name, "datatype": types[name], "shape": array.shape}
         if as_bytes:
@@ -295,10 +301,10 @@ def write(asked: InferenceRequest, outputs: Arrays, model: Model) -> tuple[bytes
         else:
             tensor["data"] = array.ravel().tolist()
         tensors.append(tensor)
-    told = {"model_name": model.name, "model_version": model.version, "outputs": tensors}
-    if asked.id is not None:
-        told["id"] = asked.id
-    head = to_json(told, inf_nan_mode="null")
+    response = {"model_name": model.name, "model_version": model.version, "outputs": tensors}
+    if request.id is not None:
+        response["id"] = request.id
+    head = to_json(response, inf_nan_mode="null")
     return (b"".join((head, *tail)), len(head)) if tail else (head, None)
 
 

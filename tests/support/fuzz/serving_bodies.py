@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases, limited
 from workloads.serving import completions, wire
-from workloads.serving.answers import Refused
+from workloads.serving.answers import HttpError
 from workloads.serving.completions import ChatRequest, TextRequest
 from workloads.serving.model import Model, Tensor
 
@@ -105,7 +105,7 @@ def judge(body: tuple[bytes, bytes, int | None, Any, tuple[int, ...]]) -> None:
     model = Model(name="m", version="1", runtime="onnx", files={}, inputs=(tensor,), outputs=(tensor,))
     try:
         asked = wire.read(text + tail, None if off is None else len(text) + off, model, 4)
-    except wire.Malformed as malformed:
+    except wire.MalformedRequest as malformed:
         assert 0 < len(str(malformed)) < 4096
     else:
         assert asked.arrays["x"].ndim == len(shape)
@@ -113,8 +113,8 @@ def judge(body: tuple[bytes, bytes, int | None, Any, tuple[int, ...]]) -> None:
         wire.write(asked, asked.arrays, model)
     for kind in (ChatRequest, TextRequest):
         try:
-            completions.read(text, kind, model).asked()
-        except Refused as refused:
+            completions.read(text, kind, model).runtime_request()
+        except HttpError as refused:
             assert 0 < len(str(refused)) < 4096
 
 

@@ -19,6 +19,6 @@ def gguf() -> Path:
 
 
 if __name__ == "__main__":
-    from workloads.serving.gguf import published
+    from workloads.serving.gguf import publish_gguf
 
-    published(gguf(), NAME, None, Path(sys.argv[1]))
+    publish_gguf(gguf(), NAME, None, Path(sys.argv[1]))

@@ -15,7 +15,7 @@ import openai
 
 from tests.support.model_servers import Process, served
 from tests.support.models.smollm2 import NAME, gguf
-from workloads.serving.gguf import published
+from workloads.serving.gguf import publish_gguf
 
 STORY = [{"role": "user", "content": "Tell a long story of a rack of machines."}]
 
@@ -24,7 +24,7 @@ def talk(directory: Path) -> dict[str, Any]:
     key = secrets.token_urlsafe(32)
     line = {"name": "app", "sha256": sha256(key.encode()).hexdigest(), "scopes": ["infer", "read"]}
     (directory / "keys.json").write_text(json.dumps([line]))
-    model = published(gguf(), NAME, None, directory / NAME)
+    model = publish_gguf(gguf(), NAME, None, directory / NAME)
     with served(directory / NAME, f"keys={directory / 'keys.json'}", "deadline_seconds=300") as server:
         try:
             _client(server, "wrong").models.list()

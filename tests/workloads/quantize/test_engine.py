@@ -10,8 +10,8 @@ from tests.workloads.quantize.test_quantize import quantized
 from workloads.errors import WorkloadError
 from workloads.quantize.engine import build, main
 from workloads.serving import model as served
-from workloads.serving.runtimes import opened
-from workloads.serving.runtimes.tensorrt import refuse
+from workloads.serving.runtimes import load_runtime
+from workloads.serving.runtimes.tensorrt import check_engine
 
 LIBRARY = "tensorrt_rtx_bindings"
 TOLD = {"model": "0d1c", "library": "tensorrt", "version": "11.0.0", "architecture": "8.6", "max_batch": 32}
@@ -32,7 +32,7 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
     source = served.read(published / "t4")
     made = build(published / "t4", tmp_path / "out", 16, LIBRARY, "8.6", str(environment().python))
 
-    served.prove(tmp_path / "out", made)
+    served.verify(tmp_path / "out", made)
     told = made.lineage["engine"]
     [(name, file)] = made.files.items()
     assert name == f"{source.version}-{LIBRARY}-{told['version']}-sm86-int8-1x16.engine"
@@ -74,13 +74,13 @@ def test_without_a_gpu_nothing_is_built_or_served(
     files = {"x.engine": published / "t4" / "model.onnx"}
     served.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
     with pytest.raises(WorkloadError, match="an engine is built and run on a GPU"):
-        opened(tmp_path / "engine")
+        load_runtime(tmp_path / "engine")
 
 
 def test_an_engine_from_elsewhere_is_refused_with_both_sides() -> None:
-    refuse(TOLD, "tensorrt", "11.0.0", "8.6", 32)
+    check_engine(TOLD, "tensorrt", "11.0.0", "8.6", 32)
     with pytest.raises(WorkloadError) as refused:
-        refuse(TOLD, "tensorrt", "11.1.0", "8.9", 64)
+        check_engine(TOLD, "tensorrt", "11.1.0", "8.9", 64)
     for text in ("version 11.0.0, here it is 11.1.0", "architecture 8.6, here it is 8.9", "32, the server's is 64"):
         assert text in str(refused.value)
     assert "library" not in str(refused.value)

@@ -11,7 +11,7 @@ from tests.support.model_servers import INFER, ask, request, served
 from workloads.quantize import render
 from workloads.quantize.__main__ import main
 from workloads.serving import model
-from workloads.serving.runtimes import opened
+from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes.onnx import OnnxRuntime
 from workloads.training.config import Digits
 from workloads.training.data import held_out
@@ -30,7 +30,7 @@ def test_a_checkpoint_becomes_a_model_that_is_served(training: Path, tmp_path: P
     out = tmp_path / "digits"
     assert quantized(training, out) == 0
     found = model.read(out)
-    model.prove(out, found)
+    model.verify(out, found)
     unseen = held_out(Digits())
     with served(out, "max_batch=512") as server:
         answer = ask(server.address, INFER.format("digits"), request(unseen.x.numpy()))
@@ -127,7 +127,7 @@ def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, mon
     rows = {"x": held_out(Digits()).x.numpy()}
 
     def answers(directory: Path) -> np.ndarray:
-        runtime = opened(directory)
+        runtime = load_runtime(directory)
         assert isinstance(runtime, OnnxRuntime)
         return runtime.infer(rows)["logits"]
 
@@ -142,7 +142,7 @@ def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, mon
     for damaged, said in ((content[:-1] + b"?", "has the sha256"), (content[:5], "has 5 bytes, not")):
         weights.write_bytes(damaged)
         with pytest.raises(model.DamagedModel, match=said):
-            opened(tmp_path / "apart")
+            load_runtime(tmp_path / "apart")
 
 
 def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from workloads.serving import watch_config
 from workloads.serving.model import Tensor, publish
 from workloads.serving.switch import Plan, Switch
-from workloads.serving.watch_config import Noted
+from workloads.serving.watch_config import AccuracyRecord
 
 SYSTEMCTL = """\
 #!{python}
@@ -107,7 +107,7 @@ class Host:
         return Plan.model_validate({**told, "socket": f"{self.lib}/socket", "account": account, **more})
 
     def switch(self, name: str, **more: Any) -> None:
-        Switch(self.plan(**more), self.told.append).to(name)
+        Switch(self.plan(**more), self.told.append).switch_to(name)
 
     def behave(self, name: str, behaviour: str) -> None:
         """Let a server of release *name* answer otherwise from now on."""
@@ -127,7 +127,7 @@ class Host:
         return {path.name for path in (self.lib / folder).iterdir()}
 
     @property
-    def noted(self) -> Noted:
+    def noted(self) -> AccuracyRecord:
         return watch_config.read(self.lib / watch_config.NAME)
 
     @property

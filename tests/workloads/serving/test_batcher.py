@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from workloads.serving.batcher import Arrays, Batcher, Full, Late
+from workloads.serving.batcher import Arrays, Batcher, DeadlineExceeded, QueueFull
 
 
 class Watch:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int]] = []
 
-    def waiting(self, requests: int) -> None: ...
+    def set_waiting(self, requests: int) -> None: ...
 
-    def computed(self, requests: int, rows: int, seconds: float) -> None:
+    def record_batch(self, requests: int, rows: int, seconds: float) -> None:
         self.batches.append((requests, rows))
 
 
@@ -122,7 +122,7 @@ def test_a_model_that_takes_no_batches_gets_none() -> None:
 def test_beyond_the_queue_is_full_and_says_when_to_come_back() -> None:
     async def test(batcher: Batcher, model: Model, watch: Watch) -> None:
         tasks = await held(batcher, model, *[(arrays(0), 1)] * 3)
-        with pytest.raises(Full) as full:
+        with pytest.raises(QueueFull) as full:
             await batcher.submit(arrays(0), 1, asyncio.get_running_loop().time() + 60)
         assert full.value.retry_after >= 1
         for _ in range(2):
@@ -135,7 +135,7 @@ def test_beyond_the_queue_is_full_and_says_when_to_come_back() -> None:
 def test_what_is_late_is_not_computed() -> None:
     async def test(batcher: Batcher, model: Model, watch: Watch) -> None:
         [first] = await held(batcher, model, (arrays(0), 1))
-        with pytest.raises(Late):
+        with pytest.raises(DeadlineExceeded):
             await batcher.submit(arrays(1), 1, asyncio.get_running_loop().time())
         model.go.release()
         await first
@@ -152,7 +152,7 @@ def test_what_is_late_while_it_is_computed_spoils_nothing() -> None:
     async def test(batcher: Batcher, model: Model, watch: Watch) -> None:
         late = asyncio.create_task(batcher.submit(arrays(0), 1, asyncio.get_running_loop().time() + 0.01))
         await model.began.get()
-        with pytest.raises(Late):
+        with pytest.raises(DeadlineExceeded):
             await late
         [other] = [asyncio.create_task(batcher.submit(arrays(4), 1, asyncio.get_running_loop().time() + 60))]
         for _ in range(2):

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
-from workloads.serving.fit import BESIDE, GIB, DoesNotFit, Sizes, fit, sizes
+from workloads.serving.fit import GIB, OVERHEAD_BYTES, DoesNotFit, Sizes, fit, sizes
 
 DEEPSEEK_R1: dict[str, Any] = {
     "model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128,
@@ -49,7 +49,7 @@ def test_deepseek_keeps_one_latent_which_is_on_every_gpu() -> None:
     # vLLM's log of R1 over 8 H200: 21.43 GiB are 294688 tokens, 78083 bytes for each; that version rounds 576 up to 640
     assert R1.cache_bytes_per_token == 61 * (512 + 64) * 2
     assert R1.cache_bytes_per_token * 640 // 576 == pytest.approx(21.43 * GIB / 294688, rel=0.001)
-    least = lambda tp: BESIDE + R1.weight_bytes // tp + R1.cache_bytes_per_token * 4096  # noqa: E731
+    least = lambda tp: OVERHEAD_BYTES + R1.weight_bytes // tp + R1.cache_bytes_per_token * 4096  # noqa: E731
     assert fit(R1, -(-least(8) * 100 // 90), 8, 4096, 1).tensor_parallel == 8
     with pytest.raises(DoesNotFit):
         fit(R1, least(8) * 100 // 90 - GIB // 64, 8, 4096, 1)
@@ -121,7 +121,7 @@ def test_what_the_model_does_not_take_is_refused() -> None:
 
 @pytest.mark.parametrize(("tensor_parallel", "gpus"), [(3, 8), (8, 4), (16, 16)])
 def test_a_division_that_cannot_be_is_refused(tensor_parallel: int, gpus: int) -> None:
-    with pytest.raises(DoesNotFit, match=f"got tensor_parallel {tensor_parallel}; .*Take one of 1, 2, 4"):
+    with pytest.raises(DoesNotFit, match=f"got tensor_parallel {tensor_parallel}; .*Set it to one of 1, 2, 4"):
         fit(B7, H100, gpus, 4096, 1, tensor_parallel)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.model_servers import Answer, Background, Here, Writer, ask, eventually, here
-from workloads.serving.answers import Refused
+from workloads.serving.answers import HttpError
 from workloads.serving.completions import ChatRequest, Request, TextRequest, read
 from workloads.serving.keys import Key, Keys
 
@@ -148,8 +148,8 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, messages=[{"role": "tool", "content": "x"}]), 400, "messages.0.role: ", "messages", None),
         (CHAT, body(HELLO, messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400,
          "messages.0.content.0.type: Input should be 'text'", "messages", None),
-        (CHAT, body(HELLO, tools=[]), 400, "tools: this server does not know it; known are model, ", "tools", None),
-        (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: this server does not know it",
+        (CHAT, body(HELLO, tools=[]), 400, "tools: unknown field; the fields are model, ", "tools", None),
+        (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: unknown field",
          "stream_options", None),
         (CHAT, body(HELLO, stream_options={}), 400, "the body: stream_options without stream", None, None),
         (CHAT, body(HELLO, max_tokens=1, max_completion_tokens=1), 400, "the body: max_tokens is", None,
@@ -165,12 +165,13 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, seed=2**32 - 1), 400, "seed: Input should be less than 4294967295", "seed", None),
         (CHAT, body(HELLO, stop=["a"] * 5), 400, "stop: List should have at most 4 items", "stop", None),
         (CHAT, body(HELLO, stop=""), 400, "stop.0: String should have at least 1 character", "stop", None),
-        (CHAT, body(HELLO, model="other"), 404, "no model other here; this is held", "model", "model_not_found"),
+        (CHAT, body(HELLO, model="other"), 404, "no model other here; this server has held", "model",
+         "model_not_found"),
         (CHAT, body(HELLO, user="x" * 4096), 413, "the body is larger than 4096 bytes", None, None),
         (TEXT, body(ONCE, prompt=["a", "b"]), 400, "prompt: List should have at most 1 item", "prompt", None),
         (TEXT, body(ONCE, prompt=""), 400, "prompt.0: String should have at least 1 character", "prompt", None),
         (TEXT, body(ONCE, prompt=[1]), 400, "prompt.0: Input should be a valid string", "prompt", None),
-        (TEXT, body(ONCE, echo=True), 400, "echo: this server does not know it; known are model, ", "echo", None),
+        (TEXT, body(ONCE, echo=True), 400, "echo: unknown field; the fields are model, ", "echo", None),
         (TEXT, body(ONCE, prompt="too long"), 400, "prompt: got a prompt of 9 tokens", "prompt",
          "context_length_exceeded"),
         (TEXT, body(ONCE, prompt="too long", stream=True), 400, "prompt: got a prompt of 9 tokens", "prompt",
@@ -207,11 +208,11 @@ def test_whatever_comes_is_read_or_told(values: dict[str, Any], kind: type[Reque
     model = Writer().model
     try:
         request = read(content, kind, model)
-    except Refused as refused:
+    except HttpError as refused:
         assert refused.status in (400, 404)
         assert refused.reason
     else:
-        assert {"messages", "prompt"} & request.asked().keys()
+        assert {"messages", "prompt"} & request.runtime_request().keys()
 
 
 def test_a_key_may_what_its_scopes_say() -> None:
@@ -333,11 +334,11 @@ def test_a_model_that_fails_is_500_and_amid_a_stream_an_event() -> None:
         client.go()
         eventually(lambda: server.requests)
 
-    assert b'{"error":{"message":"it failed here: RuntimeError; the log has more","type":"server_error"' in rest
+    assert b'{"error":{"message":"the server failed with RuntimeError; see its log","type":"server_error"' in rest
     assert b"[DONE]" not in rest
     assert server.requests[0]["reason"] == "failed"
     assert whole.status == stream.status == 500
-    assert stream.json["error"]["message"] == "it failed here: RuntimeError; the log has more"
+    assert stream.json["error"]["message"] == "the server failed with RuntimeError; see its log"
 
 
 def test_told_to_stop_it_writes_streams_to_their_end() -> None:

@@ -16,7 +16,7 @@ from workloads.errors import WorkloadError
 from workloads.serving import model
 from workloads.serving.__main__ import main
 from workloads.serving.model import DamagedModel, Tensor
-from workloads.serving.runtimes import opened
+from workloads.serving.runtimes import load_runtime
 
 X = (Tensor(name="x", datatype="FP32", shape=(-1, 2)),)
 
@@ -30,7 +30,7 @@ def published(directory: Path, content: bytes = b"weights") -> model.Model:
 def test_what_is_published_is_read_again(tmp_path: Path) -> None:
     written = published(tmp_path / "m")
     found = model.read(tmp_path / "m")
-    model.prove(tmp_path / "m", found)
+    model.verify(tmp_path / "m", found)
 
     assert found == written
     assert found.batches
@@ -64,7 +64,7 @@ def test_damage_is_found_before_it_is_served(tmp_path: Path, damage: object, tol
     published(tmp_path / "m")
     damage(tmp_path / "m" / "model.onnx")  # type: ignore[operator]
     with pytest.raises(DamagedModel) as damaged:
-        opened(tmp_path / "m")
+        load_runtime(tmp_path / "m")
     assert told in str(damaged.value)
     assert main([str(tmp_path / "m"), "--set", "port=0"]) == 1
 
@@ -89,12 +89,12 @@ def test_a_description_that_is_none_is_told(tmp_path: Path, change: dict[str, ob
 def test_a_file_that_no_runtime_loads_is_told(tmp_path: Path) -> None:
     published(tmp_path / "m")
     with pytest.raises(WorkloadError, match="ONNX Runtime .* loads it"):
-        opened(tmp_path / "m")
+        load_runtime(tmp_path / "m")
 
 
 def test_nothing_at_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--set", "port=0"]) == 2
-    told = f"{tmp_path}/model.json: got No such file or directory; a model has it."
+    told = f"{tmp_path}/model.json: got No such file or directory; a published model has a model.json."
     assert capsys.readouterr().err.startswith(told)
 
 
@@ -138,7 +138,10 @@ def test_a_library_that_would_tell_its_maker_is_told_not_to(digits: Path, tmp_pa
     """
     ONNX Runtime keeps who it is in the home before it tells anybody.
     """
-    load = f"from pathlib import Path; from workloads.serving.runtimes import opened; opened(Path({str(digits)!r}))"
+    load = (
+        "from pathlib import Path; from workloads.serving.runtimes import load_runtime;"
+        f"load_runtime(Path({str(digits)!r}))"
+    )
     argv = [sys.executable, "-c", load]
     told = environment(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
     told.pop("ORT_DISABLE_TELEMETRY", None)  # this process has it from the package, too

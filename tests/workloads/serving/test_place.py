@@ -62,7 +62,7 @@ def test_a_damaged_file_is_put_nowhere(source: Path, version: str, tmp_path: Pat
 
 
 def test_another_version_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match=f"got version {version}; ba9876543210 is to be served"):
+    with pytest.raises(WorkloadError, match=f"got version {version}; the fleet declares ba9876543210"):
         place(tmp_path / "models", "ba9876543210", source, None)
     assert names(tmp_path / "models") == []
 
@@ -79,7 +79,7 @@ def test_a_version_that_is_only_claimed_is_put_nowhere(source: Path, version: st
 
 
 def test_one_that_lost_too_much_is_put_nowhere(source: Path, version: str, tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match="got 99.0000% of its accuracy kept; 99.50% are asked for"):
+    with pytest.raises(WorkloadError, match="got 99.0000% of its accuracy kept; at least 99.50% is required"):
         place(tmp_path / "models", version, source, 0.995)
     assert names(tmp_path / "models") == []
 
@@ -92,7 +92,7 @@ def test_no_name_leads_out_of_the_directory(source: Path, version: str, tmp_path
     told = json.loads((source / "model.json").read_text())
     (source / "model.json").write_text(json.dumps({**told, "files": {name: told["files"]["model.onnx"]}}))
 
-    with pytest.raises(WorkloadError, match="regular files that lie beside its model.json"):
+    with pytest.raises(WorkloadError, match="regular files in the directory of its model.json"):
         place(tmp_path / "models", version, source, None)
 
 

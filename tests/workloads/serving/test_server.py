@@ -21,7 +21,7 @@ from workloads.serving import body as bodies
 from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
-from workloads.serving.watch_config import Noted, Reading, with_reading
+from workloads.serving.watch_config import AccuracyRecord, Reading, with_reading
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
@@ -82,20 +82,21 @@ def test_the_digits_are_read(digits: Path) -> None:
 def test_a_server_needs_no_pytorch(digits: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from workloads.serving import serve;"
-        f"serve.opened(Path({str(digits)!r})); print({{'torch', 'onnx', 'sklearn', 'xllamacpp'}} & sys.modules.keys())"
+        f"serve.load_runtime(Path({str(digits)!r}));"
+        f"print({{'torch', 'onnx', 'sklearn', 'xllamacpp'}} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
 
 
 def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
-    from workloads.serving.runtimes import opened
+    from workloads.serving.runtimes import load_runtime
 
     images = held_out(Digits()).x.numpy()[:8]
-    exported, trained = (opened(each, Settings(threads=1)) for each in (digits, digits.parent / "training"))
+    exported, trained = (load_runtime(each, Settings(threads=1)) for each in (digits, digits.parent / "training"))
 
-    assert trained.told.startswith("PyTorch")
-    assert exported.told.startswith("ONNX Runtime")
+    assert trained.description.startswith("PyTorch")
+    assert exported.description.startswith("ONNX Runtime")
     np.testing.assert_allclose(
         exported.infer({"x": images})["logits"], trained.infer({"x": images})["logits"], rtol=1e-3, atol=1e-4
     )
@@ -109,9 +110,9 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
         ("GET", "/ready", 200, {"ready": True, "version": "1"}),
         ("GET", "/v2/health/ready", 200, {"ready": True, "version": "1"}),
         ("GET", "/v2/models/held/ready", 200, {"name": "held", "ready": True}),
-        ("GET", "/v2/models/other", 404, {"error": "no model other here; this is held"}),
-        ("GET", "/v2/models/held/versions/2", 404, {"error": "no version 2 of held here; this is 1"}),
-        ("POST", "/v2/models/held/versions/2/infer", 404, {"error": "no version 2 of held here; this is 1"}),
+        ("GET", "/v2/models/other", 404, {"error": "no model other here; this server has held"}),
+        ("GET", "/v2/models/held/versions/2", 404, {"error": "no version 2 of held here; this server has 1"}),
+        ("POST", "/v2/models/held/versions/2/infer", 404, {"error": "no version 2 of held here; this server has 1"}),
         ("GET", "/v2/models/held/infer", 405, {"error": "Method Not Allowed"}),
         ("GET", "/nowhere", 404, {"error": "Not Found"}),
         ("POST", HELD, 400, {"error": "the body: Invalid JSON: EOF while parsing a value at line 1 column 0"}),
@@ -206,7 +207,7 @@ def test_slow_clients_are_let_go_and_others_do_not_notice() -> None:
     assert silent.startswith(b"HTTP/1.1 408 ")
     assert halfway.startswith(b"HTTP/1.1 408 ")
     assert dribble.startswith(b"HTTP/1.1 408 ")
-    assert b"the body has not come within 0.2 s" in dribble
+    assert b"the body did not arrive within 0.2 s" in dribble
 
 
 def test_a_connection_that_is_kept_may_be_silent_between_requests() -> None:
@@ -259,12 +260,12 @@ def test_bodies_of_all_connections_together_have_a_limit(monkeypatch: pytest.Mon
     with here(runtime, body_bytes=1000) as server:
         with socket.create_connection(server.address) as slow:
             slow.sendall(POST + b"Content-Length: 900\r\n\r\n" + part)
-            eventually(lambda: bodies.Held.bytes == 600)
+            eventually(lambda: bodies.BufferedBodies.bytes == 600)
             answer = ask(server.address, HELD, ONE + b" " * 600)
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-        eventually(lambda: bodies.Held.bytes == 0)
+        eventually(lambda: bodies.BufferedBodies.bytes == 0)
         assert ask(server.address, HELD, ONE + b" " * 600).status == 200
-    assert bodies.Held.bytes == 0
+    assert bodies.BufferedBodies.bytes == 0
 
 
 def test_a_large_body_that_has_no_turn_in_time_gets_504(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +335,7 @@ def test_a_model_that_fails_is_500_without_what_it_was_given(capfd: pytest.Captu
         failed = ask(server.address, HELD, head + np.array([np.inf, 7], np.float32).tobytes(), size)
         assert ask(server.address, HELD, ONE).status == 200, "the next one is answered"
     assert failed.status == 500
-    assert failed.json == {"error": "it failed here: RuntimeError; the log has more"}
+    assert failed.json == {"error": "the server failed with RuntimeError; see its log"}
 
 
 def test_the_log_has_no_payload(free: Here) -> None:
@@ -377,7 +378,7 @@ def test_what_a_watch_has_noted_is_a_figure(tmp_path: Path) -> None:
         assert at_first == [0, 0, 0]
         assert f"{name} " not in ask(server.address, "/metrics").content.decode()
 
-        noted = with_reading(with_reading(Noted(every_seconds=900, change=0.02), reading(1000, 0.95), 0.9),
+        noted = with_reading(with_reading(AccuracyRecord(every_seconds=900, change=0.02), reading(1000, 0.95), 0.9),
                              reading(2000, 0.875), 0.9)  # fmt: skip
         path.write_text(noted.model_copy(update={"why_not": "nobody answers"}).model_dump_json())
 
@@ -432,7 +433,7 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
     token, line = made(capsys, "app", "infer,read")
     path = tmp_path / "keys.json"
     path.write_text(f"[{line.model_dump_json()}]")
-    found = keys.read(path).of(f"bearer {token}")
+    found = keys.read(path).find(f"bearer {token}")
     assert found == line
     for content, told in (
         (f"[{line.model_dump_json()}, {line.model_dump_json()}]", "got one key twice"),
@@ -457,7 +458,7 @@ def test_no_answer_waits_for_the_client_to_confirm_the_one_before() -> None:
             found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        bound = serve._listen(Settings(port=0))
+        bound = serve._bind(Settings(port=0))
         async with await asyncio.start_server(connected, sock=bound):
             _, writer = await asyncio.open_connection(*bound.getsockname())
             writer.close()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.model_servers import INFER, request, served
 from workloads.serving.__main__ import main
-from workloads.serving.ask import Own
+from workloads.serving.ask import LocalServer
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,12 @@ from workloads.serving.ask import Own
         (["port=99999", "ports=1"],
          "settings: port: got 99999; input should be less than 65536. Mend it there, or with --set.\n"
          "settings: ports: got 1; extra inputs are not permitted. Take it out.\n"),
-        (["host=0.0.0.0"], "host 0.0.0.0 is beyond this computer and keys names no file; name one, or set"),
+        (["host=0.0.0.0"], "host 0.0.0.0 is reachable from other computers and there are no keys; set keys, or"),
         (["host=example.org"], "host example.org is beyond this computer"),
         (["tls_key=a"], "tls_certificate and tls_key go together"),
-        (["tls_client_authorities=a"], "tls_client_authorities without tls_certificate would keep nobody out"),
+        (["tls_client_authorities=a"], "tls_client_authorities needs tls_certificate: clients are not checked without"),
         (["tls_certificate=none.pem", "tls_key=none.pem"], "tls_certificate: got No such file or directory;"),
-        (["keys=none.json"], "none.json: got No such file or directory; keys are read from a file. Mend its path.\n"),
+        (["keys=none.json"], "none.json: got No such file or directory; the file is readable. Correct the path.\n"),
         (["host=192.0.2.1", "anybody=true"], "port: got 192.0.2.1:8080: Cannot assign requested address;"),
     ],
 )  # fmt: skip
@@ -75,7 +75,7 @@ def test_tls_and_the_certificates_of_clients(digits: Path, tmp_path: Path) -> No
     changes = [f"tls_certificate={server_pem}", f"tls_key={server_key}", f"tls_client_authorities={client_pem}"]
     with served(digits, *changes, f"own_socket={tmp_path / 'own'}", "connections=2") as server:
         assert server.started["address"].startswith("https://")
-        own = Own(str(tmp_path / "own"), pwd.getpwuid(os.geteuid()).pw_name)
+        own = LocalServer(str(tmp_path / "own"), pwd.getpwuid(os.geteuid()).pw_name)
         assert own.version() == server.started["version"], "its own host needs no certificate"
         with socket.create_connection(server.address), socket.create_connection(server.address):
             assert own.version() == server.started["version"], "it is answered where clients have all connections"

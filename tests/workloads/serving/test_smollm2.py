@@ -14,9 +14,9 @@ from tests.support.model_servers import Process, served
 from tests.support.models.smollm2 import NAME, VERSION, gguf
 from workloads.serving import gguf as publishing
 from workloads.serving.model import read
-from workloads.serving.runtimes import opened
+from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes.llama import LlamaRuntime
-from workloads.serving.runtimes.runtime import Unfit
+from workloads.serving.runtimes.runtime import InvalidPrompt
 from workloads.serving.settings import Settings
 
 HELLO = [{"role": "user", "content": "Say hello, and the word hunter2."}]
@@ -109,9 +109,9 @@ def test_a_template_that_refuses_is_told(model: Path, monkeypatch: pytest.Monkey
 
     original = xllamacpp.CommonParams
     monkeypatch.setattr(xllamacpp, "CommonParams", params)
-    runtime = opened(model, Settings(parallel=1, context_tokens=64, threads=1))
+    runtime = load_runtime(model, Settings(parallel=1, context_tokens=64, threads=1))
     assert isinstance(runtime, LlamaRuntime)
-    with pytest.raises(Unfit, match="the model's template makes no prompt of it"):
+    with pytest.raises(InvalidPrompt, match="the model's template makes no prompt of it"):
         runtime.generate({"messages": [{"role": "system", "content": "x"}], "max_tokens": 1}, lambda piece: True)
 
 
@@ -159,16 +159,16 @@ def test_a_card_goes_with_the_model(model: Path) -> None:
 
 
 def test_without_a_card_the_version_is_that_of_the_file(tmp_path: Path) -> None:
-    assert publishing.published(gguf(), NAME, None, tmp_path / "m").version == VERSION
-    runtime = opened(tmp_path / "m", Settings(parallel=1, context_tokens=64, threads=1))
+    assert publishing.publish_gguf(gguf(), NAME, None, tmp_path / "m").version == VERSION
+    runtime = load_runtime(tmp_path / "m", Settings(parallel=1, context_tokens=64, threads=1))
     assert isinstance(runtime, LlamaRuntime)
 
 
 def test_what_is_no_gguf_is_not_published(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m.gguf").write_bytes(b"weights")
     for file, told in (
-        ("m.gguf", "does not begin with GGUF; it is a GGUF file"),
-        ("none.gguf", "got no file; it is published"),
+        ("m.gguf", "does not begin with GGUF; the file is a GGUF file"),
+        ("none.gguf", "got no file; the path names an existing file"),
     ):
         assert publishing.main([str(tmp_path / file), "--name", "m", "--out", str(tmp_path / "out")]) == 2
         assert f"{tmp_path / file}: got " in (said := capfd.readouterr().err)

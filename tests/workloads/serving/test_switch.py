@@ -15,7 +15,7 @@ def test_a_release_serves_when_it_says_so(host: Host) -> None:
     assert host.current == "aaaaaaaaaaaa"
     assert host.told == [
         f"version {version} is ready",
-        "the canary has 100.0000% right, at least 100.00% are asked for",
+        "the canary is 100.0000% correct, at least 100.00% is required",
     ]
     assert host.state == {"previous": None, "refused": None}
     assert (host.lib / "releases/aaaaaaaaaaaa/model").resolve() == host.lib / "models" / version
@@ -23,7 +23,11 @@ def test_a_release_serves_when_it_says_so(host: Host) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "why"),
-    [("wrong", "the canary has 0.0000% right"), ("fails", "is failed, and not ready"), ("refuses", "got 400 for them")],
+    [
+        ("wrong", "the canary is 0.0000% correct"),
+        ("fails", "is failed, and not ready"),
+        ("refuses", "got 400 for them"),
+    ],
 )
 def test_what_ran_before_serves_again_where_the_new_one_does_not(host: Host, behaviour: str, why: str) -> None:
     """
@@ -33,7 +37,7 @@ def test_what_ran_before_serves_again_where_the_new_one_does_not(host: Host, beh
     host.switch("aaaaaaaaaaaa")
     refused = host.release("bbbbbbbbbbbb", behaviour, 1.0)
 
-    with pytest.raises(NotServing, match=f"{why}.*release aaaaaaaaaaaa, which ran before, serves again"):
+    with pytest.raises(NotServing, match=f"{why}.*the previous release aaaaaaaaaaaa serves again"):
         host.switch("bbbbbbbbbbbb")
 
     assert host.current == "aaaaaaaaaaaa"
@@ -45,7 +49,7 @@ def test_what_ran_before_serves_again_where_the_new_one_does_not(host: Host, beh
 def test_a_first_release_that_does_not_serve_leaves_nothing_running(host: Host) -> None:
     host.release("aaaaaaaaaaaa", "fails")
 
-    with pytest.raises(NotServing, match="nothing ran before it, and nothing runs now"):
+    with pytest.raises(NotServing, match="there is no previous release, and nothing runs now"):
         host.switch("aaaaaaaaaaaa")
 
     assert host.current is None
@@ -117,6 +121,6 @@ def test_a_release_from_before_a_host_could_ask_runs_again(host: Host) -> None:
     (host.lib / "current").symlink_to("releases/aaaaaaaaaaaa")
     host.release("bbbbbbbbbbbb", "wrong", 1.0)
 
-    with pytest.raises(NotServing, match="release aaaaaaaaaaaa, which ran before, serves again"):
+    with pytest.raises(NotServing, match="the previous release aaaaaaaaaaaa serves again"):
         host.switch("bbbbbbbbbbbb")
-    assert "release aaaaaaaaaaaa runs; it is from before a host could ask its server, and may not be ready" in host.told
+    assert "release aaaaaaaaaaaa runs; it has no socket for its host, so whether it is ready is unknown" in host.told

@@ -21,9 +21,9 @@ from tests.support.training_runs import ROOT, environment
 from workloads.serving import fit
 from workloads.serving import vllm as publishing
 from workloads.serving.model import DamagedModel, read
-from workloads.serving.runtimes import opened
+from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes import vllm as managed
-from workloads.serving.runtimes.runtime import Unfit
+from workloads.serving.runtimes.runtime import InvalidPrompt
 from workloads.serving.settings import Settings
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -151,7 +151,7 @@ def test_what_was_cut_short_is_not_published(source: Path, tmp_path: Path, capfd
     path = source / "model.safetensors"
     path.write_bytes(whole := path.read_bytes()[:-1])
     assert publishing.main([str(source), "--name", "tiny", "--out", str(tmp_path / "out")]) == 2
-    assert f"got {len(whole)} bytes; it has {len(whole) + 1} by its own head" in capfd.readouterr().err
+    assert f"got {len(whole)} bytes; its head states {len(whole) + 1} bytes" in capfd.readouterr().err
 
 
 def test_what_is_asked_is_answered_whole_and_as_a_stream(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +205,7 @@ def test_what_it_refuses_is_the_clients_to_mend(model: Path) -> None:
 def test_half_a_text_is_no_answer(model: Path, prompt: str) -> None:
     with served(model) as server:
         assert ask(server.address, CHAT, asking(prompt)).status == 500
-        assert b"it failed here" in broken_off(server, asking(prompt, stream=True))
+        assert b"the server failed" in broken_off(server, asking(prompt, stream=True))
 
 
 def test_who_leaves_ends_the_text_there(model: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,9 @@ def test_its_last_words_are_told_when_it_does_not_start(
     broken = publish(source, tmp_path, "broken")
     argv = [sys.executable, "-m", "workloads.serving", str(broken), "--set", "port=0"]
     assert subprocess.run(argv, cwd=ROOT, env=environment(), check=False).returncode == 4, "its unit tries again"
-    told = f"{broken}: got vLLM ended by status 1, having said: loading | torch.OutOfMemoryError: CUDA out of memory; "
+    told = (
+        f"{broken}: got vLLM ended by status 1; its last output: loading | torch.OutOfMemoryError: CUDA out of memory; "
+    )
     assert told in capfd.readouterr().err
 
 
@@ -243,10 +245,10 @@ def test_when_it_dies_the_server_says_so_and_ends(model: Path, capfd: pytest.Cap
         server._reader.join(30)
         eventually(lambda: gone(processes))
 
-    assert b"it failed here" in streamed
+    assert b"the server failed" in streamed
     assert status == 4
     assert [line["event"] for line in server.log if line["event"] != "request"] == ["lost"]
-    assert "got vLLM ended by status 3, having said: " in (told := capfd.readouterr().err)
+    assert "got vLLM ended by status 3; its last output: " in (told := capfd.readouterr().err)
     assert "Engine core died" in told
 
 
@@ -274,7 +276,7 @@ def test_what_does_not_end_is_killed_with_all_that_it_started(
     source: Path, tmp_path: Path, command: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(managed, "END_SECONDS", 0.2)
-    runtime = opened(publish(source, tmp_path, "stubborn"))
+    runtime = load_runtime(publish(source, tmp_path, "stubborn"))
     assert isinstance(runtime, managed.VllmRuntime)
     processes = psutil.Process().children(recursive=True)
     runtime.close()
@@ -286,7 +288,7 @@ def test_damaged_numbers_are_not_served(model: Path) -> None:
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(DamagedModel, match=r"model\.safetensors has the sha256"):
-        opened(model)
+        load_runtime(model)
     assert gone(psutil.Process().children(recursive=True))
 
 
@@ -305,12 +307,12 @@ def test_llama_cpps_server_in_its_place_writes_a_text(
 ) -> None:
     monkeypatch.setenv("LIKE_VLLM", str(smollm2))
     pieces: list[Any] = []
-    runtime = opened(model, Settings(parallel=1, context_tokens=128))
+    runtime = load_runtime(model, Settings(parallel=1, context_tokens=128))
     assert isinstance(runtime, managed.VllmRuntime)
     try:
         asked = {"prompt": "One, two, three, four,", "max_tokens": 8, "temperature": 0}
         runtime.generate(asked, lambda piece: bool(pieces.append(piece)) or True)
-        with pytest.raises(Unfit):
+        with pytest.raises(InvalidPrompt):
             runtime.generate({"prompt": "word " * 300}, lambda piece: True)
         first: list[Any] = []
         forever = threading.Thread(target=runtime.generate, args=({"prompt": "One"}, lambda p: bool(first.append(p))))

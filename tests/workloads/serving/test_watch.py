@@ -14,7 +14,7 @@ import pytest
 
 from tests.workloads.serving.switched import Host
 from workloads.serving import watch
-from workloads.serving.switch import Busy, NotServing
+from workloads.serving.switch import NotServing, SwitchBusy
 
 OLD, NEW = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 FORMER = f"releases/{OLD}/release.json"
@@ -76,7 +76,7 @@ def test_what_is_right_goes_on(served: Host, capsys: pytest.CaptureFixture[str])
 
     assert look(served) == 0
     assert (served.current, starts(served)) == (NEW, before)
-    assert capsys.readouterr().out == "the canary has 100.0000% right, at least 75.00% are asked for\n"
+    assert capsys.readouterr().out == "the canary is 100.0000% correct, at least 75.00% is required\n"
 
 
 def test_the_release_before_serves_again_where_too_few_are_right(
@@ -86,7 +86,7 @@ def test_the_release_before_serves_again_where_too_few_are_right(
 
     assert look(served) == 1
     assert served.current == OLD
-    why = "watched: the canary has 50.0000% right, at least 75.00% are asked for"
+    why = "watched: the canary is 50.0000% correct, at least 75.00% is required"
     version = json.loads((served.lib / "releases" / NEW / "release.json").read_text())["version"]
     assert served.state == {"previous": None, "refused": {"release": NEW, "version": version, "why": why}}
     assert f"release {OLD} serves again" in capsys.readouterr().out
@@ -94,7 +94,7 @@ def test_the_release_before_serves_again_where_too_few_are_right(
     assert (served.noted.found.release, served.noted.found.accuracy) == (OLD, 1.0)
     assert served.names("releases") == {OLD, NEW}  # the watch runs by the code of the declared one
 
-    with pytest.raises(NotServing, match=f"the canary has 50.*release {OLD}, which ran before, serves again"):
+    with pytest.raises(NotServing, match=f"the canary is 50.*the previous release {OLD} serves again"):
         served.switch(NEW, **WATCHED)
 
 
@@ -106,7 +106,7 @@ def test_it_never_goes_back_and_forth(served: Host, capsys: pytest.CaptureFixtur
 
     assert [look(served), look(served)] == [1, 1]
     assert (served.current, starts(served)) == (OLD, before)
-    assert "nothing that ran before it is known to be right, and it goes on serving" in capsys.readouterr().out
+    assert "no previous release is known to be right; the current release keeps serving" in capsys.readouterr().out
 
 
 def test_where_the_one_before_is_no_better_the_present_one_goes_on(
@@ -120,20 +120,23 @@ def test_where_the_one_before_is_no_better_the_present_one_goes_on(
 
     assert look(served) == 4
     assert (served.current, served.state["refused"]["release"], served.state["previous"]) == (NEW, OLD, OLD)
-    assert f"release {NEW}, which ran before, serves again" in capsys.readouterr().err
+    assert f"the previous release {NEW} serves again" in capsys.readouterr().err
     before = starts(served)
     assert look(served) == 1
     assert (served.current, starts(served)) == (NEW, before)
-    assert f"release {OLD}, which ran before, has been refused here" in capsys.readouterr().out
+    assert f"the previous release {OLD} was refused on this host" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda host, told: (host.lib / "models" / told["version"] / "model.json").unlink(), "is not there any more"),
+        (
+            lambda host, told: (host.lib / "models" / told["version"] / "model.json").unlink(),
+            "is no longer on this host",
+        ),
         (
             lambda host, told: (host.lib / FORMER).write_text(json.dumps({**told, "canary": None})),
-            "has no canary, so that nothing says that it is right",
+            "has no canary, so its accuracy is unknown",
         ),
     ],
     ids=["its model was removed", "it has no canary"],
@@ -155,8 +158,8 @@ def test_without_a_roll_back_it_is_said_and_no_more(served: Host, capsys: pytest
 
     assert look(served, watch={**ASKED, "roll_back": False}) == 1
     assert served.current == NEW
-    assert "roll_back is not declared, and it goes on serving" in capsys.readouterr().out
-    assert served.noted.low
+    assert "roll_back is not declared; the current release keeps serving" in capsys.readouterr().out
+    assert served.noted.is_low
 
 
 @pytest.mark.parametrize(
@@ -204,11 +207,11 @@ def test_while_somebody_is_at_it_nobody_looks(served: Host, capsys: pytest.Captu
         assert look(served) == 0
 
     assert served.noted == noted
-    assert "somebody lets another release serve" in capsys.readouterr().out
+    assert "another process switches the release" in capsys.readouterr().out
 
 
 def test_a_release_waits_for_a_look_to_end_and_no_longer(served: Host) -> None:
-    with taken(served), pytest.raises(Busy, match="a lock that somebody has held for 0 s"):
+    with taken(served), pytest.raises(SwitchBusy, match="a lock that another process has held for 0 s"):
         served.switch(OLD)
     with taken(served):
         waiting = threading.Thread(target=served.switch, args=[OLD], kwargs=WATCHED)

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.serving.watch_config import DAY, Former, Noted, Reading, read, way_back, with_reading
+from workloads.serving.watch_config import (
+    DAY,
+    AccuracyRecord,
+    PreviousRelease,
+    Reading,
+    choose_rollback,
+    read,
+    with_reading,
+)
 
 NOW = 1_800_000_000
 HOUR = 3600
@@ -21,8 +29,8 @@ def reading(at: int = NOW, accuracy: float = 0.95, rows: str = "rows", release: 
     return Reading(at=at, release=release, version="v", rows=rows, accuracy=accuracy)
 
 
-def after(*readings: Reading, change: float = 0.02, least: float = 0.9) -> Noted:
-    noted = Noted(every_seconds=900, change=change)
+def after(*readings: Reading, change: float = 0.02, least: float = 0.9) -> AccuracyRecord:
+    noted = AccuracyRecord(every_seconds=900, change=change)
     for each in readings:
         noted = with_reading(noted, each, least)
     return noted
@@ -31,7 +39,7 @@ def after(*readings: Reading, change: float = 0.02, least: float = 0.9) -> Noted
 def test_a_first_look_has_not_moved() -> None:
     noted = after(reading())
 
-    assert (noted.before, noted.moved_by, noted.moved, noted.low) == (None, None, False, False)
+    assert (noted.before, noted.drift, noted.has_drifted, noted.is_low) == (None, None, False, False)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +76,13 @@ def test_it_has_moved_where_it_is_more_than_allowed_up_or_down(accuracy: float, 
     """
     0.97 - 0.95 is 0.020000000000000018 to a computer, and not more than 0.02.
     """
-    assert after(reading(NOW - DAY), reading(accuracy=accuracy)).moved is moved
+    assert after(reading(NOW - DAY), reading(accuracy=accuracy)).has_drifted is moved
 
 
 def test_a_day_later_it_has_not_moved_any_more() -> None:
     steps = [reading(NOW + hour * HOUR, 0.95 if hour < 0 else 0.9) for hour in range(-30, 26)]
 
-    assert [after(*steps[: 31 + hours]).moved for hours in (-1, 0, 23, 24)] == [False, True, True, False]
+    assert [after(*steps[: 31 + hours]).has_drifted for hours in (-1, 0, 23, 24)] == [False, True, True, False]
 
 
 @given(st.lists(READINGS, max_size=40), READINGS)
@@ -91,11 +99,17 @@ def test_what_is_kept_is_bounded_and_is_what_was(readings: list[Reading], last: 
 
 
 @given(READINGS, st.floats(0, 1), st.booleans(), st.builds(
-    Former, st.one_of(st.none(), RELEASES), st.booleans(), st.booleans(), st.one_of(st.none(), RELEASES)
+    PreviousRelease, st.one_of(st.none(), RELEASES), st.booleans(), st.booleans(), st.one_of(st.none(), RELEASES)
 ))  # fmt: skip
-def test_only_what_may_be_right_serves_again(found: Reading, least: float, roll_back: bool, former: Former) -> None:
-    to, why_not = way_back(after(found, least=least), roll_back, former)
-    may = former.there and former.judged and former.release not in (None, found.release, former.refused)
+def test_only_what_may_be_right_serves_again(
+    found: Reading, least: float, roll_back: bool, former: PreviousRelease
+) -> None:
+    to, why_not = choose_rollback(after(found, least=least), roll_back, former)
+    may = (
+        former.is_installed
+        and former.has_canary
+        and former.release not in (None, found.release, former.rejected_release)
+    )
 
     assert (to is not None) == (found.accuracy < least and roll_back and may)
     assert to in (None, former.release)
@@ -107,7 +121,7 @@ def test_of_a_file_that_is_none_nothing_is_known(tmp_path: Path, content: str | 
     if content is not None:
         (tmp_path / "watch.json").write_text(content)
 
-    assert read(tmp_path / "watch.json") == Noted()
+    assert read(tmp_path / "watch.json") == AccuracyRecord()
 
 
 def test_what_another_code_has_written_beside_is_left_out(tmp_path: Path) -> None:

@@ -16,9 +16,7 @@ from workloads.serving.model import Model, Tensor
 NUMBERS = [name for name in wire.DTYPES if name != "BYTES"]
 
 UNEVEN = "inputs.x.data: rows of different lengths, or of others than in the shape"
-TOO_MUCH = (
-    "the body: as JSON it has more than 65536 lists and objects, or more than 2097152 values; send tensors as bytes"
-)
+TOO_MUCH = "the body: got more than 65536 lists and objects, or 2097152 values, in JSON; send tensors as bytes"
 
 
 def model(*inputs: Tensor) -> Model:
@@ -96,7 +94,7 @@ def body(*inputs: dict[str, Any], **more: Any) -> bytes:
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_told(content: bytes, told: str) -> None:
-    with pytest.raises(wire.Malformed) as malformed:
+    with pytest.raises(wire.MalformedRequest) as malformed:
         wire.read(content, None, model(), 4)
     assert str(malformed.value) == told
 
@@ -113,7 +111,7 @@ def test_what_cannot_be_answered_is_told(content: bytes, told: str) -> None:
 )
 def test_bytes_that_do_not_fit_are_told(size: int, tail: bytes, json_bytes: int | None, told: str) -> None:
     head = body(tensor(data=None, parameters={"binary_data_size": size}))
-    with pytest.raises(wire.Malformed) as malformed:
+    with pytest.raises(wire.MalformedRequest) as malformed:
         wire.read(head + tail, len(head) if json_bytes is None else json_bytes, model(), 4)
     assert told in str(malformed.value)
 
@@ -141,7 +139,7 @@ def test_what_is_read_takes_no_more_memory_than_its_shape_has() -> None:
     of = model(Tensor(name="x", datatype="FP32", shape=(-1, -1)))
     tracemalloc.start()
     try:
-        with pytest.raises(wire.Malformed, match=r"inputs\.x\.data: not all of it is FP32"):
+        with pytest.raises(wire.MalformedRequest, match=r"inputs\.x\.data: not all of it is FP32"):
             wire.read(content, None, of, 4)
         assert tracemalloc.get_traced_memory()[1] < 20 * len(content)
     finally:
@@ -151,14 +149,14 @@ def test_what_is_read_takes_no_more_memory_than_its_shape_has() -> None:
 def test_integers_have_their_limits() -> None:
     of_bytes = model(Tensor(name="x", datatype="UINT8", shape=(-1, 2)))
     for data, told in (([0, 256], "UINT8 goes from 0 to 255"), ([-1, 0], "UINT8 goes"), ([0, 1.5], "not all of it")):
-        with pytest.raises(wire.Malformed, match=told):
+        with pytest.raises(wire.MalformedRequest, match=told):
             wire.read(body(tensor(datatype="UINT8", data=data)), None, of_bytes, 4)
 
 
 def test_all_inputs_have_the_same_rows() -> None:
     both = model(Tensor(name="x", datatype="FP32", shape=(-1,)), Tensor(name="y", datatype="FP32", shape=(-1,)))
     content = body(tensor(shape=[2], data=[1, 2]), tensor(name="y", shape=[1], data=[1]))
-    with pytest.raises(wire.Malformed, match="their first dimensions differ"):
+    with pytest.raises(wire.MalformedRequest, match="their first dimensions differ"):
         wire.read(content, None, both, 4)
 
 
@@ -191,7 +189,7 @@ def test_texts_go_both_ways() -> None:
     assert wire._bytes(asked.arrays["x"], "BYTES") == packed
     for bad, told in ((packed[:-1], "ends behind"), (b"\x01\0\0\0\xff" + packed[4:-2], "UTF-8|ends behind")):
         head = body(tensor(datatype="BYTES", shape=[3], data=None, parameters={"binary_data_size": len(bad)}))
-        with pytest.raises(wire.Malformed, match=told):
+        with pytest.raises(wire.MalformedRequest, match=told):
             wire.read(head + bad, len(head), of, 4)
 
 
@@ -250,7 +248,7 @@ def test_whatever_comes_is_read_or_told(
     head = json.dumps({"inputs": inputs, **more}).encode("utf-8", "surrogatepass")
     try:
         asked = wire.read(head + tail, len(head) + off, of, 4)
-    except wire.Malformed as malformed:
+    except wire.MalformedRequest as malformed:
         assert str(malformed)
     else:
         assert asked.arrays["x"].ndim == 2

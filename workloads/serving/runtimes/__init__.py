@@ -1,4 +1,4 @@
-"""What computes: two protocols, and a module for each library. To add one, add a module and a row in `opened`."""
+"""The runtimes: two protocols, and a module for each library. A new one needs a module and a row in `load_runtime`."""
 
 import json
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from workloads.errors import WorkloadError
 from workloads.serving import model
-from workloads.serving.runtimes.runtime import Language, Lost, Managed, Runtime
+from workloads.serving.runtimes.runtime import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded
 from workloads.serving.settings import Settings
 
-__all__ = ["Language", "Lost", "Managed", "Runtime", "opened"]
+__all__ = ["LanguageRuntime", "Runtime", "RuntimeProcess", "RuntimeProcessEnded", "load_runtime"]
 
 
-def opened(directory: Path, settings: Settings | None = None) -> Runtime | Language:
-    """Return the model in *directory*, every file proved, loaded and ready to compute.
+def load_runtime(directory: Path, settings: Settings | None = None) -> Runtime | LanguageRuntime:
+    """Return the runtime of the model in *directory*, loaded, with every file verified.
 
     Args:
-        directory: As `workloads.serving.model` describes it; or a training's, of which the newest checkpoint is taken.
+        directory: A model as `workloads.serving.model` describes it, or a training, whose newest checkpoint is used.
 
     Raises:
         WorkloadError: there is no model, it is damaged, or its runtime is not installed.
@@ -25,62 +25,67 @@ def opened(directory: Path, settings: Settings | None = None) -> Runtime | Langu
     settings = settings or Settings()
     if (directory / "checkpoints").is_dir():
         return _torch(directory, settings)
-    found = model.read(directory)
-    openers: dict[str, Callable[[Path, model.Model, Settings], Runtime | Language]]
-    openers = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
-    if found.runtime not in openers:
-        want = f"a model directory is of {', '.join(openers)}"
-        raise WorkloadError(str(directory / model.NAME), f"got {json.dumps(found.runtime)}", want, "Export it")
-    model.fetch_ahead(directory, found)
-    numbers = {name for name in found.files if name == model.WEIGHTS or name.endswith(".safetensors")}
-    model.prove(directory, found, found.files.keys() - numbers)
-    with ThreadPoolExecutor(1) as beside:  # to prove numbers takes as long as to load them, and neither waits
-        proof = beside.submit(model.prove, directory, found, numbers)
+    manifest = model.read(directory)
+    loaders: dict[str, Callable[[Path, model.Model, Settings], Runtime | LanguageRuntime]]
+    loaders = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
+    if manifest.runtime not in loaders:
+        want = f"the runtime of a model is one of {', '.join(loaders)}"
+        raise WorkloadError(
+            str(directory / model.NAME),
+            f"got {json.dumps(manifest.runtime)}",
+            want,
+            "Export the model for one of these",
+        )
+    model.fetch_ahead(directory, manifest)
+    weights = {name for name in manifest.files if name == model.WEIGHTS or name.endswith(".safetensors")}
+    model.verify(directory, manifest, manifest.files.keys() - weights)
+    with ThreadPoolExecutor(1) as executor:  # verifying weights takes as long as loading them: both run at once
+        verification = executor.submit(model.verify, directory, manifest, weights)
         try:
-            runtime = openers[found.runtime](directory, found, settings)
+            runtime = loaders[manifest.runtime](directory, manifest, settings)
         except BaseException:
-            proof.result()  # that they are damaged says more than what the library made of it
+            verification.result()  # damaged files say more than the library's own error
             raise
         try:
-            proof.result()
+            verification.result()
         except BaseException:
-            if isinstance(runtime, Managed):
+            if isinstance(runtime, RuntimeProcess):
                 runtime.close()
             raise
         return runtime
 
 
-def _onnx(directory: Path, found: model.Model, settings: Settings) -> Runtime:
+def _onnx(directory: Path, manifest: model.Model, settings: Settings) -> Runtime:
     from workloads.serving.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(directory, found, settings.threads)
+    return OnnxRuntime(directory, manifest, settings.threads)
 
 
-def _llama(directory: Path, found: model.Model, settings: Settings) -> Language:
+def _llama(directory: Path, manifest: model.Model, settings: Settings) -> LanguageRuntime:
     try:
         from workloads.serving.runtimes.llama import LlamaRuntime
     except ModuleNotFoundError as error:
-        want, fix = "a language model takes llama.cpp", "Serve it in the environment that role workloads makes"
+        want, fix = "a language model needs llama.cpp", "Serve it in the environment of the role workloads"
         raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
-    return LlamaRuntime(directory, found, settings)
+    return LlamaRuntime(directory, manifest, settings)
 
 
-def _tensorrt(directory: Path, found: model.Model, settings: Settings) -> Runtime:
+def _tensorrt(directory: Path, manifest: model.Model, settings: Settings) -> Runtime:
     from workloads.serving.runtimes.tensorrt import TensorRtRuntime
 
-    return TensorRtRuntime(directory, found, settings.max_batch)
+    return TensorRtRuntime(directory, manifest, settings.max_batch)
 
 
-def _vllm(directory: Path, found: model.Model, settings: Settings) -> Language:
+def _vllm(directory: Path, manifest: model.Model, settings: Settings) -> LanguageRuntime:
     from workloads.serving.runtimes.vllm import VllmRuntime
 
-    return VllmRuntime(directory, found, settings)
+    return VllmRuntime(directory, manifest, settings)
 
 
 def _torch(directory: Path, settings: Settings) -> Runtime:
     try:
         from workloads.serving.runtimes.torch import TorchRuntime
     except ModuleNotFoundError as error:
-        want, fix = "a training's checkpoint takes PyTorch", "Export it, or serve it in the environment that trains"
+        want, fix = "a training's checkpoint needs PyTorch", "Export it, or serve it in the environment of the training"
         raise WorkloadError(str(directory), f"got no module {error.name}", want, fix) from error
     return TorchRuntime(directory, settings.threads)

@@ -1,4 +1,4 @@
-"""The few calls of NVIDIA's driver that an engine needs, without a package. Source: cuda.h of CUDA 13.
+"""The calls of NVIDIA's driver that a TensorRT engine needs, without a package. Source: cuda.h of CUDA 13.
 
 Unverified on hardware.
 """
@@ -13,7 +13,7 @@ from workloads.errors import WorkloadError
 MAJOR, MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and …_MINOR."""
 NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: it does not wait for the stream that all share."""
+"""CU_STREAM_NON_BLOCKING: the stream does not wait for the default stream."""
 
 
 class Gpu:
@@ -22,7 +22,7 @@ class Gpu:
     def __init__(self) -> None:
         """
         Raises:
-            WorkloadError: there is none, or no driver.
+            WorkloadError: there is no GPU, or no driver.
         """
         try:
             self._library = ctypes.CDLL("libcuda.so.1")
@@ -30,47 +30,47 @@ class Gpu:
             device = ctypes.c_int()
             self._call("cuDeviceGet", ctypes.byref(device), 0)
         except (OSError, RuntimeError) as error:
-            want, fix = "an engine is built and run on a GPU of NVIDIA's", "Look at `nvidia-smi` on this computer"
+            want, fix = "an engine needs an NVIDIA GPU with its driver", "Check `nvidia-smi` on this computer"
             raise WorkloadError("GPU", f"got {error}", want, fix) from None
         self._device, self._context = device, ctypes.c_void_p()
 
-        def told(attribute: int) -> int:
+        def attribute(number: int) -> int:
             value = ctypes.c_int()
-            self._call("cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
+            self._call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
             return value.value
 
-        self.capability = f"{told(MAJOR)}.{told(MINOR)}"
-        """As CUDA has it: ``8.6``."""
+        self.capability = f"{attribute(MAJOR)}.{attribute(MINOR)}"
+        """CUDA's compute capability, such as ``8.6``."""
 
-    def begin(self) -> None:
-        """Let the calling thread use it; every thread has to say so."""
+    def make_current(self) -> None:
+        """Make the GPU current for the calling thread; each thread that uses it has to call this."""
         if not self._context:
             self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self._call("cuCtxSetCurrent", self._context)
 
     def stream(self) -> int:
-        """Return a stream, on which one thing is done after the other."""
+        """Return a new stream, which runs its operations in order."""
         stream = ctypes.c_void_p()
         self._call("cuStreamCreate", ctypes.byref(stream), NON_BLOCKING)
         return stream.value or 0
 
     def wait(self, stream: int) -> None:
-        """Return when all that was put on *stream* is done."""
+        """Return when all operations of *stream* are complete."""
         self._call("cuStreamSynchronize", ctypes.c_void_p(stream))
 
-    def memory(self, size: int) -> int:
-        """Return the address of *size* bytes, which stay taken."""
+    def allocate(self, size: int) -> int:
+        """Return the address of *size* bytes, which are never freed."""
         address = ctypes.c_uint64()
         self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
         return address.value
 
     def put(self, array: np.ndarray, address: int, stream: int) -> None:
-        """Let *stream* copy *array*, which has to stay until that is done, to *address*."""
-        self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), *_memory(array), ctypes.c_void_p(stream))
+        """Copy *array* to *address* on *stream*; the array has to exist until the copy is complete."""
+        self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), *_buffer(array), ctypes.c_void_p(stream))
 
     def get(self, address: int, array: np.ndarray, stream: int) -> None:
-        """Let *stream* fill *array*, which has to stay until that is done, from *address*."""
-        pointer, size = _memory(array)
+        """Copy from *address* into *array* on *stream*; the array has to exist until the copy is complete."""
+        pointer, size = _buffer(array)
         self._call("cuMemcpyDtoHAsync_v2", pointer, ctypes.c_uint64(address), size, ctypes.c_void_p(stream))
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -78,5 +78,5 @@ class Gpu:
             raise RuntimeError(f"{name} ended with {status}")
 
 
-def _memory(array: np.ndarray) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
+def _buffer(array: np.ndarray) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
     return ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)

@@ -1,29 +1,29 @@
-"""The events of a text that is streamed by OpenAI's protocol, as libraries write it."""
+"""The events of a streamed text in OpenAI's protocol, as libraries write them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from workloads.serving.runtimes.runtime import End, Piece, Reason, Unfit
+from workloads.serving.runtimes.runtime import End, InvalidPrompt, Piece, Reason
 
 
-class Events:
-    """Tells the pieces that events are to whoever hears them."""
+class EventReader:
+    """A reader of events that passes each piece of text to a callback."""
 
-    def __init__(self, heard: Callable[[Piece], bool], failure: Callable[[Mapping[str, Any]], Exception]) -> None:
+    def __init__(self, on_piece: Callable[[Piece], bool], failure: Callable[[Mapping[str, Any]], Exception]) -> None:
         """
         Args:
-            failure: What an error in their place is.
+            failure: The function that turns an error event into an exception.
         """
-        self._heard, self._failure = heard, failure
+        self._on_piece, self._failure = on_piece, failure
         self._reason: Reason | None = None
-        self.ended = False
-        """Its last piece was told."""
+        self.is_finished = False
+        """Whether the last piece has been passed on."""
 
-    def tell(self, event: Mapping[str, Any]) -> bool:
-        """Tell what *event* says, and return whether more is wanted.
+    def feed(self, event: Mapping[str, Any]) -> bool:
+        """Pass the text of *event* on, and return whether the callback wants more.
 
         Raises:
-            Exception: it says that the text failed.
+            Exception: the event is an error.
         """
         if error := event.get("error"):
             raise self._failure(error)
@@ -33,12 +33,12 @@ class Events:
             self._reason = choice["finish_reason"] or self._reason
         if usage := event.get("usage"):
             return self._end(text, usage)
-        return self._heard(Piece(text)) if text else True
+        return self._on_piece(Piece(text)) if text else True
 
     def _end(self, text: str, usage: Mapping[str, Any]) -> bool:
         if self._reason is None or self._reason not in get_args(Reason):  # vLLM has more, such as abort
             raise RuntimeError(f"the text ended by {self._reason}")
-        if not usage["prompt_tokens"]:  # llama.cpp takes what a template refuses for nothing at all
-            raise Unfit("the model's template makes no prompt of it")
-        self.ended = True
-        return self._heard(Piece(text, End(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))
+        if not usage["prompt_tokens"]:  # llama.cpp turns messages that a template refuses into an empty prompt
+            raise InvalidPrompt("the model's template makes no prompt of it")
+        self.is_finished = True
+        return self._on_piece(Piece(text, End(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))

@@ -1,4 +1,4 @@
-"""ONNX Runtime: on the GPU where its library finds one, else on the CPU."""
+"""ONNX Runtime: on the GPU if its library finds one, else on the CPU."""
 
 import os
 from pathlib import Path
@@ -14,8 +14,8 @@ def session(path: Path, threads: int, fused: bool = True) -> onnxruntime.Inferen
     """Return a session for the file *path*.
 
     Args:
-        threads: That one inference may use; 0: as many as there are cores.
-        fused: Whether operators are computed together, 8 bits as 8 bits; False: each as it stands, Q/DQ around floats.
+        threads: Threads of one inference; 0: as many as there are cores.
+        fused: Whether operators are fused, with 8 bits as 8 bits; False: each runs as written, Q/DQ around floats.
 
     Raises:
         WorkloadError: the library cannot load it.
@@ -23,23 +23,25 @@ def session(path: Path, threads: int, fused: bool = True) -> onnxruntime.Inferen
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     options.inter_op_num_threads = 1
-    # threads that wait would spin, and take the processor away from who reads the next request
+    # waiting threads would spin, and take the processor from the thread that reads requests
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     if not fused:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    there = onnxruntime.get_available_providers()
-    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions have no class of their own
-        said = str(error).strip().splitlines()[0]
-        fix = "Export it for this version"
-        raise WorkloadError(str(path), f"got {said}", f"ONNX Runtime {onnxruntime.__version__} loads it", fix) from None
+        message = str(error).strip().splitlines()[0]
+        fix = "Export the model for this version"
+        raise WorkloadError(
+            str(path), f"got {message}", f"ONNX Runtime {onnxruntime.__version__} loads it", fix
+        ) from None
 
 
 class OnnxRuntime:
-    """A model that ONNX Runtime computes."""
+    """A model that ONNX Runtime runs."""
 
     def __init__(self, directory: Path, model: Model, threads: int) -> None:
         [name] = [name for name in model.files if name.endswith(".onnx")]
@@ -47,7 +49,7 @@ class OnnxRuntime:
         self._session = session(directory / name, threads)
         self._outputs = [output.name for output in model.outputs]
         device = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        self.told = f"ONNX Runtime {onnxruntime.__version__} on {device}"
+        self.description = f"ONNX Runtime {onnxruntime.__version__} on {device}"
 
     def infer(self, inputs: Arrays) -> Arrays:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))

@@ -1,4 +1,4 @@
-"""What the server asks of a runtime."""
+"""The interface between the server and a runtime."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model
 
 
-class Loaded(Protocol):
-    """A model that has been loaded."""
+class LoadedModel(Protocol):
+    """A loaded model."""
 
     @property
     def model(self) -> Model:
-        """What it is, with the names, types and shapes of its inputs."""
+        """The metadata of the model, with names, types and shapes of its inputs."""
 
     @property
-    def told(self) -> str:
-        """The library that computes, with its version and device, as a person reads it."""
+    def description(self) -> str:
+        """The library that runs the model, with its version and device, for a person."""
 
 
-class Runtime(Loaded, Protocol):
-    """A model that takes arrays and gives arrays. Whoever asks it asks once at a time."""
+class Runtime(LoadedModel, Protocol):
+    """A model with arrays as inputs and outputs. The server calls it from one thread at a time."""
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Return every output; *inputs* have the names, types and shapes that the model says."""
+        """Return every output; *inputs* have the names, types and shapes of the model's metadata."""
 
 
 Reason = Literal["stop", "length"]
-"""The model, or a word of the request, ended it; or there was no room for more."""
+"""stop: the model or a stop sequence ended the text; length: there was no room for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,57 +39,57 @@ class End:
     reason: Reason
     prompt_tokens: int
     tokens: int
-    """Written."""
+    """Tokens of the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a text, as soon as it is written."""
+    """A part of a text, sent as soon as it is generated."""
 
     text: str
     end: End | None = None
-    """Of the last one."""
+    """The end of the text, in the last piece alone."""
 
 
-class Unfit(Exception):
-    """What nothing can be written to, and why, as its sender reads it."""
+class InvalidPrompt(Exception):
+    """A prompt that the model cannot continue; the message goes to its sender."""
 
     def __init__(self, reason: str, code: str | None = None) -> None:
         """
         Args:
-            code: What OpenAI's clients tell it by, where they can.
+            code: The error code for OpenAI's clients, if there is one.
         """
         super().__init__(reason)
         self.code = code
 
 
 @runtime_checkable
-class Language(Loaded, Protocol):
-    """A model that goes on with a text. Several may ask it at once, each from a thread of its own."""
+class LanguageRuntime(LoadedModel, Protocol):
+    """A language model. Several threads may use it at once."""
 
-    def generate(self, asked: Mapping[str, Any], heard: Callable[[Piece], bool]) -> None:
-        """Tell *heard* every piece that is written, until there is an end, or it wants no more and returns False.
+    def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
+        """Tell *on_piece* every piece that is written, until there is an end, or it wants no more and returns False.
 
         Args:
             asked: `messages` or `prompt`, and how it is gone on with, by OpenAI's names.
 
         Raises:
-            Unfit: nothing was written.
+            InvalidPrompt: nothing was generated.
         """
 
 
-class Lost(WorkloadError):
-    """What computes has ended by itself; started again, it may go on."""
+class RuntimeProcessEnded(WorkloadError):
+    """The process of the runtime ended by itself; a restart may help."""
 
     exit_status = 4
 
 
 @runtime_checkable
-class Managed(Protocol):
-    """A model that computes in a process of its own, which may end before it is told to."""
+class RuntimeProcess(Protocol):
+    """A model that runs in a process of its own, which may end by itself."""
 
-    def lost(self) -> str | None:
-        """Return what a person is told of its end, if it has ended."""
+    def exit_reason(self) -> str | None:
+        """Return why the process ended, or None while it runs."""
 
     def close(self) -> None:
-        """End it."""
+        """Stop the process."""

@@ -1,4 +1,4 @@
-"""TensorRT: an engine, on a GPU of the kind and with the version of the library that it was built with.
+"""TensorRT: an engine, on the kind of GPU and with the version of the library that built it.
 
 Unverified on hardware.
 """
@@ -18,36 +18,36 @@ from workloads.serving.runtimes.cuda import Gpu
 from workloads.serving.wire import DTYPES
 
 
-def refuse(told: Mapping[str, Any], library: str, version: str, architecture: str, max_batch: int) -> None:
-    """Return if the engine that *told* is about runs here.
+def check_engine(engine: Mapping[str, Any], library: str, version: str, architecture: str, max_batch: int) -> None:
+    """Check that the engine that *engine* describes runs on this computer.
 
     Raises:
-        WorkloadError: it does not; names all that differs, on both sides.
+        WorkloadError: it does not; the message names every difference, with both values.
     """
     here = {"library": library, "version": version, "architecture": architecture}
-    wrong = [f"{key} {told.get(key)}, here it is {value}" for key, value in here.items() if told.get(key) != value]
-    if max_batch > int(told.get("max_batch", 0)):
-        wrong.append(f"max_batch {told.get('max_batch')}, the server's is {max_batch}")
+    wrong = [f"{key} {engine.get(key)}, here it is {value}" for key, value in here.items() if engine.get(key) != value]
+    if max_batch > int(engine.get("max_batch", 0)):
+        wrong.append(f"max_batch {engine.get('max_batch')}, the server's is {max_batch}")
     if wrong:
         want, fix = "an engine runs where it was built", "Build it here: `python -m workloads.quantize.engine`"
-        raise WorkloadError(f"engine of {told.get('model')}", f"got one for {'; '.join(wrong)}", want, fix)
+        raise WorkloadError(f"engine of {engine.get('model')}", f"got one for {'; '.join(wrong)}", want, fix)
 
 
 class TensorRtRuntime:
-    """A model that TensorRT computes. Memory for the largest batch is taken at the start."""
+    """A model that TensorRT runs. The memory for the largest batch is reserved at the start."""
 
     def __init__(self, directory: Path, model: Model, max_batch: int) -> None:
-        told = model.lineage.get("engine", {})
-        gpu = Gpu()  # before the library, which may end the process where there is none
-        library = told.get("library", "tensorrt")
+        engine = model.lineage.get("engine", {})
+        gpu = Gpu()  # before the library, which may end the process if there is none
+        library = engine.get("library", "tensorrt")
         try:
             tensorrt = importlib.import_module(library)
         except ModuleNotFoundError:
-            want, fix = "an engine takes the library that built it", "Serve it with an environment that has it"
+            want, fix = "an engine needs the library that built it", "Serve it in an environment with that library"
             raise WorkloadError(str(directory), f"got no module {library}", want, fix) from None
-        refuse(told, library, tensorrt.__version__, gpu.capability, max_batch)
+        check_engine(engine, library, tensorrt.__version__, gpu.capability, max_batch)
         [name] = model.files
-        gpu.begin()
+        gpu.make_current()
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine((directory / name).read_bytes())
         if self._engine is None:
@@ -55,17 +55,17 @@ class TensorRtRuntime:
             raise WorkloadError(str(directory / name), "got no engine", want, fix)
         self._context = self._engine.create_execution_context()
         self._gpu, self._stream, self.model = gpu, gpu.stream(), model
-        self.told = f"TensorRT {tensorrt.__version__} on a GPU of {gpu.capability}"
+        self.description = f"TensorRT {tensorrt.__version__} on a GPU of {gpu.capability}"
         self._places = {
-            tensor.name: gpu.memory(_bytes(tensor, max_batch)) for tensor in (*model.inputs, *model.outputs)
+            tensor.name: gpu.allocate(_bytes(tensor, max_batch)) for tensor in (*model.inputs, *model.outputs)
         }
         for name, address in self._places.items():
             self._context.set_tensor_address(name, address)
 
     def infer(self, inputs: Arrays) -> Arrays:
-        self._gpu.begin()
-        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        for name, array in held.items():
+        self._gpu.make_current()
+        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        for name, array in arrays.items():
             self._context.set_input_shape(name, array.shape)
             self._gpu.put(array, self._places[name], self._stream)
         if missing := self._context.infer_shapes():

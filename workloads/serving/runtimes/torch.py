@@ -1,4 +1,4 @@
-"""PyTorch: a classifier from the newest checkpoint of its training, for whoever wants to see it answer at once."""
+"""PyTorch: a classifier from the newest checkpoint of its training, to try it out at once."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from workloads.training.models import build
 from workloads.training.sharded import whole
 
 
-def trained(directory: Path) -> tuple[torch.nn.Module, Model]:
-    """Return the newest model of the training in *directory*, or of the checkpoint that it is, and what it is.
+def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
+    """Return the newest model of the training in *directory*, or the checkpoint in *directory*, and its metadata.
 
     Raises:
-        WorkloadError: there is none, or none that takes arrays and gives arrays.
+        WorkloadError: there is no checkpoint, or its model does not map arrays to arrays.
     """
-    checkpoint = _checkpoint(directory)
+    checkpoint = _find_checkpoint(directory)
     state = whole(checkpoint)
     try:
         config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     except ValidationError as error:
-        want = "a checkpoint says of which training it is"
+        want = "a checkpoint has the settings of its training"
         raise WorkloadError(str(checkpoint.path), f"got {error}", want, "Train it with this version") from None
     if not isinstance(config.model, ImageClassifier):
         got, want = f"got a model of kind {config.model.kind}", "classifiers are served from checkpoints"
@@ -54,25 +54,25 @@ def trained(directory: Path) -> tuple[torch.nn.Module, Model]:
     )
 
 
-def _checkpoint(directory: Path) -> Checkpoint:
+def _find_checkpoint(directory: Path) -> Checkpoint:
     if (directory / manifest.NAME).is_file():
         return Checkpoint(directory, manifest.read(directory))
     found = newest(directory / "checkpoints")
     if found is None:
-        want, fix = "a trained model has a whole one", "Train it first"
+        want, fix = "the training has a complete checkpoint", "Train the model first"
         raise WorkloadError(str(directory / "checkpoints"), "got no checkpoint", want, fix)
     return found
 
 
 class TorchRuntime:
-    """A classifier that PyTorch computes."""
+    """A classifier that PyTorch runs."""
 
     def __init__(self, directory: Path, threads: int) -> None:
         torch.set_num_threads(threads or os.cpu_count() or 1)
-        module, self.model = trained(directory)
+        module, self.model = load_trained(directory)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._module = module.to(self._device)
-        self.told = f"PyTorch {torch.__version__} on {self._device.type}"
+        self.description = f"PyTorch {torch.__version__} on {self._device.type}"
 
     def infer(self, inputs: Arrays) -> Arrays:
         with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""vLLM: a language model on GPUs, in a process of its own that our server starts, watches and ends.
+"""vLLM: a language model on GPUs, in a process that our server starts, watches and stops.
 
-Nobody but this server asks it: it listens on a socket in a directory of ours, since its API key keeps nobody from
-routes outside /v1, such as /invocations. Its options are those of `vllm serve` in vLLM 0.12 and later.
+vLLM listens on a socket in a private directory, which only this server can reach: vLLM's API key does not protect
+routes outside /v1, such as /invocations. The options are those of `vllm serve` in vLLM 0.12 and later.
 """
 
 import json
@@ -25,94 +25,94 @@ from typing import Any
 from workloads.errors import WorkloadError
 from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
-from workloads.serving.runtimes.events import Events
-from workloads.serving.runtimes.runtime import Lost, Piece, Unfit
+from workloads.serving.runtimes.events import EventReader
+from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, RuntimeProcessEnded
 from workloads.serving.settings import Settings
 
 LAST_LINES = 8
-"""Of what it said before it ended, told with its end."""
+"""Lines of vLLM's last output that the message about its end shows."""
 END_SECONDS = 20.0
-"""How long it has for an orderly end, which frees its GPUs, before it is killed."""
+"""Seconds for an orderly stop, which frees the GPUs, before a SIGKILL."""
 
 
 class VllmRuntime:
-    """A language model that vLLM goes on with a text by."""
+    """A language model that vLLM runs."""
 
     def __init__(self, directory: Path, model: Model, settings: Settings) -> None:
-        """Return once vLLM is ready, however long that takes.
+        """Start vLLM, and return once it is ready, however long that takes.
 
         Raises:
-            WorkloadError: there is no vLLM here.
-            Lost: it ends before it is ready.
+            WorkloadError: vLLM is not installed.
+            RuntimeProcessEnded: vLLM ends before it is ready.
         """
         self.model = model
-        self._home = TemporaryDirectory(prefix="vllm-")  # nobody else may look into it
-        self._door, self._key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
-        command = _command(directory, model.name, self._door, settings)
+        self._home = TemporaryDirectory(prefix="vllm-")  # only this account may enter it
+        self._socket_path, self._key = Path(self._home.name) / "door.sock", secrets.token_hex(32)
+        command = _command(directory, model.name, self._socket_path, settings)
         self._process = _Process(command, _environment(Path(command[0]).parent, self._home.name, self._key))
         try:
             self._wait(directory)
             gpus = f"{settings.tensor_parallel} GPU{'s' if settings.tensor_parallel > 1 else ''}"
-            self.told = f"vLLM {self._version()} on {gpus}"
+            self.description = f"vLLM {self._version()} on {gpus}"
         except BaseException:
             self.close()
             raise
 
-    def lost(self) -> str | None:
-        """Return what a person is told of its end, if it has ended."""
-        return self._process.ended()
+    def exit_reason(self) -> str | None:
+        """Return why vLLM ended, or None while it runs."""
+        return self._process.exit_reason()
 
     def close(self) -> None:
-        """End it, and all processes that it has started."""
+        """Stop vLLM, and all processes that it has started."""
         self._process.end()
         self._home.cleanup()
 
-    def generate(self, asked: Mapping[str, Any], heard: Callable[[Piece], bool]) -> None:
-        path = "/v1/chat/completions" if "messages" in asked else "/v1/completions"
-        more = {"model": self.model.name, "stream": True, "stream_options": {"include_usage": True}}
-        body, events = json.dumps({**asked, **more}), Events(heard, _failure)
+    def generate(self, request: Mapping[str, Any], on_piece: Callable[[Piece], bool]) -> None:
+        path = "/v1/chat/completions" if "messages" in request else "/v1/completions"
+        options = {"model": self.model.name, "stream": True, "stream_options": {"include_usage": True}}
+        body, events = json.dumps({**request, **options}), EventReader(on_piece, _failure)
         headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        with closing(_Connection(self._door)) as connection:  # closed before its end, it writes no more of the text
+        with closing(_Connection(self._socket_path)) as connection:  # closing it early stops the text
             connection.request("POST", path, body, headers)
             with connection.getresponse() as answer:
                 if answer.status != 200:
                     raise _refusal(answer.status, answer.read())
                 for line in answer:
                     event = line.removeprefix(b"data:").strip()
-                    if event.startswith(b"{") and not events.tell(json.loads(event)):
+                    if event.startswith(b"{") and not events.feed(json.loads(event)):
                         return
-        if not events.ended:
-            raise RuntimeError("vLLM left a text without its end")
+        if not events.is_finished:
+            raise RuntimeError("vLLM ended a stream without a reason")
 
     def _wait(self, directory: Path) -> None:
         while self._get("/health")[0] != 200:
-            if ended := self._process.ended():
-                want, fix = "it serves the model", "Mend what it says, or the settings that it follows from"
-                raise Lost(str(directory), f"got {ended}", want, fix)
+            if reason := self._process.exit_reason():
+                want, fix = "vLLM serves the model", "Repair what its output names, or change the settings"
+                raise RuntimeProcessEnded(str(directory), f"got {reason}", want, fix)
             time.sleep(0.1)
 
     def _version(self) -> str:
         status, content = self._get("/version")
-        return str(json.loads(content)["version"]) if status == 200 else "of no version that it tells"
+        return str(json.loads(content)["version"]) if status == 200 else "of unknown version"
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        """Return its answer's status and content; 0 where there is none."""
-        with suppress(OSError, HTTPException), closing(_Connection(self._door, timeout=10)) as connection:
+        """Return the status and content of vLLM's answer; status 0 without an answer."""
+        with suppress(OSError, HTTPException), closing(_Connection(self._socket_path, timeout=10)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
         return 0, b""
 
 
-def _command(directory: Path, name: str, door: Path, settings: Settings) -> list[str]:
-    beside = Path(sys.executable).with_name("vllm")
-    found = str(beside) if beside.is_file() else shutil.which("vllm")
+def _command(directory: Path, name: str, socket_path: Path, settings: Settings) -> list[str]:
+    bin_directory = Path(sys.executable).with_name("vllm")
+    found = str(bin_directory) if bin_directory.is_file() else shutil.which("vllm")
     if found is None:
-        want = f"a model for vLLM takes its command, as {beside} or on PATH"
+        want = f"a model for vLLM needs the command vllm, as {bin_directory} or on PATH"
         fix = "Serve it in an environment with vLLM, which no role installs"
         raise WorkloadError("vllm", "got no such command", want, fix)
     return [
-        found, "serve", str(directory.resolve()), "--served-model-name", name, "--uds", str(door),
+        found, "serve", str(directory.resolve()), "--served-model-name", name, "--uds", str(socket_path),
         "--tensor-parallel-size", str(settings.tensor_parallel), "--max-model-len", str(settings.context_tokens),
         "--max-num-seqs", str(settings.parallel), "--load-format", "safetensors",
         "--gpu-memory-utilization", str(SHARE_PERCENT / 100),
@@ -120,27 +120,27 @@ def _command(directory: Path, name: str, door: Path, settings: Settings) -> list
     ]  # fmt: skip
 
 
-def _environment(beside: Path, home: str, key: str) -> dict[str, str]:
-    """Return the environment of vLLM: as if that of Python's were activated, and it asks nobody outside.
+def _environment(bin_directory: Path, home: str, key: str) -> dict[str, str]:
+    """Return the environment of vLLM: with Python's own environment activated, and without access to the internet.
 
     Args:
-        home: Where it keeps what it compiles, if its account has no home.
+        home: Directory for compiled code, if the account has no home.
     """
-    told = {**os.environ, "PATH": f"{beside}:{os.environ.get('PATH', os.defpath)}"}
-    if not os.access(told.get("HOME", ""), os.W_OK):
-        told["HOME"] = home
-    # on a command line everybody could read the key
-    return {**told, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key}
+    variables = {**os.environ, "PATH": f"{bin_directory}:{os.environ.get('PATH', os.defpath)}"}
+    if not os.access(variables.get("HOME", ""), os.W_OK):
+        variables["HOME"] = home
+        # every account can read a command line
+    return {**variables, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": key}
 
 
 class _Process:
-    """A command with the group of all that it starts, which says on stderr what it has to say."""
+    """A command and its process group; its output goes to stderr."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
-        # told to end when the thread that starts it does, even by SIGKILL: then it is the first one of a server
-        tied = ["setpriv", "--pdeathsig", "TERM", "--", *command]
+        # gets SIGTERM when its parent thread ends, even by SIGKILL: the parent is the server's first thread
+        supervised = ["setpriv", "--pdeathsig", "TERM", "--", *command]
         self._process = subprocess.Popen(
-            tied, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            supervised, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
         self._last: deque[str] = deque(maxlen=LAST_LINES)
@@ -151,16 +151,16 @@ class _Process:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             os.write(2, line)
-            if said := line.decode(errors="replace").strip():
-                self._last.append(said)
+            if text := line.decode(errors="replace").strip():
+                self._last.append(text)
 
-    def ended(self) -> str | None:
+    def exit_reason(self) -> str | None:
         status = self._process.poll()
         if status is None:
             return None
-        self._reader.join(1)  # what it has started may still hold its output
-        by = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return f"vLLM ended by {by}, having said: {' | '.join(self._last) or 'nothing'}"
+        self._reader.join(1)  # its children may still hold the output
+        cause = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return f"vLLM ended by {cause}; its last output: {' | '.join(self._last) or 'none'}"
 
     def end(self) -> None:
         with suppress(ProcessLookupError):
@@ -173,16 +173,16 @@ class _Process:
 
 
 class _Connection(HTTPConnection):
-    """HTTP over the socket *door*."""
+    """HTTP over the Unix socket *socket_path*."""
 
-    def __init__(self, door: Path, timeout: float | None = None) -> None:
+    def __init__(self, socket_path: Path, timeout: float | None = None) -> None:
         super().__init__("localhost", timeout=timeout)
-        self._door = door
+        self._socket_path = socket_path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._door))
+        self.sock.connect(str(self._socket_path))
 
 
 def _refusal(status: int, content: bytes) -> Exception:
@@ -195,6 +195,6 @@ def _refusal(status: int, content: bytes) -> Exception:
 def _failure(error: Mapping[str, Any]) -> Exception:
     message = str(error.get("message"))
     if error.get("code") != 400:
-        return RuntimeError(f"vLLM: {error.get('type')} {error.get('code')}")  # its message may have the prompt
-    # it has no code of its own for this, and two sentences
-    return Unfit(message, "context_length_exceeded" if "context length" in message else None)
+        return RuntimeError(f"vLLM: {error.get('type')} {error.get('code')}")  # the message may contain the prompt
+        # vLLM has no code for this, and two wordings
+    return InvalidPrompt(message, "context_length_exceeded" if "context length" in message else None)
