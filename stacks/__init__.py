@@ -1,1 +1,1 @@
-"""Fleets, the settings of their stacks, and the Pulumi components they are built from."""
+"""Fleets, the settings of their stacks, and the Pulumi components that the program uses."""

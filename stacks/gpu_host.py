@@ -1,4 +1,4 @@
-"""One GPU host and everything that stands on it."""
+"""The Pulumi component of a GPU host with all its resources."""
 
 from collections.abc import Iterable
 from typing import TypedDict
@@ -6,33 +6,34 @@ from typing import TypedDict
 import pulumi
 
 from rackwright.provider.resources import CLASSES, Managed, Tier
-from rackwright.stack import Declared
+from rackwright.stack import DeclaredResource
 
 
 class GpuHostArgs(TypedDict):
-    resources: list[Declared]
-    """The host and what stands on it, each after those it names. Plain: they decide how many resources there are."""
-    made: dict[str, Managed]
-    """Resources of all hosts by name, as far as they are made; it puts its own there."""
+    resources: list[DeclaredResource]
+    """The host and its resources, each after those that it depends on. Plain values, because they decide the number of
+    Pulumi resources."""
+    managed_resources: dict[str, Managed]
+    """Pulumi resources of all hosts by name so far; the component adds its own."""
 
 
 class GpuHost(pulumi.ComponentResource):
-    """A host, its storage tiers, and what else is declared on it, in the order that the declaration gives."""
+    """A host with its storage tiers, network and roles, in the order of the declaration."""
 
     mounts: pulumi.Output[dict[str, str]]
-    """Where each tier is mounted, by the tier's name."""
+    """Mount point of each tier, by the tier's name."""
 
     def __init__(self, name: str, args: GpuHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rackwright:index:GpuHost", name, {}, opts)
-        self._made = args["made"]
+        self._all = args["managed_resources"]
         self.add(args["resources"])
-        # of the declaration, which knows them: to take them from each resource costs as much as a resource
-        tiers = [declared.inputs for declared in args["resources"] if declared.token == Tier.token]
+        # from the declaration, because the outputs of each resource cost as much as a resource
+        tiers = [resource.inputs for resource in args["resources"] if resource.token == Tier.token]
         self.mounts = pulumi.Output.from_input({tier["name"]: tier["mount"] for tier in tiers})
         self.register_outputs({"mounts": self.mounts})
 
-    def add(self, resources: Iterable[Declared]) -> None:
-        """Make *resources* of the host, each after those it names: of this host, or of others."""
-        for declared in resources:
-            options = pulumi.ResourceOptions(parent=self, depends_on=[self._made[name] for name in declared.after])
-            self._made[declared.name] = CLASSES[declared.token](declared.name, declared.inputs, options)
+    def add(self, resources: Iterable[DeclaredResource]) -> None:
+        """Declare *resources* of the host to Pulumi, each after those that it depends on, of this host or others."""
+        for resource in resources:
+            options = pulumi.ResourceOptions(parent=self, depends_on=[self._all[name] for name in resource.after])
+            self._all[resource.name] = CLASSES[resource.token](resource.name, resource.inputs, options)

@@ -1,4 +1,4 @@
-"""From a stack's declaration to Pulumi's resources and exports."""
+"""The Pulumi program of a stack: its resources and exports."""
 
 from itertools import groupby
 from typing import Any
@@ -9,12 +9,12 @@ from stacks.gpu_host import GpuHost
 
 
 def build(stack: Stack) -> dict[str, Any]:
-    """Declare every resource of *stack*, one component per host; return what the stack exports."""
+    """Declare all resources of *stack*, one component per host, and return the exports of the stack."""
     hosts: dict[str, GpuHost] = {}
-    made: dict[str, Managed] = {}
-    for name, declared in groupby(declare(stack), key=lambda declared: declared.spec.host):
-        if name in hosts:  # what comes after resources of other hosts
-            hosts[name].add(declared)
+    managed_resources: dict[str, Managed] = {}
+    for name, resources in groupby(declare(stack), key=lambda resource: resource.spec.host):
+        if name in hosts:  # resources that come after those of other hosts
+            hosts[name].add(resources)
         else:
-            hosts[name] = GpuHost(name, {"resources": list(declared), "made": made})
+            hosts[name] = GpuHost(name, {"resources": list(resources), "managed_resources": managed_resources})
     return {"mounts": {name: host.mounts for name, host in hosts.items()}}

@@ -1,4 +1,4 @@
-"""The example rack once more, in Python: where rack.yaml has lists and groups, here are loops and functions."""
+"""The example rack in Python, with loops and functions instead of the lists and groups of rack.yaml."""
 
 from rackwright.schema import Bus, Drive, Fleet, Host, Identity, Login, Nic, Size, Ssh, Tier
 
@@ -28,7 +28,7 @@ def inference(number: int) -> Host:
 
 
 def host(number: int, profile: str, tiers: dict[str, Tier], drives: tuple[Drive, ...]) -> Host:
-    """Return the host *number* of the rack: names, serials and addresses all follow from it."""
+    """Return the host *number* of the rack; the number determines its names, serials and addresses."""
     mac, address = f"52:54:00:00:01:{number:02x}", f"10.30.0.{10 + number}/24"
     return Host(
         profile=profile,

@@ -13,7 +13,7 @@ from rackwright.core.wire import encode
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.unit_overrides import with_overrides
-from rackwright.stack import Declared, Stack, declare
+from rackwright.stack import DeclaredResource, Stack, declare
 
 Evidence = Mapping[str, Facts | RackwrightError]
 """By host: its facts, or why there are none."""
@@ -74,7 +74,7 @@ def compare(
     return Report(stack.name, results, notices or {})
 
 
-def _compare(stack: Stack, declared: Declared, evidence: Evidence, told: SecretDigests) -> Result:
+def _compare(stack: Stack, declared: DeclaredResource, evidence: Evidence, told: SecretDigests) -> Result:
     kind, spec = declared.kind, declared.spec
     everything = complete(with_overrides(contract.claims(kind, spec, stack.repository)), told.get(declared.name, {}))
     claims = rehearsable_claims(everything, spec)

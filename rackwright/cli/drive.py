@@ -27,7 +27,7 @@ def replace(
     """Write another drive into the fleet's file; the next `up` copies to it, or rebuilds on it. Touches no host."""
     from rackwright.fleet import edit_hosts
 
-    if wrong := list(project.stack(stack).lacks(host)):
+    if wrong := list(project.stack(stack).unknown_host_errors(host)):
         raise DeclarationErrors(wrong)
     path = project.rewrite(stack, lambda path: edit_hosts.replace_drive(path, host, old, new))
     project.say(

@@ -43,7 +43,7 @@ def reidentify(
     from rackwright.fleet.reidentify import compare_identity
 
     loaded = project.stack(stack)
-    if wrong := list(loaded.lacks(host)):
+    if wrong := list(loaded.unknown_host_errors(host)):
         raise DeclarationErrors(wrong)
     with project.connected(loaded) as hosts:
         both = compare_identity(host, loaded.fleet.hosts[host], hosts.facts(host))

@@ -62,7 +62,7 @@ def secrets(stack: "Stack") -> "Stack":
     """
     from rackwright.schema.secret import CONFIG_KEY, parse_values
 
-    if not stack.sealed:
+    if not stack.unknown_secrets:
         return stack
     argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
     done = subprocess.run(argv, cwd=stack.project, env=environment(stack.name), capture_output=True, text=True)
@@ -136,11 +136,11 @@ def environment(stack: str) -> dict[str, str]:
         SetupError: pulumi would encrypt secrets of a real rack with a published passphrase, or with none.
     """
     from rackwright import toolchain
-    from rackwright.stack.passphrase import need_own
+    from rackwright.stack.passphrase import require_own_passphrase
     from rackwright.stack.stack import RACK, settings, settings_source
 
     root = directory()
     if settings(stack, root)["target"] == RACK:
-        need_own(settings_source(stack, root), stack, os.environ)
+        require_own_passphrase(settings_source(stack, root), stack, os.environ)
     toolchain.prepare(root)
     return {**os.environ, **toolchain.environment(root, toolchain.ensure(say), os.environ)}

@@ -93,11 +93,13 @@ class RoleSource:
         for key, value in settings.items():
             if key in keys:
                 name = f"{self.name}_{key}"
-                for message in _validate({name: self.options[name]}, {}, {name: secret.filled(value, secret.stand_in)}):
+                for message in _validate(
+                    {name: self.options[name]}, {}, {name: secret.fill(value, secret.placeholder)}
+                ):
                     wrong = True
                     yield Problem(f"got {value!r}", self._shorten(message), "Correct it", (key,))
         if not wrong and not unknown_keys:
-            variables = self._with_full_names(secret.filled(settings, secret.stand_in))
+            variables = self._with_full_names(secret.fill(settings, secret.placeholder))
             for message in _validate(self.options, self.constraints, variables):
                 yield Problem(f"got {', '.join(settings) or 'nothing'}", self._shorten(message), "Correct it")
 

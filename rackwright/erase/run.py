@@ -119,7 +119,9 @@ def _checked(stack: Stack, request: Request) -> dict[str, str]:
     """Return the consents by serial, everything being as it should be as far as that shows without the host."""
     path, key = request.certificate, request.key
     given, wrong = consents(request.consents, request.serials)
-    wrong += [Refusal(error.where, error.got, error.want, error.fix) for error in stack.lacks(request.host)]
+    wrong += [
+        Refusal(error.where, error.got, error.want, error.fix) for error in stack.unknown_host_errors(request.host)
+    ]
     if request.method not in METHODS:
         fix = hint(request.method, METHODS, "Take one of these")
         wrong.append(Refusal("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))

@@ -50,9 +50,7 @@ class Drive(View):
     model = Fact(str)
     holders = Fact(texts, "Kernel names of what is stacked on it or its parts.")
     mountpoints = Fact(texts, "Of the drive and its partitions; swap is [SWAP].")
-    sample = Fact(
-        texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; unknown while in use."
-    )
+    sample = Fact(texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; unknown while in use.")
 
     @property
     def signatures(self) -> tuple[Signature, ...]:

@@ -19,7 +19,7 @@ def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Driv
         HostUnreachable: the host is not reached, or does not tell its drives.
         StepFailed: it has no ledctl, or that knows no light of the drive.
     """
-    if wrong := list(stack.lacks(host)):
+    if wrong := list(stack.unknown_host_errors(host)):
         raise DeclarationErrors(wrong)
     facts = hosts.facts(host)
     try:

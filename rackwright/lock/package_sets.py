@@ -11,7 +11,7 @@ from rackwright.kinds.role.entries import Environment
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack import Stack
-from rackwright.stack.lock_check import wanted
+from rackwright.stack.lock_check import promised_packages
 from rackwright.stack.resources import declare_unchecked
 from rackwright.toolchain.apt import SUITES
 
@@ -40,7 +40,9 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
     for spec in role_specs(stack):
         packages, preferences = hosts.setdefault(spec.host, (set(), {}))
         promised = promises(spec, stack.repository)
-        packages.update(wanted(claim for entry in promised.entries for claim in [entry.claim(stack.repository)]))
+        packages.update(
+            promised_packages(claim for entry in promised.entries for claim in [entry.claim(stack.repository)])
+        )
         for file in promised.files:
             if PurePosixPath(file.file).parent == PREFERENCES and isinstance(file.content, str):
                 preferences[PurePosixPath(file.file).name] = _bare(file.content)

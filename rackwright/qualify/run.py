@@ -56,7 +56,7 @@ def qualify(
 
 
 def _wrong(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationError]:
-    yield from stack.lacks(*filter(None, (host, peer)))
+    yield from stack.unknown_host_errors(*filter(None, (host, peer)))
     if peer == host:
         want, fix = "a way leads from one host to another", "Name another, or leave it out"
         yield DeclarationError(f"{host}: peer", f"got {peer} itself", want, fix)

@@ -227,7 +227,7 @@ class Host(Schema):
 
     def declared(self, role: str) -> dict[str, Any]:
         """Return the variables declared of its *role*; where one refers to a tier, where that is mounted."""
-        found: dict[str, Any] = reference.filled(self.roles[role], "tier", lambda name: self.tiers[name].mount)
+        found: dict[str, Any] = reference.fill(self.roles[role], "tier", lambda name: self.tiers[name].mount)
         return found
 
     def tiers_of(self, role: str) -> tuple[tuple[Keys, Any], ...]:

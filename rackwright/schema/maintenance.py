@@ -24,7 +24,7 @@ class Maintenance(Schema):
     reason: Annotated[str, Field(min_length=1)]
     """What previews and audits say of it."""
 
-    def stands(self, now: datetime) -> bool:
+    def is_active(self, now: datetime) -> bool:
         return now.astimezone(UTC).date() <= date.fromisoformat(self.until)
 
     @property

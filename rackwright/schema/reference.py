@@ -21,14 +21,14 @@ def references(value: Any, to: str, place: Keys = ()) -> Iterator[tuple[Keys, An
         yield from references(part, to, (*place, key))
 
 
-def filled(value: Any, to: str, value_of: Callable[[str], Any]) -> Any:
+def fill(value: Any, to: str, value_of: Callable[[str], Any]) -> Any:
     """Return *value* with what *value_of* gives for a name in the place of each reference."""
     if (name := name_of(value, to)) is not None:
         return value_of(str(name))
     match value:
         case Mapping():
-            return {key: filled(part, to, value_of) for key, part in value.items()}
+            return {key: fill(part, to, value_of) for key, part in value.items()}
         case list():
-            return [filled(part, to, value_of) for part in value]
+            return [fill(part, to, value_of) for part in value]
         case _:
             return value

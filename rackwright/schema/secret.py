@@ -40,17 +40,17 @@ def references(value: Any) -> Iterator[tuple[Keys, Any]]:
     return reference.references(value, "secret")
 
 
-def filled(value: Any, value_of: Callable[[str], Any]) -> Any:
+def fill(value: Any, value_of: Callable[[str], Any]) -> Any:
     """Return *value* with what *value_of* gives for a name in the place of each reference."""
-    return reference.filled(value, "secret", value_of)
+    return reference.fill(value, "secret", value_of)
 
 
-def stand_in(name: str) -> str:
+def placeholder(name: str) -> str:
     """Return the text that stands for the value wherever it does not matter, or must not be seen."""
     return f"the secret {name}"
 
 
-def setting(stack: str, name: str) -> str:
+def setting_command(stack: str, name: str) -> str:
     """Return the command that sets the value; it asks for it, so that no command line holds it."""
     return f"pulumi config set --stack {shlex.quote(stack)} --secret --path {CONFIG_KEY}.{name}"
 
@@ -79,7 +79,7 @@ Key = Annotated[dict[str, Any], AfterValidator(_key), WithJsonSchema(SCHEMA)]
 """A reference, where nothing else may stand."""
 
 
-def derived(name: str) -> str:
+def derive_value(name: str) -> str:
     """Return the value that a secret has on a twin where nobody has set one: as published as its passphrase."""
     return hmac.digest(LAB_PASSPHRASE.encode(), name.encode(), "sha256").hex()
 
@@ -96,7 +96,7 @@ def parse_values(text: str, stack: str) -> dict[str, str]:
         if not isinstance(value, str) or len(value) < SHORTEST:
             got = f"got {len(value)} characters" if isinstance(value, str) else f"got a {type(value).__name__}"
             want = f"a secret is a text of {SHORTEST} characters or more"
-            wrong.append(DeclarationError(f"{CONFIG_KEY}.{name}", got, want, f"Run `{setting(stack, name)}`"))
+            wrong.append(DeclarationError(f"{CONFIG_KEY}.{name}", got, want, f"Run `{setting_command(stack, name)}`"))
     if wrong:
         raise DeclarationErrors(wrong)
     return values

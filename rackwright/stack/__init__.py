@@ -1,7 +1,7 @@
-"""A stack's settings and the resources that it declares."""
+"""Stacks: their settings, and the resources that they declare."""
 
-from rackwright.stack.resource import Declared
+from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.resources import declare
 from rackwright.stack.stack import Stack, load_stack
 
-__all__ = ["Declared", "Stack", "declare", "load_stack"]
+__all__ = ["DeclaredResource", "Stack", "declare", "load_stack"]

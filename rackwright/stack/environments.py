@@ -1,4 +1,4 @@
-"""What runs and servers import: the environment that role `workloads` makes on their hosts, where it does."""
+"""The Python environment of runs and servers: a declared one, or one that role `workloads` creates."""
 
 from collections.abc import Iterable
 
@@ -9,22 +9,24 @@ from rackwright.stack.stack import Stack
 ROLE = "workloads"
 
 
-def place(stack: Stack, said: Environment | None, members: Iterable[str], made: Iterable[str], without: str) -> str:
-    """Return where the environment is on all *members*: as *said*, or as the role makes it, else *without* the role.
+def environment_path(
+    stack: Stack, declared: Environment | None, members: Iterable[str], names: Iterable[str], default: str
+) -> str:
+    """Return the path of the environment on all *members*: the *declared* one, one of the role's, or *default*.
 
     Args:
-        made: Which of the role's environments do; the first that it makes on each of them.
+        names: Suitable environments of the role; the first one that the role creates on all members is taken.
     """
-    if said is not None:
-        return said.path
-    for name in made:
-        found = {_place(stack, member, name) for member in members}
-        if len(found) == 1 and (path := found.pop()) is not None:
+    if declared is not None:
+        return declared.path
+    for name in names:
+        paths = {_host_path(stack, member, name) for member in members}
+        if len(paths) == 1 and (path := paths.pop()) is not None:
             return path
-    return without
+    return default
 
 
-def _place(stack: Stack, member: str, name: str) -> str | None:
+def _host_path(stack: Stack, member: str, name: str) -> str | None:
     host = stack.fleet.hosts[member]
     if ROLE not in host.roles:
         return None

@@ -1,4 +1,4 @@
-"""A stack held against its lock: written by this rackwright, and with all that roles promise in it."""
+"""The check of a stack's lock: written by this rackwright, and complete for all roles."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,44 +10,44 @@ from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack.stack import ROOT, Stack
 
 ARCHITECTURE = "amd64"
-"""Of every host whose packages can be locked."""
+"""Architecture of all hosts with locked packages."""
 
 
 def system(os: str) -> str:
-    """Return what a lock calls hosts with *os*: ``debian-12/amd64``."""
+    """Return the name of *os* in a lock: ``debian-12/amd64``."""
     return f"{os}/{ARCHITECTURE}"
 
 
 def problems(stack: Stack, resources: Iterable[tuple[Resource, Sequence[Claim]]]) -> Iterator[DeclarationError]:
-    """Yield what forbids to go on with the lock as it is; nothing where the fleet has none and asks for none."""
+    """Yield the errors of the lock; none if the fleet has no lock and does not require one."""
     where = str(stack.lock_file)
     relock = command(f"rackwright lock {'--fetch ' if stack.fleet.mirror else ''}{{}}", stack.name)
     if stack.fleet.uses:
         relock = f"`rackwright lock` for a stack of {stack.fleet.uses}"
-    again = f"Run {relock}, and look at what it changes"
+    again = f"Run {relock} and check the changes"
     if stack.fleet.mirror is not None and stack.mirror is None:
         got = "got no lock" if stack.lock is None else "got a lock without a key"
-        yield DeclarationError(where, got, "`mirror` serves hosts what a lock names and a key signs", f"Run {relock}")
+        want = "`mirror` serves packages that a lock lists and a key signs"
+        yield DeclarationError(where, got, want, f"Run {relock}")
     if stack.lock is None:
         return
     if stack.lock.rackwright != __version__:
         got, want = f"got a lock of rackwright {stack.lock.rackwright}", f"this is rackwright {__version__}"
-        fix = f"Install rackwright {stack.lock.rackwright}, or run {relock} and look at what it changes"
+        fix = f"Install rackwright {stack.lock.rackwright}, or run {relock} and check the changes"
         yield DeclarationError(where, got, want, fix)
-    elif other := _other_house(stack.lock):
-        yield DeclarationError(
-            where, f"got a lock of another rackwright {__version__}", f"here are other {other}", again
-        )
+    elif changed := _changed_parts(stack.lock):
+        got, want = f"got a lock of another rackwright {__version__}", f"this checkout has different {changed}"
+        yield DeclarationError(where, got, want, again)
     for spec, claims in resources:
         if isinstance(spec, RoleSpec):
-            known = stack.lock.packages.get(system(spec.about.os), {})
-            missing = (package for package in wanted(claims) if not has(known, package))
+            locked = stack.lock.packages.get(system(spec.about.os), {})
+            missing = (package for package in promised_packages(claims) if not has_package(locked, package))
             for package in missing:
                 yield DeclarationError(where, f"got no {package}", f"{spec.id} promises it", again)
 
 
-def _other_house(lock: Lock) -> str | None:
-    """Return which templates or roles are not what they were for *lock*."""
+def _changed_parts(lock: Lock) -> str | None:
+    """Return the roles or other parts of the repository that differ from *lock*; None if all are equal."""
     repository, roles = repository_digests(ROOT, lock.roles)
     changed = [role for role, digest in lock.roles.items() if roles[role] != digest]
     if changed:
@@ -55,14 +55,14 @@ def _other_house(lock: Lock) -> str | None:
     return None if repository == lock.repository else "roles, templates or a catalogue"
 
 
-def wanted(claims: Iterable[Claim]) -> Iterator[str]:
-    """Yield the packages that *claims* want to be there, as apt takes them: ``name=version``, or ``name``."""
+def promised_packages(claims: Iterable[Claim]) -> Iterator[str]:
+    """Yield the packages that *claims* want installed, in apt's form: ``name=version``, or ``name``."""
     for claim in claims:
         sort, _, name = claim.thing.partition(":")
         if sort == "package" and ("version" in claim.want or claim.want.get("installed") is True):
             yield f"{name}={claim.want['version']}" if "version" in claim.want else name
 
 
-def has(known: Iterable[str], package: str) -> bool:
-    """Return whether *package* is one of ``name=version``, or a name of one."""
-    return package in known if "=" in package else any(each.startswith(f"{package}=") for each in known)
+def has_package(locked: Iterable[str], package: str) -> bool:
+    """Return whether *package*, a name or ``name=version``, is among *locked*, all ``name=version``."""
+    return package in locked if "=" in package else any(each.startswith(f"{package}=") for each in locked)

@@ -1,4 +1,4 @@
-"""Which passphrase protects the secrets of a stack: a real rack's are never encrypted with a published one."""
+"""The check that no published passphrase protects the secrets of a real rack's stack."""
 
 import base64
 import hashlib
@@ -13,30 +13,30 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, command
 from rackwright.fleet.source import Source
 from rackwright.schema.problem import Problem
-from rackwright.schema.secret import CONFIG_KEY, LAB_PASSPHRASE, setting
+from rackwright.schema.secret import CONFIG_KEY, LAB_PASSPHRASE, setting_command
 
-PUBLISHED = {LAB_PASSPHRASE: "the lab's published passphrase", "": "the empty passphrase"}
-"""Passphrases that protect nothing, by what they are called."""
+PUBLISHED_PASSPHRASES = {LAB_PASSPHRASE: "the lab's published passphrase", "": "the empty passphrase"}
+"""Names of the passphrases that protect nothing, by passphrase."""
 SALT, PROVIDER = "encryptionsalt", "secretsprovider"
 TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 ITERATIONS = 1_000_000
-"""PBKDF2 with SHA-256, then AES-256-GCM: sdk/go/common/resource/config/crypt.go of pulumi."""
-WANT = "the secrets of a real rack have a passphrase of their own, or a secrets provider"
+"""Rounds of PBKDF2 with SHA-256, before AES-256-GCM. Source: pulumi, sdk/go/common/resource/config/crypt.go."""
+WANT = "the secrets of a real rack need a private passphrase or a secrets provider"
 GUIDE = "docs/first-rack.md has the steps"
 
 
 @cache
-def published(salt: str) -> str | None:
-    """Return which published passphrase opens *salt*, as pulumi writes it: ``v1:SALT:v1:NONCE:CIPHERTEXT``.
+def match_published(salt: str) -> str | None:
+    """Return the name of the published passphrase that opens *salt*, pulumi's ``v1:SALT:v1:NONCE:CIPHERTEXT``, or None.
 
     Raises:
-        ValueError: *salt* has another form, so nothing is known of it.
+        ValueError: *salt* has another form and cannot be checked.
     """
     first, encoded, second, nonce, text = salt.split(":")
     if (first, second) != ("v1", "v1"):
         raise ValueError(salt)
     raw = [base64.b64decode(part, validate=True) for part in (encoded, nonce, text)]
-    for passphrase, name in PUBLISHED.items():
+    for passphrase, name in PUBLISHED_PASSPHRASES.items():
         key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), raw[0], ITERATIONS, 32)
         with suppress(InvalidTag):
             AESGCM(key).decrypt(raw[1], raw[2], None)
@@ -44,103 +44,103 @@ def published(salt: str) -> str | None:
     return None
 
 
-def published_once(salt: str, project: Path) -> str | None:
-    """Return what `published` does, and keep the verdict that none opens *salt*: to try them takes a second.
+def match_published_once(salt: str, project: Path) -> str | None:
+    """Return the result of `match_published`, and cache on disk that none opens *salt*, because a try takes a second.
 
     Raises:
         ValueError: *salt* has another form.
     """
-    tried = hashlib.sha256("\0".join([salt, *PUBLISHED]).encode()).hexdigest()
-    kept = project / ".rackwright" / "passphrases" / tried
-    if kept.is_file():
+    key = hashlib.sha256("\0".join([salt, *PUBLISHED_PASSPHRASES]).encode()).hexdigest()
+    marker = project / ".rackwright" / "passphrases" / key
+    if marker.is_file():
         return None
-    if found := published(salt):
-        return found
-    with suppress(OSError):  # a checkout that cannot be written is tried again
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.touch()
+    if name := match_published(salt):
+        return name
+    with suppress(OSError):  # in a read-only checkout, the next run tries again
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
     return None
 
 
 def check(source: Source, stack: str, project: Path) -> None:
-    """Check the settings *source* of *stack*, whose target is a real rack.
+    """Check the salt in the settings *source* of *stack*, whose target is a real rack.
 
     Raises:
-        DeclarationErrors: a published passphrase opens its salt.
+        DeclarationErrors: a published passphrase opens the salt, or the salt has another form.
     """
     salt = source.data.get(SALT)
     if salt is None or has_provider(source.data):
         return
     try:
-        name = published_once(str(salt), project)
+        name = match_published_once(str(salt), project)
     except ValueError:
         fix = "Use the pulumi that `rackwright toolchain` finds"
         problem = Problem(f"got {salt!r}", "a salt has the form v1:SALT:v1:NONCE:CIPHERTEXT", fix)
         raise DeclarationErrors([source.error(problem, (SALT,))]) from None
     if name:
-        listed = source.data.get("config", {}).get(CONFIG_KEY, {})
-        problem = Problem(f"got a salt that {name} opens", WANT, reencrypt(stack, name, listed))
+        names = source.data.get("config", {}).get(CONFIG_KEY, {})
+        problem = Problem(f"got a salt that {name} opens", WANT, reencrypt_fix(stack, name, names))
         raise DeclarationErrors([source.error(problem, (SALT,))])
 
 
 def check_state(stack: str, deployment: Mapping[str, object], project: Path) -> None:
-    """Check the state of *stack*, whose target is a real rack, as `pulumi stack export` has it.
+    """Check the state of *stack*, whose target is a real rack, from `pulumi stack export`.
 
     Raises:
-        DeclarationErrors: a published passphrase opens what it holds.
+        DeclarationErrors: a published passphrase opens the secrets, or they have an unknown form.
     """
     providers = deployment.get("secrets_providers")
     if not isinstance(providers, dict) or providers.get("type") != "passphrase":
         return
     where = f"state of stack {stack}"
     try:
-        name = published_once(str(providers["state"]["salt"]), project)
+        name = match_published_once(str(providers["state"]["salt"]), project)
     except (KeyError, TypeError, ValueError):
-        got, want = "got secrets of an unknown form", "pulumi's salt says which passphrase opens them"
+        got, want = "got secrets of an unknown form", "pulumi's salt identifies the passphrase that opens them"
         fix = "Use the pulumi that `rackwright toolchain` finds"
         raise DeclarationErrors([DeclarationError(where, got, want, fix)]) from None
     if name:
-        error = DeclarationError(where, f"got secrets that {name} opens", WANT, reencrypt(stack, name, ()))
+        error = DeclarationError(where, f"got secrets that {name} opens", WANT, reencrypt_fix(stack, name, ()))
         raise DeclarationErrors([error])
 
 
-def reencrypt(stack: str, name: str, secrets: Iterable[str]) -> str:
-    """Return the fix for a stack that the published passphrase called *name* opens."""
-    old = LAB_PASSPHRASE if name == PUBLISHED[LAB_PASSPHRASE] else ""
+def reencrypt_fix(stack: str, name: str, secrets: Iterable[str]) -> str:
+    """Return the fix for a stack whose secrets the published passphrase with that *name* opens."""
+    old = LAB_PASSPHRASE if name == PUBLISHED_PASSPHRASES[LAB_PASSPHRASE] else ""
     change = command(TEXT + "={} pulumi stack change-secrets-provider passphrase --stack {}", old, stack)
-    commands = [f"`{setting(stack, each)}`" for each in secrets]
-    rotate = f"then give each secret another value, as the old ones are public: {', '.join(commands)}"
-    return f"Run {change}{', ' + rotate if commands else ', then give each secret another value'}; {GUIDE}"
+    commands = [f"`{setting_command(stack, each)}`" for each in secrets]
+    rotate = f"then set a new value for each secret, as the old values are public: {', '.join(commands)}"
+    return f"Run {change}{', ' + rotate if commands else ', then set a new value for each secret'};  {GUIDE}"
 
 
-def need_own(source: Source, stack: str, environment: Mapping[str, str]) -> None:
-    """Check, before pulumi encrypts anything for the real rack of *stack*, that it does so with a secret passphrase.
+def require_own_passphrase(source: Source, stack: str, environment: Mapping[str, str]) -> None:
+    """Check that pulumi will encrypt the secrets of *stack*, a real rack, with a private passphrase or a provider.
 
     Raises:
-        SetupError: there is neither, or the passphrase is a published one.
+        SetupError: the environment has no passphrase, or a published one.
     """
     if has_provider(source.data):
         return
     where = f"stack {stack}"
-    value = given(environment)
-    if value in PUBLISHED and not source.data.get(SALT):
-        fix = f"Set {FILE} to a file of your own that has another one; {GUIDE}"
-        raise SetupError(where, f"got {PUBLISHED[value]} in {TEXT} or {FILE}", WANT, fix)
+    value = read_passphrase(environment)
+    if value in PUBLISHED_PASSPHRASES and not source.data.get(SALT):
+        fix = f"Set {FILE} to your own file with another passphrase; {GUIDE}"
+        raise SetupError(where, f"got {PUBLISHED_PASSPHRASES[value]} in {TEXT} or {FILE}", WANT, fix)
     if value is None and not source.data.get(SALT):
         got = f"got neither {TEXT} nor {FILE}, and no {PROVIDER} in {source.path}"
         raise SetupError(where, got, WANT, f"Set {FILE} to a file with the passphrase; {GUIDE}")
 
 
 def has_provider(settings: Mapping[str, object]) -> bool:
-    """Return whether a service or a key of the operator's own encrypts the secrets, and no passphrase."""
+    """Return whether a service or a key of the operator encrypts the secrets, instead of a passphrase."""
     return settings.get(PROVIDER) not in (None, "", "passphrase", "default")
 
 
-def given(environment: Mapping[str, str]) -> str | None:
-    """Return the passphrase that pulumi takes from *environment*; None where it takes none.
+def read_passphrase(environment: Mapping[str, str]) -> str | None:
+    """Return the passphrase that pulumi takes from *environment*; None if there is none.
 
     Raises:
-        SetupError: the file that is named cannot be read.
+        SetupError: the passphrase file cannot be read.
     """
     if TEXT in environment:
         return environment[TEXT]
@@ -150,5 +150,5 @@ def given(environment: Mapping[str, str]) -> str | None:
         return Path(name).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
-        want, fix = "it names the file with the passphrase", f"Correct {FILE}"
+        want, fix = f"{FILE} names a readable file with the passphrase", f"Correct {FILE}"
         raise SetupError(name, f"got {reason}", want, fix) from None

@@ -1,4 +1,4 @@
-"""One resource of a stack, before anything is made of it."""
+"""A resource as the stack declares it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,13 @@ from rackwright.kinds import KINDS
 
 
 @dataclass(frozen=True)
-class Declared:
-    """One resource: what kind, what is wanted, and after which others."""
+class DeclaredResource:
+    """A resource of a stack: its kind, its spec, and the resources that come before it."""
 
     token: str
     spec: Resource
     after: tuple[str, ...] = ()
-    """Names of the resources that must be right before this one is touched."""
+    """Names of the resources that must be as declared before this one changes."""
 
     @property
     def kind(self) -> Kind[Any]:
@@ -22,7 +22,7 @@ class Declared:
 
     @property
     def name(self) -> str:
-        """Pulumi's logical name, and the id: ``host/tier``."""
+        """The logical name in Pulumi, which is also the id: ``host/tier``."""
         return self.kind.id(self.spec)
 
     @property

@@ -1,4 +1,4 @@
-"""The resources of a stack, in an order that Pulumi, the audit and the provider all follow."""
+"""The resources of a stack, in the one order that Pulumi, the audit and the provider follow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
@@ -26,17 +26,17 @@ from rackwright.schema.host import Drive, Host
 from rackwright.schema.network import Network, links, way
 from rackwright.schema.tier import Scrub
 from rackwright.stack.lock_check import problems as lock_problems
-from rackwright.stack.resource import Declared
+from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.runs import runs
 from rackwright.stack.servers import servers
 from rackwright.stack.stack import Stack
 
 
-def declare(stack: Stack) -> tuple[Declared, ...]:
-    """Return every resource of *stack*: host by host, each before what stands on it, then what needs several of them.
+def declare(stack: Stack) -> tuple[DeclaredResource, ...]:
+    """Return all resources of *stack*: host by host, each host first, then the resources that need several hosts.
 
     Raises:
-        DeclarationErrors: two of them would own the same thing, or the lock is of something else.
+        DeclarationErrors: two resources would own the same thing, or the lock does not match.
     """
     try:
         resources = declare_unchecked(stack)
@@ -44,46 +44,46 @@ def declare(stack: Stack) -> tuple[Declared, ...]:
         raise locate_errors(stack.fleet_file, errors.errors) from None
     several = {name for name, host in stack.fleet.hosts.items() if host.roles or host.network or stack.fleet.uses}
     claims = [
-        (declared, contract.claims(declared.kind, declared.spec, stack.repository))
-        for declared in resources
-        if declared.spec.host in several
+        (resource, contract.claims(resource.kind, resource.spec, stack.repository))
+        for resource in resources
+        if resource.spec.host in several
     ]
-    if wrong := [*_twice(claims), *lock_problems(stack, ((declared.spec, promised) for declared, promised in claims))]:
+    lock_errors = lock_problems(stack, ((resource.spec, promised) for resource, promised in claims))
+    if wrong := [*_duplicate_owners(claims), *lock_errors]:
         raise locate_errors(stack.fleet_file, wrong)
     return resources
 
 
-def declare_unchecked(stack: Stack) -> tuple[Declared, ...]:
-    """Return what `declare` does, whatever two of them would own, and whatever the lock says."""
+def declare_unchecked(stack: Stack) -> tuple[DeclaredResource, ...]:
+    """Return all resources of *stack* like `declare`, without the checks of owners and of the lock."""
     hosts = stack.fleet.hosts
     if stack.fleet.uses:
         return (*runs(stack), *servers(stack))
-    own = (declared for name, host in hosts.items() for declared in _of_host(stack, name, host))
+    own = (resource for name, host in hosts.items() for resource in _host_resources(stack, name, host))
     return (*own, *_peers(stack))
 
 
-def _twice(resources: Sequence[tuple[Declared, Sequence[Claim]]]) -> Iterator[DeclarationError]:
+def _duplicate_owners(resources: Sequence[tuple[DeclaredResource, Sequence[Claim]]]) -> Iterator[DeclarationError]:
     """Yield an error for each thing of a host that a second resource would own."""
     owners: dict[tuple[str, str], str] = {}
-    for declared, claims in resources:
+    for resource, claims in resources:
         for claim in claims:
-            place = declared.spec.host, claim.thing
-            if claim.owned and owners.setdefault(place, declared.name) != declared.name:
-                got, want = f"got it of {owners[place]} and of {declared.name}", "one thing has one owner"
-                where = f"hosts.{declared.spec.host}"
-                fix = "Let one of them leave it out, or only need it"
-                yield DeclarationError(where, f"{got}: {claim.thing}", want, fix)
+            place = resource.spec.host, claim.thing
+            if claim.owned and owners.setdefault(place, resource.name) != resource.name:
+                got = f"got two owners, {owners[place]} and {resource.name}: {claim.thing}"
+                fix = "Remove it from one of the two, or make one of them only need it"
+                yield DeclarationError(f"hosts.{resource.spec.host}", got, "one thing has one owner", fix)
 
 
-def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
+def _host_resources(stack: Stack, name: str, host: Host) -> Iterator[DeclaredResource]:
     common = _common(stack, name, host)
-    yield Declared(
+    yield DeclaredResource(
         HostKind.token,
         HostSpec(
             **common,
             os=host.os,
             profile=host.profile,
-            drives=tuple(map(_part, host.drives)),
+            drives=tuple(map(_drive_part, host.drives)),
             health=_health(host),
             macs=tuple(nic.mac for nic in host.nics if nic.mac),
             pci_addresses=tuple(nic.pci for nic in host.nics if nic.pci),
@@ -92,10 +92,10 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
     )
     for tier_name, tier in host.tiers.items():
         if tier.level is None or tier.filesystem is None:
-            continue  # somebody else provides it, and the host claims its mount
+            continue  # the tier is provided by others, and the host claims its mount
         members, spares = host.members(tier_name), host.spares(tier_name)
         serials = {drive.serial for drive in (*members, *spares)}
-        yield Declared(
+        yield DeclaredResource(
             TierKind.token,
             TierSpec(
                 **common,
@@ -114,8 +114,8 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 sync_speed_max_kib=tier.sync_speed_max and tier.sync_speed_max // 1024,
                 scrub=_scrub(tier.scrub),
                 wait_for_sync=tier.wait_for_sync,
-                members=tuple(map(_part, members)),
-                spares=tuple(map(_part, spares)),
+                members=tuple(map(_drive_part, members)),
+                spares=tuple(map(_drive_part, spares)),
                 health=_health(host),
                 wipe={serial: content for serial, content in host.wipe.items() if serial in serials},
                 destroy=tier.destroy,
@@ -123,10 +123,10 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
             after=(name,),
         )
     if host.network is not None:
-        yield Declared(NetworkKind.token, _network(stack, name, host, host.network), after=(name,))
-    for role in _in_order(host, stack.repository.roles):
+        yield DeclaredResource(NetworkKind.token, _network(stack, name, host, host.network), after=(name,))
+    for role in _sort_roles(host, stack.repository.roles):
         source = stack.repository.roles[role]
-        yield Declared(
+        yield DeclaredResource(
             RoleKind.token,
             RoleSpec(
                 **common,
@@ -136,12 +136,12 @@ def _of_host(stack: Stack, name: str, host: Host) -> Iterator[Declared]:
                 variables=host.variables(role),
                 reboot=host.reboot,
             ),
-            after=(name, *(f"{name}/{other}" for other in dict.fromkeys(_before(source, host)))),
+            after=(name, *(f"{name}/{other}" for other in dict.fromkeys(_prerequisites(source, host)))),
         )
 
 
 def _common(stack: Stack, name: str, host: Host) -> dict[str, Any]:
-    """Return what every resource of a host is given."""
+    """Return the fields that every spec of a host has."""
     return {
         "host": name,
         "not_rehearsable": stack.not_rehearsable(name),
@@ -150,11 +150,11 @@ def _common(stack: Stack, name: str, host: Host) -> dict[str, Any]:
 
 
 def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSpec:
-    known = links(network, host.nics)
+    all_links = links(network, host.nics)
     bond_of = {member: bond for bond in network.bonds for member in network.bonds[bond].members}
 
     def link(name: str) -> dict[str, Any]:
-        return {"name": name, "mtu": known[name].mtu, "addresses": known[name].addresses}
+        return {"name": name, "mtu": all_links[name].mtu, "addresses": all_links[name].addresses}
 
     return NetworkSpec(
         **_common(stack, name, host),
@@ -170,7 +170,7 @@ def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSp
             VlanPart(**link(vlan), link=declared.link, tag=declared.id) for vlan, declared in network.vlans.items()
         ),
         routes=tuple(
-            RoutePart(to=route.destination, via=route.via, on=way(route, known), metric=route.metric)
+            RoutePart(to=route.destination, via=route.via, on=way(route, all_links), metric=route.metric)
             for route in network.routes
         ),
         dns=DnsPart(addresses=dns.addresses, search=dns.search) if (dns := network.dns) else None,
@@ -180,10 +180,10 @@ def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSp
     )
 
 
-def _peers(stack: Stack) -> Iterator[Declared]:
-    """Yield for each host that has a network declared the ways to all others in its IP networks.
+def _peers(stack: Stack) -> Iterator[DeclaredResource]:
+    """Yield the peers of each host with a declared network: its paths to all other hosts in its IP networks.
 
-    Where a host has several addresses in one network, it sends from the first.
+    A host with several addresses in one network sends from the first.
     """
     hosts = stack.fleet.hosts
     paths: dict[str, list[PathPart]] = {name: [] for name, host in hosts.items() if host.network is not None}
@@ -194,16 +194,16 @@ def _peers(stack: Stack) -> Iterator[Declared]:
                 made = own.is_made or peer.is_made
                 path = PathPart(peer=peer.host, to=peer.address, own=own.address, mtu=own.mtu, made=made)
                 paths[own.host].append(path)
-    for name, found in paths.items():
-        if found:
-            spec = PeersSpec(**_common(stack, name, hosts[name]), fleet=stack.fleet.fleet, paths=tuple(found))
-            ends = dict.fromkeys((name, *(path.peer for path in found)))
+    for name, own_paths in paths.items():
+        if own_paths:
+            spec = PeersSpec(**_common(stack, name, hosts[name]), fleet=stack.fleet.fleet, paths=tuple(own_paths))
+            ends = dict.fromkeys((name, *(path.peer for path in own_paths)))
             networks = (f"{end}/network" for end in ends if hosts[end].network is not None)
-            yield Declared(PeersKind.token, spec, after=(name, *networks))
+            yield DeclaredResource(PeersKind.token, spec, after=(name, *networks))
 
 
-def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
-    """Return the roles of *host*, each after those it comes after."""
+def _sort_roles(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
+    """Return the roles of *host*, each after the roles that must come before it."""
     return tuple(
         TopologicalSorter(
             {role: {*roles[role].after, *roles[role].follows} & set(host.roles) for role in host.roles}
@@ -211,8 +211,8 @@ def _in_order(host: Host, roles: Mapping[str, RoleSource]) -> tuple[str, ...]:
     )
 
 
-def _before(source: RoleSource, host: Host) -> Iterator[str]:
-    """Yield what of *host* must be right before the role: other roles, tiers where it has them or that it refers to."""
+def _prerequisites(source: RoleSource, host: Host) -> Iterator[str]:
+    """Yield the names of the roles and tiers of *host* that must be as declared before the role changes."""
     for other in (*source.after, *source.follows):
         tier = other.removeprefix("tier:")
         if other in host.roles or (tier != other and tier in host.tiers):
@@ -230,5 +230,5 @@ def _health(host: Host) -> HealthPart:
     return HealthPart(**{name: limit for name, limit in host.health.model_dump().items() if limit != ANY})
 
 
-def _part(drive: Drive) -> DrivePart:
+def _drive_part(drive: Drive) -> DrivePart:
     return DrivePart(serial=drive.serial, bus=drive.bus, size_bytes=drive.size, tier=drive.tier, watched=drive.watched)

@@ -1,4 +1,4 @@
-"""The runs of a stack as resources: a seat on each host but the chief, then what starts it there."""
+"""The resources of a stack's runs: a TrainingSeat on each worker, then the TrainingRun on the launcher."""
 
 import json
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
 from rackwright.kinds.training_run.spec import SeatPart, TrainingSpec
 from rackwright.schema.run import Run, address
 from rackwright.schema.secret import name_of
-from rackwright.stack.environments import place
-from rackwright.stack.resource import Declared
+from rackwright.stack.environments import environment_path
+from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from workloads.training.config import TrainingConfig
 
 ALONE = "localhost"
-"""How processes of a run on one host reach each other."""
+"""Address of the processes of a run on a single host."""
 
 
-def runs(stack: Stack) -> Iterator[Declared]:
-    """Yield the resources of every run, the chief's after all others of the run."""
+def runs(stack: Stack) -> Iterator[DeclaredResource]:
+    """Yield the resources of every run; the launcher's comes after those of the workers."""
     for name, run in stack.fleet.runs.items():
-        chief, *others = run.members(stack.fleet.hosts)
-        seats = [Declared(TrainingSeatKind.token, _spec(stack, name, run, other)) for other in others]
-        yield from seats
-        after = tuple(seat.name for seat in seats)
-        yield Declared(TrainingRunKind.token, _spec(stack, name, run, chief), after)
+        launcher, *others = run.members(stack.fleet.hosts)
+        workers = [DeclaredResource(TrainingSeatKind.token, _spec(stack, name, run, other)) for other in others]
+        yield from workers
+        after = tuple(worker.name for worker in workers)
+        yield DeclaredResource(TrainingRunKind.token, _spec(stack, name, run, launcher), after)
 
 
 def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
@@ -50,11 +50,11 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
         min_processes=run.elastic.min_processes if run.elastic else None,
         restart=run.restart,
         grace_seconds=run.grace_seconds,
-        environment=place(stack, run.environment, members, ["training"], "/opt/workloads"),
+        environment=environment_path(stack, run.environment, members, ["training"], "/opt/workloads"),
         data=run.data,
         port=run.port,
         mount=hosts[host].tiers[run.checkpoints.tier].mount,
-        config=_told(config),
+        config=_config_json(config),
         key=name_of(stack.fleet.key),
         tracking=tracking.part(run, hosts, stack.repository.roles) if host == members[0] else None,
         go_on=run.go_on,
@@ -62,26 +62,27 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
     )
 
 
-def _told(config: TrainingConfig) -> str:
-    """Return *config* as JSON, without what is not said of it: a default that is new is no change of a run."""
-    told = _with_kinds(config.model_dump(mode="json", exclude_defaults=True), config.model_dump(mode="json"))
-    return json.dumps(told, indent=2) + "\n"
+def _config_json(config: TrainingConfig) -> str:
+    """Return *config* as JSON without its defaults, so that a new default of the trainer does not change a run."""
+    settings = _with_kinds(config.model_dump(mode="json", exclude_defaults=True), config.model_dump(mode="json"))
+    return json.dumps(settings, indent=2) + "\n"
 
 
-def _with_kinds(told: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """Return *told* with each ``kind`` of *whole*, by which the rest is read."""
-    below = {name: _with_kinds(told.get(name, {}), value) for name, value in whole.items() if isinstance(value, dict)}
-    kind = {"kind": whole["kind"]} if "kind" in whole else {}
-    return {**told, **{name: value for name, value in below.items() if value}, **kind}
+def _with_kinds(explicit: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+    """Return *explicit* with each ``kind`` of *full*, which selects the class that reads the other keys."""
+    nested = [name for name, value in full.items() if isinstance(value, dict)]
+    below = {name: _with_kinds(explicit.get(name, {}), full[name]) for name in nested}
+    kind = {"kind": full["kind"]} if "kind" in full else {}
+    return {**explicit, **{name: value for name, value in below.items() if value}, **kind}
 
 
 def _provenance(stack: Stack, run: Run, members: tuple[str, ...]) -> dict[str, str]:
-    """Return digests of what decides the run: its hosts, itself, the lock beside their fleet."""
+    """Return digests of the inputs of the run: its hosts, its declaration, and the lock of their fleet."""
     exclude = {"ssh", "address", "alerts", "health", "maintenance"}
-    told = (stack.fleet.hosts[member].model_dump_json(exclude=exclude, exclude_defaults=True) for member in members)
+    hosts = (stack.fleet.hosts[member].model_dump_json(exclude=exclude, exclude_defaults=True) for member in members)
     lock = stack.lock_file.read_bytes() if stack.lock is not None else None
     return {
-        "fleet": _digest("\n".join(told).encode()),
+        "fleet": _digest("\n".join(hosts).encode()),
         "declaration": _digest(run.model_dump_json(exclude={"go_on"}, exclude_defaults=True).encode()),
         "lock": "none" if lock is None else _digest(lock),
     }

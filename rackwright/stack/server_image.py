@@ -1,4 +1,4 @@
-"""The image of a declared server, for whoever runs it where no host of ours does."""
+"""The container image of a declared server, for use outside the fleet's hosts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from rackwright.kinds.model_server.image import Image
 from rackwright.kinds.model_server.spec import ServerSpec
 from workloads.serving import model as published
 
-LOCKED = ("onnx", "llama.cpp")
-"""Runtimes that the lock of serving has."""
+LOCKED_RUNTIMES = ("onnx", "llama.cpp")
+"""Runtimes in this repository's lock for serving."""
 
 
 def image(
@@ -21,35 +21,40 @@ def image(
     requirements: Path | None = None,
     python_of_base: bool = False,
 ) -> Image:
-    """Return the image of a server that is declared by *specs*, one for each of its hosts.
+    """Return the image of the server with *specs*, one spec for each of its hosts.
 
     Raises:
-        DeclarationErrors: there is none; says all that is wrong.
+        DeclarationErrors: all reasons why the server cannot have an image.
     """
     spec = specs[0]
-    item = images.definition(spec, repository, base, _text(spec, requirements), python_of_base)
+    text = _read_requirements(spec, requirements)
+    item = images.definition(spec, repository, base, text, python_of_base)
     wrong = [
         DeclarationError(_place(spec), problem.got, problem.want, problem.fix)
         for problem in images.problems(item, repository)
     ]
     if len({spec.settings for spec in specs}) > 1:
-        want, fix = "an image has one set of them", "Say `tensor_parallel` in `set` of the server"
-        wrong.append(DeclarationError(_place(spec), "got other settings on other hosts", want, fix))
-    if requirements is None and spec.source and (runtime := published.read(Path(spec.source)).runtime) not in LOCKED:
-        want = f"this repository's lock has {' and '.join(LOCKED)}"
-        fix = "Give --requirements FILE with hashes, of an environment that has it"
+        want, fix = "an image has one set of settings", "Write `tensor_parallel` into `set` of the server"
+        wrong.append(DeclarationError(_place(spec), "got different settings on different hosts", want, fix))
+    if (
+        requirements is None
+        and spec.source
+        and (runtime := published.read(Path(spec.source)).runtime) not in LOCKED_RUNTIMES
+    ):
+        want = f"this repository's lock has {' and '.join(LOCKED_RUNTIMES)}"
+        fix = "Add --requirements FILE with the hashed requirements of an environment with that runtime"
         wrong.append(DeclarationError(_place(spec), f"got a model of {runtime}", want, fix))
     if wrong:
         raise DeclarationErrors(wrong)
     return images.image(spec, item, repository)
 
 
-def _text(spec: ServerSpec, requirements: Path | None) -> str | None:
+def _read_requirements(spec: ServerSpec, requirements: Path | None) -> str | None:
     try:
         return requirements.read_text() if requirements else None
     except OSError as error:
-        got, fix = f"got {requirements}: {error.strerror}", "Correct the path"
-        raise DeclarationErrors([DeclarationError(_place(spec), got, "what is installed is read there", fix)]) from None
+        got, want = f"got {requirements}: {error.strerror}", "the file lists the packages of the image"
+        raise DeclarationErrors([DeclarationError(_place(spec), got, want, "Correct the path")]) from None
 
 
 def _place(spec: ServerSpec) -> str:

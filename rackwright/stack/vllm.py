@@ -1,4 +1,4 @@
-"""What a language model takes of the GPUs of its hosts, by the catalogue, before any host is asked."""
+"""The check that language models fit the GPUs of their hosts, by the catalogue, before any connection."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,21 +13,21 @@ from workloads.serving.fit import GIB, Fit, Sizes, fit
 from workloads.serving.model import Model
 
 ROLES = ("nvidia_driver", "rocm")
-"""Those that bring the drivers of the GPUs that vLLM itself serves on, with memory of their own."""
+"""Roles with drivers of GPUs that vLLM supports and that have their own memory."""
 
 
-def divided(stack: Stack, name: str, server: Server, model: Model) -> dict[str, int]:
-    """Return over how many GPUs each host of *server* divides *model*.
+def gpus_per_host(stack: Stack, name: str, server: Server, model: Model) -> dict[str, int]:
+    """Return the number of GPUs over which each host of *server* divides *model*.
 
     Raises:
-        DeclarationErrors: it does not fit a host, or cannot be told whether it does.
+        DeclarationErrors: the model does not fit a host, or its size or the host's memory is unknown.
     """
     sizes = _sizes(f"servers.{name}.model.path", model)
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     wrong: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for member in server.members(stack.fleet.hosts):
         try:
-            found[member] = _fit(server, sizes, stack.fleet.hosts[member]).tensor_parallel
+            counts[member] = _fit(server, sizes, stack.fleet.hosts[member]).tensor_parallel
         except WorkloadError as error:
             wrong[error.got, error.want, error.fix].append(member)
     place = f"servers.{name}.{'hosts' if server.group is None else 'group'}"
@@ -36,66 +36,66 @@ def divided(stack: Stack, name: str, server: Server, model: Model) -> dict[str, 
             DeclarationError(place, f"{got} at {', '.join(hosts)}", want, fix)
             for (got, want, fix), hosts in wrong.items()
         )
-    return found
+    return counts
 
 
-def once(divided: Mapping[str, Iterable[str]]) -> Iterator[DeclarationError]:
-    """Yield an error for each server that would take GPUs which another one has; *divided* has its hosts by name."""
+def shared_gpu_errors(hosts_by_server: Mapping[str, Iterable[str]]) -> Iterator[DeclarationError]:
+    """Yield an error for each server that shares a host, and so its GPUs, with an earlier one."""
     first: dict[str, str] = {}
-    for name, hosts in divided.items():
-        taken = [host for host in hosts if first.setdefault(host, name) != name]
-        if taken:
-            got, want = f"got {', '.join(taken)}", "each vLLM begins at a host's first GPU, and another one does there"
-            fix = f"Take hosts that {first[taken[0]]} has not"
+    for name, hosts in hosts_by_server.items():
+        shared = [host for host in hosts if first.setdefault(host, name) != name]
+        if shared:
+            got, want = f"got {', '.join(shared)}", "each vLLM begins at a host's first GPU, which another one uses"
+            fix = f"Choose hosts that {first[shared[0]]} does not have"
             yield DeclarationError(f"servers.{name}", got, want, fix)
 
 
 def _fit(server: Server, sizes: Sizes, host: Host) -> Fit:
-    told = settings(server, "127.0.0.1")
-    wanted = told.tensor_parallel if "tensor_parallel" in server.set else None
+    options = settings(server, "127.0.0.1")
+    tensor_parallel = options.tensor_parallel if "tensor_parallel" in server.set else None
     memory, count = _gpus(host)
     try:
-        return fit(sizes, memory, count, told.context_tokens, told.parallel, wanted)
+        return fit(sizes, memory, count, options.context_tokens, options.parallel, tensor_parallel)
     except WorkloadError as error:
-        others = [profile for profile in PROFILES if _fits(profile, sizes, told.context_tokens, told.parallel)]
+        others = [profile for profile in PROFILES if _fits(profile, sizes, options.context_tokens, options.parallel)]
         fix = f"{error.fix}; as it is, it fits {', '.join(others)}" if others else error.fix
         raise WorkloadError(error.where, error.got, error.want, fix) from None
 
 
 def _fits(profile: str, sizes: Sizes, context_tokens: int, parallel: int) -> bool:
     try:
-        fit(sizes, *_known(profile), context_tokens, parallel)
+        fit(sizes, *_profile_gpus(profile), context_tokens, parallel)
     except WorkloadError:
         return False
     return True
 
 
 def _gpus(host: Host) -> tuple[int, int]:
-    """Return the memory of one GPU of *host*, and how many it has."""
+    """Return the memory in bytes of one GPU of *host*, and the number of its GPUs."""
     if host.accelerators.mig:
-        got, want = "got GPUs that are divided by MIG", "vLLM takes whole ones"
-        raise WorkloadError("", got, want, "Take mig out of its role nvidia_driver, or take other hosts")
-    return _known(host.profile)
+        got, want = "got GPUs that MIG divides", "vLLM takes whole GPUs"
+        raise WorkloadError("", got, want, "Remove mig from its role nvidia_driver, or choose other hosts")
+    return _profile_gpus(host.profile)
 
 
-def _known(profile: str) -> tuple[int, int]:
-    """Return the memory of one GPU of *profile*, and how many there are; of unlike ones the least memory.
+def _profile_gpus(profile: str) -> tuple[int, int]:
+    """Return the memory in bytes of one GPU of *profile*, the smallest if they differ, and the number of GPUs.
 
-    A label's GB are counted as GiB, which is the most that they can be. By logs CUDA shows 79.1 GiB of 80, 139.8 of an
-    H200's 141, 14.8 of a T4's 16.
+    A label's GB count as GiB, their upper limit. Logs of CUDA report 79.1 GiB of 80, 139.8 of an H200's 141, and 14.8
+    of a T4's 16.
     """
     models: Mapping[str, int] = PROFILES[profile].known("gpus") or {}
     memories = [GPUS[model].known("memory") for model in models]
     if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
-        got, want = f"got profile {profile}", "vLLM serves on GPUs of the catalogue, whose memory is known"
-        raise WorkloadError("", got, want, "Say by profile which GPUs it has, or take other hosts")
+        got, want = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"
+        raise WorkloadError("", got, want, "Set a profile with the GPUs of the host, or choose other hosts")
     return min(memories) * GIB // 10**9, sum(models.values())
 
 
 def _sizes(place: str, model: Model) -> Sizes:
-    told = model.lineage.get("sizes")
+    sizes = model.lineage.get("sizes")
     try:
-        return Sizes(**told if isinstance(told, Mapping) else {})
+        return Sizes(**sizes if isinstance(sizes, Mapping) else {})
     except (TypeError, WorkloadError):
-        got, want = "got no sizes in its model.json", "they say how much memory it takes"
-        raise DeclarationErrors([DeclarationError(place, got, want, "Publish the model anew")]) from None
+        got, want = "got no sizes in its model.json", "the sizes determine how much memory the model takes"
+        raise DeclarationErrors([DeclarationError(place, got, want, "Publish the model again")]) from None

@@ -14,7 +14,7 @@ from rackwright.kinds.training_run import TrainingRunKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.progress import Progress
 from rackwright.schema.problem import hint
-from rackwright.stack import Declared, Stack, declare
+from rackwright.stack import DeclaredResource, Stack, declare
 
 POLL_SECONDS = 5.0
 SLACK_SECONDS = 60.0
@@ -71,7 +71,7 @@ class RunReport:
             yield f"  {host}: {said or 'nothing logged'}"
 
 
-def named(stack: Stack, run: str) -> tuple[Declared, ...]:
+def named(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
     """Return the resources of *run*, the chief's last.
 
     Raises:
@@ -88,7 +88,7 @@ def look(hosts: Hosts, stack: Stack, run: str) -> RunReport:
     """Look at all hosts of *run* at once."""
     resources = named(stack, run)
 
-    def of(declared: Declared) -> dict[str, Any]:
+    def of(declared: DeclaredResource) -> dict[str, Any]:
         try:
             told: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.spec.host, fresh=True))
             return told

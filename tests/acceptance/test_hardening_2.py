@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from rackwright.schema.secret import LAB_PASSPHRASE, setting
+from rackwright.schema.secret import LAB_PASSPHRASE, setting_command
 from rackwright.toolchain import choose
 from tests.support.acceptance import line
 from tests.support.expect import need
@@ -30,7 +30,7 @@ def test_secrets_of_a_real_rack_are_not_encrypted_with_the_published_passphrase(
         return log.run(["sh", "-c", line], directory, {**bare, **variables}, value)
 
     log("a real rack without a passphrase of its own")
-    for command in ("pulumi --non-interactive stack init real", setting("real", "hot_key")):
+    for command in ("pulumi --non-interactive stack init real", setting_command("real", "hot_key")):
         need(typed(command, VALUE).returncode != 0, f"`{command}` encrypts for a real rack")
     for command in ("preview", "up"):
         done = typed(f"{ROOT}/.venv/bin/rackwright {command} real")
@@ -42,7 +42,8 @@ def test_secrets_of_a_real_rack_are_not_encrypted_with_the_published_passphrase(
     log("a real rack that has the published one")
     real = choose.ensure(log.write).directory / "pulumi"
     published = {"PULUMI_CONFIG_PASSPHRASE": LAB_PASSPHRASE}
-    for command, value in ((f"{real} stack init real", None), (f"{real} {setting('real', 'hot_key')[7:]}", VALUE)):
+    set_key = f"{real} {setting_command('real', 'hot_key')[7:]}"
+    for command, value in ((f"{real} stack init real", None), (set_key, VALUE)):
         need(typed(command, value, **published).returncode == 0, f"`{command}` does not do what older versions did")
     done = typed(f"{ROOT}/.venv/bin/rackwright check real")
     need(done.returncode == 2, f"check ended with {done.returncode}")
@@ -62,7 +63,7 @@ def test_secrets_of_a_real_rack_are_not_encrypted_with_the_published_passphrase(
 
     log("the lab's own stack")
     need(typed("pulumi stack init rehearsal").returncode == 0, "a twin's stack has no passphrase")
-    need(typed(setting("rehearsal", "hot_key"), VALUE).returncode == 0, "a twin's secret cannot be set")
+    need(typed(setting_command("rehearsal", "hot_key"), VALUE).returncode == 0, "a twin's secret cannot be set")
     return "a real rack gets no published passphrase; after the printed commands that one opens nothing of it"
 
 

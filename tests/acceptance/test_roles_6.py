@@ -16,7 +16,7 @@ import pexpect
 import pytest
 from ruamel.yaml import YAML
 
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
@@ -42,7 +42,7 @@ def test_secrets_appear_nowhere_but_on_their_hosts(log: Log) -> str:
     began = time.time()
     directory = log.empty_directory()
     password, values = _word("password"), [_word("old"), _word("new")]
-    planted = {"old": values[0], "new": values[1], "derived": derived(DERIVED), "password": password}
+    planted = {"old": values[0], "new": values[1], "derived": derive_value(DERIVED), "password": password}
     with Lab(directory / "project", _fleet(directory), log) as lab, Watch() as watch:
         _settle(lab)
         lab.start()

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from tests.support.acceptance import line
 from tests.support.encrypted_lab import (
     CHANGED,
@@ -54,7 +54,7 @@ def fleet() -> str:
 @line("storage-life", 4)
 def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
     values = [f"{name}-{secrets.token_urlsafe(18)}" for name in ("old", "new")]
-    planted = {"old": values[0], "new": values[1], "derived": derived(f"{KEPT}_key")}
+    planted = {"old": values[0], "new": values[1], "derived": derive_value(f"{KEPT}_key")}
     with Lab(log.empty_directory() / "project", fleet(), log) as lab, Watch() as watch:
         lab.environment["PULUMI_DEBUG_COMMANDS"] = "true"
         lab.pulumi("stack", "select", "--create", status=0)

@@ -212,7 +212,7 @@ def test_all_that_is_wrong_with_what_was_typed_is_said_at_once(typed):
 
     assert done.returncode == 2
     for said in (
-        "stack lab: got no host alpah; it has alpha. Write alpha.",
+        "stack lab: got no host alpah; hosts of the stack: alpha. Write alpha.",
         "--method: got 'formt'; methods are format, crypto-erase, discard, overwrite. Write format.",
         "drive E-1: got it twice",
         "--sign-with: got no file no-key",

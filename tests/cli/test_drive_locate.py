@@ -80,4 +80,4 @@ def test_a_host_without_ledctl_or_of_another_name_is_told(typed):
     assert without.returncode == 4
     assert "got no package ledmon; ledctl switches the light. Add ledmon to base_packages" in without.stderr
     assert unknown.returncode == 2
-    assert "stack lab: got no host alhpa; it has alpha. Write alpha." in unknown.stderr
+    assert "stack lab: got no host alhpa; hosts of the stack: alpha. Write alpha." in unknown.stderr

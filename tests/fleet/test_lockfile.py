@@ -87,15 +87,15 @@ def test_a_run_by_another_version_is_refused_with_both_and_a_way_out(project):
 
     assert told(stack) == (
         f"stacks/example.lock.yaml: got a lock of rackwright 0.0.9; this is rackwright {__version__}. "
-        "Install rackwright 0.0.9, or run `rackwright lock rack` and look at what it changes."
+        "Install rackwright 0.0.9, or run `rackwright lock rack` and check the changes."
     )
 
 
 @pytest.mark.parametrize(
     ("otherwise", "named"),
     [
-        ({"roles": {"base": "0", "cuda": "0"}}, "here are other roles (base, cuda)"),
-        ({"repository": "0"}, "here are other roles, templates or a catalogue"),
+        ({"roles": {"base": "0", "cuda": "0"}}, "this checkout has different roles (base, cuda)"),
+        ({"repository": "0"}, "this checkout has different roles, templates or a catalogue"),
     ],
 )
 def test_a_run_with_other_roles_than_the_locks_is_refused(project, otherwise, named):
@@ -123,7 +123,7 @@ def test_a_mirror_without_a_lock_or_its_key_is_refused(project):
     (project / "stacks/example.yaml").write_text(f"{FLEET}mirror: {{}}\n")
     stack = load_stack("rack", project)
 
-    assert "got no lock; `mirror` serves hosts what a lock names" in told(stack)
+    assert "got no lock; `mirror` serves packages that a lock lists" in told(stack)
     locked = lock_of(replace(stack, fleet=stack.fleet.model_copy(update={"mirror": None})), key=None)
     assert "got a lock without a key" in told(replace(stack, lock=locked))
 

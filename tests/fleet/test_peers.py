@@ -6,7 +6,7 @@ from typing import Any
 from rackwright.core.repository import Repository
 from rackwright.kinds.peers import PeersSpec
 from rackwright.schema import Fleet
-from rackwright.stack import Declared, Stack, declare
+from rackwright.stack import DeclaredResource, Stack, declare
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ def host(number: int, *addresses: tuple[str, ...], **more: Any) -> dict[str, Any
     }  # fmt: skip
 
 
-def peers(hosts: dict[str, dict[str, Any]]) -> dict[str, Declared]:
+def peers(hosts: dict[str, dict[str, Any]]) -> dict[str, DeclaredResource]:
     fleet = Fleet.model_validate({"fleet": "lab", "hosts": hosts})
     resources = declare(Stack("lab", ROOT, fleet, {}, Repository.load(ROOT, b"salt"), b"salt"))
     last = [resource for resource in resources if isinstance(resource.spec, PeersSpec)]
@@ -30,7 +30,7 @@ def peers(hosts: dict[str, dict[str, Any]]) -> dict[str, Declared]:
     return {resource.spec.host: resource for resource in last}
 
 
-def ways(resource: Declared) -> list[tuple[str, str, str]]:
+def ways(resource: DeclaredResource) -> list[tuple[str, str, str]]:
     assert isinstance(resource.spec, PeersSpec)
     return [(path.peer, path.own, path.to) for path in resource.spec.paths]
 

@@ -7,7 +7,7 @@ import pytest
 
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
-from rackwright.stack import Declared
+from rackwright.stack import DeclaredResource
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 
@@ -17,7 +17,7 @@ def repository() -> Repository:
 
 
 @pytest.fixture(params=RESOURCES.values(), ids=RESOURCES)
-def declared(request) -> Declared:
+def declared(request) -> DeclaredResource:
     """Each resource of the rack."""
     return request.param
 

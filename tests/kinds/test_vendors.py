@@ -19,7 +19,7 @@ from rackwright.facts.probe import main
 from rackwright.fleet import load_fleet
 from rackwright.kinds.role.entries import File
 from rackwright.kinds.role.promise import promises
-from rackwright.stack import Declared, declare
+from rackwright.stack import DeclaredResource, declare
 from tests.support.fabricated_machine import FabricatedMachine
 from tests.support.mutations import ROWS
 from tests.support.recorded_hosts import HERE, SALT, STACK
@@ -40,7 +40,7 @@ PROPERTIES = [
 ]
 
 
-def machine(declared: Declared, root: Path) -> dict[str, Any]:
+def machine(declared: DeclaredResource, root: Path) -> dict[str, Any]:
     """Return what the probe finds on a machine that shows what its document shows, and has what the role writes."""
     shown, made = HOSTS[declared.spec.host], FabricatedMachine(root)
     made.write("proc/sys/kernel/osrelease", f"{shown['kernel']}\n")
@@ -78,7 +78,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     return {name: machine(declared, tmp_path_factory.mktemp("host")) for name, declared in RESOURCES.items()}
 
 
-def differences(declared: Declared, raw: dict[str, Any]) -> tuple[Difference, ...]:
+def differences(declared: DeclaredResource, raw: dict[str, Any]) -> tuple[Difference, ...]:
     claims = declared.kind.claims(declared.spec, STACK.repository)
     return comparison.diff(claims, declared.kind.observe(claims, Facts(raw)))
 

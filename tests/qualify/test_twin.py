@@ -256,8 +256,8 @@ def test_hosts_that_are_not_declared_are_said_to_be_none_all_at_once(project):
         run("host", "qualify", "lab", "gamma", "--peer", "alpah")
 
     assert str(caught.value) == (
-        "stack lab: got no host gamma; it has alpha, beta. Name one of these.\n"
-        "stack lab: got no host alpah; it has alpha, beta. Write alpha."
+        "stack lab: got no host gamma; hosts of the stack: alpha, beta. Name one of these.\n"
+        "stack lab: got no host alpah; hosts of the stack: alpha, beta. Write alpha."
     )
     with pytest.raises(DeclarationErrors, match="alpha: peer: got alpha itself"):
         run("host", "qualify", "lab", "alpha", "--peer", "alpha")

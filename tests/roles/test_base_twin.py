@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ruamel.yaml import YAML
 
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from tests.support.lab import Lab
 from tests.support.log import Log
 
@@ -43,7 +43,7 @@ def test_the_twin_makes_up_a_key_that_chrony_takes(lab: Lab) -> None:
     """
     With nothing typed: the value is derived, the file is as chrony reads it, and nothing is left to do.
     """
-    assert lab.ssh(HOST, f"tail -n 1 {KEYS}") == f"1 SHA256 {derived('ntp_key')}"
+    assert lab.ssh(HOST, f"tail -n 1 {KEYS}") == f"1 SHA256 {derive_value('ntp_key')}"
     assert lab.ssh(HOST, f"stat -c '%U:%G %a' {KEYS}") == "root:_chrony 640"
     assert f"keyfile {KEYS}" in lab.ssh(HOST, "chronyd -p")
     assert lab.audited(status=0) == set()
@@ -56,7 +56,7 @@ def test_a_key_that_is_changed_by_hand_is_found_mended_and_shown_by_nobody(lab: 
     made = lab.up()
 
     for said in (shown.stdout + shown.stderr, made.stdout + made.stderr):
-        assert derived("ntp_key") not in said
+        assert derive_value("ntp_key") not in said
         assert "somebody-elses-key" not in said
         assert f"{KEYS}: the content is secret, and not shown" in said
     assert lab.audited(status=0) == set()

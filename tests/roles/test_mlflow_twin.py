@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from tests.support.lab import Claimed, Lab, format_claims
 from tests.support.log import Log
 from tests.support.mlflow_accounts import account, ask
@@ -81,7 +81,7 @@ def test_passwords_are_on_the_host_for_root_alone(lab: Lab) -> None:
     """
     Nor do they stand in what the lab was told, or in the state.
     """
-    secret = derived("mlflow_tina")
+    secret = derive_value("mlflow_tina")
     found = lab.ssh(
         HOST, f"grep -rlF {secret} /etc /opt/rackwright/mlflow/*.* /var/lib/mlflow /var/log /run/log", status=None
     )

@@ -44,9 +44,9 @@ def settings(project, target="rack", **more):
 
 
 def test_a_salt_of_pulumis_tells_which_published_passphrase_opens_it():
-    assert passphrase.published(LAB) == "the lab's published passphrase"
-    assert passphrase.published(salt_of("")) == "the empty passphrase"
-    assert passphrase.published(OWN) is None
+    assert passphrase.match_published(LAB) == "the lab's published passphrase"
+    assert passphrase.match_published(salt_of("")) == "the empty passphrase"
+    assert passphrase.match_published(OWN) is None
 
 
 @pytest.mark.parametrize(("words", "name"), [(LAB_PASSPHRASE, "the lab's published"), ("", "the empty")])
@@ -95,14 +95,14 @@ def test_only_the_verdict_that_none_opens_it_is_kept(project):
     A salt that is public stays public, whatever lies in the project.
     """
     for _ in range(2):
-        assert passphrase.published_once(OWN, project) is None
-        assert passphrase.published_once(LAB, project) == "the lab's published passphrase"
+        assert passphrase.match_published_once(OWN, project) is None
+        assert passphrase.match_published_once(LAB, project) == "the lab's published passphrase"
     assert len([*(project / ".rackwright/passphrases").iterdir()]) == 1
 
 
 def test_a_project_that_cannot_be_written_is_judged_all_the_same(tmp_path):
     (tmp_path / ".rackwright").write_text("a file, where a directory would be")
-    assert passphrase.published_once(OWN, tmp_path) is None
+    assert passphrase.match_published_once(OWN, tmp_path) is None
 
 
 def test_a_state_under_a_published_passphrase_is_refused(tmp_path):
@@ -120,8 +120,8 @@ def test_a_state_under_a_published_passphrase_is_refused(tmp_path):
 
 @pytest.mark.parametrize("variables", [{}, {passphrase.TEXT: ""}, {passphrase.TEXT: LAB_PASSPHRASE}])
 def test_nothing_is_encrypted_for_a_real_rack_without_a_passphrase_of_its_own(tmp_path, variables):
-    with pytest.raises(SetupError, match="stack real: got .* a passphrase of their own, or a secrets provider"):
-        passphrase.need_own(parse(tmp_path, "config: {}"), "real", variables)
+    with pytest.raises(SetupError, match="stack real: got .* need a private passphrase or a secrets provider"):
+        passphrase.require_own_passphrase(parse(tmp_path, "config: {}"), "real", variables)
 
 
 def test_a_file_with_the_published_passphrase_is_none_of_its_own(tmp_path):
@@ -130,8 +130,8 @@ def test_a_file_with_the_published_passphrase_is_none_of_its_own(tmp_path):
     source = parse(tmp_path, "config: {}")
 
     with pytest.raises(SetupError, match="got the lab's published passphrase"):
-        passphrase.need_own(source, "real", {passphrase.FILE: str(tmp_path / "lab")})
+        passphrase.require_own_passphrase(source, "real", {passphrase.FILE: str(tmp_path / "lab")})
     with pytest.raises(SetupError, match="got No such file or directory"):
-        passphrase.need_own(source, "real", {passphrase.FILE: str(tmp_path / "none")})
-    passphrase.need_own(source, "real", {passphrase.FILE: str(tmp_path / "own")})
-    passphrase.need_own(parse(tmp_path, "secretsprovider: awskms://a\nconfig: {}"), "real", {})
+        passphrase.require_own_passphrase(source, "real", {passphrase.FILE: str(tmp_path / "none")})
+    passphrase.require_own_passphrase(source, "real", {passphrase.FILE: str(tmp_path / "own")})
+    passphrase.require_own_passphrase(parse(tmp_path, "secretsprovider: awskms://a\nconfig: {}"), "real", {})

@@ -88,7 +88,7 @@ def test_a_mirror_of_the_hosts_is_none_of_their_runs(project: Path) -> None:
 def test_workloads_are_lent_to_a_twin_alone(project: Path) -> None:
     configure(project, "lab", fleet="pair.yaml", target="rack", workloads="lent")
 
-    with pytest.raises(DeclarationErrors, match="got 'lent'; a rack's hosts have an environment of their own"):
+    with pytest.raises(DeclarationErrors, match="got 'lent'; hosts of a rack have their own environment"):
         load_stack("lab", project)
 
 

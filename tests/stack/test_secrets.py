@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.errors import DeclarationErrors
-from rackwright.schema.secret import derived, parse_values
+from rackwright.schema.secret import derive_value, parse_values
 from rackwright.stack import declare, load_stack
 from tests.support.fleet_with_secrets import BOTH, FIRST, FLEET, configure
 
@@ -30,7 +30,7 @@ def test_each_secret_without_a_value_is_one_error_with_the_command_that_sets_it(
     """
     place = "stacks/example.yaml:{line}: groups.all.roles.base.ntp_keys[{index}].key"
     text = (
-        ": got a secret {name} without a value; stack lab has one for each."
+        ": got a secret {name} without a value; stack lab has a value for each secret."
         " Run `pulumi config set --stack lab --secret --path rackwright:secrets.{name}`."
     )
     first = (place + text).format(line=9, index=0, name="first_key")
@@ -46,11 +46,11 @@ def test_where_all_are_set_the_values_are_sealed_and_the_inputs_hold_references(
     configure(project, BOTH)
     stack = load_stack("lab", project)
 
-    assert stack.sealed == {"first_key", "second_key"}
+    assert stack.unknown_secrets == {"first_key", "second_key"}
     assert stack.repository.secrets == {}
     role = next(resource for resource in declare(stack) if resource.name == "alpha/base")
     assert role.inputs["variables"]["ntp_keys"][0]["key"] == {"secret": "first_key"}
-    assert stack.with_secrets({"first_key": "a value"}).sealed == {"second_key"}
+    assert stack.with_secrets({"first_key": "a value"}).unknown_secrets == {"second_key"}
 
 
 TIER = """\
@@ -73,12 +73,13 @@ def test_the_key_of_a_tier_is_a_secret_like_others(project: Path) -> None:
     configure(project)
     assert told(project) == [
         "stacks/example.yaml:8: hosts.alpha.tiers.hot.encryption.key: got a secret first_key without a value; stack lab"
-        " has one for each. Run `pulumi config set --stack lab --secret --path rackwright:secrets.first_key`."
+        " has a value for each secret. Run `pulumi config set --stack lab --secret --path"
+        " rackwright:secrets.first_key`."
     ]
     configure(project, FIRST)
     stack = load_stack("lab", project)
 
-    assert stack.sealed == {"first_key"}
+    assert stack.unknown_secrets == {"first_key"}
     [tier] = [resource for resource in declare(stack) if resource.name == "alpha/hot"]
     assert tier.inputs["key"] == "first_key"
 
@@ -87,16 +88,16 @@ def test_on_a_twin_what_nobody_has_set_has_a_value_that_is_the_same_each_time(pr
     configure(project, FIRST, target="twin:lab")
     stack = load_stack("lab", project)
 
-    assert stack.sealed == {"first_key"}
-    assert stack.repository.secrets == {"second_key": derived("second_key")}
-    assert derived("second_key") != derived("first_key")
-    assert derived("ntp_key") == "3a1cd8c5cbc85cccf0ef92fcacba45761857d973668fdc7186103b0bb2a3e2d7"
+    assert stack.unknown_secrets == {"first_key"}
+    assert stack.repository.secrets == {"second_key": derive_value("second_key")}
+    assert derive_value("second_key") != derive_value("first_key")
+    assert derive_value("ntp_key") == "3a1cd8c5cbc85cccf0ef92fcacba45761857d973668fdc7186103b0bb2a3e2d7"
 
 
 def test_on_a_rack_none_is_derived(project: Path) -> None:
     configure(project, BOTH)
 
-    assert derived("first_key") not in load_stack("lab", project).repository.secrets.values()
+    assert derive_value("first_key") not in load_stack("lab", project).repository.secrets.values()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_on_a_rack_none_is_derived(project: Path) -> None:
         (
             "    first_key: in-the-clear\n",
             "stacks/Pulumi.lab.yaml:5: config.rackwright:secrets.first_key: got a value in clear; each secret is"
-            " encrypted by itself, under its name. Think of another, as this one has been seen, and run"
+            " encrypted by itself, under its name. Choose another value, as this one is exposed, and run"
             " `pulumi config set --stack lab --secret --path rackwright:secrets.first_key`.",
         ),
         (

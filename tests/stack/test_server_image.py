@@ -80,14 +80,14 @@ def test_its_settings_are_the_declared_ones_on_8080_and_of_keys_it_has_the_place
         "max_batch": 8, "host": "0.0.0.0", "port": 8080, "anybody": False,
         "keys": "/etc/rackwright/servers/digits/keys.json",
     }  # fmt: skip
-    assert found.sealed == "/etc/rackwright/servers/digits"
+    assert found.unknown_secrets == "/etc/rackwright/servers/digits"
     assert found.stop_seconds == 50
 
 
 def test_anybody_may_ask_without_a_place_for_keys(project: Path) -> None:
     found = made(project, "ember/plain")
 
-    assert found.sealed is None
+    assert found.unknown_secrets is None
     assert json.loads(found.files["settings.json"])["anybody"] is True
 
 
@@ -159,7 +159,8 @@ def test_hosts_that_differ_have_no_image_in_common(project: Path) -> None:
     with pytest.raises(DeclarationErrors) as caught:
         image([found["cinder/digits"], other], repository, BASE)
 
-    assert "got other settings on other hosts; an image has one set of them. Say `tensor_parallel`" in str(caught.value)
+    want = "got different settings on different hosts; an image has one set of settings. Write `tensor_parallel`"
+    assert want in str(caught.value)
 
 
 def test_a_model_that_the_lock_does_not_serve_takes_requirements(project: Path) -> None:
@@ -167,6 +168,6 @@ def test_a_model_that_the_lock_does_not_serve_takes_requirements(project: Path) 
     told = project / "models" / "digits" / "model.json"
     told.write_text(told.read_text().replace('"runtime": "onnx"', '"runtime": "tensorrt"'))
 
-    want = "got a model of tensorrt; this repository's lock has onnx and llama.cpp. Give --requirements FILE with"
+    want = "got a model of tensorrt; this repository's lock has onnx and llama.cpp. Add --requirements FILE with"
     assert want in refused(project)
     assert made(project, requirements=LINE)

@@ -110,7 +110,7 @@ def test_its_secrets_are_those_of_its_keys_and_its_own(project: Path) -> None:
     stack = load_stack("serving", project)
 
     assert {*stack.repository.secrets} == {"training_key", "digits_app"}
-    assert stack.without_secrets.sealed == {"training_key", "digits_app"}
+    assert stack.without_secrets.unknown_secrets == {"training_key", "digits_app"}
 
 
 class TestPromote:
@@ -197,9 +197,9 @@ class TestRegistered:
 
         assert str(caught.value) == (
             "stacks/serving.yaml:6: "
-            "servers.digits.model.registered: got digits@champion and no version; what a name of the registry means may"
-            " change, so a fleet says which model it was. Run `rackwright server promote serving digits`, which writes"
-            " version and sha256 beside it."
+            "servers.digits.model.registered: got digits@champion and no version; a name of the registry may point"
+            " to another model later, so a fleet declares version and sha256. Run `rackwright server promote serving"
+            " digits`, which writes version and sha256 beside it."
         )
 
     def test_a_version_that_is_not_of_its_sha256_is_refused(self, project: Path) -> None:

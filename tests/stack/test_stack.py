@@ -155,7 +155,7 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
     assert not lends("lab", "")
     assert lends("lab", "  rackwright:mirrors: lent\n")
     assert "got True; `lent` gives hosts of a twin" in told(lambda: lends("lab", "  rackwright:mirrors: true\n"))
-    assert "got 'lent'; a rack has mirrors of its own" in told(lambda: lends("rack", "  rackwright:mirrors: lent\n"))
+    assert "got 'lent'; a rack has its own mirrors" in told(lambda: lends("rack", "  rackwright:mirrors: lent\n"))
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_maintenance_stands_until_the_end_of_its_last_day(project: Path) -> None
     assert stack.notices == ("alpha: in maintenance until 2999-12-31: a new mainboard",)
     assert len(stack.fleet.hosts) == 2
     day = Maintenance(until="2027-01-31", reason="x")
-    assert day.stands(datetime(2027, 1, 31, 23, 59, tzinfo=UTC))
-    assert not day.stands(datetime(2027, 2, 1, tzinfo=UTC))
+    assert day.is_active(datetime(2027, 1, 31, 23, 59, tzinfo=UTC))
+    assert not day.is_active(datetime(2027, 2, 1, tzinfo=UTC))
 
 
 def test_on_a_twin_there_is_no_array_to_take_over(project: Path) -> None:

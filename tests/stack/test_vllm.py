@@ -129,7 +129,7 @@ def test_texts_that_there_is_no_cache_for_are_refused(project: Project) -> None:
 
 @pytest.mark.parametrize("host", ["plain", "gaudi", "orin"])
 def test_hosts_without_gpus_that_vllm_serves_on_are_refused(project: Project, host: str) -> None:
-    want = "vLLM serves on GPUs of the catalogue, whose memory is known"
+    want = "vLLM runs on GPUs whose memory is in the catalogue"
     assert f"servers.talk.hosts: got profile {PROFILES[host]} at {host}; {want}" in refused(project, B70, host)
 
 
@@ -141,7 +141,7 @@ def test_hosts_with_the_same_fault_are_told_once(project: Project) -> None:
 def test_gpus_that_are_divided_are_refused(project: Project) -> None:
     roles = '{base: {}, nvidia_driver: {version: "535", mig: [3g.40gb, 3g.40gb]}}'
     said = refused(project, B70, "pair", "", roles)
-    assert "got GPUs that are divided by MIG at pair; vLLM takes whole ones" in said
+    assert "got GPUs that MIG divides at pair; vLLM takes whole GPUs" in said
 
 
 @pytest.mark.parametrize("sizes", [None, [], {"weight_bytes": 1}, {**B70, "heads": 0}, {**B70, "heads": "64"}])
@@ -160,6 +160,6 @@ def test_two_of_them_do_not_share_a_host(project: Project) -> None:
     said = refused(project, B70, "pair", f"{second}    port: 8081\n")
 
     assert said == (
-        "stacks/serving.yaml:10: servers.again: got pair; each vLLM begins at a host's first GPU, and another one does "
-        "there. Take hosts that talk has not."
+        "stacks/serving.yaml:10: servers.again: got pair; each vLLM begins at a host's first GPU, which another one "
+        "uses. Choose hosts that talk does not have."
     )

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from rackwright.schema.fleet import Fleet
-from rackwright.schema.secret import setting
+from rackwright.schema.secret import setting_command
 from rackwright.stack import load_stack
 from rackwright.toolchain import choose, shell
 from rackwright.twin import Twin
@@ -139,7 +139,7 @@ class Lab:
         """Give the secret *name* a value, on standard input and past the check's own log."""
         shell.prepare(self.directory)
         ours = shell.environment(self.directory, self._toolchain, self.environment)
-        argv = setting(self.stack, name).split()
+        argv = setting_command(self.stack, name).split()
         done = subprocess.run(
             argv, cwd=self.directory, env={**self.environment, **ours}, input=value, text=True, capture_output=True
         )

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from tests.support.lab import Lab
 
 URL = "https://127.0.0.1:5000/api/2.0/mlflow"
@@ -30,7 +30,7 @@ except urllib.error.HTTPError as error:
     print(json.dumps([error.code, error.read().decode()]))
 END
         python3 /run/ask.py <<'END'
-{json.dumps([name, derived(f"mlflow_{name}"), method, f"{URL}/{path}", body])}
+{json.dumps([name, derive_value(f"mlflow_{name}"), method, f"{URL}/{path}", body])}
 END
     """
     status, said = json.loads(lab.ssh(host, script))

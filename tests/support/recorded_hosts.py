@@ -11,15 +11,15 @@ from rackwright.fleet import load_fleet
 from rackwright.kinds.model_server.files import release_of
 from rackwright.kinds.tier import boot, luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from rackwright.stack import declare, load_stack
 
 HERE = Path(__file__).parents[1] / "kinds"
 SALT = b"recorded"
 """Of the digests in the recorded facts."""
-SECRET = derived("training_key")
+SECRET = derive_value("training_key")
 """What the keys of runs are made of on a twin."""
-SECRETS = {name: derived(name) for name in ("training_key", "digits_app", "hot_key", "warm_key")}
+SECRETS = {name: derive_value(name) for name in ("training_key", "digits_app", "hot_key", "warm_key")}
 OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml", "sealed.yaml")
 WRITES = "8 sectors written since 5f3c1a2b"
 FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes": WRITES}

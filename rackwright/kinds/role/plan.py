@@ -15,7 +15,7 @@ from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.guard import guarded, reloading
 from rackwright.kinds.shared.identity import wrong_machine
-from rackwright.schema.secret import stand_in
+from rackwright.schema.secret import placeholder
 from rackwright.schema.units import format_size
 
 REMAINS = "packages, accounts and what services are doing stay as they are: others may use them by now"
@@ -55,7 +55,7 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
 
 
 def _sealed(spec: RoleSpec, promises: Promises) -> Refusal:
-    got = f"got no value of {', '.join(map(stand_in, promises.sealed))}"
+    got = f"got no value of {', '.join(map(placeholder, promises.sealed))}"
     fix = "Run it with the passphrase of the stack, in whose configuration the values stand"
     return Refusal(spec.id, got, "a role is played with all its variables", fix)
 

@@ -99,13 +99,13 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
     source = repository.roles[spec.role]
     names = {str(name) for _, name in secret.references(spec.variables)}
     sealed = tuple(sorted(names - repository.secrets.keys()))
-    values = secret.filled(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
+    values = secret.fill(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
     variables = source.variables(spec.about.os, values)
     own, public = _scope(spec, source, variables, repository), None
     if names:
-        shown = source.variables(spec.about.os, secret.filled(spec.variables, secret.stand_in))
+        shown = source.variables(spec.about.os, secret.fill(spec.variables, secret.placeholder))
         public = _scope(spec, source, shown, repository)
-    unknown = f"the value of {', '.join(map(secret.stand_in, sealed))} is not known here"
+    unknown = f"the value of {', '.join(map(secret.placeholder, sealed))} is not known here"
     promised: list[Promise] = []
     for number, raw in enumerate(source.claims, start=1):
         try:

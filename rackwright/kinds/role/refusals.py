@@ -25,7 +25,7 @@ def refusals(source: RoleSource, os: str, given: Mapping[str, Any], drivers: tup
     Args:
         drivers: The roles that bring drivers for the accelerators of the host.
     """
-    variables = source.variables(os, secret.filled(given, secret.stand_in))
+    variables = source.variables(os, secret.fill(given, secret.placeholder))
     names = named(source, {**variables, "host": {"drivers": drivers}}, _BARE)
     for rule in source.refusals:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]

@@ -10,7 +10,7 @@ from rackwright.core.contract import Command, Put, UnknownValue
 from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.tier import luks
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from tests.kinds.tier.conftest import refused, texts
 from tests.support.mutations import (
     array,
@@ -131,7 +131,7 @@ def test_the_header_is_noted_as_soon_as_there_is_one(blank):
 
 
 def test_the_key_goes_into_a_file_that_root_alone_reads_and_nowhere_else(blank):
-    secret = derived("hot_key")
+    secret = derive_value("hot_key")
     plan = planned(blank)
 
     [put] = [step for step in plan.steps if isinstance(step, Put) and step.path == KEY]
@@ -384,7 +384,7 @@ def test_blank_drives_become_a_tier_whose_key_no_drive_has(raw):
         f"write {WARM_UNIT}",
         "reload systemd",
     ]
-    secret = derived("warm_key")
+    secret = derive_value("warm_key")
     [put] = [step for step in plan.steps if isinstance(step, Put) and "key" in step.path]
     assert (base64.b64decode(put.content).decode(), put.mode, put.path) == (secret, 0o600, "/run/rackwright/warm.key")
     assert plan.steps[3].argv[-2:] == (MEMORY, CREDENTIAL)
