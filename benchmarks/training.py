@@ -18,10 +18,10 @@ import torch.nn.functional as F
 
 from workloads.training import data
 from workloads.training.config import TrainingConfig
-from workloads.training.device import pick
-from workloads.training.load_config import read
+from workloads.training.device import select_device
+from workloads.training.load_config import load_config
 from workloads.training.loop import RunContext, Training, TrainingInputs
-from workloads.training.metrics import Metrics
+from workloads.training.metrics import MetricsLog
 from workloads.training.models import build
 from workloads.training.precision import Precision
 from workloads.training.workers.workers import Alone
@@ -33,11 +33,12 @@ CASES = {"digits": (60, ["model.channels=64", "steps=1000000"]), "deepseek-v3-ti
 
 def ours(config: TrainingConfig, examples: data.Examples, steps: int, directory: Path) -> Callable[[], None]:
     """Return what takes so many more steps in our loop each time it is called."""
-    around = RunContext(
-        Alone(), pick("cpu", 0, 1), Precision("fp32", "a bench"), Metrics(directory / "metrics.jsonl", lambda: False),
-        lambda: False, lambda: SimpleNamespace(save=lambda step, state: None),
+    context = RunContext(
+        Alone(), select_device("cpu", 0, 1), Precision("fp32", "a bench"),
+        MetricsLog(directory / "metrics.jsonl", lambda: False), lambda: False,
+        lambda: SimpleNamespace(save=lambda step, state: None),
     )  # type: ignore[arg-type]  # fmt: skip
-    training = Training(config, TrainingInputs(examples), around)
+    training = Training(config, TrainingInputs(examples), context)
 
     def take() -> None:
         training.run(training.model, training.step + steps)
@@ -79,7 +80,7 @@ def milliseconds(take: Callable[[], None], steps: int) -> float:
 
 def measure(recipe: str) -> dict[str, float | str]:
     steps, changes = CASES[recipe]
-    config = read(recipe, changes)
+    config = load_config(recipe, changes)
     examples = data.load(config.data)
     with tempfile.TemporaryDirectory() as directory:
         one, other = ours(config, examples, steps, Path(directory)), plain(config, examples, steps)

@@ -34,17 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument("--print", action="store_true", help="print all settings, and do nothing")
 
 
-def settings(kind: type[M], given: argparse.Namespace) -> M:
-    """Return the settings that were *given* on a command line.
+def settings(kind: type[M], args: argparse.Namespace) -> M:
+    """Return the settings that were *args* on a command line.
 
     Raises:
         WorkloadError: they cannot be; says all that is wrong.
     """
-    values = of_file(given.settings) if given.settings else kind().model_dump(mode="json")
-    return changed(kind, str(given.settings or "settings"), values, given.changes)
+    values = load_json(args.settings) if args.settings else kind().model_dump(mode="json")
+    return apply_changes(kind, str(args.settings or "settings"), values, args.changes)
 
 
-def of_file(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """Return the JSON in the file *path*.
 
     Raises:
@@ -59,40 +59,40 @@ def of_file(path: Path) -> Any:
         raise WorkloadError(str(path), f"got {error}", "a run's file is JSON", fix) from error
 
 
-def changed(kind: type[M], what: str, values: Any, changes: Sequence[str]) -> M:
+def apply_changes(kind: type[M], what: str, values: Any, changes: Sequence[str]) -> M:
     """Return *values*, of which *what* says where they are from, with *changes* of the form ``key.key=value``.
 
     Raises:
         WorkloadError: they cannot be; says all that is wrong.
     """
     for change in changes:
-        _change(values, change)
+        _apply_change(values, change)
     try:
         return kind.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise BadConfig([_told(what, problem) for problem in error.errors()]) from None
+        raise BadConfig([_format_problem(what, problem) for problem in error.errors()]) from None
 
 
-def _change(values: Any, change: str) -> None:
+def _apply_change(values: Any, change: str) -> None:
     """Set a value in *values*; it is JSON, or else a text."""
     key, equals, text = change.partition("=")
     if not equals:
         raise WorkloadError("--set", f"got {change}", "a change is KEY=VALUE", "Write it so, as in steps=100")
-    *way, last = key.split(".")
+    *parents, last = key.split(".")
     place = values
-    for name in way:
+    for name in parents:
         if isinstance(place, dict) and name in place and place[name] is None:
             place[name] = {}
         place = place.get(name) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise WorkloadError("--set", f"got {key}", f"{'.'.join(way)} has values by name", "See --print")
+        raise WorkloadError("--set", f"got {key}", f"{'.'.join(parents)} has values by name", "See --print")
     try:
         place[last] = json.loads(text)
     except ValueError:
         place[last] = text
 
 
-def _told(what: str, problem: Any) -> str:
+def _format_problem(what: str, problem: Any) -> str:
     where = ".".join(map(str, problem["loc"]))
     got = problem["input"] if isinstance(problem["input"], str | int | float | bool | None) else "another sort of value"
     want = problem["msg"][:1].lower() + problem["msg"][1:]

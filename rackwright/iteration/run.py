@@ -106,7 +106,7 @@ def _config(asked: IterationRequest, begins: StartingModel, data: Path) -> Train
         "fine_tuning": {**FINE_TUNING, "parent": str(begins.checkpoint), "may_lose": asked.may_lose},
         "schedule": {"kind": "adaptive"},
     }
-    return config_file.changed(TrainingConfig, "--set tune", json.loads(json.dumps(values)), asked.of(TUNE))
+    return config_file.apply_changes(TrainingConfig, "--set tune", json.loads(json.dumps(values)), asked.of(TUNE))
 
 
 def _settings(asked: IterationRequest, begins: StartingModel) -> Settings:
@@ -117,7 +117,7 @@ def _settings(asked: IterationRequest, begins: StartingModel) -> Settings:
         values["precision"] = begins.precision
     if wanted is not None:
         values["gate"]["accuracy_kept"] = wanted
-    return config_file.changed(Settings, "--set quantize", values, asked.of(QUANTIZE))
+    return config_file.apply_changes(Settings, "--set quantize", values, asked.of(QUANTIZE))
 
 
 def _heading(stage: Stage, more: str = "") -> str:

@@ -124,7 +124,7 @@ def _heals(lab: TrainingLab) -> str:
     lab.ssh(OTHER, f"kill -9 {rank}")
     eventually(lambda: lab.status().get("attempt") == 2, "it starts again", START_SECONDS)
     log = f"tail -n 40 {LOG}"
-    eventually(lambda: "goes on after step" in lab.ssh(CHIEF, log), "it goes on", START_SECONDS)
+    eventually(lambda: "resumes after step" in lab.ssh(CHIEF, log), "it goes on", START_SECONDS)
     need("rank 1 ended with 137" in lab.ssh(CHIEF, log), "its log does not say who was lost")
     goes_on(lab, OTHER)
     return "a killed rank is healed from the last checkpoint, and the log says so"

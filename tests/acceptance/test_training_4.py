@@ -22,14 +22,14 @@ CASES = (
     ),
     ("batch and data", ALONE, "digits", ("global_batch=2000",), ("global_batch: got 2000", "1438 examples")),
     ("precision", ALONE, "digits", ("precision=fp16",), ("precision: got fp16; CPU", "Write auto or bf16")),
-    ("memory", ALONE, "deepseek-v3", (), ("10.7 TB", "Take a smaller model")),
+    ("memory", ALONE, "deepseek-v3", (), ("10.7 TB", "Use a smaller model")),
     ("device", ALONE, "digits", ("device=gaudi",), ("device: got gaudi", "Write auto")),
     (
         "data",
         HOROVOD,
         "deepseek-v3-tiny",
         ("data.path=/gone",),
-        (": data.path: got /gone: No such file", "Put it there"),
+        (": data.path: got /gone: No such file", "Copy it there"),
     ),
     (
         "torchrun",

@@ -17,7 +17,7 @@ def test_the_training_tutorial_works_as_pasted(log: Log) -> str:
     lines, printed = paste(log, "train.md")
     need("refused, status 2" in printed, "the model that is too large was not refused")
     need("not published, status 1" in printed, "the child that forgets was published")
-    led = "Horovod" if "Horovod leads" in made else "torchrun"
+    led = "Horovod" if "launcher: Horovod" in made else "torchrun"
     return f"make train (by {led}) and {lines} lines of the tutorial ran"
 
 

@@ -12,9 +12,9 @@ import torch
 
 from workloads.checkpoint import load, newest
 from workloads.training.config import TrainingConfig
-from workloads.training.load_config import read
+from workloads.training.load_config import load_config
 from workloads.training.loop import RunContext
-from workloads.training.metrics import Metrics
+from workloads.training.metrics import MetricsLog
 from workloads.training.precision import Precision
 from workloads.training.workers.workers import Alone
 
@@ -28,7 +28,7 @@ QUICK = ("steps=12", "report_every_steps=4", "saving.every_steps=6", "model.chan
 
 
 def config(recipe: str = "digits", *changes: str) -> TrainingConfig:
-    return read(recipe, [*(QUICK if recipe == "digits" else ()), *changes])
+    return load_config(recipe, [*(QUICK if recipe == "digits" else ()), *changes])
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -92,10 +92,10 @@ def assert_close(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tens
 
 def alone(out: Path, precision: str = "fp32") -> RunContext:
     """Return the surroundings of one process on a CPU, without checkpoints."""
-    from workloads.training.device import pick
+    from workloads.training.device import select_device
 
     def none() -> Any:
         raise AssertionError("no checkpoint is wanted here")
 
-    quiet = Metrics(out / "metrics.jsonl", lambda: False)
-    return RunContext(Alone(), pick("cpu", 0, 1), Precision(precision, "given"), quiet, lambda: False, none)  # type: ignore[arg-type]
+    quiet = MetricsLog(out / "metrics.jsonl", lambda: False)
+    return RunContext(Alone(), select_device("cpu", 0, 1), Precision(precision, "given"), quiet, lambda: False, none)  # type: ignore[arg-type]

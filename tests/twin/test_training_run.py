@@ -187,7 +187,7 @@ def test_a_rank_that_is_killed_is_healed_without_a_person(rack: Trained, eventua
     rack.run(OTHER, f"kill -9 {before}")
 
     eventually(lambda: rack.report.told.get("attempt") == 2 and len(trainings(rack, OTHER)) == 1, seconds=300)
-    eventually(lambda: "goes on after step" in rack.run(CHIEF, f"tail -n 30 {LOG}"), seconds=600)
+    eventually(lambda: "resumes after step" in rack.run(CHIEF, f"tail -n 30 {LOG}"), seconds=600)
 
     assert trainings(rack, OTHER) != [before]
     assert "rank 1 ended with 137" in rack.run(CHIEF, f"cat {LOG}")

@@ -24,8 +24,8 @@ from workloads.quantize.score import answers, outputs
 from workloads.quantize.source import Source, source
 from workloads.quantize.targets import CPU
 from workloads.training import data, rows
-from workloads.training.fine_tuning import Held
-from workloads.training.parent_model import sets
+from workloads.training.fine_tuning import HeldOutSet
+from workloads.training.parent_model import parse_data
 
 STATUS = "Exit status: 0 compared, 1 a model is damaged, 2 wrong or refused."
 
@@ -59,10 +59,10 @@ def compare(before: Path, after: Path, training: Path) -> list[Compared]:
             if (model.inputs, len(model.outputs)) != (trained.inputs, 1):
                 got = f"got {model.name} with inputs {', '.join(map(str, model.inputs))}"
                 raise WorkloadError(str(training), got, "both models take what it takes", "Compare models of one kind")
-        known = sets(trained.lineage["training"]["data"])
+        known = parse_data(trained.lineage["training"]["data"])
         name = trained.inputs[0].name
         learned = {digest for each in known for digest in rows.digests({name: data.load(each).x.numpy()})}
-        return [_compared(Held(each, data.held_out(each)), name, learned, models) for each in known]
+        return [_compared(HeldOutSet(each, data.held_out(each)), name, learned, models) for each in known]
 
 
 def _source(what: Path, scratch: Path) -> Source:
@@ -70,7 +70,7 @@ def _source(what: Path, scratch: Path) -> Source:
     return source(what, scratch)
 
 
-def _compared(held: Held, name: str, learned: set[str], models: Sequence[Source]) -> Compared:
+def _compared(held: HeldOutSet, name: str, learned: set[str], models: Sequence[Source]) -> Compared:
     """Return how both of *models* do on what is held out of one set and was *learned* from no other either."""
     x = held.examples.x.numpy()
     unseen = np.flatnonzero([digest not in learned for digest in rows.digests({name: x})])

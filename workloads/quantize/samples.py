@@ -107,7 +107,7 @@ def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndar
             search, and the others judge.
     """
     digests = samples.digests()
-    places = rows.places(digests, group)
+    places = rows.split_points(digests, group)
     sets = np.digitize(places, (0.25, 0.5)) if trained_on is None else np.where(trained_on, places >= 0.5, 2)
     seen: dict[str, int] = {}
     for digest, place in zip(digests, sets.tolist(), strict=True):
@@ -128,16 +128,16 @@ def _arrays(what: str, source: Source) -> dict[str, np.ndarray]:
     if "training" not in source.lineage:
         want = "what it was trained with is known of a training's directory"
         raise WorkloadError("--data", f"got {what} for {source.name}", want, "Name that, or a file with rows")
-    from workloads.training.parent_model import sets
+    from workloads.training.parent_model import parse_data
 
-    return _known(sets(source.lineage["training"]["data"]))
+    return _known(parse_data(source.lineage["training"]["data"]))
 
 
 def _known(data: "Sequence[Data]") -> dict[str, np.ndarray]:
     """Return the examples of *data*, and which of them were trained on."""
-    from workloads.training.data import held_out, load, together
+    from workloads.training.data import concatenate, held_out, load
 
-    learned, unseen = together([load(each) for each in data]), together([held_out(each) for each in data])
+    learned, unseen = concatenate([load(each) for each in data]), concatenate([held_out(each) for each in data])
     return {
         "x": np.concatenate([learned.x.numpy(), unseen.x.numpy()]),
         LABELS: np.concatenate([learned.y.numpy(), unseen.y.numpy()]),

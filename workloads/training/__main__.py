@@ -1,12 +1,13 @@
-"""Train a recipe, or what a file says.
+"""Train a model from a recipe or from a configuration file.
 
-    python -m workloads.training digits --out out/                             alone
-    horovodrun -np 2 python -m workloads.training digits --out out/            two processes, by Horovod
-    torchrun --nproc-per-node 2 -m workloads.training digits --out out/        two, by PyTorch itself
-    python -m workloads.training digits --print > run.json                     the whole configuration, to be changed
+    python -m workloads.training digits --out out/                             one process
+    horovodrun -np 2 python -m workloads.training digits --out out/            two processes, started by Horovod
+    torchrun --nproc-per-node 2 -m workloads.training digits --out out/        two processes, started by PyTorch
+    python -m workloads.training digits --print > run.json                     the complete configuration, to be edited
 
-DIR receives config.json, lineage.json, checkpoints/ and metrics.jsonl, with a file more for each further process.
-Started again with the same DIR, the run goes on from its newest checkpoint; SIGTERM or Ctrl-C saves one first.
+The run writes config.json, lineage.json, checkpoints/ and metrics.jsonl to DIR, and one more metrics file for each
+further process. A run that is started again with the same DIR resumes from its newest checkpoint. SIGTERM or Ctrl-C
+saves a checkpoint before the run stops.
 """
 
 import argparse
@@ -19,58 +20,61 @@ from workloads.errors import WorkloadError
 from workloads.recipes import RECIPES
 from workloads.tracking.server import URL
 from workloads.training.config import TrainingConfig
-from workloads.training.launch_check import leader, refuse_another_start
-from workloads.training.load_config import read
-from workloads.training.tracking import following
+from workloads.training.launch_check import check_launch, is_leader
+from workloads.training.load_config import load_config
+from workloads.training.tracking import track_run
 
-STATUS = "Exit status: 0 trained or stopped as asked, 1 worse than its parent, 2 wrong or refused, 4 a step failed."
+STATUS = (
+    "Exit status: 0 trained or stopped on request, 1 worse than its parent, 2 bad input or refused, 4 a step failed."
+)
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = new_parser("workloads.training", __doc__, f"Recipes: {', '.join(RECIPES)}. {STATUS}")
-    parser.add_argument("what", metavar="RECIPE|FILE.json", help="name of a recipe, or a file as --print writes it")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where it writes to, and goes on from")
+    parser.add_argument("source", metavar="RECIPE|FILE.json", help="a recipe's name, or a file that --print wrote")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="directory that the run writes to and resumes from")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-        help="a value instead of the recipe's, such as schedule.kind=cosine; may be given again",
+        help="a value that replaces the recipe's, such as schedule.kind=cosine; repeatable",
     )  # fmt: skip
-    parser.add_argument("--stop-at", type=int, metavar="STEP", help="save and stop after so many steps in all")
+    parser.add_argument("--stop-at", type=int, metavar="STEP", help="save and stop after this many steps in total")
     parser.add_argument(
-        "--publish-worse", metavar="REASON", help="let a fine-tuning out though it is worse than its parent"
+        "--publish-worse", metavar="REASON", help="publish a fine-tuned model although it is worse than its parent"
     )
     parser.add_argument(
-        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"an MLflow server that is told; or {URL}"
+        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"MLflow server of the run (default: {URL})"
     )
     parser.add_argument(
-        "--register", metavar="MODEL", help="once it has finished, register its last checkpoint as this"
+        "--register", metavar="MODEL", help="when the run has finished, register its last checkpoint as this model"
     )
-    parser.add_argument("--print", action="store_true", help="print the complete configuration, and do nothing")
+    parser.add_argument("--print", action="store_true", help="print the complete configuration and exit")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = arguments()
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        config = read(given.what, given.changes)
-        if given.print:
+        config = load_config(args.source, args.changes)
+        if args.print:
             print(config.model_dump_json(indent=2))
             return 0
-        if given.out is None:
-            raise WorkloadError("--out", "got none", "a run writes somewhere", "Say --out DIR")
-        if given.register and not given.tracking:
-            raise WorkloadError("--register", "got no server", "versions are registered at one", "Say --tracking URL")
-        refuse_another_start(config, os.environ)  # before PyTorch, which takes seconds to import
+        if args.out is None:
+            raise WorkloadError("--out", "got none", "a run needs a directory to write to", "Add --out DIR")
+        if args.register and not args.tracking:
+            want = "an MLflow server registers versions"
+            raise WorkloadError("--register", "got no server", want, "Add --tracking URL")
+        check_launch(config, os.environ)  # before PyTorch, which takes seconds to import
     except WorkloadError as error:
-        # they have not met: the first that ends takes the others along, which may not have been heard yet
+        # Every process prints: the first one that ends stops the others, perhaps before rank 0 has printed the error.
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
     try:
-        with following(config, given.out, given.tracking, given.register):
-            _train(config, given.out, given.stop_at, given.publish_worse)
+        with track_run(config, args.out, args.tracking, args.register):
+            _train(config, args.out, args.stop_at, args.publish_worse)
         return 0
     except WorkloadError as error:
-        if leader(os.environ):
+        if is_leader(os.environ):
             print(error, file=sys.stderr, flush=True)
         return error.exit_status
 

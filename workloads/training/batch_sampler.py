@@ -1,4 +1,4 @@
-"""The order in which the examples of a set are taken: each epoch a deck, shuffled anew and dealt to all processes."""
+"""Batch sampling: each epoch has its own shuffled order, which is dealt to all processes like a deck of cards."""
 
 from collections.abc import Sequence, Sized
 from typing import Any
@@ -13,33 +13,33 @@ from workloads.training.workers import Workers
 
 
 class BatchSampler:
-    """What this process takes of a set, step by step; for as long as the processes stay the same."""
+    """The examples that this process takes from a set at each step, while the group of processes stays the same."""
 
     def __init__(self, config: TrainingConfig, examples: Sized, batch: int, workers: Workers) -> None:
         """
         Args:
-            batch: Examples of this set in a step, of all processes together.
+            batch: Examples of this set in one step, over all processes.
         """
         self._config, self._examples, self._batch, self._workers = config, examples, batch, workers
         self._epoch, self._first, self._indices = -1, 0, torch.empty(0, dtype=torch.long)
 
-    def at(self, step: int) -> tuple[int, Tensor]:
-        """Return the epoch, and which examples this process takes, after *step* steps."""
+    def batch_at(self, step: int) -> tuple[int, Tensor]:
+        """Return the epoch and the examples that this process takes after *step* steps."""
         epoch, number = order.position(step, len(self._examples), self._batch)
         if epoch != self._epoch:
             self._first = number if self._config.elastic else 0
-            self._indices = torch.tensor(self._drawn(epoch, self._first * self._batch))
+            self._indices = torch.tensor(self._epoch_order(epoch, self._first * self._batch))
             self._epoch = epoch
-        mine = order.share(number - self._first, self._batch, self._workers.rank, self._workers.size)
-        return epoch, self._indices[mine]
+        share = order.share(number - self._first, self._batch, self._workers.rank, self._workers.size)
+        return epoch, self._indices[share]
 
-    def _drawn(self, epoch: int, done: int) -> Sequence[int]:
-        """Return the order of this process's examples in *epoch*; in an elastic run, of those after *done*."""
+    def _epoch_order(self, epoch: int, processed: int) -> Sequence[int]:
+        """Return the order of this process's examples in *epoch*; in an elastic run, only those after *processed*."""
         if self._config.elastic:
             from horovod.torch.elastic import ElasticSampler
 
             elastic = ElasticSampler(self._examples, seed=self._config.seed)
-            elastic.load_state_dict({"epoch": epoch, "processed_num": done})
+            elastic.load_state_dict({"epoch": epoch, "processed_num": processed})
             return list(elastic)
         sampler: DistributedSampler[Any] = DistributedSampler(
             self._examples,

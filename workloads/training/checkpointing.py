@@ -1,4 +1,4 @@
-"""What a run asks of its checkpoints, and what it refuses to go on from."""
+"""Checkpoints of a run: the interface that the loop uses, and the check that a checkpoint fits the model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from workloads.training.models import weights_differ
 
 
 class Checkpoints(Protocol):
-    """What the loop asks of `workloads.checkpoint.Checkpoints`."""
+    """The methods of `workloads.checkpoint.Checkpoints` that the loop uses."""
 
     def save(self, step: int, state: Mapping[str, Any]) -> None: ...
     def newest(self) -> Any: ...
@@ -21,11 +21,11 @@ class Checkpoints(Protocol):
     def close(self) -> None: ...
 
 
-def checkpoints_at(directory: Path, config: TrainingConfig, **part: Any) -> Checkpoints:
+def open_checkpoints(directory: Path, config: TrainingConfig, **part: Any) -> Checkpoints:
     """Open the checkpoints in *directory*.
 
     Args:
-        part: Which part of them is this process's: ``rank``, ``world`` and ``run``; left out where one saves for all.
+        part: This process's part of each checkpoint: ``rank``, ``world`` and ``run``; empty if one process saves all.
     """
     from workloads import checkpoint
 
@@ -33,18 +33,18 @@ def checkpoints_at(directory: Path, config: TrainingConfig, **part: Any) -> Chec
     return checkpoint.Checkpoints(directory, keep_last=saving.keep_last, keep_every=saving.keep_every, **part)
 
 
-def refuse_another_model(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, fix: str) -> None:
-    """Raise where the *saved* weights are not a model's *own* by name and shape.
+def check_weights_match(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str, fix: str) -> None:
+    """Raise unless the *saved* weights have the names and shapes of a model's *own* weights.
 
     Raises:
-        WorkloadError: names the first that differs.
+        WorkloadError: The weights differ; the message names the first difference.
     """
     differing = weights_differ(saved, own)
     if differing:
         name = differing[0]
-        got = f"got {name} of {_shape(saved.get(name))}, and {len(differing) - 1} others that differ"
+        got = f"got {name} with shape {_shape(saved.get(name))}, and {len(differing) - 1} other differences"
         raise WorkloadError(where, got, f"this run's model has {_shape(own.get(name))}", fix)
 
 
 def _shape(weight: Tensor | None) -> str:
-    return "none such" if weight is None else "x".join(map(str, weight.shape)) or "one number"
+    return "no such weight" if weight is None else "x".join(map(str, weight.shape)) or "a single number"

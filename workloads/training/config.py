@@ -1,4 +1,4 @@
-"""What a training run is, complete: nothing of it comes from anywhere else. No PyTorch is needed to read it."""
+"""The complete configuration of a training run, readable without PyTorch."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
@@ -8,24 +8,24 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Strict(BaseModel):
+class ConfigSchema(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-class ImageClassifier(Strict):
+class ImageClassifier(ConfigSchema):
     """Two convolutions and a linear head, for small grey images."""
 
     kind: Literal["image-classifier"] = "image-classifier"
     side: PositiveInt
-    """Pixels of a side, of which there are as many in width as in height."""
+    """Width and height of an image, in pixels."""
     classes: PositiveInt
     channels: PositiveInt = 32
 
 
-class DeepseekV3(Strict):
+class DeepseekV3(ConfigSchema):
     """A language model of DeepSeek-V3's shape: multi-head latent attention and a mixture of experts.
 
-    The names are those of transformers' ``DeepseekV3Config``, which has the rest of the values.
+    The names are those of ``DeepseekV3Config`` in transformers, which supplies the remaining values.
     """
 
     kind: Literal["deepseek-v3"] = "deepseek-v3"
@@ -35,7 +35,7 @@ class DeepseekV3(Strict):
     moe_intermediate_size: PositiveInt
     num_hidden_layers: PositiveInt
     first_k_dense_replace: int
-    """Layers at the beginning that have no experts."""
+    """Number of first layers without experts."""
     num_attention_heads: PositiveInt
     n_routed_experts: PositiveInt
     n_shared_experts: PositiveInt
@@ -50,185 +50,188 @@ class DeepseekV3(Strict):
     max_position_embeddings: PositiveInt
 
 
-class Lora(Strict):
-    """Low-rank adapters beside linear layers, which themselves are frozen.
+class Lora(ConfigSchema):
+    """Low-rank adapters beside frozen linear layers.
 
-    Source: Hu et al. 2021, arXiv:2106.09685, section 4; which layers, section 7.1.
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4; the choice of layers is from section 7.1.
     """
 
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16.0
-    """What an adapter adds is multiplied by alpha / rank."""
+    """Scale of an adapter's output, which is multiplied by alpha / rank."""
     layers: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
-    """The last parts of the names of linear layers."""
+    """Last name components of the linear layers that get an adapter."""
 
 
-class HuggingFace(Strict):
-    """A causal language model in a local directory, as transformers' ``save_pretrained`` writes it."""
+class HuggingFace(ConfigSchema):
+    """A causal language model in a local directory that ``save_pretrained`` of transformers wrote."""
 
     kind: Literal["hugging-face"] = "hugging-face"
     path: str
     lora: Lora | None = None
-    """None: all weights are trained."""
+    """Adapters to train instead of the weights; None trains all weights."""
 
 
-class Digits(Strict):
-    """scikit-learn's 1797 handwritten digits of 8 by 8 pixels; they come with the package."""
+class Digits(ConfigSchema):
+    """The 1797 handwritten digits of 8 by 8 pixels that come with scikit-learn."""
 
     kind: Literal["digits"] = "digits"
     held_out: Share = 0.2
-    """The share at the end that is not trained on."""
+    """Share at the end that the run does not train on."""
     only: tuple[Annotated[int, Field(ge=0, le=9)], ...] = ()
-    """Which digits; empty: all of them."""
+    """Digits to train on; empty for all ten."""
 
 
-class Text(Strict):
-    """Local text files: byte by byte, a vocabulary of 256, or in the tokens of a model."""
+class Text(ConfigSchema):
+    """Local text files, read as bytes (a vocabulary of 256) or as the tokens of a model."""
 
     kind: Literal["text"] = "text"
     path: str
-    """A file, or a directory that *pattern* is looked for in."""
+    """A file, or a directory in which *pattern* selects files."""
     pattern: str = "*.txt"
     sequence_length: PositiveInt
     bytes_at_most: PositiveInt | None = None
     tokenizer: str | None = None
-    """A directory with the tokenizer of a Hugging Face model; None: bytes."""
+    """Directory with the tokenizer of a Hugging Face model; None for bytes."""
     held_out: Share = 0.0
-    """The share at the end that is not trained on."""
+    """Share at the end that the run does not train on."""
 
 
-class Rows(Strict):
-    """Small grey images in a file of NumPy's (.npz), as a server of the model takes them: ``x``, and ``labels``."""
+class Rows(ConfigSchema):
+    """Small grey images in a NumPy file (.npz), in the form that a model server takes: ``x``, and ``labels``."""
 
     kind: Literal["rows"] = "rows"
     path: str
     held_out: Share = 0.2
-    """The share that is not trained on, by a hash of each row's content, or of its ``group``."""
+    """Share that the run does not train on, selected by a hash of each row's content or of its ``group``."""
 
 
 Data = Annotated[Digits | Text | Rows, Field(discriminator="kind")]
 
 
-class FineTuning(Strict):
-    """A run that begins with the weights of an earlier one, its parent, and may not end worse."""
+class FineTuning(ConfigSchema):
+    """A run that starts from the weights of an earlier run, its parent, and must not end worse."""
 
     parent: str
-    """The directory of a run, or of one of its checkpoints."""
+    """Directory of the parent run, or of one of its checkpoints."""
     old: tuple[Data, ...] = ()
-    """What the parent has learned from; empty: as its checkpoint says."""
+    """Data that the parent was trained on; empty to use the list in the parent's checkpoint."""
     replay: Share = 0.0
-    """The share of every batch that is old examples: against forgetting."""
+    """Share of old examples in each batch, which prevents forgetting."""
     may_lose: Share = 0.0
-    """How much less accurate than its parent it may be, on what is held out of its own and of all old data."""
+    """Accuracy that the model may lose against its parent, on the held-out examples of its own and of all old data."""
     evaluate_every_steps: PositiveInt = 50
     patience: PositiveInt | None = None
-    """Evaluations without a smaller loss after which it stops; None: it takes all its steps."""
+    """Evaluations without a smaller loss after which the run stops; None to take all steps."""
 
 
-class Schedule(Strict):
-    """How the learning rate goes; `schedule` says what each of the kinds is."""
+class Schedule(ConfigSchema):
+    """The course of the learning rate; the module `schedule` defines each kind."""
 
     kind: Literal["constant", "linear_ramp", "cosine", "adaptive"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
-    """Of linear_ramp and cosine."""
+    """Length of the warmup in steps, for linear_ramp and cosine."""
     scale_by_world: bool = False
     """Multiply the rate by the number of processes: the linear scaling rule."""
 
 
-class Optimizer(Strict):
+class Optimizer(ConfigSchema):
     kind: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat
     weight_decay: float = Field(default=0.0, ge=0)
     momentum: Share = 0.9
-    """Of sgd."""
+    """Momentum of sgd."""
     clip_norm: PositiveFloat | None = None
-    """The most that the norm of all gradients may be."""
+    """Maximum norm of all gradients together."""
 
 
-class Saving(Strict):
-    """Checkpoints: one every so many steps and one at the end."""
+class Saving(ConfigSchema):
+    """The interval of checkpoints and how many are kept; a run always saves one at its end."""
 
     every_steps: PositiveInt = 100
     keep_last: PositiveInt = 3
     keep_every: PositiveInt | None = None
-    """Besides, those of every so many steps for good."""
+    """Checkpoints at multiples of this step are kept forever, in addition to *keep_last*."""
 
 
-class TrainingConfig(Strict):
-    """A training run. ``python -m workloads.training RECIPE --print`` writes one to begin with."""
+class TrainingConfig(ConfigSchema):
+    """A training run. ``python -m workloads.training RECIPE --print`` prints one to start from."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     model: ImageClassifier | DeepseekV3 | HuggingFace = Field(discriminator="kind")
     data: Data
     fine_tuning: FineTuning | None = None
-    """None: it begins with random weights, or with those of *model*."""
+    """Parent and old data; None to start from random weights or from those of *model*."""
     steps: PositiveInt
-    """Optimizer steps from the very beginning, resumed or not."""
+    """Optimizer steps in total, those before a resume included."""
     global_batch: PositiveInt
-    """Examples per optimizer step, of all processes together."""
+    """Examples per optimizer step, over all processes."""
     accumulate: PositiveInt = 1
-    """Parts that a process computes its share of the batch in, one after the other: less memory."""
+    """Number of parts in which a process computes its share of the batch; more parts need less memory."""
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda", "rocm", "gaudi"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     launcher: Literal["any", "none", "horovod", "torchrun"] = "any"
-    """Who has to have started it; anybody else's start is refused."""
+    """Launcher that must start the run; the run refuses any other."""
     world: PositiveInt | None = None
-    """Processes that there have to be at the start; None: as many as there are."""
+    """Required number of processes; None accepts any number."""
     compression: Literal["none", "fp16"] = "none"
-    """Of gradients on their way between processes."""
+    """Compression of the gradients that processes exchange."""
     sharding: Literal["none", "full"] = "none"
-    """full: weights, gradients and moments are divided among the processes, by PyTorch's FSDP under torchrun."""
+    """Distribution of the model: full divides weights, gradients and moments by PyTorch's FSDP under torchrun."""
     elastic: bool = False
-    """Processes may come and go while it runs: Horovod's elastic mode, under ``horovodrun --min-np``."""
+    """Whether processes may join and leave while the run is active (Horovod's ``horovodrun --min-np``)."""
     commit_every_steps: PositiveInt = 10
-    """Of an elastic run: what a lost process may cost."""
+    """Interval of the commits of an elastic run: the most steps that a lost process can cost."""
     report_every_steps: PositiveInt = 10
-    """When loss and accuracy are averaged over all processes, and told."""
+    """Interval at which the run averages loss and accuracy over all processes and reports them."""
     saving: Saving = Saving()
 
     @property
-    def replayed(self) -> int:
-        """How many examples of a step are old ones."""
+    def old_examples_per_step(self) -> int:
+        """Number of old examples in one step."""
         return round(self.global_batch * self.fine_tuning.replay) if self.fine_tuning else 0
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
-        wrong = [*self._of_model(), *self._of_launcher()]
+    def _check_consistency(self) -> Self:
+        wrong = [*self._model_problems(), *self._launcher_problems()]
         if wrong:
             raise ValueError("; and ".join(wrong))
         return self
 
-    def _of_model(self) -> Iterator[str]:
+    def _model_problems(self) -> Iterator[str]:
         sets = (self.data, *(self.fine_tuning.old if self.fine_tuning else ()))
         for data in sets:
             if isinstance(self.model, ImageClassifier) == isinstance(data, Text):
                 yield f"a model of kind {self.model.kind} cannot learn from data of kind {data.kind}"
             elif isinstance(data, Text) and isinstance(self.model, DeepseekV3):
                 if self.model.vocab_size < 256 and not data.tokenizer:
-                    yield f"model.vocab_size is {self.model.vocab_size}; text has 256 bytes"
+                    yield f"model.vocab_size is {self.model.vocab_size}, and text needs 256"
                 if data.sequence_length > self.model.max_position_embeddings:
                     yield (
                         f"data.sequence_length is {data.sequence_length}, "
                         f"model.max_position_embeddings {self.model.max_position_embeddings}"
                     )
-        if self.fine_tuning and self.fine_tuning.replay and not 0 < self.replayed < self.global_batch:
-            yield f"of {self.global_batch} examples a share of {self.fine_tuning.replay} is {self.replayed}: not a part"
+        if self.fine_tuning and self.fine_tuning.replay and not 0 < self.old_examples_per_step < self.global_batch:
+            yield (
+                f"fine_tuning.replay {self.fine_tuning.replay} takes {self.old_examples_per_step} "
+                f"of {self.global_batch} examples, which leaves no mix"
+            )
         lengths = {data.sequence_length for data in sets if isinstance(data, Text)}
         if len(lengths) > 1:
-            yield f"old and new text have sequence_lengths of {sorted(lengths)}, and share batches"
+            yield f"old and new text share batches, and have sequence_lengths of {sorted(lengths)}"
 
-    def _of_launcher(self) -> Iterator[str]:
+    def _launcher_problems(self) -> Iterator[str]:
         if self.elastic and self.launcher not in ("any", "horovod"):
-            yield f"elastic is Horovod's, and launcher says {self.launcher}"
+            yield f"only Horovod runs elastic, and launcher is {self.launcher}"
         if self.elastic and isinstance(self.model, HuggingFace) and self.model.lora:
-            yield "elastic keeps a copy of the whole model at every commit, and model.lora freezes most of it"
+            yield "elastic copies the whole model at each commit, and model.lora freezes most of it"
         if self.sharding == "full":
             if self.elastic or self.launcher not in ("any", "torchrun"):
-                yield "sharding is torchrun's; launcher says otherwise, or elastic does"
+                yield "sharding needs torchrun, and launcher or elastic selects another launcher"
             if self.compression != "none":
-                yield f"sharding sends gradients as they are, and compression says {self.compression}"
+                yield f"sharding cannot compress gradients, and compression is {self.compression}"
             if self.precision == "fp16":
-                yield "sharding has no scaling of the loss, which fp16 needs; bf16 does not"
+                yield "sharding does not scale the loss, which fp16 needs; use bf16"

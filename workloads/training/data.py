@@ -1,4 +1,4 @@
-"""What is learned from: examples by number, whole in memory, read from local files."""
+"""Training data: numbered examples, read from local files into memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -15,10 +15,10 @@ from workloads.training.config import Data, Digits, Rows, Text
 
 
 class Examples(NamedTuple):
-    """Examples to be taken by number.
+    """Numbered examples.
 
-    A classifier's ``x`` are float32 images in [0, 1], its ``y`` classes; a language model's ``x`` is one row of bytes
-    or tokens for each example and ``y`` those that come next.
+    For a classifier, ``x`` is float32 images in [0, 1] and ``y`` their classes. For a language model, ``x`` is one row
+    of bytes or tokens for each example and ``y`` the bytes or tokens that come next.
     """
 
     x: Tensor
@@ -28,12 +28,12 @@ class Examples(NamedTuple):
         return len(self.y)
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the examples of these numbers, in their order. Only here they become as wide as models take them."""
+        """Return the examples with these numbers, in this order, converted to the types that models take."""
         x = self.x[indices]
         return (x if x.is_floating_point() else x.long()), self.y[indices].long()
 
     def digest(self) -> str:
-        """Return the sha256 of all of them: the same examples have the same, wherever their files are."""
+        """Return the sha256 of all examples; it does not depend on where their files are."""
         digest = sha256()
         for tensor in self:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -45,18 +45,18 @@ def load(config: Data) -> Examples:
     """Return the examples to train on.
 
     Raises:
-        WorkloadError: they are not there, or too few.
+        WorkloadError: The files are missing, or have too few examples.
     """
     return _parts(config)[0]
 
 
 def held_out(config: Data) -> Examples:
-    """Return the examples that are not trained on."""
+    """Return the examples that the run does not train on."""
     return _parts(config)[1]
 
 
-def together(sets: Sequence[Examples]) -> Examples:
-    """Return the examples of all *sets*, one set after the other."""
+def concatenate(sets: Sequence[Examples]) -> Examples:
+    """Return the examples of all *sets* in one set, in order."""
     return Examples(*(torch.cat(tensors) for tensors in zip(*sets, strict=True)))
 
 
@@ -72,9 +72,9 @@ def _digits(config: Digits) -> tuple[Examples, Examples]:
     digits = load_digits()
     x, y = torch.tensor(digits.images, dtype=torch.float32) / 16, torch.tensor(digits.target)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    kept = round(len(y) * (1 - config.held_out))
-    parts = order[:kept], order[kept:]
-    if config.only:  # after the split: what is held out of some digits is held out of all of them, too
+    split = round(len(y) * (1 - config.held_out))
+    parts = order[:split], order[split:]
+    if config.only:  # after the split, so that an example is held out of every selection of digits or of none
         parts = tuple(part[torch.isin(y[part], torch.tensor(config.only))] for part in parts)
     return Examples(x[parts[0]], y[parts[0]]), Examples(x[parts[1]], y[parts[1]])
 
@@ -82,31 +82,33 @@ def _digits(config: Digits) -> tuple[Examples, Examples]:
 def _rows(config: Rows) -> tuple[Examples, Examples]:
     arrays = rows.read(Path(config.path), "data.path")
     group = arrays.pop(rows.GROUP, None)
-    if wrong := list(_wrong_rows(arrays, group)):
-        want = "rows have images as x, whole numbers as labels, and a group where some belong together"
-        raise WorkloadError("data.path", f"got {config.path}: {'; '.join(wrong)}", want, "Mend the file")
+    if problems := list(_row_problems(arrays, group)):
+        want = "rows have images as x, whole numbers as labels, and an optional group for rows that belong together"
+        raise WorkloadError("data.path", f"got {config.path}: {'; '.join(problems)}", want, "Correct the file")
     x, y = arrays["x"].astype(np.float32, copy=False), arrays[rows.LABELS].astype(np.int64, copy=False)
     digests = rows.digests({"x": x})
-    judges = rows.places(digests, group) >= 1 - config.held_out
-    learned = {digest for digest, judge in zip(digests, judges, strict=True) if not judge}
-    unseen = judges & np.array([digest not in learned for digest in digests], bool)  # of two groups, perhaps
-    parts = [Examples(torch.from_numpy(x[part]), torch.from_numpy(y[part])) for part in (~judges, unseen)]
+    held_out_mask = rows.split_points(digests, group) >= 1 - config.held_out
+    training_digests = {digest for digest, is_held_out in zip(digests, held_out_mask, strict=True) if not is_held_out}
+    # the same row may be in a training group and in a held-out group
+    unseen_mask = held_out_mask & np.array([digest not in training_digests for digest in digests], bool)
+    masks = (~held_out_mask, unseen_mask)
+    parts = [Examples(torch.from_numpy(x[mask]), torch.from_numpy(y[mask])) for mask in masks]
     return parts[0], parts[1]
 
 
-def _wrong_rows(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) -> Iterator[str]:
-    wanted = {"x": ("biuf", 3), rows.LABELS: ("iu", 1)}
-    for name in sorted(wanted.keys() | arrays.keys()):
-        if name not in wanted:
-            yield f"{name} is none of them"
+def _row_problems(arrays: Mapping[str, np.ndarray], group: np.ndarray | None) -> Iterator[str]:
+    expected = {"x": ("biuf", 3), rows.LABELS: ("iu", 1)}
+    for name in sorted(expected.keys() | arrays.keys()):
+        if name not in expected:
+            yield f"{name} is not one of these arrays"
         elif name not in arrays:
-            yield f"{name} is not there"
-        elif arrays[name].dtype.kind not in wanted[name][0] or arrays[name].ndim != wanted[name][1]:
-            yield f"{name} is {arrays[name].dtype} of {list(arrays[name].shape)}"
+            yield f"{name} is missing"
+        elif arrays[name].dtype.kind not in expected[name][0] or arrays[name].ndim != expected[name][1]:
+            yield f"{name} is {arrays[name].dtype} with shape {list(arrays[name].shape)}"
     if len({len(array) for array in (*arrays.values(), *([] if group is None else [group])) if array.ndim}) > 1:
-        yield "its arrays have different numbers of rows"
+        yield "the arrays have different numbers of rows"
     if "x" in arrays and arrays["x"].dtype.kind == "f" and not np.isfinite(arrays["x"]).all():
-        yield "x has values that are no numbers"
+        yield "x has values that are not finite numbers"
 
 
 def _text(config: Text) -> tuple[Examples, Examples]:
@@ -115,29 +117,29 @@ def _text(config: Text) -> tuple[Examples, Examples]:
     try:
         text = b"\n".join(file.read_bytes() for file in files)[: config.bytes_at_most]
     except OSError as error:
-        want = "text to learn from is on every host that trains"
-        raise WorkloadError("data.path", f"got {error.filename}: {error.strerror}", want, "Put it there") from error
+        want = "the training text is on every host of the run"
+        raise WorkloadError("data.path", f"got {error.filename}: {error.strerror}", want, "Copy it there") from error
     numbers = (
         _tokens(text, config.tokenizer) if config.tokenizer else torch.frombuffer(bytearray(text), dtype=torch.uint8)
     )
     if len(numbers) <= length:
         kind = "tokens" if config.tokenizer else "bytes"
-        got = f"got {len(numbers)} {kind} of {len(files)} files like {path / config.pattern if path.is_dir() else path}"
-        want = f"one example takes {length + 1}"
+        got = f"got {len(numbers)} {kind} from {len(files)} files of {path / config.pattern if path.is_dir() else path}"
+        want = f"one example needs {length + 1}"
         raise WorkloadError("data.path", got, want, "Name other files, or a shorter sequence_length")
     rows = (len(numbers) - 1) // length
     x, y = numbers[: rows * length].view(rows, length), numbers[1 : rows * length + 1].view(rows, length)
-    kept = round(rows * (1 - config.held_out))
-    return Examples(x[:kept], y[:kept]), Examples(x[kept:], y[kept:])
+    split = round(rows * (1 - config.held_out))
+    return Examples(x[:split], y[:split]), Examples(x[split:], y[split:])
 
 
 def _tokens(text: bytes, directory: str) -> Tensor:
-    """Return *text* in the tokens of the model in *directory*, int32."""
+    """Return *text* as int32 tokens of the model in *directory*."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except (OSError, ValueError) as error:
-        got, fix = f"got {str(error).splitlines()[0]}", "Name a directory as save_pretrained writes it"
+        got, fix = f"got {str(error).splitlines()[0]}", "Name a directory that save_pretrained wrote"
         raise WorkloadError("data.tokenizer", got, f"{directory} has a tokenizer", fix) from error
     return torch.tensor(tokenizer(text.decode(errors="replace"))["input_ids"], dtype=torch.int32)

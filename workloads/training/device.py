@@ -1,4 +1,4 @@
-"""The device that a process trains on: the one that its place among its host's processes says."""
+"""Selection of the device that a process trains on, by the local rank of the process."""
 
 import importlib.util
 from dataclasses import dataclass, replace
@@ -12,31 +12,31 @@ from workloads.errors import WorkloadError
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, and what is known of it."""
+    """A device and its properties."""
 
     kind: str
     """cpu, cuda, rocm or gaudi."""
     name: str
     torch: Any
-    """A ``torch.device``. AMD's are called cuda there, Intel's Gaudi hpu."""
+    """The ``torch.device``. PyTorch calls AMD devices cuda and Intel's Gaudi hpu."""
     memory: int
-    """Bytes, all of them; of a CPU what is free now. Processes that share a device share it."""
+    """Total memory in bytes; for a CPU the free memory of the host, divided among its processes."""
     architecture: Architecture | None
-    """None where the catalogue does not know it."""
+    """Entry in the catalogue; None if the catalogue has none."""
     uuid: str = ""
-    """What NVIDIA's library calls it; empty for what is not NVIDIA's."""
+    """UUID in NVIDIA's management library; empty for devices of other vendors."""
 
-    def settle(self) -> None:
-        """Wait until the device has done all it was given, so that a clock read next is true."""
+    def synchronize(self) -> None:
+        """Wait until the device has finished its work, so that times measured next are correct."""
         if self.kind in ("cuda", "rocm"):
             torch.cuda.synchronize(self.torch)
         elif self.kind == "gaudi":
             torch.hpu.synchronize()
 
     def seed(self, number: int) -> None:
-        """Let the random numbers of the processor and of this device begin anew.
+        """Seed the random numbers of the CPU and of this device.
 
-        `torch.manual_seed` does so for every sort of device, and writes a stack down for each that is not there, which
+        `torch.manual_seed` seeds every type of device and records a stack trace for each type that is absent, which
         took more than half a millisecond of each step.
         """
         if self.kind == "gaudi":
@@ -46,34 +46,36 @@ class Device:
         if self.kind in ("cuda", "rocm"):
             torch.cuda.manual_seed(number)
 
-    def hand_over(self) -> None:
-        """Give Gaudi, which collects operations until it is told, what has been collected; elsewhere nothing."""
+    def flush(self) -> None:
+        """Submit the operations that Gaudi has collected; on other devices do nothing."""
         if self.kind == "gaudi":
             from habana_frameworks.torch import core
 
             core.mark_step()
 
 
-def pick(asked: str, local_rank: int, local_world: int) -> Device:
+def select_device(requested: str, local_rank: int, local_world: int) -> Device:
     """Return the device of the process with *local_rank* among the *local_world* of its host.
 
     Raises:
-        WorkloadError: there is no such device, or not as many as processes.
+        WorkloadError: There is no such device, or there are fewer devices than processes.
     """
-    there = _there()
-    kind = there if asked == "auto" else asked
+    available = _available_kind()
+    kind = available if requested == "auto" else requested
     if kind == "cpu":
         return replace(_cpu(), memory=_cpu().memory // local_world)
-    if kind != there:
-        raise WorkloadError("device", f"got {asked}", f"PyTorch sees {there} here", "Write auto, or mend its driver")
+    if kind != available:
+        raise WorkloadError(
+            "device", f"got {requested}", f"PyTorch sees {available} here", "Write auto, or repair its driver"
+        )
     count = torch.hpu.device_count() if kind == "gaudi" else torch.cuda.device_count()
     if local_world > count:
-        fix = f"Start {count} processes on this host"
-        raise WorkloadError("device", f"got {local_world} processes", f"there are {count} devices, one for each", fix)
+        want, fix = f"this host has {count} devices, one for each process", f"Start {count} processes on this host"
+        raise WorkloadError("device", f"got {local_world} processes", want, fix)
     return _gaudi() if kind == "gaudi" else _gpu(kind, local_rank)
 
 
-def _there() -> str:
+def _available_kind() -> str:
     """Return the kind of device that PyTorch sees here."""
     if torch.cuda.is_available():
         return "rocm" if torch.version.hip else "cuda"
@@ -93,14 +95,14 @@ def _cpu() -> Device:
 def _gpu(kind: str, index: int) -> Device:
     torch.cuda.set_device(index)
     properties = torch.cuda.get_device_properties(index)
-    of_amd, of_nvidia = getattr(properties, "gcnArchName", ""), f"{properties.major}.{properties.minor}"
-    known = architecture_of(of_amd.partition(":")[0] if kind == "rocm" else of_nvidia)
+    amd_name, nvidia_name = getattr(properties, "gcnArchName", ""), f"{properties.major}.{properties.minor}"
+    architecture = architecture_of(amd_name.partition(":")[0] if kind == "rocm" else nvidia_name)
     uuid = f"GPU-{properties.uuid}" if kind == "cuda" else ""
-    return Device(kind, properties.name, torch.device("cuda", index), properties.total_memory, known, uuid)
+    return Device(kind, properties.name, torch.device("cuda", index), properties.total_memory, architecture, uuid)
 
 
 def _gaudi() -> Device:
-    """Return the one Gaudi that the launcher has made visible to this process."""
+    """Return the single Gaudi that the launcher makes visible to this process."""
     name = torch.hpu.get_device_name()
     _, total = torch.hpu.memory.mem_get_info()
     return Device("gaudi", name, torch.device("hpu"), total, architecture_of("gaudi2" if "2" in name else name.lower()))

@@ -1,4 +1,4 @@
-"""What NVIDIA's library measures of the GPU that a process trains on: how busy, how full, how much power."""
+"""Utilisation, memory use and power of the GPU that a process trains on, measured by NVIDIA's library."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -8,12 +8,12 @@ from workloads.training.device import Device
 
 
 class DeviceStats:
-    """One GPU. What cannot be read is None, never zero."""
+    """The measurements of one GPU. A figure that cannot be read is None, never zero."""
 
     def __init__(self, uuid: str) -> None:
         """
         Raises:
-            pynvml.NVMLError: there is no such library, or no such GPU.
+            pynvml.NVMLError: The library or the GPU is missing.
         """
         import pynvml
 
@@ -22,8 +22,8 @@ class DeviceStats:
         self._gpu = pynvml.nvmlDeviceGetHandleByUUID(uuid)
 
     @classmethod
-    def of(cls, device: Device) -> Self | None:
-        """Return those of *device*; None where NVIDIA's library does not know it."""
+    def for_device(cls, device: Device) -> Self | None:
+        """Return the measurements of *device*; None if NVIDIA's library does not know the device."""
         if not device.uuid:
             return None
         import pynvml
@@ -34,21 +34,21 @@ class DeviceStats:
             return None
 
     def read(self) -> dict[str, float | None]:
-        """Return percent of the time in which it computed, bytes of its memory that are in use, and watts."""
+        """Return the utilisation in percent, the used memory in bytes, and the power in watts."""
         library = self._library
         return {
-            "gpu_utilisation_percent": self._asked(lambda: library.nvmlDeviceGetUtilizationRates(self._gpu).gpu),
-            "gpu_memory_bytes": self._asked(lambda: library.nvmlDeviceGetMemoryInfo(self._gpu).used),
-            "gpu_power_watts": self._asked(lambda: library.nvmlDeviceGetPowerUsage(self._gpu) / 1000),
+            "gpu_utilisation_percent": self._query(lambda: library.nvmlDeviceGetUtilizationRates(self._gpu).gpu),
+            "gpu_memory_bytes": self._query(lambda: library.nvmlDeviceGetMemoryInfo(self._gpu).used),
+            "gpu_power_watts": self._query(lambda: library.nvmlDeviceGetPowerUsage(self._gpu) / 1000),
         }
 
     def peak_flops(self) -> float | None:
-        """Return what it computes at best with numbers of 16 bits, by the catalogue; None where that is not known."""
-        ids = self._asked(lambda: self._library.nvmlDeviceGetPciInfo(self._gpu).pciDeviceId)
+        """Return the catalogue's peak rate for 16-bit numbers; None if the catalogue has none."""
+        ids = self._query(lambda: self._library.nvmlDeviceGetPciInfo(self._gpu).pciDeviceId)
         return None if ids is None else peak_flops(f"{int(ids) & 0xFFFF:04x}:{int(ids) >> 16:04x}")
 
-    def _asked(self, question: Callable[[], float]) -> float | None:
+    def _query(self, read: Callable[[], float]) -> float | None:
         try:
-            return question()
+            return read()
         except self._library.NVMLError:
             return None

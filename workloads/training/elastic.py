@@ -1,4 +1,4 @@
-"""An elastic run: processes are lost and come, and those that stay go on from the last commit, which is in memory."""
+"""An elastic run: processes join and leave, and the others continue from the last commit, which is in memory."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from workloads.training.loop import Training
 
 
 def run(training: Training, last: int) -> bool:
-    """Take steps until *last* are done, with whoever is there; return False if it was told to stop before.
+    """Take steps until step *last*, with the processes that are present; return False if a signal stopped the run.
 
-    A process that was lost costs the steps since the last commit; one that joins, none. Before the first line of
-    `going` no process may talk to the others: those that stay are waiting for newcomers in Horovod's own exchange.
+    A lost process costs the steps since the last commit; a joining process costs none. Before the first line of
+    `resume` no process may communicate: the others wait for new processes in Horovod's own exchange.
     """
-    workers, config, metrics = training.around.workers, training.config, training.around.metrics
+    workers, config, metrics = training.context.workers, training.config, training.context.metrics
     hvd: Any = workers.hvd  # type: ignore[attr-defined]
-    model, training.optimizer = workers.average(training.model, training.optimizer)
+    model, training.optimizer = workers.average_gradients(training.model, training.optimizer)
     state = hvd.elastic.TorchState(
         model=training.model, optimizer=training.optimizer, step=training.step, scaler=training.scaler.state_dict(),
         tuning=training.tuning and training.tuning.state_dict(),
@@ -27,7 +27,7 @@ def run(training: Training, last: int) -> bool:
             state.commit()
 
     @hvd.elastic.run
-    def going(state: Any) -> bool:
+    def resume(state: Any) -> bool:
         training.step = state.step
         training.scaler.load_state_dict(state.scaler)
         if training.tuning:
@@ -36,8 +36,8 @@ def run(training: Training, last: int) -> bool:
         shares = [
             len(range(config.global_batch)[order.share(0, config.global_batch, rank, world)]) for rank in range(world)
         ]
-        metrics.tell(event="world", step=state.step, world=world, rank=workers.rank, shares=shares)
-        metrics.say(f"step {state.step}: {world} processes with {', '.join(map(str, shares))} examples each step")
+        metrics.log(event="world", step=state.step, world=world, rank=workers.rank, shares=shares)
+        metrics.print(f"step {state.step}: {world} processes take {', '.join(map(str, shares))} examples per step")
         return training.run(model, last, commit)
 
-    return bool(going(state))
+    return bool(resume(state))

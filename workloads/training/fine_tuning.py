@@ -1,4 +1,4 @@
-"""A fine-tuning as it gets on: its parent's scores, its best weights so far, when it is done, and if it may go out."""
+"""The progress of a fine-tuning: parent scores, best weights, early stop, and the check before publication."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from workloads.errors import WorkloadError
 from workloads.training import sharded
 from workloads.training.config import Data, Digits, FineTuning
 from workloads.training.data import Examples
-from workloads.training.evaluation import Score
+from workloads.training.evaluation import EvaluationScore
 
-Scoring = Callable[[Examples], Score]
+ScoreFunction = Callable[[Examples], EvaluationScore]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A set of data by what is held out of it."""
+class HeldOutSet:
+    """A data set with its held-out examples."""
 
     data: Data
     examples: Examples
@@ -29,82 +29,82 @@ class Held:
         return self.data.path
 
 
-class Worse(WorkloadError):
-    """A child that is worse than its parent."""
+class WorseThanParent(WorkloadError):
+    """A fine-tuned model that is less accurate than its parent."""
 
     exit_status = 1
 
 
-class Tuning:
-    """Where a fine-tuning stands. Everybody calls every method, with the same scores."""
+class FineTuningState:
+    """The state of a fine-tuning. All processes call each method, with the same scores."""
 
-    def __init__(self, config: FineTuning, held: Sequence[Held]) -> None:
+    def __init__(self, config: FineTuning, held_out_sets: Sequence[HeldOutSet]) -> None:
         """
         Args:
-            held: Of its own data, then of the old.
+            held_out_sets: The set of its own data, then those of the old data.
         """
-        self.config, self.held = config, tuple(held)
-        self.parent: list[Score] = []
-        """What the weights that it began with score, set by set."""
-        self.scores: list[Score] = []
-        """What its best weights score, once it has ended."""
+        self.config, self.held_out_sets = config, tuple(held_out_sets)
+        self.parent_scores: list[EvaluationScore] = []
+        """Scores of the initial weights, one for each set."""
+        self.scores: list[EvaluationScore] = []
+        """Scores of the best weights, available at the end."""
         self.best_step: int | None = None
-        self.done = False
-        """Whether patience is over."""
-        self._loss, self._waited = 0.0, 0
+        self.out_of_patience = False
+        """Whether the loss has not improved for `patience` evaluations."""
+        self._loss, self._evaluations_without_gain = 0.0, 0
         self._weights: Mapping[str, Tensor] = {}
 
-    def begin(self, score: Scoring) -> None:
-        if not self.parent:
-            self.parent = [score(held.examples) for held in self.held]
+    def score_parent(self, score: ScoreFunction) -> None:
+        if not self.parent_scores:
+            self.parent_scores = [score(held_out.examples) for held_out in self.held_out_sets]
 
-    def look(self, step: int, score: Scoring, weights: Mapping[str, Tensor]) -> list[Score]:
+    def evaluate(self, step: int, score: ScoreFunction, weights: Mapping[str, Tensor]) -> list[EvaluationScore]:
         """Score *weights*, keep them if they are the best by the mean loss of all sets, and return the scores."""
-        scores = [score(held.examples) for held in self.held]
+        scores = [score(held_out.examples) for held_out in self.held_out_sets]
         loss = sum(each.loss for each in scores) / len(scores)
         if self.best_step is None or loss < self._loss:
-            self.best_step, self._loss, self._waited = step, loss, 0
-            parts = sharded.local(weights)
+            self.best_step, self._loss, self._evaluations_without_gain = step, loss, 0
+            parts = sharded.local_state(weights)
             self._weights = {name: part.detach().to("cpu", copy=True) for name, part in parts.items()}
         else:
-            self._waited += 1
-            self.done = self._waited == self.config.patience
+            self._evaluations_without_gain += 1
+            self.out_of_patience = self._evaluations_without_gain == self.config.patience
         return scores
 
-    def conclude(self, score: Scoring, weights: Mapping[str, Tensor]) -> None:
-        """Put the best weights into *weights*, and score them."""
-        sharded.put(weights, self._weights)
+    def restore_best(self, score: ScoreFunction, weights: Mapping[str, Tensor]) -> None:
+        """Copy the best weights into *weights* and score them."""
+        sharded.copy_into(weights, self._weights)
         self._weights = {}
-        self.scores = [score(held.examples) for held in self.held]
+        self.scores = [score(held_out.examples) for held_out in self.held_out_sets]
 
-    def refuse_worse(self) -> None:
-        """Raise where it is less accurate than its parent by more than it may be, on any of the sets.
+    def check_not_worse(self) -> None:
+        """Raise if the model loses more accuracy against its parent than `may_lose`, on any set.
 
         Raises:
-            Worse: says where, and by how much.
+            WorseThanParent: The message names the sets and both accuracies.
         """
-        lost = [
-            f"{own.accuracy:.4f} on {held.name}, where its parent has {parent.accuracy:.4f}"
-            for held, own, parent in zip(self.held, self.scores, self.parent, strict=True)
-            if own.accuracy < parent.accuracy - self.config.may_lose - 1e-9  # a sum of floats
+        losses = [
+            f"{own.accuracy:.4f} on {held_out.name}, where its parent has {parent.accuracy:.4f}"
+            for held_out, own, parent in zip(self.held_out_sets, self.scores, self.parent_scores, strict=True)
+            if own.accuracy < parent.accuracy - self.config.may_lose - 1e-9  # tolerance for sums of floats
         ]
-        if lost:
-            got = f"got an accuracy of {'; and '.join(lost)}"
-            want = f"it may lose {self.config.may_lose:g}, and is not published"
-            fix = "Replay more of the old data, or start it again with --publish-worse REASON"
-            raise Worse("fine_tuning", got, want, fix)
+        if losses:
+            got = f"got an accuracy of {'; and '.join(losses)}"
+            want = f"the model may lose {self.config.may_lose:g}, and is not published"
+            fix = "Replay more of the old data, or start the run again with --publish-worse REASON"
+            raise WorseThanParent("fine_tuning", got, want, fix)
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "parent": [list(score) for score in self.parent],
+            "parent": [list(score) for score in self.parent_scores],
             "scores": [list(score) for score in self.scores],
-            "best": [self.best_step, self._loss, self._waited],
-            "done": self.done,
+            "best": [self.best_step, self._loss, self._evaluations_without_gain],
+            "done": self.out_of_patience,
             "weights": dict(self._weights),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.parent = [Score(*score) for score in state["parent"]]
-        self.scores = [Score(*score) for score in state["scores"]]
-        self.best_step, self._loss, self._waited = state["best"]
-        self.done, self._weights = state["done"], state["weights"]
+        self.parent_scores = [EvaluationScore(*score) for score in state["parent"]]
+        self.scores = [EvaluationScore(*score) for score in state["scores"]]
+        self.best_step, self._loss, self._evaluations_without_gain = state["best"]
+        self.out_of_patience, self._weights = state["done"], state["weights"]

@@ -1,12 +1,13 @@
-"""One run on several hosts: start its processes from the chief, wait for their first step, and stop them.
+"""Start, watch and stop one run on several hosts.
 
-    python -m workloads.training.hosts RUN.json start       on the chief; until the run ends
-    python -m workloads.training.hosts RUN.json await       on the chief; until every rank has logged its first step
-    python -m workloads.training.hosts RUN.json check       on each: what it imports and its data are there
-    python -m workloads.training.hosts RUN.json ready|logged|close    what the chief asks of the others
+    python -m workloads.training.hosts RUN.json start       on the launcher host; returns when the run ends
+    python -m workloads.training.hosts RUN.json await       on the launcher host; waits for each rank's first step
+    python -m workloads.training.hosts RUN.json check       on each host; checks its packages and data
+    python -m workloads.training.hosts RUN.json ready|logged|close    commands that the launcher host runs on the others
 
-RUN.json is the same on all hosts but for ``host``; `Plan` says what stands in it. The chief starts processes elsewhere
-by ``ssh``, and of an elastic run asks ``discover`` which hosts there are. Who wrote RUN.json has put both into PATH.
+The launcher host is the first host of the run. RUN.json differs between hosts in ``host`` alone; `LaunchPlan` describes
+it. The launcher host starts processes on the other hosts by ``ssh``. For an elastic run it calls ``discover``, which
+lists the available hosts. Both commands must be in PATH.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
 from workloads.training.metrics import elastic_name, file_of
-from workloads.training.plan import Host, Plan, commands, elsewhere, variables
+from workloads.training.plan import LaunchHost, LaunchPlan, commands, process_environment, ssh_command
 
 if TYPE_CHECKING:
     from workloads.tracking import Server
@@ -38,254 +39,258 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 SSH_SECONDS = 60
 LOG_BYTES = 16 << 20
-"""Size above which the log begins again at its beginning; the account keeps the part before in log.1."""
+"""Size above which the log is rotated: its content moves to log.1 in the account's directory."""
 LAST_LINES = 10
 FAILED = re.compile(r"Process (\d+) exit with status code ([1-9]\d*)")
 REFUSED = re.compile(r"exit with status code 2\b|exitcode *: 2\b")
 
 
-def ask(plan: Plan, host: Host, verb: str, ends_the_way: bool = False) -> str | None:
-    """Return what *verb* prints on *host*; None where it is not reached or fails.
+def run_on_host(plan: LaunchPlan, host: LaunchHost, verb: str, closes_connection: bool = False) -> str | None:
+    """Return the output of *verb* on *host*; None if the host is unreachable or the command fails.
 
     Args:
-        ends_the_way: How it ended will not be told, as there is nobody left to tell it.
+        closes_connection: The command ends its own SSH connection, so its exit status is not known.
     """
     argv = [sys.executable, "-m", "workloads.training.hosts", str(plan.config.parent / "run.json"), verb]
     try:
         done = subprocess.run(
-            elsewhere(host, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, argv),
+            ssh_command(host, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, argv),
             capture_output=True, text=True, timeout=SSH_SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        say(f"{host.name}: no answer after {SSH_SECONDS} s")
+        print_line(f"{host.name}: no answer after {SSH_SECONDS} s")
         return None
-    if done.returncode and not ends_the_way:
-        say(f"{host.name}: `{verb}` ended with {done.returncode}: {done.stderr.strip() or 'no word why'}")
+    if done.returncode and not closes_connection:
+        print_line(f"{host.name}: `{verb}` ended with {done.returncode}: {done.stderr.strip() or 'no reason given'}")
         return None
     return done.stdout
 
 
-# --- the chief ------------------------------------------------------------------------------------------------------
+# --- the launcher host ----------------------------------------------------------------------------------------------
 
 
-def start(plan: Plan) -> int:
-    """Have processes on all hosts, and return when they have ended: 0 finished or stopped, 2 refused, else failed."""
-    before = state(plan)
+def start(plan: LaunchPlan) -> int:
+    """Start processes on all hosts and wait for them; return 0 if finished or stopped, 2 if refused, else 1."""
+    before = load_state(plan)
     if (before.get("outcome"), before.get("config")) == ("finished", plan.digest):
-        say("it is finished already")
-        with telling(plan):
+        print_line("the run has already finished")
+        with track_plan(plan):
             return 0
-    shorten(plan)
+    rotate_log(plan)
     attempt = int(before.get("attempt", 0)) + 1
-    put_state(plan, attempt=attempt, outcome=None)
-    say(f"start {attempt} of {plan.name}: {plan.world} processes by {plan.launcher} on {_names(plan.hosts)}")
-    hosts, fingerprints = [plan.hosts[0]], {plan.hosts[0].name: ready(plan)}
-    for host in plan.others:
-        if (found := ask(plan, host, "ready")) is not None:
+    save_state(plan, attempt=attempt, outcome=None)
+    print_line(f"start {attempt} of {plan.name}: {plan.world} processes by {plan.launcher} on {_names(plan.hosts)}")
+    hosts, fingerprints = [plan.hosts[0]], {plan.hosts[0].name: prepare_host(plan)}
+    for host in plan.other_hosts:
+        if (output := run_on_host(plan, host, "ready")) is not None:
             hosts.append(host)
-            fingerprints[host.name] = found.strip()
+            fingerprints[host.name] = output.strip()
     missing = [host for host in plan.hosts if host not in hosts]
-    if missing and len(hosts) * plan.processes < plan.at_least:
-        say(f"not reached: {_names(missing)}; it takes {plan.at_least} processes")
-        put_state(plan, attempt=attempt, outcome="failed", why=f"not reached: {_names(missing)}")
+    if missing and len(hosts) * plan.processes < plan.required_processes:
+        print_line(f"not reached: {_names(missing)}; the run needs {plan.required_processes} processes")
+        save_state(plan, attempt=attempt, outcome="failed", why=f"not reached: {_names(missing)}")
         return 1
     plan.out.mkdir(parents=True, exist_ok=True)
-    told = {**plan.provenance, "hosts": fingerprints, "code": code()}
-    (plan.out / "provenance.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    with telling(plan):
-        ended = Launched(plan, commands(plan, hosts)).wait()
-    put_state(plan, attempt=attempt, outcome=ended.outcome, why=ended.why)
-    say(f"{plan.name}: {ended.outcome}{f', {ended.why}' if ended.why else ''}")
-    if ended.outcome == "finished":
-        for host in plan.others:
-            ask(plan, host, "close", ends_the_way=True)
-    return ended.status
+    provenance = {**plan.provenance, "hosts": fingerprints, "code": code_digest()}
+    (plan.out / "provenance.json").write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+    with track_plan(plan):
+        result = LaunchedProcesses(plan, commands(plan, hosts)).wait()
+    save_state(plan, attempt=attempt, outcome=result.outcome, why=result.why)
+    print_line(f"{plan.name}: {result.outcome}{f', {result.why}' if result.why else ''}")
+    if result.outcome == "finished":
+        for host in plan.other_hosts:
+            run_on_host(plan, host, "close", closes_connection=True)
+    return result.status
 
 
 @contextmanager
-def telling(plan: Plan) -> Iterator[None]:
-    """Let the run's MLflow server know meanwhile how it gets on, and at the end what is still to be told.
+def track_plan(plan: LaunchPlan) -> Iterator[None]:
+    """Send the run's progress to its MLflow server while the context is open, and the rest at the end.
 
-    It is the chief that tells, and none of the processes that train: these have no account there.
+    Only the launcher host sends: the training processes have no account at the server.
     """
     server = _server(plan)
     if server is None or plan.tracking is None:
         yield
         return
-    from workloads.training.tracking import telling as following
+    from workloads.training.tracking import track_journal
 
     elastic = elastic_name({"HOROVOD_HOSTNAME": plan.hosts[0].address})
     journal = file_of(plan.out, "0" if plan.min_processes is None else elastic)
-    with following(server, plan.out, journal.name, plan.tracking["register"]):
+    with track_journal(server, plan.out, journal.name, plan.tracking["register"]):
         yield
 
 
-def _server(plan: Plan) -> "Server | None":
-    """Return the server that is told; asks nothing of it.
+def _server(plan: LaunchPlan) -> "Server | None":
+    """Return the MLflow server of the run, without a request to it.
 
     Raises:
-        WorkloadError: its certificate or the account are not there.
+        WorkloadError: The certificate or the credentials are missing.
     """
     if plan.tracking is None:
         return None
     from workloads.tracking import connect
     from workloads.tracking.server import CERTIFICATE, CREDENTIALS
 
-    found = {CREDENTIALS: plan.tracking["credentials"], CERTIFICATE: plan.tracking["certificate"]}
-    return connect(plan.tracking["url"], found)
+    files = {CREDENTIALS: plan.tracking["credentials"], CERTIFICATE: plan.tracking["certificate"]}
+    return connect(plan.tracking["url"], files)
 
 
 @dataclass(frozen=True)
-class AttemptResult:
+class LaunchResult:
     outcome: str
     """finished, stopped or failed."""
     status: int
     why: str = ""
 
 
-class Launched:
-    """The launcher's processes. SIGTERM lets the training save: its own process here tells those elsewhere."""
+class LaunchedProcesses:
+    """The launcher's processes. On SIGTERM the local training process saves, and passes the request to the others."""
 
-    def __init__(self, plan: Plan, commands: Sequence[Sequence[str]]) -> None:
-        self._plan, self._asked, self._first_failed, self._refused = plan, False, "", False
+    def __init__(self, plan: LaunchPlan, commands: Sequence[Sequence[str]]) -> None:
+        self._plan, self._stop_requested, self._first_failed, self._refused = plan, False, "", False
         self._writing = threading.Lock()
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, self._ask)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
         self._processes = [
             subprocess.Popen(
-                argv, env={**os.environ, **variables(plan)}, cwd=plan.home, stdin=subprocess.DEVNULL,
+                argv, env={**os.environ, **process_environment(plan)}, cwd=plan.home, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
             )
             for argv in commands
         ]  # fmt: skip
-        self._listeners = [threading.Thread(target=self._listen, args=(process,)) for process in self._processes]
+        self._listeners = [threading.Thread(target=self._read_output, args=(process,)) for process in self._processes]
         for listener in self._listeners:
             listener.start()
 
-    def wait(self) -> AttemptResult:
+    def wait(self) -> LaunchResult:
         while any(process.poll() is None for process in self._processes):
             if any(process.poll() for process in self._processes):
-                self._end()
+                self._terminate()
             time.sleep(POLL_SECONDS / 4)
         for listener in self._listeners:
             listener.join()
         statuses = [process.returncode for process in self._processes]
-        if self._asked:
-            return AttemptResult("stopped", 0)
+        if self._stop_requested:
+            return LaunchResult("stopped", 0)
         if not any(statuses):
-            return AttemptResult("finished", 0)
-        return AttemptResult("failed", 2 if self._refused else 1, self._first_failed or f"ended with {statuses}")
+            return LaunchResult("finished", 0)
+        return LaunchResult("failed", 2 if self._refused else 1, self._first_failed or f"ended with {statuses}")
 
-    def _listen(self, process: "subprocess.Popen[str]") -> None:
+    def _read_output(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout
         for line in process.stdout:
             with self._writing:
                 sys.stdout.write(line)
                 sys.stdout.flush()
-                shorten(self._plan)
-            if (found := FAILED.search(line)) and not self._first_failed:
-                self._first_failed = f"rank {found[1]} ended with {found[2]}"
+                rotate_log(self._plan)
+            if (match := FAILED.search(line)) and not self._first_failed:
+                self._first_failed = f"rank {match[1]} ended with {match[2]}"
             self._refused = self._refused or REFUSED.search(line) is not None
 
-    def _ask(self, number: int, frame: object) -> None:
-        if self._asked:
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._stop_requested:
             return
-        self._asked = True
-        say("told to stop: it saves first")
-        for pid in trainings():
+        self._stop_requested = True
+        print_line("stop requested: the run saves a checkpoint first")
+        for pid in training_processes():
             os.kill(pid, signal.SIGTERM)
-        threading.Timer(self._plan.grace_seconds, self._end).start()
+        threading.Timer(self._plan.grace_seconds, self._terminate).start()
 
-    def _end(self) -> None:
+    def _terminate(self) -> None:
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
 
 
-def await_first_step(plan: Plan, seconds: float) -> int:
-    """Return 0 once every rank has logged a step of this start; 4, with the last lines of who failed, if it ends first.
+def await_first_step(plan: LaunchPlan, seconds: float) -> int:
+    """Return 0 when each rank has logged a step of this start, or when the run has finished.
 
-    Also 0 where the run is finished.
+    Return 4 if the run ends first; print the last lines of the rank that failed.
     """
-    deadline, begun = time.monotonic() + seconds, False
+    deadline, is_started = time.monotonic() + seconds, False
     while time.monotonic() < deadline:
-        told = state(plan)
-        if told.get("outcome") == "finished":
+        state = load_state(plan)
+        if state.get("outcome") == "finished":
             return 0
-        begun = begun or told.get("outcome") is None
-        if begun and told.get("outcome") in ("failed", "stopped"):
+        is_started = is_started or state.get("outcome") is None
+        if is_started and state.get("outcome") in ("failed", "stopped"):
             print("\n".join(last_lines(plan.log.read_text(errors="replace"))))
-            print(f"{plan.name} {told['outcome']}: {told.get('why') or 'no word why'}")
+            print(f"{plan.name} {state['outcome']}: {state.get('why') or 'no reason given'}")
             return 4
-        names = {*logged(plan)}
-        for host in plan.others if names else ():
-            names |= {*(ask(plan, host, "logged") or "").split()}
-        if len(names) >= plan.at_least:
+        names = {*files_with_steps(plan)}
+        for host in plan.other_hosts if names else ():
+            names |= {*(run_on_host(plan, host, "logged") or "").split()}
+        if len(names) >= plan.required_processes:
             return 0
         time.sleep(POLL_SECONDS)
     print("\n".join(last_lines(plan.log.read_text(errors="replace"))))
-    print(f"{plan.name}: no first step of all {plan.at_least} processes after {seconds:.0f} s")
+    print(f"{plan.name}: after {seconds:.0f} s not all of {plan.required_processes} processes have logged a step")
     return 4
 
 
 def last_lines(log: str) -> list[str]:
-    """Return the last lines that the rank which failed first has said; of all, where none is named."""
+    """Return the last lines of the rank that failed first, or of all ranks if the log names none."""
     lines = log.splitlines()
     newest = max((number for number, line in enumerate(lines) if line.startswith("start ")), default=0)
-    failed = next((found[1] for line in lines[newest:] if (found := FAILED.search(line))), None)
-    own = [line for line in lines[newest:] if failed is not None and line.startswith(f"[{failed}]<")]
+    failed_rank = next((match[1] for line in lines[newest:] if (match := FAILED.search(line))), None)
+    own = [line for line in lines[newest:] if failed_rank is not None and line.startswith(f"[{failed_rank}]<")]
     return (own or lines[newest:])[-LAST_LINES:]
 
 
 # --- each host ------------------------------------------------------------------------------------------------------
 
 
-def check(plan: Plan) -> None:
-    """Raise what this host lacks: found before anything is started."""
+def check_host(plan: LaunchPlan) -> None:
+    """Raise if this host lacks a package, data or the server's files, before any process starts.
+
+    Raises:
+        WorkloadError: The message names what is missing.
+    """
     for module in ("torch", *(["horovod"] if plan.launcher == "horovod" else [])):
         if find_spec(module) is None:
-            fix = f"Put it there on {plan.host}, or take launcher: torchrun" if module == "horovod" else "Put it there"
+            fix = f"Install it on {plan.host}, or set launcher: torchrun" if module == "horovod" else "Install it"
             got = f"got no {module} in {sys.prefix}"
             raise WorkloadError(f"{plan.host}: environment", got, "a run imports it", fix)
     if plan.data is not None and not Path(plan.data).exists():
-        fix = "Put it there, or correct data"
+        fix = "Copy it there, or correct data"
         raise WorkloadError(f"{plan.host}: data", f"got no {plan.data}", "every host of a run reads it", fix)
     if plan.host == plan.hosts[0].name:
         _server(plan)
 
 
-def ready(plan: Plan) -> str:
-    """End what an earlier start left here, mark that a new one begins, and return the fingerprint of this host."""
-    for pid in trainings():
+def prepare_host(plan: LaunchPlan) -> str:
+    """Kill the training processes of earlier starts, mark a new start, and return the fingerprint of this host."""
+    for pid in training_processes():
         os.kill(pid, signal.SIGKILL)
     (plan.home / "started").touch()
     return fingerprint()
 
 
-def logged(plan: Plan) -> Iterator[str]:
-    """Yield the files in which a rank has logged a step since the start."""
-    began = plan.home / "started"
-    if not began.exists():
+def files_with_steps(plan: LaunchPlan) -> Iterator[str]:
+    """Yield the names of the files in which a rank has logged a step since the start."""
+    start_mark = plan.home / "started"
+    if not start_mark.exists():
         return
     for path in plan.out.glob("metrics*.jsonl"):
-        if path.stat().st_mtime_ns > began.stat().st_mtime_ns and '"step":' in _last(path):
+        if path.stat().st_mtime_ns > start_mark.stat().st_mtime_ns and '"step":' in _last_line(path):
             yield path.name
 
 
-def _last(path: Path) -> str:
+def _last_line(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
         return file.read().decode(errors="replace").strip().rpartition("\n")[2]
 
 
-def close(plan: Plan) -> None:
-    """Keep in mind that the run is finished, and end the sshd that lets the chief in."""
-    put_state(plan, outcome="finished")
+def close_host(plan: LaunchPlan) -> None:
+    """Save that the run has finished, and end the sshd that the launcher host logs in to."""
+    save_state(plan, outcome="finished")
     os.kill(int((plan.home / "door.pid").read_text()), signal.SIGTERM)
 
 
 def fingerprint() -> str:
-    """Return a digest of what of this host decides a result: machine, kernel, packages, GPU driver."""
+    """Return a digest of what can change results on this host: machine, kernel, packages, GPU driver."""
     packages = subprocess.run(["dpkg-query", "-W"], capture_output=True, check=False).stdout
     parts = [Path("/etc/machine-id"), Path("/proc/driver/nvidia/version")]
     texts = [path.read_bytes() if path.exists() else b"" for path in parts]
@@ -293,58 +298,58 @@ def fingerprint() -> str:
     return hashlib.sha256(b"\0".join([kernel, packages, *texts])).hexdigest()
 
 
-def code() -> str:
-    """Return the digest of the archive that this is imported from; of a directory there is none."""
+def code_digest() -> str:
+    """Return the digest of the archive that this module is imported from; ``none`` for a directory."""
     archive = Path(__file__).parents[2]
     return hashlib.sha256(archive.read_bytes()).hexdigest() if archive.is_file() else "none"
 
 
-def trainings() -> Iterator[int]:
-    """Yield the processes of trainings that this account runs here, without those that start them."""
+def training_processes() -> Iterator[int]:
+    """Yield the process IDs of this account's training processes on this host, without their launchers."""
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if directory.stat().st_uid != os.getuid():
                 continue
             argv = (directory / "cmdline").read_text().split("\0")
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
         if "-m" in argv and argv[argv.index("-m") + 1] == "workloads.training":
             yield int(directory.name)
 
 
-def state(plan: Plan) -> dict[str, Any]:
+def load_state(plan: LaunchPlan) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads((plan.home / "state.json").read_text())
+        state: dict[str, Any] = json.loads((plan.home / "state.json").read_text())
     except FileNotFoundError:
         return {}
-    return told
+    return state
 
 
-def put_state(plan: Plan, **values: Any) -> None:
-    beside = plan.home / "state.json.new"
-    beside.write_text(json.dumps({"config": plan.digest, **values}))
-    beside.replace(plan.home / "state.json")
+def save_state(plan: LaunchPlan, **values: Any) -> None:
+    new_file = plan.home / "state.json.new"
+    new_file.write_text(json.dumps({"config": plan.digest, **values}))
+    new_file.replace(plan.home / "state.json")
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, flush=True)
 
 
-def _names(hosts: Sequence[Host]) -> str:
+def _names(hosts: Sequence[LaunchHost]) -> str:
     return ", ".join(host.name for host in hosts)
 
 
-def shorten(plan: Plan, descriptor: int = 1) -> None:
-    """Copy a log of more than LOG_BYTES to log.1 in the account's directory, and begin it again at its beginning.
+def rotate_log(plan: LaunchPlan, descriptor: int = 1) -> None:
+    """Copy a log of more than LOG_BYTES to log.1 in the account's directory, and empty the log.
 
-    The log's directory is root's, so the log is emptied through *descriptor*, which systemd opened for appending.
+    Root owns the log's directory, so the log is emptied through *descriptor*, which systemd opened for appending.
     """
-    written = os.fstat(descriptor)
-    if not stat.S_ISREG(written.st_mode) or written.st_size <= LOG_BYTES:
+    output = os.fstat(descriptor)
+    if not stat.S_ISREG(output.st_mode) or output.st_size <= LOG_BYTES:
         return
-    # Without room for the copy the log goes on growing: the output of a run must never wait for its log.
+    # If there is no space for the copy, the log continues to grow: a run's output must never wait for its log.
     with suppress(OSError), plan.log.open("rb") as log:
-        if os.path.samestat(written, os.fstat(log.fileno())):  # not where it was started by hand, into another file
+        if os.path.samestat(output, os.fstat(log.fileno())):  # False if the run was started by hand into another file
             (plan.home / "log.1").write_bytes(log.read())
             os.ftruncate(descriptor, 0)
 
@@ -353,23 +358,23 @@ def main() -> int:
     parser = new_parser("workloads.training.hosts", __doc__)
     parser.add_argument("plan", type=Path, metavar="RUN.json")
     parser.add_argument("verb", choices=("start", "await", "check", "ready", "logged", "close"))
-    parser.add_argument("--seconds", type=float, default=600, help="of await")
-    given = parser.parse_args()
-    plan = Plan.read(given.plan)
+    parser.add_argument("--seconds", type=float, default=600, help="time limit of await (default 600)")
+    args = parser.parse_args()
+    plan = LaunchPlan.read(args.plan)
     try:
-        match given.verb:
+        match args.verb:
             case "start":
                 return start(plan)
             case "await":
-                return await_first_step(plan, given.seconds)
+                return await_first_step(plan, args.seconds)
             case "check":
-                check(plan)
+                check_host(plan)
             case "ready":
-                print(ready(plan))
+                print(prepare_host(plan))
             case "logged":
-                print("\n".join(logged(plan)))
+                print("\n".join(files_with_steps(plan)))
             case "close":
-                close(plan)
+                close_host(plan)
     except WorkloadError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -1,8 +1,8 @@
-"""Train with several processes on this machine: by Horovod where it is built, else by torchrun, and say which.
+"""Train with several processes on this machine, by Horovod if it is installed, else by torchrun.
 
     python -m workloads.training.launch -np 2 digits --out out/
 
-What follows the number goes to `python -m workloads.training`. Several hosts take horovodrun or torchrun themselves.
+The arguments after the number go to `python -m workloads.training`. For several hosts call horovodrun or torchrun.
 """
 
 import os
@@ -15,14 +15,14 @@ from workloads.command_line import new_parser
 
 
 def command(processes: int, arguments: list[str], horovod: bool) -> list[str]:
-    """Return the command that trains with *processes*, which refuse to be started by anybody else."""
-    beside = Path(sys.executable).parent
+    """Return the command that trains with *processes* processes, which refuse any other launcher."""
+    bin_directory = Path(sys.executable).parent
     if horovod:
-        launcher, begin = "horovod", [str(beside / "horovodrun"), "-np", str(processes), sys.executable]
+        launcher, start = "horovod", [str(bin_directory / "horovodrun"), "-np", str(processes), sys.executable]
     else:
-        launcher, begin = "torchrun", [str(beside / "torchrun"), "--nproc-per-node", str(processes)]
+        launcher, start = "torchrun", [str(bin_directory / "torchrun"), "--nproc-per-node", str(processes)]
     return [
-        *begin,
+        *start,
         "-m",
         "workloads.training",
         *arguments,
@@ -33,19 +33,19 @@ def command(processes: int, arguments: list[str], horovod: bool) -> list[str]:
     ]
 
 
-def environment(processes: int, before: Mapping[str, str]) -> dict[str, str]:
-    """Return *before* with a share of the cores for each process: they would all take all of them."""
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **before}
+def environment(processes: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return *inherited* with an equal share of the cores for each process, which otherwise takes all cores."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **inherited}
 
 
 def main() -> None:
     parser = new_parser("workloads.training.launch", __doc__)
     parser.add_argument("-np", type=int, required=True, metavar="N", help="processes on this machine")
-    given, arguments = parser.parse_known_args()
+    args, arguments = parser.parse_known_args()
     horovod = find_spec("horovod") is not None
-    print("Horovod leads" if horovod else "torchrun leads: Horovod is not in this environment", flush=True)
-    argv = command(given.np, arguments, horovod)
-    os.execve(argv[0], argv, environment(given.np, os.environ))
+    print("launcher: Horovod" if horovod else "launcher: torchrun, as Horovod is not installed", flush=True)
+    argv = command(args.np, arguments, horovod)
+    os.execve(argv[0], argv, environment(args.np, os.environ))
 
 
 if __name__ == "__main__":

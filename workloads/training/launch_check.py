@@ -1,7 +1,7 @@
-"""Who has started this process, and refusing where that is another than the run is for. No PyTorch is needed to say so.
+"""Check of the launcher and the number of processes against the configuration, without PyTorch.
 
-A Horovod program under torchrun, or under nothing, does not fail: each process believes to be the only one, and the run
-is as many runs. So who has started it, and how many there are, is read from the environment and compared.
+A Horovod program does not fail under torchrun or without a launcher: each process takes itself for the only one and
+trains alone. So launcher and number of processes are read from the environment and compared with the configuration.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from workloads.errors import WorkloadError
 from workloads.training.config import TrainingConfig
 
 SIZES = {"horovod": ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE"), "torchrun": ("WORLD_SIZE",)}
-"""What each launcher tells its processes of their number. mpirun starts Horovod, too."""
+"""Variables in which each launcher passes the number of processes. mpirun starts Horovod, too."""
 RANKS = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "RANK")
 STARTS = {
     "horovod": "horovodrun -np {} python -m workloads.training …",
@@ -19,13 +19,13 @@ STARTS = {
 }
 
 
-def leader(environment: Mapping[str, str]) -> bool:
-    """Return whether this process speaks for all before they can speak with each other."""
+def is_leader(environment: Mapping[str, str]) -> bool:
+    """Return whether this process is rank 0 by its environment, before the processes can communicate."""
     return next((environment[name] for name in RANKS if name in environment), "0") == "0"
 
 
-def started(environment: Mapping[str, str]) -> tuple[str, int]:
-    """Return which launcher has started this process, and with how many others; ``("none", 1)`` where none has."""
+def detect_launcher(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Return the launcher of this process and the number of processes; ``("none", 1)`` without a launcher."""
     for launcher, names in SIZES.items():
         for name in names:
             if name in environment:
@@ -33,38 +33,39 @@ def started(environment: Mapping[str, str]) -> tuple[str, int]:
     return "none", 1
 
 
-def refuse_another_start(config: TrainingConfig, environment: Mapping[str, str]) -> None:
-    """Raise where the run is for another launcher or another number of processes, or its batch does not divide.
+def check_launch(config: TrainingConfig, environment: Mapping[str, str]) -> None:
+    """Raise unless launcher and number of processes match *config* and its batch divides evenly.
 
     Raises:
-        WorkloadError: says what would be right.
+        WorkloadError: The message gives the correct launcher or number.
     """
-    launcher, size = started(environment)
-    meant = config.world or (size if size > 1 else 2)
+    launcher, size = detect_launcher(environment)
+    expected_size = config.world or (size if size > 1 else 2)
     elastic = environment.get("HOROVOD_ELASTIC") == "1"
     if config.launcher not in ("any", launcher):
         got = f"got a start by {launcher if launcher != 'none' else 'hand'}, {size} processes"
-        fix = f"Start it with `{STARTS[config.launcher].format(meant)}`, or write launcher: {launcher}"
+        fix = f"Start it with `{STARTS[config.launcher].format(expected_size)}`, or write launcher: {launcher}"
         raise WorkloadError("launcher", got, f"this run is for {config.launcher}", fix)
     if config.elastic and not elastic:
         fix = "Start it with `horovodrun --min-np …`, or write elastic: false"
-        raise WorkloadError("elastic", "got a start that is not elastic", "Horovod's elastic launcher leads it", fix)
+        want = "this run needs Horovod's elastic launcher"
+        raise WorkloadError("elastic", "got a start that is not elastic", want, fix)
     if elastic and not config.elastic:
         fix = "Write elastic: true, or leave --min-np out"
-        raise WorkloadError("elastic", "got an elastic start", "this run's processes do not come and go", fix)
+        raise WorkloadError("elastic", "got an elastic start", "this run has a fixed number of processes", fix)
     if elastic:
-        return  # as many as there are at the moment share it, in parts as equal as they can be
+        return  # the processes that are present share the batch as evenly as possible
     if config.world not in (None, size):
         raise WorkloadError(
             "world", f"got {size} processes", f"this run is for {config.world}", f"Start {config.world}"
         )
     if config.sharding == "full" and launcher != "torchrun":
         got = f"got a start by {launcher if launcher != 'none' else 'hand'}"
-        fix = f"Start it with `{STARTS['torchrun'].format(meant)}`, or write sharding: none"
-        raise WorkloadError("sharding", got, "torchrun's processes share a model", fix)
+        fix = f"Start it with `{STARTS['torchrun'].format(expected_size)}`, or write sharding: none"
+        raise WorkloadError("sharding", got, "only processes of torchrun share a model", fix)
     parts = size * config.accumulate
     if config.global_batch % parts:
         below, above = config.global_batch // parts * parts, -(-config.global_batch // parts) * parts
-        what = f"{size} processes" + (f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else "")
+        group = f"{size} processes" + (f" that accumulate {config.accumulate} parts" if config.accumulate > 1 else "")
         fix = f"Write {' or '.join(str(batch) for batch in (below, above) if batch)}, or start another number"
-        raise WorkloadError("global_batch", f"got {config.global_batch}", f"{what} share it in equal parts", fix)
+        raise WorkloadError("global_batch", f"got {config.global_batch}", f"{group} share it in equal parts", fix)

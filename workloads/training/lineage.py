@@ -1,7 +1,7 @@
-"""Where a run's weights come from: ``lineage.json`` in its directory, by content and not by name.
+"""The origin of a run's weights: ``lineage.json`` in its directory, which identifies each input by its content.
 
-It has the run's parent and data from its start on. When the run has ended, it says which checkpoint came of it, how
-that compares with its parent, and whether it is published: a registry takes no other.
+The file names the parent and the data from the start. When the run has ended, it also names the final checkpoint, its
+scores against the parent, and whether the model is published: a registry accepts only published models.
 """
 
 import json
@@ -11,58 +11,60 @@ from typing import Any
 from workloads.checkpoint import disk
 from workloads.training import data
 from workloads.training.config import HuggingFace, TrainingConfig
-from workloads.training.fine_tuning import Tuning
+from workloads.training.fine_tuning import FineTuningState
 from workloads.training.parent_model import Parent
 
 NAME = "lineage.json"
 
 
-def begin(out: Path, config: TrainingConfig, examples: data.Examples, parent: Parent | None) -> None:
-    """Write what is known before the first step. What an earlier start has written of the end goes: it is not over.
+def write_start(out: Path, config: TrainingConfig, examples: data.Examples, parent: Parent | None) -> None:
+    """Write the parent and the data before the first step; remove the result that an earlier start wrote.
 
     Args:
-        examples: Those of the run's own data.
+        examples: Examples of the run's own data.
     """
     sets = [(config.data, examples), *((each, data.load(each)) for each in (parent.data if parent else ()))]
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         "name": config.name,
         "parent": {"path": str(parent.path), "step": parent.step, "sha256": parent.digest} if parent else None,
         "base": _base(config.model.path) if isinstance(config.model, HuggingFace) else None,
-        "data": [each.model_dump(mode="json") | _content(loaded) for each, loaded in sets],
+        "data": [each.model_dump(mode="json") | _describe_data(loaded) for each, loaded in sets],
         "published": False,
     }
-    _write(out, told)
+    _write(out, record)
 
 
-def end(out: Path, step: int, checkpoint: str, tuning: Tuning | None, published: bool, forced: str | None) -> None:
-    """Add what has come of it.
+def write_end(
+    out: Path, step: int, checkpoint: str, tuning: FineTuningState | None, published: bool, forced: str | None
+) -> None:
+    """Add the result of the run.
 
     Args:
-        checkpoint: The sha256 of its manifest.
-        forced: Why it is published though it is worse than its parent.
+        checkpoint: The sha256 of the final checkpoint's manifest.
+        forced: The reason for publishing a model that is worse than its parent.
     """
-    told = json.loads((out / NAME).read_text())
-    told |= {"step": step, "checkpoint": checkpoint, "published": published, "forced": forced}
+    record = json.loads((out / NAME).read_text())
+    record |= {"step": step, "checkpoint": checkpoint, "published": published, "forced": forced}
     if tuning:
-        told["scores"] = [
-            {"data": held.name, **own._asdict(), "parent": parent._asdict()}
-            for held, own, parent in zip(tuning.held, tuning.scores, tuning.parent, strict=True)
+        record["scores"] = [
+            {"data": held_out.name, **own._asdict(), "parent": parent._asdict()}
+            for held_out, own, parent in zip(tuning.held_out_sets, tuning.scores, tuning.parent_scores, strict=True)
         ]
-        told["best_step"] = tuning.best_step
-    _write(out, told)
+        record["best_step"] = tuning.best_step
+    _write(out, record)
 
 
-def _write(out: Path, told: dict[str, Any]) -> None:
-    beside = out / f".{NAME}.new"
-    beside.write_text(json.dumps(told, indent=2) + "\n")
-    beside.replace(out / NAME)
+def _write(out: Path, record: dict[str, Any]) -> None:
+    new_file = out / f".{NAME}.new"
+    new_file.write_text(json.dumps(record, indent=2) + "\n")
+    new_file.replace(out / NAME)
 
 
-def _content(examples: data.Examples) -> dict[str, Any]:
+def _describe_data(examples: data.Examples) -> dict[str, Any]:
     return {"examples": len(examples), "sha256": examples.digest()}
 
 
 def _base(path: str) -> dict[str, Any]:
-    """Return what the model in the directory *path* is, by the digests of its files."""
+    """Return the path of the base model and the digests of its files."""
     files = sorted(file for file in Path(path).iterdir() if file.suffix in (".json", ".safetensors"))
     return {"path": path, "files": {file.name: disk.sha256(file) for file in files}}

@@ -1,4 +1,4 @@
-"""From a recipe's name or a file to a configuration."""
+"""Loading of a configuration from a recipe or a file."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -10,18 +10,18 @@ from workloads.recipes import RECIPES
 from workloads.training.config import TrainingConfig
 
 
-def read(what: str, changes: Sequence[str] = ()) -> TrainingConfig:
-    """Return the configuration of a recipe, or of a file, with *changes* of the form ``key.key=value``.
+def load_config(source: str, changes: Sequence[str] = ()) -> TrainingConfig:
+    """Return the configuration of a recipe or a file, with *changes* of the form ``key.key=value``.
 
     Raises:
-        WorkloadError: there is no such recipe or file, or its values cannot be; says all that is wrong.
+        WorkloadError: The recipe or file is missing, or values are invalid; the message lists all problems.
     """
-    if what in RECIPES:
-        values = RECIPES[what]().model_dump(mode="json")
-    elif what.endswith(".json"):
-        values = config_file.of_file(Path(what))
+    if source in RECIPES:
+        values = RECIPES[source]().model_dump(mode="json")
+    elif source.endswith(".json"):
+        values = config_file.load_json(Path(source))
     else:
-        near = get_close_matches(what, RECIPES, 1)
-        fix = f"Write {near[0]}" if near else "Name a file that ends with .json to run your own"
-        raise WorkloadError("recipe", f"got {what}", f"recipes are {', '.join(RECIPES)}", fix)
-    return config_file.changed(TrainingConfig, what, values, changes)
+        near = get_close_matches(source, RECIPES, 1)
+        fix = f"Write {near[0]}" if near else "Name a file that ends with .json for your own configuration"
+        raise WorkloadError("recipe", f"got {source}", f"recipes are {', '.join(RECIPES)}", fix)
+    return config_file.apply_changes(TrainingConfig, source, values, changes)

@@ -1,4 +1,4 @@
-"""The loop: a step after the other until there are enough, the same for every device, precision and launcher."""
+"""The training loop, the same for each device, precision and launcher."""
 
 import math
 import time
@@ -14,104 +14,110 @@ from torch import Tensor, nn
 from workloads.errors import WorkloadError
 from workloads.training import order, sharded
 from workloads.training.batch_sampler import BatchSampler
-from workloads.training.checkpointing import Checkpoints, refuse_another_model
+from workloads.training.checkpointing import Checkpoints, check_weights_match
 from workloads.training.config import TrainingConfig
-from workloads.training.data import Examples, together
+from workloads.training.data import Examples, concatenate
 from workloads.training.device import Device
 from workloads.training.device_stats import DeviceStats
-from workloads.training.evaluation import Score, score
-from workloads.training.fine_tuning import Tuning
-from workloads.training.metrics import Metrics
-from workloads.training.models import build, trained
+from workloads.training.evaluation import EvaluationScore, score
+from workloads.training.fine_tuning import FineTuningState
+from workloads.training.metrics import MetricsLog
+from workloads.training.models import build, trainable_state
 from workloads.training.optimizer import make_optimizer
 from workloads.training.precision import Precision, Scaler
 from workloads.training.schedule import learning_rate
-from workloads.training.stopping import Stopping
+from workloads.training.stopping import StopRequest
 from workloads.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a run finds where it is started."""
+    """The environment of a run: processes, device, precision, metrics, stop request and checkpoints."""
 
     workers: Workers
     device: Device
     precision: Precision
-    metrics: Metrics
-    stopping: Stopping
-    checkpoints: Callable[[], Checkpoints]
-    """Opens them; called by rank 0 alone where all ranks have the same state."""
+    metrics: MetricsLog
+    stopping: StopRequest
+    open_checkpoints: Callable[[], Checkpoints]
+    """Function that opens the checkpoints; rank 0 alone calls it if all ranks have the same state."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingInputs:
-    """What a run begins with."""
+    """The data and the weights that a run starts from."""
 
     examples: Examples
     old: Examples | None = None
-    """What a part of every batch is taken of, against forgetting."""
+    """Examples that fill a part of each batch, which prevents forgetting."""
     weights: Mapping[str, Tensor] | None = None
-    """Of its parent."""
-    tuning: Tuning | None = None
+    """Weights of the parent."""
+    tuning: FineTuningState | None = None
     learned: tuple[Mapping[str, Any], ...] = ()
-    """All data that the model will have learned from, as configurations say it: its own first."""
+    """Configurations of all data that the model learns from, its own first, then those of its parents."""
 
 
 class Training:
-    """A run on this process: the model, where it stands, and how it gets on."""
+    """The part of a run in this process: the model, its step, and its progress."""
 
-    def __init__(self, config: TrainingConfig, beginning: TrainingInputs, around: RunContext) -> None:
-        self.config, self.around = config, around
-        self.tuning, self._learned = beginning.tuning, list(beginning.learned)
-        self._own, self._old = beginning.examples, beginning.old
-        self.examples = together([beginning.examples, beginning.old]) if beginning.old else beginning.examples
+    def __init__(self, config: TrainingConfig, inputs: TrainingInputs, context: RunContext) -> None:
+        self.config, self.context = config, context
+        self.tuning, self._learned = inputs.tuning, list(inputs.learned)
+        self._own, self._old = inputs.examples, inputs.old
+        self.examples = concatenate([inputs.examples, inputs.old]) if inputs.old else inputs.examples
         self.step = 0
-        """Optimizer steps done."""
+        """Optimizer steps taken."""
         torch.manual_seed(config.seed)
         model = build(config.model)
-        if beginning.weights is not None:
-            sharded.put(trained(model), beginning.weights)
-        self.model = around.workers.place(model, around.device)
+        if inputs.weights is not None:
+            sharded.copy_into(trainable_state(model), inputs.weights)
+        self.model = context.workers.place(model, context.device)
         self.optimizer = make_optimizer(config, self.model)
-        self.scaler = Scaler(around.precision, around.device.torch.type)
+        self.scaler = Scaler(context.precision, context.device.torch.type)
         self._checkpoints: Checkpoints | None = None
         self._newest: Any = None
-        self._gauges = DeviceStats.of(around.device)
-        self._peak = self._gauges.peak_flops() if self._gauges and around.precision.name != "fp32" else None
+        self._device_stats = DeviceStats.for_device(context.device)
+        self._peak = (
+            self._device_stats.peak_flops() if self._device_stats and context.precision.name != "fp32" else None
+        )
         self._flops = 0
-        """Of a step on this process, as counted in its first."""
+        """Floating-point operations of one step in this process, counted in its first step."""
         self._saved: int | None = None
 
-    # --- what is kept
+    # --- state and checkpoints
 
     def state(self) -> dict[str, Any]:
-        """Return all that a later process needs to go on exactly. Order and random numbers follow from the step."""
-        weights = trained(self.model)
+        """Return the state that a later process needs to resume exactly.
+
+        The order of examples and the random numbers follow from the step.
+        """
+        weights = trainable_state(self.model)
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
             "data": self._learned,
-            "model": sharded.local(weights),
-            "distributed": sharded.distributed(weights),
-            "optimizer": sharded.local(self.optimizer.state_dict()),
+            "model": sharded.local_state(weights),
+            "distributed": sharded.distributed_names(weights),
+            "optimizer": sharded.local_state(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "tuning": self.tuning.state_dict() if self.tuning else None,
         }
 
     def restore(self, step: int) -> None:
-        """Go on after *step*, for which there is a checkpoint.
+        """Restore the state after *step* from its checkpoint.
 
         Raises:
-            WorkloadError: it is damaged, or of another model.
+            WorkloadError: The checkpoint is damaged or belongs to another model.
         """
-        checkpoints = self._opened()
-        found = self._newest if self._newest and self._newest.step == step else checkpoints.at(step)
-        state = checkpoints.load(found)
-        fix = "Take another --out, or the model that it was made with"
-        refuse_another_model(state["model"], sharded.local(trained(self.model)), f"checkpoint of step {step}", fix)
-        sharded.put(trained(self.model), state["model"])
-        if self.around.workers.sharded:
-            sharded.put(self.optimizer.state_dict()["state"], state["optimizer"]["state"])
+        checkpoints = self._open_checkpoints()
+        checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at(step)
+        state = checkpoints.load(checkpoint)
+        own_weights = sharded.local_state(trainable_state(self.model))
+        fix = "Use another --out, or the model of this checkpoint"
+        check_weights_match(state["model"], own_weights, f"checkpoint of step {step}", fix)
+        sharded.copy_into(trainable_state(self.model), state["model"])
+        if self.context.workers.sharded:
+            sharded.copy_into(self.optimizer.state_dict()["state"], state["optimizer"]["state"])
         else:
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -120,100 +126,100 @@ class Training:
         self.step = self._saved = step
         for name, value in self.config.model_dump(mode="json").items():
             if name in state["config"] and state["config"][name] != value:
-                self.around.metrics.say(f"note: {name} was {state['config'][name]}, and is {value} from here on")
+                self.context.metrics.print(f"note: {name} was {state['config'][name]}, and is {value} from now on")
 
     def newest(self) -> int | None:
-        """Return the step of the newest good checkpoint. One process asks, as it reads all of it."""
-        self._newest = self._opened().newest()
+        """Return the step of the newest intact checkpoint. One process calls it, as it reads the whole checkpoint."""
+        self._newest = self._open_checkpoints().newest()
         return None if self._newest is None else int(self._newest.step)
 
     def save(self) -> None:
-        if (self.around.workers.rank == 0 or self.around.workers.sharded) and self._saved != self.step:
-            self._opened().save(self.step, self.state())
+        if (self.context.workers.rank == 0 or self.context.workers.sharded) and self._saved != self.step:
+            self._open_checkpoints().save(self.step, self.state())
             self._saved = self.step
 
     def close(self) -> None:
-        """Wait for the last checkpoint."""
+        """Wait until the last checkpoint is written."""
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None
 
-    def _opened(self) -> Checkpoints:
+    def _open_checkpoints(self) -> Checkpoints:
         if self._checkpoints is None:
-            self._checkpoints = self.around.checkpoints()
+            self._checkpoints = self.context.open_checkpoints()
         return self._checkpoints
 
-    # --- how it goes
+    # --- steps
 
     def run(self, model: nn.Module, last: int, after: Callable[[], None] = lambda: None) -> bool:
-        """Take steps until *last* are done; return False if it was told to stop before.
+        """Take steps until step *last*; return False if a stop request ended the run before.
 
         Args:
-            model: What to call: the model, or what averages its gradients.
-            after: Called after each step.
+            model: The model, or a wrapper that averages its gradients.
+            after: Function to call after each step.
         """
-        around, config = self.around, self.config
+        context, config = self.context, self.config
         if self.tuning:
-            self.tuning.begin(self.score)
-        pace, first = StepTimer(around.device, self.step), self.step + 1
-        for epoch, indices in self._order():
-            if self.step >= last or self.done:
+            self.tuning.score_parent(self.score)
+        timer, first = StepTimer(context.device, self.step), self.step + 1
+        for epoch, indices in self._batches():
+            if self.step >= last or self.is_done:
                 break
             reporting = self.step + 1 in (first, last) or (self.step + 1) % config.report_every_steps == 0
-            rate = learning_rate(config, self.step, epoch, around.workers.size)
-            with self._counting(self.step + 1 == first):
-                totals = self._take(model, indices, rate, reporting)
+            rate = learning_rate(config, self.step, epoch, context.workers.size)
+            with self._count_flops(self.step + 1 == first):
+                totals = self._take_step(model, indices, rate, reporting)
             self.step += 1
-            stop = reporting and self._report(totals, epoch, rate, pace)
-            stop = stop or (around.workers.size == 1 and around.stopping())  # several ask each other as they report
-            self._look()
-            stop = stop and not self.done  # what is done ends below
-            if stop or (self.step % config.saving.every_steps == 0 and not self.done):
+            stop = reporting and self._report(totals, epoch, rate, timer)
+            stop = stop or (context.workers.size == 1 and context.stopping())  # several processes agree in _report
+            self._evaluate_if_due()
+            stop = stop and not self.is_done  # a complete run ends below
+            if stop or (self.step % config.saving.every_steps == 0 and not self.is_done):
                 self.save()
             after()
             if stop:
                 return False
-        if self.tuning and self.done and not self.tuning.scores:
-            self.tuning.conclude(self.score, trained(self.model))
+        if self.tuning and self.is_done and not self.tuning.scores:
+            self.tuning.restore_best(self.score, trainable_state(self.model))
             self._saved = None
         self.save()
         return True
 
     @property
-    def done(self) -> bool:
-        """Whether it has taken all its steps, or as many as helped."""
-        return self.step >= self.config.steps or bool(self.tuning and self.tuning.done)
+    def is_done(self) -> bool:
+        """Whether the run has taken all steps, or fine-tuning has stopped early."""
+        return self.step >= self.config.steps or bool(self.tuning and self.tuning.out_of_patience)
 
-    def score(self, examples: Examples) -> Score:
-        """Return how the model does on *examples*. Everybody calls it."""
-        around = self.around
-        return score(self.model, examples, self.config.global_batch, around.workers, around.device, around.precision)
+    def score(self, examples: Examples) -> EvaluationScore:
+        """Return the score of the model on *examples*. All processes call it."""
+        context = self.context
+        return score(self.model, examples, self.config.global_batch, context.workers, context.device, context.precision)
 
-    def _look(self) -> None:
-        """Evaluate a fine-tuning where it is due."""
+    def _evaluate_if_due(self) -> None:
+        """Evaluate a fine-tuning if this step is due for it."""
         if self.tuning and (self.step % self.tuning.config.evaluate_every_steps == 0 or self.step == self.config.steps):
-            scores = self.tuning.look(self.step, self.score, trained(self.model))
-            for held, each in zip(self.tuning.held, scores, strict=True):
-                self.around.metrics.tell(event="evaluated", step=self.step, data=held.name, **each._asdict())
-                told = f"accuracy {each.accuracy:.4f} loss {each.loss:.4f} on what is held out of {held.name}"
-                self.around.metrics.say(f"step {self.step}: {told}")
+            scores = self.tuning.evaluate(self.step, self.score, trainable_state(self.model))
+            for held_out, each in zip(self.tuning.held_out_sets, scores, strict=True):
+                self.context.metrics.log(event="evaluated", step=self.step, data=held_out.name, **each._asdict())
+                figures = f"accuracy {each.accuracy:.4f} loss {each.loss:.4f}"
+                self.context.metrics.print(f"step {self.step}: {figures} on the held-out part of {held_out.name}")
 
-    def _order(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield, for each step from here on, the epoch and which examples this process takes."""
-        config, workers = self.config, self.around.workers
-        replayed = config.replayed if self._old else 0
-        own = BatchSampler(config, self._own, config.global_batch - replayed, workers)
-        old = BatchSampler(config, self._old, replayed, workers) if self._old else None
+    def _batches(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield, for each following step, the epoch and the examples that this process takes."""
+        config, workers = self.config, self.context.workers
+        old_examples_per_step = config.old_examples_per_step if self._old else 0
+        own = BatchSampler(config, self._own, config.global_batch - old_examples_per_step, workers)
+        old = BatchSampler(config, self._old, old_examples_per_step, workers) if self._old else None
         while True:
-            epoch, indices = own.at(self.step)
+            epoch, indices = own.batch_at(self.step)
             if old:
-                indices = torch.cat([indices, len(self._own) + old.at(self.step)[1]])
+                indices = torch.cat([indices, len(self._own) + old.batch_at(self.step)[1]])
             yield epoch, indices
 
-    def _take(self, model: nn.Module, indices: Tensor, rate: float, counting: bool) -> Tensor:
-        """Take one step, and return this process's loss, right answers and answers, summed; zeros if not *counting*."""
-        around, config, device = self.around, self.config, self.around.device
-        device.seed(order.seed_of(config.seed, self.step, around.workers.rank))
+    def _take_step(self, model: nn.Module, indices: Tensor, rate: float, counting: bool) -> Tensor:
+        """Take one step and return the sums of this process: loss, right answers, answers; zeros if not *counting*."""
+        context, config, device = self.context, self.config, self.context.device
+        device.seed(order.seed_of(config.seed, self.step, context.workers.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -221,29 +227,29 @@ class Training:
         parts = torch.tensor_split(indices, config.accumulate)
         for number, part in enumerate(parts, 1):
             x, y = (tensor.to(device.torch) for tensor in self.examples.take(part))
-            with around.workers.accumulating(model, last=number == len(parts)):
-                with around.precision.autocast(device.torch.type):
+            with context.workers.accumulation_context(model, last=number == len(parts)):
+                with context.precision.autocast(device.torch.type):
                     logits = model(x).flatten(0, -2)
                     loss = F.cross_entropy(logits, y.flatten(), reduction="sum")
-                # the mean over the whole batch, whatever part of it is here: averaging divides by the processes
+                # the mean over the whole batch: averaging over the processes divides by their number
                 answers = config.global_batch * y[0].numel() if len(y) else 1
-                self.scaler.scaled(loss * (around.workers.size / answers)).backward()
-                device.hand_over()
+                self.scaler.scale(loss * (context.workers.size / answers)).backward()
+                device.flush()
             if counting:
                 right = (logits.detach().argmax(-1) == y.flatten()).sum()
                 totals += torch.stack([loss.detach(), right, torch.tensor(y.numel(), device=device.torch)])
-        around.workers.averaged(self.optimizer)
-        with around.workers.stepping(self.optimizer):
+        context.workers.wait_for_gradients(self.optimizer)
+        with context.workers.step_context(self.optimizer):
             if config.optimizer.clip_norm:
                 self.scaler.unscale(self.optimizer)
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm)
             self.scaler.step(self.optimizer)
-        device.hand_over()
+        device.flush()
         return totals
 
     @contextmanager
-    def _counting(self, first: bool) -> Iterator[None]:
-        """Count the operations of the first step, where they are to be compared with what the device could do."""
+    def _count_flops(self, first: bool) -> Iterator[None]:
+        """Count the operations of the first step if the device's peak rate is known, to compute the utilisation."""
         if not (first and self._peak):
             yield
             return
@@ -253,12 +259,12 @@ class Training:
             yield
         self._flops = counter.get_total_flops()
 
-    def _report(self, totals: Tensor, epoch: int, rate: float, pace: "StepTimer") -> bool:
-        """Tell how the step went over all processes, and return whether one of them has been asked to stop."""
-        around = self.around
-        asked = torch.tensor([float(around.stopping())], device=totals.device)
-        loss, right, answers, stop = around.workers.all_reduce_sum(torch.cat([totals, asked])).tolist()
-        seconds = pace.seconds_per_step(self.step)
+    def _report(self, totals: Tensor, epoch: int, rate: float, timer: "StepTimer") -> bool:
+        """Report the step over all processes, and return whether one of them has a stop request."""
+        context = self.context
+        stop_flag = torch.tensor([float(context.stopping())], device=totals.device)
+        loss, right, answers, stop = context.workers.all_reduce_sum(torch.cat([totals, stop_flag])).tolist()
+        seconds = timer.seconds_per_step(self.step)
         values: dict[str, float] = {
             "step": self.step,
             "epoch": epoch,
@@ -268,36 +274,36 @@ class Training:
             "step_seconds": seconds,
             "examples_per_second": self.config.global_batch / seconds,
         }
-        measured = self._gauges.read() if self._gauges else {}
+        measured = self._device_stats.read() if self._device_stats else {}
         if self._peak:
             measured["mfu"] = self._flops / seconds / self._peak
         if not math.isfinite(loss):
-            fix = "Lower the learning rate, or set clip_norm; the checkpoints from before are good"
-            raise Diverged(f"step {self.step}", f"got a loss of {loss}", "a loss is a number", fix)
-        around.metrics.tell(time=round(time.time(), 3), **values, **measured)
-        around.metrics.say(
+            fix = "Lower the learning rate, or set clip_norm; earlier checkpoints are intact"
+            raise LossDiverged(f"step {self.step}", f"got a loss of {loss}", "a loss is a finite number", fix)
+        context.metrics.log(time=round(time.time(), 3), **values, **measured)
+        context.metrics.print(
             "step {step}/{} epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f} rate {learning_rate:.3g} "
             "{examples_per_second:.0f} examples/s".format(self.config.steps, **values)
         )
         return bool(stop)
 
 
-class Diverged(WorkloadError):
-    """A loss that is no number."""
+class LossDiverged(WorkloadError):
+    """A loss that is not a finite number."""
 
     exit_status = 4
 
 
 class StepTimer:
-    """The time that steps take, between two reports: the clock is read only when the device has done its work."""
+    """The mean time of steps between two reports, measured when the device has finished its work."""
 
     def __init__(self, device: Device, step: int) -> None:
         self._device, self._step = device, step
-        device.settle()
+        device.synchronize()
         self._began = time.perf_counter()
 
     def seconds_per_step(self, step: int) -> float:
-        self._device.settle()
+        self._device.synchronize()
         now = time.perf_counter()
         seconds = (now - self._began) / max(1, step - self._step)
         self._began, self._step = now, step

@@ -1,4 +1,4 @@
-"""Low-rank adapters: small trained matrices beside linear layers that stay as they are."""
+"""Low-rank adapters: small trained matrices beside frozen linear layers."""
 
 import json
 import math
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from workloads.errors import WorkloadError
 from workloads.training.config import Lora
 
-# Shape letters: I and O features in and out of a layer, R the adapter's rank; … whatever comes before.
+# Shape letters: I and O features in and out of a layer, R the adapter's rank.
 
 
-class Adapted(nn.Module):
-    """A frozen linear layer, and what is learned beside it; in the beginning, nothing."""
+class LoraLinear(nn.Module):
+    """A frozen linear layer and its adapter, which adds zero at the start."""
 
     def __init__(self, layer: nn.Linear, rank: int, scale: float) -> None:
         super().__init__()
         self.layer, self.scale = layer, scale
         self.a_RI = nn.Parameter(layer.weight.new_empty(rank, layer.in_features))
         self.b_OR = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))
-        nn.init.kaiming_uniform_(self.a_RI, a=math.sqrt(5))  # as a linear layer begins
+        nn.init.kaiming_uniform_(self.a_RI, a=math.sqrt(5))  # as PyTorch initializes a linear layer
 
     def forward(self, x: Tensor) -> Tensor:
         added = F.linear(F.linear(x, self.a_RI), self.b_OR)
@@ -31,48 +31,48 @@ class Adapted(nn.Module):
 
 
 def adapt(model: nn.Module, config: Lora) -> None:
-    """Freeze *model*, and put an adapter beside each of its layers that *config* names.
+    """Freeze *model*, and put an adapter beside each layer that *config* names.
 
     Raises:
-        WorkloadError: it has none of these.
+        WorkloadError: The model has none of these layers.
     """
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-    chosen = {name: layer for name, layer in linear.items() if name.rpartition(".")[2] in config.layers}
-    if not chosen:
-        there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+    selected = {name: layer for name, layer in linear.items() if name.rpartition(".")[2] in config.layers}
+    if not selected:
+        names = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         got = f"got {', '.join(config.layers)}"
-        raise WorkloadError("model.lora.layers", got, f"the model's are called {there}", "Name some of these")
+        raise WorkloadError("model.lora.layers", got, f"linear layers of this model are {names}", "Name some of these")
     model.requires_grad_(False)
-    for name, layer in chosen.items():
+    for name, layer in selected.items():
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, Adapted(layer, config.rank, config.alpha / config.rank))
+        setattr(model.get_submodule(parent), last, LoraLinear(layer, config.rank, config.alpha / config.rank))
 
 
-def tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the adapters of *model* by the names that PEFT gives them; where it is sharded, everybody asks."""
-    found = {}
+def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the adapters of *model* by their names in PEFT; if it is sharded, all processes call it."""
+    adapters = {}
     for name, module in model.named_modules():
-        if isinstance(module, Adapted):
+        if isinstance(module, LoraLinear):
             for letter, weight in (("A", module.a_RI), ("B", module.b_OR)):
                 whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-                inner = name.removeprefix("model.")  # our own wrapper
-                found[f"base_model.model.{inner}.lora_{letter}.weight"] = whole.detach().cpu().contiguous()
-    return found
+                inner = name.removeprefix("model.")  # LanguageModel wraps the model
+                adapters[f"base_model.model.{inner}.lora_{letter}.weight"] = whole.detach().cpu().contiguous()
+    return adapters
 
 
-def write(adapters: Mapping[str, Tensor], config: Lora, base: str, directory: Path) -> None:
-    """Write *adapters* into *directory* in the form that PEFT reads.
+def write_adapters(adapters: Mapping[str, Tensor], config: Lora, base: str, directory: Path) -> None:
+    """Write *adapters* to *directory* in the format of PEFT.
 
     Args:
-        base: The directory with the model that they are for.
+        base: Directory of the model that the adapters belong to.
     """
     from safetensors.torch import save_file
 
-    told = {
+    adapter_config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": config.rank,
         "lora_alpha": config.alpha, "lora_dropout": 0.0, "bias": "none", "target_modules": list(config.layers),
         "inference_mode": True, "fan_in_fan_out": False,
     }  # fmt: skip
     directory.mkdir(parents=True, exist_ok=True)
     save_file(dict(adapters), directory / "adapter_model.safetensors", {"format": "pt"})
-    (directory / "adapter_config.json").write_text(json.dumps(told, indent=2) + "\n")
+    (directory / "adapter_config.json").write_text(json.dumps(adapter_config, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The models that can be trained, each made from its part of the configuration. All return logits."""
+"""The models that can be trained, each built from its part of the configuration. All return logits."""
 
 from collections.abc import Mapping
 
@@ -16,22 +16,22 @@ Model = ImageClassifier | DeepseekV3 | HuggingFace
 
 
 def build(config: Model) -> nn.Module:
-    """Return the model with its first weights: those of its directory, or what the random numbers decide.
+    """Return the model with its initial weights: those in its directory, or random ones.
 
     Raises:
-        WorkloadError: there is no model in its directory.
+        WorkloadError: The directory has no model.
     """
-    return _made(config, read=True)
+    return _build(config, read=True)
 
 
-def shapes(config: Model) -> nn.Module:
-    """Return the model without any memory for its weights."""
+def build_shapes(config: Model) -> nn.Module:
+    """Return the model on the meta device, without memory for its weights."""
     with torch.device("meta"):
-        return _made(config, read=False)
+        return _build(config, read=False)
 
 
-def trained(model: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes of the model's state: all but frozen weights."""
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the part of the model's state that training changes: all tensors except frozen weights."""
     frozen = {
         name for name, weight in model.named_parameters(remove_duplicate=False) if not weight.requires_grad
     }  # fmt: skip
@@ -39,12 +39,12 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the parts of the model that come one after the other, and are large together."""
+    """Return the consecutive blocks of the model: the longest list of modules in it."""
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])
 
 
-def _made(config: Model, read: bool) -> nn.Module:
+def _build(config: Model, read: bool) -> nn.Module:
     if isinstance(config, ImageClassifier):
         return Classifier(config)
     if isinstance(config, DeepseekV3):
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A causal language model of transformers, without a cache of keys and values: training needs none."""
+    """A causal language model of transformers, without a key-value cache, which training does not need."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -88,12 +88,12 @@ def _deepseek(config: DeepseekV3) -> nn.Module:
 
     values = config.model_dump(exclude={"kind"})
     heads = config.num_attention_heads
-    made: nn.Module = DeepseekV3ForCausalLM(DeepseekV3Config(**values, num_key_value_heads=heads, use_cache=False))
-    return made
+    model: nn.Module = DeepseekV3ForCausalLM(DeepseekV3Config(**values, num_key_value_heads=heads, use_cache=False))
+    return model
 
 
 def _hugging_face(path: str, read: bool) -> nn.Module:
-    """Return the model in the directory *path*, fp32; nothing is fetched, and no code of the directory is run."""
+    """Return the model in the directory *path* as fp32, without downloads and without running code from it."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -101,22 +101,22 @@ def _hugging_face(path: str, read: bool) -> nn.Module:
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         if not read:
-            made: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, **safe))
-            return made.float()
+            untrained: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path, **safe))
+            return untrained.float()
         model: nn.Module = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True, **safe)
     except (OSError, ValueError) as error:
-        got, fix = f"got {path}: {str(error).splitlines()[0]}", "Name a directory as save_pretrained writes it"
-        raise WorkloadError("model.path", got, "a causal language model is there on every host", fix) from error
+        got, fix = f"got {path}: {str(error).splitlines()[0]}", "Name a directory that save_pretrained wrote"
+        raise WorkloadError("model.path", got, "every host has a causal language model there", fix) from error
     return model.train()
 
 
-def vocabulary(model: nn.Module) -> int | None:
-    """Return how many tokens the model knows; None where it takes something else."""
+def vocabulary_size(model: nn.Module) -> int | None:
+    """Return the number of tokens in the model's vocabulary; None if it is not a language model."""
     return int(model.model.config.vocab_size) if isinstance(model, LanguageModel) else None
 
 
 def weights_differ(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Return the names, sorted, whose weights are not in both with the same shape."""
+    """Return the sorted names of weights that are missing from one side or differ in shape."""
     return sorted(
         name
         for name in saved.keys() | own.keys()

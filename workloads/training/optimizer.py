@@ -1,4 +1,4 @@
-"""The optimizer, with all of its state there from the beginning."""
+"""Creation of the optimizer with its complete state."""
 
 import torch
 from torch import Tensor, nn
@@ -7,20 +7,20 @@ from workloads.training.config import TrainingConfig
 
 
 def make_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer, its state there from the beginning: what is broadcast and saved has always one shape.
+    """Return the optimizer with its complete state, so that broadcasts and checkpoints always have one shape.
 
-    Horovod would make the state itself, by a step that also lets the weights decay and counts as one.
+    Otherwise Horovod creates the state by a step that also decays the weights and counts as a step.
     """
-    chosen = config.optimizer
+    settings = config.optimizer
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer: torch.optim.Optimizer
-    if chosen.kind == "adamw":
-        optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=chosen.weight_decay)
+    if settings.kind == "adamw":
+        optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=settings.weight_decay)
     else:
-        optimizer = torch.optim.SGD(weights, lr=0.0, momentum=chosen.momentum, weight_decay=chosen.weight_decay)
+        optimizer = torch.optim.SGD(weights, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay)
     for parameter in weights:
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()  # with rate 0 and no gradient nothing moves
+    optimizer.step()  # rate 0 and zero gradients change no weight
     for state in optimizer.state.values():
         for value in state.values():
             if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""The run that another one goes on from: found, read, and compared with what is to become of it."""
+"""The parent of a fine-tuning: the checkpoint that supplies its initial weights."""
 
 import json
 import os
@@ -17,64 +17,63 @@ from workloads.training import sharded
 from workloads.training.config import Data, FineTuning
 
 REGISTERED = "models:/"
-"""Begins the name of a registered version: ``models:/digits@champion``."""
+"""Prefix of a registered version: ``models:/digits@champion``."""
 _SETS: TypeAdapter[tuple[Data, ...]] = TypeAdapter(tuple[Data, ...])
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A parent as it was found."""
+    """A parent checkpoint in memory."""
 
     path: Path
     step: int
     digest: str
-    """The sha256 of its manifest, which has those of its files."""
+    """The sha256 of its manifest, which lists the digests of its files."""
     model: Mapping[str, Tensor]
     data: tuple[Data, ...]
-    """What it and its own parents have learned from."""
+    """Data that the parent and its own parents were trained on."""
 
 
-def read(config: FineTuning) -> Parent:
-    """Return the parent that *config* names, whole in memory.
+def load_parent(config: FineTuning) -> Parent:
+    """Return the parent that *config* names, loaded into memory.
 
     Raises:
-        WorkloadError: there is none, or it is damaged.
+        WorkloadError: The parent is missing or damaged.
     """
-    found = _found(config.parent)
-    state = sharded.whole(found)
-    told = state.get("data", [state["config"]["data"]])
-    data = config.old or sets(told)
-    return Parent(found.path, found.step, digest_of(found), state["model"], data)
+    checkpoint = _find_checkpoint(config.parent)
+    state = sharded.load_whole(checkpoint)
+    data = config.old or parse_data(state.get("data", [state["config"]["data"]]))
+    return Parent(checkpoint.path, checkpoint.step, checkpoint_digest(checkpoint), state["model"], data)
 
 
-def sets(told: Sequence[Mapping[str, Any]]) -> tuple[Data, ...]:
-    """Return the sets of data that a checkpoint tells of."""
-    return _SETS.validate_json(json.dumps(told))
+def parse_data(entries: Sequence[Mapping[str, Any]]) -> tuple[Data, ...]:
+    """Return the data sets that the *entries* of a checkpoint describe."""
+    return _SETS.validate_json(json.dumps(entries))
 
 
-def digest_of(checkpoint: Checkpoint) -> str:
-    """Return what names a checkpoint by its content: the sha256 of its manifest."""
+def checkpoint_digest(checkpoint: Checkpoint) -> str:
+    """Return the sha256 of a checkpoint's manifest, which identifies the checkpoint by its content."""
     return sha256((checkpoint.path / manifest.NAME).read_bytes()).hexdigest()
 
 
-def _found(parent: str) -> Checkpoint:
-    where, fix = "fine_tuning.parent", "Name the directory of a run, or of a checkpoint in it"
-    path = _registered(parent) if parent.startswith(REGISTERED) else Path(parent)
+def _find_checkpoint(parent: str) -> Checkpoint:
+    where, fix = "fine_tuning.parent", "Name the directory of a run or of one of its checkpoints"
+    path = _fetch_registered(parent) if parent.startswith(REGISTERED) else Path(parent)
     if (path / manifest.NAME).exists():
         return Checkpoint(path, manifest.read(path))
-    found = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
-    if found is None:
-        raise WorkloadError(where, f"got {path}, without a checkpoint", "a parent has one, on every host", fix)
-    return found
+    checkpoint = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
+    if checkpoint is None:
+        raise WorkloadError(where, f"got {path}, without a checkpoint", "a parent has one on every host", fix)
+    return checkpoint
 
 
-def _registered(version: str) -> Path:
-    """Return the checkpoint of a registered version, fetched from the tracking server of the environment and proved."""
+def _fetch_registered(version: str) -> Path:
+    """Return the verified checkpoint of a registered version, fetched from the environment's tracking server."""
     from workloads.tracking import connect, fetch
     from workloads.tracking.registry import kept
     from workloads.tracking.server import URL
 
     url = os.environ.get(URL, "")
     if not url:
-        raise WorkloadError("fine_tuning.parent", f"got {version}", "a server is asked for it", f"Set {URL}")
+        raise WorkloadError("fine_tuning.parent", f"got {version}", "a tracking server supplies it", f"Set {URL}")
     return fetch(connect(url, os.environ), version, kept())

@@ -1,4 +1,4 @@
-"""What a run on several hosts is, for each of them, and the commands that start its processes there."""
+"""The plan of a run on several hosts, and the commands that start its processes."""
 
 import hashlib
 import json
@@ -11,60 +11,60 @@ from pathlib import Path
 from typing import Any
 
 GLOO_SECONDS, ELASTIC_GLOO_SECONDS = 300, 120
-"""How slow a start may be; in an elastic run those that stay wait so long for a newcomer. See docs/train.md."""
+"""Time limit of a start, and in an elastic run the wait for a new process. See docs/train.md."""
 START_SECONDS = 120
-"""How long horovodrun waits for the hosts."""
+"""Time that horovodrun waits for the hosts."""
 COOLDOWN_SECONDS = ("5", "30")
-"""After which a host that lost a process is tried again; horovodrun would never take it back."""
+"""Range of the wait before horovodrun uses a host again that lost a process; by default it never does."""
 RENDEZVOUS_PORT = 29500
 
 
 @dataclass(frozen=True)
-class Host:
+class LaunchHost:
     name: str
     address: str
-    """On the interface that the processes talk over."""
+    """Address on the interface that the processes communicate over."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What RUN.json says."""
+class LaunchPlan:
+    """The content of RUN.json."""
 
     name: str
     host: str
-    """Whose file it is."""
-    hosts: tuple[Host, ...]
-    """The chief first."""
+    """Name of the host that this file belongs to."""
+    hosts: tuple[LaunchHost, ...]
+    """All hosts of the run, the launcher host first."""
     processes: int
-    """On each host."""
+    """Number of processes on each host."""
     launcher: str
     """horovod or torchrun."""
     min_processes: int | None
-    """Of an elastic run."""
+    """Minimum number of processes of an elastic run; None for a fixed number."""
     interface: str | None
-    """What the processes talk over; None where all are on one host."""
+    """Network interface that the processes communicate over; None if all are on one host."""
     config: Path
     out: Path
     home: Path
-    """The directory kept between starts: state.json, and log.1, the part of the log before the newest."""
+    """Directory that persists between starts: state.json, and log.1 with the previous part of the log."""
     log: Path
-    """The run's log on its chief. systemd opens it, in a directory of root's where the account may only read."""
+    """Log of the run on the launcher host. systemd opens it in a directory of root that the account can only read."""
     grace_seconds: int
     data: str | None
     provenance: Mapping[str, Any]
-    """What it was declared by: told in provenance.json, beside the hosts' own fingerprints."""
+    """Fleet and lock file of the run; provenance.json lists them beside the fingerprints of the hosts."""
     tracking: Mapping[str, Any] | None = None
-    """The MLflow server that is told by the chief: its ``url``, the files ``credentials`` and ``certificate``, and the
-    model to ``register`` a version of, or None."""
+    """MLflow server that the launcher host sends to: its ``url``, the files ``credentials`` and ``certificate``, and
+    the model to ``register`` a version of, or None."""
 
     @staticmethod
-    def read(path: Path) -> "Plan":
-        told = json.loads(path.read_text())
-        paths = {name: Path(told[name]) for name in ("config", "out", "home", "log")}
-        return Plan(**{**told, **paths, "hosts": tuple(Host(**host) for host in told["hosts"])})
+    def read(path: Path) -> "LaunchPlan":
+        values = json.loads(path.read_text())
+        paths = {name: Path(values[name]) for name in ("config", "out", "home", "log")}
+        return LaunchPlan(**{**values, **paths, "hosts": tuple(LaunchHost(**host) for host in values["hosts"])})
 
     @property
-    def others(self) -> tuple[Host, ...]:
+    def other_hosts(self) -> tuple[LaunchHost, ...]:
         return self.hosts[1:]
 
     @property
@@ -72,23 +72,23 @@ class Plan:
         return len(self.hosts) * self.processes
 
     @property
-    def at_least(self) -> int:
-        """Processes without which there is no first step."""
+    def required_processes(self) -> int:
+        """Number of processes that the first step needs."""
         return self.min_processes or self.world
 
     @property
     def digest(self) -> str:
-        """What tells one configuration from another."""
+        """The sha256 of the configuration."""
         return hashlib.sha256(self.config.read_bytes()).hexdigest()
 
 
-def commands(plan: Plan, hosts: Sequence[Host], python: str = sys.executable) -> list[list[str]]:
-    """Return what the chief runs to have processes on *hosts*: one command, or one for each host."""
+def commands(plan: LaunchPlan, hosts: Sequence[LaunchHost], python: str = sys.executable) -> list[list[str]]:
+    """Return the commands of the launcher host that start processes on *hosts*: one, or one for each host."""
     training = [python, "-m", "workloads.training", str(plan.config), "--out", str(plan.out)]
     if plan.launcher == "torchrun":
-        each = (_torchrun(plan, number, len(hosts), training) for number in range(len(hosts)))
+        each = (_torchrun_command(plan, number, len(hosts), training) for number in range(len(hosts)))
         return [
-            argv if host == plan.hosts[0] else elsewhere(host, variables(plan), argv)
+            argv if host == plan.hosts[0] else ssh_command(host, process_environment(plan), argv)
             for host, argv in zip(hosts, each, strict=True)
         ]
     argv = [python, "-m", "horovod.runner.launch", "--gloo", "-np", str(len(hosts) * plan.processes)]
@@ -104,25 +104,25 @@ def commands(plan: Plan, hosts: Sequence[Host], python: str = sys.executable) ->
     return [[*argv, *training]]
 
 
-def _torchrun(plan: Plan, number: int, hosts: int, training: Sequence[str]) -> list[str]:
+def _torchrun_command(plan: LaunchPlan, number: int, hosts: int, training: Sequence[str]) -> list[str]:
     python, *rest = training
     place = ["--nnodes", str(hosts), "--node-rank", str(number), "--nproc-per-node", str(plan.processes)]
-    way = ["--master-addr", plan.hosts[0].address, "--master-port", str(RENDEZVOUS_PORT)]
-    return [python, "-m", "torch.distributed.run", *place, *way, *rest]
+    rendezvous = ["--master-addr", plan.hosts[0].address, "--master-port", str(RENDEZVOUS_PORT)]
+    return [python, "-m", "torch.distributed.run", *place, *rendezvous, *rest]
 
 
-def elsewhere(host: Host, variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
-    """Return the command that runs *argv* on *host*; no variable of it may be secret."""
-    told = [f"{name}={value}" for name, value in variables.items()]
-    return ["ssh", host.address, shlex.join(["env", *told, *argv])]
+def ssh_command(host: LaunchHost, variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
+    """Return the command that runs *argv* on *host*; *variables* must not contain secrets."""
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    return ["ssh", host.address, shlex.join(["env", *assignments, *argv])]
 
 
-def variables(plan: Plan) -> dict[str, str]:
-    """Return what the processes are told beside their arguments."""
+def process_environment(plan: LaunchPlan) -> dict[str, str]:
+    """Return the environment variables of the training processes."""
     cores = str(max(1, (os.cpu_count() or 1) // plan.processes))
-    told = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
-    told |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
-    told |= {"RACKWRIGHT_PROVENANCE": str(plan.out / "provenance.json")}
+    variables = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME") if name in os.environ}
+    variables |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", cores)}
+    variables |= {"RACKWRIGHT_PROVENANCE": str(plan.out / "provenance.json")}
     if plan.interface:
-        told |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), plan.interface)
-    return told
+        variables |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), plan.interface)
+    return variables

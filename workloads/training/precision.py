@@ -1,4 +1,4 @@
-"""Which numbers to compute with: what the catalogue says the accelerator is made for."""
+"""Choice of the number format, from the formats that the catalogue lists for the accelerator."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from workloads.errors import WorkloadError
 
 Name = Literal["fp32", "bf16", "fp16"]
 ORDER: tuple[Name, ...] = ("bf16", "fp16", "fp32")
-"""bf16 first: its range is that of fp32, so it needs no scaling of the loss."""
+"""Order of preference. bf16 is first: it has the range of fp32, so it needs no loss scaling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """A choice, and why."""
+    """The chosen number format and the reason."""
 
     name: Name
     why: str
 
     def autocast(self, device_type: str) -> AbstractContextManager[Any]:
-        """Return the context in which the forward pass runs. Weights stay fp32."""
+        """Return the context of the forward pass. Weights stay fp32."""
         import torch
 
         if self.name == "fp32":
@@ -30,37 +30,41 @@ class Precision:
         return context
 
 
-def choose(asked: str, architecture: Architecture | None, device: str) -> Precision:
-    """Return what to compute with.
+def choose(requested: str, architecture: Architecture | None, device: str) -> Precision:
+    """Return the number format to compute with.
 
     Args:
-        asked: fp32, bf16, fp16, or auto.
-        architecture: None where the catalogue has none for this device.
-        device: As a person calls it.
+        requested: fp32, bf16, fp16, or auto.
+        architecture: Entry in the catalogue; None if the catalogue has none for this device.
+        device: Name of the device for messages.
 
     Raises:
-        WorkloadError: *asked* is not what the device is made for.
+        WorkloadError: The device does not support *requested*.
     """
-    if asked == "auto":
+    if requested == "auto":
         if architecture is None:
-            return Precision("fp32", f"the catalogue does not know {device}")
+            return Precision("fp32", f"the catalogue has no entry for {device}")
         if architecture.name == "CPU":
             return Precision("fp32", "a CPU; bf16 on request")
-        chosen: Name = next((name for name in ORDER if name in architecture.precisions), "fp32")
-        return Precision(chosen, f"{architecture.name} is made for it")
-    known = tuple(name for name in ORDER if architecture and name in architecture.precisions)
+        best: Name = next((name for name in ORDER if name in architecture.precisions), "fp32")
+        return Precision(best, f"{architecture.name} supports it")
+    supported = tuple(name for name in ORDER if architecture and name in architecture.precisions)
     for name in ORDER:
-        if name == asked and (name == "fp32" or name in known):
-            return Precision(name, "asked for")
+        if name == requested and (name == "fp32" or name in supported):
+            return Precision(name, "requested")
     if architecture is None:
-        want, fix = "the catalogue does not know what it can do", "Write auto or fp32, or add it to the catalogue"
+        want = "the catalogue has no entry for this device"
+        fix = "Write auto or fp32, or add the device to the catalogue"
     else:
-        want, fix = f"{device} ({architecture.name}) computes with {', '.join(known)}", f"Write auto or {known[0]}"
-    raise WorkloadError("precision", f"got {asked}", want, fix)
+        want, fix = (
+            f"{device} ({architecture.name}) computes with {', '.join(supported)}",
+            f"Write auto or {supported[0]}",
+        )
+    raise WorkloadError("precision", f"got {requested}", want, fix)
 
 
 class Scaler:
-    """Dynamic loss scaling for fp16; for all else it passes through. Its state is plain values.
+    """Dynamic loss scaling for fp16; other formats pass unchanged. Its state has plain values.
 
     Source: Micikevicius et al. 2018, arXiv:1710.03740, section 3.2.
     """
@@ -70,14 +74,14 @@ class Scaler:
 
         self._scaler = torch.amp.GradScaler(device_type, enabled=precision.name == "fp16")
 
-    def scaled(self, loss: Any) -> Any:
+    def scale(self, loss: Any) -> Any:
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Any) -> None:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Any) -> bool:
-        """Take the step unless a gradient has overflowed, and return whether it was taken."""
+        """Take the step unless a gradient has overflowed; return whether the step was taken."""
         before = self._scaler.get_scale()
         self._scaler.step(optimizer)
         self._scaler.update()

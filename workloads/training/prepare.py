@@ -1,13 +1,13 @@
-"""What a process finds out before it talks to the others: whether this run can be, here."""
+"""Checks and loading in one process, before it communicates with the others."""
 
 from dataclasses import dataclass
 
 from workloads.errors import WorkloadError
 from workloads.training import data, memory, models, order, parent_model, precision
-from workloads.training.checkpointing import refuse_another_model
+from workloads.training.checkpointing import check_weights_match
 from workloads.training.config import FineTuning, ImageClassifier, Rows, TrainingConfig
-from workloads.training.device import Device, pick
-from workloads.training.fine_tuning import Held, Tuning
+from workloads.training.device import Device, select_device
+from workloads.training.fine_tuning import FineTuningState, HeldOutSet
 from workloads.training.loop import TrainingInputs
 from workloads.training.parent_model import Parent
 from workloads.training.precision import Precision
@@ -15,89 +15,90 @@ from workloads.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What it has found."""
+class PreparedRun:
+    """The device, precision, data and parent of this process, after all checks."""
 
     device: Device
     precision: Precision
-    needed: memory.Arithmetic
-    beginning: TrainingInputs
+    memory_estimate: memory.MemoryEstimate
+    inputs: TrainingInputs
     parent: Parent | None
 
 
-def prepare(config: TrainingConfig, workers: Workers) -> Prepared:
-    """Return what this process needs.
+def prepare(config: TrainingConfig, workers: Workers) -> PreparedRun:
+    """Return what this process needs for the run.
 
     Raises:
-        WorkloadError: says what is wrong here.
+        WorkloadError: The run is not possible on this host; the message gives the reason.
     """
-    device = pick(config.device, workers.local_rank, workers.local_size)
+    device = select_device(config.device, workers.local_rank, workers.local_size)
     chosen = precision.choose(config.precision, device.architecture, device.name)
-    model = models.shapes(config.model)
+    model = models.build_shapes(config.model)
     shards, width = workers.size if workers.sharded else 1, 4 if chosen.name == "fp32" else 2
-    needed = memory.arithmetic(config, model, shards, workers.size, width)
-    memory.refuse_too_large(config, needed, device)
+    memory_estimate = memory.estimate(config, model, shards, workers.size, width)
+    memory.check_memory(config, memory_estimate, device)
     parent = None
     if config.fine_tuning:
-        parent = parent_model.read(config.fine_tuning)
-        fix = "Take the model that its config.json has"
-        refuse_another_model(parent.model, models.trained(model), f"fine_tuning.parent {parent.path}", fix)
-    _refuse_other_rows(config)
-    beginning = _beginning(config, parent)
-    _refuse_too_few("global_batch", config.global_batch - config.replayed, beginning.examples)
-    if beginning.old:
-        _refuse_too_few("fine_tuning.replay", config.replayed, beginning.old)
-    _refuse_unknown_tokens(models.vocabulary(model), beginning.examples)
-    return Prepared(device, chosen, needed, beginning, parent)
+        parent = parent_model.load_parent(config.fine_tuning)
+        fix = "Use the model in its config.json"
+        check_weights_match(parent.model, models.trainable_state(model), f"fine_tuning.parent {parent.path}", fix)
+    _check_rows(config)
+    inputs = _load_inputs(config, parent)
+    _check_batch_size("global_batch", config.global_batch - config.old_examples_per_step, inputs.examples)
+    if inputs.old:
+        _check_batch_size("fine_tuning.replay", config.old_examples_per_step, inputs.old)
+    _check_tokens(models.vocabulary_size(model), inputs.examples)
+    return PreparedRun(device, chosen, memory_estimate, inputs, parent)
 
 
-def _beginning(config: TrainingConfig, parent: Parent | None) -> TrainingInputs:
+def _load_inputs(config: TrainingConfig, parent: Parent | None) -> TrainingInputs:
     learned = [config.data.model_dump(mode="json")]
     if config.fine_tuning is None or parent is None:
         return TrainingInputs(data.load(config.data), learned=tuple(learned))
     learned += [each.model_dump(mode="json") for each in parent.data]
-    old = data.together([data.load(each) for each in parent.data]) if config.replayed else None
+    old = data.concatenate([data.load(each) for each in parent.data]) if config.old_examples_per_step else None
     own = data.load(config.data)
     if old and old.x.shape[1:] != own.x.shape[1:]:
         got = f"got old examples of {tuple(old.x.shape[1:])}"
-        fix = "Write data of the same kind and length"
+        fix = "Use data of the same kind and length"
         raise WorkloadError("fine_tuning.replay", got, f"they share batches with {tuple(own.x.shape[1:])}", fix)
     return TrainingInputs(own, old, parent.model, _tuning(config, config.fine_tuning, parent), tuple(learned))
 
 
-def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> Tuning:
-    held = []
+def _tuning(config: TrainingConfig, fine_tuning: FineTuning, parent: Parent) -> FineTuningState:
+    held_out_sets = []
     for where, each in (("data", config.data), *(("fine_tuning.old", old) for old in parent.data)):
         examples = data.held_out(each)
         if not len(examples):
-            got, fix = f"got nothing held out of {Held(each, examples).name}", f"Write {where} with a held_out"
-            raise WorkloadError(where, got, "parent and child are compared by what neither has learned from", fix)
-        held.append(Held(each, examples))
-    return Tuning(fine_tuning, held)
+            got = f"got no held-out examples of {HeldOutSet(each, examples).name}"
+            want = "parent and child are compared on examples that neither was trained on"
+            raise WorkloadError(where, got, want, f"Set held_out of {where}")
+        held_out_sets.append(HeldOutSet(each, examples))
+    return FineTuningState(fine_tuning, held_out_sets)
 
 
-def _refuse_too_few(where: str, batch: int, examples: data.Examples) -> None:
+def _check_batch_size(where: str, batch: int, examples: data.Examples) -> None:
     if order.batches_in(len(examples), batch) == 0:
         raise WorkloadError(
-            where, f"got {batch}", f"the data has {len(examples)} examples", "Take more data, or less"
+            where, f"got {batch}", f"the data has {len(examples)} examples", "Use more data, or a smaller batch"
         )  # fmt: skip
 
 
-def _refuse_unknown_tokens(known: int | None, examples: data.Examples) -> None:
-    if known is not None and int(examples.x.max()) >= known:
+def _check_tokens(vocabulary_size: int | None, examples: data.Examples) -> None:
+    if vocabulary_size is not None and int(examples.x.max()) >= vocabulary_size:
         got, fix = f"got the token {int(examples.x.max())}", "Name the model's own tokenizer"
-        raise WorkloadError("data.tokenizer", got, f"the model knows those below {known}", fix)
+        raise WorkloadError("data.tokenizer", got, f"tokens of the model are below {vocabulary_size}", fix)
 
 
-def _refuse_other_rows(config: TrainingConfig) -> None:
-    """Raise where rows of a file, which know nothing of the model, are not what it takes and gives."""
+def _check_rows(config: TrainingConfig) -> None:
+    """Raise if the images or labels of a file of rows do not fit the model's inputs and classes."""
     if not isinstance(config.data, Rows) or not isinstance(config.model, ImageClassifier):
         return
-    examples = data.together([data.load(config.data), data.held_out(config.data)])
+    examples = data.concatenate([data.load(config.data), data.held_out(config.data)])
     side, classes = config.model.side, config.model.classes
     got = [] if examples.x.shape[1:] == (side, side) else [f"images of {tuple(examples.x.shape[1:])}"]
     if len(examples) and not 0 <= int(examples.y.min()) <= int(examples.y.max()) < classes:
         got.append(f"labels from {int(examples.y.min())} to {int(examples.y.max())}")
     if got:
-        want = f"the model takes {side} by {side} pixels, and knows classes 0 to {classes - 1}"
-        raise WorkloadError("data.path", f"got {' and '.join(got)} in {config.data.path}", want, "Mend the file")
+        want = f"the model takes {side} by {side} pixels, and has classes 0 to {classes - 1}"
+        raise WorkloadError("data.path", f"got {' and '.join(got)} in {config.data.path}", want, "Correct the file")

@@ -1,4 +1,4 @@
-"""Rows of a file of NumPy's, and where a hash of its content puts each, whatever other rows there are."""
+"""Rows of a NumPy file, and their split by a hash of each row's content, independent of the other rows."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,29 +10,29 @@ import numpy as np
 from workloads.errors import WorkloadError
 
 LABELS, GROUP = "labels", "group"
-"""Names in a file that are no inputs."""
+"""Names of arrays that are not inputs."""
 
 
 def read(path: Path, where: str, words: str = "") -> dict[str, np.ndarray]:
-    """Return the arrays of the file *path* by their names.
+    """Return the arrays of the file *path* by name.
 
     Args:
-        where: What named the file, for the error.
-        words: What could have stood there in the place of a file.
+        where: Option or field that names the file, for the error.
+        words: Other accepted values, for the error.
 
     Raises:
-        WorkloadError: it is no file that numpy.savez writes, or one that would run code.
+        WorkloadError: The file was not written by numpy.savez, or would run code.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:  # the last: a single array, no files
+    except (OSError, EOFError, ValueError, BadZipFile, AttributeError) as error:  # the last: a file of one array
         want = f"data is a file that numpy.savez writes{words}"
-        raise WorkloadError(where, f"got {path}: {error}", want, "Mend it") from None
+        raise WorkloadError(where, f"got {path}: {error}", want, "Correct it") from None
 
 
 def digests(inputs: Mapping[str, np.ndarray]) -> list[str]:
-    """Return for each row of *inputs* the digest of its content."""
+    """Return the digest of each row's content."""
     names = sorted(inputs)
     return [
         hashlib.sha256(b"".join(np.ascontiguousarray(inputs[name][row]).tobytes() for name in names)).hexdigest()
@@ -40,7 +40,7 @@ def digests(inputs: Mapping[str, np.ndarray]) -> list[str]:
     ]
 
 
-def places(digests: Sequence[str], group: np.ndarray | None = None) -> np.ndarray:
-    """Return for each row a number in [0, 1) that follows from its digest, or from its *group* where it has one."""
+def split_points(digests: Sequence[str], group: np.ndarray | None = None) -> np.ndarray:
+    """Return a number in [0, 1) for each row, derived from its digest or, if there is one, from its *group*."""
     keys = digests if group is None else [hashlib.sha256(str(value).encode()).hexdigest() for value in group.tolist()]
     return np.array([int(key[:8], 16) / 2**32 for key in keys])

@@ -1,4 +1,4 @@
-"""A whole run: everything that can be wrong is found before the first step, on all hosts at once; then the loop."""
+"""A complete run: checks on all hosts before the first step, then the training loop."""
 
 import os
 import socket
@@ -12,25 +12,25 @@ from torch import nn
 from workloads.checkpoint import at
 from workloads.errors import WorkloadError
 from workloads.training import data, elastic, lineage, lora, memory
-from workloads.training.checkpointing import Checkpoints, checkpoints_at
+from workloads.training.checkpointing import Checkpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
-from workloads.training.evaluation import Score, score
-from workloads.training.fine_tuning import Worse
+from workloads.training.evaluation import EvaluationScore, score
+from workloads.training.fine_tuning import WorseThanParent
 from workloads.training.loop import RunContext, Training
-from workloads.training.metrics import Metrics, elastic_name, file_of
-from workloads.training.parent_model import digest_of
-from workloads.training.prepare import Prepared, prepare
-from workloads.training.stopping import Stopping
+from workloads.training.metrics import MetricsLog, elastic_name, file_of
+from workloads.training.parent_model import checkpoint_digest
+from workloads.training.prepare import PreparedRun, prepare
+from workloads.training.stopping import StopRequest
 from workloads.training.workers import Workers, join
 from workloads.training.workers.workers import Alone
 
 T = TypeVar("T")
 GRACE_SECONDS = 60
-"""How long a run that is told to stop has for its last checkpoint."""
+"""Time that a stopped run has for its last checkpoint."""
 
 
-class Refusals(WorkloadError):
-    """What is wrong, on whichever hosts."""
+class WorkerErrors(WorkloadError):
+    """Errors of one or more processes, one on each line."""
 
     def __init__(self, texts: list[str]) -> None:
         Exception.__init__(self, "\n".join(texts))
@@ -42,164 +42,167 @@ def train(
     environment: Mapping[str, str],
     stop_at: int | None = None,
     publish_worse: str | None = None,
-    opened: Callable[..., Checkpoints] = checkpoints_at,
+    checkpoint_factory: Callable[..., Checkpoints] = open_checkpoints,
 ) -> bool:
-    """Run *config* to its end, or to *stop_at* steps; return False if it was told to stop before.
+    """Run *config* to its end, or to *stop_at* steps; return False if a stop request ended the run before.
 
     Args:
-        out: Receives the configuration, metrics and checkpoints; where it has checkpoints the run goes on from them.
-        environment: What the launcher has told this process.
-        publish_worse: Why a fine-tuning goes out that is worse than its parent; None: it does not.
+        out: Directory for the configuration, metrics and checkpoints; the run resumes from checkpoints in it.
+        environment: Variables that the launcher sets for this process.
+        publish_worse: Reason to publish a fine-tuned model that is worse than its parent; None to refuse.
 
     Raises:
-        WorkloadError: it cannot run so; before the first step, except that a loss may become no number.
-        Worse: it has been trained, and is worse than its parent.
+        WorkloadError: A check before the first step failed, or a loss is not finite.
+        WorseThanParent: The trained model is worse than its parent.
     """
     workers = join(config, environment)
     try:
-        prepared = _together(workers, config, lambda: prepare(config, workers))
+        prepared = _run_on_all(workers, config, lambda: prepare(config, workers))
         name = elastic_name(environment) if config.elastic else str(workers.rank)
-        metrics = Metrics(file_of(out, name), lambda: workers.rank == 0)
+        metrics = MetricsLog(file_of(out, name), lambda: workers.rank == 0)
         part: dict[str, int | str] = {}
         if workers.sharded:
             part = {"rank": workers.rank, "world": workers.size, "run": workers.broadcast(uuid.uuid4().hex)}
-        with Stopping(GRACE_SECONDS) as stopping:
-            around = RunContext(
+        with StopRequest(GRACE_SECONDS) as stopping:
+            context = RunContext(
                 workers, prepared.device, prepared.precision, metrics, stopping,
-                lambda: opened(out / "checkpoints", config, **part),
+                lambda: checkpoint_factory(out / "checkpoints", config, **part),
             )  # fmt: skip
             if workers.rank == 0:
                 (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-                lineage.begin(out, config, prepared.beginning.examples, prepared.parent)
-            tell_beginning(config, prepared, around)
-            return _run(config, prepared, around, out, stop_at, publish_worse)
+                lineage.write_start(out, config, prepared.inputs.examples, prepared.parent)
+            log_start(config, prepared, context)
+            return _run(config, prepared, context, out, stop_at, publish_worse)
     finally:
         workers.leave()
 
 
-def tell_beginning(config: TrainingConfig, prepared: Prepared, around: RunContext) -> None:
-    workers, device, metrics = around.workers, prepared.device, around.metrics
-    metrics.tell(
+def log_start(config: TrainingConfig, prepared: PreparedRun, context: RunContext) -> None:
+    workers, device, metrics = context.workers, prepared.device, context.metrics
+    metrics.log(
         event="start", name=config.name, launcher=workers.launcher, rank=workers.rank, world=workers.size,
         host=socket.gethostname(), pid=os.getpid(), device=device.kind, device_name=device.name,
         precision=prepared.precision.name, precision_why=prepared.precision.why,
-        parameters=prepared.needed.parameters, memory_bytes=prepared.needed.total,
-        examples=len(prepared.beginning.examples),
+        parameters=prepared.memory_estimate.parameters, memory_bytes=prepared.memory_estimate.total,
+        examples=len(prepared.inputs.examples),
     )  # fmt: skip
-    started = "alone" if workers.launcher == "none" else f"{workers.launcher}, world of {workers.size}"
-    metrics.say(f"{config.name}: {started}; {device.name}; {prepared.precision.name} ({prepared.precision.why})")
-    metrics.say(f"memory of each process: {prepared.needed}; {memory.told(device.memory)} are there")
+    launch = "one process" if workers.launcher == "none" else f"{workers.launcher}, world of {workers.size}"
+    metrics.print(f"{config.name}: {launch}; {device.name}; {prepared.precision.name} ({prepared.precision.why})")
+    available = memory.format_bytes(device.memory)
+    metrics.print(f"memory of each process: {prepared.memory_estimate}; {available} available")
     if parent := prepared.parent:
-        metrics.say(f"begins with the weights of {parent.path}; {config.replayed} of {config.global_batch} are old")
+        old = f"{config.old_examples_per_step} of {config.global_batch} examples are old"
+        metrics.print(f"starts from the weights of {parent.path}; {old}")
 
 
 def _run(
     config: TrainingConfig,
-    prepared: Prepared,
-    around: RunContext,
+    prepared: PreparedRun,
+    context: RunContext,
     out: Path,
     stop_at: int | None,
     publish_worse: str | None,
 ) -> bool:
-    training = Training(config, prepared.beginning, around)
+    training = Training(config, prepared.inputs, context)
     last = min(config.steps, stop_at or config.steps)
     try:
         _restore(config, training)
-        ended = elastic.run(training, last) if config.elastic else training.run(_averaging(training), last)
-        _tell_end(config, training)
+        complete = elastic.run(training, last) if config.elastic else training.run(_synchronize_workers(training), last)
+        log_end(config, training)
         training.close()
-        if training.done:
-            _conclude(config, training, out, publish_worse)
-        return ended
+        if training.is_done:
+            _publish(config, training, out, publish_worse)
+        return complete
     finally:
         training.close()
-        around.metrics.close()
+        context.metrics.close()
 
 
 def _restore(config: TrainingConfig, training: Training) -> None:
-    """Go on from the newest checkpoint: what rank 0 has of it, the others are given, or where it is sharded read."""
-    workers = training.around.workers
-    step = _together(workers, config, lambda: training.newest() if workers.rank == 0 else None)
-    if not config.elastic:  # those that run already wait for a newcomer elsewhere
+    """Resume from the newest checkpoint: rank 0 reads it and the others receive it, or each reads its shard."""
+    workers = training.context.workers
+    step = _run_on_all(workers, config, lambda: training.newest() if workers.rank == 0 else None)
+    if not config.elastic:  # in an elastic run the active processes wait for a new one in Horovod's own exchange
         step = workers.broadcast(step)
     if step is not None:
-        mine = workers.rank == 0 or workers.sharded
-        _together(workers, config, lambda: training.restore(step) if mine else None)
+        reads = workers.rank == 0 or workers.sharded
+        _run_on_all(workers, config, lambda: training.restore(step) if reads else None)
 
 
-def _averaging(training: Training) -> nn.Module:
-    """Return the model to be called, once everybody stands where rank 0 does."""
-    workers, tuning = training.around.workers, training.tuning
-    workers.share(training.model, training.optimizer)
-    if not workers.sharded:  # each has read its own part otherwise
-        told = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict())
-        training.step, scaler, of_tuning = workers.broadcast(told)
-        training.scaler.load_state_dict(scaler)
-        if tuning and of_tuning:
-            tuning.load_state_dict(of_tuning)
+def _synchronize_workers(training: Training) -> nn.Module:
+    """Return the model to call, after all processes have the state of rank 0."""
+    workers, tuning = training.context.workers, training.tuning
+    workers.broadcast_state(training.model, training.optimizer)
+    if not workers.sharded:  # otherwise each process has read its own shard
+        state = (training.step, training.scaler.state_dict(), tuning and tuning.state_dict())
+        training.step, scaler_state, tuning_state = workers.broadcast(state)
+        training.scaler.load_state_dict(scaler_state)
+        if tuning and tuning_state:
+            tuning.load_state_dict(tuning_state)
     if training.step:
-        training.around.metrics.say(f"goes on after step {training.step}")
-    model, training.optimizer = workers.average(training.model, training.optimizer)
+        training.context.metrics.print(f"resumes after step {training.step}")
+    model, training.optimizer = workers.average_gradients(training.model, training.optimizer)
     return model
 
 
-def _tell_end(config: TrainingConfig, training: Training) -> None:
-    around = training.around
-    event = "finished" if training.done else "stopped"
-    scored = _scored(config, training) if training.done else None
-    scores = {f"held_out_{name}": value for name, value in scored._asdict().items()} if scored else {}
-    around.metrics.tell(event=event, step=training.step, **scores)
-    told = "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in scores.items())
-    around.metrics.say(f"{event} at step {training.step} of {config.steps}{told}")
+def log_end(config: TrainingConfig, training: Training) -> None:
+    context = training.context
+    event = "finished" if training.is_done else "stopped"
+    final = _final_score(config, training) if training.is_done else None
+    scores = {f"held_out_{name}": value for name, value in final._asdict().items()} if final else {}
+    context.metrics.log(event=event, step=training.step, **scores)
+    figures = "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in scores.items())
+    context.metrics.print(f"{event} at step {training.step} of {config.steps}{figures}")
 
 
-def _scored(config: TrainingConfig, training: Training) -> Score | None:
-    """Return how well the model does on what it has not seen, where something was held out; not on all ranks."""
-    around = training.around
+def _final_score(config: TrainingConfig, training: Training) -> EvaluationScore | None:
+    """Return the score on the held-out examples; None without such examples, and on ranks that do not compute it."""
+    context = training.context
     if training.tuning:
         return training.tuning.scores[0]
     unseen = data.held_out(config.data)
-    if not len(unseen) or not (around.workers.rank == 0 or around.workers.sharded):
+    if not len(unseen) or not (context.workers.rank == 0 or context.workers.sharded):
         return None
-    workers = around.workers if around.workers.sharded else Alone()  # the others may have left an elastic run
-    return score(training.model, unseen, config.global_batch, workers, around.device, around.precision)
+    # the other processes may have left an elastic run
+    workers = context.workers if context.workers.sharded else Alone()
+    return score(training.model, unseen, config.global_batch, workers, context.device, context.precision)
 
 
-def _conclude(config: TrainingConfig, training: Training, out: Path, publish_worse: str | None) -> None:
-    """Say what has come of the run, once its last checkpoint is there.
+def _publish(config: TrainingConfig, training: Training, out: Path, publish_worse: str | None) -> None:
+    """Write the result of the run and publish it, after the last checkpoint.
 
     Raises:
-        Worse: it is not published.
+        WorseThanParent: The model is worse than its parent and is not published.
     """
-    worse: Worse | None = None
+    worse: WorseThanParent | None = None
     try:
         if training.tuning:
-            training.tuning.refuse_worse()
-    except Worse as refusal:
+            training.tuning.check_not_worse()
+    except WorseThanParent as refusal:
         worse = refusal
-    adapted = config.model.lora if isinstance(config.model, HuggingFace) else None
-    adapters = lora.tensors(training.model) if adapted else {}
-    if training.around.workers.rank == 0:
-        checkpoint = digest_of(at(out / "checkpoints", training.step))
+    lora_config = config.model.lora if isinstance(config.model, HuggingFace) else None
+    adapters = lora.adapter_tensors(training.model) if lora_config else {}
+    if training.context.workers.rank == 0:
+        checkpoint = checkpoint_digest(at(out / "checkpoints", training.step))
         forced = publish_worse if worse else None
-        lineage.end(out, training.step, checkpoint, training.tuning, worse is None or forced is not None, forced)
-        if isinstance(config.model, HuggingFace) and adapted:
-            lora.write(adapters, adapted, config.model.path, out / "adapter")
+        lineage.write_end(out, training.step, checkpoint, training.tuning, worse is None or forced is not None, forced)
+        if isinstance(config.model, HuggingFace) and lora_config:
+            lora.write_adapters(adapters, lora_config, config.model.path, out / "adapter")
     if worse and publish_worse is None:
         raise worse
     if worse:
-        training.around.metrics.say(f"published though worse ({publish_worse}): {worse}")
+        training.context.metrics.print(f"published although worse ({publish_worse}): {worse}")
 
 
-def _together(workers: Workers, config: TrainingConfig, do: Callable[[], T]) -> T:
-    """Return what *do* returns here; where it is refused to any process, all of them raise what is wrong, and where."""
-    if config.elastic:  # those that run already wait for a newcomer elsewhere, and are not to be asked
-        return do()
-    refusal, done = "", None
+def _run_on_all(workers: Workers, config: TrainingConfig, action: Callable[[], T]) -> T:
+    """Return the result of *action* in this process; if any process raises, all raise the errors of all."""
+    if config.elastic:  # the active processes wait for a new one in Horovod's own exchange
+        return action()
+    message, result = "", None
     try:
-        done = do()
+        result = action()
     except WorkloadError as error:
-        refusal = f"{socket.gethostname()}: {error}" if workers.size > 1 else str(error)
-    if refusals := [text for text in dict.fromkeys(workers.all_gather(refusal)) if text]:
-        raise Refusals(refusals)
-    return done  # type: ignore[return-value]
+        message = f"{socket.gethostname()}: {error}" if workers.size > 1 else str(error)
+    if messages := [text for text in dict.fromkeys(workers.all_gather(message)) if text]:
+        raise WorkerErrors(messages)
+    return result  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""How fast to learn, as a function of epoch and step and nothing else."""
+"""The learning rate as a function of epoch and step."""
 
 import math
 
@@ -6,7 +6,7 @@ from workloads.training.config import TrainingConfig
 
 
 def adaptive(epoch: int) -> float:
-    """Return the guide's factor for continual fine-tuning: careful at first, then full, then dying away."""
+    """Return the guide's factor for continual fine-tuning: small at first, then 1, then exponential decay."""
     if epoch < 5:
         return 0.1
     if epoch < 20:
@@ -15,23 +15,23 @@ def adaptive(epoch: int) -> float:
 
 
 def linear_ramp(step: int, warmup_steps: int) -> float:
-    """Return a factor that climbs in equal parts to 1 at *warmup_steps*, and stays; the first step has one part."""
+    """Return a factor that rises in equal parts to 1 at *warmup_steps* and stays at 1; the first step has one part."""
     return min(1.0, (step + 1) / (warmup_steps + 1))
 
 
 def cosine(step: int, steps: int, warmup_steps: int) -> float:
-    """Return the ramp, and after it half a cosine from 1 to 0 at *steps*.
+    """Return the factor of the ramp, and after the ramp of half a cosine from 1 to 0 at *steps*.
 
     Source: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
     """
     if step < warmup_steps:
         return linear_ramp(step, warmup_steps)
-    gone = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, gone)))
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def learning_rate(config: TrainingConfig, step: int, epoch: int, world: int) -> float:
-    """Return the rate for the step that comes after *step* others, in *epoch*, with *world* processes.
+    """Return the learning rate of the step after *step* steps, in *epoch*, with *world* processes.
 
     Source of the linear scaling: Goyal et al. 2017, arXiv:1706.02677, section 2.1. Its gradual warmup is linear_ramp.
     """

@@ -1,6 +1,6 @@
-"""States of which every process holds a part: taken out of PyTorch's distributed tensors, put back, and put together.
+"""Sharded states: extracted from PyTorch's distributed tensors, copied back into them, and merged.
 
-A part is what a process has of a tensor's first dimension; small tensors may leave some processes with none of it.
+A part is a process's range of a tensor's first dimension; it may be empty for small tensors.
 """
 
 from collections.abc import Mapping
@@ -12,45 +12,45 @@ from torch import Tensor
 from workloads.checkpoint import Checkpoint, load
 
 
-def local(value: Any) -> Any:
-    """Return *value*, a state, with this process's part in the place of each tensor that is distributed."""
+def local_state(value: Any) -> Any:
+    """Return the state *value* with each distributed tensor replaced by this process's part."""
     if isinstance(value, Mapping):
-        return {name: local(item) for name, item in value.items()}
+        return {name: local_state(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(local(item) for item in value)
-    return part(value) if isinstance(value, Tensor) else value
+        return type(value)(local_state(item) for item in value)
+    return local_part(value) if isinstance(value, Tensor) else value
 
 
-def part(tensor: Tensor) -> Tensor:
-    """Return this process's part of *tensor*; all of it where it is not distributed."""
-    # by its method: the class is in a package that takes a second to import, and most runs do not shard
+def local_part(tensor: Tensor) -> Tensor:
+    """Return this process's part of *tensor*, or the whole tensor if it is not distributed."""
+    # test for the method: the class is in a package that takes a second to import, and most runs do not shard
     own: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return own
 
 
-def put(own: Any, saved: Any) -> None:
-    """Copy the tensors of *saved* into those that *own* has in the same places."""
+def copy_into(own: Any, saved: Any) -> None:
+    """Copy the tensors of *saved* into the tensors at the same places in *own*."""
     if isinstance(own, Tensor):
         with torch.no_grad():
-            part(own).copy_(saved)
+            local_part(own).copy_(saved)
     elif isinstance(own, Mapping):
         for name, item in own.items():
-            put(item, saved[name])
+            copy_into(item, saved[name])
     elif isinstance(own, list | tuple):
-        for mine, theirs in zip(own, saved, strict=True):
-            put(mine, theirs)
+        for own_item, saved_item in zip(own, saved, strict=True):
+            copy_into(own_item, saved_item)
 
 
-def distributed(state: Mapping[str, Any]) -> list[str]:
-    """Return the names of the tensors of *state* that are distributed."""
-    return [name for name, value in state.items() if part(value) is not value]
+def distributed_names(state: Mapping[str, Any]) -> list[str]:
+    """Return the names of the distributed tensors of *state*."""
+    return [name for name, value in state.items() if local_part(value) is not value]
 
 
-def whole(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the state that was saved, its model put together; of all else what rank 0 had.
+def load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the saved state with the model merged from all shards; everything else is rank 0's.
 
     Raises:
-        Damaged: a file is not as it was written.
+        Damaged: A file differs from its manifest.
     """
     world = checkpoint.manifest.world
     first, *others = (load(checkpoint, rank, world) for rank in range(world))

@@ -1,4 +1,4 @@
-"""A training that is told to stop, by a person, by systemd, or by a provider that takes its machine away."""
+"""Stop requests to a training, from an operator, systemd, or a provider that is about to remove the machine."""
 
 import signal
 import time
@@ -9,46 +9,46 @@ from typing import Any, Self
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopping:
-    """Whether the process has been asked to end. The loop asks between two steps; nothing is interrupted.
+class StopRequest:
+    """Records SIGTERM and SIGINT. The loop checks for a request between two steps; no step is interrupted.
 
-        with Stopping(grace_seconds=25) as stopping:
+        with StopRequest(grace_seconds=25) as stopping:
             for step in …:
                 …
                 if stopping():
                     checkpoints.save_within(stopping.seconds_left, step, state)
                     break
 
-    A second SIGINT interrupts at once, as a person at a terminal expects.
+    A second SIGINT interrupts at once, as an operator at a terminal expects.
     """
 
     def __init__(self, grace_seconds: float) -> None:
         """
         Args:
-            grace_seconds: What is left after the first signal until the process is killed: somewhat less than systemd's
-                TimeoutStopSec, or than what a provider announces before it cuts the power.
+            grace_seconds: Time from the first signal until the process is killed. Use a little less than systemd's
+                TimeoutStopSec, or than the provider's notice before it cuts the power.
         """
         self._grace_seconds = grace_seconds
-        self._asked_at: float | None = None
+        self._requested_at: float | None = None
         self._before: Mapping[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
-        return self._asked_at is not None
+        return self._requested_at is not None
 
     @property
     def seconds_left(self) -> float:
-        """What is left of the grace; all of it while nobody has asked."""
-        passed = 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
+        """Rest of the grace period; the whole period if there is no stop request."""
+        passed = 0.0 if self._requested_at is None else time.monotonic() - self._requested_at
         return max(0.0, self._grace_seconds - passed)
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._requested_at is None:
+            self._requested_at = time.monotonic()
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._asked) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,4 +1,4 @@
-"""What a run tells an MLflow server while it trains, and the version that is registered once it has finished."""
+"""Sending of a run's metrics to an MLflow server, and registration of its final checkpoint."""
 
 import contextlib
 import os
@@ -15,43 +15,44 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def following(config: TrainingConfig, out: Path, url: str, model: str | None) -> Iterator[None]:
-    """Follow the run that is trained meanwhile, in the process that speaks for it, and register what comes of it.
+def track_run(config: TrainingConfig, out: Path, url: str, model: str | None) -> Iterator[None]:
+    """Send the metrics of the run while the context is open, from rank 0 alone, and register the result.
 
-    Whatever the server does, the run goes on; a run that has finished and cannot be registered says how that is done.
+    A failure of the server never stops the run. If registration fails, a message gives the command to repeat it.
 
     Args:
-        url: Of the server; empty for none.
-        model: As a version of which model its last checkpoint is registered; None: it is not.
+        url: Address of the server; empty for none.
+        model: Model that the last checkpoint becomes a version of; None for no registration.
 
     Raises:
-        WorkloadError: the address or the account's file is wrong: before the first step.
+        WorkloadError: The address or the credentials file is wrong; raised before the first step.
     """
     from workloads.tracking import connect
-    from workloads.training.launch_check import leader
+    from workloads.training.launch_check import is_leader
 
-    if not url or not leader(os.environ):
+    if not url or not is_leader(os.environ):
         yield
         return
     name = elastic_name(os.environ) if config.elastic else "0"
-    with telling(connect(url, os.environ), out, file_of(out, name).name, model):
+    with track_journal(connect(url, os.environ), out, file_of(out, name).name, model):
         yield
 
 
 @contextlib.contextmanager
-def telling(server: "Server", out: Path, journal: str, model: str | None) -> Iterator[None]:
-    """Tell *server* meanwhile what comes into the file *journal* of *out*, and register what comes of it."""
+def track_journal(server: "Server", out: Path, journal: str, model: str | None) -> Iterator[None]:
+    """Send new lines of the file *journal* in *out* to *server* while the context is open, and register the result."""
     from workloads.tracking import Tracker, register
 
-    with Tracker(server, out, _say, journal) as tracker:
+    with Tracker(server, out, _print_line, journal) as tracker:
         yield
     if model is None or not tracker.finished:
         return
     try:
-        _say(f"{register(server, out, model)} is registered at {server.url}")
+        _print_line(f"{register(server, out, model)} is registered at {server.url}")
     except WorkloadError as error:
-        _say(f"not registered: {error} `python -m workloads.tracking {out} --register {model}` does it later.")
+        command = f"python -m workloads.tracking {out} --register {model}"
+        _print_line(f"not registered: {error} Run `{command}` to register it later.")
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     print(text, flush=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tests.support import sample_checkpoints
 from workloads.checkpoint import Checkpoints
-from workloads.training.stopping import Stopping
+from workloads.training.stopping import StopRequest
 
 INTERVAL = 3
 
 
 def main(directory: Path) -> None:
-    with Checkpoints(directory, keep_last=2) as checkpoints, Stopping(grace_seconds=600) as stopping:
+    with Checkpoints(directory, keep_last=2) as checkpoints, StopRequest(grace_seconds=600) as stopping:
         found = checkpoints.newest()
         step = checkpoints.load(found)["step"] if found else 0
         assert not found or checkpoints.load(found) == sample_checkpoints.state(step)

@@ -13,7 +13,7 @@ import pytest
 from tests.support import sample_checkpoints
 from tests.workloads.checkpoint.loop import INTERVAL
 from workloads.checkpoint import Checkpoints, Refused, load, newest
-from workloads.training.stopping import Stopping
+from workloads.training.stopping import StopRequest
 
 ROOT = Path(__file__).parents[3]
 TRIES = int(os.environ.get("RACKWRIGHT_TRIES", "2"))
@@ -84,7 +84,7 @@ def test_asked_to_stop_it_saves_the_step_it_is_at(tmp_path, number):
 
 def test_without_grace_it_keeps_what_it_had(tmp_path, capfd):
     before = signal.getsignal(signal.SIGTERM)
-    with Stopping(grace_seconds=0) as stopping, Checkpoints(tmp_path) as checkpoints:
+    with StopRequest(grace_seconds=0) as stopping, Checkpoints(tmp_path) as checkpoints:
         assert not stopping()
         checkpoints.save(1, sample_checkpoints.state(1))
         assert checkpoints.wait()
@@ -95,7 +95,7 @@ def test_without_grace_it_keeps_what_it_had(tmp_path, capfd):
 
 
 def test_a_second_interrupt_from_the_terminal_ends_it_at_once():
-    with pytest.raises(KeyboardInterrupt), Stopping(grace_seconds=1):
+    with pytest.raises(KeyboardInterrupt), StopRequest(grace_seconds=1):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)

@@ -12,7 +12,7 @@ from tests.support.training_runs import ROOT, assert_close, config, environment,
 from tests.workloads.training.elastic import CHANGES, PATIENCE_SECONDS, ElasticRun
 from tests.workloads.training.networks import NIC, Network, network
 from workloads.training import plan as plans
-from workloads.training.plan import Host, Plan
+from workloads.training.plan import LaunchHost, LaunchPlan
 from workloads.training.run import train
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root makes networks")
@@ -27,15 +27,15 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
         yield hosts
 
 
-def plan(hosts: int, directory: Path, *changes: str, launcher: str, min_processes: int | None = None) -> Plan:
+def plan(hosts: int, directory: Path, *changes: str, launcher: str, min_processes: int | None = None) -> LaunchPlan:
     """Return the plan of a run on so many hosts, with its configuration written, and who is there."""
-    seats = tuple(Host(Network.address(number), Network.address(number)) for number in range(1, hosts + 1))
+    seats = tuple(LaunchHost(Network.address(number), Network.address(number)) for number in range(1, hosts + 1))
     told = directory / "config.json"
     told.write_text(config("digits", f"launcher={launcher}", *changes).model_dump_json())
     discover = directory / "network" / "discover"
     discover.write_text("#!/bin/sh\n" + "".join(f"echo {seat.address}:1\n" for seat in seats))
     discover.chmod(0o755)
-    return Plan(
+    return LaunchPlan(
         name="digits", host=seats[0].name, hosts=seats, processes=1, launcher=launcher, min_processes=min_processes,
         interface=NIC, config=told, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
         data=None, provenance={},

@@ -11,11 +11,11 @@ from rackwright.twin.gpu import state
 from tests.support.gpu_stand_in import Host, stand_in
 from tests.support.training_runs import ROOT
 from workloads.catalogue.accelerators import peak_flops
-from workloads.training.device import pick
+from workloads.training.device import select_device
 from workloads.training.device_stats import DeviceStats
 
 ASK = (
-    "import sys, json; from workloads.training.device_stats import Gauges; gauges = Gauges(sys.argv[1]);"
+    "import sys, json; from workloads.training.device_stats import DeviceStats; gauges = DeviceStats(sys.argv[1]);"
     "print(json.dumps([gauges.read(), gauges.peak_flops()]))"
 )
 
@@ -54,7 +54,7 @@ def test_what_it_does_not_say_is_none() -> None:
 
 
 def test_a_cpu_has_none() -> None:
-    assert DeviceStats.of(pick("cpu", 0, 1)) is None
+    assert DeviceStats.for_device(select_device("cpu", 0, 1)) is None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from tests.support.training_runs import assert_same, config, told, weights
 from workloads.checkpoint import newest
 from workloads.errors import WorkloadError
 from workloads.training.__main__ import main
-from workloads.training.fine_tuning import Worse
-from workloads.training.parent_model import digest_of
+from workloads.training.fine_tuning import WorseThanParent
+from workloads.training.parent_model import checkpoint_digest
 from workloads.training.run import train as train_whole
 
 LOW, HIGH = "data.only=[0,1,2,3,4]", "data.only=[5,6,7,8,9]"
@@ -44,14 +44,14 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_forgets_is_not_published_unless_somebody_says_why(parent: Path, tmp_path: Path) -> None:
     changes = (HIGH, "steps=40", child(parent))
-    with pytest.raises(Worse) as refused:
+    with pytest.raises(WorseThanParent) as refused:
         train(tmp_path, *changes)
     assert "on digits 0, 1, 2, 3, 4, where its parent has 0.9" in str(refused.value)
     assert "--publish-worse REASON" in str(refused.value)
     assert lineage(tmp_path)["published"] is False
 
     before = weights(tmp_path)
-    with pytest.raises(Worse):  # started again, it is still worse
+    with pytest.raises(WorseThanParent):  # started again, it is still worse
         train(tmp_path, *changes)
     assert train(tmp_path, *changes, publish_worse="low digits are retired")
     assert (lineage(tmp_path)["published"], lineage(tmp_path)["forced"]) == (True, "low digits are retired")
@@ -73,7 +73,7 @@ def test_a_child_begins_with_its_parents_weights_and_both_are_written_down(paren
     found = newest(parent / "checkpoints")
     assert found
     assert lineage(tmp_path / "child")["parent"] == {
-        "path": str(found.path), "step": 100, "sha256": digest_of(found),
+        "path": str(found.path), "step": 100, "sha256": checkpoint_digest(found),
     }  # fmt: skip
     assert [each["only"] for each in lineage(tmp_path / "grandchild")["data"]] == [
         [0, 9], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4],
@@ -117,28 +117,29 @@ def refused(out: Path, *changes: str) -> str:
 
 def test_a_parent_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, child(tmp_path / "gone")) == (
-        f"fine_tuning.parent: got {tmp_path / 'gone'}, without a checkpoint; a parent has one, on every host. "
-        "Name the directory of a run, or of a checkpoint in it."
+        f"fine_tuning.parent: got {tmp_path / 'gone'}, without a checkpoint; a parent has one on every host. "
+        "Name the directory of a run or of one of its checkpoints."
     )
-    assert "got models:/digits@best; a server is asked for it. Set MLFLOW_TRACKING_URI." in refused(
+    assert "got models:/digits@best; a tracking server supplies it. Set MLFLOW_TRACKING_URI." in refused(
         tmp_path, 'fine_tuning={"parent": "models:/digits@best"}'
     )
 
 
 def test_a_parent_of_another_shape_is_refused(parent: Path, tmp_path: Path) -> None:
-    assert "this run's model has 16. Take the model that its config.json has." in refused(
+    assert "this run's model has 16. Use the model in its config.json." in refused(
         tmp_path, child(parent), "model.channels=16"
     )
 
 
 def test_without_anything_held_out_nobody_could_tell(parent: Path, tmp_path: Path) -> None:
     assert refused(tmp_path, child(parent), HIGH, "data.held_out=0").startswith(
-        "data: got nothing held out of digits 5, 6, 7, 8, 9; parent and child are compared"
+        "data: got no held-out examples of digits 5, 6, 7, 8, 9; parent and child are compared"
     )
 
 
 def test_a_replay_of_nothing_is_refused(parent: Path, tmp_path: Path) -> None:
-    assert "of 32 examples a share of 0.01 is 0: not a part" in refused(tmp_path, child(parent, replay=0.01))
+    message = refused(tmp_path, child(parent, replay=0.01))
+    assert "fine_tuning.replay 0.01 takes 0 of 32 examples, which leaves no mix" in message
 
 
 def test_worse_than_its_parent_is_status_1(parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

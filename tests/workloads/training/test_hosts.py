@@ -15,17 +15,17 @@ import pytest
 from tests.support.mlflow_stub import Stub
 from workloads.errors import WorkloadError
 from workloads.training import hosts
-from workloads.training.hosts import Host, Launched, Plan, trainings
+from workloads.training.hosts import LaunchedProcesses, LaunchHost, LaunchPlan, training_processes
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of other tests, which are this account's as well, are left alone."""
-    monkeypatch.setattr(hosts, "trainings", lambda: iter(()))
+    monkeypatch.setattr(hosts, "training_processes", lambda: iter(()))
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+def plan(tmp_path: Path) -> LaunchPlan:
     config, home, out = tmp_path / "config.json", tmp_path / "home", tmp_path / "out"
     home.mkdir()
     out.mkdir()
@@ -38,10 +38,10 @@ def plan(tmp_path: Path) -> Plan:
     }  # fmt: skip
     path = tmp_path / "run.json"
     path.write_text(json.dumps(told))
-    return Plan.read(path)
+    return LaunchPlan.read(path)
 
 
-def test_horovod_is_told_hosts_and_their_one_interface(plan: Plan) -> None:
+def test_horovod_is_told_hosts_and_their_one_interface(plan: LaunchPlan) -> None:
     [argv] = hosts.commands(plan, plan.hosts, "python")
 
     assert argv[:3] == ["python", "-m", "horovod.runner.launch"]
@@ -51,7 +51,7 @@ def test_horovod_is_told_hosts_and_their_one_interface(plan: Plan) -> None:
     assert argv[-5:] == ["-m", "workloads.training", str(plan.config), "--out", str(plan.out)]
 
 
-def test_an_elastic_run_asks_who_is_there(plan: Plan) -> None:
+def test_an_elastic_run_asks_who_is_there(plan: LaunchPlan) -> None:
     [argv] = hosts.commands(replace(plan, min_processes=2), plan.hosts[:1], "python")
 
     assert "-H" not in argv
@@ -59,7 +59,7 @@ def test_an_elastic_run_asks_who_is_there(plan: Plan) -> None:
     assert (argv[argv.index("--min-np") + 1], argv[argv.index("--max-np") + 1]) == ("2", "4")
 
 
-def test_torchrun_is_started_on_each_host(plan: Plan) -> None:
+def test_torchrun_is_started_on_each_host(plan: LaunchPlan) -> None:
     here, there = hosts.commands(replace(plan, launcher="torchrun"), plan.hosts, "python")
 
     assert here[:3] == ["python", "-m", "torch.distributed.run"]
@@ -69,54 +69,58 @@ def test_torchrun_is_started_on_each_host(plan: Plan) -> None:
     assert "GLOO_SOCKET_IFNAME=fabric0" in there[2]
 
 
-def test_words_stay_words_on_the_way(plan: Plan) -> None:
-    [*_, told] = hosts.elsewhere(Host("cinder", "192.0.2.2"), {}, ["echo", "two  words", "$HOME"])
+def test_words_stay_words_on_the_way(plan: LaunchPlan) -> None:
+    [*_, told] = hosts.ssh_command(LaunchHost("cinder", "192.0.2.2"), {}, ["echo", "two  words", "$HOME"])
 
     assert subprocess.check_output(["sh", "-c", told], text=True) == "two  words $HOME\n"
 
 
-def test_nothing_is_started_where_what_it_imports_is_not_there(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_started_where_what_it_imports_is_not_there(
+    plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: None if module == "horovod" else object())
 
     with pytest.raises(WorkloadError, match=r"^ember: environment: got no horovod in .*torchrun\.$"):
-        hosts.check(plan)
-    hosts.check(replace(plan, launcher="torchrun"))
+        hosts.check_host(plan)
+    hosts.check_host(replace(plan, launcher="torchrun"))
 
 
-def test_data_that_one_host_lacks_is_told_with_its_name(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_one_host_lacks_is_told_with_its_name(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda module: object())
 
     with pytest.raises(WorkloadError, match=r"^ember: data: got no /srv/none; every host of a run reads it\."):
-        hosts.check(replace(plan, data="/srv/none"))
+        hosts.check_host(replace(plan, data="/srv/none"))
 
 
-def ended(plan: Plan, *programs: str) -> hosts.AttemptResult:
-    return Launched(plan, [[sys.executable, "-c", program] for program in programs]).wait()
+def ended(plan: LaunchPlan, *programs: str) -> hosts.LaunchResult:
+    return LaunchedProcesses(plan, [[sys.executable, "-c", program] for program in programs]).wait()
 
 
-def test_a_run_that_ends_well_is_finished(plan: Plan) -> None:
-    assert ended(plan, "print(1)") == hosts.AttemptResult("finished", 0)
+def test_a_run_that_ends_well_is_finished(plan: LaunchPlan) -> None:
+    assert ended(plan, "print(1)") == hosts.LaunchResult("finished", 0)
 
 
-def test_who_failed_first_is_told(plan: Plan) -> None:
+def test_who_failed_first_is_told(plan: LaunchPlan) -> None:
     said = "print('Process 1 exit with status code 137.'); print('Process 0 exit with status code 1.'); exit(1)"
 
-    assert ended(plan, said) == hosts.AttemptResult("failed", 1, "rank 1 ended with 137")
+    assert ended(plan, said) == hosts.LaunchResult("failed", 1, "rank 1 ended with 137")
 
 
-def test_what_is_refused_is_not_tried_again(plan: Plan) -> None:
+def test_what_is_refused_is_not_tried_again(plan: LaunchPlan) -> None:
     assert ended(plan, "print('Process 0 exit with status code 2.'); exit(1)").status == 2
 
 
-def test_where_one_launcher_fails_the_others_end(plan: Plan) -> None:
+def test_where_one_launcher_fails_the_others_end(plan: LaunchPlan) -> None:
     assert ended(plan, "exit(1)", "import time; time.sleep(600)").outcome == "failed"
 
 
-def test_a_run_that_is_told_to_stop_is_stopped_however_it_ends(plan: Plan) -> None:
-    launched = Launched(replace(plan, grace_seconds=0), [[sys.executable, "-c", "import time; time.sleep(600)"]])
+def test_a_run_that_is_told_to_stop_is_stopped_however_it_ends(plan: LaunchPlan) -> None:
+    launched = LaunchedProcesses(
+        replace(plan, grace_seconds=0), [[sys.executable, "-c", "import time; time.sleep(600)"]]
+    )
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
-    assert launched.wait() == hosts.AttemptResult("stopped", 0)
+    assert launched.wait() == hosts.LaunchResult("stopped", 0)
 
 
 def step(path: Path, **values: float) -> None:
@@ -124,49 +128,49 @@ def step(path: Path, **values: float) -> None:
         file.write(json.dumps(values) + "\n")
 
 
-def test_a_rank_counts_when_it_has_logged_a_step_of_this_start(plan: Plan) -> None:
+def test_a_rank_counts_when_it_has_logged_a_step_of_this_start(plan: LaunchPlan) -> None:
     step(plan.out / "metrics.jsonl", step=7)
     began = plan.home / "started"
     began.touch()
     later = time.time() + 5
 
-    assert [*hosts.logged(plan)] == []
+    assert [*hosts.files_with_steps(plan)] == []
     with (plan.out / "metrics.jsonl").open("a") as file:
         file.write('{"event": "start"}\n')
     os.utime(plan.out / "metrics.jsonl", (later, later))
-    assert [*hosts.logged(plan)] == []
+    assert [*hosts.files_with_steps(plan)] == []
     step(plan.out / "metrics.jsonl", step=8)
     os.utime(plan.out / "metrics.jsonl", (later, later))
-    assert [*hosts.logged(plan)] == ["metrics.jsonl"]
+    assert [*hosts.files_with_steps(plan)] == ["metrics.jsonl"]
 
 
-def test_the_wait_ends_when_every_rank_has_logged(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts.put_state(plan, attempt=1, outcome=None)
-    monkeypatch.setattr(hosts, "logged", lambda plan: iter(["metrics.jsonl", "metrics-1.jsonl"]))
-    monkeypatch.setattr(hosts, "ask", lambda plan, host, verb: "metrics-2.jsonl\nmetrics-3.jsonl\n")
+def test_the_wait_ends_when_every_rank_has_logged(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.save_state(plan, attempt=1, outcome=None)
+    monkeypatch.setattr(hosts, "files_with_steps", lambda plan: iter(["metrics.jsonl", "metrics-1.jsonl"]))
+    monkeypatch.setattr(hosts, "run_on_host", lambda plan, host, verb: "metrics-2.jsonl\nmetrics-3.jsonl\n")
 
     assert hosts.await_first_step(plan, 60) == 0
 
 
 def test_the_wait_tells_the_last_lines_of_the_rank_that_failed(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = ["[1]<stderr>:of an earlier start", "start 2 of digits", "[0]<stdout>:fine", "[1]<stderr>:no memory"]
     plan.log.write_text("\n".join([*log, "Process 1 exit with status code 1."]))
-    hosts.put_state(plan, attempt=2, outcome=None)
+    hosts.save_state(plan, attempt=2, outcome=None)
 
-    def fails(plan: Plan) -> list[str]:
-        hosts.put_state(plan, attempt=2, outcome="failed", why="rank 1 ended with 1")
+    def fails(plan: LaunchPlan) -> list[str]:
+        hosts.save_state(plan, attempt=2, outcome="failed", why="rank 1 ended with 1")
         return []
 
-    monkeypatch.setattr(hosts, "logged", fails)
+    monkeypatch.setattr(hosts, "files_with_steps", fails)
 
     assert hosts.await_first_step(plan, 60) == 4
     assert capsys.readouterr().out == "[1]<stderr>:no memory\ndigits failed: rank 1 ended with 1\n"
 
 
 def test_a_long_log_is_emptied_through_its_descriptor_and_kept_by_the_account(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The log's directory is root's: the account can neither rename the log nor open it for writing.
@@ -174,12 +178,12 @@ def test_a_long_log_is_emptied_through_its_descriptor_and_kept_by_the_account(
     monkeypatch.setattr(hosts, "LOG_BYTES", 10)
     with plan.log.open("ab", buffering=0) as opened:
         opened.write(b"short\n")
-        hosts.shorten(plan, opened.fileno())
+        hosts.rotate_log(plan, opened.fileno())
         assert plan.log.read_bytes() == b"short\n"
 
         opened.write(b"and a long line\n")
         plan.log.chmod(0o440)
-        hosts.shorten(plan, opened.fileno())
+        hosts.rotate_log(plan, opened.fileno())
         opened.write(b"after\n")
 
     assert plan.log.read_bytes() == b"after\n"
@@ -187,39 +191,39 @@ def test_a_long_log_is_emptied_through_its_descriptor_and_kept_by_the_account(
 
 
 def test_a_log_that_cannot_be_kept_goes_on_and_another_file_is_left_alone(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(hosts, "LOG_BYTES", 10)
     plan.log.write_bytes(b"a log of the run\n")
     other = tmp_path / "other"
     with other.open("ab", buffering=0) as opened:
         opened.write(b"an output of my own\n")
-        hosts.shorten(plan, opened.fileno())
+        hosts.rotate_log(plan, opened.fileno())
     (plan.home / "log.1").mkdir()
     with plan.log.open("ab", buffering=0) as opened:
-        hosts.shorten(plan, opened.fileno())
+        hosts.rotate_log(plan, opened.fileno())
 
     assert other.read_bytes() == b"an output of my own\n"
     assert plan.log.read_bytes() == b"a log of the run\n"
 
 
-def test_a_log_is_shortened_while_the_run_goes_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened: list[Plan] = []
-    monkeypatch.setattr(hosts, "shorten", shortened.append)
+def test_a_log_is_shortened_while_the_run_goes_on(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened: list[LaunchPlan] = []
+    monkeypatch.setattr(hosts, "rotate_log", shortened.append)
 
     assert ended(plan, "print(1); print(2)").outcome == "finished"
 
     assert shortened == [plan, plan]
 
 
-def test_a_finished_run_is_not_started_again(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
-    hosts.put_state(plan, attempt=1, outcome="finished")
+def test_a_finished_run_is_not_started_again(plan: LaunchPlan, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts.save_state(plan, attempt=1, outcome="finished")
 
     assert hosts.start(plan) == 0
-    assert capsys.readouterr().out == "it is finished already\n"
+    assert capsys.readouterr().out == "the run has already finished\n"
 
 
-def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(plan: Plan) -> None:
+def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(plan: LaunchPlan) -> None:
     """
     The account is in a file, the server on loopback; that the run is over already holds nothing back.
     """
@@ -230,7 +234,7 @@ def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(
     (plan.out / "metrics.jsonl").write_text(
         json.dumps(line) + "\n" + json.dumps({"event": "finished", "step": 1}) + "\n"
     )
-    hosts.put_state(plan, attempt=1, outcome="finished")
+    hosts.save_state(plan, attempt=1, outcome="finished")
     with Stub() as stub:
         told = {"url": stub.url, "credentials": str(account), "certificate": "", "register": None}
 
@@ -241,7 +245,7 @@ def test_the_chief_tells_of_a_run_and_again_at_the_next_start_what_was_not_told(
 
 
 def test_an_account_that_is_not_there_is_found_before_anything_starts(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "find_spec", lambda name: object())
     told = {
@@ -252,14 +256,14 @@ def test_an_account_that_is_not_there_is_found_before_anything_starts(
     }
 
     with pytest.raises(WorkloadError, match="no such file"):
-        hosts.check(replace(plan, tracking=told))
+        hosts.check_host(replace(plan, tracking=told))
 
 
-def test_a_missing_host_is_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "ask", lambda plan, host, verb: None)
+def test_a_missing_host_is_named(plan: LaunchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "run_on_host", lambda plan, host, verb: None)
 
     assert hosts.start(plan) == 1
-    assert hosts.state(plan)["why"] == "not reached: cinder"
+    assert hosts.load_state(plan)["why"] == "not reached: cinder"
 
 
 def test_what_an_earlier_start_left_is_found_by_what_it_runs() -> None:
@@ -267,7 +271,7 @@ def test_what_an_earlier_start_left_is_found_by_what_it_runs() -> None:
     left = subprocess.Popen([sys.executable, "-c", sleep, "-m", "workloads.training", "digits"])
     starter = subprocess.Popen([sys.executable, "-c", sleep, "-m", "horovod.runner.launch", "-m", "workloads.training"])
     try:
-        assert {left.pid, starter.pid} & {*trainings()} == {left.pid}
+        assert {left.pid, starter.pid} & {*training_processes()} == {left.pid}
     finally:
         left.kill()
         starter.kill()

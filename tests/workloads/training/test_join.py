@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.training_runs import config
 from workloads.errors import WorkloadError
-from workloads.training.launch_check import leader, refuse_another_start, started
+from workloads.training.launch_check import check_launch, detect_launcher, is_leader
 from workloads.training.workers.join import join
 
 HOROVOD = {"HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
@@ -22,7 +22,7 @@ ELASTIC = {**HOROVOD, "HOROVOD_ELASTIC": "1"}
     ],
 )
 def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told: tuple[str, int]) -> None:
-    assert started(environment) == told
+    assert detect_launcher(environment) == told
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,16 @@ def test_a_launcher_is_known_by_what_it_tells(environment: dict[str, str], told:
         (["global_batch=1"], HOROVOD,
          "global_batch: got 1; 2 processes share it in equal parts. Write 2, or start another number."),
         (["elastic=true"], HOROVOD,
-         "elastic: got a start that is not elastic; Horovod's elastic launcher leads it. "
+         "elastic: got a start that is not elastic; this run needs Horovod's elastic launcher. "
          "Start it with `horovodrun --min-np …`, or write elastic: false."),
         ([], ELASTIC,
-         "elastic: got an elastic start; this run's processes do not come and go. "
+         "elastic: got an elastic start; this run has a fixed number of processes. "
          "Write elastic: true, or leave --min-np out."),
     ],
 )  # fmt: skip
 def test_a_start_that_is_not_meant_is_refused(changes: list[str], environment: dict[str, str], told: str) -> None:
     with pytest.raises(WorkloadError) as refused:
-        refuse_another_start(config("digits", *changes), environment)
+        check_launch(config("digits", *changes), environment)
     assert str(refused.value) == told
 
 
@@ -65,7 +65,7 @@ def test_a_start_that_is_not_meant_is_refused(changes: list[str], environment: d
      (["elastic=true", "global_batch=25", "world=5"], ELASTIC)],
 )  # fmt: skip
 def test_a_start_that_is_meant_is_let_be(changes: list[str], environment: dict[str, str]) -> None:
-    refuse_another_start(config("digits", *changes), environment)
+    check_launch(config("digits", *changes), environment)
 
 
 def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +76,12 @@ def test_a_group_of_another_size_than_its_launcher_said_is_refused(monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WorkloadError) as refused:
         join(config("digits"), {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"})
-    assert str(refused.value).startswith("world: got 1 of 2 processes in the group; each would train alone.")
+    want = "world: got 1 of 2 processes in the group; otherwise each process trains alone."
+    assert str(refused.value).startswith(want)
 
 
 def test_one_process_speaks_before_they_can_speak_with_each_other() -> None:
-    assert leader({})
-    assert leader({"HOROVOD_RANK": "0"})
-    assert not leader(HOROVOD)
-    assert not leader(TORCHRUN)
+    assert is_leader({})
+    assert is_leader({"HOROVOD_RANK": "0"})
+    assert not is_leader(HOROVOD)
+    assert not is_leader(TORCHRUN)

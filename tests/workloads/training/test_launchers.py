@@ -78,7 +78,7 @@ def test_two_processes_of_horovod_go_on_exactly(by_horovod: tuple[str, Path], tm
     shutil.rmtree(tmp_path / "checkpoints" / "step-0000000012")
     said = launched(HOROVODRUN, 2, tmp_path, "launcher=horovod", *LED)
 
-    assert "goes on after step 10" in said
+    assert "resumes after step 10" in said
     assert_same(weights(out), weights(tmp_path))
 
 

@@ -8,7 +8,7 @@ import pytest
 from workloads.errors import WorkloadError
 from workloads.recipes import RECIPES
 from workloads.training.__main__ import main
-from workloads.training.load_config import read
+from workloads.training.load_config import load_config
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -16,7 +16,7 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
     assert main([recipe, "--print"]) == 0
     (tmp_path / "run.json").write_text(capsys.readouterr().out)
 
-    assert read(str(tmp_path / "run.json")) == RECIPES[recipe]()
+    assert load_config(str(tmp_path / "run.json")) == RECIPES[recipe]()
 
 
 @pytest.mark.parametrize(
@@ -48,23 +48,23 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
 )
 def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -> None:
     with pytest.raises(WorkloadError) as refused:
-        read(what, changes)
+        load_config(what, changes)
     assert str(refused.value) == told
 
 
 def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(WorkloadError, match="a run's file is JSON"):
-        read(str(tmp_path / "run.json"))
+        load_config(str(tmp_path / "run.json"))
 
 
 def test_changes_reach_into_parts() -> None:
-    changed = read("digits", ["schedule.kind=adaptive", "saving.keep_every=50", "steps=7"])
-    before = json.loads(read("digits").model_dump_json())
+    changed = load_config("digits", ["schedule.kind=adaptive", "saving.keep_every=50", "steps=7"])
+    before = json.loads(load_config("digits").model_dump_json())
     before["schedule"]["kind"], before["saving"]["keep_every"], before["steps"] = "adaptive", 50, 7
     assert json.loads(changed.model_dump_json()) == before
 
 
 def test_a_wrong_call_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["digits"]) == 2
-    assert capsys.readouterr().err == "--out: got none; a run writes somewhere. Say --out DIR.\n"
+    assert capsys.readouterr().err == "--out: got none; a run needs a directory to write to. Add --out DIR.\n"

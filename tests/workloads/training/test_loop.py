@@ -12,8 +12,8 @@ from workloads.errors import WorkloadError
 from workloads.training import data
 from workloads.training.__main__ import main
 from workloads.training.loop import Training, TrainingInputs
-from workloads.training.metrics import Metrics
-from workloads.training.run import Refusals, _together
+from workloads.training.metrics import MetricsLog
+from workloads.training.run import WorkerErrors, _run_on_all
 from workloads.training.run import train as train_whole
 from workloads.training.workers.workers import Alone
 
@@ -76,10 +76,10 @@ def test_mixed_precision_learns_and_keeps_its_weights_in_fp32(precision: str, tm
     run = config("digits", "steps=40", "optimizer.clip_norm=1.0", "model.channels=16")
     training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path, precision))
     losses = []
-    for _, indices in training._order():
+    for _, indices in training._batches():
         if training.step == run.steps:
             break
-        loss, _, answers = training._take(training.model, indices, 2e-3, counting=True).tolist()
+        loss, _, answers = training._take_step(training.model, indices, 2e-3, counting=True).tolist()
         losses.append(loss / answers)
         training.step += 1
     assert losses[-1] < losses[0] / 2
@@ -97,10 +97,10 @@ def test_its_steps_are_those_of_plain_pytorch(tmp_path: Path) -> None:
 
     plain = build(run.model)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=run.optimizer.learning_rate, weight_decay=0.5)
-    for _, indices in training._order():
+    for _, indices in training._batches():
         if training.step == 5:
             break
-        training._take(training.model, indices, run.optimizer.learning_rate, counting=False)
+        training._take_step(training.model, indices, run.optimizer.learning_rate, counting=False)
         training.step += 1
         x, y = training.examples.take(indices)
         optimizer.zero_grad()
@@ -119,11 +119,11 @@ def test_a_metric_stands_for_the_whole_batch_of_its_step(tmp_path: Path) -> None
 
 
 def test_a_run_that_is_told_to_stop_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tell(metrics: Metrics, text: str) -> None:
+    def tell(metrics: MetricsLog, text: str) -> None:
         if text.startswith("step 4/"):
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Metrics, "say", tell)
+    monkeypatch.setattr(MetricsLog, "print", tell)
     assert not train(tmp_path)
     monkeypatch.undo()
     assert told(tmp_path)[-1] == {"event": "stopped", "step": 4}
@@ -147,8 +147,8 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     train(tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     assert refused(tmp_path, "model.channels=8", "steps=50") == (
-        "checkpoint of step 12: got first.bias of 4, and 4 others that differ; this run's model has 8. "
-        "Take another --out, or the model that it was made with."
+        "checkpoint of step 12: got first.bias with shape 4, and 4 other differences; this run's model has 8. "
+        "Use another --out, or the model of this checkpoint."
     )
 
 
@@ -157,7 +157,7 @@ def test_data_that_is_missing_is_refused(tmp_path: Path) -> None:
         train(tmp_path, f"data.path={tmp_path / 'gone'}", recipe="deepseek-v3-tiny")
     assert str(error.value) == (
         f"data.path: got {tmp_path / 'gone'}: No such file or directory; text to learn from is on every host that "
-        "trains. Put it there."
+        "of the run. Copy it there."
     )
 
 
@@ -169,7 +169,7 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert refused(tmp_path, "device=cuda") == (
-        "device: got cuda; PyTorch sees cpu here. Write auto, or mend its driver."
+        "device: got cuda; PyTorch sees cpu here. Write auto, or repair its driver."
     )
 
 
@@ -180,8 +180,8 @@ def test_what_one_process_lacks_all_of_them_refuse_and_its_host_is_named(tmp_pat
         def gathered(self, value: str) -> list[str]:  # type: ignore[override]
             return [value, "node-2: data.path: got /x: No such file or directory; …"]
 
-    with pytest.raises(Refusals, match=r"^node-2: data\.path"):
-        _together(Two(), config("digits"), lambda: None)
+    with pytest.raises(WorkerErrors, match=r"^node-2: data\.path"):
+        _run_on_all(Two(), config("digits"), lambda: None)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_status_4(

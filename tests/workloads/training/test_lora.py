@@ -9,7 +9,7 @@ import torch
 from tests.support.training_runs import assert_same, config, told, weights
 from workloads.errors import WorkloadError
 from workloads.training.config import HuggingFace, Lora
-from workloads.training.models import build, trained
+from workloads.training.models import build, trainable_state
 from workloads.training.run import train as train_whole
 
 WORDS = "the cat sat on the mat and the dog lay by the door . "
@@ -87,7 +87,7 @@ def test_adapters_begin_as_nothing_and_end_as_what_is_written(directory: Path, t
 
     train(tmp_path, *changes(directory))
     with torch.no_grad():
-        for name, tensor in trained(model).items():
+        for name, tensor in trainable_state(model).items():
             tensor.copy_(weights(tmp_path)[name])
         adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
         told = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
@@ -117,9 +117,9 @@ def test_its_base_is_written_down_by_content(directory: Path, tmp_path: Path) ->
     ("change", "says"),
     [
         ('model={"kind": "hugging-face", "path": "/gone"}', "model.path: got /gone: "),
-        ('model.lora={"layers": ["query"]}', "model.lora.layers: got query; the model's are called "),
+        ('model.lora={"layers": ["query"]}', "model.lora.layers: got query; linear layers of this model are "),
         ('data.tokenizer="/gone"', "data.tokenizer: got "),
-        ("data.tokenizer=null", "; the model knows those below 12. Name the model's own tokenizer."),
+        ("data.tokenizer=null", "; tokens of the model are below 12. Name the model's own tokenizer."),
     ],
 )
 def test_what_cannot_be_is_refused(directory: Path, tmp_path: Path, change: str, says: str) -> None:
@@ -130,11 +130,11 @@ def test_what_cannot_be_is_refused(directory: Path, tmp_path: Path, change: str,
 
 def test_memory_counts_what_is_trained(directory: Path) -> None:
     from workloads.training import memory
-    from workloads.training.models import shapes
+    from workloads.training.models import build_shapes
 
     run = config("lora", *changes(directory))
-    needed = memory.arithmetic(run, shapes(run.model))
+    needed = memory.estimate(run, build_shapes(run.model))
     model = build(run.model)
-    assert needed.trained == sum(tensor.numel() for tensor in trained(model).values())
-    assert needed.parameters == sum(weight.numel() for weight in model.parameters()) > 10 * needed.trained
-    assert needed.optimizer == 2 * needed.gradients == 8 * needed.trained
+    assert needed.trainable_state == sum(tensor.numel() for tensor in trainable_state(model).values())
+    assert needed.parameters == sum(weight.numel() for weight in model.parameters()) > 10 * needed.trainable_state
+    assert needed.optimizer == 2 * needed.gradients == 8 * needed.trainable_state

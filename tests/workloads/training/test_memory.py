@@ -9,9 +9,9 @@ import torch
 from tests.support.training_runs import alone, config
 from workloads.errors import WorkloadError
 from workloads.training import data, memory
-from workloads.training.device import pick
+from workloads.training.device import select_device
 from workloads.training.loop import Training, TrainingInputs
-from workloads.training.models import shapes
+from workloads.training.models import build_shapes
 
 
 def held(tensors: list[torch.Tensor]) -> int:
@@ -22,7 +22,7 @@ def held(tensors: list[torch.Tensor]) -> int:
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_it_is_what_is_really_held(recipe: str, kind: str, tmp_path: Path) -> None:
     run = config(recipe, f"optimizer.kind={kind}")
-    told = memory.arithmetic(run, shapes(run.model))
+    told = memory.estimate(run, build_shapes(run.model))
     training = Training(run, TrainingInputs(data.load(run.data)), alone(tmp_path))
 
     moments = [value for state in training.optimizer.state.values() for name, value in state.items() if name != "step"]
@@ -45,33 +45,33 @@ def test_activations_are_what_a_backward_pass_is_given(tmp_path: Path) -> None:
     x, y = training.examples.take(torch.arange(8))  # of 2 processes, in 2 parts
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         torch.nn.functional.cross_entropy(training.model(x), y)
-    told = memory.arithmetic(run, shapes(run.model), processes=2)
+    told = memory.estimate(run, build_shapes(run.model), processes=2)
     assert told.activations == sum(kept.values())
-    half = memory.arithmetic(run, shapes(run.model), processes=2, bytes_per_activation=2).activations
+    half = memory.estimate(run, build_shapes(run.model), processes=2, bytes_per_activation=2).activations
     assert half is not None and told.activations / 2 < half < told.activations
 
 
 def test_what_a_mixture_of_experts_keeps_is_not_known_before() -> None:
     run = config("deepseek-v3-tiny")
-    needed = memory.arithmetic(run, shapes(run.model))
+    needed = memory.estimate(run, build_shapes(run.model))
     assert needed.activations is None
     assert str(needed).endswith(", and activations")
 
 
 def test_the_real_deepseek_has_its_671_billion_and_is_refused() -> None:
     run = config("deepseek-v3")
-    needed = memory.arithmetic(run, shapes(run.model))
+    needed = memory.estimate(run, build_shapes(run.model))
     with pytest.raises(WorkloadError) as refused:
-        memory.refuse_too_large(run, needed, replace(pick("cpu", 0, 1), name="H100", memory=80 * 10**9))
+        memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), name="H100", memory=80 * 10**9))
     assert round(needed.parameters / 1e9) == 671
     assert "= 10.7 TB, and activations; H100 has 80 GB for this process" in str(refused.value)
 
 
 def test_a_model_that_fits_without_moments_is_told_so() -> None:
     run = config("digits")
-    needed = memory.arithmetic(run, shapes(run.model))
+    needed = memory.estimate(run, build_shapes(run.model))
     with pytest.raises(
-        WorkloadError, match=r"Take a smaller model or optimizer sgd or sharding full over 2 processes or more\."
+        WorkloadError, match=r"Use a smaller model or optimizer sgd or sharding full over 2 processes or more\."
     ):
-        memory.refuse_too_large(run, needed, replace(pick("cpu", 0, 1), memory=needed.total - 1))
-    memory.refuse_too_large(run, needed, replace(pick("cpu", 0, 1), memory=needed.total))
+        memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total - 1))
+    memory.check_memory(run, needed, replace(select_device("cpu", 0, 1), memory=needed.total))

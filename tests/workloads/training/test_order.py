@@ -9,13 +9,13 @@ from workloads.training import order
 
 def batches(examples: int, global_batch: int, world: int, epoch: int, seed: int) -> list[list[int]]:
     """Return what all processes together take, batch by batch."""
-    dealt = []
+    deal = []
     for rank in range(world):
         sampler = DistributedSampler(range(examples), world, rank, seed=seed)
         sampler.set_epoch(epoch)
-        dealt.append(list(sampler))
+        deal.append(list(sampler))
     return [
-        [index for rank in range(world) for index in dealt[rank][order.share(batch, global_batch, rank, world)]]
+        [index for rank in range(world) for index in deal[rank][order.share(batch, global_batch, rank, world)]]
         for batch in range(order.batches_in(examples, global_batch))
     ]
 

@@ -33,8 +33,8 @@ def test_a_cpu_computes_with_fp32_and_with_bf16_on_request() -> None:
     ("asked", "target", "told"),
     [
         ("bf16", V100, "precision: got bf16; V100 (Volta) computes with fp16, fp32. Write auto or fp16."),
-        ("fp16", None, "precision: got fp16; the catalogue does not know what it can do. "
-                       "Write auto or fp32, or add it to the catalogue."),
+        ("fp16", None, "precision: got fp16; the catalogue has no entry for this device. "
+                       "Write auto or fp32, or add the device to the catalogue."),
     ],
 )  # fmt: skip
 def test_what_a_device_is_not_made_for_is_refused(asked: str, target: str | None, told: str) -> None:
@@ -52,15 +52,15 @@ def test_a_gradient_that_overflows_costs_a_step_and_halves_the_scale() -> None:
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.1)
     scaler = Scaler(Precision("fp16", "given"), "cpu")
-    scale = scaler.scaled(torch.ones(())).item()
+    scale = scaler.scale(torch.ones(())).item()
 
-    scaler.scaled(weight * float("inf")).backward()
+    scaler.scale(weight * float("inf")).backward()
     assert not scaler.step(optimizer)
     assert weight.item() == 1
-    assert scaler.scaled(torch.ones(())).item() == scale / 2
+    assert scaler.scale(torch.ones(())).item() == scale / 2
 
     optimizer.zero_grad()
-    scaler.scaled(weight * 1.0).sum().backward()
+    scaler.scale(weight * 1.0).sum().backward()
     assert scaler.step(optimizer)
     assert weight.item() == pytest.approx(0.9)
 
@@ -68,12 +68,12 @@ def test_a_gradient_that_overflows_costs_a_step_and_halves_the_scale() -> None:
 def test_the_scale_outlives_a_restart() -> None:
     scaler, later = (Scaler(Precision("fp16", "given"), "cpu") for _ in range(2))
     weight = torch.nn.Parameter(torch.ones(1))
-    scaler.scaled(weight * float("inf")).backward()
+    scaler.scale(weight * float("inf")).backward()
     scaler.step(torch.optim.SGD([weight], lr=0.1))
 
     later.load_state_dict(scaler.state_dict())
 
-    assert later.scaled(torch.ones(())).item() == scaler.scaled(torch.ones(())).item()
+    assert later.scale(torch.ones(())).item() == scaler.scale(torch.ones(())).item()
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])

@@ -11,7 +11,7 @@ from tests.support.training_runs import TORCHRUN, assert_close, assert_same, con
 from workloads.checkpoint import Refused, load, newest
 from workloads.errors import WorkloadError
 from workloads.training import memory, sharded
-from workloads.training.models import shapes
+from workloads.training.models import build_shapes
 from workloads.training.run import train
 
 TINY = ("steps=4", "global_batch=4", "report_every_steps=1", "saving.every_steps=2", "data.sequence_length=32")
@@ -20,7 +20,7 @@ TINY = ("steps=4", "global_batch=4", "report_every_steps=1", "saving.every_steps
 def together(out: Path) -> Mapping[str, torch.Tensor]:
     found = newest(out / "checkpoints")
     assert found and found.manifest.world == 2
-    whole: Mapping[str, torch.Tensor] = sharded.whole(found)["model"]
+    whole: Mapping[str, torch.Tensor] = sharded.load_whole(found)["model"]
     return whole
 
 
@@ -30,7 +30,7 @@ def test_two_train_what_one_does_with_half_of_it_each(tmp_path: Path) -> None:
     said = launched(TORCHRUN, 2, tmp_path / "two", *given, recipe="deepseek-v3-tiny")
     shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "parts" / "checkpoints")
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step-0000000004")  # as if they had been lost before
-    assert "goes on after step 2" in launched(TORCHRUN, 2, tmp_path / "parts", *given, recipe="deepseek-v3-tiny")
+    assert "resumes after step 2" in launched(TORCHRUN, 2, tmp_path / "parts", *given, recipe="deepseek-v3-tiny")
 
     assert "parameters among 2 processes" in said
     assert_close(weights(tmp_path / "one"), together(tmp_path / "two"))
@@ -45,11 +45,12 @@ def test_two_train_what_one_does_with_half_of_it_each(tmp_path: Path) -> None:
 
 def test_each_holds_its_part() -> None:
     run = config("deepseek-v3-tiny")
-    one, four = (memory.arithmetic(run, shapes(run.model), shards) for shards in (1, 4))
+    one, four = (memory.estimate(run, build_shapes(run.model), shards) for shards in (1, 4))
     assert (four.gradients, four.optimizer) == (one.gradients / 4, one.optimizer / 4)
-    assert 0 < four.gathered < one.weights
+    assert 0 < four.unsharded < one.weights
 
 
 def test_it_is_torchruns(tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match=r"sharding: got a start by hand; torchrun's processes share a model\."):
+    message = r"sharding: got a start by hand; only processes of torchrun share a model\."
+    with pytest.raises(WorkloadError, match=message):
         train(config("digits", "sharding=full"), tmp_path, {})

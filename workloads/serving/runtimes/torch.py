@@ -13,7 +13,7 @@ from workloads.serving.batcher import Arrays
 from workloads.serving.model import File, Model, Tensor, version_of
 from workloads.training.config import ImageClassifier, TrainingConfig
 from workloads.training.models import build
-from workloads.training.sharded import whole
+from workloads.training.sharded import load_whole
 
 
 def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
@@ -23,7 +23,7 @@ def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
         WorkloadError: there is no checkpoint, or its model does not map arrays to arrays.
     """
     checkpoint = _find_checkpoint(directory)
-    state = whole(checkpoint)
+    state = load_whole(checkpoint)
     try:
         config = TrainingConfig.model_validate_json(json.dumps(state["config"]))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Processes that horovodrun has started."""
+"""Workers that horovodrun started."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -8,18 +8,18 @@ from torch.optim import Optimizer
 
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import trained
+from workloads.training.models import trainable_state
 
 T = TypeVar("T")
 
 
 class Horovod:
-    """One process per device. Rank and size are asked each time: in an elastic run they change."""
+    """One process per device. Rank and size are read at each use, as they change in an elastic run."""
 
     launcher, sharded = "horovod", False
 
     def __init__(self, config: TrainingConfig) -> None:
-        import horovod.torch as hvd  # here: alone and under torchrun there may be no Horovod
+        import horovod.torch as hvd  # imported here: other launchers work without Horovod
 
         hvd.init()
         self.hvd = hvd
@@ -45,27 +45,27 @@ class Horovod:
     def place(self, model: nn.Module, device: Device) -> nn.Module:
         return model.to(device.torch)
 
-    def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        self.hvd.broadcast_parameters(trained(model), root_rank=0)
+    def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self.hvd.broadcast_parameters(trainable_state(model), root_rank=0)
         self.hvd.broadcast_optimizer_state(optimizer, root_rank=0)
 
-    def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        averaging = self.hvd.DistributedOptimizer(
+    def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        averaging_optimizer = self.hvd.DistributedOptimizer(
             optimizer,
             named_parameters=[(name, weight) for name, weight in model.named_parameters() if weight.requires_grad],
             compression=self._compression,
             backward_passes_per_step=self._passes,
         )
-        averaging.load_state_dict(optimizer.state_dict())  # it takes the parameters along, and leaves the state behind
-        return model, averaging
+        averaging_optimizer.load_state_dict(optimizer.state_dict())  # the new optimizer has the parameters alone
+        return model, averaging_optimizer
 
-    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def accumulation_context(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         return nullcontext()  # the optimizer counts the passes
 
-    def averaged(self, optimizer: Optimizer) -> None:
+    def wait_for_gradients(self, optimizer: Optimizer) -> None:
         optimizer.synchronize()
 
-    def stepping(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
+    def step_context(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = optimizer.skip_synchronize()
         return context
 
@@ -74,13 +74,13 @@ class Horovod:
         return summed
 
     def broadcast(self, value: T) -> T:
-        # the name: without one, None from the others hangs
-        told: T = self.hvd.broadcast_object(value, root_rank=0, name="told")
-        return told
+        # with no name, a None from the other processes hangs
+        received: T = self.hvd.broadcast_object(value, root_rank=0, name="broadcast")
+        return received
 
     def all_gather(self, value: T) -> list[T]:
-        everybody: list[T] = self.hvd.allgather_object(value, name="gathered")
-        return everybody
+        values: list[T] = self.hvd.allgather_object(value, name="gathered")
+        return values
 
     def leave(self) -> None:
         self.hvd.shutdown()

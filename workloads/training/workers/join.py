@@ -1,43 +1,43 @@
-"""Joining the group that this process was started in."""
+"""Joining of the process group that the launcher started."""
 
 from collections.abc import Mapping
 
 from workloads.errors import WorkloadError
 from workloads.training.config import TrainingConfig
-from workloads.training.device import pick
-from workloads.training.launch_check import STARTS, refuse_another_start, started
+from workloads.training.device import select_device
+from workloads.training.launch_check import STARTS, check_launch, detect_launcher
 from workloads.training.workers.horovod import Horovod
 from workloads.training.workers.torchrun import Torchrun
 from workloads.training.workers.workers import Alone, Workers
 
 
 def join(config: TrainingConfig, environment: Mapping[str, str]) -> Workers:
-    """Join the group, once it is the one that *config* is for, and has the size that its launcher says.
+    """Join the process group and return it.
 
     Raises:
-        WorkloadError: it is not, or has not.
+        WorkloadError: The launcher is not the one in *config*, or the group does not have the launcher's size.
     """
-    launcher, size = started(environment)
-    refuse_another_start(config, environment)
+    launcher, size = detect_launcher(environment)
+    check_launch(config, environment)
     if launcher == "none":
         return Alone()
     try:
         workers: Workers = Horovod(config) if launcher == "horovod" else _torchrun(config, environment)
     except ImportError as error:
-        fix = "Run `rackwright toolchain workloads`, which builds it, or start with torchrun"
+        fix = "Run `rackwright toolchain workloads`, which builds Horovod, or start with torchrun"
         raise WorkloadError("launcher", f"got {error}", "Horovod is in this environment", fix) from error
     if workers.size != size and not config.elastic:
         got = f"got {workers.size} of {size} processes in the group"
         fix = f"Start it with `{STARTS[launcher].format(size)}`"
-        raise WorkloadError("world", got, "each would train alone", fix)
+        raise WorkloadError("world", got, "otherwise each process trains alone", fix)
     return workers
 
 
 def _torchrun(config: TrainingConfig, environment: Mapping[str, str]) -> Torchrun:
     local_rank, local_world = int(environment["LOCAL_RANK"]), int(environment["LOCAL_WORLD_SIZE"])
-    device = pick(config.device, local_rank, local_world)
+    device = select_device(config.device, local_rank, local_world)
     if config.sharding == "full":
-        from workloads.training.workers.sharded import Sharded  # here: others need none of what it imports
+        from workloads.training.workers.sharded import ShardedTorchrun  # imported here: only sharded runs need it
 
-        return Sharded(config, device)
+        return ShardedTorchrun(config, device)
     return Torchrun(config, device)

@@ -1,4 +1,4 @@
-"""Processes of torchrun that share one copy of the model: PyTorch's fully sharded data parallelism."""
+"""Workers of torchrun that share one copy of the model, by PyTorch's fully sharded data parallelism."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,10 +13,10 @@ from workloads.training.models import blocks
 from workloads.training.workers.torchrun import Torchrun
 
 
-class Sharded(Torchrun):
+class ShardedTorchrun(Torchrun):
     """One process per device, each with its part of weights, gradients and moments.
 
-    A block's weights are brought together when it computes, and given up when it has.
+    The processes gather a block's weights before it computes, and free them after.
     """
 
     sharded = True
@@ -27,12 +27,12 @@ class Sharded(Torchrun):
             fully_shard(block, mesh=mesh)
         return fully_shard(model, mesh=mesh)
 
-    def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        pass  # one seed has made all parts, or each has been read from its file
+    def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
+        pass  # all parts come from one seed, or each process has read its part from a file
 
-    def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+    def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         return model, optimizer
 
-    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def accumulation_context(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         model.set_requires_gradient_sync(last)
         return nullcontext()

@@ -1,4 +1,4 @@
-"""Processes that torchrun has started."""
+"""Workers that torchrun started."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from workloads.training.config import TrainingConfig
 from workloads.training.device import Device
-from workloads.training.models import trained
+from workloads.training.models import trainable_state
 
 T = TypeVar("T")
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "rocm": "nccl", "gaudi": "hccl"}
@@ -31,30 +31,30 @@ class Torchrun:
     def place(self, model: nn.Module, device: Device) -> nn.Module:
         return model.to(device.torch)
 
-    def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        for tensor in trained(model).values():
+    def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
+        for tensor in trainable_state(model).values():
             dist.broadcast(tensor, src=0)
         optimizer.load_state_dict(self.broadcast(optimizer.state_dict()))
 
-    def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+    def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         ids = [self._device.torch.index] if self._device.torch.index is not None else None
-        averaging = DistributedDataParallel(model, device_ids=ids)
+        averaging_model = DistributedDataParallel(model, device_ids=ids)
         if self._config.compression == "fp16":
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
-            averaging.register_comm_hook(None, fp16_compress_hook)
-        return averaging, optimizer
+            averaging_model.register_comm_hook(None, fp16_compress_hook)
+        return averaging_model, optimizer
 
-    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def accumulation_context(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         if last:
             return nullcontext()
-        alone: AbstractContextManager[Any] = model.no_sync()
-        return alone
+        no_sync: AbstractContextManager[Any] = model.no_sync()
+        return no_sync
 
-    def averaged(self, optimizer: Optimizer) -> None:
-        pass  # backward has waited for them
+    def wait_for_gradients(self, optimizer: Optimizer) -> None:
+        pass  # the backward pass has waited for the gradients
 
-    def stepping(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
+    def step_context(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
@@ -64,13 +64,13 @@ class Torchrun:
     def broadcast(self, value: T) -> T:
         values: list[Any] = [value]
         dist.broadcast_object_list(values, src=0)
-        told: T = values[0]
-        return told
+        received: T = values[0]
+        return received
 
     def all_gather(self, value: T) -> list[T]:
-        everybody: list[Any] = [None] * self.size
-        dist.all_gather_object(everybody, value)
-        return everybody
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def leave(self) -> None:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What the training loop asks of the processes it is one of; and the answers where it is the only one."""
+"""The interface of the training loop to its process group, and the implementation for one process."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 class Workers(Protocol):
-    """A group of processes with the same model. All of them call every method, in the same order."""
+    """A group of processes with the same model. All processes call each method, in the same order."""
 
     launcher: str
-    """none, horovod or torchrun."""
+    """Launcher of the group: none, horovod or torchrun."""
     sharded: bool
-    """Whether each has a part of the model; else each has all of it."""
+    """Whether each process has a part of the model instead of a whole copy."""
 
     @property
     def rank(self) -> int: ...
@@ -25,51 +25,51 @@ class Workers(Protocol):
     def size(self) -> int: ...
     @property
     def local_rank(self) -> int:
-        """Its number among the processes of its host."""
+        """Number of this process among the processes of its host."""
         ...
 
     @property
     def local_size(self) -> int: ...
 
     def place(self, model: nn.Module, device: Device) -> nn.Module:
-        """Return *model*, which has its first weights on the CPU, on the device that this process trains on."""
+        """Return *model*, whose initial weights are on the CPU, on the device of this process."""
         ...
 
-    def share(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Give everyone the trained weights and the optimizer's state of rank 0."""
+    def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Broadcast the trained weights and the optimizer's state of rank 0 to all processes."""
 
-    def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Return both so that gradients are averaged over all processes; the model to call, the optimizer to step."""
+    def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Return the model to call and the optimizer to step, so that gradients are averaged over all processes."""
         ...
 
-    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        """Return the context of a forward and backward pass: gradients go out with the last of a step."""
+    def accumulation_context(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Return the context of a forward and backward pass; the last pass of a step sends the gradients."""
         ...
 
-    def averaged(self, optimizer: Optimizer) -> None:
-        """Wait until the gradients of all are here."""
+    def wait_for_gradients(self, optimizer: Optimizer) -> None:
+        """Wait until this process has the gradients of all processes."""
 
-    def stepping(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
-        """Return the context of the step that comes after `averaged`."""
+    def step_context(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
+        """Return the context of the optimizer step, which follows `wait_for_gradients`."""
         ...
 
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
-        """Return the sum of everybody's *numbers*."""
+        """Return the sum of the *numbers* of all processes."""
         ...
 
     def broadcast(self, value: T) -> T:
-        """Return rank 0's *value*."""
+        """Return the *value* of rank 0."""
         ...
 
     def all_gather(self, value: T) -> list[T]:
-        """Return everybody's *value*, by rank."""
+        """Return the *value* of each process, ordered by rank."""
         ...
 
     def leave(self) -> None: ...
 
 
 class Alone:
-    """One process; nothing to agree on. The same loop, without a network."""
+    """A group of one process, without communication."""
 
     launcher, sharded = "none", False
     rank, size, local_rank, local_size = 0, 1, 0, 1
@@ -77,19 +77,19 @@ class Alone:
     def place(self, model: nn.Module, device: Device) -> nn.Module:
         return model.to(device.torch)
 
-    def share(self, model: nn.Module, optimizer: Optimizer) -> None:
+    def broadcast_state(self, model: nn.Module, optimizer: Optimizer) -> None:
         pass
 
-    def average(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+    def average_gradients(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         return model, optimizer
 
-    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def accumulation_context(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def averaged(self, optimizer: Optimizer) -> None:
+    def wait_for_gradients(self, optimizer: Optimizer) -> None:
         pass
 
-    def stepping(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
+    def step_context(self, optimizer: Optimizer) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def all_reduce_sum(self, numbers: Tensor) -> Tensor:
