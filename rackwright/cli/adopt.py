@@ -91,11 +91,11 @@ def _host(result: "Result") -> str:
 
 def _changed(before: "Evidence", hosts: "Hosts") -> Iterator[tuple[str, list[str]]]:
     """Yield for each host that was reached what is set otherwise now, if anything is."""
-    from rackwright.facts import lasting
+    from rackwright.facts import compare
     from rackwright.facts.facts import Facts
 
     for name, facts in before.items():
-        if isinstance(facts, Facts) and (paths := lasting.changed(facts, hosts.facts(name, fresh=True))):
+        if isinstance(facts, Facts) and (paths := compare.changed_paths(facts, hosts.facts(name, fresh=True))):
             yield name, list(paths)
 
 

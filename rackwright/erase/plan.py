@@ -176,6 +176,7 @@ def option(serial: str, content: str) -> str:
 def remembered(drive: Drive) -> str:
     """Return what a person should see of a drive before it is erased."""
     content = drive.content or f"{BLANK} where it was looked at: no signature, and zeros in sampled places"
-    if drive.unnoticed:
-        content += f" (later writes to {', '.join(drive.unnoticed)} show in no superblock, only in the count of writes)"
+    if drive.unwitnessed_content:
+        unwitnessed = ", ".join(drive.unwitnessed_content)
+        content += f" (later writes to {unwitnessed} show in no superblock, only in the count of writes)"
     return f"{drive.serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}): {content}"

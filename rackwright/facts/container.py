@@ -1,25 +1,27 @@
-"""What containers are given, as the probe saw it."""
+"""Views of the devices and images that containers on a host can use."""
 
 from rackwright.facts.view import Fact, View, texts
 
 
 class CdiSpecification(View):
-    """A file that says what of a sort of devices containers may be given."""
+    """A CDI specification: a file that describes the devices of one kind that containers may use."""
 
     path = Fact(str)
     kind = Fact(str, "``nvidia.com/gpu``.")
-    devices = Fact(texts, "The names that containers ask for, without the kind.")
-    missing_files = Fact(texts, "What it would put into a container and is not on the host.")
-    missing_devices = Fact(texts, "Nodes that are not there, and ``/dev/char/195:0`` for those that lack that name.")
+    devices = Fact(texts, "Device names as containers request them, without the kind.")
+    missing_files = Fact(texts, "Files that it mounts into containers and that the host does not have.")
+    missing_devices = Fact(
+        texts, "Device nodes that the host does not have; ``/dev/char/195:0`` for a node that lacks this name."
+    )
 
 
 class Image(View):
-    """An image that an engine has."""
+    """A container image in the store of an engine."""
 
-    names = Fact(texts, "``registry.example/name:tag``; none where it was only built from.")
-    digests = Fact(texts, "``sha256:…`` of its manifest, and of the list that it was taken from.")
+    names = Fact(texts, "``registry.example/name:tag``; empty for an image that served only as a build stage.")
+    digests = Fact(texts, "``sha256:…`` of its manifest, and of the manifest list that it came from.")
 
-    def goes_by(self, reference: str) -> bool:
-        """Return whether it is what *reference* asks for: by its digest where it has one, else by its name."""
+    def matches(self, reference: str) -> bool:
+        """Return whether *reference* means this image: by digest if *reference* has one, otherwise by name."""
         _, _, digest = reference.partition("@")
         return digest in self.digests if digest else reference in self.names

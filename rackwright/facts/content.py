@@ -1,7 +1,7 @@
-"""The content of a drive, in the words that a consent repeats: a pure function of what the probe has read of it.
+"""The description of a drive's content that a consent repeats, computed from the probe's facts alone.
 
-A content is a list of parts joined by commas. A part names one thing that a wipe erases at once, so that a wipe that
-is cut off leaves fewer parts and no other ones. Every text that comes from the drive is quoted, and holds no comma.
+A description is a list of parts, joined by commas. Each part names one thing that a wipe erases in one write, so an
+interrupted wipe leaves fewer parts and never new ones. Text from the drive is quoted and contains no comma.
 """
 
 from __future__ import annotations
@@ -12,100 +12,114 @@ from typing import Any
 SEPARATOR = ", "
 LONGEST_WORD = 40
 TABLES = ("dos", "gpt", "PMBR")
-"""Partition tables: what counts is in the partitions that the kernel sees."""
+"""Types of partition tables. A table is no content of its own while the kernel sees its partitions."""
 NO_PARTITION_BYTES = 1024
-"""Size of an extended partition as the kernel has it: the table of those inside."""
+"""Size at which the kernel reports an extended partition: it holds only the table of the logical partitions."""
 RAW = "data without a signature"
 
 
 class UnknownContent(Exception):
-    """Some of what is on a drive is unknown; the message says why."""
+    """Part of a drive's content is unknown; the message says why."""
 
 
-def quoted(text: str) -> str:
-    """Return *text* as one word: all but plain ASCII in the form of a URL, and not too long."""
+def quote(text: str) -> str:
+    """Return *text* as one word of at most LONGEST_WORD characters; bytes other than plain ASCII become ``%xx``."""
     word = "".join(
-        character if re.match(r"[A-Za-z0-9._:+-]", character) else "".join(f"%{byte:02x}" for byte in utf8(character))
+        character
+        if re.match(r"[A-Za-z0-9._:+-]", character)
+        else "".join(f"%{byte:02x}" for byte in encode_utf8(character))
         for character in text
     )
     return word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..."
 
 
-def utf8(character: str) -> bytes:
+def encode_utf8(character: str) -> bytes:
     return character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
 
 
-def content(drive: dict[str, Any]) -> str:
-    """Return what is on a drive, empty for a blank one.
+def describe(drive: dict[str, Any]) -> str:
+    """Return the content of a drive; empty for a blank drive.
 
     Raises:
-        UnknownContent: some of it is unknown.
+        UnknownContent: part of the content is unknown.
     """
-    parts = [part for device in (drive, *known_of(drive, "parts")) for part in parts_of(device)]
-    parts += [f"held by md {quoted(uuid)}" for uuid in known_of(drive, "held")]
-    if unnoticed(drive):
-        parts.append(str(known_of(drive, "writes")))
+    parts = [part for device in (drive, *read_value(drive, "parts")) for part in device_parts(device)]
+    parts += [f"held by md {quote(uuid)}" for uuid in read_value(drive, "held")]
+    if unwitnessed_parts(drive):
+        parts.append(str(read_value(drive, "writes")))
     return SEPARATOR.join(dict.fromkeys(parts))
 
 
-def parts_of(device: dict[str, Any]) -> list[str]:
-    """Return the parts of a drive itself, or of one of its partitions."""
+def device_parts(device: dict[str, Any]) -> list[str]:
+    """Return the parts of a drive outside its partitions, or of one partition."""
     place = [device["place"]] if "place" in device else []
-    named = [[*place, *words(signature), *filter(None, [witness])] for signature, witness in signed(device)]
-    return [" ".join(part) for part in (*named, *([*place, text] for text in known_of(device, "sample")))]
+    parts = [
+        [*place, *signature_words(signature), *filter(None, [witness])]
+        for signature, witness in signatures_with_witness(device)
+    ]
+    return [" ".join(part) for part in (*parts, *([*place, text] for text in read_value(device, "sample")))]
 
 
-def words(signature: dict[str, Any]) -> list[str]:
-    return [quoted(signature[key]) for key in ("type", "uuid", "label") if signature[key]]
+def signature_words(signature: dict[str, Any]) -> list[str]:
+    return [quote(signature[key]) for key in ("type", "uuid", "label") if signature[key]]
 
 
-def signed(device: dict[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
-    """Return each signature with its witness: the digest of what each mount or write changes, None without one."""
-    signatures, witnesses = known_of(device, "signatures"), known_of(device, "witnesses")
+def signatures_with_witness(device: dict[str, Any]) -> list[tuple[dict[str, Any], str | None]]:
+    """Return each signature with its witness: a digest of data that each mount or write changes; None if there is none.
+
+    Raises:
+        UnknownContent: the facts have another number of witnesses than of signatures.
+    """
+    signatures, witnesses = read_value(device, "signatures"), read_value(device, "witnesses")
     if len(signatures) != len(witnesses):
-        raise UnknownContent("witnesses: they are not those of the signatures")
+        raise UnknownContent("witnesses: their number differs from the number of signatures")
     return list(zip(signatures, witnesses))  # noqa: B905 - strict= is of Python 3.10
 
 
-def once_erased(drive: dict[str, Any]) -> str:
-    """Return what will be on it when a wipe is done: the samples between its ends, where no partition was erased."""
+def describe_after_wipe(drive: dict[str, Any]) -> str:
+    """Return the content after a finished wipe: samples between the ends of the drive, without cleared ranges."""
     if "erased_data" in drive:
-        return str(known_of(drive, "erased_data"))
-    return SEPARATOR.join(text for text in known_of(drive, "sample") if text.startswith("data "))
+        return str(read_value(drive, "erased_data"))
+    return SEPARATOR.join(text for text in read_value(drive, "sample") if text.startswith("data "))
 
 
-def unnoticed(drive: dict[str, Any]) -> list[str]:
-    """Return what on a drive can be written to without any part of the content changing."""
-    parts = known_of(drive, "parts")
-    found = [f"{part['place']} {what}" for part in parts for what in silent(part, part["size_bytes"])]
-    return [*silent(drive, 0, bool(parts)), *found]
+def unwitnessed_parts(drive: dict[str, Any]) -> list[str]:
+    """Return the parts of a drive that can be written to without a change of its described content."""
+    parts = read_value(drive, "parts")
+    of_parts = [f"{part['place']} {kind}" for part in parts for kind in unwitnessed_types(part, part["size_bytes"])]
+    return [*unwitnessed_types(drive, 0, bool(parts)), *of_parts]
 
 
-def silent(device: dict[str, Any], size: int, divided: bool = False) -> list[str]:
-    """Return the types of what is on one device and has no witness.
+def unwitnessed_types(device: dict[str, Any], size_bytes: int, has_partitions: bool = False) -> list[str]:
+    """Return the types of content on one device that has no witness.
 
     Args:
-        size: In bytes, of a partition.
-        divided: The kernel sees its partitions, so a table is all that is on the device itself.
+        size_bytes: Size of a partition; 0 for a drive.
+        has_partitions: Whether the kernel sees partitions, so that the device itself holds only their table.
     """
-    signatures = signed(device)
+    signatures = signatures_with_witness(device)
     if not signatures:
-        raw = [text for text in known_of(device, "sample") if not text.startswith("data ")]
+        raw = [text for text in read_value(device, "sample") if not text.startswith("data ")]
         return [RAW] if raw else []
-    tables = TABLES if divided or 0 < size <= NO_PARTITION_BYTES else ()
-    types = [quoted(each["type"]) for each, witness in signatures if not witness and each["type"] not in tables]
+    tables = TABLES if has_partitions or 0 < size_bytes <= NO_PARTITION_BYTES else ()
+    types = [quote(each["type"]) for each, witness in signatures if not witness and each["type"] not in tables]
     return list(dict.fromkeys(types))
 
 
-def known_of(raw: dict[str, Any], key: str) -> Any:
+def read_value(raw: dict[str, Any], key: str) -> Any:
+    """Return the value under *key*.
+
+    Raises:
+        UnknownContent: the facts have no such key, or its value is unknown.
+    """
     if key not in raw:
-        raise UnknownContent(f"the facts have no {key}: they are of an older version")
+        raise UnknownContent(f"the facts have no {key}: an older version of the probe wrote them")
     value = raw[key]
     if isinstance(value, dict) and value.keys() == {"unknown"}:
         raise UnknownContent(f"{key}: {value['unknown']}")
     return value
 
 
-def covers(consent: str | None, found: str) -> bool:
-    """Whether all that was *found* is given up: less than that is what an interrupted wipe leaves."""
-    return consent is not None and {*found.split(SEPARATOR)} <= {*consent.split(SEPARATOR), ""}
+def covers(consent: str | None, actual: str) -> bool:
+    """Return whether *consent* names every part of the *actual* content, which an interrupted wipe makes smaller."""
+    return consent is not None and {*actual.split(SEPARATOR)} <= {*consent.split(SEPARATOR), ""}

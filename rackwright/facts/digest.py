@@ -1,4 +1,4 @@
-"""The one digest for contents of files: keyed, so that a short secret in a file cannot be guessed from a snapshot."""
+"""The keyed digest of file contents; without the key, a short secret cannot be guessed from a snapshot."""
 
 import hashlib
 
@@ -14,5 +14,5 @@ def digest(content: bytes, salt: bytes) -> str:
 
 
 def salt_id(salt: bytes) -> str:
-    """Return a name for *salt*: says with which one a snapshot's digests were made, and nothing else about it."""
+    """Return an identifier of *salt*: it shows which salt made the digests of a snapshot and reveals nothing else."""
     return digest(b"the name of this salt", salt)[:8]

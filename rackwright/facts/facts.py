@@ -1,7 +1,8 @@
-"""What a host really is: typed views over what one probe printed.
+"""Typed views of the facts that one probe printed about a host.
 
-The raw form is the probe's JSON. Wherever the probe could not look it wrote ``{"unknown": reason}``; reading such a
-place, or one that an older probe did not write, raises UnknownFact. So nothing that was not read can pass for empty.
+The raw form is the probe's JSON. The probe writes ``{"unknown": reason}`` for each value that it could not read.
+Access to such a value, or to one that an older probe did not write, raises UnknownFact. An unread value therefore
+never passes for an empty one.
 """
 
 import re
@@ -22,10 +23,10 @@ FORMAT = 1
 
 
 class Identity(View):
-    """Which machine this is."""
+    """The identity of a machine."""
 
-    serial = Fact(optional, "Chassis serial; None for none or a placeholder.")
-    uuid = Fact(optional, "Product UUID; None for none or a placeholder.")
+    serial = Fact(optional, "Chassis serial; None if absent or a placeholder.")
+    uuid = Fact(optional, "Product UUID; None if absent or a placeholder.")
     bmc_mac = Fact(optional)
     device_tree_serial = Fact(optional)
     hostname = Fact(str)
@@ -33,7 +34,7 @@ class Identity(View):
 
 
 class Unit(View):
-    """A systemd unit as systemd sees it."""
+    """The state of a systemd unit, as systemd reports it."""
 
     load = Fact(str, "loaded, masked, not-found, bad-setting.")
     active = Fact(str)
@@ -41,7 +42,7 @@ class Unit(View):
 
 
 class Directory(View):
-    """A directory under the probe's fixed roots, or one of these."""
+    """One of the probe's fixed roots, or a directory below them."""
 
     mode = Fact(str, "Four octal digits.")
     owner = Fact(str, "user:group by name.")
@@ -49,7 +50,7 @@ class Directory(View):
 
 
 class File(Directory):
-    """A file or link under the probe's fixed roots."""
+    """A file or link below the probe's fixed roots."""
 
     digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link.")
 
@@ -62,37 +63,37 @@ class Package(View):
     """An installed package."""
 
     version = Fact(str)
-    held = Fact(bool, "Whether the package manager was told to leave it as it is.")
+    held = Fact(bool, "Whether a hold keeps the package manager from changing it.")
 
 
 class User(View):
-    """A user of the host's own files."""
+    """A user in the host's own files, not in a directory service."""
 
     name = Fact(str)
     uid = Fact(int)
     gid = Fact(int)
     home = Fact(str)
     shell = Fact(str)
-    password = Fact(str, "none (lets in without asking), locked, set.")
-    expires = Fact(optional, "The day on which the account ends, as ISO 8601 has it; None where it does not.")
+    password = Fact(str, "none (login without a password), locked, set.")
+    expires = Fact(optional, "Day on which the account expires, in ISO 8601; None for no expiry.")
     groups = Fact(texts, "Names of all its groups, sorted.")
 
 
 class Group(View):
-    """A group of the host's own files."""
+    """A group in the host's own files, not in a directory service."""
 
     gid = Fact(int)
-    members = Fact(texts, "Who is listed in it, and whose primary group it is; sorted.")
+    members = Fact(texts, "Names of listed members and of users with this primary group, sorted.")
 
 
 class LoginKeys(View):
-    """How sshd finds the keys of an account."""
+    """The sources from which sshd reads the keys of an account."""
 
-    command = Fact(str, "A command that names keys; ``none`` where sshd runs none.")
+    command = Fact(str, "Command that prints keys; ``none`` if sshd runs none.")
 
     @property
     def keys(self) -> frozenset[str]:
-        """The fingerprints in all files that sshd reads for the account; a line without a key is one of them.
+        """Fingerprints in all files that sshd reads for the account; a line without a key counts as one.
 
         Raises:
             UnknownFact: one of the files cannot be read.
@@ -101,8 +102,8 @@ class LoginKeys(View):
         return frozenset(key for path in files._raw for key in files.value(path, _optional_texts) or ())
 
     @property
-    def noted(self) -> tuple[str, ...] | None:
-        """The keys that role access noted on the host; None where it noted none."""
+    def original_keys(self) -> tuple[str, ...] | None:
+        """Recorded keys that the login had before role access was first applied; None without a record."""
         return self.value("noted", _optional_texts)
 
 
@@ -111,10 +112,10 @@ def _optional_texts(raw: Any) -> tuple[str, ...] | None:
 
 
 class Socket(View):
-    """Where the host waits for others: a listening TCP socket, or a UDP one that is not connected."""
+    """A listening TCP socket, or a UDP socket that is not connected."""
 
-    protocol = Fact(str, "tcp or udp, of IPv4 and IPv6 alike.")
-    address = Fact(str, "``0.0.0.0`` and ``::`` for all.")
+    protocol = Fact(str, "tcp or udp, for both IPv4 and IPv6.")
+    address = Fact(str, "Local address; ``0.0.0.0`` and ``::`` stand for all.")
     port = Fact(int)
 
 
@@ -123,57 +124,57 @@ class Link(View):
 
     name = Fact(str)
     kind = Fact(str, "physical, bond, vlan, bridge, loopback, other.")
-    mac = Fact(str, "The address of today; members of a bond share one.")
-    permanent_mac = Fact(str, "The hardware's own address; of a link without hardware that of today.")
+    mac = Fact(str, "Current MAC address; members of a bond share one.")
+    permanent_mac = Fact(str, "MAC address of the hardware; the current one for a link without hardware.")
     mtu = Fact(int)
-    up = Fact(bool, "Switched on, and with a carrier.")
-    carrier = Fact(bool, "There is a signal; not known of what is switched off.")
-    addresses = Fact(texts, "Those of global scope, ``192.0.2.11/24``, sorted.")
-    master = Fact(optional, "The bond or bridge that it is a port of.")
-    slaves = Fact(texts, "The ports of a bond or bridge, sorted.")
-    vlan_id = Fact(optional_number, "None for what is no VLAN.")
-    parent = Fact(optional, "What a VLAN stands on.")
-    pci_address = Fact(optional, "``0000:3b:00.0``; None where it is no PCI function.")
-    bond_mode = Fact(optional, "In the kernel's words: 802.3ad, active-backup.")
+    up = Fact(bool, "Whether the link is enabled and has a carrier.")
+    carrier = Fact(bool, "Whether the link has a signal; unknown for a disabled link.")
+    addresses = Fact(texts, "Addresses of global scope, such as ``192.0.2.11/24``, sorted.")
+    master = Fact(optional, "Bond or bridge that has this link as a port.")
+    slaves = Fact(texts, "Ports of a bond or bridge, sorted.")
+    vlan_id = Fact(optional_number, "VLAN id; None for other links.")
+    parent = Fact(optional, "Link that carries the VLAN; None for other links.")
+    pci_address = Fact(optional, "``0000:3b:00.0``; None for a link that is no PCI function.")
+    bond_mode = Fact(optional, "Mode in the kernel's words: 802.3ad, active-backup.")
 
 
 class Route(View):
-    """A way out that somebody or something has set, of the main table."""
+    """A configured route of the main table; routes that the kernel derives from addresses are left out."""
 
     destination = Fact(str, "``198.51.100.0/24`` or default.")
-    gateway = Fact(optional, "None where the destination is on the link itself.")
+    gateway = Fact(optional, "Next hop; None for a destination on the link itself.")
     link = Fact(str)
     metric = Fact(int)
 
 
 class DeadRoute(View):
-    """A route of the main table that leads nowhere."""
+    """A route of the main table that discards packets."""
 
     destination = Fact(str)
     kind = Fact(str, "blackhole, unreachable, prohibit.")
     metric = Fact(int)
-    gateway = Fact(optional, "None; of IPv6 ``::``, by which its family is known.")
+    gateway = Fact(optional, "``::`` for IPv6 and None for IPv4, to distinguish the families.")
 
 
 class PeerPath(View):
-    """How large a packet passes to a peer's address and back in one piece."""
+    """The largest packet that reaches the address of a peer and returns unfragmented."""
 
-    asked = Fact(int, "Bytes, as the host was told; no more was tried.")
-    passed = Fact(int, "Bytes of the largest that did.")
+    asked = Fact(int, "Size in bytes that the declaration requires; the probe tries no larger one.")
+    passed = Fact(int, "Size in bytes of the largest packet that passed.")
 
 
 class AddedModule(View):
-    """A module that was added to an installed kernel, by DKMS or by hand."""
+    """A module that DKMS or a person added to an installed kernel."""
 
     path = Fact(str)
-    name = Fact(str, "As the kernel calls it once it is loaded, with ``_`` for ``-``.")
+    name = Fact(str, "Name of the loaded module in the kernel, with ``_`` for ``-``.")
     version = Fact(optional)
 
 
 class Kernel(View):
-    """A kernel that is installed, running or not."""
+    """An installed kernel, running or not."""
 
-    bootable = Fact(bool, "Its image is in /boot.")
+    bootable = Fact(bool, "Whether its image is in /boot.")
 
     @property
     def modules(self) -> tuple[AddedModule, ...]:
@@ -181,10 +182,10 @@ class Kernel(View):
 
 
 def _owner_content(value: Any) -> Mapping[str, Any]:
-    """Return the content of an owner file, whose values are texts, numbers, or lists of texts.
+    """Return the content of an owner file, whose values are strings, integers, or lists of strings.
 
     Raises:
-        TypeError: it has another value.
+        TypeError: a value has another type.
     """
     for key, item in mapping(value).items():
         if key in ("wrote", "made", "serials", "former") or isinstance(item, list):
@@ -195,18 +196,18 @@ def _owner_content(value: Any) -> Mapping[str, Any]:
     return mapping(value)
 
 
-def _lists(raw: Any, where: str) -> Mapping[str, tuple[str, ...]]:
+def _text_lists(raw: Any, where: str) -> Mapping[str, tuple[str, ...]]:
     table = View(raw, where)
     return {name: table.value(name, texts) for name in raw}
 
 
-def natural(text: str) -> tuple[tuple[int, str], ...]:
-    """Return by what releases are put in order: their numbers as numbers."""
+def natural_key(text: str) -> tuple[tuple[int, str], ...]:
+    """Return the sort key of a release, which compares its numbers as numbers."""
     return tuple((int(digits or -1), other) for digits, other in re.findall(r"([0-9]{1,18})|([^0-9]+)", text))
 
 
 class Facts(View):
-    """Everything one probe saw on one host."""
+    """All facts that one probe read on one host."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw, "facts")
@@ -215,7 +216,7 @@ class Facts(View):
     def raw(self) -> Mapping[str, Any]:
         return self._raw
 
-    taken_at = Fact(float, "Seconds since 1970 by the host's clock.")
+    taken_at = Fact(float, "Time of the observation in seconds since 1970, by the host's clock.")
 
     @cached_property
     def identity(self) -> Identity:
@@ -223,7 +224,7 @@ class Facts(View):
 
     @property
     def os(self) -> str:
-        """``debian-12``."""
+        """Operating system and release: ``debian-12``."""
         release = View(self.read("os"), "os")
         return f"{release.read('id')}-{release.read('version_id')}"
 
@@ -233,7 +234,7 @@ class Facts(View):
 
     @property
     def pci(self) -> tuple[str, ...]:
-        """``vendor:device`` of every PCI function, as often as it is there."""
+        """``vendor:device`` of every PCI function; equal functions are repeated."""
         return View(self.read("hardware"), "hardware").value("pci", texts)
 
     @cached_property
@@ -266,7 +267,7 @@ class Facts(View):
 
     @property
     def packages(self) -> Mapping[str, str]:
-        """Installed package to version."""
+        """Version of each installed package."""
         return self.table("packages")
 
     @cached_property
@@ -283,56 +284,61 @@ class Facts(View):
 
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
-        """All that NVIDIA's driver knows of; not known where no driver answers."""
+        """GPUs that NVIDIA's driver reports; unknown without an answer of the driver."""
         return self.rows("gpus", Gpu, "index")
 
     @property
     def xids(self) -> tuple[Xid, ...]:
-        """The newest errors of GPUs since the kernel was started, the newest last."""
+        """Latest GPU errors since the kernel started, the newest last."""
         return self.rows("xids", Xid)
 
     def cdi(self, kind: str) -> tuple[CdiSpecification, ...]:
-        """Return the CDI specifications of this kind of devices; not known where the kind of one is not."""
-        found = self.rows("cdi", CdiSpecification, "path")
-        return tuple(specification for specification in found if specification.kind == kind)
+        """Return the CDI specifications for devices of this kind; unknown if the kind of any one is unknown."""
+        specifications = self.rows("cdi", CdiSpecification, "path")
+        return tuple(specification for specification in specifications if specification.kind == kind)
 
     def images(self, engine: str) -> tuple[Image, ...]:
-        """Return the images that podman or containerd has."""
+        """Return the images of an engine, podman or containerd."""
         return View(self.read("images"), "facts.images").rows(engine, Image)
 
     @cached_property
     def sockets(self) -> tuple[Socket, ...]:
         return self.rows("sockets", Socket)
 
-    resolvers = Fact(texts, "Nameservers in the order in which they are asked.")
-    search_domains = Fact(texts, "Where a name without a dot is looked for, in this order.")
-    kernel_parameters = Fact(texts, "Words of the kernel's command line, without the quotes around blanks.")
-    boot_id = Fact(str, "What the kernel calls this start of it.")
-    tpm = Fact(optional_number, "Version of the TPM; None where there is none.")
+    resolvers = Fact(texts, "Nameservers in query order.")
+    search_domains = Fact(texts, "Domains in which a name without a dot is looked up, in this order.")
+    kernel_parameters = Fact(texts, "Words of the kernel's command line, without quotes.")
+    boot_id = Fact(str, "The kernel's identifier of the current boot.")
+    tpm = Fact(optional_number, "Version of the TPM; None without a TPM.")
 
     @cached_property
     def users(self) -> tuple[User, ...]:
-        return tuple(there for name in self.table("users") if (there := self.user(name)))
+        return tuple(user for name in self.table("users") if (user := self.user(name)))
 
     def drive(self, serial: str) -> Drive | None:
-        """Return the drive with this serial; None where every drive tells its serial and none has this one."""
-        unread = None
+        """Return the drive with this serial; None if every drive reports its serial and no drive has this one."""
+        reason_unknown = None
         for drive in self.drives:
             try:
                 if drive.serial == serial:
                     return drive
             except UnknownFact as reason:
-                unread = reason
-        if unread:
-            raise unread
+                reason_unknown = reason
+        if reason_unknown:
+            raise reason_unknown
         return None
 
     def link(self, name: str) -> Link | None:
         return next((link for link in self.links if link.name == name), None)
 
     def port(self, mac: str | None, pci: str | None) -> Link | None:
-        """Return the port with this hardware address, or in this place; None where every one tells and none is it."""
-        unread = None
+        """Return the port with this address; None if every port reports its address and none matches.
+
+        Args:
+            mac: Hardware address; ignored if *pci* is given.
+            pci: PCI address.
+        """
+        reason_unknown = None
         for link in self.links:
             try:
                 if link.kind in ("physical", "other") and (
@@ -340,13 +346,13 @@ class Facts(View):
                 ):
                     return link
             except UnknownFact as reason:
-                unread = reason
-        if unread:
-            raise unread
+                reason_unknown = reason
+        if reason_unknown:
+            raise reason_unknown
         return None
 
     def path(self, address: str) -> PeerPath | None:
-        """Return the way to a peer's address; None where the host was not told to ask there."""
+        """Return the path to the address of a peer; None if the host's list of peers does not have it."""
         raw = self.find("paths", address)
         return None if raw is None else PeerPath(raw, f"facts.paths.{address}")
 
@@ -355,27 +361,27 @@ class Facts(View):
         return None if raw is None else Unit(raw, f"facts.units.{name}")
 
     def unit_overrides(self, name: str) -> tuple[str, ...]:
-        """Return the files that change what systemd does with a unit, beside its own; drop-ins above all."""
+        """Return the files that change the behaviour of a unit, beside its own file; most are drop-ins."""
         return texts(self.find("unit_overrides", name) or ())
 
     def package(self, name: str) -> Package | None:
-        """Return an installed package; one of a foreign architecture is called ``name:architecture``."""
+        """Return an installed package; the name of a foreign one is ``name:architecture``. None if not installed."""
         version = self.find("packages", name)
         if version is None:
             return None
         try:
-            held: Any = name in self.value("held", texts)
+            is_held: Any = name in self.value("held", texts)
         except UnknownFact as reason:
-            held = {"unknown": str(reason)}
-        return Package({"version": version, "held": held}, f"facts.packages.{name}")
+            is_held = {"unknown": str(reason)}
+        return Package({"version": version, "held": is_held}, f"facts.packages.{name}")
 
     def run(self, name: str) -> Run | None:
-        """Return a training that was put here; None where none of that name was."""
+        """Return the training run with this name; None if the host has none."""
         raw = self.find("runs", name)
         return None if raw is None else Run(raw, f"facts.runs.{name}")
 
     def server(self, name: str) -> Server | None:
-        """Return a model server that was put here; None where none of that name was."""
+        """Return the model server with this name; None if the host has none."""
         raw = self.find("servers", name)
         return None if raw is None else Server(raw, f"facts.servers.{name}")
 
@@ -384,7 +390,7 @@ class Facts(View):
         return None if raw is None else User({"name": name, **raw}, f"facts.users.{name}")
 
     def login_keys(self, account: str) -> LoginKeys | None:
-        """Return how sshd finds keys of *account*; None where there is no such account with a shell."""
+        """Return the key sources of *account*; None if the host has no such account with a shell."""
         raw = self.find("login_keys", account, mapping)
         return None if raw is None else LoginKeys(raw, f"facts.login_keys.{account}")
 
@@ -393,85 +399,87 @@ class Facts(View):
         return None if raw is None else Group(raw, f"facts.groups.{name}")
 
     def sysctl(self, key: str) -> str | None:
-        """Return a setting of the running kernel, its words one blank apart; None where the kernel has no such one.
+        """Return a kernel setting with single spaces between words; None if the running kernel has no such setting.
 
         Args:
-            key: As sysctl(8) prints it: ``vm.swappiness``, with ``/`` for a dot within a name.
+            key: Name as sysctl(8) prints it: ``vm.swappiness``, with ``/`` for a dot within a name.
         """
-        from rackwright.facts.probe.kernel import SYSCTLS_LEFT_OUT  # here: the package of the probe imports this module
+        from rackwright.facts.probe.kernel import (
+            SYSCTLS_LEFT_OUT,
+        )  # imported here because the probe package imports this module
 
         left_out = self._covers("sysctls_left_out")
-        if not set(left_out) <= set(SYSCTLS_LEFT_OUT):  # no expression that a host sends is ever matched
-            raise UnknownFact("the probe leaves out settings that this version does not know of")
+        if not set(left_out) <= set(SYSCTLS_LEFT_OUT):  # a regular expression from a host is never evaluated
+            raise UnknownFact("the probe leaves out settings that this version does not know")
         if any(re.match(rf"({pattern})(\.|$)", key) for pattern in left_out):
-            raise UnknownFact(f"the probe does not look at the setting {key}")
-        for end in (found.start() for found in re.finditer(r"\.", key)):
-            self.find("sysctls", key[:end])  # a folder that could not be entered is there with the reason
+            raise UnknownFact(f"the probe does not read the setting {key}")
+        for position in (dot.start() for dot in re.finditer(r"\.", key)):
+            self.find("sysctls", key[:position])  # an unreadable folder is an entry of its own, with the reason
         return optional(self.find("sysctls", key))
 
     def module(self, name: str) -> bool:
-        """Return whether a module is loaded or part of the kernel; ``-`` and ``_`` in names are the same."""
+        """Return whether a module is loaded or built in; ``-`` and ``_`` in names are equal."""
         name = name.replace("-", "_")
         return name in self.value("modules", texts) or name in self.value("modules_builtin", texts)
 
     def module_version(self, name: str) -> str | None:
-        """Return the version of a loaded module, as the kernel shows it; None where it shows none."""
+        """Return the version of a loaded module that the kernel shows; None if it shows none."""
         return optional(self.find("module_versions", name.replace("-", "_")))
 
     def dkms(self, module: str) -> Mapping[str, tuple[str, ...]]:
-        """Return the versions of a module that DKMS has in its tree, each with the kernels that it was built for."""
-        return _lists(self.find("dkms", module) or {}, f"facts.dkms.{module}")
+        """Return the versions of a module in the tree of DKMS, each with the kernels that it is built for."""
+        return _text_lists(self.find("dkms", module) or {}, f"facts.dkms.{module}")
 
     def environment(self, path: str) -> Mapping[str, str] | None:
-        """Return the versions of what is installed in an environment of Python of ours; None where there is none."""
-        found: Mapping[str, str] | None = self.find("environments", path, mapping)
-        return found
+        """Return package versions in a Python environment that rackwright manages; None if there is none at *path*."""
+        versions: Mapping[str, str] | None = self.find("environments", path, mapping)
+        return versions
 
     @property
     def tracking_accounts(self) -> Mapping[str, tuple[str, ...]]:
-        """What each account of the host's tracking server is there: admin, trainer, reviewer, auditor, serving."""
-        return _lists(self.read("tracking_accounts"), "facts.tracking_accounts")
+        """Roles of each account of the host's tracking server: admin, trainer, reviewer, auditor, serving."""
+        return _text_lists(self.read("tracking_accounts"), "facts.tracking_accounts")
 
     def reading(self, name: str) -> str | None:
-        """Return what a vendor's software says of itself; None where it is not there. See facts/probe/vendors.py."""
+        """Return a value that a vendor's software reports; None if it is absent. See facts/probe/vendors.py."""
         return optional(self.find("readings", name))
 
     @property
     def accelerator_users(self) -> tuple[AcceleratorUser, ...]:
-        """Who has an accelerator of another vendor than NVIDIA open."""
+        """Processes that use an accelerator of another vendor than NVIDIA."""
         return self.rows("accelerator_users", AcceleratorUser)
 
-    redirecting_bridges = Fact(texts, "PCI bridges with Access Control Services on, by their addresses.")
+    redirecting_bridges = Fact(texts, "Addresses of PCI bridges with active Access Control Services.")
 
     @cached_property
     def kernels(self) -> Mapping[str, Kernel]:
-        """The installed kernels, by release."""
+        """Installed kernels, by release."""
         return {release: Kernel(raw, f"facts.kernels.{release}") for release, raw in self.table("kernels").items()}
 
-    def kernels_to_come(self) -> Mapping[str, Kernel]:
-        """Return the kernels that the next start may take, by release: the newest installed, and the one that runs."""
-        bootable = sorted((release for release, kernel in self.kernels.items() if kernel.bootable), key=natural)
+    def next_kernels(self) -> Mapping[str, Kernel]:
+        """Return the kernels that the next boot may start, by release: the newest installed one and the running one."""
+        bootable = sorted((release for release, kernel in self.kernels.items() if kernel.bootable), key=natural_key)
         running = self.sysctl("kernel.osrelease")
         return {release: self.kernels[release] for release in bootable if release in (bootable[-1], running)}
 
     def library(self, name: str) -> tuple[str, ...]:
-        """Return the files to which the dynamic linker's directories lead for a name such as ``libc.so.6``."""
-        found: tuple[str, ...] = self.find("libraries", name, texts) or ()
-        return found
+        """Return the files that the dynamic linker can find for a name such as ``libc.so.6``."""
+        paths: tuple[str, ...] = self.find("libraries", name, texts) or ()
+        return paths
 
     def measure(self, name: str) -> float:
-        """Return ``chrony.offset_seconds`` or ``chrony.stratum`` at the time of the look."""
+        """Return a measured value: ``chrony.offset_seconds`` or ``chrony.stratum``."""
         return View(self.read("measures"), "facts.measures").value(name, float)
 
     def file(self, path: str) -> File | None:
-        """Return a file or link below the probe's roots; None where there is no such file."""
-        self._look_below_roots(path)
+        """Return a file or link below the probe's roots; None if there is no such file."""
+        self._require_covered(path)
         raw = self.find("files", path)
         return None if raw is None else File(raw, f"facts.files.{path}")
 
     def directory(self, path: str) -> Directory | None:
-        """Return one of the probe's roots or a directory below; None where there is no such directory."""
-        self._look_below_roots(path)
+        """Return one of the probe's roots or a directory below them; None if there is no such directory."""
+        self._require_covered(path)
         raw = self.find("directories", path)
         if raw is not None:
             return Directory(raw, f"facts.directories.{path}")
@@ -480,53 +488,53 @@ class Facts(View):
         return None
 
     def listing(self, path: str) -> tuple[str, ...] | None:
-        """Return the names in a directory, sorted; None where there is no such directory."""
+        """Return the names in a directory, sorted; None if there is no such directory."""
         if self.directory(path) is None:
             return None
-        self.find("files", path)  # that it could not be entered stands there
+        self.find("files", path)  # an unreadable directory has its reason in this table
         return tuple(sorted(self._names_in.get(path, ())))
 
     @cached_property
     def _names_in(self) -> Mapping[str, Sequence[str]]:
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         for path in {*self.table("files"), *self.table("directories")}:
             folder, _, name = path.rpartition("/")
-            found.setdefault(folder, []).append(name)
-        return found
+            names.setdefault(folder, []).append(name)
+        return names
 
-    def _look_below_roots(self, path: str) -> None:
-        """Raise UnknownFact for a path that the probe has not seen, so that there nothing passes for absent."""
+    def _require_covered(self, path: str) -> None:
+        """Raise UnknownFact for a path outside the probe's roots, so that an unread path never passes for absent."""
         if not any(path == root or path.startswith(f"{root}/") for root in self._covers("files")):
-            raise UnknownFact(f"the probe does not look at {path}")
+            raise UnknownFact(f"the probe does not read {path}")
         for parent in PurePosixPath(path).parents:
             if self.find("files", str(parent)) is not None:
-                raise UnknownFact(f"{path} lies behind {parent}, which is a link")
+                raise UnknownFact(f"{path} is below {parent}, which is a link")
 
     def luks_copy(self, path: str) -> LuksHeader | None:
-        """Return the copy of a LUKS header that is kept there; None where there is none."""
+        """Return the copy of a LUKS header at *path*; None if there is none."""
         raw = self.find("luks_copies", path)
         return None if raw is None else LuksHeader(raw, f"facts.luks_copies.{path}")
 
     def credential(self, path: str) -> Credential | None:
-        """Return the key that is sealed there; None where there is none."""
+        """Return the sealed key at *path*; None if there is none."""
         raw = self.find("credentials", path)
         return None if raw is None else Credential(raw, f"facts.credentials.{path}")
 
     def text(self, path: str) -> str | None:
-        """Return one of the few texts that the probe brings along, passwords masked; None where there is no file."""
+        """Return one of the texts that the probe reads, with passwords masked; None if there is no such file."""
         if not any(fnmatch(path, pattern) for pattern in self._covers("texts")):
-            raise UnknownFact(f"the probe does not bring the text of {path}")
+            raise UnknownFact(f"the probe does not read the text of {path}")
         return optional(self.find("texts", path))
 
     def _covers(self, key: str) -> tuple[str, ...]:
-        """Return where the probe looked, so that elsewhere nothing passes for absent."""
+        """Return the places that the probe reads; values elsewhere are unknown, not absent."""
         return View(self.read("covers"), "facts.covers").value(key, texts)
 
     def owner(self, name: str) -> Mapping[str, Any] | None:
-        """Return the owner file ``/var/lib/rackwright/owners/<name>.json``; None where there is none."""
+        """Return the owner file ``/var/lib/rackwright/owners/<name>.json``; None if there is none."""
         raw: Mapping[str, Any] | None = self.find("owners", name, _owner_content)
         return raw
 
     def initramfs_times(self) -> Iterator[int]:
-        """When each initramfs under /boot was written, in nanoseconds since 1970; none where the host boots without."""
+        """Yield when each initramfs in /boot was written, in nanoseconds since 1970; nothing if the host has none."""
         return (view.value("mtime_ns", int) for view in self.rows("initramfs", View))

@@ -1,22 +1,22 @@
-"""GPUs, their driver and their errors, as the probe saw them."""
+"""Views of GPUs, their driver and their errors."""
 
 from rackwright.facts.view import Fact, View, optional, optional_flag, optional_float, optional_number
 
 
 class GpuDriver(View):
-    """NVIDIA's driver, as its management library tells of it."""
+    """NVIDIA's driver, as its management library reports it."""
 
-    version = Fact(str, "``535.261.03``; of the loaded module and the library, which are the same.")
+    version = Fact(str, "Version of the loaded module and of the library, which are equal: ``535.261.03``.")
     nvml_version = Fact(str)
-    library = Fact(str, "The file that answered under the library's name.")
+    library = Fact(str, "Path of the library file that is loaded.")
 
 
 class GpuProcess(View):
-    """Who computes on a GPU."""
+    """A process that computes on a GPU."""
 
     pid = Fact(int)
-    name = Fact(optional, "None where it has ended, or lives in a container.")
-    memory_bytes = Fact(optional_number, "None where the driver does not tell.")
+    name = Fact(optional, "Program name; None if the process ended or runs in a container.")
+    memory_bytes = Fact(optional_number, "GPU memory in bytes; None if the driver does not report it.")
 
 
 class GpuInstance(View):
@@ -24,12 +24,12 @@ class GpuInstance(View):
 
     id = Fact(int)
     profile = Fact(str, "``1g.10gb``.")
-    start = Fact(int, "The first memory slice that it has.")
-    size = Fact(int, "How many memory slices it has.")
+    start = Fact(int, "Number of its first memory slice.")
+    size = Fact(int, "Number of memory slices.")
 
 
 class Gpu(View):
-    """One GPU, by its driver's order. What is None is what the board does not have."""
+    """One GPU, in the order of the driver; None stands for a feature that the board does not have."""
 
     index = Fact(int)
     condition = Fact(str, "working, lost, or reset required.")
@@ -39,10 +39,10 @@ class Gpu(View):
     pci_address = Fact(str, "``0000:3b:00.0``.")
     pci_id = Fact(str, "``vendor:device``.")
     memory_bytes = Fact(int)
-    memory_used_bytes = Fact(int, "Without what the driver keeps for itself.")
-    utilisation_percent = Fact(optional_number, "None while it is divided into instances.")
+    memory_used_bytes = Fact(int, "Used memory, without the driver's own reserve.")
+    utilisation_percent = Fact(optional_number, "Utilisation; None while the GPU is divided into instances.")
     temperature_celsius = Fact(optional_number)
-    temperature_target_celsius = Fact(optional_number, "The temperature that it is kept at.")
+    temperature_target_celsius = Fact(optional_number, "Temperature that the board regulates to.")
     temperature_target_min_celsius = Fact(optional_number)
     temperature_target_max_celsius = Fact(optional_number)
     power_watts = Fact(optional_float)
@@ -50,27 +50,27 @@ class Gpu(View):
     power_limit_default_watts = Fact(optional_float)
     power_limit_min_watts = Fact(optional_float)
     power_limit_max_watts = Fact(optional_float)
-    graphics_clock_mhz = Fact(optional_number, "Of now; NVML does not tell the range that it is locked to.")
+    graphics_clock_mhz = Fact(optional_number, "Current clock; NVML does not report a locked range.")
     persistence = Fact(optional_flag)
     ecc = Fact(optional_flag)
-    ecc_pending = Fact(optional_flag, "What it will be after the next reset.")
-    uncorrected_errors = Fact(optional_number, "Of memory, since the driver was started; None without ECC.")
+    ecc_pending = Fact(optional_flag, "ECC mode after the next reset.")
+    uncorrected_errors = Fact(optional_number, "Uncorrected memory errors since the driver started; None without ECC.")
     mig = Fact(optional_flag)
-    mig_pending = Fact(optional_flag, "What it will be after the next reset.")
+    mig_pending = Fact(optional_flag, "MIG mode after the next reset.")
 
     @property
     def mig_instances(self) -> tuple[GpuInstance, ...]:
-        """Those that there are, by their place; none where MIG is off or the board has no such thing."""
+        """GPU instances in the order of their memory slices; empty if MIG is off or not supported."""
         return self.rows("mig_instances", GpuInstance) if self.read("mig_instances") else ()
 
     @property
     def processes(self) -> tuple[GpuProcess, ...]:
-        """Who computes on it."""
+        """Processes that compute on the GPU."""
         return self.rows("processes", GpuProcess) if self.read("processes") else ()
 
 
 class AcceleratorUser(View):
-    """A process that has an accelerator of another vendor open."""
+    """A process that uses an accelerator of another vendor than NVIDIA."""
 
     pid = Fact(int)
     name = Fact(str)
@@ -80,7 +80,7 @@ class AcceleratorUser(View):
 class Xid(View):
     """An error that NVIDIA's driver wrote to the kernel's log."""
 
-    pci = Fact(str, "Where the GPU sits, without its function: ``0000:3b:00``.")
-    code = Fact(int, "79: the GPU has fallen off the bus.")
+    pci = Fact(str, "PCI address of the GPU without the function: ``0000:3b:00``.")
+    code = Fact(int, "Xid number; 79 means that the GPU has fallen off the bus.")
     text = Fact(str)
     at = Fact(float, "Seconds since 1970 by the host's clock.")

@@ -1,4 +1,4 @@
-"""The probe as one file that stays on a host: for whoever may look at everything there and change nothing."""
+"""The probe as a single file that is installed on a host for auditors, who may read everything and change nothing."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from rackwright.facts.digest import digest
 from rackwright.facts.facts import FORMAT
 
 PATH = "/usr/local/sbin/rackwright-probe"
-"""Where role access puts it, and what its auditors may run as root, without arguments."""
+"""Path at which role access installs the program; auditors may run it as root, without arguments."""
 _HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
 """Prints what this host is, and changes nothing: the probe of rackwright, which `rackwright audit` sends otherwise.
@@ -42,24 +42,24 @@ if sys.modules["rackwright.facts.digest"].digest({purpose!r}, bytes.fromhex(salt
 module.main({{"format": {format}, "salt": salt}})
 """
 PURPOSE = b"the key that the probe of this host accepts"
-"""The text whose digest under the fleet's key identifies that key: all 128 bits, so that no other key fits."""
+"""Text whose digest under the fleet's key identifies that key; the mark has all 128 bits, so that no other key fits."""
 
 
 @cache
 def program(salt: bytes) -> str:
-    """Return the text of the program, which accepts *salt* as the key of its digests and no other.
+    """Return the text of the program, which accepts only *salt* as the key of its digests.
 
-    Its modules stand in it as they are here, for the reader who runs it as root.
+    The program contains the source of its modules unchanged, so that people can read what they run as root.
     """
     modules = "".join(f"{name!r}: {_literal(source)},\n" for name, source in probe.modules())
     return _HEAD + modules + _TAIL + _MAIN.format(purpose=PURPOSE, mark=digest(PURPOSE, salt), format=FORMAT)
 
 
 def stdin(salt: bytes) -> bytes:
-    """Return what the program reads; *salt* keys the digests of files."""
+    """Return the standard input of the program; *salt* keys the digests of files."""
     return salt.hex().encode() + b"\n"
 
 
 def _literal(source: str) -> str:
-    """Return *source* as a literal of Python's: readable where it can be."""
+    """Return *source* as a Python literal: a raw triple-quoted string if possible, for readability."""
     return f"r'''{source}'''" if "'''" not in source and not source.endswith(("\\", "'")) else repr(source)

@@ -1,4 +1,4 @@
-"""A training on a host, as the probe sees it."""
+"""The view of a training run on a host."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from rackwright.facts.view import Fact, View, mapping, optional, optional_number
 
 
 class Run(View):
-    """A training that was put on this host."""
+    """A training run that rackwright installed on this host."""
 
-    outcome = Fact(optional, "How it ended: finished, stopped, failed; None while it runs, or before its first start.")
-    config = Fact(optional, "SHA-256 of the configuration that this is said of.")
-    why = Fact(optional, "Of what failed.")
-    attempt = Fact(optional_number, "How often it was started; on the chief alone.")
-    steps = Fact(int, "Where it ends.")
-    checkpoint = Fact(optional_number, "Step of the newest; on the chief alone.")
+    outcome = Fact(optional, "Result: finished, stopped or failed; None while it runs and before its first start.")
+    config = Fact(optional, "SHA-256 of the configuration that *outcome* belongs to.")
+    why = Fact(optional, "Reason of a failure.")
+    attempt = Fact(optional_number, "Number of starts; on the launcher host alone.")
+    steps = Fact(int, "Number of the last step.")
+    checkpoint = Fact(optional_number, "Step of the newest checkpoint; on the launcher host alone.")
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -22,15 +22,15 @@ class Run(View):
 
     @property
     def page(self) -> str | None:
-        """Where its MLflow server shows it; None while it is not known there."""
+        """URL of the run at its MLflow server; None while the server does not know the run."""
         if not self.read("tracked"):
             return None
-        found = View(self.read("tracked"), f"{self._where}.tracked")
-        url, experiment, run = (found.value(name, str) for name in ("url", "experiment", "run"))
+        entry = View(self.read("tracked"), f"{self._where}.tracked")
+        url, experiment, run = (entry.value(name, str) for name in ("url", "experiment", "run"))
         return f"{url}/#/experiments/{experiment}/runs/{run}"
 
     @property
     def ranks(self) -> Mapping[str, Mapping[str, float]]:
-        """What each process here has told last (step, loss, step_seconds, time), by the name of its file."""
+        """Latest metrics of each process on this host (step, loss, step_seconds, time), by the name of its file."""
         table = View(self.read("ranks"), f"{self._where}.ranks")
         return {name: table.value(name, mapping) for name in table._raw}

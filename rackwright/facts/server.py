@@ -1,4 +1,4 @@
-"""A model server on a host, as the probe sees it."""
+"""The view of a model server on a host."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,30 +7,31 @@ from rackwright.facts.view import Fact, View, optional
 
 
 class Server(View):
-    """A model server that was put on this host."""
+    """A model server that rackwright installed on this host."""
 
-    ready = Fact(bool, "Whether it says that it takes requests.")
-    version = Fact(optional, "Of the model that it says it serves; None where nobody answers.")
-    why = Fact(optional, "It is not ready.")
-    release = Fact(optional, "What it was last told to run.")
-    previous = Fact(optional, "Version of the model before, which is kept.")
+    ready = Fact(bool, "Whether the server reports that it accepts requests.")
+    version = Fact(optional, "Version of the model that the server reports; None without an answer.")
+    why = Fact(optional, "Reason why the server is not ready.")
+    release = Fact(optional, "Release that the server was last switched to.")
+    previous = Fact(optional, "Version of the previous model, which stays on the host.")
 
     @property
     def models(self) -> Mapping[str, str]:
-        """By version: `whole`, or what is wrong with its files."""
+        """State of the files of each model version: `whole`, or the fault."""
         return self.table("models")
 
     @property
-    def refused(self) -> Mapping[str, str] | None:
-        """The last release that was tried and did not serve, unless another has since: release, version, why."""
+    def failed_release(self) -> Mapping[str, str] | None:
+        """Last release that failed to serve, unless a later release serves: release, version, why."""
         return None if self.read("refused") is None else self.table("refused")
 
     @property
     def accuracy(self) -> Mapping[str, Any] | None:
-        """What its watch has noted: found and before (accuracy, at, version), least, why_not; None: nothing so far."""
+        """Latest record of the accuracy watch; None before the first: found and before (accuracy, at, version), least,
+        why_not."""
         return None if self.read("accuracy") is None else self.table("accuracy")
 
     @property
     def figures(self) -> Mapping[str, Any]:
-        """Since its start: requests, p50_ms and p99_ms of inference requests, how many wait."""
+        """Counts since the start of the server: requests, p50_ms and p99_ms of inference requests, waiting."""
         return self.table("figures")

@@ -1,4 +1,4 @@
-"""Facts in files: what hosts were at a time, for an audit without them."""
+"""Snapshots: facts of hosts in files, for an audit without the hosts."""
 
 import json
 import os
@@ -11,44 +11,44 @@ from rackwright.errors import RackwrightError
 from rackwright.facts.facts import FORMAT, Facts
 
 STAMP = "%Y%m%dT%H%M%S.%fZ"
-"""Sorts by time."""
+"""Format of the time in file names, which sort by time."""
 
 
 class SnapshotError(RackwrightError):
-    """A directory of snapshots, or a file in it, that cannot be used."""
+    """A directory of snapshots, or a file in it, cannot be used."""
 
 
-def save(directory: Path, host: str, facts: Facts, at: datetime | None = None) -> Path:
-    """Write *facts* to ``<directory>/<host>/<utc time>.json``, readable by its owner only, wholly or not at all.
+def save(directory: Path, host: str, facts: Facts, taken_at: datetime | None = None) -> Path:
+    """Write *facts* to ``<directory>/<host>/<utc time>.json``, readable by its owner only; on failure no file stays.
 
     Args:
-        at: When they were taken, by this computer's clock (a host's may be wrong); now when None.
+        taken_at: Time of the observation by this computer's clock, as a host's clock may be wrong; None means now.
     """
     text = json.dumps(facts.raw, sort_keys=True, separators=(",", ":"))
-    path = directory / host / f"{(at or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}.json"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    path = directory / host / f"{(taken_at or datetime.now(UTC)).astimezone(UTC).strftime(STAMP)}.json"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch(mode=0o600)
-        with beside.open("w") as file:
+        temporary.touch(mode=0o600)
+        with temporary.open("w") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise SnapshotError(
-            str(path), str(error), "a snapshot has to be written", "Name a directory that can be written to"
+            str(path), str(error), "the snapshot must be written", "Name a writable directory"
         ) from error
     return path
 
 
 def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
-    """Return for each host its newest facts that are not later than *as_of*; hosts without any are left out.
+    """Return the newest facts of each host that are not later than *as_of*; hosts without any are left out.
 
     Raises:
-        SnapshotError: *directory* or a snapshot in it cannot be read, or is of another format.
+        SnapshotError: *directory* or a snapshot in it cannot be read, or has another format.
     """
     last = f"{as_of.astimezone(UTC).strftime(STAMP)}.json"
     try:
@@ -59,7 +59,7 @@ def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
         }
     except OSError as error:
         raise SnapshotError(
-            str(directory), str(error), "a directory of snapshots is needed", "Name the directory given to --save"
+            str(directory), str(error), "a directory of snapshots is expected", "Name the directory given to --save"
         ) from error
     return {host: _read(path) for host, path in newest.items() if path}
 
@@ -67,18 +67,18 @@ def load(directory: Path, as_of: datetime) -> Mapping[str, Facts]:
 def _read(path: Path) -> Facts:
     try:
         raw = json.loads(path.read_bytes())
-        found = raw.get("format")
+        version = raw.get("format")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise SnapshotError(
             str(path),
             str(error),
-            "it has to hold the facts of a host",
+            "the facts of one host are expected",
             "Take the snapshot again, or move this file away",
         ) from error
-    if found != FORMAT:
+    if version != FORMAT:
         raise SnapshotError(
             str(path),
-            f"it is of format {found}",
+            f"the snapshot has format {version}",
             f"this version reads format {FORMAT}",
             "Read it with the version of rackwright that wrote it, or move it away",
         )

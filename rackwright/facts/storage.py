@@ -1,4 +1,4 @@
-"""What a host stores on: views of drives, arrays, filesystems and mounts."""
+"""Views of drives, arrays, filesystems and mounts of a host."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -11,46 +11,46 @@ T = TypeVar("T")
 
 
 class Signature(View):
-    """Something that says what a drive, a partition or an array carries."""
+    """A signature that identifies the content of a drive, a partition or an array."""
 
-    type = Fact(str, "As libblkid says it: ext4, gpt, linux_raid_member.")
+    type = Fact(str, "Type in libblkid's words: ext4, gpt, linux_raid_member.")
     uuid = Fact(optional)
     label = Fact(optional)
 
 
 class Superblock(View):
-    """The md superblock on a drive: which array it belonged to, whether or not that array runs."""
+    """The md superblock on a drive, which names its array whether or not that array runs."""
 
-    array_uuid = Fact(str, "In mdadm's form: 8 hex digits, 4 times.")
+    array_uuid = Fact(str, "UUID in mdadm's form: four groups of 8 hex digits.")
     array_name = Fact(str, "``host:name`` as written at creation.")
     level = Fact(str)
     devices = Fact(int)
     events = Fact(int)
-    data_offset_bytes = Fact(int, "Where the drive's share of the array begins.")
+    data_offset_bytes = Fact(int, "Offset of the drive's share of the array.")
 
 
 class Health(View):
-    """What a drive tells of its own state; None for what it does not count."""
+    """The health that a drive reports; None for a value that the drive does not count."""
 
-    passed = Fact(bool, "Its own verdict; of NVMe, that it warns of nothing.")
-    pending_sectors = Fact(optional_number, "Could not be read, and wait to be written anew. ATA alone counts them.")
-    media_errors = Fact(optional_number, "How often it could not give back, or take, what it should.")
-    wear_percent = Fact(optional_number, "Of the writes it was made for, above 100 too; 0 for one that turns.")
+    passed = Fact(bool, "Verdict of the drive itself; for NVMe, that it has no critical warning.")
+    pending_sectors = Fact(optional_number, "Unreadable sectors that wait for a rewrite; only ATA drives count them.")
+    media_errors = Fact(optional_number, "Number of reads and writes that failed for good.")
+    wear_percent = Fact(optional_number, "Used share of the rated writes, may exceed 100; 0 for a rotational drive.")
 
 
 class Drive(View):
     """One physical disk (for NVMe: one namespace)."""
 
-    name = Fact(str, "The kernel's name of today: nvme0n1.")
+    name = Fact(str, "Current kernel name: nvme0n1.")
     path = Fact(str)
-    serial = Fact(str, "With ``_<namespace>`` where a controller has several.")
+    serial = Fact(str, "Serial number; ends with ``_<namespace>`` if the controller has several namespaces.")
     bus = Fact(str, "nvme, sas, sata, virtio, usb.")
     size_bytes = Fact(int)
     rotational = Fact(bool)
     model = Fact(str)
-    holders = Fact(texts, "Kernel names of what is stacked on it or its parts.")
-    mountpoints = Fact(texts, "Of the drive and its partitions; swap is [SWAP].")
-    sample = Fact(texts, "``first MiB``, ``data``, ``last MiB`` where not zero, and a digest; unknown while in use.")
+    holders = Fact(texts, "Kernel names of the devices on top of the drive or its partitions.")
+    mountpoints = Fact(texts, "Mount points of the drive and its partitions; [SWAP] for swap space.")
+    sample = Fact(texts, "Digests of ``first MiB``, ``data`` and ``last MiB``, unless zero; unknown while in use.")
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
@@ -67,18 +67,18 @@ class Drive(View):
 
     @property
     def content(self) -> str:
-        """Its content, in the words that a consent repeats; empty for a blank drive. See facts.content."""
-        return self._read(content.content)
+        """Content of the drive, in the words that a consent repeats; empty for a blank drive. See facts.content."""
+        return self._read(content.describe)
 
     @property
-    def content_once_erased(self) -> str:
-        """Its content after a wipe, in the same words."""
-        return self._read(content.once_erased)
+    def content_after_wipe(self) -> str:
+        """Content of the drive after a wipe, in the same words."""
+        return self._read(content.describe_after_wipe)
 
     @property
-    def unnoticed(self) -> tuple[str, ...]:
-        """Parts of its content that show no later write, except in the kernel's count of writes."""
-        return tuple(self._read(content.unnoticed))
+    def unwitnessed_content(self) -> tuple[str, ...]:
+        """Parts of the content in which no later write shows, except in the kernel's count of writes."""
+        return tuple(self._read(content.unwitnessed_parts))
 
     def _read(self, reader: Callable[[dict[str, Any]], T]) -> T:
         try:
@@ -88,40 +88,40 @@ class Drive(View):
 
 
 Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "interrupted", "degraded", "failed", "inactive"]
-"""*interrupted*: a reshape was begun, and nobody goes on with it."""
+"""Condition of an array. *interrupted*: a reshape began and no process continues it."""
 
 
 class Member(View):
-    """A drive's place in a running array."""
+    """A member of a running array."""
 
-    name = Fact(str, "Kernel name; the drive may be gone from the machine.")
+    name = Fact(str, "Kernel name; the drive may no longer be in the machine.")
     slot = Fact(optional_number)
     state = Fact(texts, "md's words: in_sync, faulty, spare, write_mostly.")
-    names_array = Fact(optional, "UUID of the array that the superblock on it names now; None where it has none.")
+    names_array = Fact(optional, "UUID of the array that its superblock names now; None without a superblock.")
 
 
 class Array(View):
     """One md array that the kernel knows, running or not."""
 
-    name = Fact(str, "The kernel's name of today: md127.")
+    name = Fact(str, "Current kernel name: md127.")
     uuid = Fact(str)
     md_name = Fact(str, "``host:name`` from the superblock.")
     level = Fact(str)
-    devices = Fact(int, "How many members it should have.")
-    chunk_bytes = Fact(int, "0 where the level has none.")
+    devices = Fact(int, "Number of members of the complete array.")
+    chunk_bytes = Fact(int, "Chunk size; 0 for a level without chunks.")
     metadata = Fact(str)
     bitmap = Fact(str, "internal, file or none.")
-    ppl = Fact(bool, "Whether it keeps a partial parity log, as RAID5 can.")
-    member_bytes = Fact(int, "What is used of each member.")
+    ppl = Fact(bool, "Whether the array keeps a partial parity log (RAID5 only).")
+    member_bytes = Fact(int, "Used size of each member.")
     size_bytes = Fact(int)
-    array_size = Fact(str, "default, or KiB to which its size was cut by hand until it is assembled again.")
+    array_size = Fact(str, "default, or the size in KiB to which an operator cut it until the next assembly.")
     array_state = Fact(str)
     sync_action = Fact(str)
     sync_completed = Fact(str, "``sectors / sectors`` or none.")
-    sync_speed_kib = Fact(int, "KiB/s of each member, of the last seconds.")
-    sync_speed_max_kib = Fact(int, "KiB/s; 0: the system's.")
-    reshape_position = Fact(str, "In sectors of the array, how far a reshape is; none while there is none.")
-    degraded = Fact(int, "How many members are missing.")
+    sync_speed_kib = Fact(int, "Speed of each member in the last seconds, in KiB/s.")
+    sync_speed_max_kib = Fact(int, "Speed limit in KiB/s; 0 for the limit of the system.")
+    reshape_position = Fact(str, "Progress of a reshape in sectors of the array; none without a reshape.")
+    degraded = Fact(int, "Number of missing members.")
     mismatch_count = Fact(int)
 
     @property
@@ -130,20 +130,20 @@ class Array(View):
 
     @property
     def spares(self) -> tuple[Member, ...]:
-        """Those that wait for a place."""
+        """Spare members without a slot."""
         return tuple(member for member in self.members if member.slot is None and "spare" in member.state)
 
     @property
-    def places_taken(self) -> int:
-        """How many places have somebody in them that works, or is being written."""
+    def occupied_slots(self) -> int:
+        """Number of slots with a member that works or is being rebuilt."""
         return len({member.slot for member in self.members if "faulty" not in member.state} - {None})
 
     @property
     def condition(self) -> Condition:
-        """One word for its health; a first sync and a rebuild onto a full set of members are told apart."""
+        """Condition of the array in one word; a first sync and a rebuild onto a full set of members differ."""
         if self.array_state in ("clear", "inactive"):
             return "inactive"
-        if self.array_state == "broken" or self.degraded > self._spare_at_most():
+        if self.array_state == "broken" or self.degraded > self._tolerated_losses():
             return "failed"
         if self.level == "raid0":
             return "optimal"
@@ -156,72 +156,72 @@ class Array(View):
             case "resync":
                 return "syncing"
             case "recover" if len(working) == self.devices:
-                # RAID5 is made by rebuilding onto its last member: the same work, and the same safety meanwhile
+                # mdadm creates RAID5 by a rebuild onto its last member: the work and the redundancy are the same
                 return "rebuilding"
         if not whole or in_sync != self.devices:
             return "degraded"
-        # older probes have not looked for one
+        # older probes do not read the reshape position
         return "interrupted" if self._raw.get("reshape_position", "none") not in ("none", "") else "optimal"
 
     @property
     def is_busy(self) -> bool:
-        """Whether md writes to its members for their own sake, and gives it neither another size nor another shape."""
+        """Whether md syncs, rebuilds or reshapes the array, and therefore refuses a new size or shape."""
         return self.condition in ("syncing", "rebuilding", "reshaping") or self.sync_action == "recover"
 
-    def _spare_at_most(self) -> int:
-        """Return how many members it can do without; of RAID10 at best, with two copies of everything."""
-        can = {"raid1": self.devices - 1, "raid4": 1, "raid5": 1, "raid6": 2, "raid10": self.devices // 2}
-        return can.get(self.level, 0)
+    def _tolerated_losses(self) -> int:
+        """Return how many members may fail; for RAID10 the best case, with two copies of all data."""
+        tolerated = {"raid1": self.devices - 1, "raid4": 1, "raid5": 1, "raid6": 2, "raid10": self.devices // 2}
+        return tolerated.get(self.level, 0)
 
     @property
     def progress(self) -> str | None:
-        """How far a sync, rebuild or reshape is, and when it ends at the speed of the last seconds; None at rest."""
-        done, _, total = self.sync_completed.partition(" / ")
+        """Progress of a sync, rebuild or reshape, and the time left at the speed of the last seconds; None at rest."""
+        position, _, total = self.sync_completed.partition(" / ")
         if not total:
             return None
-        told = f"{100 * int(done) / int(total):.1f} %"
+        percent = f"{100 * int(position) / int(total):.1f} %"
         speed = self.sync_speed_kib
-        return f"{told}, {format_time((int(total) - int(done)) / 2 / speed)} left" if speed else told
+        return f"{percent}, {format_time((int(total) - int(position)) / 2 / speed)} left" if speed else percent
 
 
 class Filesystem(View):
-    """A filesystem read from its superblock, mounted or not."""
+    """A filesystem, mounted or not, as its superblock describes it."""
 
-    device = Fact(str, "Kernel name of what carries it.")
+    device = Fact(str, "Kernel name of its device.")
     type = Fact(str)
     uuid = Fact(str)
-    complete = Fact(bool, "False: mkfs was cut off.")
+    complete = Fact(bool, "False after an interrupted mkfs.")
     size_bytes = Fact(int)
-    stripe_unit_bytes = Fact(int, "0 for none.")
-    stripe_width_bytes = Fact(int, "Over all data disks; 0 for none.")
+    stripe_unit_bytes = Fact(int, "Stripe unit; 0 for none.")
+    stripe_width_bytes = Fact(int, "Stripe width over all data disks; 0 for none.")
 
 
 class CryptMapping(View):
-    """What dm-crypt has open: what is written to it is encrypted on its way to what it stands on."""
+    """An open dm-crypt mapping, which encrypts all writes to its underlying devices."""
 
-    name = Fact(str, "The kernel's name of today: dm-0.")
-    mapped_name = Fact(str, "Its name below /dev/mapper.")
-    on = Fact(texts, "Kernel names of what it stands on.")
+    name = Fact(str, "Current kernel name: dm-0.")
+    mapped_name = Fact(str, "Name below /dev/mapper.")
+    on = Fact(texts, "Kernel names of the underlying devices.")
     size_bytes = Fact(int)
 
 
 class LuksHeader(View):
-    """What says how a device is encrypted, as far as it can be read without a key."""
+    """A LUKS header, as far as it is readable without a key."""
 
-    device = Fact(str, "Kernel name of what carries it; a copy in a file has none.")
+    device = Fact(str, "Kernel name of its device; a copy in a file has none.")
     uuid = Fact(str)
     version = Fact(int)
-    sequence = Fact(int, "Counts each change of the header.")
-    key_slots = Fact(int, "How many keys open it.")
-    data_offset_bytes = Fact(int, "Where what it encrypts begins.")
+    sequence = Fact(int, "Number of changes of the header.")
+    key_slots = Fact(int, "Number of keys that open it.")
+    data_offset_bytes = Fact(int, "Offset of the encrypted data.")
 
 
 class Credential(View):
-    """A key in a file that tells nothing by itself, as systemd has it sealed."""
+    """A key in a file that systemd has sealed, so that the file alone reveals nothing."""
 
-    sealed_by = Fact(str, "tpm2 or other.")
-    opens = Fact(bool, "Whether this machine opens it now.")
-    digest = Fact(str, "Keyed blake2s of what is in it.")
+    sealed_by = Fact(str, "Seal: tpm2 or other.")
+    opens = Fact(bool, "Whether this machine can open it now.")
+    digest = Fact(str, "Keyed blake2s of the key.")
 
 
 class Mount(View):
@@ -230,4 +230,4 @@ class Mount(View):
     target = Fact(str)
     device = Fact(optional, "Kernel name of the block device, None for others.")
     type = Fact(str)
-    options = Fact(texts, "Of the mount and of the filesystem.")
+    options = Fact(texts, "Options of the mount and of the filesystem.")

@@ -1,4 +1,4 @@
-"""How raw facts are read: one value at a time, and what is not there is not known."""
+"""The base of all views over raw facts: each value is read on demand, and a missing value is unknown."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -6,11 +6,11 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 V = TypeVar("V", bound="View")
 LARGEST = 1 << 64
-"""No number that a probe writes is beyond this."""
+"""Bound of numbers in facts; the probe writes no larger one."""
 
 
 class UnknownFact(Exception):
-    """The facts cannot tell; the message says why."""
+    """A value is unknown; the message says why."""
 
 
 class View:
@@ -19,10 +19,10 @@ class View:
     def __init__(self, raw: Mapping[str, Any], where: str) -> None:
         """
         Raises:
-            UnknownFact: *raw* is no mapping: a host may answer whatever it likes.
+            UnknownFact: *raw* is no mapping; a hostile host may send anything.
         """
         if not isinstance(raw, Mapping):
-            raise malformed(where)
+            raise malformed_value(where)
         self._raw, self._where = raw, where
 
     def read(self, key: str) -> Any:
@@ -35,18 +35,18 @@ class View:
         return value
 
     def value(self, key: str, convert: Callable[[Any], T]) -> T:
-        """Return the raw value under *key* as *convert* makes it, or raise UnknownFact."""
+        """Return the raw value under *key*, converted by *convert*, or raise UnknownFact."""
         raw = self.read(key)
         try:
             value = convert(raw)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            raise malformed(f"{self._where}.{key}") from None
+            raise malformed_value(f"{self._where}.{key}") from None
         if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # neither NaN nor infinite is
-            raise malformed(f"{self._where}.{key}")
+            raise malformed_value(f"{self._where}.{key}")
         return value
 
     def find(self, key: str, name: str, convert: Callable[[Any], Any] = lambda raw: raw) -> Any:
-        """Return what the table under *key* has for *name*, None where it has nothing, or raise UnknownFact."""
+        """Return the entry *name* of the table under *key*, None if there is none, or raise UnknownFact."""
         table = View(self.read(key), f"{self._where}.{key}")
         return table.value(name, convert) if name in table._raw else None
 
@@ -58,19 +58,17 @@ class View:
         """Return the list of mappings under *key* as views, or raise UnknownFact.
 
         Args:
-            label: What each of them is called by in reasons; empty for lists without names.
+            label: Key whose value identifies a row in reasons; empty for lists without names.
         """
         where = f"{self._where}.{key}".removeprefix("facts.")
-        found = self.read(key)
-        if not isinstance(found, list):
-            raise malformed(where)
-        return tuple(
-            view(raw, f"{where}[{View(raw, where)._raw.get(label, '?')}]" if label else where) for raw in found
-        )
+        raws = self.read(key)
+        if not isinstance(raws, list):
+            raise malformed_value(where)
+        return tuple(view(raw, f"{where}[{View(raw, where)._raw.get(label, '?')}]" if label else where) for raw in raws)
 
 
 class Fact(Generic[T]):
-    """One value of a view, under its attribute's own name."""
+    """A value of a view; its key in the raw facts is the name of the attribute."""
 
     def __init__(self, convert: Callable[[Any], T], doc: str = "") -> None:
         self._convert, self.__doc__ = convert, doc
@@ -82,8 +80,8 @@ class Fact(Generic[T]):
         return view.value(self._key, self._convert)
 
 
-def malformed(where: str) -> UnknownFact:
-    """Return why a value of another form than the probe writes is not known."""
+def malformed_value(where: str) -> UnknownFact:
+    """Return the error for a value that no probe writes."""
     return UnknownFact(f"{where} has a value of another form than the probe writes")
 
 

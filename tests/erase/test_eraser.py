@@ -13,7 +13,7 @@ import pytest
 from rackwright.erase import run
 from rackwright.erase.onhost import eraser
 from rackwright.facts import probe
-from rackwright.facts.content import content
+from rackwright.facts.content import describe
 from rackwright.facts.probe import block, observe
 
 SIZE = 12 << 20
@@ -62,7 +62,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def contents(root: Path) -> dict[str, str]:
     """Return what is on each drive, in the words of a consent."""
     machine = block.Machine(str(root))
-    return {block.serial(machine, name): content(block.drive(machine, name)) for name in machine.drives}
+    return {block.serial(machine, name): describe(block.drive(machine, name)) for name in machine.drives}
 
 
 def punch(device: int, at: int, length: int) -> None:
@@ -324,7 +324,7 @@ def test_what_drives_can_do_is_told(machine, monkeypatch, capsys):
 
 
 def test_without_nvme_cli_it_is_not_known_what_a_controller_can_do(machine, monkeypatch, capsys):
-    monkeypatch.setattr(eraser, "tool", lambda *argv: observe.tool(f"no-such-{argv[0]}", *argv[1:]))
+    monkeypatch.setattr(eraser, "run_tool", lambda *argv: observe.run_tool(f"no-such-{argv[0]}", *argv[1:]))
 
     eraser.main({"do": "look", "serials": ["E-NVME0"]})
 

@@ -147,7 +147,7 @@ class TestLoginKeys:
             "olga:x:1000:1000::/home/olga:/bin/bash\ndaemon:x:1:1::/:/usr/sbin/nologin\n"
         )
         said = "authorizedkeysfile .ssh/authorized_keys /etc/ssh/keys.d/%u %h/.ssh/more\nauthorizedkeyscommand none\n"
-        monkeypatch.setattr(accounts, "tool", lambda *argv: said)
+        monkeypatch.setattr(accounts, "run_tool", lambda *argv: said)
         return tmp_path
 
     def files(self, root):
@@ -181,6 +181,6 @@ class TestLoginKeys:
 
     @pytest.mark.parametrize("said", ["", "authorizedkeysfile none\n"])
     def test_an_sshd_that_says_nothing_is_unknown(self, root, monkeypatch, said):
-        monkeypatch.setattr(accounts, "tool", lambda *argv: said)
+        monkeypatch.setattr(accounts, "run_tool", lambda *argv: said)
 
         assert "sshd -T" in accounts.login_keys(str(root))["olga"]["unknown"]

@@ -73,7 +73,7 @@ def test_a_drive_without_a_serial_says_so_and_keeps_the_rest(machine):
 
     drive = drive_of(machine, "vda")
 
-    assert drive["serial"] == {"unknown": "neither vda nor udev tells a serial"}
+    assert drive["serial"] == {"unknown": "neither vda nor udev reports a serial"}
     assert (drive["bus"], drive["size_bytes"], drive["sample"]) == ("virtio", MIB, [])
 
 
@@ -97,7 +97,7 @@ def test_the_bus_is_the_drive_s_own(machine, place, vendor, bus):
 def test_a_bus_that_nobody_knows_is_unknown(machine):
     machine.device("sda", MIB, "platform/odd")
 
-    assert "is on no bus known here" in drive_of(machine, "sda")["bus"]["unknown"]
+    assert "is on a bus that the probe does not know" in drive_of(machine, "sda")["bus"]["unknown"]
 
 
 def test_only_whole_disks_are_drives(machine):
@@ -460,7 +460,7 @@ def test_a_filesystem_of_another_sort_is_there_but_not_known(machine):
     found = block.filesystem(block.Machine(machine.top), "sda", signature)
 
     assert (found["type"], found["uuid"]) == ("btrfs", "u")
-    assert found["complete"] == found["stripe_unit_bytes"] == {"unknown": "read of ext4 and xfs only"}
+    assert found["complete"] == found["stripe_unit_bytes"] == {"unknown": "the probe reads only ext4 and xfs"}
 
 
 def test_mounts_carry_device_and_options_of_both_sorts(machine):

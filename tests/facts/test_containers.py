@@ -63,7 +63,7 @@ def test_of_yaml_the_kind_is_known_and_nothing_else(machine, line):
     _, other = seen(machine).cdi(GPU)
 
     assert other.path == "/run/cdi/other.yaml"
-    with pytest.raises(UnknownFact, match="is YAML, of which only the kind is read"):
+    with pytest.raises(UnknownFact, match="is YAML; the probe reads only its kind"):
         print(other.devices)
 
 
@@ -95,7 +95,7 @@ def test_podmans_images_go_by_the_digest_of_their_list_and_by_their_own(machine)
     machine.write("var/lib/containers/storage/overlay-containers/containers.json", "[]")
     [image] = seen(machine).images("podman")
 
-    assert [image.goes_by(f"docker.io/nvidia/cuda@{digest}") for digest in (LIST, OWN, OTHER)] == [True, True, False]
+    assert [image.matches(f"docker.io/nvidia/cuda@{digest}") for digest in (LIST, OWN, OTHER)] == [True, True, False]
 
 
 def test_an_image_without_a_digest_goes_by_its_name(machine):
@@ -103,8 +103,8 @@ def test_an_image_without_a_digest_goes_by_its_name(machine):
     machine.write("var/lib/containers/storage/vfs-images/images.json", json.dumps([made]))
     [image] = seen(machine).images("podman")
 
-    assert image.goes_by("localhost/digits:0123")
-    assert not image.goes_by("localhost/digits:4567")
+    assert image.matches("localhost/digits:0123")
+    assert not image.matches("localhost/digits:4567")
 
 
 def test_containerds_images_are_asked_for_by_namespace(machine, monkeypatch):
@@ -115,11 +115,11 @@ def test_containerds_images_are_asked_for_by_namespace(machine, monkeypatch):
         ("--namespace", "k8s.io", "images", "list"): "REF TYPE DIGEST SIZE PLATFORMS LABELS \n"
         f"quay.io/x:1 application/vnd.oci.image.manifest.v1+json {OWN} 2.1 MiB linux/amd64 -      \n",
     }
-    monkeypatch.setattr(containers, "tool", lambda program, *arguments: said[arguments])
+    monkeypatch.setattr(containers, "run_tool", lambda program, *arguments: said[arguments])
     [image] = seen(machine).images("containerd")
 
     assert image.names == ("quay.io/x:1",)
-    assert image.goes_by(f"quay.io/x@{OWN}")
+    assert image.matches(f"quay.io/x@{OWN}")
 
 
 def test_an_engine_that_does_not_answer_leaves_the_others_known(machine, monkeypatch):
@@ -127,7 +127,7 @@ def test_an_engine_that_does_not_answer_leaves_the_others_known(machine, monkeyp
         raise ReadError("ctr ended with 1")
 
     machine.write("run/containerd/containerd.sock", "")
-    monkeypatch.setattr(containers, "tool", refuse)
+    monkeypatch.setattr(containers, "run_tool", refuse)
 
     assert seen(machine).images("podman") == ()
     with pytest.raises(UnknownFact, match="ctr ended with 1"):

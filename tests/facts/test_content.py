@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rackwright.facts.content import SEPARATOR, UnknownContent, content, covers, quoted, unnoticed
+from rackwright.facts.content import SEPARATOR, UnknownContent, covers, describe, quote, unwitnessed_parts
 from rackwright.facts.probe import block, superblocks
 from tests.support.drive_content import luks_format
 from tests.support.fabricated_machine import MIB, FabricatedMachine
@@ -63,7 +63,7 @@ class Partitioned:
 
     @property
     def content(self) -> str:
-        return content(self.raw())
+        return describe(self.raw())
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_consent_for_an_ext4_dies_with_a_file_in_it(drive, whole):
 
     assert consent == again
     assert not covers(consent, drive.content)
-    assert not unnoticed(drive.raw())
+    assert not unwitnessed_parts(drive.raw())
 
 
 def log_of(image: Path) -> int:
@@ -133,7 +133,7 @@ def test_a_consent_for_an_xfs_dies_with_a_record_in_its_log(drive):
         file.write(header + b"a transaction".ljust(504, b"\0"))
 
     assert not covers(consent, drive.content)
-    assert not unnoticed(drive.raw())
+    assert not unwitnessed_parts(drive.raw())
 
 
 def test_what_is_encrypted_shows_no_write_but_in_the_count_of_the_kernel(drive):
@@ -144,7 +144,7 @@ def test_what_is_encrypted_shows_no_write_but_in_the_count_of_the_kernel(drive):
         file.seek(300 * MIB + 4096)  # no sample is there
         file.write(b"the only copy")
 
-    assert [*unnoticed(drive.raw())] == ["p1 crypto_LUKS"]
+    assert [*unwitnessed_parts(drive.raw())] == ["p1 crypto_LUKS"]
     assert WRITES in consent
     assert drive.content == consent, "this is why the count of writes is part of it"
     drive.machine.write("sys/block/sda/stat", "8 0 64 0 1 0 66 0 0 0 0\n")
@@ -173,20 +173,20 @@ def test_a_count_that_can_miss_a_write_covers_nothing(drive, path, text):
 
 def test_a_table_without_partitions_and_data_without_a_signature_show_no_write(drive):
     drive.write(4096, b"raw")
-    assert unnoticed(drive.raw()) == ["data without a signature"]
+    assert unwitnessed_parts(drive.raw()) == ["data without a signature"]
 
     drive.write(0, b"\0" * 4100)
     image = drive.partition()
     with image.open("r+b") as file:
         file.write(b"raw")
-    assert unnoticed(drive.raw()) == ["p1 data without a signature"]
+    assert unwitnessed_parts(drive.raw()) == ["p1 data without a signature"]
 
 
 def test_more_partitions_than_a_person_reads_are_unknown(drive):
     for number in range(1, 34):
         drive.partition(number, number * 4 * MIB, 4 * MIB)
 
-    with pytest.raises(UnknownContent, match="33 partitions; of more than 32 none is looked at"):
+    with pytest.raises(UnknownContent, match="33 partitions; the probe reads none of more than 32"):
         drive.content  # noqa: B018
 
 
@@ -206,7 +206,7 @@ def test_a_wipe_that_is_cut_off_leaves_what_the_consent_covers(drive):
     for begin, end in ranges:
         drive.clear(begin, end)
         left = drive.raw()
-        parts = {part for part in content(left).split(SEPARATOR) if "sectors written" not in part}
+        parts = {part for part in describe(left).split(SEPARATOR) if "sectors written" not in part}
         assert parts <= {*consent.split(SEPARATOR)} | {left.get("erased_data"), ""}
 
     assert begin == 0, "the partitions are known until everything else is cleared"
@@ -229,7 +229,7 @@ def test_the_sample_between_the_ends_is_foretold_where_a_partition_ends_in_it(dr
 
 @given(st.text())
 def test_a_label_is_one_word_of_one_part(label):
-    word = quoted(label)
+    word = quote(label)
 
     assert word.isascii()
     assert word.isprintable()

@@ -8,7 +8,7 @@ import pytest
 from rackwright.facts.digest import digest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import credentials
-from rackwright.facts.probe.observe import Failed
+from rackwright.facts.probe.observe import CommandFailed
 from rackwright.facts.view import UnknownFact
 from tests.support.fabricated_machine import FabricatedMachine
 
@@ -29,7 +29,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def answer(monkeypatch, tool):
-    monkeypatch.setattr(credentials, "tool", tool)
+    monkeypatch.setattr(credentials, "run_tool", tool)
 
 
 def told(machine):
@@ -61,7 +61,7 @@ def test_what_is_sealed_is_told_by_its_digest(machine, monkeypatch):
 
 def test_what_another_mainboard_has_sealed_does_not_open_and_says_why(machine, monkeypatch):
     def refuse(*argv):
-        raise Failed("systemd-creds ended with 1: Failed to unseal")
+        raise CommandFailed("systemd-creds ended with 1: Failed to unseal")
 
     answer(monkeypatch, refuse)
 

@@ -193,7 +193,7 @@ READERS = {
     "kernel_parameters": lambda facts: facts.kernel_parameters,
     "boot_id": lambda facts: facts.boot_id,
     "directories": lambda facts: (facts.directory("/etc/none"), facts.listing("/etc"))[1],
-    "kernels": lambda facts: facts.kernels_to_come(),
+    "kernels": lambda facts: facts.next_kernels(),
     "libraries": lambda facts: facts.library("libc.so.6"),
     "dkms": lambda facts: facts.dkms("amdgpu"),
     "readings": lambda facts: facts.reading("rocm.release"),
@@ -263,9 +263,9 @@ def test_outside_the_probe_s_roots_no_file_is_absent():
 
     assert facts.file("/etc/not/there") is None
     for path in ("/root/x", "/etcetera", "/opt/other/x"):
-        with pytest.raises(UnknownFact, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not read"):
             facts.file(path)
-    with pytest.raises(UnknownFact, match="does not bring the text"):
+    with pytest.raises(UnknownFact, match="does not read the text"):
         facts.text("/etc/passwd")
 
 
@@ -294,7 +294,7 @@ def test_directories_and_their_names_are_those_below_the_roots():
         assert facts.directory(path) is None
         assert facts.listing(path) is None
     for path in ("/root", "/usr", "/"):
-        with pytest.raises(UnknownFact, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not read"):
             facts.listing(path)
 
 
@@ -323,7 +323,7 @@ def test_a_setting_that_is_left_out_is_not_absent():
     assert facts.sysctl("net.ipv4.conf.all.rp_filter") is not None
     assert facts.sysctl("vm.none") is None
     for key in ("net.ipv4.conf.rack0.rp_filter", "kernel.random.uuid", "fs.binfmt_misc.status", "fs.file-nr"):
-        with pytest.raises(UnknownFact, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not read"):
             facts.sysctl(key)
 
 

@@ -17,39 +17,41 @@ def test_without_the_library_gpus_are_unknown_and_not_none(monkeypatch):
     monkeypatch.setattr(gpus, "LIBRARY", "libnvidia-ml.so.none")
 
     with pytest.raises(ReadError, match=r"libnvidia-ml\.so\.none: cannot open shared object file"):
-        gpus.nvml()
+        gpus.read_nvml()
 
 
 def test_a_driver_that_never_answers_is_given_up(monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.1)
-    monkeypatch.setattr(gpus, "look", signal.pause)
+    monkeypatch.setattr(gpus, "observe", signal.pause)
 
     with pytest.raises(ReadError, match=r"NVML: no answer within 0\.1 s"):
-        gpus.nvml()
+        gpus.read_nvml()
 
 
 def test_a_library_that_crashes_takes_nothing_along(monkeypatch):
-    monkeypatch.setattr(gpus, "look", lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr(gpus, "observe", lambda: os.kill(os.getpid(), signal.SIGUSR1))
 
     with pytest.raises(ReadError, match="NVML: its process ended with signal 10"):
-        gpus.nvml()
+        gpus.read_nvml()
 
 
 def test_what_is_asked_holds_none_of_the_probe_s_streams(monkeypatch):
     """
     A process that cannot be killed would otherwise keep the connection open for ever.
     """
-    monkeypatch.setattr(gpus, "look", lambda: [str(Path(f"/proc/self/fd/{stream}").readlink()) for stream in (0, 1, 2)])
+    monkeypatch.setattr(
+        gpus, "observe", lambda: [str(Path(f"/proc/self/fd/{stream}").readlink()) for stream in (0, 1, 2)]
+    )
 
-    assert gpus.nvml() == ["/dev/null"] * 3
+    assert gpus.read_nvml() == ["/dev/null"] * 3
 
 
 def test_what_is_asked_can_have_no_module_loaded_and_no_device_made(monkeypatch):
     """
     The library starts a helper of its own for both, and this is a look.
     """
-    monkeypatch.setattr(gpus, "look", lambda: Path("/proc/self/status").read_text().splitlines())
-    status = dict(line.split(":\t", 1) for line in gpus.nvml())
+    monkeypatch.setattr(gpus, "observe", lambda: Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":\t", 1) for line in gpus.read_nvml())
 
     assert status["NoNewPrivs"] == "1"
     if os.getuid() == 0:
@@ -79,7 +81,7 @@ def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_pat
     monkeypatch.setattr(gpus.time, "monotonic", lambda: 100.0)
     text = "pid=1234, GPU has fallen off the bus."
 
-    assert gpus.xids(str(tmp_path)) == [
+    assert gpus.read_xids(str(tmp_path)) == [
         {"pci": "0000:3b:00", "code": 79, "text": text, "at": 1_700_000_061.234567},
         {"pci": "0000:5e:00", "code": 31, "text": "Ch 00000010", "at": 1_700_000_063.0},
     ]
@@ -88,7 +90,7 @@ def test_errors_are_those_that_the_driver_wrote_to_the_kernel_s_log(log, tmp_pat
 def test_only_the_newest_errors_are_told(log, tmp_path):
     log.write_text("".join(f"3,{n},{n},-;NVRM: Xid (PCI:0000:3b:00): {n}, again\n" for n in range(100)))
 
-    assert [xid["code"] for xid in gpus.xids(str(tmp_path))] == [*range(100 - gpus.XIDS, 100)]
+    assert [xid["code"] for xid in gpus.read_xids(str(tmp_path))] == [*range(100 - gpus.XIDS, 100)]
 
 
 def test_a_log_that_has_no_more_to_say_is_not_waited_for(log, tmp_path):
@@ -96,7 +98,7 @@ def test_a_log_that_has_no_more_to_say_is_not_waited_for(log, tmp_path):
     writer = os.open(log, os.O_RDWR)
     os.write(writer, LOG.encode())
 
-    assert [xid["code"] for xid in gpus.xids(str(tmp_path))] == [79, 31]
+    assert [xid["code"] for xid in gpus.read_xids(str(tmp_path))] == [79, 31]
     os.close(writer)
 
 
@@ -112,11 +114,11 @@ def test_records_that_are_overwritten_meanwhile_are_passed_over(log, tmp_path, m
 
     monkeypatch.setattr(os, "read", read)
 
-    assert [xid["code"] for xid in gpus.xids(str(tmp_path))] == [79, 31, 48]
+    assert [xid["code"] for xid in gpus.read_xids(str(tmp_path))] == [79, 31, 48]
 
 
 def test_a_log_that_cannot_be_read_is_unknown(tmp_path):
-    assert attempt(gpus.xids, str(tmp_path)) == {"unknown": f"{tmp_path}/dev/kmsg: No such file or directory"}
+    assert attempt(gpus.read_xids, str(tmp_path)) == {"unknown": f"{tmp_path}/dev/kmsg: No such file or directory"}
 
 
 def test_what_a_board_does_not_have_is_none_and_what_it_has_is_typed():

@@ -180,7 +180,7 @@ def test_settings_are_those_of_sysctl_and_stay_as_they_are(guest, facts):
         key: said[key] for key in said if key not in left_out
     }
     for key in left_out:
-        with pytest.raises(UnknownFact, match="does not look at"):
+        with pytest.raises(UnknownFact, match="does not read"):
             facts.sysctl(key)
     assert facts.sysctl("net.ipv4.ip_local_port_range") == "20000 60000"
 

@@ -78,9 +78,9 @@ def test_a_failing_drive_is_one_that_was_asked(monkeypatch):
 @pytest.mark.parametrize(
     ("told", "status", "reason"),
     [
-        ({"smartctl": {"exit_status": 2, "messages": [{"string": "open failed"}]}}, 2, "smartctl says: open failed"),
-        ({"smartctl": {"exit_status": 1}}, 1, "smartctl says: nothing"),
-        ({"smartctl": {"exit_status": 4}}, 4, "it tells no state of its health by SMART"),
+        ({"smartctl": {"exit_status": 2, "messages": [{"string": "open failed"}]}}, 2, "smartctl failed: open failed"),
+        ({"smartctl": {"exit_status": 1}}, 1, "smartctl failed: no message"),
+        ({"smartctl": {"exit_status": 4}}, 4, "the drive reports no SMART health"),
     ],
 )
 def test_what_was_not_looked_at_is_unknown_with_the_reason(monkeypatch, told, status, reason):
@@ -134,7 +134,7 @@ def test_a_tool_that_is_killed_has_told_nothing(monkeypatch):
     answer(monkeypatch, {"smartctl": ({}, -9)})
 
     with pytest.raises(observe.ReadError, match="ended with -9"):
-        observe.tool("smartctl", accepts=0xFF)
+        observe.run_tool("smartctl", accepts=0xFF)
 
 
 def test_an_older_probe_knows_nothing_of_it():

@@ -179,4 +179,4 @@ def test_a_value_is_the_same_with_and_without_quotes(pairs):
     bare = " ".join(f"{key}={value}" for key, value in pairs)
     quoted = " ".join(f'{key}="{value}"' for key, value in pairs)
 
-    assert [kernel.unquoted(word) for word in kernel.WORD.findall(quoted)] == bare.split()
+    assert [kernel.unquote(word) for word in kernel.WORD.findall(quoted)] == bare.split()

@@ -94,17 +94,17 @@ def test_the_next_start_takes_the_newest_that_has_an_image_or_the_one_that_runs(
     """
     100 is newer than 30, and what has no image is started by nobody.
     """
-    kernels = seen(machine).kernels_to_come()
+    kernels = seen(machine).next_kernels()
 
     assert set(kernels) == {RUNNING, "6.1.0-100-amd64"}
     assert [found.name for found in kernels[RUNNING].modules] == ["nvidia"]
     machine.write("proc/sys/kernel/osrelease", "of a container's host\n")
-    assert set(seen(machine).kernels_to_come()) == {"6.1.0-100-amd64"}
+    assert set(seen(machine).next_kernels()) == {"6.1.0-100-amd64"}
 
 
 def test_one_module_that_cannot_be_read_is_unknown_by_itself(machine):
     machine.write(f"lib/modules/{RUNNING}/updates/odd.ko", "no module")
-    found = {added.path.rpartition("/")[2]: added for added in seen(machine).kernels_to_come()[RUNNING].modules}
+    found = {added.path.rpartition("/")[2]: added for added in seen(machine).next_kernels()[RUNNING].modules}
 
     assert found["nvidia-current.ko"].version == "535.261.03"
     with pytest.raises(UnknownFact, match="64-bit"):

@@ -20,7 +20,7 @@ def chronyc(monkeypatch):
                 raise answer
             return answer
 
-        monkeypatch.setattr(measures, "tool", tool)
+        monkeypatch.setattr(measures, "run_tool", tool)
 
     return set_answer
 
@@ -41,7 +41,7 @@ def test_a_clock_that_is_compared_with_itself_is_not_a_right_one(chronyc):
     chronyc("7F7F0101,,8,1732525000.1,0.000000000,0.000000000,0.0,0.0,0.0,0.0,0.0,0.0,0.0,Normal\n")
 
     assert measures.measures() == {
-        "chrony.offset_seconds": {"unknown": "chronyd follows no other clock"},
+        "chrony.offset_seconds": {"unknown": "chronyd has no other clock as its reference"},
         "chrony.stratum": 8,
     }
 

@@ -88,7 +88,7 @@ def test_a_vlan_of_another_namespace_s_link_does_not_know_its_parent(machine):
 
     found = link_of(machine, "storage")
 
-    assert found["parent"] == {"unknown": "it is in another network namespace"}
+    assert found["parent"] == {"unknown": "the parent is in another network namespace"}
     assert found["vlan_id"].keys() == {"unknown"}
     assert found["kind"] == "vlan"
 
@@ -127,13 +127,13 @@ def test_a_link_without_a_signal_is_told_from_one_that_is_switched_off(machine):
     machine.link("fabric1", 3, flags="0x1002", carrier="")
 
     assert link_of(machine, "fabric0")["carrier"] is False
-    assert link_of(machine, "fabric1")["carrier"] == {"unknown": "it is switched off"}
+    assert link_of(machine, "fabric1")["carrier"] == {"unknown": "the link is disabled"}
 
 
 def test_a_port_whose_address_was_set_does_not_know_its_own(machine):
     machine.link("fabric0", 2, NIC, addr_assign_type="3")
 
-    assert "another address was set" in link_of(machine, "fabric0")["permanent_mac"]["unknown"]
+    assert "not the hardware's own" in link_of(machine, "fabric0")["permanent_mac"]["unknown"]
 
 
 def test_a_port_that_a_bond_has_let_go_of_is_known_by_its_hardware(machine, monkeypatch):
@@ -316,12 +316,12 @@ def test_routes_that_somebody_set_are_told(kernel, machine):
 
 def test_a_table_that_changed_meanwhile_is_read_again(monkeypatch):
     answers = [[(netlink.INTERRUPTED, b"half"), (0, b"")], [(0, b"whole"), (0, b"")]]
-    monkeypatch.setattr(netlink, "ask", lambda request: answers.pop(0))
+    monkeypatch.setattr(netlink, "send_request", lambda request: answers.pop(0))
 
     assert netlink.dump(netlink.GET_ROUTES) == [b"whole"]
 
-    monkeypatch.setattr(netlink, "ask", lambda request: [(netlink.INTERRUPTED, b"half"), (0, b"")])
-    with pytest.raises(ReadError, match="changed whenever it was read"):
+    monkeypatch.setattr(netlink, "send_request", lambda request: [(netlink.INTERRUPTED, b"half"), (0, b"")])
+    with pytest.raises(ReadError, match="changed during each read"):
         netlink.dump(netlink.GET_ROUTES)
 
 

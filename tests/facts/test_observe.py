@@ -14,7 +14,7 @@ from rackwright.facts.probe.observe import ReadError, list_untrusted, open_untru
 ACCOUNTS = {"runs", "tracking"}
 """The modules that read directories of accounts without rights."""
 OF_ROOT = {
-    "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "apart",
+    "block", "superblocks", "signature_check", "kernel", "elf", "network", "vendors", "gpus", "system", "isolate",
     "servers",
 }  # fmt: skip
 """The modules that open files by themselves: devices, /proc, /sys, and what root alone may write."""

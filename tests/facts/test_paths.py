@@ -26,17 +26,17 @@ class Way:
     def __init__(self, takes: int, lost: set[int] = frozenset()) -> None:
         self.takes, self.lost, self.sent = takes, lost, 0
 
-    def ask(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
+    def send(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
         for path, several in sizes.items():
             for size in several:
                 self.sent += 1
                 if size <= self.takes and self.sent not in self.lost:
-                    path.passed = max(path.passed, size)
+                    path.largest_passed = max(path.largest_passed, size)
 
 
 def measured(size: int, way: Way) -> object:
     path = paths.PeerPath("198.51.100.11", "198.51.100.12", size)
-    paths.measure([path], way.ask)
+    paths.measure([path], way.send)
     return path.result()
 
 
@@ -70,7 +70,7 @@ def test_the_list_has_comments_and_words_for_people(tmp_path: Path) -> None:
     machine = FabricatedMachine(tmp_path)
     machine.write(paths.PEERS[1:], "# by hand\n198.51.100.11 198.51.100.12 9000 gpu-02\n2001:db8::1 2001:db8::2 1500\n")
 
-    assert [(path.own, path.peer, path.size) for path in paths.peers(machine.top)] == [
+    assert [(path.own, path.peer, path.size) for path in paths.read_peers(machine.top)] == [
         ("198.51.100.11", "198.51.100.12", 9000),
         ("2001:db8::1", "2001:db8::2", 1500),
     ]

@@ -78,9 +78,9 @@ class Answered:
     def can_send(self, path: paths.PeerPath) -> bool:
         return True
 
-    def ask(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
+    def send(self, sizes: dict[paths.PeerPath, list[int]], seconds: float) -> None:
         for path, several in sizes.items():
-            path.passed = max(several)
+            path.largest_passed = max(several)
 
     def close(self) -> None:
         pass
@@ -107,9 +107,9 @@ def test_recorded_facts_have_the_layout_that_the_probe_writes_today(tmp_path, mo
     monkeypatch.setattr("rackwright.facts.probe.netlink.addresses", dict)
     machine.write("etc/rackwright/peers", "10.30.0.11 10.30.0.12 1500 gpu-01\n")
     monkeypatch.setattr("rackwright.facts.probe.paths.Echoes", Answered)
-    monkeypatch.setattr("rackwright.facts.probe.units.tool", lambda *argv: LISTED if "list-units" in argv else "")
+    monkeypatch.setattr("rackwright.facts.probe.units.run_tool", lambda *argv: LISTED if "list-units" in argv else "")
     told = dict.fromkeys(("passed", "pending_sectors", "media_errors", "wear_percent"))
-    monkeypatch.setattr("rackwright.facts.probe.accounts.tool", lambda *argv: "")
+    monkeypatch.setattr("rackwright.facts.probe.accounts.run_tool", lambda *argv: "")
     monkeypatch.setattr("rackwright.facts.probe.health.health", lambda path: told)
 
     fresh, recorded = main.collect(str(tmp_path), SALT), recorded_facts.raw(recorded_facts.TODAY)
@@ -229,7 +229,7 @@ def test_half_of_a_pair_becomes_a_question_mark_and_a_whole_one_stays():
 
 def test_a_name_that_is_no_utf8_is_written_with_its_bytes():
     name = os.fsdecode(b"ho\xffst:x\xc3")
-    told = json.loads(output.packed({name: [name, "h\xf6st", 'a"\\b']}))
+    told = json.loads(output.pack({name: [name, "h\xf6st", 'a"\\b']}))
 
     assert told == {"ho\\xffst:x\\xc3": ["ho\\xffst:x\\xc3", "h\xf6st", 'a"\\b']}
     json.dumps(told, ensure_ascii=False).encode()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.probe import apart, runs
+from rackwright.facts.probe import isolate, runs
 from rackwright.facts.view import UnknownFact
 
 ETC, HOME, OUT = "etc/rackwright/runs/digits", "var/lib/rackwright/runs/digits", "srv/warm/runs/digits"
@@ -104,7 +104,7 @@ def test_a_fifo_or_a_link_in_place_of_the_state_makes_that_run_unknown_alone(top
 
 def test_a_run_that_cannot_be_read_in_time_is_unknown(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "run", lambda *_: time.sleep(600))
-    monkeypatch.setattr(runs, "all_apart", lambda looks: apart.all_apart(looks, seconds=0.2))
+    monkeypatch.setattr(runs, "isolate_all", lambda looks: isolate.isolate_all(looks, seconds=0.2))
 
     with pytest.raises(UnknownFact, match="digits: no answer within"):
         seen(top).run("digits")

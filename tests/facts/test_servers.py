@@ -63,7 +63,7 @@ class Listening(socketserver.ThreadingUnixStreamServer):
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield the path of a server's socket below the top, which answers."""
-    monkeypatch.setattr(servers, "tool", lambda *argv: "active\n")
+    monkeypatch.setattr(servers, "run_tool", lambda *argv: "active\n")
     folder = tmp_path / "run"
     folder.mkdir()
     with Listening(str(folder / "socket"), Answering) as server:
@@ -105,7 +105,7 @@ def test_a_server_says_itself_what_it_serves(top: Path, path: str) -> None:
 
     assert server is not None
     assert (server.ready, server.version, server.why) == (True, VERSION, None)
-    assert (server.release, server.previous, server.refused) == ("aaaaaaaaaaaa", "ba9876543210", None)
+    assert (server.release, server.previous, server.failed_release) == ("aaaaaaaaaaaa", "ba9876543210", None)
     assert server.models == {VERSION: "whole"}
     assert server.accuracy is None
 
@@ -170,7 +170,7 @@ def test_that_nothing_answers_is_known(top: Path, path: str) -> None:
 
 
 def test_a_server_whose_unit_does_not_run_is_not_asked(top: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "tool", lambda *argv: "failed\n")
+    monkeypatch.setattr(servers, "run_tool", lambda *argv: "failed\n")
     monkeypatch.setattr(servers, "connect", None)
 
     assert unanswered(top, path) == "it does not answer: server-digits.service is failed"
@@ -186,7 +186,7 @@ def test_one_of_an_earlier_version_is_not_asked_over_the_network(
     read = servers.read
     monkeypatch.setattr(servers, "read", earlier)
 
-    assert "`rackwright up` writes another" in unanswered(top, path)
+    assert "run `rackwright up` to update it" in unanswered(top, path)
 
 
 def test_a_link_to_another_socket_is_not_followed(top: Path, path: str) -> None:
@@ -226,11 +226,11 @@ def test_a_socket_on_which_another_account_listens_gets_no_key(
 @pytest.mark.parametrize(
     ("head", "part", "said"),
     [
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n", b"x", "no whole answer within"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "no whole answer within"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n", b"x", "no complete answer within"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x", "no complete answer within"),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, "more than 1048576 bytes"),
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no whole answer"),
-        (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n", "got more than 100 headers|no whole answer"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no complete answer"),
+        (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n", "got more than 100 headers|no complete answer"),
     ],
     ids=["slow", "slow without a length", "endless", "endless 100", "endless head"],
 )

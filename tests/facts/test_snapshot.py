@@ -63,24 +63,24 @@ def test_a_save_that_is_cut_off_leaves_nothing(tmp_path, monkeypatch):
 def test_an_unwritable_place_is_said_so(tmp_path):
     (tmp_path / "gpu-01").write_text("a file")
 
-    with pytest.raises(SnapshotError, match="a snapshot has to be written"):
+    with pytest.raises(SnapshotError, match="the snapshot must be written"):
         snapshot.save(tmp_path, "gpu-01", Facts({"format": 1}), NOON)
 
 
 def test_a_missing_directory_is_no_empty_one(tmp_path):
-    with pytest.raises(SnapshotError, match="a directory of snapshots is needed"):
+    with pytest.raises(SnapshotError, match="a directory of snapshots is expected"):
         snapshot.load(tmp_path / "none", NOON)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "has to hold the facts of a host"),
-        (b'{"format": 1', "has to hold the facts of a host"),
-        (b"[]", "has to hold the facts of a host"),
-        (b"\xff\xfe", "has to hold the facts of a host"),
-        (json.dumps({"format": 99}).encode(), "it is of format 99; this version reads format 1"),
-        (b"{}", "it is of format None"),
+        (b"", "the facts of one host are expected"),
+        (b'{"format": 1', "the facts of one host are expected"),
+        (b"[]", "the facts of one host are expected"),
+        (b"\xff\xfe", "the facts of one host are expected"),
+        (json.dumps({"format": 99}).encode(), "the snapshot has format 99; this version reads format 1"),
+        (b"{}", "the snapshot has format None"),
     ],
 )
 def test_a_snapshot_that_cannot_be_read_stops_the_load(tmp_path, content, words):

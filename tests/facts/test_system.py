@@ -41,7 +41,7 @@ None|Not Specified|To Be Filled By O.E.M.|Default string|System Serial Number|0|
 
 @pytest.mark.parametrize("text", ["", *PLACEHOLDERS.strip().replace("\n", "|").split("|")])
 def test_a_placeholder_is_no_identity(text):
-    assert system.real(text) is None
+    assert system.without_placeholder(text) is None
 
 
 def test_a_board_without_dmi_is_known_by_its_device_tree(machine):
@@ -53,7 +53,7 @@ def test_a_board_without_dmi_is_known_by_its_device_tree(machine):
 def test_a_bmc_that_was_not_asked_is_not_absent(machine):
     machine.write("dev/ipmi0", "")
 
-    assert system.identity(machine.top)["bmc_mac"] == {"unknown": "the BMC was not asked"}
+    assert system.identity(machine.top)["bmc_mac"] == {"unknown": "the probe does not query the BMC"}
 
 
 def test_hardware_and_release(machine):
@@ -132,13 +132,13 @@ def test_a_hold_counts_for_what_is_installed(machine):
     foreign = "Package: libgcc1\nStatus: hold ok installed\nArchitecture: i386\nVersion: 1\n"
     machine.write("var/lib/dpkg/status", "\n".join([STATUS, gone, foreign, ""]))
 
-    assert system.held(machine.top) == ["libc6", "libgcc1:i386"]
+    assert system.held_packages(machine.top) == ["libc6", "libgcc1:i386"]
 
 
 def test_without_dpkg_no_hold_is_known(machine):
     (machine.root / "var/lib/dpkg/status").unlink()
 
-    assert attempt(system.held, machine.top) == {"unknown": "rpm has no holds; versionlock is not read"}
+    assert attempt(system.held_packages, machine.top) == {"unknown": "rpm has no holds; versionlock is not read"}
 
 
 def test_neither_dpkg_nor_rpm_means_packages_unknown(machine, monkeypatch):
@@ -313,7 +313,7 @@ def test_an_environment_of_python_is_told_by_its_packages_and_not_by_its_files(m
         f"/{place}",
         "/opt/rackwright/mlflow/requirements.txt",
     ]
-    assert "only which packages are in it" in files[f"/{place}"]["unknown"]
+    assert "of which only the packages are read" in files[f"/{place}"]["unknown"]
     assert f"/{place}" in directories
 
 

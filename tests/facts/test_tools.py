@@ -146,7 +146,7 @@ def signatures_of(machine: FabricatedMachine) -> Any:
 DEPENDING: dict[str, Callable[[FabricatedMachine], list[Any]]] = {
     "wipefs": signatures_of,
     "smartctl": lambda machine: [attempt(health.health, "/dev/sda")],
-    "nvme": lambda machine: [attempt(health.by_nvme, "/dev/nvme0n1")],
+    "nvme": lambda machine: [attempt(health.read_nvme, "/dev/nvme0n1")],
     "chronyc": lambda machine: [*measures.measures().values()],
     "rpm": lambda machine: [attempt(system.rpm_packages)],
     "list-units": lambda machine: [attempt(units.units, machine.top)],
@@ -189,7 +189,7 @@ def test_a_sealed_key_of_which_nothing_comes_neither_opens_nor_does_not(machine,
 def test_a_database_of_packages_without_dpkg_or_cut_off_is_unknown(machine, text):
     machine.write("var/lib/dpkg/status", text)
 
-    assert is_unknown(attempt(system.packages, machine.top)) and is_unknown(attempt(system.held, machine.top))
+    assert is_unknown(attempt(system.packages, machine.top)) and is_unknown(attempt(system.held_packages, machine.top))
 
 
 def test_every_tool_that_the_probe_runs_is_judged_here():

@@ -25,7 +25,7 @@ def test_a_host_without_such_a_server_has_no_accounts(machine):
 @pytest.mark.parametrize(
     ("configured", "content", "reason"),
     [
-        ("postgresql://a:b@c/d", None, "the accounts are in a database that is not asked"),
+        ("postgresql://a:b@c/d", None, "the accounts are in a database that the probe does not read"),
         (
             "sqlite:////var/lib/mlflow/accounts.db",
             b"no database at all, but more than a header of one",

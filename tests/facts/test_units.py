@@ -68,7 +68,7 @@ def test_what_is_enabled_is_what_systemctl_says(root):
     argv = ["systemctl", f"--root={root}", "list-unit-files", "--no-legend", "--full", "--no-pager"]
     printed = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
-    assert probe.enabled(str(root)) == {line.split()[0]: line.split()[1] for line in printed.splitlines()}
+    assert probe.unit_file_states(str(root)) == {line.split()[0]: line.split()[1] for line in printed.splitlines()}
 
 
 def test_generated_and_transient_units_are_called_so(root):
@@ -77,7 +77,7 @@ def test_generated_and_transient_units_are_called_so(root):
         place.parent.mkdir(parents=True)
         place.write_text(SERVICE)
 
-    found = probe.enabled(str(root))
+    found = probe.unit_file_states(str(root))
 
     assert (found["a.mount"], found["b.service"], found["c.service"]) == ("generated", "generated", "transient")
 
@@ -111,7 +111,7 @@ def systemctl(monkeypatch):
         asked.append(argv)
         return {"list-units": LISTED, "show": SHOWN}[argv[1]]
 
-    monkeypatch.setattr(probe, "tool", answer)
+    monkeypatch.setattr(probe, "run_tool", answer)
     return asked
 
 
@@ -139,7 +139,7 @@ def test_without_systemd_no_unit_is_known(root, monkeypatch):
     def refuse(*argv):
         raise ReadError("systemctl ended with 1: System has not been booted with systemd")
 
-    monkeypatch.setattr(probe, "tool", refuse)
+    monkeypatch.setattr(probe, "run_tool", refuse)
 
     with pytest.raises(ReadError, match="not been booted"):
         probe.units(str(root))
@@ -155,7 +155,7 @@ def test_a_host_that_has_just_been_switched_on_is_waited_for(uptime, asked, tmp_
     ran = []
     monkeypatch.setattr(probe.subprocess, "run", lambda argv, **how: ran.append((argv, how["timeout"])))
 
-    probe.started(str(tmp_path))
+    probe.wait_for_boot(str(tmp_path))
 
     assert ran == [(("systemctl", "is-system-running", "--wait"), probe.START_SECONDS)] * asked
 
@@ -172,7 +172,7 @@ def fresh(monkeypatch):
         names = argv[argv.index("--") + 1 :]
         return "\n".join(f"Id={name}\nNeedDaemonReload={'yes' if name in stale else 'no'}\n" for name in names)
 
-    monkeypatch.setattr(probe, "tool", show)
+    monkeypatch.setattr(probe, "run_tool", show)
     return stale
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.facts.content import content
+from rackwright.facts.content import describe
 from rackwright.facts.probe import block
 from rackwright.hosts.onhost import on_drives
 from rackwright.hosts.onhost.on_drives import Refused
@@ -33,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FabricatedMachin
 
 
 def holds(machine: FabricatedMachine, name: str = "sda") -> str:
-    return content(block.drive(block.Machine(machine.top), name))
+    return describe(block.drive(block.Machine(machine.top), name))
 
 
 def bytes_of(machine: FabricatedMachine, name: str = "sda") -> bytes:

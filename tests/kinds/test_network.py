@@ -180,7 +180,7 @@ def test_a_cable_is_a_persons_matter(raw):
     link(raw, "edge").update(up=False, carrier=False, addresses=[])
     raw["routes"] = [route for route in raw["routes"] if route["link"] != "edge"]
     dark = planned(raw)
-    link(raw, "edge").update(carrier={"unknown": "it is switched off"})
+    link(raw, "edge").update(carrier={"unknown": "the link is disabled"})
 
     assert {item.path for item in dark.by_hand} >= {"link:edge.up", "link:edge.addresses"}
     assert dark.steps == ()

@@ -61,5 +61,5 @@ def stand_in(*options: str) -> Iterator[Path]:
 
 def seen(index: int = 0) -> dict[str, Any]:
     """Return what the probe sees of a GPU."""
-    found: dict[str, Any] = gpus.nvml()["gpus"][index]
+    found: dict[str, Any] = gpus.read_nvml()["gpus"][index]
     return found

@@ -106,7 +106,7 @@ def host(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host.install("535.261.03")
     host.state.write_text(state.text("alpha", MODELS))
     host.restart()
-    gpus.nvml()
+    gpus.read_nvml()
     return host
 
 

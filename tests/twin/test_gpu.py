@@ -20,7 +20,7 @@ from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, see
 
 
 def test_the_probe_sees_the_gpus_that_the_fleet_declares(host):
-    first, second = Facts({"gpus": gpus.nvml()["gpus"]}).gpus
+    first, second = Facts({"gpus": gpus.read_nvml()["gpus"]}).gpus
 
     assert (first.name, first.pci_id, first.memory_bytes) == ("NVIDIA A100 80GB", "10de:20b2", 80_000_000_000)
     assert (first.uuid, first.serial) == (state.uuid("alpha", 0), state.serial("alpha", 0))
@@ -53,7 +53,7 @@ def test_the_driver_is_the_one_that_is_installed(host, version, folder, nvml_ver
     host.install(version, folder)
     host.restart()
 
-    assert gpus.nvml()["driver"] == {
+    assert gpus.read_nvml()["driver"] == {
         "version": version,
         "nvml_version": nvml_version,
         "library": str(host.library),
@@ -72,16 +72,16 @@ def test_without_a_driver_no_gpu_is_known(host):
     host.restart()
 
     with pytest.raises(ReadError, match="^nvmlInit_v2: Driver Not Loaded$"):
-        gpus.nvml()
+        gpus.read_nvml()
 
 
 def test_a_driver_that_was_replaced_while_it_is_loaded_works_after_a_restart(host):
     host.install("550.163.01")
 
     with pytest.raises(ReadError, match="^nvmlInit_v2: Driver/library version mismatch$"):
-        gpus.nvml()
+        gpus.read_nvml()
     host.restart()
-    assert gpus.nvml()["driver"]["version"] == "550.163.01"
+    assert gpus.read_nvml()["driver"]["version"] == "550.163.01"
 
 
 ASKED_BY = {
@@ -112,7 +112,7 @@ ASKED_BY = {
 
 
 def test_the_table_above_has_all_that_is_asked():
-    assert set().union(*ASKED_BY.values()) == gpus.QUESTIONS.keys()
+    assert set().union(*ASKED_BY.values()) == gpus.QUERIES.keys()
 
 
 @pytest.mark.parametrize("call", ASKED_BY)
@@ -158,7 +158,7 @@ def test_a_driver_that_hangs_in_the_middle_is_given_up(host, monkeypatch):
     host.edit(1, nvmlDeviceGetPowerUsage="never")
 
     with pytest.raises(ReadError, match="^NVML: no answer within 0.2 s$"):
-        gpus.nvml()
+        gpus.read_nvml()
 
 
 class Older:
@@ -216,7 +216,7 @@ def test_a_process_of_which_the_driver_knows_no_name_and_no_memory_has_none(host
 def test_facts_of_gpus_outlive_being_written_down(host, tmp_path):
     from rackwright.facts import snapshot
 
-    found = gpus.nvml()
+    found = gpus.read_nvml()
     saved = snapshot.save(tmp_path, "alpha", Facts({"format": 1, "gpus": found["gpus"], "gpu_driver": found["driver"]}))
 
     assert json.loads(saved.read_text())["gpus"] == found["gpus"]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.facts.probe import block, health
-from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, number, tool
+from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, number, run_tool
 from rackwright.hosts.onhost.on_drives import (
     Refused,
     check_content,
@@ -174,7 +174,7 @@ def format_nvm(
         raise Failed(
             f"`{' '.join(argv)}` ended with {ended.returncode}: {said.splitlines()[-1] if said else 'no word'}"
         )
-    return {"command": " ".join(argv), "tool": tool("nvme", "version").splitlines()[0].strip()}
+    return {"command": " ".join(argv), "tool": run_tool("nvme", "version").splitlines()[0].strip()}
 
 
 METHODS = {"overwrite": overwrite, "discard": discard, "format": format_nvm, "crypto-erase": format_nvm}
@@ -218,14 +218,14 @@ def abilities(machine: block.Machine, serial: str) -> dict[str, Any]:
 
 def controller(path: str) -> dict[str, Any]:
     """Return what an NVMe controller can do to the namespace at *path*, and to how many it would do it at once."""
-    told = json.loads(tool("nvme", "id-ctrl", "--output-format=json", path))
+    told = json.loads(run_tool("nvme", "id-ctrl", "--output-format=json", path))
     oacs, fna = int(told["oacs"]), int(told["fna"])
     formats = bool(oacs & FORMAT_NVM)
     namespaces = 1
     if fna & (FORMATS_ALL | ERASES_ALL):
         # those that no controller is attached to, and that are another host's, would be erased with it
         every = ("--all",) if oacs & NAMESPACE_MANAGEMENT else ()
-        namespaces = tool("nvme", "list-ns", *every, path).count("]:0x")
+        namespaces = run_tool("nvme", "list-ns", *every, path).count("]:0x")
     return {
         "can_format": formats,
         "can_crypto_erase": formats and bool(fna & CRYPTO_ERASE),

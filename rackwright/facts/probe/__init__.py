@@ -1,7 +1,7 @@
-"""The read-only look at a host: what to run there, what to send it, and how to read its answer.
+"""The probe: the command that reads the facts of a host, its standard input, and the parser of its output.
 
-The modules beside this one run on the host, on Python 3.8 or later and its standard library. They are sent on
-standard input as they are, together with the salt, so that neither is seen on a command line.
+The other modules of this package run on the host, on Python 3.8 or later and its standard library. They travel
+unchanged on standard input, together with the salt, so that neither appears on a command line.
 """
 
 import base64
@@ -22,7 +22,7 @@ MODULES = (
         f"probe.{name}"
         for name in (
             "observe",
-            "apart",
+            "isolate",
             "superblocks",
             "health",
             "signature_check",
@@ -49,14 +49,14 @@ MODULES = (
         )
     ),
 )
-"""In an order in which each finds those it imports."""
-OF_GPUS = ("probe.observe", "probe.apart", "probe.output", "probe.gpus")
-"""Enough to look at the GPUs and at nothing else."""
+"""Modules of the probe, each after the modules that it imports."""
+GPU_MODULES = ("probe.observe", "probe.isolate", "probe.output", "probe.gpus")
+"""Modules that suffice to read the GPUs alone."""
 
 FACTS_BYTES = 32 << 20
-"""The most that facts may have, unpacked."""
+"""Maximum size of facts after decompression."""
 DEPTH = 32
-"""The most levels that facts may have; they have 8."""
+"""Maximum number of levels in facts; the probe writes 8."""
 
 LOADER = """
 import json, sys, types
@@ -73,18 +73,18 @@ module.main(job)
 
 
 def command() -> tuple[str, ...]:
-    """Return what to run on the host, as root."""
+    """Return the command to run on the host, as root."""
     return ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER)
 
 
 def stdin(salt: bytes) -> bytes:
-    """Return what the command reads; *salt* keys the digests of files (1 to 32 bytes)."""
+    """Return the standard input of the command; *salt* keys the digests of files (1 to 32 bytes)."""
     return json.dumps({"format": FORMAT, "salt": salt.hex(), "modules": modules()}).encode()
 
 
 def stdin_for_gpus() -> bytes:
-    """Return what the command reads to look at the GPUs alone: for whoever looks again and again."""
-    return json.dumps({"format": FORMAT, "modules": modules(OF_GPUS)}).encode()
+    """Return the standard input with which the command reads the GPUs alone, for repeated reads."""
+    return json.dumps({"format": FORMAT, "modules": modules(GPU_MODULES)}).encode()
 
 
 @cache
@@ -94,47 +94,47 @@ def modules(names: tuple[str, ...] = MODULES) -> tuple[tuple[str, str], ...]:
 
 
 def parse(stdout: bytes, host: str) -> Facts:
-    """Return the facts that the command printed; a login shell may have said something before them.
+    """Return the facts in the last line that the command printed; a login shell may print lines before it.
 
-    A hostile host may print anything: the facts have at most FACTS_BYTES, and at most DEPTH levels.
+    A hostile host may print anything, so the facts have at most FACTS_BYTES bytes and DEPTH levels.
 
     Raises:
-        HostUnreachable: the output of *host* is no probe's.
+        HostUnreachable: *host* printed no output of a probe.
     """
     line = stdout.rstrip().rpartition(b"\n")[2]
     try:
-        text = _unpacked(base64.b64decode(line, validate=True))
+        text = _decompress(base64.b64decode(line, validate=True))
         facts = json.loads(text)
-        if not isinstance(facts, dict) or _deeper(facts, DEPTH):
+        if not isinstance(facts, dict) or _is_deeper(facts, DEPTH):
             raise ValueError("not the facts of a host")
-        if b"\\ud" in text.lower():  # half of a pair of UTF-16, which no other text can hold
+        if b"\\ud" in text.lower():  # half of a UTF-16 pair, which UTF-8 cannot encode
             facts = json.loads(json.dumps(facts, ensure_ascii=False).encode(errors="replace"))
         return Facts(facts)
     except (ValueError, TypeError, RecursionError, zlib.error) as error:
-        said = line[:80].decode(errors="replace")
+        ending = line[:80].decode(errors="replace")
         raise HostUnreachable(
             host,
-            f'the probe\'s answer ends with "{said}"',
-            f"it has to be one line of packed facts, {FACTS_BYTES >> 20} MiB at most",
-            "Look at what the login shell of this user prints, and at who controls the host",
+            f'the probe\'s answer ends with "{ending}"',
+            f"one line of compressed facts is expected, {FACTS_BYTES >> 20} MiB at most",
+            "Check the output of this user's login shell, and who controls the host",
         ) from error
 
 
-def _unpacked(packed: bytes) -> bytes:
-    """Return the text of facts.
+def _decompress(compressed: bytes) -> bytes:
+    """Return the decompressed text of facts.
 
     Raises:
-        ValueError: it is longer than FACTS_BYTES, or cut off.
+        ValueError: the text is longer than FACTS_BYTES, or truncated.
     """
-    unpacking = zlib.decompressobj()
-    text = unpacking.decompress(packed, FACTS_BYTES)
-    if not unpacking.eof:
-        raise ValueError("too long, or cut off")
+    decompressor = zlib.decompressobj()
+    text = decompressor.decompress(compressed, FACTS_BYTES)
+    if not decompressor.eof:
+        raise ValueError("too long, or truncated")
     return text
 
 
-def _deeper(value: Any, levels: int) -> bool:
-    """Return whether *value* has more than so many levels; without a call for each, of which Python takes few."""
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether *value* has more than *levels* levels, without recursion, which Python limits."""
     level = [value]
     for _ in range(levels):
         level = [

@@ -1,6 +1,6 @@
-"""Users and groups of the host's own files, and the keys by which sshd lets each in.
+"""Users and groups in the host's own files, and the keys that sshd accepts for each user.
 
-What a directory service adds is not looked for, nor is any hash of a password kept.
+Accounts of a directory service are not read. The facts contain no password hashes.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import re
 import time
 from typing import Any
 
-from rackwright.facts.probe.observe import ReadError, attempt, known, read, read_untrusted, tool
+from rackwright.facts.probe.observe import ReadError, attempt, read, read_untrusted, run_tool, unwrap
 
-# Lines of another form are none to glibc either, and those that begin with + or - belong to NIS.
+# glibc ignores lines of another form too. Lines that begin with + or - belong to NIS.
 USER = re.compile(r"([^:+#-][^:]*):([^:]*):(\d+):(\d+):[^:]*:([^:]*):([^:]*)")
 GROUP = re.compile(r"([^:+#-][^:]*):[^:]*:(\d+):([^:]*)")
 KEY = re.compile(r"(?:^|[\s,\"])(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+[ \t]+([A-Za-z0-9+/]+={0,2})(?=\s|$)")
-"""A public key in a line of authorized_keys, behind its options if it has any. Source: sshd(8)."""
+"""A public key in a line of authorized_keys, after optional options. Source: sshd(8)."""
 NO_LOGIN = ("nologin", "false", "sync", "shutdown", "halt")
-"""Names of shells that allow nothing; sshd starts the account's shell for whatever is asked."""
+"""Names of shells that allow no login; sshd runs each request in the account's shell."""
 DAY = 86400
-EXPIRES = 7
-"""The place of the account's end in a line of shadow(5)."""
+EXPIRES_FIELD = 7
+"""Index of the expiry date in a line of shadow(5)."""
 
 
 def users(root: str) -> dict[str, Any]:
-    shadow, listed = attempt(shadow_lines, root), attempt(group_lines, root)
+    shadow, groups = attempt(shadow_lines, root), attempt(group_lines, root)
     return {
         name: {
             "uid": int(uid),
@@ -37,7 +37,7 @@ def users(root: str) -> dict[str, Any]:
             "shell": shell,
             "password": attempt(password, name, field, shadow),
             "expires": attempt(expires, name, shadow),
-            "groups": attempt(groups_of, name, gid, listed),
+            "groups": attempt(groups_of, name, gid, groups),
         }
         for name, field, uid, gid, home, shell in user_lines(root).values()
     }
@@ -59,23 +59,23 @@ def group_lines(root: str) -> dict[str, tuple[str, ...]]:
     return first_of_each(GROUP, read(f"{root}/etc/group"))
 
 
-def first_of_each(form: re.Pattern[str], text: str) -> dict[str, tuple[str, ...]]:
-    """Return the fields of the lines of this form by name; of several with one name the first counts."""
-    found: dict[str, tuple[str, ...]] = {}
-    for line in filter(None, map(form.fullmatch, text.splitlines())):
-        found.setdefault(line[1], line.groups())
-    return found
+def first_of_each(pattern: re.Pattern[str], text: str) -> dict[str, tuple[str, ...]]:
+    """Return the fields of all lines that match *pattern*, by name; the first of several lines with one name counts."""
+    fields: dict[str, tuple[str, ...]] = {}
+    for line in filter(None, map(pattern.fullmatch, text.splitlines())):
+        fields.setdefault(line[1], line.groups())
+    return fields
 
 
 def shadow_lines(root: str) -> dict[str, list[str]]:
-    lines = (line.split(":") for line in read(f"{root}/etc/shadow").splitlines())
-    return {fields[0]: fields for fields in reversed([fields for fields in lines if len(fields) > EXPIRES])}
+    rows = (line.split(":") for line in read(f"{root}/etc/shadow").splitlines())
+    return {fields[0]: fields for fields in reversed([fields for fields in rows if len(fields) > EXPIRES_FIELD])}
 
 
 def password(name: str, field: str, shadow: Any) -> str:
-    """Return whether there is one: ``none`` lets in without asking, ``locked`` lets no password in."""
+    """Return the kind of password: ``none`` (login without one), ``locked`` (no password is accepted) or ``set``."""
     if field == "x":
-        if name not in known(shadow):
+        if name not in unwrap(shadow):
             raise ReadError(f"/etc/shadow has no line for {name}")
         field = shadow[name][1]
     if not field:
@@ -84,25 +84,27 @@ def password(name: str, field: str, shadow: Any) -> str:
 
 
 def expires(name: str, shadow: Any) -> str | None:
-    """Return the day on which the account ends, None where it does not."""
-    fields = known(shadow).get(name)
-    if not fields or not fields[EXPIRES] or int(fields[EXPIRES]) < 0:
+    """Return the day on which the account expires; None for no expiry."""
+    fields = unwrap(shadow).get(name)
+    if not fields or not fields[EXPIRES_FIELD] or int(fields[EXPIRES_FIELD]) < 0:
         return None
-    return time.strftime("%Y-%m-%d", time.gmtime(int(fields[EXPIRES]) * DAY))
+    return time.strftime("%Y-%m-%d", time.gmtime(int(fields[EXPIRES_FIELD]) * DAY))
 
 
 def groups_of(name: str, gid: str, groups: Any) -> list[str]:
-    return sorted(group for group, own, members in known(groups).values() if gid == own or name in members.split(","))
+    return sorted(
+        group for group, group_gid, members in unwrap(groups).values() if gid == group_gid or name in members.split(",")
+    )
 
 
 def members_of(gid: str, members: str, users: Any) -> list[str]:
-    """Return who is listed in the group and whose primary group it is."""
-    primary = (name for name, _, _, own, _, _ in known(users).values() if own == gid)
+    """Return the listed members of a group and the users whose primary group it is."""
+    primary = (name for name, _, _, user_gid, _, _ in unwrap(users).values() if user_gid == gid)
     return sorted({*primary, *filter(None, members.split(","))})
 
 
 def login_keys(root: str) -> dict[str, Any]:
-    """Return for each account with a shell the files that sshd reads its keys from, with their keys' fingerprints."""
+    """Return for each account with a shell the files from which sshd reads keys, with the fingerprints of the keys."""
     return {
         name: attempt(keys_of, root, name, uid, home)
         for name, _, uid, _, home, shell in user_lines(root).values()
@@ -111,48 +113,50 @@ def login_keys(root: str) -> dict[str, Any]:
 
 
 def keys_of(root: str, name: str, uid: str, home: str) -> dict[str, Any]:
-    said = tool("sshd", "-T", "-C", f"user={name},host=localhost,addr=127.0.0.1")
-    told = dict(line.partition(" ")[::2] for line in said.splitlines())
-    if "authorizedkeysfile" not in told or "authorizedkeyscommand" not in told or not said.endswith("\n"):
-        raise ReadError("sshd -T does not say where it looks for keys, or not all of it")
-    paths = [key_path(each, name, uid, home) for each in told["authorizedkeysfile"].split() if each != "none"]
+    output = run_tool("sshd", "-T", "-C", f"user={name},host=localhost,addr=127.0.0.1")
+    settings = dict(line.partition(" ")[::2] for line in output.splitlines())
+    if "authorizedkeysfile" not in settings or "authorizedkeyscommand" not in settings or not output.endswith("\n"):
+        raise ReadError("sshd -T prints no complete answer about its key files")
+    paths = [
+        key_path(pattern, name, uid, home) for pattern in settings["authorizedkeysfile"].split() if pattern != "none"
+    ]
     return {
-        "command": told["authorizedkeyscommand"],
+        "command": settings["authorizedkeyscommand"],
         "files": {path: attempt(keys_in, root, path, home) for path in paths},
-        "noted": attempt(keys_in, root, f"{NOTED}{name}", "/etc/ssh"),
+        "noted": attempt(keys_in, root, f"{ORIGINAL_KEYS}{name}", "/etc/ssh"),
     }
 
 
-NOTED = "/etc/ssh/rackwright_keys_of_"
-"""Then comes the account: where role access keeps the keys that a login had when the role was first played."""
+ORIGINAL_KEYS = "/etc/ssh/rackwright_keys_of_"
+"""Path, up to the account, where role access stores the keys that a login had before the role was first applied."""
 
 
 def key_path(pattern: str, name: str, uid: str, home: str) -> str:
-    """Return the path that a word of AuthorizedKeysFile stands for. Source: sshd_config(5), TOKENS."""
+    """Return the path that one *pattern* of AuthorizedKeysFile means. Source: sshd_config(5), TOKENS."""
     tokens = {"%%": "%", "%h": home, "%u": name, "%U": uid}
-    path = re.sub("%.", lambda found: tokens.get(found[0], found[0]), pattern)
+    path = re.sub("%.", lambda token: tokens.get(token[0], token[0]), pattern)
     return path if path.startswith("/") else f"{home}/{path}"
 
 
 def keys_in(root: str, path: str, home: str) -> list[str] | None:
-    """Return the fingerprints of the keys in *path*, and the lines that hold none; None where there is no file.
+    """Return the fingerprints of the keys in *path*, and the lines without a key; None if there is no such file.
 
-    The account may write below its *home*, so no link is followed there.
+    No link is followed below *home*, because the account can create links there.
     """
-    above = os.path.dirname(home) if path.startswith(f"{home}/") else "/"
+    folder = os.path.dirname(home) if path.startswith(f"{home}/") else "/"
     try:
-        text = read_untrusted(root + above, os.path.relpath(path, above)).decode(errors="replace")
+        text = read_untrusted(root + folder, os.path.relpath(path, folder)).decode(errors="replace")
     except FileNotFoundError:
         return None
-    found = set()
+    keys = set()
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
-            found |= {fingerprint(key) for key in KEY.findall(line)} or {f"line {number} without a key"}
-    return sorted(found)
+            keys |= {fingerprint(key) for key in KEY.findall(line)} or {f"line {number} without a key"}
+    return sorted(keys)
 
 
 def fingerprint(key: str) -> str:
-    """Return what ssh-keygen -l prints of a public key in base64."""
+    """Return the fingerprint of a public key in base64, as ssh-keygen -l prints it."""
     try:
         blob = base64.b64decode(key + "=" * (-len(key) % 4))
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""Drives, arrays, filesystems and mounts: all that is stacked on block devices."""
+"""Block devices: drives, arrays, mappings, filesystems and mounts."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from rackwright.facts.probe import health, signature_check, superblocks
 from rackwright.facts.probe.observe import (
     ReadError,
     attempt,
-    known,
     listing,
     number,
     read,
     read_any,
-    tool,
-    unknown,
+    run_tool,
+    unknown_value,
+    unwrap,
 )
 from rackwright.facts.probe.superblocks import KIB, MIB
 
 NO_DRIVE = re.compile(r"(loop|ram|zram|md|dm-|sr|nbd|fd|zd|drbd|rbd|bcache|mtdblock)\d")
 UNREDUNDANT = ("raid0", "linear")
 LUKS_COPIES = "/etc/rackwright/tiers"
-"""Where copies of LUKS headers are, each called ``*.header``."""
+"""Folder of copies of LUKS headers, named ``*.header``."""
 BLOCK = 4 * KIB
 SAMPLES, SAMPLE_BYTES = 48, 64 * KIB
 FILESYSTEM_KEYS = ("complete", "size_bytes", "stripe_unit_bytes", "stripe_width_bytes")
-"""Values in the superblock of a filesystem."""
+"""Values that come from the superblock of a filesystem."""
 MOST_PARTITIONS = 32
-"""A consent is read by a person: a drive with more of them is freed by hand."""
-ASKED_AT_ONCE = 8
-"""Drives about their health: each takes a moment, and a hanging one a minute."""
+"""Maximum number of partitions in a consent, which a person reads; an operator empties a drive with more by hand."""
+HEALTH_WORKERS = 8
+"""Number of drives whose health is read in parallel: each takes a moment, and a hanging drive takes a minute."""
 
 
 class Machine:
-    """The block devices of the system whose files lie below *root*, as the kernel names them."""
+    """The block devices of the system whose files are below *root*, by their kernel names."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -51,13 +51,13 @@ class Machine:
         self.signatures = signatures(self)
 
     def _is_there(self, name: str) -> bool:
-        """Leave out the paths of a multipath NVMe drive (the drive itself is listed too) and empty card readers."""
+        """Return False for the paths of a multipath NVMe drive, which is listed itself, and for empty card readers."""
         folder = self.sys(name)
         hidden, removable = read_any(f"{folder}/hidden"), read_any(f"{folder}/removable")
         return hidden != "1" and not (removable == "1" and self.size(name) == 0)
 
     def _is_array(self, name: str) -> bool:
-        """Leave out what is left of a stopped array, and what the kernel makes when somebody opens its device anew."""
+        """Return False for the remains of a stopped array, and for the empty array that appears if its node is open."""
         return read_any(f"{self.sys(name)}/md/array_state") != "clear"
 
     def sys(self, name: str) -> str:
@@ -75,22 +75,22 @@ class Machine:
 
 
 def drives(machine: Machine) -> list[dict[str, Any]]:
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        told = pool.map(lambda name: attempt(health.health, machine.path(name)), machine.drives)
-        found = [*pool.map(lambda name: drive(machine, name), machine.drives)]
-        return [{**each, "health": state} for each, state in zip(found, told)]
+    with ThreadPoolExecutor(HEALTH_WORKERS) as pool:
+        states = pool.map(lambda name: attempt(health.health, machine.path(name)), machine.drives)
+        rows = [*pool.map(lambda name: drive(machine, name), machine.drives)]
+        return [{**row, "health": state} for row, state in zip(rows, states)]
 
 
 def drive(machine: Machine, name: str) -> dict[str, Any]:
-    folder, found = machine.sys(name), machine.signatures[name]
+    folder, signatures = machine.sys(name), machine.signatures[name]
     holders, mountpoints = attempt(holders_of, machine, name), attempt(mountpoints_of, machine, name)
-    used = attempt(users_of, machine, name)
-    free = used if "unknown" in used else unknown(f"in use by {', '.join(used)}") if used else None
+    users = attempt(users_of, machine, name)
+    in_use = users if "unknown" in users else unknown_value(f"in use by {', '.join(users)}") if users else None
 
-    def unless_used(look: Callable[..., Any], *arguments: Any) -> Any:
-        return free or attempt(look, *arguments)
+    def unless_in_use(reader: Callable[..., Any], *arguments: Any) -> Any:
+        return in_use or attempt(reader, *arguments)
 
-    erased = unless_used(erased_data, machine, name)
+    after_wipe = unless_in_use(erased_data, machine, name)
     return {
         "name": name,
         "path": f"/dev/{name.replace('!', '/')}",
@@ -103,34 +103,34 @@ def drive(machine: Machine, name: str) -> dict[str, Any]:
         "partitions": attempt(lambda: machine.with_parts(name)[1:]),
         "holders": holders,
         "mountpoints": mountpoints,
-        "signatures": found,
-        "superblock": attempt(superblock, machine.path(name), found),
-        "sample": unless_used(sample, machine, name),
-        **({} if free or erased is None else {"erased_data": erased}),
-        "witnesses": unless_used(witnesses, machine, name),
-        "parts": unless_used(partitions, machine, name),
-        "held": unless_used(arrays_on, machine, name),
+        "signatures": signatures,
+        "superblock": attempt(superblock, machine.path(name), signatures),
+        "sample": unless_in_use(sample, machine, name),
+        **({} if in_use or after_wipe is None else {"erased_data": after_wipe}),
+        "witnesses": unless_in_use(witnesses, machine, name),
+        "parts": unless_in_use(partitions, machine, name),
+        "held": unless_in_use(arrays_on, machine, name),
         "writes": attempt(writes, machine, name),
     }
 
 
 def serial(machine: Machine, name: str) -> str:
-    """Return the serial as printed on the drive, with ``_<namespace>`` where its controller has several."""
+    """Return the serial as printed on the drive, with ``_<namespace>`` if its controller has several namespaces."""
     folder = machine.sys(name)
     if name.startswith("nvme"):
         controller = os.path.realpath(f"{folder}/device")
-        shared = sum(os.path.realpath(f"{machine.sys(other)}/device") == controller for other in machine.drives) > 1
+        is_shared = sum(os.path.realpath(f"{machine.sys(other)}/device") == controller for other in machine.drives) > 1
         number = read(f"{folder}/device/serial")
-        found = f"{number}_{read(f'{folder}/nsid')}" if number and shared else number
+        text = f"{number}_{read(f'{folder}/nsid')}" if number and is_shared else number
     else:
-        found = page_80(f"{folder}/device/vpd_pg80") or read_any(f"{folder}/serial") or udev_serial(machine, name)
-    if not found:
-        raise ReadError(f"neither {name} nor udev tells a serial")
-    return found
+        text = page_80(f"{folder}/device/vpd_pg80") or read_any(f"{folder}/serial") or udev_serial(machine, name)
+    if not text:
+        raise ReadError(f"neither {name} nor udev reports a serial")
+    return text
 
 
 def page_80(path: str) -> str:
-    """Return the serial of a SCSI vital product data page, empty where there is no such page."""
+    """Return the serial in a SCSI vital product data page; empty if there is no such page."""
     if not os.path.exists(path):
         return ""
     with open(path, "rb") as file:
@@ -147,16 +147,16 @@ def udev_serial(machine: Machine, name: str) -> str:
 def bus(folder: str, name: str) -> str:
     if name.startswith("nvme"):
         return "nvme"
-    place = os.path.realpath(f"{folder}/device")
-    for part, found in (("/usb", "usb"), ("/ata", "sata")):
-        if re.search(part + r"\d", place):
-            return found
+    device_path = os.path.realpath(f"{folder}/device")
+    for part, name_of_bus in (("/usb", "usb"), ("/ata", "sata")):
+        if re.search(part + r"\d", device_path):
+            return name_of_bus
     if read_any(f"{folder}/device/vendor") == "ATA":  # a SATA drive on a SAS controller
         return "sata"
-    for part, found in (("/end_device-", "sas"), ("/virtio", "virtio"), ("/mmc", "mmc"), ("/host", "scsi")):
-        if re.search(part + r"\d", place):
-            return found
-    raise ReadError(f"{place} is on no bus known here")
+    for part, name_of_bus in (("/end_device-", "sas"), ("/virtio", "virtio"), ("/mmc", "mmc"), ("/host", "scsi")):
+        if re.search(part + r"\d", device_path):
+            return name_of_bus
+    raise ReadError(f"{device_path} is on a bus that the probe does not know")
 
 
 def holders_of(machine: Machine, drive: str) -> list[str]:
@@ -165,18 +165,18 @@ def holders_of(machine: Machine, drive: str) -> list[str]:
 
 def mountpoints_of(machine: Machine, drive: str) -> list[str]:
     names = machine.with_parts(drive)
-    swapped = ["[SWAP]" for name in names if name in known(machine.swaps)]
-    return [mount["target"] for mount in known(machine.mounts) if mount["device"] in names] + swapped
+    swap_marks = ["[SWAP]" for name in names if name in unwrap(machine.swaps)]
+    return [mount["target"] for mount in unwrap(machine.mounts) if mount["device"] in names] + swap_marks
 
 
 def superblock(path: str, signatures: Any) -> dict[str, Any] | None:
-    """Return the first md superblock among *signatures*, None where there is none."""
-    offsets = (found["offset"] for found in known(signatures) if found["type"] == "linux_raid_member")
+    """Return the first md superblock among *signatures*; None if there is none."""
+    offsets = (signature["offset"] for signature in unwrap(signatures) if signature["type"] == "linux_raid_member")
     return next((superblocks.md(path, offset) for offset in offsets), None)
 
 
 def users_of(machine: Machine, drive: str) -> list[str]:
-    """Return what may write to *drive*. An md array that is not used itself does not: udev assembles what it finds."""
+    """Return the users that may write to *drive*. An unused md array is none: udev assembles every array it detects."""
     users = mountpoints_of(machine, drive)
     for holder in holders_of(machine, drive):
         if not holder.startswith("md") or users_of(machine, holder):
@@ -187,25 +187,25 @@ def users_of(machine: Machine, drive: str) -> list[str]:
 def arrays_on(machine: Machine, name: str) -> list[str]:
     """Return the UUIDs of the arrays that hold a drive or its partitions."""
     holders = (f"{machine.sys(holder)}/md" for holder in holders_of(machine, name))
-    return sorted({known(superblock_of_member(machine, md))["array_uuid"] for md in holders})
+    return sorted({unwrap(superblock_of_member(machine, md))["array_uuid"] for md in holders})
 
 
 def writes(machine: Machine, name: str) -> str:
-    """Return how much was written to a drive since the kernel has it; any write changes it, be it to a partition.
+    """Return how much was written to a drive and its partitions since the kernel attached it; every write changes it.
 
-    Another start of the machine, or of the drive, is another count.
+    Each boot of the machine and each attachment of the drive starts another count.
     """
     folder = machine.sys(name)
-    reads, sectors = (int(read(f"{folder}/stat").split()[place]) for place in (0, 6))
-    if read_any(f"{folder}/queue/iostats") == "0" or reads == 0:  # it has been read just now
+    reads, sectors = (int(read(f"{folder}/stat").split()[column]) for column in (0, 6))
+    if read_any(f"{folder}/queue/iostats") == "0" or reads == 0:  # the probe itself has just read the drive
         raise ReadError("the kernel does not count what is written to it")
-    attached = f"{read(f'{machine.root}/proc/sys/kernel/random/boot_id')} {os.stat(machine.path(name)).st_ino}"
-    return f"{sectors} sectors written since {hashlib.blake2b(attached.encode(), digest_size=4).hexdigest()}"
+    attachment = f"{read(f'{machine.root}/proc/sys/kernel/random/boot_id')} {os.stat(machine.path(name)).st_ino}"
+    return f"{sectors} sectors written since {hashlib.blake2b(attachment.encode(), digest_size=4).hexdigest()}"
 
 
 def witnesses(machine: Machine, name: str) -> list[str | None]:
-    """Return for each signature the digest of what each mount or write changes; see superblocks.witness."""
-    rows = known(machine.signatures[name])
+    """Return for each signature a digest of data that each mount or write changes; see superblocks.witness."""
+    rows = unwrap(machine.signatures[name])
     return [superblocks.witness(machine.path(name), row["type"], row["offset"]) for row in rows]
 
 
@@ -213,78 +213,80 @@ def partitions(machine: Machine, drive: str) -> list[dict[str, Any]]:
     """Return the content of each partition of an unused drive."""
     names = machine.with_parts(drive)[1:]
     if len(names) > MOST_PARTITIONS:
-        raise ReadError(f"{len(names)} partitions; of more than {MOST_PARTITIONS} none is looked at")
-    found = []
+        raise ReadError(f"{len(names)} partitions; the probe reads none of more than {MOST_PARTITIONS}")
+    rows = []
     for name in sorted(names, key=lambda name: number(f"{machine.sys(name)}/partition")):
-        found.append(
+        rows.append(
             {
                 "place": f"p{number(f'{machine.sys(name)}/partition')}",
                 "size_bytes": machine.size(name),
-                "signatures": known(machine.signatures[name]),
+                "signatures": unwrap(machine.signatures[name]),
                 "witnesses": witnesses(machine, name),
                 "sample": sample(machine, name, ("first MiB", "last MiB")),
             }
         )
-    return found
+    return rows
 
 
 def sample(machine: Machine, name: str, parts: tuple[str, ...] = ("first MiB", "data", "last MiB")) -> list[str]:
-    """Return a digest of each part of a drive or partition that is not all zero where it is looked at.
+    """Return a digest of each part of a drive or partition whose samples are not all zero.
 
-    The parts are told apart because a wipe clears the ends and leaves what is between as it is.
+    The parts have separate digests because a wipe clears the ends and leaves the data between them unchanged.
     """
     path = machine.path(name)
-    places = sample_places(superblocks.size_of(path))
-    digests = {part: _digest(path, places[part]) for part in parts}
+    offsets = sample_places(superblocks.size_of(path))
+    digests = {part: _digest(path, offsets[part]) for part in parts}
     return [f"{part} {digest}" for part, digest in digests.items() if digest]
 
 
 def erased_data(machine: Machine, name: str) -> str | None:
-    """Return the sample between the ends as it will be once a wipe has cleared what is on partitions there.
+    """Return the sample between the ends of a drive as it will be after a wipe has cleared the partitions there.
 
-    None where that clears nothing of it.
+    None means that a wipe clears nothing of the sample.
     """
     size, path = machine.size(name), machine.path(name)
-    cleared = [(begin, end) for begin, end in erased_ranges(machine, name) if begin > 0 and end < size]
-    places = sample_places(superblocks.size_of(path))["data"]
-    if not any(begin < place + SAMPLE_BYTES and place < end for begin, end in cleared for place in places):
+    ranges = [(begin, end) for begin, end in erased_ranges(machine, name) if begin > 0 and end < size]
+    offsets = sample_places(superblocks.size_of(path))["data"]
+    if not any(begin < offset + SAMPLE_BYTES and offset < end for begin, end in ranges for offset in offsets):
         return None
-    digest = _digest(path, places, cleared)
+    digest = _digest(path, offsets, ranges)
     return f"data {digest}" if digest else ""
 
 
 def erased_ranges(machine: Machine, drive: str) -> list[tuple[int, int]]:
-    """Return which bytes of a drive a wipe clears, in that order: each holds whole parts of its content.
+    """Return the byte ranges of a drive that a wipe clears, in the order of the wipe; each covers whole content parts.
 
-    These are both ends of each partition and of the drive, and what libblkid has seen elsewhere. The ends of the drive
-    come last, the first of them at the very end: the partitions are known by it.
+    The ranges are both ends of each partition and of the drive, and other places where libblkid reports a signature.
+    The ends of the drive come last, and its start after its end: the start holds the partition table.
     """
     size = machine.size(drive)
-    found = []
+    ranges = []
     for name in [*machine.with_parts(drive)[1:], drive]:
         start = 0 if name == drive else number(f"{machine.sys(name)}/start") * 512
         length = machine.size(name)
         ends = [(0, min(MIB, length)), (max(length - MIB, 0), length)]
-        seen = [row["offset"] // BLOCK * BLOCK for row in known(machine.signatures[name])]
-        seen = [place for place in seen if MIB <= place < length - MIB]
-        found += [
-            (start + a, min(start + b, size)) for a, b in (*ends, *((place, place + BLOCK) for place in seen)) if a < b
+        offsets = [row["offset"] // BLOCK * BLOCK for row in unwrap(machine.signatures[name])]
+        offsets = [offset for offset in offsets if MIB <= offset < length - MIB]
+        ranges += [
+            (start + a, min(start + b, size))
+            for a, b in (*ends, *((offset, offset + BLOCK) for offset in offsets))
+            if a < b
         ]
     merged: list[tuple[int, int]] = []
-    for begin, end in sorted(found):
+    for begin, end in sorted(ranges):
         if merged and begin < merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
             merged.append((begin, end))
-    return sorted(merged, key=lambda place: (place[0] == 0, place[1] >= size, place))
+    return sorted(merged, key=lambda span: (span[0] == 0, span[1] >= size, span))
 
 
-def _digest(path: str, places: list[int], cleared: list[tuple[int, int]] | None = None) -> str:
-    """Return a digest of what stands at *places*, empty where that is all zero; *cleared* ranges count as zeros."""
+def _digest(path: str, offsets: list[int], cleared_ranges: list[tuple[int, int]] | None = None) -> str:
+    """Return a digest of the data at *offsets*, empty if all zero; bytes in *cleared_ranges* count as zeros."""
     digest, blank = hashlib.blake2b(digest_size=8), True
-    for offset in places:
+    for offset in offsets:
         content = superblocks.read_at(path, offset, SAMPLE_BYTES)
-        for begin, end in cleared or ():
+        for begin, end in cleared_ranges or ():
             low, high = max(begin - offset, 0), min(end - offset, len(content))
             if low < high:
                 content = content[:low] + bytes(high - low) + content[high:]
@@ -295,66 +297,70 @@ def _digest(path: str, places: list[int], cleared: list[tuple[int, int]] | None 
 
 
 def sample_places(size: int) -> dict[str, list[int]]:
-    """Return where to look on a drive of *size* bytes: all of its first and last MiB, and evenly between them."""
+    """Return the offsets of samples on a drive of *size* bytes: all of its first and last MiB, and points between."""
     last = max(size - SAMPLE_BYTES, 0)
     ends = range(0, MIB, SAMPLE_BYTES)
-    between = (last * place // (SAMPLES + 1) // 512 * 512 for place in range(1, SAMPLES + 1))
+    between = (last * number // (SAMPLES + 1) // 512 * 512 for number in range(1, SAMPLES + 1))
     return {
-        "first MiB": sorted({min(near, last) for near in ends}),
-        "data": [place for place in between if MIB <= place <= last - MIB],
-        "last MiB": sorted({max(last - near, 0) for near in ends}),
+        "first MiB": sorted({min(distance, last) for distance in ends}),
+        "data": [offset for offset in between if MIB <= offset <= last - MIB],
+        "last MiB": sorted({max(last - distance, 0) for distance in ends}),
     }
 
 
 def signatures(machine: Machine) -> dict[str, Any]:
-    """Return for each drive, partition, array and open mapping all that libblkid finds on it, wherever it stands.
+    """Return all signatures that libblkid finds on each drive, partition, array and open mapping, at any offset.
 
-    One run looks at all devices; where one of them spoils it, each gets a run of its own.
+    One run of wipefs reads all devices. If that run fails, each device gets a run of its own.
     """
     names = [part for drive in machine.drives for part in machine.with_parts(drive)]
-    running = [array for array in machine.arrays if attempt(machine.size, array) != 0 and not waits(machine, array)]
+    running = [
+        array
+        for array in machine.arrays
+        if attempt(machine.size, array) != 0 and not is_reshape_waiting(machine, array)
+    ]
     names += [part for array in running for part in machine.with_parts(array)] + machine.mappings
     for name in names:
-        attempt(superblocks.forget_ends, machine.path(name))
-    found = attempt(wipefs, machine, names)
-    if "unknown" in found:
-        found = {name: attempt(lambda: wipefs(machine, [name])[name]) for name in names}  # noqa: B023
-    return {name: attempt(signature_check.check, machine, name, found[name]) for name in names}
+        attempt(superblocks.drop_cached_ends, machine.path(name))
+    by_device = attempt(wipefs, machine, names)
+    if "unknown" in by_device:
+        by_device = {name: attempt(lambda: wipefs(machine, [name])[name]) for name in names}  # noqa: B023
+    return {name: attempt(signature_check.check, machine, name, by_device[name]) for name in names}
 
 
-def waits(machine: Machine, array: str) -> bool:
-    """Whether a reshape was cut off and goes on with the first write: RAID10 is read where nothing is any more then."""
+def is_reshape_waiting(machine: Machine, array: str) -> bool:
+    """Return whether an interrupted reshape waits for the first write; reads of such a RAID10 miss the moved data."""
     state, position = (read_any(f"{machine.sys(array)}/md/{file}") for file in ("array_state", "reshape_position"))
     return state == "read-auto" and position not in ("", "none")
 
 
 def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:
-    """Return what libblkid finds on each device.
+    """Return the signatures that libblkid finds on each device.
 
-    The last device is a file of our own with a known signature: an answer without it is no answer.
+    The last device is a file of the probe with a known signature: an output without it is refused.
     """
-    found: dict[str, Any] = {name: [] for name in names}
+    by_device: dict[str, Any] = {name: [] for name in names}
     if not names:
-        return found
+        return by_device
     columns = "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"
     sample = signature_check.sample()
     try:
         paths = (*map(machine.path, names), f"/proc/self/fd/{sample}")
-        printed = tool("wipefs", "--no-act", "--json", "--output", columns, "--", *paths, passes=(sample,))
+        output = run_tool("wipefs", "--no-act", "--json", "--output", columns, "--", *paths, passes=(sample,))
     finally:
         os.close(sample)
     try:
-        rows = json.loads(printed)["signatures"]
-        seen = [(row.pop("device").replace("/", "!"), {**row, "offset": int(row["offset"], 16)}) for row in rows]
+        rows = json.loads(output)["signatures"]
+        signatures = [(row.pop("device").replace("/", "!"), {**row, "offset": int(row["offset"], 16)}) for row in rows]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ReadError("what wipefs prints is not its JSON, or not all of it") from None
-    if not seen or seen[-1] != (str(sample), signature_check.SAMPLE):
-        raise ReadError("wipefs does not find a signature that is there")
-    for name, signature in seen[:-1]:
-        if name not in found:
-            raise ReadError(f"wipefs tells of {name}, which is no device that it was asked about")
-        found[name].append(signature)
-    return found
+        raise ReadError("the output of wipefs is not JSON, or incomplete") from None
+    if not signatures or signatures[-1] != (str(sample), signature_check.SAMPLE):
+        raise ReadError("wipefs does not find a signature that exists")
+    for name, signature in signatures[:-1]:
+        if name not in by_device:
+            raise ReadError(f"wipefs reports {name}, which is not among its arguments")
+        by_device[name].append(signature)
+    return by_device
 
 
 def arrays(machine: Machine) -> list[dict[str, Any]]:
@@ -364,17 +370,18 @@ def arrays(machine: Machine) -> list[dict[str, Any]]:
 def array(machine: Machine, name: str) -> dict[str, Any]:
     md = f"{machine.sys(name)}/md"
     level = attempt(read, f"{md}/level")
-    own = attempt(superblock_of_member, machine, md)
-    whole = level in UNREDUNDANT  # such a level has no redundancy, thus no bitmap, no sync and no files about them
+    from_member = attempt(superblock_of_member, machine, md)
+    # a level without redundancy has no bitmap and no sync, and no files about them
+    without_redundancy = level in UNREDUNDANT
 
-    def redundancy(file: str, without: Any, convert: Any = str) -> Any:
-        return without if whole else attempt(lambda: convert(read(f"{md}/{file}")))
+    def redundancy(file: str, default: Any, convert: Any = str) -> Any:
+        return default if without_redundancy else attempt(lambda: convert(read(f"{md}/{file}")))
 
     return {
         "name": name,
-        "uuid": own.get("array_uuid", own),
-        "md_name": own.get("array_name", own),
-        "level": level or unknown(f"{md}/level is empty"),
+        "uuid": from_member.get("array_uuid", from_member),
+        "md_name": from_member.get("array_name", from_member),
+        "level": level or unknown_value(f"{md}/level is empty"),
         "devices": attempt(number, f"{md}/raid_disks"),
         "chunk_bytes": attempt(number, f"{md}/chunk_size"),
         "metadata": attempt(read, f"{md}/metadata_version"),
@@ -396,18 +403,22 @@ def array(machine: Machine, name: str) -> dict[str, Any]:
 
 
 def superblock_of_member(machine: Machine, md: str) -> dict[str, Any]:
-    """Return an array's superblock: that with the UUID that the kernel has, else the one of most members.
+    """Return an array's superblock: the one with the kernel's UUID, otherwise the most frequent one of its members.
 
-    Another array's superblock may have been written to a member. Linux 6.1 tells the UUID, older kernels may not.
+    A member may carry the superblock of another array. Linux 6.1 reports the UUID, older kernels may not.
     """
     metadata = read(f"{md}/metadata_version")
-    found = [attempt(superblocks.md_member, machine.path(entry[4:]), metadata) for entry in listing(md, "dev-*")]
-    there = [block for block in found if "unknown" not in block]
-    uuids = [block["array_uuid"] for block in there]
-    if not there:
-        return found[0] if found else unknown(f"{md} has no members")
-    own = read_any(f"{md}/uuid").replace("-", "")
-    return max(there, key=lambda block: (block["array_uuid"].replace(":", "") == own, uuids.count(block["array_uuid"])))
+    superblocks_read = [
+        attempt(superblocks.md_member, machine.path(entry[4:]), metadata) for entry in listing(md, "dev-*")
+    ]
+    readable = [block for block in superblocks_read if "unknown" not in block]
+    uuids = [block["array_uuid"] for block in readable]
+    if not readable:
+        return superblocks_read[0] if superblocks_read else unknown_value(f"{md} has no members")
+    uuid = read_any(f"{md}/uuid").replace("-", "")
+    return max(
+        readable, key=lambda block: (block["array_uuid"].replace(":", "") == uuid, uuids.count(block["array_uuid"]))
+    )
 
 
 def bitmap(location: str) -> str:
@@ -415,9 +426,9 @@ def bitmap(location: str) -> str:
 
 
 def speed_cap(text: str) -> int:
-    """``50000 (local)`` is a cap of this array, ``200000 (system)`` is none."""
-    value, _, whose = text.partition(" ")
-    return 0 if whose == "(system)" else int(value)
+    """Return the speed limit of this array: ``50000 (local)`` is one, ``200000 (system)`` is none and gives 0."""
+    value, _, source = text.partition(" ")
+    return 0 if source == "(system)" else int(value)
 
 
 def members(machine: Machine, md: str) -> list[dict[str, Any]]:
@@ -434,7 +445,7 @@ def members(machine: Machine, md: str) -> list[dict[str, Any]]:
 
 
 def mappings(machine: Machine) -> list[dict[str, Any]]:
-    """Return what dm-crypt has open."""
+    """Return the open mappings of dm-crypt."""
     return [mapping(machine, name) for name in machine.mappings]
 
 
@@ -450,17 +461,23 @@ def mapping(machine: Machine, name: str) -> dict[str, Any]:
 
 
 def luks_headers(machine: Machine) -> list[dict[str, Any]]:
-    """Return the LUKS headers on drives, partitions and arrays, each once; what cannot be read of one says so."""
-    uuids = {name: signature["uuid"] for name, signature in carried(machine) if signature["type"] == "crypto_LUKS"}
+    """Return the LUKS headers on drives, partitions and arrays, each once; unreadable values are unknown."""
+    uuids = {
+        name: signature["uuid"]
+        for name, signature in signatures_by_device(machine)
+        if signature["type"] == "crypto_LUKS"
+    }
     headers = [{"device": name, "uuid": uuid, **luks_header(machine.path(name))} for name, uuid in uuids.items()]
     keys = ("uuid", "version", "sequence", "key_slots", "data_offset_bytes")
-    return headers + [{"device": name, **dict.fromkeys(keys, reason)} for name, reason in unseen(machine).items()]
+    return headers + [
+        {"device": name, **dict.fromkeys(keys, reason)} for name, reason in unreadable_devices(machine).items()
+    ]
 
 
 def luks_header(path: str) -> dict[str, Any]:
-    own = attempt(superblocks.luks, path)
+    header = attempt(superblocks.luks, path)
     keys = ("version", "sequence", "key_slots", "data_offset_bytes")
-    return dict.fromkeys(keys, own) if "unknown" in own else own
+    return dict.fromkeys(keys, header) if "unknown" in header else header
 
 
 def luks_copies(root: str) -> dict[str, Any]:
@@ -469,88 +486,91 @@ def luks_copies(root: str) -> dict[str, Any]:
     return {path: attempt(superblocks.luks, root + path) for path in paths}
 
 
-def carried(machine: Machine) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each signature and where it stands; not those inside members, which belong to the array."""
-    for name, found in machine.signatures.items():
-        if isinstance(found, list) and not any(signature["usage"] == "raid" for signature in found):
-            for signature in found:
+def signatures_by_device(machine: Machine) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each signature with its device; signatures inside array members (they belong to the array) are left out."""
+    for name, signatures in machine.signatures.items():
+        if isinstance(signatures, list) and not any(signature["usage"] == "raid" for signature in signatures):
+            for signature in signatures:
                 yield name, signature
 
 
-def unseen(machine: Machine) -> dict[str, Any]:
-    """Return the devices whose signatures are unknown, with the reason."""
-    return {name: found for name, found in machine.signatures.items() if not isinstance(found, list)}
+def unreadable_devices(machine: Machine) -> dict[str, Any]:
+    """Return the devices whose signatures are unknown, each with its unknown value."""
+    return {name: signatures for name, signatures in machine.signatures.items() if not isinstance(signatures, list)}
 
 
 def filesystems(machine: Machine) -> list[dict[str, Any]]:
-    """Return each filesystem; and each device of which it is unknown whether it has one, as one that is unknown."""
-    found = [
+    """Return each filesystem; a device whose signatures are unknown counts as a filesystem with unknown values."""
+    rows = [
         filesystem(machine, name, signature)
-        for name, signature in carried(machine)
+        for name, signature in signatures_by_device(machine)
         if signature["usage"] == "filesystem"
     ]
     keys = ("type", "uuid", *FILESYSTEM_KEYS)
-    return found + [{"device": name, **dict.fromkeys(keys, reason)} for name, reason in unseen(machine).items()]
+    return rows + [
+        {"device": name, **dict.fromkeys(keys, reason)} for name, reason in unreadable_devices(machine).items()
+    ]
 
 
 def filesystem(machine: Machine, name: str, signature: dict[str, Any]) -> dict[str, Any]:
     head = {"device": name, "type": signature["type"], "uuid": signature["uuid"]}
     readers = {"ext4": superblocks.ext4, "xfs": superblocks.xfs}
     reader = readers.get(signature["type"])
-    own = attempt(reader, machine.path(name)) if reader else unknown("read of ext4 and xfs only")
-    if "unknown" in own:
-        return {**head, **dict.fromkeys(FILESYSTEM_KEYS, own)}
-    log = own.pop("log_bytes", 0)
+    values = attempt(reader, machine.path(name)) if reader else unknown_value("the probe reads only ext4 and xfs")
+    if "unknown" in values:
+        return {**head, **dict.fromkeys(FILESYSTEM_KEYS, values)}
+    log = values.pop("log_bytes", 0)
     if signature["type"] == "xfs":
-        own["size_bytes"] = attempt(xfs_size, machine, name, own["size_bytes"], log)
-    return {**head, **own}
+        values["size_bytes"] = attempt(xfs_size, machine, name, values["size_bytes"], log)
+    return {**head, **values}
 
 
-def xfs_size(machine: Machine, name: str, written: int, log: int) -> int:
-    """Return the bytes of an XFS: as its superblock has it *written*, which a mounted one does long after it has grown.
+def xfs_size(machine: Machine, name: str, superblock_size: int, log: int) -> int:
+    """Return the size of an XFS in bytes; while it is mounted, its superblock shows a growth only much later.
 
     Args:
-        log: Bytes of it that are no space for files.
+        superblock_size: Size in the superblock.
+        log: Size of the log, which is no space for files.
     """
-    mounted = [mount["target"] for mount in known(machine.mounts) if mount["device"] == name]
-    return space(machine.root + mounted[-1]) + log if mounted else written
+    targets = [mount["target"] for mount in unwrap(machine.mounts) if mount["device"] == name]
+    return space(machine.root + targets[-1]) + log if targets else superblock_size
 
 
 def space(mountpoint: str) -> int:
-    """Return all bytes that the filesystem there counts, free or not; of XFS that is all but its log."""
-    told = os.statvfs(mountpoint)
-    return told.f_blocks * told.f_frsize
+    """Return the total space of a mounted filesystem in bytes; for XFS without its log."""
+    status = os.statvfs(mountpoint)
+    return status.f_blocks * status.f_frsize
 
 
 def mounts(root: str) -> list[dict[str, Any]]:
-    found = []
+    rows = []
     for line in read(f"{root}/proc/self/mountinfo").splitlines():
-        _, _, number, _, target, options, *rest = line.split(" ")
-        kind, source, more = rest[rest.index("-") + 1 :][:3]
-        found.append(
+        _, _, number, _, target, options, *fields = line.split(" ")
+        filesystem, source, filesystem_options = fields[fields.index("-") + 1 :][:3]
+        rows.append(
             {
                 "target": unescape(target),
                 "device": kernel_name(root, number, unescape(source)),
-                "type": kind,
-                "options": mount_options(options, more),
+                "type": filesystem,
+                "options": mount_options(options, filesystem_options),
             }
         )
-    return found
+    return rows
 
 
 def mount_options(mount: str, filesystem: str) -> list[str]:
-    """Return both sorts of options, each once; a read-only mount of a writable filesystem is read-only."""
+    """Return the options of a mount and of its filesystem, each once; a mount is read-only if either says so."""
     options = {*mount.split(","), *filesystem.split(",")}
     return sorted(options - {"rw"} if "ro" in options else options)
 
 
 def kernel_name(root: str, number: str, source: str) -> str | None:
-    """Return the block device behind a mount; btrfs hides its number, but names it as the source."""
+    """Return the block device of a mount; btrfs hides its number but names it as the source."""
     link = f"{root}/sys/dev/block/{number}"
     if os.path.exists(link):
         return os.path.basename(os.path.realpath(link))
-    named = os.path.basename(os.path.realpath(f"{root}{source}")) if source.startswith("/dev/") else ""
-    return named if named and os.path.exists(f"{root}/sys/class/block/{named}") else None
+    name = os.path.basename(os.path.realpath(f"{root}{source}")) if source.startswith("/dev/") else ""
+    return name if name and os.path.exists(f"{root}/sys/class/block/{name}") else None
 
 
 def swaps(root: str) -> list[str]:
@@ -559,5 +579,5 @@ def swaps(root: str) -> list[str]:
 
 
 def unescape(text: str) -> str:
-    """Undo the kernel's octal escapes of blanks: ``\\040``."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    """Return *text* with the kernel's octal escapes, such as ``\\040`` for a space, decoded."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,4 +1,4 @@
-"""What containers are given: the devices that CDI specifications name, and the images that are here."""
+"""Devices in CDI specifications, and container images."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import re
 import stat
 from typing import Any, Iterator
 
-from rackwright.facts.probe.observe import ReadError, attempt, listing, read, tool, unknown
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, run_tool, unknown_value
 
 FOLDERS = ("/etc/cdi", "/run/cdi")
-"""Of specifications, where every engine looks. Source: CDI's SPEC.md, "CDI Registry", /var/run being /run."""
+"""Folders from which every engine reads specifications. Source: CDI's SPEC.md, "CDI Registry"; /var/run is /run."""
 KIND = re.compile(r"^[\"']?kind[\"']?:\s*[\"']?([^\s\"']+)", re.M)
 PODMAN = "/var/lib/containers/storage"
 CONTAINERD = "/run/containerd/containerd.sock"
 DIGEST = re.compile(r"sha\d+:[0-9a-f]{64,128}")
 MANIFEST = "manifest-"
-"""How podman calls each manifest that it keeps with an image: that of the image, and that of the list it is from."""
+"""Prefix of podman's keys for the manifests of an image: its own, and the list that it came from."""
 
 
 def cdi(root: str) -> list[dict[str, Any]]:
-    """Return every specification: what it is of, which devices it names, and what of the host it names in vain."""
-    found = []
+    """Return every specification with its kind, its devices, and the files and devices that the host lacks."""
+    rows = []
     for folder in FOLDERS:
         for name in listing(root + folder):
             if name.endswith((".json", ".yaml")):
                 path = f"{folder}/{name}"
-                told = attempt(specification, root, path)
-                found.append({"path": path, **(dict.fromkeys(KEYS, told) if "unknown" in told else told)})
-    return found
+                row = attempt(specification, root, path)
+                rows.append({"path": path, **(dict.fromkeys(KEYS, row) if "unknown" in row else row)})
+    return rows
 
 
 KEYS = ("kind", "devices", "missing_files", "missing_devices")
@@ -39,9 +39,9 @@ def specification(root: str, path: str) -> dict[str, Any]:
     text = read(root + path)
     try:
         spec = json.loads(text)
-    except ValueError:  # Python's library reads no YAML
-        kind, other = KIND.search(text), unknown(f"{path} is YAML, of which only the kind is read")
-        return {**dict.fromkeys(KEYS, other), "kind": kind[1] if kind else other}
+    except ValueError:  # Python's standard library has no YAML parser
+        kind, reason = KIND.search(text), unknown_value(f"{path} is YAML; the probe reads only its kind")
+        return {**dict.fromkeys(KEYS, reason), "kind": kind[1] if kind else reason}
     edits = [part.get("containerEdits", {}) for part in (spec, *spec["devices"])]
     return {
         "kind": spec["kind"],
@@ -59,9 +59,10 @@ def files(edit: dict[str, Any]) -> Iterator[str]:
 
 
 def missing_devices(root: str, edit: dict[str, Any]) -> Iterator[str]:
-    """Yield the nodes that are not there, and for those that are the name without which a container loses them.
+    """Yield the missing device nodes, and the missing names in /dev/char of existing nodes.
 
-    By that name systemd finds a device that it was told of by number. Source: NVIDIA/nvidia-container-toolkit#48
+    systemd resolves a device number by that name; without the name, a container loses the device.
+    Source: NVIDIA/nvidia-container-toolkit#48
     """
     for node in edit.get("deviceNodes", ()):
         path = node.get("hostPath") or node["path"]
@@ -76,24 +77,26 @@ def missing_devices(root: str, edit: dict[str, Any]) -> Iterator[str]:
 
 
 def images(root: str) -> dict[str, Any]:
-    """Return by engine the images that it has, each with its names and digests."""
+    """Return the images of each engine, each with its names and digests."""
     return {"podman": attempt(podman_images, root), "containerd": attempt(containerd_images, root)}
 
 
 def podman_images(root: str) -> list[dict[str, Any]]:
-    """Return root's images; podman itself would create its storage where there is none."""
-    found = []
+    """Return root's images from podman's files, because podman itself would create missing storage."""
+    rows = []
     for folder in listing(root + PODMAN, "*-images"):
         path = f"{root}{PODMAN}/{folder}/images.json"
         for image in json.loads(read(path)) if os.path.exists(path) else ():
-            kept = [key[len(MANIFEST) :] for key in image.get("big-data-digests") or {} if key.startswith(MANIFEST)]
-            digests = {image.get("digest", ""), *kept} - {""}
-            found.append({"names": image.get("names") or [], "digests": sorted(digests)})
-    return found
+            manifests = [
+                key[len(MANIFEST) :] for key in image.get("big-data-digests") or {} if key.startswith(MANIFEST)
+            ]
+            digests = {image.get("digest", ""), *manifests} - {""}
+            rows.append({"names": image.get("names") or [], "digests": sorted(digests)})
+    return rows
 
 
 def containerd_images(root: str) -> list[dict[str, Any]]:
-    """Return the images of all its namespaces."""
+    """Return the images in all namespaces of containerd; empty if it does not run."""
     if not os.path.exists(root + CONTAINERD):
         return []
     return [
@@ -103,15 +106,15 @@ def containerd_images(root: str) -> list[dict[str, Any]]:
     ]
 
 
-def table(first: str, *argv: str) -> list[list[str]]:
-    """Return the rows of a table that a command prints, whose first column is called *first*.
+def table(heading: str, *argv: str) -> list[list[str]]:
+    """Return the rows of a table that a command prints; *heading* is the title of its first column.
 
-    A table without rows has its headings: a command that prints nothing has not answered.
+    An empty table has its headings, so an output without headings is refused.
     """
-    printed = tool(*argv)
-    heads, *rows = [line.split() for line in printed.splitlines()] or [[]]
-    if heads[:1] != [first] or not printed.endswith("\n"):
-        raise ReadError(f"what {argv[0]} prints is not its table, or not all of it")
-    if first == "REF" and not all(len(row) > 2 and DIGEST.fullmatch(row[2]) for row in rows):
+    output = run_tool(*argv)
+    headings, *rows = [line.split() for line in output.splitlines()] or [[]]
+    if headings[:1] != [heading] or not output.endswith("\n"):
+        raise ReadError(f"the output of {argv[0]} is not its table, or incomplete")
+    if heading == "REF" and not all(len(row) > 2 and DIGEST.fullmatch(row[2]) for row in rows):
         raise ReadError(f"{argv[0]} prints an image without its digest")
     return rows

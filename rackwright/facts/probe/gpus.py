@@ -1,7 +1,7 @@
-"""GPUs, as NVIDIA's management library (NVML) tells of them.
+"""GPUs, as NVIDIA's management library (NVML) reports them.
 
-Names, numbers and structures are those of nvml.h, from driver 535 to 580; what one of these lacks is asked in its older
-way. NVML sets the range that clocks are locked to, but has no call that tells it.
+Names, numbers and structures are those of nvml.h, from driver 535 to 580. If a driver lacks a call, its older form is
+used. NVML can lock clocks to a range, but has no call that reports that range.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import time
 from ctypes import byref, c_char, c_uint, c_ulong, c_ulonglong, c_void_p
 from typing import Any, Callable
 
-from rackwright.facts.probe.apart import apart
-from rackwright.facts.probe.observe import ReadError, attempt, known
-from rackwright.facts.probe.output import tell
+from rackwright.facts.probe.isolate import isolate
+from rackwright.facts.probe.observe import ReadError, attempt, unwrap
+from rackwright.facts.probe.output import write_facts
 
 LIBRARY = "libnvidia-ml.so.1"
 NVML_SECONDS = 60
-"""What a driver that keeps nothing in memory may take to start all GPUs."""
+"""Time limit for a driver without persistence to start all GPUs."""
 DROP_CAPABILITY, NO_NEW_PRIVILEGES = 24, 38
-"""What prctl() can do: PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS."""
+"""Operations of prctl(): PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS."""
 MODULES, DEVICES = 16, 27
-"""CAP_SYS_MODULE, CAP_MKNOD."""
+"""Capabilities CAP_SYS_MODULE and CAP_MKNOD."""
 KERNEL_LOG = "/dev/kmsg"
 RECORD_BYTES = 8 << 10
 """The longest record of the kernel log. Source: CONSOLE_EXT_LOG_MAX in linux/printk.h."""
 XIDS = 64
-"""How many of the newest are told."""
+"""Maximum number of Xid errors in the facts, the newest."""
 
 NOT_SUPPORTED, INVALID_ARGUMENT, NOT_FOUND, INSUFFICIENT_SIZE = 3, 2, 6, 7
 CONDITIONS = {15: "lost", 16: "reset required"}
-"""NVML_ERROR_GPU_IS_LOST and NVML_ERROR_RESET_REQUIRED, whatever was asked."""
+"""Conditions that any call may report: NVML_ERROR_GPU_IS_LOST and NVML_ERROR_RESET_REQUIRED."""
 UNCORRECTED, VOLATILE, CORE, GRAPHICS = 1, 0, 0, 0
 TARGET_MIN, TARGET, TARGET_MAX = 4, 5, 6
-"""The temperature that a board is kept at, in nvml.h NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_*."""
+"""Thresholds of the temperature that a board regulates to: NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_* in nvml.h."""
 PROFILES = 0x12
-"""How many sorts of GPU instances there are."""
+"""Number of GPU instance profiles."""
 TEXT_BYTES = 96
-"""The longest buffer that nvml.h asks for."""
+"""Size of the largest text buffer in nvml.h."""
 NOT_AVAILABLE = (1 << 64) - 1
 
 
@@ -55,7 +55,7 @@ class Memory(ctypes.Structure):
 
 
 class Memory2(ctypes.Structure):
-    """Counts what the driver keeps for itself apart from what is used."""
+    """Memory of a GPU, with the driver's own reserve counted separately."""
 
     _fields_ = (("version", c_uint), ("total", c_ulonglong), ("reserved", c_ulonglong), *Memory._fields_[1:])
 
@@ -79,35 +79,35 @@ class Instance(ctypes.Structure):
     _fields_ = (("device", c_void_p), ("id", c_uint), ("profile", c_uint), ("start", c_uint), ("size", c_uint))
 
 
-class Refused(ReadError):
-    """NVML answered a call with an error."""
+class NvmlError(ReadError):
+    """An NVML call returned an error."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
 
 
-class Missing(ReadError):
-    """This driver's NVML does not have a call."""
+class NvmlCallMissing(ReadError):
+    """The NVML of the driver lacks a call."""
 
 
 class Nvml:
-    """The library, initialised."""
+    """The initialised library."""
 
     def __init__(self) -> None:
         self.library = ctypes.CDLL(LIBRARY)
         self.library.nvmlErrorString.restype = ctypes.c_char_p
         self.refusals: set[int] = set()
-        """What it answered so far, beside success."""
+        """Error codes that calls returned so far."""
         self.call("nvmlInit_v2")
 
     def call(self, name: str, *arguments: Any) -> None:
         if not hasattr(self.library, name):
-            raise Missing(f"this driver's NVML has no {name}")
+            raise NvmlCallMissing(f"this driver's NVML has no {name}")
         status = getattr(self.library, name)(*arguments)
         if status:
             self.refusals.add(status)
-            raise Refused(status, f"{name}: {self.library.nvmlErrorString(status).decode()}")
+            raise NvmlError(status, f"{name}: {self.library.nvmlErrorString(status).decode()}")
 
     def number(self, name: str, *arguments: Any) -> int:
         value = c_uint()
@@ -124,66 +124,68 @@ class Nvml:
         self.call(name, *arguments, buffer, c_uint(TEXT_BYTES))
         return buffer.value.decode(errors="replace")
 
-    def filled(self, name: str, shape: Any, *arguments: Any) -> Any:
-        """Return the structure that a call fills; one that has a version wants it filled in before."""
-        value = shape()
+    def structure(self, name: str, kind: Any, *arguments: Any) -> Any:
+        """Return the structure of type *kind* that a call fills; a structure with a version needs it set before."""
+        value = kind()
         if hasattr(value, "version"):
-            value.version = ctypes.sizeof(shape) | 2 << 24
+            value.version = ctypes.sizeof(kind) | 2 << 24
         self.call(name, *arguments, byref(value))
         return value
 
 
 def main(job: dict[str, Any]) -> None:
-    tell({"format": job["format"], "taken_at": time.time(), **gpus("")})
+    write_facts({"format": job["format"], "taken_at": time.time(), **gpus("")})
 
 
 def gpus(root: str) -> dict[str, Any]:
-    told = attempt(nvml)
+    answer = attempt(read_nvml)
     return {
-        "gpu_driver": attempt(lambda: known(told)["driver"]),
-        "gpus": attempt(lambda: known(told)["gpus"]),
-        "xids": attempt(xids, root),
+        "gpu_driver": attempt(lambda: unwrap(answer)["driver"]),
+        "gpus": attempt(lambda: unwrap(answer)["gpus"]),
+        "xids": attempt(read_xids, root),
     }
 
 
-def nvml() -> dict[str, Any]:
-    """Return the driver and all GPUs, from a process of its own: a wedged driver may never answer, or crash it.
+def read_nvml() -> dict[str, Any]:
+    """Return the driver and all GPUs, read in an isolated process, which a faulty driver may block or crash.
 
     Raises:
         ReadError: there is no answer; says why.
     """
-    found: dict[str, Any] = known(apart("NVML", look_only, seconds=NVML_SECONDS, memory=0))
-    return found
+    answer: dict[str, Any] = unwrap(isolate("NVML", observe_without_side_effects, seconds=NVML_SECONDS, memory=0))
+    return answer
 
 
-def look_only() -> dict[str, Any]:
-    change_nothing()
-    return look()
+def observe_without_side_effects() -> dict[str, Any]:
+    forbid_side_effects()
+    return observe()
 
 
-def change_nothing() -> None:
-    """Let nothing that is started from here load modules or make devices, as NVML's helper nvidia-modprobe would."""
+def forbid_side_effects() -> None:
+    """Forbid child processes to load modules or create devices, which NVML's helper nvidia-modprobe would do."""
     prctl = ctypes.CDLL(None).prctl
     nothing = (c_ulong(0),) * 3
     for capability in (MODULES, DEVICES):
         prctl(DROP_CAPABILITY, c_ulong(capability), *nothing)
-    prctl(NO_NEW_PRIVILEGES, c_ulong(1), *nothing)  # who is not root may not do the above, and that helper is setuid
+    prctl(
+        NO_NEW_PRIVILEGES, c_ulong(1), *nothing
+    )  # for other users than root, whose calls above fail: the helper is setuid
 
 
-def look() -> dict[str, Any]:
+def observe() -> dict[str, Any]:
     library = Nvml()
     return {
         "driver": {
             "version": attempt(library.text, "nvmlSystemGetDriverVersion"),
             "nvml_version": attempt(library.text, "nvmlSystemGetNVMLVersion"),
-            "library": attempt(loaded),
+            "library": attempt(loaded_library),
         },
         "gpus": [gpu(library, index) for index in range(library.number("nvmlDeviceGetCount_v2"))],
     }
 
 
-def loaded() -> str:
-    """Return the file that answers under the library's name."""
+def loaded_library() -> str:
+    """Return the path of the library file that is loaded."""
     with open("/proc/self/maps", encoding="utf-8") as maps:
         return next(line.split(None, 5)[5].rstrip("\n") for line in maps if "/libnvidia-ml" in line)
 
@@ -191,8 +193,8 @@ def loaded() -> str:
 def gpu(library: Nvml, index: int) -> dict[str, Any]:
     library.refusals.clear()
     handle = attempt(device, library, index)
-    found = {name: attempt(answer, question, library, handle) for name, question in QUESTIONS.items()}
-    return {"index": index, **found, "condition": attempt(condition, library, handle)}
+    values = {name: attempt(run_query, query, library, handle) for name, query in QUERIES.items()}
+    return {"index": index, **values, "condition": attempt(condition, library, handle)}
 
 
 def device(library: Nvml, index: int) -> c_void_p:
@@ -201,11 +203,11 @@ def device(library: Nvml, index: int) -> c_void_p:
     return handle
 
 
-def answer(question: Callable[[Nvml, c_void_p], Any], library: Nvml, handle: Any) -> Any:
-    """Return NVML's answer; None where the board has no such thing."""
+def run_query(query: Callable[[Nvml, c_void_p], Any], library: Nvml, handle: Any) -> Any:
+    """Return the result of *query*; None if the board does not support it."""
     try:
-        return question(library, known(handle))
-    except Refused as error:
+        return query(library, unwrap(handle))
+    except NvmlError as error:
         if error.status == NOT_SUPPORTED:
             return None
         raise
@@ -215,65 +217,68 @@ def condition(library: Nvml, handle: Any) -> str:
     for status, word in CONDITIONS.items():
         if status in library.refusals:
             return word
-    known(handle)
+    unwrap(handle)
     return "working"
 
 
 def pci(library: Nvml, handle: c_void_p) -> Pci:
-    found: Pci = library.filled("nvmlDeviceGetPciInfo_v3", Pci, handle)
-    return found
+    info: Pci = library.structure("nvmlDeviceGetPciInfo_v3", Pci, handle)
+    return info
 
 
 def pci_address(library: Nvml, handle: c_void_p) -> str:
-    at = pci(library, handle)
-    return f"{at.domain:04x}:{at.bus:02x}:{at.device:02x}.0"
+    info = pci(library, handle)
+    return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0"
 
 
 def pci_id(library: Nvml, handle: c_void_p) -> str:
-    both = pci(library, handle).id
-    return f"{both & 0xFFFF:04x}:{both >> 16:04x}"
+    ids = pci(library, handle).id
+    return f"{ids & 0xFFFF:04x}:{ids >> 16:04x}"
 
 
 def memory(library: Nvml, handle: c_void_p) -> Any:
     try:
-        return library.filled("nvmlDeviceGetMemoryInfo_v2", Memory2, handle)
-    except Missing:
-        return library.filled("nvmlDeviceGetMemoryInfo", Memory, handle)
+        return library.structure("nvmlDeviceGetMemoryInfo_v2", Memory2, handle)
+    except NvmlCallMissing:
+        return library.structure("nvmlDeviceGetMemoryInfo", Memory, handle)
 
 
 def utilisation(library: Nvml, handle: c_void_p) -> int:
-    return int(library.filled("nvmlDeviceGetUtilizationRates", Utilisation, handle).gpu)
+    return int(library.structure("nvmlDeviceGetUtilizationRates", Utilisation, handle).gpu)
 
 
-def uncorrected(library: Nvml, handle: c_void_p) -> int:
+def uncorrected_errors(library: Nvml, handle: c_void_p) -> int:
     errors = c_ulonglong()
     library.call("nvmlDeviceGetTotalEccErrors", handle, UNCORRECTED, VOLATILE, byref(errors))
     return errors.value
 
 
 def instances(library: Nvml, handle: c_void_p) -> list[dict[str, Any]]:
-    """Return the GPU instances; NVML tells them to root only, and none where MIG is off."""
+    """Return the GPU instances, which NVML reports to root only; empty while MIG is off."""
     if not library.pair("nvmlDeviceGetMigMode", handle)[0]:
         return []
-    found = []
+    rows = []
     for number in range(PROFILES):
         try:
-            profile = library.filled("nvmlDeviceGetGpuInstanceProfileInfoV", Profile2, handle, c_uint(number))
-        except Refused as error:
-            if error.status in (NOT_SUPPORTED, INVALID_ARGUMENT):  # the board, or this driver, knows no such profile
+            profile = library.structure("nvmlDeviceGetGpuInstanceProfileInfoV", Profile2, handle, c_uint(number))
+        except NvmlError as error:
+            if error.status in (NOT_SUPPORTED, INVALID_ARGUMENT):  # the board or the driver has no such profile
                 continue
             raise
-        made, count = (c_void_p * max(1, profile.instances))(), c_uint()
-        library.call("nvmlDeviceGetGpuInstances", handle, profile.id, made, byref(count))
-        for instance in made[: count.value]:
-            told = library.filled("nvmlGpuInstanceGetInfo", Instance, c_void_p(instance))
+        handles, count = (c_void_p * max(1, profile.instances))(), c_uint()
+        library.call("nvmlDeviceGetGpuInstances", handle, profile.id, handles, byref(count))
+        for instance in handles[: count.value]:
+            info = library.structure("nvmlGpuInstanceGetInfo", Instance, c_void_p(instance))
             name = profile.name.decode().replace("MIG ", "", 1)
-            found.append({"id": told.id, "profile": name, "start": told.start, "size": told.size})
-    return sorted(found, key=lambda instance: int(instance["start"]))
+            rows.append({"id": info.id, "profile": name, "start": info.start, "size": info.size})
+    return sorted(rows, key=lambda row: int(row["start"]))
 
 
 def processes(library: Nvml, handle: c_void_p) -> list[dict[str, Any]]:
-    """Return who computes. Of two calls that are the same the older one: drivers 535.43 to 535.86 changed the newer."""
+    """Return the processes that compute on a GPU.
+
+    The older of two equal calls is used, because drivers 535.43 to 535.86 have another newer one.
+    """
     name = "nvmlDeviceGetComputeRunningProcesses_v2"
     if not hasattr(library.library, name):
         name = "nvmlDeviceGetComputeRunningProcesses_v3"
@@ -283,10 +288,10 @@ def processes(library: Nvml, handle: c_void_p) -> list[dict[str, Any]]:
         try:
             library.call(name, handle, byref(count), table)
             break
-        except Refused as error:
+        except NvmlError as error:
             if error.status != INSUFFICIENT_SIZE:
                 raise
-            room = max(count.value, room) * 2  # some may start meanwhile
+            room = max(count.value, room) * 2  # more processes may start between two calls
     return [
         {
             "pid": process.pid,
@@ -300,8 +305,8 @@ def processes(library: Nvml, handle: c_void_p) -> list[dict[str, Any]]:
 def process_name(library: Nvml, pid: int) -> str | None:
     try:
         return library.text("nvmlSystemGetProcessName", c_uint(pid))
-    except Refused as error:
-        if error.status == NOT_FOUND:  # it has ended, or lives in another namespace
+    except NvmlError as error:
+        if error.status == NOT_FOUND:  # the process has ended, or is in another namespace
             return None
         raise
 
@@ -314,15 +319,15 @@ def watts(name: str) -> Callable[[Nvml, c_void_p], float]:
     return lambda library, handle: library.number(name, handle) / 1000
 
 
-def constraint(place: int) -> Callable[[Nvml, c_void_p], float]:
-    return lambda library, handle: library.pair("nvmlDeviceGetPowerManagementLimitConstraints", handle)[place] / 1000
+def constraint(index: int) -> Callable[[Nvml, c_void_p], float]:
+    return lambda library, handle: library.pair("nvmlDeviceGetPowerManagementLimitConstraints", handle)[index] / 1000
 
 
-def mode(name: str, place: int) -> Callable[[Nvml, c_void_p], bool]:
-    return lambda library, handle: bool(library.pair(name, handle)[place])
+def mode(name: str, index: int) -> Callable[[Nvml, c_void_p], bool]:
+    return lambda library, handle: bool(library.pair(name, handle)[index])
 
 
-QUESTIONS: dict[str, Callable[[Nvml, c_void_p], Any]] = {
+QUERIES: dict[str, Callable[[Nvml, c_void_p], Any]] = {
     "uuid": lambda library, handle: library.text("nvmlDeviceGetUUID", handle),
     "name": lambda library, handle: library.text("nvmlDeviceGetName", handle),
     "serial": lambda library, handle: library.text("nvmlDeviceGetSerial", handle),
@@ -344,7 +349,7 @@ QUESTIONS: dict[str, Callable[[Nvml, c_void_p], Any]] = {
     "persistence": lambda library, handle: bool(library.number("nvmlDeviceGetPersistenceMode", handle)),
     "ecc": mode("nvmlDeviceGetEccMode", 0),
     "ecc_pending": mode("nvmlDeviceGetEccMode", 1),
-    "uncorrected_errors": uncorrected,
+    "uncorrected_errors": uncorrected_errors,
     "mig": mode("nvmlDeviceGetMigMode", 0),
     "mig_pending": mode("nvmlDeviceGetMigMode", 1),
     "mig_instances": instances,
@@ -355,27 +360,27 @@ XID = re.compile(r"NVRM: Xid \((?:PCI:)?([0-9a-fA-F]+:[0-9a-fA-F]+:[0-9a-fA-F]+)
 """Source: NVIDIA's page on Xid errors: ``NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus.``"""
 
 
-def xids(root: str) -> list[dict[str, Any]]:
-    """Return the newest errors that the driver wrote to the kernel's log since it was started, the newest last."""
-    found, started = [], time.time() - time.monotonic()
-    for record in kernel_log(root + KERNEL_LOG):
-        told, _, message = record.partition(";")
+def read_xids(root: str) -> list[dict[str, Any]]:
+    """Return the latest errors that the driver wrote to the kernel log since the kernel started, the newest last."""
+    rows, boot_time = [], time.time() - time.monotonic()
+    for record in read_kernel_log(root + KERNEL_LOG):
+        prefix, _, message = record.partition(";")
         match = XID.match(message)
         if match:
             address, code, text = match.groups()
-            at = started + int(told.split(",")[2]) / 1e6  # it counts microseconds since the kernel was started
-            found.append({"pci": address.lower(), "code": int(code), "text": text, "at": at})
-    return found[-XIDS:]
+            happened_at = boot_time + int(prefix.split(",")[2]) / 1e6  # microseconds since the kernel started
+            rows.append({"pci": address.lower(), "code": int(code), "text": text, "at": happened_at})
+    return rows[-XIDS:]
 
 
-def kernel_log(path: str) -> list[str]:
-    """Return the records that the kernel still has, and wait for none."""
+def read_kernel_log(path: str) -> list[str]:
+    """Return the records that are still in the kernel log, without waiting for new ones."""
     log, parts = os.open(path, os.O_RDONLY | os.O_NONBLOCK), []
     try:
         while True:
             try:
                 part = os.read(log, RECORD_BYTES)
-            except BrokenPipeError:  # records were overwritten meanwhile: it goes on with the oldest that is left
+            except BrokenPipeError:  # records were overwritten: the next read returns the oldest remaining one
                 continue
             except BlockingIOError:
                 break

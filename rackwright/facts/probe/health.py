@@ -1,4 +1,4 @@
-"""Drives' health, as they tell it themselves: by smartctl, or of NVMe by nvme-cli where that is what there is."""
+"""The health that drives report, read by smartctl, or by nvme-cli for an NVMe drive if smartctl fails."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import json
 import os
 from typing import Any
 
-from rackwright.facts.probe.observe import ReadError, tool
+from rackwright.facts.probe.observe import ReadError, run_tool
 
-NOT_LOOKED = 0b11
-"""Bits of smartctl's exit status that tell of a look that failed; the others tell of the drive. Source: smartctl(8)."""
+COMMAND_FAILED = 0b11
+"""Bits of smartctl's exit status that report a failed command; the others describe the drive. Source: smartctl(8)."""
 PENDING, REPORTED, OFFLINE = 197, 187, 198
-"""ATA's attributes: sectors that wait to be written anew, errors past any retry, sectors that failed a scan."""
+"""ATA attributes: sectors that wait for a rewrite, errors after all retries, sectors that failed a scan."""
 ENDURANCE = "Percentage Used Endurance Indicator"
 
 
 def health(path: str) -> dict[str, Any]:
-    """Return what a drive tells of its state; None for what it does not count."""
+    """Return the health that a drive reports; None for a value that the drive does not count."""
     try:
-        return by_smartctl(path)
+        return read_smartctl(path)
     except ReadError as reason:
         if not is_nvme(path):
             raise
         try:
-            return by_nvme(path)
+            return read_nvme(path)
         except ReadError as other:
             raise ReadError(f"{reason}, and {other}") from None
 
@@ -32,75 +32,79 @@ def is_nvme(path: str) -> bool:
     return os.path.basename(path).startswith("nvme")
 
 
-def by_smartctl(path: str) -> dict[str, Any]:
+def read_smartctl(path: str) -> dict[str, Any]:
     logs = () if is_nvme(path) else ("--log=error", "--log=ssd")
     argv = ("smartctl", "--json=c", "--info", "--health", "--attributes", *logs, path)
-    told = answer("smartctl", tool(*argv, accepts=0xFF))
-    if told.get("device", {}).get("name", path) != path:
-        raise ReadError(f"smartctl tells of {told['device']['name']}, and was asked about {path}")
-    if told["smartctl"]["exit_status"] & NOT_LOOKED:
-        said = "; ".join(message["string"] for message in told["smartctl"].get("messages", ()))
-        raise ReadError(f"smartctl says: {said or 'nothing'}")
-    if "smart_status" not in told:
-        raise ReadError("it tells no state of its health by SMART")
-    table = told.get("ata_smart_attributes", {}).get("table", ())
+    report = parse_json("smartctl", run_tool(*argv, accepts=0xFF))
+    if report.get("device", {}).get("name", path) != path:
+        raise ReadError(f"smartctl reports {report['device']['name']} instead of {path}")
+    if report["smartctl"]["exit_status"] & COMMAND_FAILED:
+        messages = "; ".join(message["string"] for message in report["smartctl"].get("messages", ()))
+        raise ReadError(f"smartctl failed: {messages or 'no message'}")
+    if "smart_status" not in report:
+        raise ReadError("the drive reports no SMART health")
+    table = report.get("ata_smart_attributes", {}).get("table", ())
     attributes = {row["id"]: row["raw"]["value"] for row in table}
-    nvme = told.get("nvme_smart_health_information_log", {})
-    state = {
-        "passed": told["smart_status"]["passed"],
+    nvme = report.get("nvme_smart_health_information_log", {})
+    health = {
+        "passed": report["smart_status"]["passed"],
         "pending_sectors": attributes.get(PENDING),
         "media_errors": first(
-            nvme.get("media_errors"), attributes.get(REPORTED), attributes.get(OFFLINE), uncorrected(told)
+            nvme.get("media_errors"), attributes.get(REPORTED), attributes.get(OFFLINE), uncorrected_errors(report)
         ),
-        "wear_percent": first(nvme.get("percentage_used"), wear(told)),
+        "wear_percent": first(nvme.get("percentage_used"), wear(report)),
     }
-    return counted(state)
+    return check_counts(health)
 
 
-def answer(program: str, printed: str) -> dict[str, Any]:
-    """Return the JSON object that a program has *printed*."""
+def parse_json(program: str, output: str) -> dict[str, Any]:
+    """Return the JSON object in the *output* of a program."""
     try:
-        found = json.loads(printed)
+        value = json.loads(output)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ReadError(f"what {program} prints is not its JSON, or not all of it")
-    return found
+        value = None
+    if not isinstance(value, dict):
+        raise ReadError(f"the output of {program} is not JSON, or incomplete")
+    return value
 
 
-def counted(state: dict[str, Any]) -> dict[str, Any]:
-    """Return *state*, if it consists of what a drive counts."""
+def check_counts(state: dict[str, Any]) -> dict[str, Any]:
+    """Return *state* if each value has the right type.
+
+    Raises:
+        ReadError: a value has another type.
+    """
     wrong = [key for key, value in state.items() if not isinstance(value, (int, type(None)))]
     if wrong or not isinstance(state["passed"], bool):
-        raise ReadError(f"{', '.join(wrong) or 'passed'} is told in another form than is known")
+        raise ReadError(f"{', '.join(wrong) or 'passed'} has an unknown form")
     return state
 
 
-def by_nvme(path: str) -> dict[str, Any]:
-    told = answer("nvme", tool("nvme", "smart-log", "--output-format=json", path))
+def read_nvme(path: str) -> dict[str, Any]:
+    report = parse_json("nvme", run_tool("nvme", "smart-log", "--output-format=json", path))
     return {
-        "passed": int(told["critical_warning"]) == 0,
+        "passed": int(report["critical_warning"]) == 0,
         "pending_sectors": None,
-        "media_errors": int(told["media_errors"]),
-        "wear_percent": int(told["percent_used"]),
+        "media_errors": int(report["media_errors"]),
+        "wear_percent": int(report["percent_used"]),
     }
 
 
-def uncorrected(told: dict[str, Any]) -> int | None:
-    """Return how often a SAS drive could not read, write or verify."""
-    counters = told.get("scsi_error_counter_log")
+def uncorrected_errors(report: dict[str, Any]) -> int | None:
+    """Return how many reads, writes and verifications of a SAS drive failed; None for other drives."""
+    counters = report.get("scsi_error_counter_log")
     return sum(counter["total_uncorrected_errors"] for counter in counters.values()) if counters else None
 
 
-def wear(told: dict[str, Any]) -> int | None:
-    """Return the used share of the writes that a drive was made for; none of it for one that turns."""
-    pages = told.get("ata_device_statistics", {}).get("pages", ())
+def wear(report: dict[str, Any]) -> int | None:
+    """Return the used percentage of a drive's rated writes; 0 for a rotational drive."""
+    pages = report.get("ata_device_statistics", {}).get("pages", ())
     statistics = {row["name"]: row["value"] for page in pages for row in page.get("table", ()) if "value" in row}
     return first(
-        told.get("scsi_percentage_used_endurance_indicator"),
+        report.get("scsi_percentage_used_endurance_indicator"),
         statistics.get(ENDURANCE),
-        told.get("endurance_used", {}).get("current_percent"),
-        0 if told.get("rotation_rate") else None,
+        report.get("endurance_used", {}).get("current_percent"),
+        0 if report.get("rotation_rate") else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""How the kernel is set: its runtime values, its modules and the words it was started with; and which are installed."""
+"""Settings, modules and boot parameters of the kernel, and the installed kernels."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ import re
 from typing import Any
 
 from rackwright.facts.probe.elf import modinfo
-from rackwright.facts.probe.observe import ReadError, attempt, known, listing, read
+from rackwright.facts.probe.observe import ReadError, attempt, listing, read, unwrap
 
 SYSCTLS_LEFT_OUT = (
     r"net\.\w+\.(conf|neigh)\.(?!(all|default)(\.|$))[^.]+",  # of one interface
     r"kernel\.sched_domain",  # of one processor
-    r"fs\.((aio|file|inode)-nr|(dentry|inode)-state|quota)",  # these change by themselves
+    r"fs\.((aio|file|inode)-nr|(dentry|inode)-state|quota)",  # values that change without configuration
     r"kernel\.(random|ns_last_pid|pty\.nr|hung_task_detect_count)",
     r"net\.(netfilter\.)?nf_conntrack_count",
-    r"fs\.binfmt_misc",  # a filesystem of its own, and to look for it mounts it
-    r"vm\.stat_refresh",  # to read it makes every processor work
+    r"fs\.binfmt_misc",  # a filesystem of its own, which an access mounts
+    r"vm\.stat_refresh",  # a read makes every processor work
     r"net\.ipv6\.conf\.\w+\.stable_secret",
     r"net\.ipv4\.tcp_fastopen_key",
 )
-"""Settings that are not read, each with all that is below it; as regular expressions."""
+"""Settings that are not read, each with all settings below it; as regular expressions."""
 LEFT_OUT = re.compile(rf"({'|'.join(SYSCTLS_LEFT_OUT)})(\.|$)")
 DOTS_FOR_SLASHES = str.maketrans("./", "/.")
 SETTING_BYTES = 16 << 10
-"""Has to be read at once: for what does not fit, the kernel cuts a list off and never gives the rest."""
+"""Maximum size of a setting. One read must return all, because the kernel drops the rest of a longer list."""
 
 
 def sysctls(root: str) -> dict[str, Any]:
-    """Return the kernel's runtime settings by the names of sysctl(8): a dot within a name is written ``/``."""
-    found: dict[str, Any] = {}
-    settings_in(f"{root}/proc/sys", "", found)
-    return found
+    """Return the kernel's runtime settings by their names in sysctl(8), with ``/`` for a dot within a name."""
+    settings: dict[str, Any] = {}
+    collect_settings(f"{root}/proc/sys", "", settings)
+    return settings
 
 
-def settings_in(folder: str, prefix: str, found: dict[str, Any]) -> None:
-    """Put every setting below *folder* into *found*, and every folder that could not be entered, with the reason."""
-    with os.scandir(folder) as listed:
-        entries = list(listed)
+def collect_settings(folder: str, prefix: str, settings: dict[str, Any]) -> None:
+    """Add every setting below *folder* to *settings*, and every unreadable folder with the reason."""
+    with os.scandir(folder) as scan:
+        entries = list(scan)
     for entry in entries:
         key = prefix + entry.name.translate(DOTS_FOR_SLASHES)
         if LEFT_OUT.match(key):
             continue
         if entry.is_dir(follow_symlinks=False):
-            value = attempt(settings_in, entry.path, f"{key}.", found)
+            value = attempt(collect_settings, entry.path, f"{key}.", settings)
         else:
             value = attempt(setting, entry.path)
         if value is not None:
-            found[key] = value
+            settings[key] = value
 
 
 def setting(path: str) -> str | None:
-    """Return a setting with single blanks between its words, None where it can only be written, even by root."""
+    """Return a setting with single spaces between its words; None for a write-only setting."""
     try:
         file = os.open(path, os.O_RDONLY)
     except PermissionError:
@@ -76,14 +76,14 @@ def modules(root: str) -> list[str]:
 
 
 def modules_builtin(root: str) -> list[str]:
-    """Return the modules that are part of the running kernel, by the names that they would be loaded under."""
+    """Return the built-in modules of the running kernel, by their module names."""
     running = read(f"{root}/proc/sys/kernel/osrelease")
     paths = read(f"{root}/lib/modules/{running}/modules.builtin").split()
     return sorted(os.path.basename(path).split(".", 1)[0].replace("-", "_") for path in paths)
 
 
 def module_versions(root: str) -> dict[str, str]:
-    """Return the version of each module in the running kernel that says one."""
+    """Return the version of each module in the running kernel that has one."""
     folder = f"{root}/sys/module"
     return {
         name: read(f"{folder}/{name}/version") for name in listing(folder) if os.path.exists(f"{folder}/{name}/version")
@@ -91,7 +91,7 @@ def module_versions(root: str) -> dict[str, str]:
 
 
 def kernels(root: str) -> dict[str, Any]:
-    """Return the installed kernels by release: whether it can be started, and what modules were added to it."""
+    """Return the installed kernels by release: whether each can boot, and its added modules."""
     folder = f"{root}/lib/modules"
     return {
         release: {
@@ -104,23 +104,25 @@ def kernels(root: str) -> dict[str, Any]:
 
 
 def added_modules(root: str, folder: str) -> list[dict[str, Any]]:
-    """Return the modules of a kernel that did not come with it: those outside of its folder ``kernel``."""
-    found = []
+    """Return the modules of a kernel that are not part of its package: those outside its folder ``kernel``."""
+    paths = []
     for name in listing(root + folder):
         top = f"{root}{folder}/{name}"
         if name != "kernel" and os.path.isdir(top) and not os.path.islink(top):
-            for where, _, files in sorted(os.walk(top)):
-                found += [f"{where}/{file}" for file in sorted(files) if ".ko" in file]
-    return [added_module(path, path[len(root) :]) for path in found]
+            for parent, _, files in sorted(os.walk(top)):
+                paths += [f"{parent}/{file}" for file in sorted(files) if ".ko" in file]
+    return [added_module(path, path[len(root) :]) for path in paths]
 
 
-def added_module(path: str, shown: str) -> dict[str, Any]:
-    told = attempt(modinfo, path)
+def added_module(path: str, host_path: str) -> dict[str, Any]:
+    info = attempt(modinfo, path)
     return {
-        "path": shown,
-        # as the kernel calls it: its file may be called otherwise
-        "name": attempt(lambda: known(told).get("name", os.path.basename(shown).partition(".ko")[0]).replace("-", "_")),
-        "version": attempt(lambda: known(told).get("version")),
+        "path": host_path,
+        # the module's name in the kernel, which may differ from its file name
+        "name": attempt(
+            lambda: unwrap(info).get("name", os.path.basename(host_path).partition(".ko")[0]).replace("-", "_")
+        ),
+        "version": attempt(lambda: unwrap(info).get("version")),
     }
 
 
@@ -128,24 +130,24 @@ WORD = re.compile(r'(?:"[^"]*"?|[^"\s])+')
 
 
 def kernel_parameters(root: str) -> list[str]:
-    """Return the words of the kernel's command line, cut and freed of quotes as next_arg in lib/cmdline.c does it."""
-    return [unquoted(word) for word in WORD.findall(read(f"{root}/proc/cmdline"))]
+    """Return the words of the kernel's command line, split and unquoted as by next_arg in lib/cmdline.c."""
+    return [unquote(word) for word in WORD.findall(read(f"{root}/proc/cmdline"))]
 
 
 def boot_id(root: str) -> str:
-    """Return what the kernel calls this start of it: another one after each restart."""
+    """Return the kernel's identifier of the current boot; each boot has another one."""
     return read(f"{root}/proc/sys/kernel/random/boot_id").strip()
 
 
-def unquoted(word: str) -> str:
+def unquote(word: str) -> str:
     """Return ``key=two words`` for ``key="two words"`` and for ``"key=two words"``."""
     if word.startswith('"'):
-        return bare(word)
+        return strip_quotes(word)
     key, equals, value = word.partition("=")
-    return key + equals + bare(value)
+    return key + equals + strip_quotes(value)
 
 
-def bare(text: str) -> str:
+def strip_quotes(text: str) -> str:
     if not text.startswith('"'):
         return text
     return text[1:-1] if text.endswith('"') else text[1:]

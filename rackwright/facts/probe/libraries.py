@@ -1,4 +1,4 @@
-"""Shared libraries as the dynamic linker finds them."""
+"""Shared libraries that the dynamic linker can find."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from typing import Iterator
 from rackwright.facts.probe.observe import listing, read
 
 CONFIGURATION = "/etc/ld.so.conf"
-ALWAYS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
-"""Where the linker looks beside what its configuration says. Source: ld.so(8)."""
+DEFAULT_DIRECTORIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
+"""Directories that the linker searches in addition to the configured ones. Source: ld.so(8)."""
 SONAME = re.compile(r"lib.+\.so\.\d+")
 
 
 def libraries(root: str) -> dict[str, list[str]]:
-    """Return for each name that programs ask for, such as ``libc.so.6``, the files that it leads to.
+    """Return the files for each library name that programs request, such as ``libc.so.6``.
 
-    One for each directory in which there is another; links are followed to their ends.
+    The list has the target of the name in each directory, without repetition; links are resolved.
     """
-    found: dict[str, list[str]] = {}
+    paths_by_name: dict[str, list[str]] = {}
     base = os.path.realpath(root) if root else ""
-    for folder in dict.fromkeys(os.path.realpath(root + path) for path in (*configured(root, CONFIGURATION), *ALWAYS)):
+    for folder in dict.fromkeys(
+        os.path.realpath(root + folder_path)
+        for folder_path in (*configured_directories(root, CONFIGURATION), *DEFAULT_DIRECTORIES)
+    ):
         for name in listing(folder, "lib*.so.*"):
-            file = os.path.realpath(f"{folder}/{name}")[len(base) :]
-            if SONAME.fullmatch(name) and file not in found.setdefault(name, []):
-                found[name].append(file)
-    return found
+            path = os.path.realpath(f"{folder}/{name}")[len(base) :]
+            if SONAME.fullmatch(name) and path not in paths_by_name.setdefault(name, []):
+                paths_by_name[name].append(path)
+    return paths_by_name
 
 
-def configured(root: str, path: str) -> Iterator[str]:
-    """Yield the directories that a file of ld.so.conf names, and those of the files that it includes."""
+def configured_directories(root: str, path: str) -> Iterator[str]:
+    """Yield the directories in a file of ld.so.conf and in the files that it includes."""
     if not os.path.exists(root + path):
         return
     for line in read(root + path).splitlines():
         words = line.partition("#")[0].split()
         if words[:1] == ["include"]:
             for pattern in words[1:]:
-                for included in sorted(glob(root + os.path.join(os.path.dirname(path), pattern))):
-                    yield from configured(root, included[len(root) :])
+                for file in sorted(glob(root + os.path.join(os.path.dirname(path), pattern))):
+                    yield from configured_directories(root, file[len(root) :])
         else:
             yield from words

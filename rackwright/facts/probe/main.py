@@ -1,4 +1,4 @@
-"""One read-only look at this host."""
+"""The entry point of the probe, which reads all facts of a host and changes nothing."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from rackwright.facts.probe import (
     units,
     vendors,
 )
-from rackwright.facts.probe.apart import apart
-from rackwright.facts.probe.observe import attempt, known
-from rackwright.facts.probe.output import tell
+from rackwright.facts.probe.isolate import isolate
+from rackwright.facts.probe.observe import attempt, unwrap
+from rackwright.facts.probe.output import write_facts
 
 LOGIN_KEYS_SECONDS = 60
-"""sshd is asked once for each account that can log in, and an emulated host takes its time."""
+"""Time limit for the keys of all accounts: sshd runs once for each, which is slow on an emulated host."""
 
 
 def main(job: dict[str, Any]) -> None:
-    attempt(units.started, "")
-    tell({"format": job["format"], **collect("", bytes.fromhex(job["salt"]))})
+    attempt(units.wait_for_boot, "")
+    write_facts({"format": job["format"], **collect("", bytes.fromhex(job["salt"]))})
 
 
 def collect(root: str, salt: bytes) -> dict[str, Any]:
-    """Return all facts of the system whose files lie below *root* (empty: this one)."""
+    """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
     machine = attempt(block.Machine, root)
     tree = attempt(system.tree, root, salt)
     return {
@@ -53,17 +53,17 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "identity": attempt(system.identity, root),
         "os": attempt(system.release, root),
         "hardware": attempt(system.hardware, root),
-        "units": attempt(units.units, root),  # before the arrays: who waits for md is there until it is done
+        "units": attempt(units.units, root),  # before the arrays: units that wait for md exist until it is done
         "unit_overrides": attempt(units.overrides, root),
-        "drives": attempt(lambda: block.drives(known(machine))),
-        "arrays": attempt(lambda: block.arrays(known(machine))),
-        "filesystems": attempt(lambda: block.filesystems(known(machine))),
-        "mappings": attempt(lambda: block.mappings(known(machine))),
-        "luks_headers": attempt(lambda: block.luks_headers(known(machine))),
+        "drives": attempt(lambda: block.drives(unwrap(machine))),
+        "arrays": attempt(lambda: block.arrays(unwrap(machine))),
+        "filesystems": attempt(lambda: block.filesystems(unwrap(machine))),
+        "mappings": attempt(lambda: block.mappings(unwrap(machine))),
+        "luks_headers": attempt(lambda: block.luks_headers(unwrap(machine))),
         "luks_copies": attempt(block.luks_copies, root),
         "tpm": attempt(credentials.tpm, root),
         "credentials": attempt(credentials.credentials, root, salt),
-        "mounts": attempt(lambda: known(machine).mounts),
+        "mounts": attempt(lambda: unwrap(machine).mounts),
         "links": attempt(network.links, root),
         "routes": attempt(network.routes, root),
         "dead_routes": attempt(network.dead_routes, root),
@@ -72,12 +72,12 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "search_domains": attempt(network.search_domains, root),
         "paths": attempt(paths.paths, root),
         "packages": attempt(system.packages, root),
-        "held": attempt(system.held, root),
+        "held": attempt(system.held_packages, root),
         "environments": attempt(system.environments, root),
         "tracking_accounts": attempt(tracking.accounts, root),
         "users": attempt(accounts.users, root),
         "groups": attempt(accounts.groups, root),
-        "login_keys": apart("login_keys", accounts.login_keys, root, seconds=LOGIN_KEYS_SECONDS),
+        "login_keys": isolate("login_keys", accounts.login_keys, root, seconds=LOGIN_KEYS_SECONDS),
         "sysctls": attempt(kernel.sysctls, root),
         "modules": attempt(kernel.modules, root),
         "modules_builtin": attempt(kernel.modules_builtin, root),
@@ -86,19 +86,19 @@ def collect(root: str, salt: bytes) -> dict[str, Any]:
         "libraries": attempt(libraries.libraries, root),
         "kernel_parameters": attempt(kernel.kernel_parameters, root),
         "boot_id": attempt(kernel.boot_id, root),
-        "files": attempt(lambda: known(tree)[0]),
-        "directories": attempt(lambda: known(tree)[1]),
+        "files": attempt(lambda: unwrap(tree)[0]),
+        "directories": attempt(lambda: unwrap(tree)[1]),
         "texts": attempt(system.texts, root),
         "owners": attempt(system.owners, root),
         "initramfs": attempt(system.initramfs, root),
         "readings": attempt(vendors.readings, root),
         "dkms": attempt(vendors.dkms, root),
         "accelerator_users": attempt(vendors.accelerator_users, root),
-        "redirecting_bridges": attempt(vendors.redirecting, root),
+        "redirecting_bridges": attempt(vendors.redirecting_bridges, root),
         "cdi": attempt(containers.cdi, root),
         "images": attempt(containers.images, root),
         "runs": attempt(runs.runs, root),
-        "servers": apart("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
+        "servers": isolate("servers", servers.servers, root) if os.path.exists(root + servers.SERVERS) else {},
         "measures": measures.measures(),
         **gpus.gpus(root),
     }

@@ -1,46 +1,46 @@
-"""What is measured rather than set: it differs from look to look."""
+"""Measured values, which differ from one observation to the next."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rackwright.facts.probe.observe import ReadError, attempt, known, tool
+from rackwright.facts.probe.observe import ReadError, attempt, run_tool, unwrap
 
 REFERENCE, STRATUM, SYSTEM_TIME, LEAP = 0, 2, 4, 13
-"""Places in a line of ``chronyc -c tracking``, whose columns are those of the report without -c (chrony: client.c)."""
+"""Columns of ``chronyc -c tracking``, which are those of the report without -c (chrony: client.c)."""
 SYNCHRONISED = ("Normal", "Insert second", "Delete second")
-"""States of the leap second of a clock that follows another one (chrony: client.c)."""
+"""Leap second states of a synchronised clock (chrony: client.c)."""
 OWN_CLOCK = "7F7F0101"
-"""The reference of a chronyd that was told to trust its own clock where it has no other (chrony: ntp.h)."""
+"""Reference id of a chronyd that is configured to fall back to its own clock (chrony: ntp.h)."""
 
 
 def measures() -> dict[str, Any]:
     tracking = attempt(chrony)
     return {
-        "chrony.offset_seconds": attempt(lambda: offset(known(tracking))),
-        "chrony.stratum": attempt(lambda: int(known(tracking)[STRATUM])),
+        "chrony.offset_seconds": attempt(lambda: offset(unwrap(tracking))),
+        "chrony.stratum": attempt(lambda: int(unwrap(tracking)[STRATUM])),
     }
 
 
 def chrony() -> list[str]:
-    """Return what chronyd says about the clock, column by column."""
-    printed = tool("chronyc", "-c", "-n", "tracking")
-    columns = printed.strip().split(",")
-    if len(columns) != LEAP + 1 or not printed.endswith("\n"):
-        raise ReadError("what chronyc prints is not its report, or not all of it")
+    """Return chronyd's report about the clock, by column."""
+    output = run_tool("chronyc", "-c", "-n", "tracking")
+    columns = output.strip().split(",")
+    if len(columns) != LEAP + 1 or not output.endswith("\n"):
+        raise ReadError("the output of chronyc is not its report, or incomplete")
     if columns[LEAP] == "Not synchronised":
         raise ReadError("chronyd is not synchronised")
     if columns[LEAP] not in SYNCHRONISED:
-        raise ReadError(f"chronyc tells of a state that is not known: {columns[LEAP]}")
+        raise ReadError(f"chronyc reports an unknown state: {columns[LEAP]}")
     return columns
 
 
 def offset(columns: list[str]) -> float:
-    """Return how wrong the clock is now, in either direction.
+    """Return the current error of the clock in seconds, without its sign.
 
-    That is "System time". "Last offset" is what the last measurement found, of which a part has been corrected since.
-    Both are zero as well where the clock is compared with nothing but itself.
+    The value is chrony's "System time". "Last offset" is the last measurement, of which a part is corrected since.
+    Both are also zero for a clock that is compared only with itself.
     """
     if columns[REFERENCE] == OWN_CLOCK:
-        raise ReadError("chronyd follows no other clock")
+        raise ReadError("chronyd has no other clock as its reference")
     return abs(float(columns[SYSTEM_TIME]))

@@ -1,5 +1,6 @@
-"""Addresses, routes and hardware's own addresses, from the kernel itself: files do not tell all, and ip starts slowly.
+"""Addresses, routes and hardware addresses, read from the kernel over netlink.
 
+Files do not contain all of them, and the command ip starts slowly.
 Layouts: include/uapi/linux/netlink.h, rtnetlink.h, if_addr.h and if_link.h of Linux.
 """
 
@@ -20,134 +21,138 @@ SECONDS = 10
 ADDRESS, LOCAL, ADDRESS_FLAGS = 1, 2, 8
 TEMPORARY = 0x01
 PERMANENT = 54
-"""IFLA_PERM_ADDRESS, of Linux 5.6 and later."""
+"""IFLA_PERM_ADDRESS, in Linux 5.6 and later."""
 DESTINATION, LINK, GATEWAY, METRIC, NEXT_HOPS, TABLE, VIA = 1, 4, 5, 6, 9, 15, 18
-MAIN, BY_KERNEL, UNICAST, GLOBAL = 254, 2, 1, 0
+MAIN, KERNEL, UNICAST, GLOBAL = 254, 2, 1, 0
 DEAD = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 LINK_LOCAL = ("169.254.", "fe80:")
 BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 
 
-def address(packed: bytes) -> str:
-    """Return an address as it is written; one of IPv4 within IPv6 as what it is."""
-    if packed.startswith(bytes(10) + b"\xff\xff"):
-        packed = packed[12:]
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+def address(data: bytes) -> str:
+    """Return an address as text; an IPv4 address mapped into IPv6 becomes an IPv4 address."""
+    if data.startswith(bytes(10) + b"\xff\xff"):
+        data = data[12:]
+    return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data)
 
 
 def addresses() -> dict[int, list[str]]:
-    """Return the addresses of global scope of every link, by its index: ``192.0.2.11/24``.
+    """Return the addresses of global scope of each link, by its index: ``192.0.2.11/24``.
 
-    Those that IPv6 makes up for some hours to hide behind are nothing that anybody has set.
+    Temporary IPv6 privacy addresses are left out, because they are not configured.
     """
-    found: dict[int, list[str]] = {}
+    by_link: dict[int, list[str]] = {}
     for message in dump(GET_ADDRESSES):
         family, prefix, flags, scope, link = struct.unpack_from("=BBBBI", message)
         values = attributes(message[8:])
-        temporary = family == socket.AF_INET6 and flags & TEMPORARY  # of IPv4 the bit says that it is not the first
+        temporary = family == socket.AF_INET6 and flags & TEMPORARY  # for IPv4 the same bit marks a secondary address
         if scope == GLOBAL and not temporary:
-            found.setdefault(link, []).append(f"{address(values.get(LOCAL) or values[ADDRESS])}/{prefix}")
-    return found
+            by_link.setdefault(link, []).append(f"{address(values.get(LOCAL) or values[ADDRESS])}/{prefix}")
+    return by_link
 
 
 def permanent_macs() -> dict[int, str]:
-    """Return the address that the hardware of a link came with, by the link's index; not of links without any."""
-    found = {}
+    """Return the permanent hardware address of each link that has one, by the link's index."""
+    by_link = {}
     for message in dump(GET_LINKS):
         values = attributes(message[16:])
         if len(values.get(PERMANENT, b"")) == 6:
-            found[struct.unpack_from("=4xi", message)[0]] = ":".join(f"{byte:02x}" for byte in values[PERMANENT])
-    return found
+            by_link[struct.unpack_from("=4xi", message)[0]] = ":".join(f"{byte:02x}" for byte in values[PERMANENT])
+    return by_link
 
 
 def routes() -> list[dict[str, Any]]:
-    """Return the routes of the main table that somebody or something has set, by the index of their link.
+    """Return the configured routes of the main table, with the index of their link.
 
-    Left out are those that follow from a link's own addresses, and those that lead nowhere.
+    Routes that the kernel derives from a link's addresses, and dead routes, are left out.
     """
-    found = []
+    rows = []
     for message in dump(GET_ROUTES):
-        family, length, _, _, table, protocol, _, sort = struct.unpack_from("=8B", message)
+        family, length, _, _, table, protocol, _, kind = struct.unpack_from("=8B", message)
         values = attributes(message[12:])
         table = number(values[TABLE]) if TABLE in values else table
-        if (table, sort) == (MAIN, UNICAST) and protocol != BY_KERNEL and family in BITS:
-            to = f"{address(values[DESTINATION])}/{length}" if DESTINATION in values else "default"
-            if not to.startswith(LINK_LOCAL):
+        if (table, kind) == (MAIN, UNICAST) and protocol != KERNEL and family in BITS:
+            destination = f"{address(values[DESTINATION])}/{length}" if DESTINATION in values else "default"
+            if not destination.startswith(LINK_LOCAL):
                 metric = number(values.get(METRIC, bytes(4)))
-                found += [{"destination": to, **hop, "metric": metric} for hop in hops(values)]
-    return found
+                rows += [{"destination": destination, **hop, "metric": metric} for hop in next_hops(values)]
+    return rows
 
 
 def dead_routes() -> list[dict[str, Any]]:
-    """Return the routes of the main table that lead nowhere, except those that the kernel sets itself."""
-    found = []
+    """Return the routes of the main table that discard packets, except those that the kernel sets."""
+    rows = []
     for message in dump(GET_ROUTES):
-        family, length, _, _, table, protocol, _, sort = struct.unpack_from("=8B", message)
+        family, length, _, _, table, protocol, _, kind = struct.unpack_from("=8B", message)
         values = attributes(message[12:])
         table = number(values[TABLE]) if TABLE in values else table
-        if table == MAIN and sort in DEAD and protocol != BY_KERNEL and family in BITS:
-            to = f"{address(values[DESTINATION])}/{length}" if DESTINATION in values else "default"
-            through = "::" if family == socket.AF_INET6 else None
+        if table == MAIN and kind in DEAD and protocol != KERNEL and family in BITS:
+            destination = f"{address(values[DESTINATION])}/{length}" if DESTINATION in values else "default"
+            next_hop = "::" if family == socket.AF_INET6 else None
             metric = number(values.get(METRIC, bytes(4)))
-            found.append({"destination": to, "gateway": through, "kind": DEAD[sort], "metric": metric})
-    return found
+            rows.append({"destination": destination, "gateway": next_hop, "kind": DEAD[kind], "metric": metric})
+    return rows
 
 
-def hops(values: dict[int, bytes]) -> Iterator[dict[str, Any]]:
-    """Yield every way that a route may take."""
+def next_hops(values: dict[int, bytes]) -> Iterator[dict[str, Any]]:
+    """Yield every next hop of a route, with its link."""
     if NEXT_HOPS not in values:
         yield {"gateway": gateway(values), "link": number(values[LINK])}
     rest = values.get(NEXT_HOPS, b"")
     while rest:
         length, link = struct.unpack_from("=HxxI", rest)
         yield {"gateway": gateway(attributes(rest[8:length])), "link": link}
-        rest = rest[aligned(length) :]
+        rest = rest[align(length) :]
 
 
 def gateway(values: dict[int, bytes]) -> str | None:
-    """Return the next hop; one of the other family has its family before it."""
-    packed = values.get(GATEWAY) or values.get(VIA, b"")[2:]
-    return address(packed) if packed else None
+    """Return the address of the next hop; in VIA, for a hop of the other family, two bytes of family precede it."""
+    data = values.get(GATEWAY) or values.get(VIA, b"")[2:]
+    return address(data) if data else None
 
 
-def number(packed: bytes) -> int:
-    return int(struct.unpack("=I", packed)[0])
+def number(data: bytes) -> int:
+    return int(struct.unpack("=I", data)[0])
 
 
 def attributes(rest: bytes) -> dict[int, bytes]:
-    found = {}
+    values = {}
     while len(rest) >= 4:
-        length, sort = struct.unpack_from("=HH", rest)
-        found[sort] = rest[4:length]
-        rest = rest[aligned(length) :]
-    return found
+        length, kind = struct.unpack_from("=HH", rest)
+        values[kind] = rest[4:length]
+        rest = rest[align(length) :]
+    return values
 
 
-def aligned(length: int) -> int:
+def align(length: int) -> int:
     return (length + 3) & ~3
 
 
 def dump(request: int) -> list[bytes]:
-    """Return what the kernel answers to *request*, message by message, each without its header."""
+    """Return the kernel's answer to *request*: its messages without their headers.
+
+    Raises:
+        ReadError: the table changed during each of TRIES reads.
+    """
     for _ in range(TRIES):
-        answer = list(ask(request))
+        answer = list(send_request(request))
         if not any(flags & INTERRUPTED for flags, _ in answer):
-            return [message for _, message in answer[:-1]]  # the last one only says that it is the last
-    raise ReadError("the kernel's table changed whenever it was read")
+            return [message for _, message in answer[:-1]]  # the last message only marks the end
+    raise ReadError("the kernel's table changed during each read")
 
 
-def ask(request: int) -> Iterator[tuple[int, bytes]]:
+def send_request(request: int) -> Iterator[tuple[int, bytes]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.settimeout(SECONDS)
-        # a header, and a message that names no family: of all
+        # a header, and a message without a family, which means all families
         kernel.send(struct.pack("=IHHII12x", 28, request, REQUEST | DUMP, 1, 0))
         while True:
             rest = kernel.recv(1 << 16)
             while rest:
-                length, sort, flags = struct.unpack_from("=IHH", rest)
-                if sort == ERROR:
+                length, kind, flags = struct.unpack_from("=IHH", rest)
+                if kind == ERROR:
                     raise OSError(-struct.unpack_from("=i", rest, 16)[0], "netlink")
                 yield flags, rest[16:length]
-                if sort == DONE:
+                if kind == DONE:
                     return
-                rest = rest[aligned(length) :]
+                rest = rest[align(length) :]

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from rackwright.facts.probe import netlink
-from rackwright.facts.probe.observe import ReadError, attempt, known, listing, number, read, read_any
+from rackwright.facts.probe.observe import ReadError, attempt, listing, number, read, read_any, unwrap
 
 LOOPBACK = 772
 """ARPHRD_LOOPBACK, include/uapi/linux/if_arp.h."""
@@ -19,9 +19,9 @@ IFF_UP = 1
 LISTENING, UNCONNECTED = "0A", "07"
 """TCP_LISTEN and TCP_CLOSE, include/net/tcp_states.h."""
 PCI = re.compile(r"/([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(/virtio\d+)?$")
-"""How the path of a device ends that is a PCI function; below a virtual one is one more, of its driver."""
+"""End of the path of a PCI function; a virtual function has one more component, from its driver."""
 STUB = ["127.0.0.53"]
-"""All that /etc/resolv.conf names where systemd-resolved answers."""
+"""Nameservers in /etc/resolv.conf if systemd-resolved answers queries."""
 
 
 def links(root: str) -> list[dict[str, Any]]:
@@ -41,13 +41,13 @@ def link(root: str, name: str, addresses: Any, macs: Any) -> dict[str, Any]:
         "mtu": attempt(number, f"{folder}/mtu"),
         "up": attempt(is_up, folder),
         "carrier": attempt(carrier, folder),
-        "addresses": attempt(lambda: sorted(known(addresses).get(number(f"{folder}/ifindex"), []))),
+        "addresses": attempt(lambda: sorted(unwrap(addresses).get(number(f"{folder}/ifindex"), []))),
         "master": attempt(master, folder),
         "slaves": attempt(slaves, folder, name),
-        "vlan_id": attempt(lambda: vlan_id(root, name) if known(kind) == "vlan" else None),
-        "parent": attempt(lambda: parent(folder) if known(kind) == "vlan" else None),
+        "vlan_id": attempt(lambda: vlan_id(root, name) if unwrap(kind) == "vlan" else None),
+        "parent": attempt(lambda: parent(folder) if unwrap(kind) == "vlan" else None),
         "pci_address": attempt(pci_address, folder),
-        "bond_mode": attempt(lambda: bond_mode(folder) if known(kind) == "bond" else None),
+        "bond_mode": attempt(lambda: bond_mode(folder) if unwrap(kind) == "bond" else None),
     }
 
 
@@ -64,24 +64,24 @@ def kind_of(folder: str) -> str:
 
 
 def permanent_mac(folder: str, kind: Any, macs: Any) -> str:
-    """Return the address that a port keeps whatever bond it is or was in; of a link without hardware the one it has."""
-    kept = read_any(f"{folder}/bonding_slave/perm_hwaddr")
-    if not kept and known(kind) == "physical" and isinstance(macs, dict):
-        kept = macs.get(number(f"{folder}/ifindex"), "")
-    if not kept and known(kind) == "physical" and read(f"{folder}/addr_assign_type") != ASSIGNED_BY_HARDWARE:
-        raise ReadError("another address was set, and the hardware's own is not shown")
-    return kept or read(f"{folder}/address")
+    """Return the hardware's own address, which a bond does not change; for a link without hardware its current one."""
+    mac = read_any(f"{folder}/bonding_slave/perm_hwaddr")
+    if not mac and unwrap(kind) == "physical" and isinstance(macs, dict):
+        mac = macs.get(number(f"{folder}/ifindex"), "")
+    if not mac and unwrap(kind) == "physical" and read(f"{folder}/addr_assign_type") != ASSIGNED_BY_HARDWARE:
+        raise ReadError("the current address is not the hardware's own, which the kernel does not show")
+    return mac or read(f"{folder}/address")
 
 
 def is_up(folder: str) -> bool:
-    """Return whether it is switched on and has a carrier; what has none to watch (loopback) says unknown."""
+    """Return whether a link is enabled and has a carrier; ``unknown`` is the state of loopback, which has none."""
     return bool(int(read(f"{folder}/flags"), 16) & IFF_UP) and read(f"{folder}/operstate") in ("up", "unknown")
 
 
 def carrier(folder: str) -> bool:
-    """Return whether there is a signal; the kernel does not look for one where the link is switched off."""
+    """Return whether a link has a signal, which the kernel does not report for a disabled link."""
     if not int(read(f"{folder}/flags"), 16) & IFF_UP:
-        raise ReadError("it is switched off")
+        raise ReadError("the link is disabled")
     return number(f"{folder}/carrier") == 1
 
 
@@ -95,15 +95,15 @@ def lower(folder: str) -> list[str]:
 
 
 def slaves(folder: str, name: str) -> list[str]:
-    """Return the ports of a bond or bridge; what a VLAN stands on is no port of it."""
+    """Return the ports of a bond or bridge; the parent of a VLAN is no port of it."""
     return [port for port in lower(folder) if master(f"{folder}/lower_{port}") == name]
 
 
 def parent(folder: str) -> str:
-    below = lower(folder)
-    if not below:
-        raise ReadError("it is in another network namespace")
-    return below[0]
+    lower_links = lower(folder)
+    if not lower_links:
+        raise ReadError("the parent is in another network namespace")
+    return lower_links[0]
 
 
 def vlan_id(root: str, name: str) -> int:
@@ -115,12 +115,12 @@ def bond_mode(folder: str) -> str:
 
 
 def pci_address(folder: str) -> str | None:
-    found = PCI.search(os.path.realpath(f"{folder}/device"))
-    return found[1] if found else None
+    match = PCI.search(os.path.realpath(f"{folder}/device"))
+    return match[1] if match else None
 
 
 def routes(root: str) -> list[dict[str, Any]]:
-    """Return the routes that somebody has set, with the links' names."""
+    """Return the configured routes, with the names of their links."""
     net = f"{root}/sys/class/net"
     names = {number(f"{net}/{name}/ifindex"): name for name in os.listdir(net) if os.path.isdir(f"{net}/{name}")}
     return [{**route, "link": names[route["link"]]} for route in netlink.routes()]
@@ -131,15 +131,15 @@ def dead_routes(root: str) -> list[dict[str, Any]]:
 
 
 def sockets(root: str) -> list[dict[str, Any]]:
-    """Return where this host waits for others: at listening TCP sockets and at UDP ones that are not connected."""
-    found = {*tcp(root, "tcp"), *udp(root, "udp")}
-    if os.path.exists(f"{root}/proc/net/tcp6"):  # it is not where IPv6 is switched off
-        found |= {*tcp(root, "tcp6"), *udp(root, "udp6")}
-    return [dict(zip(("protocol", "address", "port"), socket)) for socket in sorted(found)]
+    """Return the listening TCP sockets, and the UDP sockets that are not connected."""
+    endpoints = {*tcp(root, "tcp"), *udp(root, "udp")}
+    if os.path.exists(f"{root}/proc/net/tcp6"):  # the file does not exist while IPv6 is disabled
+        endpoints |= {*tcp(root, "tcp6"), *udp(root, "udp6")}
+    return [dict(zip(("protocol", "address", "port"), socket)) for socket in sorted(endpoints)]
 
 
 def tcp(root: str, table: str) -> list[tuple[str, str, int]]:
-    """Return the listening sockets; they stand before all others (proc_net_tcp.rst of Linux), which may be many."""
+    """Return the listening sockets, which the file lists before all others (proc_net_tcp.rst of Linux)."""
     with open(f"{root}/proc/net/{table}") as lines:
         next(lines)
         listening = takewhile(lambda fields: fields[3] == LISTENING, map(str.split, lines))
@@ -153,16 +153,16 @@ def udp(root: str, table: str) -> list[tuple[str, str, int]]:
 
 
 def endpoint(text: str) -> tuple[str, int]:
-    """Return address and port. The kernel prints an address as words of 4 bytes, each as the processor counts."""
+    """Return address and port; the kernel prints an address as words of 4 bytes in the byte order of the processor."""
     address, port = text.split(":")
     words = (int(address[start : start + 8], 16) for start in range(0, len(address), 8))
     return netlink.address(b"".join(word.to_bytes(4, sys.byteorder) for word in words)), int(port, 16)
 
 
 def resolvers(root: str) -> list[str]:
-    """Return the nameservers in the order in which they are asked; not systemd-resolved's stub, but those it asks."""
-    found = nameservers(f"{root}/etc/resolv.conf")
-    return nameservers(f"{root}/run/systemd/resolve/resolv.conf") if found == STUB else found
+    """Return the nameservers in query order; for systemd-resolved's stub, the nameservers that resolved queries."""
+    servers = nameservers(f"{root}/etc/resolv.conf")
+    return nameservers(f"{root}/run/systemd/resolve/resolv.conf") if servers == STUB else servers
 
 
 def nameservers(path: str) -> list[str]:
@@ -170,6 +170,6 @@ def nameservers(path: str) -> list[str]:
 
 
 def search_domains(root: str) -> list[str]:
-    """Return where a name without a dot is looked for, in this order. Of several such lines the last counts."""
+    """Return the domains in which a name without a dot is looked up, in order; the last of several lines counts."""
     lines = re.findall(r"^(?:search|domain)[ \t]+(.*)", read(f"{root}/etc/resolv.conf"), re.M)
     return [domain for domain in (lines[-1] if lines else "").split() if domain != "."]

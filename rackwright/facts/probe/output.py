@@ -1,4 +1,4 @@
-"""How the probe answers: one line of JSON, compressed, in base64."""
+"""The output of the probe: one line of JSON, compressed, in base64."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import zlib
 from typing import Any
 
 
-def tell(facts: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(binascii.b2a_base64(zlib.compress(packed(facts), 1)))
+def write_facts(facts: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(binascii.b2a_base64(zlib.compress(pack(facts), 1)))
 
 
-def packed(facts: dict[str, Any]) -> bytes:
-    """Return *facts* as JSON. Bytes of a name that are no UTF-8 are written as ``\\xff``."""
+def pack(facts: dict[str, Any]) -> bytes:
+    """Return *facts* as JSON; bytes of a name that are no UTF-8 become ``\\xff``."""
     return json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "visible")
 
 
-def visible(error: UnicodeError) -> tuple[str, int]:
-    """Replace what Python puts in the place of such bytes; the backslash itself is escaped, as JSON wants it."""
+def escape_surrogates(error: UnicodeError) -> tuple[str, int]:
+    """Replace the surrogates that Python puts in the place of such bytes, with the backslash escaped for JSON."""
     assert isinstance(error, UnicodeEncodeError)
     wrong = error.object[error.start : error.end]
     return "".join(f"\\\\x{ord(sign) & 0xFF:02x}" for sign in wrong), error.end
 
 
-codecs.register_error("visible", visible)
+codecs.register_error("visible", escape_surrogates)

@@ -1,4 +1,4 @@
-"""Trainings that were put on this host: how far each is, from the files that its processes write."""
+"""The training runs on this host and their progress, from the files that their processes write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from functools import partial
 from typing import Any
 
-from rackwright.facts.probe.apart import all_apart, become_owner
+from rackwright.facts.probe.isolate import become_owner, isolate_all
 from rackwright.facts.probe.observe import (
     ReadError,
     attempt,
@@ -16,93 +16,93 @@ from rackwright.facts.probe.observe import (
     listing,
     read,
     read_untrusted,
-    unknown,
+    unknown_value,
 )
 
 RUNS = "/etc/rackwright/runs"
 TAIL_BYTES = 1 << 16
 STEP = re.compile(r"step-(\d+)")
-TRACKED = ("url", "experiment", "run")
+TRACKING_KEYS = ("url", "experiment", "run")
 STATE = {"outcome": str, "config": str, "why": str, "attempt": int}
 TEXT_LENGTH = 2000
-"""The longest text of a run's account that the facts keep."""
-TOLD = ("step", "loss", "step_seconds", "time")
+"""Maximum length of a text from a run's account in the facts."""
+METRICS = ("step", "loss", "step_seconds", "time")
 
 
 def runs(root: str) -> dict[str, Any]:
     names = [name for name in listing(root + RUNS) if os.path.exists(f"{root}{RUNS}/{name}/run.json")]
-    looks = {name: partial(run, root, f"{RUNS}/{name}") for name in names}
-    return all_apart(looks) if looks else {}
+    readers = {name: partial(run, root, f"{RUNS}/{name}") for name in names}
+    return isolate_all(readers) if readers else {}
 
 
 def run(root: str, folder: str) -> dict[str, Any]:
-    plan, config = loaded(f"{root}{folder}/run.json"), loaded(f"{root}{folder}/config.json")
+    plan, config = load_json(f"{root}{folder}/run.json"), load_json(f"{root}{folder}/config.json")
     if os.path.isdir(root + plan["home"]):
         become_owner(root + plan["home"])
-    state = written(root + plan["home"], "state.json") or {}
+    state = load_account_file(root + plan["home"], "state.json") or {}
     return {
-        **{name: field(state, name, sort) for name, sort in STATE.items()},
+        **{name: field(state, name, expected) for name, expected in STATE.items()},
         "model": config["model"],
         "steps": config["steps"],
         "ranks": attempt(ranks, root + plan["out"]),
-        "tracked": attempt(tracked, root + plan["out"]),
-        "checkpoint": attempt(checkpoint, root + plan["out"]),
+        "tracked": attempt(tracking_run, root + plan["out"]),
+        "checkpoint": attempt(newest_checkpoint, root + plan["out"]),
     }
 
 
-def loaded(path: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(read(path))
-    return found
+def load_json(path: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(read(path))
+    return content
 
 
-def written(folder: str, name: str) -> dict[str, Any] | None:
-    """Return the object in a JSON file of the run's account; None where there is no such file."""
+def load_account_file(folder: str, name: str) -> dict[str, Any] | None:
+    """Return the object in a JSON file of the run's account; None if there is no such file."""
     try:
-        found = json.loads(read_untrusted(folder, name))
+        content = json.loads(read_untrusted(folder, name))
     except FileNotFoundError:
         return None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise ReadError(f"{folder}/{name} is no JSON object")
-    return found
+    return content
 
 
-def field(state: dict[str, Any], name: str, sort: type) -> Any:
-    """Return what the run's account has written under *name*; None where it has written nothing."""
+def field(state: dict[str, Any], name: str, expected: type) -> Any:
+    """Return the value that the run's account has written under *name*; None if there is none."""
     value = state.get(name)
     if value is None:
         return None
-    if not isinstance(value, sort):
-        return unknown(f"{name} in state.json is no {sort.__name__}")
+    if not isinstance(value, expected):
+        return unknown_value(f"{name} in state.json is no {expected.__name__}")
     return value[:TEXT_LENGTH] if isinstance(value, str) else value
 
 
 def ranks(out: str) -> dict[str, Any]:
-    """Return the newest figures of each process, by the name of its file."""
+    """Return the latest metrics of each process, by the name of its file."""
     return {
-        name: newest(read_untrusted(out, name, TAIL_BYTES, tail=True).decode(errors="replace").splitlines())
+        name: newest_metrics(read_untrusted(out, name, TAIL_BYTES, tail=True).decode(errors="replace").splitlines())
         for name in list_untrusted(out, pattern="metrics*.jsonl")
     }
 
 
-def tracked(out: str) -> dict[str, Any] | None:
-    """Return as what the run is known at an MLflow server; None where it is not."""
-    told = written(out, "tracking.json")
-    return {key: str(told[key])[:TEXT_LENGTH] for key in TRACKED} if told and "run" in told else None
+def tracking_run(out: str) -> dict[str, Any] | None:
+    """Return the identity of the run at an MLflow server; None if no server knows the run."""
+    tracking = load_account_file(out, "tracking.json")
+    return {key: str(tracking[key])[:TEXT_LENGTH] for key in TRACKING_KEYS} if tracking and "run" in tracking else None
 
 
-def newest(lines: list[str]) -> dict[str, Any]:
-    """Return the last line about a step that says its loss; empty where there is none yet."""
+def newest_metrics(lines: list[str]) -> dict[str, Any]:
+    """Return the metrics in the last line with a loss; empty if there is none yet."""
     for line in reversed(lines):
         if '"loss":' in line and line.startswith("{"):
             try:
-                told = json.loads(line)
+                row = json.loads(line)
             except ValueError:
-                continue  # it is being written
-            return {key: told[key] for key in TOLD if isinstance(told.get(key), (int, float))}
+                continue  # the process is writing this line
+            return {key: row[key] for key in METRICS if isinstance(row.get(key), (int, float))}
     return {}
 
 
-def checkpoint(out: str) -> int | None:
-    """Return the step of the newest checkpoint; whether it is whole, its reader finds out."""
+def newest_checkpoint(out: str) -> int | None:
+    """Return the step of the newest checkpoint, which may be incomplete; None if there is none."""
     steps = [int(match[1]) for match in map(STEP.fullmatch, list_untrusted(out, "checkpoints")) if match]
     return max(steps, default=None)

@@ -20,14 +20,14 @@ from rackwright.facts.probe.observe import (
     read,
     read_any,
     read_untrusted,
-    tool,
-    unknown,
+    run_tool,
+    unknown_value,
 )
 
 DPKG_STATUS = "/var/lib/dpkg/status"
 FILE_ROOTS = ("/etc", "/usr/local", "/opt/rackwright", "/var/lib/rackwright")
 REWRITTEN_ROOTS = ("/var/lib/totp", "/var/log/rackwright")
-"""Directories whose files change all the time: the probe reads owner and mode, and no content."""
+"""Directories whose files change all the time; the probe reads their owner and mode but no content."""
 FILE_BYTES = 1 << 20
 TEXTS = (
     "/etc/mdadm/mdadm.conf", "/etc/mdadm/mdadm.conf.d/*.conf", "/etc/default/mdadm", "/etc/systemd/system/*.mount",
@@ -40,11 +40,12 @@ NETWORK_SECRET = re.compile(
     r"(\b[\w-]*(?:pass|psk|secret|private|shared|identity|key)[\w-]*[\"']?(?:[ \t]*[:=][ \t]*|[ \t]+))[^\s{][^,}\n]*",
     re.IGNORECASE,
 )
-"""``password: x`` of netplan, ``PrivateKey=x`` of networkd, ``wpa-psk x`` of ifupdown; rather too much."""
-ENVIRONMENT = "pyvenv.cfg"
-"""What a directory has that is an environment of Python: tens of thousands of files, which belong to its packages."""
+"""Secrets such as ``password: x`` (netplan), ``PrivateKey=x`` (networkd), ``wpa-psk x`` (ifupdown); masks too much
+rather than too little."""
+ENVIRONMENT_MARKER = "pyvenv.cfg"
+"""Name of the file that marks a Python environment, whose tens of thousands of files belong to its packages."""
 ENVIRONMENTS = ("/opt/rackwright/*", "/opt/rackwright/*/*")
-"""Where ours are."""
+"""Patterns of the Python environments that rackwright manages."""
 LEFT_OVER = (".bak", ".old", "-old", ".new", ".tmp", "-dkms")
 
 PLACEHOLDERS = frozenset(
@@ -56,8 +57,8 @@ PLACEHOLDERS = frozenset(
 )  # fmt: skip
 
 
-def real(text: str) -> str | None:
-    """Return *text*, or None where a board maker left a placeholder in its place."""
+def without_placeholder(text: str) -> str | None:
+    """Return *text*, or None for a placeholder of the board's manufacturer."""
     letters = set(text.replace("-", "").replace(" ", "").lower())
     return None if text.lower() in PLACEHOLDERS or len(letters) < 2 else text
 
@@ -65,10 +66,10 @@ def real(text: str) -> str | None:
 def identity(root: str) -> dict[str, Any]:
     dmi = f"{root}/sys/class/dmi/id"
     return {
-        "serial": attempt(lambda: real(read_any(f"{dmi}/product_serial"))),
-        "uuid": attempt(lambda: real(read_any(f"{dmi}/product_uuid").lower())),
-        "bmc_mac": unknown("the BMC was not asked") if os.path.exists(f"{root}/dev/ipmi0") else None,
-        "device_tree_serial": attempt(lambda: real(read_any(f"{root}/proc/device-tree/serial-number"))),
+        "serial": attempt(lambda: without_placeholder(read_any(f"{dmi}/product_serial"))),
+        "uuid": attempt(lambda: without_placeholder(read_any(f"{dmi}/product_uuid").lower())),
+        "bmc_mac": unknown_value("the probe does not query the BMC") if os.path.exists(f"{root}/dev/ipmi0") else None,
+        "device_tree_serial": attempt(lambda: without_placeholder(read_any(f"{root}/proc/device-tree/serial-number"))),
         "hostname": attempt(read, f"{root}/proc/sys/kernel/hostname"),
         "machine_id": attempt(read, f"{root}/etc/machine-id"),
     }
@@ -76,9 +77,9 @@ def identity(root: str) -> dict[str, Any]:
 
 def release(root: str) -> dict[str, Any]:
     lines = read_any(f"{root}/etc/os-release", f"{root}/usr/lib/os-release").splitlines()
-    known = dict(line.split("=", 1) for line in lines if "=" in line)
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
     return {
-        key: known[name].strip("\"'") if name in known else unknown(f"os-release has no {name}")
+        key: values[name].strip("\"'") if name in values else unknown_value(f"os-release has no {name}")
         for key, name in (("id", "ID"), ("version_id", "VERSION_ID"))
     }
 
@@ -110,16 +111,20 @@ def packages(root: str) -> dict[str, str]:
 
 
 def dpkg_status(path: str) -> str:
-    """Return dpkg's database, in which dpkg itself stands; each package ends with an empty line."""
+    """Return dpkg's database.
+
+    Raises:
+        ReadError: the database lacks the package dpkg or the final empty line, so it is incomplete.
+    """
     with open(path, "rb") as file:
         status = file.read().decode("utf-8", "replace")
     if not status.endswith("\n\n") or "\nPackage: dpkg\n" not in f"\n{status}":
-        raise ReadError(f"{path} has no package dpkg, or was cut off")
+        raise ReadError(f"{path} has no package dpkg, or is truncated")
     return status
 
 
-def held(root: str) -> list[str]:
-    """Return the installed packages that dpkg was told to leave as they are."""
+def held_packages(root: str) -> list[str]:
+    """Return the installed packages with a hold in dpkg."""
     status = root + DPKG_STATUS
     if not os.path.exists(status):
         raise ReadError("rpm has no holds; versionlock is not read")
@@ -127,22 +132,22 @@ def held(root: str) -> list[str]:
 
 
 def debian_packages(status: str, state: str = " installed") -> dict[str, str]:
-    """Return the packages of dpkg's database whose status ends with *state*.
+    """Return the version of each package in dpkg's database whose status ends with *state*.
 
-    Those of a foreign architecture are called ``name:architecture``.
+    A package of a foreign architecture has the name ``name:architecture``.
     """
-    found, native = [], {"all"}
+    rows, native = [], {"all"}
     for paragraph in status.split("\n\n"):
         if state not in paragraph and not paragraph.startswith("Package: dpkg\n"):
-            continue  # what takes time here is to take thousands of paragraphs apart
+            continue  # for speed: the regular expression on thousands of paragraphs is slow
         fields = dict(FIELD.findall(paragraph))
-        said = fields.get("Status", "")
-        if fields.get("Package") == "dpkg" and said.endswith(" installed"):
+        status_field = fields.get("Status", "")
+        if fields.get("Package") == "dpkg" and status_field.endswith(" installed"):
             native.add(fields["Architecture"])
-        if said.endswith(state):
-            found.append((fields["Package"], fields["Architecture"], fields["Version"]))
+        if status_field.endswith(state):
+            rows.append((fields["Package"], fields["Architecture"], fields["Version"]))
     return {
-        name if architecture in native else f"{name}:{architecture}": version for name, architecture, version in found
+        name if architecture in native else f"{name}:{architecture}": version for name, architecture, version in rows
     }
 
 
@@ -150,34 +155,34 @@ FIELD = re.compile(r"^(Package|Status|Architecture|Version): (.*)$", re.M)
 
 
 def rpm_packages() -> dict[str, str]:
-    printed = tool("rpm", "-qa", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
-    found = dict(line.split(" ", 1) for line in printed.splitlines() if RPM.fullmatch(line))
-    if len(found) != len({*printed.splitlines()}) or not printed.endswith("\n") or "rpm" not in found:
-        raise ReadError("what rpm prints is not its list of packages, or not all of it")
-    return found
+    output = run_tool("rpm", "-qa", "--queryformat", "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n")
+    versions = dict(line.split(" ", 1) for line in output.splitlines() if RPM.fullmatch(line))
+    if len(versions) != len({*output.splitlines()}) or not output.endswith("\n") or "rpm" not in versions:
+        raise ReadError("the output of rpm is not its list of packages, or incomplete")
+    return versions
 
 
 RPM = re.compile(r"[\w.+-]+ [^ :]+:[^ ]+-[^ ]+")
 
 
 def environments(root: str) -> dict[str, dict[str, str]]:
-    """Return what is installed in each environment of Python of ours, by its normalised name. Source: PEP 503, 376."""
-    marks = sorted(mark for pattern in ENVIRONMENTS for mark in glob(f"{root}{pattern}/{ENVIRONMENT}"))
-    return {os.path.dirname(mark)[len(root) :]: attempt(distributions, os.path.dirname(mark)) for mark in marks}
+    """Return the versions of packages in each managed Python environment, by normalised name. Source: PEP 503, 376."""
+    markers = sorted(marker for pattern in ENVIRONMENTS for marker in glob(f"{root}{pattern}/{ENVIRONMENT_MARKER}"))
+    return {os.path.dirname(marker)[len(root) :]: attempt(distributions, os.path.dirname(marker)) for marker in markers}
 
 
 def distributions(environment: str) -> dict[str, str]:
-    found = {}
+    versions = {}
     for path in glob(f"{environment}/lib/python3*/site-packages/*.dist-info"):
-        # what was cut off while it was installed has no list of its files yet
+        # an interrupted installation has no list of files yet
         if os.path.exists(f"{path}/RECORD"):
             name, _, version = os.path.basename(path)[: -len(".dist-info")].rpartition("-")
-            found[re.sub(r"[-_.]+", "-", name).lower()] = version
-    return found
+            versions[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return versions
 
 
 def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all files below the roots, and all directories from the roots on."""
+    """Return all files below the roots, and all directories including the roots."""
     files: dict[str, Any] = {}
     directories: dict[str, Any] = {}
     for top in FILE_ROOTS:
@@ -190,41 +195,43 @@ def tree(root: str, salt: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 def walk(
     root: str, folder: str, device: int | None, salt: bytes | None, files: dict[str, Any], directories: dict[str, Any]
 ) -> None:
-    """Put every file below *folder* into *files*, and every folder that could not be entered, with the reason.
+    """Add every file below *folder* to *files*, every unreadable folder with the reason, and each to *directories*.
 
-    A directory of another account than root is not entered: nothing below it is declared, and it may hold anything.
+    A directory of another account than root is not entered: nothing below it is declared, and it may contain anything.
     """
     try:
         status = os.stat(root + folder, follow_symlinks=device is None)
         directories[folder] = entry(status)
         if device not in (None, status.st_dev):
-            files[folder] = unknown("another filesystem is mounted here")
+            files[folder] = unknown_value("another filesystem is mounted here")
             return
         if device is not None and status.st_uid not in (0, os.geteuid()):
-            files[folder] = unknown(f"it belongs to {owner_name(status.st_uid, status.st_gid)}, and is not entered")
+            files[folder] = unknown_value(
+                f"it belongs to {owner_name(status.st_uid, status.st_gid)}, and is not entered"
+            )
             return
-        with os.scandir(root + folder) as listed:
-            entries = sorted(listed, key=lambda entry: entry.name)
+        with os.scandir(root + folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
     except FileNotFoundError:
         return
     except OSError as error:
-        files[folder] = unknown(str(error.strerror))
+        files[folder] = unknown_value(str(error.strerror))
         return
-    if any(found.name == ENVIRONMENT for found in entries):
-        files[folder] = unknown("an environment of Python: only which packages are in it is looked at")
+    if any(child.name == ENVIRONMENT_MARKER for child in entries):
+        files[folder] = unknown_value("a Python environment, of which only the packages are read")
         return
-    for found in entries:
-        path = f"{folder}/{found.name}"
-        if found.is_dir(follow_symlinks=False):
+    for child in entries:
+        path = f"{folder}/{child.name}"
+        if child.is_dir(follow_symlinks=False):
             walk(root, path, status.st_dev, salt, files, directories)
         else:
-            files[path] = attempt(file, root + folder, found.name, salt)
+            files[path] = attempt(file, root + folder, child.name, salt)
 
 
 def file(folder: str, name: str, salt: bytes | None) -> dict[str, Any]:
-    """Return what a file is; without a *salt* it is one whose content is nobody's."""
+    """Return digest, mode, owner and time of a file; without *salt* the digest is unknown."""
     status = os.lstat(f"{folder}/{name}")
-    content = attempt(content_digest, folder, name, status, salt) if salt else unknown("rewritten by the system")
+    content = attempt(content_digest, folder, name, status, salt) if salt else unknown_value("rewritten by the system")
     return {"digest": content, **entry(status)}
 
 
@@ -248,7 +255,7 @@ def content_digest(folder: str, name: str, status: os.stat_result, salt: bytes) 
 
 @lru_cache(maxsize=None)
 def owner_name(user: int, group: int) -> str:
-    """Return ``user:group``, by number where there is no name."""
+    """Return ``user:group``, with a number for an account without a name."""
     try:
         user_name = pwd.getpwuid(user).pw_name
     except KeyError:
@@ -260,22 +267,22 @@ def owner_name(user: int, group: int) -> str:
 
 
 def texts(root: str) -> dict[str, Any]:
-    found = {}
+    contents = {}
     for folder, pattern in map(os.path.split, TEXTS):
         for name in listing(root + folder, pattern):
-            found[f"{folder}/{name}"] = attempt(text, f"{root}{folder}/{name}")
-    return found
+            contents[f"{folder}/{name}"] = attempt(text, f"{root}{folder}/{name}")
+    return contents
 
 
 def text(path: str) -> str:
-    """Return a file's text with the values of passwords masked; a masked unit, a link to /dev/null, is empty."""
+    """Return a file's text with passwords masked; the text of a masked unit, a link to /dev/null, is empty."""
     if not os.path.isfile(path) and os.path.realpath(path) != "/dev/null":
         raise ReadError("neither a file nor a link to one")
     with open(path, encoding="utf-8", newline="") as content:
-        return masked(path, content.read())
+        return mask_secrets(path, content.read())
 
 
-def masked(path: str, content: str) -> str:
+def mask_secrets(path: str, content: str) -> str:
     if "/etc/net" in path or "/systemd/network/" in path:
         return NETWORK_SECRET.sub(r"\1'***'", content)
     return SECRET.sub(r"\1=***", content)
@@ -288,10 +295,10 @@ def owners(root: str) -> dict[str, Any]:
 
 def owner(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as content:
-        loaded = json.load(content)
-    if not isinstance(loaded, dict):
+        value = json.load(content)
+    if not isinstance(value, dict):
         raise ReadError("not a JSON object")
-    return loaded
+    return value
 
 
 def initramfs(root: str) -> list[dict[str, Any]]:

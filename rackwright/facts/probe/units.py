@@ -1,7 +1,7 @@
-"""systemd's units: those it has in memory, and those it has only a file for.
+"""The units of systemd, both those in memory and those that have only a file.
 
-What is enabled is read from the links themselves. ``systemctl list-unit-files`` says the same, but walks all links
-once per unit: 3.5 s in an emulated guest, where this takes 0.1.
+The enabled state is read from the links. ``systemctl list-unit-files`` prints the same states but walks all links once
+per unit, which takes 3.5 s instead of 0.1 s in an emulated guest.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rackwright.facts.probe.observe import (
     attempt,
     listing,
     read,
-    tool,
-    unknown,
+    run_tool,
+    unknown_value,
 )
 
 ADMINISTRATOR, RUNTIME = "/etc/systemd/system", "/run/systemd/system"
@@ -34,27 +34,27 @@ SEARCH_PATH = (
     "/run/systemd/generator.late",
 )
 BEFORE_ALL = ("/etc/systemd/system.control", "/run/systemd/system.control")
-"""Folders in which `systemctl set-property` writes, which come before everything else."""
+"""Folders of `systemctl set-property`, which take precedence over all others."""
 VENDOR = ("/usr/lib/", "/lib/", "/usr/local/lib/")
 STALE = "an earlier version, in systemd's memory"
 UNIT = re.compile(r".+\.(service|socket|target|mount|automount|swap|timer|path|slice|device|scope)")
-LOADS = ("loaded", "masked", "not-found", "bad-setting", "error", "stub", "merged")
-ACTIVES = ("active", "inactive", "failed", "activating", "deactivating", "reloading", "maintenance", "refreshing")
-"""Words of systemd for units. Source: systemd, src/basic/unit-def.c."""
-COUNTED = re.compile(r"^(\d+) loaded units listed\.", re.M)
-"""The line that systemctl prints below its list of units."""
-PULLS = (".wants", ".requires", ".upholds")
+LOAD_STATES = ("loaded", "masked", "not-found", "bad-setting", "error", "stub", "merged")
+ACTIVE_STATES = ("active", "inactive", "failed", "activating", "deactivating", "reloading", "maintenance", "refreshing")
+"""Load states and active states of units. Source: systemd, src/basic/unit-def.c."""
+UNIT_COUNT = re.compile(r"^(\d+) loaded units listed\.", re.M)
+"""Line that systemctl prints below its list of units."""
+DEPENDENCY_FOLDERS = (".wants", ".requires", ".upholds")
 RECENTLY_SECONDS = 600
-"""A host that has been up for longer has started, or never will."""
+"""Uptime after which a host has finished its boot, or never will."""
 START_SECONDS = 120
-"""Who waits for the probe gives it up after three minutes."""
+"""Maximum wait for the end of the boot; the caller of the probe waits three minutes."""
 RULES = {"WantedBy", "RequiredBy", "UpheldBy", "Alias", "DefaultInstance"}
 
 
-def started(root: str) -> None:
-    """Wait until systemd is through with starting the host, which may have all of its arrays and mounts only then.
+def wait_for_boot(root: str) -> None:
+    """Wait until systemd has finished the boot, because arrays and mounts may be incomplete before that.
 
-    md waits half a minute after a loss of power before it starts an array in the middle of a reshape.
+    After a power loss, md waits 30 seconds before it starts an array with an interrupted reshape.
     """
     uptime = float(read(f"{root}/proc/uptime").split()[0])
     if uptime < RECENTLY_SECONDS:
@@ -65,102 +65,108 @@ def started(root: str) -> None:
 
 
 def units(root: str) -> dict[str, Any]:
-    """Return every unit that systemd has in memory or a file for.
+    """Return every unit that systemd has in memory or has a file for.
 
-    Whether a unit file is good systemd knows only after loading it. That is asked for here for the administrator's
-    mounts; for any other unit that is not in memory it stays unknown.
+    systemd validates a unit file only when it loads the file. This function triggers that for the administrator's
+    mounts; the load state of any other unit that is not in memory stays unknown.
     """
-    states = enabled(root)
-    loaded = {
+    states = unit_file_states(root)
+    memory_units = {
         name: {"load": load, "active": active, "enabled": states.get(name, "")} for name, load, active in in_memory()
     }
-    idle = {name: idle_unit(state) for name, state in states.items() if name not in loaded}
-    asked = [
-        name for name in listing(root + ADMINISTRATOR, "*.mount") if isinstance(idle.get(name, {}).get("load"), dict)
+    idle_units = {name: idle_unit(state) for name, state in states.items() if name not in memory_units}
+    unloaded_mounts = [
+        name
+        for name in listing(root + ADMINISTRATOR, "*.mount")
+        if isinstance(idle_units.get(name, {}).get("load"), dict)
     ]
-    for name, shown in show(("LoadState",), asked).items():
-        if name in idle and shown["LoadState"] in LOADS:
-            idle[name]["load"] = shown["LoadState"]
-    return {**loaded, **idle}
+    for name, properties in show(("LoadState",), unloaded_mounts).items():
+        if name in idle_units and properties["LoadState"] in LOAD_STATES:
+            idle_units[name]["load"] = properties["LoadState"]
+    return {**memory_units, **idle_units}
 
 
 def in_memory() -> list[tuple[str, str, str]]:
-    """Return the units that systemd has in memory: name, whether the file is good, whether it is active.
+    """Return name, load state and active state of each unit that systemd has in memory.
 
     Raises:
-        ReadError: systemctl printed something else, or not all of it: it counts its lines itself.
+        ReadError: the output is no list of units, or its length differs from the count that systemctl prints.
     """
-    printed = tool("systemctl", "list-units", "--all", "--plain", "--no-pager", "--full")
-    found = []
-    for line in printed.splitlines():
+    output = run_tool("systemctl", "list-units", "--all", "--plain", "--no-pager", "--full")
+    rows = []
+    for line in output.splitlines():
         name, load, active, *_ = *line.split(), "", "", ""
-        if UNIT.fullmatch(name) and load in LOADS and active in ACTIVES:  # a description may go on in other lines
-            found.append((name, load, active))
-    counted = COUNTED.findall(printed)
-    if [str(len(found))] != counted or not printed.endswith("\n"):
-        raise ReadError("what systemctl prints is not its list of units, or not all of it")
-    return found
+        if (
+            UNIT.fullmatch(name) and load in LOAD_STATES and active in ACTIVE_STATES
+        ):  # a description may continue on other lines
+            rows.append((name, load, active))
+    count = UNIT_COUNT.findall(output)
+    if [str(len(rows))] != count or not output.endswith("\n"):
+        raise ReadError("the output of systemctl is not its list of units, or incomplete")
+    return rows
 
 
 def show(properties: tuple[str, ...], names: list[str]) -> dict[str, dict[str, str]]:
-    """Return *properties* of the units *names*; units about which systemctl prints something else are left out."""
-    printed = tool("systemctl", "show", f"--property=Id,{','.join(properties)}", "--", *names) if names else ""
-    found = {}
-    for block in printed.split("\n\n"):
-        shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if shown.keys() == {"Id", *properties}:
-            found[shown["Id"]] = shown
-    return found
+    """Return *properties* of the units *names*; units without all of the properties are left out."""
+    output = run_tool("systemctl", "show", f"--property=Id,{','.join(properties)}", "--", *names) if names else ""
+    by_unit = {}
+    for paragraph in output.split("\n\n"):
+        values = dict(line.split("=", 1) for line in paragraph.splitlines() if "=" in line)
+        if values.keys() == {"Id", *properties}:
+            by_unit[values["Id"]] = values
+    return by_unit
 
 
 def overrides(root: str) -> dict[str, list[str]]:
-    """Return by unit the files that change what systemd does with it, beside the file that it has by itself.
+    """Return for each unit the files that change its behaviour, beside its own unit file.
 
-    These are drop-ins (for the unit, for a part of its name before a dash, for its aliases, or for all of its type)
-    and files of its name that come before another one. Drop-ins that a package brings for its own unit are none. A unit
-    whose files systemd has not read since they were changed has the entry STALE: it does what they said before.
+    These are drop-ins (for the unit, a part of its name before a dash, its aliases, or its type), and unit files that
+    take precedence over another file of the same name. Drop-ins that a package installs for its own unit do not count.
+    A unit whose files changed since systemd last read them has the entry STALE: systemd still uses the old files.
     """
     files, drop_ins, aliases = unit_files(root)
-    found = {name: paths for name in files if (paths := changing(root, name, files[name], drop_ins, aliases))}
-    asked = [
+    overriding = {
+        name: paths for name in files if (paths := overriding_files(root, name, files[name], drop_ins, aliases))
+    }
+    names = [
         name
         for name, places in files.items()
-        if (name in found or places[0].startswith(f"{ADMINISTRATOR}/"))
+        if (name in overriding or places[0].startswith(f"{ADMINISTRATOR}/"))
         and "@." not in name
         and not os.path.islink(root + places[0])
     ]
-    shown = show(("NeedDaemonReload",), asked)
-    for name in asked:
-        state = shown.get(name, {}).get("NeedDaemonReload")
+    states = show(("NeedDaemonReload",), names)
+    for name in names:
+        state = states.get(name, {}).get("NeedDaemonReload")
         if state not in ("yes", "no"):
-            raise ReadError(f"systemctl does not show whether {name} is as its files say")
+            raise ReadError(f"systemctl does not show whether {name} needs a daemon-reload")
         if state == "yes":
-            found.setdefault(name, []).append(STALE)
-    return found
+            overriding.setdefault(name, []).append(STALE)
+    return overriding
 
 
-def changing(
-    root: str, name: str, places: list[str], drop_ins: dict[str, list[str]], aliases: dict[str, set[str]]
+def overriding_files(
+    root: str, name: str, unit_paths: list[str], drop_ins: dict[str, list[str]], aliases: dict[str, set[str]]
 ) -> list[str]:
-    """Return what changes the unit *name*, whose files are at *places*; systemd reads the first of them."""
-    before = {path for path in places[:-1] if not os.path.islink(root + path) and os.path.getsize(root + path)}
-    packaged = not places[0].startswith(f"{ADMINISTRATOR}/")
+    """Return the files that change the unit *name*; systemd reads the first of its files *unit_paths*."""
+    overriding = {path for path in unit_paths[:-1] if not os.path.islink(root + path) and os.path.getsize(root + path)}
+    is_packaged = not unit_paths[0].startswith(f"{ADMINISTRATOR}/")
     for folder in drop_in_folders(name, aliases.get(name, ())):
         for path in drop_ins.get(folder, ()):
-            # a package may change its own unit, and a distribution all of a type
-            if not path.startswith(VENDOR) or (folder == f"{name}.d" and not packaged):
-                before.add(path)
-    return sorted(before)
+            # a package may extend its own unit, and a distribution all units of a type
+            if not path.startswith(VENDOR) or (folder == f"{name}.d" and not is_packaged):
+                overriding.add(path)
+    return sorted(overriding)
 
 
 def unit_files(root: str) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, set[str]]]:
-    """Return the files of each unit in their order, the drop-ins of each folder, and the aliases of each unit."""
+    """Return the files of each unit by precedence, the drop-ins in each folder, and the aliases of each unit."""
     files: dict[str, list[str]] = {}
     drop_ins: dict[str, list[str]] = {}
     aliases: dict[str, set[str]] = {}
     for folder in (*BEFORE_ALL, *SEARCH_PATH):
         if folder == "/lib/systemd/system" and os.path.islink(f"{root}/lib"):
-            continue  # it is /usr/lib, once more
+            continue  # a link to /usr/lib, which is in the list
         for name in listing(root + folder):
             path = f"{folder}/{name}"
             if name.endswith(".d"):
@@ -178,12 +184,12 @@ def unit_files(root: str) -> tuple[dict[str, list[str]], dict[str, list[str]], d
 
 
 def drop_in_folders(name: str, aliases: Iterable[str]) -> Iterator[str]:
-    """Yield the names of the folders in which drop-ins of a unit are. Source: systemd.unit(5)."""
-    for each in (name, *aliases):
-        stem, _, kind = each.rpartition(".")
-        yield f"{each}.d"
-        template, at, _ = stem.partition("@")
-        if at:
+    """Yield the names of the drop-in folders of a unit. Source: systemd.unit(5)."""
+    for unit in (name, *aliases):
+        stem, _, kind = unit.rpartition(".")
+        yield f"{unit}.d"
+        template, separator, _ = stem.partition("@")
+        if separator:
             yield f"{template}@.{kind}.d"
         parts = template.split("-")
         for number in range(1, len(parts)):
@@ -192,12 +198,12 @@ def drop_in_folders(name: str, aliases: Iterable[str]) -> Iterator[str]:
 
 
 def idle_unit(state: Any) -> dict[str, Any]:
-    masked = isinstance(state, str) and state.startswith("masked")
-    return {"load": "masked" if masked else unknown("not in memory"), "active": "inactive", "enabled": state}
+    is_masked = isinstance(state, str) and state.startswith("masked")
+    return {"load": "masked" if is_masked else unknown_value("not in memory"), "active": "inactive", "enabled": state}
 
 
-def enabled(root: str) -> dict[str, Any]:
-    """Return every unit file's state, in the words of ``systemctl list-unit-files``."""
+def unit_file_states(root: str) -> dict[str, Any]:
+    """Return the state of every unit file, in the words of ``systemctl list-unit-files``."""
     paths: dict[str, str] = {}
     for folder in SEARCH_PATH:
         for name in listing(root + folder):
@@ -208,18 +214,18 @@ def enabled(root: str) -> dict[str, Any]:
 
 
 def links_in(folder: str, meaning: str) -> dict[str, str]:
-    """Return every unit that a link below *folder* pulls in, and every alias as ``alias -> unit``."""
-    found = {}
+    """Return *meaning* for every unit that a link below *folder* enables, and for every alias as ``alias -> unit``."""
+    states = {}
     for name in listing(folder):
         path = f"{folder}/{name}"
-        if name.endswith(PULLS):
+        if name.endswith(DEPENDENCY_FOLDERS):
             for link in listing(path):
-                found[link] = meaning
+                states[link] = meaning
                 if os.path.islink(f"{path}/{link}"):  # an instance enables its template
-                    found[os.path.basename(os.readlink(f"{path}/{link}"))] = meaning
+                    states[os.path.basename(os.readlink(f"{path}/{link}"))] = meaning
         elif os.path.islink(path):
-            found[f"{name} -> {os.path.basename(os.readlink(path))}"] = meaning
-    return found
+            states[f"{name} -> {os.path.basename(os.readlink(path))}"] = meaning
+    return states
 
 
 def state(root: str, name: str, path: str, links: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What vendors' software says of itself in files, who has an accelerator open, and what bridges do with PCI packets."""
+"""Versions of vendors' software, users of accelerators, and bridges that redirect PCI packets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from rackwright.facts.probe.observe import ReadError, attempt, listing, read
 
 READINGS = (
-    # Jetson Linux Developer Guide; nvpmodel writes the mode that it was told
+    # Jetson Linux Developer Guide; nvpmodel writes the selected mode
     ("jetson.release", "/etc/nv_tegra_release", r"^# R(\d+) \(release\), REVISION: ([\d.]+)"),
     ("jetson.power_mode", "/var/lib/nvpmodel/status", r"^pmode:0*(\d+)"),
-    # ROCm documentation, Install ROCm Optiq: it has the build behind the release
+    # ROCm documentation, Install ROCm Optiq: the build number follows the release
     ("rocm.release", "/opt/rocm/.info/version", r"^(\d+(?:\.\d+)*)"),
     # CANN Software Installation Guide, default paths
     ("ascend.driver", "/usr/local/Ascend/driver/version.info", r"^Version=(\S+)"),
@@ -25,94 +25,95 @@ READINGS = (
         r"^version=(\S+)",
     ),
 )
-"""Name, where it is said (a pattern: the first that is there), and what of it; groups are joined by dots."""
+"""Name of a reading, pattern of its file (the first existing file counts), and regular expression; its groups are
+joined by dots."""
 DEVICES = re.compile(r"/dev/(kfd|accel/accel\d+|hl\d+|davinci\d+)")
-"""Accelerators of AMD, Intel (before and since Linux 6.2) and Huawei. NVIDIA's driver tells of its own."""
+"""Accelerators of AMD, Intel (before and since Linux 6.2) and Huawei. NVIDIA's driver reports its own users."""
 BRIDGE = "0x0604"
-"""How the class of a bridge between PCI buses begins. Source: PCI Code and ID Assignment, 1.6."""
+"""Prefix of the class of a PCI-to-PCI bridge. Source: PCI Code and ID Assignment, 1.6."""
 EXTENDED, ACS, CONTROL = 0x100, 0x0D, 6
-"""Where extended capabilities begin, the id of Access Control Services, and where in it its control register is.
+"""Offset of the extended capabilities, id of Access Control Services, and offset of its control register.
 Source: include/uapi/linux/pci_regs.h."""
 
 
 def readings(root: str) -> dict[str, Any]:
-    """Return what is said by name; nothing for software that is not there."""
-    places = ((name, sorted(glob(root + pattern)), what) for name, pattern, what in READINGS)
-    return {name: attempt(reading, found[0], what) for name, found, what in places if found}
+    """Return the value of each reading by name; software that is not installed has none."""
+    candidates = ((name, sorted(glob(root + path_pattern)), pattern) for name, path_pattern, pattern in READINGS)
+    return {name: attempt(reading, paths[0], pattern) for name, paths, pattern in candidates if paths}
 
 
-def reading(path: str, what: str) -> str:
-    said = re.search(what, read(path), re.MULTILINE)
-    if said is None:
-        raise ReadError(f"{path} does not say it in the way that is known")
-    return ".".join(said.groups())
+def reading(path: str, pattern: str) -> str:
+    match = re.search(pattern, read(path), re.MULTILINE)
+    if match is None:
+        raise ReadError(f"{path} has an unknown form")
+    return ".".join(match.groups())
 
 
 def dkms(root: str) -> dict[str, dict[str, list[str]]]:
-    """Return what DKMS has in its tree, by module and version: the kernels for which that was built."""
+    """Return the modules in the tree of DKMS by name and version, each with the kernels that it is built for."""
     top = f"{root}/var/lib/dkms"
-    found: dict[str, dict[str, list[str]]] = {}
+    built_for: dict[str, dict[str, list[str]]] = {}
     for name in listing(top):
         for version in listing(f"{top}/{name}") if os.path.isdir(f"{top}/{name}") else ():
-            place = f"{top}/{name}/{version}"
-            if os.path.isdir(place) and not os.path.islink(place) and version != "original_module":
-                built = glob(f"{place}/*/*/module")  # by kernel and machine
-                found.setdefault(name, {})[version] = sorted({path.split("/")[-3] for path in built})
-    return found
+            folder = f"{top}/{name}/{version}"
+            if os.path.isdir(folder) and not os.path.islink(folder) and version != "original_module":
+                modules = glob(f"{folder}/*/*/module")  # by kernel and machine
+                built_for.setdefault(name, {})[version] = sorted({path.split("/")[-3] for path in modules})
+    return built_for
 
 
 def accelerator_users(root: str) -> list[dict[str, Any]]:
-    """Return who has an accelerator of another vendor than NVIDIA open, once for each process and device."""
-    found = {
+    """Return the processes that use an accelerator of another vendor than NVIDIA, once for each process and device."""
+    users = {
         (int(pid), device)
         for pid in listing(f"{root}/proc")
         if pid.isdecimal()
-        for device in opened(f"{root}/proc/{pid}/fd")
+        for device in open_accelerators(f"{root}/proc/{pid}/fd")
     }
     return [
         {"pid": pid, "name": attempt(read, f"{root}/proc/{pid}/comm"), "device": device}
-        for pid, device in sorted(found)
+        for pid, device in sorted(users)
     ]
 
 
-def opened(folder: str) -> set[str]:
-    """Return the accelerators among what a process has open; one that ended meanwhile has nothing open."""
-    found = set()
+def open_accelerators(folder: str) -> set[str]:
+    """Return the accelerators among the open files of a process; empty for a process that has just ended."""
+    devices = set()
     for number in listing(folder):
         try:
             target = os.readlink(f"{folder}/{number}")
         except (FileNotFoundError, ProcessLookupError):
             continue
         if DEVICES.fullmatch(target):
-            found.add(target)
-    return found
+            devices.add(target)
+    return devices
 
 
-def redirecting(root: str) -> list[str]:
-    """Return the bridges that send packets between PCI devices through the root complex, by their addresses."""
+def redirecting_bridges(root: str) -> list[str]:
+    """Return the addresses of bridges that redirect packets between PCI devices through the root complex."""
     top = f"{root}/sys/bus/pci/devices"
     return [
         address
         for address in listing(top)
-        if read(f"{top}/{address}/class").startswith(BRIDGE) and control(f"{top}/{address}/config")
+        if read(f"{top}/{address}/class").startswith(BRIDGE) and acs_control(f"{top}/{address}/config")
     ]
 
 
-def control(path: str) -> int:
-    """Return the control register of a bridge's Access Control Services; 0 where it has none."""
+def acs_control(path: str) -> int:
+    """Return the control register of a bridge's Access Control Services; 0 for a bridge without them."""
     with open(path, "rb") as file:
         config = file.read()
     if len(config) <= EXTENDED:
         if os.path.getsize(path) > EXTENDED:
             raise ReadError("only root may read all of it")
         return 0
-    at = EXTENDED
-    for _ in range(len(config) // 8):  # a chain that leads back to itself would never end
-        (header,) = struct.unpack_from("<I", config, at)
+    offset = EXTENDED
+    for _ in range(len(config) // 8):  # a bound, because a faulty chain may form a loop
+        (header,) = struct.unpack_from("<I", config, offset)
         if header & 0xFFFF == ACS:
-            (value,) = struct.unpack_from("<H", config, at + CONTROL)
+            (value,) = struct.unpack_from("<H", config, offset + CONTROL)
             return int(value)
-        at = header >> 20
-        if at < EXTENDED or at + 8 > len(config):
+        offset = header >> 20
+        if offset < EXTENDED or offset + 8 > len(config):
             break
     return 0

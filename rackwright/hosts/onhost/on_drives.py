@@ -18,9 +18,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rackwright.facts.content import UnknownContent, content, covers
+from rackwright.facts.content import UnknownContent, covers, describe
 from rackwright.facts.probe import block
-from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, known, read
+from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, read, unwrap
 
 REFUSED = 97
 """Exit status: nothing was written, and the last line of the output says why."""
@@ -98,7 +98,7 @@ def check_it_is(serial: str, device: int, machine: block.Machine, name: str) -> 
 def check_content(serial: str, expected: str, machine: block.Machine, name: str) -> None:
     """Raise Refused unless all that is on a drive is in what is *expected*."""
     try:
-        there = content(block.drive(machine, name))
+        there = describe(block.drive(machine, name))
     except UnknownContent as reason:
         raise Refused(f"what is on drive {serial} cannot be known ({reason})") from None
     if not covers(expected, there):
@@ -212,7 +212,7 @@ def nothing_left(serial: str, root: str) -> None:
         name = found(machine, serial)
     except Refused as reason:  # it was written to by now
         raise Failed(str(reason)) from None
-    left = [row["type"] for row in known(machine.signatures[name])] + machine.with_parts(name)[1:]
+    left = [row["type"] for row in unwrap(machine.signatures[name])] + machine.with_parts(name)[1:]
     if left:
         raise Failed(f"drive {serial} still has {', '.join(left)}")
 
@@ -221,7 +221,7 @@ def erase_member(serial: str, array_uuid: str, root: str) -> None:
     """Erase all signatures on a member of an array that is stopped, its md superblock last."""
     with checked({serial: None}, root, os.O_RDWR) as (machine, drives):
         name, device = drives[serial]
-        rows = known(machine.signatures[name])
+        rows = unwrap(machine.signatures[name])
         own = block.superblock(machine.path(name), rows)
         if not own or own["array_uuid"] != array_uuid:
             raise Refused(f"drive {serial} is no member of {array_uuid} any more")

@@ -499,7 +499,7 @@ def array(machine: block.Machine, key: str) -> dict[str, Any]:
 def filesystem(machine: block.Machine, key: str) -> str:
     """Return the UUID of the filesystem on the array of this md name, or on the mapping of this path."""
     name = (mapping(machine, key) if key.startswith(MAPPER) else array(machine, key))["name"]
-    signatures = observe.known(machine.signatures[name])
+    signatures = observe.unwrap(machine.signatures[name])
     uuids = [str(signature["uuid"]) for signature in signatures if signature["usage"] == "filesystem"]
     return only(uuids, f"filesystem on {key}")
 
@@ -511,7 +511,7 @@ def mapping(machine: block.Machine, path: str) -> dict[str, Any]:
 def luks(machine: block.Machine, md_name: str) -> str:
     """Return the UUID of the LUKS header on the array."""
     name = array(machine, md_name)["name"]
-    uuids = [str(observe.known(header["uuid"])) for header in block.luks_headers(machine) if header["device"] == name]
+    uuids = [str(observe.unwrap(header["uuid"])) for header in block.luks_headers(machine) if header["device"] == name]
     return only(uuids, f"LUKS header on {md_name}")
 
 

@@ -44,7 +44,7 @@ def _server(facts: Facts, name: str, what: str, claim: Claim) -> Value:
 
 def _refused(server: Server, claim: Claim) -> str:
     """Return why the declared release does not serve here, as the host has noted it, or `no`."""
-    refused = server.refused
+    refused = server.failed_release
     return refused["why"] if refused and refused["release"] == claim.want["release"] else "no"
 
 
@@ -65,7 +65,7 @@ def report(spec: ServerSpec, facts: Facts) -> dict[str, Any]:
             return {}
         told: dict[str, Any] = {"outcome": outcome(facts, spec.name, server), "version": server.version}
         told |= {"release": server.release, "models": sorted(server.models), "previous": server.previous}
-        told |= {"refused": server.refused} if server.refused else {}
+        told |= {"refused": server.failed_release} if server.failed_release else {}
         told |= {"why": server.why} if server.why else {}
         told |= {"accuracy": accuracy(spec.watch, server, facts)} if spec.watch else {}
     except UnknownFact as reason:

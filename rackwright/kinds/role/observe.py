@@ -33,7 +33,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "cdi":
             return _cdi(facts, key, name)
         case "image":
-            return any(image.goes_by(key) for image in facts.images(name))
+            return any(image.matches(key) for image in facts.images(name))
         case "library":
             files = facts.library(key)
             return tuple(sorted(file.rpartition(".so.")[2] for file in files)) or Absent()
@@ -80,7 +80,7 @@ def _directory(facts: Facts, path: str, name: str) -> Value:
 
 
 def _built_module(facts: Facts, key: str, name: str) -> Value:
-    kernels = facts.kernels_to_come()
+    kernels = facts.next_kernels()
     if not kernels:
         return Absent()
     built = {
@@ -95,7 +95,7 @@ def _built_module(facts: Facts, key: str, name: str) -> Value:
 def _dkms(facts: Facts, key: str, name: str) -> Value:
     tree = facts.dkms(key)
     if name == "missing_for":
-        return tuple(sorted(facts.kernels_to_come().keys() - {kernel for built in tree.values() for kernel in built}))
+        return tuple(sorted(facts.next_kernels().keys() - {kernel for built in tree.values() for kernel in built}))
     return tuple(sorted(tree)) or Absent()
 
 
@@ -160,7 +160,7 @@ def _authorized_keys(facts: Facts, account: str, name: str) -> Value:
         return "none" if name == "command" else ()
     if name == "command":
         return found.command
-    noted = found.noted
+    noted = found.original_keys
     if name == "added" and noted is None:
         return ()  # the file of what is noted is a claim of its own, and missing
     return tuple(sorted(found.keys - set(noted or ()) if name == "added" else found.keys))

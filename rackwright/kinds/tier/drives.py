@@ -94,7 +94,7 @@ def find_consent(drive: Drive, fleet: Mapping[str, str], command: Mapping[str, s
     """
     if drive.serial in command:
         return command[drive.serial]
-    return None if drive.unnoticed else fleet.get(drive.serial)
+    return None if drive.unwitnessed_content else fleet.get(drive.serial)
 
 
 def content_refusal(host: str, drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> Refusal | None:
@@ -106,13 +106,13 @@ def content_refusal(host: str, drive: Drive, fleet: Mapping[str, str], command: 
     given = consent if consent is not None else fleet.get(drive.serial)
     if given is not None:
         got += f", and consent for {given!r}"
-    if not drive.unnoticed:
+    if not drive.unwitnessed_content:
         want = "a member is blank, or what it carries is given up"
         fix = f'To lose exactly that, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'
         return Refusal(where, got, want, fix)
     want = (
-        f"a member is blank, or what it carries is given up; later writes to {', '.join(drive.unnoticed)} show in no"
-        " superblock, so a line in the fleet is not enough"
+        f"a member is blank, or what it carries is given up; later writes to {', '.join(drive.unwitnessed_content)}"
+        " show in no superblock, so a line in the fleet is not enough"
     )
     fix = f"To lose exactly that, before the next write and restart, run `rackwright up STACK {consent_option(drive)}`"
     return Refusal(where, got, want, fix)
@@ -127,8 +127,8 @@ def describe(drive: Drive) -> str:
     """Return the line of the preview about a drive and its content."""
     try:
         present = drive.content or "blank where it was sampled"
-        if drive.unnoticed:
-            present += f" (later writes to {', '.join(drive.unnoticed)} show in no superblock)"
+        if drive.unwitnessed_content:
+            present += f" (later writes to {', '.join(drive.unwitnessed_content)} show in no superblock)"
     except UnknownFact as reason:
         present = str(reason)
     return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {present}"
@@ -148,4 +148,4 @@ def wipe_steps(drives: Iterable[Drive]) -> Iterator[Command]:
 
 def content_after_wipe(drives: Iterable[Drive]) -> dict[str, str]:
     """Return the content that drives may have when they come into an array, by serial."""
-    return {drive.serial: drive.content_once_erased for drive in drives}
+    return {drive.serial: drive.content_after_wipe for drive in drives}

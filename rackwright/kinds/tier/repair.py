@@ -118,7 +118,7 @@ def returning_members(inputs: PlanInputs, found: Assembled) -> list[str]:
 
 def _take_back(spec: TierSpec, array: Array, serial: str) -> Command:
     # without a bitmap md cannot know what it missed, and copies all of it; where a spare has its place, it waits
-    verb = "--re-add" if array.bitmap == "internal" and array.places_taken < array.devices else "--add"
+    verb = "--re-add" if array.bitmap == "internal" and array.occupied_slots < array.devices else "--add"
     argv = ("mdadm", "--manage", spec.device, verb, f"${{drive:{serial}}}")
     return Command(f"take {serial} back into {spec.name}", argv)
 

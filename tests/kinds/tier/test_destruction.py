@@ -33,7 +33,7 @@ def wiped(plan: Plan) -> set[str]:
 def is_consented(case: Scenario, serial: str) -> bool:
     """Return whether a consent names all that is on a drive: one of the command, or a line where writes would show."""
     drive = case.facts.drive(serial)
-    line = None if drive.unnoticed else case.spec.wipe.get(serial)
+    line = None if drive.unwitnessed_content else case.spec.wipe.get(serial)
     return content.covers(case.repository.consents.get(serial, line), drive.content)
 
 
@@ -74,7 +74,7 @@ def check_drives_that_come(case: Scenario, plan: Plan) -> None:
                 assert drive.superblock.array_uuid == case.found["uuid"]
                 continue
             assert not drive.content or serial in wiped(plan)
-            assert step.expects[serial] == drive.content_once_erased
+            assert step.expects[serial] == drive.content_after_wipe
             assert "--add" not in step.argv or not has_place(case, serial)
 
 

@@ -115,7 +115,7 @@ def test_each_step_that_gives_a_drive_to_an_array_says_what_may_be_on_it(blank):
 def test_what_older_facts_do_not_tell_cannot_be_given_up(blank):
     for name in ("parts", "witnesses", "held"):
         without = {key: value for key, value in drive(blank, SERIALS[2]).items() if key != name}
-        with pytest.raises(UnknownFact, match=f"the facts have no {name}: they are of an older version"):
+        with pytest.raises(UnknownFact, match=f"the facts have no {name}: an older version of the probe wrote them"):
             Drive({**without, "sample": ["data 77aa"]}, "drive").content  # noqa: B018
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.facts.probe import apart
+from rackwright.facts.probe import isolate
 from rackwright.facts.probe.observe import ReadError
 
 
@@ -17,15 +17,15 @@ def refuse() -> None:
 
 
 def test_what_is_returned_comes_back() -> None:
-    assert apart.apart("it", lambda a, b: {"sum": a + b}, 1, 2) == {"sum": 3}
+    assert isolate.isolate("it", lambda a, b: {"sum": a + b}, 1, 2) == {"sum": 3}
 
 
 def test_a_reason_comes_back_as_it_is() -> None:
-    assert apart.apart("it", refuse) == {"unknown": "a reason"}
+    assert isolate.isolate("it", refuse) == {"unknown": "a reason"}
 
 
 def test_one_that_hangs_takes_no_other_along() -> None:
-    found = apart.all_apart({"slow": lambda: time.sleep(600), "fast": lambda: 1}, seconds=0.5)
+    found = isolate.isolate_all({"slow": lambda: time.sleep(600), "fast": lambda: 1}, seconds=0.5)
 
     assert found == {"slow": {"unknown": "slow: no answer within 0.5 s"}, "fast": 1}
 
@@ -36,7 +36,7 @@ def test_what_a_hanging_one_has_started_ends_with_it(tmp_path: Path) -> None:
         (tmp_path / "pid").write_text(str(child.pid))
         child.wait()
 
-    apart.apart("it", start, seconds=1)
+    isolate.isolate("it", start, seconds=1)
 
     status = Path("/proc", (tmp_path / "pid").read_text(), "stat")
     while status.exists() and status.read_text().split()[2] != "Z":
@@ -44,20 +44,20 @@ def test_what_a_hanging_one_has_started_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_one_that_crashes_is_named_with_its_signal() -> None:
-    assert apart.apart("it", lambda: os.kill(os.getpid(), signal.SIGUSR1)) == {
+    assert isolate.isolate("it", lambda: os.kill(os.getpid(), signal.SIGUSR1)) == {
         "unknown": "it: its process ended with signal 10"
     }
 
 
 def test_memory_and_answer_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert apart.apart("it", lambda: len(bytearray(1 << 30))) == {"unknown": "MemoryError: "}
-    monkeypatch.setattr(apart, "ANSWER_BYTES", 1 << 20)
-    assert apart.apart("it", lambda: "x" * (2 << 20)) == {"unknown": "it: an answer of more than 1 MiB"}
+    assert isolate.isolate("it", lambda: len(bytearray(1 << 30))) == {"unknown": "MemoryError: "}
+    monkeypatch.setattr(isolate, "ANSWER_BYTES", 1 << 20)
+    assert isolate.isolate("it", lambda: "x" * (2 << 20)) == {"unknown": "it: an answer of more than 1 MiB"}
 
 
 def test_no_descriptor_and_no_process_stays() -> None:
     before = len([*Path("/proc/self/fd").iterdir()])
-    apart.all_apart({"slow": lambda: time.sleep(600), "fast": lambda: 1, "crash": refuse}, seconds=0.2)
+    isolate.isolate_all({"slow": lambda: time.sleep(600), "fast": lambda: 1, "crash": refuse}, seconds=0.2)
 
     assert len([*Path("/proc/self/fd").iterdir()]) == before
 
@@ -70,11 +70,11 @@ def test_an_owner_can_be_become_and_root_not_again(tmp_path: Path) -> None:
     os.chown(own, 65534, 65534)
 
     def become() -> list[object]:
-        apart.become_owner(str(own))
+        isolate.become_owner(str(own))
         try:
             os.setuid(0)
         except PermissionError:
             return [os.getresuid(), os.getresgid(), os.getgroups()]
         return []
 
-    assert apart.apart("it", become) == [[65534] * 3, [65534] * 3, []]
+    assert isolate.isolate("it", become) == [[65534] * 3, [65534] * 3, []]

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
+from rackwright.facts.compare import changed_paths
 from rackwright.facts.facts import Facts
-from rackwright.facts.lasting import changed
 from tests.support import recorded_facts
 
 
@@ -13,7 +13,7 @@ def told(change):
     before = recorded_facts.raw(recorded_facts.TODAY)
     after = copy.deepcopy(before)
     change(after)
-    return changed(Facts(before), Facts(after))
+    return changed_paths(Facts(before), Facts(after))
 
 
 @pytest.mark.parametrize(
