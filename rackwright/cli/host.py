@@ -83,7 +83,7 @@ def qualify(
     """
     from rackwright.hosts.pool import Hosts
     from rackwright.qualify.run import qualify
-    from rackwright.qualify.table import sources, sums, table
+    from rackwright.qualify.table import sources, summary, table
 
     loaded = project.stack(stack)
     hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
@@ -95,5 +95,5 @@ def qualify(
         terminal.show(json.dumps(report.as_json(), indent=2))
     else:
         console.print(table(report))
-        console.print(*sources(report), sums(report), sep="\n", markup=False, soft_wrap=True)
+        console.print(*sources(report), summary(report), sep="\n", markup=False, soft_wrap=True)
     raise typer.Exit(report.exit_status)

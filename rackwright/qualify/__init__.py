@@ -1,1 +1,1 @@
-"""What a host has to show before anything runs on it: measured there, held against the catalogue's floors."""
+"""The qualification of a host before its first use: measurements on the host, compared with the catalogue's floors."""

@@ -1,4 +1,4 @@
-"""Runs measuring programs on a host whose lock is held, by an account that may change nothing, for a limited time."""
+"""The execution of measuring programs on a leased host, with an unprivileged account and a time limit."""
 
 import contextlib
 import json
@@ -13,42 +13,42 @@ from rackwright.hosts.onhost.runner import PREFIX, escaped, literal
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.transport import Result
 from rackwright.progress import Progress
-from rackwright.qualify.item import Unusable
+from rackwright.qualify.item import MeasurementFailed
 
 GRACE_SECONDS = 30
-"""What a program may take beside the time that it was given, to start and to end."""
+"""Time that a program may take to start and to end, in addition to its time limit."""
 
 
 @dataclass(eq=False)
 class Bench:
-    """A host under its lock."""
+    """A leased host that runs one measuring program at a time."""
 
     hosts: Hosts
     host: str
     id: str
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _unit: str = ""
-    """What runs."""
+    """Name of the systemd unit that runs."""
 
     def run(
         self,
-        what: str,
+        purpose: str,
         argv: Sequence[str],
         seconds: float,
         environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
     ) -> Result:
-        """Run *argv* in a unit of its own and return how it ended; nothing of it is left when this returns.
+        """Run *argv* in a systemd unit of its own, and return its result; no process of the unit survives the call.
 
-        The unit is one of those that whoever takes the lock next waits for, should the connection be lost.
+        If the connection is lost, the next holder of the lease waits for the unit.
 
         Args:
-            what: Tells people what the unit is for.
-            seconds: After so long the host ends it by itself.
+            purpose: Text for people in the description of the unit.
+            seconds: Time after which the host itself ends the unit.
         """
         self._unit = f"{PREFIX}{escaped(self.id)}-{next(self._numbers)}"
-        command = in_unit(argv, self._unit, f"{self.id}: {what}", seconds, environment or {})
+        command = unit_command(argv, self._unit, f"{self.id}: {purpose}", seconds, environment or {})
         try:
             return self.hosts.connection(self.host).run(command, stdin, seconds + GRACE_SECONDS, on_line)
         except BaseException:
@@ -56,43 +56,43 @@ class Bench:
             raise
 
     def stop(self) -> None:
-        """End what runs, from another thread or over a new connection; where that fails, the host does it in time."""
+        """End the running unit, from another thread or over a new connection; if that fails, its time limit ends it."""
         with contextlib.suppress(RackwrightError):
             self.hosts.connection(self.host).run(("systemctl", "stop", self._unit))
 
     def script(
-        self, what: str, name: str, arguments: Sequence[object], seconds: float, on_line: Progress | None = None
+        self, purpose: str, name: str, arguments: Sequence[object], seconds: float, on_line: Progress | None = None
     ) -> dict[str, Any]:
-        """Run the program *name* of ours there, and return what its last line tells.
+        """Run the program *name* of qualify/onhost on the host, and return the JSON object in its last line.
 
         Raises:
-            Unusable: it ended badly; says how.
+            MeasurementFailed: the program failed; names its exit status and last line.
         """
         source = files("rackwright.qualify.onhost").joinpath(f"{name}.py").read_bytes()
         argv = ("python3", "-I", "-S", "-X", "utf8", "-", *map(str, arguments))
-        done = self.run(what, argv, seconds, stdin=source, on_line=on_line)
-        if done.status:
-            raise Unusable(f"{name}.py ended with {done.status}: {last_line(done)}")
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return told
+        result = self.run(purpose, argv, seconds, stdin=source, on_line=on_line)
+        if result.status:
+            raise MeasurementFailed(f"{name}.py ended with {result.status}: {last_line(result)}")
+        report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+        return report
 
 
-def in_unit(
+def unit_command(
     argv: Sequence[str], unit: str, description: str, seconds: float, environment: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the command that runs *argv* as a transient unit with an account that only it has."""
+    """Return the command that runs *argv* as a transient unit with a dynamic account of its own."""
     return (
         *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"),
         *(f"--unit={unit}", f"--description={description}"),
         *(f"--property=RuntimeMaxSec={seconds:.0f}", "--property=DynamicUser=yes"),
-        "--property=LimitMEMLOCK=infinity",  # RDMA keeps its buffers in memory
+        "--property=LimitMEMLOCK=infinity",  # RDMA locks its buffers in memory
         *(f"--setenv={name}={value}" for name, value in {"LC_ALL": "C", **environment}.items()),
         "--",
         *map(literal, argv),
     )
 
 
-def last_line(done: Result) -> str:
-    """Return what a program said last."""
-    lines = [line for text in (done.stdout.decode(errors="replace"), done.stderr) for line in text.splitlines()]
-    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
+def last_line(result: Result) -> str:
+    """Return the last line that a program printed."""
+    lines = [line for text in (result.stdout.decode(errors="replace"), result.stderr) for line in text.splitlines()]
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")

@@ -1,79 +1,91 @@
-"""What `dcgmi diag` says, as JSON, of DCGM 3 and 4."""
+"""The command line and the JSON output of `dcgmi diag`, for DCGM 3 and 4."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rackwright.qualify.item import Unusable
+from rackwright.qualify.item import MeasurementFailed
 
-NAMES = ("DCGM Diagnostic", "DCGM GPU Diagnostic")
-"""Of the one key that holds all: since version 4, and before. Source: its change log, breaking changes of 4.0."""
-FINE, LEFT_OUT = ("Pass",), ("Skip", "Not Run")
+RESULT_KEYS = ("DCGM Diagnostic", "DCGM GPU Diagnostic")
+"""Key of the whole result, since version 4 and before. Source: DCGM's change log, breaking changes of 4.0."""
+PASSED_STATUSES, SKIPPED_STATUSES = ("Pass",), ("Skip", "Not Run")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How the tests ended."""
+    """The results of a diagnostic run, as names of tests."""
 
     passed: tuple[str, ...]
     skipped: tuple[str, ...]
     failed: tuple[str, ...]
-    """Each with what DCGM says of it."""
+    """Failed tests, each with its status and DCGM's warnings."""
 
 
 def argv(program: str, tests: str, *parameters: str) -> tuple[str, ...]:
-    """Return the command for *tests*: a level, ``2``, or names; *parameters* as ``targeted_power.test_duration=60``."""
+    """Return the command for *tests*.
+
+    Args:
+        tests: Level, such as ``2``, or names of tests.
+        parameters: Settings, such as ``targeted_power.test_duration=60``.
+    """
     return (program, "diag", "--run", tests, *(("--parameters", ";".join(parameters)) if parameters else ()), "--json")
 
 
 def parse(text: str) -> Diagnosis:
-    """Return how it ended, whatever the status of the program.
+    """Return the diagnosis in the output of dcgmi, whatever its exit status.
 
     Raises:
-        Unusable: it is no result; says what DCGM said instead.
+        MeasurementFailed: the output contains no result; quotes DCGM's message.
     """
     try:
-        told = json.loads(text[text.index("{") :])
-        found = next(told[name] for name in NAMES if name in told)
+        output = json.loads(text[text.index("{") :])
+        result = next(output[name] for name in RESULT_KEYS if name in output)
     except (ValueError, TypeError, StopIteration):
-        said = [line for line in text.splitlines() if line.strip()][-1:] or ["nothing"]
-        raise Unusable(f"dcgmi came to no result, and said: {said[0].strip()}") from None
-    if error := found.get("runtime_error"):
-        raise Unusable(f"DCGM says: {error}")
+        lines = [line for line in text.splitlines() if line.strip()][-1:] or ["nothing"]
+        raise MeasurementFailed(f"dcgmi printed no result; its last line: {lines[0].strip()}") from None
+    if error := result.get("runtime_error"):
+        raise MeasurementFailed(f"DCGM failed: {error}")
     try:
-        return _diagnosis([test for category in found["test_categories"] for test in category["tests"]])
+        return _diagnosis([test for category in result["test_categories"] for test in category["tests"]])
     except (KeyError, TypeError, AttributeError) as error:
-        raise Unusable(f"dcgmi told in a form that is not known ({type(error).__name__}: {error})") from None
+        raise MeasurementFailed(f"dcgmi printed a result of unknown form ({type(error).__name__}: {error})") from None
 
 
 def _diagnosis(tests: Sequence[Mapping[str, Any]]) -> Diagnosis:
     if not tests:
-        raise Unusable("dcgmi told of no test")
-    ended = [(test, _status(test)) for test in tests]
+        raise MeasurementFailed("dcgmi reported no tests")
+    statuses = [(test, _status(test)) for test in tests]
     return Diagnosis(
-        tuple(test["name"] for test, status in ended if status in FINE),
-        tuple(test["name"] for test, status in ended if status in LEFT_OUT),
-        tuple(_told(test, status) for test, status in ended if status not in (*FINE, *LEFT_OUT)),
+        tuple(test["name"] for test, status in statuses if status in PASSED_STATUSES),
+        tuple(test["name"] for test, status in statuses if status in SKIPPED_STATUSES),
+        tuple(
+            _describe_failure(test, status)
+            for test, status in statuses
+            if status not in (*PASSED_STATUSES, *SKIPPED_STATUSES)
+        ),
     )
 
 
 def _status(test: Mapping[str, Any]) -> str:
-    """Return the worst of all its results: a summary that passes over one of them is not to be believed."""
+    """Return the worst status of a test's results, because a summary may ignore a failed one."""
     statuses = [str(result["status"]) for result in test.get("results", ())]
     statuses += [str(test["test_summary"]["status"])] if "test_summary" in test else []
-    for wanted in (lambda status: status not in (*FINE, *LEFT_OUT), lambda status: status in FINE):
-        if worst := next(filter(wanted, statuses), None):
+    for is_wanted in (
+        lambda status: status not in (*PASSED_STATUSES, *SKIPPED_STATUSES),
+        lambda status: status in PASSED_STATUSES,
+    ):
+        if worst := next(filter(is_wanted, statuses), None):
             return worst
     return statuses[0] if statuses else "Not Run"
 
 
-def _told(test: Mapping[str, Any], status: str) -> str:
-    words = "; ".join(dict.fromkeys(_words(test)))
-    return f"{test['name']}: {status}{f': {words}' if words else ''}"
+def _describe_failure(test: Mapping[str, Any], status: str) -> str:
+    warnings = "; ".join(dict.fromkeys(_warnings(test)))
+    return f"{test['name']}: {status}{f': {warnings}' if warnings else ''}"
 
 
-def _words(test: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(test: Mapping[str, Any]) -> Iterator[str]:
     for result in test.get("results", ()):
         warnings = result.get("warnings", ())
         for warning in [warnings] if isinstance(warnings, str) else warnings:

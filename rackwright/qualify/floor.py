@@ -1,4 +1,4 @@
-"""The least that GPUs of a model have to show, by the catalogue."""
+"""The minimum figures of GPUs, from the catalogue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,36 +7,36 @@ from rackwright.facts.gpu import Gpu
 from rackwright.schema.catalogue import GPUS
 
 ALL_REDUCE_GPUS = 8
-"""The floor of an all-reduce is for so many behind NVSwitch; of fewer, or joined otherwise, nobody is known to say."""
+"""Number of GPUs for which an all-reduce has a published floor, behind NVSwitch; other numbers and links have none."""
 _BY_PCI = {id: gpu for gpu in GPUS.values() for id in gpu.pci}
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The least of one figure; None where nobody says. Without a source it is told, and judges nothing."""
+    """The minimum of a figure; None if none is published. A floor without a source is shown but not judged."""
 
     value: float | None = None
     source: str = ""
 
 
-def of(gpus: Sequence[Gpu], value: str) -> Floor:
-    """Return the floor *value* of the catalogue for *gpus*: that of the one with the least, if all have one.
+def gpu_floor(gpus: Sequence[Gpu], value: str) -> Floor:
+    """Return the lowest floor *value* in the catalogue among *gpus*; an empty one unless each GPU has a floor.
 
     Raises:
-        UnknownFact: the facts do not tell which boards they are.
+        UnknownFact: the facts do not contain the models of the boards.
     """
     models = [_BY_PCI.get(gpu.pci_id) for gpu in gpus]
-    known = [(getattr(model, value), model.source(value)) for model in models if model and getattr(model, value)]
-    if not known or len(known) < len(models):
+    floors = [(getattr(model, value), model.source(value)) for model in models if model and getattr(model, value)]
+    if not floors or len(floors) < len(models):
         return Floor()
-    least, source = min(known)
-    return Floor(least, source if all(said for _, said in known) else "")
+    least, source = min(floors)
+    return Floor(least, source if all(each for _, each in floors) else "")
 
 
-def of_peers(gpus: Sequence[Gpu], value: str, switched: bool) -> Floor:
-    """Return the floor of what several do together, which holds behind NVSwitch alone."""
-    return of(gpus, value) if switched else Floor()
+def peer_floor(gpus: Sequence[Gpu], value: str, has_nvswitch: bool) -> Floor:
+    """Return the floor *value* for work between GPUs, which applies only behind NVSwitch."""
+    return gpu_floor(gpus, value) if has_nvswitch else Floor()
 
 
-def of_all_reduce(gpus: Sequence[Gpu], switched: bool) -> Floor:
-    return of_peers(gpus, "floor_all_reduce_gb_per_s", switched) if len(gpus) == ALL_REDUCE_GPUS else Floor()
+def all_reduce_floor(gpus: Sequence[Gpu], has_nvswitch: bool) -> Floor:
+    return peer_floor(gpus, "floor_all_reduce_gb_per_s", has_nvswitch) if len(gpus) == ALL_REDUCE_GPUS else Floor()

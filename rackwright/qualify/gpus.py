@@ -1,4 +1,4 @@
-"""What is measured of NVIDIA's GPUs: by which program, and what its answer is held against."""
+"""The measurements of NVIDIA's GPUs, with their programs and floors."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.hosts.transport import Result
 from rackwright.qualify import dcgm, floor, health, nccl, nvbandwidth, tool
 from rackwright.qualify.bench import Bench, last_line
-from rackwright.qualify.item import Figure, Item, Unusable, judged
+from rackwright.qualify.item import Figure, Item, MeasurementFailed, make_item
 from rackwright.schema import nvidia
 from rackwright.schema.catalogue import GPUS, PROFILES
 from rackwright.schema.host import Host
@@ -18,15 +18,16 @@ from rackwright.schema.host import Host
 PRESENCE, MEMORY, HOST_COPY, PEER_COPY = "GPUs", "GPU memory", "copies between host and GPU", "copies from GPU to GPU"
 ALL_REDUCE, NETWORK, BURN_IN, DIAGNOSIS = "all-reduce", "all-reduce through the network", "burn-in", "DCGM diagnostics"
 LEVEL = "2"
-"""Of DCGM's diagnostics: some minutes. Source: DCGM documentation, run levels."""
+"""Level of DCGM's diagnostics, which takes some minutes. Source: DCGM documentation, run levels."""
 BURN_IN_SECONDS, READ_SECONDS = 60, 5
 LIMIT_SECONDS = 900
 SIZES: Mapping[str, int] = {"16G": 70 * 10**9, "8G": 35 * 10**9, "1G": 0}
-"""Of an all-reduce, by how much memory each GPU has, which holds it three times. The floors are for the largest."""
+"""Data size of an all-reduce, with the GPU memory in bytes that must be exceeded: a GPU holds the data three times.
+The floors apply to the largest size."""
 
 
-def names(host: Host) -> tuple[str, ...]:
-    """Return what is looked at on *host*, as it is declared; nothing where it has no GPU."""
+def item_names(host: Host) -> tuple[str, ...]:
+    """Return the names of the GPU items for *host*, as declared; empty for a host without a GPU."""
     hardware = PROFILES[host.profile]
     several = sum(hardware.gpus.values()) > 1
     return (
@@ -37,39 +38,41 @@ def names(host: Host) -> tuple[str, ...]:
     )
 
 
-def presence(host: Host, facts: Facts) -> Item:
-    """Return whether as many GPUs work as the profile of *host* says.
+def presence_item(host: Host, facts: Facts) -> Item:
+    """Return the item that compares the number of working GPUs with the profile of *host*.
 
     Raises:
         UnknownFact: no driver answers.
     """
-    wanted = len(nvidia.gpus(host.profile))
+    expected = len(nvidia.gpus(host.profile))
     working = [gpu.name for gpu in facts.gpus if gpu.condition == "working"]
-    short = [f"GPU {gpu.index}: {gpu.condition}" for gpu in facts.gpus if gpu.condition != "working"]
-    if len(facts.gpus) < wanted:
-        short.append(f"{len(facts.gpus)} of {wanted} GPUs are there")
-    told = ", ".join(f"{count} {name}" for name, count in Counter(working).items())
-    return judged(PRESENCE, (), short, f"driver {facts.gpu_driver.version}; {told}", fine=True)
+    shortfalls = [f"GPU {gpu.index}: {gpu.condition}" for gpu in facts.gpus if gpu.condition != "working"]
+    if len(facts.gpus) < expected:
+        shortfalls.append(f"{len(facts.gpus)} of {expected} GPUs are there")
+    summary = ", ".join(f"{count} {name}" for name, count in Counter(working).items())
+    return make_item(
+        PRESENCE, (), shortfalls, f"driver {facts.gpu_driver.version}; {summary}", other_checks_passed=True
+    )
 
 
 @dataclass(eq=False)
 class Gpus:
-    """The GPUs of a host at work for us."""
+    """The measurements of the GPUs of one host."""
 
     bench: Bench
     declared: Host
     before: Facts
-    """Nobody computes on them."""
+    """Facts of the idle GPUs, read before the measurements."""
     tools: Mapping[str, str] = field(default_factory=dict)
 
-    def item(self, name: str) -> Item:
+    def measure(self, name: str) -> Item:
         """Measure *name*.
 
         Raises:
-            Unusable: what was run came to no result.
-            UnknownFact: the facts do not tell what is needed.
+            MeasurementFailed: the program gave no result.
+            UnknownFact: a required fact or program is missing.
         """
-        measure: Mapping[str, Callable[[str], Item]] = {
+        measurements: Mapping[str, Callable[[str], Item]] = {
             MEMORY: self._memory,
             HOST_COPY: self._host_copy,
             PEER_COPY: self._peer_copy,
@@ -78,80 +81,84 @@ class Gpus:
             BURN_IN: self._burn_in,
             DIAGNOSIS: self._diagnosis,
         }
-        return measure[name](name)
+        return measurements[name](name)
 
     def _memory(self, name: str) -> Item:
-        least = floor.of(self.before.gpus, "floor_memory_gb_per_s")
-        given, told = [], "against DCGM's own floor"
+        least = floor.gpu_floor(self.before.gpus, "floor_memory_gb_per_s")
+        parameters, details = [], "against DCGM's own floor"
         if least.value and least.source:
-            given = [f"memory_bandwidth.minimum_bandwidth={least.value * 1000:.0f}"]  # in MB/s
-            told = f"each at least {least.value:g} GB/s [{least.source}]"
-        said = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), "memory_bandwidth", *given)))
-        return _diagnosed(name, said, told)
+            parameters = [f"memory_bandwidth.minimum_bandwidth={least.value * 1000:.0f}"]  # in MB/s
+            details = f"each at least {least.value:g} GB/s [{least.source}]"
+        diagnosis = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), "memory_bandwidth", *parameters)))
+        return _diagnosis_item(name, diagnosis, details)
 
     def _host_copy(self, name: str) -> Item:
         tests = (nvbandwidth.TO_GPU, nvbandwidth.FROM_GPU)
         rates = nvbandwidth.parse(self._text(name, nvbandwidth.argv(self._tool("nvbandwidth"), tests)))
-        least = floor.of(self.before.gpus, "floor_host_copy_gb_per_s")
-        told = zip(("to the slowest GPU", "from the slowest GPU"), tests, strict=True)
-        return judged(name, [_figure(what, rates, test, least) for what, test in told])
+        least = floor.gpu_floor(self.before.gpus, "floor_host_copy_gb_per_s")
+        labels = zip(("to the slowest GPU", "from the slowest GPU"), tests, strict=True)
+        return make_item(name, [_figure(label, rates, test, least) for label, test in labels])
 
     def _peer_copy(self, name: str) -> Item:
         test = nvbandwidth.BETWEEN_GPUS
         rates = nvbandwidth.parse(self._text(name, nvbandwidth.argv(self._tool("nvbandwidth"), [test])))
-        least = floor.of_peers(self.before.gpus, "floor_peer_copy_gb_per_s", self._switched)
-        return judged(name, [_figure("the slowest pair", rates, test, least)])
+        least = floor.peer_floor(self.before.gpus, "floor_peer_copy_gb_per_s", self._has_nvswitch)
+        return make_item(name, [_figure("the slowest pair", rates, test, least)])
 
     def _all_reduce(self, name: str) -> Item:
-        found = self._reduced(name, {})
-        wanted = "NVLink" if self._switched or self._joined() else None
-        return reduced(name, found, wanted, floor.of_all_reduce(self.before.gpus, self._switched))
+        result = self._run_all_reduce(name, {})
+        transport = "NVLink" if self._has_nvswitch or self._has_nvlink() else None
+        return all_reduce_item(name, result, transport, floor.all_reduce_floor(self.before.gpus, self._has_nvswitch))
 
     def _network(self, name: str) -> Item:
-        return reduced(name, self._reduced(name, nccl.OVER_THE_NETWORK), "RDMA", floor.Floor())
+        return all_reduce_item(name, self._run_all_reduce(name, nccl.OVER_THE_NETWORK), "RDMA", floor.Floor())
 
     def _burn_in(self, name: str) -> Item:
         duration = f"targeted_power.test_duration={BURN_IN_SECONDS}"
         argv = dcgm.argv(self._tool("dcgmi"), "targeted_power", duration)
-        done, during = self._under_load(lambda: self._run(name, argv))
+        result, during = self._under_load(lambda: self._run(name, argv))
         after, limit = self.bench.hosts.gpus(self.bench.host), self.declared.alerts.temperature_celsius
-        return burnt(name, done.stdout.decode(errors="replace"), self.before, during, after, limit)
+        return burn_in_item(name, result.stdout.decode(errors="replace"), self.before, during, after, limit)
 
     def _diagnosis(self, name: str) -> Item:
-        said = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), LEVEL)))
-        return _diagnosed(name, said, f"level {LEVEL}")
+        diagnosis = dcgm.parse(self._text(name, dcgm.argv(self._tool("dcgmi"), LEVEL)))
+        return _diagnosis_item(name, diagnosis, f"level {LEVEL}")
 
-    def _reduced(self, name: str, environment: Mapping[str, str]) -> nccl.AllReduce:
+    def _run_all_reduce(self, name: str, environment: Mapping[str, str]) -> nccl.AllReduce:
         gpus = self.before.gpus
-        room = min(gpu.memory_bytes for gpu in gpus)
-        size = next(size for size, least in SIZES.items() if room > least)
+        smallest_memory = min(gpu.memory_bytes for gpu in gpus)
+        size = next(size for size, minimum in SIZES.items() if smallest_memory > minimum)
         argv = nccl.argv(self._tool("all_reduce_perf"), len(gpus), size)
         return nccl.parse(self._text(name, argv, {**nccl.DEBUG, **environment}))
 
     @property
-    def _switched(self) -> bool:
+    def _has_nvswitch(self) -> bool:
         return PROFILES[self.declared.profile].known("nvswitch") is not None
 
-    def _joined(self) -> bool:
-        return nccl.joined_by_nvlink(self._text("links between GPUs", (self._tool("nvidia-smi"), "topo", "-m")))
+    def _has_nvlink(self) -> bool:
+        return nccl.has_nvlink(self._text("links between GPUs", (self._tool("nvidia-smi"), "topo", "-m")))
 
     def _tool(self, name: str) -> str:
         if name not in self.tools:
-            raise UnknownFact(f"{name} is not there: {tool.BROUGHT_BY.get(name, 'role nvidia_driver brings it')}")
+            raise UnknownFact(f"{name} is not installed: {tool.PROVIDERS.get(name, 'role nvidia_driver installs it')}")
         return self.tools[name]
 
     def _run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Result:
         return self.bench.run(name, argv, LIMIT_SECONDS, environment)
 
     def _text(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-        """Return what a program printed; its status says too little: a test that fails is told in the text."""
-        done = self._run(name, argv, environment)
-        if not done.stdout.strip():
-            raise Unusable(f"`{argv[0]}` ended with {done.status}: {last_line(done)}")
-        return done.stdout.decode(errors="replace")
+        """Return the output of a program, whose exit status does not show which test failed.
+
+        Raises:
+            MeasurementFailed: the program printed nothing.
+        """
+        result = self._run(name, argv, environment)
+        if not result.stdout.strip():
+            raise MeasurementFailed(f"`{argv[0]}` ended with {result.status}: {last_line(result)}")
+        return result.stdout.decode(errors="replace")
 
     def _under_load(self, work: Callable[[], Result]) -> tuple[Result, list[Facts]]:
-        """Return what *work* came to, and what was read of the GPUs meanwhile."""
+        """Return the result of *work*, and the facts of the GPUs read while it ran."""
         during: list[Facts] = []
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(work)
@@ -164,62 +171,78 @@ class Gpus:
             return running.result(), during
 
 
-def reduced(name: str, found: nccl.AllReduce, wanted: str | None, least: floor.Floor) -> Item:
+def all_reduce_item(name: str, result: nccl.AllReduce, expected: str | None, least: floor.Floor) -> Item:
     """Return the item of an all-reduce.
 
     Args:
-        wanted: What it has to go over, and nothing else; None where nobody says.
+        expected: The only transport that the all-reduce may use; None for no requirement.
     """
-    fallen = nccl.fallen_back(found, wanted) if wanted else ""
-    rate = Figure("bus bandwidth", found.gb_per_s, "GB/s", least.value, least.source)
-    if fallen:
-        return judged(name, [rate], [fallen])
-    return judged(name, [rate], said=f"over {' and '.join(found.transports)}")
+    fallback = nccl.describe_fallback(result, expected) if expected else ""
+    rate = Figure("bus bandwidth", result.gb_per_s, "GB/s", least.value, least.source)
+    if fallback:
+        return make_item(name, [rate], [fallback])
+    return make_item(name, [rate], details=f"over {' and '.join(result.transports)}")
 
 
-def burnt(name: str, text: str, before: Facts, during: Sequence[Facts], after: Facts, limit_celsius: int) -> Item:
-    """Return the item of a burn-in, of which DCGM printed *text*. What is wrong comes before what is not known.
+def burn_in_item(
+    name: str, text: str, before: Facts, during: Sequence[Facts], after: Facts, limit_celsius: int
+) -> Item:
+    """Return the item of a burn-in with DCGM's output *text*; a fault takes precedence over an unknown value.
 
     Raises:
-        Unusable: DCGM came to no result, and the GPUs do not show why.
-        UnknownFact: the GPUs were not read, and DCGM has nothing against them.
+        MeasurementFailed: DCGM gave no result, and the GPUs show no fault.
+        UnknownFact: the facts of the GPUs are incomplete, and DCGM found no fault.
     """
-    short: list[str] = []
+    shortfalls: list[str] = []
     figures: tuple[Figure, ...] = ()
-    passed, unknown = "", ""
+    passed, reason_unknown = "", ""
     try:
-        short += health.problems(before, during, after, limit_celsius)
+        shortfalls += health.problems(before, during, after, limit_celsius)
         figures = health.figures(during)
     except UnknownFact as reason:
-        unknown = str(reason)
+        reason_unknown = str(reason)
     try:
-        said = dcgm.parse(text)
-        short += said.failed
-        passed = ", ".join(said.passed)
-        unknown = unknown or ("" if passed or said.failed else f"DCGM left it out: {', '.join(said.skipped)}")
-    except Unusable as error:
-        if not short:
+        diagnosis = dcgm.parse(text)
+        shortfalls += diagnosis.failed
+        passed = ", ".join(diagnosis.passed)
+        reason_unknown = reason_unknown or (
+            "" if passed or diagnosis.failed else f"DCGM skipped {', '.join(diagnosis.skipped)}"
+        )
+    except MeasurementFailed as error:
+        if not shortfalls:
             raise
-        short.append(str(error))
-    if unknown and not short:
-        raise UnknownFact(unknown)
-    return judged(name, figures, short, f"{BURN_IN_SECONDS} s at full power; passed: {passed or 'nothing'}", fine=True)
+        shortfalls.append(str(error))
+    if reason_unknown and not shortfalls:
+        raise UnknownFact(reason_unknown)
+    return make_item(
+        name,
+        figures,
+        shortfalls,
+        f"{BURN_IN_SECONDS} s at full power; passed: {passed or 'nothing'}",
+        other_checks_passed=True,
+    )
 
 
-def others(host: Host) -> str:
-    """Return why nothing is measured of accelerators that NVIDIA's library does not tell of."""
+def reason_not_measured(host: Host) -> str:
+    """Return why accelerators of *host* that NVIDIA's library does not report are not measured."""
     roles = {GPUS[name].role for name in PROFILES[host.profile].gpus}
-    there_is = " and ".join(tool.OTHERS[role] for role in sorted(roles & tool.OTHERS.keys()))
-    return f"only NVIDIA's PCI boards are measured; for these there is {there_is}"
+    tools = " and ".join(tool.OTHER_TOOLS[role] for role in sorted(roles & tool.OTHER_TOOLS.keys()))
+    return f"only NVIDIA's PCI boards are measured; these boards have {tools}"
 
 
 def _figure(name: str, rates: Mapping[str, float], test: str, least: floor.Floor) -> Figure:
     if test not in rates:
-        raise Unusable(f"nvbandwidth told nothing of {test}")
+        raise MeasurementFailed(f"nvbandwidth printed no result of {test}")
     return Figure(name, rates[test], "GB/s", least.value, least.source)
 
 
-def _diagnosed(name: str, said: dcgm.Diagnosis, told: str) -> Item:
-    if not said.passed and not said.failed:
-        raise UnknownFact(f"DCGM left it out: {', '.join(said.skipped)}")
-    return judged(name, (), said.failed, f"{told}; passed: {', '.join(said.passed) or 'nothing'}", fine=True)
+def _diagnosis_item(name: str, diagnosis: dcgm.Diagnosis, details: str) -> Item:
+    if not diagnosis.passed and not diagnosis.failed:
+        raise UnknownFact(f"DCGM skipped {', '.join(diagnosis.skipped)}")
+    return make_item(
+        name,
+        (),
+        diagnosis.failed,
+        f"{details}; passed: {', '.join(diagnosis.passed) or 'nothing'}",
+        other_checks_passed=True,
+    )

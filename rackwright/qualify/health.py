@@ -1,4 +1,4 @@
-"""How GPUs bear a load: their temperature, power and clocks under it, and whether errors came of it."""
+"""The health of GPUs under load: temperature, power, clocks and errors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,33 +9,34 @@ from rackwright.qualify.item import Figure
 
 
 def figures(during: Sequence[Facts]) -> tuple[Figure, ...]:
-    """Return the extremes of what was read under load, over all GPUs.
+    """Return the extreme readings of all GPUs under load.
 
     Raises:
-        UnknownFact: nothing was read, or not all of it.
+        UnknownFact: there is no reading, or an incomplete one.
     """
     gpus = [gpu for facts in during for gpu in facts.gpus if gpu.condition == "working"]
     if not gpus:
         raise UnknownFact("no GPU was read under load")
-    read = (
+    extremes = (
         ("hottest", "°C", max, [gpu.temperature_celsius for gpu in gpus]),
         ("most power", "W", max, [gpu.power_watts for gpu in gpus]),
         ("slowest clock", "MHz", min, [gpu.graphics_clock_mhz for gpu in gpus]),
     )
-    told = (
-        (name, unit, extreme, [value for value in values if value is not None]) for name, unit, extreme, values in read
+    known_values = (
+        (name, unit, extreme, [value for value in values if value is not None])
+        for name, unit, extreme, values in extremes
     )
-    return tuple(Figure(name, float(extreme(values)), unit) for name, unit, extreme, values in told if values)
+    return tuple(Figure(name, float(extreme(values)), unit) for name, unit, extreme, values in known_values if values)
 
 
 def problems(before: Facts, during: Iterable[Facts], after: Facts, limit_celsius: int) -> tuple[str, ...]:
-    """Return what a load brought to light.
+    """Return the faults that GPUs showed under a load, each once.
 
     Args:
-        limit_celsius: Of the fleet's alerts.
+        limit_celsius: Temperature limit of the host's alerts.
 
     Raises:
-        UnknownFact: it cannot be told, because something was not read.
+        UnknownFact: a reading is incomplete.
     """
     return (*dict.fromkeys(_problems(before, during, after, limit_celsius)),)
 
@@ -47,13 +48,13 @@ def _problems(before: Facts, during: Iterable[Facts], after: Facts, limit_celsiu
                 yield f"GPU {gpu.index}: {gpu.condition}"
             elif (celsius := gpu.temperature_celsius) is not None and celsius > limit_celsius:
                 yield f"GPU {gpu.index} was hotter than {limit_celsius} °C"
-    counted = {gpu.uuid: gpu for gpu in before.gpus}
-    left = [gpu for gpu in after.gpus if gpu.condition == "working"]
-    if gone := len(counted) - len(after.gpus):
-        yield f"{gone} of {len(counted)} GPUs are gone"
-    for gpu in left:
-        if gpu.uuid in counted and (more := _errors(gpu) - _errors(counted[gpu.uuid])) > 0:
-            yield f"GPU {gpu.index}: {more} uncorrected memory errors"
+    gpus_before = {gpu.uuid: gpu for gpu in before.gpus}
+    working = [gpu for gpu in after.gpus if gpu.condition == "working"]
+    if missing := len(gpus_before) - len(after.gpus):
+        yield f"{missing} of {len(gpus_before)} GPUs are gone"
+    for gpu in working:
+        if gpu.uuid in gpus_before and (increase := _errors(gpu) - _errors(gpus_before[gpu.uuid])) > 0:
+            yield f"GPU {gpu.index}: {increase} uncorrected memory errors"
     for error in after.xids:
         if error.at > before.taken_at:
             yield f"{error.pci}: Xid {error.code}: {error.text}"

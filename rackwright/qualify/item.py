@@ -1,4 +1,4 @@
-"""One thing that a host has to show, and all of them together."""
+"""Items of a qualification, with their figures and states, and the report of all items."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,23 +6,23 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 State = Literal["ok", "short", "measured", "not possible", "not rehearsable", "failed"]
-"""*measured*: there is a figure, and nobody is known who says how much it should be. It counts as done, not as ok."""
+"""State of an item. *measured*: the figure has no published floor; the item counts as done, not as ok."""
 
 
-class Unusable(Exception):
-    """A tool's output that is no result; the message says what it is instead."""
+class MeasurementFailed(Exception):
+    """A measurement gave no result; the message quotes the tool's output."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, and the least it has to be."""
+    """A measured value and its floor."""
 
     name: str
     value: float
     unit: str
     floor: float | None = None
     source: str = ""
-    """Who says so. A floor without anybody behind it judges nothing."""
+    """Publication of the floor; a floor without a source is not judged."""
 
     @property
     def is_short(self) -> bool:
@@ -31,32 +31,43 @@ class Figure:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that is looked at."""
+    """One property of a host that is measured."""
 
     name: str
     state: State
     figures: tuple[Figure, ...] = ()
-    said: str = ""
-    """What there is to know beside the figures: the way that was taken, what is short, why it was not possible."""
+    details: str = ""
+    """Information beside the figures: the path that was used, the shortfalls, the reason for a missing result."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item for JSON, in which the details have the key `said`."""
+        values = asdict(self)
+        return {**{key: value for key, value in values.items() if key != "details"}, "said": values["details"]}
 
 
-def judged(name: str, figures: Sequence[Figure], short: Sequence[str] = (), said: str = "", fine: bool = False) -> Item:
-    """Return an item by its figures.
+def make_item(
+    name: str,
+    figures: Sequence[Figure],
+    shortfalls: Sequence[str] = (),
+    details: str = "",
+    other_checks_passed: bool = False,
+) -> Item:
+    """Return an item whose state follows from its figures and other checks.
 
     Args:
-        short: What else is not as it should be.
-        said: What to know in any case.
-        fine: Something beside the figures was judged and found right, so that without a floor it is ok as well.
+        shortfalls: Faults beside the figures.
+        details: Information that is always shown.
+        other_checks_passed: Whether checks beside the figures passed, so that an item without a floor is ok too.
     """
-    low = [f"{each.name} is below {each.floor:g} {each.unit}" for each in figures if each.is_short]
-    judges = fine or any(each.floor is not None and each.source for each in figures)
-    state: State = "short" if low or short else "ok" if judges else "measured"
-    return Item(name, state, tuple(figures), "; ".join([*short, *low, *([said] if said else [])]))
+    below_floor = [f"{each.name} is below {each.floor:g} {each.unit}" for each in figures if each.is_short]
+    has_verdict = other_checks_passed or any(each.floor is not None and each.source for each in figures)
+    state: State = "short" if below_floor or shortfalls else "ok" if has_verdict else "measured"
+    return Item(name, state, tuple(figures), "; ".join([*shortfalls, *below_floor, *([details] if details else [])]))
 
 
 @dataclass(frozen=True)
-class Report:
-    """Everything that was looked at on one host."""
+class QualificationReport:
+    """The report of all items of one host."""
 
     stack: str
     host: str
@@ -64,9 +75,9 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0 nothing is short, 1 something is, 4 a step failed, 3 something could not be looked at.
+        """Exit status: 0 no item is short, 1 an item is short, 4 a measurement failed, 3 an item could not be measured.
 
-        What the target cannot show is none of these: it is counted by itself.
+        Items that are not rehearsable on the target do not change the status; they have a count of their own.
         """
         states = {item.state for item in self.items}
         return next((status for state, status in _STATUSES.items() if state in states), 0)
@@ -76,13 +87,13 @@ class Report:
         return dict(Counter(item.state for item in self.items))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the report for JSON."""
         return {
             "stack": self.stack,
             "host": self.host,
             "exit_status": self.exit_status,
             "counts": self.counts,
-            "items": [asdict(item) for item in self.items],
+            "items": [item.as_json() for item in self.items],
         }
 
 

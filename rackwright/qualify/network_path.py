@@ -1,18 +1,18 @@
-"""Over which links two hosts reach each other, as they are declared."""
+"""The declared network path between two hosts, and the item of its measurement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
 from rackwright.errors import DeclarationError
-from rackwright.qualify.item import Figure, Item, judged
+from rackwright.qualify.item import Figure, Item, make_item
 from rackwright.schema.fleet import Station, stations
 from rackwright.schema.host import Host
 
 
 @dataclass(frozen=True)
-class End:
-    """One end of a way."""
+class Endpoint:
+    """One end of a network path."""
 
     host: str
     address: str
@@ -21,61 +21,64 @@ class End:
 
 
 @dataclass(frozen=True)
-class Way:
-    """From one host to another."""
+class NetworkPath:
+    """The path from one host to another."""
 
-    own: End
-    peer: End
+    own: Endpoint
+    peer: Endpoint
 
     @property
     def text(self) -> str:
         return f"{self.own.interface} ({self.own.address}) to {self.peer.interface} ({self.peer.address})"
 
 
-def between(hosts: Mapping[str, Host], name: str, peer: str) -> Way:
-    """Return the way from *name* to *peer*: over the fabric of *name*, if that is a network of both.
+def find_path(hosts: Mapping[str, Host], name: str, peer: str) -> NetworkPath:
+    """Return the path from *name* to *peer*, over the fabric of *name* if both hosts are in it.
 
     Raises:
-        DeclarationError: no network has an address of each.
+        DeclarationError: no network contains both hosts.
     """
-    found = [
-        Way(_end(hosts, own), _end(hosts, other))
+    paths = [
+        NetworkPath(_endpoint(hosts, own), _endpoint(hosts, other))
         for several in stations(hosts).values()
         for own, other in product(several, several)
         if (own.host, other.host) == (name, peer)
     ]
-    if not found:
-        got, want = f"got no network that {name} and {peer} share", "what is measured between them goes over one"
+    if not paths:
+        got, want = (
+            f"got no network that {name} and {peer} share",
+            "a measurement between two hosts needs a common network",
+        )
         raise DeclarationError(f"{name}: peer {peer}", got, want, "Declare their addresses under nics, or name another")
-    return next((way for way in found if way.own.interface == hosts[name].fabric), found[0])
+    return next((path for path in paths if path.own.interface == hosts[name].fabric), paths[0])
 
 
-def _end(hosts: Mapping[str, Host], station: Station) -> End:
+def _endpoint(hosts: Mapping[str, Host], station: Station) -> Endpoint:
     *_, last = station.path
     interface = hosts[station.host].nics[last].name if isinstance(last, int) else str(last)
-    return End(station.host, station.address, interface)
+    return Endpoint(station.host, station.address, interface)
 
 
-def item(name: str, way: Way, sent: Mapping[str, object], received: Mapping[str, object]) -> Item:
-    """Return what *way* has shown, by what the sender and the receiver told.
+def network_item(name: str, path: NetworkPath, sent: Mapping[str, object], received: Mapping[str, object]) -> Item:
+    """Return the item of *path* from the reports of the sender and the receiver.
 
-    Bytes that went over another interface than the declared one make it short, however fast they were.
+    Traffic over another interface than the declared one makes the item short, at any speed.
     """
     count, seconds = _number(received["bytes"]), _number(received["seconds"])
-    short = [
-        f"on {end.host} it went over {most}, not over {end.interface}"
-        for end, told in ((way.own, sent), (way.peer, received))
-        if (most := _most(told["interfaces"], end.interface, count)) != end.interface
+    shortfalls = [
+        f"on {end.host} the traffic used {busiest}, not {end.interface}"
+        for end, report in ((path.own, sent), (path.peer, received))
+        if (busiest := _busiest_interface(report["interfaces"], end.interface, count)) != end.interface
     ]
     rate = Figure("TCP", count / seconds / 1e9, "GB/s")
-    return judged(name, [rate], short, "" if short else way.text)
+    return make_item(name, [rate], shortfalls, "" if shortfalls else path.text)
 
 
-def _most(interfaces: object, wanted: str, count: float) -> str:
-    """Return what *count* bytes went over: *wanted*, if it moved as many, else the interface that moved most."""
+def _busiest_interface(interfaces: object, expected: str, count: float) -> str:
+    """Return the interface of *count* bytes: *expected* if its counter grew by as many, else the busiest one."""
     assert isinstance(interfaces, Mapping)
-    if interfaces.get(wanted, 0) >= count:
-        return wanted
+    if interfaces.get(expected, 0) >= count:
+        return expected
     return str(max(interfaces, key=lambda name: interfaces[name], default="no interface"))
 
 

@@ -1,4 +1,4 @@
-"""Looks at one host item by item, under its lock, while nobody computes there."""
+"""The qualification of one host, item by item, while the host is leased and idle."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,155 +17,170 @@ from rackwright.progress import Progress
 from rackwright.qualify import gpus, tool
 from rackwright.qualify.bench import Bench
 from rackwright.qualify.gpus import Gpus
-from rackwright.qualify.item import Figure, Item, Report, Unusable, judged
-from rackwright.qualify.network_path import Way, between
-from rackwright.qualify.network_path import item as way_item
+from rackwright.qualify.item import Figure, Item, MeasurementFailed, QualificationReport, make_item
+from rackwright.qualify.network_path import NetworkPath, find_path, network_item
 from rackwright.schema import nvidia
 from rackwright.stack import Stack
 
 SECONDS = 5.0
-"""How long what we measure ourselves is measured."""
+"""Duration of rackwright's own measurements."""
 STREAMS = 4
-"""TCP connections at once between two hosts: one alone is bound to one processor."""
+"""Number of parallel TCP connections between two hosts, because one connection uses only one processor."""
 HOST_MEMORY = "host memory"
 
 
 def qualify(
     hosts: Hosts, stack: Stack, host: str, peer: str | None, progress: Progress, seconds: float = SECONDS
-) -> Report:
-    """Measure what *host* has to show, and between it and *peer*.
+) -> QualificationReport:
+    """Return the measurements of *host*, and of the network path to *peer*.
 
     Raises:
         DeclarationErrors: there is no such host.
-        DeclarationError: the two share no network.
-        Refused: somebody computes on a GPU of one of them.
-        HostUnreachable: one is not reached; what was under way there is ended by the host.
-        HostBusy: somebody else changes one of them.
+        DeclarationError: the two hosts share no network.
+        Refused: a process computes on a GPU of one of the hosts.
+        HostUnreachable: a host is not reachable; it ends a running measurement itself.
+        HostBusy: another operator changes one of the hosts.
     """
     declared = stack.fleet.hosts
-    if wrong := list(_wrong(stack, host, peer)):
-        raise DeclarationErrors(wrong)
-    way = between(declared, host, peer) if peer else None
-    with ExitStack() as held:
-        for name in sorted({host, *([peer] if peer else [])}):  # in one order, so that two who do this cannot lock up
-            held.enter_context(hosts.lock(name, f"{name}/qualify", partial(_say_of, name, progress)))
-        before = {name: _idle(hosts, stack, name) for name in filter(None, (host, peer))}
+    if errors := list(_declaration_errors(stack, host, peer)):
+        raise DeclarationErrors(errors)
+    path = find_path(declared, host, peer) if peer else None
+    with ExitStack() as locks:
+        for name in sorted({host, *([peer] if peer else [])}):  # in sorted order, so that two runs cannot deadlock
+            locks.enter_context(hosts.lock(name, f"{name}/qualify", partial(_report_progress, name, progress)))
+        before = {name: _idle_facts(hosts, stack, name) for name in filter(None, (host, peer))}
         bench = Bench(hosts, host, f"{host}/qualify")
-        items = [*_own(bench, way, hosts, seconds, progress), *_of_gpus(bench, stack, before[host], progress)]
-    return Report(stack.name, host, tuple(items))
+        items = [
+            *_python_items(bench, path, hosts, seconds, progress),
+            *_gpu_items(bench, stack, before[host], progress),
+        ]
+    return QualificationReport(stack.name, host, tuple(items))
 
 
-def _wrong(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationError]:
+def _declaration_errors(stack: Stack, host: str, peer: str | None) -> Iterator[DeclarationError]:
     yield from stack.unknown_host_errors(*filter(None, (host, peer)))
     if peer == host:
-        want, fix = "a way leads from one host to another", "Name another, or leave it out"
+        want, fix = "another host is expected", "Name another peer, or leave it out"
         yield DeclarationError(f"{host}: peer", f"got {peer} itself", want, fix)
 
 
-def _say_of(host: str, progress: Progress, text: str) -> None:
+def _report_progress(host: str, progress: Progress, text: str) -> None:
     progress(f"{host}: {text}")
 
 
-def _idle(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
-    """Return what is seen of the GPUs of a host on which nobody computes; None of one that has none."""
+def _idle_facts(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
+    """Return the facts of the idle GPUs of a host; None for a host without GPUs.
+
+    Raises:
+        Refused: a process computes on a GPU.
+    """
     if not nvidia.gpus(stack.fleet.hosts[name].profile):
         return None
     facts = hosts.gpus(name)
     if refusals := list(busy(f"{name}/qualify", facts)):
         first = refusals[0]
         got = "; ".join([first.got, *(refusal.got.removeprefix("got ") for refusal in refusals[1:])])
-        raise Refused(first.where, got, "what is measured is neither right nor harmless beside them", first.fix)
+        raise Refused(
+            first.where,
+            got,
+            "the GPUs must be idle, because measurements disturb other work and other work distorts them",
+            first.fix,
+        )
     return facts
 
 
-def _own(bench: Bench, way: Way | None, hosts: Hosts, seconds: float, progress: Progress) -> Iterator[Item]:
-    """Yield what is measured with nothing but Python."""
-    yield _tried(
+def _python_items(
+    bench: Bench, path: NetworkPath | None, hosts: Hosts, seconds: float, progress: Progress
+) -> Iterator[Item]:
+    """Yield the items that are measured with Python alone."""
+    yield _try_measure(
         HOST_MEMORY, bench, progress, lambda: memory_item(bench.script(HOST_MEMORY, "memory", [seconds], 60 + seconds))
     )
-    if way:
-        name = f"network to {way.peer.host}"
-        other = Bench(hosts, way.peer.host, f"{way.peer.host}/qualify")
-        yield _tried(name, bench, progress, lambda: way_item(name, way, *_streamed(bench, other, way, seconds)))
+    if path:
+        name = f"network to {path.peer.host}"
+        other = Bench(hosts, path.peer.host, f"{path.peer.host}/qualify")
+        yield _try_measure(
+            name, bench, progress, lambda: network_item(name, path, *_run_stream(bench, other, path, seconds))
+        )
 
 
-def memory_item(told: dict[str, Any]) -> Item:
-    """Return the item of what the program ``memory`` told."""
-    rate = Figure("copy, all processors", told["bytes_per_second"] / 1e9, "GB/s")
-    size, caches = told["buffer_bytes"] / 2**20, told["cache_bytes"] / 2**20
-    said = f"{told['processors']} processors, {size:.0f} MiB of buffers, {caches:.0f} MiB of cache"
-    return judged(HOST_MEMORY, [rate], said=said)
+def memory_item(report: dict[str, Any]) -> Item:
+    """Return the item of host memory from the *report* of the program ``memory``."""
+    rate = Figure("copy, all processors", report["bytes_per_second"] / 1e9, "GB/s")
+    size, caches = report["buffer_bytes"] / 2**20, report["cache_bytes"] / 2**20
+    details = f"{report['processors']} processors, {size:.0f} MiB of buffers, {caches:.0f} MiB of cache"
+    return make_item(HOST_MEMORY, [rate], details=details)
 
 
-def _streamed(own: Bench, peer: Bench, way: Way, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the sender and the receiver told."""
+def _run_stream(own: Bench, peer: Bench, path: NetworkPath, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the reports of the sender and the receiver of a TCP stream along *path*."""
     lines: SimpleQueue[str | None] = SimpleQueue()
 
     def receive() -> dict[str, Any]:
         try:
-            arguments = ["receive", way.peer.address, way.own.address, STREAMS]
+            arguments = ["receive", path.peer.address, path.own.address, STREAMS]
             return peer.script(f"receive from {own.host}", "stream", arguments, 60 + seconds, lines.put)
         finally:
             lines.put(None)
 
     with ThreadPoolExecutor(1) as pool:
-        receiving = pool.submit(receive)
+        receiver = pool.submit(receive)
         first = lines.get()
         if first is None:
-            receiving.result()
-            raise Unusable("the receiver told no port")
-        arguments = ["send", way.own.address, way.peer.address, json.loads(first)["port"], STREAMS, seconds]
+            receiver.result()
+            raise MeasurementFailed("the receiver reported no port")
+        arguments = ["send", path.own.address, path.peer.address, json.loads(first)["port"], STREAMS, seconds]
         try:
-            sent = own.script(f"send to {peer.host}", "stream", arguments, 60 + seconds)
+            sent_report = own.script(f"send to {peer.host}", "stream", arguments, 60 + seconds)
         except BaseException:
             peer.stop()
             raise
-        return sent, receiving.result()
+        return sent_report, receiver.result()
 
 
-def _of_gpus(bench: Bench, stack: Stack, before: Facts | None, progress: Progress) -> Iterator[Item]:
+def _gpu_items(bench: Bench, stack: Stack, before: Facts | None, progress: Progress) -> Iterator[Item]:
     declared = stack.fleet.hosts[bench.host]
-    wanted = gpus.names(declared)
-    if not wanted:
+    names = gpus.item_names(declared)
+    if not names:
         return
     if "hardware" in stack.not_rehearsable(bench.host):
-        yield from (Item(name, "not rehearsable", said="its GPUs are stand-ins") for name in wanted)
+        yield from (Item(name, "not rehearsable", details="its GPUs are stand-ins") for name in names)
         return
     if before is None:
-        yield from (Item(name, "not possible", said=gpus.others(declared)) for name in wanted)
+        yield from (Item(name, "not possible", details=gpus.reason_not_measured(declared)) for name in names)
         return
-    first, *others = wanted
-    yield _tried(first, bench, progress, partial(gpus.presence, declared, before))
+    first, *remaining = names
+    yield _try_measure(first, bench, progress, partial(gpus.presence_item, declared, before))
     try:
-        site = _site(bench, stack, before)
+        measured_gpus = _measurable_gpus(bench, stack, before)
     except UnknownFact as reason:
-        yield from (Item(name, "not possible", said=str(reason)) for name in others)
+        yield from (Item(name, "not possible", details=str(reason)) for name in remaining)
         return
-    if "rdma" in site.tools and gpus.NETWORK not in others and gpus.ALL_REDUCE in others:
-        others.append(gpus.NETWORK)
-    for name in others:
-        yield _tried(name, bench, progress, partial(site.item, name))
+    if "rdma" in measured_gpus.tools and gpus.NETWORK not in remaining and gpus.ALL_REDUCE in remaining:
+        remaining.append(gpus.NETWORK)
+    for name in remaining:
+        yield _try_measure(name, bench, progress, partial(measured_gpus.measure, name))
 
 
-def _site(bench: Bench, stack: Stack, before: Facts) -> Gpus:
-    """Return the GPUs with what there is to measure them.
+def _measurable_gpus(bench: Bench, stack: Stack, before: Facts) -> Gpus:
+    """Return the GPUs with the tools on the host that measure them.
 
     Raises:
-        UnknownFact: they cannot be measured at all; says why.
+        UnknownFact: the GPUs cannot be measured; says why.
     """
     if not before.gpus:
         raise UnknownFact("the driver sees no GPU")
-    if divided := [gpu.index for gpu in before.gpus if gpu.mig]:
-        raise UnknownFact(f"GPU {divided[0]} is divided into MIG instances; what is measured takes whole ones")
-    done = bench.hosts.connection(bench.host).run(tool.find(before.gpu_driver.version))
-    return Gpus(bench, stack.fleet.hosts[bench.host], before, tool.found(done.stdout.decode(errors="replace")))
+    if divided_gpus := [gpu.index for gpu in before.gpus if gpu.mig]:
+        raise UnknownFact(f"GPU {divided_gpus[0]} is divided into MIG instances; measurements need whole GPUs")
+    result = bench.hosts.connection(bench.host).run(tool.find_command(before.gpu_driver.version))
+    return Gpus(bench, stack.fleet.hosts[bench.host], before, tool.parse_paths(result.stdout.decode(errors="replace")))
 
 
-def _tried(name: str, bench: Bench, progress: Progress, measure: Callable[[], Item]) -> Item:
+def _try_measure(name: str, bench: Bench, progress: Progress, measure: Callable[[], Item]) -> Item:
     progress(f"{bench.host}: {name}")
     try:
         return measure()
     except UnknownFact as reason:
-        return Item(name, "not possible", said=str(reason))
-    except Unusable as reason:
-        return Item(name, "failed", said=str(reason))
+        return Item(name, "not possible", details=str(reason))
+    except MeasurementFailed as reason:
+        return Item(name, "failed", details=str(reason))

@@ -1,33 +1,33 @@
-"""What a host has shown, as a table for people."""
+"""The table of a qualification report for the terminal."""
 
 from collections.abc import Iterator
 
 from rich.markup import escape
 from rich.table import Table
 
-from rackwright.qualify.item import Figure, Item, Report, State
+from rackwright.qualify.item import Figure, Item, QualificationReport, State
 
 COLOURS: dict[State, str] = {"ok": "green", "short": "red", "failed": "red", "not possible": "yellow"}
 
 
-def table(report: Report) -> Table:
-    """Return a row for each item."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+def table(report: QualificationReport) -> Table:
+    """Return a table with a row for each item."""
+    rows = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("item", "", "measured", "at least", ""):
-        shown.add_column(title, overflow="fold")
+        rows.add_column(title, overflow="fold")
     for item in report.items:
-        shown.add_row(item.name, _state(item), "\n".join(map(_value, item.figures)), _floors(item), escape(item.said))
-    return shown
+        rows.add_row(item.name, _state(item), "\n".join(map(_value, item.figures)), _floors(item), escape(item.details))
+    return rows
 
 
-def sources(report: Report) -> Iterator[str]:
-    """Yield who says how much it should be, once each."""
-    told = [each.source for item in report.items for each in item.figures if each.floor is not None and each.source]
-    yield from (f"[{source}]" for source in dict.fromkeys(told))
+def sources(report: QualificationReport) -> Iterator[str]:
+    """Yield the source of each floor, once."""
+    texts = [each.source for item in report.items for each in item.figures if each.floor is not None and each.source]
+    yield from (f"[{source}]" for source in dict.fromkeys(texts))
 
 
-def sums(report: Report) -> str:
-    """Return how many items there are of each state."""
+def summary(report: QualificationReport) -> str:
+    """Return a line with the number of items in each state."""
     counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
     return f"{report.stack}/{report.host}: {counts}"
 

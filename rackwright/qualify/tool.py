@@ -1,23 +1,23 @@
-"""The programs that measure GPUs: who brings them, and where they are found."""
+"""The programs that measure GPUs: their providers, and their paths on a host."""
 
 from collections.abc import Mapping
 
-_DCGM = "NVIDIA's packages datacenter-gpu-manager-4-core and -cuda12 or -cuda13 bring it"
-BROUGHT_BY: Mapping[str, str] = {
+_DCGM = "install NVIDIA's packages datacenter-gpu-manager-4-core and -cuda12 or -cuda13"
+PROVIDERS: Mapping[str, str] = {
     "dcgmi": _DCGM,
     "nvbandwidth": _DCGM,
-    "all_reduce_perf": "it is made of NVIDIA/nccl-tests with the CUDA of role cuda, and put into /usr/local/bin",
+    "all_reduce_perf": "build it from NVIDIA/nccl-tests with the CUDA of role cuda, and copy it to /usr/local/bin",
 }
-"""No role of ours brings one of them yet."""
-OTHERS: Mapping[str, str] = {
+"""How an operator installs each program; no role installs one yet."""
+OTHER_TOOLS: Mapping[str, str] = {
     "rocm": "rocm-bandwidth-test, rccl-tests and rvs",
     "gaudi": "hl_qual and hccl_demo",
     "ascend": "ascend-dmi",
-    "jetson": "no tool that is known here",
+    "jetson": "no tool that rackwright knows",
 }
-"""What there is for accelerators that are not asked of NVIDIA's library, by the role of their driver."""
+"""Tools of other vendors' accelerators, by the role of their driver."""
 CUDA_13_SINCE = 580
-"""The first branch of the driver that runs what is built with CUDA 13. Source: cuda-minimum of the catalogue."""
+"""First driver branch that runs programs built with CUDA 13. Source: cuda-minimum of the catalogue."""
 FIND = """
 PATH=$PATH:/usr/local/cuda/bin
 for name in dcgmi all_reduce_perf nvidia-smi; do printf '%s %s\\n' "$name" "$(command -v "$name")"; done
@@ -25,15 +25,15 @@ own=/usr/libexec/datacenter-gpu-manager-4/plugins/cuda$1/nvbandwidth # DCGM has 
 printf 'nvbandwidth %s\\n' "$(command -v nvbandwidth || ls "$own" 2>/dev/null)"
 printf 'rdma %s\\n' "$(ls /sys/class/infiniband 2>/dev/null | head -n 1)"
 """
-"""In sh; given the release of CUDA. It prints each program with its path, and the first RDMA device."""
+"""Shell script that prints each program with its path, and the first RDMA device; its argument is the CUDA release."""
 
 
-def find(driver: str) -> tuple[str, ...]:
-    """Return the command for a host with *driver*, a version."""
+def find_command(driver: str) -> tuple[str, ...]:
+    """Return the command that finds the programs on a host; *driver* is the version of its driver."""
     return ("sh", "-c", FIND, "sh", "13" if int(driver.partition(".")[0]) >= CUDA_13_SINCE else "12")
 
 
-def found(text: str) -> dict[str, str]:
-    """Return what there is by its name, of what FIND printed."""
+def parse_paths(text: str) -> dict[str, str]:
+    """Return the path of each existing program, by name, from the output of FIND."""
     lines = (line.partition(" ") for line in text.splitlines())
     return {name: path for name, _, path in lines if path}

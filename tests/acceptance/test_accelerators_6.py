@@ -14,7 +14,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.hosts.transport import Result
 from rackwright.qualify import gpus, tool
 from rackwright.qualify.gpus import Gpus
-from rackwright.qualify.item import Item, Unusable
+from rackwright.qualify.item import Item, MeasurementFailed
 from rackwright.schema.host import Host
 from tests.support.acceptance import line
 from tests.support.expect import need
@@ -75,12 +75,12 @@ def test_a_real_gpu_is_observed_and_measured(log: Log) -> str:
     seen = [f"{gpu.name} at {gpu.temperature_celsius} °C with {gpu.power_watts} W" for gpu in before.gpus]
     need(seen, "the driver is loaded, and the probe sees no GPU")
     driver = before.gpu_driver.version
-    found = tool.found(here.run("which tools there are", tool.find(driver), 60).stdout.decode())
+    found = tool.parse_paths(here.run("which tools there are", tool.find_command(driver), 60).stdout.decode())
     site = Gpus(here, Host.model_validate(HERE), before, found)
     several = (gpus.PEER_COPY, gpus.ALL_REDUCE) if len(seen) > 1 else ()
     names = (gpus.MEMORY, gpus.HOST_COPY, *several, gpus.BURN_IN, gpus.DIAGNOSIS)
     items = [_item(site, name) for name in names]
-    bad = [f"{item.name}: {item.said}" for item in items if item.state in ("short", "failed")]
+    bad = [f"{item.name}: {item.details}" for item in items if item.state in ("short", "failed")]
     need(not bad, "; ".join(bad))
     return f"{driver}; {'; '.join(seen)}; {'; '.join(map(_told, items))}"
 
@@ -107,13 +107,13 @@ def test_memory_and_network_of_two_containers_are_measured(log: Log) -> str:
 
 def _item(site: Gpus, name: str) -> Item:
     try:
-        return site.item(name)
+        return site.measure(name)
     except UnknownFact as reason:
-        return Item(name, "not possible", said=str(reason))
-    except Unusable as reason:
-        return Item(name, "failed", said=str(reason))
+        return Item(name, "not possible", details=str(reason))
+    except MeasurementFailed as reason:
+        return Item(name, "failed", details=str(reason))
 
 
 def _told(item: Item) -> str:
     figures = ", ".join(f"{figure.name} {figure.value:.1f} {figure.unit}" for figure in item.figures)
-    return f"{item.name} {item.state}: {figures or item.said}"
+    return f"{item.name} {item.state}: {figures or item.details}"

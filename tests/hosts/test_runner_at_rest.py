@@ -55,7 +55,7 @@ def step(*argv, **later):
 
 def test_every_systemd_run_of_ours_gives_the_command_its_arguments_unchanged(systemd):
     steps = runner.in_unit(printing(*ARGUMENTS), "u", "d", systemd / "log", 60)
-    benches = bench.in_unit(printing(*ARGUMENTS), "u", "d", 60, {})
+    benches = bench.unit_command(printing(*ARGUMENTS), "u", "d", 60, {})
 
     for argv in (steps, benches):
         assert json.loads(subprocess.run(argv, check=True, capture_output=True).stdout) == ARGUMENTS

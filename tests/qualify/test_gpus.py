@@ -11,7 +11,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.hosts.transport import Result
 from rackwright.qualify import floor, gpus, health
 from rackwright.qualify.gpus import Gpus
-from rackwright.qualify.item import Figure, Item, Report, Unusable, judged
+from rackwright.qualify.item import Figure, Item, MeasurementFailed, QualificationReport, make_item
 from rackwright.schema import catalogue
 from rackwright.schema.host import Host
 from tests.qualify import recordings
@@ -68,13 +68,13 @@ def floors(item: Item) -> list[tuple[float, float | None]]:
 def test_as_many_as_the_profile_says_have_to_work():
     site = at_work("inference-t4", T4, 8, {})
     told = raw(T4, 8)
-    assert gpus.presence(site.declared, Facts(told)).state == "ok"
+    assert gpus.presence_item(site.declared, Facts(told)).state == "ok"
 
     told["gpus"][2] = {"index": 2, "condition": "lost"}
     del told["gpus"][7]
-    found = gpus.presence(site.declared, Facts(told))
+    found = gpus.presence_item(site.declared, Facts(told))
 
-    assert (found.state, found.said.split("; ")[:2]) == ("short", ["GPU 2: lost", "7 of 8 GPUs are there"])
+    assert (found.state, found.details.split("; ")[:2]) == ("short", ["GPU 2: lost", "7 of 8 GPUs are there"])
 
 
 # --- memory and copies
@@ -87,13 +87,13 @@ def test_memory_is_judged_by_dcgm_which_is_given_the_catalogues_floor():
     )
     bench: Any = fine.bench
 
-    item = fine.item(gpus.MEMORY)
+    item = fine.measure(gpus.MEMORY)
 
     assert item.state == "ok"
-    assert item.said.startswith("each at least 1905 GB/s [DCGM 4.6.0, nvvs/diag-skus.yaml.in")
+    assert item.details.startswith("each at least 1905 GB/s [DCGM 4.6.0, nvvs/diag-skus.yaml.in")
     assert "memory_bandwidth.minimum_bandwidth=1905000" in bench.ran[0][0]
-    assert slow.item(gpus.MEMORY).state == "short"
-    assert recordings.SLOW in slow.item(gpus.MEMORY).said
+    assert slow.measure(gpus.MEMORY).state == "short"
+    assert recordings.SLOW in slow.measure(gpus.MEMORY).details
 
 
 def test_a_board_without_a_floor_for_its_memory_has_dcgms_own():
@@ -101,7 +101,7 @@ def test_a_board_without_a_floor_for_its_memory_has_dcgms_own():
     site = at_work("inference-h200", "10de:2335", 8, printed)
     bench: Any = site.bench
 
-    assert site.item(gpus.MEMORY).said.startswith("against DCGM's own floor")
+    assert site.measure(gpus.MEMORY).details.startswith("against DCGM's own floor")
     assert "--parameters" not in bench.ran[0][0]
 
 
@@ -110,8 +110,8 @@ def test_what_dcgm_leaves_out_is_not_known():
         "training-h100", H100, 1, {"memory_bandwidth": recordings.dcgm(("memory_bandwidth", "Skip", ""), gpus=1)}
     )
 
-    with pytest.raises(UnknownFact, match="DCGM left it out: memory_bandwidth"):
-        left.item(gpus.MEMORY)
+    with pytest.raises(UnknownFact, match="DCGM skipped memory_bandwidth"):
+        left.measure(gpus.MEMORY)
 
 
 def copies(to_gpu: str, from_gpu: str) -> str:
@@ -122,7 +122,7 @@ def copies(to_gpu: str, from_gpu: str) -> str:
     ("to_gpu", "from_gpu", "state"), [("54.2", "55.1", "ok"), ("54.2", "47.9", "short"), ("48", "48", "ok")]
 )
 def test_copies_to_and_from_the_host_have_a_floor_each(to_gpu, from_gpu, state):
-    item = at_work("training-h100", H100, 8, {TOOLS["nvbandwidth"]: copies(to_gpu, from_gpu)}).item(gpus.HOST_COPY)
+    item = at_work("training-h100", H100, 8, {TOOLS["nvbandwidth"]: copies(to_gpu, from_gpu)}).measure(gpus.HOST_COPY)
 
     assert item.state == state
     assert floors(item) == [(float(to_gpu), 48), (float(from_gpu), 48)]
@@ -130,7 +130,7 @@ def test_copies_to_and_from_the_host_have_a_floor_each(to_gpu, from_gpu, state):
 
 
 def test_where_nobody_says_how_much_it_should_be_it_is_measured_and_not_ok():
-    item = at_work("inference-t4", T4, 8, {TOOLS["nvbandwidth"]: copies("1", "1")}).item(gpus.HOST_COPY)
+    item = at_work("inference-t4", T4, 8, {TOOLS["nvbandwidth"]: copies("1", "1")}).measure(gpus.HOST_COPY)
 
     assert (item.state, floors(item)) == ("measured", [(1, None), (1, None)])
 
@@ -138,18 +138,18 @@ def test_where_nobody_says_how_much_it_should_be_it_is_measured_and_not_ok():
 def test_a_floor_for_gpus_behind_nvswitch_is_none_for_others():
     printed = {TOOLS["nvbandwidth"]: recordings.nvbandwidth(("device_to_device_memcpy_read_ce", [["N/A", "90.5"]]))}
 
-    assert at_work("training-h100", H100, 8, printed).item(gpus.PEER_COPY).state == "short"
-    assert at_work("training-a100", A100, 4, printed).item(gpus.PEER_COPY).state == "measured"
+    assert at_work("training-h100", H100, 8, printed).measure(gpus.PEER_COPY).state == "short"
+    assert at_work("training-a100", A100, 4, printed).measure(gpus.PEER_COPY).state == "measured"
 
 
 def test_a_test_that_was_not_told_of_is_no_result():
-    with pytest.raises(Unusable, match="told nothing of device_to_host_memcpy_ce"):
+    with pytest.raises(MeasurementFailed, match="printed no result of device_to_host_memcpy_ce"):
         at_work(
             "training-h100",
             H100,
             8,
             {TOOLS["nvbandwidth"]: recordings.nvbandwidth(("host_to_device_memcpy_ce", [["50"]]))},
-        ).item(gpus.HOST_COPY)
+        ).measure(gpus.HOST_COPY)
 
 
 # --- all-reduce
@@ -157,28 +157,28 @@ def test_a_test_that_was_not_told_of_is_no_result():
 
 def reduced(profile: str, pci: str, count: int, ways: str, average: float, topology: str = recordings.APART) -> Item:
     printed = {TOOLS["all_reduce_perf"]: recordings.all_reduce(ways, average), TOOLS["nvidia-smi"]: topology}
-    return at_work(profile, pci, count, printed).item(gpus.ALL_REDUCE)
+    return at_work(profile, pci, count, printed).measure(gpus.ALL_REDUCE)
 
 
 def test_an_all_reduce_has_a_floor_and_a_way():
     assert reduced("training-h100", H100, 8, recordings.NVLINK, 470.0).state == "ok"
     slow = reduced("training-h100", H100, 8, recordings.NVLINK, 459.9)
 
-    assert (slow.state, slow.said) == ("short", "bus bandwidth is below 460 GB/s; over NVLink")
+    assert (slow.state, slow.details) == ("short", "bus bandwidth is below 460 GB/s; over NVLink")
 
 
 def test_an_all_reduce_that_took_a_slower_way_is_short_however_fast_it_was():
     item = reduced("training-h100", H100, 8, recordings.FALLEN_BACK, 500.0)
 
-    assert (item.state, item.said) == ("short", "went over TCP, not over NVLink alone")
+    assert (item.state, item.details) == ("short", "went over TCP, not over NVLink alone")
 
 
 def test_where_the_host_has_links_they_have_to_be_used():
     linked = reduced("training-a100", A100, 4, recordings.PEERS_OVER_PCIE, 20.0, recordings.SWITCHED)
     apart = reduced("training-a40", "10de:2235", 2, recordings.PEERS_OVER_PCIE, 20.0)
 
-    assert (linked.state, linked.said) == ("short", "went over PCIe, not over NVLink alone")
-    assert (apart.state, apart.said) == ("measured", "over PCIe")
+    assert (linked.state, linked.details) == ("short", "went over PCIe, not over NVLink alone")
+    assert (apart.state, apart.details) == ("measured", "over PCIe")
 
 
 @pytest.mark.parametrize(("memory", "size"), [(80 * 10**9, "16G"), (40 * 10**9, "8G"), (16 * 10**9, "1G")])
@@ -189,7 +189,7 @@ def test_as_much_is_reduced_as_has_room(memory, size):
     for gpu in site.before.raw["gpus"][1:]:
         gpu["memory_bytes"] = memory
 
-    site.item(gpus.ALL_REDUCE)
+    site.measure(gpus.ALL_REDUCE)
 
     assert bench.ran[0][0] == (TOOLS["all_reduce_perf"], "-b", size, "-e", size, "-g", "8", "-c", "1")
 
@@ -209,9 +209,9 @@ def test_through_the_network_it_goes_by_rdma_or_is_short(ways, state, said):
     site = at_work("training-h100", H100, 8, {TOOLS["all_reduce_perf"]: recordings.all_reduce(ways, 21.0)})
     bench: Any = site.bench
 
-    item = site.item(gpus.NETWORK)
+    item = site.measure(gpus.NETWORK)
 
-    assert (item.state, item.said) == (state, said)
+    assert (item.state, item.details) == (state, said)
     assert bench.ran[0][1] == {
         "NCCL_DEBUG": "INFO",
         "NCCL_DEBUG_SUBSYS": "INIT,GRAPH,NET,P2P,SHM",
@@ -291,7 +291,7 @@ def test_a_load_is_told_by_its_extremes():
 def test_a_burn_in_is_dcgms_word_and_what_was_read_meanwhile(monkeypatch, status, state):
     monkeypatch.setattr(gpus, "wait", _twice())
     printed = {"targeted_power": recordings.dcgm(("targeted_power", status, ""))}
-    item = at_work("training-h100", H100, 2, printed, readings=[raw(H100, 2)]).item(gpus.BURN_IN)
+    item = at_work("training-h100", H100, 2, printed, readings=[raw(H100, 2)]).measure(gpus.BURN_IN)
 
     assert item.state == state
     assert {figure.name for figure in item.figures} == {"hottest", "most power", "slowest clock"}
@@ -301,14 +301,14 @@ def test_an_error_under_load_makes_it_short_whatever_dcgm_says(monkeypatch):
     monkeypatch.setattr(gpus, "wait", _twice())
     bad = changed(lambda told: told["gpus"][0].update(uncorrected_errors=1))
     printed = {"targeted_power": recordings.dcgm(("targeted_power", "Pass", ""))}
-    item = at_work("training-h100", H100, 2, printed, readings=[raw(H100, 2), bad]).item(gpus.BURN_IN)
+    item = at_work("training-h100", H100, 2, printed, readings=[raw(H100, 2), bad]).measure(gpus.BURN_IN)
 
     assert item.state == "short"
-    assert item.said.startswith("GPU 0: 1 uncorrected memory errors")
+    assert item.details.startswith("GPU 0: 1 uncorrected memory errors")
 
 
 def burnt(text: str, after: dict[str, Any]) -> Item:
-    return gpus.burnt(gpus.BURN_IN, text, Facts(raw(H100, 2)), [Facts(raw(H100, 2))], Facts(after), 85)
+    return gpus.burn_in_item(gpus.BURN_IN, text, Facts(raw(H100, 2)), [Facts(raw(H100, 2))], Facts(after), 85)
 
 
 def test_what_is_wrong_comes_before_what_is_not_known():
@@ -317,12 +317,12 @@ def test_what_is_wrong_comes_before_what_is_not_known():
     passed, failed = (recordings.dcgm(("targeted_power", status, "")) for status in ("Pass", "Fail"))
 
     assert burnt(failed, blind).state == "short"
-    assert burnt(recordings.NO_ENGINE, gone).said.startswith("1 of 2 GPUs are gone; dcgmi came to no result")
+    assert burnt(recordings.NO_ENGINE, gone).details.startswith("1 of 2 GPUs are gone; dcgmi printed no result")
     with pytest.raises(UnknownFact, match="no permission"):
         burnt(passed, blind)
-    with pytest.raises(UnknownFact, match="DCGM left it out: targeted_power"):
+    with pytest.raises(UnknownFact, match="DCGM skipped targeted_power"):
         burnt(recordings.dcgm(("targeted_power", "Skip", ""), gpus=1), raw(H100, 2))
-    with pytest.raises(Unusable, match="came to no result"):
+    with pytest.raises(MeasurementFailed, match="printed no result"):
         burnt(recordings.NO_ENGINE, raw(H100, 2))
 
 
@@ -338,10 +338,10 @@ def _twice() -> Callable[..., Any]:
 
 
 def test_a_tool_that_is_not_there_is_named_with_who_brings_it():
-    with pytest.raises(UnknownFact, match="nvbandwidth is not there: NVIDIA's packages datacenter-gpu-manager-4"):
-        at_work("training-h100", H100, 8, {}, tools={}).item(gpus.HOST_COPY)
-    with pytest.raises(UnknownFact, match="nvidia-smi is not there: role nvidia_driver brings it"):
-        at_work("training-a100", A100, 4, {"x": ""}, tools={})._joined()
+    with pytest.raises(UnknownFact, match="nvbandwidth is not installed: install NVIDIA's packages"):
+        at_work("training-h100", H100, 8, {}, tools={}).measure(gpus.HOST_COPY)
+    with pytest.raises(UnknownFact, match="nvidia-smi is not installed: role nvidia_driver installs it"):
+        at_work("training-a100", A100, 4, {"x": ""}, tools={})._has_nvlink()
 
 
 def test_accelerators_of_others_are_not_measured_and_what_would_is_named():
@@ -349,8 +349,8 @@ def test_accelerators_of_others_are_not_measured_and_what_would_is_named():
         {"address": "192.0.2.1", "identity": {"serial": "C1"}, "os": "ubuntu-24.04", "profile": "training-mi300x"}
     )
 
-    assert gpus.others(host).endswith("for these there is rocm-bandwidth-test, rccl-tests and rvs")
-    assert gpus.names(host) == (
+    assert gpus.reason_not_measured(host).endswith("these boards have rocm-bandwidth-test, rccl-tests and rvs")
+    assert gpus.item_names(host) == (
         gpus.PRESENCE, gpus.MEMORY, gpus.HOST_COPY, gpus.PEER_COPY, gpus.ALL_REDUCE, gpus.BURN_IN, gpus.DIAGNOSIS,
     )  # fmt: skip
 
@@ -367,7 +367,7 @@ def test_an_unverified_floor_is_told_and_judges_nothing(monkeypatch):
     doubted = row.model_copy(update={"sources": {**sources, "unverified": ("floor_host_copy_gb_per_s",)}})
     monkeypatch.setattr(floor, "_BY_PCI", {H100: doubted})
 
-    item = at_work("training-h100", H100, 8, {TOOLS["nvbandwidth"]: copies("1", "1")}).item(gpus.HOST_COPY)
+    item = at_work("training-h100", H100, 8, {TOOLS["nvbandwidth"]: copies("1", "1")}).measure(gpus.HOST_COPY)
 
     assert (item.state, floors(item)) == ("measured", [(1, 48), (1, 48)])
 
@@ -375,11 +375,11 @@ def test_an_unverified_floor_is_told_and_judges_nothing(monkeypatch):
 def test_of_different_boards_the_least_floor_counts_and_one_without_leaves_none():
     told = raw(H100, 2)
     told["gpus"][1]["pci_id"] = A100
-    assert floor.of(Facts(told).gpus, "floor_host_copy_gb_per_s").value == 21
+    assert floor.gpu_floor(Facts(told).gpus, "floor_host_copy_gb_per_s").value == 21
 
     told["gpus"][1]["pci_id"] = "10de:ffff"
 
-    assert floor.of(Facts(told).gpus, "floor_host_copy_gb_per_s").value is None
+    assert floor.gpu_floor(Facts(told).gpus, "floor_host_copy_gb_per_s").value is None
 
 
 @pytest.mark.parametrize("name", [name for name, gpu in catalogue.GPUS.items() if not gpu.pci])
@@ -397,19 +397,21 @@ def test_what_is_no_pci_board_has_no_floor(name):
     ],
 )
 def test_the_exit_status_is_that_of_the_worst(states, status):
-    report = Report("lab", "alpha", tuple(Item("x", state) for state in states))
+    report = QualificationReport("lab", "alpha", tuple(Item("x", state) for state in states))
 
     assert report.exit_status == status
     assert report.as_json()["exit_status"] == status
 
 
 def test_what_cannot_be_rehearsed_is_counted_apart():
-    report = Report("lab", "alpha", (Item("a", "ok"), Item("b", "not rehearsable"), Item("c", "not rehearsable")))
+    report = QualificationReport(
+        "lab", "alpha", (Item("a", "ok"), Item("b", "not rehearsable"), Item("c", "not rehearsable"))
+    )
 
     assert report.counts == {"ok": 1, "not rehearsable": 2}
 
 
 def test_a_figure_without_a_floor_is_short_of_nothing():
-    assert judged("x", [Figure("a", 0.0, "GB/s")]).state == "measured"
-    assert judged("x", [Figure("a", 1.0, "GB/s", 1.0, "somebody")]).state == "ok"
-    assert judged("x", [Figure("a", 0.9, "GB/s", 1.0, "somebody")]).state == "short"
+    assert make_item("x", [Figure("a", 0.0, "GB/s")]).state == "measured"
+    assert make_item("x", [Figure("a", 1.0, "GB/s", 1.0, "somebody")]).state == "ok"
+    assert make_item("x", [Figure("a", 0.9, "GB/s", 1.0, "somebody")]).state == "short"

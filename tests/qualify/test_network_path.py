@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from rackwright.errors import DeclarationError
-from rackwright.qualify.bench import in_unit
-from rackwright.qualify.network_path import End, Way, between, item
+from rackwright.qualify.bench import unit_command
+from rackwright.qualify.network_path import Endpoint, NetworkPath, find_path, network_item
 from rackwright.schema.host import Host
 
 
@@ -39,26 +39,26 @@ def test_the_fabric_is_taken_before_other_networks():
         "gamma": host(3, nic("eth0", "203.0.113.9/24")),
     }
 
-    assert between(hosts, "alpha", "beta") == Way(
-        End("alpha", "203.0.113.1", "fabric0"), End("beta", "203.0.113.2", "fabric0")
+    assert find_path(hosts, "alpha", "beta") == NetworkPath(
+        Endpoint("alpha", "203.0.113.1", "fabric0"), Endpoint("beta", "203.0.113.2", "fabric0")
     )
-    assert between(hosts, "beta", "alpha").own.interface == "mgmt0"  # none of its links is declared to be the fabric
-    assert between(hosts, "beta", "gamma").peer == End("gamma", "203.0.113.9", "eth0")
+    assert find_path(hosts, "beta", "alpha").own.interface == "mgmt0"  # none of its links is declared to be the fabric
+    assert find_path(hosts, "beta", "gamma").peer == Endpoint("gamma", "203.0.113.9", "eth0")
 
 
 def test_a_bond_is_an_interface_by_its_name():
     bond = {"bonds": {"bond0": {"members": ["a", "b"], "mode": "802.3ad", "addresses": ["203.0.113.1/24"]}}}
     hosts = {"alpha": host(1, nic("a"), nic("b"), network=bond), "beta": host(2, FABRIC[1])}
 
-    assert between(hosts, "alpha", "beta").own.interface == "bond0"
+    assert find_path(hosts, "alpha", "beta").own.interface == "bond0"
 
 
 def test_hosts_that_share_no_network_are_refused():
     with pytest.raises(DeclarationError, match="got no network that alpha and beta share"):
-        between({"alpha": host(1, MGMT[0]), "beta": host(2, FABRIC[1])}, "alpha", "beta")
+        find_path({"alpha": host(1, MGMT[0]), "beta": host(2, FABRIC[1])}, "alpha", "beta")
 
 
-WAY = Way(End("alpha", "203.0.113.1", "fabric0"), End("beta", "203.0.113.2", "fabric0"))
+WAY = NetworkPath(Endpoint("alpha", "203.0.113.1", "fabric0"), Endpoint("beta", "203.0.113.2", "fabric0"))
 
 
 def told(count: int, **interfaces: int) -> dict[str, object]:
@@ -66,31 +66,31 @@ def told(count: int, **interfaces: int) -> dict[str, object]:
 
 
 def test_what_went_over_the_declared_interfaces_is_told_with_its_name():
-    found = item(
+    found = network_item(
         "network to beta", WAY, told(8 * 10**9, fabric0=8 * 10**9 + 1000), told(8 * 10**9, fabric0=9 * 10**9, lo=5)
     )
 
     assert (found.state, found.figures[0].value) == ("measured", 4.0)
-    assert found.said == "fabric0 (203.0.113.1) to fabric0 (203.0.113.2)"
+    assert found.details == "fabric0 (203.0.113.1) to fabric0 (203.0.113.2)"
 
 
 @pytest.mark.parametrize(
     ("sent", "received", "said"),
     [
-        ({"mgmt0": 900, "fabric0": 10}, {"fabric0": 900}, "on alpha it went over mgmt0, not over fabric0"),
-        ({"fabric0": 900}, {"mgmt0": 900}, "on beta it went over mgmt0, not over fabric0"),
-        ({}, {"fabric0": 900}, "on alpha it went over no interface, not over fabric0"),
+        ({"mgmt0": 900, "fabric0": 10}, {"fabric0": 900}, "on alpha the traffic used mgmt0, not fabric0"),
+        ({"fabric0": 900}, {"mgmt0": 900}, "on beta the traffic used mgmt0, not fabric0"),
+        ({}, {"fabric0": 900}, "on alpha the traffic used no interface, not fabric0"),
     ],
 )
 def test_another_interface_than_declared_is_short_and_both_are_named(sent, received, said):
-    found = item("network to beta", WAY, told(900, **sent), told(900, **received))
+    found = network_item("network to beta", WAY, told(900, **sent), told(900, **received))
 
     assert found.state == "short"
-    assert found.said == said
+    assert found.details == said
 
 
 def test_a_measuring_program_has_an_account_of_its_own_and_an_end():
-    command = in_unit(("tool", "$HOME"), "unit-1", "alpha/qualify: x", 90.4, {"NCCL_DEBUG": "INFO"})
+    command = unit_command(("tool", "$HOME"), "unit-1", "alpha/qualify: x", 90.4, {"NCCL_DEBUG": "INFO"})
 
     assert command[0] == "systemd-run"
     assert {"--property=DynamicUser=yes", "--property=RuntimeMaxSec=90", "--setenv=NCCL_DEBUG=INFO"} < {*command}

@@ -60,7 +60,7 @@ def test_what_was_copied_is_told_in_what_it_was_copied():
     )
 
     assert (item.state, item.figures[0].value) == ("measured", 21.5)
-    assert item.said == "2 processors, 128 MiB of buffers, 32 MiB of cache"
+    assert item.details == "2 processors, 128 MiB of buffers, 32 MiB of cache"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_stream_that_is_cut_off_is_no_result():
 
     _, err = sender.communicate()
     assert sender.returncode != 0
-    assert "the stream was cut off" in err
+    assert "the stream was interrupted" in err
 
 
 def test_an_address_that_is_not_there_is_said_without_a_traceback():
@@ -127,7 +127,7 @@ def test_only_what_moved_since_is_told(tmp_path, monkeypatch):
     count("fabric0", 1000)
     count("mgmt0", 7)
     (tmp_path / "bonding_masters").write_text("bond0\n")  # a file beside them, as where there are bonds
-    before = stream.counted("rx_bytes")
+    before = stream.read_counters("rx_bytes")
     count("fabric0", 1500)
 
-    assert stream.moved(before, "rx_bytes") == {"fabric0": 500}
+    assert stream.counter_increase(before, "rx_bytes") == {"fabric0": 500}

@@ -3,7 +3,7 @@
 import pytest
 
 from rackwright.qualify import dcgm, nccl, nvbandwidth, tool
-from rackwright.qualify.item import Unusable
+from rackwright.qualify.item import MeasurementFailed
 from tests.qualify import recordings
 
 
@@ -22,19 +22,19 @@ def test_of_many_ways_the_slowest_counts():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "printed what is no result"),
-        ("{}", "printed what is no result"),
-        ('{"nvbandwidth": {"error": "CUDA_ERROR_NO_DEVICE: no device"}}', "says: CUDA_ERROR_NO_DEVICE"),
-        (recordings.nvbandwidth(("device_to_device_memcpy_read_ce", [["N/A"]])), "printed what is no result"),
-        (recordings.nvbandwidth(("device_to_device_memcpy_read_ce", None)), "printed what is no result"),
+        ("", "printed no result"),
+        ("{}", "printed no result"),
+        ('{"nvbandwidth": {"error": "CUDA_ERROR_NO_DEVICE: no device"}}', "failed: CUDA_ERROR_NO_DEVICE"),
+        (recordings.nvbandwidth(("device_to_device_memcpy_read_ce", [["N/A"]])), "printed no result"),
+        (recordings.nvbandwidth(("device_to_device_memcpy_read_ce", None)), "printed no result"),
         (
             recordings.nvbandwidth(("device_to_device_memcpy_read_ce", []), status="Waived"),
-            "device_to_device_memcpy_read_ce ended as Waived: it says no more",
+            "device_to_device_memcpy_read_ce ended as Waived: no message",
         ),
     ],
 )
 def test_what_nvbandwidth_did_not_measure_is_no_figure(text, said):
-    with pytest.raises(Unusable, match=said):
+    with pytest.raises(MeasurementFailed, match=said):
         nvbandwidth.parse(text)
 
 
@@ -57,36 +57,36 @@ def test_the_way_is_named_as_nccl_took_it(ways, transports):
 
 
 def test_a_slower_way_than_wanted_is_a_failure_that_names_both():
-    assert nccl.fallen_back(nccl.parse(recordings.all_reduce(recordings.RDMA)), "RDMA") == ""
+    assert nccl.describe_fallback(nccl.parse(recordings.all_reduce(recordings.RDMA)), "RDMA") == ""
     assert (
-        nccl.fallen_back(nccl.parse(recordings.all_reduce(recordings.FALLEN_BACK)), "RDMA")
+        nccl.describe_fallback(nccl.parse(recordings.all_reduce(recordings.FALLEN_BACK)), "RDMA")
         == "went over TCP, not over RDMA alone"
     )
     mixed = nccl.parse(recordings.all_reduce(recordings.RDMA + recordings.FALLEN_BACK))
-    assert nccl.fallen_back(mixed, "RDMA") == "went over TCP, not over RDMA alone"
+    assert nccl.describe_fallback(mixed, "RDMA") == "went over TCP, not over RDMA alone"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "last said: nothing"),
+        ("", "its last line: nothing"),
         (
             recordings.HEAD + "worker-1: Test NCCL failure common.cu:1057 'internal error'\n",
-            "last said: worker-1: Test",
+            "its last line: worker-1: Test",
         ),
         (recordings.all_reduce(recordings.NVLINK, wrong=50), "got 50 wrong values"),
-        (recordings.all_reduce(""), "did not tell which ways it took"),
-        (recordings.all_reduce(recordings.NVLINK.replace("Pattern", "Graph")), "over which links GPUs are peers"),
+        (recordings.all_reduce(""), "logged no transports"),
+        (recordings.all_reduce(recordings.NVLINK.replace("Pattern", "Graph")), "no links between GPUs"),
     ],
 )
 def test_an_all_reduce_that_came_to_nothing_is_no_figure(text, said):
-    with pytest.raises(Unusable, match=said):
+    with pytest.raises(MeasurementFailed, match=said):
         nccl.parse(text)
 
 
 def test_links_between_gpus_are_seen_and_the_legend_is_none():
-    assert nccl.joined_by_nvlink(recordings.SWITCHED)
-    assert not nccl.joined_by_nvlink(recordings.APART)
+    assert nccl.has_nvlink(recordings.SWITCHED)
+    assert not nccl.has_nvlink(recordings.APART)
 
 
 def test_a_diagnosis_says_what_failed_and_in_whose_words():
@@ -122,26 +122,30 @@ def test_dcgm_3_is_read_as_well():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (recordings.NO_ENGINE, "said: Error: Unable to connect to host engine. Host engine"),
-        ("", "said: nothing"),
-        ('{"DCGM Diagnostic": {"runtime_error": "nvvs was killed"}}', "DCGM says: nvvs was killed"),
-        ('{"DCGM Diagnostic": {"test_categories": []}}', "told of no test"),
-        ("{ half", "said: { half"),
-        ('{"DCGM Diagnostic": {"test_categories": [{"category": "Stress"}]}}', "in a form that is not known"),
-        ('{"DCGM Diagnostic": {}}', "in a form that is not known"),
+        (recordings.NO_ENGINE, "its last line: Error: Unable to connect to host engine. Host engine"),
+        ("", "its last line: nothing"),
+        ('{"DCGM Diagnostic": {"runtime_error": "nvvs was killed"}}', "DCGM failed: nvvs was killed"),
+        ('{"DCGM Diagnostic": {"test_categories": []}}', "reported no tests"),
+        ("{ half", "its last line: { half"),
+        ('{"DCGM Diagnostic": {"test_categories": [{"category": "Stress"}]}}', "a result of unknown form"),
+        ('{"DCGM Diagnostic": {}}', "a result of unknown form"),
     ],
 )
 def test_a_diagnosis_that_was_not_made_is_none(text, said):
-    with pytest.raises(Unusable, match=said):
+    with pytest.raises(MeasurementFailed, match=said):
         dcgm.parse(text)
 
 
 def test_tools_are_found_by_their_paths():
     printed = "dcgmi /usr/bin/dcgmi\nall_reduce_perf \nnvidia-smi /usr/bin/nvidia-smi\nnvbandwidth \nrdma mlx5_0\n"
 
-    assert tool.found(printed) == {"dcgmi": "/usr/bin/dcgmi", "nvidia-smi": "/usr/bin/nvidia-smi", "rdma": "mlx5_0"}
+    assert tool.parse_paths(printed) == {
+        "dcgmi": "/usr/bin/dcgmi",
+        "nvidia-smi": "/usr/bin/nvidia-smi",
+        "rdma": "mlx5_0",
+    }
 
 
 @pytest.mark.parametrize(("driver", "cuda"), [("535.261.03", "12"), ("580.95.05", "13")])
 def test_dcgms_own_copy_is_taken_for_a_cuda_that_the_driver_runs(driver, cuda):
-    assert tool.find(driver)[-1] == cuda
+    assert tool.find_command(driver)[-1] == cuda

@@ -18,7 +18,7 @@ from rackwright.errors import DeclarationErrors, Refused
 from rackwright.hosts.pool import Hosts
 from rackwright.qualify import gpus
 from rackwright.qualify.bench import Bench
-from rackwright.qualify.item import Report
+from rackwright.qualify.item import QualificationReport
 from rackwright.qualify.run import qualify
 from rackwright.stack import load_stack
 from rackwright.twin import Container, Twin
@@ -146,7 +146,7 @@ def test_packets_that_take_another_interface_make_it_short(project):
 
     assert status == 1
     assert items["network to beta"]["state"] == "short"
-    assert "on alpha it went over other0, not over fabric0" in items["network to beta"]["said"]
+    assert "on alpha the traffic used other0, not fabric0" in items["network to beta"]["said"]
 
 
 def test_a_host_that_somebody_computes_on_is_left_alone(project):
@@ -195,7 +195,7 @@ esac
 """Programs that print what the real ones do."""
 
 
-def as_a_rack(project: Path) -> Report:
+def as_a_rack(project: Path) -> QualificationReport:
     """Qualify alpha as if its GPUs were real: everything is done but for what its tools print."""
     stack = replace(load_stack("lab", project), twin=None)
     hosts = Hosts(stack.endpoints, stack.salt)
@@ -226,9 +226,9 @@ def test_tools_are_found_run_and_read_on_a_host_that_has_them(project, monkeypat
         "burn-in": "ok",
         "DCGM diagnostics": "failed",
     }
-    assert items["all-reduce"].said == "went over TCP, not over NVLink alone"
+    assert items["all-reduce"].details == "went over TCP, not over NVLink alone"
     assert [figure.name for figure in items["burn-in"].figures] == ["hottest", "most power", "slowest clock"]
-    assert "Unable to connect to host engine" in items["DCGM diagnostics"].said
+    assert "Unable to connect to host engine" in items["DCGM diagnostics"].details
     assert report.exit_status == 1
 
 
@@ -237,7 +237,8 @@ def test_without_tools_nothing_of_gpus_is_known_and_each_is_named(project):
 
     assert report.exit_status == 3
     assert report.counts == {"measured": 1, "ok": 1, "not possible": 6}
-    assert {item.said.partition(" is not there")[0] for item in report.items if item.state == "not possible"} == {
+    impossible = [item.details for item in report.items if item.state == "not possible"]
+    assert {details.partition(" is not installed")[0] for details in impossible} == {
         "dcgmi",
         "nvbandwidth",
         "all_reduce_perf",

@@ -1,1 +1,1 @@
-"""Runs on hosts, on Python 3.8 or later and its standard library: what is measured there without anybody's tool."""
+"""Measuring programs that run on hosts, on Python 3.8 or later and its standard library, without other tools."""

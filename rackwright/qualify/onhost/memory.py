@@ -1,8 +1,8 @@
-"""Runs on the host: how fast its processors copy from memory to memory, all of them at once.
+"""The program that measures on the host how fast all processors together copy from memory to memory.
 
-As STREAM's Copy does it: what is read and what is written both count, and the buffers are four times as large as the
-caches together. A process for each processor, bound to it before it touches its buffers, so that they lie in its own
-part of the memory. The copy is the C library's.
+Like STREAM's Copy, it counts both read and written bytes, and its buffers are four times as large as all caches
+together. Each processor has a process that is bound to it before its first access, so that the buffers are in local
+memory. The copy is memmove of the C library.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 CPUS = Path("/sys/devices/system/cpu")
-TIMES_CACHE = 4
-"""Source: STREAM's run rules, on the size of its arrays."""
-SHARE_OF_MEMORY = 4
-"""No more than this part of what is available is taken."""
-LEAST_BYTES = 16 << 20
-"""Of a buffer, where no cache is told of."""
+CACHE_MULTIPLE = 4
+"""Ratio of all buffers to all caches. Source: STREAM's run rules, on the size of its arrays."""
+MEMORY_DIVISOR = 4
+"""Divisor of the available memory, which gives the maximum size of all buffers."""
+MINIMUM_BYTES = 16 << 20
+"""Minimum size of a buffer, for hosts that report no cache."""
 
 
 def main(seconds: float) -> dict[str, float | int]:
-    """Return what was copied in so many *seconds*: bytes a second, processors, and the size of all buffers."""
+    """Return the copied bytes per second, the number of processors, and the total sizes of buffers and caches."""
     processors = sorted(os.sched_getaffinity(0))
     caches, available = cache_bytes(processors), available_bytes()
-    wanted = max(TIMES_CACHE * caches // (2 * len(processors)), LEAST_BYTES)
-    size = min(wanted, available // SHARE_OF_MEMORY // (2 * len(processors))) // mmap.PAGESIZE * mmap.PAGESIZE
+    target_size = max(CACHE_MULTIPLE * caches // (2 * len(processors)), MINIMUM_BYTES)
+    size = min(target_size, available // MEMORY_DIVISOR // (2 * len(processors))) // mmap.PAGESIZE * mmap.PAGESIZE
     if size < mmap.PAGESIZE:
         sys.exit(f"only {available} bytes of memory are available")
     children = [start(processor, size, seconds) for processor in processors]
     for _, _, answers in children:
-        answers.readline()  # its buffers are there
+        answers.readline()  # the process has its buffers
     for _, go, _ in children:
         go.write(b"\n")
         go.close()
@@ -44,7 +44,7 @@ def main(seconds: float) -> dict[str, float | int]:
     for child, _, _ in children:
         os.waitpid(child, 0)
     if any(rate != rate for rate in rates):
-        sys.exit("a process that copies was ended from outside")
+        sys.exit("a copying process was killed")
     return {
         "bytes_per_second": sum(rates),
         "processors": len(processors),
@@ -54,7 +54,7 @@ def main(seconds: float) -> dict[str, float | int]:
 
 
 def start(processor: int, size: int, seconds: float) -> tuple[int, BinaryIO, BinaryIO]:
-    """Return a process on *processor* that is about to copy, its start signal, and where its answers are read."""
+    """Return the id of a process that is ready to copy on *processor*, its start pipe, and its answer pipe."""
     go_read, go_write = os.pipe()
     answer_read, answer_write = os.pipe()
     child = os.fork()
@@ -71,11 +71,11 @@ def start(processor: int, size: int, seconds: float) -> tuple[int, BinaryIO, Bin
 
 
 def copy(processor: int, size: int, seconds: float, go: BinaryIO, answers: BinaryIO) -> None:
-    """Copy for so many *seconds* once *go* says so, and tell *answers* how many bytes a second were moved."""
+    """Copy during *seconds* after a line on *go*, and write the bytes per second to *answers*."""
     os.sched_setaffinity(0, {processor})
     source, target = (ctypes.c_char.from_buffer(mmap.mmap(-1, size)) for _ in range(2))
     for buffer in (source, target):
-        ctypes.memset(ctypes.addressof(buffer), 1, size)  # untouched pages would all be the one of zeros
+        ctypes.memset(ctypes.addressof(buffer), 1, size)  # untouched pages would all be the same zero page
     answers.write(b"ready\n")
     if not go.readline():
         return
@@ -87,18 +87,18 @@ def copy(processor: int, size: int, seconds: float, go: BinaryIO, answers: Binar
 
 
 def cache_bytes(processors: list[int]) -> int:
-    """Return the size of the last caches of *processors*, each once; 0 where the kernel tells none."""
-    found: dict[str, int] = {}
+    """Return the total size of the last-level caches of *processors*, each once; 0 if the kernel reports none."""
+    sizes: dict[str, int] = {}
     for processor in processors:
         levels = sorted((CPUS / f"cpu{processor}/cache").glob("index[0-9]*"), key=lambda path: int(path.name[5:]))
         for level in levels[-1:]:
             try:
-                size, shared = (level / "size").read_text().strip(), (level / "shared_cpu_list").read_text().strip()
+                size, cpus = (level / "size").read_text().strip(), (level / "shared_cpu_list").read_text().strip()
             except OSError:
                 continue
-            if told := re.fullmatch(r"(\d+)([KM])", size):
-                found[shared] = int(told[1]) << (10 if told[2] == "K" else 20)
-    return sum(found.values())
+            if match := re.fullmatch(r"(\d+)([KM])", size):
+                sizes[cpus] = int(match[1]) << (10 if match[2] == "K" else 20)
+    return sum(sizes.values())
 
 
 def available_bytes() -> int:

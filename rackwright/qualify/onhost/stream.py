@@ -1,7 +1,7 @@
-"""Runs on two hosts: how fast bytes get from one to the other over TCP, and over which interfaces they really went.
+"""The program that measures the TCP rate between two hosts, and the interfaces that the traffic used.
 
-The kernel decides by its routes how a packet leaves, whatever address it has: so each side looks at what its interfaces
-have counted, and tells how much went over each.
+The kernel selects the interface of a packet by its routes, not by its source address. Each side therefore reports how
+much the byte counter of each interface grew.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 INTERFACES = Path("/sys/class/net")
 CHUNK_BYTES = 1 << 20
 PATIENCE_SECONDS = 30
-"""How long each side waits for the other."""
+"""Maximum wait of each side for the other."""
 
 
 def receive(own: str, sender: str, streams: int) -> None:
-    """Listen at the address *own*, print the port, take so many *streams* from *sender* alone, and print what came."""
+    """Listen at *own*, print the port, receive *streams* connections from *sender* only, and print the counts."""
     family = socket.AF_INET6 if ":" in own else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.bind((own, 0))
@@ -35,7 +35,7 @@ def receive(own: str, sender: str, streams: int) -> None:
                 connections.append(connection)
             else:
                 connection.close()
-    before, began, counts = counted("rx_bytes"), time.monotonic(), [0] * streams
+    before, began, counts = read_counters("rx_bytes"), time.monotonic(), [0] * streams
 
     def drain(number: int, connection: socket.socket) -> None:
         buffer = memoryview(bytearray(CHUNK_BYTES))
@@ -43,14 +43,14 @@ def receive(own: str, sender: str, streams: int) -> None:
         while count := connection.recv_into(buffer):
             counts[number] += count
 
-    at_once(drain, connections)
-    tell(sum(counts), time.monotonic() - began, moved(before, "rx_bytes"))
+    run_in_parallel(drain, connections)
+    print_result(sum(counts), time.monotonic() - began, counter_increase(before, "rx_bytes"))
 
 
 def send(own: str, receiver: str, port: int, streams: int, seconds: float) -> None:
-    """Send from the address *own* over so many *streams* for so many *seconds*, and print what went."""
+    """Send from the address *own* over *streams* connections during *seconds*, and print the counts."""
     connections = [socket.create_connection((receiver, port), PATIENCE_SECONDS, (own, 0)) for _ in range(streams)]
-    before, began, counts = counted("tx_bytes"), time.monotonic(), [0] * streams
+    before, began, counts = read_counters("tx_bytes"), time.monotonic(), [0] * streams
     chunk = bytes(CHUNK_BYTES)
 
     def fill(number: int, connection: socket.socket) -> None:
@@ -58,14 +58,14 @@ def send(own: str, receiver: str, port: int, streams: int, seconds: float) -> No
             connection.sendall(chunk)
             counts[number] += len(chunk)
         connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)  # until the other side has taken all, and closes
+        connection.recv(1)  # returns when the receiver has read all and closes
 
-    at_once(fill, connections)
-    tell(sum(counts), time.monotonic() - began, moved(before, "tx_bytes"))
+    run_in_parallel(fill, connections)
+    print_result(sum(counts), time.monotonic() - began, counter_increase(before, "tx_bytes"))
 
 
-def at_once(work: Callable[[int, socket.socket], None], connections: list[socket.socket]) -> None:
-    """Do *work* for each of the *connections* at the same time, and close them."""
+def run_in_parallel(work: Callable[[int, socket.socket], None], connections: list[socket.socket]) -> None:
+    """Run *work* for all *connections* in parallel, and close them."""
     failures: list[BaseException] = []
 
     def one(number: int, connection: socket.socket) -> None:
@@ -81,21 +81,27 @@ def at_once(work: Callable[[int, socket.socket], None], connections: list[socket
     for thread in threads:
         thread.join()
     if failures:
-        sys.exit(f"the stream was cut off: {failures[0]}")
+        sys.exit(f"the stream was interrupted: {failures[0]}")
 
 
-def counted(what: str) -> dict[str, int]:
-    """Return what each interface has counted of *what*, ``rx_bytes`` or ``tx_bytes``."""
-    return {path.name: int((path / "statistics" / what).read_text()) for path in INTERFACES.iterdir() if path.is_dir()}
+def read_counters(counter: str) -> dict[str, int]:
+    """Return the value of *counter*, ``rx_bytes`` or ``tx_bytes``, of each interface."""
+    return {
+        path.name: int((path / "statistics" / counter).read_text()) for path in INTERFACES.iterdir() if path.is_dir()
+    }
 
 
-def moved(before: dict[str, int], what: str) -> dict[str, int]:
-    """Return how far the interfaces have counted since *before*."""
-    return {name: count - before.get(name, 0) for name, count in counted(what).items() if count > before.get(name, 0)}
+def counter_increase(before: dict[str, int], counter: str) -> dict[str, int]:
+    """Return the increase of *counter* since *before*, for each interface with one."""
+    return {
+        name: count - before.get(name, 0)
+        for name, count in read_counters(counter).items()
+        if count > before.get(name, 0)
+    }
 
 
-def tell(count: int, seconds: float, over: dict[str, int]) -> None:
-    print(json.dumps({"bytes": count, "seconds": seconds, "interfaces": over}), flush=True)
+def print_result(count: int, seconds: float, interfaces: dict[str, int]) -> None:
+    print(json.dumps({"bytes": count, "seconds": seconds, "interfaces": interfaces}), flush=True)
 
 
 if __name__ == "__main__":
