@@ -11,7 +11,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.storage import Drive
 from rackwright.facts.view import Fact, UnknownFact, View
 from rackwright.kinds.shared import observation
-from rackwright.kinds.shared.identity import OTHERWISE
+from rackwright.kinds.shared.identity import WRONG_MACHINE_FIX
 from rackwright.schema.host import Host
 from rackwright.schema.problem import hint
 from rackwright.schema.units import format_size
@@ -110,7 +110,7 @@ def _machine(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
         found = f"no answer ({reason})"
     if found != value:
         said = found if isinstance(found, str) else "none"
-        yield Refusal(f"{name}: {what}", f"got {said}", f"the fleet says {value}", OTHERWISE.format(host=name))
+        yield Refusal(f"{name}: {what}", f"got {said}", f"the fleet says {value}", WRONG_MACHINE_FIX.format(host=name))
 
 
 def _declared(where: str, name: str, host: Host, serial: str) -> Iterator[Refusal]:

@@ -18,7 +18,7 @@ from rackwright.core.contract import Command, Put, Reboot, Remove, Send
 from rackwright.errors import StepFailed
 from rackwright.hosts import runner_source
 from rackwright.hosts.transport import Connection, end_input
-from rackwright.kinds.shared.guard import LOCK
+from rackwright.kinds.shared.guard import LEASE_FILE
 from rackwright.progress import Progress
 
 DIRECTORY = "/run/rackwright"
@@ -78,7 +78,7 @@ class Session:
         self._closed = threading.Event()
         try:
             job = {"id": id, "holder": _signature(id), "patience_seconds": PATIENCE_SECONDS}
-            self._send(runner_source.first_line(lock=LOCK, directory=DIRECTORY, **job))
+            self._send(runner_source.first_line(lock=LEASE_FILE, directory=DIRECTORY, **job))
             threading.Thread(target=self._show_life, daemon=True).start()
             self._await_readiness(progress)
         except BaseException:

@@ -1,4 +1,4 @@
-"""The kinds: one noun, one file (or folder), one resource type."""
+"""The kinds: one package for each resource type."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,4 +19,4 @@ KINDS: Mapping[str, Kind[Any]] = {
         *(TrainingSeatKind(), TrainingRunKind(), ModelServerKind()),
     )
 }
-"""By type token; the provider and the audit are loops over this table."""
+"""The kinds by type token; the provider and the audit loop over this table."""

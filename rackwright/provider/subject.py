@@ -12,7 +12,7 @@ from rackwright.core.scope import rehearsable_claims
 from rackwright.core.wire import JSON
 from rackwright.errors import Refused
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared.unit_overrides import left_to_a_person, with_overrides, without_overrides
+from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, with_overrides
 from rackwright.kinds.shared.unknown_facts import refuse_unknown
 from rackwright.provider import codec
 from rackwright.provider.site import Site
@@ -101,9 +101,9 @@ class Look:
     def plan(self) -> Plan:
         subject = self.subject
         repository = subject.site.repository
-        planned, left = without_overrides(self.differences)
+        planned, left = split_overrides(self.differences)
         plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, planned, self.facts, repository))
-        return left_to_a_person(plan, left)
+        return add_manual_work(plan, left)
 
     def refusals(self, created: bool) -> tuple[Refusal, ...]:
         """Return what forbids the plan. What was whole once is never made anew: its data is lost, or elsewhere."""

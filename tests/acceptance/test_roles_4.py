@@ -18,7 +18,7 @@ HOST = "alpha"
 SLACK_SECONDS = 30
 """For the host to do it, and for us to notice."""
 CONFIG = "/etc/ssh/sshd_config.d/10-rackwright.conf"
-FAILED = re.compile(rf"\(log in anew\) failed on {HOST}: .*")
+FAILED = re.compile(rf"\(log in again\) failed on {HOST}: .*")
 
 
 @line("roles", 4, part="sshd")

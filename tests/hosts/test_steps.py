@@ -10,7 +10,7 @@ from rackwright.core.contract import Command, Put, Remove, Step
 from rackwright.errors import StepFailed
 from rackwright.hosts.pool import Cancelled, Hosts
 from rackwright.hosts.steps import execute
-from rackwright.kinds.shared.guard import guarded
+from rackwright.kinds.shared.guard import guard_change
 from tests.hosts.conftest import RAW
 from tests.support.simulated import SimulatedRack
 
@@ -205,7 +205,7 @@ def test_steps_need_the_lock(hosts):
 
 GUARDED = (
     Put("note it", "/etc/note", "x"),
-    *guarded("door", ["/etc/door"], "", [Put("change the door", "/etc/door", "y")], 60),
+    *guard_change("door", ["/etc/door"], "", [Put("change the door", "/etc/door", "y")], 60),
     Put("note that it is done", "/etc/note", "z"),
 )
 
@@ -216,7 +216,7 @@ GUARDED = (
         (
             "change the door",
             "done and stays: note it; within 60 s the host puts back by itself what was done since its timer was set;"
-            " not begun: log in anew; stop the timer: door stays as it is now; note that it is done",
+            " not begun: log in again; stop the timer: door stays as it is now; note that it is done",
         ),
         (
             "stop the timer: door stays as it is now",
@@ -225,7 +225,7 @@ GUARDED = (
         ),
         (
             "note that it is done",
-            "done and stays: note it; set a timer that puts door back in 60 s; change the door; log in anew;"
+            "done and stays: note it; set a timer that restores door in 60 s; change the door; log in again;"
             " stop the timer: door stays as it is now",
         ),
     ],

@@ -41,7 +41,7 @@ def texts(plan: Plan) -> list[str]:
 
 def applied(plan: Plan) -> tuple[str, ...]:
     """Return what the step that changes the network is told: devices that go, ports, links to set up, all, takeover."""
-    [step] = [step for step in plan.steps if isinstance(step, Command) and step.text.startswith("let netplan")]
+    [step] = [step for step in plan.steps if isinstance(step, Command) and step.text.startswith("set up the links")]
     return step.argv[4:]
 
 
@@ -56,7 +56,7 @@ def test_the_change_stands_between_a_timer_and_a_login(raw):
     kinds = [type(step) for step in plan.steps]
     assert arm.undo_after_seconds == 60
     assert (kinds[0], kinds[-1], kinds[-3]) == (Put, Put, LogIn)
-    assert texts(plan)[1] == "set a timer that puts network back in 60 s"
+    assert texts(plan)[1] == "set a timer that restores network in 60 s"
     assert [json.loads(plan.steps[index].content)["phase"] for index in (0, -1)] == ["creating", "ready"]
 
 
@@ -98,13 +98,13 @@ def test_a_device_that_carries_what_somebody_else_made_is_not_deleted(raw):
     raw["links"].append({**link(raw, "storage"), "name": "theirs"})
 
     [refusal] = planned(raw).refusals
-    assert (refusal.where, refusal.got) == ("gamma/network: bond0", "got theirs on it, which nobody declares")
+    assert (refusal.where, refusal.got) == ("gamma/network: bond0", "got the undeclared theirs on it")
 
 
 def test_what_is_not_declared_any_more_goes_and_what_stood_there_comes_back(raw):
     plan = planned(raw, without(dns=None, vlans=(), routes=SPEC.routes[1:]))
 
-    [back] = [step for step in plan.steps if step.text.startswith("put back what stood in the place of")]
+    [back] = [step for step in plan.steps if step.text.startswith("restore the earlier version of")]
     assert isinstance(back, Command) and back.argv[-1] == "/etc/resolv.conf"
     assert applied(plan)[0] == "storage"
 
@@ -157,8 +157,8 @@ def test_what_ifupdown_sets_up_is_set_aside_where_that_is_declared(raw):
     raw["units"]["networking.service"] = {"enabled": "enabled", "active": "active", "load": "loaded"}
     plan = planned(raw)
 
-    assert f"set {INTERFACES} aside" in texts(plan)
-    [keep] = [step for step in plan.steps if step.text.startswith("keep what stood")]
+    assert f"remove {INTERFACES}" in texts(plan)
+    [keep] = [step for step in plan.steps if step.text.startswith("back up")]
     assert isinstance(keep, Command) and keep.argv[-1] == INTERFACES
     assert applied(plan)[4] == "yes"
 
@@ -266,7 +266,7 @@ def test_the_timer_and_who_confirms_never_both_have_it(raw, tmp_path):
 
     done = subprocess.run([*confirm.argv[:4], str(tmp_path), "no-such-unit"], capture_output=True, text=True)
 
-    assert done.returncode == 1 and "the host has put it back, or is about to" in done.stderr
+    assert done.returncode == 1 and "the host has restored the earlier files, or is about to" in done.stderr
     assert (tmp_path / "files").exists()
 
 

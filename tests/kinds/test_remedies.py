@@ -64,7 +64,7 @@ def general(text: str, names: list[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "NAME", text)
     text = re.sub(r"profile [\w-]+", "profile PROFILE", text)
-    text = re.sub(r"packets of \d+ bytes, and \S+ answers", "packets of MTU bytes, and PEER answers", text)
+    text = re.sub(r"passes \d+-byte packets and \S+ answers", "passes MTU-byte packets and PEER answers", text)
     return re.sub(r"enrol` for \w+", "enrol` for NAME", text)
 
 

@@ -15,7 +15,7 @@ from rackwright.errors import DeclarationError
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.spec import RoleSpec
-from rackwright.kinds.shared.guard import LOCK
+from rackwright.kinds.shared.guard import LEASE_FILE
 from tests.support.role_spec import CLAIMS, MOTD, REPOSITORY, SOURCE, SPEC, file, good
 
 KIND = RoleKind()
@@ -161,7 +161,7 @@ def test_a_role_that_may_lock_out_is_played_between_a_timer_and_a_login():
 
     assert "puts role-toy back" in arm.text and arm.argv[-2:] == ("/etc/toy.d", "/etc/motd")
     assert "'ssh.service'" in arm.argv[-4]
-    assert arm.argv[-3] == LOCK, "it is not taken back while Ansible is still at it"
+    assert arm.argv[-3] == LEASE_FILE, "it is not taken back while Ansible is still at it"
     assert arm.undo_after_seconds == 300
     assert isinstance(play, PlayRole) and isinstance(log_in, LogIn)
     assert confirm.text.startswith("stop the timer")

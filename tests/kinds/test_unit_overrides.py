@@ -5,7 +5,7 @@ import pytest
 from rackwright.core import diff as comparison
 from rackwright.core.contract import Claim, Plan, UnknownValue, Within
 from rackwright.facts.facts import Facts
-from rackwright.kinds.shared.unit_overrides import left_to_a_person, with_overrides, without_overrides
+from rackwright.kinds.shared.unit_overrides import add_manual_work, split_overrides, with_overrides
 from tests.support.recorded_hosts import RESOURCES, STACK, recorded
 
 UNITS = [
@@ -42,8 +42,8 @@ def test_a_drop_in_is_a_difference_of_its_unit_and_left_to_a_person(declared, th
     difference = next(item for item in differences(declared, raw) if item.thing == thing)
     assert difference.actual == (path,)
     assert "systemctl cat" in difference.remedy
-    assert without_overrides([difference]) == ((), (difference,))
-    assert left_to_a_person(Plan(), (difference,)).by_hand == (difference,)
+    assert split_overrides([difference]) == ((), (difference,))
+    assert add_manual_work(Plan(), (difference,)).by_hand == (difference,)
 
 
 @pytest.mark.parametrize(("declared", "thing"), UNITS)

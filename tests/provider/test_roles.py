@@ -153,7 +153,7 @@ def test_taking_a_role_away_puts_back_what_stood_there(roles, rack):
 
     assert [step["text"] for step in rack["alpha"].steps] == [
         "note in the owner file: removing",
-        "put back what stood in the place of 1 file",
+        "restore the earlier version of 1 file",
         "reload systemd",
         "remove /var/lib/rackwright/owners/role-toy.json",
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from rackwright.core.contract import Command
 from rackwright.facts import probe
-from rackwright.kinds.shared.guard import LOCK, guarded
+from rackwright.kinds.shared.guard import LEASE_FILE, guard_change
 from tests.support.access_rack import BROKEN, Rack, access, fleet
 from tests.support.expect import eventually
 from tests.support.lab import Lab
@@ -123,7 +123,7 @@ def test_a_change_that_locks_us_out_is_taken_back_by_the_host(rack: Rack) -> Non
     rack.access(bootstrap_user="")
     said = rack.lab.up(status=4).stdout
 
-    assert re.search(r"\(log in anew\) failed on alpha: .*Permission denied", said)
+    assert re.search(r"\(log in again\) failed on alpha: .*Permission denied", said)
     assert rack.lab.ssh(HOST, "id", status=None) == ""
     assert rack.ssh("deploy", "sudo", "-n", "systemctl", "start", UNDO, options=rack.certificate()).returncode == 0
     assert rack.lab.ssh(HOST, "id -un") == "root"
@@ -137,9 +137,9 @@ def test_nothing_is_taken_back_from_under_who_is_still_at_it(rack: Rack) -> None
     """
     A slow host may take longer than the timer waits: it goes off, and waits for the host's lock.
     """
-    arm = guarded("slow", ["/etc/slow"], "", [], seconds=1, patient=True)[0]
+    arm = guard_change("slow", ["/etc/slow"], "", [], seconds=1, patient=True)[0]
     assert isinstance(arm, Command)
-    held = f"flock {LOCK} sh -c 'touch /run/held; while [ ! -e /run/let-go ]; do sleep 0.1; done'"
+    held = f"flock {LEASE_FILE} sh -c 'touch /run/held; while [ ! -e /run/let-go ]; do sleep 0.1; done'"
     rack.lab.ssh(HOST, f"setsid {held} </dev/null >/dev/null 2>&1 &")
     eventually(lambda: rack.lab.ssh(HOST, "ls /run/held", status=None), "the lock is held")
     rack.lab.ssh(HOST, f"echo before > /etc/slow; {shlex.join(arm.argv)}; echo after > /etc/slow")

@@ -293,7 +293,7 @@ def test_a_host_that_cut_itself_off_comes_back_by_itself(
     finally:
         rack.raw = raw
     said = str(failure.value)
-    assert re.search(r"\((log in anew|let netplan and .*|stop the timer: .*)\)", said), said
+    assert re.search(r"\((log in again|set up the links .*|stop the timer: .*)\)", said), said
     assert "within 30 s the host puts back by itself" in said
 
     own = Hosts({"beta": rack.endpoints["beta"]}, SALT)

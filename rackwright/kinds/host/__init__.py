@@ -1,4 +1,4 @@
-"""A host: the machine that was meant, with what it should have in it. Owns nothing on it."""
+"""The kind of a host: the declared machine and its hardware; owns nothing on the host."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -18,29 +18,29 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.drives import DrivePart, HealthPart, drive_claim, health_claims
-from rackwright.kinds.shared.identity import identity_claim, wrong_machine
+from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.schema.catalogue import GPUS, PROFILES
 
 
 class HostSpec(Resource):
-    """What a host is declared to be."""
+    """The declared properties of a host."""
 
     identity: dict[str, str]
-    """One entry: serial, uuid, bmc_mac or device_tree_serial, and its value."""
+    """The value of serial, uuid, bmc_mac or device_tree_serial, as one entry."""
     os: str
     profile: str
     drives: tuple[DrivePart, ...] = ()
     macs: tuple[str, ...] = ()
     pci_addresses: tuple[str, ...] = ()
-    """Of ports that are found by where they sit."""
+    """PCI addresses of ports that are declared by their slot."""
     health: HealthPart | None = None
-    """None: the health of its drives is not looked at."""
+    """Limits of the drives' health; None: no claims about health."""
     mounts: tuple[str, ...] | None = None
-    """Of tiers that somebody else provides; None for none."""
+    """Mount points of tiers that are provided from outside; None for none."""
 
 
 class HostKind:
-    """Identity, operating system, profile, drives and ports."""
+    """The kind of identity, operating system, profile, drives and ports."""
 
     token: ClassVar[str] = "rackwright:host:Host"
     spec = HostSpec
@@ -56,16 +56,16 @@ class HostKind:
                 f"host:{spec.host}",
                 {"os": spec.os},
                 owned=False,
-                remedy="declare the operating system that runs there, or find out why it is another one",
+                remedy="declare the operating system that the host runs, or find out why it runs another one",
             ),
             Claim(
                 f"drives:{spec.host}",
                 {"serials": Within(tuple(sorted(part.serial for part in spec.drives)))},
                 owned=False,
                 scope="kernel",
-                remedy="look with `lsblk --fs` what the drive is and who uses it, then declare it in the fleet",
+                remedy="find out the content and the user of the drive with `lsblk --fs`, then declare it in the fleet",
             ),
-            # a drive of a tier is claimed by its tier
+            # the tier claims its own drives
             *(drive_claim(part, present=True) for part in spec.drives if part.tier is None),
             *health_claims(spec.host, (part for part in spec.drives if part.tier is None), spec.health),
             *(
@@ -78,10 +78,10 @@ class HostKind:
             ),
         ]
         claims += [
-            Claim(f"mount:{mount}", {"present": True}, owned=False, remedy="let who provides it mount it again")
+            Claim(f"mount:{mount}", {"present": True}, owned=False, remedy="ask its provider to mount it again")
             for mount in spec.mounts or ()
         ]
-        short = f"the host falls short of profile {spec.profile}: add what is missing, or declare another profile"
+        short = f"the host has less than profile {spec.profile}: add the missing hardware, or declare another profile"
         if (memory := profile.known("memory")) is not None:
             claims.append(
                 Claim(
@@ -98,14 +98,14 @@ class HostKind:
         return tuple(claims)
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(_look, claims, facts)
+        return observation.observe(_observe_property, claims, facts)
 
     def report(self, spec: HostSpec, facts: Facts) -> dict[str, Any]:
         return {}
 
     def plan(self, spec: HostSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-        """Refuse another machine or system; everything else about hardware only a person can mend."""
-        return Plan(refusals=wrong_machine(spec.host, differences), by_hand=tuple(differences))
+        """Return refusals of another machine; any other difference in hardware needs manual work."""
+        return Plan(refusals=refuse_wrong_machine(spec.host, differences), by_hand=tuple(differences))
 
     def removal(self, spec: HostSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
         return Plan()
@@ -117,7 +117,7 @@ class HostKind:
         return None
 
 
-def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "host":
             return facts.os if name == "os" else observation.identity(facts, name)

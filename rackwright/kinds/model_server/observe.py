@@ -21,7 +21,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "server":
             return _server(facts, key, name, claim)
         case _:
-            return observation.standing(facts, sort, key, name)
+            return observation.service(facts, sort, key, name)
 
 
 def _model(facts: Facts, name: str, version: str) -> Value:

@@ -9,13 +9,13 @@ from rackwright.kinds.model_server.files import files, plan_file, release_of, sh
 from rackwright.kinds.model_server.observe import WHOLE
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import ownership, service_account
-from rackwright.kinds.shared.service_account import UNITS, Words, put
+from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 
-WORDS = Words(
+REFUSAL_TEXTS = RefusalTexts(
     noun="model server",
-    sealed=("got no key", "a server lets in those who have one"),
-    mounted="the model is copied from there",
-    linked="it is served there",
+    unknown_secret=("got no key", "a server lets in those who have one"),
+    mount_purpose="the model is copied from there",
+    link_purpose="it is served there",
 )
 COPY_SECONDS = 3720
 """Seconds for the step that places a model; `workloads.serving.place` gives up after 3600 and removes its copy."""
@@ -48,11 +48,11 @@ def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repo
     """Return what makes *differences* go; the server starts again only where what it serves or reads is another."""
     return service_account.plan(
         spec,
-        WORDS,
+        REFUSAL_TEXTS,
         differences,
         facts,
-        refused=lambda: _unfit(spec, facts, repository),
-        planned=lambda: _Planner(spec, differences, facts, repository).plan(),
+        refuse=lambda: _unfit(spec, facts, repository),
+        make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
 
@@ -160,7 +160,7 @@ class _Planner:
 
 def removal(spec: ServerSpec, facts: Facts) -> Plan:
     """Return what stops the server here and takes its account, keys, models and files away."""
-    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, WORDS.noun, facts):
+    if refusals := ownership.refuse_foreign(spec.id, spec.fleet, spec.owner, REFUSAL_TEXTS.noun, facts):
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()

@@ -1,4 +1,4 @@
-"""The network of a host: links, bonds, VLANs, addresses, routes and name servers, set up by netplan."""
+"""The kind of a host's network: links, bonds, VLANs, addresses, routes and name servers, set up by netplan."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -7,29 +7,29 @@ from rackwright.core.contract import Claim, Difference, Observation, OneOf, Plan
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.network import plan as planning
-from rackwright.kinds.network.observe import PREFERRED, look, way
+from rackwright.kinds.network.observe import PREFERRED, format_route, observe_property
 from rackwright.kinds.network.spec import OWNER, LinkPart, NetworkSpec, files
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim
 
 NETWORKD = "systemd-networkd.service"
 _AT_BOOT = OneOf(("enabled", "enabled-runtime"))
-PORT = "look for the port, or correct how it is found"
-RUN_UP = "run up, which sets it"
-REMEDIES = {
-    "up": "look at the cable and at the switch's port",
-    "files_of_others": "move what that file says of the link into the fleet, then take those lines out of the file",
+PORT_REMEDY = "check that the port exists, or correct its MAC or PCI address in the fleet"
+RUN_UP_REMEDY = "run up, which sets it"
+LINK_REMEDIES = {
+    "up": "check the cable and the switch's port",
+    "files_of_others": "move the link's settings from that file into the fleet, then take those lines out of the file",
 }
 
 
-OTHER_ROUTE = (
-    "the kernel takes that one: look with `ip route show` and `networkctl status` who has set it, and remove it, or"
+ROUTE_REMEDY = (
+    "the kernel prefers that route: look with `ip route show` and `networkctl status` who has set it, and remove it, or"
     " declare it"
 )
 
 
 class NetworkKind:
-    """All ports of a host that are declared, and what stands on them. What is not declared is never touched."""
+    """The kind of a host's declared ports, with their bonds, VLANs and routes; it never touches undeclared ones."""
 
     token: ClassVar[str] = "rackwright:network:Network"
     spec = NetworkSpec
@@ -45,12 +45,12 @@ class NetworkKind:
             *_files(spec, repository),
             *_links(spec),
             *_routes(spec),
-            *_others(spec),
+            *_other_claims(spec),
             Claim(f"owner:{OWNER}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(look, claims, facts)
+        return observation.observe(observe_property, claims, facts)
 
     def report(self, spec: NetworkSpec, facts: Facts) -> dict[str, Any]:
         return {} if spec.fabric is None else {"fabric": spec.fabric}
@@ -62,7 +62,7 @@ class NetworkKind:
         return planning.removal(spec, facts)
 
     def consents(self, spec: NetworkSpec) -> bool:
-        """Nothing goes with it."""
+        """Return True: a removal loses no data."""
         return True
 
     def rollout_group(self, spec: NetworkSpec) -> str:
@@ -79,31 +79,45 @@ def _links(spec: NetworkSpec) -> Iterator[Claim]:
     for port in spec.ports:
         identity = {"mac": port.mac} if port.mac else {"pci": port.pci or ""}
         scope: Scope = "host" if port.mac else "hardware"
-        found_by: dict[str, Want] = {**identity, "files_of_others": ()}
-        yield Claim(f"link:{port.name}", found_by, scope=scope, remedy=PORT, remedies=REMEDIES)
+        own: dict[str, Want] = {**identity, "files_of_others": ()}
+        yield Claim(f"link:{port.name}", own, scope=scope, remedy=PORT_REMEDY, remedies=LINK_REMEDIES)
         member: dict[str, Want] = {} if port.bond is None else {"bond": port.bond}
         yield Claim(
             f"link:{port.name}",
-            {**_common(port), **member},
+            {**_link_properties(port), **member},
             scope="host" if port.bond is None else "kernel",
-            remedy=RUN_UP,
-            remedies=REMEDIES,
-            remedy_absent=PORT,
+            remedy=RUN_UP_REMEDY,
+            remedies=LINK_REMEDIES,
+            remedy_absent=PORT_REMEDY,
         )
     for bond in spec.bonds:
-        want = {"kind": "bond", "mode": bond.mode, "members": tuple(sorted(bond.members)), **_made(bond)}
-        yield Claim(f"link:{bond.name}", want, scope="kernel", remedy=RUN_UP, remedies=REMEDIES, remedy_absent=RUN_UP)
+        want = {"kind": "bond", "mode": bond.mode, "members": tuple(sorted(bond.members)), **_device_properties(bond)}
+        yield Claim(
+            f"link:{bond.name}",
+            want,
+            scope="kernel",
+            remedy=RUN_UP_REMEDY,
+            remedies=LINK_REMEDIES,
+            remedy_absent=RUN_UP_REMEDY,
+        )
     for vlan in spec.vlans:
-        want = {"kind": "vlan", "id": vlan.tag, "parent": vlan.link, **_made(vlan)}
-        yield Claim(f"link:{vlan.name}", want, scope="kernel", remedy=RUN_UP, remedies=REMEDIES, remedy_absent=RUN_UP)
+        want = {"kind": "vlan", "id": vlan.tag, "parent": vlan.link, **_device_properties(vlan)}
+        yield Claim(
+            f"link:{vlan.name}",
+            want,
+            scope="kernel",
+            remedy=RUN_UP_REMEDY,
+            remedies=LINK_REMEDIES,
+            remedy_absent=RUN_UP_REMEDY,
+        )
 
 
-def _common(link: LinkPart) -> dict[str, Want]:
+def _link_properties(link: LinkPart) -> dict[str, Want]:
     return {"mtu": link.mtu, "up": True, "addresses": tuple(sorted(link.addresses))}
 
 
-def _made(link: LinkPart) -> dict[str, Want]:
-    return {**_common(link), "files_of_others": ()}
+def _device_properties(link: LinkPart) -> dict[str, Want]:
+    return {**_link_properties(link), "files_of_others": ()}
 
 
 def _routes(spec: NetworkSpec) -> Iterator[Claim]:
@@ -111,12 +125,12 @@ def _routes(spec: NetworkSpec) -> Iterator[Claim]:
     for route in spec.routes:
         metric: dict[str, Want] = {} if route.metric is None else {"metric": route.metric}
         scope: Scope = "kernel" if route.on in devices else "host"
-        others = tuple(sorted({way(each.via, each.on) for each in spec.routes if each.to == route.to}))
+        others = tuple(sorted({format_route(each.via, each.on) for each in spec.routes if each.to == route.to}))
         want = {"via": route.via, "link": route.on, **metric, PREFERRED: Within(others)}
-        yield Claim(f"route:{route.name}", want, scope=scope, remedies={PREFERRED: OTHER_ROUTE})
+        yield Claim(f"route:{route.name}", want, scope=scope, remedies={PREFERRED: ROUTE_REMEDY})
 
 
-def _others(spec: NetworkSpec) -> Iterator[Claim]:
+def _other_claims(spec: NetworkSpec) -> Iterator[Claim]:
     devices = Within(tuple(sorted(spec.devices)))
     yield Claim(f"devices:{spec.host}", {"left_over": devices}, scope="kernel")
     if spec.dns is not None:

@@ -1,7 +1,7 @@
-"""Commands that set up a network and take that back: small shell texts, run by the host itself.
+"""The commands that set up a network and undo that, as shell texts.
 
-`netplan apply` is not among them: it wants udev, restarts what nobody changed, and does not say when it is through.
-systemd-networkd reads what netplan generates, and sets up the links whose files were written.
+They do not use `netplan apply`, which needs udev, restarts unchanged links, and does not report its end. netplan
+generates files for systemd-networkd, and systemd-networkd sets up the links whose files changed.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rackwright.core.contract import Command
 from rackwright.kinds.network.spec import PortPart
 
 _FUNCTIONS = """\
-port() { # the kernel's name of today for the port with this address, or in this place
+port() { # the kernel's present name of the port with this MAC or PCI address
   for found in /sys/class/net/*; do
     case $1 in
       ????:??:??.?) case $(readlink -f "$found/device") in */$1|*/$1/virtio*) echo "${found##*/}"; return ;; esac ;;
@@ -30,13 +30,13 @@ rename() { # keeps everything but the name; kernels before 6.2 want the link dow
 delete() {
   [ ! -e "/sys/class/net/$1" ] || ip link delete dev "$1"
 }
-reread() { # before systemd 254, networkd keeps what it knows of a VLAN until it is started anew
+reread() { # before systemd 254, networkd forgets a VLAN only when it restarts
   if [ -n "$*" ]; then systemctl restart systemd-networkd.service; else networkctl reload; fi
 }
 reconfigure() {
   [ ! -e "/sys/class/net/$1" ] || networkctl reconfigure "$1"
 }
-settle() { # until networkd is through with these, for ten seconds: with one without a signal it never is
+settle() { # waits up to ten seconds for networkd: it never finishes a link without a signal
   end=$(($(date +%s) + 10))
   while [ "$(date +%s)" -lt "$end" ]; do
     through=$(networkctl --no-pager --no-legend list | awk -v links=" $* " \
@@ -50,7 +50,7 @@ _APPLY = """set -eu
 gone=$1 ports=$2 changed=$3 all=$4 takeover=$5 devices=$6
 netplan generate
 if [ -n "$takeover" ] && systemctl --quiet is-enabled networking.service 2>/dev/null; then
-  systemctl --quiet disable networking.service # not stopped: that would take down whatever it had set up
+  systemctl --quiet disable networking.service # not stopped: that would take down its interfaces
 fi
 new=
 for device in $gone; do delete "$device"; done
@@ -75,7 +75,7 @@ if systemctl --quiet is-enabled networking.service 2>/dev/null; then
   say 'systemctl --quiet enable networking.service'
 fi
 systemctl --quiet is-enabled systemd-networkd.service || say 'systemctl --quiet disable systemd-networkd.service'
-for device in $devices; do # what the change makes, or makes anew
+for device in $devices; do # the devices that the change creates, or creates again
   case " $gone " in *" $device "*) say "delete $device" ;; esac
   [ -e "/sys/class/net/$device" ] || say "delete $device"
 done
@@ -98,7 +98,7 @@ for link in $links; do
   say "reconfigure $link"
 done
 say "settle $links"
-for link in $links; do # what networkd did not set up, it does not bring back
+for link in $links; do # networkd restores only the settings that it made
   if [ $(($(cat "/sys/class/net/$link/flags") & 1)) = 1 ]; then
     say "ip link set dev $link up"
     ip -o address show dev "$link" scope global | while read -r _ _ _ address _; do
@@ -115,7 +115,7 @@ done
 """
 
 
-def _keyed(ports: Sequence[PortPart]) -> str:
+def _port_arguments(ports: Sequence[PortPart]) -> str:
     return " ".join(f"{port.name}={port.key}" for port in ports)
 
 
@@ -127,25 +127,29 @@ def apply(
     devices: Sequence[str],
     takeover: bool,
 ) -> Command:
-    """Return the step that lets networkd read what netplan makes of its files.
+    """Return the step in which netplan generates its files and networkd sets up the links.
 
     Args:
-        gone: Devices that go, or that are made anew.
-        changed: Links that are set up once more although their files may be the same.
-        links: All of them.
-        devices: Those of them that are made.
+        gone: Devices to delete; those among *devices* are created again.
+        ports: The declared ports.
+        changed: Links to set up again even if their files are unchanged.
+        links: All declared links.
+        devices: The bonds and VLANs among *links*.
+        takeover: Whether to disable ifupdown.
     """
-    names = (" ".join(gone), _keyed(ports), " ".join(changed), " ".join(links))
+    names = (" ".join(gone), _port_arguments(ports), " ".join(changed), " ".join(links))
     arguments = (*names, "yes" if takeover else "", " ".join(devices))
-    return Command("let netplan and systemd-networkd set it up", ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
+    text = "set up the links with netplan and systemd-networkd"
+    return Command(text, ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
 
 
 def undo(gone: Sequence[str], ports: Sequence[PortPart], devices: Sequence[str]) -> str:
-    """Return what prints, before a change, the commands that take it back; see rackwright.kinds.shared.guard.
+    """Return a shell text that prints, before a change, the commands to undo it; see rackwright.kinds.shared.guard.
 
     Args:
-        gone: Devices that go, or that are made anew.
-        devices: Those that are made.
+        gone: Devices to delete; those among *devices* are created again.
+        ports: The declared ports.
+        devices: The declared bonds and VLANs.
     """
-    given = f"ports='{_keyed(ports)}' devices='{' '.join(devices)}' gone='{' '.join(gone)}'\n"
-    return _FUNCTIONS + given + _UNDO.replace("FUNCTIONS\n", _FUNCTIONS)
+    arguments = f"ports='{_port_arguments(ports)}' devices='{' '.join(devices)}' gone='{' '.join(gone)}'\n"
+    return _FUNCTIONS + arguments + _UNDO.replace("FUNCTIONS\n", _FUNCTIONS)

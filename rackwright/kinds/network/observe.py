@@ -1,4 +1,4 @@
-"""Where a network's properties are found in the facts."""
+"""The observation of a network's properties."""
 
 from rackwright.core.contract import Absent, Claim, Value, Within
 from rackwright.facts.facts import DeadRoute, Facts, Link, Route
@@ -8,12 +8,12 @@ from rackwright.kinds.shared import observation
 from rackwright.schema.network import DEFAULT, EVERYWHERE
 
 PREFERRED = "preferred"
-"""The claim's property for routes that the kernel takes at least as soon as the declared one."""
+"""The property that lists the routes with a metric at most that of the declared one."""
 NETWORKING = "networking.service"
-"""Ifupdown's own."""
+"""The unit of ifupdown."""
 
 
-def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "host":
             return observation.identity(facts, name)
@@ -24,7 +24,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "resolvers":
             return " ".join(facts.resolvers if name == "servers" else facts.search_domains)
         case "devices":
-            return left_over(facts)
+            return leftover_devices(facts)
         case "ifupdown":
             return _ifupdown(facts, name)
         case "file":
@@ -40,7 +40,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
 def _link(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     if name == "files_of_others":
         mac, pci = claim.want.get("mac"), claim.want.get("pci")
-        return unmanaged.configuring(facts, key, str(mac) if mac else None, str(pci) if pci else None)
+        return unmanaged.conflicting_files(facts, key, str(mac) if mac else None, str(pci) if pci else None)
     link = facts.link(key)
     if link is None:
         return Absent()
@@ -74,46 +74,46 @@ def _property(link: Link, name: str) -> Value | None:
             return link.parent
 
 
-def way(gateway: str | None, link: str) -> str:
-    """Return how a route is called beside its destination and metric."""
+def format_route(gateway: str | None, link: str) -> str:
+    """Return the gateway and link of a route as text."""
     return f"via {gateway or 'none'} on {link}"
 
 
 def _route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
-    """Look at the route there that is most like the wanted one: others may lead there as well."""
+    """Return a property of the route that is closest to the wanted one, among all routes to its destination."""
     destination = key.partition(" ")[0]
-    ways = [route for route in facts.routes if _destination(route) == destination]
-    best = _most_like(ways, claim)
+    routes = [route for route in facts.routes if _destination(route) == destination]
+    best = _closest(routes, claim)
     if name == PREFERRED:
-        return _preferred(facts, key, ways, best, claim)
+        return _preferred_routes(facts, key, routes, best, claim)
     if best is None:
         return Absent()
     return (best.gateway or "none") if name == "via" else best.link if name == "link" else best.metric
 
 
-def _most_like(ways: list[Route], claim: Claim) -> Route | None:
+def _closest(routes: list[Route], claim: Claim) -> Route | None:
     if "metric" in claim.want:
-        ways = [route for route in ways if route.metric == claim.want["metric"]] or ways
-    here = [route for route in ways if route.link == claim.want["link"]]
-    near = here or [route for route in ways if route.gateway == claim.want["via"]]
+        routes = [route for route in routes if route.metric == claim.want["metric"]] or routes
+    same_link = [route for route in routes if route.link == claim.want["link"]]
+    near = same_link or [route for route in routes if route.gateway == claim.want["via"]]
     return next((route for route in near if route.gateway == claim.want["via"]), near[0] if near else None)
 
 
-def _preferred(facts: Facts, key: str, ways: list[Route], ours: Route | None, claim: Claim) -> tuple[str, ...]:
-    """Return the undeclared routes that the kernel takes before *ours*, or may take as well.
+def _preferred_routes(facts: Facts, key: str, routes: list[Route], ours: Route | None, claim: Claim) -> tuple[str, ...]:
+    """Return the undeclared routes that the kernel prefers to *ours*, or may use as well.
 
-    A default route with a metric stands back behind those of other links: a link that is not declared has one as well.
+    For a default route with a metric only its own link counts: undeclared links have default routes as well.
     """
-    if ours is None:  # that it is not there is a difference by itself
+    if ours is None:  # the absence of *ours* is a difference of its own
         return ()
     destination, _, metric = key.partition(" ")
     if destination in EVERYWHERE.values() and metric:
-        ways = [route for route in ways if route.link == ours.link]
+        routes = [route for route in routes if route.link == ours.link]
     declared = claim.want[PREFERRED]
     assert isinstance(declared, Within)
-    before = [way(each.gateway, each.link) for each in ways if each is not ours and each.metric <= ours.metric]
+    others = [route for route in routes if route is not ours and route.metric <= ours.metric]
     dead = [each.kind for each in facts.dead_routes if _destination(each) == destination and each.metric <= ours.metric]
-    return tuple(sorted({*before, *dead} - {*declared.values}))
+    return tuple(sorted({*(format_route(each.gateway, each.link) for each in others), *dead} - {*declared.values}))
 
 
 def _destination(route: Route | DeadRoute) -> str:
@@ -122,14 +122,14 @@ def _destination(route: Route | DeadRoute) -> str:
     return EVERYWHERE[6 if ":" in (route.gateway or "") else 4]
 
 
-def left_over(facts: Facts) -> tuple[str, ...]:
-    """Return the devices that are here and that this network made once, wanted still or not; sorted."""
-    made = (facts.owner(OWNER) or {}).get("made", ())
-    return tuple(sorted(link.name for link in facts.links if link.name in made and link.kind in ("bond", "vlan")))
+def leftover_devices(facts: Facts) -> tuple[str, ...]:
+    """Return the present devices that this network created, declared or not; sorted."""
+    created = (facts.owner(OWNER) or {}).get("made", ())
+    return tuple(sorted(link.name for link in facts.links if link.name in created and link.kind in ("bond", "vlan")))
 
 
 def _ifupdown(facts: Facts, name: str) -> Value:
     if name == "interfaces":
-        return tuple(sorted(set[str]().union(*unmanaged.ifupdown(facts).values())))
+        return tuple(sorted(set[str]().union(*unmanaged.ifupdown_interfaces(facts).values())))
     networking = facts.unit(NETWORKING)
     return networking is not None and networking.enabled == "enabled"

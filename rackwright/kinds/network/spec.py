@@ -1,4 +1,4 @@
-"""What a host's network is declared to be, with all that follows from it alone: names, and the texts of its files."""
+"""The declared network of a host, and the names and file texts that follow from it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from rackwright.kinds.shared import ownership
 from rackwright.schema.network import BondMode, environment
 
 OWNER = "network"
-"""The name of its owner file."""
+"""The name of the owner file."""
 NETPLAN = "/etc/netplan/60-rackwright.yaml"
 ENVIRONMENT = "/etc/rackwright/network.env"
 RESOLVERS = "/etc/resolv.conf"
 
 
 class LinkPart(Part):
-    """What ports, bonds and VLANs have."""
+    """The common base of ports, bonds and VLANs."""
 
     name: str
     mtu: int
@@ -25,12 +25,12 @@ class LinkPart(Part):
 
 
 class PortPart(LinkPart):
-    """A declared port; found by one of *mac* and *pci*."""
+    """A declared port, identified by one of *mac* and *pci*."""
 
     mac: str | None = None
     pci: str | None = None
     bond: str | None = None
-    """That it is a member of."""
+    """The bond with this port as a member."""
 
     @property
     def key(self) -> str:
@@ -38,7 +38,7 @@ class PortPart(LinkPart):
 
     @property
     def link_file(self) -> str:
-        """By which udev gives it its name; before those of netplan and of the system."""
+        """The file from which udev takes the port's name; sorts before those of netplan and of the system."""
         return f"/etc/systemd/network/05-rackwright-{self.name}.link"
 
 
@@ -60,7 +60,7 @@ class RoutePart(Part):
     """A declared route, over the link *on*."""
 
     to: str
-    """As a network, the default one too."""
+    """The destination network; 0.0.0.0/0 or ::/0 for a default route."""
     via: str
     on: str
     metric: int | None = None
@@ -71,7 +71,7 @@ class RoutePart(Part):
 
 
 class DnsPart(Part):
-    """Name servers and search domains, in their order."""
+    """Name servers and search domains, in order."""
 
     addresses: tuple[str, ...]
     search: tuple[str, ...] = ()
@@ -101,40 +101,40 @@ class NetworkSpec(Resource):
 
     @property
     def links(self) -> tuple[LinkPart, ...]:
-        """All of them, each after what it stands on."""
+        """All links, each after the links below it."""
         return (*self.ports, *self.bonds, *self.vlans)
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Names of those that it makes: bonds and VLANs."""
+        """Names of the bonds and VLANs."""
         return tuple(link.name for link in (*self.bonds, *self.vlans))
 
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """A file that it writes."""
+    """A file that the network writes."""
 
     text: str
     mode: int = 0o644
 
 
 def files(spec: NetworkSpec, repository: Repository) -> Mapping[str, FileText]:
-    """Return by path every file that the network writes."""
+    """Return every file that the network writes, by path."""
 
-    def rendered(template: str, **more: object) -> str:
+    def render(template: str, **more: object) -> str:
         return repository.render(f"network{template}.j2", network=spec, **more)
 
-    found = {NETPLAN: FileText(rendered(NETPLAN), 0o600)}
+    texts = {NETPLAN: FileText(render(NETPLAN), 0o600)}
     for port in spec.ports:
-        text = rendered("/etc/systemd/network/05-rackwright-port.link", port=port)
-        found[port.link_file] = FileText(text)
+        text = render("/etc/systemd/network/05-rackwright-port.link", port=port)
+        texts[port.link_file] = FileText(text)
     if spec.fabric is not None:
-        found[ENVIRONMENT] = FileText(rendered(ENVIRONMENT, environment=environment(spec.fabric)))
+        texts[ENVIRONMENT] = FileText(render(ENVIRONMENT, environment=environment(spec.fabric)))
     if spec.dns is not None:
-        found[RESOLVERS] = FileText(rendered(RESOLVERS, dns=spec.dns))
-    return found
+        texts[RESOLVERS] = FileText(render(RESOLVERS, dns=spec.dns))
+    return texts
 
 
-def owner_text(spec: NetworkSpec, phase: str, wrote: set[str], made: set[str]) -> str:
-    """Return the owner file: whose network this is, which files are its own, and which devices it made."""
-    return ownership.owner_text(spec.id, spec.fleet, phase, wrote=sorted(wrote), made=sorted(made))
+def owner_text(spec: NetworkSpec, phase: str, files: set[str], devices: set[str]) -> str:
+    """Return the content of the owner file: the owner, the files written, and the devices created."""
+    return ownership.owner_text(spec.id, spec.fleet, phase, wrote=sorted(files), made=sorted(devices))

@@ -1,4 +1,4 @@
-"""Files of others that configure a link as well: of netplan, of systemd-networkd, of ifupdown."""
+"""Unmanaged files of netplan, systemd-networkd and ifupdown that configure a declared link."""
 
 import configparser
 import re
@@ -17,22 +17,22 @@ INTERFACES_D = "/etc/network/interfaces.d"
 IFUPDOWN = "/etc/network/"
 
 
-def configuring(facts: Facts, name: str, mac: str | None, pci: str | None) -> tuple[str, ...]:
-    """Return the files of others that configure the link *name*, by whatever it is called now or its address; sorted.
+def conflicting_files(facts: Facts, name: str, mac: str | None, pci: str | None) -> tuple[str, ...]:
+    """Return the unmanaged files that configure the link *name* by its declared name, present name or MAC; sorted.
 
     Raises:
-        UnknownFact: a file cannot be read, or says what only the host itself can tell.
+        UnknownFact: a file cannot be read, or its effect depends on facts that only the host has.
     """
     port = facts.port(mac, pci) if mac or pci else None
     names = {name} if port is None else {name, port.name}
     if port is not None:
         mac = port.permanent_mac
-    found = {
+    files = {
         *_netplan(facts, names, mac),
         *_networkd(facts, names, mac),
-        *(path for path, stanzas in ifupdown(facts).items() if stanzas & names),
+        *(path for path, stanzas in ifupdown_interfaces(facts).items() if stanzas & names),
     }
-    return tuple(sorted(found))
+    return tuple(sorted(files))
 
 
 def _texts(facts: Facts, folder: str, suffix: str) -> Iterator[tuple[str, str]]:
@@ -68,13 +68,13 @@ def _is_netplan_of(sort: str, id: str, definition: Mapping[str, Any], names: set
     patterns = match.get("name", "*")
     fits = any(fnmatchcase(name, str(one)) for name in names for one in _list(patterns))
     address = match.get("macaddress")
-    return fits and (address is None or str(address).lower() == mac)  # a driver may be anybody's
+    return fits and (address is None or str(address).lower() == mac)  # `driver` is ignored: any link may have it
 
 
 def _networkd(facts: Facts, names: set[str], mac: str | None) -> Iterator[str]:
     folder = "/etc/systemd/network"
     for path, text in _texts(facts, folder, ".network"):
-        # of the files that match, the first counts; netplan's own is called like this
+        # networkd uses the first matching file; this is the name of netplan's own
         if any(path.rpartition("/")[2] <= f"10-netplan-{name}.network" for name in names):
             match = _section(path, text, "Match")
             if _matches(match.get("name", "*"), names) and _is_one_of(match, mac):
@@ -93,10 +93,10 @@ def _section(path: str, text: str, name: str) -> Mapping[str, str]:
     return parser[name] if parser.has_section(name) else {}
 
 
-def _matches(written: str, names: set[str]) -> bool:
-    """Return whether systemd's list of patterns, which a ``!`` turns round, matches one of *names*."""
-    patterns = written.lstrip("!").split()
-    return any(any(fnmatchcase(name, one) for one in patterns) != written.startswith("!") for name in names)
+def _matches(text: str, names: set[str]) -> bool:
+    """Return whether systemd's list of patterns *text*, which a ``!`` negates, matches one of *names*."""
+    patterns = text.lstrip("!").split()
+    return any(any(fnmatchcase(name, one) for one in patterns) != text.startswith("!") for name in names)
 
 
 def _is_one_of(match: Mapping[str, str], mac: str | None) -> bool:
@@ -104,25 +104,25 @@ def _is_one_of(match: Mapping[str, str], mac: str | None) -> bool:
     return all(mac in addresses for addresses in listed)
 
 
-def ifupdown(facts: Facts) -> dict[str, set[str]]:
-    """Return by file the interfaces that ifupdown sets up, loopback aside.
+def ifupdown_interfaces(facts: Facts) -> dict[str, set[str]]:
+    """Return the interfaces that ifupdown sets up without loopback, by file.
 
     Raises:
-        UnknownFact: they are in files that were not looked at.
+        UnknownFact: a file includes a path that the probe does not read.
     """
     texts = dict(_texts(facts, INTERFACES_D, ""))
     if (main := facts.text(INTERFACES)) is not None:
         texts[INTERFACES] = main
-    found = {}
+    interfaces = {}
     for path, text in texts.items():
         for source in re.findall(r"^\s*source(?:-directory)?\s+(\S+)", text, re.M):
             if not re.fullmatch(rf"({INTERFACES_D}|interfaces\.d)(/\*)?", source):
-                raise UnknownFact(f"{path} takes in {source}, which is not looked at")
+                raise UnknownFact(f"{path} includes {source}, which the probe does not read")
         lines = re.findall(r"^\s*(?:iface\s+(\S+)|(?:auto|allow-\S+)\s+(.+))", text, re.M)
         stanzas = {name.partition(":")[0] for one, several in lines for name in (one or several).split()} - {"lo"}
         if stanzas:
-            found[path] = stanzas
-    return found
+            interfaces[path] = stanzas
+    return interfaces
 
 
 def _list(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The ways from a host to its peers, the hosts that it shares an IP network with: each takes packets as declared."""
+"""The kind of the paths from a host to its peers, the hosts that share an IP network: packet size there and back."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -21,22 +21,22 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe.paths import PEERS
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation, ownership
-from rackwright.kinds.shared.identity import identity_claim, wrong_machine
+from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 
 OWNER = "peers"
 """The name of its owner file."""
 
 
 class PathPart(Part):
-    """The way to one address of a peer."""
+    """The path to one address of a peer."""
 
     peer: str
     to: str
     own: str
-    """Address of this host in the same network."""
+    """The address of this host in the same network."""
     mtu: int
     made: bool = False
-    """A bond or a VLAN stands at an end of it."""
+    """Whether one end of the path is a bond or a VLAN."""
 
 
 class PeersSpec(Resource):
@@ -52,7 +52,7 @@ class PeersSpec(Resource):
 
 
 class PeersKind:
-    """The size of every way there and back. It owns a list of whom the probe asks, and mends no way."""
+    """The kind of the packet size on each path. It owns the probe's list of peers, and fixes no path."""
 
     token: ClassVar[str] = "rackwright:network:Peers"
     spec = PeersSpec
@@ -70,16 +70,16 @@ class PeersKind:
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(_look, claims, facts)
+        return observation.observe(_observe_property, claims, facts)
 
     def report(self, spec: PeersSpec, facts: Facts) -> dict[str, Any]:
         return {}
 
     def plan(self, spec: PeersSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-        """Write whom to ask; what does not pass then is for a person, who finds the switch that cuts it off."""
+        """Return the plan that writes the list of peers. A path that drops packets needs manual work at a switch."""
         if refusals := (
-            *wrong_machine(spec.host, differences),
-            *ownership.foreign(spec.id, spec.fleet, OWNER, "list of peers", facts),
+            *refuse_wrong_machine(spec.host, differences),
+            *ownership.refuse_foreign(spec.id, spec.fleet, OWNER, "list of peers", facts),
         ):
             return Plan(refusals=refusals)
         by_hand = tuple(item for item in differences if item.is_unknown or item.thing.startswith("path:"))
@@ -92,18 +92,18 @@ class PeersKind:
                 "note in the owner file: ready", _OWNER_FILE, ownership.owner_text(spec.id, spec.fleet, "ready"), 0o600
             ),
         )
-        # what is not known is asked for as soon as the list is there
+        # the probe answers the unknown paths as soon as the list exists
         return Plan(steps, by_hand=tuple(item for item in by_hand if not item.is_unknown), texts={PEERS: text})
 
     def removal(self, spec: PeersSpec, facts: Facts, repository: Repository, consent: bool) -> Plan:
-        if refusals := ownership.foreign(spec.id, spec.fleet, OWNER, "list of peers", facts):
+        if refusals := ownership.refuse_foreign(spec.id, spec.fleet, OWNER, "list of peers", facts):
             return Plan(refusals=refusals)
         if facts.owner(OWNER) is None:
             return Plan()
         return Plan(tuple(Remove(f"remove {path}", path) for path in (PEERS, _OWNER_FILE)))
 
     def consents(self, spec: PeersSpec) -> bool:
-        """Nothing goes with it."""
+        """Return True: a removal loses no data."""
         return True
 
     def rollout_group(self, spec: PeersSpec) -> None:
@@ -118,12 +118,12 @@ def _text(spec: PeersSpec, repository: Repository) -> str:
 
 
 def _claim(path: PathPart) -> Claim:
-    remedy = f"see that each switch port on the way passes packets of {path.mtu} bytes, and {path.peer} answers echoes"
+    remedy = f"check that each switch port on the path passes {path.mtu}-byte packets and {path.peer} answers echoes"
     scope: Scope = "kernel" if path.made else "host"
     return Claim(f"path:{path.peer}:{path.to}", {"mtu": Between(path.mtu)}, owned=False, scope=scope, remedy=remedy)
 
 
-def _look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "host":
             return observation.identity(facts, name)

@@ -13,12 +13,12 @@ from rackwright.kinds.role import restarts
 from rackwright.kinds.role.promise import Promises
 from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.kinds.shared import ownership
-from rackwright.kinds.shared.guard import guarded, reloading
-from rackwright.kinds.shared.identity import wrong_machine
-from rackwright.schema.secret import placeholder
+from rackwright.kinds.shared.guard import guard_change, reload_commands
+from rackwright.kinds.shared.identity import refuse_wrong_machine
+from rackwright.schema.secret import stand_in
 from rackwright.schema.units import format_size
 
-REMAINS = "packages, accounts and what services are doing stay as they are: others may use them by now"
+REMOVAL_NOTE = "packages, accounts and what services are doing stay as they are: others may use them by now"
 
 
 def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], facts: Facts) -> Plan:
@@ -26,7 +26,7 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
 
     What cannot be known is left to a person, as what no role mends, and as what takes a restart that is not allowed.
     """
-    if refusals := (*wrong_machine(spec.host, differences), *foreign(spec, facts)):
+    if refusals := (*refuse_wrong_machine(spec.host, differences), *refuse_foreign(spec, facts)):
         return Plan(refusals=refusals)
     unmendable = {entry.thing for entry in promises.entries if entry.by_hand}
     late = {entry.thing for entry in promises.entries if entry.restart} - unmendable
@@ -81,9 +81,9 @@ def busy(id: str, facts: Facts) -> Iterator[Refusal]:
             yield Refusal(id, f"got process {user.pid} ({user.name}), which has {user.device} open", want, fix)
 
 
-def foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
+def refuse_foreign(spec: RoleSpec, facts: Facts) -> tuple[Refusal, ...]:
     """Refuse where another fleet plays the same role on the host, or where that cannot be known."""
-    return ownership.foreign(spec.id, spec.fleet.name, spec.owner, "role", facts)
+    return ownership.refuse_foreign(spec.id, spec.fleet.name, spec.owner, "role", facts)
 
 
 def _steps(spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None) -> Iterator[Step]:
@@ -94,13 +94,13 @@ def _steps(spec: RoleSpec, promises: Promises, facts: Facts, boot_id: str | None
         yield Put("note in the owner file: creating", spec.owner_file, owner_text(spec, "creating", before), 0o600)
         strangers = tuple(path for path in paths if path not in before)
         if strangers:
-            yield ownership.keep(spec.owner, strangers)
+            yield ownership.back_up(spec.owner, strangers)
     play = PlayRole(f"play role {spec.role}", spec.role, variables(spec, promises))
     source = promises.source
     # directories first: what is set aside there comes back as well
     back = [*promises.closed, *paths]
     if source.guarded:
-        yield from guarded(spec.owner, back, reloading(source.reload), [play], patient=True)
+        yield from guard_change(spec.owner, back, reload_commands(source.reload), [play], patient=True)
     else:
         yield play
     done = owner_text(spec, "ready", paths, boot_id)
@@ -131,7 +131,7 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
     Args:
         leaves_all: Nothing but the note that it is ours goes: what lets people in is not taken from under them.
     """
-    if refusals := foreign(spec, facts):
+    if refusals := refuse_foreign(spec, facts):
         return Plan(refusals=refusals)
     owner = facts.owner(spec.owner)
     if owner is None:
@@ -147,7 +147,7 @@ def removal(spec: RoleSpec, facts: Facts, leaves_all: bool) -> Plan:
         steps.append(ownership.restore(spec.owner, wrote))
         steps.append(Command("reload systemd", ("systemctl", "daemon-reload")))
     steps.append(Remove(f"remove {spec.owner_file}", spec.owner_file))
-    return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMAINS}",))
+    return Plan(steps=tuple(steps), notes=(f"{spec.id}: {REMOVAL_NOTE}",))
 
 
 def _bytes(content: str | bytes) -> bytes:

@@ -1,13 +1,13 @@
-"""The way back from a change that may lock everybody out: a timer on the host, stopped only by who got in anew."""
+"""A rollback timer on the host for changes that may break logins: only a new login stops the timer."""
 
 from collections.abc import Sequence
 
 from rackwright.core.contract import Command, LogIn, Step
 
 SECONDS = 300
-"""How long a host waits to be told that it can still be reached."""
-LOCK = "/run/rackwright.lock"
-"""On the host: whoever changes it holds this, and loses it once he is silent."""
+"""Seconds that a host waits for the new login before it undoes the change."""
+LEASE_FILE = "/run/rackwright.lock"
+"""The lease file on the host: a client holds it during a change, and loses it when its connection is silent."""
 
 _ARM = """set -eu
 undo=$1 unit=$2 seconds=$3 also=$4 behind=${5:+/usr/bin/flock $5 }; shift 5
@@ -53,7 +53,7 @@ systemctl enable --quiet --now "$unit.timer"
 _CONFIRM = """set -eu
 undo=$1 unit=$2
 mv "$undo/undo.sh" "$undo/confirmed" 2>/dev/null || { # one of the two has it, and never both
-  echo "the host has put it back, or is about to: nobody had logged in anew in time" >&2
+  echo "the host has restored the earlier files, or is about to: no new login came in time" >&2
   exit 1
 }
 systemctl disable --quiet --now "$unit.timer"
@@ -64,13 +64,13 @@ rm -rf "$undo"
 """
 
 
-def reloading(units: Sequence[str]) -> str:
-    """Return what *guarded* takes for services that have to read their files again."""
+def reload_commands(units: Sequence[str]) -> str:
+    """Return the shell text for *guard_change* that prints the commands to reload *units*."""
     lines = ["systemctl daemon-reload", *(f"systemctl try-reload-or-restart '{unit}'" for unit in units)]
     return "\n".join(f'echo "{line}"' for line in lines)
 
 
-def guarded(
+def guard_change(
     name: str,
     paths: Sequence[str],
     also: str,
@@ -78,21 +78,21 @@ def guarded(
     seconds: int = SECONDS,
     patient: bool = False,
 ) -> tuple[Step, ...]:
-    """Return *change* between the setting of a timer that undoes it and the login that stops that timer.
+    """Return *change* with steps around it: the first sets a timer that undoes *change*, and a new login stops it.
 
-    The timer survives a restart of the host. A change that was not confirmed is undone first when it is tried again.
+    The timer survives a restart of the host. The next attempt first undoes a change that was never confirmed.
 
     Args:
-        name: Of what is changed, once on a host.
-        paths: Files that the timer puts back as they are now.
-        also: A shell text, run as the timer is set: what it prints is run after the files have been put back.
-        patient: The change may take longer than *seconds*, and nothing is taken back while somebody is still at it.
+        name: The name of the change, unique on the host.
+        paths: Files that the timer restores to their present state.
+        also: A shell text that runs when the timer is set. It prints the commands to run after the files are restored.
+        patient: Whether *change* may take longer than *seconds*: the undo then waits until the lease is free.
     """
     undo, unit = f"/var/lib/rackwright/undo/{name}", f"undo-rackwright-{name}"
-    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), also, LOCK if patient else "", *paths)
+    arm = ("sh", "-c", _ARM, "sh", undo, unit, str(seconds), also, LEASE_FILE if patient else "", *paths)
     return (
-        Command(f"set a timer that puts {name} back in {seconds} s", arm, undo_after_seconds=seconds),
+        Command(f"set a timer that restores {name} in {seconds} s", arm, undo_after_seconds=seconds),
         *change,
-        LogIn("log in anew"),
+        LogIn("log in again"),
         Command(f"stop the timer: {name} stays as it is now", ("sh", "-c", _CONFIRM, "sh", undo, unit)),
     )

@@ -1,4 +1,4 @@
-"""How every kind observes: one look per property, and a fact that is missing becomes Unknown."""
+"""The observation of claims for every kind: one call per property, and a missing fact becomes UnknownValue."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,102 +7,105 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared.unit_overrides import OVERRIDES
 
-Look = Callable[[Facts, str, str, str, Claim], Value]
-"""(facts, sort, key, property, claim) for the thing ``sort:key``; raises UnknownFact where facts cannot tell."""
+ObserveProperty = Callable[[Facts, str, str, str, Claim], Value]
+"""A function of (facts, sort, key, property, claim) that returns a property's value for the thing ``sort:key``.
+
+It raises UnknownFact if the facts do not have the value.
+"""
 
 
-def observe(look: Look, claims: Sequence[Claim], facts: Facts) -> Observation:
-    """Return what *look* finds for every property of every claim; several claims may be about one thing."""
-    found: dict[str, dict[str, Value]] = {}
+def observe(observe_property: ObserveProperty, claims: Sequence[Claim], facts: Facts) -> Observation:
+    """Return the value of every property of every claim; several claims may have the same thing."""
+    observation: dict[str, dict[str, Value]] = {}
     for claim in claims:
-        seen = {name: _look(look, facts, name, claim) for name in claim.want}
-        found.setdefault(claim.thing, {}).update(seen)
-    return found
+        values = {name: _observe_or_unknown(observe_property, facts, name, claim) for name in claim.want}
+        observation.setdefault(claim.thing, {}).update(values)
+    return observation
 
 
-def _look(look: Look, facts: Facts, name: str, claim: Claim) -> Value:
+def _observe_or_unknown(observe_property: ObserveProperty, facts: Facts, name: str, claim: Claim) -> Value:
     sort, key = claim.thing.split(":", 1)
     try:
-        return look(facts, sort, key, name, claim)
+        return observe_property(facts, sort, key, name, claim)
     except UnknownFact as reason:
         return UnknownValue(str(reason))
 
 
 def drive(facts: Facts, serial: str, name: str) -> Value:
-    """Look at a property of a drive; what an absent drive is like cannot be known."""
-    found = facts.drive(serial)
+    """Return a property of a drive; each but ``present`` is unknown for an absent drive."""
+    drive = facts.drive(serial)
     if name == "present":
-        return found is not None
-    if found is None:
+        return drive is not None
+    if drive is None:
         return UnknownValue("the drive is not there")
     match name:
         case "bus":
-            return found.bus
+            return drive.bus
         case "size_bytes":
-            return found.size_bytes
+            return drive.size_bytes
         case "health":
-            return "passed" if found.health.passed else "failing"
+            return "passed" if drive.health.passed else "failing"
         case _:
-            counted: int | None = getattr(found.health, name)
-            return UnknownValue("the drive does not count that") if counted is None else counted
+            counter: int | None = getattr(drive.health, name)
+            return UnknownValue("the drive does not count that") if counter is None else counter
 
 
 def identity(facts: Facts, name: str) -> Value:
-    """Look at one of the host's identities: serial, uuid, bmc_mac or device_tree_serial."""
+    """Return one of the host's identities: serial, uuid, bmc_mac or device_tree_serial."""
     value: str | None = getattr(facts.identity, name)
     return Absent() if value is None else value
 
 
 def file(facts: Facts, path: str, name: str) -> Value:
-    """Look at a file: present, content (its digest), mode, owner."""
-    found = facts.file(path)
+    """Return a property of a file: present, content (the digest), mode or owner."""
+    file = facts.file(path)
     if name == "present":
-        return found is not None
-    if found is None:
+        return file is not None
+    if file is None:
         return Absent()
-    return found.digest if name == "content" else found.mode if name == "mode" else found.owner
+    return file.digest if name == "content" else file.mode if name == "mode" else file.owner
 
 
-def package(facts: Facts, name: str, what: str) -> Value:
-    """Look at a package: installed, version, held."""
-    found = facts.package(name)
-    if what == "installed":
-        return found is not None
-    return Absent() if found is None else found.held if what == "held" else found.version
+def package(facts: Facts, key: str, name: str) -> Value:
+    """Return a property of a package: installed, version or held."""
+    package = facts.package(key)
+    if name == "installed":
+        return package is not None
+    return Absent() if package is None else package.held if name == "held" else package.version
 
 
-def unit(facts: Facts, name: str, what: str) -> Value:
-    """Look at a unit: its state at boot, whether it is active, and what changes it beside its own file."""
-    if what == OVERRIDES:
-        return overrides(facts, name)
-    found = facts.unit(name)
-    return Absent() if found is None else found.enabled if what == "state" else found.active
+def unit(facts: Facts, key: str, name: str) -> Value:
+    """Return a property of a unit: its state at boot, whether it is active, or its overrides."""
+    if name == OVERRIDES:
+        return overrides(facts, key)
+    unit = facts.unit(key)
+    return Absent() if unit is None else unit.enabled if name == "state" else unit.active
 
 
-def overrides(facts: Facts, name: str) -> Value:
-    """Look at what changes a unit; a timer, a path or a socket is as good as the service that it starts."""
-    stem, _, kind = name.rpartition(".")
-    names = (name, f"{stem}.service") if kind in ("timer", "path", "socket") else (name,)
-    return tuple(sorted({path for each in names for path in facts.unit_overrides(each)}))
+def overrides(facts: Facts, key: str) -> Value:
+    """Return the files that override a unit; for a timer, path or socket, also those of the service that it starts."""
+    stem, _, kind = key.rpartition(".")
+    units = (key, f"{stem}.service") if kind in ("timer", "path", "socket") else (key,)
+    return tuple(sorted({path for unit in units for path in facts.unit_overrides(unit)}))
 
 
-def directory(facts: Facts, path: str, what: str) -> Value:
-    """Look at a directory: mode, owner."""
-    found = facts.directory(path)
-    return Absent() if found is None else found.mode if what == "mode" else found.owner
+def directory(facts: Facts, path: str, name: str) -> Value:
+    """Return a property of a directory: mode or owner."""
+    directory = facts.directory(path)
+    return Absent() if directory is None else directory.mode if name == "mode" else directory.owner
 
 
-def account(facts: Facts, name: str, what: str) -> Value:
-    """Look at an account: groups, home, shell, and what its password is like."""
-    user = facts.user(name)
+def account(facts: Facts, key: str, name: str) -> Value:
+    """Return a property of an account: groups, home, shell, or the state of its password."""
+    user = facts.user(key)
     if user is None:
         return Absent()
-    found: dict[str, Value] = {"groups": user.groups, "home": user.home, "shell": user.shell}
-    return user.password if what == "password" else found[what]
+    values: dict[str, Value] = {"groups": user.groups, "home": user.home, "shell": user.shell}
+    return user.password if name == "password" else values[name]
 
 
-def standing(facts: Facts, sort: str, key: str, name: str) -> Value:
-    """Look at what everything has that stands on a host with an account of its own: host, files, unit, owner file."""
+def service(facts: Facts, sort: str, key: str, name: str) -> Value:
+    """Return a property of anything that a service with its own account has: host, file, unit, owner file."""
     match sort:
         case "host":
             return identity(facts, name)
@@ -123,7 +126,7 @@ def standing(facts: Facts, sort: str, key: str, name: str) -> Value:
             return owner(facts, key, name)
 
 
-def owner(facts: Facts, name: str, what: str) -> Value:
-    """Look at what an owner file says."""
-    found = facts.owner(name)
-    return Absent() if found is None else str(found.get(what))
+def owner(facts: Facts, key: str, name: str) -> Value:
+    """Return a property of an owner file."""
+    owner = facts.owner(key)
+    return Absent() if owner is None else str(owner.get(name))

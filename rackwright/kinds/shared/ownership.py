@@ -1,4 +1,4 @@
-"""Owner files: whose a thing on a host is, in which fleet, and how far its making has come."""
+"""Owner files on a host: the resource and fleet that own a thing, and the phase of its creation."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from rackwright.core.contract import Command, Refusal
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 
-KEPT = "/var/lib/rackwright/before"
+BACKUPS = "/var/lib/rackwright/before"
 _KEEP = """set -eu
 kept=$1; shift
 for path; do
@@ -32,23 +32,25 @@ done
 
 
 def owner_file(name: str) -> str:
+    """Return the path of an owner file."""
     return f"/var/lib/rackwright/owners/{name}.json"
 
 
-def kept(name: str) -> str:
-    """Return where what stood in the place of its files is kept, by path."""
-    return f"{KEPT}/{name}"
+def backup_path(name: str) -> str:
+    """Return the directory with the backups of the files that the owner *name* replaced, by path."""
+    return f"{BACKUPS}/{name}"
 
 
-def keep(name: str, paths: tuple[str, ...]) -> Command:
-    """Return the step that keeps what stands at *paths*, once: what is kept already is older, and stays."""
-    return Command(f"keep what stood in the place of {_files(paths)}", ("sh", "-c", _KEEP, "sh", kept(name), *paths))
+def back_up(name: str, paths: tuple[str, ...]) -> Command:
+    """Return the step that backs up the files at *paths*. An existing backup is older, and stays."""
+    argv = ("sh", "-c", _KEEP, "sh", backup_path(name), *paths)
+    return Command(f"back up the earlier version of {_files(paths)}", argv)
 
 
 def restore(name: str, paths: tuple[str, ...]) -> Command:
-    """Return the step that puts back what was kept of *paths*; where nothing was kept, nothing stood."""
-    argv = ("sh", "-c", _RESTORE, "sh", kept(name), *paths)
-    return Command(f"put back what stood in the place of {_files(paths)}", argv)
+    """Return the step that restores the backups of *paths*; a file without a backup is removed."""
+    argv = ("sh", "-c", _RESTORE, "sh", backup_path(name), *paths)
+    return Command(f"restore the earlier version of {_files(paths)}", argv)
 
 
 def _files(paths: tuple[str, ...]) -> str:
@@ -56,21 +58,22 @@ def _files(paths: tuple[str, ...]) -> str:
 
 
 def owner_text(id: str, fleet: str, phase: str, **more: Any) -> str:
-    told: Mapping[str, Any] = {"id": id, "fleet": fleet, "phase": phase, **more}
-    return json.dumps(told, sort_keys=True) + "\n"
+    """Return the content of an owner file."""
+    owner: Mapping[str, Any] = {"id": id, "fleet": fleet, "phase": phase, **more}
+    return json.dumps(owner, sort_keys=True) + "\n"
 
 
-def foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> tuple[Refusal, ...]:
-    """Refuse where the *noun* is another fleet's, or where that cannot be known.
+def refuse_foreign(id: str, fleet: str, name: str, noun: str, facts: Facts) -> tuple[Refusal, ...]:
+    """Return a refusal if another fleet owns the *noun*, or if its owner is unknown.
 
     Args:
-        name: Of its owner file.
+        name: The name of the owner file.
     """
     try:
         owner = facts.owner(name)
     except UnknownFact as reason:
-        want = f"a plan needs to know whose the {noun} is"
-        return (Refusal(id, f"got no answer ({reason})", want, "Mend that, and run again"),)
+        want = f"a plan needs to know the owner of the {noun}"
+        return (Refusal(id, f"got no answer ({reason})", want, "Fix that, and run again"),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (id, fleet):
         return ()
     got = f"got {owner_file(name)} of {owner.get('id')} in fleet {owner.get('fleet')}"

@@ -1,4 +1,4 @@
-"""What holds the place of a secret that is not known here, and what takes known ones out of a text."""
+"""A placeholder for a secret whose value is unknown, and the redactor of known secrets."""
 
 import base64
 import json
@@ -10,42 +10,42 @@ HIDDEN = "[secret]"
 
 
 class UnknownSecret:
-    """A secret whose value nobody here knows: that there is one can be asked, and whatever else is asked is an error.
+    """A secret whose value is unknown on this computer: it is true, and any other use of it raises SecretAccessed.
 
-    So what can be told with it in the value's place does not depend on the value.
+    A result that is computed with UnknownSecret therefore does not depend on the value.
     """
 
     class SecretAccessed(Exception):
-        """Somebody wanted to know the value."""
+        """An expression used the value of an unknown secret."""
 
     def __bool__(self) -> bool:
         return True
 
-    def _opened(self, *others: object) -> NoReturn:
+    def _raise_accessed(self, *others: object) -> NoReturn:
         raise UnknownSecret.SecretAccessed
 
     def __getattr__(self, name: str) -> NoReturn:
         raise UnknownSecret.SecretAccessed
 
-    __str__ = __repr__ = __format__ = __hash__ = _opened
-    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _opened
-    __len__ = __iter__ = __contains__ = __getitem__ = _opened
-    __int__ = __float__ = __index__ = __add__ = __radd__ = __mul__ = __mod__ = _opened
+    __str__ = __repr__ = __format__ = __hash__ = _raise_accessed
+    __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _raise_accessed
+    __len__ = __iter__ = __contains__ = __getitem__ = _raise_accessed
+    __int__ = __float__ = __index__ = __add__ = __radd__ = __mul__ = __mod__ = _raise_accessed
 
 
 class Redactor:
-    """Takes secrets out of texts: each value as it is, by its lines, as JSON has it, and in base64 at any place."""
+    """Removes secrets from texts: each value as it is, by line, as in JSON, and in base64 at any offset."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         forms = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, forms))) if forms else None
+        self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
 
     def __call__(self, text: str) -> str:
-        return self._known.sub(HIDDEN, text) if self._known else text
+        return self._pattern.sub(HIDDEN, text) if self._pattern else text
 
 
 SHORTEST = 6
-"""Characters of a form: less is found in texts that have nothing to do with it."""
+"""Characters that a form of a secret has at least: shorter forms occur in unrelated texts."""
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -57,10 +57,10 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Yield how *data* shows in the base64 of whatever it stands in: it begins at one of three places of a group."""
+    """Yield the base64 forms of *data* inside a longer text: *data* begins at one of three offsets of a group."""
     yield base64.b64encode(data).decode()
     for before in range(3):
         coded = base64.b64encode(b"\0" * before + data).decode()
         after = (before + len(data)) % 3
-        # the first and the last group also hold bits of what stands around it
+        # the first and the last group also hold bits of the bytes around *data*
         yield coded[(0, 2, 3)[before] : len(coded) - (0, 3, 2)[after]]

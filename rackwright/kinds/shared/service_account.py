@@ -1,6 +1,6 @@
-"""What stands on a host with an account of its own: its files, and when it can be planned at all.
+"""The files and the plan of a service with its own account on a host.
 
-All its files are root's: the account reads, and changes none.
+Root owns all files. The account can read them, and change none.
 """
 
 import base64
@@ -13,13 +13,13 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import ownership
-from rackwright.kinds.shared.identity import wrong_machine
+from rackwright.kinds.shared.identity import refuse_wrong_machine
 
 UNITS = "/etc/systemd/system"
 
 
-class Holder(Protocol):
-    """What stands there."""
+class Service(Protocol):
+    """A model server or training run on a host."""
 
     @property
     def id(self) -> str: ...
@@ -39,89 +39,91 @@ class Holder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class File:
+    """A file of a service."""
+
     path: str
     content: str | bytes | None
-    """None: it depends on a secret that is not known here."""
+    """The content; None: it depends on a secret that is unknown on this computer."""
     mode: int = 0o640
     secret: str | None = None
-    """The names of the secrets that it is made of."""
+    """The names of the secrets in the content."""
 
 
-def claim(file: File, holder: Holder, repository: Repository) -> Claim:
-    """Return the claim that *file* is there as it was written."""
-    sealed = UnknownValue(f"it depends on the secret {file.secret}, which is not known here")
-    content = sealed if file.content is None else repository.digest(file.content)
-    want = {"content": content, "mode": f"{file.mode:04o}", "owner": owner(file, holder)}
+def claim(file: File, service: Service, repository: Repository) -> Claim:
+    """Return the claim that *file* exists with its content, mode and owner."""
+    unknown_secret = UnknownValue(f"it depends on the secret {file.secret}, which is not known here")
+    content = unknown_secret if file.content is None else repository.digest(file.content)
+    want = {"content": content, "mode": f"{file.mode:04o}", "owner": owner(file, service)}
     return Claim(f"file:{file.path}", want, secret=file.secret is not None)
 
 
-def owner(file: File, holder: Holder) -> str:
-    return f"root:{holder.account}" if file.mode == 0o640 else "root:root"
+def owner(file: File, service: Service) -> str:
+    return f"root:{service.account}" if file.mode == 0o640 else "root:root"
 
 
-def put(file: File, holder: Holder) -> Put:
-    """Return the step that writes *file*, whose content is known."""
+def put(file: File, service: Service) -> Put:
+    """Return the step that writes *file*; the content must be known."""
     assert file.content is not None
     text = f"write {file.path}"
     if isinstance(file.content, bytes):
         encoded = base64.b64encode(file.content).decode()
-        return Put(text, file.path, encoded, file.mode, owner(file, holder), base64=True)
-    return Put(text, file.path, file.content, file.mode, owner(file, holder))
+        return Put(text, file.path, encoded, file.mode, owner(file, service), base64=True)
+    return Put(text, file.path, file.content, file.mode, owner(file, service))
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """How a refusal speaks of one sort of holder."""
+class RefusalTexts:
+    """The texts in refusals of one sort of service."""
 
     noun: str
-    sealed: tuple[str, str]
-    """Of what depends on a secret that is not known here: got, to which the reason is added; want."""
-    mounted: str
-    """What its mount is for."""
-    linked: str
-    """What its link is for."""
+    unknown_secret: tuple[str, str]
+    """Got and want of a refusal for an unknown secret; the reason is appended to got."""
+    mount_purpose: str
+    """The purpose of the mount."""
+    link_purpose: str
+    """The purpose of the link."""
 
 
 def plan(
-    holder: Holder,
-    words: Words,
+    service: Service,
+    texts: RefusalTexts,
     differences: Sequence[Difference],
     facts: Facts,
-    refused: Callable[[], Iterable[Refusal]],
-    planned: Callable[[], Plan],
+    refuse: Callable[[], Iterable[Refusal]],
+    make_plan: Callable[[], Plan],
 ) -> Plan:
-    """Return what is *planned*, where the host is the right one, all is known, and nothing is *refused*."""
+    """Return the plan of *make_plan*, unless the host is another one, facts are unknown or *refuse* yields a refusal."""
     if refusals := (
-        *wrong_machine(holder.host, differences),
-        *ownership.foreign(holder.id, holder.fleet, holder.owner, words.noun, facts),
+        *refuse_wrong_machine(service.host, differences),
+        *ownership.refuse_foreign(service.id, service.fleet, service.owner, texts.noun, facts),
     ):
         return Plan(refusals=refusals)
     if not differences:
         return Plan()
     if unknown := tuple(item for item in differences if item.is_unknown):
-        return Plan(by_hand=unknown, refusals=tuple(_blind(holder, words, unknown)))
+        return Plan(by_hand=unknown, refusals=tuple(_refuse_unknown_secrets(service, texts, unknown)))
     try:
-        refusals = (*_ground(holder, words, differences), *refused())
-        return Plan(refusals=refusals) if refusals else planned()
+        refusals = (*_refuse_broken_host(service, texts, differences), *refuse())
+        return Plan(refusals=refusals) if refusals else make_plan()
     except UnknownFact as reason:
-        got, want = f"got no answer ({reason})", "a plan needs to know what is there"
-        return Plan(refusals=(Refusal(holder.id, got, want, "Mend that, and run again"),))
+        got, want = f"got no answer ({reason})", "a plan needs the facts of the host"
+        return Plan(refusals=(Refusal(service.id, got, want, "Fix that, and run again"),))
 
 
-def _blind(holder: Holder, words: Words, unknown: Sequence[Difference]) -> Iterator[Refusal]:
-    """Refuse to write half of it, where its secrets are not known here; what only cannot be seen is told."""
+def _refuse_unknown_secrets(service: Service, texts: RefusalTexts, unknown: Sequence[Difference]) -> Iterator[Refusal]:
+    """Yield a refusal for each unknown secret: a plan would write only some of the files. Unknown facts yield none."""
     reasons = dict.fromkeys(item.want.reason for item in unknown if isinstance(item.want, UnknownValue))
-    got, want = words.sealed
+    got, want = texts.unknown_secret
     for reason in reasons:
-        yield Refusal(holder.id, f"{got}: {reason}", want, "Run it where the stack's secrets can be read")
+        yield Refusal(service.id, f"{got}: {reason}", want, "Run it where the stack's secrets can be read")
 
 
-def _ground(holder: Holder, words: Words, differences: Sequence[Difference]) -> Iterator[Refusal]:
-    """Refuse where the fleet below is not as it should be: that is another stack's to mend."""
-    fix = "Let the stack of the hosts' own fleet mend it, then run this again"
+def _refuse_broken_host(service: Service, texts: RefusalTexts, differences: Sequence[Difference]) -> Iterator[Refusal]:
+    """Yield a refusal for each missing mount or link: the stack of the hosts has to fix it."""
+    fix = "Run `rackwright up` for the stack of the hosts, then run this again"
     for item in differences:
         sort, _, name = item.thing.partition(":")
         if sort == "mount":
-            yield Refusal(f"{holder.id}: {name}", "got nothing mounted there", words.mounted, fix)
+            yield Refusal(f"{service.id}: {name}", "got nothing mounted there", texts.mount_purpose, fix)
         elif sort == "link":
-            yield Refusal(f"{holder.id}: {name}", "got no such link that is up", words.linked, fix)
+            yield Refusal(f"{service.id}: {name}", "got no such link that is up", texts.link_purpose, fix)

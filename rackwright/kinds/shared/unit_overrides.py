@@ -1,7 +1,7 @@
-"""Overrides of declared units: nothing beside a unit's own file may change what systemd does with it.
+"""The claim that nothing overrides a declared systemd unit.
 
-Every unit that a kind claims gets one more claim: that there is no drop-in, no file of that name that comes before it,
-and no earlier version in systemd's memory. A person mends that: a drop-in belongs to its author.
+Every unit that a kind claims gets this claim: no drop-in, no file of that name in a directory with precedence, and no
+earlier version in systemd's memory. Only the operator fixes an override: a drop-in belongs to its author.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ from rackwright.core.contract import Claim, Difference, Plan, Want, Within
 OVERRIDES = "overrides"
 REMEDY = (
     "look with `systemctl cat` who has put it there; remove it, run `systemctl daemon-reload` and restart the unit, or"
-    " write it into the declaration"
+    " declare it in the fleet"
 )
 UNUSED = ("masked", "masked-runtime", "disabled")
-"""States of units that systemd does not start, whatever their files say."""
+"""States of units that systemd never starts."""
 
 
 def with_overrides(claims: Sequence[Claim]) -> tuple[Claim, ...]:
-    """Return *claims* with what else is claimed of their units. Files that are among the claims may change a unit."""
+    """Return *claims* with a claim on the overrides of each unit. Files among *claims* may override a unit."""
     units = {claim.thing: claim for claim in claims if claim.thing.startswith("unit:") and _is_used(claim)}
     own = tuple(sorted({path for claim in claims for path in _unit_files(claim)}))
     want: Want = Within(own) if own else ()
@@ -39,11 +39,12 @@ def _unit_files(claim: Claim) -> Iterator[str]:
         yield f"/etc/systemd/system/{key}"
 
 
-def without_overrides(differences: Sequence[Difference]) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
-    """Return the *differences* that a kind plans for, and those that are left to a person."""
+def split_overrides(differences: Sequence[Difference]) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
+    """Return the *differences* that a kind plans for, and those on overrides, which need manual work."""
     left = tuple(item for item in differences if item.name == OVERRIDES and item.thing.startswith("unit:"))
     return tuple(item for item in differences if item not in left), left
 
 
-def left_to_a_person(plan: Plan, left: tuple[Difference, ...]) -> Plan:
+def add_manual_work(plan: Plan, left: tuple[Difference, ...]) -> Plan:
+    """Return *plan* with more differences that need manual work."""
     return replace(plan, by_hand=(*plan.by_hand, *left)) if left else plan

@@ -1,4 +1,4 @@
-"""A plan is never made of what is not known."""
+"""The refusal of a plan that needs an unknown fact."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from rackwright.facts.view import UnknownFact
 
 
 def refuse_unknown(id: str, make: Callable[[], Plan]) -> Plan:
-    """Return the plan that *make* makes; a refusal with the reason where it needs a fact that is not known."""
+    """Return the plan of *make*; a refusal with the reason if it needs an unknown fact."""
     try:
         return make()
     except UnknownFact as reason:

@@ -6,7 +6,7 @@ from rackwright.core.contract import Difference, Plan, Refusal
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.kinds.shared.identity import wrong_machine
+from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.kinds.tier import luks
 from rackwright.kinds.tier.assemble import assemble
 from rackwright.kinds.tier.create import complete, create
@@ -33,7 +33,7 @@ from rackwright.kinds.tier.spec import TierSpec
 
 def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
     """Return the steps from *facts* to *spec*; a doubt about the content of the drives is a refusal."""
-    if refusals := (*wrong_machine(spec.host, differences), *foreign(spec, facts)):
+    if refusals := (*refuse_wrong_machine(spec.host, differences), *refuse_foreign(spec, facts)):
         return Plan(refusals=refusals)
     try:
         inputs = PlanInputs.read(spec, differences, facts, repository)
@@ -73,7 +73,7 @@ def unreadable(spec: TierSpec, reason: UnknownFact) -> Refusal:
     )
 
 
-def foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+def refuse_foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     """Return a refusal where another fleet or host owns a tier of the same name."""
     try:
         owner = facts.owner(f"tier-{spec.name}")

@@ -6,11 +6,11 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Re
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
-from rackwright.kinds.shared.identity import wrong_machine
+from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.kinds.tier import boot, commands, luks, scrub
 from rackwright.kinds.tier.observe import find_array, find_superblocks
 from rackwright.kinds.tier.owner_file import owner_text
-from rackwright.kinds.tier.plan import foreign, unreadable
+from rackwright.kinds.tier.plan import refuse_foreign, unreadable
 from rackwright.kinds.tier.spec import TierSpec
 
 
@@ -23,7 +23,7 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
         want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
         return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
     try:
-        if refusals := (*foreign(spec, facts), *_not_its_machine(spec, facts), *_unseen(spec, facts)):
+        if refusals := (*refuse_foreign(spec, facts), *_not_its_machine(spec, facts), *_unseen(spec, facts)):
             return Plan(refusals=refusals)
         return Plan(steps=tuple(_removal_steps(spec, facts)))
     except UnknownFact as reason:
@@ -33,7 +33,9 @@ def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
 def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     [(name, value)] = spec.identity.items()
     found = observation.identity(facts, name)
-    return () if found == value else wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
+    return (
+        () if found == value else refuse_wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
+    )
 
 
 def _unseen(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:

@@ -18,7 +18,7 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: object) -> Value:
         case "run" | "door":
             return outcome(facts, key, door=sort == "door")
         case _:
-            return observation.standing(facts, sort, key, name)
+            return observation.service(facts, sort, key, name)
 
 
 def outcome(facts: Facts, name: str, door: bool) -> Value:

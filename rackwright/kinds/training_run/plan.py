@@ -7,18 +7,18 @@ from rackwright.core.contract import Command, Difference, Plan, Put, Refusal, Re
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import ownership, service_account
-from rackwright.kinds.shared.service_account import UNITS, Words, put
+from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 from rackwright.kinds.training_run.files import DOOR, files
 from rackwright.kinds.training_run.observe import RUNNING, finished, outcome, same
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 FIRST_STEP_SECONDS = 900
 """PyTorch is imported anew on every host, from drives that may be cold."""
-WORDS = Words(
+REFUSAL_TEXTS = RefusalTexts(
     noun="training run",
-    sealed=("got no keys", "a run is not begun with half of its files"),
-    mounted="checkpoints are kept on a tier",
-    linked="processes talk over it",
+    unknown_secret=("got no keys", "a run is not begun with half of its files"),
+    mount_purpose="checkpoints are kept on a tier",
+    link_purpose="processes talk over it",
 )
 _ACCOUNT = """set -eu
 account=$1 home=$2
@@ -61,11 +61,11 @@ def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, re
     """Return what makes *differences* go; started again is only what stands still, or was told otherwise."""
     return service_account.plan(
         spec,
-        WORDS,
+        REFUSAL_TEXTS,
         differences,
         facts,
-        refused=lambda: _terminal(spec, differences, facts),
-        planned=lambda: _Planner(spec, differences, facts, repository).plan(),
+        refuse=lambda: _terminal(spec, differences, facts),
+        make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
 
@@ -175,7 +175,7 @@ class _Planner:
 
 def removal(spec: TrainingSpec, facts: Facts, repository: Repository) -> Plan:
     """Return what stops the run here and takes its account, key and files away; what it wrote on its tier stays."""
-    if refusals := ownership.foreign(spec.id, spec.fleet, spec.owner, WORDS.noun, facts):
+    if refusals := ownership.refuse_foreign(spec.id, spec.fleet, spec.owner, REFUSAL_TEXTS.noun, facts):
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()
