@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors, Refused
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
-from rackwright.kinds.role.plan import busy
+from rackwright.kinds.role.plan import refuse_busy
 from rackwright.progress import Progress
 from rackwright.qualify import gpus, tool
 from rackwright.qualify.bench import Bench
@@ -77,7 +77,7 @@ def _idle_facts(hosts: Hosts, stack: Stack, name: str) -> Facts | None:
     if not nvidia.gpus(stack.fleet.hosts[name].profile):
         return None
     facts = hosts.gpus(name)
-    if refusals := list(busy(f"{name}/qualify", facts)):
+    if refusals := list(refuse_busy(f"{name}/qualify", facts)):
         first = refusals[0]
         got = "; ".join([first.got, *(refusal.got.removeprefix("got ") for refusal in refusals[1:])])
         raise Refused(

@@ -8,7 +8,7 @@ from rackwright.facts.facts import Facts
 from rackwright.facts.probe import tracking
 from rackwright.facts.probe.observe import attempt
 from rackwright.kinds.role.entries import Accounts
-from rackwright.kinds.role.observe import look
+from rackwright.kinds.role.observe import observe_property
 from tests.support.fabricated_machine import FabricatedMachine
 from tests.support.our_roles import REPOSITORY
 
@@ -50,7 +50,7 @@ def test_accounts_are_compared_as_a_whole():
     assert claim.want == {"functions": ("admin: admin", "tina: trainer")}
 
     def seen(**there: list[str]) -> object:
-        return look(Facts({"tracking_accounts": there}), "accounts", "mlflow", "functions", claim)
+        return observe_property(Facts({"tracking_accounts": there}), "accounts", "mlflow", "functions", claim)
 
     assert seen(admin=["admin"], tina=["trainer"]) == claim.want["functions"]
     assert seen(admin=["admin"], tina=["trainer"], mallory=[]) == ("admin: admin", "mallory: none", "tina: trainer")

@@ -208,7 +208,7 @@ def test_no_representation_of_a_house_or_a_promise_holds_a_value():
     told = repository({"file": "/etc/whole"})
 
     assert VALUE not in repr(told)
-    assert VALUE not in repr(promises(SPEC_WITH, told).promised)
+    assert VALUE not in repr(promises(SPEC_WITH, told).items)
     assert VALUE not in repr(replace(told, templates={}))
 
 

@@ -13,7 +13,7 @@ import pytest
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import containers, gpus
 from rackwright.kinds.role.entries import Cdi
-from rackwright.kinds.role.observe import look
+from rackwright.kinds.role.observe import observe_property
 from rackwright.twin.gpu import library, state
 from tests.roles.test_container_runtime import NVIDIA, TOOLKIT, files
 from tests.support.gpu_stand_in import Host, stand_in
@@ -119,7 +119,7 @@ def test_what_it_writes_is_what_is_claimed(tell, host, tmp_path, monkeypatch, di
     def found() -> dict[str, Any]:
         # the libraries of the test lie below the root already
         facts = Facts({"cdi": containers.cdi(str(tmp_path)), **gpus.gpus("")})
-        return {name: look(facts, "cdi", "nvidia.com/gpu", name, claim) for name in claim.want}
+        return {name: observe_property(facts, "cdi", "nvidia.com/gpu", name, claim) for name in claim.want}
 
     host_paths = tuple(sorted(mount["hostPath"] for mount in specification(tmp_path)["containerEdits"]["mounts"]))
     assert found() | {"missing_files": ()} == {**claim.want}

@@ -11,7 +11,7 @@ from rackwright.core.contract import Difference
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role.entries import Image
-from rackwright.kinds.role.observe import look
+from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -280,7 +280,8 @@ def test_an_image_that_is_not_there_is_a_persons_to_bring_unless_it_may_be_fetch
 def test_an_image_is_there_in_the_engine_that_runs_it():
     facts = Facts({"images": {"podman": [{"names": [], "digests": [DIGEST]}], "containerd": []}})
     seen = [
-        look(facts, "image", BASE, engine, Image(image=BASE, engine=engine).claim(REPOSITORY)) for engine in ENGINES
+        observe_property(facts, "image", BASE, engine, Image(image=BASE, engine=engine).claim(REPOSITORY))
+        for engine in ENGINES
     ]
 
     assert seen == [True, False]

@@ -65,8 +65,8 @@ def test_a_password_stands_in_one_file_that_is_roots_alone():
 def test_without_the_values_what_holds_them_is_unknown_and_nothing_else():
     promised = told(REPOSITORY, users=[TINA])
 
-    assert promised.sealed == ("mlflow_admin", "mlflow_tina")
-    assert {promise.entry.thing for promise in promised.promised if promise.unknown} == {
+    assert promised.unknown_secrets == ("mlflow_admin", "mlflow_tina")
+    assert {promise.entry.thing for promise in promised.items if promise.unknown_reason} == {
         f"file:{CONFIGURED}/accounts.json"
     }
 

@@ -15,7 +15,7 @@ from rackwright.core.contract import Difference, Plan
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role.entries import GpuSetting
-from rackwright.kinds.role.observe import look
+from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -366,7 +366,9 @@ def test_a_gpu_that_is_set_otherwise_is_told_by_its_place(key, value, change, fo
     claim = GpuSetting(gpu=key, value=value).claim(REPOSITORY)
 
     at = [each["pci_address"] for each in raw]
-    assert look(Facts({"gpus": raw}), "gpu", key, "setting", claim) == tuple(text.format(*at) for text in found)
+    assert observe_property(Facts({"gpus": raw}), "gpu", key, "setting", claim) == tuple(
+        text.format(*at) for text in found
+    )
 
 
 # --- what runs on the host

@@ -108,7 +108,7 @@ def _units(files: Iterator[PlacedFile]) -> list[str]:
 
 def _of_the_guard() -> str:
     """Return the unit that takes a change back, as its here-document writes it."""
-    first = guard.guarded("access", ["/etc/ssh/sshd_config"], "", ())[0]
+    first = guard.guard_change("access", ["/etc/ssh/sshd_config"], "", ())[0]
     assert isinstance(first, Command)
     found = re.search(r"\.service\" <<END\n(.*?\n)END\n", first.argv[2], re.DOTALL)
     assert found

@@ -1,4 +1,4 @@
-"""A role: software and settings of a host that Ansible puts there, promised as data and compared like a disk array."""
+"""The kind of a role: software and settings of a host that Ansible applies, with claims as data."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -8,7 +8,7 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import plan as planning
 from rackwright.kinds.role import restarts
-from rackwright.kinds.role.observe import look
+from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.shared import observation
@@ -16,7 +16,7 @@ from rackwright.kinds.shared.identity import identity_claim
 
 
 class RoleKind:
-    """A folder of ``roles/`` on one host; its ``meta/claims.yml`` says what it promises."""
+    """The kind of a folder of ``roles/`` on one host; ``meta/claims.yml`` holds its claims."""
 
     token: ClassVar[str] = "rackwright:software:Role"
     spec = RoleSpec
@@ -28,15 +28,15 @@ class RoleKind:
         return (
             identity_claim(spec.host, spec.identity),
             *(
-                restarts.claim(spec, promise.entry, claim)
-                for promise in promises(spec, repository).promised
+                restarts.add_remedy(spec, promise.entry, claim)
+                for promise in promises(spec, repository).items
                 for claim in promise.claims(repository)
             ),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet.name, "phase": "ready"}),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(look, claims, facts)
+        return observation.observe(observe_property, claims, facts)
 
     def report(self, spec: RoleSpec, facts: Facts) -> dict[str, Any]:
         return {}
@@ -48,7 +48,7 @@ class RoleKind:
         return planning.removal(spec, facts, leaves_all=repository.roles[spec.role].guarded)
 
     def consents(self, spec: RoleSpec) -> bool:
-        """A role bears no data: taking it away needs no word of its own."""
+        """Return True: a role holds no data, so its removal needs no consent."""
         return True
 
     def rollout_group(self, spec: RoleSpec) -> str:

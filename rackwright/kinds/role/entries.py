@@ -1,13 +1,17 @@
-"""The entries of a role's ``meta/claims.yml``: what each sort of promise says, and which claim it becomes.
+"""The entries of a role's ``meta/claims.yml``: one class for each sort, with the claim that it becomes.
 
-An entry has one key that is its sort (``file``, ``package``, ``unit``, …), that sort's own keys, and may have any of:
-``when`` (an expression; without it always), ``each`` (a list; the entry stands once for each ``item``), ``owned``,
-``scope``, ``severity``, ``remedy``, ``remedy_absent`` (see Claim), ``by_hand`` (only a person can make it hold),
-``restart`` (it holds from the next start of the host's kernel), ``disturbs`` (properties that are mended only while
-nobody computes on GPUs).
-Texts may hold ``{{ … }}`` over the role's variables, ``host``, ``fleet`` and ``probe_program``, the text of the probe
-as a program, ``krl``, which makes a list of what is revoked, and ``sha256``, which makes a text's digest; and over the
-role's ``names``, worked out in their order. Names that begin with ``__`` are variables of its tasks, too.
+An entry has one key that is its sort (``file``, ``package``, ``unit``, …), the keys of that sort, and optionally:
+
+* ``when``: an expression; the entry counts only if it is true.
+* ``each``: a list; the entry counts once for each ``item``.
+* ``owned``, ``scope``, ``severity``, ``remedy``, ``remedy_absent``: as in Claim.
+* ``by_hand``: only the operator can make the claim hold.
+* ``restart``: the claim holds from the next start of the host's kernel.
+* ``disturbs``: properties that the role changes only while no process uses a GPU.
+
+Texts may hold ``{{ … }}`` over the role's variables, its ``names`` (computed in order), ``host``, ``fleet``,
+``probe_program`` (the text of the probe), ``krl`` (a function that returns a key revocation list) and ``sha256`` (a
+function that returns a text's digest). Names that begin with ``__`` are also variables of the role's tasks.
 """
 
 import re
@@ -22,14 +26,14 @@ from rackwright.facts.probe.accounts import KEY, fingerprint
 
 
 class Entry(BaseModel):
-    """What all sorts have."""
+    """The common keys of all sorts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
     sort: ClassVar[str]
     usual_scope: ClassVar[Scope] = "host"
 
     owned: bool = True
-    """False: needed here, may be shared with others, never removed."""
+    """Whether the role owns the thing. False: the thing is required, may be shared, and is never removed."""
     scope: Scope | None = None
     severity: Severity = "error"
     remedy: str = ""
@@ -64,7 +68,7 @@ class File(Entry):
     sort = "file"
     file: str
     content: str | bytes
-    """All of it; an entry writes ``template`` instead, or neither for the template of the same path."""
+    """The whole content. An entry may have ``template`` instead, or neither: then the template of the same path."""
     mode: str = "0644"
     owner: str = "root:root"
 
@@ -88,7 +92,7 @@ class Link(Entry):
 
 
 class Directory(Entry):
-    """A directory, and, where *only* is given, no other names in it."""
+    """A directory; with *only*, no other names exist in it."""
 
     sort = "directory"
     directory: str
@@ -98,11 +102,11 @@ class Directory(Entry):
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
         names = {} if self.only is None else {"names": Within(tuple(sorted(self.only)))}
-        return {**_given(mode=self.mode, owner=self.owner), **names}
+        return {**_without_none(mode=self.mode, owner=self.owner), **names}
 
 
 class PresentFile(Entry):
-    """A file that somebody else writes: that it is there, with this mode and owner."""
+    """A file that another program writes: it exists, with this mode and owner."""
 
     sort = "present"
     present: str
@@ -118,7 +122,7 @@ class PresentFile(Entry):
 
 
 class AbsentFile(Entry):
-    """A path where nothing stands."""
+    """A path without a file."""
 
     sort = "absent"
     absent: str
@@ -132,7 +136,7 @@ class AbsentFile(Entry):
 
 
 class Package(Entry):
-    """An installed package, or one that is not; with *version*, that one; with *held*, one that updates leave alone."""
+    """A package that is installed, or not; with *version*, in that version; with *held*, excluded from updates."""
 
     sort = "package"
     package: str
@@ -141,12 +145,12 @@ class Package(Entry):
     held: bool | None = None
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        there = {"version": self.version} if self.version else {"installed": self.installed}
-        return {**there, **_given(held=self.held)}
+        wanted = {"version": self.version} if self.version else {"installed": self.installed}
+        return {**wanted, **_without_none(held=self.held)}
 
 
 class Environment(Entry):
-    """A directory with an environment of Python, and in it each package of *requirements*, a list of pip's."""
+    """A Python virtual environment with each package of *requirements*, a requirements list of pip."""
 
     sort = "environment"
     environment: str
@@ -158,7 +162,7 @@ class Environment(Entry):
 
 
 class Unit(Entry):
-    """A systemd unit: its state as `systemctl is-enabled` and `is-active` say it."""
+    """A systemd unit, with the states that `systemctl is-enabled` and `is-active` print."""
 
     sort = "unit"
     unit: str
@@ -166,11 +170,11 @@ class Unit(Entry):
     active: str | None = "active"
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        return _given(state=self.enabled, active=self.active)
+        return _without_none(state=self.enabled, active=self.active)
 
 
 class Sysctl(Entry):
-    """The value that the running kernel has; what it has at boot is the content of a file."""
+    """A sysctl value of the running kernel; the value at boot is a claim on a file."""
 
     sort = "sysctl"
     usual_scope = "kernel"
@@ -182,7 +186,7 @@ class Sysctl(Entry):
 
 
 class Module(Entry):
-    """A kernel module, in the kernel or not; with *version*, that one."""
+    """A kernel module that is loaded, or not; with *version*, in that version."""
 
     sort = "module"
     usual_scope = "kernel"
@@ -191,11 +195,11 @@ class Module(Entry):
     version: str | None = None
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        return {"loaded": self.loaded, **_given(version=self.version)}
+        return {"loaded": self.loaded, **_without_none(version=self.version)}
 
 
 class BuiltModule(Entry):
-    """A module that was built for every kernel that the next start may take, in this version and no other."""
+    """A module that is built for every kernel that the next start may use, in this version and no other."""
 
     sort = "built_module"
     built_module: str
@@ -206,7 +210,7 @@ class BuiltModule(Entry):
 
 
 class Library(Entry):
-    """A shared library that the dynamic linker finds, once, in this version: ``libcuda.so.1``."""
+    """A shared library such as ``libcuda.so.1``, which the dynamic linker finds once, in this version."""
 
     sort = "library"
     library: str
@@ -217,7 +221,7 @@ class Library(Entry):
 
 
 class DkmsTree(Entry):
-    """A module in DKMS's tree: this version and no other, built for every kernel that the next start may take."""
+    """A module in the DKMS tree: this version and no other, built for every kernel that the next start may use."""
 
     sort = "dkms"
     dkms: str
@@ -228,7 +232,7 @@ class DkmsTree(Entry):
 
 
 class Reading(Entry):
-    """What a vendor's software says of itself in a file of its own: ``rocm.release``; see facts/probe/vendors.py."""
+    """A value that a vendor's software reports in a file, such as ``rocm.release``; see facts/probe/vendors.py."""
 
     sort = "reading"
     reading: str
@@ -239,7 +243,7 @@ class Reading(Entry):
 
 
 class Bridges(Entry):
-    """That no PCI bridge sends packets between devices through the root complex: Access Control Services are off."""
+    """PCI bridges that send packets between devices directly: Access Control Services are off."""
 
     sort = "bridges"
     usual_scope = "hardware"
@@ -250,7 +254,7 @@ class Bridges(Entry):
 
 
 class KernelParameter(Entry):
-    """A word of the command line that the kernel was started with."""
+    """A parameter of the running kernel's command line."""
 
     sort = "kernel_parameter"
     usual_scope = "kernel"
@@ -263,7 +267,7 @@ class KernelParameter(Entry):
 
 
 class GpuSetting(Entry):
-    """What every GPU is set to: ``on`` or ``off``; a limit in watts; the profiles of its MIG instances, or ``off``."""
+    """A setting of every GPU: ``on`` or ``off``; a limit in watts; the profiles of its MIG instances, or ``off``."""
 
     sort = "gpu"
     gpu: Literal["persistence", "ecc", "power_limit_watts", "mig"]
@@ -274,17 +278,17 @@ class GpuSetting(Entry):
 
 
 class Cdi(Entry):
-    """How containers get a kind of devices: by one CDI specification that says what is there, and nothing else."""
+    """The CDI specification of one kind of devices for containers: it lists exactly the existing devices."""
 
     sort = "cdi"
     cdi: str
-    """``nvidia.com/gpu``."""
+    """The kind, such as ``nvidia.com/gpu``."""
     by: str | None = None
-    """The only file that is of this kind."""
+    """The only file with a specification of this kind."""
     every_gpu: bool = False
-    """It names each GPU, or each of its MIG instances, that NVIDIA's driver knows of."""
+    """Whether the specification lists each GPU (or each of its MIG instances) of NVIDIA's driver."""
     there: Literal["files", "devices"] | None = None
-    """What it names of them is on the host."""
+    """The paths in the specification that must exist on the host."""
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
         lacking: dict[str, Want] = {"lacking": ()} if self.every_gpu else {}
@@ -293,7 +297,7 @@ class Cdi(Entry):
 
 
 class Image(Entry):
-    """An image that an engine has: ``registry.example/name@sha256:…``, or one that was made here, by its tag."""
+    """An image in an engine's store: ``registry.example/name@sha256:…``, or the tag of an image built locally."""
 
     sort = "image"
     image: str
@@ -304,7 +308,7 @@ class Image(Entry):
 
 
 class User(Entry):
-    """An account. *groups* are all it is in; *password* is none, locked or set."""
+    """An account. *groups* is the complete list; *password* is none, locked or set."""
 
     sort = "user"
     user: str
@@ -318,12 +322,12 @@ class User(Entry):
         if not self.present:
             return {"present": False}
         groups = None if self.groups is None else tuple(sorted(self.groups))
-        given = _given(groups=groups, shell=self.shell, home=self.home, password=self.password)
-        return given or {"present": True}
+        values = _without_none(groups=groups, shell=self.shell, home=self.home, password=self.password)
+        return values or {"present": True}
 
 
 class Group(Entry):
-    """A group; with *members*, nobody else is in it."""
+    """A group; with *members*, exactly these accounts."""
 
     sort = "group"
     group: str
@@ -334,9 +338,9 @@ class Group(Entry):
 
 
 class AuthorizedKeys(Entry):
-    """The keys by which sshd lets an account in, wherever it looks for them: no others than *only*.
+    """The keys that sshd accepts for an account, from every place that sshd reads: no others than *only*.
 
-    With *noted*, also those that the account had when the role was first played, which the role notes on the host.
+    With *noted*, also the keys that the account had before the first play of the role; the role notes them on the host.
     """
 
     sort = "authorized_keys"
@@ -346,12 +350,12 @@ class AuthorizedKeys(Entry):
     noted: bool = False
 
     def want(self, repository: Repository) -> Mapping[str, Want]:
-        known = Within(tuple(sorted({fingerprint(key) for line in self.only for key in KEY.findall(line)})))
-        return {"command": "none", "added" if self.noted else "keys": known}
+        allowed = Within(tuple(sorted({fingerprint(key) for line in self.only for key in KEY.findall(line)})))
+        return {"command": "none", "added" if self.noted else "keys": allowed}
 
 
 class Socket(Entry):
-    """A port that somebody listens on, or nobody: ``tcp:22``; with *address*, there and nowhere else."""
+    """A port such as ``tcp:22`` with a listener, or without; with *address*, only on that address."""
 
     sort = "socket"
     socket: str
@@ -363,7 +367,7 @@ class Socket(Entry):
 
 
 class Accounts(Entry):
-    """All accounts of a server, each with its function, as the server itself knows them; *functions* is JSON."""
+    """All accounts in a server's own database, each with its function; *functions* is JSON."""
 
     sort = "accounts"
     accounts: Literal["mlflow"]
@@ -374,7 +378,7 @@ class Accounts(Entry):
 
 
 class Hostname(Entry):
-    """What the running kernel calls the host."""
+    """The host name of the running kernel."""
 
     sort = "hostname"
     hostname: str
@@ -384,7 +388,7 @@ class Hostname(Entry):
 
 
 class Measure(Entry):
-    """A figure that changes by itself, within bounds; no step mends it."""
+    """A figure that changes by itself and must stay below a bound; no step changes it."""
 
     sort = "fact"
     fact: str
@@ -400,7 +404,7 @@ class Measure(Entry):
 
 
 class MountOption(Entry):
-    """An option that a mount point has."""
+    """An option of a mount point."""
 
     sort = "mount_option"
     mount_option: str
@@ -424,5 +428,5 @@ SORTS: Mapping[str, type[Entry]] = {
 }
 
 
-def _given(**values: Want | None) -> dict[str, Want]:
+def _without_none(**values: Want | None) -> dict[str, Want]:
     return {name: value for name, value in values.items() if value is not None}

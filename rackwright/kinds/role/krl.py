@@ -1,4 +1,4 @@
-"""A list of revoked keys and certificates in the form that sshd and ssh-keygen read, the same for the same declaration.
+"""A list of revoked keys and certificates in OpenSSH's binary format; equal declarations give equal bytes.
 
 Source: OpenSSH's PROTOCOL.krl.
 """
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 MAGIC = b"SSHKRL\n\0"
 FORMAT = 1
 CERTIFICATES, KEYS = 1, 2
-"""Sections of the file."""
+"""Section types of the file."""
 SERIALS = 0x20
-"""A section of a section about certificates."""
+"""The type of a subsection of serials in a section about certificates."""
 
 
 def krl(revoked: Sequence[str | Mapping[str, object]], comment: str) -> bytes:
-    """Return the list; neither version nor date is in it, so that nothing but *revoked* changes it.
+    """Return the list, without version and date: only *revoked* and *comment* determine the bytes.
 
     Args:
-        revoked: Public keys, and certificates as ``serial`` and ``ca``; without the latter, of any authority.
+        revoked: Public keys, and certificates as ``serial`` and ``ca``; without ``ca``, of any authority.
     """
     keys = {_blob(item) for item in revoked if isinstance(item, str)}
     serials = defaultdict[bytes, set[int]](set)
@@ -34,12 +34,12 @@ def krl(revoked: Sequence[str | Mapping[str, object]], comment: str) -> bytes:
 
 
 def _certificates(ca: bytes, serials: Iterable[int]) -> bytes:
-    listed = b"".join(struct.pack(">Q", serial) for serial in sorted(serials))
-    return _string(ca) + _string(b"") + _section(SERIALS, listed)
+    data = b"".join(struct.pack(">Q", serial) for serial in sorted(serials))
+    return _string(ca) + _string(b"") + _section(SERIALS, data)
 
 
 def _blob(line: str) -> bytes:
-    """Return a public key as it goes over the wire, from its line."""
+    """Return the wire format of the public key in *line*."""
     return base64.b64decode(line.split()[1])
 
 

@@ -1,4 +1,4 @@
-"""Where a role's promises are found in the facts."""
+"""The observation of a role's claims."""
 
 import math
 
@@ -9,7 +9,7 @@ from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 
 
-def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "host":
             return observation.identity(facts, name)
@@ -40,8 +40,8 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
         case "dkms":
             return _dkms(facts, key, name)
         case "reading":
-            said = facts.reading(key)
-            return Absent() if said is None else said
+            reading = facts.reading(key)
+            return Absent() if reading is None else reading
         case "bridges":
             return facts.redirecting_bridges
         case "kernel_parameter":
@@ -59,8 +59,8 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
             packages = facts.environment(key)
             return Absent() if packages is None else packages.get(name, Absent())
         case "accounts":
-            there = facts.tracking_accounts
-            return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in there.items()))
+            accounts = facts.tracking_accounts
+            return tuple(sorted(f"{name}: {' '.join(functions) or 'none'}" for name, functions in accounts.items()))
         case "hostname":
             return facts.identity.hostname
         case "measure":
@@ -100,28 +100,28 @@ def _dkms(facts: Facts, key: str, name: str) -> Value:
 
 
 def _gpu_setting(facts: Facts, key: str, claim: Claim) -> Value:
-    """Return what GPUs are set to; of those that are set otherwise than wanted, with where each is."""
+    """Return the settings of all GPUs; each that differs from the wanted one has the GPU's PCI address."""
     wanted = claim.want["setting"]
-    told = {gpu.pci_address: _told(gpu, key) for gpu in facts.gpus}
-    return tuple(sorted({value if (value,) == wanted else f"{value} on {at}" for at, value in told.items()}))
+    settings = {gpu.pci_address: _format_setting(gpu, key) for gpu in facts.gpus}
+    return tuple(sorted({value if (value,) == wanted else f"{value} on {at}" for at, value in settings.items()}))
 
 
 def _cdi(facts: Facts, kind: str, name: str) -> Value:
-    found = facts.cdi(kind)
+    specifications = facts.cdi(kind)
     if name == "by":
-        return tuple(sorted(specification.path for specification in found)) or Absent()
+        return tuple(sorted(specification.path for specification in specifications)) or Absent()
     if name != "lacking":
-        return tuple(sorted({path for specification in found for path in getattr(specification, name)}))
-    named = {device for specification in found for device in specification.devices}
-    return tuple(sorted(device for gpu in facts.gpus for device in _devices(gpu) if device not in named))
+        return tuple(sorted({path for specification in specifications for path in getattr(specification, name)}))
+    devices = {device for specification in specifications for device in specification.devices}
+    return tuple(sorted(device for gpu in facts.gpus for device in _devices(gpu) if device not in devices))
 
 
 def _devices(gpu: Gpu) -> tuple[str, ...]:
-    """Return what containers ask for to get it: its number, or ``0:1`` for the second of its instances."""
+    """Return the CDI device names of *gpu*: its number, or ``0:1`` for the second of its MIG instances."""
     return tuple(f"{gpu.index}:{nth}" for nth, _ in enumerate(gpu.mig_instances)) if gpu.mig else (str(gpu.index),)
 
 
-def _told(gpu: Gpu, key: str) -> str:
+def _format_setting(gpu: Gpu, key: str) -> str:
     value = getattr(gpu, key)
     if key == "mig" and value:
         return " ".join(sorted(instance.profile for instance in gpu.mig_instances)) or "empty"
@@ -132,8 +132,8 @@ def _told(gpu: Gpu, key: str) -> str:
 
 def _socket(facts: Facts, key: str, name: str) -> Value:
     protocol, _, port = key.partition(":")
-    there = {found.address for found in facts.sockets if (found.protocol, found.port) == (protocol, int(port))}
-    return bool(there) if name == "listening" else tuple(sorted(there)) or Absent()
+    sockets = [socket for socket in facts.sockets if (socket.protocol, socket.port) == (protocol, int(port))]
+    return bool(sockets) if name == "listening" else tuple(sorted({socket.address for socket in sockets})) or Absent()
 
 
 def _user(facts: Facts, key: str, name: str) -> Value:
@@ -154,20 +154,20 @@ def _user(facts: Facts, key: str, name: str) -> Value:
 
 
 def _authorized_keys(facts: Facts, account: str, name: str) -> Value:
-    """Return how sshd finds keys of *account*: a command, or those in its files, or of these the ones not noted."""
-    found = facts.login_keys(account)
-    if found is None:
+    """Return the keys of *account* for sshd: the command, the keys in files, or those of them that are not noted."""
+    login_keys = facts.login_keys(account)
+    if login_keys is None:
         return "none" if name == "command" else ()
     if name == "command":
-        return found.command
-    noted = found.original_keys
-    if name == "added" and noted is None:
-        return ()  # the file of what is noted is a claim of its own, and missing
-    return tuple(sorted(found.keys - set(noted or ()) if name == "added" else found.keys))
+        return login_keys.command
+    noted_keys = login_keys.noted
+    if name == "added" and noted_keys is None:
+        return ()  # another claim covers the file of noted keys, which is missing
+    return tuple(sorted(login_keys.keys - set(noted_keys or ()) if name == "added" else login_keys.keys))
 
 
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:
-    """Return the figure in steps of its bound: a state must not change with every look."""
+    """Return the figure, rounded up to a multiple of its bound: the state must not change with every probe."""
     bound = claim.want["value"]
     if isinstance(bound, UnknownValue):
         raise UnknownFact(bound.reason)

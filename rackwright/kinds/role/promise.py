@@ -1,8 +1,9 @@
-"""What a role promises on one host: its entries with all texts rendered, and what of them is a secret.
+"""The promises of a role on one host: its entries with all texts rendered, and which of their properties are secret.
 
-What depends on a secret is found out, not declared: each entry is rendered once more with a stand-in where the value
-would be, and whatever comes out otherwise depends on it. A stand-in is any text, so templates have to take any. Only
-what a file contains, and whether something is promised at all, may depend on a secret: the rest is printed.
+rackwright detects which properties depend on a secret: it renders each entry a second time with a stand-in for the
+value, and each property that changes depends on the secret. A stand-in is an arbitrary text, so templates must accept
+any text. Only the content of a file, and the existence of an entry, may depend on a secret: other properties are
+printed.
 """
 
 import hashlib
@@ -24,53 +25,53 @@ from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
 from rackwright.schema import secret
 
-ALONE = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
+SINGLE_EXPRESSION = re.compile(r"\{\{((?:(?!\}\}).)*)\}\}", re.DOTALL)
 """A text that is one expression and nothing else keeps the type of its value."""
 Names = Mapping[str, Any]
-"""What expressions and templates may use."""
+"""The names that expressions and templates may use."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Promise:
-    """An entry, and what of it is a secret."""
+    """An entry, and which of its properties are secret."""
 
     entry: Entry = field(repr=False)
     secret: frozenset[str] = frozenset()
-    """The properties that depend on one."""
-    unknown: str = ""
-    """Why these cannot be told here."""
+    """The properties that depend on a secret."""
+    unknown_reason: str = ""
+    """The reason why this computer does not know these; empty: they are known."""
 
     def claims(self, repository: Repository) -> Iterator[Claim]:
-        """Yield the claim; where only some of it is secret, as two."""
+        """Yield the claim, split in two if only some properties are secret."""
         claim = self.entry.claim(repository)
         if plain := {name: want for name, want in claim.want.items() if name not in self.secret}:
             yield replace(claim, want=plain)
-        if hidden := {name: want for name, want in claim.want.items() if name in self.secret}:
-            told = {name: UnknownValue(self.unknown) for name in hidden} if self.unknown else hidden
-            yield replace(claim, want=told, secret=True)
+        if secret := {name: want for name, want in claim.want.items() if name in self.secret}:
+            want = {name: UnknownValue(self.unknown_reason) for name in secret} if self.unknown_reason else secret
+            yield replace(claim, want=want, secret=True)
 
 
 @dataclass(frozen=True)
 class Promises:
-    """All that a role promises on one host."""
+    """All promises of a role on one host."""
 
     source: RoleSource
     variables: Mapping[str, Any] = field(repr=False)
-    promised: tuple[Promise, ...]
-    sealed: tuple[str, ...] = ()
-    """Secrets whose value is not known here: what needs it cannot be written."""
+    items: tuple[Promise, ...]
+    unknown_secrets: tuple[str, ...] = ()
+    """Secrets whose value this computer does not know: files that need them cannot be written."""
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        return tuple(promise.entry for promise in self.promised)
+        return tuple(promise.entry for promise in self.items)
 
     @property
     def secret_files(self) -> frozenset[str]:
         """Paths of the files whose content depends on a secret."""
         return frozenset(
             promise.entry.file
-            for promise in self.promised
+            for promise in self.items
             if isinstance(promise.entry, File) and "content" in promise.secret
         )
 
@@ -79,43 +80,43 @@ class Promises:
         return tuple(entry for entry in self.entries if isinstance(entry, File))
 
     @property
-    def closed(self) -> tuple[str, ...]:
-        """Directories in which nothing may stand that it does not name."""
+    def exclusive_directories(self) -> tuple[str, ...]:
+        """Directories that may hold only declared names."""
         return tuple(
             entry.directory for entry in self.entries if isinstance(entry, Directory) and entry.only is not None
         )
 
 
-class Mistake(Exception):
-    """What is wrong with an entry."""
+class InvalidEntry(Exception):
+    """An entry of a role's claims is wrong; the message says how."""
 
 
 def promises(spec: RoleSpec, repository: Repository) -> Promises:
-    """Return what the role of *spec* promises, all texts rendered.
+    """Return the promises of the role of *spec*, with all texts rendered.
 
     Raises:
-        DeclarationError: its ``meta/claims.yml`` or a template is wrong, or uses a name that is not there.
+        DeclarationError: ``meta/claims.yml`` or a template is wrong, or uses an undefined name.
     """
     source = repository.roles[spec.role]
     names = {str(name) for _, name in secret.references(spec.variables)}
-    sealed = tuple(sorted(names - repository.secrets.keys()))
-    values = secret.fill(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
+    unknown_secrets = tuple(sorted(names - repository.secrets.keys()))
+    values = secret.filled(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
     variables = source.variables(spec.about.os, values)
     own, public = _scope(spec, source, variables, repository), None
     if names:
-        shown = source.variables(spec.about.os, secret.fill(spec.variables, secret.placeholder))
-        public = _scope(spec, source, shown, repository)
-    unknown = f"the value of {', '.join(map(secret.placeholder, sealed))} is not known here"
-    promised: list[Promise] = []
+        stand_ins = source.variables(spec.about.os, secret.filled(spec.variables, secret.stand_in))
+        public = _scope(spec, source, stand_ins, repository)
+    reason = f"the value of {', '.join(map(secret.stand_in, unknown_secrets))} is not known here"
+    items: list[Promise] = []
     for number, raw in enumerate(source.claims, start=1):
         try:
-            promised += _promised(source, raw, own, public, repository, unknown)
-        except (jinja2.TemplateError, ValidationError, KeyError, TypeError, Mistake) as error:
+            items += _render_promises(source, raw, own, public, repository, reason)
+        except (jinja2.TemplateError, ValidationError, KeyError, TypeError, InvalidEntry) as error:
             where = f"roles/{spec.role}/meta/claims.yml, entry {number}"
-            got = f"got {Redactor(repository.secrets.values())(_said(error))}"
-            raise DeclarationError(where, got, "an entry says what holds", "Correct the role") from error
+            got = f"got {Redactor(repository.secrets.values())(_format_error(error))}"
+            raise DeclarationError(where, got, "an entry makes one claim", "Correct the role") from error
     internal = {name: own[name] for name in source.names if name.startswith("__")}
-    return Promises(source, {**variables, **internal}, tuple(promised), sealed)
+    return Promises(source, {**variables, **internal}, tuple(items), unknown_secrets)
 
 
 def _scope(spec: RoleSpec, source: RoleSource, variables: Names, repository: Repository) -> Names:
@@ -126,15 +127,15 @@ def _scope(spec: RoleSpec, source: RoleSource, variables: Names, repository: Rep
         "krl": krl,
         "sha256": sha256,
     }
-    return {**common, **named(source, {**variables, **common}, repository)}
+    return {**common, **add_names(source, {**variables, **common}, repository)}
 
 
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def named(source: RoleSource, variables: Names, repository: Repository) -> Names:
-    """Return *variables* with the role's ``names`` beside them; what depends on a sealed secret is sealed as well."""
+def add_names(source: RoleSource, variables: Names, repository: Repository) -> Names:
+    """Return *variables* with the role's ``names``; a name that depends on an unknown secret is an UnknownSecret."""
     names = dict(variables)
     for name, value in source.names.items():
         try:
@@ -144,60 +145,62 @@ def named(source: RoleSource, variables: Names, repository: Repository) -> Names
     return names
 
 
-def _promised(
-    source: RoleSource, raw: Mapping[str, Any], own: Names, public: Names | None, repository: Repository, unknown: str
+def _render_promises(
+    source: RoleSource, raw: Mapping[str, Any], own: Names, public: Names | None, repository: Repository, reason: str
 ) -> Iterator[Promise]:
-    """Yield what one entry stands for: itself, or one for each item, where its condition holds.
+    """Yield the promises of one entry: one, or one for each item, if its condition holds.
 
     Args:
-        own: The names as they are.
-        public: The same with a stand-in for each secret; None where there are none.
-        unknown: Why what depends on a sealed secret cannot be told.
+        own: The names with the values of secrets.
+        public: The names with a stand-in for each secret; None if no variable refers to a secret.
+        reason: The reason why unknown secrets are unknown.
     """
     if public is None:
         for names in _items(raw, own, repository):
             if _holds(raw, names, repository):
                 yield Promise(_entry(source, raw, names, repository))
         return
-    items, shown = _unless_sealed(lambda: _items(raw, own, repository)), _items(raw, public, repository)
-    if items is None or len(items) != len(shown):
-        raise Mistake("a list of things that depends on a secret")
-    for names, stand_ins in zip(items, shown, strict=True):
-        yield from _compared(source, raw, names, stand_ins, repository, unknown)
+    items, public_items = _unless_unknown(lambda: _items(raw, own, repository)), _items(raw, public, repository)
+    if items is None or len(items) != len(public_items):
+        raise InvalidEntry("a list of things that depends on a secret")
+    for names, stand_ins in zip(items, public_items, strict=True):
+        yield from _render_secret_promise(source, raw, names, stand_ins, repository, reason)
 
 
-def _compared(
-    source: RoleSource, raw: Mapping[str, Any], own: Names, public: Names, repository: Repository, unknown: str
+def _render_secret_promise(
+    source: RoleSource, raw: Mapping[str, Any], own: Names, public: Names, repository: Repository, reason: str
 ) -> Iterator[Promise]:
-    """Yield the one promise of *own*, with what of it is otherwise under *public*."""
-    holds = _unless_sealed(lambda: _holds(raw, own, repository))
+    """Yield the promise of *own*; its properties that differ under *public* are secret."""
+    holds = _unless_unknown(lambda: _holds(raw, own, repository))
     if holds is False:
         return
-    entry, told = _unless_sealed(lambda: _entry(source, raw, own, repository)), _entry(source, raw, public, repository)
-    depends = {"content"} if entry is None else _otherwise(entry, told)
-    if depends and (depends != {"content"} or not isinstance(told, File)):
-        raise Mistake(
-            f"{told.sort} with {', '.join(sorted(depends))} of a secret: only the content of a file may be one"
+    entry = _unless_unknown(lambda: _entry(source, raw, own, repository))
+    public_entry = _entry(source, raw, public, repository)
+    depends = {"content"} if entry is None else _differing_fields(entry, public_entry)
+    if depends and (depends != {"content"} or not isinstance(public_entry, File)):
+        fields = ", ".join(sorted(depends))
+        raise InvalidEntry(
+            f"{public_entry.sort} with {fields} of a secret: only the content of a file may depend on one"
         )
     whole = holds is not _holds(raw, public, repository)
-    hidden = frozenset(told.want(repository)) if whole else frozenset(depends)
-    yield Promise(entry or told, hidden, unknown if holds is None or entry is None else "")
+    secret_properties = frozenset(public_entry.want(repository)) if whole else frozenset(depends)
+    yield Promise(entry or public_entry, secret_properties, reason if holds is None or entry is None else "")
 
 
-def _unless_sealed(told: Callable[[], T]) -> T | None:
-    """Return what *told* gives; None where that depends on a value that is not known."""
+def _unless_unknown(compute: Callable[[], T]) -> T | None:
+    """Return the result of *compute*; None if it uses the value of an unknown secret."""
     try:
-        return told()
+        return compute()
     except UnknownSecret.SecretAccessed:
         return None
 
 
-def _otherwise(one: Entry, other: Entry) -> set[str]:
+def _differing_fields(one: Entry, other: Entry) -> set[str]:
     return {name for name in type(one).model_fields if getattr(one, name) != getattr(other, name)}
 
 
 def _items(raw: Mapping[str, Any], scope: Names, repository: Repository) -> list[Names]:
-    """Return the names for each time that the entry stands."""
+    """Return the names for each repetition of the entry."""
     if "each" not in raw:
         return [scope]
     return [{**scope, "item": item} for item in evaluate(raw["each"], scope, repository)]
@@ -208,9 +211,9 @@ def _holds(raw: Mapping[str, Any], names: Names, repository: Repository) -> bool
 
 
 def _entry(source: RoleSource, raw: Mapping[str, Any], names: Names, repository: Repository) -> Entry:
-    written = {key: value for key, value in raw.items() if key not in ("when", "each")}
-    [sort] = [key for key in written if key in SORTS]
-    values = evaluate(written, names, repository)
+    keys = {key: value for key, value in raw.items() if key not in ("when", "each")}
+    [sort] = [key for key in keys if key in SORTS]
+    values = evaluate(keys, names, repository)
     if any(isinstance(value, UnknownSecret) for value in values.values()):
         raise UnknownSecret.SecretAccessed
     if sort == "file" and "content" not in values:
@@ -223,8 +226,8 @@ def evaluate(value: Any, names: Mapping[str, Any], repository: Repository) -> An
     """Return *value* with every text in it rendered; a text that is one expression becomes that expression's value."""
     match value:
         case str():
-            if alone := ALONE.fullmatch(value):
-                return _expression(alone[1], names, repository)
+            if expression := SINGLE_EXPRESSION.fullmatch(value):
+                return _expression(expression[1], names, repository)
             return repository.expressions.template(value).render(names) if "{" in value else value
         case Mapping():
             return {key: evaluate(item, names, repository) for key, item in value.items()}
@@ -237,11 +240,11 @@ def evaluate(value: Any, names: Mapping[str, Any], repository: Repository) -> An
 def _expression(text: str, names: Mapping[str, Any], repository: Repository) -> Any:
     value = repository.expressions.expression(text.strip())(**names)
     if isinstance(value, jinja2.Undefined):
-        str(value)  # StrictUndefined says by which name
+        str(value)  # StrictUndefined raises an error with the name
     return value
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
     return str(error)

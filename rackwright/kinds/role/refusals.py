@@ -1,17 +1,17 @@
-"""What a role does not take: variables that are each of their type and cannot be together, as its claims.yml says.
+"""The rules in a role's claims.yml that refuse variables which are valid alone and contradict each other.
 
-In the place of a secret a rule sees a stand-in, never the value.
+A rule sees a stand-in for a secret, never the value.
 
-A rule has ``when`` (an expression that holds where it is wrong), ``got``, ``want`` and ``fix``; ``each`` (a list; the
-rule is asked once for each ``item``); ``at`` (the variable to which it points). Beside the variables it may use
-``host.drivers`` and the role's ``names``, worked out in their order.
+A rule has ``when`` (an expression that is true if the variables are wrong), ``got``, ``want`` and ``fix``; ``each`` (a
+list: the rule applies once for each ``item``); ``at`` (the variable at fault). A rule may use the variables,
+``host.drivers`` and the role's ``names``, computed in order.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rackwright.core.repository import Repository, RoleSource
-from rackwright.kinds.role.promise import evaluate, named
+from rackwright.kinds.role.promise import add_names, evaluate
 from rackwright.schema import secret
 from rackwright.schema.problem import Problem
 
@@ -19,14 +19,16 @@ _BARE = Repository({})
 """Rules need no templates."""
 
 
-def refusals(source: RoleSource, os: str, given: Mapping[str, Any], drivers: tuple[str, ...] = ()) -> Iterator[Problem]:
-    """Yield what contradicts itself in variables *given* by short names, each of its type.
+def refusals(
+    source: RoleSource, os: str, settings: Mapping[str, Any], drivers: tuple[str, ...] = ()
+) -> Iterator[Problem]:
+    """Yield the contradictions in *settings*, variables by short name that are each valid alone.
 
     Args:
-        drivers: The roles that bring drivers for the accelerators of the host.
+        drivers: The roles that install drivers for the accelerators of the host.
     """
-    variables = source.variables(os, secret.fill(given, secret.placeholder))
-    names = named(source, {**variables, "host": {"drivers": drivers}}, _BARE)
+    variables = source.variables(os, secret.filled(settings, secret.stand_in))
+    names = add_names(source, {**variables, "host": {"drivers": drivers}}, _BARE)
     for rule in source.refusals:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
         for item in items:

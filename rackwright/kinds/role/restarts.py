@@ -1,4 +1,4 @@
-"""What only a restart of the host makes hold: whose restart that is, and what was done for it already."""
+"""Claims that hold only after a restart of the host: the remedy, the restart step, and the preparation."""
 
 from dataclasses import replace
 
@@ -13,21 +13,21 @@ BY_HAND = (
 )
 
 
-def claim(spec: RoleSpec, entry: Entry, made: Claim) -> Claim:
-    """Return the claim *made* of *entry*, with what a person does where no restart is allowed."""
+def add_remedy(spec: RoleSpec, entry: Entry, claim: Claim) -> Claim:
+    """Return *claim*, with the remedy of a manual restart if *entry* needs one and the fleet allows none."""
     if not entry.restart or spec.reboot:
-        return made
+        return claim
     by_hand = BY_HAND.format(host=spec.host)
-    absent = None if made.remedy_absent is None else f"{made.remedy_absent}; {by_hand}"
-    return replace(made, remedy="; ".join(filter(None, [made.remedy, by_hand])), remedy_absent=absent)
+    absent = None if claim.remedy_absent is None else f"{claim.remedy_absent}; {by_hand}"
+    return replace(claim, remedy="; ".join(filter(None, [claim.remedy, by_hand])), remedy_absent=absent)
 
 
 def step(host: str) -> Reboot:
     return Reboot(f"restart {host}, drained by /etc/rackwright/drain.d")
 
 
-def prepared(spec: RoleSpec, facts: Facts) -> bool:
-    """Return whether the role was played in this very start of the host, so that another start is all it takes."""
+def is_prepared(spec: RoleSpec, facts: Facts) -> bool:
+    """Return whether the role was played since the last start of the host, so that only a restart is missing."""
     owner = facts.owner(spec.owner) or {}
     return owner.get("phase") == "ready" and "boot_id" in owner and owner["boot_id"] == boot_id(facts)
 
@@ -35,5 +35,5 @@ def prepared(spec: RoleSpec, facts: Facts) -> bool:
 def boot_id(facts: Facts) -> str | None:
     try:
         return facts.boot_id
-    except UnknownFact:  # of an older probe: then the role is played once more than it needs to be
+    except UnknownFact:  # an older probe does not report it: the role is then played once more than needed
         return None

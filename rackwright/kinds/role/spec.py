@@ -1,4 +1,4 @@
-"""What a role is declared to be on a host, and the names that its claims and templates may use."""
+"""The declared role on a host, and the names that its claims and templates may use."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -10,31 +10,34 @@ from rackwright.kinds.shared import ownership
 
 
 class AboutHost(Part):
-    """What claims and templates see as ``host``."""
+    """The value of ``host`` in claims and templates."""
 
     name: str
     os: str
     profile: str
     drivers: tuple[str, ...] = ()
-    """The roles that bring drivers for the accelerators of its profile: nvidia_driver, rocm."""
+    """The roles that install drivers for the accelerators of the profile: nvidia_driver, rocm."""
 
 
 class AboutMirror(Part):
-    """Where the host gets packages, and whose signature they have to have."""
+    """The source of the host's packages, and the key of their signatures."""
 
     url: str
     key: str
-    """A public key of OpenPGP, in armour."""
+    """The OpenPGP public key, in armour."""
     port: int | None = None
-    """Of the host's loopback interface, where we bring packages while we change it; None: it gets them by itself."""
+    """The port on the host's loopback interface to which rackwright forwards packages during a change.
+
+    None: the host downloads them by itself.
+    """
 
 
 class AboutFleet(Part):
-    """What claims and templates see as ``fleet``."""
+    """The value of ``fleet`` in claims and templates."""
 
     name: str
     mirror: AboutMirror | None = None
-    """None: the host has sources of its own."""
+    """The package source; None: the host has sources of its own."""
 
 
 class RoleSpec(Resource):
@@ -45,9 +48,9 @@ class RoleSpec(Resource):
     about: AboutHost
     fleet: AboutFleet
     variables: dict[str, Any] = Field(default_factory=dict)
-    """As declared, by their short names; what they leave out the role's defaults say."""
+    """The declared variables by short name; the role's defaults give the others."""
     reboot: Literal["allowed"] | None = None
-    """Consent to a restart of the host, where a claim needs one."""
+    """Consent to a restart of the host if a claim needs one."""
 
     @property
     def id(self) -> str:
@@ -55,7 +58,7 @@ class RoleSpec(Resource):
 
     @property
     def owner(self) -> str:
-        """The name of its owner file."""
+        """The name of the owner file."""
         return f"role-{self.role}"
 
     @property
@@ -63,11 +66,11 @@ class RoleSpec(Resource):
         return ownership.owner_file(self.owner)
 
 
-def owner_text(spec: RoleSpec, phase: str, wrote: Sequence[str], boot_id: str | None = None) -> str:
-    """Return the owner file: whose role this is, and which files are its own.
+def owner_text(spec: RoleSpec, phase: str, files: Sequence[str], boot_id: str | None = None) -> str:
+    """Return the content of the owner file: the owner, and the files that the role wrote.
 
     Args:
-        boot_id: The start of the host in which all was done for what holds after the next.
+        boot_id: The start of the host in which the role was played; its claims hold after the next start.
     """
     more = {"boot_id": boot_id} if boot_id else {}
-    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(wrote), **more)
+    return ownership.owner_text(spec.id, spec.fleet.name, phase, wrote=sorted(files), **more)
