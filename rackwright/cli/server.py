@@ -208,11 +208,12 @@ def image(
     terminal.show(f"  podman build --format docker --tag {found.tag} {out}")
     terminal.show(f"  buildah build --format docker --tag {found.tag} {out}")
     terminal.show(f"  docker build --file {out}/Containerfile --tag {found.tag} {out}")
-    sealed = f" --volume {found.sealed}:{found.sealed}:ro" if found.sealed else ""
+    directory = found.secrets_directory
+    volume = f" --volume {directory}:{directory}:ro" if directory else ""
     terminal.show("and run, with its model in MODEL, by")
     terminal.show(
         "  podman run --read-only --cap-drop all --security-opt no-new-privileges"
-        f" --stop-timeout {found.stop_seconds} --publish 8080:8080 --volume MODEL:{MODEL}:ro{sealed} {found.tag}"
+        f" --stop-timeout {found.stop_seconds} --publish 8080:8080 --volume MODEL:{MODEL}:ro{volume} {found.tag}"
     )
 
 

@@ -10,13 +10,13 @@ from rackwright.kinds.network import NetworkKind
 from rackwright.kinds.peers import PeersKind
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.tier import TierKind
-from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
+from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
 
 KINDS: Mapping[str, Kind[Any]] = {
     kind.token: kind
     for kind in (
         *(HostKind(), TierKind(), NetworkKind(), PeersKind(), RoleKind()),
-        *(TrainingSeatKind(), TrainingRunKind(), ModelServerKind()),
+        *(TrainingWorkerKind(), TrainingRunKind(), ModelServerKind()),
     )
 }
 """The kinds by type token; the provider and the audit loop over this table."""

@@ -60,7 +60,7 @@ class Role(Managed):
     token = "rackwright:software:Role"
 
 
-class TrainingSeat(Managed):
+class TrainingWorker(Managed):
     """A place for processes of a training run, on another host than its chief."""
 
     token = "rackwright:workload:TrainingSeat"
@@ -83,6 +83,7 @@ class ModelServer(Managed):
 
 
 CLASSES: Mapping[str, type[Managed]] = {
-    resource.token: resource for resource in (Host, Tier, Network, Peers, Role, TrainingSeat, TrainingRun, ModelServer)
+    resource.token: resource
+    for resource in (Host, Tier, Network, Peers, Role, TrainingWorker, TrainingRun, ModelServer)
 }
 """By type token."""

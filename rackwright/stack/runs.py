@@ -6,8 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from rackwright.fleet import tracking
-from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
-from rackwright.kinds.training_run.spec import SeatPart, TrainingSpec
+from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
+from rackwright.kinds.training_run.spec import TrainingSpec, WorkerPart
 from rackwright.schema.run import Run, address
 from rackwright.schema.secret import name_of
 from rackwright.stack.environments import environment_path
@@ -22,11 +22,11 @@ ALONE = "localhost"
 def runs(stack: Stack) -> Iterator[DeclaredResource]:
     """Yield the resources of every run; the launcher's comes after those of the workers."""
     for name, run in stack.fleet.runs.items():
-        launcher, *others = run.members(stack.fleet.hosts)
-        workers = [DeclaredResource(TrainingSeatKind.token, _spec(stack, name, run, other)) for other in others]
-        yield from workers
-        after = tuple(worker.name for worker in workers)
-        yield DeclaredResource(TrainingRunKind.token, _spec(stack, name, run, launcher), after)
+        chief, *others = run.members(stack.fleet.hosts)
+        seats = [Declared(TrainingWorkerKind.token, _spec(stack, name, run, other)) for other in others]
+        yield from seats
+        after = tuple(seat.name for seat in seats)
+        yield Declared(TrainingRunKind.token, _spec(stack, name, run, chief), after)
 
 
 def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
@@ -41,7 +41,7 @@ def _spec(stack: Stack, name: str, run: Run, host: str) -> TrainingSpec:
         fleet=stack.fleet.fleet,
         name=name,
         hosts=tuple(
-            SeatPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else ALONE)
+            WorkerPart(name=member, address=(address(hosts[member]) or "").split("/")[0] if several else ALONE)
             for member in members
         ),
         interface=hosts[host].fabric if several else None,

@@ -50,10 +50,10 @@ def test_a_new_server_has_everything_before_it_starts() -> None:
 
     assert told[0] == "note in the owner file: creating"
     assert told[-2:] == ["start server-digits.service at boot, too", "note in the owner file: ready"]
-    model = [text for text in told if text.startswith(("clear", "send", "prove"))]
+    model = [text for text in told if text.startswith(("clear", "send", "verify"))]
     assert model == [
         f"clear /var/lib/rackwright/servers/digits/models/.{VERSION}.partial",
-        f"send digits {VERSION}: model.onnx", f"send digits {VERSION}: model.json", f"prove digits {VERSION}",
+        f"send digits {VERSION}: model.onnx", f"send digits {VERSION}: model.json", f"verify digits {VERSION}",
     ]  # fmt: skip
     assert max(map(told.index, model)) < told.index(SWITCH)
     assert max(number for number, text in enumerate(told) if text.startswith("write")) < told.index(model[0])
@@ -73,7 +73,7 @@ def test_a_model_that_the_host_has_is_not_sent_again() -> None:
     """
     told = texts(planned(served(), version=OTHER, source=None, files={}))
 
-    assert not [text for text in told if text.startswith(("send", "copy", "prove"))]
+    assert not [text for text in told if text.startswith(("send", "copy", "verify"))]
     assert [text for text in told if text.startswith("serve version")]
 
 
@@ -216,7 +216,7 @@ def test_what_goes_is_what_was_put_there() -> None:
 
     assert plan.steps[0].argv == ("systemctl", "disable", "--now", "server-digits.service")
     assert removing[-3:] == ("server-digits", SPEC.etc, SPEC.lib)
-    assert plan.notes == ("/project/models/digits stays: what it was copied from",)
+    assert plan.notes == ("/project/models/digits stays: the source of the model",)
     assert KIND.removal(SPEC, Facts(bare()), REPOSITORY, True).steps == ()
 
 
@@ -247,7 +247,7 @@ class TestWatch:
 
     def test_a_new_one_is_watched_once_it_serves(self) -> None:
         told = texts(self.planned(bare()))
-        timer = [f"start {TIMER} at boot", "look at what is served every 15 min"]
+        timer = [f"start {TIMER} at boot", "check the canary every 15 min"]
         [switch] = [text for text in told if text.startswith("serve version")]
 
         assert [text for text in told if text in timer] == timer
@@ -269,7 +269,7 @@ class TestWatch:
 
         assert [item.path for item in differences(raw, WATCHED)] == [path]
         assert not [text for text in told if text.startswith("serve")]
-        assert ("look at what is served every 15 min" in told) == (TIMER in path)
+        assert ("check the canary every 15 min" in told) == (TIMER in path)
 
     def test_other_terms_are_no_other_release(self) -> None:
         watch = WatchPart(every_seconds=60, change=0.5, roll_back=False)
@@ -299,7 +299,7 @@ class TestWatch:
 
         assert {f"file:/etc/systemd/system/{unit}.present" for unit in SPEC.watch_units} <= found
         assert told[:4] == [
-            f"stop {TIMER}", "let watch-digits.service end",
+            f"stop {TIMER}", "wait for the end of watch-digits.service",
             *(f"remove /etc/systemd/system/{unit}" for unit in SPEC.watch_units),
         ]  # fmt: skip
         assert [text for text in told if text.startswith("serve version")]
@@ -326,7 +326,7 @@ class TestWatch:
     @pytest.mark.parametrize(
         ("noted", "told"),
         [
-            (None, {"unknown": "nobody has looked yet"}),
+            (None, {"unknown": "no canary check has run yet"}),
             ({"found": None, "before": None, "least": 0, "why_not": "no rows"}, {"unknown": "no rows"}),
             (
                 {"found": {"accuracy": 0.93, "at": 600}, "before": None, "least": 0.9, "why_not": None},
@@ -346,7 +346,7 @@ class TestWatch:
                 {"found": {"accuracy": 0.95, "at": -801}, "before": None, "least": 0.9, "why_not": None},
                 {
                     "accuracy": 0.95, "asked": 0.9, "age_seconds": 1801, "low": False,
-                    "unknown": "the last look is too long ago",
+                    "unknown": "the last canary check is too long ago",
                 },
             ),
         ],

@@ -241,7 +241,7 @@ def test_removal_leaves_everything_and_says_so(raw):
     plan = KIND.removal(SPEC, Facts(raw), REPOSITORY, True)
 
     assert texts(plan) == ["remove /var/lib/rackwright/owners/network.json"]
-    assert "stays on the host as it is" in plan.notes[0]
+    assert "stays on the host, without an owner" in plan.notes[0]
     raw["owners"] = {}
     assert KIND.removal(SPEC, Facts(raw), REPOSITORY, True) == Plan()
 

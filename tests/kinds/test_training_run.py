@@ -15,7 +15,7 @@ from rackwright.kinds.training_run.files import files
 from rackwright.kinds.training_run.spec import TrackingPart
 from tests.support.recorded_hosts import RESOURCES, SECRET, STACK, recorded
 
-CHIEF, SEAT = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
+LAUNCHER, WORKER = RESOURCES["ember/digits"], RESOURCES["cinder/digits"]
 UNIT = "training-digits.service"
 
 
@@ -45,7 +45,7 @@ def configured(config, **changes):
     return json.dumps({**json.loads(config), **changes}, indent=2) + "\n"
 
 
-@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
 def test_a_new_run_has_everything_before_it_starts(declared):
     told = texts(planned(declared, bare(declared.spec.host)))
 
@@ -53,28 +53,28 @@ def test_a_new_run_has_everything_before_it_starts(declared):
     assert told[-1] == "note in the owner file: ready"
     assert told[1] == "make the account run-digits"
     start = told.index(f"start {declared.spec.unit}")
-    assert told[start - 1] == "look for what it imports in /opt/workloads, and for its data"
+    assert told[start - 1] == "check its imports in /opt/workloads, and its data"
     assert max(number for number, text in enumerate(told) if text.startswith("write")) < start
 
 
 def test_only_the_chief_waits_for_the_first_step():
     wait = "wait until all 2 processes have logged their first step"
 
-    assert wait in texts(planned(CHIEF, bare("ember")))
-    assert wait not in texts(planned(SEAT, bare("cinder")))
+    assert wait in texts(planned(LAUNCHER, bare("ember")))
+    assert wait not in texts(planned(WORKER, bare("cinder")))
 
 
 def test_a_run_that_was_stopped_by_hand_differs_and_starts_again():
     raw = recorded("ember")
     raw["units"][UNIT]["active"], raw["runs"]["digits"]["outcome"] = "inactive", "stopped"
-    told = texts(planned(CHIEF, raw))
+    told = texts(planned(LAUNCHER, raw))
 
-    assert "forget how it ended before (stopped)" in told
+    assert "remove its last outcome (stopped)" in told
     assert not [text for text in told if text.startswith(("write", "make"))]
 
 
 def test_another_configuration_is_saved_stopped_and_resumed():
-    told = texts(planned(CHIEF, recorded("ember"), config=configured(CHIEF.spec.config, steps=30000)))
+    told = texts(planned(LAUNCHER, recorded("ember"), config=configured(LAUNCHER.spec.config, steps=30000)))
 
     order = ["stop digits, which saves first", "write /etc/rackwright/runs/digits/config.json", f"start {UNIT}"]
     assert [text for text in told if text in order] == order
@@ -82,16 +82,16 @@ def test_another_configuration_is_saved_stopped_and_resumed():
 
 def test_the_door_stays_open_where_only_the_configuration_is_another():
     """
-    Processes hang on it: the chief ends them in its own time.
+    Processes hang on it: the launcher ends them in its own time.
     """
-    told = texts(planned(SEAT, recorded("cinder"), config=configured(SEAT.spec.config, steps=30000)))
+    told = texts(planned(WORKER, recorded("cinder"), config=configured(WORKER.spec.config, steps=30000)))
 
     assert told == ["write /etc/rackwright/runs/digits/config.json", "note in the owner file: ready"]
 
 
 def test_another_model_is_refused():
-    model = {**json.loads(CHIEF.spec.config)["model"], "channels": 64}
-    plan = planned(CHIEF, recorded("ember"), config=configured(CHIEF.spec.config, model=model))
+    model = {**json.loads(LAUNCHER.spec.config)["model"], "channels": 64}
+    plan = planned(LAUNCHER, recorded("ember"), config=configured(LAUNCHER.spec.config, model=model))
 
     assert [refusal.got for refusal in plan.refusals] == ["got another model (channels)"]
     assert not plan.steps
@@ -105,22 +105,22 @@ class TestAFinishedRun:
         return raw
 
     def test_is_as_declared(self, raw):
-        assert planned(CHIEF, raw).steps == ()
+        assert planned(LAUNCHER, raw).steps == ()
 
     def test_is_not_started_for_other_code(self, raw):
-        raw["files"][CHIEF.spec.archive]["digest"] = "of yesterday"
+        raw["files"][LAUNCHER.spec.archive]["digest"] = "of yesterday"
 
-        told = texts(planned(CHIEF, raw))
+        told = texts(planned(LAUNCHER, raw))
 
-        assert told == [f"write {CHIEF.spec.archive}", "note in the owner file: ready"]
+        assert told == [f"write {LAUNCHER.spec.archive}", "note in the owner file: ready"]
 
     def test_refuses_another_configuration(self, raw):
-        plan = planned(CHIEF, raw, config=configured(CHIEF.spec.config, steps=30000))
+        plan = planned(LAUNCHER, raw, config=configured(LAUNCHER.spec.config, steps=30000))
 
         assert [refusal.got for refusal in plan.refusals] == ["got another configuration of a finished run"]
 
     def test_goes_on_where_that_is_declared(self, raw):
-        plan = planned(CHIEF, raw, config=configured(CHIEF.spec.config, steps=30000), go_on=True)
+        plan = planned(LAUNCHER, raw, config=configured(LAUNCHER.spec.config, steps=30000), go_on=True)
 
         assert f"start {UNIT}" in texts(plan)
 
@@ -131,13 +131,13 @@ def test_nothing_is_written_where_the_tier_is_not_mounted():
     """
     raw = bare("ember")
     raw["mounts"] = [mount for mount in raw["mounts"] if mount["target"] != "/srv/warm"]
-    plan = planned(CHIEF, raw)
+    plan = planned(LAUNCHER, raw)
 
     assert [refusal.got for refusal in plan.refusals] == ["got nothing mounted there"]
     assert plan.steps == ()
 
 
-@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
 def test_without_its_secret_a_run_has_no_keys_and_no_steps(declared):
     repository = replace(STACK.repository, secrets={})
     claims = declared.kind.claims(declared.spec, repository)
@@ -145,15 +145,15 @@ def test_without_its_secret_a_run_has_no_keys_and_no_steps(declared):
 
     assert {
         claim.thing.rpartition("/")[2] for claim in claims if isinstance(claim.want.get("content"), UnknownValue)
-    } == ({"key", "known_hosts"} if declared is CHIEF else {"authorized_keys", "host_key"})
+    } == ({"key", "known_hosts"} if declared is LAUNCHER else {"authorized_keys", "host_key"})
     assert plan.refusals
     assert plan.steps == ()
 
 
-@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
 def test_no_secret_is_on_a_command_line_or_in_a_text(declared):
     plan = planned(declared, bare(declared.spec.host))
-    private = keys.private(SECRET, "training", "digits", *([] if declared is CHIEF else ["cinder"]))
+    private = keys.private(SECRET, "training", "digits", *([] if declared is LAUNCHER else ["cinder"]))
 
     assert [step for step in plan.steps if isinstance(step, Put) and step.content == private]
     words = " ".join(word for step in plan.steps if isinstance(step, Command) for word in step.argv)
@@ -161,7 +161,7 @@ def test_no_secret_is_on_a_command_line_or_in_a_text(declared):
     assert not [line for line in private.splitlines()[1:-1] if line in told]
 
 
-@pytest.mark.parametrize("declared", [CHIEF, SEAT], ids=["chief", "seat"])
+@pytest.mark.parametrize("declared", [LAUNCHER, WORKER], ids=["launcher", "worker"])
 def test_what_it_has_learnt_stays(declared):
     plan = declared.kind.removal(declared.spec, Facts(recorded(declared.spec.host)), STACK.repository, True)
     removing = [step.argv for step in plan.steps if isinstance(step, Command) and "rm -rf" in " ".join(step.argv)]
@@ -172,7 +172,7 @@ def test_what_it_has_learnt_stays(declared):
 
 
 def test_a_door_lets_in_the_chief_alone():
-    files = {step.path: step.content for step in planned(SEAT, bare("cinder")).steps if isinstance(step, Put)}
+    files = {step.path: step.content for step in planned(WORKER, bare("cinder")).steps if isinstance(step, Put)}
     etc = "/etc/rackwright/runs/digits"
     key = keys.public(SECRET, "training", "digits")
 
@@ -212,7 +212,7 @@ class TestATrackedRun:
         return replace(STACK.repository, secrets={"training_key": SECRET, "mlflow_tina": self.PASSWORD})
 
     def test_has_the_account_on_its_chief_and_trusts_the_server_there(self, told, repository):
-        plan = planned(CHIEF, bare("ember"), repository, tracking=told)
+        plan = planned(LAUNCHER, bare("ember"), repository, tracking=told)
         files = {step.path: step for step in plan.steps if isinstance(step, Put)}
         run = json.loads(files["/etc/rackwright/runs/digits/run.json"].content)
 
@@ -233,7 +233,7 @@ class TestATrackedRun:
         assert self.PASSWORD not in " ".join([words, *texts(plan), *plan.texts.values(), repr(plan)])
 
     def test_brings_the_certificate_of_a_server_elsewhere(self, told, repository):
-        plan = planned(CHIEF, bare("ember"), repository, tracking=told.model_copy(update={"certificate": "as PEM"}))
+        plan = planned(LAUNCHER, bare("ember"), repository, tracking=told.model_copy(update={"certificate": "as PEM"}))
         files = {step.path: step.content for step in plan.steps if isinstance(step, Put)}
 
         assert files["/etc/rackwright/runs/digits/tracking.crt"] == "as PEM"
@@ -241,21 +241,21 @@ class TestATrackedRun:
         assert trusted == "/etc/rackwright/runs/digits/tracking.crt"
 
     def test_is_not_begun_without_the_password(self, told):
-        plan = planned(CHIEF, bare("ember"), tracking=told)
+        plan = planned(LAUNCHER, bare("ember"), tracking=told)
 
         reason = "it depends on the secret mlflow_tina, which is not known here"
         assert [refusal.got for refusal in plan.refusals] == [f"got no keys: {reason}"]
         assert plan.steps == ()
 
     def test_says_where_it_is_seen(self, told):
-        spec, raw = CHIEF.spec.model_copy(update={"tracking": told}), recorded("ember")
+        spec, raw = LAUNCHER.spec.model_copy(update={"tracking": told}), recorded("ember")
         raw["runs"]["digits"]["tracked"] = {"url": told.url, "experiment": "1", "run": "ab"}
 
-        assert CHIEF.kind.report(spec, Facts(raw))["tracking"] == f"{told.url}/#/experiments/1/runs/ab"
+        assert LAUNCHER.kind.report(spec, Facts(raw))["tracking"] == f"{told.url}/#/experiments/1/runs/ab"
 
 
 def test_the_report_says_how_far_it_is():
-    told = CHIEF.kind.report(CHIEF.spec, Facts(recorded("ember")))
+    told = LAUNCHER.kind.report(LAUNCHER.spec, Facts(recorded("ember")))
 
     assert told["outcome"] == "running"
     assert told["steps"] == 20000
@@ -270,7 +270,7 @@ def test_the_report_says_how_far_it_is():
     ids=["a connection is there", "one is made", "none can be made"],
 )
 def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(kept, made, listed, tmp_path):
-    spec = CHIEF.spec.model_copy(update={"min_processes": 1})
+    spec = LAUNCHER.spec.model_copy(update={"min_processes": 1})
     [script] = [file.content for file in files(spec, STACK.repository) if file.path.endswith("bin/discover")]
     ssh = tmp_path / "ssh"
     ssh.write_text(f'#!/bin/sh\ncase "$*" in *"-O check"*) exit {kept};; *-fN*) exit {made};; esac\n')
@@ -278,16 +278,16 @@ def test_an_elastic_run_lists_the_hosts_that_are_not_cut_off(kept, made, listed,
     done = subprocess.run(["sh", "-c", script], env={"PATH": f"{tmp_path}:/bin"}, capture_output=True, text=True)
 
     assert done.returncode == 0
-    assert done.stdout.split() == [f"{seat.address}:1" for seat in spec.hosts][:listed]
+    assert done.stdout.split() == [f"{worker.address}:1" for worker in spec.hosts][:listed]
 
 
 def test_a_run_that_cannot_be_read_is_left_to_a_person_and_can_still_be_removed():
     raw = recorded("ember")
     raw["runs"]["digits"] = {"unknown": "digits: no answer within 20 s"}
-    plan = planned(CHIEF, raw)
+    plan = planned(LAUNCHER, raw)
 
     assert (plan.steps, plan.refusals) == ((), ())
     assert [item.path for item in plan.by_hand] == ["run:digits.outcome"]
-    removed = CHIEF.kind.removal(CHIEF.spec, Facts(raw), STACK.repository, True)
-    assert removed == CHIEF.kind.removal(CHIEF.spec, Facts(recorded("ember")), STACK.repository, True)
+    removed = LAUNCHER.kind.removal(LAUNCHER.spec, Facts(raw), STACK.repository, True)
+    assert removed == LAUNCHER.kind.removal(LAUNCHER.spec, Facts(recorded("ember")), STACK.repository, True)
     assert removed.steps and not removed.refusals

@@ -147,7 +147,7 @@ def test_one_that_is_watched_is_found_as_it_is_declared(rig: Rig, host: Simulate
 
     assert host.steps == []
     assert rig.diff(rig.read(state), inputs(spec)) == {}
-    assert state.outputs["report"]["accuracy"] == {"unknown": "nobody has looked yet"}
+    assert state.outputs["report"]["accuracy"] == {"unknown": "no canary check has run yet"}
 
 
 def test_it_goes_without_a_trace(rig: Rig, host: SimulatedHost) -> None:
@@ -157,4 +157,4 @@ def test_it_goes_without_a_trace(rig: Rig, host: SimulatedHost) -> None:
 
     rig.delete(state)
 
-    assert host.steps[0]["text"] == "stop server-digits.service, which answers what is under way"
+    assert host.steps[0]["text"] == "stop server-digits.service, which completes running requests"

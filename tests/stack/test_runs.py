@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rackwright.errors import DeclarationErrors
-from rackwright.kinds.training_run import TrainingRunKind, TrainingSeatKind
+from rackwright.kinds.training_run import TrainingRunKind, TrainingWorkerKind
 from rackwright.kinds.training_run.spec import TrainingSpec
 from rackwright.stack import declare, load_stack
 from workloads.training.config import TrainingConfig
@@ -98,7 +98,7 @@ def test_the_chief_comes_after_the_seats_and_nothing_else_is_declared(project: P
     }
 
     assert resources == {
-        "ember/digits": (TrainingSeatKind.token, ()),
+        "ember/digits": (TrainingWorkerKind.token, ()),
         "cinder/digits": (TrainingRunKind.token, ("ember/digits",)),
         "ash/alone": (TrainingRunKind.token, ()),
     }

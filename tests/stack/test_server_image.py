@@ -80,14 +80,14 @@ def test_its_settings_are_the_declared_ones_on_8080_and_of_keys_it_has_the_place
         "max_batch": 8, "host": "0.0.0.0", "port": 8080, "anybody": False,
         "keys": "/etc/rackwright/servers/digits/keys.json",
     }  # fmt: skip
-    assert found.unknown_secrets == "/etc/rackwright/servers/digits"
+    assert found.secrets_directory == "/etc/rackwright/servers/digits"
     assert found.stop_seconds == 50
 
 
 def test_anybody_may_ask_without_a_place_for_keys(project: Path) -> None:
     found = made(project, "ember/plain")
 
-    assert found.unknown_secrets is None
+    assert found.secrets_directory is None
     assert json.loads(found.files["settings.json"])["anybody"] is True
 
 

@@ -33,8 +33,8 @@ def report(**hosts: dict[str, Any]) -> ServerReport:
         ({"alpha": host(accuracy=FINE)}, 0),
         ({"alpha": host(accuracy={**FINE, "low": True}), "beta": host()}, 1),
         ({"alpha": host(accuracy={**FINE, "moved": True})}, 1),
-        ({"alpha": host(accuracy={**FINE, "unknown": "the last look is too long ago"})}, 3),
-        ({"alpha": host(accuracy={"unknown": "nobody has looked yet"}), "beta": host(OLD)}, 1),
+        ({"alpha": host(accuracy={**FINE, "unknown": "the last canary check is too long ago"})}, 3),
+        ({"alpha": host(accuracy={"unknown": "no canary check has run yet"}), "beta": host(OLD)}, 1),
     ],
 )
 def test_the_status_is_that_of_the_worst_host(hosts: dict[str, dict[str, Any]], status: int) -> None:
@@ -78,7 +78,7 @@ def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> 
             {"accuracy": 0.95, "asked": 0.9, "age_seconds": 7200, "low": False, "why_not": "busy", "unknown": "busy"},
             "accuracy not known: busy, the canary had 95.00% right 2 h 01 min ago",
         ),
-        ({"unknown": "nobody has looked yet"}, "accuracy not known: nobody has looked yet"),
+        ({"unknown": "no canary check has run yet"}, "accuracy not known: no canary check has run yet"),
     ],
 )
 def test_of_one_that_is_watched_it_says_how_right_it_is(accuracy: dict[str, Any], line: str) -> None:

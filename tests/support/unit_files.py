@@ -88,7 +88,7 @@ def _of_tiers() -> Iterator[tuple[str, str]]:
 
 def _of_runs() -> Iterator[tuple[str, str]]:
     for spec in (each.spec for each in RESOURCES.values() if isinstance(each.spec, TrainingSpec)):
-        unit = "run" if spec.host == spec.chief.name else "door"
+        unit = "run" if spec.host == spec.launcher_host.name else "door"
         [text] = _units(files_of_run(spec, STACK.repository))
         yield f"training_run{UNITS}/{unit}.service.j2", text
 

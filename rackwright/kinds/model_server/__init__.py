@@ -1,4 +1,4 @@
-"""A model server: on each of its hosts a model, what serves it, and who may ask."""
+"""The kind of a model server on one host: a model, its service, and the keys of clients."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -8,7 +8,7 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.model_server import plan as planning
 from rackwright.kinds.model_server.files import files, release_of, watch_files
-from rackwright.kinds.model_server.observe import WHOLE, look, report
+from rackwright.kinds.model_server.observe import WHOLE, observe_property, report
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import identity_claim
@@ -16,7 +16,7 @@ from rackwright.kinds.shared.service_account import claim
 
 
 class ModelServerKind:
-    """A server on one host. It is there when it says so itself, with the version that is declared."""
+    """The kind of a server on one host. Its claim holds if the server reports ready with the declared version."""
 
     token: ClassVar[str] = "rackwright:workload:ModelServer"
     spec = ServerSpec
@@ -29,14 +29,14 @@ class ModelServerKind:
         user: dict[str, Want] = {
             "groups": (account,), "home": "/nonexistent", "shell": "/usr/sbin/nologin", "password": "locked",
         }  # fmt: skip
-        needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)] if spec.mount else []
+        requirements = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)] if spec.mount else []
         if spec.interface is not None:
-            needed.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
+            requirements.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
         release = release_of(spec, repository)
-        served: dict[str, Want] = {"outcome": "ready", "version": spec.version, "release": release, "refused": "no"}
+        server: dict[str, Want] = {"outcome": "ready", "version": spec.version, "release": release, "refused": "no"}
         return (
             identity_claim(spec.host, spec.identity),
-            *needed,
+            *requirements,
             Claim(f"user:{account}", user),
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
             Claim(f"directory:{spec.lib}", {"mode": "0750", "owner": f"root:{account}"}),
@@ -44,12 +44,12 @@ class ModelServerKind:
             Claim(f"model:{spec.name}/{spec.version}", {"files": WHOLE}),
             Claim(f"unit:{spec.unit}", {"state": "enabled"}),
             *_watch(spec),
-            Claim(f"server:{spec.name}", served),
+            Claim(f"server:{spec.name}", server),
             Claim(f"owner:{spec.owner}", {"id": spec.id, "fleet": spec.fleet, "phase": "ready"}),
         )
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(look, claims, facts)
+        return observation.observe(observe_property, claims, facts)
 
     def report(self, spec: ServerSpec, facts: Facts) -> dict[str, Any]:
         return report(spec, facts)
@@ -61,16 +61,16 @@ class ModelServerKind:
         return planning.removal(spec, facts)
 
     def consents(self, spec: ServerSpec) -> bool:
-        """What it serves was copied there."""
+        """Return True: the host has only a copy of the model."""
         return True
 
     def rollout_group(self, spec: ServerSpec) -> None:
-        """One host waits for the one before it by the order of the resources."""
+        """Return None: the dependencies between the resources give the order of the hosts."""
         return
 
 
 def _watch(spec: ServerSpec) -> Iterator[Claim]:
-    """Yield that its timer runs; of a server that is not watched, that nothing of a watch is left."""
+    """Yield the claim that the watch's timer runs; without a watch, the claims that its files are absent."""
     if spec.watch:
         yield Claim(f"unit:{spec.watch_units[1]}", {"state": "enabled", "active": "active"})
     else:

@@ -1,4 +1,4 @@
-"""Every file that a server has on one of its hosts, and the name of a release: model, settings and code."""
+"""The files of a server on one of its hosts, and the name of a release, which follows from model, settings and code."""
 
 import hashlib
 import hmac
@@ -13,9 +13,9 @@ from rackwright.schema.server import OWN
 
 
 def files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
-    """Yield the files of *spec*: what the host asks its server by, who may ask, the release, the units."""
+    """Yield the files of *spec*: the plan file, keys and certificate, the release, the units."""
     yield File(plan_file(spec), _json(_plan(spec)))
-    yield from _sealed(spec, repository)
+    yield from _secret_files(spec, repository)
     release = f"{spec.lib}/releases/{release_of(spec, repository)}"
     yield File(f"{release}/settings.json", _json(settings_of(spec)))
     yield File(f"{release}/release.json", _json(_release(spec)))
@@ -30,53 +30,53 @@ def files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
 
 
 def plan_file(spec: ServerSpec) -> str:
-    """Return the path of what the host asks its own server by, and judges it by."""
+    """Return the path of the plan file, with which the host queries and checks its own server."""
     return f"{spec.etc}/server.json"
 
 
 def watch_files(spec: ServerSpec) -> list[str]:
-    """Return the paths of the units of its watch, whether or not it has one."""
+    """Return the paths of the watch's units, whether or not the server has a watch."""
     return [f"{UNITS}/{unit}" for unit in spec.watch_units]
 
 
 def release_of(spec: ServerSpec, repository: Repository) -> str:
-    """Return the name of what is to run: another model, other settings, rows or code are another release."""
+    """Return the name of the declared release: another model, other settings, rows or code give another name."""
     code = hashlib.sha256(repository.workloads).hexdigest()
-    told = json.dumps([_release(spec), settings_of(spec), code, spec.environment], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    parts = json.dumps([_release(spec), settings_of(spec), code, spec.environment], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 def settings_of(spec: ServerSpec) -> dict[str, Any]:
     """Return the settings that `workloads.serving` reads."""
-    told = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
-    told["own_socket"] = spec.socket
+    settings = {**json.loads(spec.settings), "host": spec.address, "port": spec.port, "anybody": not spec.keys}
+    settings["own_socket"] = spec.socket
     if spec.keys:
-        told["keys"] = f"{spec.etc}/keys.json"
+        settings["keys"] = f"{spec.etc}/keys.json"
     if spec.tls_key:
-        told |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
-    if spec.watched:
-        told["watch"] = spec.watched
-    return told
+        settings |= {"tls_certificate": f"{spec.etc}/tls.crt", "tls_key": f"{spec.etc}/tls.key"}
+    if spec.watch_file:
+        settings["watch"] = spec.watch_file
+    return settings
 
 
 def short_keys(spec: ServerSpec, repository: Repository) -> list[str]:
-    """Return the secrets that are too short for a key: only its digest is kept, and a short one could be found."""
+    """Return the secrets that are too short for a key: a short key could be guessed from its digest on the host."""
     return [key.secret for key in spec.keys if 0 < len(repository.secrets.get(key.secret, "")) < 32]
 
 
-def _sealed(spec: ServerSpec, repository: Repository) -> Iterator[File]:
+def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
     secrets = repository.secrets
     if spec.keys:
-        own = _own_key(spec, repository)
-        yield File(f"{spec.etc}/own_key", own, 0o600, secret=spec.key)
-        given = [(key.name, secrets.get(key.secret), key.scopes) for key in spec.keys]
-        every = [*given, (OWN, own, ("infer", "metrics", "read"))]
-        told = [
+        own_key = _own_key(spec, repository)
+        yield File(f"{spec.etc}/own_key", own_key, 0o600, secret=spec.key)
+        client_keys = [(key.name, secrets.get(key.secret), key.scopes) for key in spec.keys]
+        keys = [*client_keys, (OWN, own_key, ("infer", "metrics", "read"))]
+        entries = [
             {"name": name, "sha256": hashlib.sha256(value.encode()).hexdigest(), "scopes": scopes}
-            for name, value, scopes in every
+            for name, value, scopes in keys
             if value is not None
         ]
-        content = json.dumps(told, indent=1) + "\n" if len(told) == len(every) else None
+        content = json.dumps(entries, indent=1) + "\n" if len(entries) == len(keys) else None
         names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys)])
         yield File(f"{spec.etc}/keys.json", content, secret=", ".join(names))
     if spec.tls_certificate and spec.tls_key:
@@ -86,7 +86,7 @@ def _sealed(spec: ServerSpec, repository: Repository) -> Iterator[File]:
 
 
 def _own_key(spec: ServerSpec, repository: Repository) -> str | None:
-    """Return the key by which the host asks its own server, and no other host."""
+    """Return the key with which the host queries its own server; each host has another one."""
     secret = repository.secrets.get(spec.key)
     if secret is None:
         return None
@@ -95,8 +95,8 @@ def _own_key(spec: ServerSpec, repository: Repository) -> str | None:
 
 
 def _plan(spec: ServerSpec) -> dict[str, Any]:
-    """Return what `workloads.serving.switch`, the watch and the probe read."""
-    told: dict[str, Any] = {
+    """Return the content of the plan file, which `workloads.serving.switch`, the watch and the probe read."""
+    plan: dict[str, Any] = {
         "name": spec.name,
         "unit": spec.unit,
         "lib": spec.lib,
@@ -106,8 +106,8 @@ def _plan(spec: ServerSpec) -> dict[str, Any]:
         "ready_seconds": spec.ready_seconds,
     }
     if spec.watch:
-        told |= {"watch": spec.watch.model_dump(), "watch_seconds": spec.watch_seconds}
-    return told
+        plan |= {"watch": spec.watch.model_dump(), "watch_seconds": spec.watch_seconds}
+    return plan
 
 
 def _release(spec: ServerSpec) -> dict[str, Any]:
@@ -115,5 +115,5 @@ def _release(spec: ServerSpec) -> dict[str, Any]:
     return {"version": spec.version, "canary": canary}
 
 
-def _json(told: dict[str, Any]) -> str:
-    return json.dumps(told, indent=1, sort_keys=True) + "\n"
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""What the image of a server is built from: the same bytes each time, with no model in it and no secret."""
+"""The build context of a server's image: reproducible bytes, without model and secrets."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from rackwright.schema.problem import Problem
 from rackwright.schema.server import EVERYWHERE
 
 MODEL, PORT = "/model", 8080
-"""Where a container has its model, and listens."""
+"""The path of the model in a container, and the port on which it listens."""
 PACKAGES = ("python3", "python3-venv", "libgomp1")
-"""Of the base's distribution; llama.cpp links the last."""
+"""Packages from the distribution of the base image; llama.cpp links the last."""
 _LOCK = "workloads/opt/rackwright/workloads/serving.txt.j2"
 
 
@@ -26,28 +26,28 @@ class Image:
 
     name: str
     files: Mapping[str, bytes]
-    """By their names, all beside each other."""
+    """The files of the build context by name, in one directory."""
     stop_seconds: int
-    """How long a container may take to end: what it goes on answering, and what is under way."""
-    sealed: str | None
-    """Where it reads keys and certificate; None: it has neither."""
+    """Seconds that a container may take to stop: it completes running requests first."""
+    secrets_directory: str | None
+    """The directory from which a container reads keys and certificate; None: it has neither."""
 
     @property
     def tag(self) -> str:
-        """Its name on the computer that builds it, which follows from what it is built from."""
-        told = hashlib.sha256(b"".join(self.files[name] for name in sorted(self.files)))
-        return f"localhost/{self.name}:{told.hexdigest()[:16]}"
+        """The tag on the computer that builds the image: it follows from the build context."""
+        digest = hashlib.sha256(b"".join(self.files[name] for name in sorted(self.files)))
+        return f"localhost/{self.name}:{digest.hexdigest()[:16]}"
 
 
 def definition(
     spec: ServerSpec, repository: Repository, base: str, requirements: str | None, python_of_base: bool
 ) -> dict[str, Any]:
-    """Return it as one of the definitions of role container_runtime, with what a server has besides.
+    """Return the image as a definition of role container_runtime, with the additional keys of a server.
 
     Args:
-        base: What it begins with, by digest.
-        requirements: What it imports, with hashes; the lock of this repository if None.
-        python_of_base: The base has Python and libgomp already, and nothing of its distribution is installed.
+        base: The base image, by digest.
+        requirements: The Python requirements, with hashes; None: the lock of this repository.
+        python_of_base: Whether the base already has Python and libgomp, so that no packages are installed.
     """
     return {
         "name": spec.name,
@@ -62,17 +62,17 @@ def definition(
 
 
 def problems(item: Mapping[str, Any], repository: Repository) -> Iterator[Problem]:
-    """Yield what of a definition the role would refuse, too."""
+    """Yield the problems for which the role would also refuse the definition."""
     role = repository.roles["container_runtime"]
-    known = role.options["container_runtime_definitions"]["options"]
-    yield from refusals(role, "debian-12", {"definitions": [{key: item[key] for key in known}]})
+    keys = role.options["container_runtime_definitions"]["options"]
+    yield from refusals(role, "debian-12", {"definitions": [{key: item[key] for key in keys}]})
 
 
 def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> Image:
-    """Return the image of *spec* by its definition; it is the same for all hosts that have the same settings."""
+    """Return the image of *spec* by its definition *item*; hosts with equal settings have equal images."""
     inside = spec.model_copy(update={"address": EVERYWHERE, "port": PORT, "canary": None})
     settings = settings_of(inside)
-    del settings["own_socket"]  # no host asks it
+    del settings["own_socket"]  # no host queries the container over it
     texts = {
         "Containerfile": repository.render("model_server/image/Containerfile.j2", item=item),
         "requirements.txt": item["requirements"],

@@ -1,4 +1,4 @@
-"""Where a server's properties are found in the facts."""
+"""The observation of a server's properties, and its report."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from rackwright.kinds.shared import observation
 
 WHOLE = "whole"
 LATE = 2
-"""An accuracy is not known any more when so many looks did not come to anything, or did not take place."""
+"""Failed or missing canary checks after which the accuracy counts as unknown."""
 
 
-def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+def observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
     match sort:
         case "model":
             return _model(facts, *key.split("/"))
@@ -26,30 +26,30 @@ def look(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
 
 def _model(facts: Facts, name: str, version: str) -> Value:
     server = facts.server(name)
-    found = server.models.get(version) if server else None
-    return Absent() if found is None else found
+    state = server.models.get(version) if server else None
+    return Absent() if state is None else state
 
 
-def _server(facts: Facts, name: str, what: str, claim: Claim) -> Value:
-    server = facts.server(name)
+def _server(facts: Facts, key: str, name: str, claim: Claim) -> Value:
+    server = facts.server(key)
     if server is None:
         return Absent()
-    if what == "outcome":
-        return outcome(facts, name, server)
-    if what == "refused":
-        return _refused(server, claim)
-    found = server.release if what == "release" else server.version
-    return Absent() if found is None else found
+    if name == "outcome":
+        return outcome(facts, key, server)
+    if name == "refused":
+        return _refusal_reason(server, claim)
+    value = server.release if name == "release" else server.version
+    return Absent() if value is None else value
 
 
-def _refused(server: Server, claim: Claim) -> str:
-    """Return why the declared release does not serve here, as the host has noted it, or `no`."""
-    refused = server.failed_release
-    return refused["why"] if refused and refused["release"] == claim.want["release"] else "no"
+def _refusal_reason(server: Server, claim: Claim) -> str:
+    """Return the reason why the host refused the declared release, or `no`."""
+    refusal = server.refused
+    return refusal["why"] if refusal and refusal["release"] == claim.want["release"] else "no"
 
 
 def outcome(facts: Facts, name: str, server: Server) -> str:
-    """Return how it is with a server: ready, or stopped, failed, not ready."""
+    """Return the state of a server: ready, stopped, failed or not ready."""
     if server.ready:
         return "ready"
     unit = facts.unit(f"server-{name}.service")
@@ -58,45 +58,45 @@ def outcome(facts: Facts, name: str, server: Server) -> str:
 
 
 def report(spec: ServerSpec, facts: Facts) -> dict[str, Any]:
-    """Return what is served here, what was before, and how fast: percentiles since the server's start, its queue."""
+    """Return the present and previous release, and latency percentiles and queue since the server's start."""
     try:
         server = facts.server(spec.name)
         if server is None:
             return {}
-        told: dict[str, Any] = {"outcome": outcome(facts, spec.name, server), "version": server.version}
-        told |= {"release": server.release, "models": sorted(server.models), "previous": server.previous}
-        told |= {"refused": server.failed_release} if server.failed_release else {}
-        told |= {"why": server.why} if server.why else {}
-        told |= {"accuracy": accuracy(spec.watch, server, facts)} if spec.watch else {}
+        report: dict[str, Any] = {"outcome": outcome(facts, spec.name, server), "version": server.version}
+        report |= {"release": server.release, "models": sorted(server.models), "previous": server.previous}
+        report |= {"refused": server.refused} if server.refused else {}
+        report |= {"why": server.why} if server.why else {}
+        report |= {"accuracy": accuracy(spec.watch, server, facts)} if spec.watch else {}
     except UnknownFact as reason:
         return {"unknown": str(reason)}
     try:
-        return told | dict(server.figures)
+        return report | dict(server.figures)
     except UnknownFact as reason:
-        return told | {"figures": f"unknown: {reason}"}
+        return report | {"figures": f"unknown: {reason}"}
 
 
 def accuracy(watch: WatchPart, server: Server, facts: Facts) -> dict[str, Any]:
-    """Return how much of the canary was right at the last look and a day before, and what is to be said of it.
+    """Return the canary's accuracy at the last check and a day before, and whether it is low or has moved.
 
-    What was found out too long ago is known no more: `unknown` says so.
+    The key `unknown` says that the last check is too old.
     """
     try:
-        noted = server.accuracy
+        record = server.accuracy
     except UnknownFact as reason:
         return {"unknown": str(reason)}
-    if noted is None or noted["found"] is None:
-        return {"unknown": (noted or {}).get("why_not") or "nobody has looked yet"}
-    found, before = noted["found"], noted["before"]
-    age = max(0, int(facts.taken_at - found["at"]))
-    told: dict[str, Any] = {"accuracy": found["accuracy"], "asked": noted["least"], "age_seconds": age}
-    told["low"] = found["accuracy"] < noted["least"]
+    if record is None or record["found"] is None:
+        return {"unknown": (record or {}).get("why_not") or "no canary check has run yet"}
+    last, before = record["found"], record["before"]
+    age = max(0, int(facts.taken_at - last["at"]))
+    report: dict[str, Any] = {"accuracy": last["accuracy"], "asked": record["least"], "age_seconds": age}
+    report["low"] = last["accuracy"] < record["least"]
     if before:
-        moved_by = round(found["accuracy"] - before["accuracy"], 9)
-        told |= {"before": before["accuracy"], "before_age_seconds": int(facts.taken_at - before["at"])}
-        told |= {"moved_by": moved_by, "moved": abs(moved_by) > watch.change}
-    if noted["why_not"]:
-        told["why_not"] = noted["why_not"]
+        moved_by = round(last["accuracy"] - before["accuracy"], 9)
+        report |= {"before": before["accuracy"], "before_age_seconds": int(facts.taken_at - before["at"])}
+        report |= {"moved_by": moved_by, "moved": abs(moved_by) > watch.change}
+    if record["why_not"]:
+        report["why_not"] = record["why_not"]
     if age > LATE * watch.every_seconds:
-        told["unknown"] = noted["why_not"] or "the last look is too long ago"
-    return told
+        report["unknown"] = record["why_not"] or "the last canary check is too long ago"
+    return report

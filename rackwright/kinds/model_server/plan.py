@@ -1,4 +1,4 @@
-"""What puts a server on a host, lets it serve another release, and takes it away again."""
+"""The plan of a model server on one host: install it, switch its release, and remove it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,12 +13,12 @@ from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
 
 REFUSAL_TEXTS = RefusalTexts(
     noun="model server",
-    unknown_secret=("got no key", "a server lets in those who have one"),
+    unknown_secret=("got no key", "a server needs the keys of its clients"),
     mount_purpose="the model is copied from there",
-    link_purpose="it is served there",
+    link_purpose="the server listens there",
 )
 COPY_SECONDS = 3720
-"""Seconds for the step that places a model; `workloads.serving.place` gives up after 3600 and removes its copy."""
+"""Seconds for the step that places a model; `workloads.serving.place` stops after 3600 s and removes its copy."""
 _ACCOUNT = """set -eu
 account=$1
 getent passwd "$account" > /dev/null || useradd --system --user-group --no-create-home "$account"
@@ -35,7 +35,7 @@ _CLEAR = """set -eu
 rm -rf "$1"
 install -d -m 0700 -o root -g root "$1"
 """
-_ENDED = """while [ "$(systemctl show --property=ActiveState --value "$1")" = activating ]; do sleep 1; done
+_WAIT_FOR_END = """while [ "$(systemctl show --property=ActiveState --value "$1")" = activating ]; do sleep 1; done
 """
 _REMOVE = """set -eu
 account=$1 etc=$2 lib=$3
@@ -45,28 +45,28 @@ rm -rf "$etc" "$lib"
 
 
 def plan(spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-    """Return what makes *differences* go; the server starts again only where what it serves or reads is another."""
+    """Return the plan that removes *differences*; the server restarts only for another release or changed files."""
     return service_account.plan(
         spec,
         REFUSAL_TEXTS,
         differences,
         facts,
-        refuse=lambda: _unfit(spec, facts, repository),
+        refuse=lambda: _refuse_unfit(spec, facts, repository),
         make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
 
-def _unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
-    """Refuse a model that is nowhere, and keys that could be found."""
+def _refuse_unfit(spec: ServerSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
+    """Yield refusals of a model without a source, and of short keys."""
     if not (_has_model(spec, facts) or spec.source or spec.below):
         got = f"got no model of version {spec.version} on {spec.host}, and no directory that has it"
         fix = (
-            "Write the path of its directory, run `rackwright server fetch` where it is registered, or write a version"
-            " that all hosts have: `rackwright server status` names them"
+            "Write the path of its directory, run `rackwright server fetch` for a registered model, or write a version"
+            " that all hosts have: `rackwright server status` lists them"
         )
-        yield Refusal(spec.id, got, "a model is somewhere", fix)
+        yield Refusal(spec.id, got, "a plan needs a source of the model", fix)
     for name in short_keys(spec, repository):
-        want = "a key has 32 characters or more: only its digest is kept on hosts, and a short one could be found"
+        want = "a key has at least 32 characters: hosts keep its digest, from which a short key could be guessed"
         yield Refusal(spec.id, f"got a secret {name} that is shorter", want, "Set it to 32 random characters or more")
 
 
@@ -82,19 +82,21 @@ class _Planner:
         self, spec: ServerSpec, differences: Sequence[Difference], facts: Facts, repository: Repository
     ) -> None:
         self.spec, self.facts, self.repository = spec, facts, repository
-        self.wrong = {item.thing for item in differences}
-        self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.wrong]
+        self.different = {item.thing for item in differences}
+        self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
 
     def plan(self) -> Plan:
         spec = self.spec
         changed = {file.path for file in self.files}
-        read = changed - {plan_file(spec), *watch_files(spec)}  # these are not the server's
-        switches = bool(read) or bool(self.wrong & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"})
+        server_files = changed - {plan_file(spec), *watch_files(spec)}  # the server does not read these
+        switches = bool(server_files) or bool(
+            self.different & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"}
+        )
         steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
-        watch = bool(self.wrong & {*(f"file:{path}" for path in watch_files(spec)), f"unit:{spec.watch_units[1]}"})
+        watch = bool(self.different & {*(f"file:{path}" for path in watch_files(spec)), f"unit:{spec.watch_units[1]}"})
         if watch and spec.watch is None:
-            steps += _unwatched(spec, self.facts)
-        if self.wrong & {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.lib}"}:
+            steps += _remove_watch(spec, self.facts)
+        if self.different & {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.lib}"}:
             steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account))
             places = (spec.account, spec.etc, spec.lib)
             steps.append(_run(f"make {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
@@ -104,34 +106,34 @@ class _Planner:
         if switches:
             steps += self._model()
             steps.append(self._switch())
-        if f"unit:{spec.unit}" in self.wrong:
+        if f"unit:{spec.unit}" in self.different:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
         if watch and spec.watch:
             timer = spec.watch_units[1]
             steps.append(_run(f"start {timer} at boot", "systemctl", "enable", "--quiet", timer))
-            every = f"look at what is served every {spec.watch.every_seconds // 60} min"
-            steps.append(_run(every, "systemctl", "restart", timer))
+            text = f"check the canary every {spec.watch.every_seconds // 60} min"
+            steps.append(_run(text, "systemctl", "restart", timer))
         steps.append(self._note("ready"))
         texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
         return Plan(tuple(steps), texts=texts)
 
     def _model(self) -> Iterator[Step]:
-        """Yield what puts the model on the host, unless it is there, and the canary's rows beside it."""
+        """Yield the steps that place the model on the host, unless it is there, and the canary's rows."""
         spec = self.spec
         models, owner = f"{spec.lib}/models", f"root:{spec.account}"
         if not _has_model(spec, self.facts):
-            what = f"{spec.model} {spec.version}".strip()
-            copied = ("--copy", spec.below) if spec.below else ()
+            model = f"{spec.model} {spec.version}".strip()
+            copy = ("--copy", spec.below) if spec.below else ()
             if spec.source and not spec.below:
                 partial = f"{models}/.{spec.version}.partial"
                 yield _run(f"clear {partial}", "sh", "-c", _CLEAR, "sh", partial)
                 for name, sha256 in spec.files.items():
                     yield Send(
-                        f"send {what}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256, 0o640, owner
+                        f"send {model}: {name}", f"{spec.source}/{name}", f"{partial}/{name}", sha256, 0o640, owner
                     )
             floor = () if spec.accuracy_kept is None else ("--accuracy-kept", str(spec.accuracy_kept))
-            text = f"copy {what} from {spec.below}, and prove it" if spec.below else f"prove {what}"
-            yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copied, *floor)
+            text = f"copy {model} from {spec.below}, and verify it" if spec.below else f"verify {model}"
+            yield self._python(text, COPY_SECONDS, "place", models, spec.version, *copy, *floor)
         if spec.canary and spec.data:
             yield Send(
                 f"send the canary's rows, {spec.data}", spec.canary.source, spec.data, spec.canary.sha256, 0o640, owner
@@ -140,13 +142,13 @@ class _Planner:
     def _switch(self) -> Command:
         spec = self.spec
         release = release_of(spec, self.repository)
-        judged = f", with {spec.canary.accuracy:.2%} of the canary right" if spec.canary else ""
-        text = f"serve version {spec.version} (release {release}), and wait until it is ready{judged}"
+        condition = f", with {spec.canary.accuracy:.2%} of the canary right" if spec.canary else ""
+        text = f"serve version {spec.version} (release {release}), and wait until it is ready{condition}"
         seconds = spec.switch_seconds + (spec.watch_seconds if spec.watch else 0)
         return self._python(text, seconds, "switch", plan_file(spec), release)
 
     def _python(self, text: str, seconds: float, module: str, *arguments: str) -> Command:
-        """Return the step that runs a module of the release as root, in the environment that serves."""
+        """Return the step that runs a module of the release as root, in the server's environment."""
         spec = self.spec
         archive = f"{spec.lib}/releases/{release_of(spec, self.repository)}/workloads.zip"
         argv = ("env", f"PYTHONPATH={archive}", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1", spec.python)
@@ -159,14 +161,14 @@ class _Planner:
 
 
 def removal(spec: ServerSpec, facts: Facts) -> Plan:
-    """Return what stops the server here and takes its account, keys, models and files away."""
+    """Return the plan that stops the server and removes its account, keys, models and files."""
     if refusals := ownership.refuse_foreign(spec.id, spec.fleet, spec.owner, REFUSAL_TEXTS.noun, facts):
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()
-    steps: list[Step] = [*_unwatched(spec, facts)]
+    steps: list[Step] = [*_remove_watch(spec, facts)]
     if facts.unit(spec.unit) is not None:
-        text = f"stop {spec.unit}, which answers what is under way"
+        text = f"stop {spec.unit}, which completes running requests"
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.stop_seconds + 60))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
     steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
@@ -174,22 +176,23 @@ def removal(spec: ServerSpec, facts: Facts) -> Plan:
     text = f"remove the account {spec.account}, its keys, and the models in {spec.lib}"
     steps.append(_run(text, "sh", "-c", _REMOVE, "sh", *places))
     steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
-    where = spec.source or spec.below
-    return Plan(tuple(steps), notes=(f"{where} stays: what it was copied from",) if where else ())
+    source = spec.source or spec.below
+    return Plan(tuple(steps), notes=(f"{source} stays: the source of the model",) if source else ())
 
 
-def _unwatched(spec: ServerSpec, facts: Facts) -> Iterator[Step]:
-    """Yield what takes the watch away; a look that is under way comes to its end."""
+def _remove_watch(spec: ServerSpec, facts: Facts) -> Iterator[Step]:
+    """Yield the steps that remove the watch; a running canary check ends first."""
     service, timer = spec.watch_units
-    there = [path for path in watch_files(spec) if facts.file(path) is not None]
-    if not there:
+    paths = [path for path in watch_files(spec) if facts.file(path) is not None]
+    if not paths:
         return
     if facts.unit(timer) is not None:
         yield _run(f"stop {timer}", "systemctl", "disable", "--quiet", "--now", timer)
     if facts.unit(service) is not None:
-        # to stop it could leave the server half on its way back
-        yield _run(f"let {service} end", "sh", "-c", _ENDED, "sh", service, seconds=spec.watch_seconds + 60)
-    for path in there:
+        # a stop could interrupt the return to the previous release
+        text = f"wait for the end of {service}"
+        yield _run(text, "sh", "-c", _WAIT_FOR_END, "sh", service, seconds=spec.watch_seconds + 60)
+    for path in paths:
         yield Remove(f"remove {path}", path)
     yield _run("let systemd read its units", "systemctl", "daemon-reload")
 

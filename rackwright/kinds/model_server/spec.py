@@ -1,4 +1,4 @@
-"""What a server is declared to be on one of its hosts, with all that follows from it alone: names and places."""
+"""The declared server on one of its hosts, and the names and paths that follow from it."""
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ LIB = "/var/lib/rackwright/servers"
 
 
 class KeyPart(Part):
-    """A key that somebody may ask with."""
+    """The key of a client."""
 
     name: str
     secret: str
@@ -18,66 +18,66 @@ class KeyPart(Part):
 
 
 class WatchPart(Part):
-    """A canary that is asked again while a release serves."""
+    """The repetition of the canary check while a release serves."""
 
     every_seconds: int
     change: float
-    """By how much the share that is right may move within a day until it is said."""
+    """The change of the accuracy within a day above which it is reported."""
     roll_back: bool
-    """Whether the release before serves again where too few are right."""
+    """Whether the previous release serves again if the accuracy is too low."""
 
 
 class CanaryPart(Part):
-    """Rows with labels, in a file of this computer."""
+    """The canary: rows with labels, in a file of this computer."""
 
     source: str
-    """Its path here."""
+    """The path on this computer."""
     sha256: str
     accuracy: float
-    """The share that has to be right."""
+    """The minimum share of rows with the right answer."""
     watch: WatchPart | None = None
-    """None: it is asked when a release is to serve, and no more."""
+    """The repetition; None: the check runs only before a release serves."""
 
 
 class ServerSpec(Resource):
-    """A server, as one of its hosts has it."""
+    """A server on one of its hosts."""
 
     fleet: str
     identity: dict[str, str]
     name: str
     address: str
-    """That it listens on."""
+    """The address on which the server listens."""
     port: int
     interface: str | None = None
-    """Whose address that is; none where it listens on all."""
+    """The interface with that address; None if the server listens on all."""
     model: str
-    """What the model is called; empty where only its version is known here."""
+    """The name of the model; empty if this computer knows only the version."""
     version: str
     source: str | None = None
-    """The model's directory on this computer, where it is there in this version."""
+    """The model's directory on this computer; None if it does not have this version."""
     files: dict[str, str] = Field(default_factory=dict)
-    """Of that directory, with their sha256; model.json is one of them."""
+    """The sha256 of the files in that directory, by name; model.json is one of them."""
     below: str | None = None
     """The model's directory on the host, on a tier."""
     mount: str | None = None
-    """Of that tier."""
+    """The mount point of that tier."""
     accuracy_kept: float | None = None
-    """What its report has to say at least, judged on the host where it comes from a tier."""
+    """The minimum in the model's report; the host checks it for a model on a tier."""
     canary: CanaryPart | None = None
     settings: str
-    """Settings of the server, as JSON, without what follows from the rest."""
+    """Settings of the server as JSON, without those that follow from the other fields."""
     keys: tuple[KeyPart, ...] = ()
-    """None: anybody may ask."""
+    """The keys of clients; empty: any client is allowed."""
     tls_certificate: str | None = None
-    """The secret that it is."""
+    """The name of the secret with the certificate."""
     tls_key: str | None = None
     key: str
-    """The secret that the host's own key is made of."""
+    """The name of the secret from which the host's own key is derived."""
     environment: str
-    """A virtual environment on the host."""
+    """The path of a virtual environment on the host."""
     ready_seconds: int
     stop_seconds: int
-    """How long it may take to end: what it goes on answering, and what is under way."""
+    """Seconds that the server may take to stop: it completes running requests first."""
 
     @property
     def id(self) -> str:
@@ -93,7 +93,7 @@ class ServerSpec(Resource):
 
     @property
     def lib(self) -> str:
-        """Models, releases, and which of them is current."""
+        """The directory of models and releases, and the link to the current one."""
         return f"{LIB}/{self.name}"
 
     @property
@@ -110,22 +110,22 @@ class ServerSpec(Resource):
 
     @property
     def watch_units(self) -> tuple[str, str]:
-        """The service that looks at what is served, and the timer that starts it."""
+        """The service that checks the canary, and its timer."""
         return f"watch-{self.name}.service", f"watch-{self.name}.timer"
 
     @property
     def switch_seconds(self) -> int:
-        """How long another release may take, with the way back."""
+        """Seconds that a switch to another release may take, with the return to the previous one."""
         return 2 * (self.ready_seconds + self.stop_seconds) + (CANARY_SECONDS if self.canary else 60)
 
     @property
     def watch_seconds(self) -> int:
-        """How long a look may take, with the release before on its way back."""
+        """Seconds that a canary check may take, with the return to the previous release."""
         return CANARY_SECONDS + self.switch_seconds
 
     @property
     def owner(self) -> str:
-        """The name of its owner file."""
+        """The name of the owner file."""
         return f"server-{self.name}"
 
     @property
@@ -135,15 +135,15 @@ class ServerSpec(Resource):
 
     @property
     def socket(self) -> str:
-        """The Unix socket on which the host asks its own server."""
+        """The Unix socket on which the host queries its own server."""
         return f"/run/{self.run}/socket"
 
     @property
-    def watched(self) -> str | None:
-        """Where it is noted how much of the canary is right."""
+    def watch_file(self) -> str | None:
+        """The path of the file with the canary's accuracy."""
         return f"{self.lib}/watch.json" if self.watch else None
 
     @property
     def data(self) -> str | None:
-        """Where the canary's rows are on the host, under their digest."""
+        """The path of the canary's rows on the host, named by their digest."""
         return f"{self.lib}/data/{self.canary.sha256[:12]}.npz" if self.canary else None

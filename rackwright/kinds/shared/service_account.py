@@ -92,7 +92,7 @@ def plan(
     refuse: Callable[[], Iterable[Refusal]],
     make_plan: Callable[[], Plan],
 ) -> Plan:
-    """Return the plan of *make_plan*, unless the host is another one, facts are unknown or *refuse* yields a refusal."""
+    """Return the plan of *make_plan*, unless the machine is wrong, facts are unknown or *refuse* yields a refusal."""
     if refusals := (
         *refuse_wrong_machine(service.host, differences),
         *ownership.refuse_foreign(service.id, service.fleet, service.owner, texts.noun, facts),

@@ -1,4 +1,4 @@
-"""A training run: on its chief what starts it and leads it, on its other hosts what lets the chief in."""
+"""The kinds of a training run: the launcher host starts and leads it, and each worker host runs an sshd for it."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -11,12 +11,12 @@ from rackwright.kinds.shared.identity import identity_claim
 from rackwright.kinds.shared.service_account import claim
 from rackwright.kinds.training_run import plan as planning
 from rackwright.kinds.training_run.files import files
-from rackwright.kinds.training_run.observe import look, report
+from rackwright.kinds.training_run.observe import observe_property, report
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 
 class _OnHost:
-    """What both kinds do alike."""
+    """The common part of both kinds."""
 
     spec = TrainingSpec
 
@@ -26,12 +26,12 @@ class _OnHost:
     def claims(self, spec: TrainingSpec, repository: Repository) -> tuple[Claim, ...]:
         account = spec.account
         user: dict[str, Want] = {"groups": (account,), "home": spec.home, "shell": "/bin/sh", "password": "locked"}
-        needed = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)]
+        requirements = [Claim(f"mount:{spec.mount}", {"present": True}, owned=False)]
         if spec.interface is not None:
-            needed.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
+            requirements.append(Claim(f"link:{spec.interface}", {"up": True}, owned=False))
         return (
             identity_claim(spec.host, spec.identity),
-            *needed,
+            *requirements,
             Claim(f"user:{account}", user),
             Claim(f"directory:{spec.etc}", {"mode": "0750", "owner": f"root:{account}"}),
             Claim(f"directory:{spec.home}", {"mode": "0700", "owner": f"{account}:{account}"}),
@@ -46,7 +46,7 @@ class _OnHost:
         raise NotImplementedError
 
     def observe(self, claims: Sequence[Claim], facts: Facts) -> Observation:
-        return observation.observe(look, claims, facts)
+        return observation.observe(observe_property, claims, facts)
 
     def report(self, spec: TrainingSpec, facts: Facts) -> dict[str, Any]:
         return report(spec, facts)
@@ -58,7 +58,7 @@ class _OnHost:
         return planning.removal(spec, facts, repository)
 
     def consents(self, spec: TrainingSpec) -> bool:
-        """What it has learnt stays on the tier."""
+        """Return True: the checkpoints stay on the tier."""
         return True
 
     def rollout_group(self, spec: TrainingSpec) -> None:
@@ -66,7 +66,7 @@ class _OnHost:
 
 
 class TrainingRunKind(_OnHost):
-    """The run on its chief. It is there when its first step is, and whole while it runs or when it is finished."""
+    """The kind of the run on its launcher host. Its outcome holds while the run is running or finished."""
 
     token: ClassVar[str] = "rackwright:workload:TrainingRun"
 
@@ -74,8 +74,8 @@ class TrainingRunKind(_OnHost):
         return Claim(f"run:{spec.name}", {"outcome": OneOf(("running", "finished"))})
 
 
-class TrainingSeatKind(_OnHost):
-    """A place for processes of a run on another host than its chief."""
+class TrainingWorkerKind(_OnHost):
+    """The kind of the run on a worker host: an sshd through which the launcher starts processes."""
 
     token: ClassVar[str] = "rackwright:workload:TrainingSeat"
 

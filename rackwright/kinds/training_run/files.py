@@ -1,4 +1,4 @@
-"""Every file that a run has on one of its hosts. All are root's: its account reads what it needs, and changes none."""
+"""The files of a run on one of its hosts. Root owns all; the account of the run can read some, and change none."""
 
 import json
 from collections.abc import Iterator
@@ -8,43 +8,43 @@ from rackwright.kinds.shared.service_account import UNITS, File
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.spec import TrackingPart, TrainingSpec
 
-DOOR = ("authorized_keys", "host_key", "sshd_config")
-"""What the sshd reads that lets the chief in; it starts again where one of these has changed."""
+SSHD_FILES = ("authorized_keys", "host_key", "sshd_config")
+"""The files of the sshd on a worker host; the sshd restarts if one of them changes."""
 SERVERS_CERTIFICATE = "/etc/rackwright/mlflow/tls.crt"
-"""Where role `mlflow` has its own."""
+"""The path of the certificate that role `mlflow` creates."""
 COMMAND = "training_run/opt/rackwright/runs/bin"
 
 
 def files(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
-    """Yield the files of *spec* on its host: of all hosts, of the chief, or of the others."""
+    """Yield the files of *spec* on its host: those of all hosts, then those of the launcher host or of a worker."""
     yield File(f"{spec.etc}/config.json", spec.config)
     yield File(f"{spec.etc}/run.json", _plan(spec))
     yield File(spec.archive, repository.workloads, 0o644)
-    if spec.host == spec.chief.name:
-        yield from _of_the_chief(spec, repository)
+    if spec.host == spec.launcher_host.name:
+        yield from _launcher_files(spec, repository)
     else:
-        yield from _of_another(spec, repository)
-    unit = "run" if spec.host == spec.chief.name else "door"
+        yield from _worker_files(spec, repository)
+    unit = "run" if spec.host == spec.launcher_host.name else "door"
     yield File(f"{UNITS}/{spec.unit}", repository.render(f"training_run{UNITS}/{unit}.service.j2", run=spec), 0o644)
 
 
-def _of_the_chief(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
+def _launcher_files(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
     if spec.tracking is not None:
-        yield from _of_tracking(spec, spec.tracking, repository)
-    if not spec.others:
+        yield from _tracking_files(spec, spec.tracking, repository)
+    if not spec.workers:
         return
     secret = repository.secrets.get(spec.key)
-    own = None if secret is None else keys.private(secret, spec.fleet, spec.name)
-    yield File(f"{spec.etc}/key", own, secret=spec.key)
-    known = [f"[{seat.address}]:{spec.port} {_public(secret, spec, seat.name)}\n" for seat in spec.others]
-    yield File(f"{spec.etc}/known_hosts", None if secret is None else "".join(known), secret=spec.key)
+    key = None if secret is None else keys.private(secret, spec.fleet, spec.name)
+    yield File(f"{spec.etc}/key", key, secret=spec.key)
+    lines = [f"[{worker.address}]:{spec.port} {_public(secret, spec, worker.name)}\n" for worker in spec.workers]
+    yield File(f"{spec.etc}/known_hosts", None if secret is None else "".join(lines), secret=spec.key)
     yield File(f"{spec.etc}/ssh_config", repository.render(_template("ssh_config"), run=spec))
     yield File(f"{spec.opt}/bin/ssh", repository.render(f"{COMMAND}/ssh.j2", run=spec), 0o755)
     if spec.min_processes is not None:
         yield File(f"{spec.opt}/bin/discover", repository.render(f"{COMMAND}/discover.j2", run=spec), 0o755)
 
 
-def _of_tracking(spec: TrainingSpec, tracking: TrackingPart, repository: Repository) -> Iterator[File]:
+def _tracking_files(spec: TrainingSpec, tracking: TrackingPart, repository: Repository) -> Iterator[File]:
     password = repository.secrets.get(tracking.secret)
     account = f"[mlflow]\nmlflow_tracking_username = {tracking.account}\nmlflow_tracking_password = {password}\n"
     yield File(f"{spec.etc}/tracking", None if password is None else account, secret=tracking.secret)
@@ -52,12 +52,12 @@ def _of_tracking(spec: TrainingSpec, tracking: TrackingPart, repository: Reposit
         yield File(f"{spec.etc}/tracking.crt", tracking.certificate)
 
 
-def _of_another(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
+def _worker_files(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
     secret = repository.secrets.get(spec.key)
-    allowed = f'from="{spec.chief.address}",restrict {_public(secret, spec)} {spec.account}\n'
-    yield File(f"{spec.etc}/authorized_keys", None if secret is None else allowed, secret=spec.key)
-    own = None if secret is None else keys.private(secret, spec.fleet, spec.name, spec.host)
-    yield File(f"{spec.etc}/host_key", own, secret=spec.key)
+    line = f'from="{spec.launcher_host.address}",restrict {_public(secret, spec)} {spec.account}\n'
+    yield File(f"{spec.etc}/authorized_keys", None if secret is None else line, secret=spec.key)
+    key = None if secret is None else keys.private(secret, spec.fleet, spec.name, spec.host)
+    yield File(f"{spec.etc}/host_key", key, secret=spec.key)
     yield File(f"{spec.etc}/sshd_config", repository.render(_template("sshd_config"), run=spec))
 
 
@@ -70,11 +70,11 @@ def _public(secret: str | None, spec: TrainingSpec, *host: str) -> str:
 
 
 def _plan(spec: TrainingSpec) -> str:
-    """Return what `workloads.training.hosts` reads."""
-    told = {
+    """Return the plan of the run for `workloads.training.hosts`, as JSON."""
+    plan = {
         "name": spec.name,
         "host": spec.host,
-        "hosts": [seat.model_dump() for seat in spec.hosts],
+        "hosts": [member.model_dump() for member in spec.hosts],
         "processes": spec.processes,
         "launcher": spec.launcher,
         "min_processes": spec.min_processes,
@@ -88,11 +88,11 @@ def _plan(spec: TrainingSpec) -> str:
         "provenance": spec.provenance,
     }
     if spec.tracking is not None:
-        told["tracking"] = _told(spec, spec.tracking)
-    return json.dumps(told, indent=2, sort_keys=True) + "\n"
+        plan["tracking"] = _tracking_plan(spec, spec.tracking)
+    return json.dumps(plan, indent=2, sort_keys=True) + "\n"
 
 
-def _told(spec: TrainingSpec, tracking: TrackingPart) -> dict[str, str | None]:
+def _tracking_plan(spec: TrainingSpec, tracking: TrackingPart) -> dict[str, str | None]:
     own = tracking.certificate is None
     return {
         "url": tracking.url,

@@ -1,4 +1,4 @@
-"""The keys of a run: made of one secret, so that none of them is kept anywhere but where it is used."""
+"""The SSH keys of a run, derived from one secret, so that each key is stored only on the host that uses it."""
 
 import base64
 import hashlib
@@ -6,9 +6,9 @@ import hmac
 
 
 def private(secret: str, *purpose: str) -> str:
-    """Return an Ed25519 key for *purpose* in OpenSSH's form; the same for the same words.
+    """Return the Ed25519 private key for *purpose* in OpenSSH's format; equal arguments give equal keys.
 
-    Source: PROTOCOL.key of OpenSSH. Its two check numbers are drawn at random there; here they follow from the key.
+    Source: PROTOCOL.key of OpenSSH. OpenSSH draws the two check numbers at random; here they follow from the key.
     """
     seed = _seed(secret, purpose)
     public = _public(seed)
@@ -22,14 +22,14 @@ def private(secret: str, *purpose: str) -> str:
 
 
 def public(secret: str, *purpose: str) -> str:
-    """Return the public half of that key, as in authorized_keys: ``ssh-ed25519 AAAA…``."""
+    """Return the public key for *purpose* as in authorized_keys: ``ssh-ed25519 AAAA…``."""
     return f"ssh-ed25519 {base64.b64encode(_blob(_public(_seed(secret, purpose)))).decode()}"
 
 
 def _seed(secret: str, purpose: tuple[str, ...]) -> bytes:
-    # lengths in front: no two purposes are the same bytes
-    words = b"".join(_text(word.encode()) for word in ("rackwright training run", *purpose))
-    return hmac.digest(secret.encode(), words, "sha256")
+    # each word has its length in front: two purposes never give the same bytes
+    message = b"".join(_text(word.encode()) for word in ("rackwright training run", *purpose))
+    return hmac.digest(secret.encode(), message, "sha256")
 
 
 def _public(seed: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What puts a run on a host, starts it, changes it and takes it away again. Checkpoints always stay."""
+"""The plan of a run on one host: install, start, change and remove it; checkpoints always stay."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,17 +8,17 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.shared import ownership, service_account
 from rackwright.kinds.shared.service_account import UNITS, RefusalTexts, put
-from rackwright.kinds.training_run.files import DOOR, files
-from rackwright.kinds.training_run.observe import RUNNING, finished, outcome, same
+from rackwright.kinds.training_run.files import SSHD_FILES, files
+from rackwright.kinds.training_run.observe import RUNNING_STATES, has_declared_config, is_finished, outcome
 from rackwright.kinds.training_run.spec import TrainingSpec
 
 FIRST_STEP_SECONDS = 900
-"""PyTorch is imported anew on every host, from drives that may be cold."""
+"""Seconds until the first step: every host imports PyTorch, from drives that may be cold."""
 REFUSAL_TEXTS = RefusalTexts(
     noun="training run",
-    unknown_secret=("got no keys", "a run is not begun with half of its files"),
-    mount_purpose="checkpoints are kept on a tier",
-    link_purpose="processes talk over it",
+    unknown_secret=("got no keys", "a run starts only with all of its files"),
+    mount_purpose="the run needs a tier for its checkpoints",
+    link_purpose="the processes of the run communicate over it",
 )
 _ACCOUNT = """set -eu
 account=$1 home=$2
@@ -31,12 +31,12 @@ install -d -m 0755 -o root -g root "$(dirname "$etc")" "$(dirname "$home")" "$(d
 install -d -m 0750 -o root -g "$account" "$etc" "$logs"
 install -d -m 0700 -o "$account" -g "$account" "$home"
 install -d -m 0750 "$out"
-# checkpoints of an earlier run of that name may be there: root has kept them
+# root owns the checkpoints of an earlier run of that name
 chown -hR "$account:$account" "$out"
 if [ ! -e "$logs/log" ]; then
   install -m 0640 -o root -g "$account" /dev/null "$logs/log"
-  # Earlier versions kept the log in the account's own directory. The account copies it with its own rights: whatever
-  # it may have put in the log's place, root opens nothing there.
+  # Earlier versions wrote the log into the account's own directory. The account copies it with its own rights, so root
+  # never opens a file that the account may have put there instead.
   timeout -k 5 60 runuser -u "$account" -- tail -c 16777216 "$home/log" >> "$logs/log" 2> /dev/null || true
 fi
 """
@@ -51,30 +51,30 @@ fi
 _REMOVE = """set -eu
 account=$1 etc=$2 opt=$3 home=$4 logs=$5 out=$6
 rm -rf "$etc" "$opt" "$home" "$logs"
-# an account's number may be given to another one later
+# a later account may get the same number
 [ ! -d "$out" ] || chown -hR root:root "$out"
 ! getent passwd "$account" > /dev/null || userdel "$account"
 """
 
 
 def plan(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
-    """Return what makes *differences* go; started again is only what stands still, or was told otherwise."""
+    """Return the plan that removes *differences*; it restarts only units that are stopped or whose files changed."""
     return service_account.plan(
         spec,
         REFUSAL_TEXTS,
         differences,
         facts,
-        refuse=lambda: _terminal(spec, differences, facts),
+        refuse=lambda: _refuse_another_config(spec, differences, facts),
         make_plan=lambda: _Planner(spec, differences, facts, repository).plan(),
     )
 
 
-def _terminal(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Refusal]:
-    """Refuse another configuration of what is finished, and another model of what has begun."""
+def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference], facts: Facts) -> Iterator[Refusal]:
+    """Yield refusals of another configuration for a finished run, and of another model for a started one."""
     run = facts.run(spec.name)
     if run is None or not any(item.thing == f"file:{spec.etc}/config.json" for item in differences):
         return
-    if run.outcome == "finished" and not spec.go_on and not same(spec, run):
+    if run.outcome == "finished" and not spec.go_on and not has_declared_config(spec, run):
         fix = "Write `continue: true` to go on from its last checkpoint, or give the run a new name"
         yield Refusal(spec.id, "got another configuration of a finished run", "a finished run stays as it is", fix)
     wanted = json.loads(spec.config)["model"]
@@ -82,7 +82,7 @@ def _terminal(spec: TrainingSpec, differences: Sequence[Difference], facts: Fact
         changed = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
         fix = "Give the run a new name; checkpoints of the old one stay"
         got = f"got another model ({', '.join(changed)})"
-        yield Refusal(spec.id, got, "checkpoints of one model are no beginning for another", fix)
+        yield Refusal(spec.id, got, "the model of a run matches its checkpoints", fix)
 
 
 class _Planner:
@@ -92,24 +92,24 @@ class _Planner:
         self, spec: TrainingSpec, differences: Sequence[Difference], facts: Facts, repository: Repository
     ) -> None:
         self.spec, self.facts = spec, facts
-        self.wrong = {item.thing for item in differences}
-        self.is_chief = spec.host == spec.chief.name
-        self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.wrong]
+        self.different = {item.thing for item in differences}
+        self.is_launcher = spec.host == spec.launcher_host.name
+        self.files = [file for file in files(spec, repository) if f"file:{file.path}" in self.different]
         unit = facts.unit(spec.unit)
-        self.runs = unit is not None and unit.active in RUNNING
-        self.state = outcome(facts, spec.name, door=not self.is_chief)
+        self.is_running = unit is not None and unit.active in RUNNING_STATES
+        self.state = outcome(facts, spec.name, on_worker=not self.is_launcher)
         run = facts.run(spec.name)
-        # another configuration of a finished run was consented to, or there would be no plan
-        self.over = finished(spec, facts) and run is not None and same(spec, run)
+        # a finished run with another configuration goes on: the fleet consented, or the plan would be refused
+        self.is_over = is_finished(spec, facts) and run is not None and has_declared_config(spec, run)
 
     def plan(self) -> Plan:
         spec = self.spec
         changed = [file.path for file in self.files]
-        restarts = self.runs and self._restarts(changed)
+        restarts = self.is_running and self._needs_restart(changed)
         steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
-        if restarts and self.is_chief:
+        if restarts and self.is_launcher:
             steps.append(_run(f"stop {spec.name}, which saves first", "systemctl", "stop", spec.unit))
-        if self._misplaced():
+        if self._lacks_places():
             steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account, spec.home))
             places = (spec.account, spec.etc, spec.home, spec.logs, spec.out)
             text = f"make {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
@@ -117,40 +117,40 @@ class _Planner:
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed):
             steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
-        if not self.over:
+        if not self.is_over:
             steps += self._start(restarts)
-        if f"unit:{spec.unit}" in self.wrong:
+        if f"unit:{spec.unit}" in self.different:
             steps.append(_run(f"start {spec.unit} at boot, too", "systemctl", "enable", spec.unit))
         steps.append(self._note("ready"))
         texts = {file.path: file.content for file in self.files if isinstance(file.content, str) and not file.secret}
         return Plan(tuple(steps), texts=texts)
 
-    def _misplaced(self) -> bool:
+    def _lacks_places(self) -> bool:
         spec = self.spec
         folders = (spec.etc, spec.home, spec.logs)
         places = {f"user:{spec.account}", *(f"directory:{folder}" for folder in folders)}
-        return bool(self.wrong & places)
+        return bool(self.different & places)
 
-    def _restarts(self, changed: Sequence[str]) -> bool:
-        """Return whether what runs has to be told; of the sshd, with which processes end, only what it reads itself."""
-        if self.is_chief:
+    def _needs_restart(self, changed: Sequence[str]) -> bool:
+        """Return whether the unit must restart. A restart of the sshd ends processes, so only its own files count."""
+        if self.is_launcher:
             return bool(changed)
-        read = {f"{self.spec.etc}/{name}" for name in DOOR if name != "authorized_keys"}
-        return any(path in read or path.startswith(UNITS) for path in changed)
+        sshd_files = {f"{self.spec.etc}/{name}" for name in SSHD_FILES if name != "authorized_keys"}
+        return any(path in sshd_files or path.startswith(UNITS) for path in changed)
 
     def _start(self, restarts: bool) -> Iterator[Step]:
         spec = self.spec
-        stands = self.state not in ("running", "open")
-        if not (stands or restarts):
+        is_stopped = self.state not in ("running", "open")
+        if not (is_stopped or restarts):
             return
-        asked = ("runuser", "-u", spec.account, "--", "env", f"PYTHONPATH={spec.archive}", spec.python)
-        check = (*asked, "-m", "workloads.training.hosts", f"{spec.etc}/run.json", "check")
-        yield _run(f"look for what it imports in {spec.environment}, and for its data", *check)
-        if stands and self.facts.run(spec.name) is not None:
+        python = ("runuser", "-u", spec.account, "--", "env", f"PYTHONPATH={spec.archive}", spec.python)
+        check = (*python, "-m", "workloads.training.hosts", f"{spec.etc}/run.json", "check")
+        yield _run(f"check its imports in {spec.environment}, and its data", *check)
+        if is_stopped and self.facts.run(spec.name) is not None:
             state = f"{spec.home}/state.json"
-            yield Remove(f"forget how it ended before ({self.state})", state)
-        verb = "restart" if restarts and not self.is_chief else "start"
-        # what failed too often is not started before that is forgotten
+            yield Remove(f"remove its last outcome ({self.state})", state)
+        verb = "restart" if restarts and not self.is_launcher else "start"
+        # systemd refuses to start a unit that failed too often, until reset-failed
         yield _run(
             f"{verb} {spec.unit}",
             "sh",
@@ -159,7 +159,7 @@ class _Planner:
             "sh",
             spec.unit,
         )
-        if self.is_chief:
+        if self.is_launcher:
             place = (spec.account, spec.archive, spec.path, spec.home, spec.python, f"{spec.etc}/run.json")
             yield Command(
                 f"wait until all {len(spec.hosts) * spec.processes} processes have logged their first step",
@@ -174,14 +174,14 @@ class _Planner:
 
 
 def removal(spec: TrainingSpec, facts: Facts, repository: Repository) -> Plan:
-    """Return what stops the run here and takes its account, key and files away; what it wrote on its tier stays."""
+    """Return the plan that stops the run and removes its account, key and files; its output on the tier stays."""
     if refusals := ownership.refuse_foreign(spec.id, spec.fleet, spec.owner, REFUSAL_TEXTS.noun, facts):
         return Plan(refusals=refusals)
     if facts.owner(spec.owner) is None:
         return Plan()
     steps: list[Step] = []
     if facts.unit(spec.unit) is not None:
-        text = f"stop {spec.unit}" if spec.host != spec.chief.name else f"stop {spec.name}, which saves first"
+        text = f"stop {spec.unit}" if spec.host != spec.launcher_host.name else f"stop {spec.name}, which saves first"
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.grace_seconds + 120))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
     steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))

@@ -1,4 +1,4 @@
-"""What a run is declared to be on one of its hosts, with all that follows from it alone: names and places."""
+"""The declared run on one of its hosts, and the names and paths that follow from it."""
 
 from pydantic import Field
 
@@ -10,74 +10,74 @@ HOMES = "/var/lib/rackwright/runs"
 LOGS = "/var/log/rackwright/runs"
 
 
-class SeatPart(Part):
-    """One of the run's hosts, as the others reach it."""
+class WorkerPart(Part):
+    """The name and address of one of the run's hosts."""
 
     name: str
     address: str
-    """On the fabric; ``localhost`` where the run has no other host."""
+    """The address on the fabric; ``localhost`` if the run has only one host."""
 
 
 class TrackingPart(Part):
-    """The MLflow server that the chief tells how the run gets on."""
+    """The MLflow server to which the launcher host reports the progress."""
 
     url: str
     account: str
     secret: str
-    """Name of that which is the account's password."""
+    """The name of the secret with the account's password."""
     certificate: str | None = None
-    """In PEM; None where the server is on the chief, which made its own."""
+    """The certificate in PEM; None: the server is on the launcher host, which has its own certificate."""
     registers: str | None = None
-    """The model of which the last checkpoint becomes a version."""
+    """The registered model that gets the last checkpoint as a new version."""
 
 
 class TrainingSpec(Resource):
-    """A run, as one of its hosts has it."""
+    """A run on one of its hosts."""
 
     fleet: str
     identity: dict[str, str]
     name: str
-    hosts: tuple[SeatPart, ...]
-    """The chief first."""
+    hosts: tuple[WorkerPart, ...]
+    """All hosts of the run, the launcher host first."""
     interface: str | None = None
-    """What its processes talk over; none on one host."""
+    """The interface between the processes; None on one host."""
     processes: int
     launcher: str
     min_processes: int | None = None
-    """Of an elastic run."""
+    """The minimum of processes in an elastic run; None: the run is not elastic."""
     restart: str
     grace_seconds: int
     environment: str
-    """A virtual environment on the host."""
+    """The path of a virtual environment on the host."""
     data: str | None = None
     port: int
     mount: str
-    """Of the tier that keeps its checkpoints."""
+    """The mount point of the tier for checkpoints."""
     config: str
     """The training's whole configuration, as JSON."""
     key: str
-    """The secret that its keys are made of."""
+    """The name of the secret from which its keys are derived."""
     tracking: TrackingPart | None = None
-    """On the chief alone."""
+    """The tracking server; on the launcher host alone."""
     go_on: bool = False
     provenance: dict[str, str] = Field(default_factory=dict)
-    """Digests of what declared it."""
+    """Digests of the declaration."""
 
     @property
     def id(self) -> str:
         return f"{self.host}/{self.name}"
 
     @property
-    def chief(self) -> SeatPart:
+    def launcher_host(self) -> WorkerPart:
         return self.hosts[0]
 
     @property
-    def others(self) -> tuple[SeatPart, ...]:
+    def workers(self) -> tuple[WorkerPart, ...]:
         return self.hosts[1:]
 
     @property
-    def own(self) -> SeatPart:
-        return next(seat for seat in self.hosts if seat.name == self.host)
+    def own(self) -> WorkerPart:
+        return next(member for member in self.hosts if member.name == self.host)
 
     @property
     def account(self) -> str:
@@ -97,22 +97,22 @@ class TrainingSpec(Resource):
 
     @property
     def logs(self) -> str:
-        """The directory of its log, which is root's: its account may read there and create nothing."""
+        """The directory of the log, owned by root: the account can read there and create nothing."""
         return f"{LOGS}/{self.name}"
 
     @property
     def log(self) -> str:
-        """The file that systemd opens as root for the output of the run, on the chief."""
+        """The log file on the launcher host, which systemd opens as root for the output of the run."""
         return f"{self.logs}/log"
 
     @property
     def out(self) -> str:
-        """Metrics and checkpoints."""
+        """The directory of metrics and checkpoints."""
         return f"{self.mount}/runs/{self.name}"
 
     @property
     def archive(self) -> str:
-        """What Python imports the workloads from."""
+        """The archive from which Python imports the workloads."""
         return f"{self.opt}/workloads.zip"
 
     @property
@@ -125,10 +125,14 @@ class TrainingSpec(Resource):
 
     @property
     def unit(self) -> str:
-        """On the chief what starts the run, elsewhere the sshd that lets the chief in."""
-        return f"training-{self.name}.service" if self.host == self.chief.name else f"training-{self.name}-door.service"
+        """The unit: on the launcher host the run itself, on a worker the sshd for the launcher."""
+        return (
+            f"training-{self.name}.service"
+            if self.host == self.launcher_host.name
+            else f"training-{self.name}-door.service"
+        )
 
     @property
     def owner(self) -> str:
-        """The name of its owner file."""
+        """The name of the owner file."""
         return f"run-{self.name}"
