@@ -44,7 +44,7 @@ def _server(facts: Facts, key: str, name: str, claim: Claim) -> Value:
 
 def _refusal_reason(server: Server, claim: Claim) -> str:
     """Return the reason why the host refused the declared release, or `no`."""
-    refusal = server.refused
+    refusal = server.failed_release
     return refusal["why"] if refusal and refusal["release"] == claim.want["release"] else "no"
 
 
@@ -65,7 +65,7 @@ def report(spec: ServerSpec, facts: Facts) -> dict[str, Any]:
             return {}
         report: dict[str, Any] = {"outcome": outcome(facts, spec.name, server), "version": server.version}
         report |= {"release": server.release, "models": sorted(server.models), "previous": server.previous}
-        report |= {"refused": server.refused} if server.refused else {}
+        report |= {"refused": server.failed_release} if server.failed_release else {}
         report |= {"why": server.why} if server.why else {}
         report |= {"accuracy": accuracy(spec.watch, server, facts)} if spec.watch else {}
     except UnknownFact as reason:

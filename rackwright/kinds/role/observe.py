@@ -160,10 +160,10 @@ def _authorized_keys(facts: Facts, account: str, name: str) -> Value:
         return "none" if name == "command" else ()
     if name == "command":
         return login_keys.command
-    noted_keys = login_keys.noted
-    if name == "added" and noted_keys is None:
+    original_keys = login_keys.original_keys
+    if name == "added" and original_keys is None:
         return ()  # another claim covers the file of noted keys, which is missing
-    return tuple(sorted(login_keys.keys - set(noted_keys or ()) if name == "added" else login_keys.keys))
+    return tuple(sorted(login_keys.keys - set(original_keys or ()) if name == "added" else login_keys.keys))
 
 
 def _measure(facts: Facts, key: str, claim: Claim) -> Value:

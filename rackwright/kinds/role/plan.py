@@ -15,7 +15,7 @@ from rackwright.kinds.role.spec import RoleSpec, owner_text
 from rackwright.kinds.shared import ownership
 from rackwright.kinds.shared.guard import guard_change, reload_commands
 from rackwright.kinds.shared.identity import refuse_wrong_machine
-from rackwright.schema.secret import stand_in
+from rackwright.schema.secret import placeholder
 from rackwright.schema.units import format_size
 
 REMOVAL_NOTE = "packages, accounts and the states of services stay as they are: others may use them by now"
@@ -56,7 +56,7 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
 
 
 def _refuse_unknown_secrets(spec: RoleSpec, promises: Promises) -> Refusal:
-    got = f"got no value of {', '.join(map(stand_in, promises.unknown_secrets))}"
+    got = f"got no value of {', '.join(map(placeholder, promises.unknown_secrets))}"
     fix = "Run it with the passphrase of the stack, whose configuration holds the values"
     return Refusal(spec.id, got, "a role is played with all its variables", fix)
 

@@ -100,13 +100,13 @@ def promises(spec: RoleSpec, repository: Repository) -> Promises:
     source = repository.roles[spec.role]
     names = {str(name) for _, name in secret.references(spec.variables)}
     unknown_secrets = tuple(sorted(names - repository.secrets.keys()))
-    values = secret.filled(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
+    values = secret.fill(spec.variables, lambda name: repository.secrets.get(name, UnknownSecret()))
     variables = source.variables(spec.about.os, values)
     own, public = _scope(spec, source, variables, repository), None
     if names:
-        stand_ins = source.variables(spec.about.os, secret.filled(spec.variables, secret.stand_in))
+        stand_ins = source.variables(spec.about.os, secret.fill(spec.variables, secret.placeholder))
         public = _scope(spec, source, stand_ins, repository)
-    reason = f"the value of {', '.join(map(secret.stand_in, unknown_secrets))} is not known here"
+    reason = f"the value of {', '.join(map(secret.placeholder, unknown_secrets))} is not known here"
     items: list[Promise] = []
     for number, raw in enumerate(source.claims, start=1):
         try:

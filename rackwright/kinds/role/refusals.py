@@ -27,7 +27,7 @@ def refusals(
     Args:
         drivers: The roles that install drivers for the accelerators of the host.
     """
-    variables = source.variables(os, secret.filled(settings, secret.stand_in))
+    variables = source.variables(os, secret.fill(settings, secret.placeholder))
     names = add_names(source, {**variables, "host": {"drivers": drivers}}, _BARE)
     for rule in source.refusals:
         items = [{"item": item} for item in evaluate(rule["each"], names, _BARE)] if "each" in rule else [{}]
