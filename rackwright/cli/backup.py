@@ -10,7 +10,7 @@ import typer
 from rackwright import terminal
 
 if TYPE_CHECKING:
-    from workloads.checkpoint.archive import Proved
+    from workloads.checkpoint.archive import VerifiedCheckpoint
 
 app = typer.Typer()
 Compression = Literal["none", "gz", "zst"]
@@ -47,14 +47,14 @@ def restore(
 ) -> None:
     """Prove an archive by all its digests and, with --to, take its checkpoint back. Overwrites nothing.
 
-    Exit status: 0 every byte is as it was written, 1 it is damaged, 2 it is there already, 4 reading or writing failed.
+    Exit status: 0 every byte is as it was written, 1 it is damaged, 2 it exists already, 4 reading or writing failed.
     """
     from workloads.checkpoint import archive
 
-    _tell(archive.restore(path, to) if to else archive.prove(path), as_json)
+    _tell(archive.restore(path, to) if to else archive.verify(path), as_json)
 
 
-def _tell(proved: "Proved", as_json: bool) -> None:
+def _tell(proved: "VerifiedCheckpoint", as_json: bool) -> None:
     if as_json:
         terminal.show(json.dumps({**asdict(proved), "path": str(proved.path)}))
     else:

@@ -1,16 +1,25 @@
-"""Checkpoints: a short copy into memory, then written, hashed and committed in the background by another process.
+"""Checkpoints: a short copy into memory, which a background process then writes, hashes and commits.
 
     with Checkpoints(Path("out/checkpoints"), keep_last=3, keep_every=1000) as checkpoints:
-        if found := checkpoints.newest():
-            state = checkpoints.load(found)
+        if checkpoint := checkpoints.newest():
+            state = checkpoints.load(checkpoint)
         …
         checkpoints.save(step, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step})
 
-`layout` says what stands on the drive.
+The module `layout` describes the files on the drive.
 """
 
-from workloads.checkpoint.checkpoints import Checkpoint, Checkpoints, Refused, at, load, newest
-from workloads.checkpoint.manifest import Damaged
+from workloads.checkpoint.checkpoints import Checkpoint, CheckpointRequestError, Checkpoints, at_step, load, newest
+from workloads.checkpoint.manifest import CheckpointDamaged
 from workloads.checkpoint.tree import BadState
 
-__all__ = ["BadState", "Checkpoint", "Checkpoints", "Damaged", "Refused", "at", "load", "newest"]
+__all__ = [
+    "BadState",
+    "Checkpoint",
+    "CheckpointDamaged",
+    "CheckpointRequestError",
+    "Checkpoints",
+    "at_step",
+    "load",
+    "newest",
+]

@@ -1,7 +1,7 @@
-"""Time-stamped archives of checkpoints, and the proof that one can be taken back.
+"""Time-stamped archives of checkpoints: backup, verification and restore.
 
-An archive is a tar file with the manifest first. Plain by default: weights hardly compress, gzip takes 35 s to save 8 %
-of 499 MB, and a plain one can be read in part.
+An archive is a tar file with the manifest first. It is not compressed by default: gzip takes 35 s to save 8 % of 499 MB
+of weights, and parts of an uncompressed archive can be read alone.
 """
 
 import gzip
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from workloads.checkpoint import checkpoints, disk, layout, manifest
-from workloads.checkpoint.checkpoints import Checkpoint, Refused
+from workloads.checkpoint.checkpoints import Checkpoint, CheckpointRequestError
 from workloads.checkpoint.manifest import Manifest
 from workloads.checkpoint.tar_reader import TarReader
 from workloads.errors import WorkloadError
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-"""How such files begin. Source: RFC 1952, RFC 8878."""
+"""First bytes of gzip and zstd files. Source: RFC 1952, RFC 8878."""
 
 
 class Compression(StrEnum):
@@ -35,95 +35,101 @@ class Compression(StrEnum):
     zst = "zst"
 
 
-class Failed(WorkloadError):
-    """The drive, or a program, did not do what was asked of it."""
+class ArchiveIOError(WorkloadError):
+    """An archive could not be read or written."""
 
     exit_status = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Proved:
-    """A checkpoint of which every byte has been read back and compared."""
+class VerifiedCheckpoint:
+    """A checkpoint of which each byte has been read back and compared."""
 
     path: Path
-    """Of the archive, or of the checkpoint that was taken back from one."""
+    """Path of the archive, or of the checkpoint that was restored from one."""
     step: int
     files: int
     bytes: int
-    """Of its files."""
+    """Total size of its files."""
 
 
-def backup(directory: Path, into: Path, step: int | None = None, compression: Compression = Compression.none) -> Proved:
+def backup(
+    directory: Path, into: Path, step: int | None = None, compression: Compression = Compression.none
+) -> VerifiedCheckpoint:
     """Write an archive of a checkpoint in *directory* and read it back.
 
     Args:
-        into: Directory for the archive, whose name is that of *directory*, with step and time.
-        step: Which; the newest intact one where it is None.
+        into: Directory for the archive, whose name has the name of *directory*, the step and the time.
+        step: Step of the checkpoint; None for the newest intact one.
 
     Raises:
-        Refused: there is no such checkpoint.
-        Damaged: the one that was asked for is not as it was written.
-        Failed: it could not be written; nothing is left of it.
+        CheckpointRequestError: There is no such checkpoint.
+        CheckpointDamaged: The checkpoint differs from its manifest.
+        ArchiveIOError: The archive could not be written; no part of it remains.
     """
-    chosen = _chosen(directory, step)
+    checkpoint = _select_checkpoint(directory, step)
     ending = ".tar" if compression == Compression.none else f".tar.{compression}"
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = into / f"{directory.resolve().name}-{layout.step_name(chosen.step)}-{stamp}{ending}"
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    target = into / f"{directory.resolve().name}-{layout.step_name(checkpoint.step)}-{stamp}{ending}"
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         into.mkdir(parents=True, exist_ok=True)
-        _write(beside, chosen, compression)
-        if (told := _examine(beside, None)) != chosen.manifest:
-            raise manifest.damaged(beside, [f"it reads back as step {told.step}, or with other files"])
+        _write(partial, checkpoint, compression)
+        if (contents := _examine(partial, None)) != checkpoint.manifest:
+            raise manifest.damage_error(partial, [f"it reads back as step {contents.step} or with other files"])
         if target.exists():
-            raise Refused(str(target), "it is there already", "archives are never overwritten", "Run it again")
-        beside.rename(target)
+            want = "archives are never overwritten"
+            raise CheckpointRequestError(str(target), "it exists already", want, "Run it again")
+        partial.rename(target)
         disk.fsync_directory(into)
     except OSError as error:
-        raise _failed(error, into) from None
+        raise _io_error(error, into) from None
     finally:
         with suppress(OSError):
-            beside.unlink()
-    return _proved(target, chosen.manifest)
+            partial.unlink()
+    return _as_verified(target, checkpoint.manifest)
 
 
-def _chosen(directory: Path, step: int | None) -> Checkpoint:
-    there = layout.steps(directory)
-    if not there or (step is not None and step not in there):
+def _select_checkpoint(directory: Path, step: int | None) -> Checkpoint:
+    steps = layout.steps(directory)
+    if not steps or (step is not None and step not in steps):
         got = f"it has no checkpoint{'' if step is None else f' of step {step}'}"
-        held = f"it has {', '.join(map(str, there))}" if there else "a checkpoint is a directory step-…"
-        raise Refused(str(directory), got, held, "Name the directory that a training saves to, and one of its steps")
+        want = f"it has {', '.join(map(str, steps))}" if steps else "a checkpoint is a directory step-…"
+        fix = "Name the directory that a run saves to, and one of its steps"
+        raise CheckpointRequestError(str(directory), got, want, fix)
     if step is not None:
-        return checkpoints.at(directory, step)
+        return checkpoints.at_step(directory, step)
     newest = checkpoints.newest(directory)
     if newest is None:
-        raise manifest.damaged(directory, [f"none of its {len(there)} checkpoints is intact"])
+        raise manifest.damage_error(directory, [f"none of its {len(steps)} checkpoints is intact"])
     return newest
 
 
-def _proved(path: Path, told: Manifest) -> Proved:
-    return Proved(path, told.step, len(told.files), sum(entry.bytes for entry in told.files.values()))
+def _as_verified(path: Path, contents: Manifest) -> VerifiedCheckpoint:
+    size = sum(entry.bytes for entry in contents.files.values())
+    return VerifiedCheckpoint(path, contents.step, len(contents.files), size)
 
 
-def _failed(error: OSError, where: Path) -> Failed:
+def _io_error(error: OSError, where: Path) -> ArchiveIOError:
     got = f"{error.strerror or error}"
     want = "the file and its directory can be read and written"
-    return Failed(str(error.filename or where), got, want, "Mend that, and run it again; nothing half-done is left")
+    fix = "Correct that, and run it again; no partial file remains"
+    return ArchiveIOError(str(error.filename or where), got, want, fix)
 
 
-def _write(path: Path, chosen: Checkpoint, compression: Compression) -> None:
-    name = layout.step_name(chosen.step)
+def _write(path: Path, checkpoint: Checkpoint, compression: Compression) -> None:
+    name = layout.step_name(checkpoint.step)
     with path.open("xb") as file:
-        with _packing(file, compression) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
-            for member in (manifest.NAME, *sorted(chosen.manifest.files)):
-                tar.add(chosen.path / member, f"{name}/{member}", recursive=False)
+        with _compress(file, compression) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+            for member in (manifest.NAME, *sorted(checkpoint.manifest.files)):
+                tar.add(checkpoint.path / member, f"{name}/{member}", recursive=False)
         file.flush()
         os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what is read back comes from the drive
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the drive is read back
 
 
 @contextmanager
-def _packing(file: BinaryIO, compression: Compression) -> Iterator[IO[bytes]]:
+def _compress(file: BinaryIO, compression: Compression) -> Iterator[IO[bytes]]:
     if compression == Compression.none:
         yield file
     elif compression == Compression.gz:
@@ -139,18 +145,18 @@ def _packing(file: BinaryIO, compression: Compression) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _unpacking(file: BinaryIO) -> Iterator[IO[bytes]]:
-    """Yield what is in *file*, whichever way it is packed.
+def _decompress(file: BinaryIO) -> Iterator[IO[bytes]]:
+    """Yield the content of *file*, decompressed if it is gzip or zstd.
 
     Raises:
-        EOFError: zstd found it damaged.
+        EOFError: The file is damaged zstd.
     """
-    begins = file.read(4)
+    magic = file.read(4)
     file.seek(0)
-    if begins[:2] == _GZIP:
+    if magic[:2] == _GZIP:
         with gzip.GzipFile(fileobj=file) as stream:
             yield cast(IO[bytes], stream)
-    elif begins == _ZSTD:
+    elif magic == _ZSTD:
         with _zstd("-d", stdin=file, stdout=subprocess.PIPE) as process:
             assert process.stdout
             yield process.stdout
@@ -163,98 +169,100 @@ def _unpacking(file: BinaryIO) -> Iterator[IO[bytes]]:
 def _zstd(*options: str, stdin: int | BinaryIO, stdout: int | BinaryIO) -> subprocess.Popen[bytes]:
     program = shutil.which("zstd")
     if program is None:
-        raise Refused("zstd", "got no such program", "it packs and unpacks .zst", "Install the package zstd, or use gz")
+        fix = "Install the package zstd, or use gz"
+        raise CheckpointRequestError("zstd", "got no such program", ".zst archives need it", fix)
     return subprocess.Popen([program, "-q", "-c", *options], stdin=stdin, stdout=stdout)
 
 
-def prove(archive: Path) -> Proved:
-    """Return what *archive* holds once every byte of it has been read and compared; writes nothing.
+def verify(archive: Path) -> VerifiedCheckpoint:
+    """Return the content of *archive* after reading and comparing each byte; write nothing.
 
     Raises:
-        Damaged: it is not whole, or no archive of a checkpoint.
-        Failed: it cannot be read.
+        CheckpointDamaged: The archive is incomplete, or is not an archive of a checkpoint.
+        ArchiveIOError: The archive cannot be read.
     """
     try:
-        return _proved(archive, _examine(archive, None))
+        return _as_verified(archive, _examine(archive, None))
     except OSError as error:
-        raise _failed(error, archive) from None
+        raise _io_error(error, archive) from None
 
 
-def restore(archive: Path, into: Path) -> Proved:
-    """Take the checkpoint in *archive* back, as a directory below *into*, proved by all its digests.
+def restore(archive: Path, into: Path) -> VerifiedCheckpoint:
+    """Restore the checkpoint in *archive* as a directory below *into*, verified by all digests.
 
     Raises:
-        Damaged: the archive is not whole, or no archive of a checkpoint; nothing is left of it.
-        Refused: there is a checkpoint of that step already.
-        Failed: it could not be read or written; nothing is left of it.
+        CheckpointDamaged: The archive is incomplete, or is not an archive of a checkpoint; no part of it remains.
+        CheckpointRequestError: A checkpoint of that step exists already.
+        ArchiveIOError: Reading or writing failed; no part of the checkpoint remains.
     """
-    beside = into / f".{layout.step_name(0)}.restore-{uuid.uuid4().hex}.partial"
+    partial = into / f".{layout.step_name(0)}.restore-{uuid.uuid4().hex}.partial"
     try:
-        beside.mkdir(parents=True)
-        told = _examine(archive, beside)
-        disk.fsync_directory(beside)
-        manifest.prove(beside, told, from_drive=True)
-        target = into / layout.step_name(told.step)
+        partial.mkdir(parents=True)
+        contents = _examine(archive, partial)
+        disk.fsync_directory(partial)
+        manifest.verify(partial, contents, from_drive=True)
+        target = into / layout.step_name(contents.step)
         if target.exists():
             fix = "Restore into another directory, or move this one away"
-            raise Refused(str(target), "it is there already", "what is there is never overwritten", fix)
-        beside.rename(target)
+            raise CheckpointRequestError(str(target), "it exists already", "restore never overwrites a checkpoint", fix)
+        partial.rename(target)
         disk.fsync_directory(into)
     except OSError as error:
-        raise _failed(error, into) from None
+        raise _io_error(error, into) from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return _proved(target, told)
+        shutil.rmtree(partial, ignore_errors=True)
+    return _as_verified(target, contents)
 
 
 def _examine(archive: Path, into: Path | None) -> Manifest:
-    """Return the manifest of what *archive* holds, every file compared with it, and written to *into* on the way.
+    """Return the manifest in *archive* after comparing each file with it; write the files to *into* if it is set.
 
     Raises:
-        Damaged: something is missing, differs, or is there besides.
-        OSError: it cannot be read, or a file not written.
+        CheckpointDamaged: A file is missing, differs, or is not in the manifest.
+        OSError: The archive cannot be read, or a file cannot be written.
     """
-    with archive.open("rb", buffering=0) as file:  # zstd goes on where we stop reading
+    with archive.open("rb", buffering=0) as file:  # unbuffered: zstd continues at the position of our last read
         try:
-            with _unpacking(file) as stream:
+            with _decompress(file) as stream:
                 reader = TarReader(stream)
-                found = _members(archive, reader, into)
+                contents = _read_members(archive, reader, into)
                 reader.finish()
-                return found
+                return contents
         except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
-            raise manifest.damaged(archive, [f"it is not whole, or no archive of a checkpoint ({error})"]) from None
+            flaw = f"it is incomplete, or no archive of a checkpoint ({error})"
+            raise manifest.damage_error(archive, [flaw]) from None
 
 
-def _members(archive: Path, tar: TarReader, into: Path | None) -> Manifest:
+def _read_members(archive: Path, tar: TarReader, into: Path | None) -> Manifest:
     first = tar.next()
     if first is None or not first.regular or not first.name.endswith(f"/{manifest.NAME}"):
         raise ValueError("it does not begin with a manifest")
     if first.size > manifest.MOST_BYTES:
-        raise ValueError(f"its manifest has {first.size} bytes, at most {manifest.MOST_BYTES} are taken")
+        raise ValueError(f"its manifest has {first.size} bytes, at most {manifest.MOST_BYTES} are accepted")
     text = b"".join(iter(lambda: tar.read(disk.CHUNK), b""))
-    told = manifest.parse(text)
-    below = f"{layout.step_name(told.step)}/"
+    contents = manifest.parse(text)
+    prefix = f"{layout.step_name(contents.step)}/"
     if into:
-        _need_room(into, sum(entry.bytes for entry in told.files.values()))
+        _check_free_space(into, sum(entry.bytes for entry in contents.files.values()))
         disk.write(into / manifest.NAME, text)
-    missing, flaws = dict(told.files), []
+    missing, flaws = dict(contents.files), []
     while member := tar.next():
-        name = member.name.removeprefix(below)
+        name = member.name.removeprefix(prefix)
         entry = missing.pop(name, None)
         if entry is None or not member.regular or member.name == name:
             raise ValueError(f"it holds {member.name[:200]!r}, which is not in its manifest")
-        if member.size != entry.bytes:  # nothing is unpacked beyond what the manifest declares
+        if member.size != entry.bytes:  # never write more than the manifest declares
             raise ValueError(f"{name} has {member.size} bytes, not {entry.bytes}")
         if disk.copy(tar, into / name if into else None) != entry.sha256:
             flaws.append(f"{name} is not as it was written")
     flaws += [f"{name} is missing" for name in sorted(missing)]
     if flaws:
-        raise manifest.damaged(archive, flaws)
-    return told
+        raise manifest.damage_error(archive, flaws)
+    return contents
 
 
-def _need_room(into: Path, size: int) -> None:
+def _check_free_space(into: Path, size: int) -> None:
     free = shutil.disk_usage(into).free
     if size > free:
-        want = "an archive is restored where there is room for all of it"
-        raise Failed(str(into), f"{free} bytes are free, its files have {size}", want, "Restore it elsewhere")
+        got, want = f"{free} bytes are free", f"the files of the archive need {size}"
+        raise ArchiveIOError(str(into), got, want, "Restore into another directory")

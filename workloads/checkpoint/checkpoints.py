@@ -1,4 +1,4 @@
-"""Checkpoints of a running training, and how one is found and loaded again."""
+"""Saving, selecting and loading of the checkpoints of a run."""
 
 import fcntl
 import os
@@ -11,15 +11,15 @@ from typing import Any, Self, cast
 
 from workloads.checkpoint import layout, manifest, retention, tree
 from workloads.checkpoint.layout import TENSORS, VALUES, shard_name
-from workloads.checkpoint.manifest import Damaged, Manifest
-from workloads.checkpoint.persist import Order, Settings, say
-from workloads.checkpoint.snapshot import Snapshot, header
+from workloads.checkpoint.manifest import CheckpointDamaged, Manifest
+from workloads.checkpoint.persist import WriteRequest, WriterSettings, print_message
+from workloads.checkpoint.snapshot import Snapshot, build_header
 from workloads.checkpoint.writer import Writer
 from workloads.errors import WorkloadError
 
 
-class Refused(WorkloadError):
-    """A use of a directory of checkpoints that would lose something or mix things up."""
+class CheckpointRequestError(WorkloadError):
+    """A request that a directory of checkpoints cannot fulfil, or that would lose or mix data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,69 +28,70 @@ class Checkpoint:
 
     path: Path
     manifest: Manifest
-    proved: frozenset[str] = field(default=frozenset(), compare=False)
-    """Those of its files whose digests have been compared."""
+    verified_files: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of files whose digests have been compared."""
 
     @property
     def step(self) -> int:
-        """Optimizer steps done when it was taken."""
+        """Optimizer steps taken before the checkpoint."""
         return self.manifest.step
 
 
 def newest(directory: Path) -> Checkpoint | None:
-    """Return the newest checkpoint in *directory* whose every file is as it was written; None where there is none.
+    """Return the newest intact checkpoint in *directory*; None if there is none.
 
-    Those that are not are skipped, each with a warning on stderr. This reads all of a checkpoint: of many ranks, one
-    asks and tells the others the step, for `at`.
+    Damaged checkpoints are skipped, each with a warning on stderr. The function reads whole checkpoints, so in a group
+    of ranks one calls it and sends the step to the others, which call `at_step`.
     """
     for step in reversed(layout.steps(directory)):
         try:
-            found = at(directory, step)
-            manifest.prove(found.path, found.manifest)
-        except Damaged as damage:
-            say(f"SKIPPED: {damage}")
+            checkpoint = at_step(directory, step)
+            manifest.verify(checkpoint.path, checkpoint.manifest)
+        except CheckpointDamaged as damage:
+            print_message(f"SKIPPED: {damage}")
             continue
-        return Checkpoint(found.path, found.manifest, frozenset(found.manifest.files))
+        return Checkpoint(checkpoint.path, checkpoint.manifest, frozenset(checkpoint.manifest.files))
     return None
 
 
-def at(directory: Path, step: int) -> Checkpoint:
-    """Return the checkpoint of *step*, its files not looked at yet: `load` does.
+def at_step(directory: Path, step: int) -> Checkpoint:
+    """Return the checkpoint of *step*; `load` verifies its files.
 
     Raises:
-        Damaged: there is none, or its manifest is not whole.
+        CheckpointDamaged: The checkpoint is missing, or its manifest is damaged.
     """
     path = directory / layout.step_name(step)
     return Checkpoint(path, manifest.read(path))
 
 
 def load(checkpoint: Checkpoint, rank: int = 0, world: int = 1) -> dict[str, Any]:
-    """Return the state that *rank* of *world* has saved, its tensors in the memory of the CPU.
+    """Return the state that *rank* of *world* saved, with its tensors in CPU memory.
 
     Raises:
-        Damaged: its files are not as they were written.
-        Refused: it was saved by another number of ranks.
+        CheckpointDamaged: A file differs from the manifest.
+        CheckpointRequestError: Another number of ranks saved the checkpoint.
     """
     saved = checkpoint.manifest.world
     if saved != world:
         got, want = f"it has {saved} shards", f"this run has {world}"
-        raise Refused(str(checkpoint.path), got, want, f"Start with {saved} ranks, or bring the shards together first")
+        fix = f"Start with {saved} ranks, or merge the shards first"
+        raise CheckpointRequestError(str(checkpoint.path), got, want, fix)
     tensors, values = shard_name(rank, world, TENSORS), shard_name(rank, world, VALUES)
-    manifest.prove(checkpoint.path, checkpoint.manifest, {tensors, values} - checkpoint.proved)
+    manifest.verify(checkpoint.path, checkpoint.manifest, {tensors, values} - checkpoint.verified_files)
 
-    def loaded() -> Mapping[str, Any]:
+    def load_tensors() -> Mapping[str, Any]:
         from safetensors.torch import load_file
 
         return cast(Mapping[str, Any], load_file(checkpoint.path / tensors))
 
-    return tree.put_together((checkpoint.path / values).read_bytes(), loaded)
+    return tree.restore_state((checkpoint.path / values).read_bytes(), load_tensors)
 
 
 class Checkpoints:
-    """The checkpoints of one training in one directory, written in the background by a process of low priority.
+    """The checkpoints of one run in one directory, written by a background process of low priority.
 
-    All ranks of *world* save at the same steps, each its own part, into the same directory; rank 0 commits when all
-    parts are there. Where all ranks have the same state, one of them saves it, as rank 0 of 1.
+    All ranks of *world* save at the same steps, each its own part, to the same directory; rank 0 commits when all
+    parts exist. If all ranks have the same state, one of them saves it, as rank 0 of 1.
     """
 
     def __init__(
@@ -106,158 +107,162 @@ class Checkpoints:
         shards_seconds: float = 600,
         lock_seconds: float = 600,
     ) -> None:
-        """Take the directory, and clear away what an earlier run has left half-done.
+        """Lock the directory, and remove incomplete files of earlier runs.
 
         Args:
-            keep_last: How many of the newest stay.
-            keep_every: Those whose steps are multiples of it stay as well.
-            run: With more than one rank, a word that all of them have and no earlier start had: parts of two attempts
-                at one step are never mixed.
-            bytes_per_second: Limit to writing, for a drive or a network that others use too.
-            shards_seconds: How long a rank waits for the parts of the others.
-            lock_seconds: How long to wait for the process of a killed run that still finishes its checkpoint.
+            keep_last: Number of newest checkpoints to keep.
+            keep_every: Checkpoints at multiples of this step are also kept.
+            run: Identifier of this start, the same on all ranks and different at each start, so that parts of two
+                attempts at one step are never mixed; required for more than one rank.
+            bytes_per_second: Limit of the write rate, for a drive or a network with other users.
+            shards_seconds: Time limit for the parts of the other ranks.
+            lock_seconds: Time limit for the background process of a killed run, which finishes its checkpoint first.
 
         Raises:
-            Refused: the directory is in use, or *run* is missing.
-            ValueError: the numbers make no sense.
-            OSError: the directory cannot be made.
+            CheckpointRequestError: The directory is in use, or *run* is missing.
+            ValueError: A number is out of range.
+            OSError: The directory cannot be created.
         """
-        retention.kept((), keep_last, keep_every)
+        retention.steps_to_keep((), keep_last, keep_every)
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}")
         if world > 1 and not run:
-            raise Refused("run", "got none", f"{world} ranks share one", "Let rank 0 draw one, and broadcast it")
+            raise CheckpointRequestError(
+                "run", "got none", f"{world} ranks share one", "Create one on rank 0, and broadcast it"
+            )
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.rank, self.world = rank, world
         self.committed: int | None = None
-        """The last step that this run has brought to the drive, as far as `save` and `wait` have heard; on other ranks
-        than 0, the last of which this rank's part is there."""
+        """Last step that this run has committed, as of the last call of `save` or `wait`; on ranks other than 0, the
+        last step whose part of this rank is on the drive."""
         self.failure = ""
-        """Why the last save has failed, if it has."""
+        """Reason why the last save failed; empty if it succeeded."""
         self._settings = (run or uuid.uuid4().hex, keep_last, keep_every, bytes_per_second, shards_seconds)
-        self._lock = _locked(self.directory, rank, lock_seconds)
+        self._lock = _acquire_lock(self.directory, rank, lock_seconds)
         self._snapshot: Snapshot | None = None
         self._writer: Writer | None = None
-        self._under_way: int | None = None
+        self._pending_step: int | None = None
         self._seconds = 0.0
         if rank == 0:
-            retention.tidy(self.directory, self._settings[0])
+            retention.clean_up(self.directory, self._settings[0])
 
     def prepare(self, state: Mapping[str, Any]) -> None:
-        """Take the memory for states like this one before the first of them is saved.
+        """Allocate the memory for states like this one before the first save.
 
         Raises:
-            BadState: a checkpoint cannot hold it; says what, and where.
-            OSError: there is no memory for it.
+            BadState: A checkpoint cannot hold the state; the message names the value and its place.
+            OSError: There is not enough memory.
         """
-        _, tensors = tree.take_apart(state)
-        self._room(tensors)
+        _, tensors = tree.flatten_state(state)
+        self._allocate(tensors)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Take a snapshot of *state*, and let it be written while the training goes on.
+        """Take a snapshot of *state*, which the background process writes while the training continues.
 
-        Waits first where the snapshot before is not written yet, and says so. Whatever goes wrong with the writing is
-        told on stderr and stands in `failure`; the training goes on.
+        If the previous snapshot is not written yet, wait for it and print a message. A write error is printed on
+        stderr and stored in `failure`; the training continues.
 
         Raises:
-            BadState: a checkpoint cannot hold it.
+            BadState: A checkpoint cannot hold the state.
         """
-        if self._under_way is not None and not self._hear(0):
-            began, before = time.monotonic(), self._under_way
+        if self._pending_step is not None and not self._poll_writer(0):
+            began, before = time.monotonic(), self._pending_step
             self.wait()
             waited = time.monotonic() - began
-            say(f"step {step} waited {waited:.1f} s until step {before} was written; save less often")
-        values, tensors = tree.take_apart(state)
+            print_message(f"step {step} waited {waited:.1f} s until step {before} was written; save less often")
+        values, tensors = tree.flatten_state(state)
         try:
-            snapshot, writer = self._room(tensors)
+            snapshot, writer = self._allocate(tensors)
             snapshot.fill(tensors)
-            writer.order(Order(step, snapshot.bytes, values))
+            writer.submit(WriteRequest(step, snapshot.bytes, values))
         except OSError as error:
-            self._failed(step, str(error))
+            self._report_failure(step, str(error))
         else:
-            self._under_way = step
+            self._pending_step = step
 
-    def _room(self, tensors: Mapping[str, Any]) -> tuple[Snapshot, Writer]:
-        head, offsets = header(tensors)
+    def _allocate(self, tensors: Mapping[str, Any]) -> tuple[Snapshot, Writer]:
+        head, offsets = build_header(tensors)
         if self._snapshot is None or self._writer is None or self._snapshot.head != head:
-            self._let_go()
+            self._release()
             run, keep_last, keep_every, rate, shards = self._settings
             self._snapshot = Snapshot(head, offsets, tensors)
             memory = self._snapshot.descriptor
             where = str(self.directory)
-            settings = Settings(where, self.rank, self.world, run, keep_last, keep_every, memory, rate, shards)
+            settings = WriterSettings(where, self.rank, self.world, run, keep_last, keep_every, memory, rate, shards)
             self._writer = Writer(settings, self._lock)
         return self._snapshot, self._writer
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Return when the last save is over: whether it has gone well. False, too, where the time is over."""
-        return self._hear(timeout_seconds) and not self.failure
+        """Wait for the last save; return whether it succeeded, False also after *timeout_seconds*."""
+        return self._poll_writer(timeout_seconds) and not self.failure
 
-    def _hear(self, timeout_seconds: float | None) -> bool:
-        """Return whether nothing is under way any more."""
-        if self._under_way is None:
+    def _poll_writer(self, timeout_seconds: float | None) -> bool:
+        """Return whether no save is pending, after reading a reply of the background process."""
+        if self._pending_step is None:
             return True
         assert self._writer
-        answer = self._writer.answer(timeout_seconds)
+        answer = self._writer.wait_for_reply(timeout_seconds)
         if answer is None:
             return False
-        step, self._under_way = self._under_way, None
+        step, self._pending_step = self._pending_step, None
         if "failure" in answer:
             self.failure = answer["failure"]
-            if "step" not in answer:  # it could not say so itself
-                self._failed(step, answer["failure"])
+            if "step" not in answer:  # the background process died without a message
+                self._report_failure(step, answer["failure"])
         else:
             self.committed, self.failure, self._seconds = step, "", answer["seconds"]
         return True
 
-    def _failed(self, step: int, why: str) -> None:
+    def _report_failure(self, step: int, why: str) -> None:
         self.failure = why
-        say(f"STEP {step} IS NOT SAVED: {why}; the training goes on, and the next save tries again")
+        print_message(f"STEP {step} IS NOT SAVED: {why}; the training continues, and the next save tries again")
 
     def save_within(self, seconds: float, step: int, state: Mapping[str, Any]) -> int | None:
-        """Save what can be saved before the power goes, and return the step that is safe: *step*, or an earlier one.
+        """Save within *seconds* before the power goes, and return the last committed step: *step*, or an earlier one.
 
-        What is being written is finished first. A new snapshot is taken only where there is time for it, judged by the
-        one before: half a checkpoint helps nobody.
+        A pending save is finished first. A new snapshot starts only if the duration of the previous save fits in the
+        remaining time, as a partial checkpoint is useless.
         """
         deadline = time.monotonic() + seconds
-        if not self._hear(seconds):
-            say(f"step {self._under_way} was not written within {seconds:.0f} s; no time for step {step}")
+        if not self._poll_writer(seconds):
+            print_message(f"step {self._pending_step} was not written within {seconds:.0f} s; no time for step {step}")
         elif self.committed == step:
             return step
         elif (left := deadline - time.monotonic()) < self._seconds:
-            say(f"no time to save step {step}: {left:.1f} s are left, and the last one took {self._seconds:.1f} s")
+            print_message(
+                f"no time to save step {step}: {left:.1f} s are left, and the last one took {self._seconds:.1f} s"
+            )
         else:
             self.save(step, state)
-            if not self._hear(deadline - time.monotonic()):
-                say(f"step {step} was not written within {seconds:.0f} s")
+            if not self._poll_writer(deadline - time.monotonic()):
+                print_message(f"step {step} was not written within {seconds:.0f} s")
         return self.committed
 
     def newest(self) -> Checkpoint | None:
-        """Return the newest checkpoint whose every file is as it was written; see the function of that name."""
+        """Return the newest intact checkpoint; see the function `newest`."""
         return newest(self.directory)
 
-    def at(self, step: int) -> Checkpoint:
-        """Return the checkpoint of *step*; see the function of that name."""
-        return at(self.directory, step)
+    def at_step(self, step: int) -> Checkpoint:
+        """Return the checkpoint of *step*; see the function `at_step`."""
+        return at_step(self.directory, step)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Return the state that this rank has saved; see the function of that name."""
+        """Return the state that this rank saved; see the function `load`."""
         return load(checkpoint, self.rank, self.world)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._writer:
-            self._hear(None)
+            self._poll_writer(None)
             self._writer.close()
         if self._snapshot:
             self._snapshot.close()
         self._writer = self._snapshot = None
 
     def close(self) -> None:
-        """Finish what is being written, and let go of the memory and the directory. Again, and nothing happens."""
+        """Finish the pending save, and release the memory and the directory. A second call does nothing."""
         if self._lock >= 0:
-            self._let_go()
+            self._release()
             os.close(self._lock)
             self._lock = -1
 
@@ -268,23 +273,23 @@ class Checkpoints:
         self.close()
 
 
-def _locked(directory: Path, rank: int, seconds: float) -> int:
-    """Return a descriptor that holds the lock of *rank*; the kernel frees it when all who have it have ended."""
-    path = layout.lock(directory, rank)
+def _acquire_lock(directory: Path, rank: int, seconds: float) -> int:
+    """Return a descriptor that holds the lock of *rank*; the kernel frees it when all its processes have ended."""
+    path = layout.lock_path(directory, rank)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    deadline, told = time.monotonic() + seconds, False
+    deadline, is_reported = time.monotonic() + seconds, False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(descriptor)
-                got = f"somebody has held {path.name} for {seconds:.0f} s"
-                want, fix = "one training writes to one directory", "Stop the other one, or take another directory"
-                raise Refused(str(directory), got, want, fix) from None
-            if not told:
-                say(f"{directory} is in use, by another training or by the last one that still writes; waiting")
-                told = True
+                got = f"another process has held {path.name} for {seconds:.0f} s"
+                want, fix = "one training writes to one directory", "Stop the other one, or use another directory"
+                raise CheckpointRequestError(str(directory), got, want, fix) from None
+            if not is_reported:
+                print_message(f"{directory} is in use by another run, or by an earlier one that still writes; waiting")
+                is_reported = True
             time.sleep(0.1)
         else:
             return descriptor

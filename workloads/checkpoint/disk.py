@@ -1,4 +1,4 @@
-"""Files that are whole and on the drive, or not there: written beside, fsynced, renamed."""
+"""Atomic files: written under a temporary name, fsynced, then renamed."""
 
 import errno
 import hashlib
@@ -11,15 +11,15 @@ from typing import Protocol
 
 PAGE = 4096
 CHUNK = 4 << 20
-"""Bytes that are written and hashed at a time; a multiple of PAGE."""
+"""Bytes to write and hash at a time; a multiple of PAGE."""
 
 
 def sha256(path: Path, *, from_drive: bool = False) -> str:
     """Return the hexadecimal digest of the file *path*.
 
     Args:
-        from_drive: Whether to let go of its cached pages first (posix_fadvise, POSIX_FADV_DONTNEED), so that the drive
-            is asked, and again afterwards. Pages that are not written back stay: the file was fsynced before.
+        from_drive: Whether to drop its cached pages before and after (posix_fadvise, POSIX_FADV_DONTNEED), so that the
+            drive itself is read. Dirty pages stay cached, so the file must have been fsynced before.
     """
     with path.open("rb", buffering=0) as file:
         if not from_drive:
@@ -31,10 +31,10 @@ def sha256(path: Path, *, from_drive: bool = False) -> str:
 
 
 def read(path: Path, most: int) -> bytes:
-    """Return the first *most* bytes of the regular file *path*; a link, pipe or device is never opened.
+    """Return the first *most* bytes of the regular file *path*, without following a link or waiting for a pipe.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: The file cannot be read, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -57,7 +57,7 @@ class Readable(Protocol):
 
 
 def copy(source: Readable, target: Path | None) -> str:
-    """Write the rest of *source* to the new file *target*, or nowhere where it is None, and return its sha256."""
+    """Copy the rest of *source* to the new file *target* and return its sha256; None writes no file."""
     digest = hashlib.sha256()
     with (target or Path(os.devnull)).open("xb" if target else "wb") as file:
         while chunk := source.read(CHUNK):
@@ -70,13 +70,14 @@ def copy(source: Readable, target: Path | None) -> str:
 
 
 def write_pages(path: Path, memory: memoryview, size: int, pause: Callable[[int], None]) -> str:
-    """Write a new file of the first *size* bytes of *memory*, and return its sha256.
+    """Write the first *size* bytes of *memory* to a new file, and return its sha256.
 
-    Past the page cache (O_DIRECT) where the filesystem can: one copy less, and what training reads stays cached.
+    The write bypasses the page cache (O_DIRECT) if the filesystem supports it: this saves one copy, and the training
+    data stay cached.
 
     Args:
-        memory: Begins at a page, and has whole pages.
-        pause: Called after each chunk with its bytes.
+        memory: Whole pages, aligned to a page.
+        pause: Function to call after each chunk with its number of bytes.
     """
     digest = hashlib.sha256()
     descriptor = _create(path)
@@ -100,7 +101,7 @@ def _create(path: Path) -> int:
     except OSError as error:
         if isinstance(error, FileExistsError | FileNotFoundError | PermissionError):
             raise
-        path.unlink(missing_ok=True)  # some filesystems make the file before they find that they cannot
+        path.unlink(missing_ok=True)  # some filesystems create the file before the open fails
         return os.open(path, flags, 0o644)
 
 
@@ -110,7 +111,7 @@ def _write_all(descriptor: int, chunk: memoryview) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Return when the names in *path* are on the drive."""
+    """Wait until the file names in *path* are on the drive."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -118,15 +119,15 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def limiter(bytes_per_second: float | None) -> Callable[[int], None]:
-    """Return a function that, told of bytes as they go by, sleeps so that there are no more of them."""
+def rate_limiter(bytes_per_second: float | None) -> Callable[[int], None]:
+    """Return a function that takes byte counts and sleeps to keep their rate within the limit; None for no limit."""
     if not bytes_per_second:
         return lambda count: None
-    began, passed = time.monotonic(), 0
+    start, total = time.monotonic(), 0
 
     def pause(count: int) -> None:
-        nonlocal passed
-        passed += count
-        time.sleep(max(0.0, began + passed / bytes_per_second - time.monotonic()))
+        nonlocal total
+        total += count
+        time.sleep(max(0.0, start + total / bytes_per_second - time.monotonic()))
 
     return pause

@@ -1,6 +1,7 @@
-"""The manifest of a checkpoint: every file by size and sha256. Without it, a flipped byte is loaded as a weight.
+"""The manifest of a checkpoint: size and sha256 of each file.
 
-Neither torch.load nor safetensors nor torch's distributed checkpoints notice one.
+Without it, a flipped byte is loaded as a weight: torch.load, safetensors and torch's distributed checkpoints do not
+detect it.
 """
 
 import json
@@ -16,19 +17,19 @@ from workloads.errors import WorkloadError
 NAME = "manifest.json"
 FORMAT = "rackwright checkpoint 1"
 MOST_BYTES = 16 << 20
-"""The most that a manifest may have: enough for 50,000 shards."""
+"""Maximum size of a manifest, enough for 50,000 shards."""
 _HEX = set("0123456789abcdef")
 
 
-class Damaged(WorkloadError):
-    """A checkpoint, or an archive of one, that is not what its manifest says."""
+class CheckpointDamaged(WorkloadError):
+    """A checkpoint or archive that differs from its manifest."""
 
     exit_status = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file."""
+    """Size and digest of one file."""
 
     bytes: int
     sha256: str
@@ -39,109 +40,113 @@ class Manifest:
     """All files of one checkpoint."""
 
     step: int
-    """Optimizer steps done when it was taken."""
+    """Optimizer steps taken before the checkpoint."""
     world: int
-    """Shards it consists of."""
+    """Number of shards."""
     files: Mapping[str, Entry]
 
 
 def render(manifest: Manifest) -> bytes:
     files = {name: asdict(entry) for name, entry in sorted(manifest.files.items())}
-    told = {"format": FORMAT, "step": manifest.step, "world": manifest.world, "files": files}
-    return json.dumps(told, indent=1).encode() + b"\n"
+    values = {"format": FORMAT, "step": manifest.step, "world": manifest.world, "files": files}
+    return json.dumps(values, indent=1).encode() + b"\n"
 
 
 def parse(content: bytes) -> Manifest:
-    """Return what *content* says; exactly what `render` writes is accepted.
+    """Return the manifest in *content*; only the exact output of `render` is accepted.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: *content* is not a manifest; the message gives the reason.
     """
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES} bytes")
     try:
-        told = json.loads(content)
+        values = json.loads(content)
     except RecursionError:
         raise ValueError("its JSON is nested too deeply") from None
-    step, world = _natural(told, "step"), _natural(told, "world")
-    files = told["files"] if isinstance(told.get("files"), dict) else {}
-    # The counts come first: the names of the shards that a manifest declares may take more memory than there is.
+    step, world = _natural(values, "step"), _natural(values, "world")
+    files = values["files"] if isinstance(values.get("files"), dict) else {}
+    # Compare the counts first: the file names of a hostile shard count may need more memory than available.
     if world < 1 or len(files) != 2 * world or files.keys() != layout.file_names(world):
         raise ValueError(f"its files are not those of {world} shards")
     manifest = Manifest(step, world, {name: parse_entry(entry) for name, entry in files.items()})
     if render(manifest) != content:
-        raise ValueError(f'it is not written as "{FORMAT}" is')
+        raise ValueError(f'it is not in the format "{FORMAT}"')
     return manifest
 
 
-def parse_entry(told: Any) -> Entry:
-    """Return one file's entry.
+def parse_entry(values: Any) -> Entry:
+    """Return the entry of one file.
 
     Raises:
-        ValueError: it is none.
+        ValueError: *values* is not an entry.
     """
-    digest = told.get("sha256") if isinstance(told, dict) else None
+    digest = values.get("sha256") if isinstance(values, dict) else None
     if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= _HEX:
         raise ValueError("an entry without a sha256")
-    return Entry(_natural(told, "bytes"), digest)
+    return Entry(_natural(values, "bytes"), digest)
 
 
-def _natural(told: Any, key: str) -> int:
-    value = told.get(key) if isinstance(told, dict) else None
+def _natural(values: Any, key: str) -> int:
+    value = values.get(key) if isinstance(values, dict) else None
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError(f"{key} is not a number of {key}s")
     return value
 
 
 def read(directory: Path) -> Manifest:
-    """Return the manifest of the checkpoint in *directory*, its files not yet looked at.
+    """Return the manifest of the checkpoint in *directory* without reading the other files.
 
     Raises:
-        Damaged: it has none, or one that is not of this directory.
+        CheckpointDamaged: The manifest is missing or invalid, or belongs to another step.
     """
     try:
         manifest = parse(disk.read(directory / NAME, MOST_BYTES + 1))
     except FileNotFoundError:
-        raise damaged(directory, [f"it has no {NAME}: half-written"]) from None
+        raise damage_error(directory, [f"it has no {NAME}: the write was interrupted"]) from None
     except (OSError, ValueError) as error:
-        raise damaged(directory, [f"{NAME}: {error}"]) from None
+        raise damage_error(directory, [f"{NAME}: {error}"]) from None
     if layout.step_name(manifest.step) != directory.name:
-        raise damaged(directory, [f"{NAME} is that of step {manifest.step}"])
+        raise damage_error(directory, [f"{NAME} belongs to step {manifest.step}"])
     return manifest
 
 
-def prove(
+def verify(
     directory: Path, manifest: Manifest, names: Collection[str] | None = None, *, from_drive: bool = False
 ) -> None:
-    """Return if all files are as the *manifest* says.
+    """Raise unless all files match the *manifest*.
 
     Args:
-        names: Only these; all of them where it is None.
-        from_drive: Whether the page cache is to be let go of first: what is proved is then what the drive holds.
+        names: Files to verify; None for all.
+        from_drive: Whether to drop the page cache first, so that the drive itself is read.
 
     Raises:
-        Damaged: one is not; names each of those.
+        CheckpointDamaged: A file differs; the message names each such file.
     """
-    wanted = manifest.files if names is None else {name: manifest.files[name] for name in names}
-    flaws = [flaw for name, entry in sorted(wanted.items()) if (flaw := _flaw(directory / name, entry, from_drive))]
+    expected = manifest.files if names is None else {name: manifest.files[name] for name in names}
+    flaws = [flaw for name, entry in sorted(expected.items()) if (flaw := _flaw(directory / name, entry, from_drive))]
     if flaws:
-        raise damaged(directory, flaws)
+        raise damage_error(directory, flaws)
 
 
-def _flaw(path: Path, wanted: Entry, from_drive: bool) -> str:
+def _flaw(path: Path, expected: Entry, from_drive: bool) -> str:
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
-            return f"{path.name} is no regular file"
-        if status.st_size != wanted.bytes:
-            return f"{path.name} has {status.st_size} bytes, not {wanted.bytes}"
-        found = disk.sha256(path, from_drive=from_drive)
+            return f"{path.name} is not a regular file"
+        if status.st_size != expected.bytes:
+            return f"{path.name} has {status.st_size} bytes, not {expected.bytes}"
+        actual = disk.sha256(path, from_drive=from_drive)
     except FileNotFoundError:
         return f"{path.name} is missing"
     except OSError as error:
         return f"{path.name} cannot be read ({error.strerror})"
-    return "" if found == wanted.sha256 else f"{path.name} has the sha256 {found[:12]}…, not {wanted.sha256[:12]}…"
+    return (
+        "" if actual == expected.sha256 else f"{path.name} has the sha256 {actual[:12]}…, not {expected.sha256[:12]}…"
+    )
 
 
-def damaged(where: object, flaws: list[str]) -> Damaged:
-    return Damaged(str(where), ", ".join(flaws), "every file has to be as it was written", "Take another checkpoint")
+def damage_error(where: object, flaws: list[str]) -> CheckpointDamaged:
+    return CheckpointDamaged(
+        str(where), ", ".join(flaws), "every file must match the manifest", "Use another checkpoint"
+    )

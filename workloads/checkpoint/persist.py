@@ -1,10 +1,10 @@
-"""The process that brings snapshots to the drive, at the lowest priority. Standard library only; needs no torch.
+"""The background process that writes snapshots to the drive, at low priority and with the standard library alone.
 
-It gets its settings as an argument, an order a line on stdin, and answers each with a line on stdout: the step is
-committed, or why it is not. When stdin ends, it finishes what it has been told, also where the training was killed.
-SIGTERM and SIGINT are for the training, which decides what is still to be saved; it ignores them.
+The process takes its settings as an argument and one request per line on stdin. It replies with one line on stdout: the
+step is committed, or the reason why not. When stdin ends, also because the training was killed, it finishes its
+requests. It ignores SIGTERM and SIGINT: the training handles them and decides what to save.
 
-Hashing in a thread of the training process would slow the steps meanwhile to a third and less on two cores.
+Hashing in a thread of the training process would slow its steps to a third or less on two cores.
 """
 
 import json
@@ -28,163 +28,165 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What does not change between two checkpoints."""
+class WriterSettings:
+    """Settings that stay the same for all checkpoints."""
 
     directory: str
     rank: int
     world: int
     run: str
-    """Names this start of the training; the same on all ranks, and another at each start."""
+    """Identifier of this start of the training, the same on all ranks and different at each start."""
     keep_last: int
     keep_every: int | None
     memory: int
-    """Descriptor of the snapshot's memory."""
+    """File descriptor of the snapshot's memory."""
     bytes_per_second: float | None
     shards_seconds: float
-    """How long to wait for the shards of the other ranks."""
+    """Time limit for the shards of the other ranks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One snapshot to be written."""
+class WriteRequest:
+    """A request to write one snapshot."""
 
     step: int
     bytes: int
     values: str
 
 
-class NotCommitted(Exception):
-    """A checkpoint that has not come about; says why."""
+class CheckpointNotCommitted(Exception):
+    """A checkpoint that was not committed, because of another rank; the message gives the reason."""
 
 
-def persist(order: Order, settings: Settings, memory: memoryview) -> None:
-    """Write this rank's shard; as rank 0 also commit the checkpoint, once all shards are there.
+def persist(request: WriteRequest, settings: WriterSettings, memory: memoryview) -> None:
+    """Write this rank's shard; on rank 0 also commit the checkpoint when all shards exist.
 
     Raises:
-        OSError: a file could not be written.
-        NotCommitted: it was not this rank.
+        OSError: A file could not be written.
+        CheckpointNotCommitted: Another rank failed, or its shard did not arrive in time.
     """
     directory = Path(settings.directory)
-    partial = layout.partial(directory, order.step, settings.run)
+    partial = layout.partial_path(directory, request.step, settings.run)
     try:
         partial.mkdir(exist_ok=True)
-        _write_shard(partial, order, settings, memory)
+        _write_shard(partial, request, settings, memory)
         if settings.rank == 0:
-            _commit(partial, order.step, _gather(partial, settings), settings)
-    except (OSError, NotCommitted):
-        _give_up(partial, settings)
+            _commit(partial, request.step, _collect_entries(partial, settings), settings)
+    except (OSError, CheckpointNotCommitted):
+        _abandon(partial, settings)
         raise
 
 
-def _write_shard(partial: Path, order: Order, settings: Settings, memory: memoryview) -> None:
-    """Write the two files of this rank, then the part of the manifest that says so."""
+def _write_shard(partial: Path, request: WriteRequest, settings: WriterSettings, memory: memoryview) -> None:
+    """Write the two files of this rank, then its part of the manifest."""
     names = (shard_name(settings.rank, settings.world, suffix) for suffix in (TENSORS, VALUES, PART, FAILED))
     tensors, values, part, failed = names
-    for name in (failed, part, tensors, values):  # of an earlier try at the same step
+    for name in (failed, part, tensors, values):  # left by an earlier attempt at the same step
         (partial / name).unlink(missing_ok=True)
-    content = order.values.encode()
+    content = request.values.encode()
     entries = {
         tensors: Entry(
-            order.bytes,
-            disk.write_pages(partial / tensors, memory, order.bytes, disk.limiter(settings.bytes_per_second)),
+            request.bytes,
+            disk.write_pages(partial / tensors, memory, request.bytes, disk.rate_limiter(settings.bytes_per_second)),
         ),
         values: Entry(len(content), disk.write(partial / values, content)),
     }
-    beside = partial / f"{part}.new"
-    beside.unlink(missing_ok=True)
-    disk.write(beside, json.dumps({name: asdict(entry) for name, entry in entries.items()}).encode())
-    beside.rename(partial / part)
+    new_file = partial / f"{part}.new"
+    new_file.unlink(missing_ok=True)
+    disk.write(new_file, json.dumps({name: asdict(entry) for name, entry in entries.items()}).encode())
+    new_file.rename(partial / part)
 
 
-def _gather(partial: Path, settings: Settings) -> dict[str, Entry]:
-    """Return the entries of all shards, when the last of them is there."""
+def _collect_entries(partial: Path, settings: WriterSettings) -> dict[str, Entry]:
+    """Wait for all shards and return their entries."""
     entries: dict[str, Entry] = {}
     for rank in range(settings.world):
         part = partial / shard_name(rank, settings.world, PART)
         failed = partial / shard_name(rank, settings.world, FAILED)
-        for _ in _patience(settings, f"the shard of rank {rank}"):
+        for _ in _poll(settings, f"the shard of rank {rank}"):
             if failed.exists():
-                raise NotCommitted(f"rank {rank} could not write its shard, and says why")
+                raise CheckpointNotCommitted(f"rank {rank} could not write its shard, and reports the reason")
             if part.exists():
                 break
-        told = json.loads(part.read_bytes())
-        entries |= {name: manifest.parse_entry(entry) for name, entry in told.items()}
+        values = json.loads(part.read_bytes())
+        entries |= {name: manifest.parse_entry(entry) for name, entry in values.items()}
         part.unlink()
     return entries
 
 
-def _commit(partial: Path, step: int, entries: Mapping[str, Entry], settings: Settings) -> None:
-    """Give the checkpoint its name, once everything in it is on the drive."""
+def _commit(partial: Path, step: int, entries: Mapping[str, Entry], settings: WriterSettings) -> None:
+    """Write the manifest, and give the checkpoint its name when all of it is on the drive."""
     directory, name = Path(settings.directory), layout.step_name(step)
     disk.write(partial / manifest.NAME, manifest.render(Manifest(step, settings.world, entries)))
     disk.fsync_directory(partial)
     replaced = directory / f".{name}.replaced"
-    if (directory / name).exists():  # damaged, or of a run that has gone back: the one that was taken last counts
+    if (directory / name).exists():  # damaged, or of a run that resumed earlier: the last one counts
         (directory / name).rename(replaced)
     partial.rename(directory / name)
     disk.fsync_directory(directory)
     shutil.rmtree(replaced, ignore_errors=True)
-    for path, other, state in layout.unfinished(directory):
-        if state == "partial" and other < name:  # given up; every rank has come further since
+    for path, other, state in layout.incomplete_entries(directory):
+        if state == "partial" and other < name:  # abandoned: every rank is past this step
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _patience(settings: Settings, what: str) -> Any:
-    """Yield until the time for *what* is over, or the training process is gone."""
+def _poll(settings: WriterSettings, what: str) -> Any:
+    """Yield at each poll until the time limit for *what* is over or the training process has ended."""
     deadline, parent = time.monotonic() + settings.shards_seconds, os.getppid()
     yield
     while time.monotonic() < deadline and os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
         yield
-    raise NotCommitted(f"waited for {what} for {settings.shards_seconds:.0f} s, or until the training ended")
+    raise CheckpointNotCommitted(f"waited for {what} for {settings.shards_seconds:.0f} s, or until the training ended")
 
 
-def _give_up(partial: Path, settings: Settings) -> None:
-    """Make room on the drive, and let rank 0 know."""
+def _abandon(partial: Path, settings: WriterSettings) -> None:
+    """Delete this rank's files, and report the failure to rank 0."""
     if settings.rank == 0:
         shutil.rmtree(partial, ignore_errors=True)
         return
-    with suppress(OSError):  # the one that led here is told
+    with suppress(OSError):  # the caller reports the original error
         (partial / shard_name(settings.rank, settings.world, FAILED)).touch()
         for suffix in (TENSORS, VALUES):
             (partial / shard_name(settings.rank, settings.world, suffix)).unlink(missing_ok=True)
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     print(f"checkpoint: {text}", file=sys.stderr, flush=True)
 
 
-def serve(settings: Settings) -> None:
-    """Follow orders until stdin ends."""
+def serve(settings: WriterSettings) -> None:
+    """Process requests until stdin ends."""
     directory = Path(settings.directory)
     size = os.fstat(settings.memory).st_size
     memory = memoryview(mmap.mmap(settings.memory, size, prot=mmap.PROT_READ))
     for line in sys.stdin:
-        order = Order(**json.loads(line))
+        request = WriteRequest(**json.loads(line))
         began = time.monotonic()
         try:
-            persist(order, settings, memory)
-        except (OSError, NotCommitted) as error:
+            persist(request, settings, memory)
+        except (OSError, CheckpointNotCommitted) as error:
             why = f"{error.filename or directory}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            say(f"STEP {order.step} IS NOT SAVED: {why}; the training goes on, and the next save tries again")
-            _answer({"step": order.step, "failure": why})
+            print_message(
+                f"STEP {request.step} IS NOT SAVED: {why}; the training continues, and the next save tries again"
+            )
+            _send_reply({"step": request.step, "failure": why})
             continue
-        _answer({"step": order.step, "seconds": time.monotonic() - began})
+        _send_reply({"step": request.step, "seconds": time.monotonic() - began})
         if settings.rank == 0:
             try:
-                retention.prune(directory, settings.keep_last, settings.keep_every, say)
+                retention.prune(directory, settings.keep_last, settings.keep_every, print_message)
             except OSError as error:
-                say(f"older ones stay: {error.filename}: {error.strerror}")
+                print_message(f"old checkpoints were not removed: {error.filename}: {error.strerror}")
 
 
-def _answer(told: Mapping[str, Any]) -> None:
-    with suppress(BrokenPipeError):  # the training is gone
-        os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
+def _send_reply(reply: Mapping[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # the training has ended
+        os.write(sys.stdout.fileno(), json.dumps(reply).encode() + b"\n")
 
 
 def main(settings: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(10)  # it gives way to the training, and is not starved by it: until it is done there is no checkpoint
-    serve(Settings(**json.loads(settings)))
+    os.nice(10)  # below the training, but not starved by it: until this process is done there is no checkpoint
+    serve(WriterSettings(**json.loads(settings)))

@@ -1,7 +1,7 @@
-"""Memory that holds a state exactly as its file will: the safetensors format, with room for every tensor.
+"""Memory for the snapshot of a state, in the layout of its safetensors file.
 
-It is allocated and touched once. The first touch of a page costs more than copying into it, so this is what makes a
-snapshot short. It has no name in any filesystem (memfd), and the process that writes it to the drive shares it.
+The memory is allocated and touched once, which makes a snapshot short: the first touch of a page costs more than a copy
+into it. It is a memfd, without a name in a filesystem, and the background process shares it.
 """
 
 import errno
@@ -35,14 +35,14 @@ _MADV_POPULATE_WRITE = 23
 """Source: madvise(2)."""
 
 
-def header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
-    """Return the head of the file, and where in the file each tensor begins.
+def build_header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
+    """Return the header of the file, and the offset of each tensor in the file.
 
-    Tensors of wider numbers come first, and the head is a multiple of 8 bytes: so each number stands at a multiple of
-    its own size. Source: the safetensors format, "Format".
+    Tensors of wider numbers come first, and the header is a multiple of 8 bytes, so each number is aligned to its size.
+    Source: the safetensors format, "Format".
 
     Raises:
-        BadState: a tensor is of a sort that the format has not.
+        BadState: The format does not support the type of a tensor.
     """
     described: dict[str, Any] = {}
     offsets, end = {}, 0
@@ -61,8 +61,8 @@ def header(tensors: Mapping[str, Any]) -> tuple[bytes, dict[str, int]]:
     return head, {name: len(head) + offset for name, offset in offsets.items()}
 
 
-def _touch(memory: mmap.mmap, descriptor: int, size: int) -> None:
-    """Give *memory* its pages now; without enough of them, a later write would end the process with SIGBUS."""
+def _allocate_pages(memory: mmap.mmap, descriptor: int, size: int) -> None:
+    """Allocate the pages of *memory* now; if some are missing, a later write ends the process with SIGBUS."""
     try:
         memory.madvise(_MADV_POPULATE_WRITE)
     except OSError as error:
@@ -72,31 +72,31 @@ def _touch(memory: mmap.mmap, descriptor: int, size: int) -> None:
 
 
 class Snapshot:
-    """Room for the tensors of one state, and for others of the same names, types and shapes."""
+    """Memory for the tensors of one state, and of later states with the same names, types and shapes."""
 
     def __init__(self, head: bytes, offsets: Mapping[str, int], tensors: Mapping[str, Any]) -> None:
         """
         Raises:
-            OSError: there is no memory for it.
+            OSError: There is not enough memory.
         """
         self.head = head
         self.bytes = len(head) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         self.descriptor = os.memfd_create("checkpoint")
-        self._places: dict[str, Any] = {}
-        rooms = -(-self.bytes // PAGE) * PAGE
-        os.ftruncate(self.descriptor, rooms)
-        self._memory = mmap.mmap(self.descriptor, rooms)
+        self._views: dict[str, Any] = {}
+        page_bytes = -(-self.bytes // PAGE) * PAGE
+        os.ftruncate(self.descriptor, page_bytes)
+        self._memory = mmap.mmap(self.descriptor, page_bytes)
         with suppress(OSError):  # a kernel without huge pages for shared memory
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         try:
-            _touch(self._memory, self.descriptor, rooms)
+            _allocate_pages(self._memory, self.descriptor, page_bytes)
         except OSError:
             self.close()
             raise
         self._memory[: len(head)] = head
-        self._places = {name: self._place(offsets[name], tensor) for name, tensor in tensors.items()}
+        self._views = {name: self._view(offsets[name], tensor) for name, tensor in tensors.items()}
 
-    def _place(self, offset: int, tensor: Any) -> Any:
+    def _view(self, offset: int, tensor: Any) -> Any:
         import torch
 
         if not tensor.numel():
@@ -105,11 +105,11 @@ class Snapshot:
         return flat.view(tensor.shape)
 
     def fill(self, tensors: Mapping[str, Any]) -> None:
-        """Copy *tensors*; when this returns, they may be changed."""
+        """Copy *tensors* into the memory; the caller may change them afterwards."""
         devices = set()
         for name, tensor in tensors.items():
-            place = self._places[name]
-            place.copy_(tensor.detach(), non_blocking=True)
+            view = self._views[name]
+            view.copy_(tensor.detach(), non_blocking=True)
             devices.add(tensor.device)
         for device in devices:
             if device.type == "cuda":
@@ -118,7 +118,7 @@ class Snapshot:
                 torch.cuda.synchronize(device)
 
     def close(self) -> None:
-        """Give the memory back, once its other user has ended too."""
-        self._places = {}
+        """Close the memory, which the kernel frees when the background process has ended too."""
+        self._views = {}
         self._memory.close()
         os.close(self.descriptor)

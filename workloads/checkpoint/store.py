@@ -1,4 +1,4 @@
-"""Where copies of checkpoints are kept: a directory on another tier, or whatever else speaks this protocol."""
+"""Stores for copies of checkpoints: the protocol, and a directory on another tier."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,21 +8,21 @@ from workloads.checkpoint import disk
 
 
 class Store(Protocol):
-    """Objects by their keys: ``step-0000000200/manifest.json``. The seam for object stores.
+    """Objects by key, such as ``step-0000000200/manifest.json``. An object store can implement this protocol.
 
-    Every method raises OSError where the store cannot do it, FileNotFoundError where it has no such object.
+    Each method raises FileNotFoundError for a missing object, and OSError for any other failure.
     """
 
     def put(self, key: str, source: Path) -> str:
-        """Store the file *source*, in the place of whatever was there, whole or not at all; return its sha256."""
+        """Store the file *source*, replacing an existing object atomically, and return its sha256."""
         ...
 
     def get(self, key: str, target: Path) -> str:
-        """Write the object to the new file *target*, and return the sha256 of what came."""
+        """Write the object to the new file *target*, and return the sha256 of the received content."""
         ...
 
     def digest(self, key: str) -> str:
-        """Return the sha256 of what the store gives back now: read from its medium, not remembered."""
+        """Return the sha256 of the object, read from the medium and not from a cache."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -30,12 +30,12 @@ class Store(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object. One that is gone already is no error."""
+        """Remove the object. A missing object is not an error."""
         ...
 
 
 class DirectoryStore:
-    """A directory as a store: of its checkpoints, the one without a manifest is not complete yet."""
+    """A directory as a store. A checkpoint without a manifest is incomplete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -43,14 +43,14 @@ class DirectoryStore:
     def put(self, key: str, source: Path) -> str:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.new")
-        beside.unlink(missing_ok=True)  # left behind by one that was killed
+        new_file = target.with_name(f".{target.name}.new")
+        new_file.unlink(missing_ok=True)  # left by a killed process
         try:
             with source.open("rb") as file:
-                digest = disk.copy(file, beside)
-            beside.rename(target)
+                digest = disk.copy(file, new_file)
+            new_file.rename(target)
         except OSError:
-            beside.unlink(missing_ok=True)
+            new_file.unlink(missing_ok=True)
             raise
         disk.fsync_directory(target.parent)
         disk.fsync_directory(self.root)

@@ -1,4 +1,4 @@
-"""A training state taken apart into plain values and tensors, and put together again, without pickle."""
+"""Conversion of a training state into JSON and named tensors, and back, without pickle."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,14 +14,14 @@ class BadState(WorkloadError):
     """A state that a checkpoint cannot hold."""
 
 
-def take_apart(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return *state* as JSON, and its tensors by the names that stand there in their places.
+def flatten_state(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return *state* as JSON with names in place of its tensors, and the tensors by name.
 
-    Mappings with strings and whole numbers as keys, lists, tuples, strings, numbers, booleans and None come back as
-    what they were. A tensor that stands in several places, as tied weights do, is kept once.
+    Mappings with strings and whole numbers as keys, lists, tuples, strings, numbers, booleans and None are restored
+    with their types. A tensor in several places, such as tied weights, is stored once.
 
     Raises:
-        BadState: there is something else in it.
+        BadState: The state contains a value of another type.
     """
     tensors: dict[str, Any] = {}
     names: dict[object, str] = {}
@@ -41,13 +41,13 @@ def take_apart(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             return {type(value).__name__: items}
         if hasattr(value, "data_ptr"):
             return {"tensor": name_of(value, path[1:])}
-        wanted = "a checkpoint holds tensors, mappings, lists, tuples, strings, numbers, booleans and None"
-        raise BadState(f"state{path}", f"got {type(value).__name__}", wanted, "Turn it into one of these")
+        want = "a checkpoint holds tensors, mappings, lists, tuples, strings, numbers, booleans and None"
+        raise BadState(f"state{path}", f"got {type(value).__name__}", want, "Convert it to one of these")
 
     def name_of(tensor: Any, path: str) -> str:
         if str(tensor.layout) != "torch.strided":
             got = f"got a tensor of {tensor.layout}"
-            raise BadState(f"state/{path}", got, "a checkpoint holds dense ones", "Turn it into one: to_dense()")
+            raise BadState(f"state/{path}", got, "a checkpoint holds dense tensors", "Convert it: to_dense()")
         identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
         if identity in names and tensor.numel():
             return names[identity]
@@ -61,23 +61,23 @@ def take_apart(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return json.dumps(encode(state, "")), tensors
 
 
-def put_together(text: str | bytes, tensors: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the state that `take_apart` has taken apart.
+def restore_state(text: str | bytes, tensors: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the state that `flatten_state` converted.
 
     Args:
-        tensors: Loads them by their names; called at most once, and not at all where there are none.
+        tensors: Function that loads the tensors by name; called at most once, and not at all if there are none.
     """
-    loaded = cache(tensors)
+    cached_tensors = cache(tensors)
 
-    def decode(told: Any) -> Any:
-        if not isinstance(told, dict):
-            return told
-        [(sort, content)] = told.items()
-        if sort == "map":
+    def decode(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        [(kind, content)] = node.items()
+        if kind == "map":
             return {key: decode(item) for key, item in content}
-        if sort == "tensor":
-            return loaded()[content]
-        return _SEQUENCES[sort](decode(item) for item in content)
+        if kind == "tensor":
+            return cached_tensors()[content]
+        return _SEQUENCES[kind](decode(item) for item in content)
 
     state: dict[str, Any] = decode(json.loads(text))
     return state

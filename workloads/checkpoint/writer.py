@@ -1,4 +1,4 @@
-"""The training process's end of the process that writes: start it, give it orders, hear how they went."""
+"""Control of the background process from the training process: start, requests and replies."""
 
 import json
 import os
@@ -10,38 +10,38 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workloads.checkpoint.persist import Order, Settings
+from workloads.checkpoint.persist import WriteRequest, WriterSettings
 
 _ROOT = Path(__file__).parents[2]
-"""Where the package stands: the process has to find it, however this one did."""
+"""Directory of the package, which the new process needs in its path."""
 _START = "import sys; from workloads.checkpoint.persist import main; main(sys.argv[1])"
 
 
 class Writer:
-    """A process of `persist`, started with the first order and started again where it has died."""
+    """A process of `persist`, started with the first request and again if it has died."""
 
-    def __init__(self, settings: Settings, lock: int) -> None:
+    def __init__(self, settings: WriterSettings, lock: int) -> None:
         """
         Args:
-            lock: Descriptor of a lock that is held until both processes have ended.
+            lock: Descriptor of a lock that both processes hold until they end.
         """
         self._settings, self._lock = settings, lock
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = b""
+        self._received = b""
 
-    def order(self, order: Order) -> None:
-        """Hand over one snapshot.
+    def submit(self, request: WriteRequest) -> None:
+        """Send the request to write one snapshot.
 
         Raises:
-            OSError: no process can be started.
+            OSError: The process cannot be started.
         """
-        line = json.dumps(asdict(order)).encode() + b"\n"
+        line = json.dumps(asdict(request)).encode() + b"\n"
         if self._process is not None:
             try:
                 return self._write(line)
             except BrokenPipeError:
                 self.close()
-        self._process, self._said = self._start(), b""
+        self._process, self._received = self._start(), b""
         return self._write(line)
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -61,27 +61,27 @@ class Writer:
         while view:
             view = view[self._process.stdin.write(view) :]
 
-    def answer(self, timeout_seconds: float | None) -> dict[str, Any] | None:
-        """Return the answer to the order; None where it has not come within *timeout_seconds*.
+    def wait_for_reply(self, timeout_seconds: float | None) -> dict[str, Any] | None:
+        """Return the reply to the request; None if it does not arrive within *timeout_seconds*.
 
-        A process that has died has answered: with a failure.
+        If the process has died, return a failure.
         """
         assert self._process and self._process.stdout
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while b"\n" not in self._said:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], left)[0]:
+        while b"\n" not in self._received:
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._process.stdout], [], [], remaining)[0]:
                 return None
-            said = self._process.stdout.read(65536)
-            if not said:
-                return {"failure": f"the process that writes it ended with {self._process.wait()}"}
-            self._said += said
-        line, _, self._said = self._said.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            chunk = self._process.stdout.read(65536)
+            if not chunk:
+                return {"failure": f"the background process ended with {self._process.wait()}"}
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
+        wait_for_reply: dict[str, Any] = json.loads(line)
+        return wait_for_reply
 
     def close(self) -> None:
-        """Let it finish what it has been told, and return when it has ended."""
+        """Close the process's input, and wait until it has finished its requests and ended."""
         if self._process is None:
             return
         process, self._process = self._process, None

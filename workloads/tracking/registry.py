@@ -88,9 +88,9 @@ def _outcome(directory: Path, digest: str | None) -> checkpoints.Checkpoint | No
     if digest is None:
         return checkpoints.newest(directory)
     for step in reversed(layout.steps(directory)):
-        found = checkpoints.at(directory, step)
+        found = checkpoints.at_step(directory, step)
         if _digest(found.path) == digest:
-            manifest.prove(found.path, found.manifest)
+            manifest.verify(found.path, found.manifest)
             return found
     return None
 
@@ -142,13 +142,13 @@ def fetch(server: Server, reference: str, into: Path) -> Path:
     """
     version = find(server, reference)
     step = version.source.rstrip("/").rpartition("/")[2]
-    if layout.step_of(step) is None:
+    if layout.parse_step_name(step) is None:
         fix = "Name a version that a run of ours has registered"
         raise Refused("model", f"got {version}, from {version.source}", "a version is a checkpoint", fix)
     target = begin(server, version, manifest.NAME, into)
     told = manifest.read(target)
     bring(server, version, {name: entry.bytes for name, entry in told.files.items()}, target)
-    manifest.prove(target, told)
+    manifest.verify(target, told)
     return target
 
 

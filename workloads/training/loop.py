@@ -110,7 +110,7 @@ class Training:
             WorkloadError: The checkpoint is damaged or belongs to another model.
         """
         checkpoints = self._open_checkpoints()
-        checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at(step)
+        checkpoint = self._newest if self._newest and self._newest.step == step else checkpoints.at_step(step)
         state = checkpoints.load(checkpoint)
         own_weights = sharded.local_state(trainable_state(self.model))
         fix = "Use another --out, or the model of this checkpoint"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from workloads.checkpoint import at
+from workloads.checkpoint import at_step
 from workloads.errors import WorkloadError
 from workloads.training import data, elastic, lineage, lora, memory
 from workloads.training.checkpointing import Checkpoints, open_checkpoints
@@ -183,7 +183,7 @@ def _publish(config: TrainingConfig, training: Training, out: Path, publish_wors
     lora_config = config.model.lora if isinstance(config.model, HuggingFace) else None
     adapters = lora.adapter_tensors(training.model) if lora_config else {}
     if training.context.workers.rank == 0:
-        checkpoint = checkpoint_digest(at(out / "checkpoints", training.step))
+        checkpoint = checkpoint_digest(at_step(out / "checkpoints", training.step))
         forced = publish_worse if worse else None
         lineage.write_end(out, training.step, checkpoint, training.tuning, worse is None or forced is not None, forced)
         if isinstance(config.model, HuggingFace) and lora_config:

@@ -50,7 +50,7 @@ def load_whole(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the saved state with the model merged from all shards; everything else is rank 0's.
 
     Raises:
-        Damaged: A file differs from its manifest.
+        CheckpointDamaged: A file differs from its manifest.
     """
     world = checkpoint.manifest.world
     first, *others = (load(checkpoint, rank, world) for rank in range(world))

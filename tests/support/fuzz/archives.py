@@ -1,4 +1,4 @@
-"""Archives of checkpoints, plain and packed: proved as what was written, or `Damaged`; restored within a directory."""
+"""Archives of checkpoints, plain and packed: verified or `CheckpointDamaged`, and restored within a directory."""
 
 import gzip
 import io
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
-from workloads.checkpoint import Damaged, archive, layout, manifest
-from workloads.checkpoint.archive import Failed
+from workloads.checkpoint import CheckpointDamaged, archive, layout, manifest
+from workloads.checkpoint.archive import ArchiveIOError
 from workloads.checkpoint.manifest import Entry, Manifest
 
 CONTENT = {name: name.encode() * 20 for name in sorted(layout.file_names(1))}
@@ -84,7 +84,7 @@ class Target:
                 manifest.NAME: MANIFEST,
             }
             shutil.rmtree(found.path)
-        except (Damaged, Failed):
+        except (CheckpointDamaged, ArchiveIOError):
             pass
         assert not list(self.into.iterdir()), "something is left behind"
         assert {path.name for path in self.path.parent.iterdir()} == {"x.tar", "into"}, "something is written elsewhere"

@@ -7,8 +7,8 @@ import tarfile
 import pytest
 
 from tests.support import sample_checkpoints
-from workloads.checkpoint import Damaged, Refused, layout, load, newest
-from workloads.checkpoint.archive import Compression, Failed, backup, prove, restore
+from workloads.checkpoint import CheckpointDamaged, CheckpointRequestError, layout, load, newest
+from workloads.checkpoint.archive import ArchiveIOError, Compression, backup, restore, verify
 
 EACH = pytest.mark.parametrize("compression", list(Compression))
 
@@ -31,7 +31,7 @@ def test_a_checkpoint_comes_back_as_it_was(two, tmp_path, compression):
     made_ = backup(two, tmp_path / "archives", compression=compression)
     assert made_.path.name.startswith("digits-step-0000000020-2")
     assert made_.path.name.endswith("Z.tar" if compression == Compression.none else f"Z.tar.{compression}")
-    assert prove(made_.path) == made_
+    assert verify(made_.path) == made_
 
     back = restore(made_.path, tmp_path / "back")
 
@@ -44,7 +44,7 @@ def test_a_checkpoint_comes_back_as_it_was(two, tmp_path, compression):
 
 def test_an_older_step_can_be_asked_for(two, tmp_path):
     assert backup(two, tmp_path, step=10).step == 10
-    with pytest.raises(Refused, match="it has no checkpoint of step 15; it has 10, 20"):
+    with pytest.raises(CheckpointRequestError, match="it has no checkpoint of step 15; it has 10, 20"):
         backup(two, tmp_path, step=15)
 
 
@@ -52,7 +52,7 @@ def test_the_newest_that_is_intact_is_taken(copied, tmp_path):
     sample_checkpoints.flip(sample_checkpoints.files(copied, 20)[1], 3)
     assert backup(copied, tmp_path).step == 10
 
-    with pytest.raises(Damaged):
+    with pytest.raises(CheckpointDamaged):
         backup(copied, tmp_path / "none", step=20)
     assert list((tmp_path / "none").iterdir()) == []
 
@@ -68,7 +68,7 @@ def test_no_flipped_byte_passes(two, tmp_path, compression):
         try:
             back = restore(path, tmp_path / f"back-{number}")
             assert sample_checkpoints.content(back.path) == wanted
-        except Damaged:
+        except CheckpointDamaged:
             found += 1
             assert list((tmp_path / f"back-{number}").iterdir()) == []
         sample_checkpoints.flip(path, offset)
@@ -81,10 +81,10 @@ def test_a_short_archive_is_not_taken_for_whole(two, tmp_path, compression):
     content = path.read_bytes()
     for part in (0, 1, 300, len(content) // 2, int(len(content) * 0.9)):
         path.write_bytes(content[:part])
-        with pytest.raises(Damaged):
+        with pytest.raises(CheckpointDamaged):
             restore(path, tmp_path / "back")
-        with pytest.raises(Damaged):
-            prove(path)
+        with pytest.raises(CheckpointDamaged):
+            verify(path)
     assert list((tmp_path / "back").iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_what_is_there_is_not_overwritten(two, copied, tmp_path):
     sample_checkpoints.flip(sample_checkpoints.files(copied, 20)[1], 3)
     before = sample_checkpoints.content(copied)
 
-    with pytest.raises(Refused, match="what is there is never overwritten"):
+    with pytest.raises(CheckpointRequestError, match="restore never overwrites a checkpoint"):
         restore(path, copied)
     assert sample_checkpoints.content(copied) == before
 
@@ -113,10 +113,10 @@ def test_nothing_but_the_files_of_the_manifest_is_taken_out(two, tmp_path, name,
     files = {path.name: path.read_bytes() for path in sample_checkpoints.files(two, 20)}
     good = [(f"step-0000000020/{name}", content, tarfile.REGTYPE) for name, content in sorted(files.items())]
     crafted(tmp_path / "good.tar", *good)
-    assert prove(tmp_path / "good.tar").step == 20
+    assert verify(tmp_path / "good.tar").step == 20
     crafted(tmp_path / "evil.tar", *good, (name, b"" if sort == tarfile.SYMTYPE else b"evil", sort))
 
-    with pytest.raises(Damaged, match="which is not in its manifest"):
+    with pytest.raises(CheckpointDamaged, match="which is not in its manifest"):
         restore(tmp_path / "evil.tar", tmp_path / "deep" / "back")
     assert list((tmp_path / "deep" / "back").iterdir()) == []
     assert not list(tmp_path.rglob("evil")) and not list(tmp_path.rglob("extra"))
@@ -128,24 +128,24 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(two, tmp_path):
     members[1] = (members[1][0], b"", tarfile.SYMTYPE)
     crafted(tmp_path / "link.tar", *members)
 
-    with pytest.raises(Damaged):
+    with pytest.raises(CheckpointDamaged):
         restore(tmp_path / "link.tar", tmp_path / "back")
 
 
 def test_what_is_no_archive_is_said_to_be_none(tmp_path):
     (tmp_path / "text").write_text("no archive")
-    with pytest.raises(Damaged, match="no archive of a checkpoint"):
-        prove(tmp_path / "text")
-    with pytest.raises(Failed, match="No such file or directory"):
-        prove(tmp_path / "nothing")
-    with pytest.raises(Refused, match="it has no checkpoint; a checkpoint is a directory step-…"):
+    with pytest.raises(CheckpointDamaged, match="no archive of a checkpoint"):
+        verify(tmp_path / "text")
+    with pytest.raises(ArchiveIOError, match="No such file or directory"):
+        verify(tmp_path / "nothing")
+    with pytest.raises(CheckpointRequestError, match="it has no checkpoint; a checkpoint is a directory step-…"):
         backup(tmp_path, tmp_path)
 
 
 def test_where_it_cannot_be_written_nothing_is_left(two, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(Failed):
+    with pytest.raises(ArchiveIOError):
         backup(two, tmp_path / "file")
     path = backup(two, tmp_path).path
-    with pytest.raises(Failed):
+    with pytest.raises(ArchiveIOError):
         restore(path, tmp_path / "file")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import sample_checkpoints
-from workloads.checkpoint import Damaged, layout, manifest
-from workloads.checkpoint.archive import Failed, prove, restore
+from workloads.checkpoint import CheckpointDamaged, layout, manifest
+from workloads.checkpoint.archive import ArchiveIOError, restore, verify
 from workloads.checkpoint.tar_reader import EXTENDED_BYTES, TarReader
 
 MEMORY_BYTES = 512 << 20
@@ -24,10 +24,10 @@ MEMORY_BYTES = 512 << 20
 PROVE = """
 import sys
 from pathlib import Path
-from workloads.checkpoint import Damaged, archive
+from workloads.checkpoint import CheckpointDamaged, archive
 try:
-    archive.prove(Path(sys.argv[1]))
-except Damaged as damaged:
+    archive.verify(Path(sys.argv[1]))
+except CheckpointDamaged as damaged:
     print(damaged)
 """
 
@@ -121,7 +121,7 @@ def test_no_file_is_unpacked_beyond_its_declared_size(tmp_path, monkeypatch):
     (tmp_path / "x.tar").write_bytes(archive_of(size=5000, declared=100))
     monkeypatch.setattr("workloads.checkpoint.disk.copy", lambda *_: pytest.fail("it was unpacked"))
 
-    with pytest.raises(Damaged, match="has 5000 bytes, not 100"):
+    with pytest.raises(CheckpointDamaged, match="has 5000 bytes, not 100"):
         restore(tmp_path / "x.tar", tmp_path / "back")
 
 
@@ -130,7 +130,7 @@ def test_an_archive_is_not_restored_where_it_has_no_room(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(1000, 801, 199)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
 
-    with pytest.raises(Failed, match="199 bytes are free, its files have 200; .* room for all of it"):
+    with pytest.raises(ArchiveIOError, match="199 bytes are free; the files of the archive need 200"):
         restore(tmp_path / "x.tar", tmp_path / "back")
     assert list((tmp_path / "back").iterdir()) == []
 
@@ -142,9 +142,9 @@ def test_what_follows_the_end_is_read_within_a_bound(tmp_path):
     (tmp_path / "good.tar").write_bytes(content + bytes(10240))
     (tmp_path / "long.tar").write_bytes(content + bytes(2 << 20))
 
-    assert prove(tmp_path / "good.tar").step == 1
-    with pytest.raises(Damaged, match="bytes follow its end"):
-        prove(tmp_path / "long.tar")
+    assert verify(tmp_path / "good.tar").step == 1
+    with pytest.raises(CheckpointDamaged, match="bytes follow its end"):
+        verify(tmp_path / "long.tar")
 
 
 @pytest.mark.parametrize("sort", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -184,8 +184,8 @@ def test_a_manifest_or_shard_is_a_regular_file(tmp_path, sort):
         else:
             (tmp_path / "elsewhere").write_bytes(content)
             path.symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(Damaged):
+        with pytest.raises(CheckpointDamaged):
             found = manifest.read(path.parent)
-            manifest.prove(path.parent, found)
+            manifest.verify(path.parent, found)
         path.unlink()
         path.write_bytes(content)

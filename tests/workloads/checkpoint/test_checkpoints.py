@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.support import sample_checkpoints
-from workloads.checkpoint import Checkpoints, Refused, layout, load, newest
+from workloads.checkpoint import CheckpointRequestError, Checkpoints, layout, load, newest
 
 
 def test_what_was_saved_last_is_loaded_first(tmp_path):
@@ -21,7 +21,7 @@ def test_what_was_saved_last_is_loaded_first(tmp_path):
         found = again.newest()
         assert found.step == 20
         assert again.load(found) == sample_checkpoints.state(20)
-        assert again.load(again.at(10)) == sample_checkpoints.state(10)
+        assert again.load(again.at_step(10)) == sample_checkpoints.state(10)
 
 
 def test_those_that_need_not_stay_go(tmp_path):
@@ -141,17 +141,17 @@ def test_a_rank_that_never_comes_costs_the_checkpoint_alone(tmp_path, capfd):
 def test_another_number_of_ranks_is_refused(tmp_path):
     sample_checkpoints.make(tmp_path, 1)
 
-    with pytest.raises(Refused, match="it has 1 shards; this run has 2"):
+    with pytest.raises(CheckpointRequestError, match="it has 1 shards; this run has 2"):
         load(newest(tmp_path), 0, 2)
 
 
 def test_ranks_without_a_common_word_are_refused(tmp_path):
-    with pytest.raises(Refused, match="run: got none"):
+    with pytest.raises(CheckpointRequestError, match="run: got none"):
         Checkpoints(tmp_path, rank=0, world=2)
 
 
 def test_one_directory_has_one_training(tmp_path):
-    with Checkpoints(tmp_path), pytest.raises(Refused, match="one training writes to one directory"):
+    with Checkpoints(tmp_path), pytest.raises(CheckpointRequestError, match="one training writes to one directory"):
         Checkpoints(tmp_path, lock_seconds=0)
     Checkpoints(tmp_path, lock_seconds=0).close()
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import sample_checkpoints
-from workloads.checkpoint import Damaged, at, layout, load, manifest, newest
+from workloads.checkpoint import CheckpointDamaged, at_step, layout, load, manifest, newest
 from workloads.checkpoint.manifest import Entry, Manifest
 
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -97,8 +97,8 @@ def test_where_all_are_damaged_there_is_none(two, tmp_path):
 def test_what_is_loaded_without_a_look_before_is_looked_at_then(two, tmp_path):
     directory = tmp_path / "checkpoints"
     shutil.copytree(two, directory)
-    assert load(at(directory, 20)) == sample_checkpoints.state(20)
+    assert load(at_step(directory, 20)) == sample_checkpoints.state(20)
     sample_checkpoints.flip(sample_checkpoints.files(directory, 20)[1], 7)
 
-    with pytest.raises(Damaged, match="shard-00000-of-00001.json has the sha256"):
-        load(at(directory, 20))
+    with pytest.raises(CheckpointDamaged, match="shard-00000-of-00001.json has the sha256"):
+        load(at_step(directory, 20))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import sample_checkpoints
 from tests.workloads.checkpoint.loop import INTERVAL
-from workloads.checkpoint import Checkpoints, Refused, load, newest
+from workloads.checkpoint import CheckpointRequestError, Checkpoints, load, newest
 from workloads.training.stopping import StopRequest
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ def test_the_next_start_waits_for_what_a_killed_one_still_writes(tmp_path):
     process.kill()
     process.wait()
 
-    with pytest.raises(Refused):
+    with pytest.raises(CheckpointRequestError):
         Checkpoints(tmp_path, lock_seconds=0)
     os.kill(writer, signal.SIGCONT)
     with Checkpoints(tmp_path) as checkpoints:

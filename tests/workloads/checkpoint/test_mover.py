@@ -5,7 +5,7 @@ import pytest
 from tests.support import sample_checkpoints
 from workloads.checkpoint import Checkpoints, layout, load, newest
 from workloads.checkpoint.__main__ import main
-from workloads.checkpoint.mover import Moved, move
+from workloads.checkpoint.mover import MoveResult, move
 from workloads.checkpoint.store import DirectoryStore
 
 
@@ -39,7 +39,7 @@ class Bad(DirectoryStore):
 
 
 def test_all_are_copied_and_the_newest_stays_hot(hot, warm, said):
-    assert move(hot, DirectoryStore(warm), 1, said.append) == Moved([10, 20, 30], [10, 20], [])
+    assert move(hot, DirectoryStore(warm), 1, said.append) == MoveResult([10, 20, 30], [10, 20], [])
 
     assert layout.steps(hot) == [30]
     assert layout.steps(warm) == [10, 20, 30]
@@ -53,34 +53,34 @@ def test_all_are_copied_and_the_newest_stays_hot(hot, warm, said):
 def test_a_second_pass_has_nothing_to_do(hot, warm, said):
     move(hot, DirectoryStore(warm), 2, said.append)
 
-    assert move(hot, DirectoryStore(warm), 2, said.append) == Moved([], [], [])
+    assert move(hot, DirectoryStore(warm), 2, said.append) == MoveResult([], [], [])
 
 
 def test_what_comes_back_otherwise_stays_hot_and_is_tried_again(hot, warm, said):
     store = Bad(warm)
 
-    assert move(hot, store, 1, said.append) == Moved([20, 30], [20], [10])
-    assert "STEP 10 IS NOT MOVED" in said[0] and "came back otherwise" in said[0]
+    assert move(hot, store, 1, said.append) == MoveResult([20, 30], [20], [10])
+    assert "STEP 10 IS NOT MOVED" in said[0] and "differs when it is read back" in said[0]
     assert load(newest(hot)) == sample_checkpoints.state(30)
     assert layout.steps(hot) == [10, 30]
     assert sample_checkpoints.content(warm).keys() == {
         f"{layout.step_name(s)}/{p.name}" for s in (20, 30) for p in sample_checkpoints.files(warm, 20)
     }
-    assert move(hot, store, 1, said.append) == Moved([10], [10], [])
+    assert move(hot, store, 1, said.append) == MoveResult([10], [10], [])
 
 
 def test_a_copy_that_has_rotted_keeps_the_hot_one(hot, warm, said):
     move(hot, DirectoryStore(warm), 3, said.append)
     sample_checkpoints.flip(sample_checkpoints.files(warm, 10)[1], 9)
 
-    assert move(hot, DirectoryStore(warm), 1, said.append) == Moved([], [20], [10])
+    assert move(hot, DirectoryStore(warm), 1, said.append) == MoveResult([], [20], [10])
     assert layout.steps(hot) == [10, 30]
 
 
 def test_a_damaged_one_is_not_copied(hot, warm, said):
     sample_checkpoints.flip(sample_checkpoints.files(hot, 30)[1], 9)
 
-    assert move(hot, DirectoryStore(warm), 1, said.append) == Moved([10, 20], [10, 20], [30])
+    assert move(hot, DirectoryStore(warm), 1, said.append) == MoveResult([10, 20], [10, 20], [30])
     assert newest(warm).step == 20
     assert list(DirectoryStore(warm).list(layout.step_name(30))) == []
 
@@ -93,7 +93,7 @@ def test_another_checkpoint_of_the_same_step_takes_the_place_of_the_copy(hot, wa
         checkpoints.save(30, {"another": 1})
     assert path.read_bytes() != old
 
-    assert move(hot, DirectoryStore(warm), 3, said.append) == Moved([30], [], [])
+    assert move(hot, DirectoryStore(warm), 3, said.append) == MoveResult([30], [], [])
     assert load(newest(warm)) == {"another": 1}
 
 
@@ -104,7 +104,7 @@ def test_a_killed_copy_is_taken_up_again(hot, warm, said):
     (warm / layout.step_name(30) / ".manifest.json.new").write_text("{")
     assert newest(warm).step == 20
 
-    assert move(hot, DirectoryStore(warm), 3, said.append) == Moved([30], [], [])
+    assert move(hot, DirectoryStore(warm), 3, said.append) == MoveResult([30], [], [])
     assert newest(warm).step == 30
 
 

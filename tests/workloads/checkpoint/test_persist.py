@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from workloads.checkpoint import disk, layout, newest, persist
-from workloads.checkpoint.persist import NotCommitted, Order, Settings
+from workloads.checkpoint.persist import CheckpointNotCommitted, WriteRequest, WriterSettings
 
-ORDER = Order(step=7, bytes=10_000, values="{}")
+ORDER = WriteRequest(step=7, bytes=10_000, values="{}")
 SECOND = "shard-00001-of-00002"
 
 
@@ -23,7 +23,7 @@ def memory():
 
 @pytest.fixture
 def alone(tmp_path):
-    return Settings(str(tmp_path), 0, 1, "run", 3, None, -1, None, 0.1)
+    return WriterSettings(str(tmp_path), 0, 1, "run", 3, None, -1, None, 0.1)
 
 
 def test_everything_is_on_the_drive_before_it_gets_its_name(alone, memory, monkeypatch):
@@ -70,23 +70,23 @@ def test_a_checkpoint_of_the_same_step_takes_the_place_of_the_old_one(alone, mem
 
 
 def test_rank_0_does_not_commit_without_the_others(alone, memory, tmp_path):
-    with pytest.raises(NotCommitted, match="the shard of rank 1"):
+    with pytest.raises(CheckpointNotCommitted, match="the shard of rank 1"):
         persist.persist(ORDER, replace(alone, world=2), memory)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_rank_0_gives_up_at_once_where_another_has_failed(alone, memory, tmp_path):
-    partial = layout.partial(tmp_path, 7, "run")
+    partial = layout.partial_path(tmp_path, 7, "run")
     partial.mkdir()
     (partial / f"{SECOND}.failed").touch()
 
-    with pytest.raises(NotCommitted, match="rank 1 could not write its shard"):
+    with pytest.raises(CheckpointNotCommitted, match="rank 1 could not write its shard"):
         persist.persist(ORDER, replace(alone, world=2, shards_seconds=1e6), memory)
 
 
 def test_a_rank_that_cannot_write_says_so_to_rank_0(alone, memory, tmp_path):
-    partial = layout.partial(tmp_path, 7, "run")
+    partial = layout.partial_path(tmp_path, 7, "run")
     partial.mkdir()
     (partial / f"{SECOND}.json").mkdir()  # in the way
 
@@ -102,13 +102,13 @@ def test_another_attempt_at_the_same_step_is_another_directory(alone, memory, tm
         persist.persist(ORDER, replace(alone, rank=1, world=2, run=run), memory)
 
     assert {path.name for path in tmp_path.iterdir()} == {
-        layout.partial(tmp_path, 7, r).name for r in ("first", "second")
+        layout.partial_path(tmp_path, 7, r).name for r in ("first", "second")
     }
 
 
 def test_a_second_try_at_a_step_is_not_hindered_by_the_first(alone, memory, tmp_path):
     first, second = replace(alone, world=2), replace(alone, world=2, rank=1)
-    partial = layout.partial(tmp_path, 7, "run")
+    partial = layout.partial_path(tmp_path, 7, "run")
     partial.mkdir()
     for name in (f"{SECOND}.failed", f"{SECOND}.safetensors", f"{SECOND}.json", f"{SECOND}.part", f"{SECOND}.part.new"):
         (partial / name).touch()

@@ -15,7 +15,7 @@ LAST, EVERY = st.integers(1, 5), st.none() | st.integers(1, 10)
 
 @given(STEPS, LAST, EVERY)
 def test_the_newest_and_the_multiples_stay(steps, last, every):
-    kept = retention.kept(steps, last, every)
+    kept = retention.steps_to_keep(steps, last, every)
 
     newest = set(sorted(steps, reverse=True)[:last])
     assert kept == {step for step in steps if step in newest or (every and step % every == 0)}
@@ -23,15 +23,15 @@ def test_the_newest_and_the_multiples_stay(steps, last, every):
 
 @given(STEPS, LAST, EVERY)
 def test_what_stays_once_stays_until_something_newer_comes(steps, last, every):
-    kept = retention.kept(steps, last, every)
+    kept = retention.steps_to_keep(steps, last, every)
 
-    assert retention.kept(kept, last, every) == kept
+    assert retention.steps_to_keep(kept, last, every) == kept
 
 
 @pytest.mark.parametrize(("last", "every"), [(0, None), (-1, 5), (1, 0)])
 def test_keeping_none_is_refused(last, every):
     with pytest.raises(ValueError, match="at least 1"):
-        retention.kept({1}, last, every)
+        retention.steps_to_keep({1}, last, every)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,9 @@ def test_the_newest_good_one_is_never_removed(six, tmp_path_factory, damaged, la
 
     after = newest(directory)
     assert (after and after.step) == (before and before.step)
-    assert set(removed) <= set(range(6)) - retention.kept(range(6), last, every)
+    assert set(removed) <= set(range(6)) - retention.steps_to_keep(range(6), last, every)
     if not damaged:
-        assert set(removed) == set(range(6)) - retention.kept(range(6), last, every)
+        assert set(removed) == set(range(6)) - retention.steps_to_keep(range(6), last, every)
         assert said == []
 
 
@@ -71,7 +71,7 @@ def test_what_was_left_half_done_is_cleared_away(tmp_path):
     shutil.copytree(tmp_path / name(20), tmp_path / f".{name(40)}.other.partial")
     (tmp_path / f".{name(40)}.mine.partial").mkdir()
 
-    retention.tidy(tmp_path, "mine")
+    retention.clean_up(tmp_path, "mine")
 
     assert sample_checkpoints.content(tmp_path) == whole
     assert (tmp_path / f".{name(40)}.mine.partial").is_dir()

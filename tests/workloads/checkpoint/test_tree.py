@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workloads.checkpoint import BadState
-from workloads.checkpoint.tree import put_together, take_apart
+from workloads.checkpoint.tree import flatten_state, restore_state
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 TREES = st.recursive(
@@ -23,9 +23,9 @@ TREES = st.recursive(
 
 @given(st.dictionaries(st.text() | st.integers(), TREES, max_size=4))
 def test_plain_values_come_back_as_what_they_were(state):
-    text, tensors = take_apart(state)
+    text, tensors = flatten_state(state)
 
-    assert repr(put_together(text, lambda: tensors)) == repr(state)
+    assert repr(restore_state(text, lambda: tensors)) == repr(state)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,6 @@ def test_plain_values_come_back_as_what_they_were(state):
 )
 def test_what_cannot_be_kept_is_named(state, where, got):
     with pytest.raises(BadState) as caught:
-        take_apart(state)
+        flatten_state(state)
 
     assert str(caught.value).startswith(f"{where}: {got}")
