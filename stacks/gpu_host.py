@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import pulumi
 
-from rackwright.provider.resources import CLASSES, Managed, Tier
+from rackwright.provider.resources import CLASSES, ManagedResource, Tier
 from rackwright.stack import DeclaredResource
 
 
@@ -13,7 +13,7 @@ class GpuHostArgs(TypedDict):
     resources: list[DeclaredResource]
     """The host and its resources, each after those that it depends on. Plain values, because they decide the number of
     Pulumi resources."""
-    managed_resources: dict[str, Managed]
+    managed_resources: dict[str, ManagedResource]
     """Pulumi resources of all hosts by name so far; the component adds its own."""
 
 

@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import Any
 
-from rackwright.provider.resources import Managed
+from rackwright.provider.resources import ManagedResource
 from rackwright.stack import Stack, declare
 from stacks.gpu_host import GpuHost
 
@@ -11,7 +11,7 @@ from stacks.gpu_host import GpuHost
 def build(stack: Stack) -> dict[str, Any]:
     """Declare all resources of *stack*, one component per host, and return the exports of the stack."""
     hosts: dict[str, GpuHost] = {}
-    managed_resources: dict[str, Managed] = {}
+    managed_resources: dict[str, ManagedResource] = {}
     for name, resources in groupby(declare(stack), key=lambda resource: resource.spec.host):
         if name in hosts:  # resources that come after those of other hosts
             hosts[name].add(resources)

@@ -94,9 +94,9 @@ def format_changes(actual_texts: Mapping[str, str | None], wanted_texts: Mapping
     lines: list[str] = []
     for path, text in wanted_texts.items():
         before, after = (actual_texts.get(path) or "").splitlines(), text.splitlines()
-        changed = [*difflib.unified_diff(before, after, path, path, "as found", "as wanted", lineterm="")]
-        left_out = len(changed) - CHANGES_MAX
-        lines += changed[:CHANGES_MAX] + ([f"… and {left_out} lines more"] if left_out > 0 else [])
+        diff_lines = [*difflib.unified_diff(before, after, path, path, "as found", "as wanted", lineterm="")]
+        left_out = len(diff_lines) - CHANGES_MAX
+        lines += diff_lines[:CHANGES_MAX] + ([f"… and {left_out} lines more"] if left_out > 0 else [])
     return "\n".join(lines)
 
 

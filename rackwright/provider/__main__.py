@@ -1,4 +1,4 @@
-"""The plugin's process: prints its port for the engine that started it, answers, and ends when that engine does."""
+"""The process of the Pulumi plugin: prints its port for the engine, serves calls, and ends with the engine."""
 
 import gc
 import os
@@ -21,10 +21,10 @@ from rackwright.provider.site import Site, Sites
 
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 2.0
-"""For calls that are stopped to say so; the engine kills us 5 s after its interrupt."""
+"""Seconds for cancelled calls to answer; the engine kills the plugin 5 s after its interrupt."""
 
 ALLOCATIONS = 100_000
-"""Between two looks at what is garbage: facts of many hosts come and stay, and each look goes over all of them."""
+"""Allocations between two garbage collections, each of which visits the facts of all hosts."""
 
 
 def main(engine_address: str) -> None:
@@ -37,12 +37,12 @@ def main(engine_address: str) -> None:
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
-    to_engine = _only_ours(sys.stdout.fileno())
+    to_engine = _redirect_stdout(sys.stdout.fileno())
     sites = Sites(_open_site)
     provider = Provider(Resources(KINDS, sites), sites, engine_address)
     server, port = serve(provider)
     os.write(to_engine, f"{port}\n".encode())
-    # a killed pulumi leaves its plugins behind: nobody would ever take their answers
+    # a killed pulumi leaves its plugins behind, and no process would read their answers
     while os.getppid() == parent and not stop.wait(WATCH_SECONDS):
         pass
     provider.cancel()
@@ -53,7 +53,7 @@ def main(engine_address: str) -> None:
 
 
 def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
-    # here: the engine starts two of us, and one of them only says that it is there
+    # imported here: the engine starts two plugins, and one of them only answers the handshake
     from rackwright.hosts.ansible import Plays
     from rackwright.hosts.local_repository import bringing
     from rackwright.hosts.pool import Hosts
@@ -63,44 +63,55 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     from rackwright.stack import declare, load_stack
     from rackwright.stack.stack import ROOT
 
-    declared = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.received())
-    hosts = Hosts(declared.endpoints, declared.salt)
-    rollout = declared.fleet.rollout
+    loaded_stack = load_stack(stack, _project(Path.cwd())).with_secrets(secrets).with_consents(consents.load())
+    hosts = Hosts(loaded_stack.endpoints, loaded_stack.salt)
+    rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
         rollout,
         lambda: hosts.cancelled,
-        limit=rollout.unavailable_of(len(declared.fleet.hosts)),
+        limit=rollout.unavailable_of(len(loaded_stack.fleet.hosts)),
         unreachable=hosts.unreachable,
         coming=hosts.looked_at,
     )
-    play: Play = Plays(ROOT, hosts, Redactor(declared.repository.secrets.values()), coming=rollout_gate.going).play
-    if declared.lock and declared.brings_packages:
+    play: Play = Plays(ROOT, hosts, Redactor(loaded_stack.repository.secrets.values()), coming=rollout_gate.going).play
+    if loaded_stack.lock and loaded_stack.brings_packages:
         play = bringing(
-            play, hosts, declared.local_repository, partial(tree.lacking, declared.lock, declared.local_repository)
+            play,
+            hosts,
+            loaded_stack.local_repository,
+            partial(tree.lacking, loaded_stack.lock, loaded_stack.local_repository),
         )
 
-    def named(token: str, id: str) -> dict[str, Any] | None:
-        return next((each.inputs for each in declare(declared) if (each.token, each.name) == (token, id)), None)
+    def find_inputs(token: str, id: str) -> dict[str, Any] | None:
+        return next((each.inputs for each in declare(loaded_stack) if (each.token, each.name) == (token, id)), None)
 
-    do = partial(execute, play=play)
-    return Site(declared.repository, hosts, do, rollout_gate, named, declared.maintenance, declared.retired)
+    execute_steps = partial(execute, play=play)
+    return Site(
+        loaded_stack.repository,
+        hosts,
+        execute_steps,
+        rollout_gate,
+        find_inputs,
+        loaded_stack.maintenance,
+        loaded_stack.retired,
+    )
 
 
 def _project(here: Path) -> Path:
     """Return the directory of Pulumi.yaml: *here*, where the engine starts its plugins, or above."""
-    if given := os.environ.get("RACKWRIGHT_PROJECT"):
-        return Path(given)
+    if directory := os.environ.get("RACKWRIGHT_PROJECT"):
+        return Path(directory)
     return next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), here)
 
 
-def _only_ours(stdout: int) -> int:
-    """Return a descriptor for what *stdout* was, and send everybody else's output to stderr.
+def _redirect_stdout(stdout: int) -> int:
+    """Return a copy of the descriptor *stdout*, and redirect *stdout* to stderr.
 
-    The engine reads the port from the first line of our stdout and nothing after it.
+    The engine reads only the first line of the plugin's stdout, the port.
     """
-    ours = os.dup(stdout)
+    copy = os.dup(stdout)
     os.dup2(sys.stderr.fileno(), stdout)
-    return ours
+    return copy
 
 
 if __name__ == "__main__":

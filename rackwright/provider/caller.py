@@ -1,6 +1,6 @@
-"""The account of a caller of the provider, as the kernel knows it: only our own may call.
+"""The check of a caller's account in the kernel's socket tables: only the provider's own account may call.
 
-The provider listens on the loopback interface, where any local account can connect, and a call of its is root on hosts.
+The provider listens on the loopback interface, where any local account can connect, and its calls act as root on hosts.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import grpc
 
 ESTABLISHED = 1
-"""The one state in which the kernel tells the account: that of a closed socket reads as 0, which is root."""
+"""The only state in which the kernel reports the account: that of a closed socket reads as 0, which is root."""
 SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, NLMSG_ERROR = 20, 1, 2
 NETLINK_SOCK_DIAG = 4
 HEADER = struct.Struct("=IHHII")
@@ -50,14 +50,14 @@ class OwnAccountOnly(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is None:
             return None
-        if handler.request_streaming or handler.response_streaming:  # List: we have nothing to list
+        if handler.request_streaming or handler.response_streaming:  # List: the provider has nothing to list
             return None
 
-        def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
             self._check(context)
             return handler.unary_unary(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(guarded, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(handle, handler.request_deserializer, handler.response_serializer)
 
     def _check(self, context: grpc.ServicerContext) -> None:
         peer = context.peer()
@@ -71,10 +71,10 @@ class OwnAccountOnly(grpc.ServerInterceptor):
 
 
 def account_of(peer: str, port: int) -> int | None:
-    """Return the account that has the socket *peer*, connected to our *port*; None where that cannot be known.
+    """Return the account of the socket *peer*, connected to the local *port*; None if it is unknown.
 
     Args:
-        peer: As gRPC names it: ``ipv4:127.0.0.1:40000`` or ``ipv6:%5B::1%5D:40000``.
+        peer: The name in gRPC: ``ipv4:127.0.0.1:40000`` or ``ipv6:%5B::1%5D:40000``.
     """
     family, _, rest = unquote(peer).partition(":")
     host, _, number = rest.rpartition(":")
@@ -90,12 +90,12 @@ def account_of(peer: str, port: int) -> int | None:
 
 
 def _plain(address: Address) -> Address:
-    """Return the IPv4 address in an IPv6 one that maps it."""
+    """Return the IPv4 address of an IPv4-mapped IPv6 address; any other address unchanged."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _ask_kernel(theirs: End, ours: End) -> int | None:
-    """Return the account of the socket *theirs* by sock_diag: one look-up, however many sockets there are."""
+    """Return the account of the socket *theirs* from sock_diag: one look-up for any number of sockets."""
     family = socket.AF_INET if theirs.address.version == 4 else socket.AF_INET6
     ports = [end.port.to_bytes(2, "big") for end in (theirs, ours)]
     addresses = [end.address.packed.ljust(16, b"\0") for end in (theirs, ours)]
@@ -112,15 +112,15 @@ def _ask_kernel(theirs: End, ours: End) -> int | None:
         return None
     _, state, _, _, *rest = ANSWER.unpack_from(answer, HEADER.size)
     account, inode = rest[-2:]
-    if state != ESTABLISHED or rest[:2] != ports or not inode:  # a listener is found, too, and what nobody has open
+    if state != ESTABLISHED or rest[:2] != ports or not inode:  # sock_diag also finds listeners and closed sockets
         return None
     return int(account)
 
 
 def _in_tables(theirs: End, ours: End) -> int | None:
-    """Return the account of the socket *theirs* by the tables of /proc, where sock_diag is not there."""
-    found = {account for local, remote, account in _rows() if (local, remote) == (theirs, ours)}
-    return found.pop() if len(found) == 1 else None
+    """Return the account of the socket *theirs* from the tables of /proc, for kernels without sock_diag."""
+    accounts = {account for local, remote, account in _rows() if (local, remote) == (theirs, ours)}
+    return accounts.pop() if len(accounts) == 1 else None
 
 
 def _rows() -> Iterator[tuple[End, End, int]]:
@@ -137,7 +137,7 @@ def _rows() -> Iterator[tuple[End, End, int]]:
 
 
 def _end(text: str) -> End:
-    """Return ``0100007F:9C40`` as an end: each word of the address is in this machine's order of bytes."""
+    """Return ``0100007F:9C40`` as an End: each word of the address is in this machine's byte order."""
     address, _, port = text.partition(":")
     words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
     return End(_plain(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))), int(port, 16))

@@ -1,4 +1,4 @@
-"""What travels between the engine and us: Struct to plain JSON and back."""
+"""The conversion between the engine's Struct and plain JSON."""
 
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from rackwright.errors import visible
 
 
 def decode(struct: Struct, without: Container[str] = ()) -> dict[str, JSON]:
-    """Return *struct* as ``wire.normalise`` would; secrets arrive bare: the handshake says that we take no others.
+    """Return *struct* as plain JSON, like ``wire.normalise``. Secrets arrive unmarked: the handshake declines marks.
 
     Args:
-        without: Names that are not looked at: to decode what nobody reads is a tenth of a preview.
+        without: Names to skip: decoding unused properties takes a tenth of a preview.
     """
     return {name: _plain(struct.fields[name]) for name in sorted(struct.fields) if name not in without}
 
@@ -26,7 +26,7 @@ def encode(plain: Mapping[str, JSON]) -> Struct:
 
 
 def visible_texts(value: Any) -> Any:
-    """Return *value*, what a host shows, with the control characters of its texts visible: pulumi prints them."""
+    """Return *value* from a host with the control characters in its texts made visible: pulumi prints them."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, Mapping):
@@ -37,24 +37,24 @@ def visible_texts(value: Any) -> Any:
 
 
 def secret(value: JSON) -> JSON:
-    """Return *value* marked so that the engine encrypts it in the state and never prints it."""
+    """Return *value* with Pulumi's secret mark: the engine encrypts it in the state and never prints it."""
     return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
 
 
 def bare(value: JSON) -> JSON:
-    """Return what *secret* was given: in a provider's configuration secrets are marked, whatever the handshake says."""
+    """Return *value* without the secret mark: a provider's configuration has marks despite the handshake."""
     return value["value"] if isinstance(value, Mapping) and rpc._special_sig_key in value else value
 
 
 def unknowns(inputs: Mapping[str, JSON]) -> Iterator[str]:
-    """Yield the inputs that hold a value which is not known before another resource is made."""
+    """Return the names of inputs with a value that is unknown until another resource exists."""
     return (name for name, value in inputs.items() if _holds_unknown(value))
 
 
 def property_path(*keys: str | int) -> str:
-    """Return the path of a nested property as the engine parses it: ``claims["md:hot"].level``.
+    """Return the path of a nested property in the engine's syntax: ``claims["md:hot"].level``.
 
-    Everything but a plain name is quoted; a quote within is escaped, and nothing else is (properties_path.go).
+    Each key that is no plain name is quoted; only quotes are escaped (properties_path.go).
     """
     first, *rest = (f"[{key}]" if isinstance(key, int) else _accessor(key) for key in keys)
     return first.removeprefix(".") + "".join(rest)

@@ -1,4 +1,4 @@
-"""What the provider says to Pulumi's engine, each line at the resource it is about."""
+"""The provider's log lines to Pulumi's engine, each for one resource."""
 
 import contextlib
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LOG_SECONDS = 5
 
 
 class Engine:
-    """The engine that started us, at *address*; empty where there is none."""
+    """The engine that started the provider, at *address*; empty without an engine."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -33,7 +33,7 @@ class Engine:
         if not self._address:
             return
         request = engine_pb2.LogRequest(urn=urn, message=text, severity=severity, ephemeral=ephemeral)
-        with contextlib.suppress(grpc.RpcError):  # an engine that does not listen is gone, and then so are we
+        with contextlib.suppress(grpc.RpcError):  # an engine that does not listen has ended, and so will the provider
             self._stub.Log(request, timeout=LOG_SECONDS)
 
 
@@ -43,13 +43,13 @@ class ResourceLog:
     def __init__(self, engine: Engine, urn: str, redact: Callable[[str], str]) -> None:
         """
         Args:
-            veiled: Takes secrets out of whatever is said.
+            redact: Removes secrets from a text.
         """
-        self._engine, self._urn, self._veiled = engine, urn, redact
+        self._engine, self._urn, self._redact = engine, urn, redact
 
     def _safe(self, text: str) -> str:
-        """Return *text* without secrets and with its control characters visible: it may quote what a host said."""
-        return visible(self._veiled(text))
+        """Return *text* without secrets and with visible control characters: it may quote output of a host."""
+        return visible(self._redact(text))
 
     def status(self, text: str) -> None:
         self._engine.log(self._urn, self._safe(text), engine_pb2.INFO, ephemeral=True)
@@ -62,5 +62,5 @@ class ResourceLog:
         self.note(outcome)
 
     def note(self, outcome: Outcome) -> None:
-        """Note *outcome* for the command that started pulumi, without a word to the engine."""
+        """Record *outcome* for the command that started pulumi, without a message to the engine."""
         outcomes.note(outcome, self._urn.rpartition("::")[2])

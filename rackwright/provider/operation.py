@@ -1,4 +1,4 @@
-"""One call on one resource while it runs: what it says, how long it may take, and what is kept if it fails half-way."""
+"""A running call on one resource: its log, its timeout, and the state to save if it fails half-way."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -11,13 +11,13 @@ from rackwright.provider.outcomes import Outcome
 T = TypeVar("T")
 
 _OUT_OF_TIME = (
-    "not done after {seconds:g} s; no further step is begun. Look at the host, then run it again: what holds already is"
-    " left alone. customTimeouts of the resource give it longer."
+    "not done after {seconds:g} s; no further step starts. Check the host, then run it again: it keeps all claims that"
+    " already hold. Set customTimeouts of the resource for a longer time."
 )
 
 
 class Log(Protocol):
-    """Where an operation speaks: the resource's row in Pulumi's display."""
+    """The log of an operation: the resource's row in Pulumi's display."""
 
     def status(self, text: str) -> None:
         """Show *text* while the operation runs, and forget it."""
@@ -26,59 +26,59 @@ class Log(Protocol):
     def info(self, text: str) -> None: ...
 
     def warn(self, text: str, outcome: Outcome) -> None:
-        """Say what a person should know of, and what it means for the exit status of the whole."""
+        """Show a warning, and record its *outcome* for the exit status of the command."""
         ...
 
     def note(self, outcome: Outcome) -> None:
-        """Only the latter."""
+        """Record *outcome* for the exit status of the command, without a message."""
         ...
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """A resource that exists although making or changing it failed."""
+    """The state of a resource that exists although its creation or change failed."""
 
     id: str
     outputs: Mapping[str, JSON]
 
 
-class Stopped(Exception):
-    """The operation shall not go on."""
+class OperationStopped(Exception):
+    """The operation was stopped: it must not go on."""
 
 
-class OutOfTime(Stopped):
-    """It took longer than its timeout."""
+class OutOfTime(OperationStopped):
+    """The operation took longer than its timeout."""
 
 
-class Cancelled(Stopped):
-    """The user, or the engine, wants no more of it."""
+class OperationCancelled(OperationStopped):
+    """The user or the engine cancelled the operation."""
 
 
 class Operation:
-    """A running call. Its work may outlive it, but starts no further step once it is stopped."""
+    """A running call. Its work may outlive it, but starts no further step after a stop."""
 
     def __init__(self, log: Log) -> None:
         self.info, self.warn, self.note = log.info, log.warn, log.note
         self._status = log.status
         self._over = threading.Event()
-        self._stopped: Stopped | None = None
-        self.kept: SavedState | None = None
-        """Set from the first step on: a failure after it must not be forgotten by the state."""
+        self._stopped: OperationStopped | None = None
+        self.saved_state: SavedState | None = None
+        """The state to save after a failure; set from the first step on."""
 
     def status(self, text: str) -> None:
-        """Say what is about to happen.
+        """Show the next action.
 
         Raises:
-            Stopped: it must not happen any more.
+            OperationStopped: the operation was stopped, so the action must not start.
         """
         if self._stopped:
             raise self._stopped
         self._status(text)
 
-    def keep(self, id: str, outputs: Mapping[str, JSON]) -> None:
-        self.kept = SavedState(id, outputs)
+    def save_state(self, id: str, outputs: Mapping[str, JSON]) -> None:
+        self.saved_state = SavedState(id, outputs)
 
-    def stop(self, reason: Stopped) -> None:
+    def stop(self, reason: OperationStopped) -> None:
         self._stopped = self._stopped or reason
         self._over.set()
 
@@ -86,7 +86,7 @@ class Operation:
         """Return what *work* returns, or raise what it raises.
 
         Raises:
-            Stopped: it was stopped, or was not done after *seconds*. A step that hangs on a host is not waited for.
+            OperationStopped: the operation was stopped, or was not done after *seconds*. *work* may still run then.
         """
         outcome: list[T] = []
         failure: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""What the provider met, for the command that started pulumi: pulumi itself has one exit status for all of it."""
+"""The outcomes of resources for the command that started pulumi, because pulumi has one exit status for all of them."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from typing import Literal
 
 Outcome = Literal["failed", "refused", "by_hand", "unknown", "unreachable", "done"]
 VARIABLE = "RACKWRIGHT_OUTCOMES"
-"""Names the file that is appended to, one JSON line each; nothing is written where it is not set."""
+"""The environment variable with the file's path. The provider appends one JSON line for each outcome."""
 HEADINGS: Mapping[Outcome, str] = {
     "failed": "failed",
     "refused": "refused",
-    "by_hand": "left for a person",
+    "by_hand": "manual work needed",
     "unknown": "unknown in part",
     "unreachable": "not reached, so unknown",
 }
 
 
 def note(outcome: Outcome, id: str) -> None:
-    """Say that the resource *id* met *outcome*."""
+    """Record *outcome* of the resource *id*."""
     if path := os.environ.get(VARIABLE):
         line = json.dumps({"outcome": outcome, "id": id}) + "\n"
         with Path(path).open("a") as file:  # one write below the size of a pipe's buffer: threads do not mix
@@ -28,12 +28,12 @@ def note(outcome: Outcome, id: str) -> None:
 
 
 def read(path: Path) -> dict[Outcome, set[str]]:
-    """Return the resources that met each outcome; what was noted of one before it was done is no longer true."""
-    found: dict[Outcome, set[str]] = defaultdict(set)
+    """Return the resources with each outcome; ``done`` replaces the earlier outcomes of a resource."""
+    outcomes: dict[Outcome, set[str]] = defaultdict(set)
     for line in path.read_text().splitlines() if path.exists() else ():
-        told = json.loads(line)
-        if told["outcome"] == "done":
-            for resources in found.values():
-                resources.discard(told["id"])
-        found[told["outcome"]].add(told["id"])
-    return dict(found)
+        record = json.loads(line)
+        if record["outcome"] == "done":
+            for resources in outcomes.values():
+                resources.discard(record["id"])
+        outcomes[record["outcome"]].add(record["id"])
+    return dict(outcomes)

@@ -27,7 +27,7 @@ from rackwright.provider import codec
 from rackwright.provider.caller import OwnAccountOnly
 from rackwright.provider.codec import decode, encode
 from rackwright.provider.engine import CHANNEL_OPTIONS, Engine, ResourceLog
-from rackwright.provider.operation import Cancelled, Operation, OutOfTime, SavedState
+from rackwright.provider.operation import Operation, OperationCancelled, OutOfTime, SavedState
 from rackwright.provider.resource import Change, Resources
 from rackwright.provider.site import Sites
 from rackwright.provider.subject import COMPUTED, Urn
@@ -37,15 +37,15 @@ T = TypeVar("T")
 Context = grpc.ServicerContext
 
 THREADS = 512
-"""As many calls as the engine makes at once with PULUMI_PARALLEL=512; a thread that waits for a host costs little."""
+"""Maximum of concurrent calls, as with PULUMI_PARALLEL=512; a thread that waits for a host costs little."""
 READ_SECONDS = 120.0
-"""For reads and previews without a custom timeout."""
+"""Timeout of reads and previews without a custom timeout."""
 CHANGE_SECONDS = 1800.0
-"""For create, update and delete without a custom timeout."""
+"""Timeout of create, update and delete without a custom timeout."""
 QUIET_SECONDS = 0.5
-"""After which no further call of a preview is expected: what depends on one that has ended comes at once."""
+"""Seconds without a call after which no further call of a preview comes: the engine sends dependent calls at once."""
 PATIENCE_SECONDS = 60.0
-"""How long a refusal waits for others."""
+"""Seconds that a refusal waits for others at most."""
 
 # Never UNKNOWN, INTERNAL or DATA_LOSS: after those the engine warns that its state may be corrupt.
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -55,7 +55,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (StepFailed, grpc.StatusCode.ABORTED),
     (RackwrightError, grpc.StatusCode.FAILED_PRECONDITION),
     (OutOfTime, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (Cancelled, grpc.StatusCode.CANCELLED),
+    (OperationCancelled, grpc.StatusCode.CANCELLED),
     (Exception, grpc.StatusCode.ABORTED),
 )
 _KINDS: dict[Change, provider_pb2.PropertyDiff.Kind.ValueType] = {
@@ -66,18 +66,18 @@ _KINDS: dict[Change, provider_pb2.PropertyDiff.Kind.ValueType] = {
 
 
 class Provider(provider_pb2_grpc.ResourceProviderServicer):
-    """Answers the engine. What a call means for a resource is in Resources."""
+    """The gRPC service for the engine; Resources implements the calls."""
 
     def __init__(self, resources: Resources, sites: Sites, engine_address: str = "") -> None:
         self._resources, self._sites = resources, sites
         self._engine = Engine(engine_address)
         self._takes_secrets = True
-        """Whether Configure is still to come: once for the engine that started it, once for each that attaches."""
+        """Whether Configure may be called: once for the engine that started it, once for each that attaches."""
         self._running: set[Operation] = set()
         self._refused: set[Operation] = set()
-        """Those of the running that are refused, and wait to say so."""
-        self._spoke = time.monotonic()
-        """When a call began or ended last."""
+        """Running operations that are refused and wait for others."""
+        self._last_call = time.monotonic()
+        """The time at which a call last began or ended."""
         self._guard = threading.Lock()
 
     # The plugin.
@@ -103,20 +103,20 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
-        """Never replace the provider: that would replace every resource."""
+        """Return a change that never replaces the provider: a replacement would replace every resource."""
         same = request.olds == request.news
         changes = provider_pb2.DiffResponse.DIFF_NONE if same else provider_pb2.DiffResponse.DIFF_SOME
         return provider_pb2.DiffResponse(changes=changes)
 
     def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
-        """Take the stack's secrets, once: the one way on which they come."""
+        """Take the stack's secrets, once; no other call passes them."""
         with self._guard:
             if not self._takes_secrets:
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "got Configure again; it is called once")
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "got Configure again; an engine calls it once")
             self._takes_secrets = False
-        given = codec.bare(decode(request.args).get("secrets", ""))
+        secrets = codec.bare(decode(request.args).get("secrets", ""))
         try:
-            self._sites.configure(parse_values(given, Urn.parse(request.urn).stack))
+            self._sites.configure(parse_values(secrets, Urn.parse(request.urn).stack))
         except DeclarationErrors as errors:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(errors))
         return provider_pb2.ConfigureResponse(acceptSecrets=False, supportsPreview=True)
@@ -126,11 +126,11 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def cancel(self) -> None:
-        """Stop everything that runs; whoever waits for it is told so."""
+        """Stop all running operations; their calls end with CANCELLED."""
         with self._guard:
             running = [*self._running]
         for operation in running:
-            operation.stop(Cancelled("cancelled"))
+            operation.stop(OperationCancelled("cancelled"))
         self._sites.cancel()
 
     # The resources.
@@ -159,13 +159,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
-        given, state = decode(request.inputs, without=COMPUTED), decode(request.properties)
+        old_inputs, state = decode(request.inputs, without=COMPUTED), decode(request.properties)
         resources = self._resources
 
         def read(urn: Urn, operation: Operation) -> tuple[Struct, dict[str, Any]]:
-            if given:
-                return request.inputs, resources.read(urn, given, state, operation)
-            inputs, outputs = resources.imported(urn, request.id)
+            if old_inputs:
+                return request.inputs, resources.read(urn, old_inputs, state, operation)
+            inputs, outputs = resources.import_resource(urn, request.id)
             return encode(inputs), outputs
 
         inputs, outputs = self._perform(context, request, request.timeout or READ_SECONDS, read)
@@ -206,7 +206,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             try:
                 return resources.preview(urn, old, state, new, operation)
             except Refused:
-                self._let_others_speak(operation)
+                self._wait_for_other_refusals(operation)
                 raise
 
         if request.preview:
@@ -218,17 +218,17 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             lambda urn, operation: resources.apply(urn, old, state, new, operation),
         )
 
-    def _let_others_speak(self, operation: Operation) -> None:
-        """Wait until nobody else has anything to say: the engine ends a preview at the first error that it hears.
+    def _wait_for_other_refusals(self, operation: Operation) -> None:
+        """Wait until every running call is refused: the engine ends a preview at the first error.
 
-        Who waits here says the same, so that all that is refused is heard at once.
+        All refused calls wait here and then return together, so that the engine shows every refusal.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self._guard:
             self._refused.add(operation)
         while time.monotonic() < deadline:
             with self._guard:
-                if self._running <= self._refused and time.monotonic() - self._spoke > QUIET_SECONDS:
+                if self._running <= self._refused and time.monotonic() - self._last_call > QUIET_SECONDS:
                     return
             time.sleep(QUIET_SECONDS / 10)
 
@@ -236,34 +236,36 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         """Return what *work* returns, or end the call with the status that fits what it raised.
 
         Args:
-            seconds: How long it is waited for; None for work that asks no host.
+            seconds: The timeout; None for work that needs no host.
         """
         log = ResourceLog(self._engine, request.urn, self._sites.redact)
         operation = Operation(log)
         with self._guard:
             self._running.add(operation)
-            self._spoke = time.monotonic()
+            self._last_call = time.monotonic()
         try:
             urn = Urn.parse(request.urn)
             return work(urn, operation) if seconds is None else operation.run(lambda: work(urn, operation), seconds)
         except Exception as error:
             code, message = _status(error, self._sites.redact)
             log.note("refused" if isinstance(error, Refused | DeclarationError | DeclarationErrors) else "failed")
-            if operation.kept:
-                context.set_trailing_metadata((("grpc-status-details-bin", _half_done(operation.kept, code, message)),))
+            if operation.saved_state:
+                context.set_trailing_metadata(
+                    (("grpc-status-details-bin", _error_details(operation.saved_state, code, message)),)
+                )
             context.abort(code, message)
         finally:
             with self._guard:
                 self._running.discard(operation)
                 self._refused.discard(operation)
-                self._spoke = time.monotonic()
+                self._last_call = time.monotonic()
 
 
 def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
     """Start answering this account's calls on the loopback interface; return the server and its port.
 
     Args:
-        port: Where it listens; 0 for a free one.
+        port: The port to listen on; 0 for a free one.
     """
     own_only = OwnAccountOnly(lambda: port)
     server = grpc.server(ThreadPoolExecutor(THREADS), interceptors=[own_only], options=CHANNEL_OPTIONS)
@@ -275,17 +277,17 @@ def serve(provider: Provider, port: int = 0) -> tuple[grpc.Server, int]:
 
 def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.StatusCode, str]:
     code = next(code for kind, code in _CODES if isinstance(error, kind))
-    if isinstance(error, RackwrightError | OutOfTime | Cancelled):
+    if isinstance(error, RackwrightError | OutOfTime | OperationCancelled):
         return code, visible(redact(str(error)))
     terminal.say(redact("".join(traceback.format_exception(error))))
-    said = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
-    return code, visible(redact(said))
+    message = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
+    return code, visible(redact(message))
 
 
-def _half_done(kept: SavedState, code: grpc.StatusCode, reason: str) -> bytes:
-    """Return the details by which the engine keeps the resource, with what is known of it, and tries again."""
+def _error_details(state: SavedState, code: grpc.StatusCode, reason: str) -> bytes:
+    """Return the gRPC error details with which the engine saves *state* and tries again at the next update."""
     failed = provider_pb2.ErrorResourceInitFailed(
-        id=kept.id, properties=encode(kept.outputs), reasons=[reason], refresh_before_update=True
+        id=state.id, properties=encode(state.outputs), reasons=[reason], refresh_before_update=True
     )
     details = any_pb2.Any()
     details.Pack(failed)

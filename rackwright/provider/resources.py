@@ -9,81 +9,81 @@ from typing import Any, ClassVar
 import pulumi
 
 
-class Managed(pulumi.CustomResource):
-    """What every resource of ours has."""
+class ManagedResource(pulumi.CustomResource):
+    """The base class of every resource of rackwright."""
 
     token: ClassVar[str]
 
     host: pulumi.Output[str]
-    """The host it stands on."""
+    """The host of the resource."""
     claims: pulumi.Output[dict[str, dict[str, Any]]]
-    """What was found of each thing it claims."""
+    """The observed values of its claims, by thing."""
     report: pulumi.Output[dict[str, Any]]
-    """What is worth knowing and never compared: UUIDs, how far a sync is."""
+    """Values that are never compared, such as UUIDs and the progress of a sync."""
 
     def __init__(self, name: str, spec: Mapping[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
-        computed = {"claims": None, "report": None}  # to the SDK, a property without a value is an output
+        computed = {"claims": None, "report": None}  # the SDK takes a property without a value for an output
         super().__init__(self.token, name, {**computed, **spec}, opts)
 
 
-class Host(Managed):
-    """A machine, with what it must have in it."""
+class Host(ManagedResource):
+    """A machine and its hardware."""
 
     token = "rackwright:host:Host"
 
 
-class Tier(Managed):
+class Tier(ManagedResource):
     """An array of drives with its filesystem, mounted."""
 
     token = "rackwright:storage:Tier"
 
     name: pulumi.Output[str]
     mount: pulumi.Output[str]
-    """Where it is mounted."""
+    """The mount point."""
 
 
-class Network(Managed):
+class Network(ManagedResource):
     """Links, addresses, routes and name servers of a host."""
 
     token = "rackwright:network:Network"
 
 
-class Peers(Managed):
-    """The ways from a host to the others of its networks, each for packets as large as is declared."""
+class Peers(ManagedResource):
+    """The paths from a host to the other hosts of its networks, each for packets of the declared size."""
 
     token = "rackwright:network:Peers"
 
 
-class Role(Managed):
-    """Software and settings of a host, put there by Ansible."""
+class Role(ManagedResource):
+    """Software and settings of a host, applied by Ansible."""
 
     token = "rackwright:software:Role"
 
 
-class TrainingWorker(Managed):
-    """A place for processes of a training run, on another host than its chief."""
+class TrainingWorker(ManagedResource):
+    """A worker host of a training run: an sshd through which the launcher starts processes."""
 
     token = "rackwright:workload:TrainingSeat"
 
 
-class TrainingRun(Managed):
-    """A training that runs, or has finished, led from its chief."""
+class TrainingRun(ManagedResource):
+    """A training run on its launcher host, running or finished."""
 
     token = "rackwright:workload:TrainingRun"
 
     name: pulumi.Output[str]
 
 
-class ModelServer(Managed):
-    """A model that a host serves."""
+class ModelServer(ManagedResource):
+    """A model server on one host."""
 
     token = "rackwright:workload:ModelServer"
 
     name: pulumi.Output[str]
 
 
-CLASSES: Mapping[str, type[Managed]] = {
+CLASSES: Mapping[str, type[ManagedResource]] = {
     resource.token: resource
     for resource in (Host, Tier, Network, Peers, Role, TrainingWorker, TrainingRun, ModelServer)
 }
-"""By type token."""
+"""The resource classes by type token."""

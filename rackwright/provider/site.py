@@ -1,4 +1,4 @@
-"""Where the resources of a stack live: its declaration and its hosts, opened at the first need and shared by all."""
+"""The declaration and hosts of a stack, opened at the first call and shared by all resources."""
 
 import contextlib
 import threading
@@ -15,12 +15,12 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.shared.secrets import Redactor
 from rackwright.progress import Progress
 
-Declaration = Callable[[str, str], Mapping[str, JSON] | None]
-"""The inputs of what is declared, by type token and id; None for what is not."""
+FindInputs = Callable[[str, str], Mapping[str, JSON] | None]
+"""A function of (type token, id) that returns the inputs of a declared resource; None: it is not declared."""
 
 
 class Hosts(Protocol):
-    """What the provider asks of the hosts; see rackwright.hosts."""
+    """The provider's interface to the hosts; see rackwright.hosts."""
 
     def facts(self, host: str, fresh: bool = False) -> Facts: ...
 
@@ -40,49 +40,51 @@ class Execute(Protocol):
 
 
 class RolloutGate(Protocol):
-    """Who may change now; see rackwright.hosts.rollout."""
+    """The order in which hosts change; see rackwright.hosts.rollout."""
 
     def slot(self, rollout_group: str, host: str, progress: Progress) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
 class Site:
+    """The declaration and hosts of one stack."""
+
     repository: Repository
     hosts: Hosts
-    do: Execute
+    execute_steps: Execute
     rollout_gate: RolloutGate
-    declared: Declaration = lambda token, id: None
+    find_inputs: FindInputs = lambda token, id: None
     maintenance: Mapping[str, str] = field(default_factory=dict)
-    """The hosts that are left alone today, and in which words that is said."""
-    retired: Collection[str] = ()
-    """Hosts whose resources are let go as they are."""
+    """Hosts in maintenance today, each with the text for messages."""
+    retired_hosts: Collection[str] = ()
+    """Hosts whose resources leave the state and stay unchanged."""
 
     def slot(self, rollout_group: str | None, host: str, progress: Progress) -> AbstractContextManager[None]:
-        """Wait until *host* may change; at once where it is in no *rollout_group*."""
+        """Wait until *host* may change; without a *rollout_group* it may change at once."""
         return (
             contextlib.nullcontext() if rollout_group is None else self.rollout_gate.slot(rollout_group, host, progress)
         )
 
     def execute(self, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None:
-        """Do *steps*, each announced as the preview named it."""
-        begun = 0
+        """Do *steps*, and announce each with the text of the preview."""
+        current = 0
 
         def announce(text: str) -> None:
-            nonlocal begun
-            if begun < len(steps) and text == steps[begun].text:  # anything else is how the running step gets on
-                begun += 1
-            progress(format_step(begun, len(steps), text))
+            nonlocal current
+            if current < len(steps) and text == steps[current].text:  # another text is progress of the running step
+                current += 1
+            progress(format_step(current, len(steps), text))
 
-        self.do(self.hosts, host, id, steps, announce)
+        self.execute_steps(self.hosts, host, id, steps, announce)
 
 
 class Sites:
-    """The sites by stack name. A provider serves one stack, whose name arrives with the first resource."""
+    """The sites by stack name. A provider serves one stack; its name arrives with the first resource."""
 
     def __init__(self, open_site: Callable[[str, Mapping[str, str]], Site]) -> None:
         """
         Args:
-            open_site: Gets the stack's name, and values of its secrets by name.
+            open_site: A function of the stack's name and the values of its secrets by name.
         """
         self._open = open_site
         self._secrets: Mapping[str, str] = {}
@@ -100,14 +102,14 @@ class Sites:
             return self._sites[stack]
 
     def configure(self, secrets: Mapping[str, str]) -> None:
-        """Take *secrets* for every site that is opened from now on."""
+        """Use *secrets* for every site opened from now on."""
         with self._opening:
             self._secrets = secrets
             self._sites.clear()
             self._draw()
 
     def redact(self, text: str) -> str:
-        """Return *text* without any secret that is known here."""
+        """Return *text* without any secret that this process knows."""
         return self._redactor(text)
 
     def _draw(self) -> None:
@@ -115,7 +117,7 @@ class Sites:
         self._redactor = Redactor([*self._secrets.values(), *of_sites])
 
     def cancel(self) -> None:
-        """Stop what runs on hosts; a site that is asked for later is opened anew."""
+        """Stop the running work on hosts; the next call opens a new site."""
         with self._opening:
             self._sites.clear()
         for site in self._opened:

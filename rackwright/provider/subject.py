@@ -1,4 +1,4 @@
-"""One resource and how it was found: what every one of Pulumi's calls starts from."""
+"""One resource and its observation, the start of each of Pulumi's calls."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,30 +19,30 @@ from rackwright.provider.site import Site
 
 Properties = Mapping[str, JSON]
 COMPUTED = frozenset({"claims", "report", "created", "unreachable"})
-"""What we add to a spec's own fields: claims in inputs and outputs, the others in outputs."""
+"""Properties beside a spec's own fields: claims in inputs and outputs, the others in outputs."""
 
-_GONE = "it was made once and is not there any more, so this would make it anew: {steps}"
+_RECREATION = "the resource existed and is absent now, so the plan would create it again: {steps}"
 _TWO_STEPS = (
     "Bring it back, or give it up in two steps: set `destroy: allowed`, run `rackwright up`, take it out of the"
-    " declaration and run it again; then declare it anew"
+    " declaration and run it again; then declare it again"
 )
 
 
 class Urn(NamedTuple):
-    """What a resource's URN tells."""
+    """The stack and the type token in a resource's URN."""
 
     stack: str
     token: str
 
     @staticmethod
     def parse(urn: str) -> "Urn":
-        """``urn:pulumi:STACK::PROJECT::PARENT$TOKEN::NAME``"""
+        """Parse ``urn:pulumi:STACK::PROJECT::PARENT$TOKEN::NAME``."""
         head, _, types, *_ = urn.split("::")
         return Urn(head.removeprefix("urn:pulumi:"), types.rpartition("$")[2])
 
 
-class SeveralRefused(Refused):
-    """Everything that forbids a plan."""
+class PlanRefused(Refused):
+    """All refusals of a plan."""
 
     def __init__(self, refusals: Iterable[Refusal]) -> None:
         self.errors = tuple(refusal.error() for refusal in refusals)
@@ -51,7 +51,7 @@ class SeveralRefused(Refused):
 
 @dataclass(frozen=True)
 class Subject:
-    """One resource: its kind, what is declared of it, and where it lives."""
+    """One resource: its kind, its declaration and its site."""
 
     kind: Kind[Any]
     spec: Resource
@@ -68,69 +68,71 @@ class Subject:
             with_overrides(contract.claims(self.kind, self.spec, self.site.repository)), self.spec
         )
 
-    def look(self, fresh: bool = False) -> "Look":
-        """Return the subject as its host shows it.
+    def observe(self, fresh: bool = False) -> "ObservedSubject":
+        """Return the subject with its observation.
 
         Args:
-            fresh: Ask the host now, rather than take what it said earlier in this phase.
+            fresh: Probe the host now, rather than use the facts of this phase.
 
         Raises:
-            HostUnreachable: nothing can be said.
+            HostUnreachable: the host cannot be reached.
         """
         facts = self.site.hosts.facts(self.spec.host, fresh=fresh)
-        found = self.kind.observe(self.claims, facts)
-        return Look(self, facts, found, comparison.diff(self.claims, found))
+        observation = self.kind.observe(self.claims, facts)
+        return ObservedSubject(self, facts, observation, comparison.diff(self.claims, observation))
 
     def removal(self) -> Plan:
-        """Return what takes it off its host as that is now, if its own declaration consents."""
+        """Return the plan that removes the resource from its host, if its own declaration consents."""
         facts = self.site.hosts.facts(self.spec.host, fresh=True)
         consent = self.kind.consents(self.spec)
         return refuse_unknown(self.id, lambda: self.kind.removal(self.spec, facts, self.site.repository, consent))
 
 
 @dataclass(frozen=True)
-class Look:
-    """A subject as it was found at one moment."""
+class ObservedSubject:
+    """A subject with its observation at one moment."""
 
     subject: Subject
     facts: Facts
-    found: Observation
+    observation: Observation
     differences: tuple[Difference, ...]
 
     @cached_property
     def plan(self) -> Plan:
         subject = self.subject
         repository = subject.site.repository
-        planned, left = split_overrides(self.differences)
-        plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, planned, self.facts, repository))
-        return add_manual_work(plan, left)
+        plannable, overrides = split_overrides(self.differences)
+        plan = refuse_unknown(subject.id, lambda: subject.kind.plan(subject.spec, plannable, self.facts, repository))
+        return add_manual_work(plan, overrides)
 
     def refusals(self, created: bool) -> tuple[Refusal, ...]:
-        """Return what forbids the plan. What was whole once is never made anew: its data is lost, or elsewhere."""
+        """Return the refusals of the plan. A resource that was complete once is never created again over lost data."""
         if not (created and self.plan.creates):
             return self.plan.refusals
         steps = "; ".join(step.text for step in self.plan.steps)
-        gone = Refusal(self.subject.id, _GONE.format(steps=steps), "nothing is made over lost data", _TWO_STEPS)
-        return (*self.plan.refusals, gone)
+        recreation = Refusal(
+            self.subject.id, _RECREATION.format(steps=steps), "nothing is made over lost data", _TWO_STEPS
+        )
+        return (*self.plan.refusals, recreation)
 
-    def unmended(self) -> tuple[Difference, ...]:
-        """Return the differences that are not left to a person."""
+    def fixable_differences(self) -> tuple[Difference, ...]:
+        """Return the differences that need no manual work."""
         by_hand = {difference.path for difference in self.plan.by_hand}
         return tuple(difference for difference in self.differences if difference.path not in by_hand)
 
     def outputs(self, created: bool) -> dict[str, JSON]:
-        """Return what the state shall hold; *created*, or nothing differs: it was whole once."""
+        """Return the outputs for the state. *created*: the resource was complete once, as it is without differences."""
         report = self.subject.kind.report(self.subject.spec, self.facts)
         outputs: dict[str, JSON] = {
             **self.subject.inputs,
-            "claims": sealed(codec.visible_texts(wire.encode_observation(self.found)), self.subject.claims),
+            "claims": mark_secrets(codec.visible_texts(wire.encode_observation(self.observation)), self.subject.claims),
             "report": codec.visible_texts(wire.normalise(report)),
         }
         return {**outputs, "created": True} if created or not self.differences else outputs
 
 
-def sealed(things: Mapping[str, Mapping[str, JSON]], claims: Iterable[Claim]) -> dict[str, JSON]:
-    """Return *things* with every value of a secret claim as a secret of Pulumi's."""
+def mark_secrets(things: Mapping[str, Mapping[str, JSON]], claims: Iterable[Claim]) -> dict[str, JSON]:
+    """Return *things* with Pulumi's secret mark on every value of a secret claim."""
     secret = {(claim.thing, name) for claim in claims if claim.secret for name in claim.want}
     return {
         thing: {name: codec.secret(value) if (thing, name) in secret else value for name, value in values.items()}

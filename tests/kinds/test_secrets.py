@@ -16,7 +16,7 @@ from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
-from rackwright.kinds.shared.secrets import HIDDEN, Redactor, UnknownSecret
+from rackwright.kinds.shared.secrets import PLACEHOLDER, Redactor, UnknownSecret
 from tests.support.role_spec import SPEC
 
 KIND = RoleKind()
@@ -215,7 +215,7 @@ def test_no_representation_of_a_house_or_a_promise_holds_a_value():
 # --- the veil
 
 TEXTS = st.text(st.characters(min_codepoint=33, max_codepoint=0x17F), min_size=8, max_size=24).filter(
-    lambda text: text not in f"a{HIDDEN}b {HIDDEN!r}"  # that is what stands in its place
+    lambda text: text not in f"a{PLACEHOLDER}b {PLACEHOLDER!r}"  # that is what stands in its place
 )
 AROUND = st.binary(max_size=8)
 

@@ -145,7 +145,7 @@ def test_what_was_whole_once_is_never_made_anew(rig):
     for preview in (True, False):
         with failing("FAILED_PRECONDITION") as failures:
             rig.update(gone, RED, preview)
-        assert "would make it anew: note that the box a.b is ours; make the box a.b;" in failures[0].message
+        assert "would create it again: note that the box a.b is ours; make the box a.b;" in failures[0].message
         assert "in two steps: set `destroy: allowed`" in failures[0].message
     assert rig.hosts.things["h1"] == {}
 

@@ -12,19 +12,19 @@ def test_what_is_given_up_arrives_as_it_was_given(monkeypatch):
     for name, value in consents.pass_on(consents.parse([f"{serial}={text}" for serial, text in given.items()])).items():
         monkeypatch.setenv(name, value)
 
-    assert consents.received() == given
+    assert consents.load() == given
 
 
 def test_without_a_command_nothing_is_given_up(monkeypatch):
     monkeypatch.delenv(consents.VARIABLE, raising=False)
 
-    assert consents.received() == {}
+    assert consents.load() == {}
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["S1"], "--consent: got 'S1'; a consent is a serial and what is on that drive."),
+        (["S1"], "--consent: got 'S1'; a consent is SERIAL=CONTENT."),
         (["S1="], "got 'S1='"),
         (["=ext4"], "got '=ext4'"),
         (["S1=a", "S1=b"], "got two for S1"),

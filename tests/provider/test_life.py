@@ -90,7 +90,7 @@ def test_an_import_of_what_nobody_declares_is_refused(rig):
     with failing("FAILED_PRECONDITION") as failures:
         imported(rig, "h1/c")
 
-    assert f"h1/c: the fleet has no {TOKEN} of that id; what is declared is imported" in failures[0].message
+    assert f"h1/c: the fleet has no {TOKEN} of that id; an import needs a declaration" in failures[0].message
 
 
 def test_an_import_of_what_is_otherwise_is_refused(rig):
@@ -187,12 +187,12 @@ def test_a_host_in_maintenance_is_left_alone(rig):
     rig.maintenance["h1"] = "in maintenance until 2099-01-31: a new mainboard"
 
     assert rig.read(state).outputs == state.outputs
-    assert rig.said("INFO") == ["h1 is in maintenance until 2099-01-31: a new mainboard; it is not looked at"]
+    assert rig.said("INFO") == ["h1 is in maintenance until 2099-01-31: a new mainboard; its state is not read"]
     assert rig.diff(state, {**RED, "colour": "green"}) == {}
     for change in (lambda: rig.delete(state), lambda: rig.create({**RED, "name": "b"})):
         with failing("FAILED_PRECONDITION") as failures:
             change()
-        assert "h1: it is in maintenance until 2099-01-31: a new mainboard; nothing is changed" in failures[0].message
+        assert "h1: it is in maintenance until 2099-01-31: a new mainboard; a change needs a host without maintenance" in failures[0].message
 
     rig.maintenance.clear()
     assert rig.diff(rig.read(state), RED)[f'claims["{BOX}"].colour'] == "UPDATE"
@@ -209,4 +209,4 @@ def test_what_stands_on_a_retired_host_is_let_go_as_it_is(rig):
     rig.delete(state)
 
     assert BOX in rig.hosts.things["h1"]
-    assert rig.said("INFO") == ["its host is retired: it is let go as it is"]
+    assert rig.said("INFO") == ["its host is retired: the resource stays there unchanged"]

@@ -36,7 +36,7 @@ def test_a_timeout_ends_the_call_and_keeps_what_was_begun(hanging):
     with failing("DEADLINE_EXCEEDED") as failures:
         hanging.create(RED, timeout=0.2)
 
-    assert "not done after 0.2 s; no further step is begun" in failures[0].message
+    assert "not done after 0.2 s; no further step starts" in failures[0].message
     assert decode(failures[0].kept.properties)["claims"][BOX]["colour"] == {"absent": True}
     hanging.hosts.hangs.set()
     for thread in threading.enumerate():

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rackwright.core.repository import Repository
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
 from tests.support.expect import need
@@ -22,7 +22,7 @@ from tests.support.workloads import python
 
 ONE, OTHER, BALANCER = HOSTS = ("birch", "maple", "willow")
 SERVER, PORT, FRONT = "digits", 8080, "10.143.0.13"
-KEY = derived("digits_app")
+KEY = derive_value("digits_app")
 """What the secret is on a twin where nobody has set it."""
 CLIENTS = Path(__file__).with_name("models") / "clients.py"
 RACK = """\

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from rackwright.twin import Twin
 from rackwright.twin.fleet import twin as twin_for
 from tests.support.expect import need
@@ -20,7 +20,7 @@ from tests.support.workloads import python
 HOST, SERVER, PORT = "holly", "digits", 8080
 UNIT, ACCOUNT = f"server-{SERVER}.service", f"server-{SERVER}"
 LIB, ETC = f"/var/lib/rackwright/servers/{SERVER}", f"/etc/rackwright/servers/{SERVER}"
-KEY = derived("digits_app")
+KEY = derive_value("digits_app")
 RACK = f"""\
 fleet: hedge
 hosts:

@@ -62,7 +62,7 @@ def _of_roles() -> Iterator[tuple[str, str]]:
     for name, source in REPOSITORY.roles.items():
         if not any(template.startswith(f"{name}/") for template in templates()):
             continue
-        variables = {**NEEDED.get(name, {}), **({UNVERIFIED: ACCEPTED} if source.unverified else {})}
+        variables = {**NEEDED.get(name, {}), **({UNVERIFIED: ACCEPTED} if source.unverified_reason else {})}
         about = AboutHost(name="alpha", os=next(iter(source.by_os)), profile="virtual")
         fleet = AboutFleet(name="lab")
         spec = RoleSpec(host="alpha", role=name, identity={}, about=about, fleet=fleet, variables=variables)

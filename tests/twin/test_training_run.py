@@ -12,7 +12,7 @@ from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.hosts.steps import execute
 from rackwright.schema.fleet import Fleet
-from rackwright.schema.secret import derived
+from rackwright.schema.secret import derive_value
 from rackwright.stack import Stack, declare
 from rackwright.status import runs
 from rackwright.toolchain import workloads
@@ -43,7 +43,7 @@ class Trained(Rack):
         super().__init__(directory, fleet(hosts), {*hosts})
         of_hosts, lent = Fleet.model_validate(self.raw), workloads.place()
         self.twin = twin_for("training", directory, of_hosts, self.containers, workloads=lent)
-        self.repository = Repository.load(ROOT, SALT, {"training_key": derived("training_key")})
+        self.repository = Repository.load(ROOT, SALT, {"training_key": derive_value("training_key")})
         self.runs: dict[str, Any] = {}
 
     @property
@@ -174,7 +174,7 @@ def test_no_secret_is_on_a_command_line(rack: Trained) -> None:
     for host in (CHIEF, OTHER):
         said = rack.run(host, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
         assert "workloads.training" in said
-        assert derived("training_key") not in said
+        assert derive_value("training_key") not in said
         assert not [line for line in key[1:-1] if line in said]
 
 

@@ -87,8 +87,8 @@ class _Planner:
 
     def plan(self) -> Plan:
         spec = self.spec
-        changed = {file.path for file in self.files}
-        server_files = changed - {plan_file(spec), *watch_files(spec)}  # the server does not read these
+        changed_paths = {file.path for file in self.files}
+        server_files = changed_paths - {plan_file(spec), *watch_files(spec)}  # the server does not read these
         switches = bool(server_files) or bool(
             self.different & {f"server:{spec.name}", f"model:{spec.name}/{spec.version}"}
         )
@@ -101,7 +101,7 @@ class _Planner:
             places = (spec.account, spec.etc, spec.lib)
             steps.append(_run(f"make {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
         steps += [put(file, spec) for file in self.files]
-        if any(path.startswith(UNITS) for path in changed):
+        if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
         if switches:
             steps += self._model()

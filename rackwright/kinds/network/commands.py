@@ -120,7 +120,7 @@ def _port_arguments(ports: Sequence[PortPart]) -> str:
 
 
 def apply(
-    gone: Sequence[str],
+    to_delete: Sequence[str],
     ports: Sequence[PortPart],
     changed: Sequence[str],
     links: Sequence[str],
@@ -130,26 +130,26 @@ def apply(
     """Return the step in which netplan generates its files and networkd sets up the links.
 
     Args:
-        gone: Devices to delete; those among *devices* are created again.
+        to_delete: Devices to delete; those among *devices* are created again.
         ports: The declared ports.
         changed: Links to set up again even if their files are unchanged.
         links: All declared links.
         devices: The bonds and VLANs among *links*.
         takeover: Whether to disable ifupdown.
     """
-    names = (" ".join(gone), _port_arguments(ports), " ".join(changed), " ".join(links))
+    names = (" ".join(to_delete), _port_arguments(ports), " ".join(changed), " ".join(links))
     arguments = (*names, "yes" if takeover else "", " ".join(devices))
     text = "set up the links with netplan and systemd-networkd"
     return Command(text, ("sh", "-c", _FUNCTIONS + _APPLY, "sh", *arguments))
 
 
-def undo(gone: Sequence[str], ports: Sequence[PortPart], devices: Sequence[str]) -> str:
+def undo(to_delete: Sequence[str], ports: Sequence[PortPart], devices: Sequence[str]) -> str:
     """Return a shell text that prints, before a change, the commands to undo it; see rackwright.kinds.shared.guard.
 
     Args:
-        gone: Devices to delete; those among *devices* are created again.
+        to_delete: Devices to delete; those among *devices* are created again.
         ports: The declared ports.
         devices: The declared bonds and VLANs.
     """
-    arguments = f"ports='{_port_arguments(ports)}' devices='{' '.join(devices)}' gone='{' '.join(gone)}'\n"
+    arguments = f"ports='{_port_arguments(ports)}' devices='{' '.join(devices)}' gone='{' '.join(to_delete)}'\n"
     return _FUNCTIONS + arguments + _UNDO.replace("FUNCTIONS\n", _FUNCTIONS)

@@ -40,8 +40,8 @@ def _plan(spec: NetworkSpec, texts: Mapping[str, FileText], differences: Sequenc
         return Plan(by_hand=by_hand)
     if refusals := tuple(_refuse_dependents(spec, _devices_to_delete(spec, fixable, facts), facts)):
         return Plan(refusals=refusals)
-    changed = {item.thing.partition(":")[2] for item in fixable if item.thing.startswith("file:")}
-    changed_texts = {path: file.text for path, file in texts.items() if path in changed}
+    changed_paths = {item.thing.partition(":")[2] for item in fixable if item.thing.startswith("file:")}
+    changed_texts = {path: file.text for path, file in texts.items() if path in changed_paths}
     return Plan(steps=tuple(_steps(spec, texts, fixable, facts)), by_hand=by_hand, texts=changed_texts)
 
 
@@ -89,10 +89,10 @@ def _refuse_second_owner(spec: NetworkSpec, where: str, paths: Sequence[str]) ->
         yield Refusal(where, got, want, f"Take it out of that file{option}")
 
 
-def _refuse_dependents(spec: NetworkSpec, gone: Sequence[str], facts: Facts) -> Iterator[Refusal]:
+def _refuse_dependents(spec: NetworkSpec, to_delete: Sequence[str], facts: Facts) -> Iterator[Refusal]:
     """Yield a refusal for each undeclared VLAN on a device to delete: the VLAN would be deleted with it."""
     for link in facts.links:
-        if link.kind == "vlan" and link.parent in gone and link.name not in (*gone, *spec.devices):
+        if link.kind == "vlan" and link.parent in to_delete and link.name not in (*to_delete, *spec.devices):
             got, want = f"got the undeclared {link.name} on it", "the plan deletes it, or creates it again"
             fix = f"Declare {link.name} under vlans, or find out who created it and who needs it"
             yield Refusal(f"{spec.id}: {link.parent}", got, want, fix)
@@ -133,7 +133,7 @@ def _steps(
     owner = facts.owner(OWNER) or {}
     old_files, old_devices = set(owner.get("wrote", ())), set(owner.get("made", ()))
     aside = tuple(sorted(unmanaged.ifupdown_interfaces(facts))) if spec.takeover else ()
-    gone = _devices_to_delete(spec, fixable, facts)
+    to_delete = _devices_to_delete(spec, fixable, facts)
     text = owner_text(spec, "creating", old_files | texts.keys(), old_devices | {*spec.devices})
     yield Put("note in the owner file: creating", spec.owner_file, text, 0o600)
     if replaced := (*(path for path in texts if path not in old_files), *aside):
@@ -144,9 +144,11 @@ def _steps(
     change += [Remove(f"remove {path}", path) for path in aside]
     links = [link.name for link in spec.links]
     change.append(
-        commands.apply(gone, spec.ports, _changed_links(spec, fixable), links, spec.devices, spec.takeover is not None)
+        commands.apply(
+            to_delete, spec.ports, _changed_links(spec, fixable), links, spec.devices, spec.takeover is not None
+        )
     )
-    also = commands.undo(gone, spec.ports, spec.devices)
+    also = commands.undo(to_delete, spec.ports, spec.devices)
     yield from guard_change(OWNER, (*texts, *stale, *aside), also, change, spec.confirm_seconds)
     text = owner_text(spec, "ready", {*texts}, {*spec.devices})
     yield Put("note in the owner file: ready", spec.owner_file, text, 0o600)

@@ -100,8 +100,8 @@ def _matches(text: str, names: set[str]) -> bool:
 
 
 def _is_one_of(match: Mapping[str, str], mac: str | None) -> bool:
-    listed = [match[key].lower().split() for key in ("macaddress", "permanentmacaddress") if match.get(key)]
-    return all(mac in addresses for addresses in listed)
+    lists = [match[key].lower().split() for key in ("macaddress", "permanentmacaddress") if match.get(key)]
+    return all(mac in addresses for addresses in lists)
 
 
 def ifupdown_interfaces(facts: Facts) -> dict[str, set[str]]:

@@ -83,19 +83,19 @@ def _built_module(facts: Facts, key: str, name: str) -> Value:
     kernels = facts.next_kernels()
     if not kernels:
         return Absent()
-    built = {
+    versions_by_kernel = {
         release: [module.version or "unversioned" for module in kernel.modules if module.name == key.replace("-", "_")]
         for release, kernel in kernels.items()
     }
     if name == "missing_for":
-        return tuple(sorted(release for release in built if not built[release]))
-    return tuple(sorted({version for versions in built.values() for version in versions})) or Absent()
+        return tuple(sorted(release for release in versions_by_kernel if not versions_by_kernel[release]))
+    return tuple(sorted({version for versions in versions_by_kernel.values() for version in versions})) or Absent()
 
 
 def _dkms(facts: Facts, key: str, name: str) -> Value:
     tree = facts.dkms(key)
     if name == "missing_for":
-        return tuple(sorted(facts.next_kernels().keys() - {kernel for built in tree.values() for kernel in built}))
+        return tuple(sorted(facts.next_kernels().keys() - {kernel for kernels in tree.values() for kernel in kernels}))
     return tuple(sorted(tree)) or Absent()
 
 

@@ -32,8 +32,8 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     manual = {entry.thing for entry in promises.entries if entry.by_hand}
     needs_restart = {entry.thing for entry in promises.entries if entry.restart} - manual
     restart = any(item.thing in needs_restart and not item.is_unknown for item in differences)
-    left = manual if spec.reboot else manual | needs_restart
-    by_hand = tuple(item for item in differences if item.is_unknown or item.thing in left)
+    manual_things = manual if spec.reboot else manual | needs_restart
+    by_hand = tuple(item for item in differences if item.is_unknown or item.thing in manual_things)
     fixable = [item for item in differences if not item.is_unknown and item.thing not in manual | needs_restart]
     plays = bool(fixable) or (restart and not restarts.is_prepared(spec, facts))
     if plays and promises.unknown_secrets:
@@ -44,12 +44,12 @@ def plan(spec: RoleSpec, promises: Promises, differences: Sequence[Difference], 
     steps = [*_steps(spec, promises, facts, restarts.boot_id(facts) if restart else None)] if plays else []
     if restart and spec.reboot:
         steps.append(restarts.step(spec.host))
-    changed = {item.thing.partition(":")[2] for item in fixable if item.thing.startswith("file:")}
-    secret_files = changed & promises.secret_files
+    changed_paths = {item.thing.partition(":")[2] for item in fixable if item.thing.startswith("file:")}
+    secret_files = changed_paths & promises.secret_files
     texts = {
         file.file: file.content
         for file in promises.files
-        if file.file in changed - secret_files and isinstance(file.content, str)
+        if file.file in changed_paths - secret_files and isinstance(file.content, str)
     }
     notes = tuple(f"{path}: the content is secret, and not shown" for path in sorted(secret_files))
     return Plan(steps=tuple(steps), by_hand=by_hand, notes=notes, texts=texts)

@@ -182,8 +182,8 @@ def _render_secret_promise(
         raise InvalidEntry(
             f"{public_entry.sort} with {fields} of a secret: only the content of a file may depend on one"
         )
-    whole = holds is not _holds(raw, public, repository)
-    secret_properties = frozenset(public_entry.want(repository)) if whole else frozenset(depends)
+    existence_is_secret = holds is not _holds(raw, public, repository)
+    secret_properties = frozenset(public_entry.want(repository)) if existence_is_secret else frozenset(depends)
     yield Promise(entry or public_entry, secret_properties, reason if holds is None or entry is None else "")
 
 

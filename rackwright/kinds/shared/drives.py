@@ -71,5 +71,5 @@ def _health_claims(host: str, part: DrivePart, health: HealthPart) -> Iterator[C
     scope: Scope = "kernel" if part.bus == "nvme" else "hardware"
     yield Claim(thing, {"health": "passed"}, scope=scope, remedy=remedy, remedy_unknown=_HEALTH_UNKNOWN)
     limits = {name: getattr(health, name) for name in HEALTH_COUNTERS.get(part.bus, ())}
-    if counted := {name: Between(None, limit) for name, limit in limits.items() if limit is not None}:
-        yield Claim(thing, counted, scope=scope, severity="warning", remedy=remedy, remedy_unknown=_HEALTH_UNKNOWN)
+    if counters := {name: Between(None, limit) for name, limit in limits.items() if limit is not None}:
+        yield Claim(thing, counters, scope=scope, severity="warning", remedy=remedy, remedy_unknown=_HEALTH_UNKNOWN)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
-HIDDEN = "[secret]"
+PLACEHOLDER = "[secret]"
 
 
 class UnknownSecret:
@@ -41,7 +41,7 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
 
     def __call__(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text) if self._pattern else text
+        return self._pattern.sub(PLACEHOLDER, text) if self._pattern else text
 
 
 SHORTEST = 6
@@ -60,7 +60,7 @@ def _base64(data: bytes) -> Iterator[str]:
     """Yield the base64 forms of *data* inside a longer text: *data* begins at one of three offsets of a group."""
     yield base64.b64encode(data).decode()
     for before in range(3):
-        coded = base64.b64encode(b"\0" * before + data).decode()
+        encoded = base64.b64encode(b"\0" * before + data).decode()
         after = (before + len(data)) % 3
         # the first and the last group also hold bits of the bytes around *data*
-        yield coded[(0, 2, 3)[before] : len(coded) - (0, 3, 2)[after]]
+        yield encoded[(0, 2, 3)[before] : len(encoded) - (0, 3, 2)[after]]

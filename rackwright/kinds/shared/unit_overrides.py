@@ -14,7 +14,7 @@ REMEDY = (
     "look with `systemctl cat` who has put it there; remove it, run `systemctl daemon-reload` and restart the unit, or"
     " declare it in the fleet"
 )
-UNUSED = ("masked", "masked-runtime", "disabled")
+UNUSED_STATES = ("masked", "masked-runtime", "disabled")
 """States of units that systemd never starts."""
 
 
@@ -28,7 +28,7 @@ def with_overrides(claims: Sequence[Claim]) -> tuple[Claim, ...]:
 
 def _is_used(claim: Claim) -> bool:
     declared = "state" in claim.want or "active" in claim.want
-    return declared and not claim.secret and claim.want.get("state") not in UNUSED
+    return declared and not claim.secret and claim.want.get("state") not in UNUSED_STATES
 
 
 def _unit_files(claim: Claim) -> Iterator[str]:
@@ -41,10 +41,10 @@ def _unit_files(claim: Claim) -> Iterator[str]:
 
 def split_overrides(differences: Sequence[Difference]) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """Return the *differences* that a kind plans for, and those on overrides, which need manual work."""
-    left = tuple(item for item in differences if item.name == OVERRIDES and item.thing.startswith("unit:"))
-    return tuple(item for item in differences if item not in left), left
+    overrides = tuple(item for item in differences if item.name == OVERRIDES and item.thing.startswith("unit:"))
+    return tuple(item for item in differences if item not in overrides), overrides
 
 
-def add_manual_work(plan: Plan, left: tuple[Difference, ...]) -> Plan:
+def add_manual_work(plan: Plan, overrides: tuple[Difference, ...]) -> Plan:
     """Return *plan* with more differences that need manual work."""
-    return replace(plan, by_hand=(*plan.by_hand, *left)) if left else plan
+    return replace(plan, by_hand=(*plan.by_hand, *overrides)) if overrides else plan

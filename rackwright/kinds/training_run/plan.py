@@ -79,9 +79,9 @@ def _refuse_another_config(spec: TrainingSpec, differences: Sequence[Difference]
         yield Refusal(spec.id, "got another configuration of a finished run", "a finished run stays as it is", fix)
     wanted = json.loads(spec.config)["model"]
     if run.model != wanted:
-        changed = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
+        keys = sorted(key for key in {*run.model, *wanted} if run.model.get(key) != wanted.get(key))
         fix = "Give the run a new name; checkpoints of the old one stay"
-        got = f"got another model ({', '.join(changed)})"
+        got = f"got another model ({', '.join(keys)})"
         yield Refusal(spec.id, got, "the model of a run matches its checkpoints", fix)
 
 
@@ -104,8 +104,8 @@ class _Planner:
 
     def plan(self) -> Plan:
         spec = self.spec
-        changed = [file.path for file in self.files]
-        restarts = self.is_running and self._needs_restart(changed)
+        changed_paths = [file.path for file in self.files]
+        restarts = self.is_running and self._needs_restart(changed_paths)
         steps: list[Step] = [self._note("creating")] if self.facts.owner(spec.owner) is None else []
         if restarts and self.is_launcher:
             steps.append(_run(f"stop {spec.name}, which saves first", "systemctl", "stop", spec.unit))
@@ -115,7 +115,7 @@ class _Planner:
             text = f"make {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
             steps.append(_run(text, "sh", "-c", _PLACES, "sh", *places))
         steps += [put(file, spec) for file in self.files]
-        if any(path.startswith(UNITS) for path in changed):
+        if any(path.startswith(UNITS) for path in changed_paths):
             steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
         if not self.is_over:
             steps += self._start(restarts)
@@ -131,12 +131,12 @@ class _Planner:
         places = {f"user:{spec.account}", *(f"directory:{folder}" for folder in folders)}
         return bool(self.different & places)
 
-    def _needs_restart(self, changed: Sequence[str]) -> bool:
+    def _needs_restart(self, changed_paths: Sequence[str]) -> bool:
         """Return whether the unit must restart. A restart of the sshd ends processes, so only its own files count."""
         if self.is_launcher:
-            return bool(changed)
+            return bool(changed_paths)
         sshd_files = {f"{self.spec.etc}/{name}" for name in SSHD_FILES if name != "authorized_keys"}
-        return any(path in sshd_files or path.startswith(UNITS) for path in changed)
+        return any(path in sshd_files or path.startswith(UNITS) for path in changed_paths)
 
     def _start(self, restarts: bool) -> Iterator[Step]:
         spec = self.spec
