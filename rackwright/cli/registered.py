@@ -17,14 +17,14 @@ def name_in(stack: Stack, server: str, model: str | None) -> str | None:
     Raises:
         DeclarationError: there is none, or it is no such name.
     """
-    if model is not None and not model.startswith(versions.BEGINS):
+    if model is not None and not model.startswith(versions.PREFIX):
         return None
     declared = stack.fleet.servers[server].model.registered
     if model is None and declared is None:
         got, want = "got none", f"server {server} has no registered model, whose name could be looked up again"
-        fix = f"Name a directory below the project's, a version, or {versions.BEGINS}NAME@ALIAS"
+        fix = f"Name a directory below the project's, a version, or {versions.PREFIX}NAME@ALIAS"
         raise DeclarationError("MODEL", got, want, fix)
-    return server_model.registered_name(model.removeprefix(versions.BEGINS)) if model is not None else declared
+    return server_model.registered_name(model.removeprefix(versions.PREFIX)) if model is not None else declared
 
 
 def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> Served:
@@ -68,7 +68,7 @@ def fetched(stack: Stack, server: str, tracking: str) -> dict[str, str]:
         promote = command("rackwright server promote {} {}", stack.name, server)
         fix = f"Run {promote}, which writes it and fetches the model"
         raise DeclarationError(f"servers.{server}.model", "got no sha256", want, fix)
-    there = versions.here(model.sha256, registry.kept())
+    there = versions.find_local(model.sha256, registry.kept())
     if there is None:
         asked = connect(tracking, os.environ)
         name = versions.name_of(str(model.registered))

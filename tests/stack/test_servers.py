@@ -13,7 +13,7 @@ from rackwright.stack import declare, load_stack, server_model
 from tests.support.our_roles import ROLES
 from tests.support.server_stack import SERVERS, project, publish, specs
 from workloads.errors import WorkloadError
-from workloads.quantize.versions import PLACE
+from workloads.quantize.versions import ARTIFACT
 from workloads.serving import model as published
 from workloads.tracking import registry
 
@@ -156,10 +156,10 @@ class TestRegistered:
 
     def fetched(self, project: Path, kept: float = 0.99) -> tuple[Path, str, str]:
         """Put a model where those that were fetched are; return its directory, version and sha256."""
-        made = project / "elsewhere" / PLACE
+        made = project / "elsewhere" / ARTIFACT
         version = publish(made, b"registered", kept)
         digest = sha256((made / published.NAME).read_bytes()).hexdigest()
-        directory = registry.under(registry.kept(), digest) / PLACE
+        directory = registry.under(registry.kept(), digest) / ARTIFACT
         directory.parent.mkdir(parents=True)
         made.rename(directory)
         return directory, version, digest

@@ -1,4 +1,4 @@
-"""Quantise a model for the processor it will run on, and publish it if it keeps its accuracy.
+"""Quantise a model for the processor that runs it, and publish it if it keeps its accuracy.
 
     python -m workloads.quantize out/ --data digits --target cpu --out published/digits
     python -m workloads.quantize model.onnx --data rows.npz --target t4 --out published/model
@@ -6,10 +6,10 @@
     python -m workloads.quantize models:/digits@champion --data digits --target cpu --out published/digits \\
         --tracking https://tracking.example:5000 --register digits-int8
 
-MODEL is a directory of `python -m workloads.training`, a published model, an ONNX file, or a version that the MLflow
-server has; the account comes from where `python -m workloads.tracking` has it. The data are divided by a
-hash of their rows: some calibrate, some search for layers that cost accuracy, and those held out judge. DIR is what
-`python -m workloads.serving` serves; DIR.report has report.json, report.md and report.svg, published or not.
+MODEL is a directory of `python -m workloads.training`, a published model, an ONNX file, or a version on the MLflow
+server; `python -m workloads.tracking` says how the account is set. A hash of each row divides the data: some rows
+calibrate, some search for layers that cost accuracy, and the held-out rows judge. DIR is a directory for
+`python -m workloads.serving`; DIR.report has report.json, report.md and report.svg, whether DIR is published or not.
 """
 
 import argparse
@@ -24,72 +24,74 @@ from workloads.quantize.config import Settings
 from workloads.tracking.registry import kept
 from workloads.tracking.server import URL, connect
 
-STATUS = "Exit status: 0 published, 1 below the gate or the model is damaged, 2 wrong or refused, 3 server not reached."
+STATUS = "Exit status: 0 published, 1 below the gate or the model is damaged, 2 wrong input, 3 server unreachable."
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = new_parser("workloads.quantize", __doc__, STATUS)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--data", required=True, metavar="FILE.npz|digits|training",
-                        help="inputs by name, and labels; or all that MODEL, a training, was trained with")  # fmt: skip
+                        help="inputs by name, and labels; training: all data that MODEL was trained with")  # fmt: skip
     parser.add_argument("--target", required=True, metavar="cpu|GPU", help="cpu, or a GPU's name in the catalogue")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it is published")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="directory for the published model")
     parser.add_argument(
-        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"an MLflow server; or {URL}"
+        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"the MLflow server; or set {URL}"
     )
-    parser.add_argument("--register", metavar="NAME", help="let what was published be a version of NAME there")
-    parser.add_argument("--alias", help="let that version have this alias, if the account may say so")
+    parser.add_argument("--register", metavar="NAME", help="register the published model as a version of NAME there")
+    parser.add_argument("--alias", help="set this alias on that version, if the account is allowed to")
     config_file.add_arguments(parser, "calibration=entropy or gate.agreement=0.99")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    given = arguments().parse_args(argv)
+    args = arguments().parse_args(argv)
     try:
-        settings = config_file.settings(Settings, given)
-        if given.print:
+        settings = config_file.settings(Settings, args)
+        if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
-        return _quantize(given, settings)
+        return _quantize(args, settings)
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status
 
 
-def _quantize(given: argparse.Namespace, settings: Settings) -> int:
+def _quantize(args: argparse.Namespace, settings: Settings) -> int:
     from workloads.quantize import versions
     from workloads.quantize.run import quantize
 
-    if given.alias and not given.register:
-        raise WorkloadError("--alias", f"got {given.alias}", "a version gets one as it is registered", "Say --register")
-    what, version = Path(given.model), ""
-    registered = given.model.startswith(versions.BEGINS)
-    if registered or given.register:
-        server = connect(given.tracking, os.environ)
-        server.get("registered-models/search", max_results="1")  # now, and not when all the work is done
+    if args.alias and not args.register:
+        raise WorkloadError(
+            "--alias", f"got {args.alias}", "an alias is set when a version is registered", "Add --register"
+        )
+    model, version = Path(args.model), ""
+    registered = args.model.startswith(versions.PREFIX)
+    if registered or args.register:
+        server = connect(args.tracking, os.environ)
+        server.get("registered-models/search", max_results="1")  # fail now, before all the work
     if registered:
-        what, found = versions.fetch(server, given.model, kept())
-        version = str(found)
-        _say(f"{given.model} is {version}")
-    told = quantize(what, given.data, given.target, given.out, settings, _say, version)
-    report = given.out.with_name(f"{given.out.name}.report")
+        model, fetched_version = versions.fetch(server, args.model, kept())
+        version = str(fetched_version)
+        _print_line(f"{args.model} is {version}")
+    outcome = quantize(model, args.data, args.target, args.out, settings, _print_line, version)
+    report = args.out.with_name(f"{args.out.name}.report")
     where = f"the report is {report / 'report.md'}"
-    if not told.passed:
-        print(f"not published: {'; '.join(told.shortfalls)}; {where}", file=sys.stderr, flush=True)
+    if not outcome.has_passed:
+        print(f"not published: {'; '.join(outcome.shortfalls)}; {where}", file=sys.stderr, flush=True)
         return 1
-    before, after = told.before, told.after
-    _say(f"published {given.out}: {before.bytes / after.bytes:.2f} times smaller, batch 1 "
+    before, after = outcome.before, outcome.after
+    _print_line(f"published {args.out}: {before.bytes / after.bytes:.2f} times smaller, batch 1 "
          f"{before.seconds[1] / after.seconds[1]:.2f} times faster; {where}")  # fmt: skip
-    if given.register:
-        made = versions.register(server, given.out, report, given.register)
-        _say(f"{made} is registered at {server.url}")
-        if given.alias:
-            versions.call(server, made, given.alias)
-            _say(f"{made} is {made.name}@{given.alias}")
+    if args.register:
+        registered_version = versions.register(server, args.out, report, args.register)
+        _print_line(f"registered {registered_version} at {server.url}")
+        if args.alias:
+            versions.set_alias(server, registered_version, args.alias)
+            _print_line(f"{registered_version} is now {registered_version.name}@{args.alias}")
     return 0
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     print(text, flush=True)
 
 

@@ -1,10 +1,10 @@
-"""Compare two models on rows of which neither has learned any: those held out of all that a training knows.
+"""Compare two models on rows that neither has learned from: those held out of all data of a training.
 
     python -m workloads.quantize.compare published/digits out/ --training out/ --out compared.json
 
-BEFORE and AFTER are what `python -m workloads.quantize` takes as MODEL, or has published. FILE has, for each set that
-the training in DIR has learned from, its own first, how many rows judged and the share that each model had right. It
-judges nothing itself.
+BEFORE and AFTER are a MODEL of `python -m workloads.quantize`, or its published result. FILE lists each dataset of the
+training in DIR, its own first: how many held-out rows it has, and the share that each model classifies correctly. The
+command only measures; it judges nothing.
 """
 
 import json
@@ -27,83 +27,87 @@ from workloads.training import data, rows
 from workloads.training.fine_tuning import HeldOutSet
 from workloads.training.parent_model import parse_data
 
-STATUS = "Exit status: 0 compared, 1 a model is damaged, 2 wrong or refused."
+STATUS = "Exit status: 0 compared, 1 a model is damaged, 2 wrong input."
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """Two models on one set of data."""
+class ModelComparison:
+    """The accuracy of two models on one dataset."""
 
     data: str
     rows: int
     before: float | None
-    """The share that is right; None where no row judges."""
+    """The share of correct rows; None if no row is left to judge."""
     after: float | None
 
 
-def compare(before: Path, after: Path, training: Path) -> list[Compared]:
-    """Return how two models do on what is held out of each set that *training* has learned from, its own first.
+def compare(before: Path, after: Path, training: Path) -> list[ModelComparison]:
+    """Return the accuracy of two models on the held-out rows of each dataset of *training*, its own first.
 
     Raises:
-        WorkloadError: one is no model, is damaged, or takes other rows.
+        WorkloadError: one of the three is no model, is damaged, or has other inputs.
     """
-    with tempfile.TemporaryDirectory(prefix="rackwright-") as place:
-        scratch = Path(place)
+    with tempfile.TemporaryDirectory(prefix="rackwright-") as directory:
+        scratch = Path(directory)
         each_once = dict.fromkeys((training, before, after))
-        made = {what: _source(what, scratch / str(number)) for number, what in enumerate(each_once)}
-        trained, models = made[training], (made[before], made[after])
-        if "training" not in trained.lineage:
-            want, fix = "a training's directory says what it has learned from", "Name that"
+        sources = {path: _source(path, scratch / str(number)) for number, path in enumerate(each_once)}
+        trained_source, models = sources[training], (sources[before], sources[after])
+        if "training" not in trained_source.lineage:
+            want, fix = "a training's directory lists its data", "Set --training to a training's directory"
             raise WorkloadError("--training", f"got {training}", want, fix)
         for model in models:
-            if (model.inputs, len(model.outputs)) != (trained.inputs, 1):
+            if (model.inputs, len(model.outputs)) != (trained_source.inputs, 1):
                 got = f"got {model.name} with inputs {', '.join(map(str, model.inputs))}"
-                raise WorkloadError(str(training), got, "both models take what it takes", "Compare models of one kind")
-        known = parse_data(trained.lineage["training"]["data"])
-        name = trained.inputs[0].name
-        learned = {digest for each in known for digest in rows.digests({name: data.load(each).x.numpy()})}
-        return [_compared(HeldOutSet(each, data.held_out(each)), name, learned, models) for each in known]
+                raise WorkloadError(
+                    str(training), got, "both models have the inputs of the training", "Compare models of one kind"
+                )
+        datasets = parse_data(trained_source.lineage["training"]["data"])
+        name = trained_source.inputs[0].name
+        training_digests = {digest for each in datasets for digest in rows.digests({name: data.load(each).x.numpy()})}
+        return [_compare_on(HeldOutSet(each, data.held_out(each)), name, training_digests, models) for each in datasets]
 
 
-def _source(what: Path, scratch: Path) -> Source:
+def _source(path: Path, scratch: Path) -> Source:
     scratch.mkdir()
-    return source(what, scratch)
+    return source(path, scratch)
 
 
-def _compared(held: HeldOutSet, name: str, learned: set[str], models: Sequence[Source]) -> Compared:
-    """Return how both of *models* do on what is held out of one set and was *learned* from no other either."""
+def _compare_on(held: HeldOutSet, name: str, training_digests: set[str], models: Sequence[Source]) -> ModelComparison:
+    """Return the accuracy of both *models* on the held-out rows of one dataset that no other dataset trains on."""
     x = held.examples.x.numpy()
-    unseen = np.flatnonzero([digest not in learned for digest in rows.digests({name: x})])
-    if not len(unseen):
-        return Compared(held.name, 0, None, None)
-    samples, labels = Samples({name: x[unseen]}, None), held.examples.y.numpy()[unseen]
+    held_out_rows = np.flatnonzero([digest not in training_digests for digest in rows.digests({name: x})])
+    if not len(held_out_rows):
+        return ModelComparison(held.name, 0, None, None)
+    samples, labels = Samples({name: x[held_out_rows]}, None), held.examples.y.numpy()[held_out_rows]
 
     def accuracy(model: Source) -> float:
-        # as quantising judges it: 8 bits for another processor overflow on this one, unless they are not fused
+        # as in the gate: 8-bit models for other processors overflow on this one unless they run unfused
         fused = model.lineage.get("target", CPU) == CPU
         return float((answers(outputs(model.path, samples, THREADS, fused), "classify") == labels).mean())
 
-    return Compared(held.name, len(unseen), accuracy(models[0]), accuracy(models[1]))
+    return ModelComparison(held.name, len(held_out_rows), accuracy(models[0]), accuracy(models[1]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("workloads.quantize.compare", __doc__, STATUS)
     parser.add_argument("before", metavar="BEFORE", type=Path, help="a model")
-    parser.add_argument("after", metavar="AFTER", type=Path, help="another one that takes the same")
-    parser.add_argument("--training", required=True, type=Path, metavar="DIR", help="whose data judge")
+    parser.add_argument("after", metavar="AFTER", type=Path, help="another model with the same inputs")
+    parser.add_argument(
+        "--training", required=True, type=Path, metavar="DIR", help="the training whose held-out rows judge"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="JSON")
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        found = compare(given.before, given.after, given.training)
+        comparisons = compare(args.before, args.after, args.training)
     except WorkloadError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    partial = given.out.with_name(f".{given.out.name}.partial")
-    partial.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
-    partial.replace(given.out)
-    for each in found:
-        told = "nothing judges" if each.before is None else f"{each.before:.4f} before, {each.after:.4f} after"
-        print(f"{each.data}: {told}, on {each.rows} rows")
+    partial = args.out.with_name(f".{args.out.name}.partial")
+    partial.write_text(json.dumps([asdict(each) for each in comparisons], indent=1) + "\n")
+    partial.replace(args.out)
+    for each in comparisons:
+        result = "no row judges" if each.before is None else f"{each.before:.4f} before, {each.after:.4f} after"
+        print(f"{each.data}: {result}, on {each.rows} rows")
     return 0
 
 

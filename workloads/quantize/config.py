@@ -1,4 +1,4 @@
-"""How a model is quantised, and what it has to keep, complete."""
+"""The settings of a quantisation, and its gate."""
 
 from typing import Annotated, Literal
 
@@ -11,30 +11,30 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Gate(StrictModel):
-    """What the quantised model has to keep on the rows that are held out; below it nothing is published."""
+    """The limits that a quantised model has to keep on the held-out rows; otherwise it is not published."""
 
     accuracy_kept: Share | None = 0.98
-    """Its accuracy as a share of the original's; None, for data without labels: not asked."""
+    """The accuracy as a share of the original's; None, for data without labels: no limit."""
     agreement: Share = 0.95
-    """The share of rows that both answer alike."""
+    """The share of rows with the same answer from both models."""
     cosine: Share = 0.98
-    """The mean cosine between what both give for a row."""
+    """The mean cosine between both models' outputs for a row."""
 
 
 class Settings(StrictModel):
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
-    """auto: what the catalogue says the target is made for."""
+    """The precision; auto: the one that the catalogue recommends for the target."""
     task: Literal["classify", "embed"] = "classify"
-    """What a row's first output answers: which of its values is the largest, or which other row is the nearest."""
+    """The meaning of a row's first output: classify takes the largest value, embed the nearest other row."""
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
-    """How the range of an activation is found from what it was seen to be."""
+    """The method that derives an activation's range from its observed values."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     calibration_rows: PositiveInt = 256
-    """At most so many rows are calibrated with."""
+    """The most rows that calibrate."""
     search: bool = True
-    """Leave those layers in full precision that cost the most, as many as it takes; False: quantise them all."""
+    """Whether to leave the costliest layers in full precision, as few as possible; False: quantise all layers."""
     margin: Share = 0.5
-    """By what share of what the gate leaves the search does better, as its rows are others: of 0.98 it makes 0.99."""
+    """The share of the gate's slack that the search has to save, since other rows judge: it turns 0.98 into 0.99."""
     repeats: PositiveInt = 60
-    """Of each latency."""
+    """Measurements of each latency."""
     gate: Gate = Gate()

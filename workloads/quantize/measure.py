@@ -1,4 +1,4 @@
-"""Size, memory of weights and latency, of a model and its original in the same run."""
+"""Measure size, weight memory and latency of a model and its original in the same run."""
 
 import statistics
 import time
@@ -16,14 +16,14 @@ BATCHES = (1, 32)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one model."""
+    """The figures of one model."""
 
     bytes: int
-    """Of its file."""
+    """Bytes of the file."""
     weight_bytes: int
-    """Of its weights in memory."""
+    """Bytes of the weights in memory."""
     seconds: dict[int, float]
-    """By batch, the median time of one."""
+    """Median seconds of one batch, by its rows."""
 
     @property
     def rows_per_second(self) -> float:
@@ -31,7 +31,7 @@ class Figures:
 
 
 def weight_bytes(path: Path) -> int:
-    """Return how many bytes the weights of the model *path* have."""
+    """Return the bytes of the weights of the model *path*."""
     sizes = {
         onnx.TensorProto.FLOAT: 4, onnx.TensorProto.INT32: 4, onnx.TensorProto.INT64: 8, onnx.TensorProto.DOUBLE: 8,
         onnx.TensorProto.FLOAT16: 2, onnx.TensorProto.BFLOAT16: 2,
@@ -40,12 +40,12 @@ def weight_bytes(path: Path) -> int:
 
 
 def measure(paths: list[Path], samples: Samples, repeats: int, threads: int) -> list[Figures]:
-    """Return the figures of several models, which take turns: what slows one down slows the others down as well.
+    """Return the figures of several models, measured in turns: a disturbance slows them all.
 
     Args:
-        repeats: Turns of each, after three that do not count.
+        repeats: Measured turns of each model, after three warm-up turns.
     """
-    running = [session(path, threads) for path in paths]
+    sessions = [session(path, threads) for path in paths]
     seconds: list[dict[int, float]] = [{} for _ in paths]
     for batch in BATCHES:
         rows = {name: array[[row % len(samples) for row in range(batch)]] for name, array in samples.inputs.items()}
@@ -53,9 +53,11 @@ def measure(paths: list[Path], samples: Samples, repeats: int, threads: int) -> 
         for turn in range(repeats + 3):
             for number in range(len(paths)) if turn % 2 else reversed(range(len(paths))):
                 began = time.perf_counter()
-                running[number].run(None, rows)
+                sessions[number].run(None, rows)
                 if turn >= 3:
                     times[number].append(time.perf_counter() - began)
-        for number, taken in enumerate(times):
-            seconds[number][batch] = statistics.median(taken)
-    return [Figures(path.stat().st_size, weight_bytes(path), told) for path, told in zip(paths, seconds, strict=True)]
+        for number, durations in enumerate(times):
+            seconds[number][batch] = statistics.median(durations)
+    return [
+        Figures(path.stat().st_size, weight_bytes(path), medians) for path, medians in zip(paths, seconds, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""From full precision to a smaller one: ranges found once, and rendered as explicit Q/DQ for whoever computes."""
+"""Quantise an ONNX model: calibrate its ranges once, then write variants with explicit Q/DQ operators."""
 
 import io
 import logging
@@ -18,22 +18,22 @@ from workloads.quantize.samples import Samples
 from workloads.serving.model import WEIGHTS
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
-"""Those that are computed with 8 bits: all that weighs."""
+"""Operators that are quantised: those with nearly all of the computation."""
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
-APART_BYTES = 16 << 20
-"""Of a model whose numbers lie beside it: mapped, they are not copied before they are read."""
+SEPARATE_BYTES = 16 << 20
+"""Size in bytes from which the weights get a file of their own: servers map it, and copy nothing to read it."""
 ROWS = 16
-"""Of a batch of calibration."""
+"""Rows of a calibration batch."""
 BINS = 2048
-"""Of a histogram of what an activation was seen to be, as TensorRT has it."""
+"""Bins of an activation's histogram, as in TensorRT."""
 
 
-def prepared(path: Path, scratch: Path) -> Path:
-    """Return the model of *path* with shapes, without what can be computed beforehand, every node with a name."""
+def preprocess(path: Path, scratch: Path) -> Path:
+    """Return the model *path* with inferred shapes, folded constants and a name for every node."""
     target = scratch / "prepared.onnx"
     quant_pre_process(str(path), str(target), skip_symbolic_shape=True)
     model = onnx.load(target)
@@ -43,11 +43,11 @@ def prepared(path: Path, scratch: Path) -> Path:
     return target
 
 
-def fused(path: Path, scratch: Path) -> Path:
-    """Return the 8 bits of *path* with the operators that ONNX Runtime computes on a CPU in the place of Q/DQ.
+def fuse(path: Path, scratch: Path) -> Path:
+    """Return the 8-bit model *path* with the fused operators of ONNX Runtime on a CPU instead of Q/DQ.
 
-    Else every start of every server finds them anew. What follows from this processor is not among them: the layout of
-    its vectors is left to who serves.
+    Otherwise each start of a server would fuse them again. The vector layout depends on the processor, so it is left to
+    the server.
     """
     target = scratch / "fused.onnx"
     options = SessionOptions()
@@ -58,14 +58,14 @@ def fused(path: Path, scratch: Path) -> Path:
     return target
 
 
-def parts(path: Path, scratch: Path) -> dict[str, Path]:
-    """Return the files that the model of *path* is published as, by name; the numbers of a large one are apart."""
+def published_files(path: Path, scratch: Path) -> dict[str, Path]:
+    """Return the files to publish for the model *path*, by name; a large model's weights are in a separate file."""
     model = onnx.load(path)
-    if model.ByteSize() < APART_BYTES:
+    if model.ByteSize() < SEPARATE_BYTES:
         return {"model.onnx": path}
-    (apart := scratch / "apart").mkdir()
-    onnx.save(model, apart / "model.onnx", save_as_external_data=True, location=WEIGHTS)
-    return {name: apart / name for name in ("model.onnx", WEIGHTS)}
+    (separate := scratch / "apart").mkdir()
+    onnx.save(model, separate / "model.onnx", save_as_external_data=True, location=WEIGHTS)
+    return {name: separate / name for name in ("model.onnx", WEIGHTS)}
 
 
 def layers(path: Path) -> list[str]:
@@ -90,26 +90,25 @@ class _Reader(CalibrationDataReader):
 
 
 class Renderer:
-    """Quantises a model any number of times with the ranges of its first."""
+    """Writes quantised variants of a model, with ranges that are calibrated once."""
 
     def __init__(self, path: Path, calibration: Samples, settings: Settings, scratch: Path) -> None:
         """
         Args:
-            path: As `prepared` returns it.
+            path: The model, as `preprocess` returns it.
         """
         self._path, self._scratch, self._settings, self._calibration = path, scratch, settings, calibration
         self._ranges = scratch / "ranges.json"
         self._count = 0
 
     def int8(self, only: Collection[str], signed: bool) -> Path:
-        """Return the model with the layers *only*, of which there is one at least, in 8 bits.
+        """Return the model with the layers *only*, at least one, in 8 bits.
 
         Args:
-            signed: Activations in int8 around 0, biases in float, as TensorRT takes them; else activations in uint8
-                from the lowest of their range to the highest, so that what comes out of a Relu begins at 0 and the
-                Relu itself costs nothing, weights in 7 bits and biases in int32, as ONNX Runtime fuses them on a CPU:
-                on one without VNNI products of 8 and 8 bits overflow, and nobody knows who will serve it. Both have
-                the same ranges.
+            signed: True, for TensorRT: activations in int8 around 0, and biases in float. False, for ONNX Runtime on a
+                CPU: activations in uint8 over their range, so that a Relu's output begins at 0 and the Relu costs
+                nothing, weights in 7 bits, and biases in int32. Products of 8 and 8 bits overflow on a CPU without
+                VNNI, and the CPU that serves is unknown. Both kinds have the same ranges.
         """
         self._count += 1
         target = self._scratch / f"int8-{self._count}.onnx"
@@ -118,7 +117,7 @@ class Renderer:
         options = {"ActivationSymmetric": signed, "WeightSymmetric": True}
         if signed:
             options |= {"QuantizeBias": False, "DedicatedQDQPair": True}
-        logging.getLogger().setLevel(logging.ERROR)  # it warns of what was done before
+        logging.getLogger().setLevel(logging.ERROR)  # it warns about the preprocessing above
         quantize_static(
             str(self._path), str(target), None,
             quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=not signed,
@@ -130,9 +129,9 @@ class Renderer:
         return target
 
     def _calibrate(self) -> None:
-        """Find the ranges. The library's own entropy has as many bins as there are steps, and would cut nothing."""
+        """Calibrate the ranges. The library's own entropy setting has as many bins as steps, and would cut nothing."""
         options = {"percentile": self._settings.percentile, "num_bins": BINS, "num_quantized_bins": 128}
-        with redirect_stdout(io.StringIO()):  # it tells how it gets on
+        with redirect_stdout(io.StringIO()):  # it prints its progress
             calibrator = create_calibrator(
                 self._path, list(OPERATORS), str(self._scratch / "augmented.onnx"),
                 calibrate_method=_METHODS[self._settings.calibration], extra_options=options,
@@ -141,7 +140,7 @@ class Renderer:
             save_tensors_data(calibrator.compute_data(), self._ranges)
 
     def fp16(self) -> Path:
-        """Return the model in fp16, with inputs and outputs as they were."""
+        """Return the model in fp16, with inputs and outputs in their former types."""
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         target = self._scratch / "fp16.onnx"

@@ -1,4 +1,4 @@
-"""What was tried and what came of it: for programs (JSON), for people (Markdown), and as a picture (SVG)."""
+"""The report of a quantisation, as JSON, Markdown and an SVG picture."""
 
 import json
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from workloads.checkpoint import disk
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import Figures
 from workloads.quantize.samples import Sets
-from workloads.quantize.score import Score, loosened
+from workloads.quantize.score import Score, loosened_limits
 from workloads.quantize.search import SearchCandidate
 from workloads.quantize.source import Source
-from workloads.quantize.targets import Chosen
+from workloads.quantize.targets import PrecisionChoice
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One quantisation."""
+    """The result of one quantisation."""
 
     source: Source
-    chosen: Chosen
+    choice: PrecisionChoice
     settings: Settings
     sets: Sets
     layers: Sequence[str]
-    found: SearchCandidate
+    search_result: SearchCandidate
     score: Score
     shortfalls: Sequence[str]
     before: Figures
@@ -34,36 +34,36 @@ class Report:
     machine: str
 
     @property
-    def passed(self) -> bool:
+    def has_passed(self) -> bool:
         return not self.shortfalls
 
     def gate(self) -> dict[str, Any]:
-        """Return what was asked and what was found, as the lineage of the model keeps it."""
-        found = self.score
+        """Return limits and results of the gate, for the lineage of the model."""
+        score = self.score
         return {
-            "passed": self.passed,
+            "passed": self.has_passed,
             "wanted": self.settings.gate.model_dump(),
-            "loosened": loosened(self.settings.gate),
+            "loosened": loosened_limits(self.settings.gate),
             "found": {
-                "accuracy_kept": found.accuracy_kept, "agreement": found.agreement, "cosine": found.cosine,
-                "accuracy": found.accuracy, "accuracy_before": found.accuracy_before, "rows": found.rows,
+                "accuracy_kept": score.accuracy_kept, "agreement": score.agreement, "cosine": score.cosine,
+                "accuracy": score.accuracy, "accuracy_before": score.accuracy_before, "rows": score.rows,
             },
         }  # fmt: skip
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "model": self.source.name,
             "source": dict(self.source.lineage),
-            "target": self.chosen.target,
-            "precision": self.chosen.precision,
-            "precision_why": self.chosen.why,
+            "target": self.choice.target,
+            "precision": self.choice.precision,
+            "precision_why": self.choice.why,
             "settings": self.settings.model_dump(),
             "rows": {name: len(getattr(self.sets, name)) for name in ("calibration", "search", "held_out")},
             "gate": self.gate(),
             "shortfalls": list(self.shortfalls),
             "layers": len(self.layers),
-            "left_out": list(self.found.left_out),
-            "costs": self.found.costs,
+            "left_out": list(self.search_result.left_out),
+            "costs": self.search_result.costs,
             "before": _figures(self.before),
             "after": _figures(self.after),
             "machine": self.machine,
@@ -80,10 +80,10 @@ def _figures(figures: Figures) -> dict[str, Any]:
 
 
 def write(report: Report, directory: Path) -> None:
-    """Write report.json, report.md and report.svg into *directory*, in the place of those of an earlier time."""
+    """Write report.json, report.md and report.svg into *directory*, and replace those that exist."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("report.json", json.dumps(report.told(), indent=1) + "\n"),
+        ("report.json", json.dumps(report.to_json(), indent=1) + "\n"),
         ("report.md", markdown(report)),
         ("report.svg", svg(report)),
     ):
@@ -101,20 +101,20 @@ def markdown(report: Report) -> str:
         return f"| {name} | {one} | {other} | {ratio:.2f} |"
 
     lines = [
-        f"# {report.source.name} in {report.chosen.precision} for {report.chosen.target}",
+        f"# {report.source.name} in {report.choice.precision} for {report.choice.target}",
         "",
-        "Published." if report.passed else f"**Not published**: {'; '.join(report.shortfalls)}.",
-        f"Precision: {report.chosen.why}.",
+        "Published." if report.has_passed else f"**Not published**: {'; '.join(report.shortfalls)}.",
+        f"Precision: {report.choice.why}.",
         "",
         "| on rows held out | found | at least |",
         "| --- | --- | --- |",
-        f"| accuracy kept | {_share(score.accuracy_kept)} | {_share(gate.accuracy_kept, 'not asked')} |",
+        f"| accuracy kept | {_share(score.accuracy_kept)} | {_share(gate.accuracy_kept, 'not required')} |",
         f"| agreement | {_share(score.agreement)} | {_share(gate.agreement)} |",
         f"| cosine | {_share(score.cosine)} | {_share(gate.cosine)} |",
         "",
         f"Accuracy {_share(score.accuracy)}, before {_share(score.accuracy_before)}, on {score.rows} rows; "
         f"{len(report.sets.calibration)} rows calibrated, {len(report.sets.search)} searched, none of them judged.",
-        *([f"The gate was loosened by hand: {', '.join(loosened(gate))}."] if loosened(gate) else []),
+        *([f"The gate was loosened by hand: {', '.join(loosened_limits(gate))}."] if loosened_limits(gate) else []),
         "",
         "![report](report.svg)",
         "",
@@ -129,18 +129,18 @@ def markdown(report: Report) -> str:
             after.rows_per_second / before.rows_per_second),
         "",
         f"Latencies are medians of {report.settings.repeats} turns, one thread, with ONNX Runtime on {report.machine}; "
-        "they say nothing of another processor.",
+        "they do not hold for other processors.",
         "",
     ]  # fmt: skip
-    if report.found.costs:
-        left = set(report.found.left_out)
+    if report.search_result.costs:
+        left = set(report.search_result.left_out)
         lines += [
             f"{len(left)} of {len(report.layers)} layers stay in full precision.",
             "",
             "| layer | cost alone, 1 − cosine | |",
             "| --- | ---: | --- |",
             *(f"| {layer} | {cost:.6f} | {'left out' if layer in left else ''} |"
-              for layer, cost in report.found.costs.items()),
+              for layer, cost in report.search_result.costs.items()),
             "",
         ]  # fmt: skip
     return "\n".join(lines)
@@ -151,7 +151,7 @@ def _share(value: float | None, missing: str = "unknown") -> str:
 
 
 def svg(report: Report) -> str:
-    """Return bars: what is left of the original's size, memory and latency, and what it keeps of the answers."""
+    """Return a bar chart of size, memory, latency and agreement, as shares of the original."""
     before, after, score = report.before, report.after, report.score
     bars = [
         ("file", after.bytes / before.bytes),
@@ -162,7 +162,7 @@ def svg(report: Report) -> str:
         ("cosine", score.cosine),
     ]
     full, left, high = 360, 150, 26
-    title = escape(f"{report.source.name}: {report.chosen.precision} beside the original (100 %)")
+    title = escape(f"{report.source.name}: {report.choice.precision} compared with the original (100 %)")
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{high * len(bars) + 50}" '
         'font-family="sans-serif" font-size="13">',

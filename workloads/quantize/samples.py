@@ -1,7 +1,7 @@
-"""Rows to calibrate with, to search with and to judge by: three sets that have no row in common, fixed by a hash.
+"""Divide rows into three disjoint sets by a hash: to calibrate, to search, and to judge.
 
-Which set a row is in follows from its content alone, or from its group where it has one: not from how many rows there
-are, their order, or a random number. So the rows that judge are the same ones whatever is tried.
+The set of a row follows from its content alone, or from its group if it has one. It does not depend on the number of
+rows, their order, or a random number. So the same rows judge every attempt.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from workloads.training.config import Data
 
 TRAINED_ON = "trained_on"
-"""Name in a file that is no input, beside labels and group."""
+"""Name of the array that marks trained rows; like labels and group, it is no input."""
 TRAINING = "training"
-"""In the place of a file: all that the model that is quantised was trained with."""
+"""Value of --data that means all data that the model was trained with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Rows, and what they are where somebody knows."""
+    """Rows, and their labels if there are any."""
 
     inputs: Arrays
     labels: np.ndarray | None
@@ -43,49 +43,49 @@ class Samples:
         return Samples(inputs, None if self.labels is None else self.labels[rows])
 
     def digests(self) -> list[str]:
-        """Return for each row the digest of its content."""
+        """Return the digest of each row's content."""
         return rows.digests(self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """The three."""
+    """The three sets."""
 
     calibration: Samples
     search: Samples
     held_out: Samples
     sha256: str = ""
-    """Of all that they were made from: the same rows have the same, wherever their file is."""
+    """Digest of all input arrays: equal rows have an equal digest, wherever their file is."""
 
 
-def load(what: str, source: Source, calibration_rows: int) -> Sets:
-    """Return the rows of *what*: a file of NumPy's (.npz), the built-in `digits`, or `training`.
+def load(data: str, source: Source, calibration_rows: int) -> Sets:
+    """Return the rows of *data*: a file of `numpy.savez`, the built-in `digits`, or `training`.
 
-    `training` is all that the model has learned from, and what was held out of it, which judges. A file has an array
-    for each input of the model, by its name, a row for each example; ``labels``; where several rows belong together and
-    must not be torn apart, ``group``; and where the model was trained on some of them, ``trained_on``, true or false:
+    `training` is all data that the model has learned from, and the rows held out of them, which judge. A file has an
+    array for each input of the model, by its name, with a row for each example; ``labels``; optionally ``group``, for
+    rows that have to stay in one set; and optionally ``trained_on``, true for rows that the model was trained on:
     those never judge, and all others do.
 
     Args:
-        calibration_rows: At most so many calibrate.
+        calibration_rows: The most rows that calibrate.
 
     Raises:
-        WorkloadError: they do not fit the model, or are too few.
+        WorkloadError: the rows do not fit the model, or are too few.
     """
-    arrays = _arrays(what, source)
+    arrays = _arrays(data, source)
     sha256 = _sha256(arrays)
     inputs = {tensor.name: arrays.pop(tensor.name) for tensor in source.inputs if tensor.name in arrays}
     extra = {name: arrays.pop(name) for name in (LABELS, GROUP, TRAINED_ON) if name in arrays}
-    _refuse(what, source, inputs, extra, arrays)
+    _refuse(data, source, inputs, extra, arrays)
     samples = Samples(
         {tensor.name: inputs[tensor.name].astype(DTYPES[tensor.datatype], copy=False) for tensor in source.inputs},
         extra.get(LABELS),
     )
     sets = split(samples, extra.get(GROUP), extra.get(TRAINED_ON))
-    few = [name for name in ("calibration", "search", "held_out") if len(getattr(sets, name)) < 8]
-    if few:
-        got = f"got {len(samples)} rows, fewer than 8 of them for {', '.join(few)}"
-        raise WorkloadError(what, got, "each of the three sets has some", "Take more data")
+    too_small = [name for name in ("calibration", "search", "held_out") if len(getattr(sets, name)) < 8]
+    if too_small:
+        got = f"got {len(samples)} rows, fewer than 8 of them for {', '.join(too_small)}"
+        raise WorkloadError(data, got, "each of the three sets has at least 8 rows", "Use more data")
     calibration = sets.calibration.take(np.arange(min(len(sets.calibration), calibration_rows)))
     return replace(sets, calibration=calibration, sha256=sha256)
 
@@ -102,65 +102,72 @@ def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndar
     """Return the three sets of *samples*: by hash a quarter, a quarter and a half.
 
     Args:
-        group: Of each row; rows of a group stay together.
-        trained_on: Of each row, whether the model has learned from it. Where it is known, those rows calibrate and
-            search, and the others judge.
+        group: The group of each row; rows of a group stay in one set.
+        trained_on: Whether the model was trained on each row. If given, those rows calibrate and search, and the others
+            judge.
     """
     digests = samples.digests()
     places = rows.split_points(digests, group)
     sets = np.digitize(places, (0.25, 0.5)) if trained_on is None else np.where(trained_on, places >= 0.5, 2)
-    seen: dict[str, int] = {}
+    first_set: dict[str, int] = {}
     for digest, place in zip(digests, sets.tolist(), strict=True):
-        seen[digest] = min(place, seen.get(digest, place))
-    # a row that stands in two sets, of two groups or trained on and not, is in the first of them alone
-    kept = np.array([seen[digest] == place for digest, place in zip(digests, sets.tolist(), strict=True)], bool)
-    calibration, search, held_out = (samples.take(np.flatnonzero(kept & (sets == place))) for place in range(3))
+        first_set[digest] = min(place, first_set.get(digest, place))
+    # a row in two sets, through two groups or as trained on and not, stays in the first one alone
+    first_only = np.array(
+        [first_set[digest] == place for digest, place in zip(digests, sets.tolist(), strict=True)], bool
+    )
+    calibration, search, held_out = (samples.take(np.flatnonzero(first_only & (sets == place))) for place in range(3))
     return Sets(calibration, search, held_out)
 
 
-def _arrays(what: str, source: Source) -> dict[str, np.ndarray]:
-    if what == "digits":
+def _arrays(data: str, source: Source) -> dict[str, np.ndarray]:
+    if data == "digits":
         from workloads.training.config import Digits
 
-        return _known([Digits()])  # as the recipe `digits` divides them
-    if what != TRAINING:
-        return rows.read(Path(what), "--data", f", or one of the words digits and {TRAINING}")
+        return _examples([Digits()])  # as the recipe `digits` divides them
+    if data != TRAINING:
+        return rows.read(Path(data), "--data", f", or one of the words digits and {TRAINING}")
     if "training" not in source.lineage:
-        want = "what it was trained with is known of a training's directory"
-        raise WorkloadError("--data", f"got {what} for {source.name}", want, "Name that, or a file with rows")
+        want = "a training's directory lists the data of the model"
+        raise WorkloadError(
+            "--data", f"got {data} for {source.name}", want, "Set MODEL to a training's directory, or --data to a file"
+        )
     from workloads.training.parent_model import parse_data
 
-    return _known(parse_data(source.lineage["training"]["data"]))
+    return _examples(parse_data(source.lineage["training"]["data"]))
 
 
-def _known(data: "Sequence[Data]") -> dict[str, np.ndarray]:
-    """Return the examples of *data*, and which of them were trained on."""
+def _examples(data: "Sequence[Data]") -> dict[str, np.ndarray]:
+    """Return the examples of *data*, and which of them are trained on."""
     from workloads.training.data import concatenate, held_out, load
 
-    learned, unseen = concatenate([load(each) for each in data]), concatenate([held_out(each) for each in data])
+    trained, held_out_examples = (
+        concatenate([load(each) for each in data]),
+        concatenate([held_out(each) for each in data]),
+    )
     return {
-        "x": np.concatenate([learned.x.numpy(), unseen.x.numpy()]),
-        LABELS: np.concatenate([learned.y.numpy(), unseen.y.numpy()]),
-        TRAINED_ON: np.arange(len(learned) + len(unseen)) < len(learned),
+        "x": np.concatenate([trained.x.numpy(), held_out_examples.x.numpy()]),
+        LABELS: np.concatenate([trained.y.numpy(), held_out_examples.y.numpy()]),
+        TRAINED_ON: np.arange(len(trained) + len(held_out_examples)) < len(trained),
     }
 
 
 def _refuse(
-    what: str, source: Source, inputs: Arrays, extra: Mapping[str, np.ndarray], unknown: Mapping[str, np.ndarray]
+    data: str, source: Source, inputs: Arrays, extra: Mapping[str, np.ndarray], unknown: Mapping[str, np.ndarray]
 ) -> None:
-    wanted = {tensor.name: tensor for tensor in source.inputs}
-    wrong = [f"{name} is not there" for name in wanted if name not in inputs]
-    wrong += [f"{name} is no input" for name in unknown]
+    expected = {tensor.name: tensor for tensor in source.inputs}
+    wrong = [f"{name} is missing" for name in expected if name not in inputs]
+    wrong += [f"{name} is not an input" for name in unknown]
     wrong += [
-        f"{name} has the shape {list(array.shape)}, not {list(wanted[name].shape)}"
+        f"{name} has the shape {list(array.shape)}, not {list(expected[name].shape)}"
         for name, array in inputs.items()
-        if len(array.shape) != len(wanted[name].shape)
-        or any(want not in (-1, got) for want, got in zip(wanted[name].shape, array.shape, strict=True))
+        if len(array.shape) != len(expected[name].shape)
+        or any(want not in (-1, got) for want, got in zip(expected[name].shape, array.shape, strict=True))
     ]
     if len({len(array) for array in (*inputs.values(), *extra.values())}) > 1:
         wrong.append("its arrays have different numbers of rows")
     if any(tensor.shape[:1] != (-1,) for tensor in (*source.inputs, *source.outputs)):
-        wrong.append("the model does not take any number of rows")
+        wrong.append("the model has a fixed number of rows")
     if wrong:
-        names = ", ".join(wanted)
-        raise WorkloadError(what, f"got {'; '.join(wrong)}", f"{source.name} takes {names}", "Mend the file")
+        names = ", ".join(expected)
+        raise WorkloadError(data, f"got {'; '.join(wrong)}", f"{source.name} takes {names}", "Correct the file")

@@ -1,4 +1,4 @@
-"""Which layers cost the most in 8 bits, and how few of them have to be left out."""
+"""Find the few layers that have to stay in full precision."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SearchCandidate:
-    """What the search has decided."""
+    """The result of the search."""
 
     left_out: tuple[str, ...]
-    """Layers that stay in full precision, the costliest first. None, too, where leaving out is no help."""
+    """Layers that stay in full precision, the costliest first; none if leaving layers out does not help."""
     costs: dict[str, float]
-    """Of each layer, how far the model with it alone in 8 bits is from the original: 1 − cosine, the largest first."""
+    """The cost of each layer: 1 − cosine between the original and the model with it alone in 8 bits; largest first."""
 
 
 def search(
     layers: Sequence[str], cost_of: Callable[[str], float], good_without: Callable[[Sequence[str]], bool]
 ) -> SearchCandidate:
-    """Return the fewest of the costliest *layers* without which the model is good.
+    """Return the fewest of the costliest *layers* that have to be left out for a good model.
 
     Args:
-        cost_of: What one layer alone costs.
-        good_without: Whether the model is good with all but these in 8 bits. Twice as many are tried each time, until
-            it is; with more left out than that it is taken to stay so.
+        cost_of: The cost of one layer alone in 8 bits.
+        good_without: Whether the model is good with all but these layers in 8 bits. The search doubles their number
+            until it is, and assumes that it stays good with more left out.
     """
     if good_without(()):
         return SearchCandidate((), {})
     costs = {layer: cost_of(layer) for layer in layers}
     ordered = sorted(layers, key=lambda layer: -costs[layer])
-    bad, good = 0, 1  # with none left out it is bad, with all of them it is the original
+    bad, good = 0, 1  # with no layer left out it is bad, with all left out it is the original
     while good < len(ordered) and not good_without(ordered[:good]):
-        # from few to many, as how good it is rises unevenly where rows are few
+        # from few to many, because the quality rises unevenly on few rows
         bad, good = good, min(2 * good, len(ordered))
     while good - bad > 1:
         middle = (bad + good) // 2
@@ -38,6 +38,6 @@ def search(
             good = middle
         else:
             bad = middle
-    # without any in 8 bits it would be the original: it is short
+    # with all layers left out the model would be the original: the search failed
     left_out = ordered[:good] if good < len(ordered) else []
     return SearchCandidate(tuple(left_out), {layer: costs[layer] for layer in ordered})

@@ -1,54 +1,58 @@
-"""Which precision a processor is made for, by the catalogue; another one is refused, and the right one named."""
+"""Choose the precision for a processor by the catalogue, and refuse precisions that it does not speed up."""
 
 from dataclasses import dataclass
 
-from workloads.catalogue.accelerators import gpu_names, of_gpu
+from workloads.catalogue.accelerators import gpu_architecture, gpu_names
 from workloads.errors import WorkloadError
 from workloads.quantize.config import Precision
 
 CPU = "cpu"
-MADE: tuple[Precision, ...] = ("int8", "fp16", "fp32")
-"""What is made here, the smallest first."""
+PRECISIONS: tuple[Precision, ...] = ("int8", "fp16", "fp32")
+"""Precisions that this package writes, the smallest first."""
 _CPU: tuple[str, ...] = ("fp32", "int8")
-"""ONNX Runtime computes with 8 bits on every x86 and arm64, and turns fp16 into fp32 and back."""
+"""Precisions for a CPU: ONNX Runtime runs 8 bits on every x86 and arm64, and turns fp16 into fp32 and back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A precision for a target, and why."""
+class PrecisionChoice:
+    """The precision for a target, and the reason."""
 
     target: str
     precision: Precision
     why: str
 
     @property
-    def signed(self) -> bool:
+    def is_signed(self) -> bool:
         """Whether activations are int8, as TensorRT takes them, or uint8, which fuse in ONNX Runtime on a CPU."""
         return self.target != CPU
 
 
-def choose(target: str, precision: str) -> Chosen:
-    """Return the precision for *target*; *precision* is one, or auto.
+def choose(target: str, precision: str) -> PrecisionChoice:
+    """Return the precision for *target*; *precision* is a precision, or auto.
 
     Raises:
-        WorkloadError: the catalogue does not know the target, or the target gains nothing by the precision.
+        WorkloadError: the catalogue has no such target, or the target gains nothing by the precision.
     """
     if target == CPU:
-        name, made_for = "a CPU", _CPU
+        name, precisions = "a CPU", _CPU
     else:
-        found = of_gpu(target)
-        if found is None:
+        gpu = gpu_architecture(target)
+        if gpu is None:
             raise WorkloadError(
-                "--target", f"got {target}", f"targets are {CPU}, {', '.join(gpu_names())}", "Take one of them"
+                "--target", f"got {target}", f"the targets are {CPU}, {', '.join(gpu_names())}", "Use one of them"
             )
-        name, made_for = found.name, found.precisions
-    best: Precision = next((made for made in MADE if made in made_for), "fp32")
+        name, precisions = gpu.name, gpu.precisions
+    best: Precision = next((candidate for candidate in PRECISIONS if candidate in precisions), "fp32")
     if precision == "auto":
-        why = f"{name} is made for {', '.join(made_for)}" if made_for else f"no source says what {name} is made for"
-        return Chosen(target, best, why)
-    if precision not in ("fp32", *made_for):
+        why = (
+            f"{name} is made for {', '.join(precisions)}" if precisions else f"no source lists the precisions of {name}"
+        )
+        return PrecisionChoice(target, best, why)
+    if precision not in ("fp32", *precisions):
         got = f"got {precision} for {target}"
         raise WorkloadError(
-            "precision", got, f"{name} gains by {', '.join(made_for) or 'what no source says'}", f"Take {best}"
+            "precision", got, f"{name} is made for {', '.join(precisions) or 'unknown precisions'}", f"Use {best}"
         )
-    return Chosen(target, next(made for made in MADE if made == precision), "it was asked for")
+    return PrecisionChoice(
+        target, next(candidate for candidate in PRECISIONS if candidate == precision), "as requested"
+    )

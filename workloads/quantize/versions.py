@@ -1,4 +1,4 @@
-"""Quantised models in the registry: each a version with its report, a child of the version that it came from."""
+"""Quantised models in the registry: each is a version with its report, and a child of the version that it came from."""
 
 import re
 import shutil
@@ -7,68 +7,71 @@ from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import disk
-from workloads.serving import model as served
+from workloads.serving import model as model_directory
 from workloads.serving.model import DamagedModel, Model
 from workloads.tracking import provenance, registry
 from workloads.tracking.registry import Version
 from workloads.tracking.server import Refused, Server
 from workloads.tracking.tracker import experiment
 
-BEGINS = "models:/"
-PLACE = "model"
-"""Where its run has it, among its artifacts."""
+PREFIX = "models:/"
+ARTIFACT = "model"
+"""Path of the model among the artifacts of its run."""
 
 
 def fetch(server: Server, reference: str, into: Path) -> tuple[Path, Version]:
-    """Return the directory with what *reference* names, brought below *into* and proved, and which version that is.
+    """Download the version that *reference* names into *into*, verify it, and return its directory and the version.
 
     Raises:
-        WorkloadError: there is none, or its files are not those that were registered.
+        WorkloadError: there is no such version, or its files differ from the registered ones.
     """
     version = registry.find(server, reference)
-    if _last(version) != PLACE:
+    if _last_part(version) != ARTIFACT:
         return registry.fetch(server, str(version), into), version
     return bring(server, version, into), version
 
 
 def bring(server: Server, version: Version, into: Path) -> Path:
-    """Return the directory with the model that *version* is, brought below *into* and proved.
+    """Download the model *version* into *into*, verify it, and return its directory.
 
-    What does not prove is not kept, so that the next time brings it anew.
+    Files that fail the check are removed, so that the next call downloads them again.
 
     Raises:
-        WorkloadError: it is no published model, or its files are not those that were registered.
+        WorkloadError: *version* is no published model, or its files differ from the registered ones.
     """
-    if _last(version) != PLACE:
-        want, fix = "what is served was published", f"Publish it with `python -m workloads.quantize {BEGINS}{version}`"
+    if _last_part(version) != ARTIFACT:
+        want, fix = (
+            "a server needs a published model",
+            f"Publish it with `python -m workloads.quantize {PREFIX}{version}`",
+        )
         raise Refused("model", f"got {version}, from {version.source}", want, fix)
-    target = registry.begin(server, version, served.NAME, into)
-    found = served.read(target)
-    if wrong := [name for name in found.files if not re.fullmatch(served.NAME_PATTERN, name)]:
-        want, fix = "a model's files lie beside its model.json", "Publish it anew"
+    target = registry.begin(server, version, model_directory.NAME, into)
+    metadata = model_directory.read(target)
+    if wrong := [name for name in metadata.files if not re.fullmatch(model_directory.NAME_PATTERN, name)]:
+        want, fix = "a model's files are in the directory of its model.json", "Publish the model again"
         raise Refused(str(version), f"got a file {wrong[0]!r}", want, fix)
-    if found.version != (computed := served.version_of(found.files)):
-        want = f"the version of its files is {computed}"
-        raise Refused(str(version), f"got a model.json of version {found.version}", want, "Publish it anew")
-    registry.bring(server, version, {name: file.bytes for name, file in found.files.items()}, target)
+    if metadata.version != (computed := model_directory.version_of(metadata.files)):
+        want = f"its files have version {computed}"
+        raise Refused(str(version), f"got a model.json of version {metadata.version}", want, "Publish the model again")
+    registry.bring(server, version, {name: file.bytes for name, file in metadata.files.items()}, target)
     try:
-        served.verify(target, found)
+        model_directory.verify(target, metadata)
     except DamagedModel:
         shutil.rmtree(target)
         raise
     return target
 
 
-def here(sha256: str, into: Path) -> Path | None:
-    """Return the directory below *into* with the model whose model.json has that digest; None where not all of it is.
+def find_local(sha256: str, into: Path) -> Path | None:
+    """Return the directory below *into* with the model whose model.json has that digest; None if it is incomplete.
 
-    Of its files only the sizes are looked at: they are proved when they are read.
+    Only the sizes of the files are checked here; their reader verifies the content.
     """
-    directory = registry.under(into, sha256) / PLACE
+    directory = registry.under(into, sha256) / ARTIFACT
     try:
-        if disk.sha256(directory / served.NAME) != sha256:
+        if disk.sha256(directory / model_directory.NAME) != sha256:
             return None
-        files = served.read(directory).files
+        files = model_directory.read(directory).files
         whole = all((directory / name).stat().st_size == file.bytes for name, file in files.items())
     except OSError:
         return None
@@ -77,82 +80,85 @@ def here(sha256: str, into: Path) -> Path | None:
 
 def name_of(reference: str) -> str:
     """Return the name of the model in *reference*, without alias or number."""
-    return re.split("[@/]", reference.removeprefix(BEGINS))[0]
+    return re.split("[@/]", reference.removeprefix(PREFIX))[0]
 
 
-def _last(version: Version) -> str:
+def _last_part(version: Version) -> str:
     return version.source.rstrip("/").rpartition("/")[2]
 
 
-def register(server: Server, published: Path, report: Path, name: str) -> Version:
-    """Let the model in *published* be a version of *name*, with *report*, in a run of its own; return it.
+def register(server: Server, directory: Path, report: Path, name: str) -> Version:
+    """Register the model in *directory* as a version of *name*, with *report*, in a run of its own, and return it.
 
-    One that is a version already stays that.
+    A model that is a version already is not registered again.
 
     Raises:
-        WorkloadError: it passed no gate, is damaged, or the server will not have it.
+        WorkloadError: the model passed no gate, is damaged, or the server refuses it.
     """
-    found = served.read(published)
-    if found.lineage.get("gate", {}).get("passed") is not True:
-        want, fix = "a version has passed its gate", "Let `python -m workloads.quantize` publish it"
-        raise Refused(str(published), "got a model that passed none", want, fix)
-    served.verify(published, found)
-    digest = disk.sha256(published / served.NAME)
-    if there := registry.with_checkpoint(server, digest, name):
-        return there
-    said = {**_said(found), registry.CHECKPOINT: digest}
-    tags = provenance.tags(said)
-    number = experiment(server, found.name)
-    began, title = int(time.time() * 1000), f"{found.name} {said.get('precision')} for {said.get('target')}"
+    metadata = model_directory.read(directory)
+    if metadata.lineage.get("gate", {}).get("passed") is not True:
+        want, fix = "a version has passed its gate", "Publish the model with `python -m workloads.quantize`"
+        raise Refused(str(directory), "got a model that passed no gate", want, fix)
+    model_directory.verify(directory, metadata)
+    digest = disk.sha256(directory / model_directory.NAME)
+    if existing := registry.with_checkpoint(server, digest, name):
+        return existing
+    properties = {**_properties(metadata), registry.CHECKPOINT: digest}
+    tags = provenance.tags(properties)
+    number = experiment(server, metadata.name)
+    began, title = (
+        int(time.time() * 1000),
+        f"{metadata.name} {properties.get('precision')} for {properties.get('target')}",
+    )
     run = server.post("runs/create", experiment_id=number, run_name=title, start_time=began, tags=tags)
     run_id = run["run"]["info"]["run_id"]
-    place = f"{number}/{run_id}/artifacts"
-    for file in (published / served.NAME, *(published / each for each in found.files)):
-        server.put_file(f"{place}/{PLACE}/{file.name}", file)
+    artifacts = f"{number}/{run_id}/artifacts"
+    for file in (directory / model_directory.NAME, *(directory / each for each in metadata.files)):
+        server.put_file(f"{artifacts}/{ARTIFACT}/{file.name}", file)
     for file in sorted(report.iterdir()):
-        server.put_file(f"{place}/report/{file.name}", file)
-    server.post("runs/log-batch", run_id=run_id, metrics=_figures(found, began))
+        server.put_file(f"{artifacts}/report/{file.name}", file)
+    server.post("runs/log-batch", run_id=run_id, metrics=_figures(metadata, began))
     server.post("runs/update", run_id=run_id, status="FINISHED", end_time=int(time.time() * 1000))
-    return registry.enter(server, name, f"{place}/{PLACE}", run_id, said)
+    return registry.enter(server, name, f"{artifacts}/{ARTIFACT}", run_id, properties)
 
 
-def call(server: Server, version: Version, alias: str) -> None:
-    """Let *alias* be this version from now on, if the account may say so."""
+def set_alias(server: Server, version: Version, alias: str) -> None:
+    """Set *alias* on *version*, if the account is allowed to."""
     server.post("registered-models/alias", name=version.name, alias=alias, version=version.version)
 
 
-def _said(found: Model) -> dict[str, str]:
-    """Return what a version says of itself; what is not known is left out."""
-    lineage = found.lineage
-    said = {key: lineage[key] for key in ("target", "precision", "code", "machine") if key in lineage}
-    said["gate"] = _gate(lineage["gate"])
+def _properties(metadata: Model) -> dict[str, str]:
+    """Return the properties of a version; unknown ones are left out."""
+    lineage = metadata.lineage
+    properties = {key: lineage[key] for key in ("target", "precision", "code", "machine") if key in lineage}
+    properties["gate"] = _gate(lineage["gate"])
     if data := lineage.get("data"):
-        said["data"] = data["sha256"]
+        properties["data"] = data["sha256"]
     if parent := lineage.get("parent"):
-        said["parent"] = parent["sha256"]
+        properties["parent"] = parent["sha256"]
         if parent["version"]:
-            said[registry.PARENT_VERSION] = parent["version"]
-    return said
+            properties[registry.PARENT_VERSION] = parent["version"]
+    return properties
 
 
 def _gate(gate: Any) -> str:
-    """Return what was found beside what was asked, and what was loosened, as one line."""
-    found, wanted = gate["found"], gate["wanted"]
+    """Return results, limits and loosened limits of the gate, as one line."""
+    results, thresholds = gate["found"], gate["wanted"]
 
     def share(value: float | None) -> str:
         return "unknown" if value is None else f"{value:.2%}"
 
     shares = (
-        f"{key.replace('_', ' ')} {share(found[key])} "
-        + ("(not asked)" if least is None else f"(at least {share(least)})")
-        for key, least in wanted.items()
+        f"{key.replace('_', ' ')} {share(results[key])} "
+        + ("(not required)" if least is None else f"(at least {share(least)})")
+        for key, least in thresholds.items()
     )
     loosened = f"loosened: {', '.join(gate['loosened']) or 'nothing'}"
-    return f"{', '.join(shares)}, on {found['rows']} rows; {loosened}"
+    return f"{', '.join(shares)}, on {results['rows']} rows; {loosened}"
 
 
-def _figures(found: Model, at: int) -> list[dict[str, Any]]:
-    figures = found.lineage["gate"]["found"]
+def _figures(metadata: Model, at: int) -> list[dict[str, Any]]:
+    figures = metadata.lineage["gate"]["found"]
     return [
         {"key": key, "value": value, "timestamp": at, "step": 0} for key, value in figures.items() if value is not None
     ]

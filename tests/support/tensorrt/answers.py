@@ -19,7 +19,7 @@ def answers(directory: Path) -> tuple[str, np.ndarray]:
     """Return what computes the model in *directory*, and the class that it gives each row."""
     running, rows, most = load_runtime(directory), held_out(Digits()).x.numpy(), Settings().max_batch
     parts = [running.infer({"x": rows[first : first + most]})["logits"] for first in range(0, len(rows), most)]
-    return running.told, np.concatenate(parts).argmax(1)
+    return running.description, np.concatenate(parts).argmax(1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 
 from workloads.errors import WorkloadError
 from workloads.quantize.config import Gate
-from workloads.quantize.score import loosened, score, shortfalls
+from workloads.quantize.score import loosened_limits, score, shortfalls
 from workloads.quantize.search import search
 from workloads.quantize.targets import choose
 
@@ -26,14 +26,14 @@ def test_the_catalogue_says_the_precision(target: str, precision: str) -> None:
 @pytest.mark.parametrize(
     ("target", "precision", "told"),
     [
-        ("v100-16gb", "int8", "precision: got int8 for v100-16gb; Volta gains by fp32, fp16. Take fp16."),
+        ("v100-16gb", "int8", "precision: got int8 for v100-16gb; Volta is made for fp32, fp16. Use fp16."),
         (
             "b200",
             "int8",
-            "precision: got int8 for b200; Blackwell gains by fp32, tf32, fp16, bf16, fp8, fp4. Take fp16.",
+            "precision: got int8 for b200; Blackwell is made for fp32, tf32, fp16, bf16, fp8, fp4. Use fp16.",
         ),
-        ("cpu", "fp16", "precision: got fp16 for cpu; a CPU gains by fp32, int8. Take int8."),
-        ("t5", "auto", "--target: got t5; targets are cpu, p100-16gb, "),
+        ("cpu", "fp16", "precision: got fp16 for cpu; a CPU is made for fp32, int8. Use int8."),
+        ("t5", "auto", "--target: got t5; the targets are cpu, p100-16gb, "),
     ],
 )
 def test_the_wrong_precision_is_refused_and_the_right_one_named(target: str, precision: str, told: str) -> None:
@@ -85,9 +85,9 @@ def test_embeddings_answer_with_what_is_nearest() -> None:
 
 
 def test_a_gate_that_was_loosened_is_known() -> None:
-    assert loosened(Gate()) == []
-    assert loosened(Gate(accuracy_kept=0.99, agreement=1.0)) == []
-    assert loosened(Gate(accuracy_kept=None, cosine=0.5)) == ["accuracy_kept", "cosine"]
+    assert loosened_limits(Gate()) == []
+    assert loosened_limits(Gate(accuracy_kept=0.99, agreement=1.0)) == []
+    assert loosened_limits(Gate(accuracy_kept=None, cosine=0.5)) == ["accuracy_kept", "cosine"]
 
 
 LAYERS = [f"layer-{number}" for number in range(9)]

@@ -122,12 +122,12 @@ def test_other_models_are_refused_and_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
     wanted = {
-        "language": "got LlamaForCausalLM; classifiers are quantised",
-        "tokens": "got BertModel; classifiers are quantised, and encoders of Sentence Transformers",
-        "dense": "got Transformer, Pooling, Dense; known are Transformer, Pooling and Normalize",
-        "most": "known are mean_tokens and cls_token",
+        "language": "got LlamaForCausalLM; the model is a classifier",
+        "tokens": "got BertModel; the model is a classifier, or a Sentence Transformers encoder",
+        "dense": "got Transformer, Pooling, Dense; the modules are Transformer, Pooling and Normalize",
+        "most": "the pooling is mean_tokens or cls_token",
         "nothing": "got KeyError('architectures')",
-        "empty": "transformers reads it",
+        "empty": "transformers can read the model",
     }
     for name, says in wanted.items():
         with pytest.raises(WorkloadError) as raised:

@@ -96,7 +96,7 @@ def test_an_onnx_file_and_rows_of_ones_own(training: Path, tmp_path: Path, capsy
     file.write_bytes((tmp_path / "first" / "model.onnx").read_bytes())
 
     assert quantized(file, tmp_path / "out", data=str(rows)) == 2
-    assert "without them no accuracy is known" in capsys.readouterr().err
+    assert "the gate's accuracy needs labels" in capsys.readouterr().err
     assert quantized(file, tmp_path / "out", "gate.accuracy_kept=null", data=str(rows)) == 0
     found = model.read(tmp_path / "out")
     assert found.name == "mine"
@@ -121,7 +121,7 @@ def test_a_checkpoint_alone_is_a_model_and_the_parent(training: Path, tmp_path: 
 
 def test_a_large_model_has_its_numbers_apart(training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert quantized(training, tmp_path / "whole") == 0
-    monkeypatch.setattr(render, "APART_BYTES", 10_000)
+    monkeypatch.setattr(render, "SEPARATE_BYTES", 10_000)
     assert quantized(training, tmp_path / "apart") == 0
     assert {*model.read(tmp_path / "apart").files} == {"model.onnx", model.WEIGHTS}
     rows = {"x": held_out(Digits()).x.numpy()}
@@ -153,7 +153,7 @@ def test_a_version_takes_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_what_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"\0\1\2")
     for what, told in (
-        (tmp_path / "bad.onnx", "it is an ONNX model. Export it again."),
+        (tmp_path / "bad.onnx", "the file is an ONNX model. Export the model again."),
         (tmp_path / "nothing", "got nothing; a model is a training's directory"),
         (tmp_path, "got none of these; a model is a training's directory"),
     ):

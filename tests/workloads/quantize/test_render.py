@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from workloads.quantize.config import Settings
-from workloads.quantize.render import Renderer, fused, layers, prepared
+from workloads.quantize.render import Renderer, fuse, layers, preprocess
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import outputs
 
@@ -47,7 +47,7 @@ def rows(count: int, seed: int) -> Samples:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    return prepared(small(tmp_path / "small.onnx"), tmp_path)
+    return preprocess(small(tmp_path / "small.onnx"), tmp_path)
 
 
 def renderer(base: Path, scratch: Path, samples: Samples | None = None, **settings: object) -> Renderer:
@@ -115,7 +115,7 @@ def test_on_a_cpu_it_is_published_as_it_is_computed(base: Path, tmp_path: Path) 
     What a server would make of it at each start is made of it once, and answers the same.
     """
     made = renderer(base, tmp_path / "scratch").int8(LAYERS, signed=False)
-    path, judge = fused(made, tmp_path / "scratch"), rows(64, 2)
+    path, judge = fuse(made, tmp_path / "scratch"), rows(64, 2)
 
     assert {"QLinearConv", "QGemm"} <= {node.op_type for node in onnx.load(path).graph.node}
     np.testing.assert_array_equal(outputs(path, judge, 1), outputs(made, judge, 1))

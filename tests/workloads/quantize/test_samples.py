@@ -93,8 +93,8 @@ def test_a_file_is_read_and_its_calibration_limited(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({}, "got x is not there; m takes x. Mend the file."),
-        ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "got z is no input; m takes x"),
+        ({}, "got x is missing; m takes x. Correct the file."),
+        ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "got z is not an input; m takes x"),
         ({"x": np.zeros((9, 3))}, "got x has the shape [9, 3], not [-1, 2]; m takes x"),
         ({"x": np.zeros((9, 2)), "labels": np.zeros(8)}, "got its arrays have different numbers of rows; m takes x"),
         ({"x": np.zeros((90, 2))}, "got 90 rows, fewer than 8 of them for"),

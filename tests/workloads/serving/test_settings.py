@@ -24,7 +24,7 @@ from workloads.serving.ask import LocalServer
          "settings: port: got 99999; input should be less than 65536. Mend it there, or with --set.\n"
          "settings: ports: got 1; extra inputs are not permitted. Take it out.\n"),
         (["host=0.0.0.0"], "host 0.0.0.0 is reachable from other computers and there are no keys; set keys, or"),
-        (["host=example.org"], "host example.org is beyond this computer"),
+        (["host=example.org"], "host example.org is reachable from other computers"),
         (["tls_key=a"], "tls_certificate and tls_key go together"),
         (["tls_client_authorities=a"], "tls_client_authorities needs tls_certificate: clients are not checked without"),
         (["tls_certificate=none.pem", "tls_key=none.pem"], "tls_certificate: got No such file or directory;"),

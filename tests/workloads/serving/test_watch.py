@@ -196,7 +196,7 @@ def test_what_moved_is_said(served: Host, capsys: pytest.CaptureFixture[str]) ->
     (served.lib / "watch.json").write_text(noted.model_copy(update={"readings": (earlier,)}).model_dump_json())
 
     assert look(served) == 1
-    assert "that is +3.0000% within 2.0 h, more than 2.00%: it was 97.0000%" in capsys.readouterr().out
+    assert "it changed by +3.0000% within 2.0 h, more than 2.00%: it was 97.0000%" in capsys.readouterr().out
     assert served.current == NEW
 
 

@@ -57,7 +57,7 @@ class Project:
         text = (out / "model.json").read_text()
         (out / "model.json").write_text(text.replace(version, told_version or version))
         version = entered(self.served, out, self.name)
-        versions.call(self.served.as_("rita"), version, "champion")
+        versions.set_alias(self.served.as_("rita"), version, "champion")
         return version
 
     def server(self, *arguments: str, url: str | None = None) -> Any:
@@ -196,7 +196,7 @@ def test_what_does_not_prove_is_not_kept(project):
 def test_a_model_that_says_it_is_another_version_is_not_promoted(project):
     project.champion("first", "0123456789ab")
 
-    with pytest.raises(Refused, match="got a model.json of version 0123456789ab; the version of its files is"):
+    with pytest.raises(Refused, match="got a model.json of version 0123456789ab; its files have version"):
         project.server("promote", "serving", "digits")
 
 
@@ -204,7 +204,7 @@ def test_what_cannot_be_served_is_not_promoted(project):
     registered(project.served, project.directory / "run", project.name)
     before = project.fleet.read_text()
     for model, error, said in (
-        (f"models:/{project.name}/1", Refused, f"got {project.name}/1, from .*; what is served was published"),
+        (f"models:/{project.name}/1", Refused, f"got {project.name}/1, from .*; a server needs a published model"),
         (f"models:/{project.name}", DeclarationError, "got .*; a model of the registry is NAME@ALIAS or NAME/NUMBER"),
         (f"models:/{project.name}@nobody", Refused, "alias nobody"),
     ):

@@ -56,7 +56,7 @@ def test_a_quantised_model_is_a_child_of_the_version_that_it_came_from(served, t
     assert [str(each) for each in found.versions] == ["eighths/1", "whole/1"]
     assert found.missing == ()
     assert found.as_data()["versions"][0]["gate"] == (
-        "accuracy kept 99.72% (at least 98.00%), agreement 99.44% (at least 50.00%), cosine 99.99% (not asked), "
+        "accuracy kept 99.72% (at least 98.00%), agreement 99.44% (at least 50.00%), cosine 99.99% (not required), "
         "on 359 rows; loosened: agreement, cosine"
     )
     run = served.as_("axel").get("runs/get", run_id=version.run)["run"]
@@ -102,7 +102,7 @@ def test_a_checkpoint_is_fetched_by_its_version_too(served, tmp_path):
 
 def test_what_the_gate_refused_is_no_version(served, tmp_path):
     published(tmp_path / "model", "of nobody", passed=False)
-    with pytest.raises(Refused, match="got a model that passed none; a version has passed its gate"):
+    with pytest.raises(Refused, match="got a model that passed no gate; a version has passed its gate"):
         entered(served, tmp_path / "model", "refused")
     with pytest.raises(Refused, match="has no such version"):
         lineage(served.as_("axel"), "refused")
@@ -114,8 +114,8 @@ def test_an_alias_is_given_by_who_may(served, tmp_path):
     version = entered(served, tmp_path / "q" / "model", "named-int8")
 
     with pytest.raises(Refused, match="tina is trainer here, who may not do that"):
-        versions.call(served.as_("tina"), version, "champion")
-    versions.call(served.as_("rita"), version, "champion")
+        versions.set_alias(served.as_("tina"), version, "champion")
+    versions.set_alias(served.as_("rita"), version, "champion")
 
     done = command(served, "named-int8@champion")
     assert done.exit_code == 0, done.output
