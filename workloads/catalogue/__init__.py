@@ -1,1 +1,1 @@
-"""The catalogue of accelerators as data, for what provisions them and for what runs on them."""
+"""The catalogue of accelerators as data, for the code that provisions them and the code that runs on them."""

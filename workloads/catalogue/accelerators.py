@@ -1,4 +1,4 @@
-"""What the catalogue knows of the accelerator that a process finds itself on."""
+"""Read the catalogue of accelerators: architectures, precisions and peak performance."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,19 +12,20 @@ from workloads import catalogue
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What all accelerators of one architecture have in common."""
+    """The properties that all accelerators of one architecture share."""
 
     name: str
     precisions: tuple[str, ...]
-    """Those that it is made for, not those that merely run. Empty where no source is known for them."""
+    """Precisions that the architecture speeds up, not all that merely run. Empty if no source lists them."""
 
 
 CPU = Architecture("CPU", ("fp32", "bf16"))
-"""Not in the catalogue. bf16 runs on every processor that PyTorch does, and gains on few: only on request."""
+"""The CPU, which is not in the catalogue. bf16 runs on every processor with PyTorch, and speeds up few of them, so it
+is used only on request."""
 
 
 def architecture_of(target: str) -> Architecture | None:
-    """Return the architecture whose code is compiled for *target*; None where the catalogue has no such.
+    """Return the architecture of the code that is compiled for *target*; None if the catalogue does not have it.
 
     Args:
         target: CUDA's compute capability, ``8.0``; AMD's ``gfx942``; or the name of an architecture without either.
@@ -33,24 +34,24 @@ def architecture_of(target: str) -> Architecture | None:
     rows = [row for name, row in _read("architectures.yaml").items() if name in names]
     if not rows:
         return None
-    sure = "precisions" not in rows[0]["sources"].get("unverified", ())
-    return Architecture(rows[0]["name"], tuple(rows[0]["precisions"]) if sure else ())
+    has_source = "precisions" not in rows[0]["sources"].get("unverified", ())
+    return Architecture(rows[0]["name"], tuple(rows[0]["precisions"]) if has_source else ())
 
 
 def peak_flops(pci: str) -> float | None:
-    """Return the operations a second that the accelerator reaches at best on dense matrices of bf16 or fp16.
+    """Return the peak operations per second on dense matrices of bf16 or fp16.
 
     Args:
-        pci: Its ``vendor:device`` ids, in hex.
+        pci: The accelerator's ``vendor:device`` ids, in hex.
 
-    Returns None where the catalogue has no such accelerator, or no such figure for it.
+    Returns None if the catalogue lacks the accelerator, or this figure.
     """
     rows = [gpu for gpu in _read("gpus.yaml").values() if pci in gpu.get("pci", ()) and "peak_tflops" in gpu]
     return rows[0]["peak_tflops"] * 1e12 if rows else None
 
 
-def of_gpu(name: str) -> Architecture | None:
-    """Return the architecture of the catalogue's GPU *name*, such as ``t4``; None where it has no such."""
+def gpu_architecture(name: str) -> Architecture | None:
+    """Return the architecture of the catalogue's GPU *name*, such as ``t4``; None if the catalogue does not have it."""
     gpu = _read("gpus.yaml").get(name)
     return architecture_of(gpu["architecture"]) if gpu else None
 
