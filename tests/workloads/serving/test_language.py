@@ -151,7 +151,7 @@ def test_a_runtime_is_asked_what_the_request_says() -> None:
         (CHAT, body(HELLO, tools=[]), 400, "tools: unknown field; the fields are model, ", "tools", None),
         (CHAT, body(HELLO, stream_options={"x": 1}, stream=True), 400, "stream_options.x: unknown field",
          "stream_options", None),
-        (CHAT, body(HELLO, stream_options={}), 400, "the body: stream_options without stream", None, None),
+        (CHAT, body(HELLO, stream_options={}), 400, "the body: stream_options needs stream", None, None),
         (CHAT, body(HELLO, max_tokens=1, max_completion_tokens=1), 400, "the body: max_tokens is", None,
          None),
         (CHAT, body(HELLO, temperature=2.1), 400, "temperature: Input should be less than", "temperature", None),

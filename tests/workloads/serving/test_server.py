@@ -253,7 +253,7 @@ def test_bodies_of_all_connections_together_have_a_limit(monkeypatch: pytest.Mon
     """
     Slow uploads hold what has come of them; once they are gone, there is room again.
     """
-    monkeypatch.setattr(bodies, "BODIES", 1)
+    monkeypatch.setattr(bodies, "MAX_BODIES", 1)
     runtime = Held()
     runtime.go.release()
     part = b" " * 600
@@ -444,7 +444,7 @@ def test_a_file_of_keys_is_read_whole_or_refused(tmp_path: Path, capsys: pytest.
             keys.read(path)
         assert "hunter2" not in str(refused.value)
     assert keys.main(["a", "--scopes", "infer,all"]) == 2
-    assert capsys.readouterr().err == "--scopes: got all; scopes are infer, read, metrics. Mend it.\n"
+    assert capsys.readouterr().err == "--scopes: got all; scopes are infer, read, metrics. Correct --scopes.\n"
 
 
 def test_no_answer_waits_for_the_client_to_confirm_the_one_before() -> None:
