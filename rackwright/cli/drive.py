@@ -95,11 +95,11 @@ def erase(
     Exit status: 0 all are erased, 4 one is not, or something was left on it, 2 refused, or only told, 3 not reached.
     """
     from rackwright.erase import certificate as certificates
-    from rackwright.erase.run import DryRun, Request
+    from rackwright.erase.run import DryRun, EraseRequest
     from rackwright.erase.run import erase as run
 
     loaded = project.stack(stack)
-    request = Request(host, tuple(serials), method, tuple(consent or ()), sign_with.expanduser(), certificate)
+    request = EraseRequest(host, tuple(serials), method, tuple(consent or ()), sign_with.expanduser(), certificate)
     with project.connected(loaded) as hosts:
         ended = run(hosts, loaded, request, project.say)
     if isinstance(ended, DryRun):
@@ -135,9 +135,9 @@ def certificate(
 
     Exit status: 0 it is proved, 1 it is not, 2 a file is not there.
     """
-    from rackwright.erase.certificate import prove
+    from rackwright.erase.certificate import verify
 
-    proved, signer = prove(file, allowed_signers)
+    proved, signer = verify(file, allowed_signers)
     if as_json:
         terminal.show(json.dumps({"signer": signer, "certificate": proved.model_dump(mode="json")}, indent=2))
         return

@@ -1,1 +1,1 @@
-"""Drives that leave the rack: erased by word, read back, and certified."""
+"""The erasure of drives that leave the rack: with consent, verified by a full read, and certified."""

@@ -1,4 +1,4 @@
-"""The certificate of what was erased: a JSON document, signed by `ssh-keygen -Y sign` with a key of the operator's."""
+"""The erasure certificate: a JSON document, signed by `ssh-keygen -Y sign` with a key of the operator."""
 
 import os
 import subprocess
@@ -12,29 +12,29 @@ from rackwright.erase.plan import METHODS
 from rackwright.errors import RackwrightError, SetupError, StepFailed
 
 NAMESPACE = "rackwright-erasure"
-"""What the signature is for: one made for anything else does not count here."""
+"""Purpose of the signature; ssh-keygen rejects a signature that was made for another purpose."""
 SCHEMA: Literal[1] = 1
 _UNSIGNED, _SIGNATURE = ".unsigned", ".sig"
 
 
-class NotProved(RackwrightError):
-    """A certificate that shows nothing: changed, signed by somebody else, or none at all."""
+class CertificateInvalid(RackwrightError):
+    """A file is no valid certificate: changed, signed by an unknown key, or of another form."""
 
     exit_status = 1
 
 
-class _Model(BaseModel):
+class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _method(word: str) -> str:
+def _check_method(word: str) -> str:
     if word not in METHODS:
         raise ValueError(f"methods are {', '.join(METHODS)}")
     return word
 
 
-class Verification(_Model):
-    """What was found when all of a drive was read back, past the page cache."""
+class Verification(_Schema):
+    """The result of a read of the whole drive, past the page cache."""
 
     bytes_read: int
     block_bytes: int
@@ -42,23 +42,23 @@ class Verification(_Model):
     ended_at: AwareDatetime
 
 
-class Nist(_Model):
-    """The term of NIST for the method, if the drive does what it is told."""
+class Nist(_Schema):
+    """NIST's term for the method, valid for a drive that executes its commands correctly."""
 
     document: str
     term: Literal["purge", "clear", "none"]
 
 
-class ErasedDrive(_Model):
-    """One drive, and how it was erased."""
+class ErasedDrive(_Schema):
+    """An erased drive, with the method and its result."""
 
     serial: str
     model: str
     bus: str
     size_bytes: int = Field(gt=0)
     held: str
-    """What was remembered of its content, in the words of the consent."""
-    method: Annotated[str, AfterValidator(_method)]
+    """Content before the erasure, in the words of the consent."""
+    method: Annotated[str, AfterValidator(_check_method)]
     nist: Nist
     command: str
     tool: str
@@ -74,8 +74,8 @@ class ErasedDrive(_Model):
         return self
 
 
-class Certificate(_Model):
-    """What one run of `rackwright drive erase` has erased and read back."""
+class ErasureCertificate(_Schema):
+    """The certificate of all drives that one run of `rackwright drive erase` erased and verified."""
 
     schema_version: Literal[1] = SCHEMA
     rackwright: str
@@ -83,29 +83,29 @@ class Certificate(_Model):
     stack: str
     host: str
     identity: dict[str, str]
-    """By which the machine was known: its sort and value."""
+    """Kind and value of the identity by which rackwright recognised the machine."""
     by: str
-    """Who ran it, and on which computer; by that computer's own word."""
+    """User and computer that ran the command, as that computer reports them."""
     drives: tuple[ErasedDrive, ...] = Field(min_length=1)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write(certificate: Certificate, path: Path, key: Path) -> Path:
-    """Write *certificate* to *path* and its signature beside it, and return where that is.
+def write(certificate: ErasureCertificate, path: Path, key: Path) -> Path:
+    """Write *certificate* to *path* and its signature beside it, and return the path of the signature.
 
     Raises:
-        StepFailed: It could not be signed; it is kept unsigned, and says where.
+        StepFailed: the certificate could not be signed; names the path of the unsigned one.
     """
     unsigned, signature = path.with_name(path.name + _UNSIGNED), signature_path(path)
-    _write(unsigned, certificate.model_dump_json(indent=2).encode() + b"\n")
+    _write_atomically(unsigned, certificate.model_dump_json(indent=2).encode() + b"\n")
     try:
-        _write(signature, sign(unsigned.read_bytes(), key))
+        _write_atomically(signature, sign(unsigned.read_bytes(), key))
     except (RackwrightError, OSError) as error:
         command = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {unsigned} > {signature}"
-        fix = f"The drives are erased. Mend that, run `{command}`, and rename {unsigned} to {path}"
-        raise StepFailed(str(unsigned), str(error), "a certificate is signed", fix) from None
+        fix = f"The drives are erased. Repair the cause, run `{command}`, and rename {unsigned} to {path}"
+        raise StepFailed(str(unsigned), str(error), "a signed certificate is expected", fix) from None
     unsigned.rename(path)
     return signature
 
@@ -115,20 +115,23 @@ def signature_path(path: Path) -> Path:
 
 
 def sign(content: bytes, key: Path) -> bytes:
-    """Return the signature of *content*; of a public key, the agent has the private one.
+    """Return the signature of *content*; for a public *key*, the SSH agent must have the private one.
 
     Raises:
-        SetupError: ssh-keygen is not there, or cannot sign with it.
+        SetupError: ssh-keygen is not installed, or cannot sign with *key*.
     """
-    done = _ssh_keygen("-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key), stdin=content)
-    if done.returncode or not done.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        want, fix = "ssh-keygen signs with it", "Name a private key, or a public one whose private key the agent has"
-        raise SetupError(f"key {key}", f'ssh-keygen says "{_said(done)}"', want, fix)
-    return done.stdout
+    result = _ssh_keygen("-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(key), stdin=content)
+    if result.returncode or not result.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        want, fix = (
+            "a key for ssh-keygen is expected",
+            "Name a private key, or a public key whose private one is in the agent",
+        )
+        raise SetupError(f"key {key}", f'ssh-keygen failed: "{_last_line(result)}"', want, fix)
+    return result.stdout
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write all of *content* to *path* or nothing, and have it on the disk."""
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write *content* to *path* completely or not at all, and sync it to the disk."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             file.write(content)
@@ -144,50 +147,58 @@ def _write(path: Path, content: bytes) -> None:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def prove(path: Path, allowed_signers: Path) -> tuple[Certificate, str]:
-    """Return the certificate in *path* and who has signed it.
+def verify(path: Path, allowed_signers: Path) -> tuple[ErasureCertificate, str]:
+    """Return the certificate in *path* and its signer.
 
     Raises:
-        SetupError: A file is not there, or ssh-keygen is not.
-        NotProved: It is not as somebody in *allowed_signers* has signed it, or is no certificate of this sort.
+        SetupError: a file does not exist, or ssh-keygen is not installed.
+        CertificateInvalid: the file has no valid signature of a signer in *allowed_signers*, or is no certificate.
     """
     signature = signature_path(path)
     content = _read(path, "the certificate")
-    _read(signature, "its signature, beside it")
-    _read(allowed_signers, "who may sign: lines of ssh-keygen(1), ALLOWED SIGNERS")
+    _read(signature, "the signature beside the certificate")
+    _read(allowed_signers, "a list of allowed signers (ssh-keygen(1), ALLOWED SIGNERS)")
     signer = _signer(path, content, signature, allowed_signers)
     try:
-        return Certificate.model_validate_json(content), signer
+        return ErasureCertificate.model_validate_json(content), signer
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        got = f"it is signed by {signer}, and is no certificate: {place or 'it'}: {first['msg']}"
-        raise NotProved(str(path), got, f"one of schema {SCHEMA} is", "Ask who signed it") from None
+        got = f"{signer} signed a document that is no certificate: {place or 'document'}: {first['msg']}"
+        raise CertificateInvalid(str(path), got, f"schema {SCHEMA} is expected", "Ask the signer") from None
 
 
 def _signer(path: Path, content: bytes, signature: Path, allowed_signers: Path) -> str:
-    """Return who has signed *content*, having proved it."""
+    """Return the verified signer of *content*.
+
+    Raises:
+        CertificateInvalid: *signature* is not valid, or of no allowed signer.
+    """
     files = ("-f", str(allowed_signers), "-s", str(signature))
-    asked = _ssh_keygen("-Y", "find-principals", *files)
-    told = asked.stdout.decode(errors="replace").replace("\n", ",") if asked.returncode == 0 else ""
-    principals = [principal.strip() for principal in told.split(",") if principal.strip()]
+    result = _ssh_keygen("-Y", "find-principals", *files)
+    output = result.stdout.decode(errors="replace").replace("\n", ",") if result.returncode == 0 else ""
+    principals = [principal.strip() for principal in output.split(",") if principal.strip()]
     for principal in principals:
-        proved = _ssh_keygen("-Y", "verify", *files, "-I", principal, "-n", NAMESPACE, stdin=content)
-        if proved.returncode == 0:
+        verified = _ssh_keygen("-Y", "verify", *files, "-I", principal, "-n", NAMESPACE, stdin=content)
+        if verified.returncode == 0:
             return principal
     if principals:
-        got = f"it is not what {', '.join(principals)} has signed for {NAMESPACE}"
-        fix = "It or its signature was changed, or signed for something else: get both anew from where they are kept"
-        raise NotProved(str(path), got, "not a byte of a certificate changes", fix)
-    got, want = f'nobody in {allowed_signers} has signed it: "{_said(asked)}"', "a known signer has"
-    raise NotProved(str(path), got, want, "Look whose key it is, or whether its signature was changed")
+        got = f"the signature of {', '.join(principals)} for {NAMESPACE} does not match the file"
+        want = "an unchanged file, signed for this purpose, is expected"
+        raise CertificateInvalid(str(path), got, want, "Copy the file and its signature again from their archive")
+    got = f'no signer in {allowed_signers} has signed the file: "{_last_line(result)}"'
+    want, fix = (
+        "a signature of an allowed signer is expected",
+        "Check the key of the signer, and copy the signature again",
+    )
+    raise CertificateInvalid(str(path), got, want, fix)
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path, description: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SetupError(str(path), f"got {error.strerror}", f"it is {what}", "Correct the path") from None
+        raise SetupError(str(path), f"got {error.strerror}", f"{description} is expected", "Correct the path") from None
 
 
 def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -195,11 +206,11 @@ def _ssh_keygen(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProc
         return subprocess.run(["ssh-keygen", *arguments], input=stdin, capture_output=True, check=False)
     except FileNotFoundError:
         fix = "Install OpenSSH's client (openssh-client), 8.2 or later"
-        raise SetupError(
-            "ssh-keygen", "got no such program", "certificates are signed and proved with it", fix
-        ) from None
+        raise SetupError("ssh-keygen", "got no such program", "signatures of certificates need it", fix) from None
 
 
-def _said(done: subprocess.CompletedProcess[bytes]) -> str:
-    lines = [line.strip() for text in (done.stdout, done.stderr) for line in text.decode(errors="replace").splitlines()]
+def _last_line(result: subprocess.CompletedProcess[bytes]) -> str:
+    lines = [
+        line.strip() for text in (result.stdout, result.stderr) for line in text.decode(errors="replace").splitlines()
+    ]
     return next((line for line in reversed(lines) if line), "nothing")

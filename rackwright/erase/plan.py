@@ -1,4 +1,4 @@
-"""What may be erased, by which method, and what is remembered of it first: pure functions of declaration and facts."""
+"""The checks before an erasure: consents, refusals and methods, as pure functions of declaration and facts."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +17,17 @@ from rackwright.schema.problem import hint
 from rackwright.schema.units import format_size
 
 BLANK = "blank"
-"""What a consent says of a drive that has no signature and is zero where it is sampled."""
+"""Content in a consent for a drive without a signature whose samples are all zero."""
 NIST = "SP 800-88 Rev. 1"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to erase a drive."""
+    """A method to erase a drive."""
 
     text: str
     nist: str
-    """The term of NIST for what it does to a drive that keeps its promises: purge, clear, or none."""
+    """NIST's term for its effect on a drive that executes its commands correctly: purge, clear or none."""
 
 
 METHODS: Mapping[str, Method] = {
@@ -36,36 +36,45 @@ METHODS: Mapping[str, Method] = {
     "discard": Method("discard of every block", "none"),
     "overwrite": Method("one pass of zeros over every block", "clear"),
 }
-"""Source of the terms: NIST SP 800-88 Rev. 1, tables A-5 and A-8. It names no discard."""
+"""Methods by name. Source of the terms: NIST SP 800-88 Rev. 1, tables A-5 and A-8, which do not contain discard."""
 
 
 class Abilities(View):
-    """What a drive can do, and whether it is free, as its host tells."""
+    """The erase methods that a drive supports, and whether it is in use, as its host reports."""
 
     can_format = Fact(bool)
     can_crypto_erase = Fact(bool)
-    namespaces_erased = Fact(int, "How many namespaces of an NVMe controller a format of this one erases.")
-    discard_max_bytes = Fact(int, "0 where it takes no discards.")
-    in_use = Fact(bool, "Whether anybody has it for themselves.")
+    namespaces_erased = Fact(int, "Number of namespaces that a format of this namespace erases.")
+    discard_max_bytes = Fact(int, "Maximum size of a discard; 0 if the drive does not support discards.")
+    in_use = Fact(bool, "Whether a program, mount, array or swap has opened the drive exclusively.")
 
 
-def consents(given: Sequence[str], serials: Sequence[str]) -> tuple[dict[str, str], list[Refusal]]:
-    """Return what *given* gives up of which drive, and what is wrong with it."""
-    found: dict[str, str] = {}
-    wrong = []
-    for text in given:
+def parse_consents(texts: Sequence[str], serials: Sequence[str]) -> tuple[dict[str, str], list[Refusal]]:
+    """Return the consented content by serial, and the refusals of malformed consents.
+
+    Args:
+        texts: Values of `--consent`: a serial, ``=``, and the content of the drive.
+        serials: Serials of the drives to erase.
+    """
+    by_serial: dict[str, str] = {}
+    problems = []
+    for text in texts:
         serial, equals, content = text.partition("=")
         if not equals or not content:
-            got, want = f"got {text!r}", "a consent is a serial and what is on that drive"
-            wrong.append(Refusal("--consent", got, want, "Run it without, and paste what it prints"))
+            got, want = f"got {text!r}", "the form SERIAL=CONTENT is expected"
+            problems.append(Refusal("--consent", got, want, "Run the command without it, and paste the printed option"))
         elif serial not in serials:
-            fix = hint(serial, serials, "Name the drive as well, or leave its consent out")
-            wrong.append(Refusal("--consent", f"got one for {serial}", f"to erase are {', '.join(serials)}", fix))
-        elif serial in found:
-            wrong.append(Refusal("--consent", f"got two for {serial}", "a drive has one content", "Leave one out"))
+            fix = hint(serial, serials, "Name the drive as well, or remove its consent")
+            problems.append(
+                Refusal("--consent", f"got one for {serial}", f"the drives to erase are {', '.join(serials)}", fix)
+            )
+        elif serial in by_serial:
+            problems.append(
+                Refusal("--consent", f"got two for {serial}", "one consent per drive is expected", "Remove one of them")
+            )
         else:
-            found[serial] = content
-    return found, wrong
+            by_serial[serial] = content
+    return by_serial, problems
 
 
 def refusals(
@@ -76,106 +85,109 @@ def refusals(
     serials: Sequence[str],
     method: str,
 ) -> Iterator[Refusal]:
-    """Yield why drives of the host *name* are not erased, whatever anybody consents to.
+    """Yield why drives of the host *name* cannot be erased, whatever the consents.
 
     Args:
-        abilities: What the host told of each drive, by its serial.
+        abilities: Report of the host about each drive, by serial.
     """
-    yield from _machine(name, host, facts)
+    yield from _identity_refusals(name, host, facts)
     for serial in serials:
         where = f"{name}: drive {serial}"
         try:
             drive = facts.drive(serial)
             if drive is None:
-                known = [each.serial for each in facts.drives]
-                got, fix = "got no drive with this serial", hint(serial, known, "Name one of these")
-                yield Refusal(where, got, f"its drives are {', '.join(known) or 'none'}", fix)
+                serials_found = [each.serial for each in facts.drives]
+                got, fix = "got no drive with this serial", hint(serial, serials_found, "Name one of these")
+                yield Refusal(where, got, f"its drives are {', '.join(serials_found) or 'none'}", fix)
                 continue
-            kept = [*_declared(where, name, host, serial), *_used(where, drive)]
-            yield from kept
-            able = Abilities(abilities.read(serial), serial)
-            if not kept:
-                yield from _held(where, able, drive)
-            yield from _unable(where, able, method)
+            blocking = [*_declaration_refusals(where, name, host, serial), *_use_refusals(where, drive)]
+            yield from blocking
+            drive_abilities = Abilities(abilities.read(serial), serial)
+            if not blocking:
+                yield from _open_file_refusals(where, drive_abilities, drive)
+            yield from _method_refusals(where, drive_abilities, method)
         except UnknownFact as reason:
-            fix = "Mend that, and run again"
-            yield Refusal(where, f"got no answer ({reason})", "nothing is erased that could not be looked at", fix)
+            fix = "Repair the cause, and run the command again"
+            yield Refusal(where, f"got no answer ({reason})", "the content and state of a drive must be known", fix)
 
 
-def _machine(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
-    what, value = host.identity.strongest
+def _identity_refusals(name: str, host: Host, facts: Facts) -> Iterator[Refusal]:
+    kind, value = host.identity.strongest
     try:
-        found = observation.identity(facts, what)
+        actual = observation.identity(facts, kind)
     except UnknownFact as reason:
-        found = f"no answer ({reason})"
-    if found != value:
-        said = found if isinstance(found, str) else "none"
-        yield Refusal(f"{name}: {what}", f"got {said}", f"the fleet says {value}", WRONG_MACHINE_FIX.format(host=name))
+        actual = f"no answer ({reason})"
+    if actual != value:
+        shown = actual if isinstance(actual, str) else "none"
+        yield Refusal(f"{name}: {kind}", f"got {shown}", f"the fleet says {value}", WRONG_MACHINE_FIX.format(host=name))
 
 
-def _declared(where: str, name: str, host: Host, serial: str) -> Iterator[Refusal]:
+def _declaration_refusals(where: str, name: str, host: Host, serial: str) -> Iterator[Refusal]:
     for line in host.drives:
         if line.serial == serial and line.boot:
-            fix = "Erase it from another system, started on that machine"
-            yield Refusal(where, "got the boot drive", "what runs on it could not tell of its end", fix)
+            fix = "Boot the machine from another system, and erase the drive there"
+            yield Refusal(where, "got the boot drive", "the running system cannot erase its own drive", fix)
         if line.serial == serial and line.tier:
-            want = "what is declared is not erased"
+            want = "a drive without a declared tier is expected"
             fix = (
-                f"Give up the tier: `destroy: allowed`, up, take it out of the fleet, up; or put another drive in its"
-                f" place with {command('rackwright drive replace STACK {} {} NEW', name, serial)}, and up"
+                "Remove the tier: set `destroy: allowed`, run up, remove it from the fleet, run up; or replace the"
+                f" drive with {command('rackwright drive replace STACK {} {} NEW', name, serial)}, and run up"
             )
             yield Refusal(where, f"got a drive of tier {line.tier}", want, fix)
 
 
-def _used(where: str, drive: Drive) -> Iterator[Refusal]:
-    want, fix = "only what nobody uses is erased", "after looking at what it is for"
+def _use_refusals(where: str, drive: Drive) -> Iterator[Refusal]:
+    want, fix = "an unused drive is expected", "after you have checked its use"
     if drive.mountpoints:
-        got = f"got it mounted at {', '.join(drive.mountpoints)}"
-        yield Refusal(where, got, want, f"Unmount that by hand, {fix}")
+        got = f"got a drive that is mounted at {', '.join(drive.mountpoints)}"
+        yield Refusal(where, got, want, f"Unmount it by hand, {fix}")
     if drive.holders:
-        got = f"got it held by {', '.join(drive.holders)}"
-        ends = ", ".join(
+        got = f"got a drive that is part of {', '.join(drive.holders)}"
+        commands = ", ".join(
             command("mdadm --stop {}", f"/dev/{holder}") for holder in drive.holders if holder.startswith("md")
         )
-        yield Refusal(where, got, want, f"{f'Run {ends}' if ends else 'Close that by hand'}, {fix}")
+        yield Refusal(where, got, want, f"{f'Run {commands}' if commands else 'Close the device by hand'}, {fix}")
 
 
-def _held(where: str, able: Abilities, drive: Drive) -> Iterator[Refusal]:
-    if able.in_use:
-        fix = f"Look who has it open with {command('fuser -v {}', drive.path)} on the host"
-        yield Refusal(where, "got it held by a program", "only what nobody uses is erased", fix)
+def _open_file_refusals(where: str, abilities: Abilities, drive: Drive) -> Iterator[Refusal]:
+    if abilities.in_use:
+        fix = (
+            f"Find the program with {command('fuser -v {}', drive.path)} on the host, and stop it if you do not need it"
+        )
+        yield Refusal(where, "got a drive that a program has open", "an unused drive is expected", fix)
 
 
-def _unable(where: str, able: Abilities, method: str) -> Iterator[Refusal]:
-    fix = f"Take another of {', '.join(other for other in METHODS if other != method)}"
-    if method == "discard" and able.discard_max_bytes == 0:
-        yield Refusal(where, "got method discard", "it takes no discards", fix)
-    if method == "format" and not able.can_format:
-        yield Refusal(where, "got method format", "it has no NVMe controller that formats", fix)
-    if method == "crypto-erase" and not able.can_crypto_erase:
-        want = "it has no NVMe controller that erases by changing its key"
+def _method_refusals(where: str, abilities: Abilities, method: str) -> Iterator[Refusal]:
+    fix = f"Choose another method: {', '.join(other for other in METHODS if other != method)}"
+    if method == "discard" and abilities.discard_max_bytes == 0:
+        yield Refusal(where, "got method discard", "the drive does not support discards", fix)
+    if method == "format" and not abilities.can_format:
+        yield Refusal(where, "got method format", "the drive has no NVMe controller that supports format", fix)
+    if method == "crypto-erase" and not abilities.can_crypto_erase:
+        want = "the drive has no NVMe controller that supports cryptographic erase"
         yield Refusal(where, "got method crypto-erase", want, fix)
-    if method in ("format", "crypto-erase") and able.can_format and able.namespaces_erased != 1:
-        got, want = f"got method {method}", f"its controller would erase {able.namespaces_erased} namespaces with it"
+    if method in ("format", "crypto-erase") and abilities.can_format and abilities.namespaces_erased != 1:
+        got, want = f"got method {method}", f"the controller would erase {abilities.namespaces_erased} namespaces"
         yield Refusal(where, got, want, fix)
 
 
-def unconsented(name: str, serial: str, content: str, consent: str | None) -> Iterator[Refusal]:
-    """Yield that what is on a drive is not what was given up."""
+def consent_refusals(name: str, serial: str, content: str, consent: str | None) -> Iterator[Refusal]:
+    """Yield a refusal if *consent* does not cover the *content* of a drive."""
     if consent is None or (content and not covers(consent, content)):
         got = f"got {content or BLANK!r} on it" + (f", and consent for {consent!r}" if consent else "")
-        want = "what is on it is given up by name"
-        yield Refusal(f"{name}: drive {serial}", got, want, f"To lose exactly that, add {option(serial, content)}")
+        want = "consent for exactly this content is expected"
+        fix = f"To lose exactly that, add {consent_option(serial, content)}"
+        yield Refusal(f"{name}: drive {serial}", got, want, fix)
 
 
-def option(serial: str, content: str) -> str:
-    """Return what gives up all that is on a drive, to be pasted."""
+def consent_option(serial: str, content: str) -> str:
+    """Return the command-line option that consents to the loss of all content of a drive."""
     return f"--consent {shlex.quote(f'{serial}={content or BLANK}')}"
 
 
-def remembered(drive: Drive) -> str:
-    """Return what a person should see of a drive before it is erased."""
-    content = drive.content or f"{BLANK} where it was looked at: no signature, and zeros in sampled places"
+def describe_drive(drive: Drive) -> str:
+    """Return the description of a drive that people read before its erasure."""
+    content = drive.content or f"{BLANK} as far as it was read: no signature, and zeros in all samples"
     if drive.unwitnessed_content:
         unwitnessed = ", ".join(drive.unwitnessed_content)
         content += f" (later writes to {unwitnessed} show in no superblock, only in the count of writes)"

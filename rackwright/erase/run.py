@@ -1,4 +1,4 @@
-"""Erases drives of one host under its lock, reads them back, and tells which are certified and which are not."""
+"""The erasure of drives of one leased host: checks, erasure, verification and certificate."""
 
 import getpass
 import json
@@ -15,8 +15,17 @@ from typing import Any
 from rackwright import __version__
 from rackwright.core.contract import Command, Put, Refusal
 from rackwright.erase import certificate
-from rackwright.erase.certificate import Certificate, ErasedDrive
-from rackwright.erase.plan import BLANK, METHODS, NIST, consents, option, refusals, remembered, unconsented
+from rackwright.erase.certificate import ErasedDrive, ErasureCertificate
+from rackwright.erase.plan import (
+    BLANK,
+    METHODS,
+    NIST,
+    consent_option,
+    consent_refusals,
+    describe_drive,
+    parse_consents,
+    refusals,
+)
 from rackwright.errors import DeclarationError, DeclarationErrors, RackwrightError, StepFailed
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
@@ -30,16 +39,16 @@ from rackwright.schema.problem import hint
 from rackwright.stack import Stack
 
 JOB, REPORT = f"{DIRECTORY}/erase.json", f"{DIRECTORY}/erased.json"
-"""On the host: what the eraser is to do, with its modules; and what became of each drive."""
+"""Files on the host: the job of the eraser with its modules, and the report about each drive."""
 ERASER = "rackwright.erase.onhost.eraser"
 LOOK_SECONDS = 180.0
 MONTH_SECONDS = 30 * 24 * 3600.0
-AGAIN = "Erase it by another method, or destroy it; it is not in any certificate"
+FIX = "Erase it by another method, or destroy it. No certificate contains this drive"
 
 
 @dataclass(frozen=True)
-class Request:
-    """What somebody wants erased, how, and where the certificate goes."""
+class EraseRequest:
+    """A request to erase drives: method, consents, signing key and path of the certificate."""
 
     host: str
     serials: tuple[str, ...]
@@ -51,213 +60,223 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """A drive that is to be erased."""
+    """A drive to erase."""
 
     serial: str
     model: str
     bus: str
     content: str
-    """In the words of a consent; empty where it looks blank."""
+    """Content in the words of a consent; empty for a drive that looks blank."""
     note: str
-    """What a person should see of it before."""
+    """Description that people read before the erasure."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What drives hold: nothing was given up, and nothing erased."""
+    """The contents of drives, for a request without consent, which erases nothing."""
 
     drives: Mapping[str, str]
-    """By serial, in the words of a consent."""
+    """Content by serial, in the words of a consent."""
     text: str
 
 
 @dataclass(frozen=True)
 class EraseResult:
-    """What became of the drives."""
+    """The result of an erasure."""
 
-    certificate: Certificate | None
-    """Of those that are erased; None where none is."""
+    certificate: ErasureCertificate | None
+    """Certificate of the erased drives; None if no drive was erased."""
     failures: tuple[RackwrightError, ...]
-    """Why others are not, or cannot be known to be."""
+    """Reasons why other drives are not erased, or not verified."""
 
 
-def erase(hosts: Hosts, stack: Stack, request: Request, progress: Progress) -> DryRun | EraseResult:
-    """Erase the drives of *request*, if all that is on them is given up; without any consent, tell what that is.
+def erase(hosts: Hosts, stack: Stack, request: EraseRequest, progress: Progress) -> DryRun | EraseResult:
+    """Erase the drives of *request* if its consents cover their content; without any consent, return that content.
 
     Raises:
-        DeclarationErrors: it cannot be begun; all reasons at once, and nothing was written.
-        StepFailed: all of it failed together, or the certificate could not be written.
-        HostUnreachable: it is not reached.
+        DeclarationErrors: the erasure cannot begin; contains all reasons, and nothing was written.
+        StepFailed: the eraser failed as a whole.
+        HostUnreachable: the host is not reachable.
     """
-    given = _checked(stack, request)
-    if given:
-        certificate.sign(b"rackwright can sign\n", request.key)  # before anything is lost
+    consents_by_serial = _check_request(stack, request)
+    if consents_by_serial:
+        certificate.sign(b"rackwright can sign\n", request.key)  # fails before data is lost
     name = request.host
     id = f"{name}/erase"
-    with hosts.lock(name, id, lambda text: progress(f"{name}: {text}")) if given else nullcontext():
+    with hosts.lock(name, id, lambda text: progress(f"{name}: {text}")) if consents_by_serial else nullcontext():
         facts, abilities = hosts.facts(name, fresh=True), _abilities(hosts, request)
-        wrong = list(refusals(name, stack.fleet.hosts[name], facts, abilities, request.serials, request.method))
-        targets, unknown = _targets(facts, request, frozenset(one.where for one in wrong))
-        wrong += unknown
-        for target in targets if given else ():
-            wrong += unconsented(name, target.serial, target.content, given.get(target.serial))
-        if wrong:
-            raise _errors(wrong)
+        problems = list(refusals(name, stack.fleet.hosts[name], facts, abilities, request.serials, request.method))
+        targets, unreadable = _targets(facts, request, frozenset(one.where for one in problems))
+        problems += unreadable
+        for target in targets if consents_by_serial else ():
+            problems += consent_refusals(name, target.serial, target.content, consents_by_serial.get(target.serial))
+        if problems:
+            raise _errors(problems)
         contents = {target.serial: target.content for target in targets}
-        if not given:
-            pasted = " \\\n  ".join(option(serial, content) for serial, content in contents.items())
+        if not consents_by_serial:
+            options = " \\\n  ".join(consent_option(serial, content) for serial, content in contents.items())
             notes = [target.note for target in targets]
-            holds = {serial: content or BLANK for serial, content in contents.items()}
-            return DryRun(holds, "\n".join([*notes, f"To erase all of it, add:\n  {pasted}"]))
+            by_serial = {serial: content or BLANK for serial, content in contents.items()}
+            return DryRun(by_serial, "\n".join([*notes, f"To erase all of it, add:\n  {options}"]))
         for target in targets:
             progress(f"{name}: {target.note}")
-        report = _work(hosts, request, id, contents, progress)
-    return _ended(stack, request, targets, report)
+        report = _erase_on_host(hosts, request, id, contents, progress)
+    return _make_result(stack, request, targets, report)
 
 
-def _checked(stack: Stack, request: Request) -> dict[str, str]:
-    """Return the consents by serial, everything being as it should be as far as that shows without the host."""
+def _check_request(stack: Stack, request: EraseRequest) -> dict[str, str]:
+    """Return the consents by serial.
+
+    Raises:
+        DeclarationErrors: a part of the request is wrong that can be checked without the host.
+    """
     path, key = request.certificate, request.key
-    given, wrong = consents(request.consents, request.serials)
-    wrong += [
+    consents_by_serial, problems = parse_consents(request.consents, request.serials)
+    problems += [
         Refusal(error.where, error.got, error.want, error.fix) for error in stack.unknown_host_errors(request.host)
     ]
     if request.method not in METHODS:
-        fix = hint(request.method, METHODS, "Take one of these")
-        wrong.append(Refusal("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))
+        fix = hint(request.method, METHODS, "Choose one of these")
+        problems.append(Refusal("--method", f"got {request.method!r}", f"methods are {', '.join(METHODS)}", fix))
     for serial in sorted({each for each in request.serials if request.serials.count(each) > 1}):
-        wrong.append(Refusal(f"drive {serial}", "got it twice", "each is named once", "Leave one out"))
-    for taken in (path, certificate.signature_path(path)):
-        if taken.exists():
-            want = "no certificate is overwritten"
-            wrong.append(Refusal("--certificate", f"got {taken}, which is there", want, "Name another file"))
+        problems.append(Refusal(f"drive {serial}", "got it twice", "each drive once is expected", "Remove one of them"))
+    for target in (path, certificate.signature_path(path)):
+        if target.exists():
+            want = "a new file is expected, because no certificate is overwritten"
+            problems.append(Refusal("--certificate", f"got {target}, which exists", want, "Name another file"))
     if not path.parent.is_dir():
-        want, fix = "the certificate is written there", "Make it, or name another file"
-        wrong.append(Refusal("--certificate", f"got no directory {path.parent}", want, fix))
+        want, fix = "an existing directory is expected", "Create it, or name another file"
+        problems.append(Refusal("--certificate", f"got no directory {path.parent}", want, fix))
     if not key.is_file():
-        want = "it signs the certificate"
-        fix = "Name a private key, or a public one whose private key the agent has"
-        wrong.append(Refusal("--sign-with", f"got no file {key}", want, fix))
-    if wrong:
-        raise _errors(wrong)
-    return given
+        want = "a key to sign the certificate is expected"
+        fix = "Name a private key, or a public key whose private one is in the agent"
+        problems.append(Refusal("--sign-with", f"got no file {key}", want, fix))
+    if problems:
+        raise _errors(problems)
+    return consents_by_serial
 
 
-def _errors(wrong: Sequence[Refusal]) -> DeclarationErrors:
-    return DeclarationErrors(DeclarationError(one.where, one.got, one.want, one.fix) for one in wrong)
+def _errors(problems: Sequence[Refusal]) -> DeclarationErrors:
+    return DeclarationErrors(DeclarationError(each.where, each.got, each.want, each.fix) for each in problems)
 
 
-def _abilities(hosts: Hosts, request: Request) -> View:
-    """Return what the host tells of each drive that is to be erased, by serial."""
+def _abilities(hosts: Hosts, request: EraseRequest) -> View:
+    """Return the host's report about the erase methods of each requested drive, by serial."""
     connection, argv = hosts.connection(request.host), (*probe.command(), "abilities")
-    done = connection.run(argv, _job(do="look", serials=request.serials).encode(), LOOK_SECONDS)
-    if done.status:
-        raise connection.useless(argv, done)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return View(told, request.host)
+    result = connection.run(argv, _job_json(do="look", serials=request.serials).encode(), LOOK_SECONDS)
+    if result.status:
+        raise connection.useless(argv, result)
+    report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return View(report, request.host)
 
 
-def _job(**job: object) -> str:
-    modules = [*runner_source.on_drives(), (ERASER, _source())]
+def _job_json(**job: object) -> str:
+    modules = [*runner_source.on_drives(), (ERASER, _eraser_source())]
     return json.dumps({"modules": modules, **job})
 
 
 @cache
-def _source() -> str:
+def _eraser_source() -> str:
     return files("rackwright.erase.onhost").joinpath("eraser.py").read_text()
 
 
-def _targets(facts: Facts, request: Request, refused: Collection[str]) -> tuple[list[Target], list[Refusal]]:
-    """Return the drives with what is on them, and why that cannot be known.
+def _targets(facts: Facts, request: EraseRequest, explained: Collection[str]) -> tuple[list[Target], list[Refusal]]:
+    """Return the drives with their content, and a refusal for each drive with unknown content.
 
     Args:
-        refused: Places about which something was said: of a drive that is used, that it is.
+        explained: Places that already have a refusal, such as a drive in use; they get no second one.
     """
-    targets, unknown = [], []
+    targets, unreadable = [], []
     for serial in request.serials:
         where = f"{request.host}: drive {serial}"
         try:
-            if (drive := facts.drive(serial)) and where not in refused:
-                targets.append(Target(serial, drive.model, drive.bus, drive.content, remembered(drive)))
+            if (drive := facts.drive(serial)) and where not in explained:
+                targets.append(Target(serial, drive.model, drive.bus, drive.content, describe_drive(drive)))
         except UnknownFact as reason:
-            if where not in refused:
-                got, want = f"got no look at it ({reason})", "what is erased is known before"
-                unknown.append(Refusal(where, got, want, "Mend that, and run again"))
-    return targets, unknown
+            if where not in explained:
+                got, want = f"got unknown content ({reason})", "the content of a drive must be known"
+                unreadable.append(Refusal(where, got, want, "Repair the cause, and run the command again"))
+    return targets, unreadable
 
 
-def _work(hosts: Hosts, request: Request, id: str, contents: Mapping[str, str], progress: Progress) -> dict[str, Any]:
-    """Erase the drives on the host, whose lock is held, and return what it reports of each by serial."""
+def _erase_on_host(
+    hosts: Hosts, request: EraseRequest, id: str, contents: Mapping[str, str], progress: Progress
+) -> dict[str, Any]:
+    """Erase the drives on the leased host, and return its report about each by serial."""
     serials, stamp = ", ".join(request.serials), secrets.token_hex(8)
     method = METHODS[request.method].text
-    named = {"serials": request.serials, "contents": dict(contents)}
-    job = _job(do="erase", id=stamp, method=request.method, report=REPORT, **named)
+    arguments = {"serials": request.serials, "contents": dict(contents)}
+    job = _job_json(do="erase", id=stamp, method=request.method, report=REPORT, **arguments)
     steps = (
-        Put(f"put the eraser there: {JOB}", JOB, job, 0o600),
+        Put(f"copy the eraser to the host: {JOB}", JOB, job, 0o600),
         Command(
             f"erase {serials}: {method}",
             runner_source.from_file(JOB),
-            destroys=tuple(f"{serial}: {content or 'what is on it'}" for serial, content in contents.items()),
+            destroys=tuple(f"{serial}: {content or 'all content'}" for serial, content in contents.items()),
             timeout_seconds=MONTH_SECONDS,
         ),
     )
     execute(hosts, request.host, id, steps, lambda text: progress(f"{request.host}: {text}"))
-    told = json.loads(hosts.texts(request.host, [REPORT])[REPORT] or "{}")
-    if told.get("id") != stamp:
-        raise StepFailed(request.host, f"got no report in {REPORT}", "the eraser leaves one", "Run it again")
-    drives: dict[str, Any] = told["drives"]
+    report = json.loads(hosts.texts(request.host, [REPORT])[REPORT] or "{}")
+    if report.get("id") != stamp:
+        raise StepFailed(
+            request.host, f"got no report in {REPORT}", "a report of the eraser is expected", "Run the command again"
+        )
+    drives: dict[str, Any] = report["drives"]
     return drives
 
 
-def _ended(stack: Stack, request: Request, targets: Sequence[Target], report: Mapping[str, Any]) -> EraseResult:
-    """Return the certificate of what is erased by *report*, and why the rest is not."""
-    erased, failures = [], []
+def _make_result(
+    stack: Stack, request: EraseRequest, targets: Sequence[Target], report: Mapping[str, Any]
+) -> EraseResult:
+    """Return the certificate of the drives that are erased according to *report*, and the failures of the others."""
+    drives, failures = [], []
     for target in targets:
-        told = report[target.serial]
-        if failure := failed(f"{request.host}: drive {target.serial}", request.method, told):
+        drive_report = report[target.serial]
+        if failure := drive_failure(f"{request.host}: drive {target.serial}", request.method, drive_report):
             failures.append(failure)
         else:
-            erased.append(certified(target, request.method, told))
-    return EraseResult(_certificate(stack, request.host, erased) if erased else None, tuple(failures))
+            drives.append(certify(target, request.method, drive_report))
+    return EraseResult(_certificate(stack, request.host, drives) if drives else None, tuple(failures))
 
 
-def _certificate(stack: Stack, host: str, erased: Sequence[ErasedDrive]) -> Certificate:
-    what, value = stack.fleet.hosts[host].identity.strongest
-    return Certificate(
+def _certificate(stack: Stack, host: str, drives: Sequence[ErasedDrive]) -> ErasureCertificate:
+    kind, value = stack.fleet.hosts[host].identity.strongest
+    return ErasureCertificate(
         rackwright=__version__,
         fleet=stack.fleet.fleet,
         stack=stack.name,
         host=host,
-        identity={what: value},
+        identity={kind: value},
         by=f"{getpass.getuser()}@{socket.gethostname()}",
-        drives=tuple(erased),
+        drives=tuple(drives),
     )
 
 
-def failed(where: str, method: str, told: Mapping[str, Any]) -> StepFailed | None:
-    """Return why a drive is not erased, by what its host reports."""
-    if reason := told.get("failed"):
-        return StepFailed(where, str(reason), "it is erased, and read back as zeros", AGAIN)
-    found = told["verification"]
-    if found["bytes_read"] != told["size_bytes"]:
-        got = f"{found['bytes_read']} of {told['size_bytes']} bytes were read back"
-        return StepFailed(where, got, "all of it is", AGAIN)
-    if left := found["blocks_with_content"]:
-        blocks = told["size_bytes"] // found["block_bytes"]
+def drive_failure(where: str, method: str, report: Mapping[str, Any]) -> StepFailed | None:
+    """Return why a drive is not erased according to the *report* of its host; None if it is erased."""
+    if reason := report.get("failed"):
+        return StepFailed(where, str(reason), "an erased drive that reads as zeros is expected", FIX)
+    verification = report["verification"]
+    if verification["bytes_read"] != report["size_bytes"]:
+        got = f"{verification['bytes_read']} of {report['size_bytes']} bytes were read back"
+        return StepFailed(where, got, "a read of all bytes is expected", FIX)
+    if blocks_with_content := verification["blocks_with_content"]:
+        blocks = report["size_bytes"] // verification["block_bytes"]
         got = (
-            f"after {method} {left} of {blocks} blocks of {found['block_bytes']} bytes have content,"
-            f" the first at byte {found['first_content_at']}"
+            f"after {method} {blocks_with_content} of {blocks} blocks of {verification['block_bytes']} bytes"
+            f" have content, the first at byte {verification['first_content_at']}"
         )
-        return StepFailed(where, got, "an erased drive reads as zeros", AGAIN)
+        return StepFailed(where, got, "a drive that reads as zeros is expected", FIX)
     return None
 
 
-def certified(target: Target, method: str, told: Mapping[str, Any]) -> ErasedDrive:
-    """Return what a certificate says of a drive that is erased."""
-    verification = {name: value for name, value in told["verification"].items() if name != "first_content_at"}
+def certify(target: Target, method: str, report: Mapping[str, Any]) -> ErasedDrive:
+    """Return the certificate's entry of an erased drive."""
+    verification = {name: value for name, value in report["verification"].items() if name != "first_content_at"}
     return ErasedDrive.model_validate(
         {
-            **{name: told[name] for name in ("size_bytes", "command", "tool", "kernel", "started_at", "ended_at")},
+            **{name: report[name] for name in ("size_bytes", "command", "tool", "kernel", "started_at", "ended_at")},
             "serial": target.serial,
             "model": target.model,
             "bus": target.bus,

@@ -30,7 +30,7 @@ PARTS = (
     "boot_id",
 )
 """Parts of the raw facts that are compared. Sockets, readings, sysctls (some are counters) and unit states change
-without anybody's action."""
+by themselves."""
 VOLATILE = {
     "drives": ("sample", "superblock", "health", "witnesses", "parts", "held", "writes", "erased_data"),
     "arrays": ("array_state", "sync_action", "sync_completed", "sync_speed_kib", "mismatch_count"),

@@ -10,10 +10,10 @@ PATH = "/usr/local/sbin/rackwright-probe"
 """Path at which role access installs the program; auditors may run it as root, without arguments."""
 _HEAD = '''\
 #!/usr/bin/python3 -ISXutf8
-"""Prints what this host is, and changes nothing: the probe of rackwright, which `rackwright audit` sends otherwise.
+"""Prints the facts of this host and changes nothing: the probe of rackwright, as `rackwright audit` sends it by SSH.
 
-Written by rackwright, and put back when it is changed. It takes no arguments. On standard input it takes the fleet's
-key of the digests that it prints, as 2 to 64 hex digits, and nothing else.
+rackwright writes this file, and restores it after a change. The program takes no arguments. Its standard input is the
+fleet's key of the printed digests, as 2 to 64 hex digits.
 """
 import re, sys, types
 
@@ -35,9 +35,9 @@ for name, source in MODULES.items():
     exec(compile(source, name, "exec"), module.__dict__)
 """
 _MAIN = """\
-# with a key of one's own, the digests of root's files would let one guess what is in them
+# a caller with another key could guess the contents of root's files from their digests
 if sys.modules["rackwright.facts.digest"].digest({purpose!r}, bytes.fromhex(salt)) != "{mark}":
-    sys.exit("this is not the key of the fleet that put this probe here; take the fleet's key,"
+    sys.exit("this is not the key of the fleet that installed this probe; use the fleet's key,"
              " in .rackwright/salts of its project")
 module.main({{"format": {format}, "salt": salt}})
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.erase import certificate
-from rackwright.erase.certificate import NotProved, prove, sign, write
+from rackwright.erase.certificate import CertificateInvalid, sign, verify, write
 from rackwright.errors import SetupError, StepFailed
 from tests.support.erasure import certificate as made
 from tests.support.erasure import new_key
@@ -21,7 +21,7 @@ def written(tmp_path: Path, key: Path) -> Path:
 
 
 def test_a_certificate_is_proved_with_who_signed_it(written, tmp_path):
-    assert prove(written, tmp_path / "signers") == (made(), "ada@example.org")
+    assert verify(written, tmp_path / "signers") == (made(), "ada@example.org")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["ada", "ada.pub", "signers", "erased.json", "erased.json.sig"]
     )
@@ -40,14 +40,14 @@ def test_a_changed_byte_is_found(written, tmp_path):
     text = written.read_text()
     written.write_text(text.replace("E-1", "E-2"))
 
-    with pytest.raises(NotProved) as found:
-        prove(written, tmp_path / "signers")
+    with pytest.raises(CertificateInvalid) as found:
+        verify(written, tmp_path / "signers")
 
     assert found.value.exit_status == 1
     assert str(found.value) == (
-        f"{written}: it is not what ada@example.org has signed for rackwright-erasure;"
-        " not a byte of a certificate changes. It or its signature was changed, or signed for something else:"
-        " get both anew from where they are kept."
+        f"{written}: the signature of ada@example.org for rackwright-erasure does not match the file;"
+        " an unchanged file, signed for this purpose, is expected."
+        " Copy the file and its signature again from their archive."
     )
 
 
@@ -57,15 +57,15 @@ def test_a_changed_signature_is_found(written, tmp_path):
     lines[-2] = lines[-2][::-1]
     signature.write_text("\n".join(lines))
 
-    with pytest.raises(NotProved):
-        prove(written, tmp_path / "signers")
+    with pytest.raises(CertificateInvalid):
+        verify(written, tmp_path / "signers")
 
 
 def test_who_is_not_allowed_to_sign_has_not_signed(written, tmp_path):
     (tmp_path / "others").write_text(f"bob@example.org {new_key(tmp_path / 'bob')}\n")
 
-    with pytest.raises(NotProved, match="nobody in .*others has signed it"):
-        prove(written, tmp_path / "others")
+    with pytest.raises(CertificateInvalid, match="no signer in .*others has signed the file"):
+        verify(written, tmp_path / "others")
 
 
 def test_a_signature_for_something_else_does_not_count(tmp_path, key):
@@ -74,14 +74,14 @@ def test_a_signature_for_something_else_does_not_count(tmp_path, key):
     argv = ["ssh-keygen", "-Y", "sign", "-q", "-n", "git", "-f", key, path]
     subprocess.run(argv, check=True, capture_output=True)
 
-    with pytest.raises(NotProved, match="or signed for something else"):
-        prove(path, tmp_path / "signers")
+    with pytest.raises(CertificateInvalid, match="signed for this purpose"):
+        verify(path, tmp_path / "signers")
 
 
 def test_several_names_of_one_key_are_told_apart(written, tmp_path):
     (tmp_path / "signers").write_text(f"root@*,ada@example.org {(tmp_path / 'ada.pub').read_text()}")
 
-    assert prove(written, tmp_path / "signers")[1] in ("root@*", "ada@example.org")
+    assert verify(written, tmp_path / "signers")[1] in ("root@*", "ada@example.org")
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_several_names_of_one_key_are_told_apart(written, tmp_path):
 def test_what_is_signed_and_no_certificate_is_told_apart(tmp_path, key, change, said):
     _signed(tmp_path, key, {**json.loads(made().model_dump_json()), **change})
 
-    with pytest.raises(NotProved) as found:
-        prove(tmp_path / "erased.json", tmp_path / "signers")
+    with pytest.raises(CertificateInvalid) as found:
+        verify(tmp_path / "erased.json", tmp_path / "signers")
 
-    assert f"it is signed by ada@example.org, and is no certificate: {said}" in str(found.value)
+    assert f"ada@example.org signed a document that is no certificate: {said}" in str(found.value)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_no_certificate_tells_of_a_drive_that_is_not_erased(tmp_path, key, chang
     document["drives"][0]["verification"].update(change)
     _signed(tmp_path, key, document)
 
-    with pytest.raises(NotProved, match=said):
-        prove(tmp_path / "erased.json", tmp_path / "signers")
+    with pytest.raises(CertificateInvalid, match=said):
+        verify(tmp_path / "erased.json", tmp_path / "signers")
 
 
 def _signed(directory: Path, key: Path, document: object) -> None:
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_there_is_named(written, tmp_path, missing):
     (tmp_path / missing).unlink()
 
     with pytest.raises(SetupError, match=f"{missing}: got No such file or directory"):
-        prove(written, tmp_path / "signers")
+        verify(written, tmp_path / "signers")
 
 
 def test_a_key_that_cannot_sign_leaves_what_was_erased_unsigned(tmp_path):
@@ -150,7 +150,7 @@ def test_without_ssh_keygen_it_is_said(written, tmp_path, key, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(SetupError, match="ssh-keygen: got no such program"):
-        prove(written, tmp_path / "signers")
+        verify(written, tmp_path / "signers")
     with pytest.raises(SetupError, match="ssh-keygen: got no such program"):
         sign(b"", key)
 
@@ -167,7 +167,7 @@ def test_a_public_key_is_signed_with_by_the_agent(tmp_path, key, monkeypatch):
 
         write(made(), path, key.with_suffix(".pub"))
 
-        assert prove(path, tmp_path / "signers")[1] == "ada@example.org"
+        assert verify(path, tmp_path / "signers")[1] == "ada@example.org"
     finally:
         subprocess.run(["ssh-agent", "-k"], check=True, capture_output=True)
 

@@ -149,7 +149,7 @@ def test_what_a_controller_cannot_do_to_one_namespace_alone_is_not_begun(machine
 
     [told] = erase(machine, method, "E-NVME0").values()
 
-    assert told["failed"] == f"its controller cannot do {method} to it alone; nothing was written"
+    assert told["failed"] == f"the controller cannot do {method} for this namespace alone; nothing was written"
     assert "\nformat " not in asked.read_text()
     assert is_whole(machine, "nvme0n1")
 
@@ -157,7 +157,7 @@ def test_what_a_controller_cannot_do_to_one_namespace_alone_is_not_begun(machine
 def test_namespaces_of_others_are_counted_where_a_format_takes_all(machine, monkeypatch):
     asked = nvme(machine, monkeypatch, fna=0b1)
 
-    assert eraser.controller("/dev/nvme0n1") == {
+    assert eraser.controller_abilities("/dev/nvme0n1") == {
         "can_format": True,
         "can_crypto_erase": False,
         "namespaces_erased": 2,
@@ -200,7 +200,7 @@ def test_a_drive_without_discards_is_not_touched(machine):
 
     [told] = erase(machine, "discard", "E-SAS0").values()
 
-    assert told["failed"] == "it takes no discards; nothing was written"
+    assert told["failed"] == "the drive does not support discards; nothing was written"
     assert is_whole(machine, "sda")
 
 
@@ -266,8 +266,8 @@ def test_a_drive_that_somebody_holds_is_not_written(machine, monkeypatch):
     assert told["E-SAS0"]["failed"] == "drive E-SAS0 is in use; nothing was written"
     assert is_whole(machine, "sda")
     assert is_blank(machine, "sdb"), "the other one is erased all the same"
-    assert eraser.is_held(f"{machine}/dev/sda")
-    assert not eraser.is_held(f"{machine}/dev/sdb")
+    assert eraser.is_in_use(f"{machine}/dev/sda")
+    assert not eraser.is_in_use(f"{machine}/dev/sdb")
 
 
 def test_a_drive_that_cannot_be_written_or_read_says_where(machine, monkeypatch):
@@ -282,12 +282,12 @@ def test_a_drive_that_cannot_be_written_or_read_says_where(machine, monkeypatch)
 
     monkeypatch.setattr(os, "pwrite", failing(os.pwrite))
     [told] = erase(machine, "overwrite", "E-SAS0").values()
-    assert told["failed"] == f"it cannot be written at byte {4 << 20}: Input/output error"
+    assert told["failed"] == f"the drive cannot be written at byte {4 << 20}: Input/output error"
 
     monkeypatch.setattr(os, "preadv", failing(os.preadv))
     monkeypatch.setattr(eraser, "discard_range", lambda device, at, length: None)
     [told] = erase(machine, "discard", "E-SAS1").values()
-    assert told["failed"] == f"it cannot be read back at byte {4 << 20}: Input/output error"
+    assert told["failed"] == f"the drive cannot be read back at byte {4 << 20}: Input/output error"
 
 
 def test_a_drive_that_is_shorter_than_it_says_is_not_taken_for_erased(machine, monkeypatch):
@@ -303,7 +303,7 @@ def test_what_an_earlier_run_reported_is_gone_before_anything_is_done(machine, m
     report = machine / "erased.json"
     report.write_text("old")
     seen = []
-    monkeypatch.setattr(eraser, "erased", lambda *arguments: seen.append(report.exists()))
+    monkeypatch.setattr(eraser, "erase_drive", lambda *arguments: seen.append(report.exists()))
 
     erase(machine, "overwrite", "E-SAS0")
 
@@ -352,7 +352,7 @@ def test_it_runs_as_it_is_sent():
     With the modules of the probe that it needs, and no others.
     """
     argv = [sys.executable, *probe.command()[1:]]
-    job = run._job(do="look", serials=["NO-SUCH-DRIVE"])
+    job = run._job_json(do="look", serials=["NO-SUCH-DRIVE"])
 
     done = subprocess.run(argv, input=job, capture_output=True, text=True)
 

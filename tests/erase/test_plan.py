@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rackwright.erase.plan import Abilities, consents, option, refusals, unconsented
+from rackwright.erase.plan import Abilities, consent_option, consent_refusals, parse_consents, refusals
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import View
 from rackwright.stack import load_stack
@@ -61,13 +61,19 @@ def test_a_drive_that_nobody_uses_is_not_refused(method):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mountpoints": ["/mnt"]}, "got it mounted at /mnt; only what nobody uses is erased. Unmount that by hand"),
-        ({"mountpoints": ["[SWAP]"]}, "got it mounted at [SWAP]"),
+        (
+            {"mountpoints": ["/mnt"]},
+            "got a drive that is mounted at /mnt; an unused drive is expected. Unmount it by hand",
+        ),
+        ({"mountpoints": ["[SWAP]"]}, "got a drive that is mounted at [SWAP]"),
         (
             {"holders": ["md127"]},
-            "got it held by md127; only what nobody uses is erased. Run `mdadm --stop /dev/md127`",
+            "got a drive that is part of md127; an unused drive is expected. Run `mdadm --stop /dev/md127`",
         ),
-        ({"holders": ["dm-0"]}, "got it held by dm-0; only what nobody uses is erased. Close that by hand"),
+        (
+            {"holders": ["dm-0"]},
+            "got a drive that is part of dm-0; an unused drive is expected. Close the device by hand",
+        ),
         ({"holders": {"unknown": "no such place"}}, "got no answer (drives[sde].holders: no such place)"),
     ],
 )
@@ -80,7 +86,7 @@ def test_a_drive_that_is_used_is_refused(changes, said):
 def test_a_drive_that_a_program_holds_is_refused():
     [text] = refused(drive(), able={"in_use": True})
 
-    assert text.startswith("gpu-01: drive E-1: got it held by a program; ")
+    assert text.startswith("gpu-01: drive E-1: got a drive that a program has open; ")
     assert "`fuser -v /dev/sde`" in text
 
 
@@ -89,7 +95,7 @@ def test_the_boot_drive_and_drives_of_declared_tiers_are_refused():
     [member] = refused(drive(serial="RW01-NVME0"), serial="RW01-NVME0")
 
     assert "got the boot drive" in boot
-    assert "got a drive of tier hot; what is declared is not erased. Give up the tier" in member
+    assert "got a drive of tier hot; a drive without a declared tier is expected. Remove the tier" in member
     assert "`rackwright drive replace STACK gpu-01 RW01-NVME0 NEW`" in member
 
 
@@ -98,16 +104,20 @@ def test_a_drive_that_is_not_there_is_refused_with_those_that_are():
     assert text == "gpu-01: drive E-1: got no drive with this serial; its drives are E-2. Write E-2."
 
     [text] = refused(drive(serial={"unknown": "no page"}), serial="E-1")
-    assert "got no answer (drives[sde].serial: no page); nothing is erased that could not be looked at" in text
+    assert "got no answer (drives[sde].serial: no page); the content and state of a drive must be known" in text
 
 
 @pytest.mark.parametrize(
     ("method", "able", "said"),
     [
-        ("discard", {"discard_max_bytes": 0}, "got method discard; it takes no discards"),
-        ("format", {"can_format": False}, "got method format; it has no NVMe controller that formats"),
-        ("crypto-erase", {}, "got method crypto-erase; it has no NVMe controller that erases by changing its key"),
-        ("format", {"namespaces_erased": 3}, "got method format; its controller would erase 3 namespaces with it"),
+        ("discard", {"discard_max_bytes": 0}, "got method discard; the drive does not support discards"),
+        ("format", {"can_format": False}, "got method format; the drive has no NVMe controller that supports format"),
+        (
+            "crypto-erase",
+            {},
+            "got method crypto-erase; the drive has no NVMe controller that supports cryptographic erase",
+        ),
+        ("format", {"namespaces_erased": 3}, "got method format; the controller would erase 3 namespaces"),
         ("discard", {"discard_max_bytes": {"unknown": "?"}}, "got no answer (E-1.discard_max_bytes: ?)"),
         ("format", {"can_format": {"unknown": "nvme is not installed"}}, "got no answer (E-1.can_format: nvme is not"),
     ],
@@ -153,22 +163,24 @@ def test_everything_is_said_at_once():
     ],
 )
 def test_a_consent_covers_what_it_names_and_no_more(content, consent, passes):
-    found = list(unconsented("gpu-01", "E-1", content, consent))
+    found = list(consent_refusals("gpu-01", "E-1", content, consent))
 
-    assert not found if passes else found[0].fix.endswith(option("E-1", content))
+    assert not found if passes else found[0].fix.endswith(consent_option("E-1", content))
 
 
 def test_consents_are_read_and_what_is_wrong_with_them_is_told():
-    found, wrong = consents(["E-1=ext4 3f2a, data a=b", "E-2", "E-9=x", "E-3=", "E-1=again"], ["E-1", "E-2", "E-3"])
+    found, wrong = parse_consents(
+        ["E-1=ext4 3f2a, data a=b", "E-2", "E-9=x", "E-3=", "E-1=again"], ["E-1", "E-2", "E-3"]
+    )
 
     assert found == {"E-1": "ext4 3f2a, data a=b"}
     assert [one.got for one in wrong] == ["got 'E-2'", "got one for E-9", "got 'E-3='", "got two for E-1"]
 
 
 def test_what_is_pasted_is_what_is_read():
-    _, text = shlex.split(option("E-1", "ext4 3f2a, it's data"))
+    _, text = shlex.split(consent_option("E-1", "ext4 3f2a, it's data"))
 
-    assert consents([text], ["E-1"]) == ({"E-1": "ext4 3f2a, it's data"}, [])
+    assert parse_consents([text], ["E-1"]) == ({"E-1": "ext4 3f2a, it's data"}, [])
 
 
 def test_every_ability_is_read():

@@ -215,7 +215,7 @@ def test_another_key_than_the_fleets_gets_no_digest(tmp_path, key):
     done = subprocess.run(["python3", "-IS", str(path)], input=key, capture_output=True, text=True)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert "not the key of the fleet that put this probe here" in done.stderr and "Traceback" not in done.stderr
+    assert "not the key of the fleet that installed this probe" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_program_tells_its_reader_no_key():

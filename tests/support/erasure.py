@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from rackwright.erase.certificate import Certificate
+from rackwright.erase.certificate import ErasureCertificate
 
 REPORT: dict[str, Any] = {
     "size_bytes": 512_000_000,
@@ -24,11 +24,11 @@ REPORT: dict[str, Any] = {
 """What a host tells of a drive that is erased."""
 
 
-def certificate() -> Certificate:
+def certificate() -> ErasureCertificate:
     told = {**REPORT, "verification": {**REPORT["verification"]}}
     del told["verification"]["first_content_at"]
     drive = {"serial": "E-1", "model": "QEMU HARDDISK", "bus": "sas", "held": "ext4 3f2a", "method": "overwrite"}
-    return Certificate.model_validate(
+    return ErasureCertificate.model_validate(
         {
             "rackwright": "0.1.0",
             "fleet": "rack",

@@ -167,9 +167,8 @@ def forbid_side_effects() -> None:
     nothing = (c_ulong(0),) * 3
     for capability in (MODULES, DEVICES):
         prctl(DROP_CAPABILITY, c_ulong(capability), *nothing)
-    prctl(
-        NO_NEW_PRIVILEGES, c_ulong(1), *nothing
-    )  # for other users than root, whose calls above fail: the helper is setuid
+    # for other users than root, whose calls above fail: the helper is setuid
+    prctl(NO_NEW_PRIVILEGES, c_ulong(1), *nothing)
 
 
 def observe() -> dict[str, Any]:
