@@ -19,8 +19,8 @@ from workloads.quantize.source import source
 from workloads.serving.batcher import Arrays
 from workloads.serving.keys import Keys
 from workloads.serving.model import Model, Tensor, publish
-from workloads.serving.runtimes.runtime import End, InvalidPrompt, Piece
-from workloads.serving.serve import Server
+from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, TextEnd
+from workloads.serving.serve import ModelServer
 from workloads.serving.settings import Settings
 
 INFER = "/v2/models/{}/infer"
@@ -129,7 +129,7 @@ class Writer:
             if not on_piece(Piece(word)):
                 self.left.release()
                 return
-        on_piece(Piece("", End("stop", 7, len(self.words))))
+        on_piece(Piece("", TextEnd("stop", 7, len(self.words))))
 
 
 class Here:
@@ -139,7 +139,7 @@ class Here:
         self.log: list[dict[str, Any]] = []
         self._listening = socket.create_server((settings.host, 0))
         self.address: tuple[str, int] = self._listening.getsockname()
-        self.server = Server(runtime, settings, keys or Keys(None), None, 0.0, self._say)
+        self.server = ModelServer(runtime, settings, keys or Keys(None), None, 0.0, self._say)
         self._thread = threading.Thread(target=self.server.run, args=([self._listening],))
         self._thread.start()
         eventually(lambda: self.server.started)

@@ -21,7 +21,7 @@ from workloads.errors import WorkloadError
 from workloads.quantize.run import THREADS
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import answers, outputs
-from workloads.quantize.source import Source, source
+from workloads.quantize.source import SourceModel, source
 from workloads.quantize.targets import CPU
 from workloads.training import data, rows
 from workloads.training.fine_tuning import HeldOutSet
@@ -67,12 +67,14 @@ def compare(before: Path, after: Path, training: Path) -> list[ModelComparison]:
         return [_compare_on(HeldOutSet(each, data.held_out(each)), name, training_digests, models) for each in datasets]
 
 
-def _source(path: Path, scratch: Path) -> Source:
+def _source(path: Path, scratch: Path) -> SourceModel:
     scratch.mkdir()
     return source(path, scratch)
 
 
-def _compare_on(held: HeldOutSet, name: str, training_digests: set[str], models: Sequence[Source]) -> ModelComparison:
+def _compare_on(
+    held: HeldOutSet, name: str, training_digests: set[str], models: Sequence[SourceModel]
+) -> ModelComparison:
     """Return the accuracy of both *models* on the held-out rows of one dataset that no other dataset trains on."""
     x = held.examples.x.numpy()
     held_out_rows = np.flatnonzero([digest not in training_digests for digest in rows.digests({name: x})])
@@ -80,7 +82,7 @@ def _compare_on(held: HeldOutSet, name: str, training_digests: set[str], models:
         return ModelComparison(held.name, 0, None, None)
     samples, labels = Samples({name: x[held_out_rows]}, None), held.examples.y.numpy()[held_out_rows]
 
-    def accuracy(model: Source) -> float:
+    def accuracy(model: SourceModel) -> float:
         # as in the gate: 8-bit models for other processors overflow on this one unless they run unfused
         fused = model.lineage.get("target", CPU) == CPU
         return float((answers(outputs(model.path, samples, THREADS, fused), "classify") == labels).mean())

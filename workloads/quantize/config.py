@@ -10,7 +10,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Gate(StrictModel):
+class QuantizationGate(StrictModel):
     """The limits that a quantised model has to keep on the held-out rows; otherwise it is not published."""
 
     accuracy_kept: Share | None = 0.98
@@ -37,4 +37,4 @@ class Settings(StrictModel):
     """The share of the gate's slack that the search has to save, since other rows judge: it turns 0.98 into 0.99."""
     repeats: PositiveInt = 60
     """Measurements of each latency."""
-    gate: Gate = Gate()
+    gate: QuantizationGate = QuantizationGate()

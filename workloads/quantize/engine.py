@@ -18,7 +18,7 @@ from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
 from workloads.serving import model as model_directory
 from workloads.serving.model import Model, publish
-from workloads.serving.runtimes.cuda import Gpu
+from workloads.serving.runtimes.cuda import CudaGpu
 
 STATUS = "Exit status: 0 built, 1 the model is damaged, 2 wrong input, 4 TensorRT failed."
 WORKSPACE_BYTES = 1 << 30
@@ -59,7 +59,7 @@ def build(
         got = f"got {', '.join(dynamic)} with sizes that vary" if dynamic else f"got a model of {source.runtime}"
         fix = "Publish the model with `python -m workloads.quantize`"
         raise WorkloadError(str(directory), got, "an engine needs an ONNX model with rows of one shape", fix)
-    capability = architecture or Gpu().capability
+    capability = architecture or CudaGpu().capability
     with tempfile.TemporaryDirectory(prefix="rackwright-") as scratch:
         engine = Path(scratch) / "engine"
         request = {

@@ -13,15 +13,15 @@ from workloads.quantize.measure import Figures
 from workloads.quantize.samples import Sets
 from workloads.quantize.score import Score, loosened_limits
 from workloads.quantize.search import SearchCandidate
-from workloads.quantize.source import Source
+from workloads.quantize.source import SourceModel
 from workloads.quantize.targets import PrecisionChoice
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class QuantizationReport:
     """The result of one quantisation."""
 
-    source: Source
+    source: SourceModel
     choice: PrecisionChoice
     settings: Settings
     sets: Sets
@@ -79,7 +79,7 @@ def _figures(figures: Figures) -> dict[str, Any]:
     }
 
 
-def write(report: Report, directory: Path) -> None:
+def write(report: QuantizationReport, directory: Path) -> None:
     """Write report.json, report.md and report.svg into *directory*, and replace those that exist."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (
@@ -93,7 +93,7 @@ def write(report: Report, directory: Path) -> None:
         partial.rename(directory / name)
 
 
-def markdown(report: Report) -> str:
+def markdown(report: QuantizationReport) -> str:
     before, after, score = report.before, report.after, report.score
     gate = report.settings.gate
 
@@ -150,7 +150,7 @@ def _share(value: float | None, missing: str = "unknown") -> str:
     return missing if value is None else f"{value:.2%}"
 
 
-def svg(report: Report) -> str:
+def svg(report: QuantizationReport) -> str:
     """Return a bar chart of size, memory, latency and agreement, as shares of the original."""
     before, after, score = report.before, report.after, report.score
     bars = [

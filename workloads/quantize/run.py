@@ -13,11 +13,11 @@ from workloads.quantize import report, samples, targets
 from workloads.quantize.config import Settings
 from workloads.quantize.measure import measure
 from workloads.quantize.render import Renderer, fuse, layers, preprocess, published_files
-from workloads.quantize.report import Report
+from workloads.quantize.report import QuantizationReport
 from workloads.quantize.samples import Samples, Sets
 from workloads.quantize.score import outputs, score, shortfalls
 from workloads.quantize.search import SearchCandidate, search
-from workloads.quantize.source import Source, source
+from workloads.quantize.source import SourceModel, source
 from workloads.quantize.targets import PrecisionChoice
 from workloads.serving.model import publish
 from workloads.tracking.provenance import code_digest
@@ -40,7 +40,7 @@ def quantize(
     settings: Settings,
     progress: Callable[[str], None],
     version: str = "",
-) -> Report:
+) -> QuantizationReport:
     """Quantise *model* for *target*, publish it in *out* if it passes the gate, and write ``OUT.report`` either way.
 
     Args:
@@ -76,7 +76,7 @@ def quantize(
 
 
 def _quantize(
-    original: Source,
+    original: SourceModel,
     choice: PrecisionChoice,
     sets: Sets,
     settings: Settings,
@@ -130,14 +130,14 @@ def _search(
 
 
 def _evaluate(
-    original: Source,
+    original: SourceModel,
     choice: PrecisionChoice,
     sets: Sets,
     settings: Settings,
     model_path: Path,
     search_result: SearchCandidate,
     names: list[str],
-) -> Report:
+) -> QuantizationReport:
     held_out = sets.held_out
     before, after = (
         outputs(path, held_out, THREADS, fused=not choice.is_signed) for path in (original.path, model_path)
@@ -145,7 +145,7 @@ def _evaluate(
     result = score(before, after, held_out.labels, settings.task)
     before_figures, after_figures = measure([original.path, model_path], held_out, settings.repeats, THREADS)
     missing = shortfalls(result, settings.gate)
-    return Report(
+    return QuantizationReport(
         original,
         choice,
         settings,

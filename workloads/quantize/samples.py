@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workloads.errors import WorkloadError
-from workloads.quantize.source import Source
+from workloads.quantize.source import SourceModel
 from workloads.serving.batcher import Arrays
 from workloads.serving.wire import DTYPES
 from workloads.training import rows
@@ -58,7 +58,7 @@ class Sets:
     """Digest of all input arrays: equal rows have an equal digest, wherever their file is."""
 
 
-def load(data: str, source: Source, calibration_rows: int) -> Sets:
+def load(data: str, source: SourceModel, calibration_rows: int) -> Sets:
     """Return the rows of *data*: a file of `numpy.savez`, the built-in `digits`, or `training`.
 
     `training` is all data that the model has learned from, and the rows held out of them, which judge. A file has an
@@ -120,7 +120,7 @@ def split(samples: Samples, group: np.ndarray | None = None, trained_on: np.ndar
     return Sets(calibration, search, held_out)
 
 
-def _arrays(data: str, source: Source) -> dict[str, np.ndarray]:
+def _arrays(data: str, source: SourceModel) -> dict[str, np.ndarray]:
     if data == "digits":
         from workloads.training.config import Digits
 
@@ -153,7 +153,7 @@ def _examples(data: "Sequence[Data]") -> dict[str, np.ndarray]:
 
 
 def _refuse(
-    data: str, source: Source, inputs: Arrays, extra: Mapping[str, np.ndarray], unknown: Mapping[str, np.ndarray]
+    data: str, source: SourceModel, inputs: Arrays, extra: Mapping[str, np.ndarray], unknown: Mapping[str, np.ndarray]
 ) -> None:
     expected = {tensor.name: tensor for tensor in source.inputs}
     wrong = [f"{name} is missing" for name in expected if name not in inputs]

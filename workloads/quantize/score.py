@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.quantize.config import Gate
+from workloads.quantize.config import QuantizationGate
 from workloads.quantize.samples import Samples
 from workloads.serving.runtimes.onnx import session
 
@@ -73,7 +73,7 @@ def score(before_BD: np.ndarray, after_BD: np.ndarray, labels: np.ndarray | None
     return Score(len(before), accuracy(after), accuracy(before), float((before == after).mean()), cosine)
 
 
-def shortfalls(result: Score, gate: Gate) -> list[str]:
+def shortfalls(result: Score, gate: QuantizationGate) -> list[str]:
     """Return the limits of *gate* that *result* misses, in words; an empty list if it passes."""
     thresholds = {
         "accuracy kept": (result.accuracy_kept, gate.accuracy_kept),
@@ -87,11 +87,13 @@ def shortfalls(result: Score, gate: Gate) -> list[str]:
     ]
 
 
-def loosened_limits(gate: Gate) -> list[str]:
+def loosened_limits(gate: QuantizationGate) -> list[str]:
     """Return the names of the limits of *gate* that are lower than the defaults."""
-    usual = Gate()
+    usual = QuantizationGate()
     return [
-        name for name in Gate.model_fields if getattr(gate, name) is None or getattr(gate, name) < getattr(usual, name)
+        name
+        for name in QuantizationGate.model_fields
+        if getattr(gate, name) is None or getattr(gate, name) < getattr(usual, name)
     ]
 
 

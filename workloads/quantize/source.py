@@ -23,7 +23,7 @@ _DATATYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceModel:
     """A model as ONNX, in full precision."""
 
     path: Path
@@ -36,7 +36,7 @@ class Source:
     """The digest of the manifest of the checkpoint or model; None for a file without one."""
 
 
-def source(location: Path, scratch: Path) -> Source:
+def source(location: Path, scratch: Path) -> SourceModel:
     """Return the model at *location* as an ONNX file, exported into *scratch* if it has another format.
 
     Raises:
@@ -56,7 +56,7 @@ def source(location: Path, scratch: Path) -> Source:
                 "Use the model that it was made from",
             )
         parent = disk.sha256(location / model_directory.NAME)
-        return Source(location / name, metadata.name, metadata.inputs, metadata.outputs, metadata.lineage, parent)
+        return SourceModel(location / name, metadata.name, metadata.inputs, metadata.outputs, metadata.lineage, parent)
     if location.suffix == ".onnx" and location.is_file():
         return _from_onnx(location, scratch)
     if (location / "config.json").is_file():
@@ -67,7 +67,7 @@ def source(location: Path, scratch: Path) -> Source:
     )
 
 
-def _from_training(location: Path, scratch: Path) -> Source:
+def _from_training(location: Path, scratch: Path) -> SourceModel:
     import torch
 
     from workloads.serving.runtimes.torch import load_trained
@@ -85,10 +85,10 @@ def _from_training(location: Path, scratch: Path) -> Source:
             dynamic_axes={input_tensor.name: {0: "batch"}, output_tensor.name: {0: "batch"}}, dynamo=False,
         )  # fmt: skip
     lineage = {"training": model.lineage, "version": model.version}
-    return Source(path, model.name, model.inputs, model.outputs, lineage, model.lineage["checkpoint"])
+    return SourceModel(path, model.name, model.inputs, model.outputs, lineage, model.lineage["checkpoint"])
 
 
-def _from_hugging_face(location: Path, scratch: Path) -> Source:
+def _from_hugging_face(location: Path, scratch: Path) -> SourceModel:
     from workloads.quantize import hugging_face
 
     exported = scratch / f"{location.name}.onnx"
@@ -96,7 +96,7 @@ def _from_hugging_face(location: Path, scratch: Path) -> Source:
     return replace(_from_onnx(exported, scratch), lineage=lineage)
 
 
-def _from_onnx(location: Path, scratch: Path) -> Source:
+def _from_onnx(location: Path, scratch: Path) -> SourceModel:
     try:
         graph = onnx.load(location)
         onnx.checker.check_model(graph)
@@ -111,7 +111,7 @@ def _from_onnx(location: Path, scratch: Path) -> Source:
     path = scratch / "model.onnx"
     onnx.save(graph, path)  # one file: external weights move into it
     lineage = {"file": location.name, "sha256": disk.sha256(location)}
-    return Source(path, location.stem, inputs, outputs, lineage)
+    return SourceModel(path, location.stem, inputs, outputs, lineage)
 
 
 def _tensor(value: Any) -> Tensor:

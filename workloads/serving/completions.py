@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from workloads.serving.answers import HttpError
 from workloads.serving.model import Model
 from workloads.serving.offload import check_json
-from workloads.serving.runtimes.runtime import End, Piece
+from workloads.serving.runtimes.runtime import Piece, TextEnd
 
 DONE = b"data: [DONE]\n\n"
 _SEEDS = 2**32 - 1
@@ -60,7 +60,7 @@ class StreamOptions(StrictBody):
     include_usage: bool = False
 
 
-class Request(StrictBody):
+class CompletionRequest(StrictBody):
     """The fields that both kinds of request share."""
 
     route: ClassVar[str]
@@ -93,7 +93,7 @@ class Request(StrictBody):
         return {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
 
 
-class ChatRequest(Request):
+class ChatRequest(CompletionRequest):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Tokens | None = None
 
@@ -117,7 +117,7 @@ class ChatRequest(Request):
         return {**super().runtime_request(), **limit, "messages": messages}
 
 
-class TextRequest(Request):
+class TextRequest(CompletionRequest):
     prompt: Texts = Field(min_length=1, max_length=1)
 
     def prompt_field(self) -> str:
@@ -127,7 +127,7 @@ class TextRequest(Request):
         return {**super().runtime_request(), "prompt": self.prompt[0]}
 
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=CompletionRequest)
 
 
 def read(body: bytes, kind: type[R], model: Model) -> R:
@@ -159,7 +159,7 @@ def check_model(name: str, model: Model) -> None:
         raise HttpError(404, reason, param="model", code="model_not_found")
 
 
-def _format_problem(problem: Any, kind: type[Request]) -> str:
+def _format_problem(problem: Any, kind: type[CompletionRequest]) -> str:
     where = ".".join(map(str, problem["loc"]))[:200] or "the body"
     if problem["type"] == "extra_forbidden":
         fields = f"; the fields are {', '.join(kind.model_fields)}" if len(problem["loc"]) == 1 else ""
@@ -170,7 +170,7 @@ def _format_problem(problem: Any, kind: type[Request]) -> str:
 class AnswerFormat:
     """The format of one answer, whole or as a stream."""
 
-    def __init__(self, request: Request, model: Model) -> None:
+    def __init__(self, request: CompletionRequest, model: Model) -> None:
         self._chat = isinstance(request, ChatRequest)
         self._with_usage = request.stream_options is not None and request.stream_options.include_usage
         self._common = {
@@ -219,6 +219,6 @@ def format_event(data: object) -> bytes:
     return b"data: " + to_json(data) + b"\n\n"
 
 
-def _usage(end: End) -> dict[str, int]:
+def _usage(end: TextEnd) -> dict[str, int]:
     whole = end.prompt_tokens + end.tokens
     return {"prompt_tokens": end.prompt_tokens, "completion_tokens": end.tokens, "total_tokens": whole}

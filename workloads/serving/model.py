@@ -50,7 +50,7 @@ class Tensor(StrictModel):
     """The sizes; -1 means any size, and a first -1 is the batch."""
 
 
-class File(StrictModel):
+class ModelFile(StrictModel):
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -62,7 +62,7 @@ class Model(StrictModel):
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=NAME_PATTERN)
     runtime: Literal["onnx", "torch", "llama.cpp", "tensorrt", "vllm"]
-    files: Mapping[str, File]
+    files: Mapping[str, ModelFile]
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     lineage: Mapping[str, Any] = {}
@@ -146,7 +146,7 @@ def verify(directory: Path, model: Model, names: Collection[str] | None = None) 
         raise DamagedModel(str(directory), ", ".join(flaws), want, "Publish the model again, or use another copy")
 
 
-def _flaw(path: Path, expected: File) -> str:
+def _flaw(path: Path, expected: ModelFile) -> str:
     try:
         if (size := path.stat().st_size) != expected.bytes:
             return f"{path.name} has {size} bytes, not {expected.bytes}"
@@ -217,11 +217,11 @@ def publish(
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    entries: dict[str, File] = {}
+    entries: dict[str, ModelFile] = {}
     for target, source in files.items():
         with source.open("rb") as content:
             digest = disk.copy(content, partial / target)
-        entries[target] = File(bytes=(partial / target).stat().st_size, sha256=digest)
+        entries[target] = ModelFile(bytes=(partial / target).stat().st_size, sha256=digest)
     for target, text in (extra or {}).items():
         disk.write(partial / target, text)
     model = Model(
@@ -233,7 +233,7 @@ def publish(
     return model
 
 
-def version_of(files: Mapping[str, File]) -> str:
+def version_of(files: Mapping[str, ModelFile]) -> str:
     """Return the beginning of the digest over all *files*; it is the same on every computer."""
     digests = json.dumps({name: file.sha256 for name, file in sorted(files.items())})
     return hashlib.sha256(digests.encode()).hexdigest()[:12]

@@ -35,7 +35,7 @@ def serve(directory: Path, settings: Settings) -> None:
     with _bind(settings) as listening, _bind_host_socket(settings) as host_socket:
         runtime = load_runtime(directory, settings)
         with closing(runtime) if isinstance(runtime, RuntimeProcess) else nullcontext():
-            server = Server(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
+            server = ModelServer(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
             server.run([listening])
     if server.exit_reason:
         fix = "Start the server again, as its unit does; if it ends again, repair what the message names"
@@ -45,7 +45,7 @@ def serve(directory: Path, settings: Settings) -> None:
     log_event("stopped")
 
 
-class Server(uvicorn.Server):
+class ModelServer(uvicorn.Server):
     """uvicorn, which keeps serving for a while after a stop signal, so that a load balancer can notice."""
 
     def __init__(

@@ -38,7 +38,7 @@ from workloads.serving import model as model_directory
 from workloads.serving import watch_config
 from workloads.serving.ask import LocalServer, measure_accuracy
 from workloads.serving.model import StrictModel
-from workloads.serving.watch_config import AccuracyRecord, Reading
+from workloads.serving.watch_config import AccuracyReading, AccuracyRecord
 
 POLL_SECONDS = 0.2
 LOG_LINES = 6
@@ -57,7 +57,7 @@ class WatchSettings(StrictModel):
     """Whether the previous release serves again if this one is less accurate than required."""
 
 
-class Plan(StrictModel):
+class SwitchPlan(StrictModel):
     """The content of the host's server.json."""
 
     name: str
@@ -75,14 +75,14 @@ class Plan(StrictModel):
     """Seconds that a watch may take; a switch waits so long for it."""
 
 
-class Canary(StrictModel):
+class ReleaseCanary(StrictModel):
     data: str
     accuracy: float
 
 
 class Release(StrictModel):
     version: str
-    canary: Canary | None = None
+    canary: ReleaseCanary | None = None
 
 
 class NotServing(WorkloadError):
@@ -97,10 +97,10 @@ class SwitchBusy(WorkloadError):
     exit_status = 4
 
 
-class Switch:
+class ReleaseSwitch:
     """One server of this host."""
 
-    def __init__(self, plan: Plan, progress: Callable[[str], None]) -> None:
+    def __init__(self, plan: SwitchPlan, progress: Callable[[str], None]) -> None:
         self.plan, self._progress = plan, progress
         self._lib = Path(plan.lib)
         key = Path(plan.key).read_text().strip() if plan.key else None
@@ -256,7 +256,7 @@ class Switch:
         self._progress(f"the canary is {accuracy:.4%} correct, {required}")
         return accuracy
 
-    def measure(self, name: str, canary: Canary) -> float:
+    def measure(self, name: str, canary: ReleaseCanary) -> float:
         """Return the share of the rows of *canary* that the server, which serves release *name*, answers correctly.
 
         Raises:
@@ -310,7 +310,7 @@ class Switch:
         """Record the accuracy *accuracy* of release *name* now, and return the new record."""
         release = self.release(name)
         assert release.canary is not None
-        reading = Reading(
+        reading = AccuracyReading(
             at=int(time.time()), release=name, version=release.version, rows=Path(release.canary.data).name,
             accuracy=accuracy,
         )  # fmt: skip
@@ -383,10 +383,10 @@ def main(argv: list[str] | None = None) -> int:
     return run(args.plan, lambda switch: switch.switch_to(args.release))
 
 
-def run(path: Path, work: Callable[[Switch], int | None]) -> int:
+def run(path: Path, work: Callable[[ReleaseSwitch], int | None]) -> int:
     """Call *work* with the server that the file *path* describes, and return the exit status."""
     try:
-        return work(Switch(Plan.model_validate_json(path.read_bytes()), print_line)) or 0
+        return work(ReleaseSwitch(SwitchPlan.model_validate_json(path.read_bytes()), print_line)) or 0
     except WorkloadError as error:
         print(error, file=sys.stderr, flush=True)
         return error.exit_status

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
-from workloads.serving.switch import NotServing, Switch, SwitchBusy, print_line, run
+from workloads.serving.switch import NotServing, ReleaseSwitch, SwitchBusy, print_line, run
 from workloads.serving.watch_config import AccuracyRecord, PreviousRelease, choose_rollback
 
 WRONG, UNKNOWN = 1, 3
@@ -21,7 +21,7 @@ STATUS = (
 )
 
 
-def watch(switch: Switch) -> int:
+def watch(switch: ReleaseSwitch) -> int:
     """Measure once, and return the exit status.
 
     Raises:
@@ -35,7 +35,7 @@ def watch(switch: Switch) -> int:
         return 0
 
 
-def _observe(switch: Switch) -> int:
+def _observe(switch: ReleaseSwitch) -> int:
     settings = switch.plan.watch
     name = switch.current()
     try:
@@ -79,7 +79,7 @@ def describe_record(record: AccuracyRecord) -> list[str]:
     return lines
 
 
-def _roll_back(switch: Switch, target: str, accuracy: float, least: float) -> None:
+def _roll_back(switch: ReleaseSwitch, target: str, accuracy: float, least: float) -> None:
     print_line(f"rolling back to the previous release {target}")
     why = f"watched: the canary is {accuracy:.4%} correct, at least {least:.2%} is required"
     try:
@@ -92,7 +92,7 @@ def _roll_back(switch: Switch, target: str, accuracy: float, least: float) -> No
     print_line(f"release {target} serves again, until `rackwright up` sets another model")
 
 
-def _previous_release(switch: Switch) -> PreviousRelease:
+def _previous_release(switch: ReleaseSwitch) -> PreviousRelease:
     state = switch.state()
     name: str | None = state.get("previous")
     refused = (state.get("refused") or {}).get("release")

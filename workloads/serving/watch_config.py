@@ -19,7 +19,7 @@ class _ForwardCompatible(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Reading(_ForwardCompatible):
+class AccuracyReading(_ForwardCompatible):
     """One measurement."""
 
     at: int
@@ -41,13 +41,13 @@ class AccuracyRecord(_ForwardCompatible):
     """The largest change of the accuracy within a day that is not reported."""
     least: float = 0
     """The share of correct rows that is required."""
-    found: Reading | None = None
+    found: AccuracyReading | None = None
     """The last measurement that succeeded."""
-    before: Reading | None = None
+    before: AccuracyReading | None = None
     """The measurement that `found` is compared with: a day older, or the oldest one if none is."""
     why_not: str | None = None
     """Why the last measurement failed; None: it succeeded."""
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[AccuracyReading, ...] = ()
     """Measurements of the last day, and the last one before that; oldest first."""
 
     @property
@@ -73,7 +73,7 @@ def read(path: Path) -> AccuracyRecord:
         return AccuracyRecord()
 
 
-def with_reading(record: AccuracyRecord, found: Reading, least: float) -> AccuracyRecord:
+def with_reading(record: AccuracyRecord, found: AccuracyReading, least: float) -> AccuracyRecord:
     """Return *record* with the new measurement *found*; *least* is the required share."""
     # after a clock was set back, readings from its future are no history
     earlier = sorted((each for each in record.readings if found.at - 2 * DAY < each.at < found.at), key=_at)
@@ -85,7 +85,7 @@ def with_reading(record: AccuracyRecord, found: Reading, least: float) -> Accura
     )
 
 
-def _at(reading: Reading) -> int:
+def _at(reading: AccuracyReading) -> int:
     return reading.at
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workloads.errors import WorkloadError
-from workloads.quantize.config import Gate
+from workloads.quantize.config import QuantizationGate
 from workloads.quantize.score import loosened_limits, score, shortfalls
 from workloads.quantize.search import search
 from workloads.quantize.targets import choose
@@ -49,7 +49,7 @@ def test_a_model_that_is_the_original_keeps_everything() -> None:
     found = score(BEFORE, BEFORE, np.array([0, 1, 2, 1]), "classify")
     assert (found.accuracy, found.accuracy_kept, found.agreement) == (0.75, 1.0, 1.0)
     assert found.cosine == pytest.approx(1)
-    assert shortfalls(found, Gate()) == []
+    assert shortfalls(found, QuantizationGate()) == []
 
 
 def test_every_part_of_the_gate_is_asked() -> None:
@@ -57,7 +57,7 @@ def test_every_part_of_the_gate_is_asked() -> None:
     after[0] = [-3, 1, 9]
     found = score(BEFORE, after, np.array([0, 1, 2, 1]), "classify")
     assert found.accuracy_kept == pytest.approx(2 / 3)
-    assert shortfalls(found, Gate()) == [
+    assert shortfalls(found, QuantizationGate()) == [
         "accuracy kept 66.67%, at least 98.00%",
         "agreement 75.00%, at least 95.00%",
         f"cosine {found.cosine:.2%}, at least 98.00%",
@@ -66,13 +66,13 @@ def test_every_part_of_the_gate_is_asked() -> None:
 
 def test_without_labels_accuracy_is_unknown_and_does_not_pass() -> None:
     found = score(BEFORE, BEFORE, None, "classify")
-    assert shortfalls(found, Gate()) == ["accuracy kept unknown, at least 98.00%"]
-    assert shortfalls(found, Gate(accuracy_kept=None)) == []
+    assert shortfalls(found, QuantizationGate()) == ["accuracy kept unknown, at least 98.00%"]
+    assert shortfalls(found, QuantizationGate(accuracy_kept=None)) == []
 
 
 def test_a_model_that_gives_no_numbers_does_not_pass() -> None:
     found = score(BEFORE, np.full_like(BEFORE, np.nan), None, "classify")
-    assert any(lack.startswith("cosine") for lack in shortfalls(found, Gate(accuracy_kept=None)))
+    assert any(lack.startswith("cosine") for lack in shortfalls(found, QuantizationGate(accuracy_kept=None)))
 
 
 def test_embeddings_answer_with_what_is_nearest() -> None:
@@ -85,9 +85,9 @@ def test_embeddings_answer_with_what_is_nearest() -> None:
 
 
 def test_a_gate_that_was_loosened_is_known() -> None:
-    assert loosened_limits(Gate()) == []
-    assert loosened_limits(Gate(accuracy_kept=0.99, agreement=1.0)) == []
-    assert loosened_limits(Gate(accuracy_kept=None, cosine=0.5)) == ["accuracy_kept", "cosine"]
+    assert loosened_limits(QuantizationGate()) == []
+    assert loosened_limits(QuantizationGate(accuracy_kept=0.99, agreement=1.0)) == []
+    assert loosened_limits(QuantizationGate(accuracy_kept=None, cosine=0.5)) == ["accuracy_kept", "cosine"]
 
 
 LAYERS = [f"layer-{number}" for number in range(9)]

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from workloads.errors import WorkloadError
-from workloads.quantize.source import Source, source
+from workloads.quantize.source import SourceModel, source
 from workloads.serving.runtimes.onnx import session
 
 SMALL = {
@@ -51,7 +51,7 @@ def encoder(path: Path, pooling: str = "mean_tokens", *more: str) -> BertModel:
     return model.eval()
 
 
-def computed(found: Source) -> np.ndarray:
+def computed(found: SourceModel) -> np.ndarray:
     inputs = {
         "input_ids": IDS_BS, "attention_mask": MASK_BS.astype(np.int64), "token_type_ids": np.zeros_like(IDS_BS),
     }  # fmt: skip

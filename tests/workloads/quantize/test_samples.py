@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from workloads.errors import WorkloadError
 from workloads.quantize.samples import Samples, Sets, load, split
-from workloads.quantize.source import Source
+from workloads.quantize.source import SourceModel
 from workloads.serving.model import Tensor
 
-SOURCE = Source(
+SOURCE = SourceModel(
     Path("m.onnx"), "m", (Tensor(name="x", datatype="FP32", shape=(-1, 2)),),
     (Tensor(name="y", datatype="FP32", shape=(-1, 3)),), {},
 )  # fmt: skip

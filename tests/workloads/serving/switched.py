@@ -12,7 +12,7 @@ import pytest
 
 from workloads.serving import watch_config
 from workloads.serving.model import Tensor, publish
-from workloads.serving.switch import Plan, Switch
+from workloads.serving.switch import ReleaseSwitch, SwitchPlan
 from workloads.serving.watch_config import AccuracyRecord
 
 SYSTEMCTL = """\
@@ -101,13 +101,13 @@ class Host:
         (folder / "behaviour").write_text(behaviour)
         return version
 
-    def plan(self, **more: Any) -> Plan:
+    def plan(self, **more: Any) -> SwitchPlan:
         told = {"name": "digits", "unit": "server-digits.service", "lib": str(self.lib), "ready_seconds": 60}
         account = pwd.getpwuid(os.geteuid()).pw_name
-        return Plan.model_validate({**told, "socket": f"{self.lib}/socket", "account": account, **more})
+        return SwitchPlan.model_validate({**told, "socket": f"{self.lib}/socket", "account": account, **more})
 
     def switch(self, name: str, **more: Any) -> None:
-        Switch(self.plan(**more), self.told.append).switch_to(name)
+        ReleaseSwitch(self.plan(**more), self.told.append).switch_to(name)
 
     def behave(self, name: str, behaviour: str) -> None:
         """Let a server of release *name* answer otherwise from now on."""

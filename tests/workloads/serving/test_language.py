@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.model_servers import Answer, Background, Here, Writer, ask, eventually, here
 from workloads.serving.answers import HttpError
-from workloads.serving.completions import ChatRequest, Request, TextRequest, read
+from workloads.serving.completions import ChatRequest, CompletionRequest, TextRequest, read
 from workloads.serving.keys import Key, Keys
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -202,7 +202,7 @@ fields = [*ChatRequest.model_fields, *TextRequest.model_fields, "other"]
 @given(
     st.dictionaries(st.sampled_from(fields), json_values), st.sampled_from([ChatRequest, TextRequest]), st.booleans()
 )
-def test_whatever_comes_is_read_or_told(values: dict[str, Any], kind: type[Request], good: bool) -> None:
+def test_whatever_comes_is_read_or_told(values: dict[str, Any], kind: type[CompletionRequest], good: bool) -> None:
     """Nothing but a refusal is ever raised: anything else would be our fault in the eyes of the client."""
     content = json.dumps({**({**HELLO, **ONCE} if good else {}), **values}).encode("utf-8", "surrogatepass")
     model = Writer().model

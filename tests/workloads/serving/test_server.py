@@ -21,7 +21,7 @@ from workloads.serving import body as bodies
 from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys
 from workloads.serving.settings import Settings
-from workloads.serving.watch_config import AccuracyRecord, Reading, with_reading
+from workloads.serving.watch_config import AccuracyReading, AccuracyRecord, with_reading
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
@@ -369,8 +369,8 @@ def test_what_a_watch_has_noted_is_a_figure(tmp_path: Path) -> None:
     The thresholds are figures as well, so that the rules of docs/alerts are the same for all servers.
     """
 
-    def reading(at: int, accuracy: float) -> Reading:
-        return Reading(at=at, release="aaaaaaaaaaaa", version="1", rows="rows.npz", accuracy=accuracy)
+    def reading(at: int, accuracy: float) -> AccuracyReading:
+        return AccuracyReading(at=at, release="aaaaaaaaaaaa", version="1", rows="rows.npz", accuracy=accuracy)
 
     name, path = "rackwright_server_accuracy", tmp_path / "watch.json"
     with here(Held(), watch=str(path)) as server:

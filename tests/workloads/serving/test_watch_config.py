@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from workloads.serving.watch_config import (
     DAY,
+    AccuracyReading,
     AccuracyRecord,
     PreviousRelease,
-    Reading,
     choose_rollback,
     read,
     with_reading,
@@ -20,16 +20,16 @@ NOW = 1_800_000_000
 HOUR = 3600
 RELEASES = st.sampled_from(["a", "b", "c"])
 READINGS = st.builds(
-    Reading, at=st.integers(NOW - 4 * DAY, NOW + DAY), release=RELEASES, version=st.just("v"),
+    AccuracyReading, at=st.integers(NOW - 4 * DAY, NOW + DAY), release=RELEASES, version=st.just("v"),
     rows=st.sampled_from(["x", "y"]), accuracy=st.floats(0, 1),
 )  # fmt: skip
 
 
-def reading(at: int = NOW, accuracy: float = 0.95, rows: str = "rows", release: str = "a") -> Reading:
-    return Reading(at=at, release=release, version="v", rows=rows, accuracy=accuracy)
+def reading(at: int = NOW, accuracy: float = 0.95, rows: str = "rows", release: str = "a") -> AccuracyReading:
+    return AccuracyReading(at=at, release=release, version="v", rows=rows, accuracy=accuracy)
 
 
-def after(*readings: Reading, change: float = 0.02, least: float = 0.9) -> AccuracyRecord:
+def after(*readings: AccuracyReading, change: float = 0.02, least: float = 0.9) -> AccuracyRecord:
     noted = AccuracyRecord(every_seconds=900, change=change)
     for each in readings:
         noted = with_reading(noted, each, least)
@@ -86,7 +86,7 @@ def test_a_day_later_it_has_not_moved_any_more() -> None:
 
 
 @given(st.lists(READINGS, max_size=40), READINGS)
-def test_what_is_kept_is_bounded_and_is_what_was(readings: list[Reading], last: Reading) -> None:
+def test_what_is_kept_is_bounded_and_is_what_was(readings: list[AccuracyReading], last: AccuracyReading) -> None:
     noted = after(*readings, last)
     kept = noted.readings
 
@@ -102,7 +102,7 @@ def test_what_is_kept_is_bounded_and_is_what_was(readings: list[Reading], last: 
     PreviousRelease, st.one_of(st.none(), RELEASES), st.booleans(), st.booleans(), st.one_of(st.none(), RELEASES)
 ))  # fmt: skip
 def test_only_what_may_be_right_serves_again(
-    found: Reading, least: float, roll_back: bool, former: PreviousRelease
+    found: AccuracyReading, least: float, roll_back: bool, former: PreviousRelease
 ) -> None:
     to, why_not = choose_rollback(after(found, least=least), roll_back, former)
     may = (

@@ -16,7 +16,7 @@ NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream does not wait for the default stream."""
 
 
-class Gpu:
+class CudaGpu:
     """The first GPU that this process sees."""
 
     def __init__(self) -> None:

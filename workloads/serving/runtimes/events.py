@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from workloads.serving.runtimes.runtime import End, InvalidPrompt, Piece, Reason
+from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, Reason, TextEnd
 
 
 class EventReader:
@@ -41,4 +41,4 @@ class EventReader:
         if not usage["prompt_tokens"]:  # llama.cpp turns messages that a template refuses into an empty prompt
             raise InvalidPrompt("the model's template makes no prompt of it")
         self.is_finished = True
-        return self._on_piece(Piece(text, End(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))
+        return self._on_piece(Piece(text, TextEnd(self._reason, usage["prompt_tokens"], usage["completion_tokens"])))

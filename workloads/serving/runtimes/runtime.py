@@ -33,7 +33,7 @@ Reason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class TextEnd:
     """How a text ended."""
 
     reason: Reason
@@ -47,7 +47,7 @@ class Piece:
     """A part of a text, sent as soon as it is generated."""
 
     text: str
-    end: End | None = None
+    end: TextEnd | None = None
     """The end of the text, in the last piece alone."""
 
 

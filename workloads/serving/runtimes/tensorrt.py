@@ -14,7 +14,7 @@ import numpy as np
 from workloads.errors import WorkloadError
 from workloads.serving.batcher import Arrays
 from workloads.serving.model import Model, Tensor
-from workloads.serving.runtimes.cuda import Gpu
+from workloads.serving.runtimes.cuda import CudaGpu
 from workloads.serving.wire import DTYPES
 
 
@@ -38,7 +38,7 @@ class TensorRtRuntime:
 
     def __init__(self, directory: Path, model: Model, max_batch: int) -> None:
         engine = model.lineage.get("engine", {})
-        gpu = Gpu()  # before the library, which may end the process if there is none
+        gpu = CudaGpu()  # before the library, which may end the process if there is none
         library = engine.get("library", "tensorrt")
         try:
             tensorrt = importlib.import_module(library)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from workloads.checkpoint import Checkpoint, disk, manifest, newest
 from workloads.errors import WorkloadError
 from workloads.serving.batcher import Arrays
-from workloads.serving.model import File, Model, Tensor, version_of
+from workloads.serving.model import Model, ModelFile, Tensor, version_of
 from workloads.training.config import ImageClassifier, TrainingConfig
 from workloads.training.models import build
 from workloads.training.sharded import load_whole
@@ -35,7 +35,9 @@ def load_trained(directory: Path) -> tuple[torch.nn.Module, Model]:
     module = build(config.model)
     module.load_state_dict(state["model"])
     side = config.model.side
-    files = {name: File(bytes=entry.bytes, sha256=entry.sha256) for name, entry in checkpoint.manifest.files.items()}
+    files = {
+        name: ModelFile(bytes=entry.bytes, sha256=entry.sha256) for name, entry in checkpoint.manifest.files.items()
+    }
     lineage = {
         "recipe": config.name,
         "step": checkpoint.step,
