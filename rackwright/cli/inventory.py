@@ -79,7 +79,7 @@ def _hosts(stack: Stack) -> dict[str, dict[str, Any]]:
     hosts: dict[str, dict[str, Any]] = {}
     for name in stack.fleet.hosts:
         endpoint = stack.endpoints.get(name)
-        logins = endpoint.first_to_change if endpoint else ()
+        logins = endpoint.first_change_login if endpoint else ()
         hosts[name] = connection_variables(endpoint, *logins) if endpoint and logins else {}
     return hosts
 

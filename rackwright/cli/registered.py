@@ -4,7 +4,7 @@ import os
 
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, command
-from rackwright.schema.server import Served
+from rackwright.schema.server import ServedModel
 from rackwright.stack import Stack, server_model
 from workloads.quantize import versions
 from workloads.tracking import connect, registry
@@ -27,7 +27,7 @@ def name_in(stack: Stack, server: str, model: str | None) -> str | None:
     return server_model.registered_name(model.removeprefix(versions.PREFIX)) if model is not None else declared
 
 
-def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> Served:
+def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> ServedModel:
     """Return what *server* is to serve: the model that has that *name* in the registry now, which is here then.
 
     Raises:

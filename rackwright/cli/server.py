@@ -12,7 +12,7 @@ from rackwright.errors import command
 from rackwright.iteration.request import Stage
 
 if TYPE_CHECKING:
-    from rackwright.schema.server import Served
+    from rackwright.schema.server import ServedModel
     from rackwright.stack import Stack
 
 app = typer.Typer(no_args_is_help=True, help="The model servers of a stack.")
@@ -217,7 +217,7 @@ def image(
     )
 
 
-def _exchange(stack: "Stack", server: str, model: "Served", before: str | None, as_json: bool) -> None:
+def _exchange(stack: "Stack", server: str, model: "ServedModel", before: str | None, as_json: bool) -> None:
     """Write *model* as that of *server*, which had the version *before*, into the fleet's file, and say so."""
     from rackwright.fleet.edit_server import replace_model
 

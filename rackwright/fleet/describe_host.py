@@ -112,7 +112,7 @@ def _identity(facts: Facts, notes: list[str]) -> Iterator[tuple[str, str]]:
 
 def _profile(facts: Facts, notes: list[str]) -> str | None:
     """Return the profile with the most GPUs that the host fits; None if it fits none."""
-    models = {id: model for model, gpu in GPUS.items() for id in gpu.known("pci") or ()}
+    models = {id: model for model, gpu in GPUS.items() for id in gpu.verified_value("pci") or ()}
     counts = Counter(models[function] for function in facts.pci if function in models)
     has = ", ".join(
         [

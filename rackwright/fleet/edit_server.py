@@ -5,10 +5,10 @@ from pathlib import Path
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.fleet.source import read
 from rackwright.schema.problem import Problem
-from rackwright.schema.server import Served
+from rackwright.schema.server import ServedModel
 
 
-def replace_model(path: Path, server: str, model: Served) -> str:
+def replace_model(path: Path, server: str, model: ServedModel) -> str:
     """Return the text of *path* with *model* as the model of *server*, which that file declares.
 
     Raises:

@@ -27,7 +27,7 @@ from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.run import Checkpoints, Elastic, Environment, Run
 from rackwright.schema.run import problems as run_problems
-from rackwright.schema.server import Canary, Gate, Served, Server, ServerKey, Tls
+from rackwright.schema.server import Canary, Gate, ServedModel, Server, ServerKey, Tls
 from rackwright.schema.server import problems as server_problems
 from rackwright.schema.ssh import Login, Ssh
 from rackwright.schema.tier import Encryption, Scrub, Tier
@@ -38,7 +38,7 @@ MODELS: dict[str, type[BaseModel]] = {
         *(Fleet, Host, Identity, Drive, Nic, Tier, Encryption, Scrub, Network, Bond, Vlan, Route, Dns),
         *(Needs, Ssh, Login, Alerts, Health, Rollout, Mirror),
         *(Run, Checkpoints, Environment, Elastic),
-        *(Server, Served, Gate, Canary, ServerKey, Tls),
+        *(Server, ServedModel, Gate, Canary, ServerKey, Tls),
     )
 }
 

@@ -41,7 +41,7 @@ def problems(host: Host, roles: Mapping[str, RoleSource], check_secret: SecretCh
             yield Problem(f"got the tier {tier}", f"tiers of this host: {tiers or 'none'}", fix, (*place, *path))
         if unknown:
             continue
-        wrong = tuple(roles[name].problems(host.os, host.declared(name)))
+        wrong = tuple(roles[name].problems(host.os, host.declared_variables(name)))
         for problem in wrong or refusals(roles[name], host.os, host.variables(name), drivers(host.profile)):
             yield Problem(problem.got, problem.want, problem.fix, (*place, *problem.path))
         for other in roles[name].after:

@@ -123,7 +123,7 @@ class Hosts:
             NotDone: it cannot be logged in to that way any more.
         """
         state = self._state(self._endpoint(host))
-        endpoint = replace(state.endpoint, logins=state.endpoint.first_to_change)
+        endpoint = replace(state.endpoint, logins=state.endpoint.first_change_login)
         via = self._connected(self._state(endpoint.jump)) if endpoint.jump else None
         try:
             connection = Connection(endpoint, via)
@@ -320,7 +320,7 @@ class Hosts:
 
     def _look(self, connection: Connection, stdin: bytes) -> Facts:
         """Run the probe with *stdin*; whose login only looks has the whole one there, and no other."""
-        looks = connection.login.only_looks
+        looks = connection.login.is_read_only
         argv = (program.PATH,) if looks else probe.command()
         with self._slots:
             stdin = program.stdin(self._salt) if looks else stdin

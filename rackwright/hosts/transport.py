@@ -122,7 +122,7 @@ class Connection:
         """
         from paramiko import SSHException
 
-        if self.login.only_looks and tuple(argv) != (program.PATH,):
+        if self.login.is_read_only and tuple(argv) != (program.PATH,):
             raise only_looks(self.endpoint, self.login)
         try:
             channel = self._transport.open_session(timeout=HANDSHAKE_SECONDS)
@@ -170,7 +170,7 @@ class Connection:
         said = result.stderr.strip().splitlines()[-1:] or ["nothing"]
         sudo = "sudo -n " if self.login.become else ""
         fix = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
-        if self.login.only_looks:
+        if self.login.is_read_only:
             fix = f"Look whether role access is on it, and {self.login.user} an auditor there"
         return HostUnreachable(
             self.endpoint.host,

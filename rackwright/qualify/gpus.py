@@ -133,7 +133,7 @@ class Gpus:
 
     @property
     def _has_nvswitch(self) -> bool:
-        return PROFILES[self.declared.profile].known("nvswitch") is not None
+        return PROFILES[self.declared.profile].verified_value("nvswitch") is not None
 
     def _has_nvlink(self) -> bool:
         return nccl.has_nvlink(self._text("links between GPUs", (self._tool("nvidia-smi"), "topo", "-m")))

@@ -1,4 +1,4 @@
-"""The declaration as strict, frozen models; no I/O. What a fleet in Python is written with."""
+"""The models of a declaration, strict and frozen, from which fleets in Python are built; no I/O."""
 
 from rackwright.schema.alerts import Alerts
 from rackwright.schema.fleet import Fleet

@@ -1,4 +1,4 @@
-"""Which state of a GPU somebody should look at."""
+"""Alert thresholds for GPUs."""
 
 from typing import Annotated
 
@@ -9,15 +9,15 @@ from rackwright.schema.units import Size
 
 
 class Alerts(Schema):
-    """Thresholds of `rackwright gpu top`: more than this is an alert. A GPU that is lost always is one."""
+    """Thresholds of `rackwright gpu top`; a higher value is an alert. A lost GPU is always an alert."""
 
     utilisation_percent: Annotated[int, Field(ge=0, le=100)] = 95
-    """Share of the last moments in which it computed; 100 for no alert."""
+    """Share of the last sample period in which the GPU computed, in percent; 100 disables the alert."""
     memory_used: Size = Size("9000MiB")
-    """Memory that is in use: the practitioners' guide has this for boards of 16GB; larger ones want more."""
+    """Memory in use. The default, from the practitioners' guide, suits boards of 16GB; larger boards need more."""
     temperature_celsius: Annotated[int, Field(ge=0)] = 85
-    """Degrees of its core, below those at which boards slow down by themselves."""
+    """Core temperature, below the limit at which boards slow down by themselves."""
     uncorrected_errors: Annotated[int, Field(ge=0)] = 0
-    """Errors of its memory that ECC found and could not correct, since the driver was loaded."""
+    """Memory errors that ECC detected and could not correct, since the driver was loaded."""
     xid_minutes: Annotated[int, Field(ge=0)] = 60
-    """Age up to which an Xid error of the driver is an alert; 0 for none."""
+    """Age up to which an Xid error of the driver is an alert; 0 disables the alert."""

@@ -1,4 +1,4 @@
-"""What all parts of a declaration have in common."""
+"""The base class of all models of a declaration."""
 
 from typing import Annotated, TypeVar
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Schema(BaseModel):
-    """A noun of the declaration. Its docstrings are also the descriptions in the JSON Schema."""
+    """A part of the declaration. The docstrings of its fields are the descriptions in the JSON Schema."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
 

@@ -1,4 +1,4 @@
-"""The whole of what is declared: a fleet of hosts."""
+"""The fleet, the root of a declaration, and the checks across its hosts."""
 
 import ipaddress
 from collections import Counter
@@ -19,42 +19,42 @@ from rackwright.schema.secret import Key
 from rackwright.schema.server import Server
 
 MD_NAME_MAX = 32
-"""Bytes that the md superblock has for ``host:tier``. Source: md_p.h, set_name."""
+"""Bytes in the md superblock for ``host:tier``. Source: md_p.h, set_name."""
 
 
 class Fleet(Schema):
-    """Hosts that are declared together, under one name."""
+    """Hosts that are declared together under one name, or runs and servers on the hosts of another fleet."""
 
     fleet: Name
-    """What the hosts are called together."""
+    """Name of the fleet."""
     rollout: Rollout = Rollout()
-    """How changes of software, access and network reach the hosts."""
+    """Order and limits in which changes of software, access and network reach the hosts."""
     mirror: Mirror | None = None
-    """Where its hosts get packages that its lock names; without it, each has sources of its own."""
+    """Source of the packages in the fleet's lock; without it, each host has its own sources."""
     hosts: dict[HostName, Host]
-    """Every machine by its name."""
+    """All hosts by name."""
     uses: str | None = None
-    """The file of the fleet that its hosts are declared in; this one then has no more than runs on them."""
+    """File of the fleet that declares the hosts; this fleet then has only runs and servers on them."""
     key: Key = Field(default_factory=lambda: {"secret": "training_key"})
-    """What the keys of its runs, and those by which hosts ask their own servers, are made of."""
+    """Secret from which the keys of runs, and of hosts that query their own servers, are derived."""
     runs: dict[Name, Run] = Field(default_factory=dict)
-    """Trainings on these hosts, by name."""
+    """Training runs on these hosts, by name."""
     servers: dict[Name, Server] = Field(default_factory=dict)
-    """Models that these hosts serve, by name."""
+    """Model servers on these hosts, by name."""
 
 
 def problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield what only shows when hosts stand beside each other; paths start at the fleet."""
+    """Yield the conflicts between *hosts*; paths are relative to the fleet."""
     hosts = {name: host for name, host in hosts.items() if not host.retired}
     for values in (_identities, _addresses, _macs, _port_addresses, _drives, _arrays):
-        yield from _repeated(hosts, values)
+        yield from _duplicate_values(hosts, values)
     for name, host in hosts.items():
         for tier, declared in host.tiers.items():
             if declared.array is None and len(f"{name}:{tier}".encode()) > MD_NAME_MAX:
                 want = f"the name of an array, host:tier, has {MD_NAME_MAX} bytes at most"
                 fix = "Shorten the name of the host or of the tier"
                 yield Problem(f"got {name}:{tier}", want, fix, ("hosts", name, "tiers", tier), "md superblock 1.x")
-    yield from _sizes(hosts)
+    yield from _mtu_problems(hosts)
 
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -66,29 +66,29 @@ class Station:
 
     host: str
     path: Keys
-    """Where below the host the link is declared that has it."""
+    """Keys of the address's link, relative to the host."""
     address: str
     mtu: int
 
     @property
-    def is_made(self) -> bool:
+    def is_virtual(self) -> bool:
         """Whether the link is a bond or a VLAN."""
         return self.path[0] == "network"
 
 
 def stations(hosts: Mapping[str, Host]) -> dict[IpNetwork, list[Station]]:
-    """Return every declared address by its network, in the order of declaration: who is there reaches the others."""
-    found: dict[IpNetwork, list[Station]] = {}
+    """Return all declared addresses by IP network, in the order of declaration."""
+    result: dict[IpNetwork, list[Station]] = {}
     for name, host in hosts.items():
         for link in links(host.network or Network(), host.nics).values():
             for interface in map(ipaddress.ip_interface, link.addresses):
                 station = Station(name, link.path, str(interface.ip), link.mtu)
-                found.setdefault(interface.network, []).append(station)
-    return found
+                result.setdefault(interface.network, []).append(station)
+    return result
 
 
-def _sizes(hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield a problem for each link whose MTU is not that of most others in its network."""
+def _mtu_problems(hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield a problem for each link whose MTU differs from the most common one in its network."""
     for network, several in stations(hosts).items():
         [(common, _)] = Counter(station.mtu for station in several).most_common(1)
         usual = next(station for station in several if station.mtu == common)
@@ -101,7 +101,7 @@ def _sizes(hosts: Mapping[str, Host]) -> Iterator[Problem]:
 
 
 Value = tuple[Keys, Any, str]
-"""Where below the host, what no other may have, and how to call it when another has."""
+"""Keys below the host, a value that must be unique, and the noun for it in messages."""
 
 
 def _identities(host: Host) -> Iterator[Value]:
@@ -110,7 +110,7 @@ def _identities(host: Host) -> Iterator[Value]:
 
 
 def _addresses(host: Host) -> Iterator[Value]:
-    # behind two jump hosts, or two ports of one router, the same address may be two machines
+    # the same address behind two jump hosts, or two ports of one router, may be two machines
     yield ("address",), host.address and (host.address, host.ssh.port, host.ssh.jump), "that address"
 
 
@@ -123,9 +123,9 @@ def _port_addresses(host: Host) -> Iterator[Value]:
     for index, nic in enumerate(host.nics):
         yield from _each(("nics", index), nic.addresses)
     network = host.network or Network()
-    for sort, made in (("bonds", network.bonds), ("vlans", network.vlans)):
-        for name, link in made.items():
-            yield from _each(("network", sort, name), link.addresses)
+    for kind, virtual in (("bonds", network.bonds), ("vlans", network.vlans)):
+        for name, link in virtual.items():
+            yield from _each(("network", kind, name), link.addresses)
 
 
 def _each(place: Keys, addresses: Iterable[str]) -> Iterator[Value]:
@@ -143,13 +143,13 @@ def _arrays(host: Host) -> Iterator[Value]:
         yield ("tiers", name, "array"), tier.array, "that array"
 
 
-def _repeated(hosts: Mapping[str, Host], values: Callable[[Host], Iterator[Value]]) -> Iterator[Problem]:
-    """Yield a problem for each value that stands a second time, in another host or in the same."""
+def _duplicate_values(hosts: Mapping[str, Host], values: Callable[[Host], Iterator[Value]]) -> Iterator[Problem]:
+    """Yield a problem for each value that appears a second time, in the same host or another one."""
     first: dict[Any, tuple[str, Keys, str]] = {}
     for name, host in hosts.items():
         for path, value, noun in values(host):
             if not value:
-                continue  # wrong by itself, and told as such
+                continue  # the field's own check reports it
             if value not in first:
                 first[value] = (name, path, noun)
                 continue

@@ -1,4 +1,4 @@
-"""How much a drive may have suffered before somebody is told to look at it."""
+"""Health thresholds for drives."""
 
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ ANY = "any"
 def _limit(limit: Any) -> Any:
     if limit != ANY and (type(limit) is not int or limit < 0):
         want = "a threshold is a whole number, or any"
-        raise Problem(f"got {limit!r}", want, "Write 0, or more for a drive that somebody has looked at")
+        raise Problem(f"got {limit!r}", want, "Write 0, or a higher limit for a drive that was checked")
     return limit
 
 
@@ -23,11 +23,11 @@ Limit = Annotated[
 
 
 class Health(Schema):
-    """Thresholds for what drives count of themselves: more differs, and so does a drive that calls itself failing."""
+    """Thresholds for the drives' own counters. A higher count is a difference, and so is a failing drive."""
 
     pending_sectors: Limit = 0
-    """Sectors that a SATA drive cannot read and nobody has written anew; `any` for drives that do not count them."""
+    """Unreadable sectors of a SATA drive that were not rewritten; `any` for drives that do not count them."""
     media_errors: Limit = 0
-    """How often a drive could not give back what was written; `any` for drives that do not count it."""
+    """Failed reads of written data; `any` for drives that do not count them."""
     wear_percent: Limit = 90
-    """Of the writes that its maker promises; 0 of a drive that turns."""
+    """Used share of the writes that the manufacturer guarantees, in percent; 0 for rotating drives."""

@@ -1,4 +1,4 @@
-"""A host that somebody works on: until when, and why."""
+"""Maintenance of a host: its last day and its reason."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated
@@ -9,22 +9,24 @@ from rackwright.schema.base import Schema
 from rackwright.schema.problem import Problem
 
 
-def _day(written: str) -> str:
+def _day(text: str) -> str:
     try:
-        return date.fromisoformat(written).isoformat()
+        return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise Problem(f"got {written!r}", "it is a day, the last one of it", "Write it like 2027-01-31") from None
+        want = "a maintenance ends with a day, its last one"
+        raise Problem(f"got {text!r}", want, "Write it like 2027-01-31") from None
 
 
 class Maintenance(Schema):
-    """The host is not asked, compared or changed for so long. What is known of it stays as it is."""
+    """A period in which rackwright does not connect to the host, compare it or change it, and keeps its state."""
 
     until: Annotated[str, AfterValidator(_day)]
-    """Its last day, by UTC."""
+    """Last day of the maintenance, in UTC."""
     reason: Annotated[str, Field(min_length=1)]
-    """What previews and audits say of it."""
+    """Reason, which previews and audits print."""
 
     def is_active(self, now: datetime) -> bool:
+        """Return whether *now* is not after the last day."""
         return now.astimezone(UTC).date() <= date.fromisoformat(self.until)
 
     @property

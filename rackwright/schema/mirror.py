@@ -1,4 +1,4 @@
-"""Where hosts get packages that a lock names."""
+"""The source of the packages in a lock."""
 
 import re
 from typing import Annotated
@@ -9,18 +9,18 @@ from rackwright.schema.base import Schema
 from rackwright.schema.problem import Problem
 
 PORT = 9417
-"""On a host's loopback interface, where its packages are while we are connected to it. Nobody has registered it."""
+"""Port on a host's loopback interface that serves packages through our connection. IANA has not assigned it."""
 
 
-def _url(written: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", written):
-        fix = "Write the address of the folder that `rackwright lock --fetch --to` filled, as a web server has it"
-        raise Problem(f"got {written!r}", "it begins with http:// or https:// and has no blanks", fix)
-    return written
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        fix = "Write the web server's address of the folder that `rackwright lock --fetch --to` filled"
+        raise Problem(f"got {text!r}", "a mirror's URL begins with http:// or https:// and has no blanks", fix)
+    return text
 
 
 class Mirror(Schema):
-    """Hosts get packages from what `rackwright lock --fetch` keeps, and from nowhere else."""
+    """Hosts get packages only from the local repository that `rackwright lock --fetch` fills."""
 
     url: Annotated[str, AfterValidator(_url)] | None = None
-    """Where a web server of yours has it; without one, hosts get it through the connection that changes them."""
+    """URL of the repository on your web server; by default hosts get packages through rackwright's SSH connection."""

@@ -1,4 +1,4 @@
-"""What is to run on a host: held against its GPUs and its driver before anything is installed."""
+"""The software that a host must be able to run, checked against its GPUs and driver before installation."""
 
 import re
 from typing import Annotated
@@ -31,11 +31,11 @@ Cuda = Annotated[str, AfterValidator(_cuda), WithJsonSchema({"type": "string", "
 
 
 class Needs(Schema):
-    """What is to run on a host."""
+    """The software that a host must be able to run."""
 
     torch: Torch | None = None
-    """A build of PyTorch: release and tag, like 2.9+cu128."""
+    """Build of PyTorch: release and tag, like 2.9+cu128."""
     cuda: Cuda | None = None
-    """A release of CUDA, like 12.8, for programs that bring their own runtime."""
+    """Release of CUDA, like 12.8, for programs with their own runtime."""
     precision: Many[Precision] = ()
-    """What is computed in; each has to gain by the GPUs of this host."""
+    """Precisions of the computations; the GPUs of this host must accelerate each of them."""

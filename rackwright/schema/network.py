@@ -1,4 +1,4 @@
-"""What a host's network is: bonds, VLANs, routes and name servers, on the ports that the host has."""
+"""The network of a host: bonds, VLANs, routes and name servers on its ports."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,9 @@ from rackwright.schema.problem import Keys, Problem, hint, raise_any
 BondMode = Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]
 NAME_SERVERS_MAX = 3
 SEARCH_MAX = 6
-"""MAXNS and MAXDNSRCH. Source: resolv.conf(5)."""
+"""Maximum of search domains, MAXDNSRCH; that of name servers is MAXNS. Source: resolv.conf(5)."""
 IPV6_MTU_MIN = 1280
-"""Below it the kernel takes IPv6 off a link. Source: RFC 8200, section 5."""
+"""MTU below which the kernel removes IPv6 from a link. Source: RFC 8200, section 5."""
 DEFAULT = "default"
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
@@ -48,16 +48,18 @@ IpAddress = Annotated[str, AfterValidator(_address)]
 
 
 class Bond(Schema):
-    """Several ports as one. Its members have no addresses of their own."""
+    """A bond of several ports, which have no addresses of their own."""
 
     members: Many[str]
-    """Names of the ports that it is made of."""
+    """Names of the ports in the bond."""
     mode: BondMode
-    """How traffic is spread over them, in the kernel's words."""
+    """Mode of the bond, by the kernel's name."""
     mtu: Mtu | None = None
-    """Bytes of the largest packet: that of its members, which all have the same."""
+    """Size of the largest packet in bytes; equal to the MTU of all members, which is the default."""
     addresses: Many[Cidr] = ()
-    """Each with its prefix length."""
+
+
+"""IP addresses with their prefix lengths."""
 
 
 class Vlan(Schema):
@@ -66,24 +68,26 @@ class Vlan(Schema):
     link: str
     """Name of the port or bond that carries it."""
     id: Annotated[int, Field(ge=1, le=4094)]
-    """The tag. Source: IEEE 802.1Q."""
+    """Tag of the VLAN. Source: IEEE 802.1Q."""
     mtu: Mtu | None = None
-    """Bytes of the largest packet; that of its link when absent, and never more."""
+    """Size of the largest packet in bytes; the MTU of the link by default, and never more."""
     addresses: Many[Cidr] = ()
-    """Each with its prefix length."""
+
+
+"""IP addresses with their prefix lengths."""
 
 
 class Route(Schema):
-    """A way to a network that is not the host's own."""
+    """A route to a network outside the host's own subnets."""
 
     to: Destination
     """``default``, or a network with its prefix length."""
     via: IpAddress
     """The next hop, in a subnet of the host."""
     on: str | None = None
-    """Name of the port, bond or VLAN that it leads over: for a next hop that several could reach."""
+    """Name of the route's port, bond or VLAN; needed if several links reach the next hop."""
     metric: Annotated[int, Field(ge=1, le=2**32 - 1)] | None = None
-    """Of two ways to one network the one with less is taken."""
+    """Metric of the route; the kernel prefers the route with the lowest metric."""
 
     @model_validator(mode="after")
     def _is_of_one_family(self) -> Self:
@@ -94,17 +98,17 @@ class Route(Schema):
 
     @property
     def destination(self) -> str:
-        """``default`` as the network that it is."""
+        """The destination as a network, also for ``default``."""
         return EVERYWHERE[_family(self.via)] if self.to == DEFAULT else self.to
 
 
 class Dns(Schema):
-    """How names are resolved."""
+    """Name servers and search domains."""
 
     addresses: Many[IpAddress]
-    """Name servers, in the order in which they are asked."""
+    """Name servers, in the order of queries."""
     search: Many[str] = ()
-    """Domains in which a name without a dot is looked for."""
+    """Search domains for names without a dot."""
 
     @model_validator(mode="after")
     def _is_read_whole(self) -> Self:
@@ -113,65 +117,65 @@ class Dns(Schema):
 
 
 class Network(Schema):
-    """The network of a host. Its ports (`nics`), and what is declared here, are set up by netplan, and nothing else is.
+    """The network of a host. Netplan configures the ports (`nics`) and the links declared here, and nothing else.
 
-    Where exactly one link has addresses, that is the fabric, and `fabric` says which where several have.
+    If exactly one link has addresses, it is the fabric; if several have, `fabric` names the one.
     """
 
     bonds: dict[LinkName, Bond] = Field(default_factory=dict)
-    """Bonds by their names."""
+    """Bonds by name."""
     vlans: dict[LinkName, Vlan] = Field(default_factory=dict)
-    """VLANs by their names."""
+    """VLANs by name."""
     routes: Many[Route] = ()
-    """Ways beyond the host's own subnets."""
+    """Routes to networks outside the host's own subnets."""
     dns: Dns | None = None
-    """Name servers; as they are when absent."""
+    """Name servers and search domains; left unchanged by default."""
     fabric: str | None = None
-    """The port, bond or VLAN that NCCL, Gloo and MPI take; the one that has addresses when absent."""
+    """Port, bond or VLAN for NCCL, Gloo and MPI; by default the only link with addresses."""
     takeover: Literal["ifupdown"] | None = None
-    """Whose files are set aside, if they configure what is declared here."""
+    """Tool whose files rackwright moves aside if they configure the declared links."""
     confirm_seconds: Annotated[int, Field(ge=30, le=3600)] = 300
-    """How long the host waits after a change for a login over a new connection, before it puts everything back."""
+    """Seconds that the host waits for a login over a new connection after a change, before it reverts the change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A port, a bond or a VLAN, as far as the others care."""
+    """A port, a bond or a VLAN, with the fields that other links and routes depend on."""
 
     path: Keys
-    """Where below the host it is declared."""
+    """Keys of the link, relative to the host."""
     mtu: int
     addresses: tuple[str, ...]
 
     def holds(self, address: str) -> bool:
-        """Return whether *address* lies in one of its subnets."""
+        """Return whether *address* is in one of the link's subnets."""
         other = ipaddress.ip_address(address)
         return any(other in ipaddress.ip_interface(own).network for own in self.addresses)
 
 
 def links(network: Network, nics: Sequence[Nic]) -> dict[str, Link]:
-    """Return everything that has a name, in the order of declaration; what has no MTU of its own takes it over."""
-    found = {nic.name: Link(("nics", index), nic.mtu, nic.addresses) for index, nic in enumerate(nics)}
+    """Return all links by name, in the order of declaration, with inherited MTUs filled in."""
+    result = {nic.name: Link(("nics", index), nic.mtu, nic.addresses) for index, nic in enumerate(nics)}
     for name, bond in network.bonds.items():
-        members = [found[member].mtu for member in bond.members if member in found]
-        found[name] = Link(("network", "bonds", name), bond.mtu or min(members, default=1500), bond.addresses)
+        members = [result[member].mtu for member in bond.members if member in result]
+        result[name] = Link(("network", "bonds", name), bond.mtu or min(members, default=1500), bond.addresses)
     for name, vlan in network.vlans.items():
-        below = found[vlan.link].mtu if vlan.link in found else 1500
-        found[name] = Link(("network", "vlans", name), vlan.mtu or below, vlan.addresses)
-    return found
+        below = result[vlan.link].mtu if vlan.link in result else 1500
+        result[name] = Link(("network", "vlans", name), vlan.mtu or below, vlan.addresses)
+    return result
 
 
 def fabric(network: Network, nics: Sequence[Nic]) -> str | None:
-    """Return the link that NCCL, Gloo and MPI take: the one that is named, else the only one that has addresses."""
-    addressed = [name for name, link in links(network, nics).items() if link.addresses]
-    return network.fabric or (addressed[0] if len(addressed) == 1 else None)
+    """Return the link for NCCL, Gloo and MPI: the declared one, else the only one with addresses, else None."""
+    candidates = [name for name, link in links(network, nics).items() if link.addresses]
+    return network.fabric or (candidates[0] if len(candidates) == 1 else None)
 
 
 def environment(interface: str) -> dict[str, str]:
-    """Return what makes NCCL, Gloo and Open MPI take *interface* and no other.
+    """Return the environment variables that make NCCL, Gloo and Open MPI use only *interface*.
 
-    NCCL takes a name for a beginning unless ``=`` stands before it. UCX has no word for its TCP devices alone: what
-    names an interface there takes RDMA away, so nothing is said to it. Source: NCCL's and Open MPI's documentation.
+    NCCL takes a name for a prefix unless ``=`` precedes it. UCX has no variable, because its list of devices would
+    also exclude RDMA. Source: NCCL's and Open MPI's documentation.
     """
     return {
         "NCCL_SOCKET_IFNAME": f"={interface}",
@@ -182,45 +186,47 @@ def environment(interface: str) -> dict[str, str]:
     }
 
 
-def way(route: Route, known: Mapping[str, Link]) -> str:
-    """Return the name of the link over which *route* leads."""
-    return route.on or next(name for name, link in known.items() if link.holds(route.via))
+def route_link(route: Route, links: Mapping[str, Link]) -> str:
+    """Return the name of the link of *route*, one of *links*."""
+    return route.on or next(name for name, link in links.items() if link.holds(route.via))
 
 
 def problems(network: Network | None, nics: Sequence[Nic]) -> Iterator[Problem]:
-    """Yield what only shows when ports, bonds, VLANs and routes of a host stand beside each other; from the host on."""
-    yield from _repeated_ports(nics)
+    """Yield the conflicts between ports, bonds, VLANs and routes of a host; paths are relative to the host."""
+    yield from _duplicate_ports(nics)
     if network is None:
         return
     if not nics:
         yield Problem("got no nics", "a network stands on ports", "Declare them under nics", ("network",))
         return
-    yield from _repeated_names(network, nics)
+    yield from _duplicate_names(network, nics)
     yield from _bond_problems(network, nics)
     yield from _vlan_problems(network, nics)
     known = links(network, nics)
     for link in known.values():
         if link.mtu < IPV6_MTU_MIN and any(":" in address for address in link.addresses):
-            want, fix = f"IPv6 wants an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or take the address out"
+            want, fix = f"IPv6 needs an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or remove the address"
             yield Problem(f"got an IPv6 address with an MTU of {link.mtu}", want, fix, link.path, "RFC 8200")
     yield from _route_problems(network, known)
     yield from _fabric_problems(network, known)
 
 
-def _repeated_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
+def _duplicate_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
     for index, nic in enumerate(nics):
         for other, before in enumerate(nics[:index]):
-            if nic.name and nic.name == before.name:  # one that is wrong by itself has none
+            if nic.name and nic.name == before.name:  # a port with errors has no name
                 path, also = ("nics", index, "name"), ("nics", other, "name")
                 yield Problem(
                     f"got {nic.name!r}", "another port has that name", "Rename one of the two", path, also=also
                 )
             if nic.pci is not None and nic.pci == before.pci:
                 path, also = ("nics", index, "pci"), ("nics", other, "pci")
-                yield Problem(f"got {nic.pci!r}", "another port sits there", "Correct one of the two", path, also=also)
+                yield Problem(
+                    f"got {nic.pci!r}", "another port has that address", "Correct one of the two", path, also=also
+                )
 
 
-def _repeated_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
+def _duplicate_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
     ports: dict[str, Keys] = {nic.name: ("nics", index, "name") for index, nic in enumerate(nics)}
     bonds: dict[str, Keys] = {name: ("network", "bonds", name) for name in network.bonds}
     for name in network.bonds:
@@ -236,7 +242,7 @@ def _repeated_names(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
 
 def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
     ports = {nic.name: index for index, nic in enumerate(nics)}
-    taken: dict[str, Keys] = {}
+    used: dict[str, Keys] = {}
     for name, bond in network.bonds.items():
         place: Keys = ("network", "bonds", name)
         if not bond.members:
@@ -244,26 +250,26 @@ def _bond_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
         for index, member in enumerate(bond.members):
             path = (*place, "members", index)
             if member not in ports:
-                fix = hint(member, ports, "Declare it under nics, or take it out")
+                fix = hint(member, ports, "Declare it under nics, or remove it")
                 yield Problem(f"got {member!r}", f"ports of this host: {', '.join(ports)}", fix, path)
-            elif member in taken:
-                want, fix = "a port is in one bond, once", "Take it out of one of the two"
-                yield Problem(f"got {member!r}", want, fix, path, also=taken[member])
+            elif member in used:
+                want, fix = "a port is in one bond, once", "Remove it from one of the two"
+                yield Problem(f"got {member!r}", want, fix, path, also=used[member])
             else:
-                taken[member] = path
+                used[member] = path
                 yield from _member_problems(nics[ports[member]], name, path, ports[member])
         sizes = {nics[ports[member]].mtu for member in bond.members if member in ports}
         if len(sizes) > 1:
             got = f"got members with MTUs of {' and '.join(map(str, sorted(sizes)))}"
             yield Problem(got, "a bond gives all its members one MTU", "Give them the same", (*place, "members"))
         elif bond.mtu is not None and sizes and {bond.mtu} != sizes:
-            want, fix = f"its members have {sizes.pop()}", "Leave it out, or give its members the same"
+            want, fix = f"its members have {sizes.pop()}", "Remove mtu, or give its members the same"
             yield Problem(f"got {bond.mtu}", want, fix, (*place, "mtu"))
 
 
 def _member_problems(nic: Nic, bond: str, path: Keys, index: int) -> Iterator[Problem]:
     if nic.addresses:
-        want, fix = f"a member of {bond} has no addresses of its own", f"Give them to {bond}, or take it out"
+        want, fix = f"a member of {bond} has no addresses of its own", f"Give them to {bond}, or remove it"
         yield Problem(f"got {nic.name!r} with {', '.join(nic.addresses)}", want, fix, path, also=("nics", index))
 
 
@@ -275,15 +281,17 @@ def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
         place: Keys = ("network", "vlans", name)
         if vlan.link not in (*ports, *network.bonds):
             several = ", ".join((*ports, *network.bonds))
-            noun = "a VLAN stands on no other VLAN" if vlan.link in network.vlans else f"ports and bonds: {several}"
+            want = (
+                "a VLAN is not carried by another VLAN" if vlan.link in network.vlans else f"ports and bonds: {several}"
+            )
             fix = hint(vlan.link, (*ports, *network.bonds), "Name one of these")
-            yield Problem(f"got {vlan.link!r}", noun, fix, (*place, "link"))
+            yield Problem(f"got {vlan.link!r}", want, fix, (*place, "link"))
             continue
         if vlan.link in bond_of:
             bond = bond_of[vlan.link]
             yield Problem(f"got {vlan.link!r}", f"it is a member of {bond}", f"Write {bond}", (*place, "link"))
         if vlan.mtu is not None and vlan.mtu > known[vlan.link].mtu:
-            want = f"a VLAN has no more than its link, and {vlan.link} has {known[vlan.link].mtu}"
+            want = f"a VLAN has at most the MTU of its link, and {vlan.link} has {known[vlan.link].mtu}"
             yield Problem(f"got {vlan.mtu}", want, "Lower it, or raise that of the link", (*place, "mtu"))
         other = tags.setdefault((vlan.link, vlan.id), name)
         if other != name:
@@ -298,45 +306,45 @@ def _route_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Pro
         other = first.setdefault((route.destination, route.metric), index)
         if other != index:
             want, also = "another route leads there, with the same metric", ("network", "routes", other)
-            yield Problem(f"got {route.to!r}", want, "Take one of the two out", (*place, "to"), also=also)
+            yield Problem(f"got {route.to!r}", want, "Remove one of the two", (*place, "to"), also=also)
         if route.on is not None and route.on not in known:
             fix = hint(route.on, known, "Name one of these")
             yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(known)}", fix, (*place, "on"))
             continue
-        reached = [name for name, link in known.items() if link.holds(route.via) and route.on in (None, name)]
+        reachable = [name for name, link in known.items() if link.holds(route.via) and route.on in (None, name)]
         own = [name for name, link in known.items() if route.via in {one.split("/")[0] for one in link.addresses}]
         if own:
             got, want = f"got {route.via!r}", f"a next hop is another machine, and that is {own[0]} of this host"
             yield Problem(got, want, "Write the router's address", (*place, "via"))
-        elif not reached:
+        elif not reachable:
             where = f"the subnets of {route.on}" if route.on else "every declared subnet of this host"
-            fix = "Correct it, or declare the address by which it is reached"
+            fix = "Correct it, or declare an address in its subnet"
             yield Problem(
                 f"got {route.via!r}", f"a next hop is a neighbour, and that is outside {where}", fix, (*place, "via")
             )
-        elif len(reached) > 1:
-            want, fix = f"{' and '.join(reached)} could reach it", "Add `on: NAME`"
+        elif len(reachable) > 1:
+            want, fix = f"{' and '.join(reachable)} could reach it", "Add `on: NAME`"
             yield Problem(f"got {route.via!r}", want, fix, (*place, "via"))
 
 
 def _fabric_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Problem]:
-    addressed = [name for name, link in known.items() if link.addresses]
-    if network.fabric is not None and network.fabric not in addressed:
-        fix = hint(network.fabric, addressed, "Name one of these" if addressed else "Take it out")
-        want = f"the fabric has addresses, as {', '.join(addressed) or 'no link of this host'} has"
+    candidates = [name for name, link in known.items() if link.addresses]
+    if network.fabric is not None and network.fabric not in candidates:
+        fix = hint(network.fabric, candidates, "Name one of these" if candidates else "Remove it")
+        want = f"links with addresses: {', '.join(candidates) or 'none'}"
         yield Problem(f"got {network.fabric!r}", want, fix, ("network", "fabric"))
-    elif network.fabric is None and len(addressed) > 1:
-        got, want = f"got addresses on {', '.join(addressed)}", "one of them is the fabric of NCCL, Gloo and MPI"
-        yield Problem(got, want, f"Add `fabric: {addressed[0]}`, or another of them", ("network",))
+    elif network.fabric is None and len(candidates) > 1:
+        got, want = f"got addresses on {', '.join(candidates)}", "one of them is the fabric of NCCL, Gloo and MPI"
+        yield Problem(got, want, f"Add `fabric: {candidates[0]}`, or another of them", ("network",))
 
 
 def _dns_problems(dns: Dns) -> Iterator[Problem]:
     if not 1 <= len(dns.addresses) <= NAME_SERVERS_MAX:
-        got, want = f"got {len(dns.addresses)}", f"1 to {NAME_SERVERS_MAX} name servers are asked"
-        yield Problem(got, want, "Name the first of them alone", ("addresses",), "resolv.conf(5)")
+        got, want = f"got {len(dns.addresses)}", f"resolvers use 1 to {NAME_SERVERS_MAX} name servers"
+        yield Problem(got, want, f"Keep at most {NAME_SERVERS_MAX}", ("addresses",), "resolv.conf(5)")
     if len(dns.search) > SEARCH_MAX:
-        got, want = f"got {len(dns.search)}", f"{SEARCH_MAX} domains at most are looked through"
-        yield Problem(got, want, "Leave out the last", ("search",), "resolv.conf(5)")
+        got, want = f"got {len(dns.search)}", f"resolvers use {SEARCH_MAX} domains at most"
+        yield Problem(got, want, "Remove the last", ("search",), "resolv.conf(5)")
     for index, domain in enumerate(dns.search):
         if not domain or not all(part and part.replace("-", "").isalnum() for part in domain.split(".")):
             yield Problem(

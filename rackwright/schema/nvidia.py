@@ -1,10 +1,10 @@
-"""Which GPUs NVIDIA's driver and its library tell of."""
+"""The GPUs of a profile that NVIDIA's driver and library report."""
 
 from rackwright.schema.catalogue import GPUS, PROFILES
 
 
 def gpus(profile: str) -> tuple[str, ...]:
-    """Return the models of NVIDIA's PCI boards that a host of *profile* has, each as often as it has them."""
+    """Return the model of each NVIDIA PCI board in a host of *profile*, one item for each board."""
     return tuple(
         model
         for model, count in PROFILES[profile].gpus.items()

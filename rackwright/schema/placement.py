@@ -1,4 +1,4 @@
-"""The hosts that a run or a server stands on: named one by one, or all of a group."""
+"""The hosts of a run or a server: listed by name, or all hosts of a group."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -8,7 +8,7 @@ from rackwright.schema.problem import Problem, hint
 
 
 class OnHosts(Protocol):
-    """What stands on hosts."""
+    """A run or server with a list of hosts or a group."""
 
     @property
     def hosts(self) -> tuple[str, ...]: ...
@@ -17,36 +17,36 @@ class OnHosts(Protocol):
     def group(self) -> str | None: ...
 
 
-def members(on: OnHosts, hosts: Mapping[str, Host]) -> tuple[str, ...]:
-    """Return its hosts of *hosts*: as named, or in the order of the fleet."""
-    if on.group is None:
-        return on.hosts
-    return tuple(name for name, host in hosts.items() if host.group == on.group)
+def members(workload: OnHosts, hosts: Mapping[str, Host]) -> tuple[str, ...]:
+    """Return the names of the hosts of *workload*, in its own order, or for a group in the order of the fleet."""
+    if workload.group is None:
+        return workload.hosts
+    return tuple(name for name, host in hosts.items() if host.group == workload.group)
 
 
-def problems(on: OnHosts, noun: str, once: str, fix: str) -> Iterator[Problem]:
-    """Yield what is wrong by itself.
+def problems(workload: OnHosts, noun: str, once: str, fix: str) -> Iterator[Problem]:
+    """Yield the problems of hosts and group by themselves.
 
     Args:
-        noun: What it is called: a run, a server.
-        once: What is wanted where a host is named twice.
-        fix: What is done about that.
+        noun: Noun for *workload* in messages, like "a run".
+        once: Expectation in the error for a host that is listed twice.
+        fix: Fix in that error.
     """
-    if (on.group is None) == (not on.hosts):
-        got = "got neither hosts nor group" if on.group is None else "got hosts and group"
-        yield Problem(got, f"{noun} says one of the two", "Write hosts: [NAME, …], or group: NAME")
-    for index, host in enumerate(on.hosts):
-        if host in on.hosts[:index]:
+    if (workload.group is None) == (not workload.hosts):
+        got = "got neither hosts nor group" if workload.group is None else "got hosts and group"
+        yield Problem(got, f"{noun} has one of the two", "Write hosts: [NAME, …], or group: NAME")
+    for index, host in enumerate(workload.hosts):
+        if host in workload.hosts[:index]:
             yield Problem(f"got {host} twice", once, fix, ("hosts", index))
 
 
-def unknown(on: OnHosts, hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield each name that the fleet of *hosts* has not."""
-    for index, member in enumerate(on.hosts):
+def unknown_hosts(workload: OnHosts, hosts: Mapping[str, Host]) -> Iterator[Problem]:
+    """Yield a problem for each host or group of *workload* that the fleet of *hosts* does not have."""
+    for index, member in enumerate(workload.hosts):
         if member not in hosts:
             fix = hint(member, hosts, "Take one of these")
             yield Problem(f"got {member!r}", f"hosts of the fleet: {', '.join(hosts)}", fix, ("hosts", index))
-    if on.group is not None and not members(on, hosts):
+    if workload.group is not None and not members(workload, hosts):
         groups = sorted({host.group for host in hosts.values() if host.group})
-        fix = hint(on.group, groups, "Take one of these")
-        yield Problem(f"got {on.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", fix, ("group",))
+        fix = hint(workload.group, groups, "Take one of these")
+        yield Problem(f"got {workload.group!r}", f"groups with hosts: {', '.join(groups) or 'none'}", fix, ("group",))

@@ -1,4 +1,4 @@
-"""One network port of a host, and what ports, bonds and VLANs have in common: names, sizes, addresses."""
+"""Network ports of a host, and the types that ports, bonds and VLANs share: names, MTUs, addresses."""
 
 import ipaddress
 import re
@@ -12,11 +12,11 @@ from rackwright.schema.problem import Problem
 MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
 PCI = r"([0-9A-Fa-f]{4}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]"
 LINK_NAME_MAX = 15
-"""Characters of an interface's name. Source: IFNAMSIZ of linux/if.h."""
+"""Maximum length of an interface's name. Source: IFNAMSIZ of linux/if.h."""
 LINK_NAME = rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LINK_NAME_MAX - 1}}}"
-"""No * ? or [ ], which netplan and systemd take for patterns, and nothing that a shell or a path would read."""
-TAKEN = ("lo", "all", "default", "bonding_masters")
-"""What the kernel itself calls something by. Source: /proc/sys/net/ipv4/conf and /sys/class/net."""
+"""Names without * ? [ ], patterns of netplan and systemd, and without characters special to shells or paths."""
+RESERVED_NAMES = ("lo", "all", "default", "bonding_masters")
+"""Names that the kernel uses itself. Source: /proc/sys/net/ipv4/conf and /sys/class/net."""
 MTU_MIN, MTU_MAX = 576, 9216
 
 
@@ -47,12 +47,11 @@ def _cidr(address: str) -> str:
 
 
 def _link_name(name: str) -> str:
-    if not re.fullmatch(LINK_NAME, name) or name in TAKEN:
+    if not re.fullmatch(LINK_NAME, name) or name in RESERVED_NAMES:
         near = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:LINK_NAME_MAX].strip("-.")
-        want = (
-            f"an interface is called by {LINK_NAME_MAX} letters, digits and _ . - at most, and not {', '.join(TAKEN)}"
-        )
-        fix = f"Write {near}" if near and near not in TAKEN else "Give it another name"
+        form = f"letters, digits and _ . -, {LINK_NAME_MAX} at most"
+        want = f"the name of an interface has {form}, and is not {', '.join(RESERVED_NAMES)}"
+        fix = f"Write {near}" if near and near not in RESERVED_NAMES else "Give it another name"
         raise Problem(f"got the name {name!r}", want, fix, source="IFNAMSIZ, linux/if.h")
     return name
 
@@ -68,21 +67,21 @@ class Nic(Schema):
     """One network port of a host."""
 
     name: LinkName
-    """What the fleet calls it; where the host has a network declared, the kernel as well."""
+    """Name in the fleet; on a host with a declared network, also the name in the kernel."""
     mac: Mac | None = None
-    """By which it is found, whatever the kernel calls it."""
+    """MAC address that identifies the port, independent of its name in the kernel."""
     pci: PciAddress | None = None
-    """Where it sits, as `lspci -D` shows it: for a port whose MAC address does not do."""
+    """PCI address from `lspci -D`, for a port that its MAC address does not identify."""
     mtu: Mtu = 1500
-    """Bytes of the largest packet."""
+    """Size of the largest packet in bytes."""
     addresses: Many[Cidr] = ()
-    """Each with its prefix length."""
+    """IP addresses with their prefix lengths."""
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
         if self.mac is None and self.pci is None:
-            raise Problem("got neither mac nor pci", "a port is found by one of them", "Add mac, or pci")
+            raise Problem("got neither mac nor pci", "mac or pci identifies a port", "Add mac or pci")
         if self.mac is not None and self.pci is not None:
-            want, fix = "a port is found by one of mac and pci", "Leave one of the two out"
+            want, fix = "either mac or pci identifies a port", "Leave one of the two out"
             raise Problem(f"got {self.pci!r} beside mac", want, fix, ("pci",))
         return self

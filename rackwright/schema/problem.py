@@ -1,22 +1,22 @@
-"""What is wrong with one declared value, before it is known where it was written."""
+"""Problems of declared values, which the loaders of fleets complete with file and line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 Keys = tuple[str | int, ...]
-"""The way to a value: ``("hosts", "node-1", "drives", 0, "serial")``."""
+"""Path to a value: ``("hosts", "node-1", "drives", 0, "serial")``."""
 
 
 class Problem(ValueError):
-    """Raised by validators; the loader adds the file, the line and the path.
+    """A problem of a value, raised by validators; the loader adds the file, the line and the path.
 
     Args:
-        got: What was written, as a person would quote it.
-        want: What would be accepted, as a clause.
-        fix: The way there, as a sentence without its full stop.
-        path: Where below the value that was validated; empty for the value itself.
-        source: Who says so.
-        also: Where the other value stands that it cannot stand beside, below the same value as *path*.
+        got: The wrong value, as a message quotes it: ``got 'raid7'``.
+        want: The expectation, as a clause.
+        fix: The remedy, as a sentence without its full stop.
+        path: Keys of the wrong value below the validated one; empty for the validated value itself.
+        source: Document with the rule.
+        also: Keys of the conflicting value, below the same value as *path*.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Problem(ValueError):
 
 
 class Problems(ValueError):
-    """Several at once, each with its path below the value that was validated."""
+    """Several problems, each with its path below the validated value."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -35,12 +35,12 @@ class Problems(ValueError):
 
 
 def raise_any(problems: Iterable[Problem]) -> None:
-    """Raise Problems when there is one."""
-    if found := tuple(problems):
-        raise Problems(found)
+    """Raise Problems if there is any problem."""
+    if several := tuple(problems):
+        raise Problems(several)
 
 
-def hint(written: str, known: Iterable[str], otherwise: str) -> str:
-    """Return how to mend a word that is none of *known*: write the one it comes near to, or *otherwise*."""
-    near = get_close_matches(written, known, 1)
-    return f"Write {near[0]}" if near else otherwise
+def hint(word: str, choices: Iterable[str], default: str) -> str:
+    """Return the fix for a *word* that is not among *choices*: to write the most similar choice, or *default*."""
+    near = get_close_matches(word, choices, 1)
+    return f"Write {near[0]}" if near else default

@@ -1,4 +1,4 @@
-"""References in the variables of roles: a mapping with one key, ``{secret: NAME}`` or ``{tier: NAME}``, for a value."""
+"""References in the variables of roles, which replace a value: ``{secret: NAME}`` or ``{tier: NAME}``."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from rackwright.schema.problem import Keys
 
 
 def name_of(value: Any, to: str) -> Any:
-    """Return the name in ``{to: NAME}``, whatever was written there; None where *value* is no such reference."""
+    """Return NAME of ``{to: NAME}``, of any type; None if *value* is no such reference."""
     return value[to] if isinstance(value, Mapping) and value.keys() == {to} else None
 
 
 def references(value: Any, to: str, place: Keys = ()) -> Iterator[tuple[Keys, Any]]:
-    """Yield each reference in *value*: where it stands, and the name in it."""
+    """Yield the keys and the name of each reference in *value*."""
     if (name := name_of(value, to)) is not None:
         yield place, name
         return
@@ -22,7 +22,7 @@ def references(value: Any, to: str, place: Keys = ()) -> Iterator[tuple[Keys, An
 
 
 def fill(value: Any, to: str, value_of: Callable[[str], Any]) -> Any:
-    """Return *value* with what *value_of* gives for a name in the place of each reference."""
+    """Return *value* with each reference replaced by the result of *value_of* for its name."""
     if (name := name_of(value, to)) is not None:
         return value_of(str(name))
     match value:

@@ -1,4 +1,4 @@
-"""Secrets in a declaration: a reference stands where the value would, and the value lives in Pulumi's configuration."""
+"""Secrets in a declaration: references by name, with the values in Pulumi's configuration."""
 
 import hmac
 import json
@@ -14,7 +14,7 @@ from rackwright.schema import reference
 from rackwright.schema.problem import Keys, Problem
 
 CONFIG_KEY = "rackwright:secrets"
-"""Of a stack's settings: a mapping with each value by its name, every one encrypted by itself."""
+"""Key of a stack's settings with the mapping of secrets by name, each value encrypted by itself."""
 NAME = r"[a-z][a-z0-9_]*"
 NAME_MAX = 63
 SCHEMA = {
@@ -23,40 +23,40 @@ SCHEMA = {
     "required": ["secret"],
     "additionalProperties": False,
 }
-"""Of a reference, as JSON Schema."""
+"""JSON Schema of a reference."""
 SHORTEST = 8
-"""Characters of a value: a shorter one can be guessed, and could not be told from other text where it is hidden."""
+"""Minimum length of a value: a shorter one can be guessed, and looks like other text where it is redacted."""
 LAB_PASSPHRASE = "rackwright-lab"
-"""Published on purpose: what it encrypts is the twin's. A real rack's stack gets its own."""
+"""Passphrase of the twin's stack, published on purpose. A real rack's stack has its own passphrase."""
 
 
 def name_of(value: Any) -> Any:
-    """Return the name in ``{secret: NAME}``, whatever was written there; None where *value* is no reference."""
+    """Return NAME of ``{secret: NAME}``, of any type; None if *value* is no reference."""
     return reference.name_of(value, "secret")
 
 
 def references(value: Any) -> Iterator[tuple[Keys, Any]]:
-    """Yield each reference in *value*: where it stands, and the name in it."""
+    """Yield the keys and the name of each reference in *value*."""
     return reference.references(value, "secret")
 
 
 def fill(value: Any, value_of: Callable[[str], Any]) -> Any:
-    """Return *value* with what *value_of* gives for a name in the place of each reference."""
+    """Return *value* with each reference replaced by the result of *value_of* for its name."""
     return reference.fill(value, "secret", value_of)
 
 
 def placeholder(name: str) -> str:
-    """Return the text that stands for the value wherever it does not matter, or must not be seen."""
+    """Return the text that replaces the value of the secret *name* where the value is hidden or irrelevant."""
     return f"the secret {name}"
 
 
 def setting_command(stack: str, name: str) -> str:
-    """Return the command that sets the value; it asks for it, so that no command line holds it."""
+    """Return the command that sets the secret *name*; it prompts for the value, which no command line then holds."""
     return f"pulumi config set --stack {shlex.quote(stack)} --secret --path {CONFIG_KEY}.{name}"
 
 
 def name_problem(name: Any) -> Problem | None:
-    """Return what is wrong with *name* as the name of a secret."""
+    """Return the problem of *name* as the name of a secret; None if it is valid."""
     if isinstance(name, str) and re.fullmatch(NAME, name) and len(name) <= NAME_MAX:
         return None
     near = re.sub(r"[^a-z0-9]+", "_", str(name).lower()).strip("_0123456789")[:NAME_MAX]
@@ -69,26 +69,26 @@ def _key(value: dict[str, Any]) -> dict[str, Any]:
     name = name_of(value)
     if name is None:
         fix = "Write {secret: NAME}, and set its value with pulumi"
-        raise Problem("got a value", "what keys are made of is a secret, and stands here by its name", fix)
+        raise Problem("got a value", "a key is declared as a reference to a secret", fix)
     if problem := name_problem(name):
         raise problem
     return value
 
 
 Key = Annotated[dict[str, Any], AfterValidator(_key), WithJsonSchema(SCHEMA)]
-"""A reference, where nothing else may stand."""
+"""A reference to a secret, instead of a value."""
 
 
 def derive_value(name: str) -> str:
-    """Return the value that a secret has on a twin where nobody has set one: as published as its passphrase."""
+    """Return the value of an unset secret on a twin, which is as public as the twin's passphrase."""
     return hmac.digest(LAB_PASSPHRASE.encode(), name.encode(), "sha256").hex()
 
 
 def parse_values(text: str, stack: str) -> dict[str, str]:
-    """Return the values by name, of what Pulumi hands out as the value of ``rackwright:secrets``.
+    """Return the secrets by name from *text*, Pulumi's decrypted value of ``rackwright:secrets``.
 
     Raises:
-        DeclarationErrors: values that cannot be secrets; says which, and nothing of what they are.
+        DeclarationErrors: some values cannot be secrets; the errors contain their names and not the values.
     """
     values: dict[str, Any] = json.loads(text) if text else {}
     wrong = []

@@ -1,4 +1,4 @@
-"""What a model server is: a model, the hosts that serve it, and what it has to be before it does."""
+"""Model servers: a model, the hosts that serve it, and the checks before it serves."""
 
 import json
 import re
@@ -17,33 +17,33 @@ from rackwright.schema.units import SPAN, parse_time
 from workloads.serving.settings import Settings
 
 NAME_MAX = 25
-"""Its account is called ``server-NAME``, and Linux takes 32 characters. Source: useradd(8)."""
+"""Maximum length, because the account is ``server-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
 EVERYWHERE = "0.0.0.0"
 RESERVED = (
     "host", "port", "keys", "anybody", "tls_certificate", "tls_key", "tls_client_authorities", "own_socket", "watch",
 )  # fmt: skip
 """Settings of `workloads.serving` that follow from the server itself."""
 REGISTERED = r"[A-Za-z0-9][A-Za-z0-9_. -]*(@[A-Za-z0-9_.-]+|/[0-9]+)"
-"""What a model of the registry is called: by an alias, which somebody may move, or by its number."""
+"""Reference to a model of the registry, by an alias, which can move to another version, or by number."""
 OWN = "rackwright"
-"""Name of the key by which a host asks its own server."""
+"""Name of the key with which a host queries its own server."""
 
 
 def _version(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{12}", text):
-        fix = "Take `version` of its model.json"
+        fix = "Copy `version` from its model.json"
         raise Problem(f"got {text!r}", "a version is the first 12 hexadecimal digits of a model's digest", fix)
     return text
 
 
 def _sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        fix = "Let `rackwright server promote` write it"
+        fix = "Run `rackwright server promote`, which writes it"
         raise Problem(f"got {text!r}", "a SHA-256 has 64 hexadecimal digits", fix)
     return text
 
 
-def _registered(text: str) -> str:
+def _registered_name(text: str) -> str:
     if not re.fullmatch(REGISTERED, text):
         want = "a model of the registry is NAME@ALIAS or NAME/NUMBER"
         raise Problem(f"got {text!r}", want, "Write it like digits@champion or digits/3")
@@ -52,12 +52,12 @@ def _registered(text: str) -> str:
 
 def _below(path: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", path) or ".." in path.split("/"):
-        want = "it is a path of letters, digits and . _ - below a directory, and does not lead out of it"
+        want = "a path has letters, digits and . _ - /, is relative, and does not leave its directory"
         raise Problem(f"got {path!r}", want, "Write it like models/digits")
     return path
 
 
-def _named(name: str) -> str:
+def _secret_name(name: str) -> str:
     if problem := name_problem(name):
         raise problem
     return name
@@ -65,30 +65,30 @@ def _named(name: str) -> str:
 
 def _every(text: str) -> str:
     if not 60 <= parse_time(text) <= 86400:
-        raise Problem(f"got {text!r}", "it is 1min at least, and 24h at most", "Write it like 15min")
+        raise Problem(f"got {text!r}", "the interval is 1min at least and 24h at most", "Write it like 15min")
     return text
 
 
 Every = Annotated[str, AfterValidator(_every), Field(json_schema_extra={"pattern": f"^{SPAN}$"})]
 Version = Annotated[str, AfterValidator(_version)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
-Registered = Annotated[str, AfterValidator(_registered), Field(json_schema_extra={"pattern": f"^{REGISTERED}$"})]
+Registered = Annotated[str, AfterValidator(_registered_name), Field(json_schema_extra={"pattern": f"^{REGISTERED}$"})]
 Below = Annotated[str, AfterValidator(_below)]
 
 
-class Served(Schema):
-    """A model that `python -m workloads.quantize` has published."""
+class ServedModel(Schema):
+    """The model of a server, published by `python -m workloads.quantize`."""
 
     path: Below | None = None
-    """Its directory: below the project's on this computer, or below the mount of a tier."""
+    """Directory of the model, below the project on this computer, or below the mount of `tier`."""
     tier: Name | None = None
-    """Of the hosts; each then copies the model from there."""
+    """Tier of the hosts from which each host copies the model."""
     registered: Registered | None = None
-    """In the place of a path, its name at an MLflow server: digits@champion or digits/3."""
+    """Name of the model at an MLflow server, instead of a path: digits@champion or digits/3."""
     version: Version | None = None
-    """Which one it has to be; without a path, one that the hosts have already, or the one that was registered."""
+    """Required version; without a path, a version that the hosts have already, or the registered one."""
     sha256: Sha256 | None = None
-    """Of the model.json of a registered one, which is fetched by it; `rackwright server promote` writes it."""
+    """SHA-256 of a registered model's model.json, which identifies the download; from `rackwright server promote`."""
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
@@ -96,59 +96,65 @@ class Served(Schema):
             raise_any(self._elsewhere())
             return self
         if self.sha256 is not None:
-            fix = "Take it out, or say what is registered"
-            raise Problem("got sha256 and nothing registered", "it is of a registered model", fix, ("sha256",))
+            fix = "Remove sha256, or add registered"
+            raise Problem("got sha256 without registered", "sha256 belongs to a registered model", fix, ("sha256",))
         if self.path is None and (self.version is None or self.tier is not None):
             got = "got no path" if self.version is None else "got a tier and no path"
             fix = "Write path: DIRECTORY, registered: NAME@ALIAS, or the version of a model that the hosts have"
-            raise Problem(got, "a model is somewhere", fix)
+            raise Problem(got, "a model has a path, a name in the registry, or a version", fix)
         if self.tier is not None and self.version is None:
             fix = "Add `version` of its model.json"
-            raise Problem("got no version", "what lies on a tier is only looked at there", fix)
+            raise Problem("got no version", "a model on a tier is declared with its version", fix)
         return self
 
     def _elsewhere(self) -> Iterator[Problem]:
-        """Yield what a registered model cannot have beside it."""
+        """Yield the problems of a registered model's other fields."""
         for name in ("path", "tier"):
             if getattr(self, name) is not None:
-                want, fix = "a registered model comes from the registry", "Take one of the two out"
+                want, fix = "a registered model comes from the registry", "Remove one of the two"
                 yield Problem(f"got {name} and registered", want, fix, (name,), also=("registered",))
         if self.sha256 is not None and self.version is None:
-            want, fix = "both are of the same model", "Run `rackwright server promote`, which writes both"
+            want, fix = (
+                "sha256 and version identify the same model",
+                "Run `rackwright server promote`, which writes both",
+            )
             yield Problem("got sha256 and no version", want, fix, ("sha256",))
 
-    def of_version(self, version: str) -> "Served":
-        """Return it with another *version*, which hosts have already: what was fetched is that one no more."""
+    def of_version(self, version: str) -> "ServedModel":
+        """Return the model with another *version*, which hosts have already, and without the sha256 of this one."""
         return self if version == self.version else self.model_copy(update={"version": version, "sha256": None})
 
 
 class Gate(Schema):
-    """What the model's own report has to say before it is served."""
+    """Requirements for the model's own report before it serves."""
 
     accuracy_kept: Annotated[float, Field(ge=0)] | None = 0.98
-    """Share of the accuracy that the original had, by the report of `python -m workloads.quantize`; null waives it."""
+    """Minimum share of the original's accuracy, in the report of `python -m workloads.quantize`; null waives it."""
 
 
 class Canary(Schema):
-    """Rows with labels that each host's server has to answer before the next host changes."""
+    """Labelled rows that each host's server must answer before the next host changes."""
 
     data: Below
-    """A file of NumPy's (.npz) below the project's directory: an array for each input, by its name, and `labels`."""
+    """NumPy file (.npz) below the project's directory: an array for each input, by its name, and `labels`."""
     accuracy: Annotated[float, Field(gt=0, le=1)]
-    """The share that has to be right."""
+    """Minimum share of correct answers."""
     every: Every | None = None
-    """How often the rows are asked again while a release serves, such as 15min or 6h; without it never."""
+    """Interval between checks while a release serves, such as 15min or 6h; no checks by default."""
     change: Annotated[float, Field(gt=0, le=1)] = 0.02
-    """By how much the share that is right may move within a day, up or down, until it is said."""
+    """Change of the share of correct answers within a day, up or down, above which it is reported."""
     roll_back: bool = False
-    """Let the release before serve again, by itself, where less than `accuracy` is right."""
+    """Return to the previous release automatically if the share of correct answers falls below `accuracy`."""
 
     @model_validator(mode="after")
     def _is_watched(self) -> Self:
         if self.every is None:
-            set_so = [name for name in ("change", "roll_back") if name in self.model_fields_set]
-            want, fix = "nobody looks between rollouts", "Add every: 15min, or take it out"
-            raise_any(Problem(f"got {name} and no every", want, fix, (name,)) for name in set_so)
+            names = [name for name in ("change", "roll_back") if name in self.model_fields_set]
+            want = "without every there are no checks between rollouts"
+            raise_any(
+                Problem(f"got {name} and no every", want, f"Add every: 15min, or remove {name}", (name,))
+                for name in names
+            )
         return self
 
     @property
@@ -157,52 +163,52 @@ class Canary(Schema):
 
 
 class ServerKey(Schema):
-    """Who may ask."""
+    """A key of the server's clients."""
 
-    secret: Annotated[str, AfterValidator(_named)]
-    """Name of the secret that is the key: 32 random characters or more."""
+    secret: Annotated[str, AfterValidator(_secret_name)]
+    """Name of the secret with the key, at least 32 random characters."""
     scopes: Many[Literal["infer", "read", "metrics"]] = ("infer", "read")
-    """Ask the model; read what it is; read figures."""
+    """Permissions: query the model (`infer`), read its description (`read`), read metrics (`metrics`)."""
 
 
 class Tls(Schema):
-    """HTTPS in the place of HTTP."""
+    """HTTPS instead of HTTP."""
 
     certificate: Key
-    """With those that vouch for it, PEM: `{secret: NAME}`."""
+    """Certificate with its chain, PEM: `{secret: NAME}`."""
     key: Key
-    """PEM: `{secret: NAME}`."""
+    """Private key, PEM: `{secret: NAME}`."""
 
 
 class Server(Schema):
-    """A model that several hosts serve, each on its own; what is in front of them is role `load_balancer`."""
+    """A model that several hosts serve independently; role `load_balancer` distributes the requests."""
 
-    model: Served
-    """What is served."""
+    model: ServedModel
+    """The model."""
     hosts: Many[str] = ()
-    """Hosts of the fleet that is used, in the order in which they change."""
+    """Hosts of the used fleet, in the order of their changes."""
     group: str | None = None
-    """In the place of hosts: all of a group, in the order of the fleet."""
+    """Group whose hosts are taken instead of `hosts`, in the order of the fleet."""
     listen: Literal["fabric", "everywhere"] = "fabric"
-    """On the host's address in its fabric, or on all that it has."""
+    """Addresses to listen on: the host's fabric address, or all its addresses."""
     port: Annotated[int, Field(ge=1024, le=65535)] = 8080
-    """The same on all hosts."""
+    """Port, the same on all hosts."""
     keys: dict[Name, ServerKey] = Field(default_factory=dict)
-    """Who may ask, by the name that the log says."""
+    """Keys of the clients, by the client's name in the log."""
     anybody: bool = False
     """Serve without keys."""
     tls: Tls | None = None
-    """Without it, HTTP."""
+    """Certificate and key for HTTPS; HTTP by default."""
     gate: Gate = Gate()
-    """What the model has to have shown."""
+    """Requirements for the model's report."""
     canary: Canary | None = None
-    """What it has to show on each host."""
+    """Check of the model on each host."""
     environment: Environment | None = None
-    """What the server imports, where role `workloads` does not make it: ``/opt/serving`` if nothing is said."""
+    """Python environment of the server; by default that of role `workloads`, else ``/opt/serving``."""
     ready_seconds: PositiveInt = 120
-    """How long a server may take until it is ready."""
+    """Seconds until a server must be ready."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings, as `python -m workloads.serving MODEL --print` shows them."""
+    """Settings, in the form of `python -m workloads.serving MODEL --print`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -210,58 +216,62 @@ class Server(Schema):
         return self
 
     def members(self, hosts: Mapping[str, Host]) -> tuple[str, ...]:
-        """Return its hosts of *hosts*, in the order in which they change."""
+        """Return the hosts of the server, in the order of their changes."""
         return placement.members(self, hosts)
 
     def address(self, host: Host) -> str:
-        """Return the address that it listens on; empty where the host has no fabric."""
+        """Return the address that the server listens on; empty if the host has no fabric."""
         return EVERYWHERE if self.listen == "everywhere" else (address(host) or "").split("/")[0]
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Names of the secrets that it refers to itself."""
+        """Names of the secrets that the server's own fields reference."""
         tls = (self.tls.certificate, self.tls.key) if self.tls else ()
         return (*(key.secret for key in self.keys.values()), *(str(each["secret"]) for each in tls))
 
 
 def _problems(server: Server) -> Iterator[Problem]:
-    yield from placement.problems(server, "a server", "a host serves it once", "Take one out")
+    yield from placement.problems(server, "a server", "a host serves it once", "Remove one of them")
     if server.anybody == bool(server.keys):
         got = "got keys and anybody" if server.keys else "got no keys"
-        want = "either those with a key may ask, or anybody may"
+        want = "a server has keys, or serves anybody"
         yield Problem(got, want, "Write keys: {NAME: {secret: NAME}}, or anybody: true")
     if OWN in server.keys:
-        want = "that is the name of the key by which a host asks its own server"
-        yield Problem(f"got {OWN}", want, "Take another name", ("keys", OWN))
+        want = "that is the name of the key with which a host queries its own server"
+        yield Problem(f"got {OWN}", want, "Choose another name", ("keys", OWN))
     for name in RESERVED:
         if name in server.set:
             want = "it follows from the server: its hosts, port, keys, tls and canary"
-            yield Problem(f"got {name}", want, "Take it out", ("set", name))
+            yield Problem(f"got {name}", want, "Remove it", ("set", name))
 
 
 def settings(server: Server, host: str, **more: Any) -> Settings:
     """Return the settings of *server* on the address *host*, with *more*.
 
     Raises:
-        ValidationError: a value of `set` cannot be.
+        ValidationError: a value of `set` is invalid.
     """
-    told = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
-    return Settings.model_validate_json(json.dumps(told))
+    values = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
+    return Settings.model_validate_json(json.dumps(values))
 
 
 def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
-    """Yield what is wrong with *servers* on *hosts*; paths start at the servers."""
+    """Yield the problems of *servers* on *hosts*; paths are relative to the servers."""
     for name, server in servers.items():
         if len(name) > NAME_MAX:
-            want = f"an account is called after it: {NAME_MAX} characters at most"
+            want = f"the name, which is part of an account's name, has {NAME_MAX} characters at most"
             yield Problem(f"got the name {name!r}", want, "Shorten it", (name,))
         members = [member for member in server.members(hosts) if member in hosts]
-        for problem in (*placement.unknown(server, hosts), *_placed(server, hosts, members), *_set(server)):
+        for problem in (
+            *placement.unknown_hosts(server, hosts),
+            *_host_problems(server, hosts, members),
+            *_set(server),
+        ):
             yield Problem(problem.got, problem.want, problem.fix, (name, *problem.path))
-    yield from _taken(servers, hosts)
+    yield from _port_problems(servers, hosts)
 
 
-def _placed(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
+def _host_problems(server: Server, hosts: Mapping[str, Host], members: list[str]) -> Iterator[Problem]:
     place: Keys = ("group",) if server.group is not None else ("hosts",)
     for member in members:
         if server.listen == "fabric" and address(hosts[member]) is None:
@@ -269,9 +279,8 @@ def _placed(server: Server, hosts: Mapping[str, Host], members: list[str]) -> It
             yield Problem(f"got {member}", "it has no fabric: no network with addresses is declared", fix, place)
         tier = server.model.tier
         if tier is not None and tier not in hosts[member].tiers:
-            known = ", ".join(hosts[member].tiers)
-            want = f"{member} has not: its tiers are {known}" if known else f"{member} has no tiers"
-            fix = f"Declare tier {tier} on {member}, or take {member} out of the server"
+            want = f"tiers of {member}: {', '.join(hosts[member].tiers) or 'none'}"
+            fix = f"Declare tier {tier} on {member}, or remove {member} from the server"
             yield Problem(f"got {tier!r}", want, fix, ("model", "tier"))
 
 
@@ -279,14 +288,14 @@ def _set(server: Server) -> Iterator[Problem]:
     try:
         settings(server, "127.0.0.1")
     except ValidationError as error:
-        for found in error.errors(include_url=False):
-            value = found["input"] if isinstance(found["input"], str | int | float | bool | None) else "other values"
-            want = found["msg"][:1].lower() + found["msg"][1:].removeprefix("alue error, ")
+        for detail in error.errors(include_url=False):
+            value = detail["input"] if isinstance(detail["input"], str | int | float | bool | None) else "other values"
+            want = detail["msg"][:1].lower() + detail["msg"][1:].removeprefix("alue error, ")
             fix = "See `python -m workloads.serving MODEL --print`"
-            yield Problem(f"got {value!r}", want, fix, ("set", *found["loc"]))
+            yield Problem(f"got {value!r}", want, fix, ("set", *detail["loc"]))
 
 
-def _taken(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
+def _port_problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:
     """Yield a problem for each port of a host that two servers would listen on."""
     first: dict[tuple[str, int], str] = {}
     for name, server in servers.items():
@@ -295,6 +304,6 @@ def _taken(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator
             if other != name:
                 want = f"server {other} listens there on {member}"
                 yield Problem(
-                    f"got port {server.port}", want, "Give each server a port of its own", (name, "port"), also=(other,)
+                    f"got port {server.port}", want, "Give each server its own port", (name, "port"), also=(other,)
                 )
                 break

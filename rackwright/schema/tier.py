@@ -1,4 +1,4 @@
-"""What a storage tier is: an md array, its filesystem and where it is mounted."""
+"""Storage tiers: md arrays with their filesystems and mount points."""
 
 import re
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ Level = Literal["raid0", "raid1", "raid5", "raid6", "raid10"]
 FilesystemType = Literal["xfs", "ext4"]
 
 MEMBERS: dict[Level, int] = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 2}
-"""The fewest drives that make the level worth its name. Source: md(4); md itself takes fewer only degraded."""
+"""Minimum number of drives for each level. Source: md(4); md itself accepts fewer only in degraded arrays."""
 DEFAULT_CHUNK = 512 * 1024
-"""mdadm's own default. Source: mdadm(8), --chunk."""
+"""Default chunk of mdadm in bytes. Source: mdadm(8), --chunk."""
 CHUNK_MIN = 4096
 SYNC_SPEED_MIN = 1024
 SYSTEM_DIRECTORIES = ("bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")
 OWN_DIRECTORIES = ("/opt/rackwright", "/var/lib/rackwright", "/var/log/rackwright")
-"""Directories of our own programs, records and logs on a host, beside those below the system's directories."""
-NOT_FOR_THE_KERNEL = {"defaults", "auto", "noauto", "user", "users", "nofail", "_netdev", "rw", "strictatime"}
+"""Directories of rackwright's programs, records and logs on a host, outside the system's directories."""
+USERSPACE_OPTIONS = {"defaults", "auto", "noauto", "user", "users", "nofail", "_netdev", "rw", "strictatime"}
 
 
 def _mount(path: str) -> str:
@@ -49,9 +49,9 @@ def _options(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _option_problems(options: tuple[str, ...]) -> Iterator[Problem]:
     for index, option in enumerate(options):
-        if option in NOT_FOR_THE_KERNEL or option.startswith("x-"):
-            want = "only options that the kernel shows can be claimed"
-            fix = "Leave it out: the mount unit waits for its array, and a missing one never blocks the boot"
+        if option in USERSPACE_OPTIONS or option.startswith("x-"):
+            want = "a fleet declares only options that the kernel reports"
+            fix = "Remove it: the mount unit waits for its array, and a missing one never blocks the boot"
             yield Problem(f"got {option!r}", want, fix, (index,), "mount(8), systemd.mount(5)")
         elif not re.fullmatch(r"[\w.=:/-]+", option):
             yield Problem(f"got {option!r}", "an option is one word", "Write several as a list", (index,))
@@ -64,86 +64,87 @@ def _array(uuid: str) -> str:
     return uuid
 
 
-def _at(time: str) -> str:
+def _time(time: str) -> str:
     if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", time):
         raise Problem(f"got {time!r}", "a time of day has hours and minutes, to 23:59", 'Write it like "02:00"')
     return time
 
 
 def unit_of(path: str, sort: str) -> str:
-    """Return the name that systemd wants for a unit about *path*. Source: systemd.unit(5), string escaping."""
+    """Return systemd's name of the unit of type *sort* for *path*. Source: systemd.unit(5), string escaping."""
     return path.strip("/").replace("-", "\\x2d").replace("/", "-") + f".{sort}"
 
 
 def mount_unit(mount: str) -> str:
+    """Return systemd's name of the unit that mounts *mount*."""
     return unit_of(mount, "mount")
 
 
 class Scrub(Schema):
-    """When all of a tier is read and its members are compared, so that what rots is found while it can be mended."""
+    """Schedule for reading a tier and comparing its members, which finds damaged data while it can be repaired."""
 
     every: Literal["week", "month"] = "month"
-    """The first such day of each month, or each of them."""
+    """Every `day` of the calendar, or only the first one of each month."""
     day: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
-    """By the host's calendar."""
-    at: Annotated[str, AfterValidator(_at)] = "02:00"
-    """By the host's clock, in its time zone."""
+    """Day of the week, in the host's time zone."""
+    at: Annotated[str, AfterValidator(_time)] = "02:00"
+    """Time of day, in the host's time zone."""
     speed_max: Size | None = None
-    """Bytes per second that it may take of each drive at most; that of every sync when absent."""
+    """Maximum bytes per second of each drive; the limit of all syncs by default."""
 
     @model_validator(mode="after")
-    def _is_slow_and_not_still(self) -> Self:
+    def _has_valid_speed(self) -> Self:
         raise_any(_speed_problems("speed_max", self.speed_max))
         return self
 
     @property
     def calendar(self) -> str:
-        """In the words of systemd.time(7)."""
+        """The schedule as a calendar event of systemd.time(7)."""
         days = "*-*-1..7" if self.every == "month" else "*-*-*"
         return f"{self.day[:3].capitalize()} {days} {self.at}:00"
 
 
 class Encryption(Schema):
-    """LUKS2 between an array and its filesystem: whoever has its drives alone can read nothing on them."""
+    """LUKS2 between an array and its filesystem, which makes the drives alone unreadable."""
 
     key: Key
-    """What opens it: `{secret: NAME}`. It lies on the host's boot drive, for root to read."""
+    """Secret that opens the tier: `{secret: NAME}`. Its value is on the host's boot drive, readable by root only."""
     tpm2: bool = False
-    """It lies there sealed by the TPM 2.0 of the host's mainboard, which alone can open it."""
+    """Whether the key on the boot drive is sealed by the TPM 2.0 of the mainboard, which alone can open it."""
 
 
 class Tier(Schema):
-    """A storage tier of one host. Its members are the drives that name it."""
+    """A storage tier of one host. Its members are the drives whose `tier` is its name."""
 
     provided: bool = False
-    """Somebody else mounts it there, and nothing of it is made, changed or removed."""
+    """Whether others mount the tier; rackwright then creates, changes and removes nothing of it."""
     array: Annotated[str | None, AfterValidator(_array)] = None
-    """UUID of an array that somebody else has made: taken over as it is, and never made, renamed or erased."""
+    """UUID of an existing array that rackwright takes over unchanged, and never creates, renames or erases."""
     level: Level | None = None
-    """How md spreads data over the members; needed where it is not provided."""
+    """RAID level of md; required unless the tier is provided."""
     filesystem: FilesystemType | None = None
-    """Made once, with the geometry of the array; needed where it is not provided."""
+    """Filesystem, created once with the geometry of the array; required unless the tier is provided."""
     mount: Annotated[str, AfterValidator(_mount)]
-    """Absolute path, below /srv, /mnt or a directory of its own."""
+    """Absolute path of the mount point, below /srv, /mnt or a directory of its own."""
     encryption: Encryption | None = None
-    """What its drives hold is of no use without the key; decided when it is made, and for its life."""
+    """Encryption of the tier, which makes its drives unreadable without the key; fixed at its creation."""
     chunk: Size | None = None
-    """Bytes per drive and stripe; 512KiB where the level has chunks and nothing is said."""
+    """Bytes per drive and stripe; 512KiB by default for levels with chunks."""
     bitmap: bool = True
-    """Keep a write-intent bitmap inside the array, so that a drive that was away is brought up in seconds."""
+    """Keep a write-intent bitmap inside the array, so that a returning drive is in sync within seconds."""
     ppl: bool = False
-    """Keep a partial parity log in the place of the bitmap: a power cut while a member is missing then loses nothing
-    that was written before (the write hole). RAID5 alone, which writes slower with it and is not grown."""
+    """Keep a partial parity log instead of the bitmap, so that a power cut while a member is missing loses no earlier
+    data (the write hole). Only for RAID5, which then writes more slowly and cannot grow."""
     options: Annotated[Many[str], AfterValidator(_options)] = ("noatime",)
     """Mount options beyond the kernel's defaults."""
     sync_speed_max: Size | None = None
-    """Bytes per second that a resync may take at most; the system's limit when absent."""
+    """Maximum bytes per second of a resync; the system's limit by default."""
     scrub: Scrub | None = None
-    """Read and compare all of it by the calendar; `{}`: on the first Sunday of each month, at 02:00."""
+    """Schedule for reading and comparing the whole tier; `{}`: the first Sunday of each month, at 02:00."""
     wait_for_sync: bool = False
-    """Call the tier made only when its first sync is through."""
+    """Wait for the first sync before the tier counts as created."""
     destroy: Literal["allowed"] | None = None
-    """Consent to lose everything on it, when its removal is declared next."""
+    """Consent to lose everything on the tier, when its removal is declared next."""
 
     @model_validator(mode="after")
     def _fits_its_level(self) -> Self:
@@ -152,17 +153,17 @@ class Tier(Schema):
 
     @property
     def chunk_bytes(self) -> int:
-        """0 for RAID1, which has none."""
+        """Chunk in bytes; 0 for RAID1, which has no chunks."""
         return 0 if self.level == "raid1" else self.chunk or DEFAULT_CHUNK
 
     @property
     def key(self) -> str | None:
-        """The name of the secret that opens it; None where it is not encrypted."""
+        """Name of the secret that opens the tier; None without encryption."""
         return None if self.encryption is None else str(name_of(self.encryption.key))
 
     @property
     def tpm2(self) -> bool:
-        """Whether that is sealed by the host's TPM."""
+        """Whether the host's TPM seals the key."""
         return self.encryption is not None and self.encryption.tpm2
 
     @property
@@ -173,20 +174,20 @@ class Tier(Schema):
 def _problems(tier: Tier) -> Iterator[Problem]:
     if tier.provided:
         for name in sorted(tier.model_fields_set - {"provided", "mount"}):
-            want = "of a tier that is provided only its mount is known"
-            yield Problem(f"got {name}", want, "Take it out, or provided", (name,))
+            want = "a provided tier has only a mount"
+            yield Problem(f"got {name}", want, f"Remove {name}, or provided", (name,))
         return
     for name in ("level", "filesystem"):
         if getattr(tier, name) is None:
             yield Problem(f"got no {name}", "it is needed here", f"Add {name}")
     if tier.array and tier.destroy:
-        want = "an array that somebody else has made is let go, never erased"
-        yield Problem(f"got destroy: {tier.destroy}", want, "Take destroy out", ("destroy",))
+        want = "rackwright releases an array that it did not create, and never erases it"
+        yield Problem(f"got destroy: {tier.destroy}", want, "Remove destroy", ("destroy",))
     if tier.array and tier.encryption:
-        want, fix = "an array that somebody else has made is taken over as it is", "Take encryption out"
+        want, fix = "rackwright takes over an existing array unchanged", "Remove encryption"
         yield Problem("got encryption", want, fix, ("encryption",))
     if tier.scrub and (tier.array or tier.level == "raid0"):
-        want = "whoever has made it scrubs it" if tier.array else "RAID0 has nothing to compare with"
+        want = "the creator of the array schedules its scrub" if tier.array else "RAID0 has nothing to compare with"
         yield Problem("got scrub", want, "Leave scrub out", ("scrub",), "md(4)")
     if tier.chunk is not None:
         got = f"got {format_size(tier.chunk)}"

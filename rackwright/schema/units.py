@@ -1,4 +1,4 @@
-"""Sizes and spans of time with units, parsed at the edge: inside, everything is bytes and seconds."""
+"""Sizes and time spans with units, parsed into bytes and seconds."""
 
 import re
 from decimal import Decimal
@@ -21,17 +21,17 @@ SPAN = r"([1-9][0-9]*)(min|h)"
 
 
 class Size(int):
-    """Bytes, written with a unit: ``Size("3.84TB")`` is 3840000000000. TB is 10^12 as on a drive's label, TiB 2^40.
+    """Bytes from a text with a unit: ``Size("3.84TB")`` is 3840000000000. TB is 10^12 as on a drive's label, TiB 2^40.
 
     Raises:
-        Problem: no number, no unit, a unit that is none, or no whole number of bytes above 0.
+        Problem: the text has no number, no unit or an unknown one, or is not a whole number of bytes above 0.
     """
 
-    def __new__(cls, written: "str | Size") -> "Size":
-        return written if isinstance(written, Size) else super().__new__(cls, parse_size(written))
+    def __new__(cls, text: "str | Size") -> "Size":
+        return text if isinstance(text, Size) else super().__new__(cls, parse_size(text))
 
     def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
-        return (f"{int(self)}B",)  # for copy and pickle, which make a new one
+        return (f"{int(self)}B",)  # arguments of the new object that copy and pickle create
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -43,36 +43,36 @@ class Size(int):
 
 
 LARGEST = 1 << 64
-"""Bytes that no device has."""
+"""Bytes, more than any device has."""
 LONGEST = 10 * 366 * 24 * 3600
 
 
-def parse_size(written: Any) -> int:
+def parse_size(text: Any) -> int:
     """Return ``3.84TB`` as 3840000000000 bytes.
 
     Raises:
-        Problem: as Size does.
+        Problem: the text is no size, as in `Size`.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(written))
-    if isinstance(written, bool) or match is None:
-        raise Problem(f"got {written!r}", "a size is a number and a unit", "Write it like 3.84TB or 512KiB")
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(text))
+    if isinstance(text, bool) or match is None:
+        raise Problem(f"got {text!r}", "a size is a number and a unit", "Write it like 3.84TB or 512KiB")
     number, unit = match.groups()
     if not unit:
-        raise Problem(f"got {written}", "a size has a unit", "Add it: TB is 10^12 bytes as on labels, TiB is 2^40")
+        raise Problem(f"got {text}", "a size has a unit", "Add it: TB is 10^12 bytes as on labels, TiB is 2^40")
     if unit not in UNITS:
-        near = next((known for known in UNITS if known.lower() == unit.lower()), None)
+        near = next((name for name in UNITS if name.lower() == unit.lower()), None)
         fix = f"Write {number}{near}" if near else "Take one of these"
         raise Problem(f"got the unit {unit!r}", f"units are {', '.join(UNITS)}", fix)
     size = Decimal(number) * UNITS[unit]
     if size >= LARGEST:
         raise Problem(f"got {len(number)} digits of {unit}", "a size is less than 2^64 bytes", "Correct the number")
     if size != int(size) or not size:
-        raise Problem(f"got {written!r}", "a size is a whole number of bytes, 1 or more", "Write it like 512KiB")
+        raise Problem(f"got {text!r}", "a size is a whole number of bytes, 1 or more", "Write it like 512KiB")
     return int(size)
 
 
 def format_size(size_bytes: float) -> str:
-    """Return bytes as a person says them, in four digits: ``3.84TB``; powers of 1024 only where they come out even."""
+    """Return a size with a unit and at most four digits: ``3.84TB``; powers of 1024 only for whole numbers."""
     size = int(size_bytes)
     for unit, factor in sorted(UNITS.items(), key=lambda item: -item[1]):
         if size >= factor and ("i" not in unit or size % factor == 0):
@@ -81,15 +81,15 @@ def format_size(size_bytes: float) -> str:
     return f"{size}B"
 
 
-def parse_time(written: str) -> int:
+def parse_time(text: str) -> int:
     """Return ``15min`` as 900 seconds, and ``6h`` as 21600.
 
     Raises:
-        Problem: no number, no unit, or another unit.
+        Problem: the text has no number, no unit, or another unit.
     """
-    match = re.fullmatch(SPAN, written)
+    match = re.fullmatch(SPAN, text)
     if match is None:
-        raise Problem(f"got {written!r}", "it is a number of min or h", "Write it like 15min or 6h")
+        raise Problem(f"got {text!r}", "it is a number of min or h", "Write it like 15min or 6h")
     seconds = int(match[1]) * (60 if match[2] == "min" else 3600) if len(match[1]) < 10 else LARGEST
     if seconds > LONGEST:
         raise Problem(f"got a number of {len(match[1])} digits", "it is at most ten years", "Correct the number")
@@ -97,6 +97,6 @@ def parse_time(written: str) -> int:
 
 
 def format_time(seconds: float) -> str:
-    """Return ``3 h 05 min``, or minutes alone, rounded up."""
+    """Return *seconds* as ``3 h 05 min``, or as minutes alone, rounded up."""
     hours, minutes = divmod(int(seconds // 60) + 1, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

@@ -23,7 +23,7 @@ from rackwright.schema.catalogue import drivers
 from rackwright.schema.fleet import stations
 from rackwright.schema.health import ANY
 from rackwright.schema.host import Drive, Host
-from rackwright.schema.network import Network, links, way
+from rackwright.schema.network import Network, links, route_link
 from rackwright.schema.tier import Scrub
 from rackwright.stack.lock_check import problems as lock_problems
 from rackwright.stack.resource import DeclaredResource
@@ -170,7 +170,7 @@ def _network(stack: Stack, name: str, host: Host, network: Network) -> NetworkSp
             VlanPart(**link(vlan), link=declared.link, tag=declared.id) for vlan, declared in network.vlans.items()
         ),
         routes=tuple(
-            RoutePart(to=route.destination, via=route.via, on=way(route, all_links), metric=route.metric)
+            RoutePart(to=route.destination, via=route.via, on=route_link(route, all_links), metric=route.metric)
             for route in network.routes
         ),
         dns=DnsPart(addresses=dns.addresses, search=dns.search) if (dns := network.dns) else None,
@@ -191,7 +191,7 @@ def _peers(stack: Stack) -> Iterator[DeclaredResource]:
         first = {station.host: station for station in reversed(several)}
         for own, peer in product(first.values(), several):
             if own.host in paths and own.host != peer.host:
-                made = own.is_made or peer.is_made
+                made = own.is_virtual or peer.is_virtual
                 path = PathPart(peer=peer.host, to=peer.address, own=own.address, mtu=own.mtu, made=made)
                 paths[own.host].append(path)
     for name, own_paths in paths.items():

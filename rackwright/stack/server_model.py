@@ -6,13 +6,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rackwright.errors import DeclarationError
-from rackwright.schema.server import REGISTERED, Served
+from rackwright.schema.server import REGISTERED, ServedModel
 from rackwright.stack.stack import Stack
 from workloads.errors import WorkloadError
 from workloads.serving import model as published
 
 
-def model_to_serve(stack: Stack, server: str, model: str) -> Served:
+def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
     """Return the declaration of *model* for *server*: a directory of this computer, or a version of its present model.
 
     Raises:
@@ -22,10 +22,10 @@ def model_to_serve(stack: Stack, server: str, model: str) -> Served:
     declared = stack.fleet.servers[server]
     try:
         if re.fullmatch(r"[0-9a-f]{12}", model) and not (stack.project / model).exists():
-            return Served.model_validate(declared.model.of_version(model).model_dump())
+            return ServedModel.model_validate(declared.model.of_version(model).model_dump())
         candidate = published.read(stack.project / model)
         published.check_accuracy(candidate, declared.gate.accuracy_kept)
-        return Served.model_validate({"path": model.rstrip("/"), "version": candidate.version})
+        return ServedModel.model_validate({"path": model.rstrip("/"), "version": candidate.version})
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         fix = "Name a directory below the project's, a version, or models:/NAME@ALIAS"
@@ -44,7 +44,7 @@ def registered_name(text: str) -> str:
     return text
 
 
-def registered_model(stack: Stack, server: str, name: str, directory: Path, sha256: str) -> Served:
+def registered_model(stack: Stack, server: str, name: str, directory: Path, sha256: str) -> ServedModel:
     """Return the declaration of the model in *directory*, to which the registry's *name* now points, for *server*.
 
     Args:
@@ -55,7 +55,7 @@ def registered_model(stack: Stack, server: str, name: str, directory: Path, sha2
     """
     candidate = published.read(directory)
     published.check_accuracy(candidate, stack.fleet.servers[server].gate.accuracy_kept)
-    return Served(registered=name, version=candidate.version, sha256=sha256)
+    return ServedModel(registered=name, version=candidate.version, sha256=sha256)
 
 
 def declared_version(stack: Stack, server: str) -> str | None:

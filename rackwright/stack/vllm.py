@@ -84,8 +84,8 @@ def _profile_gpus(profile: str) -> tuple[int, int]:
     A label's GB count as GiB, their upper limit. Logs of CUDA report 79.1 GiB of 80, 139.8 of an H200's 141, and 14.8
     of a T4's 16.
     """
-    models: Mapping[str, int] = PROFILES[profile].known("gpus") or {}
-    memories = [GPUS[model].known("memory") for model in models]
+    models: Mapping[str, int] = PROFILES[profile].verified_value("gpus") or {}
+    memories = [GPUS[model].verified_value("memory") for model in models]
     if not memories or None in memories or not all(GPUS[model].role in ROLES for model in models):
         got, want = f"got profile {profile}", "vLLM runs on GPUs whose memory is in the catalogue"
         raise WorkloadError("", got, want, "Set a profile with the GPUs of the host, or choose other hosts")

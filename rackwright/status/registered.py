@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackwright.errors import command
-from rackwright.schema.server import Served
+from rackwright.schema.server import ServedModel
 from rackwright.stack import Stack
 from workloads.errors import WorkloadError
 from workloads.tracking import connect, registry
@@ -46,7 +46,7 @@ def leads(stack: Stack, url: str, why_not: str = NOT_ASKED) -> Mapping[str, Lead
     return {name: lead(model, url, why_not) for name, model in models.items() if model.registered}
 
 
-def lead(model: Served, url: str, why_not: str = NOT_ASKED) -> Lead:
+def lead(model: ServedModel, url: str, why_not: str = NOT_ASKED) -> Lead:
     """Return where the name of a registered *model* leads.
 
     Args:

@@ -12,7 +12,7 @@ from rackwright.toolchain import workloads
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import ROOT, Log
-from tests.support.mlflow_server import Served
+from tests.support.mlflow_server import ServedModel
 from tests.support.workloads import module, python, run_tests
 from workloads.serving.model import read, verify
 
@@ -87,7 +87,7 @@ def test_a_quantized_model_is_a_child_in_the_registry(log: Log) -> str:
     """
     directory = log.empty_directory()
     log("starting an MLflow server as the role mlflow does")
-    with Served(directory / "mlflow", workloads.tracking(log).python) as served:
+    with ServedModel(directory / "mlflow", workloads.tracking(log).python) as served:
         own_places = {"HOME": str(directory), "XDG_CACHE_HOME": str(directory / "cache")}
         admin = {**os.environ, "OMP_NUM_THREADS": "1", **own_places, **served.environment("admin")}
 

@@ -164,7 +164,7 @@ def test_a_spoilt_lock_is_told_with_its_line(project):
 def test_an_address_that_no_host_can_use_is_refused(project, url):
     (project / "stacks/example.yaml").write_text(f"{FLEET}mirror: {{url: '{url}'}}\n")
 
-    with pytest.raises(DeclarationErrors, match="it begins with http:// or https:// and has no blanks"):
+    with pytest.raises(DeclarationErrors, match="a mirror's URL begins with http:// or https:// and has no blanks"):
         load_stack("rack", project)
 
 

@@ -46,7 +46,7 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
         (
             "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(drives=[Drive(serial='/dev/sda')])})\n",
             "wrong.py:9: Drive.serial: got '/dev/sda'; a drive is named by its serial number: kernel names change"
-            " between boots. Take the serial from `lsblk -dno NAME,SERIAL` on the host.",
+            " between boots. Copy the serial from `lsblk -dno NAME,SERIAL` on the host.",
         ),
         (
             "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(profil='virtual')})\n",
@@ -58,7 +58,7 @@ def test_a_fleet_is_what_its_function_returns(tmp_path: Path) -> None:
             "tier = Tier(level='raid1', filesystem='xfs', mount='/srv/a')\n"
             "def fleet():\n    return Fleet(fleet='wrong', hosts={'alpha': host(tiers={'a': tier})})\n",
             "wrong.py:5: Host.drives: got 0 drives with `tier: a`; raid1 needs 2 or more."
-            " Write it at 2 more, or take another level. [md(4)]",
+            " Add it to 2 more, or choose another level. [md(4)]",
         ),
         (
             "def fleet():\n    return Drive(serial='A', size=Size('3.84'))\n",

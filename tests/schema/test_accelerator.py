@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rackwright.schema import Host, Needs
-from rackwright.schema.accelerator import Accelerators, chosen, problems
-from rackwright.schema.accelerator.chosen import PLACES, ROLES
-from rackwright.schema.accelerator.layout import why_not
-from rackwright.schema.accelerator.mending import CANDIDATES, contradictions, mend
+from rackwright.schema.accelerator import Accelerators, problems, read_choices
+from rackwright.schema.accelerator.alternatives import CANDIDATES, contradictions, find_alternative
+from rackwright.schema.accelerator.choices import PLACES, ROLES
+from rackwright.schema.accelerator.layout import explain_misfit
 from rackwright.schema.accelerator.rules import RULES
 from rackwright.schema.catalogue import GPUS, MIG, PROFILES, SOFTWARE, Precision
 from rackwright.schema.problem import Problem, Problems
@@ -42,7 +42,7 @@ def test_every_rule_has_its_case() -> None:
 
 
 def test_every_choice_has_a_place_and_its_way_to_be_mended() -> None:
-    assert {field for rule in RULES for field in rule.mends} == CANDIDATES.keys()
+    assert {field for rule in RULES for field in rule.choices} == CANDIDATES.keys()
     assert PLACES.keys() >= CANDIDATES.keys()
 
 
@@ -113,7 +113,7 @@ def test_an_unknown_system_lets_nothing_be_concluded() -> None:
     ],
 )
 def test_instances_lie_beside_each_other(names: str, why: str) -> None:
-    assert why_not(names.split(), MIG["80gb"]) == why
+    assert explain_misfit(names.split(), MIG["80gb"]) == why
 
 
 versions = st.sampled_from(
@@ -163,7 +163,7 @@ def test_whatever_is_chosen_is_judged(a: Accelerators) -> None:
 @given(choices)
 def test_what_would_fit_is_accepted(a: Accelerators) -> None:
     found = contradictions(a)
-    ways = [mend(a, found, one, field) for one in found for field in one[0].mends]
+    ways = [find_alternative(a, found, one, field) for one in found for field in one[0].choices]
     for change in filter(None, ways):
         after = contradictions(replace(a, **change))
         assert len(after) < len(found)
@@ -174,7 +174,7 @@ def test_what_would_fit_is_accepted(a: Accelerators) -> None:
 def test_one_change_mends_what_one_mistake_broke(case: Case) -> None:
     a = accelerators(case)
     for one in (found := contradictions(a)):
-        ways = [change for field in one[0].mends if (change := mend(a, found, one, field)) is not None]
+        ways = [change for field in one[0].choices if (change := find_alternative(a, found, one, field)) is not None]
         assert ways or case["rules"] == ["gpu-flavour"], "nothing fits, which is true of the two boards alone"
         assert len(found) > 1 or all(contradictions(replace(a, **change)) == () for change in ways)
 
@@ -191,11 +191,11 @@ variables = st.dictionaries(
 
 @given(st.dictionaries(st.sampled_from([*ROLES]), variables, max_size=3), st.sampled_from([*PROFILES]))
 def test_whatever_stands_in_a_role_is_read(roles: dict[str, dict[str, Any]], profile: str) -> None:
-    assert all(isinstance(problem, Problem) for problem in problems(chosen("debian-12", profile, roles, Needs())))
+    assert all(isinstance(problem, Problem) for problem in problems(read_choices("debian-12", profile, roles, Needs())))
 
 
 @pytest.mark.parametrize("written", ["535", 535])
 def test_a_number_is_read_as_ansible_reads_it(written: object) -> None:
     roles = {"nvidia_driver": {"version": written}, "cuda": {"versions": [11.8], "default": "11.8"}}
-    a = chosen("debian-12", "training-a100", roles, Needs())
+    a = read_choices("debian-12", "training-a100", roles, Needs())
     assert (a.driver, a.cuda, messages(a)) == ("535", ("11.8",), [])

@@ -19,7 +19,7 @@ from rackwright.schema.catalogue import (
     Profile,
     rows,
     source_text,
-    unverified,
+    unverified_values,
 )
 
 README = Path(__file__).parents[2] / "README.md"
@@ -43,15 +43,15 @@ def test_a_source_has_to_be_there() -> None:
 
 def test_what_is_not_verified_is_not_known() -> None:
     orin = GPUS["orin"]
-    assert orin.ecc is False and orin.known("ecc") is None and orin.source("ecc") == ""
-    assert orin.known("power_max_watts") == 60 and orin.source("power_max_watts") == source_text("orin")
+    assert orin.ecc is False and orin.verified_value("ecc") is None and orin.source("ecc") == ""
+    assert orin.verified_value("power_max_watts") == 60 and orin.source("power_max_watts") == source_text("orin")
 
 
 def test_the_readme_counts_what_is_not_verified() -> None:
     values = sum(len(row.values) for row in ROWS.values())
     readme = " ".join(README.read_text().split())
     assert f"has {len(GPUS)} accelerators" in readme
-    assert f"of its {values} values {len(unverified())} have no source" in readme
+    assert f"of its {values} values {len(unverified_values())} have no source" in readme
 
 
 def test_every_source_is_somebodys() -> None:

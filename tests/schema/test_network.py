@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from rackwright.schema import Host, Nic
-from rackwright.schema.network import environment, links, way
+from rackwright.schema.network import environment, links, route_link
 
 PORTS = [
     {"name": "fabric0", "mac": "52:54:00:00:00:01", "mtu": 9000},
@@ -61,7 +61,7 @@ def test_a_route_leads_over_the_link_that_reaches_its_next_hop():
     assert of.network is not None
     [route] = of.network.routes
 
-    assert way(route, links(of.network, of.nics)) == "bond0"
+    assert route_link(route, links(of.network, of.nics)) == "bond0"
     assert route.destination == "0.0.0.0/0"
 
 

@@ -8,7 +8,7 @@ import pytest
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.fleet import edit_server, load_fleet
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.schema.server import Served
+from rackwright.schema.server import ServedModel
 from rackwright.stack import declare, load_stack, server_model
 from tests.support.our_roles import ROLES
 from tests.support.server_stack import SERVERS, project, publish, specs
@@ -217,13 +217,13 @@ class TestRegistered:
             self.declare_(project, f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}')
 
     def test_of_another_version_it_is_not_known_which_was_registered(self, project: Path) -> None:
-        model = Served(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
+        model = ServedModel(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
 
-        assert model.of_version("ba9876543210") == Served(registered="digits@champion", version="ba9876543210")
+        assert model.of_version("ba9876543210") == ServedModel(registered="digits@champion", version="ba9876543210")
         assert model.of_version("0123456789ab") == model
 
     def test_a_program_is_told_what_to_write(self, project: Path) -> None:
-        model = Served(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
+        model = ServedModel(registered="digits@champion", version="0123456789ab", sha256="d" * 64)
 
         with pytest.raises(DeclarationErrors, match=f'registered: "digits@champion", .*, sha256: "{"d" * 64}"'):
             edit_server.replace_model(Path("serving.py"), "digits", model)

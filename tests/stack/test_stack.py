@@ -125,7 +125,7 @@ def test_a_twin_is_the_fleet_with_smaller_drives(project: Path) -> None:
     rack, lab = load_stack("rack", project), load_stack("lab", project)
     assert (rack.twin, rack.not_rehearsable("alpha"), rack.notices) == (None, (), ())
     assert (lab.twin, lab.not_rehearsable("alpha")) == ("lab", ("hardware",))
-    assert lab.notices == ("on the twin every data drive is 512MB, whatever the fleet says of its size",)
+    assert lab.notices == ("on the twin every data drive has 512MB, instead of its declared size",)
     assert [drive.size for drive in lab.fleet.hosts["alpha"].drives] == [None, 512_000_000, 512_000_000]
     names = [[resource.name for resource in declare(stack)] for stack in (rack, lab)]
     assert names[0] == names[1] == ["alpha", "alpha/fast", "beta"]
@@ -141,7 +141,7 @@ def test_a_container_shows_less_than_a_virtual_machine_and_the_notices_say_so(pr
         ("hardware",),
         ("hardware", "kernel"),
     ]
-    assert lab.notices[1] == "beta: on the twin a container, with this computer's kernel and without drives"
+    assert lab.notices[1] == "beta: a container on the twin, with this computer's kernel and without drives"
 
 
 def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(project: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_twin_is_lent_mirrors_where_its_settings_say_so_and_a_rack_never(proje
             "[beta, alpha]",
             "twin:lab",
             "config.rackwright:containers[1]: got 'alpha'; a host with tiers is a virtual machine on the twin: arrays"
-            " need a kernel of their own. Take it out of the list.",
+            " need a kernel of their own. Remove it from the list.",
         ),
         (
             "beta",
@@ -342,7 +342,7 @@ def test_on_a_twin_there_is_no_array_to_take_over(project: Path) -> None:
     assert load_stack("rack", project).fleet.hosts["alpha"].tiers["fast"].array == uuid
     stack = load_stack("lab", project)
     assert stack.fleet.hosts["alpha"].tiers["fast"].array is None
-    assert "alpha/fast: made on the twin, where there is no array to take over" in stack.notices
+    assert "alpha/fast: created on the twin, which has no array to take over" in stack.notices
 
 
 @pytest.mark.parametrize("left", [b"", b"short"])

@@ -18,7 +18,7 @@ FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "
 PLACES = ("/etc/rackwright/mlflow", "/opt/rackwright/mlflow", "/var/lib/mlflow")
 
 
-class Served:
+class ServedModel:
     """Running from the beginning of the ``with`` block to its end; its accounts are those of `FUNCTIONS` and an admin.
 
     Everything of it lies in *directory*, and its processes are ours: there is no systemd here.

@@ -25,7 +25,7 @@ SOURCE = "deb [trusted=yes] http://mirror.example/ elsewhere main"
 """What the host has from whoever set it up; nobody is there."""
 
 
-class Served(Lab):
+class ServedModel(Lab):
     """A lab whose controller has one mirror, of small packages, and a pool of its own."""
 
     def __init__(self, directory: Path, fleet: str) -> None:
@@ -48,11 +48,11 @@ class Served(Lab):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
     base = {"packages": ["tool"], "security_updates": False}
     host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "roles": {"base": base}}
     fleet = json.dumps({"fleet": "served", "mirror": {}, "hosts": {HOST: host}})
-    with Served(tmp_path_factory.mktemp("mirror"), fleet) as lab:
+    with ServedModel(tmp_path_factory.mktemp("mirror"), fleet) as lab:
         for name in ("chrony", "unattended-upgrades"):  # newer ones are in the image
             lab.mirror.add(name, "0")
         lab.mirror.add("tool", "1", "tool-library")
@@ -62,7 +62,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield lab
 
 
-def test_a_host_without_a_way_out_gets_what_the_lock_names(lab: Served) -> None:
+def test_a_host_without_a_way_out_gets_what_the_lock_names(lab: ServedModel) -> None:
     assert lab.ssh(HOST, "ip route show default") == ""
     assert "got no lock" in lab.up(status=2).stderr
     lab.lock()
@@ -74,7 +74,7 @@ def test_a_host_without_a_way_out_gets_what_the_lock_names(lab: Served) -> None:
     assert lab.ssh(HOST, "ss -Htln 'sport = :9417'") == "", "it listens only while a role is played"
 
 
-def test_another_source_on_the_host_is_not_asked(lab: Served) -> None:
+def test_another_source_on_the_host_is_not_asked(lab: ServedModel) -> None:
     """Nor does anybody answer between runs."""
     said = lab.ssh(HOST, "apt-get update --error-on=any 2>&1", status=None)
 
@@ -82,7 +82,7 @@ def test_another_source_on_the_host_is_not_asked(lab: Served) -> None:
     assert "mirror.example" not in said
 
 
-def test_what_cannot_be_had_changes_neither_lock_nor_host(lab: Served) -> None:
+def test_what_cannot_be_had_changes_neither_lock_nor_host(lab: ServedModel) -> None:
     before, packages = lab.fleet_path.with_suffix(".lock.yaml").read_text(), lab.ssh(HOST, "dpkg -l")
     lab.edit(lambda fleet: fleet["hosts"][HOST]["roles"]["base"].update(packages=["tool", "nothing"]))
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_had_changes_neither_lock_nor_host(lab: Served) -> None:
     assert lab.ssh(HOST, "dpkg -l") == packages
 
 
-def test_without_a_mirror_the_host_asks_its_own_sources_again(lab: Served) -> None:
+def test_without_a_mirror_the_host_asks_its_own_sources_again(lab: ServedModel) -> None:
     def own_sources(fleet: dict) -> None:
         del fleet["mirror"]
         fleet["hosts"][HOST]["roles"]["base"].update(packages=["tool"])

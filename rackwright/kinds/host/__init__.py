@@ -82,7 +82,7 @@ class HostKind:
             for mount in spec.mounts or ()
         ]
         short = f"the host has less than profile {spec.profile}: add the missing hardware, or declare another profile"
-        if (memory := profile.known("memory")) is not None:
+        if (memory := profile.verified_value("memory")) is not None:
             claims.append(
                 Claim(
                     f"memory:{spec.host}",
@@ -92,7 +92,7 @@ class HostKind:
                     remedy=short,
                 )
             )
-        if gpus := profile.known("gpus"):
+        if gpus := profile.verified_value("gpus"):
             counts = {model: Between(count) for model, count in gpus.items()}
             claims.append(Claim(f"gpus:{spec.host}", counts, owned=False, scope="hardware", remedy=short))
         return tuple(claims)
@@ -133,6 +133,6 @@ def _observe_property(facts: Facts, sort: str, key: str, name: str, claim: Claim
         case "mount":
             return any(mount.target == key for mount in facts.mounts)
         case _:
-            if not (ids := GPUS[name].known("pci")):
+            if not (ids := GPUS[name].verified_value("pci")):
                 return UnknownValue(f"the catalogue has no PCI id of {GPUS[name].name}")
             return sum(function in ids for function in facts.pci)

@@ -1,6 +1,6 @@
-"""What a host's declaration chooses about its accelerators, and what in it cannot be together."""
+"""A host's choices about its accelerators, and the contradictions between them."""
 
-from rackwright.schema.accelerator.chosen import Accelerators, chosen, variables
-from rackwright.schema.accelerator.mending import problems
+from rackwright.schema.accelerator.alternatives import problems
+from rackwright.schema.accelerator.choices import Accelerators, read_choices, variables
 
-__all__ = ["Accelerators", "chosen", "problems", "variables"]
+__all__ = ["Accelerators", "read_choices", "problems", "variables"]

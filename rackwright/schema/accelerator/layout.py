@@ -1,4 +1,4 @@
-"""Whether the instances that a GPU is to be divided into find room on it."""
+"""The check that MIG instances fit on a GPU together."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from rackwright.schema.catalogue import Mig
 
 
-def why_not(names: Sequence[str], table: Mig) -> str:
-    """Return what forbids the instances *names* beside each other, all of them profiles of *table*; empty: nothing.
+def explain_misfit(names: Sequence[str], table: Mig) -> str:
+    """Return why the instances *names*, all profiles of *table*, do not fit on one GPU together; empty if they fit.
 
-    An instance cannot begin at every slice; but where slices and counts suffice, there is an order in which all find
-    room. That was tried for every layout of the tables that the catalogue has.
+    An instance cannot begin at every slice, but if slices and counts suffice, there is an order in which all instances
+    fit. This was verified for all layouts of the catalogue's tables.
     """
     for name, count in Counter(names).items():
         if count > (most := table.profiles[name].count):

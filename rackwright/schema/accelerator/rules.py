@@ -1,58 +1,58 @@
-"""What cannot be together, as a table of small rules. A rule concludes from what the catalogue is sure of, no more."""
+"""The rules against contradictory choices, which use only verified values of the catalogue."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from rackwright.schema.accelerator.chosen import (
+from rackwright.schema.accelerator.choices import (
     DRIVER_ROLES,
     OPEN_SINCE,
     ROLES,
     Accelerators,
     torch_parts,
 )
-from rackwright.schema.accelerator.layout import why_not
+from rackwright.schema.accelerator.layout import explain_misfit
 from rackwright.schema.accelerator.versions import VERSION, at_least, branch, minor, parts
 from rackwright.schema.catalogue import MIG, SOFTWARE, Gpu, Mig, source_text
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One contradiction."""
+    """A contradiction between choices."""
 
     at: tuple[str | int, ...]
-    """The choice that is in the way, and which item of it."""
+    """Field of the contradictory choice, and the index or name of its item."""
     got: str
     want: str
     source: str = ""
     also: str | None = None
-    """The other choice."""
+    """Field of the other choice."""
 
 
 NETWORK = "inbox"
-"""Whose RDMA role rdma takes where none is declared."""
+"""Default source of the RDMA software in role rdma."""
 NVLSM_SINCE = 4
-"""The first generation of NVSwitch that is set up by the NVLink Subnet Manager, too."""
+"""First generation of NVSwitch that also needs the NVLink Subnet Manager."""
 FABRIC = source_text("fabric-manager")
-Says = Callable[[Accelerators], Iterator[Finding]]
+Check = Callable[[Accelerators], Iterator[Finding]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A sort of contradiction."""
+    """A kind of contradiction."""
 
     id: str
-    says: Says
-    mends: tuple[str, ...]
-    """Choices of which another would mend it, the likeliest first."""
+    check: Check
+    choices: tuple[str, ...]
+    """Fields whose change can remove the contradiction, the most likely first."""
 
 
 def _gpu_driver(a: Accelerators) -> Iterator[Finding]:
     if a.runs is None:
         return
     for gpu, family in a.nvidia:
-        row = gpu if gpu.known("driver_first") else family
-        first, last = row.known("driver_first"), family.known("driver_last")
+        row = gpu if gpu.verified_value("driver_first") else family
+        first, last = row.verified_value("driver_first"), family.verified_value("driver_last")
         if first and not at_least(a.runs, first):
             want = f"{gpu.name} wants driver {first} or later"
             yield Finding(("driver",), _driver(a), want, row.source("driver_first"), "gpus")
@@ -62,7 +62,9 @@ def _gpu_driver(a: Accelerators) -> Iterator[Finding]:
 
 
 def _gpu_flavour(a: Accelerators) -> Iterator[Finding]:
-    boards = [(gpu, family) for gpu, family in a.nvidia if "nvidia_driver" in a.roles and family.known("flavours")]
+    boards = [
+        (gpu, family) for gpu, family in a.nvidia if "nvidia_driver" in a.roles and family.verified_value("flavours")
+    ]
     if boards and not set.intersection(*(set(family.flavours) for _, family in boards)):
         names = " and ".join(gpu.name for gpu, _ in boards)
         yield Finding(("gpus",), f"got {names}", "a host loads one flavour of kernel modules, and none suits all")
@@ -85,7 +87,7 @@ def _driver_form(a: Accelerators) -> Iterator[Finding]:
 
 
 def _os_driver(a: Accelerators) -> Iterator[Finding]:
-    # by branch: security updates bring other versions of it
+    # by branch, because security updates change the version
     if a.runs and a.driver and a.own_driver and branch(a.runs) != branch(a.own_driver):
         want = f"{a.os} itself has driver {branch(a.own_driver)}"
         yield Finding(("driver",), f"got {a.driver}", want, a.system.source("driver"))
@@ -113,7 +115,7 @@ def _cuda_missing(a: Accelerators) -> Iterator[Finding]:
 def _driver_cuda(a: Accelerators) -> Iterator[Finding]:
     for at, version in _runtimes(a):
         row = SOFTWARE.cuda.get(minor(version))
-        least = row and row.known("minimum")
+        least = row and row.verified_value("minimum")
         if row and least and a.runs and not at_least(a.runs, least):
             want = f"it runs on driver {least} or later, and this host has {a.runs}"
             yield Finding(at, f"got CUDA {version}", want, row.source("minimum"), "driver")
@@ -122,7 +124,7 @@ def _driver_cuda(a: Accelerators) -> Iterator[Finding]:
 def _gpu_cuda(a: Accelerators) -> Iterator[Finding]:
     for at, version in _runtimes(a):
         for gpu, family in a.nvidia if re.fullmatch(VERSION, version) else ():
-            first, last = family.known("cuda_first"), family.known("cuda_last")
+            first, last = family.verified_value("cuda_first"), family.verified_value("cuda_last")
             if first and parts(minor(version)) < parts(first):
                 want = f"{gpu.name} ({family.name}) wants CUDA {first} or later"
                 yield Finding(at, f"got CUDA {version}", want, family.source("cuda_first"), "gpus")
@@ -136,7 +138,7 @@ def _torch_build(a: Accelerators) -> Iterator[Finding]:
         return
     release, tag = torch_parts(a.torch)
     tags = [build.tag for build in SOFTWARE.torch if release in build.releases]
-    releases = [known for build in SOFTWARE.torch if build.tag == tag for known in build.releases]
+    releases = [number for build in SOFTWARE.torch if build.tag == tag for number in build.releases]
     if tags:
         want = f"torch {release} was built as {', '.join(tags)}"
     elif releases:
@@ -154,9 +156,9 @@ def _torch_vendor(a: Accelerators) -> Iterator[Finding]:
 
 
 def _gpu_torch(a: Accelerators) -> Iterator[Finding]:
-    code: tuple[str, ...] = a.build.known("code") or () if a.build else ()
+    code: tuple[str, ...] = a.build.verified_value("code") or () if a.build else ()
     for gpu, family in a.models if a.build and code else ():
-        target = gpu.known("target")
+        target = gpu.verified_value("target")
         if a.build and gpu.role == a.build.role and target and not any(_runs_on(target, built) for built in code):
             want = f"it has code for {', '.join(code)}, and {gpu.name} ({family.name}) is {target}"
             yield Finding(("torch",), f"got {a.torch}", want, a.build.source("code"), "gpus")
@@ -164,7 +166,7 @@ def _gpu_torch(a: Accelerators) -> Iterator[Finding]:
 
 def _driver_torch(a: Accelerators) -> Iterator[Finding]:
     row = SOFTWARE.cuda.get(a.build.cuda) if a.build and a.build.cuda else None
-    least = row and row.known("minimum")
+    least = row and row.verified_value("minimum")
     if a.build and row and least and a.runs and not at_least(a.runs, least):
         want = f"CUDA {a.build.cuda} in it runs on driver {least} or later, and this host has {a.runs}"
         yield Finding(("torch",), f"got {a.torch}", want, row.source("minimum"), "driver")
@@ -173,7 +175,7 @@ def _driver_torch(a: Accelerators) -> Iterator[Finding]:
 def _gpu_precision(a: Accelerators) -> Iterator[Finding]:
     for index, precision in enumerate(a.precision):
         for gpu, family in a.models:
-            precisions = family.known("precisions")
+            precisions = family.verified_value("precisions")
             if precisions and precision not in precisions:
                 want = f"{gpu.name} ({family.name}) is made for {', '.join(precisions)}"
                 yield Finding(("precision", index), f"got {precision}", want, family.source("precisions"), "gpus")
@@ -181,12 +183,12 @@ def _gpu_precision(a: Accelerators) -> Iterator[Finding]:
 
 def _mig_support(a: Accelerators) -> Iterator[Finding]:
     for gpu, _ in a.nvidia if a.mig else ():
-        if gpu.known("mig") == "none":
+        if gpu.verified_value("mig") == "none":
             yield Finding(("mig",), f"got {', '.join(a.mig)}", f"{gpu.name} has no MIG", gpu.source("mig"), "gpus")
 
 
 def _mig_profile(a: Accelerators) -> Iterator[Finding]:
-    for gpu, table in _divided(a):
+    for gpu, table in _gpus_with_mig(a):
         for index, name in enumerate(a.mig):
             if name not in table.profiles:
                 want = f"profiles of {gpu.name}: {', '.join(table.profiles)}"
@@ -194,22 +196,22 @@ def _mig_profile(a: Accelerators) -> Iterator[Finding]:
 
 
 def _mig_fit(a: Accelerators) -> Iterator[Finding]:
-    for gpu, table in _divided(a):
-        if all(name in table.profiles for name in a.mig) and (why := why_not(a.mig, table)):
+    for gpu, table in _gpus_with_mig(a):
+        if all(name in table.profiles for name in a.mig) and (why := explain_misfit(a.mig, table)):
             want = f"they do not fit on {gpu.name}: {why}"
             yield Finding(("mig",), f"got {', '.join(a.mig)}", want, table.source("profiles"), "gpus")
 
 
 def _ecc(a: Accelerators) -> Iterator[Finding]:
     for gpu, _ in a.nvidia if a.ecc else ():
-        if gpu.known("ecc") is False:
+        if gpu.verified_value("ecc") is False:
             yield Finding(("ecc",), "got true", f"{gpu.name} has no ECC memory", gpu.source("ecc"), "gpus")
 
 
 def _power_limit(a: Accelerators) -> Iterator[Finding]:
     limit = a.power_limit_watts
     for gpu, _ in a.nvidia if limit is not None else ():
-        least, most = gpu.known("power_min_watts"), gpu.known("power_max_watts")
+        least, most = gpu.verified_value("power_min_watts"), gpu.verified_value("power_max_watts")
         for bound, name, beyond in ((least, "power_min_watts", -1), (most, "power_max_watts", 1)):
             if limit is not None and bound is not None and (limit - bound) * beyond > 0:
                 want = f"{gpu.name} takes {bound} W at {'most' if beyond > 0 else 'least'}"
@@ -221,7 +223,7 @@ def _clocks(a: Accelerators) -> Iterator[Finding]:
         got = f"got {' to '.join(map(str, a.clocks_mhz))}"
         yield Finding(("clocks_mhz",), got, "the least stands first, then the most")
     for gpu, _ in a.nvidia if a.clocks_mhz else ():
-        most = gpu.known("clock_max_mhz")
+        most = gpu.verified_value("clock_max_mhz")
         if most is not None and max(a.clocks_mhz) > most:
             want = f"{gpu.name} goes up to {most} MHz"
             yield Finding(("clocks_mhz",), f"got {max(a.clocks_mhz)}", want, gpu.source("clock_max_mhz"), "gpus")
@@ -245,7 +247,7 @@ def _fabric_manager_source(a: Accelerators) -> Iterator[Finding]:
     if a.nvswitch >= NVLSM_SINCE:
         want = "NVSwitch of the fourth generation needs NVLSM beside Fabric Manager, and only the vendor has it"
         yield Finding(("driver_source",), "got distribution", want, FABRIC, "gpus")
-    elif a.system.known("fabric_manager") is False:
+    elif a.system.verified_value("fabric_manager") is False:
         want = f"NVSwitch needs Fabric Manager of exactly the driver's version, and {a.os} itself has none"
         yield Finding(("driver_source",), "got distribution", want, a.system.source("fabric_manager"), "gpus")
 
@@ -266,7 +268,7 @@ def _two_drivers(a: Accelerators) -> Iterator[Finding]:
 def _stack_os(a: Accelerators) -> Iterator[Finding]:
     for role in a.roles:
         stack = SOFTWARE.stacks.get(role)
-        systems = stack.known("systems") if stack else None
+        systems = stack.verified_value("systems") if stack else None
         if stack and systems and a.os and a.os not in systems:
             want = f"its software is for {_or(systems)}, and this host has {a.os}"
             yield Finding(("roles", role), f"got the role {role}", want, stack.source("systems"))
@@ -274,7 +276,7 @@ def _stack_os(a: Accelerators) -> Iterator[Finding]:
 
 def _stack_first(a: Accelerators) -> Iterator[Finding]:
     stack = SOFTWARE.stacks[a.stack] if a.stack else None
-    first = stack.known("first") if stack else None
+    first = stack.verified_value("first") if stack else None
     if stack and first and a.version and (release := _release(a.version)) and parts(release) < parts(first):
         want = f"role {a.stack} takes releases from {first} on"
         yield Finding(("version",), f"got {a.version}", want, stack.source("first"))
@@ -283,10 +285,10 @@ def _stack_first(a: Accelerators) -> Iterator[Finding]:
 def _stack_kernel(a: Accelerators) -> Iterator[Finding]:
     release = _release(a.version or "")
     row = SOFTWARE.stack_releases.get(a.stack or "", {}).get(minor(release or ""))
-    kernels: dict[str, tuple[str, ...]] = (row.known("kernels") if row and a.os else None) or {}
+    kernels: dict[str, tuple[str, ...]] = (row.verified_value("kernels") if row and a.os else None) or {}
     stack = SOFTWARE.stacks.get(a.stack or "")
-    if not (row and kernels and a.os) or (stack and a.os not in (stack.known("systems") or (a.os,))):
-        return  # which the rule before tells of
+    if not (row and kernels and a.os) or (stack and a.os not in (stack.verified_value("systems") or (a.os,))):
+        return  # the rule stack-os reports it
     if a.os not in kernels:
         want = f"{a.stack} {minor(release or '')} is for {_or(kernels)}, and this host has {a.os}"
         yield Finding(("version",), f"got {a.version}", want, row.source("kernels"))
@@ -297,20 +299,20 @@ def _stack_kernel(a: Accelerators) -> Iterator[Finding]:
 
 
 def _peer_memory(a: Accelerators) -> Iterator[Finding]:
-    way = SOFTWARE.peer_memory.get(a.peer_memory or "")
-    if way is None:
+    method = SOFTWARE.peer_memory.get(a.peer_memory or "")
+    if method is None:
         return
     at, got, network = ("peer_memory",), f"got {a.peer_memory}", a.network or NETWORK
     flavour = a.flavour or a.usual_flavour
     if "nvidia_driver" not in a.roles:
         want = "it lends the memory of NVIDIA's GPUs, and this host has no role nvidia_driver"
         yield Finding(at, got, want)
-    elif flavour and flavour not in way.flavours:
-        want = f"only {_or(way.flavours)} kernel modules have it"
-        yield Finding(at, got, want, way.source("flavours"), "flavour")
-    if network not in way.networks:
-        want = f"it takes RDMA of source {_or(way.networks)}, and this is {network}"
-        yield Finding(at, got, want, way.source("networks"), "network")
+    elif flavour and flavour not in method.flavours:
+        want = f"only {_or(method.flavours)} kernel modules have it"
+        yield Finding(at, got, want, method.source("flavours"), "flavour")
+    if network not in method.networks:
+        want = f"it takes RDMA of source {_or(method.networks)}, and this is {network}"
+        yield Finding(at, got, want, method.source("networks"), "network")
 
 
 RULES = (
@@ -348,41 +350,41 @@ RULES = (
 
 
 def _runtimes(a: Accelerators) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield each release of CUDA with where it is chosen."""
+    """Yield each release of CUDA with the field and item of its choice."""
     for index, version in enumerate(a.toolkits):
         yield ("cuda", index) if a.cuda else ("cuda",), version
     if a.needs_cuda:
         yield ("needs_cuda",), a.needs_cuda
 
 
-def _divided(a: Accelerators) -> Iterator[tuple[Gpu, Mig]]:
-    """Yield the GPUs that MIG is declared for, and can be."""
+def _gpus_with_mig(a: Accelerators) -> Iterator[tuple[Gpu, Mig]]:
+    """Yield the GPUs with declared and supported MIG, with their tables of profiles."""
     for gpu, _ in a.nvidia if a.mig else ():
-        if (table := MIG.get(gpu.known("mig") or "")) and table.known("profiles"):
+        if (table := MIG.get(gpu.verified_value("mig") or "")) and table.verified_value("profiles"):
             yield gpu, table
 
 
 def _alien(a: Accelerators) -> tuple[str, ...]:
-    """Return the roles that are for other accelerators than this host has."""
+    """Return the roles for accelerators that this host does not have."""
     fitting = {gpu.role for gpu, _ in a.models}
     return tuple(role for role in a.roles if fitting and ROLES[role] not in fitting)
 
 
 def _runs_on(target: str, built: str) -> bool:
-    """Return whether code that was *built* for one target runs on another: a later one of its generation."""
+    """Return whether code for the target *built* runs on *target*: the same, or a later one of its generation."""
     if not re.fullmatch(VERSION, target):
         return target == built
     return parts(built)[0] == parts(target)[0] and parts(built) <= parts(target)
 
 
 def _release(version: str) -> str | None:
-    """Return the release of ``1.22.1-6``, and of 6.4.3 itself; None where it is no such text."""
+    """Return the release in *version*, 1.22.1 of ``1.22.1-6``; None if it has another form."""
     release = version.partition("-")[0]
     return release if re.fullmatch(VERSION, release) else None
 
 
 def _is_for(wanted: str, kernel: str) -> bool:
-    """Return whether a kernel is of the series that is *wanted*; one of an unknown form is let be."""
+    """Return whether *kernel* is of the series *wanted*; true for a kernel of unknown form."""
     series = re.match(r"[0-9]{1,9}\.[0-9]{1,9}", kernel)
     if series is None:
         return True

@@ -1,11 +1,12 @@
-"""Versions of drivers and runtimes, compared as numbers."""
+"""Comparison of versions of drivers and runtimes as numbers."""
 
 VERSION = r"[0-9]{1,9}(\.[0-9]{1,9})*"
 LATEST = 10**9
-"""What a branch by itself stands for: the newest of its releases."""
+"""Release number that a branch without one is compared with: the newest."""
 
 
 def parts(version: str) -> tuple[int, ...]:
+    """Return the numbers of *version*."""
     return tuple(int(part) for part in version.split("."))
 
 
@@ -15,9 +16,9 @@ def branch(driver: str) -> int:
 
 
 def at_least(driver: str, least: str) -> bool:
-    """Return whether *driver*, a version or a branch, reaches *least*."""
-    reached = parts(driver)
-    return (reached if len(reached) > 1 else (*reached, LATEST)) >= parts(least)
+    """Return whether *driver*, a version or a branch, is *least* or later."""
+    numbers = parts(driver)
+    return (numbers if len(numbers) > 1 else (*numbers, LATEST)) >= parts(least)
 
 
 def minor(version: str) -> str:

@@ -1,4 +1,4 @@
-"""The catalogue: accelerators, classes of hosts and the software for them, as data; every value says whose it is."""
+"""The catalogue: accelerators, classes of hosts and their software, as data with a source for each value."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -16,188 +16,188 @@ T = TypeVar("T")
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8", "fp4"]
 Flavour = Literal["open", "proprietary"]
 UNVERIFIED = "unverified"
-"""The source of what nobody could be found for. Such a value informs; it is never the reason of a refusal."""
+"""Source of values without a published one. Such a value informs, and is never the reason of a refusal."""
 
 
-class Sourced(Schema):
-    """A row of the catalogue. Its values are those that are not None; each has one source."""
+class CatalogueRow(Schema):
+    """A row of the catalogue. Its values are the fields that are not None; each has one source."""
 
     sources: dict[str, Many[str]] = Field(default_factory=dict)
-    """Who says so, by a name of ``sources.yaml``, to the values that are theirs."""
+    """Names of values by their source, a name of ``sources.yaml``."""
 
     @model_validator(mode="after")
-    def _says_whose(self) -> Self:
-        named = [value for values in self.sources.values() for value in values]
+    def _has_sources(self) -> Self:
+        names = [value for values in self.sources.values() for value in values]
         if unknown := self.sources.keys() - _sources().keys() - {UNVERIFIED}:
             raise ValueError(f"no such source: {', '.join(sorted(unknown))}")
-        if sorted(named) != sorted(self.values):
-            raise ValueError(f"each of {self.values} has one source; got {named}")
+        if sorted(names) != sorted(self.values):
+            raise ValueError(f"each of {self.values} has one source; got {names}")
         return self
 
     @property
     def values(self) -> list[str]:
-        """The names of its values; those that only call it something are none."""
+        """Names of the row's values, without the fields that only name or classify it."""
         plain = {"sources", "name", "architecture", "vendor", "role", "tag"}
         return [name for name in type(self).model_fields.keys() - plain if getattr(self, name) not in (None, (), {})]
 
-    def known(self, name: str) -> Any:
-        """Return the value *name*; None where it is not given, or not verified."""
+    def verified_value(self, name: str) -> Any:
+        """Return the value *name*; None if it is missing or unverified."""
         return None if name in self.sources.get(UNVERIFIED, ()) else getattr(self, name)
 
     def source(self, name: str) -> str:
-        """Return who says so: document, version, place."""
+        """Return the source of the value *name*: document, version, place; empty if it is unverified."""
         return next((_sources()[id] for id, values in self.sources.items() if name in values and id != UNVERIFIED), "")
 
 
-class Architecture(Sourced):
-    """What all accelerators of one architecture have in common."""
+class Architecture(CatalogueRow):
+    """An architecture of accelerators, with the values that all its models share."""
 
     name: str
     vendor: Literal["nvidia", "amd", "intel", "huawei"]
     precisions: Many[Precision]
-    """Those that gain by it, not those that merely run."""
+    """Precisions that the architecture accelerates, not all that run."""
     flavours: Many[Flavour] = ()
-    """Of NVIDIA's kernel modules."""
+    """Flavours of NVIDIA's kernel modules that support the architecture."""
     driver_first: str | None = None
-    """The first of NVIDIA's drivers that knows it."""
+    """First driver of NVIDIA with support."""
     driver_last: str | None = None
-    """The last branch that does; None where there is no end to it yet."""
+    """Last driver branch with support; None if support has not ended."""
     cuda_first: str | None = None
     cuda_last: str | None = None
 
 
-class Gpu(Sourced):
-    """A model of GPU, or of another accelerator."""
+class Gpu(CatalogueRow):
+    """A model of a GPU or of another accelerator."""
 
     name: str
     architecture: str
     role: Literal["nvidia_driver", "jetson", "rocm", "gaudi", "ascend"]
-    """The role that brings its driver."""
+    """Role with the driver."""
     target: str | None = None
-    """What code is compiled for: CUDA's compute capability, or AMD's gfx."""
+    """Compilation target: CUDA's compute capability, or AMD's gfx."""
     pci: Many[str] = ()
-    """``vendor:device`` ids, in hex, of all its forms; empty for what is no PCI device."""
+    """PCI ids ``vendor:device`` of all forms, in hex; empty for accelerators outside PCI."""
     memory: Size
     ecc: bool | None = None
     power_min_watts: int | None = None
     power_default_watts: int | None = None
     power_max_watts: int | None = None
-    """Of the form that takes the most."""
+    """Maximum power of the form with the highest limit."""
     clock_max_mhz: int | None = None
-    """Of its graphics clock."""
+    """Maximum of the graphics clock."""
     driver_first: str | None = None
-    """Where it is later than its architecture's."""
+    """First driver with support, if it is later than the architecture's."""
     mig: str | None = None
-    """The table of its MIG profiles; ``none`` where it cannot be divided."""
+    """Name of the table of MIG profiles; ``none`` if MIG cannot divide the GPU."""
     peak_tflops: float | None = None
-    """10^12 operations a second on dense matrices of 16-bit numbers; newer data sheets name twice that, for sparse."""
+    """10^12 operations per second on dense 16-bit matrices; newer data sheets list twice that, for sparse ones."""
     floor_memory_gb_per_s: float | None = None
-    """What one in order reaches at least by STREAM's Triad in its own memory; GB are 10^9 bytes, here and below."""
+    """Minimum of STREAM's Triad in the memory of a healthy GPU; GB are 10^9 bytes, here and below."""
     floor_host_copy_gb_per_s: float | None = None
-    """From the host's memory, and to it."""
+    """Minimum of copies from the host's memory and to it."""
     floor_peer_copy_gb_per_s: float | None = None
-    """From another one of its host, where NVSwitch joins all of them."""
+    """Minimum of copies from another GPU of the host, if NVSwitch connects all of them."""
     floor_all_reduce_gb_per_s: float | None = None
-    """Bus bandwidth of NCCL's all-reduce over eight of them that NVSwitch joins."""
+    """Minimum bus bandwidth of NCCL's all-reduce over eight GPUs that NVSwitch connects."""
 
 
 class MigProfile(Schema):
-    """A size of GPU instance."""
+    """A size of a GPU instance."""
 
     compute: int
-    """Compute slices that it takes."""
+    """Compute slices of an instance."""
     memory: int
-    """Memory slices that it takes."""
+    """Memory slices of an instance."""
     count: int
-    """How many there may be."""
+    """Maximum number of instances on one GPU."""
 
 
-class Mig(Sourced):
-    """How a GPU can be divided."""
+class Mig(CatalogueRow):
+    """The slices and profiles into which MIG divides a GPU."""
 
     compute_slices: int
     memory_slices: int
     profiles: dict[str, MigProfile]
 
 
-class Profile(Sourced):
-    """What a class of host must physically have, at least."""
+class Profile(CatalogueRow):
+    """The minimum hardware of a class of hosts."""
 
     gpus: dict[str, int] = Field(default_factory=dict)
-    """Model to how many."""
+    """Number of GPUs by model."""
     memory: Size | None = None
     nvswitch: int | None = None
-    """Generation of the switches between its GPUs, which then need Fabric Manager; the fourth needs NVLSM, too."""
+    """Generation of the NVSwitches between the GPUs, which need Fabric Manager; the fourth also needs NVLSM."""
 
 
-class Driver(Sourced):
+class Driver(CatalogueRow):
     """A branch of NVIDIA's driver."""
 
     designation: str | None = None
     end_of_life: str | None = None
-    """Year and month."""
+    """Year and month of the end of life."""
 
 
-class Cuda(Sourced):
+class Cuda(CatalogueRow):
     """A release of CUDA."""
 
     driver: str
-    """What it was made with."""
+    """Driver that is released together with it."""
     minimum: str
-    """The first driver that runs it, with what that driver can do: NVIDIA's minor version compatibility."""
+    """First driver that runs it, with that driver's features: NVIDIA's minor version compatibility."""
 
 
-class Torch(Sourced):
+class Torch(CatalogueRow):
     """Builds of PyTorch with one tag."""
 
     tag: str
-    """``cu128``, ``rocm6.4``: what stands behind the plus."""
+    """Tag after the plus sign: ``cu128``, ``rocm6.4``."""
     cuda: str | None = None
     releases: Many[str]
     code: Many[str]
-    """Targets that it has code for."""
+    """Targets for which the builds contain code."""
 
     @property
     def role(self) -> str:
-        """The role that brings the driver it runs on."""
+        """Role with the driver that the builds need."""
         return "nvidia_driver" if self.tag.startswith("cu") else "rocm"
 
 
-class System(Sourced):
-    """What an operating system has in its own archive."""
+class System(CatalogueRow):
+    """Software in an operating system's own archive."""
 
     driver: str | None = None
-    """NVIDIA's; None where there are several and none is its own."""
+    """NVIDIA's driver; None if the archive has several, without a default."""
     cuda: str | None = None
     fabric_manager: bool | None = None
 
 
-class StackRelease(Sourced):
+class StackRelease(CatalogueRow):
     """A release of another vendor's software."""
 
     kernels: dict[str, Many[str]]
-    """By system the kernels that it is for: ``6.8``, and ``5.15+`` for that and all later ones."""
+    """Supported kernels by system: ``6.8``, or ``5.15+`` for that and all later ones."""
 
 
-class Stack(Sourced):
-    """The software of another vendor than NVIDIA."""
+class Stack(CatalogueRow):
+    """The software of a vendor other than NVIDIA."""
 
     first: str | None = None
     last: str | None = None
     systems: Many[str] = ()
 
 
-class PeerMemory(Sourced):
-    """A way in which RDMA reaches the memory of NVIDIA's GPUs."""
+class PeerMemory(CatalogueRow):
+    """A method by which RDMA accesses the memory of NVIDIA's GPUs."""
 
     flavours: Many[Flavour]
-    """Of NVIDIA's kernel modules, those that have it."""
+    """Flavours of NVIDIA's kernel modules with the method."""
     networks: Many[Literal["inbox", "doca"]]
-    """Whose RDMA has it: the system's own, or NVIDIA's DOCA."""
+    """RDMA software with the method: the system's own, or NVIDIA's DOCA."""
 
 
 class Software(Schema):
-    """Which software goes with which."""
+    """The compatibility of software releases."""
 
     drivers: dict[str, Driver]
     cuda: dict[str, Cuda]
@@ -205,7 +205,7 @@ class Software(Schema):
     systems: dict[str, System]
     stacks: dict[str, Stack]
     stack_releases: dict[str, dict[str, StackRelease]]
-    """By role and release; what is not here lets nothing be concluded."""
+    """Releases by role and number; a release outside this table is not judged."""
     peer_memory: dict[str, PeerMemory]
 
 
@@ -227,7 +227,7 @@ SOFTWARE = _read("software.yaml", Software)
 
 
 def source_text(id: str) -> str:
-    """Return the document, version and place that *id* stands for."""
+    """Return the source with this *id*: document, version and place."""
     return _sources()[id]
 
 
@@ -236,13 +236,13 @@ def architecture(gpu: Gpu) -> Architecture:
 
 
 def drivers(profile: str) -> tuple[str, ...]:
-    """Return the roles that bring drivers for the accelerators of *profile*, sorted."""
+    """Return the roles with drivers for the accelerators of *profile*, sorted."""
     return tuple(sorted({GPUS[model].role for model in PROFILES[profile].gpus}))
 
 
-def rows() -> Iterator[tuple[str, Sourced]]:
-    """Yield every row of the catalogue by its place."""
-    tables: dict[str, Mapping[str, Sourced]] = {
+def rows() -> Iterator[tuple[str, CatalogueRow]]:
+    """Yield all rows of the catalogue with their places, like ``gpus.a100-80gb``."""
+    tables: dict[str, Mapping[str, CatalogueRow]] = {
         "architectures": ARCHITECTURES,
         "gpus": GPUS,
         "mig": MIG,
@@ -262,6 +262,6 @@ def rows() -> Iterator[tuple[str, Sourced]]:
             yield f"{table}.{name}", row
 
 
-def unverified() -> tuple[str, ...]:
-    """Return where the values stand that no source was found for."""
+def unverified_values() -> tuple[str, ...]:
+    """Return the places of all values without a published source."""
     return tuple(f"{place}.{value}" for place, row in rows() for value in row.sources.get(UNVERIFIED, ()))

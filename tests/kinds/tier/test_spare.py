@@ -380,7 +380,7 @@ hosts:
     ("changes", "said"),
     [
         ({"level": "raid5"}, "raid5 needs 3 or more"),
-        ({"level": "raid0"}, "in RAID0 nothing can take a member's place"),
+        ({"level": "raid0"}, "RAID0 cannot replace a member"),
         ({"spare": "spare: true"}, "a spare waits in a tier"),
         ({"size": "2TB"}, "other drives of hot have 1TB"),
     ],

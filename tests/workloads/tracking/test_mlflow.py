@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from rackwright.cli.app import app
 from rackwright.facts.probe.tracking import accounts
 from tests.support import sample_checkpoints
-from tests.support.mlflow_server import FUNCTIONS, Served
+from tests.support.mlflow_server import FUNCTIONS, ServedModel
 from workloads.errors import WorkloadError
 from workloads.tracking import Tracker, fetch, lineage, register
 from workloads.tracking.provenance import KEYS, code_digest
@@ -49,7 +49,7 @@ def trained(out: Path, parent: str | None = None, declared: dict[str, Any] | Non
     return Trained(out, sha256(described.read_bytes()).hexdigest())
 
 
-def tracked(served: Served, out: Path, name: str = "tina") -> str:
+def tracked(served: ServedModel, out: Path, name: str = "tina") -> str:
     """Tell the server of the run in *out*, and return as what it knows it."""
     Tracker(served.as_(name), out, print).send()
     told = json.loads((out / "tracking.json").read_text())
@@ -140,7 +140,7 @@ def test_what_is_not_known_is_said_and_not_made_up(served, tmp_path):
 # --- the command
 
 
-def command(served: Served, *arguments: str, name: str = "axel") -> Any:
+def command(served: ServedModel, *arguments: str, name: str = "axel") -> Any:
     return CliRunner().invoke(app, ["lineage", *arguments, "--tracking", served.url], env=served.environment(name))
 
 

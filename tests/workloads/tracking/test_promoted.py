@@ -14,7 +14,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
 from rackwright.status.registered import NOT_ASKED, Lead, leads, notices
-from tests.support.mlflow_server import Served
+from tests.support.mlflow_server import ServedModel
 from tests.support.server_stack import HOSTS
 from tests.workloads.tracking.test_versions import entered, published, registered
 from workloads.quantize import versions
@@ -36,7 +36,7 @@ servers:
 class Project:
     """A stack with one server, whose model is called by an alias at the MLflow server."""
 
-    def __init__(self, served: Served, directory: Path, name: str) -> None:
+    def __init__(self, served: ServedModel, directory: Path, name: str) -> None:
         self.served, self.directory, self.name = served, directory, name
         (stacks := directory / "stacks").mkdir()
         (directory / "Pulumi.yaml").touch()
@@ -83,7 +83,9 @@ class Project:
 
 
 @pytest.fixture
-def project(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Project:
+def project(
+    served: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Project:
     monkeypatch.delenv("RACKWRIGHT_SALT_FILE", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

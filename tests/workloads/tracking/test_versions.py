@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mlflow_server import Served
+from tests.support.mlflow_server import ServedModel
 from tests.workloads.tracking.test_mlflow import DECLARED, command, tracked, trained
 from workloads.errors import WorkloadError
 from workloads.quantize import versions
@@ -34,7 +34,7 @@ def published(out: Path, parent: str, version: str = "", passed: bool = True) ->
     return publish(out, {"model.onnx": weights}, "digits", (X,), (X,), told)
 
 
-def registered(served: Served, directory: Path, name: str) -> str:
+def registered(served: ServedModel, directory: Path, name: str) -> str:
     """Return the digest of a training's checkpoint that was registered as *name*."""
     run = trained(directory, declared=DECLARED)
     tracked(served, run.out)
@@ -42,7 +42,7 @@ def registered(served: Served, directory: Path, name: str) -> str:
     return run.digest
 
 
-def entered(served: Served, out: Path, name: str, who: str = "tina") -> versions.Version:
+def entered(served: ServedModel, out: Path, name: str, who: str = "tina") -> versions.Version:
     return versions.register(served.as_(who), out, out.with_name(f"{out.name}.report"), name)
 
 

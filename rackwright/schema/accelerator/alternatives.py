@@ -1,4 +1,4 @@
-"""What would fit instead: other choices from the catalogue, tried against every rule, the nearest first."""
+"""Alternatives for contradictory choices, from the catalogue, checked against all rules, the nearest first."""
 
 import re
 from collections import Counter
@@ -8,14 +8,14 @@ from difflib import get_close_matches
 from itertools import combinations
 from typing import Any
 
-from rackwright.schema.accelerator.chosen import Accelerators, is_written, place, torch_parts
+from rackwright.schema.accelerator.choices import Accelerators, is_written, place, torch_parts
 from rackwright.schema.accelerator.rules import RULES, Finding, Rule
 from rackwright.schema.accelerator.versions import VERSION, branch, parts
 from rackwright.schema.catalogue import MIG, SOFTWARE
 from rackwright.schema.problem import Problem
 
 Change = dict[str, Any]
-"""Choices by name, to be made instead."""
+"""New values of choices, by field."""
 RuleFinding = tuple[Rule, Finding]
 NEAR = {
     "fp4": ("fp8", "int8", "bf16", "fp16", "fp32"),
@@ -26,11 +26,11 @@ NEAR = {
     "fp16": ("bf16", "fp32"),
     "fp32": ("fp16",),
 }
-"""What stands in for a precision: the same size first, then the next."""
+"""Alternatives for each precision: the same size first, then the next."""
 
 
 def problems(a: Accelerators) -> Iterator[Problem]:
-    """Yield what cannot be together, with what would fit; paths start at the host."""
+    """Yield the contradictions between choices, each with the fix that removes it; paths are relative to the host."""
     found = contradictions(a)
     for rule, finding in found:
         field, *item = finding.at
@@ -40,24 +40,24 @@ def problems(a: Accelerators) -> Iterator[Problem]:
 
 
 def contradictions(a: Accelerators) -> tuple[RuleFinding, ...]:
-    return tuple((rule, finding) for rule in RULES for finding in rule.says(a))
+    return tuple((rule, finding) for rule in RULES for finding in rule.check(a))
 
 
-def mend(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding, field: str) -> Change | None:
-    """Return the nearest other choice of *field* that does away with *one* and brings up nothing new; None: no such."""
-    before, partly = Counter(map(_key, found)), None
+def find_alternative(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding, field: str) -> Change | None:
+    """Return the nearest change of *field* that removes the contradiction *one* and adds none; None without any."""
+    before, partly = Counter(map(_identity, found)), None
     for change in CANDIDATES[field](a, one[1]):
-        after = Counter(map(_key, contradictions(replace(a, **change))))
+        after = Counter(map(_identity, contradictions(replace(a, **change))))
         if not after:
             return change
-        if partly is None and _key(one) not in after and after < before:
+        if partly is None and _identity(one) not in after and after < before:
             partly = change
     return partly
 
 
-def _key(found: RuleFinding) -> tuple[str, ...]:
-    """What makes a contradiction the same one after a change: of an item what it is, of a single choice that it is."""
-    rule, finding = found
+def _identity(contradiction: RuleFinding) -> tuple[str, ...]:
+    """Return the identity of a contradiction across changes: for an item its value, for a single choice its field."""
+    rule, finding = contradiction
     field, *item = finding.at
     return (rule.id, str(field), finding.got) if item else (rule.id, str(field))
 
@@ -65,14 +65,16 @@ def _key(found: RuleFinding) -> tuple[str, ...]:
 def _fix(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding) -> str:
     rule, finding = one
     ways = [
-        _said(a, finding, field, change) for field in rule.mends if (change := mend(a, found, one, field)) is not None
+        _format_change(a, finding, field, change)
+        for field in rule.choices
+        if (change := find_alternative(a, found, one, field)) is not None
     ]
     text = ", or ".join(ways) or "take one of the two out"
     return text[0].upper() + text[1:]
 
 
-def _said(a: Accelerators, finding: Finding, field: str, change: Change) -> str:
-    """Return how to make *change*; where the choice stands that is told of, its name goes without saying."""
+def _format_change(a: Accelerators, finding: Finding, field: str, change: Change) -> str:
+    """Return the instruction for *change*, without the name of the field if the message is about that field."""
     value = change[field]
     here = finding.at[0] == field and is_written(a, field)
     match field:
@@ -113,33 +115,33 @@ def _drivers(a: Accelerators, finding: Finding) -> Iterator[Change]:
         yield {"driver": None}
     near = branch(a.runs) if a.runs else 0
     source = "vendor" if a.own_driver or a.nvswitch else a.driver_source
-    lasting = [known for known, row in SOFTWARE.drivers.items() if row.designation != "new feature"]
-    for known in sorted(lasting, key=lambda known: (abs(int(known) - near), known)):
-        yield {"driver": known, "driver_source": source}
+    lasting = [driver for driver, row in SOFTWARE.drivers.items() if row.designation != "new feature"]
+    for driver in sorted(lasting, key=lambda driver: (abs(int(driver) - near), driver)):
+        yield {"driver": driver, "driver_source": source}
 
 
 def _torches(a: Accelerators, finding: Finding) -> Iterator[Change]:
     release, tag = torch_parts(a.torch or "+")
-    known = [(release, build.tag) for build in SOFTWARE.torch for release in build.releases]
+    builds = [(release, build.tag) for build in SOFTWARE.torch for release in build.releases]
     at = parts(release) if release else (0,)
 
-    def far(other: tuple[str, str]) -> tuple[int, bool, int]:
-        of, under = parts(other[0]), _digits(other[1])
-        return abs((of[0] - at[0]) * 100 + of[1] - at[1]), other[1][:2] != tag[:2], abs(under - _digits(tag))
+    def distance(other: tuple[str, str]) -> tuple[int, bool, int]:
+        numbers, digits = parts(other[0]), _digits(other[1])
+        return abs((numbers[0] - at[0]) * 100 + numbers[1] - at[1]), other[1][:2] != tag[:2], abs(digits - _digits(tag))
 
-    for near, under in sorted(known, key=far):
-        yield {"torch": f"{near}+{under}"}
+    for near, near_tag in sorted(builds, key=distance):
+        yield {"torch": f"{near}+{near_tag}"}
     yield {"torch": None}
 
 
 def _cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
     field, *item = finding.at
     source = "vendor" if a.own_cuda else a.cuda_source
-    if field == "cuda" and not item:  # the system's own, which nobody chose
+    if field == "cuda" and not item:  # the system's own release, which is not declared
         yield from ({"cuda": (version,), "cuda_source": source} for version in SOFTWARE.cuda)
     for at in (a.cuda[int(index)] for index in item if field == "cuda"):
         own = [(a.own_cuda, a.cuda_source)] if a.own_cuda else []
-        versions = sorted(SOFTWARE.cuda, key=lambda version: _apart(version, at))
+        versions = sorted(SOFTWARE.cuda, key=lambda version: _distance(version, at))
         for version, of in [*own, *((version, source) for version in versions)]:
             changed = tuple(dict.fromkeys(version if each == at else each for each in a.cuda))
             default = version if a.cuda_default == at else a.cuda_default
@@ -149,7 +151,7 @@ def _cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
 def _needed_cudas(a: Accelerators, finding: Finding) -> Iterator[Change]:
     if a.needs_cuda is not None:
         at = a.needs_cuda
-        yield from ({"needs_cuda": version} for version in sorted(SOFTWARE.cuda, key=lambda each: _apart(each, at)))
+        yield from ({"needs_cuda": version} for version in sorted(SOFTWARE.cuda, key=lambda each: _distance(each, at)))
         yield {"needs_cuda": None}
 
 
@@ -172,28 +174,28 @@ def _layouts(a: Accelerators, finding: Finding) -> Iterator[Change]:
 
 def _limits(a: Accelerators, finding: Finding) -> Iterator[Change]:
     limit = a.power_limit_watts or 0
-    bounds = [gpu.known(bound) for gpu, _ in a.nvidia for bound in ("power_min_watts", "power_max_watts")]
+    bounds = [gpu.verified_value(bound) for gpu, _ in a.nvidia for bound in ("power_min_watts", "power_max_watts")]
     yield from ({"power_limit_watts": bound} for bound in sorted(filter(None, bounds), key=lambda b: abs(b - limit)))
     yield {"power_limit_watts": None}
 
 
 def _clocks(a: Accelerators, finding: Finding) -> Iterator[Change]:
-    most = [gpu.known("clock_max_mhz") or max(a.clocks_mhz) for gpu, _ in a.nvidia] or [max(a.clocks_mhz)]
+    most = [gpu.verified_value("clock_max_mhz") or max(a.clocks_mhz) for gpu, _ in a.nvidia] or [max(a.clocks_mhz)]
     yield {"clocks_mhz": tuple(sorted(min(clock, *most) for clock in a.clocks_mhz))}
 
 
 def _releases(a: Accelerators, finding: Finding) -> Iterator[Change]:
-    known = SOFTWARE.stack_releases.get(a.stack or "", {})
+    releases = SOFTWARE.stack_releases.get(a.stack or "", {})
     at = (a.version or "").partition("-")[0]
-    yield from ({"version": release} for release in sorted(known, key=lambda release: _apart(release, at)))
-    if not known:
+    yield from ({"version": release} for release in sorted(releases, key=lambda release: _distance(release, at)))
+    if not releases:
         yield {"version": None}
 
 
 def _kernels(a: Accelerators, finding: Finding) -> Iterator[Change]:
-    known = SOFTWARE.stack_releases.get(a.stack or "", {})
-    own = [row for release, row in known.items() if (a.version or "").startswith(f"{release}.")]
-    rows = own or known.values()
+    releases = SOFTWARE.stack_releases.get(a.stack or "", {})
+    own = [row for release, row in releases.items() if (a.version or "").startswith(f"{release}.")]
+    rows = own or releases.values()
     yield from ({"kernel": series.rstrip("+")} for row in rows for series in row.kernels.get(a.os or "", ()))
 
 
@@ -221,11 +223,11 @@ CANDIDATES: dict[str, Callable[[Accelerators, Finding], Iterator[Change]]] = {
     "peer_memory": lambda a, finding: iter([{"peer_memory": way} for way in (*SOFTWARE.peer_memory, "none")]),
     "roles": _roles,
 }
-"""Other choices for each field, the nearest first; whether they fit is tried."""
+"""Generators of alternatives for each field, the nearest first; the rules then check them."""
 
 
-def _apart(version: str, other: str) -> int:
-    """Return how far *version* is from *other*, which may be anything."""
+def _distance(version: str, other: str) -> int:
+    """Return the distance of *version* from *other*; 0 if *other* is no version."""
     if not re.fullmatch(VERSION, other):
         return 0
     mine, theirs = (parts(f"{each}.0")[:2] for each in (version, other))

@@ -1,4 +1,4 @@
-"""One host's choices about accelerators, read from its profile, its needs and the variables of its roles."""
+"""A host's choices about accelerators, from its profile, its needs and the variables of its roles."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,18 +22,18 @@ from rackwright.schema.needs import Needs
 from rackwright.schema.problem import Keys
 
 DRIVER_ROLES = ("nvidia_driver", "jetson", "rocm", "gaudi", "ascend")
-"""Each brings the driver of one sort of accelerator."""
+"""Roles with drivers, each for one kind of accelerator."""
 ROLES = {**{role: role for role in DRIVER_ROLES}, "cuda": "nvidia_driver"}
-"""Roles that are about accelerators, and the role whose driver they stand on."""
+"""Roles for accelerators, each with the role whose driver it needs."""
 OPEN_SINCE = 515
 """The first driver with open kernel modules. Source: kernel-modules of the catalogue."""
 
 
 @dataclass(frozen=True)
 class Accelerators:
-    """What is chosen. None, or empty: nothing is said about it.
+    """The choices of a host. None or empty fields are not declared.
 
-    ``os`` is None as well where that is declared wrongly, so that nothing is concluded from it.
+    ``os`` is also None if it is declared wrongly, so that no rule draws conclusions from it.
     """
 
     os: str | None = None
@@ -48,7 +48,7 @@ class Accelerators:
     ecc: bool | None = None
     power_limit_watts: int | None = None
     clocks_mhz: tuple[int, ...] = ()
-    """One that is kept to, or the least and the most."""
+    """One fixed clock, or the minimum and the maximum."""
     mig: tuple[str, ...] = ()
     """Profiles of the instances of each GPU."""
     fabric_manager: str | None = None
@@ -56,13 +56,13 @@ class Accelerators:
     cuda_default: str | None = None
     cuda_source: str | None = None
     version: str | None = None
-    """The release of another vendor's software."""
+    """Release of another vendor's software."""
     kernel: str | None = None
-    """The release of the kernel that it is for: ``6.8.0-60-generic``."""
+    """Release of the kernel for that software: ``6.8.0-60-generic``."""
     peer_memory: str | None = None
-    """How RDMA reaches the memory of NVIDIA's GPUs."""
+    """Method by which RDMA accesses the memory of NVIDIA's GPUs."""
     network: str | None = None
-    """Whose RDMA that is."""
+    """Source of the RDMA software."""
     torch: str | None = None
     needs_cuda: str | None = None
     precision: tuple[str, ...] = ()
@@ -77,27 +77,27 @@ class Accelerators:
 
     @cached_property
     def nvidia(self) -> tuple[tuple[Gpu, Architecture], ...]:
-        """The models that NVIDIA's driver for servers is for."""
+        """The models for NVIDIA's server driver."""
         return tuple(model for model in self.models if model[0].role == "nvidia_driver")
 
     @property
     def stack(self) -> str | None:
-        """The role that brings another vendor's software; the first, where there are several."""
+        """The first role with another vendor's software."""
         return next((role for role in self.roles if role in SOFTWARE.stacks), None)
 
     @property
     def own_driver(self) -> str | None:
-        """The driver that the system itself has, where it comes from there."""
-        return self.system.known("driver") if self.driver_source in (None, "distribution") else None
+        """The system's own driver, if the driver's source is the distribution."""
+        return self.system.verified_value("driver") if self.driver_source in (None, "distribution") else None
 
     @property
     def own_cuda(self) -> str | None:
-        """The CUDA that the system itself has, where it comes from there."""
-        return self.system.known("cuda") if self.cuda_source in (None, "distribution") else None
+        """The system's own CUDA, if CUDA's source is the distribution."""
+        return self.system.verified_value("cuda") if self.cuda_source in (None, "distribution") else None
 
     @cached_property
     def runs(self) -> str | None:
-        """The version or branch of NVIDIA's driver that it comes to; None where that cannot be told."""
+        """The version or branch of the resulting NVIDIA driver; None if it is unknown."""
         if "nvidia_driver" not in self.roles:
             return None
         driver = self.driver or self.own_driver
@@ -105,42 +105,46 @@ class Accelerators:
 
     @property
     def usual_flavour(self) -> Flavour | None:
-        """The kernel modules for these GPUs and this driver: open where they all take it, else proprietary.
+        """The kernel modules for these GPUs and this driver: open if all support it, else proprietary.
 
-        None where no GPU is known, or no flavour suits all.
+        None if no GPU is known, or no flavour suits all.
         """
-        known = [set(family.known("flavours")) for _, family in self.nvidia if family.known("flavours")]
-        common = set.intersection(*known) if known else set()
+        flavours = [
+            set(family.verified_value("flavours")) for _, family in self.nvidia if family.verified_value("flavours")
+        ]
+        common = set.intersection(*flavours) if flavours else set()
         if self.runs and branch(self.runs) < OPEN_SINCE:
             common.discard("open")
         return "open" if "open" in common else "proprietary" if common else None
 
     @cached_property
     def toolkits(self) -> tuple[str, ...]:
-        """The releases of CUDA that are installed."""
+        """The releases of CUDA that role cuda installs."""
         if "cuda" not in self.roles:
             return ()
         return self.cuda or ((self.own_cuda,) if self.own_cuda else ())
 
     @cached_property
     def build(self) -> Torch | None:
-        """The build of PyTorch that is needed; None where there is none, or no such."""
+        """The required build of PyTorch; None if there is none, or the catalogue does not have it."""
         if self.torch is None:
             return None
         release, tag = torch_parts(self.torch)
         return next((build for build in SOFTWARE.torch if build.tag == tag and release in build.releases), None)
 
 
-def chosen(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]], needs: Needs) -> Accelerators:
-    """Return the choices of a host. Of the roles' variables only what is of the right sort is taken: what is wrong
-    with one by itself its role says."""
+def read_choices(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]], needs: Needs) -> Accelerators:
+    """Return the choices of a host.
+
+    Variables of a wrong type count as not declared, because the check of their role reports them.
+    """
     driver, cuda, rdma = (roles.get(role, {}) for role in ("nvidia_driver", "cuda", "rdma"))
     other: Mapping[str, Any] = next((roles[role] for role in roles if role in SOFTWARE.stacks), {})
     hardware = PROFILES[profile]
     return Accelerators(
         os=os,
-        gpus=tuple(hardware.known("gpus") or ()),
-        nvswitch=hardware.known("nvswitch"),
+        gpus=tuple(hardware.verified_value("gpus") or ()),
+        nvswitch=hardware.verified_value("nvswitch"),
         roles=tuple(role for role in roles if role in ROLES),
         driver=_text(driver.get("version")),
         driver_source=_text(driver.get("source")),
@@ -163,10 +167,10 @@ def chosen(os: str | None, profile: str, roles: Mapping[str, Mapping[str, Any]],
     )
 
 
-def variables(accelerators: Accelerators, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables *given* of *role*, with what the GPUs say of those that are left out."""
+def variables(accelerators: Accelerators, role: str, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the *declared* variables of *role*, with defaults that follow from the GPUs."""
     flavour = accelerators.usual_flavour if role == "nvidia_driver" else None
-    return {**({"flavour": flavour} if flavour else {}), **given}
+    return {**({"flavour": flavour} if flavour else {}), **declared}
 
 
 PLACES: dict[str, Keys] = {
@@ -191,28 +195,28 @@ PLACES: dict[str, Keys] = {
     "needs_cuda": ("needs", "cuda"),
     "precision": ("needs", "precision"),
 }
-"""Where each choice stands below its host; an empty name is that of the other vendor's role."""
+"""Keys of each choice, relative to the host; an empty key is the other vendor's role."""
 
 
 def is_written(accelerators: Accelerators, field: str) -> bool:
-    """Return whether the choice is made, rather than left to its default."""
+    """Return whether *field* is declared, and not a default."""
     return bool(getattr(accelerators, field) != getattr(Accelerators, field, None))
 
 
 def place(accelerators: Accelerators, field: str) -> Keys:
-    """Return where the choice stands; where it is left to its default, the role that has it."""
+    """Return the keys of the choice *field*; for a default, those of its role."""
     whole = tuple(key or accelerators.stack or key for key in PLACES[field])
     return whole if is_written(accelerators, field) else whole[:-1]
 
 
 def torch_parts(torch: str) -> tuple[str, str]:
-    """Return ``2.9.1+cu128`` as its release, 2.9, and its tag."""
+    """Return release and tag of *torch*: 2.9 and cu128 of ``2.9.1+cu128``."""
     release, _, tag = torch.partition("+")
     return ".".join(release.split(".")[:2]), tag
 
 
 def _text(value: Any) -> str | None:
-    """Return a text. Ansible makes one of a number, too."""
+    """Return *value* as a text, as Ansible also converts numbers; None for other types."""
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
