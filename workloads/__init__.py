@@ -1,7 +1,7 @@
-"""What runs on the GPUs. Knows nothing of Pulumi, Ansible or rackwright."""
+"""The programs that run on the GPUs, independent of Pulumi, Ansible and rackwright."""
 
 import os
 
-# from 1.32 on ONNX Runtime's wheel for Linux gathers telemetry, with an id that it keeps in the home, for Microsoft; it
-# reads this when it is imported, which code below may do at any place
+# From 1.32 on, ONNX Runtime's wheel for Linux collects telemetry for Microsoft, with an ID that it stores in the home
+# directory. It reads this variable on import, which any module below may do.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

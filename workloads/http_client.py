@@ -1,6 +1,6 @@
-"""HTTP requests that may carry a password: they follow no redirect, and reach no other kind of address than HTTP's.
+"""An HTTP client for requests with a password: it follows no redirect, and accepts HTTP and HTTPS addresses alone.
 
-urllib's own opener sends every header, the password included, to whatever address a redirect names, http included.
+urllib's own opener sends every header, the password included, to any address that a redirect names, http included.
 """
 
 import ssl
@@ -16,8 +16,8 @@ class HttpClient:
     def __init__(self, host: str, trusted: ssl.SSLContext) -> None:
         """
         Args:
-            host: The server's name; a server of this computer is reached past every proxy.
-            trusted: The certificates that https accepts.
+            host: Name of the server; a server on this computer is reached without a proxy.
+            trusted: Certificates that https accepts.
         """
         self._opener = request.OpenerDirector()
         for handler in (
@@ -30,16 +30,16 @@ class HttpClient:
         ):
             self._opener.add_handler(handler)
 
-    def send(self, asked: request.Request, seconds: float) -> Any:
-        """Return the open answer to a request.
+    def send(self, message: request.Request, seconds: float) -> Any:
+        """Return the open response to a request.
 
         Raises:
-            urllib.error.HTTPError: the status is not 2xx; a redirect is such a status.
-            OSError, ValueError: the server does not answer, or the address is not one of HTTP.
+            urllib.error.HTTPError: The status is not 2xx; a redirect is such a status.
+            OSError, ValueError: The server does not respond, or the address is not an HTTP address.
         """
-        return self._opener.open(asked, timeout=seconds)
+        return self._opener.open(message, timeout=seconds)
 
 
 def redirect_target(error: Any) -> str:
-    """Return the address that a redirect names, without control characters; empty for any other answer."""
+    """Return the target of a redirect, without control characters; empty for any other response."""
     return repr(str(error.headers.get("Location", ""))[:200]) if 300 <= error.code < 400 else ""

@@ -32,24 +32,23 @@ def lineage(
     The account comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or from a file of credentials.
     Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or some is not known.
     """
-    from workloads.tracking import connect
-    from workloads.tracking import lineage as found
+    from workloads.tracking import connect, load_lineage
 
-    chain = found(connect(tracking, os.environ), model)
+    chain = load_lineage(connect(tracking, os.environ), model)
     terminal.show(json.dumps(chain.as_data(), indent=2) if as_json else _text(chain))
     raise typer.Exit(UNKNOWN if chain.missing else 0)
 
 
 def _text(chain: "Lineage") -> str:
-    from workloads.tracking.provenance import keys
+    from workloads.tracking.provenance import required_keys
 
     lines: list[str] = []
     for version in chain.versions:
         made = datetime.fromtimestamp(version.created_ms / 1000, UTC)
         names = "".join(f" @{alias}" for alias in version.aliases)
         lines.append(f"{version}{names}, registered {made:%Y-%m-%d %H:%M} UTC by run {version.run or NOT_SAID}")
-        for key in (*keys(version.tags), "checkpoint"):
+        for key in (*required_keys(version.tags), "checkpoint"):
             lines.append(f"  {key:<12} {version.tags.get(key, NOT_SAID)}")
-    if chain.lost:
-        lines.append(f"its parent, checkpoint {chain.lost}, is registered nowhere")
+    if chain.unregistered_parent:
+        lines.append(f"its parent, checkpoint {chain.unregistered_parent}, is registered nowhere")
     return "\n".join(lines)

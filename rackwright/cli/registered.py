@@ -8,7 +8,7 @@ from rackwright.schema.server import ServedModel
 from rackwright.stack import Stack, server_model
 from workloads.quantize import versions
 from workloads.tracking import connect, registry
-from workloads.tracking.server import Refused
+from workloads.tracking.server import TrackingRefused
 
 
 def name_in(stack: Stack, server: str, model: str | None) -> str | None:
@@ -35,7 +35,7 @@ def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> Serve
     """
     asked = connect(tracking, os.environ)
     version = registry.find(asked, name)
-    directory = versions.bring(asked, version, registry.kept())
+    directory = versions.bring(asked, version, registry.cache_directory())
     project.say(f"{name} is {version}")
     return server_model.registered_model(stack, server, name, directory, version.tags[registry.CHECKPOINT])
 
@@ -68,14 +68,14 @@ def fetched(stack: Stack, server: str, tracking: str) -> dict[str, str]:
         promote = command("rackwright server promote {} {}", stack.name, server)
         fix = f"Run {promote}, which writes it and fetches the model"
         raise DeclarationError(f"servers.{server}.model", "got no sha256", want, fix)
-    there = versions.find_local(model.sha256, registry.kept())
+    there = versions.find_local(model.sha256, registry.cache_directory())
     if there is None:
         asked = connect(tracking, os.environ)
         name = versions.name_of(str(model.registered))
-        version = registry.with_checkpoint(asked, model.sha256, name)
+        version = registry.find_by_checkpoint(asked, model.sha256, name)
         if version is None:
             got, want = f"got sha256 {model.sha256[:12]}…", f"{asked.url} has a version of {name} with it"
-            raise Refused(f"servers.{server}.model", got, want, "Ask who has deleted it, or promote another")
-        there = versions.bring(asked, version, registry.kept())
+            raise TrackingRefused(f"servers.{server}.model", got, want, "Ask who has deleted it, or promote another")
+        there = versions.bring(asked, version, registry.cache_directory())
         project.say(f"{server}: fetched {version}")
     return {"server": server, "version": str(model.version), "directory": str(there)}

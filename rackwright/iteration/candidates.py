@@ -105,7 +105,7 @@ def _checkpoint(project: Path, model: Model, digest: str, given: Path | None, tr
                 return path
         want = f"version {model.version} came from the checkpoint whose manifest has SHA-256 {digest[:12]}…"
         raise DeclarationError("--from", f"got {given}, without it", want, "Name the directory of that training")
-    here, kept = project.resolve() / HERE, registry.under(registry.kept(), digest)
+    here, kept = project.resolve() / HERE, registry.directory_for(registry.cache_directory(), digest)
     trainings = (path for pattern in TRAININGS for path in sorted(here.glob(f"{pattern}/checkpoints")))
     for path in (*(found for each in trainings for found in _steps(each)), *_steps(kept)):
         if digest_of(path) == digest:
@@ -113,8 +113,8 @@ def _checkpoint(project: Path, model: Model, digest: str, given: Path | None, tr
     looked = f"below {HERE} and in the cache"
     if tracking:
         server = connect(tracking, os.environ)
-        if version := registry.with_checkpoint(server, digest):
-            return registry.fetch(server, str(version), registry.kept())
+        if version := registry.find_by_checkpoint(server, digest):
+            return registry.fetch(server, str(version), registry.cache_directory())
         looked += f", and {server.url} has none"
     got = f"got no checkpoint whose manifest has SHA-256 {digest[:12]}… {looked}"
     fix = "Say --from DIRECTORY, the training's, or --tracking URL of the server that has it"

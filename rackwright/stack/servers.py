@@ -145,7 +145,7 @@ def _directory(stack: Stack, server: Server) -> Path | None:
     wanted = server.model
     if wanted.path is not None:
         return (stack.project / wanted.path).resolve()
-    return None if wanted.sha256 is None else versions.find_local(wanted.sha256, registry.kept())
+    return None if wanted.sha256 is None else versions.find_local(wanted.sha256, registry.cache_directory())
 
 
 def _check_model(name: str, place: str, server: Server, model: Model) -> Model:

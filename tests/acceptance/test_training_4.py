@@ -12,7 +12,7 @@ HOROVOD = ("horovodrun", "-np", "2")
 TORCHRUN = ("torchrun", "--nproc-per-node", "2")
 CASES = (
     ("unknown recipe", ALONE, "digit", (), ("recipe: got digit", "Write digits")),
-    ("unknown value", ALONE, "digits", ("optimiser=sgd",), ("optimiser: got sgd", "Take it out")),
+    ("unknown value", ALONE, "digits", ("optimiser=sgd",), ("optimiser: got sgd", "Remove it")),
     (
         "batch and world",
         HOROVOD,

@@ -159,7 +159,7 @@ class TestRegistered:
         made = project / "elsewhere" / ARTIFACT
         version = publish(made, b"registered", kept)
         digest = sha256((made / published.NAME).read_bytes()).hexdigest()
-        directory = registry.under(registry.kept(), digest) / ARTIFACT
+        directory = registry.directory_for(registry.cache_directory(), digest) / ARTIFACT
         directory.parent.mkdir(parents=True)
         made.rename(directory)
         return directory, version, digest

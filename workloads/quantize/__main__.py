@@ -21,7 +21,7 @@ from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
 from workloads.quantize.config import Settings
-from workloads.tracking.registry import kept
+from workloads.tracking.registry import cache_directory
 from workloads.tracking.server import URL, connect
 
 STATUS = "Exit status: 0 published, 1 below the gate or the model is damaged, 2 wrong input, 3 server unreachable."
@@ -70,7 +70,7 @@ def _quantize(args: argparse.Namespace, settings: Settings) -> int:
         server = connect(args.tracking, os.environ)
         server.get("registered-models/search", max_results="1")  # fail now, before all the work
     if registered:
-        model, fetched_version = versions.fetch(server, args.model, kept())
+        model, fetched_version = versions.fetch(server, args.model, cache_directory())
         version = str(fetched_version)
         _print_line(f"{args.model} is {version}")
     outcome = quantize(model, args.data, args.target, args.out, settings, _print_line, version)

@@ -11,8 +11,8 @@ from workloads.serving import model as model_directory
 from workloads.serving.model import DamagedModel, Model
 from workloads.tracking import provenance, registry
 from workloads.tracking.registry import Version
-from workloads.tracking.server import Refused, Server
-from workloads.tracking.tracker import experiment
+from workloads.tracking.server import Server, TrackingRefused
+from workloads.tracking.tracker import find_or_create_experiment
 
 PREFIX = "models:/"
 ARTIFACT = "model"
@@ -44,16 +44,18 @@ def bring(server: Server, version: Version, into: Path) -> Path:
             "a server needs a published model",
             f"Publish it with `python -m workloads.quantize {PREFIX}{version}`",
         )
-        raise Refused("model", f"got {version}, from {version.source}", want, fix)
-    target = registry.begin(server, version, model_directory.NAME, into)
+        raise TrackingRefused("model", f"got {version}, from {version.source}", want, fix)
+    target = registry.fetch_manifest(server, version, model_directory.NAME, into)
     metadata = model_directory.read(target)
     if wrong := [name for name in metadata.files if not re.fullmatch(model_directory.NAME_PATTERN, name)]:
         want, fix = "a model's files are in the directory of its model.json", "Publish the model again"
-        raise Refused(str(version), f"got a file {wrong[0]!r}", want, fix)
+        raise TrackingRefused(str(version), f"got a file {wrong[0]!r}", want, fix)
     if metadata.version != (computed := model_directory.version_of(metadata.files)):
         want = f"its files have version {computed}"
-        raise Refused(str(version), f"got a model.json of version {metadata.version}", want, "Publish the model again")
-    registry.bring(server, version, {name: file.bytes for name, file in metadata.files.items()}, target)
+        raise TrackingRefused(
+            str(version), f"got a model.json of version {metadata.version}", want, "Publish the model again"
+        )
+    registry.fetch_files(server, version, {name: file.bytes for name, file in metadata.files.items()}, target)
     try:
         model_directory.verify(target, metadata)
     except DamagedModel:
@@ -67,7 +69,7 @@ def find_local(sha256: str, into: Path) -> Path | None:
 
     Only the sizes of the files are checked here; their reader verifies the content.
     """
-    directory = registry.under(into, sha256) / ARTIFACT
+    directory = registry.directory_for(into, sha256) / ARTIFACT
     try:
         if disk.sha256(directory / model_directory.NAME) != sha256:
             return None
@@ -98,14 +100,14 @@ def register(server: Server, directory: Path, report: Path, name: str) -> Versio
     metadata = model_directory.read(directory)
     if metadata.lineage.get("gate", {}).get("passed") is not True:
         want, fix = "a version has passed its gate", "Publish the model with `python -m workloads.quantize`"
-        raise Refused(str(directory), "got a model that passed no gate", want, fix)
+        raise TrackingRefused(str(directory), "got a model that passed no gate", want, fix)
     model_directory.verify(directory, metadata)
     digest = disk.sha256(directory / model_directory.NAME)
-    if existing := registry.with_checkpoint(server, digest, name):
+    if existing := registry.find_by_checkpoint(server, digest, name):
         return existing
     properties = {**_properties(metadata), registry.CHECKPOINT: digest}
-    tags = provenance.tags(properties)
-    number = experiment(server, metadata.name)
+    tags = provenance.to_tags(properties)
+    number = find_or_create_experiment(server, metadata.name)
     began, title = (
         int(time.time() * 1000),
         f"{metadata.name} {properties.get('precision')} for {properties.get('target')}",
@@ -119,7 +121,7 @@ def register(server: Server, directory: Path, report: Path, name: str) -> Versio
         server.put_file(f"{artifacts}/report/{file.name}", file)
     server.post("runs/log-batch", run_id=run_id, metrics=_figures(metadata, began))
     server.post("runs/update", run_id=run_id, status="FINISHED", end_time=int(time.time() * 1000))
-    return registry.enter(server, name, f"{artifacts}/{ARTIFACT}", run_id, properties)
+    return registry.create_version(server, name, f"{artifacts}/{ARTIFACT}", run_id, properties)
 
 
 def set_alias(server: Server, version: Version, alias: str) -> None:

@@ -1,4 +1,4 @@
-"""Recipes: functions that return a complete configuration, by the name that is typed. To add one, add a function."""
+"""Recipes: functions that return a complete configuration, by name. To add a recipe, add a function."""
 
 from collections.abc import Callable
 

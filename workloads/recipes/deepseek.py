@@ -1,4 +1,4 @@
-"""Language models of DeepSeek-V3's shape: a tiny one that a laptop trains, and the real one."""
+"""Language models of DeepSeek-V3's shape: a tiny one for a laptop, and the full one."""
 
 import sysconfig
 
@@ -6,7 +6,7 @@ from workloads.training.config import DeepseekV3, Optimizer, Saving, Schedule, T
 
 
 def deepseek_v3_tiny() -> TrainingConfig:
-    """All parts of the real one, 0.8 M parameters, on the source code of Python's standard library."""
+    """Return all parts of the full model with 0.8 M parameters, trained on the source of Python's standard library."""
     return TrainingConfig(
         name="deepseek-v3-tiny",
         model=DeepseekV3(
@@ -39,7 +39,7 @@ def deepseek_v3_tiny() -> TrainingConfig:
 
 
 def deepseek_v3() -> TrainingConfig:
-    """The real one, 671 billion parameters. No single device holds it: the arithmetic says so before anything starts.
+    """Return the full model with 671 billion parameters; the memory check refuses it on a single device.
 
     Source of the sizes: DeepSeek-V3 Technical Report, arXiv:2412.19437, section 4.2, and transformers' defaults.
     """

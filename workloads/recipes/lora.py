@@ -1,10 +1,10 @@
-"""Adapters for a language model that lies in a local directory."""
+"""LoRA adapters for a language model in a local directory."""
 
 from workloads.training.config import HuggingFace, Lora, Optimizer, Saving, Schedule, Text, TrainingConfig
 
 
 def lora() -> TrainingConfig:
-    """All but the paths can stay for a first try.
+    """Return a configuration in which only the paths have to change for a first try.
 
     Source of the rate: Hu et al. 2021, arXiv:2106.09685, appendix D, tables 11 and 12.
     """

@@ -1,8 +1,8 @@
-"""What a run tells an MLflow server of itself, the versions of models that come of it, and where these come from."""
+"""MLflow tracking: metrics of runs, registered model versions, and their lineage."""
 
-from workloads.tracking.lineage import Lineage, lineage
+from workloads.tracking.lineage import Lineage, load_lineage
 from workloads.tracking.registry import fetch, register
 from workloads.tracking.server import Server, connect
 from workloads.tracking.tracker import Tracker
 
-__all__ = ["Lineage", "Server", "Tracker", "connect", "fetch", "lineage", "register"]
+__all__ = ["Lineage", "Server", "Tracker", "connect", "fetch", "load_lineage", "register"]

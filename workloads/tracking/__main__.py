@@ -1,4 +1,4 @@
-"""Tell an MLflow server what a run in DIR has kept for it, and register what came of it.
+"""Send the metrics of the run in DIR to an MLflow server, and register its result.
 
     python -m workloads.tracking DIR --tracking https://tracking.example:5000
     python -m workloads.tracking DIR --register digits
@@ -16,23 +16,23 @@ from workloads.tracking.registry import register
 from workloads.tracking.server import URL, connect
 from workloads.tracking.tracker import Tracker
 
-STATUS = "Exit status: 0 the server has all, 2 wrong or refused, 3 not reached."
+STATUS = "Exit status: 0 the server has all data, 2 bad input or refused, 3 server not reached."
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = new_parser("workloads.tracking", __doc__, STATUS)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="what the run writes to")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="directory of the run")
     parser.add_argument(
-        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"the server; {URL} says it, too"
+        "--tracking", metavar="URL", default=os.environ.get(URL, ""), help=f"address of the server (default: {URL})"
     )
-    parser.add_argument("--register", metavar="MODEL", help="let its newest checkpoint be a version of this model")
-    parser.add_argument("--journal", default="metrics.jsonl", metavar="FILE", help="its file of metrics")
-    given = parser.parse_args(argv)
+    parser.add_argument("--register", metavar="MODEL", help="register its final checkpoint as a version of this model")
+    parser.add_argument("--journal", default="metrics.jsonl", metavar="FILE", help="name of the metrics file")
+    args = parser.parse_args(argv)
     try:
-        server = connect(given.tracking, os.environ)
-        Tracker(server, given.directory, print, given.journal).send()
-        if given.register:
-            print(f"{register(server, given.directory, given.register)} is registered")
+        server = connect(args.tracking, os.environ)
+        Tracker(server, args.directory, print, args.journal).send()
+        if args.register:
+            print(f"{register(server, args.directory, args.register)} is registered")
         return 0
     except WorkloadError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where a version of a model comes from: machines, code, data, and the versions before it, as far as is known."""
+"""The lineage of a model version: machines, code, data and parent versions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,25 +11,26 @@ from workloads.tracking.server import Server
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A version and its parents, the youngest first."""
+    """A version and its parents, newest first."""
 
     versions: tuple[Version, ...]
-    lost: str = ""
-    """The checkpoint with which the chain goes on and that no version has; empty where it is whole."""
+    unregistered_parent: str = ""
+    """Digest of the next parent checkpoint, if it is not registered; empty if the chain is complete."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What is not known, as ``digits/3: lock``."""
-        unsaid = (
+        """Facts that are unknown, such as ``digits/3: lock``."""
+        absent = (
             f"{version}: {key}"
             for version in self.versions
-            for key in provenance.keys(version.tags)
+            for key in provenance.required_keys(version.tags)
             if key not in version.tags
         )
-        return (*unsaid, *([f"the version of checkpoint {self.lost}"] if self.lost else []))
+        parent = [f"the version of checkpoint {self.unregistered_parent}"] if self.unregistered_parent else []
+        return (*absent, *parent)
 
     def as_data(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the lineage as plain values for JSON."""
         return {
             "versions": [
                 {
@@ -41,7 +42,7 @@ class Lineage:
                     "created_ms": version.created_ms,
                     **{
                         key: version.tags.get(key)
-                        for key in (*provenance.keys(version.tags), registry.CHECKPOINT, "step")
+                        for key in (*provenance.required_keys(version.tags), registry.CHECKPOINT, "step")
                     },
                 }
                 for version in self.versions
@@ -50,29 +51,29 @@ class Lineage:
         }
 
 
-def lineage(server: Server, reference: str) -> Lineage:
-    """Return what made the version that *reference* names, back to the first parent.
+def load_lineage(server: Server, reference: str) -> Lineage:
+    """Return the lineage of the version that *reference* names, back to the first parent.
 
     Raises:
-        WorkloadError: there is no such version, or the server does not answer.
+        WorkloadError: There is no such version, or the server does not respond.
     """
     chain = list(_chain(server, registry.find(server, reference)))
     last = chain[-1].tags.get("parent", provenance.NONE)
-    known = {version.tags.get(registry.CHECKPOINT) for version in chain}
-    return Lineage(tuple(chain), "" if last == provenance.NONE or last in known else last)
+    registered = {version.tags.get(registry.CHECKPOINT) for version in chain}
+    return Lineage(tuple(chain), "" if last == provenance.NONE or last in registered else last)
 
 
 def _chain(server: Server, version: Version | None) -> Iterator[Version]:
-    """Yield *version* and its parents; one that is its own ancestor ends it, too."""
+    """Yield *version* and its parents, and stop at a version that is its own ancestor."""
     seen: set[str] = set()
     while version is not None and str(version) not in seen:
         yield version
         seen.add(str(version))
         parent = version.tags.get("parent", provenance.NONE)
         name = version.tags.get(registry.PARENT_VERSION, str(version)).rpartition("/")[0]
-        version = None if parent == provenance.NONE else _of_checkpoint(server, parent, name)
+        version = None if parent == provenance.NONE else _find_parent(server, parent, name)
 
 
-def _of_checkpoint(server: Server, digest: str, name: str) -> Version | None:
-    """Return the version of that checkpoint: of several names that one is registered under, *name*."""
-    return registry.with_checkpoint(server, digest, name) or registry.with_checkpoint(server, digest)
+def _find_parent(server: Server, digest: str, name: str) -> Version | None:
+    """Return the version of the checkpoint with *digest*, preferably of the model *name*."""
+    return registry.find_by_checkpoint(server, digest, name) or registry.find_by_checkpoint(server, digest)

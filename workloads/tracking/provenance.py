@@ -1,4 +1,4 @@
-"""What a run was made of, as tags: read from what lies in its directory, and never made up."""
+"""The provenance of a run as tags, read from files in its directory."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,73 +9,77 @@ from typing import Any
 from workloads.errors import WorkloadError
 
 KEYS = ("fleet", "declaration", "lock", "hosts", "code", "data", "parent")
-"""What a version has to say of itself: by what it was declared, on which machines, by which code, from what."""
+"""Required tags of a version: its declaration, machines, code, data and parent."""
 QUANTISED = ("parent", "target", "precision", "gate", "data", "code", "machine")
-"""What one that was quantised has to say: what it was declared by and on is said by its parent."""
+"""Required tags of a quantised version; its parent has those of declaration and hosts."""
 PREFIX = "rackwright."
-"""Of the tags, so that they are told from other people's."""
+"""Prefix that separates our tags from other tags."""
 NONE = "none"
-"""Said where there is none, and that is known: a model that begins anew has no parent."""
+"""Value for something that is known not to exist: a model with random initial weights has no parent."""
 WORKLOADS = Path(__file__).parents[1]
 
 
 def code_digest(folder: Path = WORKLOADS) -> str:
-    """Return the SHA-256 of all sources in *folder*, with their names."""
-    whole = sha256()
+    """Return the SHA-256 of the names and contents of all Python files in *folder*."""
+    digest = sha256()
     for path in sorted(folder.rglob("*.py")):
-        whole.update(f"{path.relative_to(folder)}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{path.relative_to(folder)}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
-def keys(said: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what a version with these tags has to say of itself."""
-    return QUANTISED if "precision" in said else KEYS
+def required_keys(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the required tags of a version with these *tags*."""
+    return QUANTISED if "precision" in tags else KEYS
 
 
-def of_run(out: Path) -> dict[str, str]:
-    """Return what is known of the run in *out*, by `KEYS`; what nobody has written there is left out.
+def collect(out: Path) -> dict[str, str]:
+    """Return the known provenance of the run in *out* by `KEYS`, without unknown facts.
 
-    ``provenance.json`` is written by whoever declared the run, ``lineage.json`` by the run itself. The code is what is
-    running, where the former does not say it.
+    The stack that declares the run writes ``provenance.json``; the run itself writes ``lineage.json``. If the first has
+    no digest of the code, the digest of the running code is used.
     """
-    declared, own = read(out / "provenance.json"), read(out / "lineage.json")
-    found = {key: _text(declared[key]) for key in KEYS if declared.get(key)}
+    declared, own = load_json(out / "provenance.json"), load_json(out / "lineage.json")
+    values = {key: _format(declared[key]) for key in KEYS if declared.get(key)}
     if own.get("data"):
-        found["data"] = " ".join(_contents(own["data"]))
+        values["data"] = " ".join(_data_digests(own["data"]))
     if "parent" in own:
-        found["parent"] = str(own["parent"]["sha256"]) if own["parent"] else NONE
-    return {"code": code_digest(), **found}
+        values["parent"] = str(own["parent"]["sha256"]) if own["parent"] else NONE
+    return {"code": code_digest(), **values}
 
 
-def tags(found: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return *found* as MLflow takes tags."""
-    return [{"key": f"{PREFIX}{key}", "value": value} for key, value in sorted(found.items())]
+def to_tags(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return *values* as tags of MLflow, with the prefix."""
+    return [{"key": f"{PREFIX}{key}", "value": value} for key, value in sorted(values.items())]
 
 
-def from_tags(told: list[Mapping[str, str]]) -> dict[str, str]:
-    """Return what tags of ours say."""
-    ours = ((tag["key"].removeprefix(PREFIX), tag["value"]) for tag in told if tag["key"].startswith(PREFIX))
+def from_tags(tags: list[Mapping[str, str]]) -> dict[str, str]:
+    """Return the values of the tags that have the prefix."""
+    ours = ((tag["key"].removeprefix(PREFIX), tag["value"]) for tag in tags if tag["key"].startswith(PREFIX))
     return dict(ours)
 
 
-def _text(value: Any) -> str:
-    """Return one line: of hosts ``alpha=… beta=…``."""
+def _format(value: Any) -> str:
+    """Return *value* as one line; a mapping becomes ``alpha=… beta=…``."""
     if isinstance(value, Mapping):
-        return " ".join(f"{name}={told}" for name, told in sorted(value.items()))
+        return " ".join(f"{name}={item}" for name, item in sorted(value.items()))
     return str(value)
 
 
-def _contents(data: Any) -> Iterator[str]:
+def _data_digests(data: Any) -> Iterator[str]:
     for each in data if isinstance(data, list) else [data]:
         yield str(each["sha256"]) if isinstance(each, Mapping) else str(each)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return what one of these files says; nothing where it is not there."""
+def load_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in *path*; empty if the file is missing.
+
+    Raises:
+        WorkloadError: The file cannot be read, or is not JSON.
+    """
     try:
-        told = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise WorkloadError(str(path), f"got {error}", "a run's provenance is JSON", "Let it be as it was") from None
-    return told if isinstance(told, dict) else {}
+        raise WorkloadError(str(path), f"got {error}", "a run's provenance is JSON", "Restore the file") from None
+    return values if isinstance(values, dict) else {}

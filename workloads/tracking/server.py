@@ -1,6 +1,6 @@
-"""An MLflow server, asked over its REST interface, without its client library. Source: MLflow 3.17, REST API.
+"""A client of MLflow's REST API, without MLflow's client library. Source: MLflow 3.17, REST API.
 
-The library takes 50 packages and two seconds to import, in every process of a run, for the dozen questions we have.
+The library needs 50 packages and two seconds to import in each process of a run; we use a dozen requests.
 """
 
 import base64
@@ -22,44 +22,44 @@ from workloads.http_client import LOOPBACK, HttpClient, redirect_target
 API = "/api/2.0/mlflow/"
 FILES = "/api/2.0/mlflow-artifacts/artifacts/"
 SECONDS = 30
-"""How long an answer, or the next part of it, is waited for."""
+"""Time limit for a response, and for each next part of it."""
 URL, NAME, PASSWORD, CERTIFICATE = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_SERVER_CERT_PATH",
 )
-"""Variables of the environment, as MLflow's own client has them."""
+"""Environment variables, the same as those of MLflow's client."""
 CREDENTIALS = "RACKWRIGHT_TRACKING_CREDENTIALS"
-"""The path of a file in the form of MLflow's ``~/.mlflow/credentials``; without it, that one."""
+"""Variable with the path of a credentials file in MLflow's format; by default ``~/.mlflow/credentials``."""
 AT_HOME = (".mlflow", "credentials")
 ANSWER_BYTES = 64 << 20
-"""The most that an answer in JSON may have."""
+"""Maximum size of a JSON response."""
 
 
-class NotReached(WorkloadError):
-    """The server does not answer, or not as one."""
+class TrackingUnreachable(WorkloadError):
+    """The server does not respond, or does not respond as an MLflow server."""
 
     exit_status = 3
 
 
-class Refused(WorkloadError):
-    """The server will not have it: who asks, or what."""
+class TrackingRefused(WorkloadError):
+    """The server, or a check before the request, refuses the account or the request."""
 
     def __init__(self, where: str, got: str, want: str, fix: str, status: int = 0) -> None:
         super().__init__(where, got, want, fix)
         self.status = status
-        """Of HTTP; 0 where we did not get to ask."""
+        """HTTP status; 0 if no request was sent."""
 
 
 class Server:
-    """A server, and who we are there."""
+    """An MLflow server and an account on it."""
 
     def __init__(self, url: str, name: str = "", password: str = "", certificate: str = "") -> None:
         """
         Args:
-            certificate: Path of those that are trusted, in PEM, be they the server's own or its authority's; empty:
-                those that this computer trusts.
+            certificate: Path of trusted certificates in PEM, the server's own or its authority's; empty for those that
+                this computer trusts.
         """
         self.url = url.rstrip("/")
         self._head = {"User-Agent": "rackwright"}
@@ -70,41 +70,42 @@ class Server:
             trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         self._client = HttpClient(urlsplit(url).hostname or "", trusted)
 
-    def get(self, what: str, **query: str) -> dict[str, Any]:
-        """Return the answer to a question: ``runs/get``.
+    def get(self, method: str, **query: str) -> dict[str, Any]:
+        """Return the response to a GET request, such as ``runs/get``.
 
         Raises:
-            NotReached: nobody answers.
-            Refused: it is refused, or about something that is not there (`status` 404).
+            TrackingUnreachable: The server does not respond.
+            TrackingRefused: The server refuses the request, or the object does not exist (`status` 404).
         """
-        return self._told(self._asked("GET", f"{API}{what}?{urlencode(query)}"))
+        return self._parse_response(self._request("GET", f"{API}{method}?{urlencode(query)}"))
 
-    def post(self, what: str, **body: Any) -> dict[str, Any]:
-        """Return the answer to a request with a *body*; raises as `get` does."""
+    def post(self, method: str, **body: Any) -> dict[str, Any]:
+        """Return the response to a POST request with *body*; raises the same errors as `get`."""
         text = json.dumps(body, allow_nan=False).encode()
-        return self._told(self._asked("POST", f"{API}{what}", text, {"Content-Type": "application/json"}))
+        return self._parse_response(self._request("POST", f"{API}{method}", text, {"Content-Type": "application/json"}))
 
     def put_file(self, place: str, file: Path) -> None:
-        """Let the server have *file* as an artifact, at ``EXPERIMENT/RUN/artifacts/…``."""
+        """Upload *file* as an artifact to *place*, ``EXPERIMENT/RUN/artifacts/…``."""
         with file.open("rb") as content:
             length = {"Content-Length": str(file.stat().st_size), "Content-Type": "application/octet-stream"}
-            self._asked("PUT", FILES + quote(place), content, length).close()
+            self._request("PUT", FILES + quote(place), content, length).close()
 
     def get_file(self, place: str, target: Path, most: int) -> None:
-        """Write the artifact at *place* to *target*.
+        """Download the artifact at *place* to *target*.
 
         Raises:
-            NotReached: it has more than *most* bytes; nothing is left of it.
+            TrackingUnreachable: The artifact has more than *most* bytes; no part of it remains.
         """
-        with self._asked("GET", FILES + quote(place)) as answer, target.open("wb") as file:
+        with self._request("GET", FILES + quote(place)) as answer, target.open("wb") as file:
             while part := answer.read(1 << 20):
                 if file.tell() + len(part) > most:
                     target.unlink()
                     want = f"{place} has at most {most} bytes"
-                    raise NotReached(self.url, "got a longer file", want, "Check who has changed this artifact")
+                    fix = "Find out who changed this artifact"
+                    raise TrackingUnreachable(self.url, "got a longer file", want, fix)
                 file.write(part)
 
-    def _asked(
+    def _request(
         self, method: str, path: str, body: bytes | IO[bytes] | None = None, head: Mapping[str, str] | None = None
     ) -> Any:
         headers = {**self._head, **(head or {})}
@@ -112,99 +113,102 @@ class Server:
         try:
             return self._client.send(request, SECONDS)
         except urllib.error.HTTPError as error:
-            raise self._refused(error) from None
+            raise self._error_for(error) from None
         except (OSError, ValueError) as error:
             got = f"got {getattr(error, 'reason', None) or error}"
-            fix = f"Look whether it runs, and whether {CERTIFICATE} names its certificate"
-            raise NotReached(self.url, got, "an MLflow server answers there", fix) from None
+            fix = f"Check that it runs and that {CERTIFICATE} names its certificate"
+            raise TrackingUnreachable(self.url, got, "an MLflow server responds there", fix) from None
 
-    def _refused(self, error: urllib.error.HTTPError) -> WorkloadError:
+    def _error_for(self, error: urllib.error.HTTPError) -> WorkloadError:
         if place := redirect_target(error):
             got, want = (
                 f"got {error.code}, a redirect to {place}",
-                "the server answers itself, without a redirect",
+                "the server responds without a redirect",
             )
-            return Refused(self.url, got, want, f"Set {URL} to the server's own address", error.code)
-        said = error.read(2000).decode(errors="replace").strip()
+            return TrackingRefused(self.url, got, want, f"Set {URL} to the server's own address", error.code)
+        message = error.read(2000).decode(errors="replace").strip()
         try:
-            said = json.loads(said)["message"]
+            message = json.loads(message)["message"]
         except (ValueError, KeyError, TypeError):
-            said = said.partition("\n")[0]
-        got = f"got {error.code}: {said or error.reason}"
+            message = message.partition("\n")[0]
+        got = f"got {error.code}: {message or error.reason}"
         if error.code >= 500 or error.code == 429:
-            return NotReached(self.url, got, "an MLflow server answers there", "Look at its journal")
+            return TrackingUnreachable(self.url, got, "an MLflow server responds there", "Read its journal")
         if error.code == 401:
             fix = f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"
-            return Refused(self.url, got, "it answers those who have an account", fix, error.code)
-        want = "the account may do that, and what it is about is there"
-        return Refused(self.url, got, want, "Ask whoever runs the server, or name another", error.code)
+            return TrackingRefused(self.url, got, "the server requires an account", fix, error.code)
+        want = "the account is allowed to do that, and the object exists"
+        return TrackingRefused(self.url, got, want, "Ask the server's operator, or name another object", error.code)
 
-    def _told(self, answer: Any) -> dict[str, Any]:
+    def _parse_response(self, answer: Any) -> dict[str, Any]:
         with answer:
-            said = answer.read(ANSWER_BYTES + 1)
+            content = answer.read(ANSWER_BYTES + 1)
         try:
-            told = json.loads(said or b"{}") if len(said) <= ANSWER_BYTES else None
+            values = json.loads(content or b"{}") if len(content) <= ANSWER_BYTES else None
         except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
+            values = None
+        if not isinstance(values, dict):
             fix = f"Name the server itself in {URL}"
-            raise NotReached(self.url, f"got {said[:40]!r}", "an MLflow server answers in JSON", fix)
-        return told
+            raise TrackingUnreachable(self.url, f"got {content[:40]!r}", "an MLflow server responds in JSON", fix)
+        return values
 
 
 def connect(url: str, environment: Mapping[str, str]) -> Server:
-    """Return the server at *url*, with the account that *environment* or a file of credentials has; asks nothing yet.
+    """Return the server at *url* with the account in *environment* or in a credentials file, without a request.
 
     Raises:
-        Refused: the address is none, a password would travel in the open, or others can read the file.
+        TrackingRefused: The address is invalid, the password would be sent unencrypted, or other accounts can read the
+            credentials file.
     """
     try:
         parts = urlsplit(url)
-        named = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username
     except ValueError:
-        named = False
-    if not named:
-        fix = f"Write it like https://tracking.example:5000; the account goes into {CREDENTIALS}"
-        raise Refused(
-            "tracking", f"got {url.rpartition('@')[2]}", "a server is named by its URL, without an account", fix
+        is_valid = False
+    if not is_valid:
+        fix = f"Write it like https://tracking.example:5000; put the account into {CREDENTIALS}"
+        raise TrackingRefused(
+            "tracking", f"got {url.rpartition('@')[2]}", "the value is the server's URL, without an account", fix
         )
     name, password = environment.get(NAME, ""), environment.get(PASSWORD, "")
     if not name:
         name, password = _from_file(environment)
     if name and parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        want = "a password goes to another host by https alone"
-        raise Refused("tracking", f"got {url}", want, f"Write https://{parts.netloc}")
+        want = "a password is sent to another host over https only"
+        raise TrackingRefused("tracking", f"got {url}", want, f"Write https://{parts.netloc}")
     certificate = environment.get(CERTIFICATE, "")
     if certificate and not Path(certificate).is_file():
-        want = "it names a file of certificates in PEM"
-        raise Refused(CERTIFICATE, f"got {certificate}", want, "Take tls.crt of the server's host")
+        want = "the value names a file of certificates in PEM"
+        raise TrackingRefused(CERTIFICATE, f"got {certificate}", want, "Use tls.crt of the server's host")
     return Server(url, name, password, certificate)
 
 
 def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return name and password from the file of credentials; empty where there is none."""
-    given = environment.get(CREDENTIALS, "")
-    path = Path(given) if given else Path(environment.get("HOME", "/nonexistent"), *AT_HOME)
+    """Return name and password from the credentials file; empty if there is none."""
+    configured = environment.get(CREDENTIALS, "")
+    path = Path(configured) if configured else Path(environment.get("HOME", "/nonexistent"), *AT_HOME)
     try:
         with path.open() as file:
-            found = os.fstat(file.fileno())
-            # a group that root lets read it is of root's choosing
-            others = stat.S_IMODE(found.st_mode) & (0o037 if found.st_uid == 0 else 0o077)
+            status = os.fstat(file.fileno())
+            # root may let a group read its file
+            access_of_others = stat.S_IMODE(status.st_mode) & (0o037 if status.st_uid == 0 else 0o077)
             text = file.read()
     except FileNotFoundError:
-        if given:
-            raise Refused(CREDENTIALS, f"got {path}: no such file", "it names a file", "Correct the path") from None
+        if configured:
+            got, want = f"got {path}: no such file", "the value names a file"
+            raise TrackingRefused(CREDENTIALS, got, want, "Correct the path") from None
         return "", ""
     except OSError as error:
-        raise Refused(str(path), f"got {error.strerror}", "it can be read", "Let its owner be who trains") from None
-    if others:
+        want, fix = "this account can read the file", "Make this account its owner"
+        raise TrackingRefused(str(path), f"got {error.strerror}", want, fix) from None
+    if access_of_others:
         want = "only its owner can read it"
-        raise Refused(str(path), "got a file that others may read or write", want, f"Run `chmod 0600 {path}`")
+        raise TrackingRefused(str(path), "got a file that others may read or write", want, f"Run `chmod 0600 {path}`")
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text)
         account = parser["mlflow"]
         return account["mlflow_tracking_username"], account["mlflow_tracking_password"]
     except (configparser.Error, KeyError):
-        want = "it says [mlflow], mlflow_tracking_username = … and mlflow_tracking_password = …"
-        raise Refused(str(path), "got no account in it", want, "Write these three lines") from None
+        want = "the file has [mlflow], mlflow_tracking_username = … and mlflow_tracking_password = …"
+        raise TrackingRefused(str(path), "got no account in it", want, "Write these three lines") from None

@@ -1,8 +1,8 @@
-"""Tells an MLflow server what a run writes into its file of metrics, from a thread of its own.
+"""Sending of a run's metrics file to an MLflow server, in a separate thread.
 
-The run writes its lines, and knows of nothing else: it cannot be held up. The file is what is still to be sent, and how
-far it was sent stands beside it, so that nothing is lost where the server is away; the next start, or
-``python -m workloads.tracking DIR``, goes on from there.
+The run only writes its file, so the server cannot delay it. A state file records how much of the metrics file has been
+sent, so nothing is lost while the server is away: the next start, or ``python -m workloads.tracking DIR``, continues
+from there.
 """
 
 import json
@@ -15,41 +15,41 @@ from typing import Any, Self
 
 from workloads.errors import WorkloadError
 from workloads.tracking import provenance
-from workloads.tracking.server import Refused, Server
+from workloads.tracking.server import Server, TrackingRefused
 
 NAME = "tracking.json"
 INTERVAL_SECONDS = 2.0
-"""How often it looks for new lines."""
+"""Interval between two checks for new lines."""
 BACK_OFF_SECONDS = 60.0
-"""How long it waits at most before it asks again a server that did not answer; each time twice as long."""
+"""Longest wait before the next attempt at a server that did not respond; the wait doubles each time."""
 METRICS, PARAMETERS = 1000, 100
-"""The most in one request. Source: MLflow REST API, Log Batch."""
+"""Maximum number in one request. Source: MLflow REST API, Log Batch."""
 VALUE = 6000
-"""The most characters of a parameter. Source: MLflow, MAX_PARAM_VAL_LENGTH."""
+"""Maximum length of a parameter, in characters. Source: MLflow, MAX_PARAM_VAL_LENGTH."""
 BYTES = 1 << 18
-"""Of the file, read at once."""
+"""Bytes of the file to read at a time."""
 STATUS = {"finished": "FINISHED", "stopped": "KILLED"}
-"""How MLflow calls the end that the run tells."""
+"""MLflow's status for each final event of a run."""
 
 
 class Tracker:
-    """Follows the run in a directory until it is closed."""
+    """Sends the metrics of the run in a directory until it is closed."""
 
     def __init__(
         self,
         server: Server,
         out: Path,
-        say: Callable[[str], None],
+        progress: Callable[[str], None],
         journal: str = "metrics.jsonl",
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         """
         Args:
-            out: The run's directory; need not be there yet.
-            say: Hears once when the server cannot be told, and at the end what it was not told.
-            journal: The name of the file of metrics that is followed.
+            out: Directory of the run, which may not exist yet.
+            progress: Function for messages: one when sending fails, and one about unsent lines at the end.
+            journal: Name of the metrics file.
         """
-        self.server, self.out, self._say = server, out, say
+        self.server, self.out, self._progress = server, out, progress
         self._journal, self._interval = out / journal, interval_seconds
         self._state: dict[str, Any] = {}
         self._failure = ""
@@ -64,21 +64,21 @@ class Tracker:
         self.close()
 
     def close(self, seconds: float = 30) -> bool:
-        """Send what is left, for so long at most; return whether the server has all."""
+        """Send the remaining lines for at most *seconds*; return whether the server has all lines."""
         self._ending.set()
         self._thread.join(seconds)
-        left = self._left()
-        if left or self._thread.is_alive():
+        unsent = self._count_unsent()
+        if unsent or self._thread.is_alive():
             why = self._failure or "there was no time"
-            self._say(
-                f"tracking: {left} lines were not sent to {self.server.url} ({why}); they are in {self._journal}, "
+            self._progress(
+                f"tracking: {unsent} lines were not sent to {self.server.url} ({why}); they are in {self._journal}, "
                 f"and `python -m workloads.tracking {self.out}` sends them"
             )
-        return not left
+        return not unsent
 
     @property
-    def finished(self) -> bool:
-        """Whether the server knows that the run has finished."""
+    def is_finished(self) -> bool:
+        """Whether the server has the final status of a finished run."""
         return self._state.get("status") == "FINISHED"
 
     # --- in the thread
@@ -92,36 +92,36 @@ class Tracker:
                 wait, self._failure = self._interval, ""
             except WorkloadError as error:
                 wait = min(max(wait, 1.0) * 2, BACK_OFF_SECONDS)
-                self._failed(error)
-            except Exception as error:  # whatever it is, the run goes on
+                self._report_failure(error)
+            except Exception as error:  # no error here may stop the run
                 wait = BACK_OFF_SECONDS
-                self._failed(error)
+                self._report_failure(error)
             if ending:
                 return
 
-    def _failed(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception) -> None:
         if not self._failure:
-            self._say(f"tracking: {error} The run goes on; what it tells is kept in {self._journal}.")
+            self._progress(f"tracking: {error} The run continues; its metrics stay in {self._journal}.")
         self._failure = str(error)
 
     def send(self, ending: bool = True) -> None:
-        """Send all lines that are whole; at the end, also how it ended.
+        """Send all complete lines; if *ending*, also the final status.
 
         Raises:
-            WorkloadError: the server cannot be told.
+            WorkloadError: The server does not respond or refuses the data.
         """
         if not self._state:
             self._state = _read_state(self.out, self.server.url)
-        while (found := self._next()) is not None:
-            lines, position = found
-            self._begin()
-            self._tell(lines)
-            self._keep(sent=position)
+        while (batch := self._read_lines()) is not None:
+            lines, position = batch
+            self._start_run()
+            self._send_lines(lines)
+            self._save_state(sent=position)
         if ending and self._state.get("status") == "RUNNING":
-            self._end()
+            self._end_run()
 
-    def _next(self) -> tuple[list[dict[str, Any]], int] | None:
-        """Return the next lines and where they end in the file; None where there is nothing whole."""
+    def _read_lines(self) -> tuple[list[dict[str, Any]], int] | None:
+        """Return the next complete lines and the position of their end; None if there are none."""
         try:
             with self._journal.open("rb") as file:
                 file.seek(self._state.get("sent", 0))
@@ -131,57 +131,59 @@ class Tracker:
         whole = text.rpartition(b"\n")[0]
         if not whole:
             return None
-        return [line for line in map(_parsed, whole.split(b"\n")) if line], self._state.get("sent", 0) + len(whole) + 1
+        return [line for line in map(_parse_line, whole.split(b"\n")) if line], self._state.get("sent", 0) + len(
+            whole
+        ) + 1
 
-    def _begin(self) -> None:
-        """Have a run at the server: the one of an earlier start, or a new one with its parameters and provenance."""
+    def _start_run(self) -> None:
+        """Resume the server's run of an earlier start, or create one with its parameters and provenance."""
         if self._state.get("status") == "RUNNING":
             return
         if "run" not in self._state:
             config = _config(self.out)
             name = str(config.get("name", self.out.name))
-            made = self.server.post(
+            created = self.server.post(
                 "runs/create",
-                experiment_id=experiment(self.server, name),
+                experiment_id=find_or_create_experiment(self.server, name),
                 run_name=f"{name} {self.out.name}",
                 start_time=_now(),
-                tags=provenance.tags(provenance.of_run(self.out)),
+                tags=provenance.to_tags(provenance.collect(self.out)),
             )["run"]["info"]
-            self._keep(run=made["run_id"], experiment=made["experiment_id"], sent=0)
-            parameters = [{"key": key, "value": value} for key, value in flat(config)]
+            self._save_state(run=created["run_id"], experiment=created["experiment_id"], sent=0)
+            parameters = [{"key": key, "value": value} for key, value in flatten(config)]
             for first in range(0, len(parameters), PARAMETERS):
-                self._batch(params=parameters[first : first + PARAMETERS])
+                self._send_batch(params=parameters[first : first + PARAMETERS])
         self.server.post("runs/update", run_id=self._state["run"], status="RUNNING")
-        self._keep(status="RUNNING", last="")
+        self._save_state(status="RUNNING", last="")
 
-    def _tell(self, lines: list[dict[str, Any]]) -> None:
-        found = [metric for line in lines for metric in metrics(line)]
-        for first in range(0, len(found), METRICS):
-            self._batch(metrics=found[first : first + METRICS])
+    def _send_lines(self, lines: list[dict[str, Any]]) -> None:
+        metrics = [metric for line in lines for metric in parse_metrics(line)]
+        for first in range(0, len(metrics), METRICS):
+            self._send_batch(metrics=metrics[first : first + METRICS])
         for line in lines:
             if line.get("event") == "start":
-                told = {key: str(value) for key, value in line.items() if key not in ("event", "pid")}
-                self._batch(tags=[{"key": f"start.{key}", "value": value} for key, value in told.items()])
+                tags = {key: str(value) for key, value in line.items() if key not in ("event", "pid")}
+                self._send_batch(tags=[{"key": f"start.{key}", "value": value} for key, value in tags.items()])
             if "event" in line:
-                self._keep(last=line["event"])
+                self._save_state(last=line["event"])
 
-    def _end(self) -> None:
+    def _end_run(self) -> None:
         status = STATUS.get(self._state.get("last", ""), "FAILED")
         self.server.post("runs/update", run_id=self._state["run"], status=status, end_time=_now())
-        self._keep(status=status)
+        self._save_state(status=status)
 
-    def _batch(self, **told: Any) -> None:
-        if any(told.values()):
-            self.server.post("runs/log-batch", run_id=self._state["run"], **told)
+    def _send_batch(self, **values: Any) -> None:
+        if any(values.values()):
+            self.server.post("runs/log-batch", run_id=self._state["run"], **values)
 
-    def _keep(self, **values: Any) -> None:
+    def _save_state(self, **values: Any) -> None:
         self._state |= {"url": self.server.url, **values}
-        beside = self.out / f".{NAME}.new"
-        beside.write_text(json.dumps(self._state) + "\n")
-        beside.replace(self.out / NAME)
+        new_file = self.out / f".{NAME}.new"
+        new_file.write_text(json.dumps(self._state) + "\n")
+        new_file.replace(self.out / NAME)
 
-    def _left(self) -> int:
-        """Return how many lines the server was not told."""
+    def _count_unsent(self) -> int:
+        """Return the number of lines that have not been sent."""
         try:
             with self._journal.open("rb") as file:
                 file.seek(self._state.get("sent", 0))
@@ -190,76 +192,77 @@ class Tracker:
             return 0
 
 
-def tracked(out: Path) -> dict[str, Any]:
-    """Return how the run in *out* is known at its server: ``url``, ``run``, ``experiment``; empty where it is not."""
+def load_tracking_state(out: Path) -> dict[str, Any]:
+    """Return the identity of the run in *out* at its server: ``url``, ``run``, ``experiment``; empty if untracked."""
     try:
-        told = json.loads((out / NAME).read_text())
+        state = json.loads((out / NAME).read_text())
     except FileNotFoundError:
         return {}
     except ValueError:
-        fix = "Delete it: the run is told anew, as another"
-        raise Refused(str(out / NAME), "got no JSON", "it says as what a run is tracked", fix) from None
-    return dict(told)
+        want, fix = "the file identifies the run at its server", "Delete it: the run is sent again as a new one"
+        raise TrackingRefused(str(out / NAME), "got no JSON", want, fix) from None
+    return dict(state)
 
 
 def _read_state(out: Path, url: str) -> dict[str, Any]:
-    """Return how far an earlier start came; at another server it is another run."""
-    found = tracked(out)
-    return found if found.get("url") == url else {"url": url}
+    """Return the state of an earlier start; a new state if that used another server."""
+    state = load_tracking_state(out)
+    return state if state.get("url") == url else {"url": url}
 
 
-def metrics(line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the figures in a line as MLflow takes them; what is no number is left out."""
+def parse_metrics(line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the numbers in a line as metrics of MLflow."""
     if "step" not in line or line.get("event") == "start":
         return
-    at = int(float(line.get("time", time.time())) * 1000)
+    timestamp = int(float(line.get("time", time.time())) * 1000)
     for key, value in line.items():
         if key in ("step", "time") or isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if math.isfinite(value):
-            yield {"key": key, "value": value, "timestamp": at, "step": int(line["step"])}
+            yield {"key": key, "value": value, "timestamp": timestamp, "step": int(line["step"])}
 
 
-def flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what stands in a configuration: ``model.kind`` and its value as a text."""
+def flatten(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key of a configuration, such as ``model.kind``, and its value as text."""
     if isinstance(value, Mapping) and value:
         for key, part in value.items():
-            yield from flat(part, f"{place}.{key}" if place else str(key))
+            yield from flatten(part, f"{place}.{key}" if place else str(key))
     elif value is not None:
         yield place, (value if isinstance(value, str) else json.dumps(value))[:VALUE]
 
 
-def experiment(server: Server, name: str) -> str:
-    """Return the experiment of this name, made if need be; two runs may come to make it at once."""
+def find_or_create_experiment(server: Server, name: str) -> str:
+    """Return the ID of the experiment *name*, created if it is missing; two runs may create it at the same time."""
     for _ in range(2):
         try:
             return str(server.get("experiments/get-by-name", experiment_name=name)["experiment"]["experiment_id"])
-        except Refused as refused:
-            if refused.status != 404:
+        except TrackingRefused as error:
+            if error.status != 404:
                 raise
         try:
             return str(server.post("experiments/create", name=name)["experiment_id"])
-        except Refused as refused:
-            if "already exists" not in str(refused):
+        except TrackingRefused as error:
+            if "already exists" not in str(error):
                 raise
-    raise Refused(server.url, f"got an experiment {name} that was deleted", "runs have one", "Restore it, or rename")
+    got, want = f"got a deleted experiment {name}", "each run belongs to an experiment"
+    raise TrackingRefused(server.url, got, want, "Restore the experiment, or rename the run")
 
 
 def _config(out: Path) -> dict[str, Any]:
     try:
-        told = json.loads((out / "config.json").read_text())
+        config = json.loads((out / "config.json").read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """Return what a line says; a line that a power cut has spoilt says nothing."""
+def _parse_line(line: bytes) -> dict[str, Any]:
+    """Return the values in a line; empty for a line that a power cut has damaged."""
     try:
-        told = json.loads(line)
+        values = json.loads(line)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def _now() -> int:

@@ -70,10 +70,10 @@ def _find_checkpoint(parent: str) -> Checkpoint:
 def _fetch_registered(version: str) -> Path:
     """Return the verified checkpoint of a registered version, fetched from the environment's tracking server."""
     from workloads.tracking import connect, fetch
-    from workloads.tracking.registry import kept
+    from workloads.tracking.registry import cache_directory
     from workloads.tracking.server import URL
 
     url = os.environ.get(URL, "")
     if not url:
         raise WorkloadError("fine_tuning.parent", f"got {version}", "a tracking server supplies it", f"Set {URL}")
-    return fetch(connect(url, os.environ), version, kept())
+    return fetch(connect(url, os.environ), version, cache_directory())

@@ -45,7 +45,7 @@ def track_journal(server: "Server", out: Path, journal: str, model: str | None) 
 
     with Tracker(server, out, _print_line, journal) as tracker:
         yield
-    if model is None or not tracker.finished:
+    if model is None or not tracker.is_finished:
         return
     try:
         _print_line(f"{register(server, out, model)} is registered at {server.url}")

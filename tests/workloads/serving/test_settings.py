@@ -21,8 +21,8 @@ from workloads.serving.ask import LocalServer
     ("changes", "told"),
     [
         (["port=99999", "ports=1"],
-         "settings: port: got 99999; input should be less than 65536. Mend it there, or with --set.\n"
-         "settings: ports: got 1; extra inputs are not permitted. Take it out.\n"),
+         "settings: port: got 99999; input should be less than 65536. Correct it there, or with --set.\n"
+         "settings: ports: got 1; extra inputs are not permitted. Remove it.\n"),
         (["host=0.0.0.0"], "host 0.0.0.0 is reachable from other computers and there are no keys; set keys, or"),
         (["host=example.org"], "host example.org is reachable from other computers"),
         (["tls_key=a"], "tls_certificate and tls_key go together"),

@@ -18,10 +18,10 @@ from rackwright.facts.probe.tracking import accounts
 from tests.support import sample_checkpoints
 from tests.support.mlflow_server import FUNCTIONS, ServedModel
 from workloads.errors import WorkloadError
-from workloads.tracking import Tracker, fetch, lineage, register
+from workloads.tracking import Tracker, fetch, load_lineage, register
 from workloads.tracking.provenance import KEYS, code_digest
 from workloads.tracking.registry import find
-from workloads.tracking.server import NotReached, Refused, connect
+from workloads.tracking.server import TrackingRefused, TrackingUnreachable, connect
 
 DECLARED = {"fleet": "f" * 64, "declaration": "d" * 64, "lock": "10c" * 8, "hosts": {"alpha": "a" * 8, "beta": "b" * 8}}
 
@@ -86,7 +86,7 @@ def test_artifacts_that_were_changed_are_not_taken(served, tmp_path):
     [stored] = served.directory.glob(f"var/lib/mlflow/artifacts/*/{version.run}/artifacts/*/manifest.json")
     stored.write_text(stored.read_text().replace('"step": 3', '"step": 4'))
 
-    with pytest.raises(WorkloadError, match=r"changed/1: got a manifest with SHA-256 .*; registered was"):
+    with pytest.raises(WorkloadError, match=r"changed/1: got a manifest with SHA-256 .*; registered is"):
         fetch(served.as_("gate"), "changed", tmp_path / "back")
 
 
@@ -96,7 +96,9 @@ def test_a_run_that_is_not_to_be_published_is_no_version(served, tmp_path):
     told = json.loads((run.out / "lineage.json").read_text())
     (run.out / "lineage.json").write_text(json.dumps({**told, "published": False, "checkpoint": run.digest}))
 
-    with pytest.raises(Refused, match="got a run that is not to be published; a version is no worse than its parent"):
+    with pytest.raises(
+        TrackingRefused, match="got a run that must not be published; a version is no worse than its parent"
+    ):
         register(served.as_("tina"), run.out, "worse")
 
 
@@ -109,7 +111,7 @@ def test_the_chain_goes_from_a_version_to_machines_code_data_and_parents(served,
     register(served.as_("tina"), second.out, "grown")
     served.as_("rita").post("registered-models/alias", name="grown", alias="champion", version="2")
 
-    found = lineage(served.as_("axel"), "grown@champion")
+    found = load_lineage(served.as_("axel"), "grown@champion")
 
     assert [str(version) for version in found.versions] == ["grown/2", "grown/1"]
     assert found.missing == ()
@@ -130,7 +132,7 @@ def test_what_is_not_known_is_said_and_not_made_up(served, tmp_path):
     tracked(served, run.out)
     register(served.as_("tina"), run.out, "alone")
 
-    missing = lineage(served.as_("axel"), "alone").missing
+    missing = load_lineage(served.as_("axel"), "alone").missing
     assert missing == (
         *(f"alone/1: {key}" for key in KEYS[:4]),
         "the version of checkpoint of a run that nobody registered",
@@ -163,9 +165,9 @@ def test_the_command_prints_the_chain_and_ends_by_what_it_lacks(served, tmp_path
 
 def test_the_command_names_what_is_not_there(served):
     for reference, said in (("nothing", "has no such version"), ("a b@c@d", "a version is MODEL, MODEL@ALIAS")):
-        with pytest.raises(Refused, match=said):
-            lineage(served.as_("axel"), reference)
-    with pytest.raises(NotReached, match="certificate"):
+        with pytest.raises(TrackingRefused, match=said):
+            load_lineage(served.as_("axel"), reference)
+    with pytest.raises(TrackingUnreachable, match="certificate"):
         connect(served.url, {}).get("experiments/get", experiment_id="0")
 
 
@@ -210,7 +212,7 @@ def test_a_version_stays_as_it_was_registered(served, tmp_path):
     version = register(served.as_("tina"), run.out, "sealed")
 
     for name in ("tina", "rita"):
-        with pytest.raises(Refused, match="403"):
+        with pytest.raises(TrackingRefused, match="403"):
             served.as_(name).post(
                 "model-versions/set-tag", name="sealed", version=version.version, key="rackwright.lock", value="x"
             )

@@ -20,7 +20,7 @@ from tests.workloads.tracking.test_versions import entered, published, registere
 from workloads.quantize import versions
 from workloads.serving.model import DamagedModel
 from workloads.tracking import registry
-from workloads.tracking.server import NotReached, Refused
+from workloads.tracking.server import TrackingRefused, TrackingUnreachable
 
 FLEET = """\
 fleet: serving
@@ -137,7 +137,7 @@ def test_where_a_name_leads_is_not_guessed(project):
     assert str(project.lead("")) == f"where {project.name}@champion leads is not known: {NOT_ASKED}"
     nobody = project.lead("https://localhost:1")
     assert (nobody.version, nobody.declared) == (None, None)
-    assert "an MLflow server answers there" in str(nobody)
+    assert "an MLflow server responds there" in str(nobody)
 
     text = project.fleet.read_text()
     project.fleet.write_text(text.replace("@champion", "@nobody"))
@@ -169,7 +169,7 @@ def test_another_computer_fetches_what_was_promoted_wherever_its_name_leads(proj
     project.champion("first")
     project.server("promote", "serving", "digits")
     there = project.spec()
-    shutil.rmtree(registry.kept())
+    shutil.rmtree(registry.cache_directory())
     project.champion("second")
     assert (project.spec().source, project.spec().version) == (None, there.version)
 
@@ -198,7 +198,7 @@ def test_what_does_not_prove_is_not_kept(project):
 def test_a_model_that_says_it_is_another_version_is_not_promoted(project):
     project.champion("first", "0123456789ab")
 
-    with pytest.raises(Refused, match="got a model.json of version 0123456789ab; its files have version"):
+    with pytest.raises(TrackingRefused, match="got a model.json of version 0123456789ab; its files have version"):
         project.server("promote", "serving", "digits")
 
 
@@ -206,13 +206,17 @@ def test_what_cannot_be_served_is_not_promoted(project):
     registered(project.served, project.directory / "run", project.name)
     before = project.fleet.read_text()
     for model, error, said in (
-        (f"models:/{project.name}/1", Refused, f"got {project.name}/1, from .*; a server needs a published model"),
+        (
+            f"models:/{project.name}/1",
+            TrackingRefused,
+            f"got {project.name}/1, from .*; a server needs a published model",
+        ),
         (f"models:/{project.name}", DeclarationError, "got .*; a model of the registry is NAME@ALIAS or NAME/NUMBER"),
-        (f"models:/{project.name}@nobody", Refused, "alias nobody"),
+        (f"models:/{project.name}@nobody", TrackingRefused, "alias nobody"),
     ):
         with pytest.raises(error, match=said):
             project.server("promote", "serving", "digits", model)
-    with pytest.raises(NotReached):
+    with pytest.raises(TrackingUnreachable):
         project.server("promote", "serving", "digits", url="https://localhost:1")
     with pytest.raises(DeclarationError, match="got no sha256; a registered model is fetched by its sha256"):
         project.server("fetch", "serving")
@@ -228,10 +232,12 @@ def test_what_cannot_be_served_is_not_promoted(project):
 def test_a_version_that_was_deleted_is_not_fetched_and_said(project):
     version = project.champion("first")
     project.server("promote", "serving", "digits")
-    shutil.rmtree(registry.kept())
+    shutil.rmtree(registry.cache_directory())
     body = json.dumps({"name": project.name, "version": "1"}).encode()
     head = {"Content-Type": "application/json"}
-    project.served.as_("admin")._asked("DELETE", "/api/2.0/mlflow/model-versions/delete", body, head).close()
+    project.served.as_("admin")._request("DELETE", "/api/2.0/mlflow/model-versions/delete", body, head).close()
 
-    with pytest.raises(Refused, match=f"got sha256 {version.tags[registry.CHECKPOINT][:12]}…; .* has a version of"):
+    with pytest.raises(
+        TrackingRefused, match=f"got sha256 {version.tags[registry.CHECKPOINT][:12]}…; .* has a version of"
+    ):
         project.server("fetch", "serving")

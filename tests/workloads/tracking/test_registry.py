@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import sample_checkpoints
 from workloads.errors import WorkloadError
-from workloads.tracking.registry import REFERENCE, begin, fetch, find, register
-from workloads.tracking.server import Refused, Server
+from workloads.tracking.registry import REFERENCE, fetch, fetch_manifest, find, register
+from workloads.tracking.server import Server, TrackingRefused
 
 SOURCE = "mlflow-artifacts:/1/r/artifacts/step-0000000003"
 
@@ -103,7 +103,7 @@ def test_the_checkpoint_that_came_of_a_run_is_registered_not_the_last_one(tmp_pa
 
 def test_what_is_not_published_is_not_registered(tmp_path):
     server = Counter()
-    with pytest.raises(Refused, match="is not to be published"):
+    with pytest.raises(TrackingRefused, match="is not to be published"):
         register(server, run(tmp_path, published=False), "a")
 
     assert (server.put, server.told) == ([], {})
@@ -119,7 +119,7 @@ def test_what_is_not_published_is_not_registered(tmp_path):
     ],
 )
 def test_what_is_no_checkpoint_of_ours_is_refused_before_anything_is_written(digest, source, tmp_path):
-    with pytest.raises(Refused, match="a version is a checkpoint"):
+    with pytest.raises(TrackingRefused, match="a version is a checkpoint"):
         fetch(Shelf(tmp_path, digest, source), "a/1", tmp_path / "back")
 
     assert not (tmp_path / "back").exists()
@@ -142,7 +142,7 @@ def test_a_version_is_named_as_mlflow_names_it(text, parts):
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a\nb"])
 def test_the_server_chooses_no_directory_outside_the_versions_own(tmp_path, name):
     shelf = Shelf(tmp_path, "0" * 64, f"mlflow-artifacts:/1/r/artifacts/{name}")
-    with pytest.raises(Refused, match="a version is a checkpoint or a model of ours"):
-        begin(shelf, find(shelf, "a/1"), "model.json", tmp_path / "into")
+    with pytest.raises(TrackingRefused, match="a version is a checkpoint or a model of rackwright"):
+        fetch_manifest(shelf, find(shelf, "a/1"), "model.json", tmp_path / "into")
 
     assert not (tmp_path / "into").exists()

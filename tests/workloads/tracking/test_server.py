@@ -12,8 +12,8 @@ from workloads.tracking.server import (
     CREDENTIALS,
     NAME,
     PASSWORD,
-    NotReached,
-    Refused,
+    TrackingRefused,
+    TrackingUnreachable,
     connect,
 )
 
@@ -51,12 +51,15 @@ def test_the_file_of_mlflows_own_client_is_taken(tmp_path):
     [
         ("", "a server is named by its URL"),
         ("sqlite:///x", "a server is named by its URL"),
-        ("https://tina:secret@host", "got host; a server is named by its URL, without an account"),
-        ("http://tracking.example:5000", "a password goes to another host by https alone. Write https://tracking.ex"),
+        ("https://tina:secret@host", "got host; the value is the server's URL, without an account"),
+        (
+            "http://tracking.example:5000",
+            "a password is sent to another host over https only. Write https://tracking.ex",
+        ),
     ],
 )
 def test_no_other_address_is_taken(url, said):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(TrackingRefused) as refused:
         connect(url, {NAME: "tina", PASSWORD: "secret"})
 
     assert said in str(refused.value) and "secret" not in str(refused.value)
@@ -71,7 +74,7 @@ def test_no_other_address_is_taken(url, said):
     ],
 )
 def test_a_file_that_is_not_right_is_refused_and_not_repeated(tmp_path, text, mode, said):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(TrackingRefused) as refused:
         connect("https://a", {CREDENTIALS: str(credentials(tmp_path, text, mode))})
 
     assert said in str(refused.value) and "secret" not in str(refused.value) and "mine" not in str(refused.value)
@@ -84,17 +87,17 @@ def test_whom_root_lets_read_a_file_is_of_roots_choosing(tmp_path):
 
 def test_files_that_are_named_have_to_be_there(tmp_path):
     for name in (CREDENTIALS, CERTIFICATE):
-        with pytest.raises(Refused, match="it names a file"):
+        with pytest.raises(TrackingRefused, match="the value names a file"):
             connect("https://a", {name: str(tmp_path / "gone")})
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "said"),
     [
-        (401, Refused, f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"),
-        (403, Refused, "got 403: not now; the account may do that, and what it is about is there"),
-        (500, NotReached, "got 500: not now"),
-        (429, NotReached, "got 429: not now"),
+        (401, TrackingRefused, f"Set {NAME} and {PASSWORD}, or name a file with them in {CREDENTIALS}"),
+        (403, TrackingRefused, "got 403: not now; the account is allowed to do that, and the object exists"),
+        (500, TrackingUnreachable, "got 500: not now"),
+        (429, TrackingUnreachable, "got 429: not now"),
     ],
 )
 def test_what_a_server_answers_is_said(status, kind, said):
@@ -103,7 +106,7 @@ def test_what_a_server_answers_is_said(status, kind, said):
         with pytest.raises(kind, match=said) as raised:
             connect(stub.url, {}).get("runs/get")
 
-    assert raised.value.exit_status == (2 if kind is Refused else 3)
+    assert raised.value.exit_status == (2 if kind is TrackingRefused else 3)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -112,19 +115,17 @@ def test_a_password_follows_no_redirect(status, method):
     with Stub() as other, Stub() as stub:
         stub.status, stub.location = status, f"{other.url}/x"
         server = connect(stub.url, {NAME: "tina", PASSWORD: "secret"})
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(TrackingRefused) as refused:
             server.get("runs/get") if method == "GET" else server.post("runs/create", x=1)
 
-    assert f"got {status}, a redirect to '{other.url}/x'; the server answers itself, without a redirect" in str(
-        refused.value
-    )
+    assert f"got {status}, a redirect to '{other.url}/x'; the server responds without a redirect" in str(refused.value)
     assert other.heads == [] and "Authorization" in stub.heads[0]
 
 
 def test_a_redirect_to_no_address_at_all_is_refused_in_plain_characters():
     with Stub() as stub:
         stub.status, stub.location = 302, "http://[\x1b]52;c;x\x07"
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(TrackingRefused) as refused:
             connect(stub.url, {}).get("runs/get")
 
     assert "\x1b" not in str(refused.value) and r"\x1b]52" in str(refused.value)
@@ -140,7 +141,10 @@ def test_a_server_of_this_computer_is_reached_past_the_proxy(monkeypatch):
 
 
 def test_a_file_that_is_longer_than_registered_is_not_kept(tmp_path):
-    with Stub() as stub, pytest.raises(NotReached, match="got a longer file; 1/r/artifacts/x has at most 3 bytes"):
+    with (
+        Stub() as stub,
+        pytest.raises(TrackingUnreachable, match="got a longer file; 1/r/artifacts/x has at most 3 bytes"),
+    ):
         connect(stub.url, {}).get_file("1/r/artifacts/x", tmp_path / "x", 3)
 
     assert not (tmp_path / "x").exists()
@@ -148,5 +152,5 @@ def test_a_file_that_is_longer_than_registered_is_not_kept(tmp_path):
 
 def test_an_endless_answer_is_no_answer(monkeypatch):
     monkeypatch.setattr("workloads.tracking.server.ANSWER_BYTES", 10)
-    with Stub() as stub, pytest.raises(NotReached, match="an MLflow server answers in JSON"):
+    with Stub() as stub, pytest.raises(TrackingUnreachable, match="an MLflow server responds in JSON"):
         connect(stub.url, {}).get("runs/get")

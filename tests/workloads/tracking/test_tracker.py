@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.mlflow_stub import Stub
-from workloads.tracking.server import NotReached, connect
-from workloads.tracking.tracker import BYTES, PARAMETERS, Tracker, flat, metrics
+from workloads.tracking.server import TrackingUnreachable, connect
+from workloads.tracking.tracker import BYTES, PARAMETERS, Tracker, flatten, parse_metrics
 
 
 @pytest.fixture
@@ -138,13 +138,13 @@ def test_nothing_is_asked_of_a_server_for_a_run_that_tells_nothing(stub, out):
 def test_figures_are_numbers_and_nothing_else():
     line = {"step": 4, "time": 2.0, "loss": float("nan"), "rate": 0.1, "name": "x", "ok": True, "epoch": 1}
 
-    found = [(each["key"], each["value"], each["timestamp"]) for each in metrics(line)]
+    found = [(each["key"], each["value"], each["timestamp"]) for each in parse_metrics(line)]
     assert found == [("rate", 0.1, 2000), ("epoch", 1, 2000)]
-    assert list(metrics({"event": "start", "step": 0, "world": 2})) == []
+    assert list(parse_metrics({"event": "start", "step": 0, "world": 2})) == []
 
 
 def test_a_configuration_is_told_flat_and_complete():
-    assert dict(flat({"a": {"b": [1, 2], "c": None, "d": {}}, "e": "x" * 9000})) == {
+    assert dict(flatten({"a": {"b": [1, 2], "c": None, "d": {}}, "e": "x" * 9000})) == {
         "a.b": "[1, 2]",
         "a.d": "{}",
         "e": "x" * 6000,
@@ -160,5 +160,5 @@ def test_the_thread_of_a_tracker_ends_with_it(stub, out):
 
 
 def test_nobody_there_is_not_reached():
-    with pytest.raises(NotReached, match="Connection refused"):
+    with pytest.raises(TrackingUnreachable, match="Connection refused"):
         connect("http://127.0.0.1:1", {}).get("experiments/get")

@@ -10,9 +10,9 @@ from tests.workloads.tracking.test_mlflow import DECLARED, command, tracked, tra
 from workloads.errors import WorkloadError
 from workloads.quantize import versions
 from workloads.serving.model import Model, Tensor, publish
-from workloads.tracking import lineage, register
-from workloads.tracking.registry import with_checkpoint
-from workloads.tracking.server import Refused
+from workloads.tracking import load_lineage, register
+from workloads.tracking.registry import find_by_checkpoint
+from workloads.tracking.server import TrackingRefused
 
 FOUND = {"accuracy_kept": 0.9972, "agreement": 0.9944, "cosine": 0.9999, "accuracy": 0.97, "rows": 359}
 X = Tensor(name="x", datatype="FP32", shape=(-1, 8, 8))
@@ -52,7 +52,7 @@ def test_a_quantised_model_is_a_child_of_the_version_that_it_came_from(served, t
     version = entered(served, tmp_path / "q" / "model", "eighths")
     assert entered(served, tmp_path / "q" / "model", "eighths") == version
 
-    found = lineage(served.as_("axel"), "eighths")
+    found = load_lineage(served.as_("axel"), "eighths")
     assert [str(each) for each in found.versions] == ["eighths/1", "whole/1"]
     assert found.missing == ()
     assert found.as_data()["versions"][0]["gate"] == (
@@ -73,7 +73,7 @@ def test_of_several_names_of_a_checkpoint_the_one_that_was_asked_for_is_the_pare
     published(tmp_path / "q" / "model", digest, "other-name/1")
     entered(served, tmp_path / "q" / "model", "several")
 
-    assert str(lineage(served.as_("axel"), "several").versions[1]) == "other-name/1"
+    assert str(load_lineage(served.as_("axel"), "several").versions[1]) == "other-name/1"
 
 
 def test_what_was_registered_comes_back_as_it_was_and_not_otherwise(served, tmp_path):
@@ -102,10 +102,10 @@ def test_a_checkpoint_is_fetched_by_its_version_too(served, tmp_path):
 
 def test_what_the_gate_refused_is_no_version(served, tmp_path):
     published(tmp_path / "model", "of nobody", passed=False)
-    with pytest.raises(Refused, match="got a model that passed no gate; a version has passed its gate"):
+    with pytest.raises(TrackingRefused, match="got a model that passed no gate; a version has passed its gate"):
         entered(served, tmp_path / "model", "refused")
-    with pytest.raises(Refused, match="has no such version"):
-        lineage(served.as_("axel"), "refused")
+    with pytest.raises(TrackingRefused, match="has no such version"):
+        load_lineage(served.as_("axel"), "refused")
 
 
 def test_an_alias_is_given_by_who_may(served, tmp_path):
@@ -113,7 +113,7 @@ def test_an_alias_is_given_by_who_may(served, tmp_path):
     published(tmp_path / "q" / "model", digest, "named/1")
     version = entered(served, tmp_path / "q" / "model", "named-int8")
 
-    with pytest.raises(Refused, match="tina is trainer here, who may not do that"):
+    with pytest.raises(TrackingRefused, match="tina is trainer here, who may not do that"):
         versions.set_alias(served.as_("tina"), version, "champion")
     versions.set_alias(served.as_("rita"), version, "champion")
 
@@ -138,6 +138,6 @@ def test_a_file_that_would_lie_elsewhere_is_not_brought(served, tmp_path):
     (tmp_path / "model.onnx").write_bytes((out / "model.onnx").read_bytes())
     version = entered(served, out, "elsewhere")
 
-    assert with_checkpoint(served.as_("gate"), version.tags["checkpoint"], "elsewhere") == version
-    with pytest.raises(Refused, match=r"got a file '\.\./model\.onnx'"):
+    assert find_by_checkpoint(served.as_("gate"), version.tags["checkpoint"], "elsewhere") == version
+    with pytest.raises(TrackingRefused, match=r"got a file '\.\./model\.onnx'"):
         versions.fetch(served.as_("gate"), "elsewhere", tmp_path / "back" / "deep")

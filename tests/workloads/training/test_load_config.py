@@ -23,27 +23,27 @@ def test_what_is_printed_is_read_again(recipe: str, tmp_path: Path, capsys: pyte
     ("what", "changes", "told"),
     [
         ("digit", [], "recipe: got digit; recipes are digits, deepseek-v3-tiny, deepseek-v3, lora. Write digits."),
-        ("digits", ["steps"], "--set: got steps; a change is KEY=VALUE. Write it so, as in steps=100."),
-        ("digits", ["model.a.b=1"], "--set: got model.a.b; model.a has values by name. See --print."),
+        ("digits", ["steps"], "--set: got steps; a change is KEY=VALUE. Write it like steps=100."),
+        ("digits", ["model.a.b=1"], "--set: got model.a.b; model.a has named values. See --print."),
         (
             "digits",
             ["steps=0", "optimiser=sgd"],
-            "digits: steps: got 0; input should be greater than 0. Mend it there, or with --set.\n"
-            "digits: optimiser: got sgd; extra inputs are not permitted. Take it out.",
+            "digits: steps: got 0; input should be greater than 0. Correct it there, or with --set.\n"
+            "digits: optimiser: got sgd; extra inputs are not permitted. Remove it.",
         ),
         (
             "digits",
             ['data={"kind": "text", "path": "/", "sequence_length": 8}'],
-            "digits: as a whole: got another sort of value; value error, a model of kind image-classifier cannot learn "
-            "from data of kind text. Mend it there, or with --set.",
+            "digits: as a whole: got another type of value; value error, a model of kind image-classifier cannot learn "
+            "from data of kind text. Correct it there, or with --set.",
         ),
         (
             "deepseek-v3-tiny",
             ["data.sequence_length=1024"],
-            "deepseek-v3-tiny: as a whole: got another sort of value; value error, data.sequence_length is 1024, "
-            "model.max_position_embeddings 512. Mend it there, or with --set.",
+            "deepseek-v3-tiny: as a whole: got another type of value; value error, data.sequence_length is 1024, "
+            "model.max_position_embeddings 512. Correct it there, or with --set.",
         ),
-        ("nowhere.json", [], "nowhere.json: got No such file or directory; a run's file can be read. Mend its path."),
+        ("nowhere.json", [], "nowhere.json: got No such file or directory; the file is readable. Correct its path."),
     ],
 )
 def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -> None:
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_told_whole(what: str, changes: list[str], told: str) -
 
 def test_a_file_that_is_no_json_is_told(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(WorkloadError, match="a run's file is JSON"):
+    with pytest.raises(WorkloadError, match="the file is JSON"):
         load_config(str(tmp_path / "run.json"))
 
 
