@@ -31,7 +31,7 @@ def format_value(value: Want | Value) -> str:
         case OneOf(values):
             return " or ".join(map(format_value, values))
         case Within(values):
-            return f"nothing but {format_value(values)}"
+            return f"only {format_value(values)}"
         case Between(low, None):
             return f"at least {_number(low)}"
         case Between(None, high):

@@ -34,7 +34,7 @@ class Hosts(Protocol):
 
 
 class Execute(Protocol):
-    """How steps are done on a host whose lock is held; see rackwright.hosts.steps."""
+    """The execution of steps on a host under its lease; see rackwright.hosts.steps."""
 
     def __call__(self, hosts: Any, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None: ...
 

@@ -32,7 +32,7 @@ OPEN = Difference("box:a", "lid", "shut", "open", remedy="shut it")
         (Between(5), "at least 5"),
         (Between(None, 7.5), "at most 7.5"),
         (Between(3_801_600_000_000, 3_878_400_000_000), "3801600000000 to 3878400000000"),
-        (Within(("a", "b")), "nothing but a, b"),
+        (Within(("a", "b")), "only a, b"),
     ],
     ids=repr,
 )

@@ -51,7 +51,7 @@ def test_a_new_run_has_everything_before_it_starts(declared):
 
     assert told[0] == "note in the owner file: creating"
     assert told[-1] == "note in the owner file: ready"
-    assert told[1] == "make the account run-digits"
+    assert told[1] == "create the account run-digits"
     start = told.index(f"start {declared.spec.unit}")
     assert told[start - 1] == "check its imports in /opt/workloads, and its data"
     assert max(number for number, text in enumerate(told) if text.startswith("write")) < start

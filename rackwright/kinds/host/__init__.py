@@ -21,6 +21,8 @@ from rackwright.kinds.shared.drives import DrivePart, HealthPart, drive_claim, h
 from rackwright.kinds.shared.identity import identity_claim, refuse_wrong_machine
 from rackwright.schema.catalogue import GPUS, PROFILES
 
+_PORT_REMEDY = "check that the port exists, or correct its PCI address"
+
 
 class HostSpec(Resource):
     """The declared properties of a host."""
@@ -69,11 +71,11 @@ class HostKind:
             *(drive_claim(part, present=True) for part in spec.drives if part.tier is None),
             *health_claims(spec.host, (part for part in spec.drives if part.tier is None), spec.health),
             *(
-                Claim(f"nic:{mac}", {"present": True}, remedy="look for the port, or correct its MAC")
+                Claim(f"nic:{mac}", {"present": True}, remedy="check that the port exists, or correct its MAC")
                 for mac in spec.macs
             ),
             *(
-                Claim(f"nic:{address}", {"present": True}, scope="hardware", remedy="look for the port, or correct it")
+                Claim(f"nic:{address}", {"present": True}, scope="hardware", remedy=_PORT_REMEDY)
                 for address in spec.pci_addresses
             ),
         ]

@@ -97,12 +97,12 @@ class _Planner:
         if watch and spec.watch is None:
             steps += _remove_watch(spec, self.facts)
         if self.different & {f"user:{spec.account}", f"directory:{spec.etc}", f"directory:{spec.lib}"}:
-            steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account))
+            steps.append(_run(f"create the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account))
             places = (spec.account, spec.etc, spec.lib)
-            steps.append(_run(f"make {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
+            steps.append(_run(f"create {spec.etc} and {spec.lib}", "sh", "-c", _PLACES, "sh", *places))
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed_paths):
-            steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+            steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
         if switches:
             steps += self._model()
             steps.append(self._switch())
@@ -171,7 +171,7 @@ def removal(spec: ServerSpec, facts: Facts) -> Plan:
         text = f"stop {spec.unit}, which completes running requests"
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.stop_seconds + 60))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
-    steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+    steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
     places = (spec.account, spec.etc, spec.lib)
     text = f"remove the account {spec.account}, its keys, and the models in {spec.lib}"
     steps.append(_run(text, "sh", "-c", _REMOVE, "sh", *places))
@@ -194,7 +194,7 @@ def _remove_watch(spec: ServerSpec, facts: Facts) -> Iterator[Step]:
         yield _run(text, "sh", "-c", _WAIT_FOR_END, "sh", service, seconds=spec.watch_seconds + 60)
     for path in paths:
         yield Remove(f"remove {path}", path)
-    yield _run("let systemd read its units", "systemctl", "daemon-reload")
+    yield _run("reload systemd", "systemctl", "daemon-reload")
 
 
 def _run(text: str, *argv: str, seconds: float = 600) -> Command:

@@ -13,7 +13,7 @@ _ARM = """set -eu
 undo=$1 unit=$2 seconds=$3 also=$4 behind=${5:+/usr/bin/flock $5 }; shift 5
 systemctl stop "$unit.timer" 2>/dev/null || true
 while [ -e "$undo/undoing" ] && [ "$(systemctl is-active "$unit.service")" = activating ]; do sleep 0.5; done
-systemctl stop "$unit.service" 2>/dev/null || true # if it waits for the lock, then for us
+systemctl stop "$unit.service" 2>/dev/null || true # it may wait for the lease of this very session
 for left in undo.sh undoing; do [ ! -e "$undo/$left" ] || sh "$undo/$left"; done
 rm -rf "$undo"; mkdir -p "$undo/files"
 {

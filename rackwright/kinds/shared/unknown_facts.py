@@ -11,5 +11,5 @@ def refuse_unknown(id: str, make: Callable[[], Plan]) -> Plan:
     try:
         return make()
     except UnknownFact as reason:
-        want = "a plan needs to know what is on the host"
+        want = "a plan needs the facts of the host"
         return Plan(refusals=(Refusal(id, f"got no answer ({reason})", want, "Check that on the host, and run again"),))

@@ -110,13 +110,15 @@ class _Planner:
         if restarts and self.is_launcher:
             steps.append(_run(f"stop {spec.name}, which saves first", "systemctl", "stop", spec.unit))
         if self._lacks_places():
-            steps.append(_run(f"make the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account, spec.home))
+            steps.append(
+                _run(f"create the account {spec.account}", "sh", "-c", _ACCOUNT, "sh", spec.account, spec.home)
+            )
             places = (spec.account, spec.etc, spec.home, spec.logs, spec.out)
-            text = f"make {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
+            text = f"create {spec.etc}, {spec.home}, {spec.logs} and {spec.out}"
             steps.append(_run(text, "sh", "-c", _PLACES, "sh", *places))
         steps += [put(file, spec) for file in self.files]
         if any(path.startswith(UNITS) for path in changed_paths):
-            steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+            steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
         if not self.is_over:
             steps += self._start(restarts)
         if f"unit:{spec.unit}" in self.different:
@@ -184,7 +186,7 @@ def removal(spec: TrainingSpec, facts: Facts, repository: Repository) -> Plan:
         text = f"stop {spec.unit}" if spec.host != spec.launcher_host.name else f"stop {spec.name}, which saves first"
         steps.append(_run(text, "systemctl", "disable", "--now", spec.unit, seconds=spec.grace_seconds + 120))
     steps.append(Remove(f"remove {spec.unit}", f"{UNITS}/{spec.unit}"))
-    steps.append(_run("let systemd read its units", "systemctl", "daemon-reload"))
+    steps.append(_run("reload systemd", "systemctl", "daemon-reload"))
     places = (spec.account, spec.etc, spec.opt, spec.home, spec.logs, spec.out)
     steps.append(_run(f"remove the account {spec.account}, its key and its files", "sh", "-c", _REMOVE, "sh", *places))
     steps.append(Remove("remove the owner file", ownership.owner_file(spec.owner)))
