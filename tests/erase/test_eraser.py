@@ -296,7 +296,7 @@ def test_a_drive_that_is_shorter_than_it_says_is_not_taken_for_erased(machine, m
 
     [told] = erase(machine, "overwrite", "E-SAS0").values()
 
-    assert told["failed"] == f"it ends at byte {SIZE}, and should have {SIZE + 4096}"
+    assert told["failed"] == f"the drive ends at byte {SIZE}; its size is {SIZE + 4096}"
 
 
 def test_what_an_earlier_run_reported_is_gone_before_anything_is_done(machine, monkeypatch):
