@@ -202,13 +202,13 @@ def problems(network: Network | None, nics: Sequence[Nic]) -> Iterator[Problem]:
     yield from _duplicate_names(network, nics)
     yield from _bond_problems(network, nics)
     yield from _vlan_problems(network, nics)
-    known = links(network, nics)
-    for link in known.values():
+    all_links = links(network, nics)
+    for link in all_links.values():
         if link.mtu < IPV6_MTU_MIN and any(":" in address for address in link.addresses):
             want, fix = f"IPv6 needs an MTU of {IPV6_MTU_MIN} or more", "Raise the MTU, or remove the address"
             yield Problem(f"got an IPv6 address with an MTU of {link.mtu}", want, fix, link.path, "RFC 8200")
-    yield from _route_problems(network, known)
-    yield from _fabric_problems(network, known)
+    yield from _route_problems(network, all_links)
+    yield from _fabric_problems(network, all_links)
 
 
 def _duplicate_ports(nics: Sequence[Nic]) -> Iterator[Problem]:
@@ -276,7 +276,7 @@ def _member_problems(nic: Nic, bond: str, path: Keys, index: int) -> Iterator[Pr
 def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
     ports = [nic.name for nic in nics]
     bond_of = {member: name for name, bond in network.bonds.items() for member in bond.members}
-    known, tags = links(network, nics), dict[tuple[str, int], str]()
+    all_links, tags = links(network, nics), dict[tuple[str, int], str]()
     for name, vlan in network.vlans.items():
         place: Keys = ("network", "vlans", name)
         if vlan.link not in (*ports, *network.bonds):
@@ -290,8 +290,8 @@ def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
         if vlan.link in bond_of:
             bond = bond_of[vlan.link]
             yield Problem(f"got {vlan.link!r}", f"it is a member of {bond}", f"Write {bond}", (*place, "link"))
-        if vlan.mtu is not None and vlan.mtu > known[vlan.link].mtu:
-            want = f"a VLAN has at most the MTU of its link, and {vlan.link} has {known[vlan.link].mtu}"
+        if vlan.mtu is not None and vlan.mtu > all_links[vlan.link].mtu:
+            want = f"a VLAN has at most the MTU of its link, and {vlan.link} has {all_links[vlan.link].mtu}"
             yield Problem(f"got {vlan.mtu}", want, "Lower it, or raise that of the link", (*place, "mtu"))
         other = tags.setdefault((vlan.link, vlan.id), name)
         if other != name:
@@ -299,7 +299,7 @@ def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
             yield Problem(f"got {vlan.id}", want, "Correct one of the two", (*place, "id"), also=also)
 
 
-def _route_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Problem]:
+def _route_problems(network: Network, all_links: Mapping[str, Link]) -> Iterator[Problem]:
     first: dict[tuple[str, Any], int] = {}
     for index, route in enumerate(network.routes):
         place: Keys = ("network", "routes", index)
@@ -307,12 +307,12 @@ def _route_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Pro
         if other != index:
             want, also = "another route leads there, with the same metric", ("network", "routes", other)
             yield Problem(f"got {route.to!r}", want, "Remove one of the two", (*place, "to"), also=also)
-        if route.on is not None and route.on not in known:
-            fix = hint(route.on, known, "Name one of these")
-            yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(known)}", fix, (*place, "on"))
+        if route.on is not None and route.on not in all_links:
+            fix = hint(route.on, all_links, "Name one of these")
+            yield Problem(f"got {route.on!r}", f"links of this host: {', '.join(all_links)}", fix, (*place, "on"))
             continue
-        reachable = [name for name, link in known.items() if link.holds(route.via) and route.on in (None, name)]
-        own = [name for name, link in known.items() if route.via in {one.split("/")[0] for one in link.addresses}]
+        reachable = [name for name, link in all_links.items() if link.holds(route.via) and route.on in (None, name)]
+        own = [name for name, link in all_links.items() if route.via in {one.split("/")[0] for one in link.addresses}]
         if own:
             got, want = f"got {route.via!r}", f"a next hop is another machine, and that is {own[0]} of this host"
             yield Problem(got, want, "Write the router's address", (*place, "via"))
@@ -327,8 +327,8 @@ def _route_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Pro
             yield Problem(f"got {route.via!r}", want, fix, (*place, "via"))
 
 
-def _fabric_problems(network: Network, known: Mapping[str, Link]) -> Iterator[Problem]:
-    candidates = [name for name, link in known.items() if link.addresses]
+def _fabric_problems(network: Network, all_links: Mapping[str, Link]) -> Iterator[Problem]:
+    candidates = [name for name, link in all_links.items() if link.addresses]
     if network.fabric is not None and network.fabric not in candidates:
         fix = hint(network.fabric, candidates, "Name one of these" if candidates else "Remove it")
         want = f"links with addresses: {', '.join(candidates) or 'none'}"

@@ -31,21 +31,21 @@ NEAR = {
 
 def problems(a: Accelerators) -> Iterator[Problem]:
     """Yield the contradictions between choices, each with the fix that removes it; paths are relative to the host."""
-    found = contradictions(a)
-    for rule, finding in found:
+    current = contradictions(a)
+    for rule, finding in current:
         field, *item = finding.at
         path = (*place(a, str(field)), *item)
         also = None if finding.also is None else place(a, finding.also)
-        yield Problem(finding.got, finding.want, _fix(a, found, (rule, finding)), path, finding.source, also=also)
+        yield Problem(finding.got, finding.want, _fix(a, current, (rule, finding)), path, finding.source, also=also)
 
 
 def contradictions(a: Accelerators) -> tuple[RuleFinding, ...]:
     return tuple((rule, finding) for rule in RULES for finding in rule.check(a))
 
 
-def find_alternative(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding, field: str) -> Change | None:
+def find_alternative(a: Accelerators, current: Sequence[RuleFinding], one: RuleFinding, field: str) -> Change | None:
     """Return the nearest change of *field* that removes the contradiction *one* and adds none; None without any."""
-    before, partly = Counter(map(_identity, found)), None
+    before, partly = Counter(map(_identity, current)), None
     for change in CANDIDATES[field](a, one[1]):
         after = Counter(map(_identity, contradictions(replace(a, **change))))
         if not after:
@@ -62,12 +62,12 @@ def _identity(contradiction: RuleFinding) -> tuple[str, ...]:
     return (rule.id, str(field), finding.got) if item else (rule.id, str(field))
 
 
-def _fix(a: Accelerators, found: Sequence[RuleFinding], one: RuleFinding) -> str:
+def _fix(a: Accelerators, current: Sequence[RuleFinding], one: RuleFinding) -> str:
     rule, finding = one
     ways = [
         _format_change(a, finding, field, change)
         for field in rule.choices
-        if (change := find_alternative(a, found, one, field)) is not None
+        if (change := find_alternative(a, current, one, field)) is not None
     ]
     text = ", or ".join(ways) or "take one of the two out"
     return text[0].upper() + text[1:]
