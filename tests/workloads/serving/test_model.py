@@ -110,7 +110,7 @@ def test_the_files_are_read_ahead(tmp_path: Path) -> None:
     path.write_bytes(bytes(SIZE))
     found = model.Model(
         name="numbers", version="0" * 12, runtime="onnx",
-        files={name: model.File(bytes=SIZE, sha256="0" * 64) for name in (path.name, "not-there.bin")},
+        files={name: model.ModelFile(bytes=SIZE, sha256="0" * 64) for name in (path.name, "not-there.bin")},
     )  # fmt: skip
     with path.open("rb", buffering=0) as file:
         os.fsync(file.fileno())
