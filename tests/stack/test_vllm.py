@@ -99,7 +99,7 @@ def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> No
         "tensor_parallel": 4
     }
     said = refused(project, B70, "pair", "    set: {tensor_parallel: 8}\n")
-    assert "servers.talk.hosts: got tensor_parallel 8 at pair; there are 4 GPUs, and 64 heads" in said
+    assert "servers.talk.hosts: got tensor_parallel 8 at pair; it is at most 4, the GPUs, and divides 64" in said
 
 
 def test_what_does_not_fit_is_refused_with_the_arithmetic_and_what_would(project: Project) -> None:
