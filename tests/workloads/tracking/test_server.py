@@ -49,8 +49,8 @@ def test_the_file_of_mlflows_own_client_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("", "a server is named by its URL"),
-        ("sqlite:///x", "a server is named by its URL"),
+        ("", "the value is the server's URL"),
+        ("sqlite:///x", "the value is the server's URL"),
         ("https://tina:secret@host", "got host; the value is the server's URL, without an account"),
         (
             "http://tracking.example:5000",

@@ -71,7 +71,7 @@ def test_what_a_server_that_is_away_was_not_told_is_kept_said_and_sent_by_the_ne
     with tracker(stub, out, said):
         pass
     assert stub.metrics() == [("loss", 1.0, 1)]
-    assert "503: not now" in said[0] and "The run goes on" in said[0]
+    assert "503: not now" in said[0] and "The run continues" in said[0]
     assert f"2 lines were not sent to {stub.url}" in said[-1] and f"tracking {out}` sends them" in said[-1]
 
     stub.status = 200
