@@ -104,7 +104,7 @@ def write(certificate: ErasureCertificate, path: Path, key: Path) -> Path:
         _write_atomically(signature, sign(unsigned.read_bytes(), key))
     except (RackwrightError, OSError) as error:
         command = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY < {unsigned} > {signature}"
-        fix = f"The drives are erased. Repair the cause, run `{command}`, and rename {unsigned} to {path}"
+        fix = f"The drives are erased. Fix that, run `{command}`, and rename {unsigned} to {path}"
         raise StepFailed(str(unsigned), str(error), "a signed certificate is expected", fix) from None
     unsigned.rename(path)
     return signature

@@ -107,7 +107,7 @@ def refusals(
                 yield from _open_file_refusals(where, drive_abilities, drive)
             yield from _method_refusals(where, drive_abilities, method)
         except UnknownFact as reason:
-            fix = "Repair the cause, and run the command again"
+            fix = "Fix that, and run again"
             yield Refusal(where, f"got no answer ({reason})", "the content and state of a drive must be known", fix)
 
 

@@ -195,7 +195,7 @@ def _targets(facts: Facts, request: EraseRequest, explained: Collection[str]) ->
         except UnknownFact as reason:
             if where not in explained:
                 got, want = f"got unknown content ({reason})", "the content of a drive must be known"
-                unreadable.append(Refusal(where, got, want, "Repair the cause, and run the command again"))
+                unreadable.append(Refusal(where, got, want, "Fix that, and run again"))
     return targets, unreadable
 
 

@@ -140,7 +140,7 @@ def test_a_key_that_cannot_sign_leaves_what_was_erased_unsigned(tmp_path):
     with pytest.raises(StepFailed) as failure:
         write(made(), path, tmp_path / "key")
 
-    assert "Repair the cause, run `ssh-keygen -Y sign -n rackwright-erasure" in str(failure.value)
+    assert "Fix that, run `ssh-keygen -Y sign -n rackwright-erasure" in str(failure.value)
     assert not path.exists()
     assert not path.with_name("erased.json.sig").exists()
     assert json.loads(path.with_name("erased.json.unsigned").read_text())["host"] == "gpu-01"
