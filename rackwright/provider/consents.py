@@ -27,7 +27,7 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
             want = "a consent is SERIAL=CONTENT"
             wrong.append(DeclarationError("--consent", f"got {text!r}", want, "Paste the text that the refusal prints"))
         elif serial in consents:
-            fix = "Remove one of them"
+            fix = "Leave one out"
             wrong.append(DeclarationError("--consent", f"got two for {serial}", "a drive has one consent", fix))
         consents[serial] = content
     if wrong:
