@@ -192,7 +192,8 @@ def test_a_host_in_maintenance_is_left_alone(rig):
     for change in (lambda: rig.delete(state), lambda: rig.create({**RED, "name": "b"})):
         with failing("FAILED_PRECONDITION") as failures:
             change()
-        assert "h1: it is in maintenance until 2099-01-31: a new mainboard; a change needs a host without maintenance" in failures[0].message
+        text = "h1: it is in maintenance until 2099-01-31: a new mainboard; a change needs a host without maintenance"
+        assert text in failures[0].message
 
     rig.maintenance.clear()
     assert rig.diff(rig.read(state), RED)[f'claims["{BOX}"].colour'] == "UPDATE"

@@ -150,7 +150,8 @@ def test_requirements_that_are_nowhere_are_told(project: Path) -> None:
     with pytest.raises(DeclarationErrors) as caught:
         image([found], repository, BASE, project / "none.txt")
 
-    assert f"image of digits: got {project}/none.txt: No such file or directory; the file lists the packages" in str(caught.value)
+    text = f"image of digits: got {project}/none.txt: No such file or directory; the file lists the packages"
+    assert text in str(caught.value)
 
 
 def test_hosts_that_differ_have_no_image_in_common(project: Path) -> None:
