@@ -139,7 +139,7 @@ def _write(hosts: Hosts, host: str, person: str, text: str, progress: Progress) 
         Put(f"write the secret of {person}", totp.path(person), text, 0o400),
     )
     id = f"{host}/{ROLE}"
-    with hosts.lock(host, id, lambda said: progress(f"{host}: {said}")):
+    with hosts.lease(host, id, lambda said: progress(f"{host}: {said}")):
         execute(hosts, host, id, steps, lambda said: progress(f"{host}: {said}"))
 
 

@@ -30,7 +30,7 @@ def discover(
     Exit status: 2 a key is not trusted, or the lines are no fleet yet; 3 a host was not reached, or tells too little.
     """
     from rackwright.fleet import edit_hosts
-    from rackwright.hosts.discover import Place, look_at_all
+    from rackwright.hosts.discover import Place, discover_hosts
     from rackwright.schema.problem import Problem
 
     try:
@@ -39,7 +39,7 @@ def discover(
         raise typer.BadParameter(str(problem), param_hint="ADDRESS") from None
     with tempfile.TemporaryDirectory() as folder:
         pins = into.with_suffix(".known_hosts") if into else Path(folder, "known_hosts")
-        hosts, errors = look_at_all(places, pins, _Trust(frozenset(trusted or ())), project.say)
+        hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.say)
     for error in errors:
         project.say(str(error))
     status = max((error.exit_status for error in errors), default=0)

@@ -103,7 +103,7 @@ def erase(hosts: Hosts, stack: Stack, request: EraseRequest, progress: Progress)
         certificate.sign(b"rackwright can sign\n", request.key)  # fails before data is lost
     name = request.host
     id = f"{name}/erase"
-    with hosts.lock(name, id, lambda text: progress(f"{name}: {text}")) if consents_by_serial else nullcontext():
+    with hosts.lease(name, id, lambda text: progress(f"{name}: {text}")) if consents_by_serial else nullcontext():
         facts, abilities = hosts.facts(name, fresh=True), _abilities(hosts, request)
         problems = list(refusals(name, stack.fleet.hosts[name], facts, abilities, request.serials, request.method))
         targets, unreadable = _targets(facts, request, frozenset(one.where for one in problems))
@@ -165,7 +165,7 @@ def _abilities(hosts: Hosts, request: EraseRequest) -> View:
     connection, argv = hosts.connection(request.host), (*probe.command(), "abilities")
     result = connection.run(argv, _job_json(do="look", serials=request.serials).encode(), LOOK_SECONDS)
     if result.status:
-        raise connection.useless(argv, result)
+        raise connection.command_error(argv, result)
     report: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return View(report, request.host)
 

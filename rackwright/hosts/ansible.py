@@ -1,4 +1,4 @@
-"""Playing roles with Ansible: one run for each role and whoever asks for it at the same time, results by host."""
+"""Play roles with Ansible: one run per role for all hosts that need it at the same time."""
 
 import os
 import sys
@@ -19,35 +19,36 @@ from rackwright.progress import Progress
 from rackwright.schema.ssh import Endpoint, Login
 
 WINDOW_SECONDS = 0.5
-"""How long a run waits for others of its role that nobody said were coming."""
+"""Seconds that a run waits for further hosts that have not been announced."""
 COMING_SECONDS = 30.0
-"""How long it waits for those whose turn has begun too, and who are still being looked at: to begin once more for each
-of them costs more, and one that hangs delays nobody for longer."""
+"""Longest wait in seconds for hosts whose rollout slot has begun and that are still being probed.
+
+A separate run for each of them costs more. A host that hangs delays the others for no longer than this."""
 POLL_SECONDS = 0.1
 FORKS = 32
 
 
 @dataclass
-class _Asked:
-    """One host that takes part in a run."""
+class _Participant:
+    """A host that takes part in a run."""
 
     variables: Mapping[str, Any]
     progress: Progress
     failure: str | None = "Ansible ended before it came to this host"
-    """Why it failed; None once its last task has ended well."""
+    """Reason of the failure; None after the last task succeeded."""
     changed: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Run:
-    """A run to be: it takes hosts until it begins."""
+    """A run of a role. Hosts can join until it begins."""
 
-    asked: dict[str, _Asked] = field(default_factory=dict)
+    participants: dict[str, _Participant] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
 
 class Plays:
-    """What plays the roles of a checkout on the hosts of one process. Any thread may call."""
+    """Player of a checkout's roles on the hosts of one process. Any thread may call it."""
 
     def __init__(
         self,
@@ -59,43 +60,45 @@ class Plays:
         """
         Args:
             root: The checkout with ``roles/`` and ``playbooks/``.
-            redact: Takes secrets out of what Ansible says, before any of it is cut off and no longer known for one.
-            coming: Tells the hosts whose turn to get a role has begun; those of them who have not asked yet may do so.
+            redact: Removes secrets from the output of Ansible, before the output is shortened.
+            coming: Returns the hosts whose rollout slot for a role has begun; some of them may not have called yet.
         """
-        self._root, self._hosts, self._veiled, self._coming = root, hosts, redact, coming
+        self._root, self._hosts, self._redact, self._coming = root, hosts, redact, coming
         self._gathering: dict[str, _Run] = {}
         self._came: dict[str, set[str]] = defaultdict(set)
-        """The hosts that have asked, by role: nobody waits for them once more."""
+        """The hosts that have joined a run, by role. No run waits for them again."""
         self._guard = threading.Lock()
 
     def play(self, step: PlayRole, host: str, progress: Progress) -> None:
-        """Play the role on *host*, whose lock the caller holds, and return when its last task has ended well.
+        """Play the role on *host*, whose lease the caller holds, and return after its last task succeeded.
 
         Raises:
-            NotDone: a task failed on this host; what the others of the run did is theirs.
+            NotDone: a task failed on this host. Failures on other hosts of the run do not count.
         """
         connection = self._hosts.connection(host)
-        asked = _Asked({**connection_variables(connection.endpoint, connection.login), **step.variables}, progress)
+        participant = _Participant(
+            {**connection_variables(connection.endpoint, connection.login), **step.variables}, progress
+        )
         with self._guard:
             run, first = self._gathering.get(step.role), False
             if run is None:
                 run, first = _Run(), True
                 self._gathering[step.role] = run
-            run.asked[host] = asked
+            run.participants[host] = participant
             self._came[step.role].add(host)
         if first:
             self._gather(step.role, run)
             self._begin(step.role, run)
         run.over.wait()
-        if asked.failure is not None:
-            raise NotDone(asked.failure)
-        if asked.changed:
-            progress(f"changed: {', '.join(asked.changed)}")
+        if participant.failure is not None:
+            raise NotDone(participant.failure)
+        if participant.changed:
+            progress(f"changed: {', '.join(participant.changed)}")
 
     def _gather(self, role: str, run: _Run) -> None:
-        """Wait for those who ask at the same time, and for those who are about to."""
+        """Wait for the hosts that join at the same time, and for those that are about to."""
         began = time.monotonic()
-        while (seconds := time.monotonic() - began) < COMING_SECONDS and not self._hosts.cancelled:
+        while (seconds := time.monotonic() - began) < COMING_SECONDS and not self._hosts.is_cancelled:
             if seconds >= WINDOW_SECONDS and self._coming(role) <= self._came[role]:
                 return
             time.sleep(POLL_SECONDS)
@@ -106,15 +109,17 @@ class Plays:
         try:
             self._run(role, run)
         except Exception as error:
-            for asked in run.asked.values():
-                asked.failure = self._veiled(f"Ansible could not be run: {error}")
+            for participant in run.participants.values():
+                participant.failure = self._redact(f"Ansible could not be run: {error}")
         finally:
             run.over.set()
 
     def _run(self, role: str, run: _Run) -> None:
         import ansible_runner
 
-        inventory = {"all": {"hosts": {host: dict(asked.variables) for host, asked in run.asked.items()}}}
+        inventory = {
+            "all": {"hosts": {host: dict(participant.variables) for host, participant in run.participants.items()}}
+        }
         with private() as directory:
             (directory / "ansible.cfg").touch()
             done = ansible_runner.run(
@@ -124,17 +129,17 @@ class Plays:
                 envvars=_environment(self._root, directory),
                 extravars={"targets": "all"},
                 quiet=True,
-                event_handler=lambda event: _note(event, run.asked, self._veiled),
-                cancel_callback=lambda: self._hosts.cancelled,
+                event_handler=lambda event: _handle_event(event, run.participants, self._redact),
+                cancel_callback=lambda: self._hosts.is_cancelled,
             )
-            # whatever its status: it has none where a signal ended it, and 0 where it took no host for its own
-            if all(asked.failure == _Asked.failure for asked in run.asked.values()):
-                said = " / ".join(done.stdout.read().strip().splitlines()[-3:])
-                raise RuntimeError(said or f"it ended with {done.rc}")
+            # the status is no evidence: a run that a signal ended has none, and a run that matched no host has 0
+            if all(participant.failure == _Participant.failure for participant in run.participants.values()):
+                output = " / ".join(done.stdout.read().strip().splitlines()[-3:])
+                raise RuntimeError(output or f"it ended with {done.rc}")
 
 
 def connection_variables(endpoint: Endpoint, login: Login) -> dict[str, Any]:
-    """Return by what Ansible reaches *endpoint* as we do: the same key, the same pin, the same host in between."""
+    """Return the variables by which Ansible reaches *endpoint* with the same key, pinned host key and jump host."""
     options = _options(endpoint, login)
     if jump := endpoint.jump:
         through = next((each for each in jump.logins if each.name == login.name), jump.logins[0])
@@ -162,7 +167,7 @@ def _options(endpoint: Endpoint, login: Login) -> list[str]:
 def _environment(root: Path, directory: Path) -> dict[str, str]:
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),  # nobody else's settings
+        "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),  # and no settings of the user or the computer
         "ANSIBLE_ROLES_PATH": str(root / "roles"),
         "ANSIBLE_HOME": str(directory / "home"),
         "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
@@ -171,39 +176,41 @@ def _environment(root: Path, directory: Path) -> dict[str, str]:
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(directory / "connections"),
         "ANSIBLE_FORKS": str(FORKS),
         "ANSIBLE_PIPELINING": "1",
-        "ANSIBLE_TIMEOUT": "60",  # until it is root: on a host that is busy with other work, ten seconds are not enough
+        "ANSIBLE_TIMEOUT": "60",  # seconds until it is root: a busy host needs more than ten
         "ANSIBLE_DEPRECATION_WARNINGS": "0",
         "ANSIBLE_NOCOLOR": "1",
     }
 
 
-def _note(event: Mapping[str, Any], asked: Mapping[str, _Asked], redact: Callable[[str], str]) -> bool:
-    """Take in what Ansible tells while it runs; False lets it keep no copy."""
+def _handle_event(
+    event: Mapping[str, Any], participants: Mapping[str, _Participant], redact: Callable[[str], str]
+) -> bool:
+    """Record an event of a running Ansible. Return False, so that ansible-runner keeps no copy."""
     data = event.get("event_data", {})
     task, result = redact(str(data.get("task", ""))), data.get("res") or {}
     match event.get("event"):
         case "playbook_on_task_start":
-            for each in asked.values():
+            for each in participants.values():
                 each.progress(task)
         case "runner_on_ok" if result.get("changed"):
-            asked[data["host"]].changed.append(task)
+            participants[data["host"]].changed.append(task)
         case "runner_on_failed" if not data.get("ignore_errors"):
-            asked[data["host"]].failure = f"task {task!r}: {_reason(result, redact)}"
+            participants[data["host"]].failure = f"task {task!r}: {_reason(result, redact)}"
         case "runner_on_unreachable":
-            asked[data["host"]].failure = f"task {task!r}: not reached: {_reason(result, redact)}"
+            participants[data["host"]].failure = f"task {task!r}: not reached: {_reason(result, redact)}"
         case "playbook_on_stats":
             for host in data.get("ok", {}):
                 if not (data.get("failures", {}).get(host) or data.get("dark", {}).get(host)):
-                    asked[host].failure = None
+                    participants[host].failure = None
     return False
 
 
 def _reason(result: Mapping[str, Any], redact: Callable[[str], str]) -> str:
-    """Return why a task failed, in its own words; of a loop, of the first item that failed."""
+    """Return the reason that a failed task reports; for a loop, the reason of its first failed item."""
     for item in result.get("results", ()):
         if item.get("failed"):
             return _reason(item, redact)
-    says_more = result.get("msg") != "non-zero return code"  # all that the message of a command says
+    says_more = result.get("msg") != "non-zero return code"  # the message of every command that failed
     order = ("msg", "stderr", "stdout", "censored") if says_more else ("stderr", "stdout", "msg", "censored")
-    said = next(filter(None, map(result.get, order)), "no word why")
-    return redact(" ".join(redact(str(said)).split()))[:500]
+    text = next(filter(None, map(result.get, order)), "no reason given")
+    return redact(" ".join(redact(str(text)).split()))[:500]

@@ -1,4 +1,4 @@
-"""Hosts that nobody has declared yet: their keys are shown and pinned first, and nothing is written to them."""
+"""Describe hosts that are not declared yet: show and pin their keys, and write nothing to them."""
 
 import getpass
 import secrets
@@ -16,12 +16,12 @@ from rackwright.progress import Progress
 from rackwright.schema.ssh import Endpoint, Login, parse_jump
 
 Trust = Callable[[str, str], bool]
-"""Whether a host's key is trusted: told how the host is called, and the fingerprint."""
+"""Decision whether to trust a host key, by the name of the host and the fingerprint."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a host answers, and who logs in."""
+    """Address, port and login of a host."""
 
     address: str
     port: int
@@ -41,24 +41,24 @@ class Place:
             credential["become"] = False
         return cls(address, port, Login(name="admin", user=user, **credential))
 
-    def declared(self, usual: Login) -> dict[str, Any]:
-        """Return its lines of a host, beside a fleet that logs in as *usual*."""
+    def host_lines(self, usual: Login) -> dict[str, Any]:
+        """Return the lines of this host for a fleet that logs in as *usual*."""
         ssh: dict[str, Any] = {} if self.port == 22 else {"port": self.port}
         if self.login != usual:
             ssh["logins"] = [self.login.model_dump(exclude_defaults=True)]
         return {"address": self.address, **({"ssh": ssh} if ssh else {})}
 
 
-def look_at_all(
+def discover_hosts(
     places: Sequence[Place], known_hosts: Path, trusted: Trust, progress: Progress
 ) -> tuple[dict[str, HostDescription], list[RackwrightError]]:
-    """Return every host by a name of its own, and why others could not be looked at; the first one's login is usual."""
+    """Return each host by a unique name, and the errors of the others. The login of the first host is the usual one."""
     found: dict[str, HostDescription] = {}
     errors: list[RackwrightError] = []
     for place in places:
         progress(f"looking at {place.address}")
         try:
-            host = look(place, places[0].login, known_hosts, trusted)
+            host = discover_host(place, places[0].login, known_hosts, trusted)
         except RackwrightError as error:
             errors.append(error)
         else:
@@ -66,21 +66,21 @@ def look_at_all(
     return found, errors
 
 
-def look(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> HostDescription:
-    """Return what the host at *place* is.
+def discover_host(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> HostDescription:
+    """Return the description of the host at *place*.
 
     Args:
-        usual: How the fleet logs in that it will be in.
-        known_hosts: Where its key is pinned, and will be.
+        usual: Login of the fleet that the host will belong to.
+        known_hosts: File that pins its key; a trusted key is added to it.
 
     Raises:
-        Refused: its key is not the pinned one, or not trusted.
-        HostUnreachable: no answer, or the facts do not tell enough.
+        Refused: its key differs from the pinned one, or is not trusted.
+        HostUnreachable: it does not answer, or facts are missing.
     """
     name = place.address
     endpoint = Endpoint(name, place.address, place.port, (place.login,), known_hosts)
     try:
-        found = _discovered(endpoint)
+        found = _describe(endpoint)
     except HostKeyRefused as error:
         if error.offered is None:
             raise
@@ -89,11 +89,11 @@ def look(place: Place, usual: Login, known_hosts: Path, trusted: Trust) -> HostD
             fix = f"Compare it at the host's console, and run this again with --fingerprint {shown}"
             raise Refused(name, f"its host key {shown} is not trusted", "nothing was sent to it", fix) from None
         pin(endpoint, *error.offered)
-        found = _discovered(endpoint)
-    return replace(found, host={**place.declared(usual), **found.host})
+        found = _describe(endpoint)
+    return replace(found, host={**place.host_lines(usual), **found.host})
 
 
-def _discovered(endpoint: Endpoint) -> HostDescription:
+def _describe(endpoint: Endpoint) -> HostDescription:
     # no digest of these facts is ever compared
     hosts = Hosts({endpoint.host: endpoint}, secrets.token_bytes(32))
     try:

@@ -1,6 +1,7 @@
-"""The local repository at a host, while a role is played there: through the connection that we have, and no other way.
+"""Serve the local repository to a host over its SSH connection while a role is played there.
 
-The host listens on its own loopback interface and hands us what comes. So it needs no way out, and we no port.
+The host listens on its own loopback interface and forwards each connection. It needs no route to this computer,
+and this computer opens no port.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Answers(SimpleHTTPRequestHandler):
-    """Whoever asks over a channel for files; several times, one after the other."""
+    """Handler of the HTTP requests that arrive over one channel, one after another."""
 
     protocol_version = "HTTP/1.1"
 
@@ -32,10 +33,10 @@ class _Answers(SimpleHTTPRequestHandler):
 
 
 def bringing(play: Play, hosts: Hosts, directory: Path, lacking: Callable[[], str | None]) -> Play:
-    """Return what plays a role with the tree in *directory* at hand on the host.
+    """Return a function that plays a role while it serves the tree in *directory* to the host.
 
     Args:
-        lacking: Says what is not there of what the host may ask for; then nothing is played.
+        lacking: Returns which needed file is missing, or None. If one is missing, no role is played.
     """
 
     def with_mirror(step: PlayRole, host: str, progress: Progress) -> None:
@@ -44,7 +45,7 @@ def bringing(play: Play, hosts: Hosts, directory: Path, lacking: Callable[[], st
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(hosts.connection(host).listening(PORT, partial(answer, directory)))
-            except OSError as error:  # it may have all it needs; where not, the role says what it cannot get
+            except OSError as error:  # the host may have all packages; if not, the role reports which one it cannot get
                 progress(f"packages cannot be brought to it: {error}")
             play(step, host, progress)
 
@@ -52,7 +53,7 @@ def bringing(play: Play, hosts: Hosts, directory: Path, lacking: Callable[[], st
 
 
 def answer(directory: Path, channel: "Channel") -> None:
-    """Serve files of *directory* to whoever is at the other end of *channel*, in a thread of its own."""
+    """Serve files of *directory* over *channel*, in a separate thread."""
     threading.Thread(target=_answer, args=(directory, channel), daemon=True).start()
 
 

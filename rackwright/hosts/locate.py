@@ -12,12 +12,12 @@ PACKAGE = "ledmon"
 
 
 def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Drive:
-    """Let the light of a drive blink, or no more, and return the drive.
+    """Switch the light of a drive on or off, and return the drive.
 
     Raises:
         DeclarationErrors: there is no such host or drive.
-        HostUnreachable: the host is not reached, or does not tell its drives.
-        StepFailed: it has no ledctl, or that knows no light of the drive.
+        HostUnreachable: the host does not answer, or its drives are unknown.
+        StepFailed: the host has no ledctl, or ledctl knows no light of the drive.
     """
     if wrong := list(stack.unknown_host_errors(host)):
         raise DeclarationErrors(wrong)
@@ -43,6 +43,6 @@ def _drive(facts: Facts, host: str, serial: str) -> Drive:
     if found := facts.drive(serial):
         return found
     known = [drive.serial for drive in facts.drives]
-    # one that has died tells no serial
+    # a dead drive reports no serial
     fix = hint(serial, known, "Look for the bay whose drive is none of these")
     raise DeclarationError(host, f"got no drive {serial}", f"there are {', '.join(known) or 'none'}", fix)

@@ -1,4 +1,4 @@
-"""Logging in: the declared logins in their order, and what is said when none is let in."""
+"""Log in to a host with its declared logins in order, and report why each was refused."""
 
 import shlex
 import sys
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from paramiko import PKey, Transport
 
 CODE_SECONDS = 25.0
-"""How long a code is given out after it was typed: it is good for half a minute, and once on each host."""
+"""Seconds that a typed code is reused: it is valid for half a minute, and once on each host."""
 
 
 class LoginRefused(HostUnreachable):
-    """The host answers, and lets none of the declared logins in."""
+    """The host answers and refuses every declared login."""
 
 
 class OnlyLooks(RackwrightError):
-    """The login may look at the host, and this is more than a look."""
+    """The login is read-only, and the command is not the probe."""
 
 
-class NotLetIn(Exception):
-    """One login did not work; the message says why in words of ssh."""
+class LoginFailed(Exception):
+    """One login failed; the message has the reason as ssh prints it."""
 
 
 def authenticate(transport: "Transport", login: Login) -> None:
     """Log in on a connection whose host key was checked.
 
     Raises:
-        NotLetIn: the server refused it, or the key cannot be used.
+        LoginFailed: the server refused it, or the key cannot be used.
     """
     from paramiko import SSHException
 
@@ -48,32 +48,32 @@ def authenticate(transport: "Transport", login: Login) -> None:
             refusals.append(error)
             if not transport.is_active():
                 break  # sshd hangs up after MaxAuthTries keys
-    raise NotLetIn(_in_words_of_ssh(refusals, transport))
+    raise LoginFailed(_in_words_of_ssh(refusals, transport))
 
 
 def _answer(transport: "Transport", login: Login, further: Sequence[str]) -> None:
-    """Give the code that is wanted beside the key."""
+    """Send the one-time code that the server requires beside the key."""
     from paramiko import AuthenticationException
 
     if "keyboard-interactive" not in further:
-        raise NotLetIn(f"the key was right, and {', '.join(further)} is wanted too")
+        raise LoginFailed(f"the key was right, and {', '.join(further)} is wanted too")
     if (code := CODES.of(login.user)) is None:
-        raise NotLetIn("the key was right, and a code is wanted too: there is no terminal to ask for it")
+        raise LoginFailed("the key was right, and a code is wanted too: there is no terminal to ask for it")
     try:
         transport.auth_interactive(login.user, lambda title, instructions, prompts: [code for _ in prompts])
     except AuthenticationException:
-        raise NotLetIn("the key was right, and the code was not, or had been used") from None
+        raise LoginFailed("the key was right, and the code was not, or had been used") from None
 
 
 class Codes:
-    """One-time codes, asked for at the terminal. One serves all hosts that want it at the same time."""
+    """One-time codes that the operator types. One code serves all hosts that require it at the same time."""
 
     def __init__(self) -> None:
         self._asking = threading.Lock()
         self._given: dict[str, tuple[float, str]] = {}
 
     def of(self, user: str) -> str | None:
-        """Return a code that *user* has given just now; None without a terminal."""
+        """Return a recently typed code of *user*, or ask for one; None without a terminal."""
         with self._asking:
             given, code = self._given.get(user, (-CODE_SECONDS, ""))
             if time.monotonic() - given < CODE_SECONDS:
@@ -86,7 +86,7 @@ class Codes:
 
 
 CODES = Codes()
-"""Of this process."""
+"""The codes of this process."""
 
 
 def _in_words_of_ssh(refusals: Sequence[Exception], transport: "Transport") -> str:
@@ -96,10 +96,10 @@ def _in_words_of_ssh(refusals: Sequence[Exception], transport: "Transport") -> s
         return "the running ssh-agent has no key"
     last = refusals[-1]
     if isinstance(last, BadAuthenticationType):
-        return f'ssh said "Permission denied ({",".join(last.allowed_types)})"'
+        return f'ssh reported "Permission denied ({",".join(last.allowed_types)})"'
     if isinstance(last, AuthenticationException) and transport.is_active():
-        return 'ssh said "Permission denied (publickey)"'
-    return f'ssh said "{last}"'
+        return 'ssh reported "Permission denied (publickey)"'
+    return f'ssh reported "{last}"'
 
 
 def _keys(login: Login) -> "Iterator[PKey]":
@@ -120,11 +120,11 @@ def _key_of_file(path: str, certificate: str | None) -> "PKey":
             key.load_certificate(certificate)
         return key
     except FileNotFoundError as error:
-        raise NotLetIn(f"there is no file {error.filename}") from None
+        raise LoginFailed(f"there is no file {error.filename}") from None
     except TypeError:  # cryptography's answer to a key with a passphrase
-        raise NotLetIn(f"{path} has a passphrase: load it into ssh-agent and declare agent: true") from None
+        raise LoginFailed(f"{path} has a passphrase: load it into ssh-agent and declare agent: true") from None
     except (OSError, ValueError, SSHException) as error:
-        raise NotLetIn(f"{certificate or path} cannot be used ({error})") from None
+        raise LoginFailed(f"{certificate or path} cannot be used ({error})") from None
 
 
 def _credential(login: Login) -> str:
@@ -132,7 +132,7 @@ def _credential(login: Login) -> str:
     return " and ".join([*(files if login.key else []), *(["the keys of ssh-agent"] if login.agent else [])])
 
 
-def refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> LoginRefused:
+def login_refused(endpoint: Endpoint, failures: list[tuple[Login, str]]) -> LoginRefused:
     """Return the error that names every login tried, in order, with the command that shows the same by hand."""
     if not failures:
         return LoginRefused(endpoint.host, "no login is declared for it", "there is one", "Add ssh.logins to the fleet")
@@ -148,7 +148,7 @@ def only_looks(endpoint: Endpoint, login: Login) -> OnlyLooks:
 
 
 def ssh_command(endpoint: Endpoint, login: Login) -> str:
-    """Return the command line by which a person reaches *endpoint* the same way."""
+    """Return the command line that reaches *endpoint* the same way by hand."""
     argv = ["ssh", "-o", f"UserKnownHostsFile={endpoint.known_hosts}"]
     argv += ["-p", str(endpoint.port)] if endpoint.port != 22 else []
     argv += ["-i", login.key] if login.key else []

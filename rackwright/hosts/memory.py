@@ -1,4 +1,4 @@
-"""Places that are in memory only: what is written there is on no disk, and what we write there goes with us."""
+"""Private directories that exist in memory only and are removed when the process ends."""
 
 import fcntl
 import os
@@ -11,14 +11,14 @@ from pathlib import Path
 from rackwright.errors import SetupError
 
 PLACES = (Path("/dev/shm"), Path("/run"))
-"""Where private data may lie: never on a disk."""
+"""Mount points for private data, never on a disk."""
 TYPES = {"tmpfs", "ramfs"}
 PREFIX = "rackwright-private-"
 _in_use: set[Path] = set()
 
 
 def in_memory(path: Path) -> bool:
-    """Return whether what is written to *path* stays in memory; False where that cannot be told."""
+    """Return whether files under *path* stay in memory; False where that is unknown."""
     device = path.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -30,9 +30,9 @@ def in_memory(path: Path) -> bool:
 
 @contextmanager
 def private() -> Iterator[Path]:
-    """Yield a directory that is in memory only and nobody else's, gone afterwards with all that is in it.
+    """Yield a directory in memory that only this process uses, and remove it afterwards with its content.
 
-    What a process left behind that was killed goes now.
+    The call first removes the directories of processes that were killed.
     """
     memory = next((place for place in PLACES if os.access(place, os.W_OK)), None)
     if memory is None:
@@ -42,7 +42,7 @@ def private() -> Iterator[Path]:
         _remove_if_left(left)
     made = Path(tempfile.mkdtemp(dir=memory))
     lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends; only then does it get the name by which it is found
+    fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends; the clean-up finds only names that follow the lock
     directory = made.rename(memory / f"{PREFIX}{made.name}")
     _in_use.add(directory)
     try:
@@ -54,13 +54,13 @@ def private() -> Iterator[Path]:
 
 
 def leave_nothing() -> None:
-    """Remove what is in use: this process ends, and waits for nobody."""
+    """Remove all directories in use at once, because this process ends."""
     for directory in list(_in_use):
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_if_left(directory: Path) -> None:
-    """Remove *directory* if it is ours and nobody holds it any more."""
+    """Remove *directory* if this user owns it and no process holds it."""
     with suppress(OSError):
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

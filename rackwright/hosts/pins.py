@@ -1,4 +1,4 @@
-"""The pinned keys of hosts: what a known_hosts file says about one of them, and what a wrong key is answered."""
+"""Read the pinned host keys from a known_hosts file, and refuse any other key."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ class HostKeyRefused(Refused):
     """The machine that answered does not hold the pinned key of the host."""
 
     offered: tuple[str, bytes] | None = None
-    """Type and key that it proved to hold, where none is pinned yet."""
+    """Type and key that the machine proved to hold, where no key is pinned yet."""
 
 
 def fingerprint(key: bytes) -> str:
@@ -98,5 +98,5 @@ def check_host_key(endpoint: Endpoint, pinned: dict[str, bytes], key_type: str, 
         endpoint.host,
         f"{pin_name(endpoint)} holds the host key {shown} and {where} pins {pins}",
         "another machine may be answering; nothing was sent to it",
-        "If the host was installed anew, compare the fingerprint at its console and replace the line in that file",
+        "If the host was reinstalled, compare the fingerprint at its console and replace the line in that file",
     )

@@ -1,4 +1,4 @@
-"""The hosts of one process: one connection, one shared probe and one lock each."""
+"""Hold one connection, one shared probe and one lease for each host of a process."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from typing import TypeVar
 from rackwright.errors import HostUnreachable, RackwrightError, StepFailed
 from rackwright.facts import probe, program
 from rackwright.facts.facts import Facts
-from rackwright.hosts.session import Interrupted, NotDone, Session
+from rackwright.hosts.session import NotDone, Session, WaitInterrupted
 from rackwright.hosts.transport import Connection, ConnectionLost
 from rackwright.progress import Progress
 from rackwright.schema.ssh import Endpoint
@@ -20,12 +20,12 @@ from rackwright.schema.ssh import Endpoint
 PROBE_SECONDS = 180.0
 SIMULTANEOUS = 64
 JITTER_SECONDS = 1.0
-"""Before a dropped connection is made again: many drop at once where a switch or a jump host restarts."""
+"""Longest random delay before a reconnect: a switch or jump host that restarts drops many connections at once."""
 POLL_SECONDS = 0.5
 RESTART_SECONDS = 900.0
-"""How long a host may take to come back: firmware that tests terabytes of memory needs minutes."""
+"""Longest restart of a host: firmware that tests terabytes of memory needs minutes."""
 RETRY_SECONDS = 5.0
-"""Between two looks whether it is back."""
+"""Interval between two attempts to reach a restarting host."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TEXTS = """
 import json, sys
@@ -41,38 +41,38 @@ json.dump(found, sys.stdout)
 T = TypeVar("T")
 
 
-class Cancelled(StepFailed):
-    """The work was told to stop."""
+class ChangeCancelled(StepFailed):
+    """The operator cancelled the work."""
 
 
 @dataclass(eq=False, slots=True)
 class _State:
-    """What this process holds of one host."""
+    """State of one host in this process."""
 
     endpoint: Endpoint
     connecting: threading.Lock = field(default_factory=threading.Lock)
     connection: Connection | None = None
     unreachable: RackwrightError | None = None
-    """Why it was not reached. Kept, so that its other resources do not wait for it again."""
+    """Reason why the host was not reached, stored so that its other resources do not wait for it again."""
 
     probing: threading.Lock = field(default_factory=threading.Lock)
     facts: Facts | None = None
     changes: int = 0
-    """How often it was said that the host changed: a probe that began before is not kept."""
+    """Number of reported changes of the host. Facts of a probe that began before the last one are not stored."""
 
     changing: threading.Lock = field(default_factory=threading.Lock)
     session: Session | None = None
 
 
 class Hosts:
-    """Every host of a fleet, connected to when first asked for. All methods may be called from any thread."""
+    """The hosts of a fleet, each connected on first use. Any thread may call any method."""
 
     def __init__(self, endpoints: Mapping[str, Endpoint], salt: bytes, simultaneous: int = SIMULTANEOUS) -> None:
         """
         Args:
-            endpoints: By host name; looked into whenever a host is asked for.
+            endpoints: Endpoints by host name, read at each use of a host.
             salt: Key of the digests that probes return.
-            simultaneous: How many hosts are connected to, or probed, at once.
+            simultaneous: Number of hosts to connect to, or to probe, at once.
         """
         self._endpoints, self._salt = endpoints, salt
         self._slots = threading.Semaphore(simultaneous)
@@ -82,11 +82,11 @@ class Hosts:
         self._cancelled = threading.Event()
 
     @property
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """Begin no further step; what waits for a lock or a step raises Cancelled."""
+        """Begin no further step. Calls that wait for a lease or a step raise ChangeCancelled."""
         self._cancelled.set()
 
     def close(self) -> None:
@@ -97,13 +97,13 @@ class Hosts:
                 state.connection.close()
 
     def connection(self, host: str) -> Connection:
-        """Return the one connection to *host*, made anew where it was dropped.
+        """Return the connection to *host*, and reconnect if it was dropped.
 
         Raises:
-            HostUnreachable: now, or earlier in this process.
+            HostUnreachable: the host does not answer, or did not earlier in this process.
             HostKeyRefused: its key is not the pinned one.
         """
-        return self._connected(self._state(self._endpoint(host)))
+        return self._open_connection(self._state(self._endpoint(host)))
 
     def unreachable(self) -> frozenset[str]:
         """Return the hosts that this process did not reach."""
@@ -112,19 +112,19 @@ class Hosts:
         return frozenset(state.endpoint.host for state in states if state.unreachable) & {*self._endpoints}
 
     def looked_at(self) -> frozenset[str]:
-        """Return the hosts that are being connected to, or probed, now."""
+        """Return the hosts that are being probed now, or connected to for a probe."""
         with self._guard:
             return frozenset(self._looked_at)
 
-    def log_in_anew(self, host: str) -> None:
-        """Make one more connection to *host*, by the first login that changes it alone, and let it go again.
+    def check_login(self, host: str) -> None:
+        """Check the first login of *host* that can change it, over a new connection that is closed afterwards.
 
         Raises:
-            NotDone: it cannot be logged in to that way any more.
+            NotDone: this login fails.
         """
         state = self._state(self._endpoint(host))
         endpoint = replace(state.endpoint, logins=state.endpoint.first_change_login)
-        via = self._connected(self._state(endpoint.jump)) if endpoint.jump else None
+        via = self._open_connection(self._state(endpoint.jump)) if endpoint.jump else None
         try:
             connection = Connection(endpoint, via)
         except RackwrightError as error:
@@ -136,107 +136,109 @@ class Hosts:
             connection.close()
 
     def facts(self, host: str, fresh: bool = False) -> Facts:
-        """Return what one probe saw on *host*, shared by all who ask until the host is changed.
+        """Return the facts of *host* from one probe, shared by all callers until the host changes.
 
         Args:
-            fresh: Only a probe that began after this call will do.
+            fresh: Require a probe that begins after this call.
         """
         state = self._state(self._endpoint(host))
         with state.probing, self._looking(host):
             if state.facts is not None and not fresh:
                 return state.facts
             changes = state.changes
-            facts = self._again_if_dropped(state, self._probe)
+            facts = self._retry_if_dropped(state, self._probe)
             state.facts = facts if state.changes == changes else None
             return facts
 
     def gpus(self, host: str) -> Facts:
-        """Return what there is to see of the GPUs of *host* now, and of other facts as many as come along."""
-        return self._again_if_dropped(
+        """Return the current facts about the GPUs of *host*, with other facts that the same probe reports."""
+        return self._retry_if_dropped(
             self._state(self._endpoint(host)), lambda link: self._look(link, probe.stdin_for_gpus())
         )
 
     def try_again(self) -> None:
-        """Let whoever asks next for a host that was not reached connect to it once more."""
+        """Forget which hosts were not reached, so that the next call connects to them again."""
         with self._guard:
             states = list(self._states.values())
         for state in states:
             state.unreachable = None
 
     def texts(self, host: str, paths: Sequence[str]) -> dict[str, str | None]:
-        """Return the texts of files as they are now; None for one that is not there, or is no text."""
-        return self._again_if_dropped(self._state(self._endpoint(host)), lambda link: _texts(link, paths))
+        """Return the current texts of files; None for a file that is missing or is not text."""
+        return self._retry_if_dropped(self._state(self._endpoint(host)), lambda link: _texts(link, paths))
 
-    def changed(self, host: str) -> None:
-        """Forget the facts of *host*: something was, or may have been, changed on it."""
+    def forget_facts(self, host: str) -> None:
+        """Forget the facts of *host*, because it changed or may have changed."""
         state = self._state(self._endpoint(host))
         state.changes += 1
         state.facts = None
 
     @contextlib.contextmanager
-    def lock(self, host: str, id: str, progress: Progress) -> Iterator[None]:
-        """Hold the lock of *host* for the resource *id*: nobody else changes it, from this process or another.
+    def lease(self, host: str, id: str, progress: Progress) -> Iterator[None]:
+        """Hold the lease of *host* for the resource *id*: no other change of it runs, in this process or another.
 
         Args:
-            say: Told what is waited for.
+            progress: Called with the reason of each wait.
 
         Raises:
-            HostBusy: somebody else changes the host, for longer than one waits.
-            Cancelled: while waiting.
+            HostBusy: another change of the host takes longer than PATIENCE_SECONDS.
+            ChangeCancelled: the work was cancelled during the wait.
         """
         state = self._state(self._endpoint(host))
         try:
-            with self._alone(state, progress):
-                state.session = self._again_if_dropped(state, lambda link: self._sitting(link, id, progress))
-                self.changed(host)  # whoever had the lock before may have changed it
+            with self._change_slot(state, progress):
+                state.session = self._retry_if_dropped(state, lambda link: self._open_session(link, id, progress))
+                self.forget_facts(host)  # the previous holder of the lease may have changed the host
                 try:
                     yield
                 finally:
                     session, state.session = state.session, None
                     session.close()
-        except Interrupted:
-            raise Cancelled(
+        except WaitInterrupted:
+            raise ChangeCancelled(
                 id, f"cancelled while waiting for {host}", "no step was run", "Run the same command again"
             ) from None
 
     def session(self, host: str) -> Session:
-        """Return the session of the lock that the caller holds on *host*."""
+        """Return the session of the lease that the caller holds on *host*."""
         session = self._state(self._endpoint(host)).session
-        assert session is not None, f"the lock of {host} is not held"
+        assert session is not None, f"the lease of {host} is not held"
         return session
 
     def restart(self, host: str, id: str, begin: Callable[[Session], None], progress: Progress) -> None:
-        """Let *begin* restart *host*, whose lock the caller holds for *id*; return when it is back, and locked again.
+        """Restart *host* with *begin*, and return when it is back and leased again.
 
-        Whoever asks for the host meanwhile waits for it, rather than take it for unreachable. The lock ends with the
-        kernel that kept it: somebody else may have had it in between.
+        The caller holds the lease for *id*.
+
+        Other calls for the host wait until it is back, and do not report it as unreachable. The lease ends with the
+        kernel that holds it, so another process may have held it in between.
 
         Raises:
-            NotDone: it did not come back in time; what follows is not begun.
-            HostUnreachable: there was no connection to begin with.
-            HostKeyRefused: another key answers.
-            HostBusy: somebody else took its lock, and keeps it.
-            Interrupted: cancelled while waiting for it.
+            NotDone: the host did not come back in time; later steps do not begin.
+            HostUnreachable: the host was not connected before the restart.
+            HostKeyRefused: the host has another key.
+            HostBusy: another process took the lease and holds it.
+            WaitInterrupted: the work was cancelled during the wait.
         """
         state, before = self._state(self._endpoint(host)), self.session(host)
         with state.connecting:
             boot_id = _boot_id(before.connection)
-            # given up only now: until the kernel ends, nobody else is to begin anything
-            with contextlib.suppress(ConnectionLost):  # it was faster than its answer, or never heard of it
+            # the lease lasts until the kernel ends, so that no other change begins before
+            with contextlib.suppress(ConnectionLost):  # the host went down before it answered, or never got the request
                 begin(before)
             try:
-                state.connection = self._started_anew(state.endpoint, boot_id, progress)
+                state.connection = self._await_restart(state.endpoint, boot_id, progress)
             except RackwrightError as error:
                 state.unreachable = error
                 raise
             finally:
                 before.connection.close()
         before.close()
-        state.session = self._sitting(self._connected(state), id, progress)
-        self.changed(host)
+        state.session = self._open_session(self._open_connection(state), id, progress)
+        self.forget_facts(host)
 
-    def _started_anew(self, endpoint: Endpoint, boot_id: str, progress: Progress) -> Connection:
-        """Return a connection to the next start of a host whose last one was *boot_id*."""
+    def _await_restart(self, endpoint: Endpoint, boot_id: str, progress: Progress) -> Connection:
+        """Wait until the host has another boot ID than *boot_id*, and return a connection to it."""
         began = time.monotonic()
         while True:
             try:
@@ -252,7 +254,7 @@ class Hosts:
                 raise HostUnreachable(endpoint.host, got, "a restart comes to its end", "Look at its console")
             progress(f"waiting for {seconds:.0f} s for it to come back: {reason}")
             if self._cancelled.wait(RETRY_SECONDS):
-                raise Interrupted
+                raise WaitInterrupted
 
     @contextlib.contextmanager
     def _looking(self, host: str) -> Iterator[None]:
@@ -264,16 +266,16 @@ class Hosts:
             with self._guard:
                 self._looked_at.discard(host)
 
-    def _sitting(self, connection: Connection, id: str, progress: Progress) -> Session:
+    def _open_session(self, connection: Connection, id: str, progress: Progress) -> Session:
         return Session(connection, id, progress, self._cancelled.is_set)
 
     @contextlib.contextmanager
-    def _alone(self, state: _State, progress: Progress) -> Iterator[None]:
+    def _change_slot(self, state: _State, progress: Progress) -> Iterator[None]:
         if not state.changing.acquire(blocking=False):
             progress("waiting for another change of this host to end")
             while not state.changing.acquire(timeout=POLL_SECONDS):
-                if self.cancelled:
-                    raise Interrupted
+                if self.is_cancelled:
+                    raise WaitInterrupted
         try:
             yield
         finally:
@@ -291,7 +293,7 @@ class Hosts:
         with self._guard:
             return self._states.setdefault(endpoint, _State(endpoint))
 
-    def _connected(self, state: _State) -> Connection:
+    def _open_connection(self, state: _State) -> Connection:
         with state.connecting:
             if state.unreachable:
                 raise state.unreachable.with_traceback(None)
@@ -308,7 +310,7 @@ class Hosts:
             with self._slots:
                 return Connection(endpoint)
         try:
-            via = self._connected(self._state(endpoint.jump))
+            via = self._open_connection(self._state(endpoint.jump))
         except RackwrightError as error:
             where = f"{endpoint.host} through {error.where}"
             raise type(error)(where, error.got, error.want, error.fix, error.source) from None
@@ -319,30 +321,30 @@ class Hosts:
         return self._look(connection, probe.stdin(self._salt))
 
     def _look(self, connection: Connection, stdin: bytes) -> Facts:
-        """Run the probe with *stdin*; whose login only looks has the whole one there, and no other."""
+        """Run the probe with *stdin*. A read-only login can run only the installed probe, which reads all facts."""
         looks = connection.login.is_read_only
         argv = (program.PATH,) if looks else probe.command()
         with self._slots:
             stdin = program.stdin(self._salt) if looks else stdin
             result = connection.run(argv, stdin, PROBE_SECONDS)
         if result.status:
-            raise connection.useless(argv, result)
+            raise connection.command_error(argv, result)
         return probe.parse(result.stdout, connection.endpoint.host)
 
-    def _again_if_dropped(self, state: _State, work: Callable[[Connection], T]) -> T:
-        """Do *work*, which changes nothing on the host: once more, over a new connection, where the old one is dead."""
+    def _retry_if_dropped(self, state: _State, work: Callable[[Connection], T]) -> T:
+        """Do the read-only *work*, and repeat it once over a new connection if the connection was lost."""
         try:
-            return work(self._connected(state))
+            return work(self._open_connection(state))
         except ConnectionLost:
             time.sleep(random.uniform(0, JITTER_SECONDS))
-            return work(self._connected(state))
+            return work(self._open_connection(state))
 
 
 def _texts(connection: Connection, paths: Sequence[str]) -> dict[str, str | None]:
     argv = ("python3", "-I", "-S", "-X", "utf8", "-c", _TEXTS, "texts")
     result = connection.run(argv, json.dumps([*paths]).encode())
     if result.status:
-        raise connection.useless(argv, result)
+        raise connection.command_error(argv, result)
     found: dict[str, str | None] = json.loads(result.stdout)
     return found
 

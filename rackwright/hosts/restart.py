@@ -1,11 +1,11 @@
-"""A restart of a host: drained before, waited for, and not over before its services have started."""
+"""Restart a host: drain it first, then wait until its services have started."""
 
 from rackwright.core.contract import Command, Reboot
 from rackwright.hosts.session import Session
 from rackwright.progress import Progress
 
 DIRECTORY = "/etc/rackwright/drain.d"
-"""On the host: executables that end the work on it, each in its own way, in the order of their names."""
+"""Directory on the host with executables that end its work, run in the order of their names."""
 DRAIN_SECONDS = 900.0
 START_SECONDS = 600.0
 
@@ -24,10 +24,10 @@ done
 
 
 def drain(session: Session, number: int, progress: Progress) -> None:
-    """Run the host's own commands, one after the other.
+    """Run the drain commands of the host, one after another.
 
     Raises:
-        NotDone: one did not end well, or cannot be run; those after it were not begun.
+        NotDone: a command failed or is not executable; later commands did not begin.
     """
     step = Command("drain", ("sh", "-c", _DRAIN, "drain", DIRECTORY), timeout_seconds=DRAIN_SECONDS)
     session.perform(step, number, lambda text: progress(f"draining, {text}"))
@@ -38,7 +38,7 @@ def begin(step: Reboot, number: int, session: Session) -> None:
 
 
 def settle(session: Session, number: int, progress: Progress) -> None:
-    """Wait until all that starts by itself has been started, well or not: the claims say which of it matters."""
+    """Wait until systemd has started every enabled unit or failed to. The claims decide which units matter."""
     argv = ("sh", "-c", "systemctl is-system-running --wait || true")
     step = Command("wait for its services", argv, timeout_seconds=START_SECONDS)
     session.perform(step, number, lambda text: progress(f"waiting for its services, {text}"))

@@ -1,4 +1,4 @@
-"""Who may change now: some hosts first, then the others in batches, each only when those before it are as declared."""
+"""Decide which hosts may change now: canaries first, then batches, each after the one before it converged."""
 
 import threading
 import time
@@ -11,23 +11,23 @@ from rackwright.progress import Progress
 from rackwright.schema.rollout import Rollout
 
 WINDOW_SECONDS = 1.0
-"""How long a wave waits for hosts: those that ask later go with a later one."""
+"""Seconds that a batch waits for further hosts; later hosts go with a later batch."""
 COMING_SECONDS = 30.0
-"""How long it waits for hosts that are being looked at, and may ask next: one that hangs delays nobody for longer."""
+"""Longest wait in seconds for hosts that are being probed and may join; a host that hangs delays no batch further."""
 POLL_SECONDS = 0.5
 _AGAIN = "Run the same command again"
 
 
 class RolloutHalted(StepFailed):
-    """Nothing was done on a host, since others failed before it."""
+    """A host was not changed, because other hosts failed before it."""
 
 
 @dataclass
 class _RolloutGroup:
-    """The hosts that ask for one change."""
+    """The hosts of one change."""
 
     asked_first: float = 0.0
-    """Of those that wait."""
+    """Time when the first of the waiting hosts joined."""
     asked_last: float = 0.0
     waiting: list[str] = field(default_factory=list)
     going: set[str] = field(default_factory=set)
@@ -41,7 +41,7 @@ class _RolloutGroup:
         self.waiting.append(host)
 
     def next_batch(self, policy: Rollout, window_seconds: float, coming: Set[str]) -> int:
-        """Return how many go next: 0 while one of those before is still at it, or more have failed than may."""
+        """Return the size of the next batch: 0 while the last batch runs, or after too many failures."""
         if self.going or not self.waiting or len(self.failed) > policy.max_failures:
             return 0
         now = time.monotonic()
@@ -58,7 +58,7 @@ class _RolloutGroup:
 
 
 class RolloutGate:
-    """The turns of one process. Any thread may call."""
+    """The rollout slots of one process. Any thread may call it."""
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class RolloutGate:
     ) -> None:
         """
         Args:
-            limit: How many hosts may be away at once, all waves together; None: as many as like.
-            unreachable: Asked for the hosts that were not reached: they are away already, and stay so.
-            coming: Asked for the hosts that are being looked at: they may ask next, and go along.
+            limit: Number of hosts that may be unavailable at once in all rollout groups; None for no limit.
+            unreachable: Returns the hosts that were not reached. They count as unavailable.
+            coming: Returns the hosts that are being probed. They may join the next batch.
         """
         self._policy, self._cancelled, self._window_seconds = policy, cancelled, window_seconds
         self._limit, self._unreachable, self._coming = limit, unreachable, coming
@@ -82,19 +82,19 @@ class RolloutGate:
 
     @contextmanager
     def slot(self, rollout_group: str, host: str, progress: Progress) -> Iterator[None]:
-        """Wait until *host* may change; a block that raises has failed, unless its host was not reached or refused.
+        """Wait until *host* may change. A block that raises counts as failed, unless its host was not reached.
 
         Args:
-            wave: Name of the change, the same for all hosts it is to reach.
-            say: Told what is waited for.
+            rollout_group: Name of the change, the same for all its hosts.
+            progress: Called with the reason of each wait.
 
         Raises:
-            HeldBack: more hosts failed than may, or so many are not reached that no other may be away.
+            RolloutHalted: too many hosts failed, or so many are not reached that no other may be unavailable.
         """
         state = self._wait(rollout_group, host, progress)
         try:
             yield
-        except (HostUnreachable, Refused):  # nothing was done there, which tells nothing about the other hosts
+        except (HostUnreachable, Refused):  # nothing was changed there, so it is no evidence about the other hosts
             self._leave(state, host, None)
             raise
         except BaseException as error:
@@ -106,7 +106,7 @@ class RolloutGate:
             self._leave(state, host, None)
 
     def going(self, rollout_group: str) -> frozenset[str]:
-        """Return the hosts whose turn in *rollout_group* has begun and not ended."""
+        """Return the hosts whose slot in *rollout_group* has begun and not ended."""
         with self._changed:
             return (
                 frozenset(self._rollout_groups[rollout_group].going)
@@ -118,7 +118,7 @@ class RolloutGate:
         with self._changed:
             state = self._rollout_groups.setdefault(rollout_group, _RolloutGroup())
             state.ask(host)
-            told = ""
+            last = ""
             while True:
                 lost = self._unreachable()
                 state.admit(self._next(state, lost))
@@ -128,15 +128,15 @@ class RolloutGate:
                 if why := self._hopeless(host, state, lost):
                     state.waiting.remove(host)
                     raise RolloutHalted(f"{host}/{rollout_group}", *why)
-                if told != (told := self._reason(state, lost) or told):
-                    progress(told)
+                if last != (last := self._reason(state, lost) or last):
+                    progress(last)
                 self._changed.wait(POLL_SECONDS)
 
     def _next(self, state: _RolloutGroup, lost: Set[str]) -> list[str]:
-        """Return who of the wave goes now: its next batch, as far as there is room. Who is away takes none.
+        """Return the next batch of the group, as far as the limit allows. An unavailable host needs no room.
 
-        The batch goes as a whole, once no other wave is at any of it: a host has one change at a time, and hosts that
-        had them in different orders would have each in a run of its own.
+        The batch begins as a whole, once no other group changes one of its hosts. A host has one change at a time, and
+        hosts with changes in different orders would each need a separate Ansible run.
         """
         size, away = state.next_batch(self._policy, self._window_seconds, self._coming()), {*lost, *self._going()}
         chosen: list[str] = []
@@ -148,7 +148,7 @@ class RolloutGate:
         return [] if busy & {*chosen} else chosen
 
     def _busy(self, state: _RolloutGroup) -> set[str]:
-        """Return the hosts that other waves are at."""
+        """Return the hosts that other groups are changing."""
         return {
             host
             for rollout_group in self._rollout_groups.values()
@@ -160,7 +160,7 @@ class RolloutGate:
         return {host for rollout_group in self._rollout_groups.values() for host in rollout_group.going}
 
     def _reason(self, state: _RolloutGroup, lost: Set[str]) -> str:
-        """Return what a host of the wave waits for; nothing where that is only whoever else may ask."""
+        """Return what a host of the group waits for; empty while it waits only for further hosts to join."""
         going = self._going()
         if state.going:
             return f"waiting for {_names(state.going)} to be as declared"
@@ -171,14 +171,18 @@ class RolloutGate:
         return f"waiting: {_away(going, lost)}, at most {self._limit} at a time"
 
     def _hopeless(self, host: str, state: _RolloutGroup, lost: Set[str]) -> tuple[str, str, str] | None:
-        """Return why *host* is not to wait any longer: what was got, what is wanted, how to mend it."""
+        """Return why *host* must not wait any longer: what is wrong, what is expected, and the fix; None if it may."""
         untouched = f"no step was run on {host}"
         if len(state.failed) > self._policy.max_failures:
             got = "; ".join(f"{other} failed: {reason}" for other, reason in state.failed.items())
             want = f"at most {self._policy.max_failures} may fail before the others are left alone; {untouched}"
             return got, want, f"Mend that. {_AGAIN}"
         if self._cancelled():
-            return "got cancelled", f"whoever waits for a turn goes when it comes; {untouched}", _AGAIN
+            return (
+                "got cancelled while waiting for its rollout slot",
+                f"a waiting host changes in its slot; {untouched}",
+                _AGAIN,
+            )
         if self._limit is not None and len(lost) >= self._limit and host not in lost | self._going():
             want = f"at most {self._limit} of the fleet may be changed or not reached at once; {untouched}"
             return _away((), lost), want, f"Bring them back, or raise rollout.max_unavailable. {_AGAIN}"
@@ -193,10 +197,12 @@ class RolloutGate:
 
 
 def _away(going: Collection[str], lost: Collection[str]) -> str:
-    """Return ``gpu-03, gpu-07 are being changed and gpu-05 is not reached``; a host once, by the worse."""
+    """Return ``gpu-03, gpu-07 are being changed and gpu-05 is not reached``, each host once, in its worse state."""
     changed = {*going} - {*lost}
-    told = [(changed, "being changed"), (lost, "not reached")]
-    return " and ".join(f"{_names(hosts)} {'is' if len(hosts) == 1 else 'are'} {what}" for hosts, what in told if hosts)
+    states = [(changed, "being changed"), (lost, "not reached")]
+    return " and ".join(
+        f"{_names(hosts)} {'is' if len(hosts) == 1 else 'are'} {state}" for hosts, state in states if hosts
+    )
 
 
 def _names(hosts: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is sent to a host to do steps there: the runner, with the modules by which the probe reads drives and arrays."""
+"""Collect the source of the runner for a host, with the probe modules that read drives and arrays."""
 
 import json
 from functools import cache
@@ -8,7 +8,7 @@ from rackwright.facts import probe
 
 RUNNER = "rackwright.hosts.onhost.runner"
 ON_DRIVES = "rackwright.hosts.onhost.on_drives"
-"""The module that writes to drives, in a process of its own."""
+"""The module that writes to drives, in a separate process."""
 DRIVES_MODULES = (
     "content",
     "probe.observe",
@@ -17,10 +17,10 @@ DRIVES_MODULES = (
     "probe.signature_check",
     "probe.block",
 )
-"""The modules that it imports."""
+"""The modules that ON_DRIVES imports."""
 LOADER = probe.LOADER.replace("buffer.read()", "buffer.readline()")
 COMMAND = ("python3", "-I", "-S", "-X", "utf8", "-c", LOADER, "steps")
-"""Run on the host, as root; the last argument tells it from a probe in a list of processes."""
+"""Command for the host, run as root. Its last argument distinguishes it from a probe in a process list."""
 
 
 def from_file(path: str) -> tuple[str, ...]:
@@ -30,12 +30,12 @@ def from_file(path: str) -> tuple[str, ...]:
 
 
 def on_drives() -> list[tuple[str, str]]:
-    """Return the modules that hold drives and look at them, in an order in which each finds those it imports."""
+    """Return the modules that hold and check drives, each after the modules that it imports."""
     return [*probe.modules(DRIVES_MODULES), (ON_DRIVES, _source("on_drives"))]
 
 
 def first_line(**job: object) -> bytes:
-    """Return what the command reads first: its source, and the *job* for the runner's ``main``."""
+    """Return the first line of input of COMMAND: its source, and the *job* for the runner's ``main``."""
     path = f"{job['directory']}/drives.json"
     drives = {"path": path, "command": from_file(path), "modules": on_drives()}
     modules = [*probe.modules(), (RUNNER, _source("runner"))]

@@ -1,4 +1,4 @@
-"""One sitting on one host: its lock, and the steps that are done under it, one after another."""
+"""Hold the lease of one host and run steps under it, one after another."""
 
 import base64
 import contextlib
@@ -22,53 +22,53 @@ from rackwright.kinds.shared.guard import LEASE_FILE
 from rackwright.progress import Progress
 
 DIRECTORY = "/run/rackwright"
-"""On the host: for the output of the running step."""
+"""Directory on the host for the output of the running step."""
 PATIENCE_SECONDS = 600.0
-"""How long to wait for a lock that somebody else holds."""
+"""Seconds to wait for a lease that another process holds."""
 SIGN_OF_LIFE_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
-"""How long the host may say nothing: it may be emulated and under load, and starts with Python."""
+"""Longest silence of the host in seconds: it may be emulated and under load, and first starts Python."""
 POLL_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
 PART_BYTES = 1 << 20
+"""Size of one part of a sent file. The host answers each part, so that no answer takes long."""
 EVENT_BYTES = 16 << 20
-"""The longest event of a host; they have a few lines, and say what is on drives."""
-"""Of a file that is sent: the host answers to each part, so that it never waits for long."""
+"""Size limit of an event from a host. Events have a few lines and describe the content of drives."""
 Done = Command | Put | Send | Remove | Reboot
-"""What the host does by itself; of a restart, that it is begun."""
+"""A step that the runner on the host performs; it only begins a restart."""
 KINDS: Mapping[type[Done], str] = {Command: "run", Put: "put", Send: "send", Remove: "remove", Reboot: "reboot"}
 
 
 class HostBusy(StepFailed):
-    """Somebody else changes this host."""
+    """Another change of this host is running."""
 
 
 class NotDone(Exception):
-    """A step that was stopped before it began, or failed."""
+    """A step did not begin, or failed."""
 
     def __init__(self, reason: str, output: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
         self.output = output
 
 
-class Interrupted(Exception):
-    """The wait for a host was cut short by a cancellation."""
+class WaitInterrupted(Exception):
+    """A cancellation ended the wait for a host."""
 
 
 class Session:
-    """The lock of a host, held. It ends with this object, its process, or the connection, whichever is first."""
+    """The held lease of a host. It ends with this object, its process or the connection, whichever ends first."""
 
     def __init__(self, connection: Connection, id: str, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        """Take the lock for the resource *id*, waiting for its holder and for steps that an earlier run left behind.
+        """Take the lease for the resource *id*, after its holder and after steps that an earlier run left running.
 
         Args:
-            say: Told what is waited for.
-            interrupted: Asked twice a second whether to stop waiting.
+            progress: Called with the reason of each wait.
+            interrupted: Returns whether to stop waiting; called twice a second.
 
         Raises:
-            HostBusy: the lock was held for longer than PATIENCE_SECONDS, or another resource's step runs.
+            HostBusy: the lease was held for longer than PATIENCE_SECONDS, or a step of another resource runs.
             HostUnreachable: the runner could not be started.
-            Interrupted: *interrupted* said so.
+            Interrupted: *interrupted* returned True.
         """
         self.connection, self._interrupted = connection, interrupted
         self._channel = connection.open(runner_source.COMMAND)
@@ -86,9 +86,9 @@ class Session:
             raise
 
     def close(self) -> None:
-        """Give the lock back and wait until it is free, so that the next to ask finds it so."""
+        """Release the lease and wait until it is free, so that the next caller can take it at once."""
         self._closed.set()
-        with contextlib.suppress(OSError):  # it is free, too, where the connection is gone
+        with contextlib.suppress(OSError):  # without a connection the lease is free as well
             end_input(self._channel)
             self._channel.settimeout(CLOSE_SECONDS)
             while self._channel.recv(1 << 16):
@@ -101,7 +101,7 @@ class Session:
         Raises:
             NotDone: an expected drive holds something else (then nothing was written), or the step failed.
             ConnectionLost: the connection ended; the step may be running still.
-            Interrupted: a cancellation; the step runs on, on the host.
+            Interrupted: a cancellation; the step continues on the host.
         """
         if isinstance(step, Send):
             self._send_file(step, number, progress)
@@ -118,10 +118,10 @@ class Session:
                     digest.update(part)
                     if last := (sent + len(part) >= size or not part):
                         _prove(step, digest.hexdigest())
-                    told = {"path": step.path, "first": sent == 0, "last": last, "text": step.text}
-                    told |= {"mode": step.mode, "owner": step.owner}
+                    part_of = {"path": step.path, "first": sent == 0, "last": last, "text": step.text}
+                    part_of |= {"mode": step.mode, "owner": step.owner}
                     content = base64.b64encode(part).decode()
-                    self._request(number=number, step={"kind": KINDS[Send], **told, "content": content})
+                    self._request(number=number, step={"kind": KINDS[Send], **part_of, "content": content})
                     self._answer(progress)
                     if last:
                         return
@@ -140,7 +140,7 @@ class Session:
                 case {"event": "locked", "holder": holder}:
                     raise HostBusy(
                         self.connection.endpoint.host,
-                        f"its lock is held for {holder}",
+                        f"its lease is held for {holder}",
                         f"it came free within {PATIENCE_SECONDS:.0f} s",
                         "No step was run; wait for the end of that run, then run the same command again",
                     )
@@ -166,22 +166,24 @@ class Session:
         began = time.monotonic()
         while b"\n" not in self._received:
             if self._interrupted():
-                raise Interrupted
+                raise WaitInterrupted
             with contextlib.suppress(TimeoutError):
                 if not (chunk := self._channel.recv(1 << 16)):
-                    raise self.connection.ended(runner_source.COMMAND, self._channel)
+                    raise self.connection.exit_error(runner_source.COMMAND, self._channel)
                 self._received += chunk
                 if len(self._received) > EVENT_BYTES:
-                    raise self.connection.lost(f"it sent more than {EVENT_BYTES >> 20} MiB that are no event")
+                    raise self.connection.connection_lost(
+                        f"it sent more than {EVENT_BYTES >> 20} MiB that are no event"
+                    )
             if time.monotonic() - began > SILENCE_SECONDS:
-                raise self.connection.lost(f"no word for {SILENCE_SECONDS:.0f} s")
+                raise self.connection.connection_lost(f"no word for {SILENCE_SECONDS:.0f} s")
         line, _, self._received = self._received.partition(b"\n")
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict):
-            raise self.connection.lost("it sent a line that is no event")
+            raise self.connection.connection_lost("it sent a line that is no event")
         return event
 
     def _request(self, **request: Any) -> None:
@@ -195,7 +197,7 @@ class Session:
                 except TimeoutError:
                     continue  # the channel's timeout is for reading
                 except OSError:
-                    return  # it is closed, and the next read tells why
+                    return  # the channel is closed, and the next read returns the reason
 
     def _show_life(self) -> None:
         while not self._closed.wait(SIGN_OF_LIFE_SECONDS):
@@ -204,11 +206,11 @@ class Session:
 
 def _prove(step: Send, sha256: str) -> None:
     if sha256 != step.sha256:
-        said = f"{step.source} is not what was declared: its sha256 is {sha256[:12]}…, not {step.sha256[:12]}…"
-        raise NotDone(f"{said}; nothing was put in its place")
+        reason = f"{step.source} is not what was declared: its sha256 is {sha256[:12]}…, not {step.sha256[:12]}…"
+        raise NotDone(f"{reason}; nothing was put in its place")
 
 
 def _signature(id: str) -> str:
-    """Return what others read while they wait: for what, who, which process, since when."""
+    """Return the description of the holder for waiting processes: resource, user, process and time."""
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return f"{id} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {since}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rackwright.errors import HostUnreachable
 from rackwright.facts import program
-from rackwright.hosts.login import NotLetIn, authenticate, only_looks, refused, ssh_command
+from rackwright.hosts.login import LoginFailed, authenticate, login_refused, only_looks, ssh_command
 from rackwright.hosts.pins import check_host_key, pinned_keys
 from rackwright.schema.ssh import Endpoint, Login
 
@@ -23,25 +23,25 @@ HANDSHAKE_SECONDS = 60.0
 """For the banner, the key exchange and each login: an emulated or swapping host needs tens of seconds."""
 KEEPALIVE_SECONDS = 15
 WAKE_SECONDS = 1.0
-"""How often an idle connection looks whether it was closed here; at paramiko's 0.1 s, 200 take 6 % of a core."""
+"""Interval at which an idle connection checks for a local close; at paramiko's 0.1 s, 200 take 6 % of a core."""
 SILENCE_MS = 60_000
-"""How long sent bytes may stay unacknowledged before the kernel gives the connection up; its own default is 15 min."""
+"""Time before the kernel drops a connection with unacknowledged bytes; its default is 15 min."""
 
 
 ANSWER_BYTES, STDERR_BYTES, LINE_BYTES = 64 << 20, 1 << 20, 1 << 20
-"""The most that a command may print, on each of its streams, and in one line that is passed on as it comes."""
+"""Limits of a command's output: stdout, stderr, and one line that is passed on at once."""
 
 
 class ConnectionLost(HostUnreachable):
-    """An open connection ended: whatever was running may be running still."""
+    """An open connection ended. Its commands may still be running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a command ended."""
+    """Exit status and output of a command."""
 
     status: int
-    """-1: by a signal."""
+    """Exit status; -1 after a signal."""
     stdout: bytes
     stderr: str
 
@@ -53,7 +53,7 @@ class Connection:
         """Connect, check the pin, log in.
 
         Raises:
-            HostUnreachable: no answer, or (LoginRefused) no login was let in.
+            HostUnreachable: no answer, or (LoginRefused) every login was refused.
             HostKeyRefused: unknown or changed host key.
         """
         self.endpoint, self._via = endpoint, via
@@ -96,7 +96,7 @@ class Connection:
                 end_input(channel)
             try:
                 chunks = _chunks(channel.recv, channel, deadline)
-                stdout = _kept(_tee(chunks, on_line)) if on_line else _whole(chunks, ANSWER_BYTES)
+                stdout = _first_bytes(_tee(chunks, on_line)) if on_line else _whole(chunks, ANSWER_BYTES)
                 return self._result(channel, stdout, deadline)
             except TooLong as error:
                 raise HostUnreachable(
@@ -129,7 +129,7 @@ class Connection:
             channel.exec_command(shlex.join([*(("sudo", "-n", "--") if self.login.become else ()), *argv]))
             return channel
         except (SSHException, OSError, EOFError) as error:
-            raise self.lost(str(error) or "no session could be opened") from None
+            raise self.connection_lost(str(error) or "no session could be opened") from None
 
     def forward(self, address: str, port: int) -> "Channel":
         """Open a TCP connection from this host to *address*, for a host behind it."""
@@ -137,10 +137,10 @@ class Connection:
 
     @contextlib.contextmanager
     def listening(self, port: int, answer: "Callable[[Channel], None]") -> Iterator[None]:
-        """Let the host listen on *port* of its loopback interface; who comes is handed to *answer*, which returns soon.
+        """Have the host listen on *port* of its loopback interface; pass each channel to *answer*, which returns soon.
 
         Raises:
-            OSError: it may not, or somebody else listens there.
+            OSError: forwarding is disabled, or another process listens there.
         """
         from paramiko import SSHException
 
@@ -152,34 +152,34 @@ class Connection:
         try:
             yield
         finally:
-            with contextlib.suppress(SSHException, OSError, EOFError):  # it is over as well where the connection is
+            with contextlib.suppress(SSHException, OSError, EOFError):  # the forwarding ends with its connection
                 self._transport.cancel_port_forward(*place)
 
-    def ended(self, argv: Sequence[str], channel: "Channel") -> HostUnreachable:
-        """Return why *argv* ended that should have gone on, its output having been read to the end."""
+    def exit_error(self, argv: Sequence[str], channel: "Channel") -> HostUnreachable:
+        """Return the error for an *argv* that ended too early. Its output must have been read to the end."""
         try:
             result = self._result(channel, b"", time.monotonic() + CONNECT_SECONDS)
         except (TimeoutError, TooLong):
-            return self.lost("no word why")
+            return self.connection_lost("no reason given")
         except ConnectionLost as error:
             return error
-        return self.useless(argv, result)
+        return self.command_error(argv, result)
 
-    def useless(self, argv: Sequence[str], result: Result) -> HostUnreachable:
-        """Return the error for an *argv* that did not give what it is for."""
-        said = result.stderr.strip().splitlines()[-1:] or ["nothing"]
+    def command_error(self, argv: Sequence[str], result: Result) -> HostUnreachable:
+        """Return the error for an *argv* that failed."""
+        last_line = result.stderr.strip().splitlines()[-1:] or ["nothing"]
         sudo = "sudo -n " if self.login.become else ""
         fix = f"Check `{ssh_command(self.endpoint, self.login)} {sudo}{argv[0]} --version`"
         if self.login.is_read_only:
             fix = f"Look whether role access is on it, and {self.login.user} an auditor there"
         return HostUnreachable(
             self.endpoint.host,
-            f'{sudo}{argv[0]} ended with {result.status} and said "{said[0]}"',
+            f'{sudo}{argv[0]} ended with {result.status} and printed "{last_line[0]}"',
             "nothing was changed by it",
             fix,
         )
 
-    def lost(self, reason: str) -> ConnectionLost:
+    def connection_lost(self, reason: str) -> ConnectionLost:
         """Close the connection and return the error for that."""
         self.close()
         return ConnectionLost(
@@ -194,7 +194,7 @@ class Connection:
         if not channel.status_event.wait(max(deadline - time.monotonic(), 0)):
             raise TimeoutError
         if channel.exit_status == -1 and not self.alive:
-            raise self.lost("it was closed")
+            raise self.connection_lost("it was closed")
         return Result(channel.exit_status, stdout, stderr)
 
     def _log_in(self) -> "tuple[Transport, Login]":
@@ -205,13 +205,13 @@ class Connection:
             try:
                 authenticate(transport, login)
                 return transport, login
-            except NotLetIn as error:
+            except LoginFailed as error:
                 failures.append((login, str(error)))
                 transport.close()
             except BaseException:
                 transport.close()
                 raise
-        raise refused(self.endpoint, failures)
+        raise login_refused(self.endpoint, failures)
 
     def _handshake(self) -> "Transport":
         import paramiko
@@ -249,9 +249,9 @@ class Connection:
     def _unreachable(self, error: Exception) -> HostUnreachable:
         place = f"{self.endpoint.address} port {self.endpoint.port}"
         place += f" through {self._via.endpoint.address}" if self._via else ""
-        # paramiko's ChannelException says it in `text`
-        said = getattr(error, "strerror", None) or getattr(error, "text", None)
-        reason = said or str(error) or type(error).__name__
+        # paramiko's ChannelException has the reason in `text`
+        text = getattr(error, "strerror", None) or getattr(error, "text", None)
+        reason = text or str(error) or type(error).__name__
         return HostUnreachable(
             self.endpoint.host,
             reason,  # without the address: this part is stored with the resource
@@ -263,8 +263,8 @@ class Connection:
 def end_input(channel: Any) -> None:
     """Tell the other side that no input follows, unless it has closed *channel*.
 
-    paramiko's own way lets go of the channel's lock before it sends: where a command ends at that moment, sshd hears of
-    the end of a channel's input after that of the channel, and ends the whole connection, with all that others run.
+    paramiko's own method releases the channel's lock before it sends. If the command ends at that moment, sshd gets
+    the end of the input after the end of the channel, and closes the connection with all its other commands.
     """
     with channel.lock:
         message = channel._send_eof()
@@ -273,7 +273,7 @@ def end_input(channel: Any) -> None:
 
 
 def _pinned_first(offered: Sequence[str], pins: dict[str, bytes]) -> tuple[str, ...]:
-    """Prefer the types that are pinned: the server then shows a key that can be compared, if it has one."""
+    """Return the key types with the pinned ones first: the server then shows a key that can be compared."""
     pinned = [name for name in offered if name in pins or ("ssh-rsa" in pins and name.startswith("rsa-sha2"))]
     return (*pinned, *(name for name in offered if name not in pinned))
 
@@ -287,7 +287,7 @@ def _chunks(receive: Callable[[int], bytes], channel: "Channel", deadline: float
 
 
 class TooLong(Exception):
-    """A command printed more than any of ours does; says how much."""
+    """A command printed more than the limit; the message has the amount."""
 
 
 def _whole(chunks: Iterator[bytes], limit: int) -> bytes:
@@ -304,7 +304,7 @@ def _whole(chunks: Iterator[bytes], limit: int) -> bytes:
     return bytes(kept)
 
 
-def _kept(chunks: Iterator[bytes]) -> bytes:
+def _first_bytes(chunks: Iterator[bytes]) -> bytes:
     """Return the first ANSWER_BYTES of *chunks*, all of which are read."""
     kept = bytearray()
     for chunk in chunks:

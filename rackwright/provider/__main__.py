@@ -68,7 +68,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
     rollout = loaded_stack.fleet.rollout
     rollout_gate = RolloutGate(
         rollout,
-        lambda: hosts.cancelled,
+        lambda: hosts.is_cancelled,
         limit=rollout.unavailable_of(len(loaded_stack.fleet.hosts)),
         unreachable=hosts.unreachable,
         coming=hosts.looked_at,

@@ -153,7 +153,7 @@ class Resources:
         created, host = bool(state.get("created")), subject.spec.host
         with (
             subject.site.slot(subject.kind.rollout_group(subject.spec), host, operation.status),
-            subject.site.hosts.lock(host, subject.id, operation.status),
+            subject.site.hosts.lease(host, subject.id, operation.status),
         ):
             observed = subject.observe(fresh=True)
             if not self._may_run(urn, old, state, observed, operation):
@@ -179,7 +179,7 @@ class Resources:
         subject = self._subject(urn, inputs)
         host = subject.spec.host
         try:
-            with subject.site.hosts.lock(host, subject.id, operation.status):
+            with subject.site.hosts.lease(host, subject.id, operation.status):
                 self._remove(subject, operation)
         except HostUnreachable as error:
             forget = command("rackwright host forget {} {}", urn.stack, host)

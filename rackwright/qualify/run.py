@@ -47,7 +47,7 @@ def qualify(
     path = find_path(declared, host, peer) if peer else None
     with ExitStack() as locks:
         for name in sorted({host, *([peer] if peer else [])}):  # in sorted order, so that two runs cannot deadlock
-            locks.enter_context(hosts.lock(name, f"{name}/qualify", partial(_report_progress, name, progress)))
+            locks.enter_context(hosts.lease(name, f"{name}/qualify", partial(_report_progress, name, progress)))
         before = {name: _idle_facts(hosts, stack, name) for name in filter(None, (host, peer))}
         bench = Bench(hosts, host, f"{host}/qualify")
         items = [

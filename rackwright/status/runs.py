@@ -128,7 +128,7 @@ def stop(hosts: Hosts, stack: Stack, run: str, progress: Progress) -> None:
         StepFailed: it does not run there, or did not end.
     """
     chief = _chief(stack, run)
-    with hosts.lock(chief.host, chief.id, progress):
+    with hosts.lease(chief.host, chief.id, progress):
         progress(f"{run} is told to stop, and saves first")
         stopped = ("systemctl", "stop", chief.unit)
         done = hosts.connection(chief.host).run(stopped, timeout=chief.grace_seconds + SLACK_SECONDS)

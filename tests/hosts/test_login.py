@@ -42,7 +42,7 @@ def test_a_refusal_names_every_login_in_order_and_the_command_to_try(rack, tmp_p
         connect(rack, login(rack, key=str(stranger)), login(rack, user="nosuchuser", key=str(tmp_path / "none")))
 
     assert str(refusal.value) == (
-        f'shell: ssh said "Permission denied (publickey)" for user {rack.user} with the key {stranger};'
+        f'shell: ssh reported "Permission denied (publickey)" for user {rack.user} with the key {stranger};'
         f" then there is no file {tmp_path}/none for user nosuchuser with the key {tmp_path}/none;"
         " no step was run on this host."
         f" Check `ssh -o UserKnownHostsFile={rack.known_hosts} -p {host.port} -i {stranger}"
@@ -136,6 +136,6 @@ def test_what_changed_is_confirmed_by_a_login_that_may_change(rack):
     logins = (login(rack, "auditor", become="probe"), login(rack, "lab"))
 
     with contextlib.closing(Hosts({"shell": rack["shell"].endpoint(rack, logins=logins)}, b"salt")) as hosts:
-        hosts.log_in_anew("shell")
+        hosts.check_login("shell")
         with pytest.raises(OnlyLooks, match="^shell: got the login auditor, which may only look; "):
             hosts.texts("shell", ["/etc/hostname"])

@@ -52,7 +52,7 @@ def test_a_changed_key_is_refused_with_both_fingerprints(rack, tmp_path):
         f"shell: [{host.address}]:{host.port} holds the host key {fingerprint(host.host_key, tmp_path)} (ssh-ed25519)"
         f" and {pins} pins {fingerprint(another, tmp_path)} (ssh-ed25519);"
         " another machine may be answering; nothing was sent to it."
-        " If the host was installed anew, compare the fingerprint at its console and replace the line in that file."
+        " If the host was reinstalled, compare the fingerprint at its console and replace the line in that file."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from rackwright.errors import HostUnreachable
 from rackwright.hosts import pool, session
 from rackwright.hosts.pins import HostKeyRefused
-from rackwright.hosts.pool import Cancelled, Hosts
+from rackwright.hosts.pool import ChangeCancelled, Hosts
 from rackwright.hosts.session import HostBusy
 from rackwright.hosts.transport import Connection
 from tests.hosts.conftest import RAW
@@ -66,7 +66,7 @@ def test_a_changed_host_is_probed_again(hosts, rack):
     rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})
     cached, fresh = hosts.facts("gpu-01"), hosts.facts("gpu-01", fresh=True)
     rack["gpu-01"].set_facts({**RAW, "taken_at": 3.0})
-    hosts.changed("gpu-01")
+    hosts.forget_facts("gpu-01")
 
     assert (before.taken_at, cached.taken_at, fresh.taken_at) == (1.0, 1.0, 2.0)
     assert hosts.facts("gpu-01").taken_at == 3.0
@@ -77,7 +77,7 @@ def test_a_probe_that_began_before_a_change_is_not_kept(hosts, rack, monkeypatch
 
     def overtaken(self, connection):
         facts = probe(self, connection)
-        hosts.changed("gpu-01")
+        hosts.forget_facts("gpu-01")
         return facts
 
     monkeypatch.setattr(Hosts, "_probe", overtaken)
@@ -139,7 +139,7 @@ def test_a_probe_that_fails_says_what_the_host_said(rack):
     (rack["gpu-01"].directory / "answer").write_text("echo sudo: a password is required >&2; exit 1\n")
     hosts = Hosts(rack.endpoints, b"salt")
 
-    with pytest.raises(HostUnreachable, match='python3 ended with 1 and said "sudo: a password is required"'):
+    with pytest.raises(HostUnreachable, match='python3 ended with 1 and printed "sudo: a password is required"'):
         hosts.facts("gpu-01")
     hosts.close()
 
@@ -185,7 +185,7 @@ from rackwright.schema.ssh import Endpoint, Login
 host, address, port, user, key, known_hosts = sys.argv[1:]
 login = Login(name="other", user=user, key=key, become=False)
 hosts = Hosts({host: Endpoint(host, address, int(port), (login,), Path(known_hosts))}, b"salt")
-with hosts.lock(host, host + "/other", print):
+with hosts.lease(host, host + "/other", print):
     print("held", flush=True)
     sys.stdin.read()
 hosts.close()
@@ -214,19 +214,19 @@ def test_a_lock_held_by_another_process_is_waited_for_and_its_holder_named(hosts
         said.append(text)
         holder.stdin.close()
 
-    with hosts.lock("gpu-01", "gpu-01/hot", say):
+    with hosts.lease("gpu-01", "gpu-01/hot", say):
         pass
 
     assert len(said) == 1
-    assert said[0].startswith("waiting for the host's lock, held for gpu-01/other by ")
+    assert said[0].startswith("waiting for the host's lease, held for gpu-01/other by ")
     assert f", pid {holder.pid}, since 20" in said[0]
 
 
 def test_a_lock_is_waited_for_so_long_and_no_longer(hosts, holder, monkeypatch):
     monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.0)
 
-    with pytest.raises(HostBusy, match=f"^gpu-01: its lock is held for gpu-01/other by .*, pid {holder.pid}, since"):
-        hosts.lock("gpu-01", "gpu-01/hot", print).__enter__()
+    with pytest.raises(HostBusy, match=f"^gpu-01: its lease is held for gpu-01/other by .*, pid {holder.pid}, since"):
+        hosts.lease("gpu-01", "gpu-01/hot", print).__enter__()
 
 
 def test_a_lock_does_not_outlive_a_holder_that_was_killed(hosts, holder):
@@ -234,14 +234,14 @@ def test_a_lock_does_not_outlive_a_holder_that_was_killed(hosts, holder):
     holder.kill()
     holder.wait()
 
-    with hosts.lock("gpu-01", "gpu-01/hot", print):
+    with hosts.lease("gpu-01", "gpu-01/hot", print):
         assert hosts.session("gpu-01")
 
 
 def test_other_hosts_are_free_while_one_is_locked(hosts, holder):
     said: list[str] = []
 
-    with hosts.lock("gpu-02", "gpu-02/hot", said.append):
+    with hosts.lease("gpu-02", "gpu-02/hot", said.append):
         pass
 
     assert said == []
@@ -252,7 +252,7 @@ def test_threads_of_one_process_take_turns(hosts):
     said: list[str] = []
 
     def change() -> None:
-        with hosts.lock("gpu-01", "gpu-01/hot", said.append):
+        with hosts.lease("gpu-01", "gpu-01/hot", said.append):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             hosts.facts("gpu-01")
@@ -268,18 +268,18 @@ def test_a_lock_taken_after_somebody_else_means_a_new_probe(hosts, rack):
     hosts.facts("gpu-01")
     rack["gpu-01"].set_facts({**RAW, "taken_at": 2.0})
 
-    with hosts.lock("gpu-01", "gpu-01/hot", print):
+    with hosts.lease("gpu-01", "gpu-01/hot", print):
         assert hosts.facts("gpu-01").taken_at == 2.0
 
 
 def test_a_cancelled_wait_for_a_lock_ends(hosts, holder):
-    with pytest.raises(Cancelled, match="^gpu-01/hot: cancelled while waiting for gpu-01; no step was run"):
-        hosts.lock("gpu-01", "gpu-01/hot", lambda text: hosts.cancel()).__enter__()
+    with pytest.raises(ChangeCancelled, match="^gpu-01/hot: cancelled while waiting for gpu-01; no step was run"):
+        hosts.lease("gpu-01", "gpu-01/hot", lambda text: hosts.cancel()).__enter__()
 
 
 def test_a_lock_is_free_again_after_an_exception_inside(hosts):
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), hosts.lock("gpu-01", "gpu-01/hot", pytest.fail):
+        with pytest.raises(ZeroDivisionError), hosts.lease("gpu-01", "gpu-01/hot", pytest.fail):
             raise ZeroDivisionError
 
 

@@ -11,7 +11,7 @@ import pytest
 from rackwright.core.contract import Put, Reboot, Step
 from rackwright.errors import StepFailed
 from rackwright.hosts import pool, restart, session
-from rackwright.hosts.pool import BOOT_ID, Cancelled, Hosts
+from rackwright.hosts.pool import BOOT_ID, ChangeCancelled, Hosts
 from rackwright.hosts.session import HostBusy
 from rackwright.hosts.steps import execute
 from tests.support.simulated import SimulatedRack
@@ -57,7 +57,7 @@ class Machine:
             self.said.append(text)
             self.told(text)
 
-        with self.hosts.lock(HOST, "gpu-01/base", say):
+        with self.hosts.lease(HOST, "gpu-01/base", say):
             execute(self.hosts, HOST, "gpu-01/base", steps, say)
 
     @property
@@ -128,7 +128,7 @@ def test_one_that_does_not_come_back_is_given_up_after_a_time_and_is_away(machin
 def test_a_cancellation_ends_the_wait(machine):
     once(machine, "Connection refused", machine.hosts.cancel)
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(ChangeCancelled):
         machine.do(RESTART)
 
 
@@ -164,7 +164,7 @@ def test_the_lock_is_ours_again_and_free_when_we_are_done(machine, rack, monkeyp
         machine._do(step)
         if step["kind"] == "put":
             monkeypatch.setattr(session, "PATIENCE_SECONDS", 0.0)
-            with pytest.raises(HostBusy) as busy, other.lock(HOST, "gpu-01/other", lambda text: None):
+            with pytest.raises(HostBusy) as busy, other.lease(HOST, "gpu-01/other", lambda text: None):
                 pass
             monkeypatch.undo()
             holders.append(busy.value.got)
@@ -172,7 +172,7 @@ def test_the_lock_is_ours_again_and_free_when_we_are_done(machine, rack, monkeyp
     with contextlib.closing(Hosts(rack.endpoints, b"salt")) as other:
         rack[HOST].on_step = look
         machine.do(RESTART, AFTER)
-        with other.lock(HOST, "gpu-01/other", lambda text: None):
+        with other.lease(HOST, "gpu-01/other", lambda text: None):
             pass
 
     assert [holder for holder in holders if "held for gpu-01/base by" in holder]

@@ -96,5 +96,5 @@ def test_a_restart_waits_for_a_word_and_for_the_drain_and_then_the_claims_hold(m
     assert look(hosts, "ls /etc/drained /etc/late") == "/etc/drained\n/etc/late"
     assert made.diff(made.read(state), inputs(reboot="allowed")) == {}
 
-    with hosts.lock(HOST, "gpu-01/other", print):
+    with hosts.lease(HOST, "gpu-01/other", print):
         assert "gpu-01/other by" in look(hosts, "cat /run/rackwright.lock")

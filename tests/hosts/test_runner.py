@@ -228,7 +228,7 @@ def test_a_unit_gets_the_command_unchanged(tmp_path):
     [("gpu-01/hot", r"gpu\x2d01-hot"), ("a_b/c.d:e", "a_b-c.d:e"), ("host/é", r"host-\xe9")],
 )
 def test_an_id_is_escaped_as_systemd_does(id, unit):
-    assert runner.escaped(id) == unit
+    assert runner.escape_unit(id) == unit
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_an_own_step_that_still_runs_is_waited_for(monkeypatch, capsys):
 def test_references_name_what_is_there_now(machine):
     text = "${drive:RW-NVME0} ${drive:RW-NVME1} ${device:lab:hot} ${array:lab:hot} ${filesystem:lab:hot} $HOME"
 
-    assert runner.resolved(text).split() == [
+    assert runner.resolve_references(text).split() == [
         f"{machine}/dev/nvme0n1",
         f"{machine}/dev/nvme1n1",
         f"{machine}/dev/md127",
@@ -280,7 +280,7 @@ def test_a_drive_is_found_under_another_name_after_a_boot(machine):
     for old, new in (("nvme0n1", "swap"), ("nvme1n1", "nvme0n1"), ("swap", "nvme1n1")):
         (machine / "sys/class/block" / old).rename(machine / "sys/class/block" / new)
 
-    assert runner.resolved("${drive:RW-NVME0}") == f"{machine}/dev/nvme1n1"
+    assert runner.resolve_references("${drive:RW-NVME0}") == f"{machine}/dev/nvme1n1"
 
 
 def test_what_is_on_an_encrypted_array_is_found_by_its_path(machine):
@@ -292,12 +292,12 @@ def test_what_is_on_an_encrypted_array_is_found_by_its_path(machine):
         (folder / path).write_text(f"{text}\n")
     make_filesystem(machine / "dev/dm-0")
 
-    assert runner.resolved("${filesystem:/dev/mapper/tier-hot}") == FILESYSTEM
-    assert runner.resolved("${luks:lab:hot}") == superblocks.luks(str(machine / "dev/md127"))["uuid"]
+    assert runner.resolve_references("${filesystem:/dev/mapper/tier-hot}") == FILESYSTEM
+    assert runner.resolve_references("${luks:lab:hot}") == superblocks.luks(str(machine / "dev/md127"))["uuid"]
     with pytest.raises(Stop, match="no filesystem on lab:hot here"):
-        runner.resolved("${filesystem:lab:hot}")
+        runner.resolve_references("${filesystem:lab:hot}")
     with pytest.raises(Stop, match="no /dev/mapper/tier-warm here"):
-        runner.resolved("${filesystem:/dev/mapper/tier-warm}")
+        runner.resolve_references("${filesystem:/dev/mapper/tier-warm}")
 
 
 @pytest.mark.parametrize(
@@ -311,21 +311,21 @@ def test_what_is_on_an_encrypted_array_is_found_by_its_path(machine):
 )
 def test_only_an_exact_name_is_a_reference(machine, reference, reason):
     with pytest.raises(Stop, match=f"^{reason}; nothing was written"):
-        runner.resolved(reference)
+        runner.resolve_references(reference)
 
 
 def test_two_drives_of_one_serial_are_none(machine):
     add_drive(machine, "nvme2n1", "RW-NVME0")
 
     with pytest.raises(Stop, match="^more than one drive RW-NVME0 here; nothing was written"):
-        runner.resolved("${drive:RW-NVME0}")
+        runner.resolve_references("${drive:RW-NVME0}")
 
 
 def test_an_array_that_does_not_run_can_be_referred_to(machine):
     """Else it could not be stopped before its members are wiped."""
     (machine / "sys/class/block/md127/md/array_state").write_text("inactive\n")
 
-    assert runner.resolved("${device:lab:hot}") == f"{machine}/dev/md127"
+    assert runner.resolve_references("${device:lab:hot}") == f"{machine}/dev/md127"
 
 
 def test_a_command_with_a_dangling_reference_is_not_begun(machine, ask, tmp_path):

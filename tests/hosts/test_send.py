@@ -52,7 +52,7 @@ def sent(
     hosts = Hosts(rack.endpoints, b"salt")
     digest = hashlib.sha256(source.read_bytes()).hexdigest() if sha256 is None else sha256
     try:
-        with hosts.lock("alpha", "alpha/x", said.append):
+        with hosts.lease("alpha", "alpha/x", said.append):
             execute(
                 hosts, "alpha", "alpha/x", [Send("send it", str(source), str(target), digest, **changes)], said.append
             )

@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.core.contract import Command, Put, Remove, Step
 from rackwright.errors import StepFailed
-from rackwright.hosts.pool import Cancelled, Hosts
+from rackwright.hosts.pool import ChangeCancelled, Hosts
 from rackwright.hosts.steps import execute
 from rackwright.kinds.shared.guard import guard_change
 from tests.hosts.conftest import RAW
@@ -36,7 +36,7 @@ def do(hosts: Hosts, rack: SimulatedRack, said: list[str]):
     rack["gpu-01"].set_facts({**RAW, "drives": [DRIVE]})
 
     def do(*steps: Step) -> None:
-        with hosts.lock("gpu-01", "gpu-01/hot", said.append):
+        with hosts.lease("gpu-01", "gpu-01/hot", said.append):
             execute(hosts, "gpu-01", "gpu-01/hot", steps, said.append)
 
     return do
@@ -93,7 +93,7 @@ def test_a_drive_that_is_not_as_planned_stops_before_the_first_byte(do, rack, dr
     assert str(failure.value) == (
         f"gpu-01/hot: step 2 of 3 (wipe RW-NVME0) failed on gpu-01: {reason}; nothing was written;"
         " done and stays: write hot.conf; not begun: remove old.conf."
-        " Run the same command again afterwards: it plans anew from what it finds."
+        " Run the same command again afterwards: it makes a new plan from the actual state."
     )
     assert done(rack) == ["write hot.conf"]
 
@@ -131,7 +131,7 @@ def test_a_failed_step_ends_the_plan_and_says_where_it_stands(do, rack):
     assert str(failure.value) == (
         "gpu-01/hot: step 2 of 3 (wipe RW-NVME0) failed on gpu-01: `wipefs` ended with 1;"
         " done and stays: write hot.conf; not begun: remove old.conf."
-        " Run the same command again afterwards: it plans anew from what it finds."
+        " Run the same command again afterwards: it makes a new plan from the actual state."
     )
     assert done(rack) == ["write hot.conf", "wipe RW-NVME0"]
 
@@ -142,7 +142,7 @@ def test_facts_are_taken_anew_after_a_failed_step_too(hosts, rack):
         raise RuntimeError
 
     rack["gpu-01"].on_step = fail
-    with hosts.lock("gpu-01", "gpu-01/hot", print):
+    with hosts.lease("gpu-01", "gpu-01/hot", print):
         before = hosts.facts("gpu-01")
         with pytest.raises(StepFailed):
             execute(hosts, "gpu-01", "gpu-01/hot", PLAN[:1], print)
@@ -171,12 +171,12 @@ def test_a_runner_that_dies_in_a_step_is_no_traceback_and_no_silence(do, rack):
 def test_a_cancelled_plan_begins_no_further_step(do, hosts, rack):
     rack["gpu-01"].on_step = lambda step: hosts.cancel()
 
-    with pytest.raises(Cancelled) as cancelled:
+    with pytest.raises(ChangeCancelled) as cancelled:
         do(*PLAN)
 
     assert str(cancelled.value) == (
         "gpu-01/hot: cancelled before step 2 of 3 (wipe RW-NVME0); done and stays: write hot.conf;"
-        " not begun: remove old.conf. Run the same command again afterwards: it plans anew from what it finds."
+        " not begun: remove old.conf. Run the same command again afterwards: it makes a new plan from the actual state."
     )
     assert done(rack) == ["write hot.conf"]
 
@@ -192,7 +192,7 @@ def test_a_cancellation_does_not_wait_for_a_long_step(do, hosts, rack):
     rack["gpu-01"].on_step = sync
     threading.Thread(target=lambda: (began.wait(), hosts.cancel())).start()
 
-    with pytest.raises(Cancelled, match=r"cancelled while step 1 of 3 \(write hot.conf\) runs on on gpu-01"):
+    with pytest.raises(ChangeCancelled, match=r"cancelled while step 1 of 3 \(write hot.conf\) continues on gpu-01"):
         do(*PLAN)
     assert not end.is_set()
     end.set()

@@ -30,7 +30,7 @@ from pathlib import Path
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.steps import execute
 hosts = Hosts({HOST: endpoint(Path(sys.argv[1]))}, b"salt")
-with hosts.lock(HOST, ID, print):
+with hosts.lease(HOST, ID, print):
     execute(hosts, HOST, ID, [WAIT], lambda text: print(text, flush=True))
 """
 WAIT = Command(
@@ -89,7 +89,7 @@ def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts
         if "earlier run" in text:
             hosts.connection(HOST).run(("touch", "/run/word"))
 
-    with hosts.lock(HOST, ID, say):
+    with hosts.lease(HOST, ID, say):
         finished = hosts.connection(HOST).run(("cat", "/run/finished"))
 
     assert finished.stdout == b"done\n"
@@ -100,10 +100,10 @@ def test_a_step_survives_its_controller_and_the_next_run_waits_for_its_end(hosts
 def test_nobody_else_steps_on_a_host_while_an_orphaned_step_runs(hosts):
     try:
         with pytest.raises(HostBusy, match=f"^gpu-01: a step of another resource runs on it \\({ID}: {WAIT.text}\\)"):
-            hosts.lock(HOST, "gpu-01/warm", print).__enter__()
+            hosts.lease(HOST, "gpu-01/warm", print).__enter__()
     finally:
         hosts.connection(HOST).run(("touch", "/run/word"))
-        with hosts.lock(HOST, ID, print):
+        with hosts.lease(HOST, ID, print):
             pass
 
 
@@ -115,7 +115,7 @@ def test_a_plan_runs_through_sudo_and_systemd_with_its_arguments_unchanged(hosts
         Put("write the other", "/etc/rackwright-test/other", f"{DRIVE}\n"),
     ]
 
-    with hosts.lock(HOST, ID, print):
+    with hosts.lease(HOST, ID, print):
         execute(hosts, HOST, ID, steps, print)
         written = hosts.connection(HOST).run(("cat", path, "/etc/rackwright-test/other"))
         seen = hosts.connection(HOST).run(("stat", "-c", "%U:%G %a", path))
@@ -129,14 +129,14 @@ def test_a_plan_runs_through_sudo_and_systemd_with_its_arguments_unchanged(hosts
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (Command("fail", ("sh", "-c", "echo so it is >&2; exit 3")), '`sh` ended with 3, and said "so it is"'),
-        (Command("miss", ("nosuchcommand",)), "`nosuchcommand` ended with 1, and said .*Failed to find executable"),
+        (Command("fail", ("sh", "-c", "echo so it is >&2; exit 3")), '`sh` ended with 3, and printed "so it is"'),
+        (Command("miss", ("nosuchcommand",)), "`nosuchcommand` ended with 1, and printed .*Failed to find executable"),
         (Command("hang", ("sleep", "1000"), timeout_seconds=2), "`sleep` was stopped after "),
     ],
 )
 def test_a_failed_unit_is_a_failed_step_and_leaves_none_behind(hosts, step, reason):
     for _ in range(2):
-        with pytest.raises(StepFailed, match=reason), hosts.lock(HOST, ID, print):
+        with pytest.raises(StepFailed, match=reason), hosts.lease(HOST, ID, print):
             execute(hosts, HOST, ID, [step], print)
 
     units = hosts.connection(HOST).run(("systemctl", "list-units", "--all", "--no-legend", "rackwright-step-*"))
@@ -152,7 +152,7 @@ def test_a_drive_that_was_written_to_after_the_plan_is_left_alone(hosts):
     shell.run(("dd", "if=/dev/urandom", f"of={path}", "bs=4096", "count=1", "seek=8", "oflag=direct"))
     before = shell.run(("sha256sum", path)).stdout
 
-    with hosts.lock(HOST, ID, print):
+    with hosts.lease(HOST, ID, print):
         with pytest.raises(StepFailed, match=f"drive {SERIAL} holds ext4 .* now, and the plan was made for {planned}"):
             execute(hosts, HOST, ID, [wipe], print)
         assert shell.run(("sha256sum", path)).stdout == before

@@ -63,7 +63,7 @@ def test_cancel_ends_what_runs(hanging):
     thread.join(60)
 
     assert outcome == ["h1/a.b"]
-    assert hanging.hosts.cancelled
+    assert hanging.hosts.is_cancelled
 
 
 def test_after_a_cancel_the_hosts_are_opened_anew(rig):

@@ -263,7 +263,7 @@ def test_an_audit_needs_no_more_than_an_auditor(machine, keys, tmp_path, monkeyp
     assert seen.raw["files"]["/etc/sudoers"] == whole.raw["files"]["/etc/sudoers"]
     for more in (
         lambda: hosts.texts("alpha", ["/etc/shadow"]),
-        lambda: hosts.lock("alpha", "alpha/base", print).__enter__(),
+        lambda: hosts.lease("alpha", "alpha/base", print).__enter__(),
     ):
         with pytest.raises(
             OnlyLooks, match="alpha: got the login auditor, which may only look; texts, locks and steps"

@@ -37,7 +37,7 @@ class Rack:
         return Connection(self, host)
 
     @contextmanager
-    def lock(self, host: str, id: str, say: Any) -> Iterator[None]:
+    def lease(self, host: str, id: str, say: Any) -> Iterator[None]:
         self.locked.append(id)
         yield
 

@@ -134,7 +134,7 @@ class Memory:
         """A step waits for it."""
         self.at_step = threading.Event()
         self.locked: list[str] = []
-        self.cancelled = False
+        self.is_cancelled = False
 
     def facts(self, host: str, fresh: bool = False) -> Facts:
         if host in self.down or host not in self.things:
@@ -142,7 +142,7 @@ class Memory:
         return Facts({"things": copy.deepcopy(self.things[host])})
 
     @contextlib.contextmanager
-    def lock(self, host: str, id: str, progress: Progress) -> Iterator[None]:
+    def lease(self, host: str, id: str, progress: Progress) -> Iterator[None]:
         self.facts(host)
         self.locked.append(id)
         yield
@@ -151,7 +151,7 @@ class Memory:
         return dict.fromkeys(paths)
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.is_cancelled = True
 
     def close(self) -> None:
         pass

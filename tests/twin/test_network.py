@@ -84,14 +84,14 @@ class Rack:
 
     def begin(self, host: str) -> None:
         """Change it, and leave it to the host's timer."""
-        with self.hosts.lock(host, f"{host}/network", print):
+        with self.hosts.lease(host, f"{host}/network", print):
             _, plan = self.look(host)
             confirmed = next(index for index, step in enumerate(plan.steps) if isinstance(step, LogIn))
             execute(self.hosts, host, f"{host}/network", plan.steps[:confirmed], print)
 
     def up(self, host: str, what: str = "network") -> None:
         """Make it as declared; afterwards nothing may differ."""
-        with self.hosts.lock(host, f"{host}/{what}", print):
+        with self.hosts.lease(host, f"{host}/{what}", print):
             _, plan = self.look(host, what)
             assert not plan.refusals, plan.refusals
             execute(self.hosts, host, f"{host}/{what}", plan.steps, print)

@@ -69,7 +69,7 @@ class Trained(Rack):
     def remove(self) -> None:
         for declared in reversed(declare(self.stack)):
             host = declared.spec.host
-            with self.hosts.lock(host, declared.name, print):
+            with self.hosts.lease(host, declared.name, print):
                 facts = self.hosts.facts(host, fresh=True)
                 plan = declared.kind.removal(declared.spec, facts, self.repository, True)
                 execute(self.hosts, host, declared.name, plan.steps, print)

@@ -1,7 +1,7 @@
-"""Runs on the host: holds its lock and does one step after another, as lines of JSON on stdin say.
+"""Hold the lease of a host and perform the steps that arrive as lines of JSON on stdin.
 
-Standard library only, for Python 3.8 and later. Answers are lines of JSON on stdout, each with an ``event``. It ends,
-and with it the lock, when stdin does; a command that is running then runs on in its systemd unit.
+Standard library only, for Python 3.8 and later. Answers are lines of JSON on stdout, each with an ``event``. The
+process and its lease end with stdin. A running command then continues in its systemd unit.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from rackwright.facts.probe import block, observe
 from rackwright.facts.probe.observe import attempt
 
 ROOT = ""
-"""Below which the /sys, /dev and /proc of the machine lie."""
+"""Directory that contains /sys, /dev and /proc of the machine."""
 PREFIX = "rackwright-step-"
-"""Of the transient units that run steps; then come the escaped id of the resource and the step's number."""
+"""Prefix of the transient units that run steps. The escaped ID of the resource and the step's number follow."""
 SILENCE_SECONDS = 120
-"""After so long without a sign of life, the other side is taken for lost and the lock is given up."""
+"""Seconds without a sign of life from the other side after which the lease is released."""
 PROGRESS_SECONDS = 10
 POLL_SECONDS = 0.5
 REST_SECONDS = 5
-"""Between two looks at an array that does not rest yet."""
+"""Interval between two checks of an array that is not at rest."""
 OUTPUT_LINES, OUTPUT_BYTES = 12, 4096
 REFERENCE = re.compile(r"\$\{(drive|drive-if-present|device|array|filesystem|luks):([^}]+)\}")
 ON_DRIVES, REFUSED = "rackwright-drives", 97
-"""In the place of a program, what on_drives does itself; and the status by which that says that nothing was written."""
+"""Program name of steps that on_drives performs itself, and its exit status if nothing was written."""
 MAPPER = "/dev/mapper/"
 ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 T = TypeVar("T")
 
 
 class Stop(Exception):
-    """Why a step was not begun, or how it failed."""
+    """A step did not begin, or failed."""
 
     def __init__(self, reason: str, output: list[str] | None = None) -> None:
         super().__init__(reason)
@@ -67,7 +67,7 @@ def main(job: dict[str, Any]) -> None:
         return
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=listen, args=(requests,), daemon=True).start()
-    if not (take_lock(job) and await_steps(job["id"])):
+    if not (take_lease(job) and await_steps(job["id"])):
         return
     emit("ready")
     while True:
@@ -86,7 +86,7 @@ def listen(requests: queue.Queue[dict[str, Any]]) -> None:
 
 def answer(request: dict[str, Any], job: dict[str, Any]) -> None:
     try:
-        perform(request["step"], f"{PREFIX}{escaped(job['id'])}-{request['number']}", job)
+        perform(request["step"], f"{PREFIX}{escape_unit(job['id'])}-{request['number']}", job)
         emit("done")
     except Stop as stop:
         emit("failed", reason=str(stop), output=stop.output)
@@ -107,13 +107,13 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
         remove(Path(step["path"]))
 
 
-# --- whose turn it is -----------------------------------------------------------------------------------------------
+# --- the lease of the host --------------------------------------------------------------------------------------------
 
 
-def take_lock(job: dict[str, Any]) -> bool:
-    """Take the host's lock, or say who kept it for longer than one's patience.
+def take_lease(job: dict[str, Any]) -> bool:
+    """Take the host's lease, or report the holder if the wait exceeds the patience of the job.
 
-    The kernel frees it when this process ends, however it ends, so it cannot outlive its holder.
+    The kernel releases it when this process ends, in any way, so the lease cannot outlive its holder.
     """
     lock = os.open(job["lock"], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     began = time.monotonic()
@@ -122,11 +122,11 @@ def take_lock(job: dict[str, Any]) -> bool:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(lock, OUTPUT_BYTES, 0).decode(errors="replace").strip() or "somebody"
+            holder = os.pread(lock, OUTPUT_BYTES, 0).decode(errors="replace").strip() or "an unknown holder"
             if time.monotonic() - began >= job["patience_seconds"]:
                 emit("locked", holder=holder)
                 return False
-            say(f"waiting for the host's lock, held for {holder}")
+            say(f"waiting for the host's lease, held for {holder}")
             time.sleep(POLL_SECONDS)
         else:
             os.ftruncate(lock, 0)
@@ -135,8 +135,8 @@ def take_lock(job: dict[str, Any]) -> bool:
 
 
 def await_steps(id: str) -> bool:
-    """Wait for the end of steps that an earlier run for *id* left behind; refuse those of another resource."""
-    ours = re.compile(re.escape(PREFIX + escaped(id)) + r"-\d+\.service")
+    """Wait for the end of steps that an earlier run for *id* left behind; report steps of another resource."""
+    ours = re.compile(re.escape(PREFIX + escape_unit(id)) + r"-\d+\.service")
     say = every(PROGRESS_SECONDS)
     while True:
         steps = running_steps()
@@ -150,7 +150,7 @@ def await_steps(id: str) -> bool:
 
 
 def every(seconds: float) -> Callable[[str], None]:
-    """Return a way to tell progress that passes on no more than one text in *seconds*."""
+    """Return a function that reports progress, at most one text in *seconds*."""
     last = -seconds
 
     def say(text: str) -> None:
@@ -163,28 +163,28 @@ def every(seconds: float) -> Callable[[str], None]:
 
 
 @contextlib.contextmanager
-def telling(what: str) -> Iterator[None]:
-    """Tell how long *what* takes by now, for as long as it does: a drive may let its reader wait for minutes."""
+def report_duration(activity: str) -> Iterator[None]:
+    """Report regularly how long *activity* has taken: a read of a drive may take minutes."""
     began, ended = time.monotonic(), threading.Event()
 
-    def tell() -> None:
+    def report() -> None:
         while not ended.wait(PROGRESS_SECONDS):
-            emit("progress", text=f"{what} for {time.monotonic() - began:.0f} s")
+            emit("progress", text=f"{activity} for {time.monotonic() - began:.0f} s")
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()  # nothing is told behind the answer
+        thread.join()  # no progress may follow the answer
 
 
 def has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()  # sd_booted(3)
 
 
-def escaped(text: str) -> str:
+def escape_unit(text: str) -> str:
     """Return *text* as systemd-escape(1) does."""
     return re.sub(r"[^A-Za-z0-9:_.]", lambda found: "-" if found[0] == "/" else f"\\x{ord(found[0]):02x}", text)
 
@@ -219,7 +219,7 @@ def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
             command if has_systemd() else argv,
             env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
-    status = awaited(process, log, step["timeout_seconds"])
+    status = await_process(process, log, step["timeout_seconds"])
     settle()
     if refused and status == refused:
         raise Stop(last_lines(log)[-1])
@@ -230,15 +230,17 @@ def run(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
 
 
 def process_of(step: dict[str, Any], job: dict[str, Any]) -> tuple[list[str], int]:
-    """Return the command of a step, and with which status that says that nothing was written; 0: with none.
+    """Return the command of a step, and its exit status if nothing was written; 0 for no such status.
 
-    A step that writes to drives is a job for a process of its own, which looks at them while it holds them.
+    A step that writes to drives is a job for a separate process, which checks them while it holds them.
     """
     argv, expects = step["argv"], step.get("expects")
     if argv[0] != ON_DRIVES and not expects:
-        return [resolved(argument) for argument in argv], 0
+        return [resolve_references(argument) for argument in argv], 0
     theirs = {f"${{drive:{serial}}}" for serial in expects or ()}
-    wanted = argv[1:] if argv[0] == ON_DRIVES else [each if each in theirs else resolved(each) for each in argv]
+    wanted = (
+        argv[1:] if argv[0] == ON_DRIVES else [each if each in theirs else resolve_references(each) for each in argv]
+    )
     drives = job["drives"]
     path = Path(drives["path"])
     text = {"modules": drives["modules"], "argv": wanted, "expects": expects or {}, "root": ROOT}
@@ -250,7 +252,7 @@ def process_of(step: dict[str, Any], job: dict[str, Any]) -> tuple[list[str], in
 
 
 def in_unit(argv: list[str], unit: str, description: str, log: Path, timeout_seconds: float) -> list[str]:
-    """Return the command that runs *argv* as a unit of its own, which no dropped connection ends."""
+    """Return the command that runs *argv* as a separate unit, which survives a dropped connection."""
     return [
         "systemd-run", "--quiet", "--collect", "--wait", "--service-type=exec",
         f"--unit={unit}", f"--description={description}", "--setenv=LC_ALL=C",
@@ -265,8 +267,8 @@ def literal(argument: str) -> str:
     return argument.replace("$", "$$")
 
 
-def awaited(process: subprocess.Popen[bytes], log: Path, timeout_seconds: float) -> int:
-    """Return the status of *process*, telling meanwhile for how long it runs and what it said last."""
+def await_process(process: subprocess.Popen[bytes], log: Path, timeout_seconds: float) -> int:
+    """Wait for *process*, report its duration and last output line regularly, and return its status."""
     began = time.monotonic()
     while True:
         seconds = time.monotonic() - began
@@ -289,12 +291,12 @@ def last_lines(log: Path) -> list[str]:
 def settle() -> None:
     """Wait until udev has seen what the command made or removed: the next step looks for it."""
     if has_systemd() and shutil.which("udevadm", path=ENVIRONMENT["PATH"]):
-        with telling("waiting for udev"):
+        with report_duration("waiting for udev"):
             subprocess.run(["udevadm", "settle"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False)
 
 
 def reboot() -> None:
-    """Begin a restart, and return while there is time to say so. What forbids one, such as an update, is heeded."""
+    """Begin a restart, and return while there is time to answer. Inhibitors such as an update prevent it."""
     if not has_systemd():
         raise Stop("there is no systemd to restart it")
     ordered = subprocess.run(
@@ -302,8 +304,8 @@ def reboot() -> None:
         env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     if ordered.returncode:
-        said = ordered.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
-        raise Stop(f"`systemctl reboot` ended with {ordered.returncode}", said)
+        output = ordered.stdout.decode(errors="replace").splitlines()[-OUTPUT_LINES:]
+        raise Stop(f"`systemctl reboot` ended with {ordered.returncode}", output)
 
 
 # --- commands that wait until md rests -------------------------------------------------------------------------------
@@ -370,17 +372,17 @@ def is_at_rest(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def hold_drives(argv: list[str]) -> Iterator[list[str]]:
-    """Yield *argv* with its references resolved, its drives being open: until they are closed their names stay theirs.
+    """Yield *argv* with its references resolved, its drives being open, so that their kernel names cannot change.
 
     Raises:
         Stop: a reference names nothing, or something else than a moment ago.
     """
-    resolved_argv = [resolved(argument) for argument in argv]
+    resolved_argv = [resolve_references(argument) for argument in argv]
     with contextlib.ExitStack() as opened:
         for argument, path in zip(argv, resolved_argv):  # noqa: B905 - strict= is of Python 3.10
             if argument.startswith("${drive") and path:
                 opened.callback(os.close, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        if [resolved(argument) for argument in argv] != resolved_argv:
+        if [resolve_references(argument) for argument in argv] != resolved_argv:
             raise Stop("drives came or went while they were looked for; nothing was written")
         yield resolved_argv
 
@@ -389,9 +391,9 @@ def hold_drives(argv: list[str]) -> Iterator[list[str]]:
 
 
 def put(step: dict[str, Any]) -> None:
-    """Write beside the place, then rename over whatever stands there: a link is replaced, never followed."""
+    """Write a temporary file, then rename it to the path: a link there is replaced, never followed."""
     path = Path(step["path"])
-    content = base64.b64decode(step["content"]) if step.get("base64") else resolved(step["content"]).encode()
+    content = base64.b64decode(step["content"]) if step.get("base64") else resolve_references(step["content"]).encode()
     beside = path.with_name(f".{path.name}.rackwright")
     with os.fdopen(create(beside, step), "wb") as file:
         file.write(content)
@@ -402,7 +404,7 @@ def put(step: dict[str, Any]) -> None:
 
 
 def receive(step: dict[str, Any]) -> None:
-    """Write a part of a file behind those before it; the last one takes the file to its place."""
+    """Append a part of a file to a temporary file; after the last part, rename it to the path."""
     path = Path(step["path"])
     beside = path.with_name(f".{path.name}.rackwright")
     descriptor = create(beside, step) if step["first"] else os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
@@ -464,7 +466,7 @@ def sync_directory(path: Path) -> None:
 # --- references -----------------------------------------------------------------------------------------------------
 
 
-def resolved(text: str) -> str:
+def resolve_references(text: str) -> str:
     """Return *text* with each of its references replaced by what it names on this host now."""
     if not REFERENCE.search(text):
         return text
@@ -477,17 +479,17 @@ def resolved(text: str) -> str:
         "filesystem": lambda key: filesystem(machine, key),
         "luks": lambda md_name: luks(machine, md_name),
     }
-    with telling("looking at the drives"):
+    with report_duration("looking at the drives"):
         return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
 
 
 def drive(machine: block.Machine, serial: str) -> str:
-    """Return the kernel's name of today for the drive with exactly this serial."""
+    """Return the current kernel name of the drive with exactly this serial."""
     return only(drive_names(machine, serial), f"drive {serial}")
 
 
 def drive_names(machine: block.Machine, serial: str) -> list[str]:
-    """Return the kernel's names of all drives with exactly this serial."""
+    """Return the kernel names of all drives with exactly this serial."""
     return [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
 
 

@@ -38,7 +38,7 @@ def perform(step: dict[str, Any], unit: str, job: dict[str, Any]) -> None:
     for serial, expected in (step.get("expects") or {}).items():
         try:
             on_drives.check_content(serial, expected, None, serial)
-        except on_drives.Refused as reason:
+        except on_drives.DriveStepRefused as reason:
             raise runner.Stop(f"{reason}; nothing was written") from None
     with (DIRECTORY / "steps").open("a") as log:
         log.write(json.dumps(step) + "\n")
