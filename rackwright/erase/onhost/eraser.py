@@ -27,13 +27,13 @@ from typing import Any
 from rackwright.facts.probe import block, health
 from rackwright.facts.probe.observe import ENVIRONMENT, ReadError, attempt, number, run_tool
 from rackwright.hosts.onhost.on_drives import (
-    Refused,
+    DriveStepRefused,
     check_content,
     check_it_is,
+    find_drive,
     flush,
-    found,
-    held,
-    held_or_refused,
+    hold_drive,
+    open_exclusive,
 )
 
 ROOT = ""
@@ -80,7 +80,7 @@ def report_drive(
 ) -> dict[str, Any]:
     try:
         return erase_drive(machine, serial, contents[serial], method, total_progress)
-    except Refused as reason:
+    except DriveStepRefused as reason:
         return {"failed": f"{reason}; nothing was written"}
     except (EraseFailed, ReadError) as reason:
         return {"failed": str(reason)}
@@ -102,12 +102,12 @@ def erase_drive(
         content: Content that may be lost, in the words of a consent.
 
     Raises:
-        Refused: the drive is missing or has other content; nothing was written.
+        DriveStepRefused: the drive is missing or has other content; nothing was written.
         EraseFailed: the drive could not be erased; says whether anything was written.
         OSError: the drive is in use, or cannot be read or written.
     """
-    name = found(machine, serial)
-    with held_or_refused(serial, machine, name, os.O_RDWR | os.O_DIRECT) as device:
+    name = find_drive(machine, serial)
+    with hold_drive(serial, machine, name, os.O_RDWR | os.O_DIRECT) as device:
         check_it_is(serial, device, machine, name)
         size = os.lseek(device, 0, os.SEEK_END)
         flush(device)
@@ -222,7 +222,7 @@ def read_back(device: int, size: int, drive_progress: DriveProgress) -> dict[str
 
 
 def drive_abilities(machine: block.Machine, serial: str) -> dict[str, Any]:
-    name = found(machine, serial)
+    name = find_drive(machine, serial)
     path = machine.path(name)
     nvme_abilities: dict[str, Any] = {"can_format": False, "can_crypto_erase": False, "namespaces_erased": 1}
     if health.is_nvme(path):
@@ -252,7 +252,7 @@ def controller_abilities(path: str) -> dict[str, Any]:
 def is_in_use(path: str) -> bool:
     """Return whether a mount, an array, swap or a program has opened the device exclusively."""
     try:
-        with held(path, os.O_RDONLY):
+        with open_exclusive(path, os.O_RDONLY):
             return False
     except OSError as error:
         if error.errno == errno.EBUSY:
