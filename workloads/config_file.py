@@ -80,9 +80,7 @@ def _apply_change(values: Any, change: str) -> None:
     """Apply one change to *values*; its value is JSON, or else text."""
     key, equals, text = change.partition("=")
     if not equals:
-        raise WorkloadError(
-            "--set", f"got {change}", "a change is KEY=VALUE", "Write it in this form, such as steps=100"
-        )
+        raise WorkloadError("--set", f"got {change}", "a change is KEY=VALUE", "Write it like steps=100")
     *parents, last = key.split(".")
     place = values
     for name in parents:
