@@ -35,7 +35,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py
+		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -n 2 --dist loadfile -m twin
 
