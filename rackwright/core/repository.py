@@ -125,7 +125,7 @@ class Repository:
     root: Path = Path(__file__).parents[2]
     """The checkout."""
     claimed: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Claims of each resource that were computed with this house: see rackwright.core.contract.claims."""
+    """Claims of each resource that were computed with this repository: see rackwright.core.contract.claims."""
 
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":
