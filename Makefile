@@ -94,7 +94,7 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 	@for made in workloads:workloads/training serving:workloads/serving mlflow:mlflow/requirements; do \
 		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \
 			--generate-hashes --no-emit-index-url --no-emit-find-links --group $${made%%:*} \
-			--output-file templates/$${lock%/*}/opt/rackwright/$$lock.txt.j2; \
+			--output-file roles/$${lock%/*}/templates/opt/rackwright/$$lock.txt.j2; \
 	done
 
 .PHONY: system

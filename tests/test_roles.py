@@ -126,11 +126,40 @@ def test_no_parameter_of_the_kernel_is_more_than_a_word(word: str) -> None:
     assert "a parameter of the kernel is one word without quotes" in str(problem)
 
 
-def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:
-    folders = {path.split("/")[0] for path in REPOSITORY.templates}
-    shared = {"python", "systemd"}
+def test_each_folder_of_shared_templates_belongs_to_kinds_or_to_several_roles() -> None:
+    """
+    The templates of a role stand in the role. A folder with its name would hide them.
+    """
+    folders = {path.name for path in (ROOT / "templates").iterdir()}
 
-    assert folders <= {*ROLES, *shared, "tier", "network", "peers", "training_run", "model_server"}
+    assert folders == {"python", "systemd", "tier", "network", "peers", "training_run", "model_server"}
+    assert folders.isdisjoint(ROLES)
+
+
+def test_every_template_of_the_checkout_is_loaded() -> None:
+    """
+    All tests over templates read the loaded ones, so a file that is not loaded escapes them.
+    """
+    files = [path for place in (ROOT / "templates", *ROOT.glob("roles/*/templates")) for path in place.rglob("*")]
+
+    assert sorted(REPOSITORY.templates.values()) == sorted(path.read_text() for path in files if path.is_file())
+
+
+def test_a_template_of_a_role_is_named_after_the_role_and_the_path_on_the_host() -> None:
+    path = "etc/sysctl.d/60-rackwright.conf.j2"
+
+    assert REPOSITORY.templates[f"base/{path}"] == (ROOT / "roles/base/templates" / path).read_text()
+
+
+def test_each_template_of_a_role_is_one_that_the_role_writes(source: RoleSource) -> None:
+    own = {name for name in REPOSITORY.templates if name.startswith(f"{source.name}/")}
+    texts = [(ROOT / "roles" / source.name / "meta/claims.yml").read_text(), *REPOSITORY.templates.values()]
+
+    def is_written(name: str) -> bool:
+        path = name.removeprefix(source.name).removesuffix(".j2")
+        return any(name in text for text in texts) or f"file: {path}" in texts[0]
+
+    assert {name for name in own if not is_written(name)} == set()
 
 
 def test_the_site_plays_every_role_after_those_it_comes_after() -> None:

@@ -17,7 +17,7 @@ HTTP = {
     "workloads/http_client.py": "the helper: no redirects",
     "workloads/tracking/server.py": "builds the requests that the helper sends",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
-    "templates/container_runtime/opt/rackwright/images/Containerfile.j2": "asks its own loopback address, no password",
+    "roles/container_runtime/templates/opt/rackwright/images/Containerfile.j2": "asks its own loopback address",
 }
 """Every file that may use urllib.request, and why."""
 REDIRECTING = re.compile(

@@ -112,7 +112,7 @@ _CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "r
 
 @dataclass(frozen=True)
 class Repository:
-    """The files we put on hosts, as templates by their path below ``templates/``, and the roles that do."""
+    """The templates of the files that rackwright writes to hosts, by name, and the roles."""
 
     templates: dict[str, str]
     roles: Mapping[str, RoleSource] = field(default_factory=dict)
@@ -130,9 +130,7 @@ class Repository:
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":
         """Read ``templates/`` and ``roles/`` of the checkout *root*."""
-        templates = root / "templates"
-        texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
-        return Repository(texts, load_roles(root), salt, secrets or {}, root=root)
+        return Repository(load_templates(root), load_roles(root), salt, secrets or {}, root=root)
 
     def digest(self, content: str | bytes) -> str:
         """Return the digest of a file's content as a probe with the same salt finds it."""
@@ -190,6 +188,19 @@ class Expressions:
 def _expressions(templates: tuple[tuple[str, str], ...]) -> Expressions:
     """Return the same object for the same templates: houses that differ in secrets share it."""
     return Expressions(dict(templates))
+
+
+def load_templates(root: Path) -> dict[str, str]:
+    """Return the templates of the checkout *root* by name.
+
+    A name is the path below ``templates/``. A template in ``roles/ROLE/templates/`` has ``ROLE/`` before its path.
+    """
+    of_roles = {path: f"{path.parent.name}/" for path in sorted(root.glob("roles/*/templates"))}
+    return {
+        f"{prefix}{path.relative_to(place)}": path.read_text()
+        for place, prefix in {root / "templates": "", **of_roles}.items()
+        for path in sorted(place.rglob("*.j2"))
+    }
 
 
 def load_roles(root: Path) -> dict[str, RoleSource]:

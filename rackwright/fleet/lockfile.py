@@ -98,13 +98,13 @@ def house_digests(root: Path, roles: Iterable[str]) -> tuple[str, dict[str, str]
     """Return the digest of the repository in the checkout *root*, and that of each of *roles* by itself."""
     paths = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")) if path.is_file())
     files = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.suffix not in NO_MATTER}
-    return _digest(files), {role: _digest(files, f"roles/{role}/", f"templates/{role}/") for role in roles}
+    return _digest(files), {role: _digest(files, f"roles/{role}/") for role in roles}
 
 
-def _digest(files: Mapping[str, bytes], *below: str) -> str:
+def _digest(files: Mapping[str, bytes], below: str = "") -> str:
     told = hashlib.sha256()
     for name, content in files.items():
-        if name.startswith(below or ""):
+        if name.startswith(below):
             told.update(f"{name}\0{len(content)}\0".encode() + content)
     return told.hexdigest()
 
