@@ -114,15 +114,15 @@ class Plays:
     def _run(self, role: str, run: _Run) -> None:
         import ansible_runner
 
-        inventory = {"all": {"hosts": {host: dict(asked.variables) for host, asked in run.asked.items()}}}
+        inventory = {role: {"hosts": {host: dict(asked.variables) for host, asked in run.asked.items()}}}
         with private() as directory:
             (directory / "ansible.cfg").touch()
             done = ansible_runner.run(
                 private_data_dir=str(directory),
-                playbook=str(self._root / "playbooks" / f"{role}.yml"),
+                playbook=str(self._root / "playbooks/role.yml"),
                 inventory=inventory,
                 envvars=_environment(self._root, directory),
-                extravars={"targets": "all"},
+                extravars={"role": role},
                 quiet=True,
                 event_handler=lambda event: _note(event, run.asked, self._veiled),
                 cancel_callback=lambda: self._hosts.cancelled,
