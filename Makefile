@@ -17,6 +17,9 @@ SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
 digest = $(shell cat pyproject.toml $(1) | sha256sum | cut -c 1-16)
 CORE := .venv/core-$(call digest,requirements/core.txt)
 TEST := .venv/test-$(call digest,requirements/test.txt)
+# ansible-lint runs when a file that it reads, or its version, has changed
+RULES := .ansible-lint .yamllint ansible.cfg requirements/test.txt
+ROLES := .venv/roles-$(call digest,$(RULES) $(sort $(shell find playbooks roles -type f -not -path '*/templates/*')))
 
 .PHONY: help
 help: ## Print this.
@@ -44,7 +47,7 @@ train: workloads ## Train a small classifier with two processes on this machine,
 	@$(WORKLOADS) $$python -m workloads.training.launch -np 2 digits --out $(OUT)
 
 .PHONY: lint
-lint: $(TEST) ## Check style, types and words.
+lint: $(TEST) $(ROLES) ## Check style, types, words and roles.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy rackwright stacks workloads __main__.py
@@ -126,6 +129,10 @@ $(CORE): | system
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat -e .
 	@rm -f .venv/core-*; touch $@
+
+$(ROLES): | $(TEST)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint -q playbooks roles
+	@rm -f .venv/roles-*; touch $@
 
 $(TEST): | $(CORE) tools
 	@echo "installing requirements/test.txt into .venv"

@@ -29,7 +29,8 @@ class RoleSource:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Its variables by their full names, as Ansible's argument specifications have them."""
     constraints: Mapping[str, Any] = field(default_factory=dict)
-    """``mutually_exclusive``, ``required_together`` and the like, of the same specification."""
+    """``mutually_exclusive``, ``required_together`` and the like, for Ansible's validator; a role's specification in
+    ``meta/argument_specs.yml`` has no place for them."""
     by_os: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What packages and services are called on each system; a system without an entry is not supported."""
     after: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class RoleSource:
             name=folder.name,
             defaults=_yaml(folder / "defaults/main.yml"),
             options=specification.get("options", {}),
-            constraints={key: value for key, value in specification.items() if key in _CONSTRAINTS},
+            constraints=meta.get("constraints", {}),
             by_os={path.stem: _yaml(path) for path in sorted(folder.glob("vars/*.yml"))},
             after=tuple(meta.get("after", ())),
             unverified=str(meta.get("unverified", "")),
@@ -105,9 +106,6 @@ class RoleSource:
     def _shortened(self, message: str) -> str:
         """Return *message* with the variables as a fleet writes them."""
         return re.sub(rf"\b{self.name}_(?=\w)", "", message).rstrip(".")
-
-
-_CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
 
 
 @dataclass(frozen=True)
