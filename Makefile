@@ -14,7 +14,7 @@ ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
-digest = $(shell cat pyproject.toml $(1) | sha256sum | cut -c 1-16)
+digest = $(shell sha256sum pyproject.toml $(1) | sha256sum | cut -c 1-16)
 CORE := .venv/core-$(call digest,requirements/core.txt)
 TEST := .venv/test-$(call digest,requirements/test.txt)
 # ansible-lint runs when a file that it reads, or its version, has changed
