@@ -15,7 +15,7 @@ from workloads.training.device import pick
 from workloads.training.device_stats import DeviceStats
 
 ASK = (
-    "import sys, json; from workloads.training.device_stats import Gauges; gauges = Gauges(sys.argv[1]);"
+    "import sys, json; from workloads.training.device_stats import DeviceStats; gauges = DeviceStats(sys.argv[1]);"
     "print(json.dumps([gauges.read(), gauges.peak_flops()]))"
 )
 
