@@ -14,9 +14,12 @@ ACCEPT := $(BIN)/pytest tests/acceptance --capture=no -qq --tb=no -rN -o console
 SOURCES := $(wildcard rackwright stacks workloads benchmarks tests __main__.py)
 
 # A mark in .venv says which requirements it was made from: another list, another mark, another installation.
-digest = $(shell cat pyproject.toml $(1) | sha256sum | cut -c 1-16)
+digest = $(shell sha256sum pyproject.toml $(1) | sha256sum | cut -c 1-16)
 CORE := .venv/core-$(call digest,requirements/core.txt)
 TEST := .venv/test-$(call digest,requirements/test.txt)
+# ansible-lint runs when a file that it reads, or its version, has changed
+RULES := .ansible-lint .yamllint ansible.cfg requirements/test.txt
+ROLES := .venv/roles-$(call digest,$(RULES) $(sort $(shell find playbooks roles -type f -not -path '*/templates/*')))
 
 .PHONY: help
 help: ## Print this.
@@ -35,7 +38,7 @@ down: toolchain ## Stop the twin; its disks are kept.
 test: $(TEST) toolchain workloads tracking lint ## Lint, then unit tests, the workloads, the real pulumi, virtual machines.
 	$(RUN) $(BIN)/pytest -n auto -m "not pulumi and not twin"
 	$(WORKLOADS) $$python -m pytest -n 2 --dist loadfile tests/workloads/training tests/workloads/quantize \
-		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py
+		tests/workloads/serving tests/workloads/checkpoint/test_tensors.py tests/workloads/test_benchmarks.py
 	$(RUN) $(BIN)/pytest -m "pulumi and not twin"
 	$(RUN) $(BIN)/pytest -n 2 --dist loadfile -m twin
 
@@ -44,7 +47,7 @@ train: workloads ## Train a small classifier with two processes on this machine,
 	@$(WORKLOADS) $$python -m workloads.training.launch -np 2 digits --out $(OUT)
 
 .PHONY: lint
-lint: $(TEST) ## Check style, types and words.
+lint: $(TEST) $(ROLES) ## Check style, types, words and roles.
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy rackwright stacks workloads __main__.py
@@ -94,7 +97,7 @@ requirements: $(TEST) ## Take the newest versions that pyproject.toml allows int
 	@for made in workloads:workloads/training serving:workloads/serving mlflow:mlflow/requirements; do \
 		lock=$${made#*:} && UV_CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/uv pip compile --quiet --upgrade \
 			--generate-hashes --no-emit-index-url --no-emit-find-links --group $${made%%:*} \
-			--output-file templates/$${lock%/*}/opt/rackwright/$$lock.txt.j2; \
+			--output-file roles/$${lock%/*}/templates/opt/rackwright/$$lock.txt.j2; \
 	done
 
 .PHONY: system
@@ -126,6 +129,10 @@ $(CORE): | system
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--config-settings editable_mode=compat -e .
 	@rm -f .venv/core-*; touch $@
+
+$(ROLES): | $(TEST)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint -q playbooks roles
+	@rm -f .venv/roles-*; touch $@
 
 $(TEST): | $(CORE) tools
 	@echo "installing requirements/test.txt into .venv"

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks import FLOOR_MS, plain, rack, roles
+from benchmarks import FLOOR_MS, plain, rack, roles, start
 from benchmarks.preview import Cost, Project
 from rackwright.toolchain import ensure
 from tests.support.simulated import SimulatedRack
@@ -88,4 +88,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    of_roles = {"APPLIED": (), "PREVIEWED": 1, "REPEATS": 1}
+    start(main, (globals(), {"SIZES": (1, 2), "REPEATS": 1}), (vars(roles), of_roles))

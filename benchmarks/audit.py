@@ -1,10 +1,9 @@
-"""The cost of an offline audit of many hosts with roles, in processor time: `python -m benchmarks.audit [HOSTS]`.
+"""The cost of an offline audit of many hosts with roles, in processor time: `python -m benchmarks.audit`.
 
 The hosts of `benchmarks.rack` with five roles each. They have none of the roles, so the audit also lists differences.
 """
 
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import yaml
 
-from benchmarks import rack
+from benchmarks import rack, start
 from rackwright.audit.report import compare
 from rackwright.facts.facts import Facts
 from rackwright.stack import load_stack
@@ -27,8 +26,8 @@ ROLES = {
 }
 
 
-def main(hosts: str = str(HOSTS)) -> None:
-    names = rack.names(int(hosts))
+def main() -> None:
+    names = rack.names(HOSTS)
     evidence = {name: Facts(rack.facts(name)) for name in names}
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
         rack.keep_salt(Path(directory))
@@ -38,10 +37,10 @@ def main(hosts: str = str(HOSTS)) -> None:
         loaded = time.process_time()
         report = compare(stack, evidence)
     seconds = {"load": loaded - began, "compare": time.process_time() - loaded}
-    print(f"{hosts} hosts with {len(ROLES)} roles each: {len(report.results)} resources")
+    print(f"{HOSTS} hosts with {len(ROLES)} roles each: {len(report.results)} resources")
     print(f"processor seconds: {seconds['load']:.2f} to load the fleet, {seconds['compare']:.2f} to compare it")
-    per_host = {f"{part}_ms_per_host": round(1000 * value / len(names), 2) for part, value in seconds.items()}
-    print(json.dumps({"hosts": len(names), "resources": len(report.results), **per_host}))
+    per_host = {f"{part}_ms_per_host": round(1000 * value / HOSTS, 2) for part, value in seconds.items()}
+    print(json.dumps({"hosts": HOSTS, "resources": len(report.results), **per_host}))
 
 
 def write(project: Path, names: list[str]) -> None:
@@ -58,4 +57,4 @@ def write(project: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main, (globals(), {"HOSTS": 2}))

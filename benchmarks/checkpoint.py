@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import start
+
 PAIRS = 9
 WIDTH, LAYERS, BATCH = 2048, 10, 8
 """42 million parameters; with both moments of AdamW 503 MB."""
@@ -113,4 +115,4 @@ def report(pairs: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main, (globals(), {"PAIRS": 1, "WIDTH": 16, "LAYERS": 2}))

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import start
 from rackwright.twin.vm.accelerator import accelerator
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
@@ -227,4 +228,4 @@ def _report(changes: Mapping[str, tuple[list[float], list[Taken]]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, (globals(), {"ROUNDS": {"replace": 1, "grow": 1}}))

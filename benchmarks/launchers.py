@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from benchmarks import start
 from tests.support.training_runs import HOROVODRUN, TORCHRUN, launched, told
 
 PAIRS = 5
@@ -48,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, (globals(), {"PAIRS": 1, "FIRST": 1, "CASES": {"digits": ("model.channels=8", "steps=3")}}))

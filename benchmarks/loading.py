@@ -16,15 +16,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import start
 from benchmarks.serving import cpu
 
 ROUNDS, ROWS = 5, 64
 SIDE, PATCH, LAYERS, WIDTH = 64, 16, 12, 768
 """Of a vision transformer as large as ViT-B: 86 million parameters."""
+OPTIONS: tuple[str, ...] = ()
+"""Options for the processes of the single measurements."""
 WAYS = ("torch.load", "fp32", "int8")
 
 
-def main() -> None:
+def main(*arguments: str) -> None:
+    match arguments:
+        case ():
+            measure()
+        case ("make", directory):
+            make(directory)
+        case (way, directory):
+            child(way, directory)
+
+
+def measure() -> None:
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-", dir=os.environ.get("RACKWRIGHT_BENCH")) as directory:
         scratch = Path(directory)
         _run("make", str(scratch))
@@ -146,7 +159,7 @@ def report(told: dict[str, dict[str, list[dict[str, float]]]], sizes: dict[str, 
 
 
 def _run(*arguments: str) -> str:
-    argv = [sys.executable, "-m", "benchmarks.loading", *arguments]
+    argv = [sys.executable, "-m", "benchmarks.loading", *arguments, *OPTIONS]
     done = subprocess.run(argv, env={**os.environ, "OMP_NUM_THREADS": "2"}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} ended with {done.returncode}")
@@ -158,10 +171,4 @@ def _bytes(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case []:
-            main()
-        case ["make", directory]:
-            make(directory)
-        case [way, directory]:
-            child(way, directory)
+    start(main, (globals(), {"ROUNDS": 1, "LAYERS": 1, "WIDTH": 48, "OPTIONS": ("--smallest",)}))

@@ -5,10 +5,10 @@
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks import start
 from benchmarks.peers.servers import ours, running
 from benchmarks.serving import PORT, ask, generator, model
 
@@ -17,20 +17,20 @@ MOST = 0.05
 """By which share it may have grown."""
 
 
-def main(seconds: str = str(SECONDS)) -> int:
+def main(seconds: str = "") -> int:
     """Return 0 if it has not grown, else 1."""
-    load = generator()
+    load, each_seconds = generator(), int(seconds or SECONDS) // PARTS
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
         scratch = Path(directory)
         own = ours(model(scratch), PORT)
         with running(own, PORT, scratch / "log") as server:
             sizes, asked = [], 0.0
             for _ in range(PARTS):
-                asked += ask(load, own, scratch, int(seconds) // PARTS)["per_second"] * (int(seconds) // PARTS)
+                asked += ask(load, own, scratch, each_seconds)["per_second"] * each_seconds
                 sizes.append(_resident_bytes(server))
     growth = sizes[-1] / sizes[0] - 1
     told = {"first_mb": round(sizes[0] / 1e6, 1), "last_mb": round(sizes[-1] / 1e6, 1), "growth": round(growth, 4)}
-    print(json.dumps({**told, "requests": round(asked), "seconds": int(seconds)}))
+    print(json.dumps({**told, "requests": round(asked), "seconds": each_seconds * PARTS}))
     return 0 if growth <= MOST else 1
 
 
@@ -40,4 +40,4 @@ def _resident_bytes(process: "subprocess.Popen[bytes]") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    start(main, (globals(), {"SECONDS": 2, "PARTS": 2, "MOST": 10}))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from benchmarks import children_seconds
+from benchmarks import children_seconds, start
 from rackwright.facts import probe
 from rackwright.facts.probe.kernel import DOTS_FOR_SLASHES
 from tests.support.drive_content import ACTIVE, page_80
@@ -62,6 +62,7 @@ Description: GNU C Library: Shared libraries
  the system. This package includes shared versions of the standard C library
  and the standard math library, as well as many others.
 Homepage: https://www.gnu.org/software/libc/libc.html
+
 """
 
 
@@ -86,7 +87,7 @@ def recorded(root: Path, size: Size) -> FabricatedMachine:
     versions = [*told["packages"].values()]
     machine.write(
         "var/lib/dpkg/status",
-        "\n".join(
+        "".join(
             STANZA.format(name=f"library{number}" if number else "dpkg", version=versions[number % len(versions)])
             for number in range(size.packages)
         ),
@@ -191,4 +192,4 @@ def _is_unknown(found: Any) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, (globals(), {"REPEATS": 1, "FILES": 20, "LARGE": Size(4, 400)}))

@@ -16,25 +16,29 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.servers import Peer, peers, running
+from benchmarks import start
+from benchmarks.peers.servers import Peer, ours, peers, running
 from rackwright.toolchain import cache, workloads
 
 LOAD = Path(__file__).parent / "load"
 BOMBARDIER = "github.com/codesenberg/bombardier"
 CLIENTS, ROUNDS, SECONDS, WARM_UP_SECONDS = 16, 3, 60, 5
 PORT = 18780
+OTHERS = True
+"""Whether other servers are measured as well, each in an environment of 200 MB."""
 
 
-def main(seconds: str = str(SECONDS)) -> None:
+def main(seconds: str = "") -> None:
     load, told = generator(), dict[str, list[dict[str, float]]]()
     with tempfile.TemporaryDirectory(prefix="rackwright-bench-") as directory:
         scratch = Path(directory)
-        servers = peers(model(scratch), scratch, PORT)
+        digits = model(scratch)
+        servers = peers(digits, scratch, PORT) if OTHERS else (ours(digits, PORT),)
         for number in range(ROUNDS):
             for peer in servers if number % 2 == 0 else reversed(servers):
                 with running(peer, PORT, scratch / f"{peer.name}.log"):
                     ask(load, peer, scratch, WARM_UP_SECONDS)
-                    figures = ask(load, peer, scratch, int(seconds))
+                    figures = ask(load, peer, scratch, int(seconds or SECONDS))
                 told.setdefault(peer.name, []).append(figures)
                 _say(f"round {number + 1}: {peer.name} {figures}")
     report(told)
@@ -111,4 +115,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(main, (globals(), {"ROUNDS": 1, "SECONDS": 1, "WARM_UP_SECONDS": 1, "OTHERS": False}))

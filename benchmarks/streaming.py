@@ -17,6 +17,7 @@ from typing import Any
 
 import openai
 
+from benchmarks import start
 from benchmarks.peers.servers import HERE, Peer, ours, running
 from benchmarks.serving import PORT, cpu
 from tests.support.models.smollm2 import NAME, gguf
@@ -96,4 +97,4 @@ def report(told: dict[str, dict[str, list[float]]], threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, (globals(), {"ROUNDS": 1, "TEXTS": 1, "TOKENS": 4, "PARALLEL": 1}))

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
+from benchmarks import start
 from workloads.training import data
 from workloads.training.config import TrainingConfig
 from workloads.training.device import select_device
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, (globals(), {"PAIRS": 1, "CASES": {recipe: (1, changes) for recipe, (_, changes) in CASES.items()}}))

@@ -10,7 +10,8 @@ from rackwright.errors import DeclarationError
 from rackwright.fleet.place import locate_errors
 from tests.support.sources import ROOT, shown
 
-GOLDEN = sorted((ROOT / "tests/declaration").glob("wrong*/*.expected"))
+GOLDEN = sorted((ROOT / "tests/fleet").glob("wrong*/*.expected"))
+assert GOLDEN, "the golden messages have moved"
 NO_COMMANDS = re.compile(r"\0?(tier|fabric)?: ?\0?|\0: \0")
 """Lines of a fleet and of a template, which are written in backticks as well."""
 QUOTED_ELSEWHERE = {

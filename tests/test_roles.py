@@ -1,6 +1,10 @@
 """What all roles have in common: that their files agree with each other, and their order with the playbooks'."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,13 @@ def source(request: pytest.FixtureRequest) -> RoleSource:
     return request.param  # type: ignore[no-any-return]
 
 
+PARTS = {"pinned_packages"}
+"""Roles that other roles include and no fleet plays by itself."""
+
+
 def test_every_folder_is_a_role() -> None:
-    assert set(ROLES) == {path.name for path in (ROOT / "roles").iterdir()}
+    assert set(ROLES) | PARTS == {path.name for path in (ROOT / "roles").iterdir()}
+    assert PARTS.isdisjoint(ROLES)
 
 
 def test_each_variable_is_specified_and_described_and_named_after_its_role(source: RoleSource) -> None:
@@ -126,29 +135,77 @@ def test_no_parameter_of_the_kernel_is_more_than_a_word(word: str) -> None:
     assert "a parameter of the kernel is one word without quotes" in str(problem)
 
 
-def test_each_template_is_one_that_a_role_or_a_kind_writes() -> None:
-    folders = {path.split("/")[0] for path in REPOSITORY.templates}
-    shared = {"python", "systemd"}
+def test_each_folder_of_shared_templates_belongs_to_kinds_or_to_several_roles() -> None:
+    """
+    The templates of a role stand in the role. A folder with its name would hide them.
+    """
+    folders = {path.name for path in (ROOT / "templates").iterdir()}
 
-    assert folders <= {*ROLES, *shared, "tier", "network", "peers", "training_run", "model_server"}
+    assert folders == {"python", "systemd", "tier", "network", "peers", "training_run", "model_server"}
+    assert folders.isdisjoint(ROLES)
+
+
+def test_every_template_of_the_checkout_is_loaded() -> None:
+    """
+    All tests over templates read the loaded ones, so a file that is not loaded escapes them.
+    """
+    files = [path for place in (ROOT / "templates", *ROOT.glob("roles/*/templates")) for path in place.rglob("*")]
+
+    assert sorted(REPOSITORY.templates.values()) == sorted(path.read_text() for path in files if path.is_file())
+
+
+def test_a_template_of_a_role_is_named_after_the_role_and_the_path_on_the_host() -> None:
+    path = "etc/sysctl.d/60-rackwright.conf.j2"
+
+    assert REPOSITORY.templates[f"base/{path}"] == (ROOT / "roles/base/templates" / path).read_text()
+
+
+def test_each_template_of_a_role_is_one_that_the_role_writes(source: RoleSource) -> None:
+    own = {name for name in REPOSITORY.templates if name.startswith(f"{source.name}/")}
+    texts = [(ROOT / "roles" / source.name / "meta/claims.yml").read_text(), *REPOSITORY.templates.values()]
+
+    def is_written(name: str) -> bool:
+        path = name.removeprefix(source.name).removesuffix(".j2")
+        return any(name in text for text in texts) or f"file: {path}" in texts[0]
+
+    assert {name for name in own if not is_written(name)} == set()
 
 
 def test_the_site_plays_every_role_after_those_it_comes_after() -> None:
     plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
-    order = [play["ansible.builtin.import_playbook"].removesuffix(".yml") for play in plays]
+    order = [role for play in plays for role in play["roles"]]
 
     assert sorted(order) == sorted(ROLES)
     for role, source in ROLES.items():
-        for other in source.after:
+        for other in (*source.after, *source.follows):
             assert other.startswith("tier:") or order.index(other) < order.index(role)
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_a_playbook_plays_the_role_of_its_name(role: str) -> None:
-    [play] = yaml.safe_load((ROOT / "playbooks" / f"{role}.yml").read_text())
+def test_plain_ansible_plays_each_role_on_the_hosts_of_its_group_in_the_order_of_the_site(tmp_path: Path) -> None:
+    """
+    Run in the checkout, Ansible finds playbooks and roles without any option.
+    """
+    groups = {role: {"alpha", "beta"} if role == "base" else {"beta"} if role == "cuda" else set() for role in ROLES}
+    inventory = {role: {"hosts": {host: {} for host in hosts}} for role, hosts in groups.items()}
+    path = tmp_path / "inventory.json"
+    path.write_text(json.dumps(inventory))
 
-    assert [entry["role"] for entry in play["roles"]] == [role]
-    assert play["hosts"] == f"{{{{ targets | default('{role}') }}}}"
+    site = ansible_playbook("-i", str(path), "playbooks/site.yml", "--list-hosts")
+    one = ansible_playbook("-i", str(path), "playbooks/role.yml", "-e", "role=cuda", "--list-hosts", "--list-tasks")
+
+    plays = re.findall(r"play #\d+ \((\w+)\).*?hosts \(\d+\):((?:\n {6}\w+$)*)", site, re.DOTALL | re.MULTILINE)
+    order = [play["hosts"] for play in yaml.safe_load((ROOT / "playbooks/site.yml").read_text())]
+    assert [(role, set(hosts.split())) for role, hosts in plays] == [(role, groups[role]) for role in order]
+    assert re.findall(r"^ {6}(\w+)$", one, re.MULTILINE) == ["beta"]
+    assert set(re.findall(r"^ {6}(\w+) : ", one, re.MULTILINE)) == {"cuda"}
+
+
+def ansible_playbook(*arguments: str) -> str:
+    """Return what ansible-playbook prints, run in the checkout."""
+    program = Path(sys.executable).with_name("ansible-playbook")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    argv = [program, *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
 
 
 WRITING = {
@@ -162,16 +219,12 @@ WRITING = {
     "replace": ("path",),
 }
 """Ansible's modules that write a file or change its owner, with the variables that name it."""
-READING_ONLY = {"set_fact", "import_tasks", "include_tasks", "assert", "debug", "fail", "stat", "slurp"}
+READING_ONLY = {"set_fact", "import_tasks", "include_role", "assert", "debug", "fail", "stat", "slurp"}
 WITHOUT_PATHS = {"apt", "user", "group", "systemd_service", "dpkg_selections", "reboot"}
 TEXTS = {"command", "shell"}
 ROLE_FILES = re.compile(r"\w+_(files|sources)\b")
 """Loops over files that a role declares: `test_each_file_of_a_role_is_in_a_directory_of_roots` looks at these."""
-EVERY_TASK = [
-    task
-    for path in sorted(ROOT.glob("roles/*/tasks/*.yml")) + sorted(ROOT.glob("playbooks/tasks/*.yml"))
-    for task in tasks_of(path)
-]
+EVERY_TASK = [task for path in sorted(ROOT.glob("roles/*/tasks/*.yml")) for task in tasks_of(path)]
 ACCOUNTS = re.compile(r"/var/lib/mlflow|mlflow_artifacts|/home/|~")
 """What names a directory of an account's in the text of a command."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from subprocess import run
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("rackwright", "stacks", "workloads")
@@ -17,7 +18,7 @@ HTTP = {
     "workloads/http_client.py": "the helper: no redirects",
     "workloads/tracking/server.py": "builds the requests that the helper sends",
     "rackwright/toolchain/release.py": "downloads without a password what has a pinned SHA-256; its site redirects",
-    "templates/container_runtime/opt/rackwright/images/Containerfile.j2": "asks its own loopback address, no password",
+    "roles/container_runtime/templates/opt/rackwright/images/Containerfile.j2": "asks its own loopback address",
 }
 """Every file that may use urllib.request, and why."""
 REDIRECTING = re.compile(
@@ -49,6 +50,19 @@ def test_the_helper_has_no_handler_of_redirects_files_or_ftp():
 
     assert handlers == {"ProxyHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler", "UnknownHandler"}
     assert "build_opener" not in (ROOT / "workloads/tracking/server.py").read_text()
+
+
+def test_every_skip_of_ansible_lint_has_a_reason_in_the_line_above():
+    settings = yaml.safe_load((ROOT / ".ansible-lint").read_text())
+    bare = []
+    for path in sources("playbooks", "roles"):
+        lines = path.read_text(errors="replace").splitlines()
+        skips = [number for number, line in enumerate(lines) if "# noqa" in line or "skip_ansible_lint" in line]
+        bare += [f"{path}:{number + 1}" for number in skips if not re.match(r" *# \w+ \w+", lines[number - 1])]
+
+    assert bare == []
+    assert settings["profile"] == "production"
+    assert not settings.keys() & {"skip_list", "warn_list", "mock_modules", "mock_roles"}, "a rule is off everywhere"
 
 
 def lint() -> str:

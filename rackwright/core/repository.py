@@ -29,7 +29,10 @@ class RoleSource:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Argument specifications of Ansible, by full variable name."""
     constraints: Mapping[str, Any] = field(default_factory=dict)
-    """Constraints of the same specification, such as ``mutually_exclusive`` and ``required_together``."""
+    """Constraints such as ``mutually_exclusive`` and ``required_together``, for Ansible's validator.
+
+    The specification of a role in ``meta/argument_specs.yml`` has no place for them.
+    """
     by_os: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Names of packages and services, by operating system; the role supports no other system."""
     after: tuple[str, ...] = ()
@@ -57,7 +60,7 @@ class RoleSource:
             name=folder.name,
             defaults=_yaml(folder / "defaults/main.yml"),
             options=specification.get("options", {}),
-            constraints={key: value for key, value in specification.items() if key in _CONSTRAINTS},
+            constraints=meta.get("constraints", {}),
             by_os={path.stem: _yaml(path) for path in sorted(folder.glob("vars/*.yml"))},
             after=tuple(meta.get("after", ())),
             unverified_reason=str(meta.get("unverified", "")),
@@ -111,12 +114,9 @@ class RoleSource:
         return re.sub(rf"\b{self.name}_(?=\w)", "", message).rstrip(".")
 
 
-_CONSTRAINTS = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
-
-
 @dataclass(frozen=True)
 class Repository:
-    """The templates of files for hosts, by path below ``templates/``, and the roles."""
+    """The templates of the files that rackwright writes to hosts, by name, and the roles."""
 
     templates: dict[str, str]
     roles: Mapping[str, RoleSource] = field(default_factory=dict)
@@ -134,9 +134,7 @@ class Repository:
     @staticmethod
     def load(root: Path, salt: bytes, secrets: Mapping[str, str] | None = None) -> "Repository":
         """Read ``templates/`` and ``roles/`` of the checkout *root*."""
-        templates = root / "templates"
-        texts = {str(path.relative_to(templates)): path.read_text() for path in sorted(templates.rglob("*.j2"))}
-        return Repository(texts, load_roles(root), salt, secrets or {}, root=root)
+        return Repository(load_templates(root), load_roles(root), salt, secrets or {}, root=root)
 
     def digest(self, content: str | bytes) -> str:
         """Return the digest of a file's content, equal to that of a probe with the same salt."""
@@ -194,6 +192,19 @@ class Expressions:
 def _expressions(templates: tuple[tuple[str, str], ...]) -> Expressions:
     """Return one object for equal templates: repositories that differ only in secrets share it."""
     return Expressions(dict(templates))
+
+
+def load_templates(root: Path) -> dict[str, str]:
+    """Return the templates of the checkout *root* by name.
+
+    A name is the path below ``templates/``. A template in ``roles/ROLE/templates/`` has ``ROLE/`` before its path.
+    """
+    of_roles = {path: f"{path.parent.name}/" for path in sorted(root.glob("roles/*/templates"))}
+    return {
+        f"{prefix}{path.relative_to(place)}": path.read_text()
+        for place, prefix in {root / "templates": "", **of_roles}.items()
+        for path in sorted(place.rglob("*.j2"))
+    }
 
 
 def load_roles(root: Path) -> dict[str, RoleSource]:

@@ -99,13 +99,13 @@ def repository_digests(root: Path, roles: Iterable[str]) -> tuple[str, dict[str,
     files = {
         path.relative_to(root).as_posix(): path.read_bytes() for path in paths if path.suffix not in IGNORED_SUFFIXES
     }
-    return _digest(files), {role: _digest(files, f"roles/{role}/", f"templates/{role}/") for role in roles}
+    return _digest(files), {role: _digest(files, f"roles/{role}/") for role in roles}
 
 
-def _digest(files: Mapping[str, bytes], *below: str) -> str:
+def _digest(files: Mapping[str, bytes], below: str = "") -> str:
     digest = hashlib.sha256()
     for name, content in files.items():
-        if name.startswith(below or ""):
+        if name.startswith(below):
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 

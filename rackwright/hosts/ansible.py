@@ -118,16 +118,16 @@ class Plays:
         import ansible_runner
 
         inventory = {
-            "all": {"hosts": {host: dict(participant.variables) for host, participant in run.participants.items()}}
+            role: {"hosts": {host: dict(participant.variables) for host, participant in run.participants.items()}}
         }
         with private() as directory:
             (directory / "ansible.cfg").touch()
             done = ansible_runner.run(
                 private_data_dir=str(directory),
-                playbook=str(self._root / "playbooks" / f"{role}.yml"),
+                playbook=str(self._root / "playbooks/role.yml"),
                 inventory=inventory,
                 envvars=_environment(self._root, directory),
-                extravars={"targets": "all"},
+                extravars={"role": role},
                 quiet=True,
                 event_handler=lambda event: _handle_event(event, run.participants, self._redact),
                 cancel_callback=lambda: self._hosts.is_cancelled,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 from rackwright.errors import DeclarationError
-from rackwright.stack import Stack
 
 if TYPE_CHECKING:
     from rackwright.stack import Stack

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from rackwright.errors import RackwrightError
-from rackwright.hosts.onhost.runner import PREFIX, escaped, literal
+from rackwright.hosts.onhost.runner import PREFIX, escape_unit, literal
 from rackwright.hosts.pool import Hosts
 from rackwright.hosts.transport import Result
 from rackwright.progress import Progress
@@ -47,7 +47,7 @@ class Bench:
             purpose: Text for people in the description of the unit.
             seconds: Time after which the host itself ends the unit.
         """
-        self._unit = f"{PREFIX}{escaped(self.id)}-{next(self._numbers)}"
+        self._unit = f"{PREFIX}{escape_unit(self.id)}-{next(self._numbers)}"
         command = unit_command(argv, self._unit, f"{self.id}: {purpose}", seconds, environment or {})
         try:
             return self.hosts.connection(self.host).run(command, stdin, seconds + GRACE_SECONDS, on_line)

@@ -21,7 +21,7 @@ from rackwright.progress import Progress
 from rackwright.toolchain import cache
 from rackwright.toolchain.sources import Unavailable
 
-FILES = Path(__file__).parents[2] / "templates/workloads/opt/rackwright/workloads"
+FILES = Path(__file__).parents[2] / "roles/workloads/templates/opt/rackwright/workloads"
 """What role workloads builds it with on hosts: its source by hash, the patch, the flags, and the script."""
 PATCH = FILES / "horovod.patch.j2"
 SOURCE = (FILES / "horovod.txt.j2").read_text()

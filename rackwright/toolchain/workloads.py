@@ -20,7 +20,7 @@ from rackwright.toolchain.sources import Unavailable
 LOCK = horovod.FILES / "training.txt.j2"
 SERVING = LOCK.with_name("serving.txt.j2")
 """Both are what the role workloads puts on hosts."""
-TRACKING = Path(__file__).parents[2] / "templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2"
+TRACKING = Path(__file__).parents[2] / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2"
 """What the role mlflow puts on hosts."""
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rack import facts, fleet, names
+from benchmarks.rack import facts, fleet, keep_salt, names
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab, json_lines
@@ -65,6 +65,7 @@ def _simulated(log: Log, drifted: bool) -> Iterator[Lab]:
         host = rack[HOST]
         with Lab(log.empty_directory() / "project", fleet(rack, [host]), log, target="rack") as lab:
             lab.pins.write_text(host.pin)
+            keep_salt(lab.directory)
             lab.up()
             if drifted:
                 host.set_facts(_without_bitmap(facts(HOST)))

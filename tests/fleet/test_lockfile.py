@@ -184,11 +184,11 @@ def test_changes_name_what_is_new_gone_or_other():
 
 
 def test_a_digest_of_the_house_follows_its_files(tmp_path):
-    for path in ("roles/base/tasks/main.yml", "roles/cuda/tasks/main.yml", "templates/base/etc/x.j2"):
+    for path in ("roles/base/tasks/main.yml", "roles/cuda/tasks/main.yml", "roles/base/templates/etc/x.j2"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(path)
     before = repository_digests(tmp_path, ["base", "cuda"])
-    (tmp_path / "templates/base/etc/x.j2").write_text("otherwise")
+    (tmp_path / "roles/base/templates/etc/x.j2").write_text("otherwise")
     after = repository_digests(tmp_path, ["base", "cuda"])
 
     assert after[0] != before[0]

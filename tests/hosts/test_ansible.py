@@ -1,6 +1,7 @@
 """Roles played by the real Ansible over a real sshd: one run for all who ask at once, results by host."""
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from rackwright.kinds.shared.secrets import Redactor
 from tests.support.leaks import forms, leaks
 from tests.support.simulated import SimulatedRack
 
+ROOT = Path(__file__).parents[2]
 HOSTS = ("one", "two", "three")
 SECRET = "Tr0ub4dor&3"
 TASKS = """
@@ -49,7 +51,7 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "roles/toy/tasks").mkdir(parents=True)
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "roles/toy/tasks/main.yml").write_text(TASKS)
-    (tmp_path / "playbooks/toy.yml").write_text("[{hosts: '{{ targets }}', gather_facts: false, roles: [toy]}]")
+    shutil.copy(ROOT / "playbooks/role.yml", tmp_path / "playbooks")
     return tmp_path
 
 
@@ -212,7 +214,7 @@ def test_a_file_that_cannot_be_written_is_told_without_what_is_in_it_if_that_is_
 
 
 def test_a_playbook_that_is_not_there_fails_all_who_asked(played, repository):
-    (repository / "playbooks/toy.yml").unlink()
+    (repository / "playbooks/role.yml").unlink()
 
     ended = played()
 

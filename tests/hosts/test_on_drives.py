@@ -11,7 +11,7 @@ import pytest
 from rackwright.facts.content import describe
 from rackwright.facts.probe import block
 from rackwright.hosts.onhost import on_drives
-from rackwright.hosts.onhost.on_drives import Refused
+from rackwright.hosts.onhost.on_drives import DriveStepRefused
 from tests.support.drive_content import MEMBER, member_of_version_1_0
 from tests.support.fabricated_machine import MIB, FabricatedMachine
 
@@ -53,7 +53,7 @@ def test_another_content_than_was_given_up_is_kept(machine):
     subprocess.run(["mkfs.ext4", "-q", "-F", machine.root / "dev/sda"], check=True)
     before = bytes_of(machine)
 
-    with pytest.raises(Refused, match="^drive S1 holds ext4 .* now, and the plan was made for ext4 "):
+    with pytest.raises(DriveStepRefused, match="^drive S1 holds ext4 .* now, and the plan was made for ext4 "):
         on_drives.do(["wipe", "S1"], {"S1": consent}, machine.top)
     assert bytes_of(machine) == before
 
@@ -70,7 +70,7 @@ def test_what_comes_while_it_is_opened_is_kept(machine, monkeypatch):
         return real(path, flags, *more, **rest)
 
     monkeypatch.setattr(os, "open", late)
-    with pytest.raises(Refused, match="and the plan was made for"):
+    with pytest.raises(DriveStepRefused, match="and the plan was made for"):
         on_drives.do(["wipe", "S1"], {"S1": consent}, machine.top)
     assert bytes_of(machine)[1080:1082] == b"\x53\xef"
 
@@ -87,7 +87,7 @@ def test_a_drive_that_the_kernel_keeps_for_another_is_not_written(machine, monke
         return real(path, flags, *more, **rest)
 
     monkeypatch.setattr(os, "open", busy)
-    with pytest.raises(Refused, match="^drive S1 is in use by /mnt/it$"):
+    with pytest.raises(DriveStepRefused, match="^drive S1 is in use by /mnt/it$"):
         on_drives.do(["wipe", "S1"], {"S1": consent}, machine.top)
     assert bytes_of(machine) == before
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_looked_at_is_not_written(machine):
     consent, before = holds(machine), bytes_of(machine)
     (machine.root / "proc/self/mountinfo").unlink()
 
-    with pytest.raises(Refused, match="^what is on drive S1 cannot be known"):
+    with pytest.raises(DriveStepRefused, match="^what is on drive S1 cannot be known"):
         on_drives.do(["wipe", "S1"], {"S1": consent}, machine.top)
     assert bytes_of(machine) == before
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_looked_at_is_not_written(machine):
 def test_a_serial_that_is_there_twice_or_not_at_all_names_no_drive(machine, serial):
     machine.write("sys/block/sda/serial", "S2\n")
 
-    with pytest.raises(Refused, match=f"(more than one|no) drive {serial} here"):
+    with pytest.raises(DriveStepRefused, match=f"(more than one|no) drive {serial} here"):
         on_drives.do(["wipe", serial], {serial: ""}, machine.top)
 
 
@@ -130,7 +130,7 @@ def test_a_command_begins_while_its_drives_are_held(machine, monkeypatch):
 def test_a_command_is_not_begun_where_one_of_its_drives_has_something_new(machine, monkeypatch):
     monkeypatch.setattr(os, "execv", lambda program, argv: pytest.fail("it began"))
 
-    with pytest.raises(Refused, match="^drive S1 holds ext4 .* now, and the plan was made for a blank drive$"):
+    with pytest.raises(DriveStepRefused, match="^drive S1 holds ext4 .* now, and the plan was made for a blank drive$"):
         on_drives.do(["true", "${drive:S1}"], {"S2": "", "S1": ""}, machine.top)
 
 
@@ -144,7 +144,7 @@ def test_a_member_loses_its_signatures_if_it_is_still_one(machine):
     [row] = [row for row in block.Machine(machine.top).signatures["sda"] if row["type"] == "linux_raid_member"]
     uuid = block.superblock(str(image), [row])["array_uuid"]
 
-    with pytest.raises(Refused, match="^drive S1 is no member of another any more$"):
+    with pytest.raises(DriveStepRefused, match="^drive S1 is no member of another any more$"):
         on_drives.do(["erase-member", "S1", "another"], {}, machine.top)
     assert block.Machine(machine.top).signatures["sda"]
 

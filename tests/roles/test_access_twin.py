@@ -163,8 +163,9 @@ def test_a_configuration_that_sshd_does_not_take_is_never_written(rack: Rack) ->
             file["content"] = base64.b64encode(b"AllowUsers\n").decode()
     path = rack.keys / "inventory.json"
     path.write_text(json.dumps(inventory))
-    argv = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(path), str(ROOT / "playbooks/access.yml")]
-    environment = {**os.environ, "ANSIBLE_ROLES_PATH": str(ROOT / "roles")}
+    program, playbook = ROOT / ".venv/bin/ansible-playbook", ROOT / "playbooks/role.yml"
+    argv = [str(program), "-i", str(path), str(playbook), "-e", "role=access"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     played = subprocess.run(argv, capture_output=True, text=True, cwd=rack.keys, env=environment)
 
     assert played.returncode == 2

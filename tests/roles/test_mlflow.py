@@ -130,7 +130,7 @@ def test_packages_come_from_the_mirror_where_there_is_one(mirror, variables, lin
 
 
 def test_every_package_of_the_lock_has_a_hash_and_is_promised_in_its_version():
-    lock = (ROOT / "templates/mlflow/opt/rackwright/mlflow/requirements.txt.j2").read_text()
+    lock = (ROOT / "roles/mlflow/templates/opt/rackwright/mlflow/requirements.txt.j2").read_text()
     [environment] = [entry for entry in told().entries if entry.sort == "environment"]
     wanted = environment.want(REPOSITORY)
 

@@ -84,12 +84,15 @@ def test_packages_come_in_exact_versions_and_what_cannot_be_had_changes_nothing(
     def play(version: str) -> str:
         """Return how it ended: ok, changed, failed."""
         room = ["sh", "-c", "dpkg-query -W sl 2>/dev/null; echo room >> /run/room"]
-        task = {"ansible.builtin.include_tasks": str(ROOT / "playbooks/tasks/pinned.yml")}
-        task["vars"] = {"pinned": [["sl", version]], "pinned_before": room}
+        task = {"ansible.builtin.include_role": {"name": "pinned_packages"}}
+        task["vars"] = {"pinned_packages_set": [["sl", version]], "pinned_packages_before": room}
         book = lab.directory / "pinned.json"
         book.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": [task]}]))
         argv = [str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(inventory), str(book)]
-        done = subprocess.run(argv, capture_output=True, text=True, cwd=lab.directory, stdin=subprocess.DEVNULL)
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        done = subprocess.run(
+            argv, capture_output=True, text=True, cwd=lab.directory, env=environment, stdin=subprocess.DEVNULL
+        )
         counted = re.findall(r"changed=(\d+) .*failed=(\d+)", done.stdout)
         assert counted, done.stdout + done.stderr
         return "failed" if counted[0][1] != "0" else "changed" if counted[0][0] != "0" else "ok"

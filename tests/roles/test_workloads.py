@@ -113,7 +113,7 @@ def task(name: str) -> str:
     """Return the script of the task *name*."""
     tasks = yaml.safe_load((ROOT / "roles/workloads/tasks/environments.yml").read_text())
     [found] = [task["ansible.builtin.shell"] for task in tasks if task["name"] == name]
-    return str(found)
+    return str(found["cmd"] if isinstance(found, dict) else found)
 
 
 @pytest.mark.parametrize(("which", "built"), [("training", True), ("training", False), ("serving", True)])
@@ -124,7 +124,7 @@ def test_the_host_calls_an_environment_as_the_claims_do(which: str, built: bool,
     parts = "horovod.txt horovod.patch horovod.env horovod.sh" if built and which == "training" else ""
     script = f'{line}; echo "$place"'
     done = subprocess.run(
-        ["sh", "-c", script], env={"PATH": "/usr/bin:/bin", "list": which, "built": parts}, cwd=tmp_path,
+        ["bash", "-c", script], env={"PATH": "/usr/bin:/bin", "list": which, "built": parts}, cwd=tmp_path,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
 

@@ -90,21 +90,21 @@ class TierKind:
             array = find_array(facts, spec.array_key)
             if array is None:
                 return {}
-            found = find_carrier(facts, spec.carrier)
-            filesystem = filesystem_on(facts, found) if found else None
-            told: dict[str, Any] = {
+            carrier = find_carrier(facts, spec.carrier)
+            filesystem = filesystem_on(facts, carrier) if carrier else None
+            report: dict[str, Any] = {
                 "array": array.md_name,
                 "array_uuid": array.uuid,
                 "state": "scrubbing" if array.sync_action == "check" else array.condition,
                 "sync_completed": array.sync_completed,
             }
             if spares := waiting_spares(facts, array):
-                told["spares"] = list(spares)
+                report["spares"] = list(spares)
             if spec.key and (header := header_on(facts, array)):
-                told["luks_uuid"] = header.uuid
+                report["luks_uuid"] = header.uuid
             if progress := array.progress:
-                told["progress"] = progress
-            return told | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
+                report["progress"] = progress
+            return report | ({} if filesystem is None else {"filesystem_uuid": filesystem.uuid})
         except UnknownFact as reason:
             return {"unknown": str(reason)}
 
@@ -122,9 +122,9 @@ class TierKind:
 
 
 def _redundancy(spec: TierSpec) -> Iterator[Claim]:
-    """Yield that as many drives wait as declared, and that the last scrub found nothing.
+    """Yield the claims that as many drives wait as declared, and that the last scrub found nothing.
 
-    What it finds in RAID1 and 10 may be harmless. Source: md(4).
+    Mismatches of RAID1 and RAID10 may be harmless, and are not claimed. Source: md(4).
     """
     thing = f"md:{spec.array_key}"
     if spec.level != "raid0":

@@ -32,6 +32,6 @@ def _incomplete(inputs: PlanInputs, stopped: Stopped) -> Refusal:
     return Refusal(
         inputs.spec.id,
         f"got no running array, and md superblocks of it on: {there}",
-        f"its members are {', '.join(inputs.spec.serials)}; nothing is made anew where data was",
+        f"its members are {', '.join(inputs.spec.serials)}; no array is made over data",
         "Bring the drives back and run up, or assemble what is left by hand",
     )

@@ -1,4 +1,4 @@
-"""What brings a tier back when its host starts: its line for mdadm, its rules for udev, and its mount unit."""
+"""The files that bring a tier back when its host starts: line for mdadm, rules for udev, mount unit."""
 
 from collections.abc import Collection, Iterator
 
@@ -19,7 +19,7 @@ def conf_text(spec: TierSpec, repository: Repository) -> str:
 
 
 def rule_text(spec: TierSpec, repository: Repository) -> str:
-    """Return the udev rules: what md is told when the host has started the array."""
+    """Return the udev rules, which set md's parameters when the host has started the array."""
     return repository.render(
         "tier/etc/udev/rules.d/tier.rules.j2",
         id=spec.id,
@@ -51,23 +51,23 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
 
 
 def create_steps(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Step]:
-    """Yield what writes all of them."""
+    """Yield the steps that write all of them."""
     yield from _conf_steps(spec, facts, repository)
     yield from _rule_steps(spec, repository)
     yield from _unit_steps(spec, repository)
 
 
-def repair_steps(spec: TierSpec, facts: Facts, repository: Repository, differing: Collection[str]) -> Iterator[Step]:
-    """Yield what writes those that are not as they should be.
+def repair_steps(spec: TierSpec, facts: Facts, repository: Repository, things: Collection[str]) -> Iterator[Step]:
+    """Yield the steps that write the files that differ.
 
     Args:
-        differing: Things of which a property does not hold.
+        things: Things of which a property differs.
     """
-    if f"file:{spec.conf_path}" in differing:
+    if f"file:{spec.conf_path}" in things:
         yield from _conf_steps(spec, facts, repository)
-    if f"file:{spec.rule_path}" in differing:
+    if f"file:{spec.rule_path}" in things:
         yield from _rule_steps(spec, repository)
-    if f"unit:{spec.unit}" in differing:
+    if f"unit:{spec.unit}" in things:
         yield from _unit_steps(spec, repository)
 
 
@@ -76,7 +76,7 @@ def mount_step(spec: TierSpec) -> Command:
 
 
 def unmount_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
-    """Yield what unmounts it for good."""
+    """Yield the steps that unmount the tier for good."""
     if facts.file(spec.unit_path):
         yield Command(f"unmount {spec.mount}", ("systemctl", "disable", "--quiet", "--now", spec.unit))
         yield Remove(f"remove {spec.unit_path}", spec.unit_path)
@@ -84,7 +84,7 @@ def unmount_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
 
 
 def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
-    """Yield what takes away the rest, once there is no array any more."""
+    """Yield the steps that remove the other files, once there is no array any more."""
     if spec.rule_path and facts.file(spec.rule_path):
         yield Remove(f"remove {spec.rule_path}", spec.rule_path)
     if facts.file(spec.conf_path):

@@ -7,7 +7,7 @@ from rackwright.schema.tier import FilesystemType
 EXT4_BLOCK_BYTES = 4096
 
 DRIVES = "rackwright-drives"
-"""In place of a program: rackwright.hosts.onhost.on_drives on the host does it."""
+"""First argument of a step that rackwright.hosts.onhost.on_drives does on the host, in place of a program."""
 
 _FORGET = """mdadm --quiet "$1" --fail detached --remove detached || true
 mdadm --quiet "$1" --remove failed || true
@@ -31,7 +31,7 @@ mdadm --quiet --zero-superblock "$2"
 
 _CONTINUE = """set -eu
 md=/sys/class/block/${1##*/}/md
-mdadm --quiet --readwrite "$1" || true # an array that nobody has written to yet waits with its reshape as well
+mdadm --quiet --readwrite "$1" || true # before its first write an array waits with its reshape as well
 tries=0
 until grep -qsx -e "${1##*/}_resync" -e "${1##*/}_reshape" /proc/[0-9]*/comm || grep -qx none "$md/reshape_position"; do
   [ $((tries += 1)) -ne 25 ] || mdadm --grow --continue "$1"
@@ -86,7 +86,7 @@ no_key() {{
 """
 
 _UNMEASURED_PCR = 16
-"""Nothing that starts a machine measures into it. Bound to none at all systemd 252 seals, and opens no more."""
+"""A PCR into which no step of a boot measures. systemd 252 seals a key that is bound to no PCR, and cannot open it."""
 
 _SEAL = f"""{_KEY}
 key=$1 target=$2
@@ -158,7 +158,7 @@ rm -f "$key.new"
 """
 
 _COPY_HEADER = f"""{_OPENS}
-opens "$key" || no_key "$key does not open" # a header that somebody put back may be of another key's time
+opens "$key" || no_key "$key does not open" # a header that was put back may be of another key's time
 umask 077
 rm -f "$4.new"
 cryptsetup luksHeaderBackup --batch-mode --header-backup-file "$4.new" "$device"
@@ -212,10 +212,10 @@ def _shell(text: str, *arguments: str) -> tuple[str, ...]:
 def make_filesystem(
     type: FilesystemType, device: str, stripe_kib: int, data_drives: int, small: bool
 ) -> tuple[str, ...]:
-    """Make a filesystem aligned to the array's stripes; said outright, since mkfs.xfs ignores md's on small arrays.
+    """Make a filesystem aligned to the array's stripes; mkfs.xfs itself ignores those of small arrays.
 
     Args:
-        small: It has less than 1 GiB. The log of XFS has 64 MiB at least and lies in one of its allocation groups, of
+        small: True below 1 GiB. The log of XFS has 64 MiB at least and lies in one of its allocation groups, of
             which mkfs.xfs 6.1 makes too many, too small ones, below 560 MiB.
     """
     if type == "xfs":
@@ -260,7 +260,7 @@ def let_go(array: str, array_uuid: str, drives: Iterable[str]) -> tuple[str, ...
 
 
 def dismiss(array: str, drive: str) -> tuple[str, ...]:
-    """Take a drive that waits out of the array, and erase its md superblock, which tells of nothing else."""
+    """Take a drive that waits out of the array, and erase its md superblock, its only content."""
     return _shell(_DISMISS, array, drive)
 
 
@@ -275,17 +275,17 @@ def continue_reshape(array: str) -> tuple[str, ...]:
 
 
 def mount(array: str, unit: str) -> tuple[str, ...]:
-    """Mount what is on an array that was there before."""
+    """Mount the filesystem of an array that existed before."""
     return _shell(_MOUNT, array, unit)
 
 
 def grow_filesystem(type: FilesystemType, array: str, mount: str) -> tuple[str, ...]:
-    """Let a mounted filesystem take all of its device."""
+    """Grow a mounted filesystem to all of its device."""
     return ("xfs_growfs", mount) if type == "xfs" else ("resize2fs", array)
 
 
 def enlarge(array: str, member_kib: int, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Let an array that rests use so much of each member, and then run *argv*."""
+    """Enlarge an array that rests to *member_kib* of each member, and then run *argv*."""
     return _shell(_ENLARGE, array, str(member_kib), *argv)
 
 
@@ -295,12 +295,12 @@ def seal(key: str, sealed: str) -> tuple[str, ...]:
 
 
 def encrypt(array: str, key: str, mapping: str) -> tuple[str, ...]:
-    """Make a LUKS2 header; what was in the array is lost."""
+    """Make a LUKS2 header; the content of the array is lost."""
     return _shell(_ENCRYPT, array, key, mapping)
 
 
 def open_mapping(array: str, key: str, name: str, unit: str) -> tuple[str, ...]:
-    """Have *unit* open an encrypted array; where it cannot, say whether that is because of the key."""
+    """Start *unit*, which opens an encrypted array; an error says whether the key is the reason."""
     return _shell(_OPEN, array, key, name, unit)
 
 
@@ -309,7 +309,9 @@ def close_mapping(mapping: str, unit: str) -> tuple[str, ...]:
 
 
 def change_key(array: str, key: str, name: str, *before: str) -> tuple[str, ...]:
-    """Let what is in ``key.new`` open it, and take that for *key*. Where nothing opens it nothing changes.
+    """Add the key in ``key.new`` to the LUKS header, and move it to *key*.
+
+    Nothing changes if no known key opens the header.
 
     Args:
         before: Other files whose key it may have now.
@@ -328,7 +330,7 @@ def copy_header(array: str, key: str, name: str, path: str) -> tuple[str, ...]:
 
 
 def grow_mapping(mapping: str, key: str, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Let what is open take all of its array, and then run *argv*."""
+    """Grow a mapping to all of its array, and then run *argv*."""
     return _shell(_GROW_MAPPING, mapping, key, *argv)
 
 

@@ -1,4 +1,4 @@
-"""What keeps a tier consistent over a power cut: a bitmap, a partial parity log, or the resync of all of it."""
+"""The consistency of a tier after a power cut: a bitmap, a partial parity log, or a resync of the whole array."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ from rackwright.kinds.tier.spec import TierSpec
 
 
 def option(spec: TierSpec) -> str:
-    """Return what mdadm is told when it makes the array."""
+    """Return the option for mdadm when it makes the array."""
     return "--consistency-policy=ppl" if spec.ppl else f"--bitmap={_bitmap(spec)}"
 
 
 def steps(spec: TierSpec, array: Array) -> Iterator[Command]:
-    """Yield what gives a running array what is declared. It has one of both at a time: what goes, goes first."""
+    """Yield the steps that give a running array the declared one: the old one goes first."""
     grow = ("mdadm", "--grow", spec.device)
     has_ppl = spec.level == "raid5" and array.ppl
     if has_ppl and not spec.ppl:
@@ -25,7 +25,7 @@ def steps(spec: TierSpec, array: Array) -> Iterator[Command]:
 
 
 def notes(spec: TierSpec) -> Iterator[str]:
-    """Yield what a power cut can still do to it. Source: md(4), PARTIAL PARITY LOG."""
+    """Yield notes about the losses that a power cut can still cause. Source: md(4), PARTIAL PARITY LOG."""
     if spec.level in ("raid5", "raid6") and not spec.ppl:
         way_out = "; `ppl: true` closes it" if spec.level == "raid5" else ""
         yield (

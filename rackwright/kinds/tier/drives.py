@@ -35,10 +35,10 @@ def refusals(
         if drive is None:
             fix = "Put it in, or correct its serial"
             yield Refusal(where, "got no such drive", "a tier is made over all its members", fix)
-        elif unsuitable := [*_unsuitable(inputs, serial, where)]:
+        elif unsuitable := [*_identity_refusals(inputs, serial, where)]:
             yield from unsuitable
         elif looks_inside:
-            yield from _not_free(inputs, drive, where, ours)
+            yield from _content_refusals(inputs, drive, where, ours)
 
 
 def failing_health(inputs: PlanInputs, serial: str) -> Iterator[Difference]:
@@ -48,7 +48,7 @@ def failing_health(inputs: PlanInputs, serial: str) -> Iterator[Difference]:
             yield item
 
 
-def _unsuitable(inputs: PlanInputs, serial: str, where: str) -> Iterator[Refusal]:
+def _identity_refusals(inputs: PlanInputs, serial: str, where: str) -> Iterator[Refusal]:
     """Yield why a drive cannot become a member: it is another than declared, or reports itself as failing."""
     own = (item for item in inputs.differences if item.thing == f"drive:{serial}" and item.name in IDENTIFYING)
     for item in (*own, *failing_health(inputs, serial)):
@@ -56,7 +56,7 @@ def _unsuitable(inputs: PlanInputs, serial: str, where: str) -> Iterator[Refusal
         yield Refusal(where, f"got {item.name} {item.actual}", f"declared is {format_wanted(item)}", fix)
 
 
-def _not_free(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str]) -> Iterator[Refusal]:
+def _content_refusals(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str]) -> Iterator[Refusal]:
     """Yield why a drive cannot be written: it is mounted, too small, unreadable, or bears data without consent."""
     spec = inputs.spec
     if drive.mountpoints:
@@ -103,9 +103,9 @@ def content_refusal(host: str, drive: Drive, fleet: Mapping[str, str], command: 
     if not present or content.covers(consent, present):
         return None
     where, got = f"hosts.{host}.drives {drive.serial}", f"got {present!r} on it"
-    given = consent if consent is not None else fleet.get(drive.serial)
-    if given is not None:
-        got += f", and consent for {given!r}"
+    other = consent if consent is not None else fleet.get(drive.serial)
+    if other is not None:
+        got += f", and consent for {other!r}"
     if not drive.unwitnessed_content:
         want = "a member is blank, or what it carries is given up"
         fix = f'To lose exactly that, write under hosts.{host}.wipe: {{{drive.serial}: "{present}"}}'

@@ -42,10 +42,10 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:
     if growing.is_larger:
         yield from enlarge.refusals(spec, array, completes=False)
     where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.members)} declared"
-    noted, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
-    leaving = sorted(noted - {*spec.serials})
-    if spec.array or not noted:
-        want = "an array that somebody else has made is grown by who made it"
+    known, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
+    leaving = sorted(known - {*spec.serials})
+    if spec.array or not known:
+        want = "rackwright grows only arrays that it has made"
         yield Refusal(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
     elif leaving:
         want = f"{', '.join(leaving)} would go at the same time"

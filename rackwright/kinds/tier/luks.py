@@ -1,7 +1,7 @@
-"""What is between a tier's array and its filesystem where it is encrypted: a LUKS2 header, its key, what is open of it.
+"""The encryption of a tier, between its array and its filesystem: a LUKS2 header, its key, and the open mapping.
 
-The key lies on the boot drive, so that the host opens its tiers by itself: drives that leave it tell nothing. Sealed by
-the TPM it tells nothing without the mainboard either.
+The key lies on the boot drive, so that the host opens its tiers by itself: drives without it reveal nothing. A key
+that the TPM has sealed reveals nothing without the mainboard either.
 """
 
 import base64
@@ -21,18 +21,20 @@ from rackwright.schema.secret import CONFIG_KEY
 
 VERSION = 2
 KEY_SHORTEST = 20
-"""Characters of a key: with the fleet's key of digests, shorter ones can be guessed from a snapshot of facts."""
+"""Minimum length of a key: with the fleet's key of digests, shorter ones can be guessed from a snapshot of facts."""
 PACKAGE = "cryptsetup-bin"
 TPM_LIBRARIES = ("libtss2-esys.so.0", "libtss2-mu.so.0", "libtss2-rc.so.0", "libtss2-tcti-device.so.0")
-"""What systemd loads to ask a TPM. Source: systemd 252, src/shared/tpm2-util.c."""
+"""Libraries that systemd loads to use a TPM. Source: systemd 252, src/shared/tpm2-util.c."""
 SYSTEMD = 250
-"""The first that seals. Source: its NEWS."""
-NEW_MAINBOARD = "another mainboard, or a TPM that was cleared, opens nothing: run up, which has it seal the secret anew"
+"""First version of systemd that seals. Source: its NEWS."""
+NEW_MAINBOARD = (
+    "another mainboard, or a TPM that was cleared, opens nothing: run up, which has it seal the secret again"
+)
 ANOTHER_TIER = "Declare another tier on other drives, and move the data there"
 
 
 def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
-    """Yield what holds of a tier that is encrypted."""
+    """Yield the claims of an encrypted tier."""
     if spec.key is None:
         return
     header: dict[str, Want] = {
@@ -80,55 +82,55 @@ def unit_text(spec: TierSpec, repository: Repository) -> str:
 
 
 def refusals(spec: TierSpec, facts: Facts, array: Array, owner: Mapping[str, Any]) -> Iterator[Refusal]:
-    """Yield why an array that runs cannot be what is declared about its encryption."""
-    where, noted = f"{spec.id}: encryption", owner.get("luks")
+    """Yield why an array that runs cannot have the declared encryption."""
+    where, uuid = f"{spec.id}: encryption", owner.get("luks")
     if spec.key is None:
-        if noted:
+        if uuid:
             yield Refusal(where, "got it encrypted, and declared without", "that cannot be taken away", ANOTHER_TIER)
         return
-    header, opened = header_on(facts, array), mapping_on(facts, array)
+    header, mapping = header_on(facts, array), mapping_on(facts, array)
     back = command("cryptsetup luksHeaderRestore --header-backup-file {} {}", spec.header_path, spec.array_path)
-    if header is None and noted is None:
+    if header is None and uuid is None:
         yield Refusal(where, "got a tier that is not encrypted", "LUKS cannot be put under what is there", ANOTHER_TIER)
     elif header is None:
         look = f"Look with {command('cryptsetup luksDump {}', spec.array_path)}"
         fix = f"{look}; only if that finds no header, put the copy back: {back}"
-        yield Refusal(where, "got no LUKS header", f"the owner file notes {noted}", fix)
-    elif header.uuid != noted and owner:
+        yield Refusal(where, "got no LUKS header", f"the owner file notes {uuid}", fix)
+    elif header.uuid != uuid and owner:
         fix = (
             "Find out who made that header and what it opens, and copy it with `cryptsetup luksHeaderBackup`; the copy"
             f" of ours is {spec.header_path}"
         )
-        yield Refusal(where, f"got the LUKS header {header.uuid}", f"the owner file notes {noted or 'none'}", fix)
+        yield Refusal(where, f"got the LUKS header {header.uuid}", f"the owner file notes {uuid or 'none'}", fix)
     elif header.version != VERSION:
         fix = (
             "Copy its header with `cryptsetup luksHeaderBackup`, close it, convert it with"
             f" {command('cryptsetup convert --type luks2 {}', spec.array_path)}, and run again"
         )
         yield Refusal(where, f"got LUKS{header.version}", f"LUKS{VERSION} is what we make", fix)
-    if opened and opened.mapped_name != spec.mapping:
+    if mapping and mapping.mapped_name != spec.mapping:
         fix = "Unmount and close that by hand, and run again"
-        yield Refusal(where, f"got it open as {opened.mapped_name}", f"it is called {spec.mapping}", fix)
+        yield Refusal(where, f"got it open as {mapping.mapped_name}", f"it is called {spec.mapping}", fix)
     yield from name_refusals(spec, facts, array)
 
 
 def name_refusals(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Refusal]:
-    """Yield that something else is open under its name."""
-    found = find_carrier(facts, spec.carrier)
-    if isinstance(found, CryptMapping) and (array is None or array.name not in found.on):
-        got, want = f"got {spec.mapping} open on {', '.join(found.on)}", f"that name is for what is on {spec.name}"
+    """Yield that another mapping has its name."""
+    mapping = find_carrier(facts, spec.carrier)
+    if isinstance(mapping, CryptMapping) and (array is None or array.name not in mapping.on):
+        got, want = f"got {spec.mapping} open on {', '.join(mapping.on)}", f"that name is for what is on {spec.name}"
         yield Refusal(f"{spec.id}: encryption", got, want, "Close that by hand, after looking at it")
 
 
 def preparation_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
-    """Yield that a new tier cannot be encrypted."""
+    """Yield why a new tier cannot be encrypted."""
     if spec.key and facts.package(PACKAGE) is None:
         fix = f"Add {PACKAGE} to base_packages of role base, or install it"
         yield Refusal(f"{spec.id}: encryption", f"got no package {PACKAGE}", "cryptsetup makes and opens LUKS", fix)
 
 
 def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterator[Refusal]:
-    """Yield why its key cannot be written: nobody here knows it, or the host cannot seal it."""
+    """Yield why the key cannot be written: its secret is not known here, or the host cannot seal it."""
     where = f"{spec.id}: encryption"
     if spec.key and spec.key not in repository.secrets:
         got, fix = f"got no secret {spec.key}", "Run it where the stack's secrets can be read"
@@ -142,19 +144,19 @@ def key_refusals(spec: TierSpec, facts: Facts, repository: Repository) -> Iterat
     if missing := [name for name in TPM_LIBRARIES if not facts.library(name)]:
         fix = "Add libtss2-esys-3.0.2-0 and libtss2-rc0 (as Debian 12 calls them) to base_packages of role base"
         yield Refusal(f"{where}.tpm2", f"got no {', '.join(missing)}", "systemd asks the TPM by them", fix)
-    found = facts.package("systemd")
-    if found and (number := re.match(r"\d+", found.version)) and int(number[0]) < SYSTEMD:
+    systemd = facts.package("systemd")
+    if systemd and (number := re.match(r"\d+", systemd.version)) and int(number[0]) < SYSTEMD:
         fix = "Take tpm2 out, or a newer system for this host"
-        yield Refusal(f"{where}.tpm2", f"got systemd {found.version}", f"{SYSTEMD} is the first that seals", fix)
+        yield Refusal(f"{where}.tpm2", f"got systemd {systemd.version}", f"{SYSTEMD} is the first that seals", fix)
 
 
 def writes_key(spec: TierSpec, things: Collection[str]) -> bool:
-    """Whether its key is written, where these things differ."""
+    """Return whether the key is written where these things differ."""
     return not {f"file:{spec.key_path}", f"credential:{spec.key_path}"}.isdisjoint(things)
 
 
 def create_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
-    """Yield what encrypts an array that bears nothing yet, and opens it."""
+    """Yield the steps that encrypt an array without content, and open it."""
     yield from _key_steps(spec, repository, spec.key_path)
     yield Command(f"encrypt {spec.name}", commands.encrypt(spec.device, spec.key_path, spec.mapping), creates=True)
     yield from _unit_steps(spec, repository)
@@ -163,21 +165,21 @@ def create_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
 
 
 def repair_steps(
-    spec: TierSpec, facts: Facts, repository: Repository, differing: Collection[str], opens: bool = False
+    spec: TierSpec, facts: Facts, repository: Repository, paths: Collection[str], opens: bool = False
 ) -> Iterator[Step]:
-    """Yield what makes its claims hold but the size, which goes with the filesystem's.
+    """Yield the steps that make all of its claims hold but the size, which grows with the filesystem.
 
     A new key is added, tried, and put in the place of the old one before that is taken away, and the unit that opens
     the tier stays with what it reads until the other is there: the host can open the tier whenever it is cut off, and
     the next run goes on.
 
     Args:
-        differing: Paths of differences.
-        opens: It has to be opened, whether or not that differs.
+        paths: Paths of the differences.
+        opens: True if it has to be opened, whether or not that differs.
     """
     if spec.key is None:
         return
-    luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in differing}
+    luks, things = f"luks:{spec.array_key}", {path.rpartition(".")[0] for path in paths}
     changes, other = writes_key(spec, things), facts.file(spec.other_key_path) is not None
     if changes:
         yield from _key_steps(spec, repository, f"{spec.key_path}.new")
@@ -187,14 +189,14 @@ def repair_steps(
         yield from _unit_steps(spec, repository)
     if other:
         yield Remove(f"remove {spec.other_key_path}", spec.other_key_path)
-    single = changes or f"{luks}.key_slots" in differing
+    single = changes or f"{luks}.key_slots" in paths
     if single:
         yield Command(
             f"take all other keys of {spec.name} away", commands.single_key(spec.device, spec.key_path, spec.name)
         )
-    if opens or f"{luks}.mapping" in differing:
+    if opens or f"{luks}.mapping" in paths:
         yield _open_step(spec)
-    if single or f"{luks}.copied" in differing or f"file:{spec.header_path}" in things:
+    if single or f"{luks}.copied" in paths or f"file:{spec.header_path}" in things:
         yield _copy_step(spec)
 
 
@@ -220,15 +222,15 @@ def _copy_step(spec: TierSpec) -> Command:
 
 
 def erase_steps(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Step]:
-    """Yield what closes a tier and leaves nobody a key: neither the drives nor copies of what was on them tell more."""
+    """Yield the steps that close a tier and erase all of its keys, so that no copy of a drive can be read."""
     unit, there = facts.file(spec.unlock_path) is not None, array is not None and mapping_on(facts, array) is not None
     if unit or there:
         yield Command(f"close {spec.name}", commands.close_mapping(spec.mapping, spec.unlock_unit))
     if array is not None and array.condition != "inactive" and header_on(facts, array):
         argv = ("cryptsetup", "luksErase", "--batch-mode", spec.device)
         yield Command(f"erase all keys of {spec.name}", argv, destroys=(f"{spec.id}: everything on it",))
-    kept = (spec.key_path, spec.other_key_path, spec.header_path)
-    for path in (spec.unlock_path, *kept, *(f"{path}.new" for path in kept)):
+    files = (spec.key_path, spec.other_key_path, spec.header_path)
+    for path in (spec.unlock_path, *files, *(f"{path}.new" for path in files)):
         if facts.file(path) is not None:
             yield Remove(f"remove {path}", path)
     if unit:

@@ -10,14 +10,14 @@ from rackwright.kinds.tier.situation import Assembled
 from rackwright.kinds.tier.spec import TierSpec
 
 
-def change_steps(inputs: PlanInputs, found: Assembled, phase: str, free: Sequence[Drive]) -> Iterator[Step]:
+def change_steps(inputs: PlanInputs, assembled: Assembled, phase: str, free: Sequence[Drive]) -> Iterator[Step]:
     """Yield the steps before the array gets other members.
 
     Args:
         free: The drives that come: blank, or wiped with consent.
     """
-    yield owner_file.note_change(inputs, phase, found.before)
-    if found.array.sync_action == "check":  # md begins nothing else before that ends
+    yield owner_file.note_change(inputs, phase, assembled.before)
+    if assembled.array.sync_action == "check":  # md begins nothing else before that ends
         yield Command(f"end the scrub of {inputs.spec.name}", ("mdadm", "--action=idle", inputs.spec.device))
     yield from drives.wipe_steps(free)
 

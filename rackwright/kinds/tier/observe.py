@@ -1,4 +1,4 @@
-"""Where a tier's properties are found in the facts."""
+"""The properties of a tier as the facts have them."""
 
 import re
 from collections.abc import Collection
@@ -41,7 +41,7 @@ def find_array(facts: Facts, key: str) -> Array | None:
 
 
 def find_carrier(facts: Facts, key: str) -> Array | CryptMapping | None:
-    """Return what a filesystem is on: the array known by *key*, or what is open under that path."""
+    """Return the device that bears a filesystem: the array known by *key*, or the mapping open under that path."""
     if not key.startswith(MAPPER):
         return find_array(facts, key)
     return next((mapping for mapping in facts.mappings if f"{MAPPER}{mapping.mapped_name}" == key), None)
@@ -56,29 +56,29 @@ def header_on(facts: Facts, array: Array) -> LuksHeader | None:
 
 
 def ambiguous_signatures(facts: Facts, carrier: Array | CryptMapping) -> UnknownValue | None:
-    """Return that a device has several signatures: none of them is taken for what is on it."""
-    found = [filesystem.type for filesystem in facts.filesystems if filesystem.device == carrier.name]
+    """Return that a device has several signatures, none of which can be taken for its content; None if it has one."""
+    types = [filesystem.type for filesystem in facts.filesystems if filesystem.device == carrier.name]
     if "luks_headers" in facts.raw:  # older probes have not looked for any
-        found += ["LUKS" for header in facts.luks_headers if header.device == carrier.name]
-    if len(found) < 2:
+        types += ["LUKS" for header in facts.luks_headers if header.device == carrier.name]
+    if len(types) < 2:
         return None
     return UnknownValue(
-        f"{carrier.name} has {len(found)} signatures, {' and '.join(sorted(found))}: which of them is alive cannot be"
+        f"{carrier.name} has {len(types)} signatures, {' and '.join(sorted(types))}: which of them is alive cannot be"
         f" known; look with {command('wipefs --no-act {}', f'/dev/{carrier.name}')},"
         " and take the other one away by its offset"
     )
 
 
 def mapping_on(facts: Facts, array: Array) -> CryptMapping | None:
-    """Return what is open of an encrypted array."""
+    """Return the open mapping of an encrypted array."""
     return next((mapping for mapping in facts.mappings if array.name in mapping.on), None)
 
 
 def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
     """Return the serials of the drives that are in *array* and in the machine, sorted.
 
-    One that is being copied onto its successor has left its place to it. Who shares a place is what counts: that one is
-    to be replaced md tells only until the host starts anew.
+    A member that is being copied onto its successor has left its place to that. Members that share a place show it: md
+    itself forgets that one is to be replaced when the host restarts.
     """
     serials = {drive.name: drive.serial for drive in facts.drives}
     succeeded = {member.slot for member in array.members if "replacement" in member.state}
@@ -91,31 +91,31 @@ def members_of(facts: Facts, array: Array) -> tuple[str, ...]:
 
 
 def lingering_members(facts: Facts, array: Array, key: str, declared: Collection[str]) -> tuple[str, ...]:
-    """Return the serials of the drives whose places others have, and which nobody lets go any more, sorted.
+    """Return the serials of the drives whose places others have, and which no unit on the host lets go, sorted.
 
-    What was to do that ends when the host does, and md goes on with the copy after it.
+    The unit ends when the host restarts, and md goes on with the copy after that.
     """
     serials = {drive.name: drive.serial for drive in facts.drives}
     listed = {serials[member.name] for member in array.members if member.name in serials}
-    left = listed - {*members_of(facts, array), *declared}
-    return () if left and waits_for_md(facts, commands.waiting_unit("replace", key)) else tuple(sorted(left))
+    replaced = listed - {*members_of(facts, array), *declared}
+    return () if replaced and waits_for_md(facts, commands.waiting_unit("replace", key)) else tuple(sorted(replaced))
 
 
 def lost_superblocks(facts: Facts, array: Array) -> tuple[str, ...] | UnknownValue:
-    """Return the serials of the members on which no superblock of *array* stands, and beside each what stands there."""
+    """Return the serials of the members that bear no superblock of *array*, each with what it bears instead."""
     if array.condition == "inactive":
         return UnknownValue("the array does not run")
     drives = {drive.name: drive for drive in facts.drives}
     working = [member for member in array.members if "faulty" not in member.state and member.name in drives]
-    lost = []
+    texts = []
     for member in working:
         if member.names_array == array.uuid:
             continue
         drive = drives[member.name]
         other = [] if member.names_array is None else [f"array {member.names_array}"]
-        other += [found.type for found in drive.signatures if found.type != "linux_raid_member"]
-        lost.append(f"{drive.serial} ({', '.join(other)})" if other else drive.serial)
-    return tuple(sorted(lost))
+        other += [each.type for each in drive.signatures if each.type != "linux_raid_member"]
+        texts.append(f"{drive.serial} ({', '.join(other)})" if other else drive.serial)
+    return tuple(sorted(texts))
 
 
 def waiting_spares(facts: Facts, array: Array) -> tuple[str, ...]:
@@ -125,11 +125,12 @@ def waiting_spares(facts: Facts, array: Array) -> tuple[str, ...]:
 
 
 def mount_at(facts: Facts, target: str) -> Mount | None:
-    """Return what is seen at *target*: the last of the mounts stacked there."""
+    """Return the mount at *target*: the last of those stacked there."""
     return next((mount for mount in reversed(facts.mounts) if mount.target == target), None)
 
 
 def observe(facts: Facts, sort: str, key: str, name: str, claim: Claim) -> Value:
+    """Return the actual value of a property of the thing ``sort:key``."""
     match sort:
         case "host":
             return observation.identity(facts, name)
@@ -195,17 +196,17 @@ def _observe_array(facts: Facts, key: str, name: str, claim: Claim) -> Value:
 
 
 def _member_kib(facts: Facts, array: Array, key: str, claim: Claim) -> Value:
-    """Return what is used of each member; what is declared, too, where that is more and is taken once md rests."""
-    found, declared = array.member_bytes // 1024, claim.want["member_kib"]
-    if not isinstance(declared, int) or found >= declared:
-        return found
-    return declared if array.is_busy or waits_for_md(facts, commands.waiting_unit("enlarge", key)) else found
+    """Return the size that is used of each member; the declared one if it is larger, and md takes it once it rests."""
+    used, declared = array.member_bytes // 1024, claim.want["member_kib"]
+    if not isinstance(declared, int) or used >= declared:
+        return used
+    return declared if array.is_busy or waits_for_md(facts, commands.waiting_unit("enlarge", key)) else used
 
 
 def waits_for_md(facts: Facts, unit: str) -> bool:
-    """Whether *unit* is on the host to do its part when md rests."""
-    found = facts.unit(f"{unit}.service")
-    return found is not None and found.active in ("active", "activating")
+    """Return whether *unit* waits on the host for md to rest."""
+    service = facts.unit(f"{unit}.service")
+    return service is not None and service.active in ("active", "activating")
 
 
 def _observe_luks(facts: Facts, key: str, name: str) -> Value:
@@ -228,8 +229,8 @@ def _observe_luks(facts: Facts, key: str, name: str) -> Value:
         case "mapping":
             return Absent() if mapping is None else mapping.mapped_name
         case "fills_array":
-            left = array.size_bytes - header.data_offset_bytes
-            return left - mapping.size_bytes < UNFILLED_OF_LUKS_BYTES if mapping else UnknownValue("it is not open")
+            room = array.size_bytes - header.data_offset_bytes
+            return room - mapping.size_bytes < UNFILLED_OF_LUKS_BYTES if mapping else UnknownValue("it is not open")
         case "key_slots":
             return header.key_slots
         case _:
@@ -238,27 +239,27 @@ def _observe_luks(facts: Facts, key: str, name: str) -> Value:
 
 
 def _observe_credential(facts: Facts, path: str, name: str) -> Value:
-    found = facts.credential(path)
-    if found is None:
+    credential = facts.credential(path)
+    if credential is None:
         return Absent()
     match name:
         case "sealed_by":
-            return found.sealed_by
+            return credential.sealed_by
         case "opens":
-            return found.opens
+            return credential.opens
         case _:
-            return found.digest
+            return credential.digest
 
 
 def _observe_filesystem(facts: Facts, key: str, name: str) -> Value:
-    found = find_carrier(facts, key)
-    if found is None or (isinstance(found, Array) and found.condition == "inactive"):
+    carrier = find_carrier(facts, key)
+    if carrier is None or (isinstance(carrier, Array) and carrier.condition == "inactive"):
         return UnknownValue("it is not open" if key.startswith(MAPPER) else "the array does not run")
-    if isinstance(found, Array) and found.condition == "interrupted":
+    if isinstance(carrier, Array) and carrier.condition == "interrupted":
         return UnknownValue(UNSEEN)
-    if several := ambiguous_signatures(facts, found):
+    if several := ambiguous_signatures(facts, carrier):
         return several
-    filesystem = filesystem_on(facts, found)
+    filesystem = filesystem_on(facts, carrier)
     if filesystem is None or not filesystem.complete:
         return Absent()
     match name:
@@ -267,7 +268,7 @@ def _observe_filesystem(facts: Facts, key: str, name: str) -> Value:
         case "stripe_kib":
             return filesystem.stripe_unit_bytes // 1024
         case "fills_array":
-            return found.size_bytes - filesystem.size_bytes < UNFILLED_BYTES
+            return carrier.size_bytes - filesystem.size_bytes < UNFILLED_BYTES
         case _:
             return filesystem.stripe_width_bytes // 1024
 
@@ -330,8 +331,8 @@ def restore_references(text: str, wanted: str, facts: Facts) -> str:
 
 def find_superblocks(facts: Facts, key: str) -> dict[str, Superblock]:
     """Return serial to superblock of the drives that say they belong to the array *key*, whether or not it runs."""
-    found = ((drive.serial, drive.superblock) for drive in facts.drives)
-    return {serial: block for serial, block in found if block and key in (block.array_name, block.array_uuid)}
+    blocks = ((drive.serial, drive.superblock) for drive in facts.drives)
+    return {serial: block for serial, block in blocks if block and key in (block.array_name, block.array_uuid)}
 
 
 def array_uuid(facts: Facts, key: str) -> str:
@@ -345,8 +346,8 @@ def array_uuid(facts: Facts, key: str) -> str:
 
 
 def filesystem_uuid(facts: Facts, key: str) -> str:
-    found = find_carrier(facts, key)
-    filesystem = filesystem_on(facts, found) if found else None
+    carrier = find_carrier(facts, key)
+    filesystem = filesystem_on(facts, carrier) if carrier else None
     if filesystem is None:
         raise UnknownFact(f"no filesystem on {key} is there to compare with")
     return filesystem.uuid

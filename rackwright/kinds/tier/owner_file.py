@@ -56,13 +56,13 @@ def note_change(inputs: PlanInputs, phase: str, members: Collection[str]) -> Put
     Args:
         members: Serials of the members before that.
     """
-    spec, luks, former = _kept(inputs)
+    spec, luks, former = _lasting_fields(inputs)
     return _put(spec, phase, owner_text(spec, phase, luks, former, serials=sorted(members)))
 
 
 def note_ready(inputs: PlanInputs) -> Put:
     """Return the step that notes the declared members."""
-    spec, luks, former = _kept(inputs)
+    spec, luks, former = _lasting_fields(inputs)
     return _put(spec, "ready", owner_text(spec, "ready", luks, former))
 
 
@@ -72,7 +72,7 @@ def repair_steps(inputs: PlanInputs) -> Iterator[Put]:
         yield note_ready(inputs)
 
 
-def _kept(inputs: PlanInputs) -> tuple[TierSpec, str | None, frozenset[str]]:
+def _lasting_fields(inputs: PlanInputs) -> tuple[TierSpec, str | None, frozenset[str]]:
     spec, owner = inputs.spec, inputs.owner
     return spec, owner.get("luks", spec.header_reference), former_members(spec, owner)
 

@@ -33,18 +33,17 @@ from rackwright.kinds.tier.spec import TierSpec
 
 def plan(spec: TierSpec, differences: Sequence[Difference], facts: Facts, repository: Repository) -> Plan:
     """Return the steps from *facts* to *spec*; a doubt about the content of the drives is a refusal."""
-    if refusals := (*refuse_wrong_machine(spec.host, differences), *refuse_foreign(spec, facts)):
+    if refusals := (*refuse_wrong_machine(spec.host, differences), *owner_refusals(spec, facts)):
         return Plan(refusals=refusals)
     try:
         inputs = PlanInputs.read(spec, differences, facts, repository)
         present = situation(spec, facts, inputs.owner)
-        if luks.writes_key(spec, inputs.differing_things) and (
-            refusals := tuple(luks.key_refusals(spec, facts, repository))
-        ):
+        writes_key = isinstance(present, Blank | HalfMade) or luks.writes_key(spec, inputs.differing_things)
+        if writes_key and (refusals := tuple(luks.key_refusals(spec, facts, repository))):
             return Plan(refusals=refusals)
         return _plan(inputs, present)
     except UnknownFact as reason:
-        return Plan(refusals=(unreadable(spec, reason),))
+        return Plan(refusals=(unknown_refusal(spec, reason),))
 
 
 def _plan(inputs: PlanInputs, present: Situation) -> Plan:
@@ -67,18 +66,19 @@ def _plan(inputs: PlanInputs, present: Situation) -> Plan:
             return repair(inputs, present)
 
 
-def unreadable(spec: TierSpec, reason: UnknownFact) -> Refusal:
+def unknown_refusal(spec: TierSpec, reason: UnknownFact) -> Refusal:
+    """Return the refusal of a tier whose facts cannot be read."""
     return Refusal(
         spec.id, f"got no answer ({reason})", "a plan needs to know what is there", "Mend that, and run again"
     )
 
 
-def refuse_foreign(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+def owner_refusals(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     """Return a refusal where another fleet or host owns a tier of the same name."""
     try:
         owner = facts.owner(f"tier-{spec.name}")
     except UnknownFact as reason:
-        return (unreadable(spec, reason),)
+        return (unknown_refusal(spec, reason),)
     if owner is None or (owner.get("id"), owner.get("fleet")) == (spec.id, spec.fleet):
         return ()
     got = f"got {spec.owner_file} of {owner.get('id')} in fleet {owner.get('fleet')}"

@@ -1,6 +1,6 @@
 """Advice about an array and its filesystem: one text for each property, chosen by what was found there.
 
-No text advises to erase, make or remove anything: what differs here bears data, or may.
+No text advises to erase, make or remove anything: an array or filesystem that differs may bear data.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What takes a tier away again: all of it, with consent; one that was taken over is let go as it is."""
+"""The removal of a tier: all of it, with consent; one that was taken over stays as it is."""
 
 from collections.abc import Iterator
 
@@ -10,39 +10,48 @@ from rackwright.kinds.shared.identity import refuse_wrong_machine
 from rackwright.kinds.tier import boot, commands, luks, scrub
 from rackwright.kinds.tier.observe import find_array, find_superblocks
 from rackwright.kinds.tier.owner_file import owner_text
-from rackwright.kinds.tier.plan import refuse_foreign, unreadable
+from rackwright.kinds.tier.plan import owner_refusals, unknown_refusal
 from rackwright.kinds.tier.spec import TierSpec
 
 
 def removal(spec: TierSpec, facts: Facts, consent: bool) -> Plan:
     """Return the steps that unmount, stop and erase a tier; none when nothing of it is left.
 
-    Of one that was taken over only what a replacement has noted goes.
+    The removal of a tier that was taken over removes only the owner file that a replacement has written.
     """
     if not consent and spec.array is None:
         want, fix = "a tier goes only with consent", "Write `destroy: allowed` at the tier, run up, then remove it"
         return Plan(refusals=(Refusal(spec.id, f"got {spec.name} with its data", want, fix),))
     try:
-        if refusals := (*refuse_foreign(spec, facts), *_not_its_machine(spec, facts), *_unseen(spec, facts)):
+        if refusals := (
+            *owner_refusals(spec, facts),
+            *_machine_refusals(spec, facts),
+            *_interrupted_refusals(spec, facts),
+        ):
             return Plan(refusals=refusals)
         return Plan(steps=tuple(_removal_steps(spec, facts)))
     except UnknownFact as reason:
-        return Plan(refusals=(unreadable(spec, reason),))
+        return Plan(refusals=(unknown_refusal(spec, reason),))
 
 
-def _not_its_machine(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
+def _machine_refusals(spec: TierSpec, facts: Facts) -> tuple[Refusal, ...]:
     [(name, value)] = spec.identity.items()
-    found = observation.identity(facts, name)
+    present = observation.identity(facts, name)
     return (
-        () if found == value else refuse_wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, found)])
+        ()
+        if present == value
+        else refuse_wrong_machine(spec.host, [Difference(f"host:{spec.host}", name, value, present)])
     )
 
 
-def _unseen(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
-    """Refuse what is on a cut off reshape: nobody sees keys there, and none is left to whoever has the drives."""
+def _interrupted_refusals(spec: TierSpec, facts: Facts) -> Iterator[Refusal]:
+    """Yield that a reshape was cut off: its keys cannot be seen, and no key may stay on the drives."""
     array = find_array(facts, spec.array_key)
     if spec.key and array and array.condition == "interrupted":
-        want, fix = "its keys are erased first, and not seen meanwhile", "Declare it once more, run up, then remove it"
+        want, fix = (
+            "its keys are erased first, and cannot be seen before it ends",
+            "Declare it once more, run up, then remove it",
+        )
         yield Refusal(spec.id, "got a reshape that was cut off", want, fix)
 
 
@@ -54,27 +63,27 @@ def _removal_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     array, traces = find_array(facts, spec.array_key), find_superblocks(facts, spec.array_key)
     owner = facts.owner(f"tier-{spec.name}") or {}
     phase = owner.get("phase")
-    scrubbing, mounting = tuple(scrub.remove_steps(spec, facts)), tuple(boot.unmount_steps(spec, facts))
-    kept = tuple(boot.remove_steps(spec, facts))
-    if not (array or traces or scrubbing or mounting or kept) and phase in (None, "removed"):
+    scrub_steps, mount_steps = tuple(scrub.remove_steps(spec, facts)), tuple(boot.unmount_steps(spec, facts))
+    files = tuple(boot.remove_steps(spec, facts))
+    if not (array or traces or scrub_steps or mount_steps or files) and phase in (None, "removed"):
         return
     serials = ", ".join(sorted(traces))
     yield Put(
         "note in the owner file: removing", spec.owner_file, owner_text(spec, "removing", owner.get("luks")), 0o600
     )
-    yield from scrubbing
-    yield from mounting
+    yield from scrub_steps
+    yield from mount_steps
     if spec.key:
         yield from luks.erase_steps(spec, facts, array)
     if array:
         if array.condition != "inactive":
-            lost = (f"{spec.id}: everything on it",)
+            losses = (f"{spec.id}: everything on it",)
             what = "LUKS header" if spec.key else spec.filesystem
-            yield Command(f"erase the {what} on {spec.name}", ("wipefs", "-qa", spec.device), destroys=lost)
+            yield Command(f"erase the {what} on {spec.name}", ("wipefs", "-qa", spec.device), destroys=losses)
         yield Command(f"stop the array {spec.name}", ("mdadm", "--stop", spec.device))
     for serial, block in sorted(traces.items()):
         argv = commands.erase_member(serial, block.array_uuid)
         yield Command(f"erase the md superblock on {serial}", argv, destroys=(f"{serial}: member of {spec.name}",))
-    yield from kept
+    yield from files
     done = f"note in the owner file: removed{' from ' + serials if serials else ''}"
     yield Put(done, spec.owner_file, owner_text(spec, "removed"), 0o600)

@@ -36,7 +36,7 @@ def repair(inputs: PlanInputs, running: Running) -> Plan:
 
 
 def assembled_refusals(
-    inputs: PlanInputs, found: Assembled, change: Iterable[Refusal], newcomers: Iterable[Refusal] = ()
+    inputs: PlanInputs, assembled: Assembled, change: Iterable[Refusal], newcomers: Iterable[Refusal] = ()
 ) -> tuple[Refusal, ...]:
     """Return why no step may run on an array that runs.
 
@@ -44,11 +44,11 @@ def assembled_refusals(
         change: Refusals of the change of its members.
         newcomers: Refusals of the drives that come, which are looked at only where nothing else is refused.
     """
-    if found.array.condition != "interrupted" and (
-        refusals := tuple(luks.refusals(inputs.spec, inputs.facts, found.array, inputs.owner))
+    if assembled.array.condition != "interrupted" and (
+        refusals := tuple(luks.refusals(inputs.spec, inputs.facts, assembled.array, inputs.owner))
     ):
         return refusals
-    refusals = (*_lifetime_refusals(inputs, found.array), *change)
+    refusals = (*_lifetime_refusals(inputs, assembled.array), *change)
     return (*(refusals or newcomers), *_mount_refusals(inputs))
 
 
@@ -89,10 +89,10 @@ def _mount_refusals(inputs: PlanInputs) -> Iterator[Refusal]:
 # -- steps -----------------------------------------------------------------------------------------------------------
 
 
-def repair_steps(inputs: PlanInputs, found: Assembled) -> Iterator[Step]:
+def repair_steps(inputs: PlanInputs, assembled: Assembled) -> Iterator[Step]:
     """Yield the steps that repair an array, and everything around it that its data does not depend on."""
-    spec, array = inputs.spec, found.array
-    if returning := returning_members(inputs, found):
+    spec, array = inputs.spec, assembled.array
+    if returning := returning_members(inputs, assembled):
         yield Command(f"forget the absent members of {spec.name}", commands.forget(spec.device))
         yield from (_take_back(spec, array, serial) for serial in returning)
     yield from _superblock_steps(inputs, array)
@@ -110,9 +110,9 @@ def repair_steps(inputs: PlanInputs, found: Assembled) -> Iterator[Step]:
     yield from _mount_steps(inputs)
 
 
-def returning_members(inputs: PlanInputs, found: Assembled) -> list[str]:
+def returning_members(inputs: PlanInputs, assembled: Assembled) -> list[str]:
     """Return the declared members that fell out of the array, are there again, and do not fail."""
-    back = found.detached & {*inputs.spec.serials}
+    back = assembled.detached & {*inputs.spec.serials}
     return sorted(serial for serial in back if not any(drives.failing_health(inputs, serial)))
 
 
@@ -126,11 +126,11 @@ def _take_back(spec: TierSpec, array: Array, serial: str) -> Command:
 def _superblock_steps(inputs: PlanInputs, array: Array) -> Iterator[Command]:
     """Yield the step that writes lost superblocks again; none where a member bears something else in their place."""
     spec = inputs.spec
-    lost = lost_superblocks(inputs.facts, array) if inputs.differs("md", "superblocks_lost") else ()
-    serials = {drive.serial for drive in inputs.facts.drives}
-    if isinstance(lost, tuple) and lost and {*lost} <= serials:
+    serials = lost_superblocks(inputs.facts, array) if inputs.differs("md", "superblocks_lost") else ()
+    there = {drive.serial for drive in inputs.facts.drives}
+    if isinstance(serials, tuple) and serials and {*serials} <= there:
         argv = commands.write_superblocks(spec.device, array.uuid, array.bitmap)
-        yield Command(f"have md write the superblock of {', '.join(lost)} again", argv)
+        yield Command(f"have md write the superblock of {', '.join(serials)} again", argv)
 
 
 def cap_steps(spec: TierSpec) -> Iterator[Command]:
@@ -169,18 +169,18 @@ def let_go_steps(spec: TierSpec, array: Array, serials: Iterable[str]) -> Iterat
 # -- what remains ----------------------------------------------------------------------------------------------------
 
 
-def restores_members(inputs: PlanInputs, found: Assembled, lingering: Iterable[str]) -> bool:
+def restores_members(inputs: PlanInputs, assembled: Assembled, lingering: Iterable[str]) -> bool:
     """Return whether the repair brings the members to what is declared."""
-    return bool(returning_members(inputs, found) or (lingering and not _missing(inputs, found)))
+    return bool(returning_members(inputs, assembled) or (lingering and not _missing(inputs, assembled)))
 
 
-def left_to_a_person(inputs: PlanInputs, found: Assembled, restored: bool) -> tuple[Difference, ...]:
+def left_to_a_person(inputs: PlanInputs, assembled: Assembled, restored: bool) -> tuple[Difference, ...]:
     """Return the differences that no step ends.
 
     Args:
         restored: Whether steps bring the members to what is declared.
     """
-    return (*inputs.drive_differences, *_about_array(inputs, found.array, restored))
+    return (*inputs.drive_differences, *_about_array(inputs, assembled.array, restored))
 
 
 def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[Difference]:
@@ -201,13 +201,13 @@ def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[D
             yield item
 
 
-def spares_in_use(inputs: PlanInputs, found: Assembled) -> Iterator[str]:
+def spares_in_use(inputs: PlanInputs, assembled: Assembled) -> Iterator[str]:
     """Yield the note that spares have taken the places of members."""
-    placed = {*members_of(inputs.facts, found.array)} - {*waiting_spares(inputs.facts, found.array)}
+    placed = {*members_of(inputs.facts, assembled.array)} - {*waiting_spares(inputs.facts, assembled.array)}
     used = [spare.serial for spare in inputs.spec.spares if spare.serial in placed]
-    if used and (missing := _missing(inputs, found)):
+    if used and (missing := _missing(inputs, assembled)):
         yield f"{', '.join(used)}, declared as a spare, is in the place of {', '.join(missing)}"
 
 
-def _missing(inputs: PlanInputs, found: Assembled) -> list[str]:
-    return sorted({*inputs.spec.serials} - {*members_of(inputs.facts, found.array)})
+def _missing(inputs: PlanInputs, assembled: Assembled) -> list[str]:
+    return sorted({*inputs.spec.serials} - {*members_of(inputs.facts, assembled.array)})

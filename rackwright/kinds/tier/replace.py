@@ -35,17 +35,17 @@ def replace(inputs: PlanInputs, replacing: Replacing) -> Plan:
     return Plan(steps, by_hand=repair.left_to_a_person(inputs, replacing, restored=True), notes=notes)
 
 
-def refusals(inputs: PlanInputs, found: Replacing | Interrupted, replacement: Replacement) -> Iterator[Refusal]:
+def refusals(inputs: PlanInputs, present: Replacing | Interrupted, replacement: Replacement) -> Iterator[Refusal]:
     """Yield why members cannot be replaced."""
-    spec, array, owner = inputs.spec, found.array, inputs.owner
-    if found.is_larger:
+    spec, array, owner = inputs.spec, present.array, inputs.owner
+    if present.is_larger:
         yield from enlarge.refusals(spec, array, completes=True)
     where = f"{spec.id}: members"
-    noted = found.before if spec.array else frozenset(owner.get("serials", ()))
+    known = present.before if spec.array else frozenset(owner.get("serials", ()))
     leaving = (*replacement.working_members, *replacement.failed_members, *replacement.idle_spares)
-    unknown = sorted({*leaving} - noted - owner_file.former_members(spec, owner))
-    if unknown:
-        got, want = f"got the members {', '.join(unknown)}", f"declared are {', '.join(spec.serials)}"
+    strangers = sorted({*leaving} - known - owner_file.former_members(spec, owner))
+    if strangers:
+        got, want = f"got the members {', '.join(strangers)}", f"declared are {', '.join(spec.serials)}"
         yield Refusal(where, got, want, "Declare the drives the array has")
     elif len(spec.members) < array.devices:
         yield from repair.place_refusals(spec, array)
@@ -76,23 +76,23 @@ def _newcomer_refusals(
         yield from drives.refusals(inputs, to_add)
 
 
-def successors(inputs: PlanInputs, found: Assembled, replacement: Replacement) -> tuple[str, ...]:
+def successors(inputs: PlanInputs, assembled: Assembled, replacement: Replacement) -> tuple[str, ...]:
     """Return the newcomers that take others' places, or wait for one.
 
-    Newcomers that are not in the array beside them return to a place of their own, or are gone. Where a member that
-    works has to have a successor, one that is gone counts, and is refused.
+    Other newcomers return to a place of their own, or are gone. One that is gone counts if a member that works needs a
+    successor, and is refused then.
     """
-    returning = repair.returning_members(inputs, found)
+    returning = repair.returning_members(inputs, assembled)
     coming = tuple(serial for serial in replacement.newcomers if serial not in returning)
     if replacement.copies_to_begin:
         return coming
-    gone = {serial for serial in found.before if inputs.facts.drive(serial) is None}
-    return tuple(serial for serial in coming if serial not in gone)
+    absent = {serial for serial in assembled.before if inputs.facts.drive(serial) is None}
+    return tuple(serial for serial in coming if serial not in absent)
 
 
 def exchange_steps(
     inputs: PlanInputs,
-    found: Assembled,
+    assembled: Assembled,
     replacement: Replacement,
     coming: tuple[str, ...],
     contents: Mapping[str, str],
@@ -114,4 +114,4 @@ def exchange_steps(
     for spare in replacement.idle_spares:
         text = f"take {spare}, which waits, out of {spec.name}, and erase its md superblock"
         yield Command(text, commands.dismiss(spec.device, f"${{drive:{spare}}}"))
-    yield from repair.let_go_steps(spec, found.array, replacement.working_members)
+    yield from repair.let_go_steps(spec, assembled.array, replacement.working_members)

@@ -1,6 +1,6 @@
-"""The scrub of a tier: a timer and a service of ours, and the rest of those that mdadm's package brings along.
+"""The scrub of a tier: its timer and service, in place of those that come with mdadm.
 
-md reads all of the array and counts what does not fit; what a member cannot read is written anew from the others.
+md reads all of the array and counts the sectors that do not fit; it writes a sector that a member cannot read again.
 """
 
 import re
@@ -13,11 +13,11 @@ from rackwright.kinds.tier.spec import ScrubPart, TierSpec
 
 UNITS = "/etc/systemd/system"
 TIMERS = ("mdcheck_start.timer", "mdcheck_continue.timer")
-"""Of mdadm itself. Source: mdadm 4.2, systemd/."""
+"""Timers of mdadm itself. Source: mdadm 4.2, systemd/."""
 CRON, DEFAULTS = "/etc/cron.d/mdadm", "/etc/default/mdadm"
-"""Debian's way beside it: checkarray, unless AUTOCHECK says no. Source: mdadm 4.2-5, README.checkarray."""
+"""Debian runs checkarray by them, unless AUTOCHECK is off. Source: mdadm 4.2-5, README.checkarray."""
 AUTOCHECK = re.compile(r"^AUTOCHECK=[\"']?([Yy]es|[Yy]|1|[Tt]rue|[Tt])\b", re.MULTILINE)
-"""What checkarray takes for yes."""
+"""The values by which checkarray runs."""
 _SET_AUTOCHECK = f"""sed -i "s/^AUTOCHECK=.*/AUTOCHECK=$1/" {DEFAULTS}"""
 
 
@@ -42,7 +42,7 @@ def texts(spec: TierSpec, scrub: ScrubPart, repository: Repository) -> dict[str,
 
 
 def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
-    """Yield what holds of a tier that is scrubbed; of one that is not, that nothing of it is left."""
+    """Yield the claims about a scrub; without one its units are absent."""
     if spec.scrub is None:
         yield from (Claim(f"file:{UNITS}/{unit}", {"present": False}) for unit in units(spec))
         return
@@ -54,28 +54,28 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
 
 
 def foreign_scrubs(facts: Facts) -> tuple[str, ...]:
-    """Return what else scrubs the host's arrays, all of them, as it was installed with mdadm."""
+    """Return the names of what scrubs all arrays of the host, as it comes with mdadm."""
     there = ((name, facts.unit(name)) for name in TIMERS)
     timers = [name for name, unit in there if unit and (unit.enabled == "enabled" or unit.active == "active")]
     checks = facts.file(CRON) is not None and AUTOCHECK.search(facts.text(DEFAULTS) or "")
     return tuple(sorted([*timers, *([CRON] if checks else [])]))
 
 
-def steps(spec: TierSpec, facts: Facts, repository: Repository, differing: Collection[str]) -> Iterator[Step]:
-    """Yield what makes its claims hold.
+def steps(spec: TierSpec, facts: Facts, repository: Repository, things: Collection[str]) -> Iterator[Step]:
+    """Yield the steps that make its claims hold.
 
     Args:
-        differing: Things of which a property does not hold.
+        things: Things of which a property differs.
     """
     service, timer = units(spec)
     ours = {f"file:{UNITS}/{service}", f"file:{UNITS}/{timer}", f"unit:{timer}"}
     if spec.scrub is None:
-        if ours & {*differing}:
+        if ours & {*things}:
             yield from remove_steps(spec, facts)
         return
-    if f"scrubs:{spec.host}" in differing:
-        yield from _lay_to_rest(foreign_scrubs(facts))
-    if ours & {*differing}:
+    if f"scrubs:{spec.host}" in things:
+        yield from _disable_steps(foreign_scrubs(facts))
+    if ours & {*things}:
         for path, text in texts(spec, spec.scrub, repository).items():
             yield Put(f"write {path}", path, text)
         yield Command("reload systemd", ("systemctl", "daemon-reload"))
@@ -84,7 +84,7 @@ def steps(spec: TierSpec, facts: Facts, repository: Repository, differing: Colle
 
 
 def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
-    """Yield what takes its units away; with the last tier's, what mdadm's package brings along runs again."""
+    """Yield the steps that remove its units; with the last tier's, the scrubs that come with mdadm run again."""
     service, timer = units(spec)
     there = [unit for unit in (timer, service) if facts.file(f"{UNITS}/{unit}")]
     if not there:
@@ -97,19 +97,19 @@ def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     yield Command("reload systemd", ("systemctl", "daemon-reload"))
     names = (re.fullmatch(r"scrub-.*\.timer", name) for name in facts.table("units"))
     if {name[0] for name in names if name} <= {timer}:
-        yield from _wake(facts)
+        yield from _enable_steps(facts)
 
 
-def _lay_to_rest(others: Collection[str]) -> Iterator[Command]:
+def _disable_steps(others: Collection[str]) -> Iterator[Command]:
     if timers := [name for name in TIMERS if name in others]:
         yield Command(f"mask {', '.join(timers)}", ("systemctl", "mask", "--quiet", "--now", *timers))
     if CRON in others:
-        yield Command(f"say no to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "false"))
+        yield Command(f"set AUTOCHECK=false in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "false"))
 
 
-def _wake(facts: Facts) -> Iterator[Command]:
+def _enable_steps(facts: Facts) -> Iterator[Command]:
     there = ((name, facts.unit(name)) for name in TIMERS)
     if masked := [name for name, unit in there if unit and unit.enabled == "masked"]:
         yield Command(f"unmask {', '.join(masked)}", ("systemctl", "unmask", "--quiet", *masked))
     if facts.file(CRON) and not AUTOCHECK.search(facts.text(DEFAULTS) or ""):
-        yield Command(f"say yes to AUTOCHECK in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "true"))
+        yield Command(f"set AUTOCHECK=true in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "true"))

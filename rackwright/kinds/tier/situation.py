@@ -24,7 +24,7 @@ class HalfMade:
 
     array: Array | None
     is_whole: bool
-    """Whether the array runs over all declared drives, and is kept."""
+    """True if the array runs over all declared drives: it is kept."""
     written_drives: frozenset[str]
     """Serials of the drives that the creation wrote to: the owner file names them, and they bear its superblock."""
 
@@ -71,7 +71,7 @@ class Replacing(Assembled):
 
     replacement: Replacement
     is_larger: bool
-    """Whether the declared drives are all larger than what the array uses of each member."""
+    """True if the declared drives are all larger than what the array uses of each member."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def members_are_larger(spec: TierSpec, array: Array) -> bool:
 def _members_by_superblock(spec: TierSpec, facts: Facts, superblocks: Mapping[str, Superblock]) -> set[str]:
     """Return the members that the drives themselves name.
 
-    Of an array that was taken over the declared drives that are gone count, too: nothing else names those, and a drive
-    that comes for one takes its place.
+    Declared drives that are absent count as members of an array that was taken over: nothing else names those, and a
+    drive that comes for one takes its place.
     """
-    gone = {serial for serial in spec.serials if spec.array and facts.drive(serial) is None}
-    return {*superblocks, *gone}
+    absent = {serial for serial in spec.serials if spec.array and facts.drive(serial) is None}
+    return {*superblocks, *absent}

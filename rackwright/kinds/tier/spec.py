@@ -1,4 +1,4 @@
-"""What a tier is declared to be, with all that follows from it alone: names, sizes, and its owner file."""
+"""The declaration of a tier, with the names and sizes that follow from it alone."""
 
 from typing import Literal
 
@@ -10,56 +10,56 @@ from rackwright.schema.tier import MEMBERS, FilesystemType, Level, mount_unit, u
 
 MAPPER, TIERS = "/dev/mapper/", "/etc/rackwright/tiers"
 HEADROOM = 0.005
-"""Left free on each member, so that a spare of the same nominal size, a few MiB smaller, still fits."""
+"""Share of each member that stays free, so that a spare of the same nominal size, a few MiB smaller, still fits."""
 
 ROOM_KIB = 16 << 10
-"""In front of the data of each member of an array that can grow, superblock, bitmap and partial parity log included: md
+"""Room in front of the data of each member of an array that can grow, superblock, bitmap and parity log included: md
 moves stripes into it, 4 MiB for a growth to 9 members with chunks of 512 KiB. mdadm itself leaves as much from 16 GiB
 up, and too little on the small drives of a twin. Source: mdadm 4.2, validate_geometry1() in super1.c."""
 
 
 class ScrubPart(Part):
-    """When it is scrubbed, and how fast."""
+    """Calendar and speed of a scrub."""
 
     calendar: str
-    """As systemd.time(7) has it."""
+    """In the form of systemd.time(7)."""
     speed_max_kib: int | None = None
-    """KiB/s of each drive."""
+    """Limit in KiB/s of each drive."""
 
 
 class TierSpec(Resource):
-    """What a tier is declared to be, on its host."""
+    """The declaration of a tier on its host."""
 
     name: str
     fleet: str
     array: str | None = None
-    """UUID of the array that it takes over, as md has it; None for one of our own."""
+    """UUID of the array that it takes over, in md's form; None for one that rackwright makes."""
     identity: dict[str, str]
     level: Level
     filesystem: FilesystemType
     mount: str
     key: str | None = None
-    """Name of the secret that opens it; None where it is not encrypted."""
+    """Name of the secret that opens it; None if it is not encrypted."""
     tpm2: bool = False
-    """Whether that lies on the host sealed by its TPM."""
+    """True if the key lies on the host sealed by its TPM."""
     chunk_kib: int
     """0 for RAID1, which has none."""
     bitmap: bool
     ppl: bool = False
-    """Whether it keeps a partial parity log; of RAID5 alone."""
+    """True if it keeps a partial parity log; RAID5 alone can."""
     options: tuple[str, ...] = ()
     sync_speed_max_kib: int | None = None
     """KiB/s."""
     scrub: ScrubPart | None = None
     wait_for_sync: bool = False
     members: tuple[DrivePart, ...]
-    """As many as it has places."""
+    """Drives for the places of the array."""
     spares: tuple[DrivePart, ...] = ()
-    """As many as shall wait; which of all its drives do is md's choice."""
+    """As many drives as wait for a place; md chooses which of all its drives wait."""
     health: HealthPart | None = None
-    """None: the health of its drives is not looked at."""
+    """Thresholds of the health of its drives; None: health is not checked."""
     wipe: dict[str, str] = Field(default_factory=dict)
-    """Consent, for its members only: serial to what may go."""
+    """Consents for its members: serial to the content that may be overwritten."""
     destroy: Literal["allowed"] | None = None
 
     @property
@@ -68,12 +68,12 @@ class TierSpec(Resource):
 
     @property
     def array_key(self) -> str:
-        """What its array is found by: its UUID where it is taken over, else what its superblocks call it."""
+        """The key of its array: the UUID of one that is taken over, else the name in its superblocks."""
         return self.array or f"{self.host}:{self.name}"
 
     @property
     def array_path(self) -> str:
-        """Where udev shows the array, whatever the kernel calls it. Source: mdadm 4.2, udev-md-raid-arrays.rules."""
+        """Path under which udev shows the array. Source: mdadm 4.2, udev-md-raid-arrays.rules."""
         return f"/dev/disk/by-id/md-name-{self.array_key}"
 
     @property
@@ -82,12 +82,12 @@ class TierSpec(Resource):
 
     @property
     def mapping(self) -> str:
-        """What it is called while it is open."""
+        """Name of the open mapping."""
         return f"tier-{self.name}"
 
     @property
     def carrier(self) -> str:
-        """What its filesystem is found on: the array, or the path of what is open of that."""
+        """The key of the device that bears its filesystem: that of the array, or the path of the open mapping."""
         return f"{MAPPER}{self.mapping}" if self.key else self.array_key
 
     @property
@@ -107,22 +107,22 @@ class TierSpec(Resource):
 
     @property
     def key_path(self) -> str:
-        """Where its key is: as it is, or sealed."""
+        """Path of its key, as it is or sealed."""
         return f"{TIERS}/{self.name}.{'cred' if self.tpm2 else 'key'}"
 
     @property
     def other_key_path(self) -> str:
-        """Where it was, if it was declared the other way."""
+        """Path of its key, if it was declared the other way."""
         return f"{TIERS}/{self.name}.{'key' if self.tpm2 else 'cred'}"
 
     @property
     def open_key_path(self) -> str:
-        """Where the key is in memory until the TPM has sealed it."""
+        """Path of the key in memory, until the TPM has sealed it."""
         return f"/run/rackwright/{self.name}.key"
 
     @property
     def header_path(self) -> str:
-        """Where a copy of its LUKS header is."""
+        """Path of the copy of its LUKS header."""
         return f"{TIERS}/{self.name}.header"
 
     @property
@@ -143,12 +143,12 @@ class TierSpec(Resource):
 
     @property
     def moves(self) -> bool:
-        """Whether md moves stripes when the array grows."""
+        """True if md moves stripes when the array grows."""
         return self.level in ("raid5", "raid6", "raid10")
 
     @property
     def room_kib(self) -> int | None:
-        """What to leave in front of the data of each member; None where mdadm itself leaves enough."""
+        """Room in front of the data of each member; None where mdadm itself leaves enough."""
         return ROOM_KIB if self.moves and self._smallest_bytes < ROOM_KIB * 1024 * 1024 else None
 
     @property
@@ -157,7 +157,7 @@ class TierSpec(Resource):
 
     @property
     def member_kib(self) -> int | None:
-        """What is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
+        """Size that is used of each member: nominal less headroom, in whole chunks. None for RAID0, which takes all."""
         if self.level == "raid0":
             return None
         usable = int(self._smallest_bytes * (1 - HEADROOM)) // 1024
@@ -167,7 +167,7 @@ class TierSpec(Resource):
 
     @property
     def data_drives(self) -> int:
-        """How many drives' worth of data a stripe holds. Source: md(4); odd RAID10 stripes span all its drives."""
+        """Number of drives whose data a stripe holds. Source: md(4); odd RAID10 stripes span all its drives."""
         return data_drives(self.level, len(self.members))
 
     @property
@@ -183,9 +183,9 @@ class TierSpec(Resource):
 
     @property
     def mount_options(self) -> tuple[str, ...]:
-        """What the kernel shows when all is as declared; the same list mounts it."""
-        given = {*self.options, *({"rw"} - ({"rw"} if "ro" in self.options else set()))}
-        return tuple(sorted(given if "noatime" in given else given | {"relatime"}))
+        """The options that the kernel shows when all is as declared; the same list mounts it."""
+        options = {*self.options, *({"rw"} - ({"rw"} if "ro" in self.options else set()))}
+        return tuple(sorted(options if "noatime" in options else options | {"relatime"}))
 
     @property
     def conf_path(self) -> str:
@@ -193,7 +193,7 @@ class TierSpec(Resource):
 
     @property
     def rule_path(self) -> str | None:
-        """In front of those of mdadm, 63 and 64, which look for a filesystem. None for RAID0, which never syncs."""
+        """Path of the udev rules, read before mdadm's 63 and 64, which look for a filesystem. None for RAID0."""
         return f"/etc/udev/rules.d/62-tier-{self.name}.rules" if self.level != "raid0" else None
 
     @property

@@ -3,4 +3,4 @@
 from rackwright.schema.accelerator.alternatives import problems
 from rackwright.schema.accelerator.choices import Accelerators, read_choices, variables
 
-__all__ = ["Accelerators", "read_choices", "problems", "variables"]
+__all__ = ["Accelerators", "problems", "read_choices", "variables"]

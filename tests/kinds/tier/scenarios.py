@@ -166,6 +166,8 @@ def hurt(case: Scenario, serial: str, how: str) -> None:
         there.update(superblock=None, signatures=[], witnesses=[])
     elif how == "blank" and there:
         there.update(BLANK)
+    elif how == "rewritten" and there:
+        there.update({**copy.deepcopy(BLANK), **copy.deepcopy(EXT4)})
     elif how == "failing" and there:
         there["health"]["passed"] = False
     elif how == "old superblock" and there and there["superblock"]:
@@ -180,6 +182,9 @@ def hurt(case: Scenario, serial: str, how: str) -> None:
         return
     elif how == "out":
         found["members"].remove(entry)
+    elif how == "out, of another array" and there:
+        found["members"].remove(entry)
+        hurt(case, serial, "superblock of another")
     elif how == "faulty":
         entry.update(state=["faulty"], slot=None)
     elif how == "want_replacement":
@@ -193,8 +198,9 @@ def hurt(case: Scenario, serial: str, how: str) -> None:
 
 
 HURTS = (
-    "gone", "no superblock", "blank", "failing", "old superblock", "superblock of another", "early data",
-    "unreadable superblock", "out", "faulty", "want_replacement", "spare", "names none", "names another",
+    "gone", "no superblock", "blank", "rewritten", "rewritten", "failing", "old superblock", "superblock of another",
+    "early data", "unreadable superblock", "out", "out, of another array", "faulty", "want_replacement", "spare",
+    "names none", "names another",
 )  # fmt: skip
 
 
@@ -396,7 +402,7 @@ EVENTS: dict[str, Callable[[Scenario], Any]] = {
         {f"rackwright-enlarge-{case.spec.array_key.replace(':', '-')}.service": UNITS}
     ),
     "an initramfs": lambda case: case.raw.update(initramfs=[{"path": "/boot/initrd.img-6.1.0", "mtime_ns": 1}]),
-    "no secrets": lambda case: setattr(case, "house", replace(case.repository, secrets={})),
+    "no secrets": lambda case: setattr(case, "repository", replace(case.repository, secrets={})),
     "no TPM": lambda case: case.raw.update(tpm=None),
     "no cryptsetup": lambda case: case.raw["packages"].pop("cryptsetup-bin", None),
     "key of another kind": lambda case: case.raw["files"].update(

@@ -24,7 +24,7 @@ def test_zeroed_superblocks_never_lead_to_a_create(raw, cleared):
     for serial in SERIALS[:cleared]:
         clear(raw, serial)
 
-    assert "nothing is made anew where data was" in refused(planned(raw))
+    assert "no array is made over data" in refused(planned(raw))
 
 
 def test_members_that_are_missing_are_brought_back_and_nothing_is_given_up(raw):

@@ -7,6 +7,7 @@ import pytest
 from rackwright.core.contract import Command, Put
 from tests.kinds.tier.conftest import SERIALS, TIER, clear, owner, planned, refused, stop, texts
 from tests.support.mutations import drive, without
+from tests.support.recorded_hosts import FREE
 
 
 def test_blank_drives_become_a_tier(blank):
@@ -144,3 +145,17 @@ def test_the_owner_file_tells_whose_it_is(blank):
         "phase": "ready",
         "serials": SERIALS,
     }
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_content_that_no_creation_wrote_needs_consent_in_a_half_made_tier_too(raw, noted):
+    """
+    Only a superblock of the array, on a drive that the owner file names, shows that the creation wrote to it.
+    """
+    stop(raw)
+    owner(raw, phase="creating", serials=SERIALS if noted else SERIALS[:3])
+    if noted:
+        signature = {"type": "ext4", "uuid": "3f2a", "label": None}
+        drive(raw, SERIALS[3]).update(FREE, signatures=[signature], superblock=None, sample=[])
+
+    assert f"{SERIALS[3]}: got " in refused(planned(raw))

@@ -66,10 +66,11 @@ def losses(case: Scenario, plan: Plan) -> set[str]:
 
 
 def check_drives_that_come(case: Scenario, plan: Plan) -> None:
-    """Check that each drive that comes into an array is blank, wiped or a member of it, and that the step says so."""
+    """Check that each drive that comes is declared, and blank, wiped or a member, and that the step says so."""
     for step in runs(plan):
         for serial in serials_of(step) if {"--create", "--add", "--re-add"} & {*step.argv} else ():
             drive = case.facts.drive(serial)
+            assert serial in case.spec.serials
             if "back into" in step.text:
                 assert drive.superblock.array_uuid == case.found["uuid"]
                 continue

@@ -88,6 +88,7 @@ def test_what_md_cannot_take_yet_is_no_difference(raw, busy):
         array(raw, HOT).update(sync_action=busy)
 
     assert used(raw, spec()) == []
+    assert "let hot take all of its members" not in texts(planned(raw, spec()))
 
 
 def test_less_than_is_used_is_a_difference_whatever_md_does(raw):

@@ -177,7 +177,7 @@ def test_what_nobody_is_known_to_have_made_is_not_grown(raw):
     arrive(raw)
     del raw["owners"]["tier-hot"]
 
-    assert "grown by who made it" in refused(planned(raw, **GROWN))
+    assert "rackwright grows only arrays that it has made" in refused(planned(raw, **GROWN))
 
 
 def test_what_the_new_one_carries_is_given_up_by_name_alone(raw):

@@ -6,7 +6,7 @@ from rackwright.core import diff as comparison
 from rackwright.core.contract import UnknownValue
 from rackwright.facts.facts import Facts
 from tests.kinds.tier.conftest import SERIALS, TIER, planned, refused, texts
-from tests.support.mutations import array, without
+from tests.support.mutations import array, drive, without
 from tests.support.recorded_hosts import RESOURCES, STACK
 
 
@@ -154,3 +154,18 @@ def test_two_signatures_on_one_array_are_two_and_neither_is_taken_for_its_conten
     assert all(isinstance(value, UnknownValue) and "has 2 signatures" in value.reason for value in found.values())
     assert second in found["type"].reason and "which of them is alive" in found["type"].reason
     assert TIER.kind.plan(spec, comparison.diff(claims, seen), facts, STACK.repository).steps == ()
+
+
+def test_a_drive_with_the_superblock_of_another_array_is_not_taken_back(raw):
+    """
+    The array may have been made again under the same name: what the drive bears is older data.
+    """
+    found = array(raw, "gpu-01:hot")
+    found["members"] = found["members"][1:]
+    found["degraded"] = 1
+    drive(raw, SERIALS[0])["superblock"]["array_uuid"] = "0:0:0:0"
+
+    plan = planned(raw)
+
+    assert plan.steps == ()
+    assert {item.name for item in plan.by_hand if not item.unknown} == {"members", "state"}

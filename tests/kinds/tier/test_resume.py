@@ -1,6 +1,6 @@
 """A reshape that was cut off: md goes on with it, and its content is seen afterwards."""
 
-from tests.kinds.tier.conftest import NEW, SERIALS, owner, planned, texts
+from tests.kinds.tier.conftest import NEW, SERIALS, arrive, members, owner, planned, refused, texts
 from tests.kinds.tier.test_grow import GROWN, HOT, LATER, reshaping
 from tests.support.mutations import array, without
 
@@ -42,3 +42,21 @@ def test_what_is_on_an_array_is_seen_once_its_reshape_goes_on(raw):
     plan = planned(raw, **GROWN)
     assert texts(plan) == ["go on with the reshape of hot", LATER, "mount /srv/hot"]
     assert (plan.refusals, plan.by_hand) == ((), ())
+
+
+def test_no_member_is_replaced_before_the_reshape_has_ended(raw):
+    reshaping(raw)
+    array(raw, HOT).update(sync_action="idle")
+    arrive(raw, "RW01-NVME8")
+
+    said = refused(planned(raw, **members("RW01-NVME8", *SERIALS[1:], NEW)))
+    assert "got the array interrupted; members are replaced in one that works" in said
+
+
+def test_no_array_is_enlarged_before_the_reshape_has_ended(raw):
+    reshaping(raw)
+    array(raw, HOT).update(sync_action="idle")
+    owner(raw, phase="ready", serials=sorted([*SERIALS, NEW]))
+    array(raw, HOT)["member_bytes"] //= 2
+
+    assert "while the array is interrupted; a whole array is enlarged" in refused(planned(raw, **GROWN))

@@ -72,7 +72,7 @@ def test_what_mdadm_brings_along_rests_beside_it(raw):
 
     assert texts(plan) == [
         "mask mdcheck_start.timer, mdcheck_continue.timer",
-        "say no to AUTOCHECK in /etc/default/mdadm",
+        "set AUTOCHECK=false in /etc/default/mdadm",
     ]
 
 
@@ -111,7 +111,7 @@ def test_with_the_last_of_them_mdadm_s_own_run_again(raw):
 
     assert texts(planned(raw, scrub=None))[-2:] == [
         "unmask mdcheck_start.timer",
-        "say yes to AUTOCHECK in /etc/default/mdadm",
+        "set AUTOCHECK=true in /etc/default/mdadm",
     ]
 
 

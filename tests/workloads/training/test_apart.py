@@ -51,7 +51,7 @@ def test_a_cut_network_costs_the_steps_since_the_last_commit(
     monkeypatch.setattr(plans, "ELASTIC_GLOO_SECONDS", PATIENCE_SECONDS)
     apart = plan(3, tmp_path, *CHANGES, launcher="horovod", min_processes=2)
     [argv] = plans.commands(apart, apart.hosts)
-    run = ElasticRun(hosts.inside(1, *argv), environment(**plans.variables(apart)), tmp_path)
+    run = ElasticRun(hosts.inside(1, *argv), environment(**plans.process_environment(apart)), tmp_path)
     try:
         run.trains(Network.address(1), 3)
         hosts.cut(3)
@@ -63,8 +63,9 @@ def test_a_cut_network_costs_the_steps_since_the_last_commit(
 
 def test_torchrun_leads_processes_on_two_hosts(hosts: Network, tmp_path: Path) -> None:
     apart = plan(2, tmp_path, "world=2", launcher="torchrun")
+    variables = environment(**plans.process_environment(apart))
     processes = [
-        subprocess.Popen(hosts.inside(1, *argv), env=environment(**plans.variables(apart)), stdin=subprocess.DEVNULL)
+        subprocess.Popen(hosts.inside(1, *argv), env=variables, stdin=subprocess.DEVNULL)
         for argv in plans.commands(apart, apart.hosts)
     ]
     train(config(), tmp_path / "alone", {})

@@ -177,7 +177,7 @@ def test_what_one_process_lacks_all_of_them_refuse_and_its_host_is_named(tmp_pat
     class Two(Alone):
         size = 2
 
-        def gathered(self, value: str) -> list[str]:  # type: ignore[override]
+        def all_gather(self, value: str) -> list[str]:  # type: ignore[override]
             return [value, "node-2: data.path: got /x: No such file or directory; …"]
 
     with pytest.raises(WorkerErrors, match=r"^node-2: data\.path"):

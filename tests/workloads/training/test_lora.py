@@ -135,6 +135,6 @@ def test_memory_counts_what_is_trained(directory: Path) -> None:
     run = config("lora", *changes(directory))
     needed = memory.estimate(run, build_shapes(run.model))
     model = build(run.model)
-    assert needed.trainable_state == sum(tensor.numel() for tensor in trainable_state(model).values())
-    assert needed.parameters == sum(weight.numel() for weight in model.parameters()) > 10 * needed.trainable_state
-    assert needed.optimizer == 2 * needed.gradients == 8 * needed.trainable_state
+    assert needed.trainable == sum(tensor.numel() for tensor in trainable_state(model).values())
+    assert needed.parameters == sum(weight.numel() for weight in model.parameters()) > 10 * needed.trainable
+    assert needed.optimizer == 2 * needed.gradients == 8 * needed.trainable

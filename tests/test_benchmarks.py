@@ -1,0 +1,35 @@
+"""Every benchmark that needs no GPU environment runs, at its smallest size."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.support.benchmark import smallest
+
+
+def test_an_audit_is_measured():
+    figures = smallest("benchmarks.audit")
+
+    assert figures["hosts"] == 2 and figures["resources"] == 2 * (1 + 2 + 5)
+
+
+def test_a_probe_is_measured():
+    assert smallest("benchmarks.probe")["answer_bytes"] > 0
+
+
+@pytest.mark.pulumi
+def test_a_preview_is_measured():
+    assert smallest("benchmarks", "preview")["ms_per_host"] > 0
+
+
+@pytest.mark.twin
+@pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
+def test_roles_are_measured():
+    assert smallest("benchmarks", "roles")["applied"][0]["hosts"] == 1
+
+
+@pytest.mark.parametrize("name", ["serving", "memory"])
+@pytest.mark.skipif(shutil.which("go") is None, reason="bombardier, which asks the servers, is built with Go")
+def test_serving_is_measured(name):
+    assert smallest(f"benchmarks.{name}")
