@@ -45,9 +45,9 @@ def run(
             if isinstance(facts, Facts):
                 snapshots.save(save, name, facts)
         project.say(f"facts saved in {save}")
-    asked = (tracking,) if snapshot is None else ("", "--snapshot asks nobody")
-    leads = registered.leads(stack, *asked)
-    compared = report.compare(stack, found, told, dict(registered.notices(leads, stack)))
+    lookup = (tracking,) if snapshot is None else ("", "--snapshot asks no server")
+    resolved_names = registered.resolve_names(stack, *lookup)
+    compared = report.compare(stack, found, told, dict(registered.notices(resolved_names, stack)))
     if form == "json":
         terminal.show(json.dumps(report.as_json(compared), indent=2))
     else:

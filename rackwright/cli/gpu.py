@@ -29,20 +29,20 @@ def top(
 
     from rackwright.hosts.pool import Hosts
     from rackwright.status import gpus
-    from rackwright.status.gpu_table import sums, table
+    from rackwright.status.gpu_table import summary, table
 
     loaded = project.stack(stack)
     hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
     if as_json or once or not console.is_terminal:
-        report = gpus.look(hosts, loaded)
+        report = gpus.observe(hosts, loaded)
         if as_json:
             terminal.show(json.dumps(gpus.as_json(report), indent=2))
         else:
-            console.print(table(report), sums(report), sep="\n")
+            console.print(table(report), summary(report), sep="\n")
     else:
         with Live(console=console, auto_refresh=False) as live:
-            for report in gpus.looks(hosts, loaded, seconds, _interrupted()):
-                live.update(Group(table(report), sums(report)), refresh=True)
+            for report in gpus.watch(hosts, loaded, seconds, _interrupted()):
+                live.update(Group(table(report), summary(report)), refresh=True)
     hosts.close()
     raise typer.Exit(report.exit_status)
 

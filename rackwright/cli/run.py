@@ -27,7 +27,7 @@ def status(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
-        _tell(runs.look(hosts, loaded, run), as_json)
+        _tell(runs.observe(hosts, loaded, run), as_json)
 
 
 @app.command()
@@ -46,7 +46,7 @@ def logs(
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
-        runs.logs(hosts, loaded, run, lines, follow, say)
+        runs.stream_logs(hosts, loaded, run, lines, follow, say)
 
 
 @app.command()
@@ -60,7 +60,7 @@ def stop(stack: StackName, run: RunName, as_json: AsJson = False) -> None:
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
         runs.stop(hosts, loaded, run, project.say)
-        report = runs.look(hosts, loaded, run)
+        report = runs.observe(hosts, loaded, run)
     terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
 
 

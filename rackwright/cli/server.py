@@ -36,7 +36,7 @@ def status(stack: StackName, server: ServerName, tracking: Tracking = "", as_jso
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
-        report = servers.look(hosts, loaded, server, tracking)
+        report = servers.observe(hosts, loaded, server, tracking)
     terminal.show(json.dumps(report.as_json(), indent=2) if as_json else report)
     raise typer.Exit(report.exit_status)
 
@@ -57,7 +57,7 @@ def logs(
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
-        servers.logs(hosts, loaded, server, lines, follow, say)
+        servers.stream_logs(hosts, loaded, server, lines, follow, say)
 
 
 @app.command()
@@ -85,7 +85,7 @@ def promote(
     from rackwright.status import servers
 
     loaded = project.stack(stack)
-    servers.known(loaded, server)
+    servers.require_server(loaded, server)
     before = server_model.declared_version(loaded, server)
     if name := registered.name_in(loaded, server, model):
         chosen = registered.model_to_serve(loaded, server, name, tracking)
@@ -113,7 +113,7 @@ def fetch(
 
     loaded = project.stack(stack)
     if server is not None:
-        servers.known(loaded, server)
+        servers.require_server(loaded, server)
     told = [registered.fetched(loaded, name, tracking) for name in registered.of(loaded, server)]
     if as_json:
         terminal.show(json.dumps(told))
@@ -170,8 +170,8 @@ def rollback(stack: StackName, server: ServerName, as_json: AsJson = False) -> N
 
     loaded = project.stack(stack)
     with project.connected(loaded) as hosts:
-        report = servers.look(hosts, loaded, server)
-    model = loaded.fleet.servers[server].model.of_version(report.before())
+        report = servers.observe(hosts, loaded, server)
+    model = loaded.fleet.servers[server].model.of_version(report.previous_version())
     _exchange(loaded, server, model, report.version, as_json)
 
 

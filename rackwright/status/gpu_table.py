@@ -1,37 +1,37 @@
-"""The GPUs of a fleet as a table for people."""
+"""The table of GPUs that `rackwright gpu top` prints."""
 
 from collections.abc import Iterator
 
 from rich.markup import escape
 from rich.table import Table
 
-from rackwright.status.gpus import GpuReport, Row, mebibytes
+from rackwright.status.gpus import GpuReport, GpuRow, mebibytes
 
 TITLES = ("host", "GPU", "name", "used", "MiB", "°C", "W", "processes", "")
 
 
 def table(report: GpuReport) -> Table:
-    """Return a row for each GPU, and one for each host of which nothing is known."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    """Return a table with a row for each GPU, and a row for each host whose GPUs are unknown."""
+    rows = Table(box=None, pad_edge=False, header_style="bold")
     for title in TITLES:
-        shown.add_column(title, overflow="fold", justify="right" if title in ("GPU", "used", "°C", "W") else "left")
+        rows.add_column(title, overflow="fold", justify="right" if title in ("GPU", "used", "°C", "W") else "left")
     for row in report.rows:
-        shown.add_row(row.host, *_cells(row), "\n".join(_marks(row)))
-    return shown
+        rows.add_row(row.host, *_cells(row), "\n".join(_marks(row)))
+    return rows
 
 
-def sums(report: GpuReport) -> str:
-    """Return how many GPUs there are, and of how many something is to be said."""
+def summary(report: GpuReport) -> str:
+    """Return one line: the number of GPUs, of alerts and of unknown states, and the hosts that were not reached."""
     gpus = [row for row in report.rows if row.index is not None]
     parts = [f"{len(gpus)} GPUs", f"{sum(bool(row.alerts) for row in report.rows)} with alerts"]
     if unknown := sum(bool(row.unknown) for row in report.rows):
-        parts.append(f"{unknown} not fully known")
+        parts.append(f"{unknown} partly unknown")
     if away := [row.host for row in report.rows if row.not_reached]:
         parts.append(f"not reached: {', '.join(away)}")
     return f"{report.stack}: {', '.join(parts)}"
 
 
-def _cells(row: Row) -> Iterator[str]:
+def _cells(row: GpuRow) -> Iterator[str]:
     if row.index is None:
         yield from [""] * (len(TITLES) - 2)
         return
@@ -52,7 +52,7 @@ def _cells(row: Row) -> Iterator[str]:
     yield escape(", ".join(f"{pid} {name or '?'}" for pid, name in row.processes))
 
 
-def _marks(row: Row) -> Iterator[str]:
+def _marks(row: GpuRow) -> Iterator[str]:
     yield from (f"[red]{escape(alert)}[/]" for alert in row.alerts)
     yield from (f"[yellow]unknown: {escape(reason)}[/]" for reason in row.unknown)
     if row.not_reached:

@@ -1,4 +1,4 @@
-"""What the GPUs of a fleet are doing, and which of them somebody should look at."""
+"""The figures of all GPUs of a fleet, with an alert for each figure over its limit."""
 
 import threading
 import time
@@ -20,69 +20,69 @@ from rackwright.schema.host import Host
 from rackwright.stack import Stack
 
 RETRY_SECONDS = 30
-"""Between two attempts to reach a host that was not reached: meanwhile the others are not kept waiting."""
+"""Seconds between two attempts to reach a host that was not reached; the other hosts do not wait for it."""
 FIGURES = (
     "name", "uuid", "utilisation_percent", "memory_used_bytes", "memory_bytes", "temperature_celsius", "power_watts",
     "power_limit_watts", "uncorrected_errors",
 )  # fmt: skip
-"""Of each GPU, by the names that facts have for them."""
+"""Names of the figures of a GPU in facts."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One GPU; or a host, for what is to be said of none of its GPUs."""
+class GpuRow:
+    """One GPU; or a host, for alerts and errors that belong to none of its GPUs."""
 
     host: str
     index: int | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """What is known of FIGURES; None for what the board does not have."""
+    """Known figures of FIGURES; None for a figure that the board does not have."""
     processes: tuple[tuple[int, str | None], ...] = ()
-    """Number and name of each."""
+    """Process id and name of each process."""
     alerts: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    """What is not known, and why."""
+    """The reasons why facts are unknown."""
     not_reached: RackwrightError | None = None
 
 
 @dataclass(frozen=True)
 class GpuReport:
-    """All GPUs of a fleet at one time."""
+    """The state of all GPUs of a fleet at one time."""
 
     stack: str
-    rows: tuple[Row, ...]
+    rows: tuple[GpuRow, ...]
 
     @property
     def exit_status(self) -> int:
-        """0 no alert, 1 an alert, 3 no alert but something is unknown."""
+        """0: no alert. 1: an alert. 3: no alert, but a fact is unknown."""
         if any(row.alerts for row in self.rows):
             return 1
         return 3 if any(row.unknown or row.not_reached for row in self.rows) else 0
 
 
-def asked(stack: Stack) -> tuple[str, ...]:
-    """Return the hosts that are declared to have GPUs: no other is asked."""
+def hosts_with_gpus(stack: Stack) -> tuple[str, ...]:
+    """Return the hosts that are declared to have GPUs; no other host is asked."""
     return tuple(name for name, host in stack.fleet.hosts.items() if nvidia.gpus(host.profile))
 
 
-def look(hosts: Hosts, stack: Stack) -> GpuReport:
-    """Look at all GPUs at once."""
+def observe(hosts: Hosts, stack: Stack) -> GpuReport:
+    """Observe the GPUs of all hosts at the same time."""
 
-    def of(name: str) -> Facts | RackwrightError:
+    def read_host(name: str) -> Facts | RackwrightError:
         try:
             return hosts.gpus(name)
         except RackwrightError as error:
             return error
 
-    names = asked(stack)
+    names = hosts_with_gpus(stack)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return report(stack, dict(zip(names, pool.map(of, names), strict=True)))
+        return build_report(stack, dict(zip(names, pool.map(read_host, names), strict=True)))
 
 
-def looks(hosts: Hosts, stack: Stack, seconds: float, stop: threading.Event) -> Iterator[GpuReport]:
-    """Yield a report, and another one every so many *seconds* until *stop* is set."""
+def watch(hosts: Hosts, stack: Stack, seconds: float, stop: threading.Event) -> Iterator[GpuReport]:
+    """Yield a report every *seconds* until *stop* is set, the first one now."""
     tried = time.monotonic()
     while True:
-        yield look(hosts, stack)
+        yield observe(hosts, stack)
         if stop.wait(seconds):
             return
         if time.monotonic() - tried > RETRY_SECONDS:
@@ -90,52 +90,52 @@ def looks(hosts: Hosts, stack: Stack, seconds: float, stop: threading.Event) -> 
             hosts.try_again()
 
 
-def report(stack: Stack, evidence: Evidence) -> GpuReport:
-    """Set what was seen against what is declared."""
+def build_report(stack: Stack, evidence: Evidence) -> GpuReport:
+    """Return the report of *stack*: the observed GPUs, compared with the declared ones."""
     rows = (row for name, facts in evidence.items() for row in _rows(name, stack.fleet.hosts[name], facts))
     return GpuReport(stack.name, tuple(rows))
 
 
-def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[Row]:
+def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[GpuRow]:
     if isinstance(facts, RackwrightError):
-        yield Row(name, not_reached=facts)
+        yield GpuRow(name, not_reached=facts)
         return
     unknown: list[str] = []
-    gpus: tuple[Gpu, ...] | None = _known(facts, "gpus", unknown)
-    errors = [error for error in _known(facts, "xids", unknown) or () if _is_new(error, facts, host.alerts)]
+    gpus: tuple[Gpu, ...] | None = _read(facts, "gpus", unknown)
+    errors = [error for error in _read(facts, "xids", unknown) or () if _is_new(error, facts, host.alerts)]
     alerts = []
     declared = len(nvidia.gpus(host.profile))
     if gpus is not None and len(gpus) < declared:
         alerts.append(f"{len(gpus)} of {declared} GPUs are there")
     for gpu in gpus or ():
-        # one that is lost does not even tell where it sits: its errors are the host's
-        place = _known(gpu, "pci_address", [], "")
+        # a lost GPU has no known PCI address, so its errors count as the host's
+        place = _read(gpu, "pci_address", [], "")
         its_own = [error for error in errors if place.startswith(error.pci)]
         errors = [error for error in errors if error not in its_own]
-        yield _row(name, gpu, host.alerts, map(_said, its_own))
-    alerts += [f"{error.pci}: {_said(error)}" for error in errors]
+        yield _row(name, gpu, host.alerts, map(_format_xid, its_own))
+    alerts += [f"{error.pci}: {_format_xid(error)}" for error in errors]
     if alerts or unknown:
-        yield Row(name, alerts=tuple(dict.fromkeys(alerts)), unknown=tuple(unknown))
+        yield GpuRow(name, alerts=tuple(dict.fromkeys(alerts)), unknown=tuple(unknown))
 
 
-def _row(host: str, gpu: Gpu, limits: Alerts, errors: Iterable[str]) -> Row:
+def _row(host: str, gpu: Gpu, limits: Alerts, errors: Iterable[str]) -> GpuRow:
     unknown: list[str] = []
-    condition = _known(gpu, "condition", unknown)
+    condition = _read(gpu, "condition", unknown)
     if condition != "working":
         alerts = [condition] if condition else []
-        return Row(host, gpu.index, alerts=(*alerts, *dict.fromkeys(errors)), unknown=tuple(unknown))
-    figures = {name: _known(gpu, name, unknown, MISSING) for name in FIGURES}
+        return GpuRow(host, gpu.index, alerts=(*alerts, *dict.fromkeys(errors)), unknown=tuple(unknown))
+    figures = {name: _read(gpu, name, unknown, MISSING) for name in FIGURES}
     figures = {name: value for name, value in figures.items() if value is not MISSING}
-    processes = [(process.pid, _known(process, "name", unknown)) for process in _known(gpu, "processes", unknown, ())]
-    over = (*_over(figures, limits), *dict.fromkeys(errors))
-    return Row(host, gpu.index, figures, tuple(processes), over, tuple(unknown))
+    processes = [(process.pid, _read(process, "name", unknown)) for process in _read(gpu, "processes", unknown, ())]
+    over = (*_exceeded_limits(figures, limits), *dict.fromkeys(errors))
+    return GpuRow(host, gpu.index, figures, tuple(processes), over, tuple(unknown))
 
 
 MISSING = object()
 
 
-def _known(view: View, name: str, unknown: list[str], otherwise: Any = None) -> Any:
-    """Return what *view* has under *name*; where that is not known *otherwise*, and put the reason into *unknown*."""
+def _read(view: View, name: str, unknown: list[str], otherwise: Any = None) -> Any:
+    """Return the fact *name* of *view*; if it is unknown, add the reason to *unknown* and return *otherwise*."""
     try:
         return getattr(view, name)
     except UnknownFact as reason:
@@ -147,8 +147,8 @@ def _is_new(error: Xid, facts: Facts, limits: Alerts) -> bool:
     return error.at > facts.taken_at - limits.xid_minutes * 60
 
 
-def _over(figures: Mapping[str, Any], limits: Alerts) -> Iterator[str]:
-    """Yield what is over its limit; what the board does not have is over none."""
+def _exceeded_limits(figures: Mapping[str, Any], limits: Alerts) -> Iterator[str]:
+    """Yield a text for each figure over its limit; a figure that the board does not have is over none."""
 
     def over(name: str, limit: int) -> bool:
         return figures.get(name) is not None and figures[name] > limit
@@ -164,16 +164,16 @@ def _over(figures: Mapping[str, Any], limits: Alerts) -> Iterator[str]:
 
 
 def mebibytes(size_bytes: int) -> int:
-    """Return what others write of a GPU's memory, in MiB."""
+    """Return a size of GPU memory in whole MiB, as other tools write it."""
     return size_bytes >> 20
 
 
-def _said(error: Xid) -> str:
+def _format_xid(error: Xid) -> str:
     return f"Xid {error.code}: {error.text}"
 
 
 def as_json(report: GpuReport) -> dict[str, Any]:
-    """Return *report* for machines."""
+    """Return *report* as JSON data."""
     return {
         "stack": report.stack,
         "exit_status": report.exit_status,

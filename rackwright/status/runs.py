@@ -1,4 +1,4 @@
-"""How far the runs of a stack are, on all of their hosts; what they say; and the end of one, or the wait for it."""
+"""The progress, the logs and the end of training runs."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,65 +17,65 @@ from rackwright.schema.problem import hint
 from rackwright.stack import DeclaredResource, Stack, declare
 
 POLL_SECONDS = 5.0
-SLACK_SECONDS = 60.0
-"""Beyond a run's grace, for a host that is busy saving."""
-GOING = ("running", "finished")
+STOP_MARGIN_SECONDS = 60.0
+"""Seconds to wait beyond a run's grace period, for a host that is busy saving."""
+HEALTHY_OUTCOMES = ("running", "finished")
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run at one time."""
+    """The state of a run at one time."""
 
     name: str
-    told: Mapping[str, Any]
-    """What its kind reports of the chief: outcome, step, steps, loss, eta_seconds, checkpoint, attempt, why,
-    and where it is tracked the page of that."""
+    launcher: Mapping[str, Any]
+    """The report of the kind about the launcher host: outcome, step, steps, loss, eta_seconds, checkpoint, attempt,
+    why, and for a tracked run its page on the MLflow server."""
     ranks: Mapping[str, Mapping[str, int] | str]
-    """By host: the step of each process by its file of metrics, or why it is not known."""
+    """The step of each process by its file of metrics, or the reason why it is unknown; by host."""
 
     @property
     def outcome(self) -> str:
-        return str(self.told.get("outcome", "unknown" if "unknown" in self.told else "absent"))
+        return str(self.launcher.get("outcome", "unknown" if "unknown" in self.launcher else "absent"))
 
     @property
     def exit_status(self) -> int:
-        """0 it runs or is finished, 1 it does not, 3 it is not known, or a host was not reached."""
+        """0: the run is running or finished. 1: it is neither. 3: its state is unknown, or a host was not reached."""
         if self.outcome == "unknown":
             return 3
-        if self.outcome not in GOING:
+        if self.outcome not in HEALTHY_OUTCOMES:
             return 1
         return 3 if any(isinstance(steps, str) for steps in self.ranks.values()) else 0
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, **self.told, "outcome": self.outcome, "ranks": dict(self.ranks)}
+        return {"name": self.name, **self.launcher, "outcome": self.outcome, "ranks": dict(self.ranks)}
 
     def __str__(self) -> str:
         return "\n".join(map(one_line, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         parts = [self.outcome]
-        if "step" in self.told:
-            parts += [f"step {self.told['step']} of {self.told['steps']}", f"loss {self.told['loss']:.4g}"]
+        if "step" in self.launcher:
+            parts += [f"step {self.launcher['step']} of {self.launcher['steps']}", f"loss {self.launcher['loss']:.4g}"]
             if self.outcome == "running":
-                parts.append(f"{timedelta(seconds=self.told['eta_seconds'])} to go")
-        if self.told.get("checkpoint") is not None:
-            parts.append(f"last checkpoint {self.told['checkpoint']}")
-        if (attempt := self.told.get("attempt")) and attempt > 1:
+                parts.append(f"{timedelta(seconds=self.launcher['eta_seconds'])} to go")
+        if self.launcher.get("checkpoint") is not None:
+            parts.append(f"last checkpoint {self.launcher['checkpoint']}")
+        if (attempt := self.launcher.get("attempt")) and attempt > 1:
             parts.append(f"start {attempt}")
-        parts += [str(self.told[key]) for key in ("why", "unknown") if key in self.told]
+        parts += [str(self.launcher[key]) for key in ("why", "unknown") if key in self.launcher]
         yield f"{self.name}: {', '.join(parts)}"
-        if "tracking" in self.told:
-            yield f"  {self.told['tracking'] or 'the MLflow server does not know it yet'}"
+        if "tracking" in self.launcher:
+            yield f"  {self.launcher['tracking'] or 'the MLflow server does not know it yet'}"
         for host, steps in self.ranks.items():
-            said = steps if isinstance(steps, str) else ", ".join(f"{name} {step}" for name, step in steps.items())
-            yield f"  {host}: {said or 'nothing logged'}"
+            text = steps if isinstance(steps, str) else ", ".join(f"{name} {step}" for name, step in steps.items())
+            yield f"  {host}: {text or 'nothing logged'}"
 
 
-def named(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
-    """Return the resources of *run*, the chief's last.
+def find_resources(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
+    """Return the resources of *run*; the resource of the launcher host is the last one.
 
     Raises:
-        DeclarationError: the stack has no such run.
+        DeclarationError: The stack has no such run.
     """
     runs = stack.fleet.runs
     if run not in runs:
@@ -84,76 +84,77 @@ def named(stack: Stack, run: str) -> tuple[DeclaredResource, ...]:
     return tuple(each for each in declare(stack) if isinstance(each.spec, TrainingSpec) and each.spec.name == run)
 
 
-def look(hosts: Hosts, stack: Stack, run: str) -> RunReport:
-    """Look at all hosts of *run* at once."""
-    resources = named(stack, run)
+def observe(hosts: Hosts, stack: Stack, run: str) -> RunReport:
+    """Observe all hosts of *run* at the same time."""
+    resources = find_resources(stack, run)
 
-    def of(declared: DeclaredResource) -> dict[str, Any]:
+    def observe_host(declared: DeclaredResource) -> dict[str, Any]:
         try:
-            told: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.spec.host, fresh=True))
-            return told
+            report: dict[str, Any] = declared.kind.report(declared.spec, hosts.facts(declared.spec.host, fresh=True))
+            return report
         except RackwrightError as error:
             return {"unknown": f"not reached: {error.got}"}
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip((each.spec.host for each in resources), pool.map(of, resources), strict=True))
-    chief = found[resources[-1].spec.host]
-    ranks = {host: told.get("unknown") or told.get("ranks", {}) for host, told in reversed(found.items())}
-    return RunReport(run, {name: value for name, value in chief.items() if name != "ranks"}, ranks)
+        reports = dict(zip((each.spec.host for each in resources), pool.map(observe_host, resources), strict=True))
+    launcher = reports[resources[-1].spec.host]
+    ranks = {host: report.get("unknown") or report.get("ranks", {}) for host, report in reversed(reports.items())}
+    return RunReport(run, {name: value for name, value in launcher.items() if name != "ranks"}, ranks)
 
 
-def logs(hosts: Hosts, stack: Stack, run: str, lines: int, follow: bool, progress: Progress) -> None:
+def stream_logs(hosts: Hosts, stack: Stack, run: str, lines: int, follow: bool, progress: Progress) -> None:
     """Pass the last *lines* of the log of *run* to *progress*, and then each new line, if *follow*.
 
-    The run's own account reads the log on the chief, so root opens no path that this account could have replaced.
+    The run's own account reads the log on the launcher host, so root opens no path
+    that this account could have replaced.
 
     Raises:
-        StepFailed: there is no log.
+        StepFailed: There is no log.
     """
-    chief = _chief(stack, run)
+    launcher = _find_launcher(stack, run)
     following = ["--follow=name", "--retry"] if follow else []
-    tail = ("runuser", "-u", chief.account, "--", "tail", f"--lines={lines}", *following, chief.log)
+    tail = ("runuser", "-u", launcher.account, "--", "tail", f"--lines={lines}", *following, launcher.log)
     seconds = float("inf") if follow else 60.0
-    done = hosts.connection(chief.host).run(tail, timeout=min(seconds, 7 * 86400), on_line=progress)
+    done = hosts.connection(launcher.host).run(tail, timeout=min(seconds, 7 * 86400), on_line=progress)
     if done.status:
         raise StepFailed(
-            run, f"got no log on {chief.host}", "a run has one from its first start", "Run `rackwright up`"
+            run, f"got no log on {launcher.host}", "a run has a log from its first start", "Run `rackwright up`"
         )
 
 
 def stop(hosts: Hosts, stack: Stack, run: str, progress: Progress) -> None:
-    """Let *run* save and end; that it does not run shows in preview and audit, and `up` starts it again.
+    """Stop *run* after it has saved. Preview and audit report that it does not run; `up` starts it again.
 
     Raises:
-        StepFailed: it does not run there, or did not end.
+        StepFailed: The run does not run there, or did not end.
     """
-    chief = _chief(stack, run)
-    with hosts.lease(chief.host, chief.id, progress):
-        progress(f"{run} is told to stop, and saves first")
-        stopped = ("systemctl", "stop", chief.unit)
-        done = hosts.connection(chief.host).run(stopped, timeout=chief.grace_seconds + SLACK_SECONDS)
+    launcher = _find_launcher(stack, run)
+    with hosts.lease(launcher.host, launcher.id, progress):
+        progress(f"stopping {run}, which saves first")
+        argv = ("systemctl", "stop", launcher.unit)
+        done = hosts.connection(launcher.host).run(argv, timeout=launcher.grace_seconds + STOP_MARGIN_SECONDS)
     if done.status:
         fix = f"Look at {command('rackwright run logs {} {}', stack.name, run)}"
         raise StepFailed(run, f"systemctl says {done.stderr.strip()!r}", "a run that was started can be stopped", fix)
 
 
 def wait(hosts: Hosts, stack: Stack, run: str, seconds: float | None, progress: Progress) -> RunReport:
-    """Return how *run* is when it runs no more, or after so many *seconds*; *progress* hears how it gets on."""
+    """Return the report of *run* once it has ended, or after *seconds*; pass each change of its state to *progress*."""
     deadline = None if seconds is None else time.monotonic() + seconds
     before = ""
     while True:
-        report = look(hosts, stack, run)
+        report = observe(hosts, stack, run)
         over = report.outcome not in ("running", "unknown")
         if over or (deadline is not None and time.monotonic() >= deadline):
             return report
-        if (told := str(report).splitlines()[0]) != before:
-            progress(told)
-            before = told
+        if (state := str(report).splitlines()[0]) != before:
+            progress(state)
+            before = state
         time.sleep(POLL_SECONDS)
         hosts.try_again()
 
 
-def _chief(stack: Stack, run: str) -> TrainingSpec:
-    declared = named(stack, run)[-1]
+def _find_launcher(stack: Stack, run: str) -> TrainingSpec:
+    declared = find_resources(stack, run)[-1]
     assert isinstance(declared.spec, TrainingSpec) and declared.token == TrainingRunKind.token
     return declared.spec

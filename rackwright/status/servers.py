@@ -1,4 +1,4 @@
-"""How the servers of a stack are, on all of their hosts; what they say; and which model was served before."""
+"""The state, the logs and the previous versions of model servers."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,46 +8,46 @@ from typing import Any
 from rackwright.audit.evidence import AT_ONCE
 from rackwright.errors import DeclarationError, HostUnreachable, RackwrightError, Refused, StepFailed, one_line
 from rackwright.hosts.pool import Hosts
-from rackwright.kinds.model_server.observe import report
+from rackwright.kinds.model_server import observe as server_facts
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.schema.problem import hint
 from rackwright.schema.units import format_time
 from rackwright.stack import Stack, declare
-from rackwright.status.registered import Lead, lead
+from rackwright.status.registered import ResolvedName, resolve_name
 
 
 @dataclass(frozen=True)
 class ServerReport:
-    """One server at one time."""
+    """The state of a server at one time."""
 
     name: str
     version: str
-    """That is declared."""
+    """The declared version."""
     hosts: Mapping[str, Mapping[str, Any]]
-    """What its kind reports of each: outcome, version, previous, models, figures; or why it is not known."""
-    lead: Lead | None = None
-    """Where its name in the registry leads now, if it has one."""
+    """The report of the kind: outcome, version, previous, models, figures; or the reason why it is unknown; by host."""
+    resolved_name: ResolvedName | None = None
+    """The version that its name in the registry resolves to now; None without such a name."""
 
     @property
     def exit_status(self) -> int:
-        """0 every host serves the declared version, and as right as is asked for; 1 one does not, 3 it is not known."""
-        if any("unknown" in told for told in self.hosts.values()):
+        """0: all hosts serve the declared version, accurately enough. 1: a host does not. 3: this is unknown."""
+        if any("unknown" in report for report in self.hosts.values()):
             return 3
-        if not all(map(self._right, self.hosts.values())):
+        if not all(map(self._is_right, self.hosts.values())):
             return 1
-        return 3 if any("unknown" in told.get("accuracy", {}) for told in self.hosts.values()) else 0
+        return 3 if any("unknown" in report.get("accuracy", {}) for report in self.hosts.values()) else 0
 
-    def _right(self, told: Mapping[str, Any]) -> bool:
-        accuracy = told.get("accuracy", {})
+    def _is_right(self, report: Mapping[str, Any]) -> bool:
+        accuracy = report.get("accuracy", {})
         wrong = accuracy.get("low") or accuracy.get("moved")
-        return told.get("outcome") == "ready" and told["version"] == self.version and not wrong
+        return report.get("outcome") == "ready" and report["version"] == self.version and not wrong
 
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "version": self.version,
             "hosts": {name: dict(each) for name, each in self.hosts.items()},
-            "registered": self.lead.as_json() if self.lead else None,
+            "registered": self.resolved_name.as_json() if self.resolved_name else None,
         }
 
     def __str__(self) -> str:
@@ -55,73 +55,76 @@ class ServerReport:
 
     def _lines(self) -> Iterator[str]:
         yield f"{self.name}: version {self.version} is declared"
-        if self.lead:
-            yield f"  {self.lead}"
-        for host, told in self.hosts.items():
-            yield f"  {host}: {_line(told)}"
-            if accuracy := told.get("accuracy"):
-                yield f"    {_accuracy(accuracy)}"
-            if refused := told.get("refused"):
+        if self.resolved_name:
+            yield f"  {self.resolved_name}"
+        for host, report in self.hosts.items():
+            yield f"  {host}: {_describe_host(report)}"
+            if accuracy := report.get("accuracy"):
+                yield f"    {_describe_accuracy(accuracy)}"
+            if refused := report.get("refused"):
                 yield f"    refused {refused['version']}: {refused['why']}"
 
-    def before(self) -> str:
-        """Return the version that every host served before the declared one, or serves still.
+    def previous_version(self) -> str:
+        """Return the version that all hosts served before the declared one, or still serve.
 
         Raises:
-            HostUnreachable: it is not known of a host.
-            Refused: there is none, or not the same everywhere.
+            HostUnreachable: The previous version of a host is unknown.
+            Refused: There is no previous version, or hosts have different ones.
         """
-        found: dict[str, str | None] = {}
-        for host, told in self.hosts.items():
-            if "unknown" in told:
-                fix = "Bring it back, or take it out of the server"
-                raise HostUnreachable(host, str(told["unknown"]), "what was served there before is asked for", fix)
-            served = told.get("version")
-            found[host] = served if served not in (None, self.version) else told.get("previous")
-            if found[host] not in told.get("models", ()):
-                found[host] = None
-        versions = {*found.values()}
+        previous: dict[str, str | None] = {}
+        for host, report in self.hosts.items():
+            if "unknown" in report:
+                want, fix = (
+                    "a rollback needs the previous version of each host",
+                    "Repair it, or remove it from the server",
+                )
+                raise HostUnreachable(host, str(report["unknown"]), want, fix)
+            current = report.get("version")
+            previous[host] = current if current not in (None, self.version) else report.get("previous")
+            if previous[host] not in report.get("models", ()):
+                previous[host] = None
+        versions = {*previous.values()}
         if len(versions) != 1 or None in versions:
-            said = ", ".join(f"{version or 'none'} on {host}" for host, version in found.items())
-            want = "all hosts have the same version from before"
-            fix = "Name one with `rackwright server promote`; `rackwright server status` says which each has"
-            raise Refused(self.name, f"got {said}", want, fix)
+            listed = ", ".join(f"{version or 'none'} on {host}" for host, version in previous.items())
+            want = "all hosts have the same previous version"
+            fix = "Choose one with `rackwright server promote`; `rackwright server status` lists the versions by host"
+            raise Refused(self.name, f"got {listed}", want, fix)
         return str(versions.pop())
 
 
-def _line(told: Mapping[str, Any]) -> str:
-    if "unknown" in told:
-        return f"not known: {told['unknown']}"
-    if not told:
+def _describe_host(report: Mapping[str, Any]) -> str:
+    if "unknown" in report:
+        return f"unknown: {report['unknown']}"
+    if not report:
         return "absent"
-    parts = [f"{told['outcome']}, version {told['version'] or 'none'}"]
-    if told.get("why"):
-        parts.append(str(told["why"]))
-    if told.get("p99_ms") is not None:
-        parts.append(f"{told['requests']} requests, p50 {told['p50_ms']:g} ms, p99 {told['p99_ms']:g} ms")
-    if told.get("waiting") is not None:
-        parts.append(f"{told['waiting']} wait")
-    return ", ".join([*parts, f"before it {told['previous']}"] if told.get("previous") else parts)
+    parts = [f"{report['outcome']}, version {report['version'] or 'none'}"]
+    if report.get("why"):
+        parts.append(str(report["why"]))
+    if report.get("p99_ms") is not None:
+        parts.append(f"{report['requests']} requests, p50 {report['p50_ms']:g} ms, p99 {report['p99_ms']:g} ms")
+    if report.get("waiting") is not None:
+        parts.append(f"{report['waiting']} waiting")
+    return ", ".join([*parts, f"previous version {report['previous']}"] if report.get("previous") else parts)
 
 
-def _accuracy(told: Mapping[str, Any]) -> str:
-    parts = [f"accuracy not known: {told['unknown']}"] if "unknown" in told else []
-    if "accuracy" in told:
-        was = f"the canary had {told['accuracy']:.2%} right {format_time(told['age_seconds'])} ago"
-        parts.append(f"{was}, {told['asked']:.2%} are asked for" if told["low"] else was)
-    if "before" in told:
-        before = f"{told['before']:.2%} {format_time(told['before_age_seconds'])} ago"
-        parts.append(f"it has moved by {told['moved_by']:+.2%} from {before}" if told["moved"] else before)
-    if "why_not" in told and "unknown" not in told:
-        parts.append(f"the last look came to nothing: {told['why_not']}")
+def _describe_accuracy(accuracy: Mapping[str, Any]) -> str:
+    parts = [f"accuracy unknown: {accuracy['unknown']}"] if "unknown" in accuracy else []
+    if "accuracy" in accuracy:
+        share = f"canary accuracy {accuracy['accuracy']:.2%}, {format_time(accuracy['age_seconds'])} ago"
+        parts.append(f"{share}, below the minimum of {accuracy['asked']:.2%}" if accuracy["low"] else share)
+    if "before" in accuracy:
+        before = f"{accuracy['before']:.2%} {format_time(accuracy['before_age_seconds'])} ago"
+        parts.append(f"moved by {accuracy['moved_by']:+.2%} from {before}" if accuracy["moved"] else f"before {before}")
+    if "why_not" in accuracy and "unknown" not in accuracy:
+        parts.append(f"the last canary check failed: {accuracy['why_not']}")
     return ", ".join(parts)
 
 
-def known(stack: Stack, server: str) -> None:
-    """Return if *stack* has that *server*.
+def require_server(stack: Stack, server: str) -> None:
+    """Raise if *stack* has no such *server*.
 
     Raises:
-        DeclarationError: it has not.
+        DeclarationError: The stack has no such server.
     """
     servers = stack.fleet.servers
     if server not in servers:
@@ -131,52 +134,61 @@ def known(stack: Stack, server: str) -> None:
 
 
 def specs(stack: Stack, server: str) -> tuple[ServerSpec, ...]:
-    """Return what *server* is on each of its hosts.
+    """Return the specification of *server* on each of its hosts.
 
     Raises:
-        DeclarationError: the stack has no such server.
+        DeclarationError: The stack has no such server.
     """
-    known(stack, server)
-    found = (declared.spec for declared in declare(stack))
-    return tuple(spec for spec in found if isinstance(spec, ServerSpec) and spec.name == server)
+    require_server(stack, server)
+    resources = (declared.spec for declared in declare(stack))
+    return tuple(spec for spec in resources if isinstance(spec, ServerSpec) and spec.name == server)
 
 
-def look(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> ServerReport:
-    """Look at all hosts of *server* at once, and where its name in the registry at *tracking* leads, if it has one."""
-    several = specs(stack, server)
+def observe(hosts: Hosts, stack: Stack, server: str, tracking: str = "") -> ServerReport:
+    """Observe all hosts of *server* at the same time.
 
-    def of(spec: ServerSpec) -> dict[str, Any]:
+    Args:
+        tracking: The URL of the MLflow server with which the name of a registered model is resolved; empty for none.
+    """
+    server_specs = specs(stack, server)
+
+    def observe_host(spec: ServerSpec) -> dict[str, Any]:
         try:
-            return report(spec, hosts.facts(spec.host, fresh=True))
+            return server_facts.report(spec, hosts.facts(spec.host, fresh=True))
         except RackwrightError as error:
             return {"unknown": f"not reached: {error.got}"}
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        told = dict(zip((spec.host for spec in several), pool.map(of, several), strict=True))
+        names = (spec.host for spec in server_specs)
+        reports = dict(zip(names, pool.map(observe_host, server_specs), strict=True))
     model = stack.fleet.servers[server].model
-    return ServerReport(server, several[0].version, told, lead(model, tracking) if model.registered else None)
+    resolved_name = resolve_name(model, tracking) if model.registered else None
+    return ServerReport(server, server_specs[0].version, reports, resolved_name)
 
 
-def logs(hosts: Hosts, stack: Stack, server: str, lines: int, follow: bool, say: Callable[[str, str], None]) -> None:
-    """Say the last *lines* of what *server* has said on each host, and go on with what they say, if *follow*.
+def stream_logs(
+    hosts: Hosts, stack: Stack, server: str, lines: int, follow: bool, on_line: Callable[[str, str], None]
+) -> None:
+    """Pass the last *lines* of the log on each host of *server* to *on_line*, and then each new line, if *follow*.
 
     Args:
-        say: Told the host and a line of its.
+        on_line: A function of the host and the line.
 
     Raises:
-        StepFailed: a host has no log.
+        StepFailed: A host has no log.
     """
 
-    def of(spec: ServerSpec) -> int:
+    def stream_host(spec: ServerSpec) -> int:
         argv = ("journalctl", "--unit", spec.unit, f"--lines={lines}", "--output=cat", "--no-pager")
-        asked = (*argv, "--follow") if follow else argv
+        command = (*argv, "--follow") if follow else argv
         seconds = 7 * 86400 if follow else 60.0
-        done = hosts.connection(spec.host).run(asked, timeout=seconds, on_line=lambda line: say(spec.host, line))
+        done = hosts.connection(spec.host).run(command, timeout=seconds, on_line=lambda line: on_line(spec.host, line))
         return done.status
 
-    several = specs(stack, server)
+    server_specs = specs(stack, server)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        statuses = dict(zip((spec.host for spec in several), pool.map(of, several), strict=True))
+        names = (spec.host for spec in server_specs)
+        statuses = dict(zip(names, pool.map(stream_host, server_specs), strict=True))
     if failed := [host for host, status in statuses.items() if status]:
-        got, want = f"got no log on {', '.join(failed)}", "a server has one from its first start"
+        got, want = f"got no log on {', '.join(failed)}", "a server has a log from its first start"
         raise StepFailed(server, got, want, "Run `rackwright up`")

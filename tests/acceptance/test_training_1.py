@@ -8,7 +8,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import format_claims
 from tests.support.log import Log
 from tests.support.mlflow_accounts import ask
-from tests.support.training_lab import CHIEF, LOG, OTHER, OUT, RUN, START_SECONDS, TrainingLab, goes_on, training_lab
+from tests.support.training_lab import LAUNCHER, LOG, OTHER, OUT, RUN, START_SECONDS, TrainingLab, goes_on, training_lab
 
 CUT_SECONDS = 90
 """More than the 30 s after which a host that was lost is tried again."""
@@ -28,7 +28,7 @@ def test_a_lost_rank_rejoins_its_run(log: Log) -> str:
         log("killing rank 1")
         lab.ssh(OTHER, f"kill -9 {rank}")
         killed = log.seconds
-        goes_on(lab, CHIEF, steps=20)  # more than it can have been about to log
+        goes_on(lab, LAUNCHER, steps=20)  # more than it can have been about to log
         alone = log.seconds - killed
         eventually(lambda: lab.processes(OTHER), "another process in its place", START_SECONDS)
         goes_on(lab, OTHER)
@@ -36,7 +36,9 @@ def test_a_lost_rank_rejoins_its_run(log: Log) -> str:
         need(lab.differing() == set(), "something differs")
         cut = _cut(lab)
         need(lab.status().get("attempt") == 1, "the whole run was started again")
-    lost = f"the chief went on {alone:.0f} s after rank 1 was killed, and the other host again after {back:.0f} s"
+    lost = (
+        f"the launcher host went on {alone:.0f} s after rank 1 was killed, and the other host again after {back:.0f} s"
+    )
     return f"{lost}; {cut}"
 
 
@@ -44,11 +46,11 @@ def _cut(lab: TrainingLab) -> str:
     """Nothing that is more than a header passes the switch, for longer than a lost host is left alone."""
     lab.log("cutting the other host off")
     lab.rackwright("twin", "fault", lab.hosts_stack, "mtu", OTHER, "64", status=0)
-    cut, before = lab.log.seconds, lab.step(CHIEF)
-    eventually(lambda: lab.step(CHIEF) > before + 20, "it goes on without it", START_SECONDS)
+    cut, before = lab.log.seconds, lab.step(LAUNCHER)
+    eventually(lambda: lab.step(LAUNCHER) > before + 20, "it goes on without it", START_SECONDS)
     alone = lab.log.seconds - cut
     eventually(lambda: lab.log.seconds - cut > CUT_SECONDS, "a while", START_SECONDS)
-    goes_on(lab, CHIEF)
+    goes_on(lab, LAUNCHER)
     lab.log("letting it in again")
     lab.rackwright("twin", "fault", lab.hosts_stack, "mtu", OTHER, status=0)
     there, before = lab.log.seconds, lab.step(OTHER)
@@ -61,13 +63,13 @@ def _cut(lab: TrainingLab) -> str:
 def test_a_run_imports_what_its_fleet_installs(log: Log) -> str:
     with training_lab(log, installed=True) as lab:
         [imported] = {
-            lab.ssh(CHIEF, f"tr '\\0' ' ' < /proc/{rank}/cmdline").split()[0] for rank in lab.processes(CHIEF)
+            lab.ssh(LAUNCHER, f"tr '\\0' ' ' < /proc/{rank}/cmdline").split()[0] for rank in lab.processes(LAUNCHER)
         }
         need(imported.startswith("/opt/rackwright/workloads/training-"), f"it imports {imported}")
-        from_mirror = lab.ssh(CHIEF, "cat /opt/rackwright/workloads/pip.conf")
+        from_mirror = lab.ssh(LAUNCHER, "cat /opt/rackwright/workloads/pip.conf")
         need("127.0.0.1" in from_mirror, f"pip asks elsewhere: {from_mirror}")
-        size = lab.ssh(CHIEF, "du -sh /opt/rackwright/workloads | cut -f 1")
-        goes_on(lab, CHIEF)
+        size = lab.ssh(LAUNCHER, "du -sh /opt/rackwright/workloads | cut -f 1")
+        goes_on(lab, LAUNCHER)
         need(lab.differing() == set(), "something differs")
         lab.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes", status=0)
     return (
@@ -81,9 +83,9 @@ def _starts(lab: TrainingLab) -> str:
     goes_on(lab, OTHER)
     grown = lab.received(OTHER) - received
     need(grown > 0, "the fabric interface has received nothing")
-    record = json.loads(lab.ssh(CHIEF, f"cat {OUT}/provenance.json"))
+    record = json.loads(lab.ssh(LAUNCHER, f"cat {OUT}/provenance.json"))
     need(
-        {*record["hosts"]} == {CHIEF, OTHER} and {"fleet", "declaration", "lock", "code"} <= {*record},
+        {*record["hosts"]} == {LAUNCHER, OTHER} and {"fleet", "declaration", "lock", "code"} <= {*record},
         f"it says {record}",
     )
     return f"rank 1 logs on its own host, {grown} bytes came over the fabric"
@@ -95,14 +97,14 @@ def _is_seen(lab: TrainingLab) -> str:
     run = str(lab.status()["tracking"]).rpartition("/")[2]
 
     def asked() -> dict[str, Any]:
-        status, answer = ask(lab, CHIEF, "tina", "GET", f"runs/get?run_id={run}")
+        status, answer = ask(lab, LAUNCHER, "tina", "GET", f"runs/get?run_id={run}")
         need(status == 200, f"MLflow answers with {status}: {answer}")
         record: dict[str, Any] = answer["run"]
         return record
 
     eventually(lambda: "metrics" in asked()["data"], "MLflow has its figures", START_SECONDS)
     tags = {tag["key"].removeprefix("rackwright."): tag["value"] for tag in asked()["data"]["tags"]}
-    record = json.loads(lab.ssh(CHIEF, f"cat {OUT}/provenance.json"))
+    record = json.loads(lab.ssh(LAUNCHER, f"cat {OUT}/provenance.json"))
     hosts = " ".join(f"{name}={digest}" for name, digest in sorted(record["hosts"].items()))
     wanted = {**record, "hosts": hosts}
     need({key: tags.get(key) for key in wanted} == wanted, f"MLflow says {tags}")
@@ -124,8 +126,8 @@ def _heals(lab: TrainingLab) -> str:
     lab.ssh(OTHER, f"kill -9 {rank}")
     eventually(lambda: lab.status().get("attempt") == 2, "it starts again", START_SECONDS)
     log = f"tail -n 40 {LOG}"
-    eventually(lambda: "resumes after step" in lab.ssh(CHIEF, log), "it goes on", START_SECONDS)
-    need("rank 1 ended with 137" in lab.ssh(CHIEF, log), "its log does not say who was lost")
+    eventually(lambda: "resumes after step" in lab.ssh(LAUNCHER, log), "it goes on", START_SECONDS)
+    need("rank 1 ended with 137" in lab.ssh(LAUNCHER, log), "its log does not say who was lost")
     goes_on(lab, OTHER)
     return "a killed rank is healed from the last checkpoint, and the log says so"
 
@@ -134,5 +136,5 @@ def _stops(lab: TrainingLab) -> str:
     lab.log("stopping it by hand")
     lab.rackwright("run", "stop", lab.stack, RUN, status=0)
     found = lab.differing()
-    need(found == {(f"{CHIEF}/{RUN}", f"run:{RUN}")}, f"what differs is {format_claims(found)}")
+    need(found == {(f"{LAUNCHER}/{RUN}", f"run:{RUN}")}, f"what differs is {format_claims(found)}")
     return "a run stopped by hand shows in preview and audit"

@@ -3,31 +3,36 @@
 from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
-from tests.support.training_lab import CHIEF, ETC, OTHER, RUN, STRANGER, TrainingLab, training_lab
+from tests.support.training_lab import ETC, LAUNCHER, OTHER, RUN, STRANGER, TrainingLab, training_lab
 
 QUIETLY = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ConnectTimeout=5"
-ADDRESS = {CHIEF: "10.142.0.11", OTHER: "10.142.0.12", STRANGER: "10.142.0.13"}
+ADDRESS = {LAUNCHER: "10.142.0.11", OTHER: "10.142.0.12", STRANGER: "10.142.0.13"}
 ACCOUNT = f"run-{RUN}"
 
 
 @line("training", 5)
 def test_the_account_of_a_run_cannot_become_root_or_log_in_elsewhere(log: Log) -> str:
     with training_lab(log) as lab:
-        need(lab.ssh(CHIEF, _as_it(f"/opt/rackwright/runs/{RUN}/bin/ssh {ADDRESS[OTHER]} id -un")) == ACCOUNT, "no way")
+        need(
+            lab.ssh(LAUNCHER, _as_it(f"/opt/rackwright/runs/{RUN}/bin/ssh {ADDRESS[OTHER]} id -un")) == ACCOUNT,
+            "no way",
+        )
         refused = _refused(lab)
-        key = lab.ssh(CHIEF, f"cat {ETC}/key")
+        key = lab.ssh(LAUNCHER, f"cat {ETC}/key")
         log("with its key from another host")
         put = f"umask 077; cat > /root/stolen <<'END'\n{key}\nEND\n"
         _fails(lab, STRANGER, f"{put}ssh {QUIETLY} -i /root/stolen -p 7022 {ACCOUNT}@{ADDRESS[OTHER]} true")
         log("removing the run")
         (lab.fleet_path.parent / "training.yaml").write_text("fleet: training\nuses: fleet.yaml\nruns: {}\n")
         lab.up()
-        lab.ssh(CHIEF, f"umask 077; cat > /root/kept <<'END'\n{key}\nEND\n")
-        _fails(lab, CHIEF, f"ssh {QUIETLY} -i /root/kept -b {ADDRESS[CHIEF]} -p 7022 {ACCOUNT}@{ADDRESS[OTHER]} true")
-        for host in (CHIEF, OTHER):
+        lab.ssh(LAUNCHER, f"umask 077; cat > /root/kept <<'END'\n{key}\nEND\n")
+        _fails(
+            lab, LAUNCHER, f"ssh {QUIETLY} -i /root/kept -b {ADDRESS[LAUNCHER]} -p 7022 {ACCOUNT}@{ADDRESS[OTHER]} true"
+        )
+        for host in (LAUNCHER, OTHER):
             _fails(lab, host, f"id {ACCOUNT}")
             need(lab.ssh(host, f"ls {ETC} 2>/dev/null || true") == "", f"{ETC} is left on {host}")
-        need("metrics" in lab.ssh(CHIEF, f"ls /srv/warm/runs/{RUN}"), "what it wrote is gone, too")
+        need("metrics" in lab.ssh(LAUNCHER, f"ls /srv/warm/runs/{RUN}"), "what it wrote is gone, too")
     return f"refused: {', '.join(refused)}; its key from another host; all of it once the run is removed"
 
 
@@ -35,10 +40,10 @@ def _refused(lab: TrainingLab) -> list[str]:
     key = f"ssh {QUIETLY} -i {ETC}/key"
     tried = {
         "sudo": (OTHER, _as_it("sudo -n true")),
-        "the host's own sshd": (CHIEF, _as_it(f"{key} {ACCOUNT}@{ADDRESS[OTHER]} true")),
-        "a host without the run": (CHIEF, _as_it(f"{key} {ACCOUNT}@{ADDRESS[STRANGER]} true")),
-        "its own port there": (CHIEF, _as_it(f"{key} -p 7022 {ACCOUNT}@{ADDRESS[STRANGER]} true")),
-        "root on its door": (CHIEF, _as_it(f"{key} -p 7022 root@{ADDRESS[OTHER]} true")),
+        "the host's own sshd": (LAUNCHER, _as_it(f"{key} {ACCOUNT}@{ADDRESS[OTHER]} true")),
+        "a host without the run": (LAUNCHER, _as_it(f"{key} {ACCOUNT}@{ADDRESS[STRANGER]} true")),
+        "its own port there": (LAUNCHER, _as_it(f"{key} -p 7022 {ACCOUNT}@{ADDRESS[STRANGER]} true")),
+        "root on its sshd": (LAUNCHER, _as_it(f"{key} -p 7022 root@{ADDRESS[OTHER]} true")),
     }
     for what, (host, command) in tried.items():
         lab.log(f"trying {what}")

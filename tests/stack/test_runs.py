@@ -92,7 +92,7 @@ def test_workloads_are_lent_to_a_twin_alone(project: Path) -> None:
         load_stack("lab", project)
 
 
-def test_the_chief_comes_after_the_seats_and_nothing_else_is_declared(project: Path) -> None:
+def test_the_launcher_host_comes_after_the_workers_and_nothing_else_is_declared(project: Path) -> None:
     resources = {
         declared.name: (declared.token, declared.after) for declared in declare(load_stack("training", project))
     }
@@ -114,7 +114,7 @@ def test_only_a_run_on_several_hosts_talks_over_the_fabric(project: Path) -> Non
     several, alone = spec(project, "cinder/digits"), spec(project, "ash/alone")
 
     assert several.interface == "fabric0"
-    assert [seat.address for seat in several.hosts] == ["10.141.0.12", "10.141.0.11"]
+    assert [host.address for host in several.hosts] == ["10.141.0.12", "10.141.0.11"]
     assert (alone.interface, alone.hosts[0].address) == (None, "localhost")
 
 

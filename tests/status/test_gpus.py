@@ -12,8 +12,8 @@ from rich.console import Console
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
 from rackwright.schema import Alerts, Fleet, Size
-from rackwright.status.gpu_table import sums, table
-from rackwright.status.gpus import GpuReport, as_json, asked, report
+from rackwright.status.gpu_table import summary, table
+from rackwright.status.gpus import GpuReport, as_json, build_report, hosts_with_gpus
 from tests.support import recorded_facts
 from tests.support.recorded_hosts import STACK as EXAMPLE
 
@@ -49,7 +49,7 @@ def raw() -> dict[str, Any]:
 
 
 def seen(raw: Any, **alerts: Any) -> GpuReport:
-    return report(stack(**alerts), {"alpha": Facts(raw) if isinstance(raw, dict) else raw})
+    return build_report(stack(**alerts), {"alpha": Facts(raw) if isinstance(raw, dict) else raw})
 
 
 def alerts(found: GpuReport) -> list[tuple[int | None, str]]:
@@ -69,7 +69,7 @@ def test_gpus_that_do_their_work_are_no_alert(raw):
 
 
 def test_only_hosts_that_are_declared_with_gpus_are_asked():
-    assert asked(stack()) == ("alpha",)
+    assert hosts_with_gpus(stack()) == ("alpha",)
 
 
 MIB = 1 << 20
@@ -175,7 +175,7 @@ def test_machines_are_told_the_same(raw):
 def shown(found: GpuReport) -> str:
     console = Console(width=200, file=io.StringIO())
     with console.capture() as captured:
-        console.print(table(found), sums(found), sep="\n")
+        console.print(table(found), summary(found), sep="\n")
     return captured.get()
 
 
@@ -198,7 +198,7 @@ def test_people_see_a_row_for_each_gpu(raw):
         assert part in lines[1]
     for part in ("?", "unknown: gpus[1].utilisation_percent: [broken]"):
         assert part in lines[2]
-    assert lines[-1] == "example: 8 GPUs, 1 with alerts, 1 not fully known"
+    assert lines[-1] == "example: 8 GPUs, 1 with alerts, 1 partly unknown"
 
 
 def test_people_see_who_was_not_reached():

@@ -66,7 +66,7 @@ def rack() -> Any:
 
 
 def test_a_run_that_goes_tells_how_far_it_is_on_each_host(rack: Any) -> None:
-    report = runs.look(rack, STACK, "digits")
+    report = runs.observe(rack, STACK, "digits")
     told = report.as_json()
 
     assert report.exit_status == 0
@@ -80,7 +80,7 @@ def test_a_run_that_goes_tells_how_far_it_is_on_each_host(rack: Any) -> None:
 @pytest.mark.parametrize(("outcome", "status"), [("finished", 0), ("stopped", 1), ("failed", 1)])
 def test_its_status_says_whether_it_is_as_wanted(rack: Any, outcome: str, status: int) -> None:
     rack.ends(outcome)
-    report = runs.look(rack, STACK, "digits")
+    report = runs.observe(rack, STACK, "digits")
 
     assert (report.outcome, report.exit_status) == (outcome, status)
     assert "to go" not in str(report)
@@ -89,7 +89,7 @@ def test_its_status_says_whether_it_is_as_wanted(rack: Any, outcome: str, status
 @pytest.mark.parametrize("host", ["ember", "cinder"])
 def test_a_host_that_is_not_reached_is_unknown_and_not_fine(rack: Any, host: str) -> None:
     rack.away.add(host)
-    report = runs.look(rack, STACK, "digits")
+    report = runs.observe(rack, STACK, "digits")
 
     assert report.exit_status == 3
     assert "not reached: no answer" in str(report)
@@ -97,26 +97,26 @@ def test_a_host_that_is_not_reached_is_unknown_and_not_fine(rack: Any, host: str
 
 def test_a_run_that_is_not_there_yet_differs(rack: Any) -> None:
     rack.raw["ember"]["runs"] = {}
-    report = runs.look(rack, STACK, "digits")
+    report = runs.observe(rack, STACK, "digits")
 
     assert (report.outcome, report.exit_status) == ("absent", 1)
 
 
 def test_a_run_that_nobody_declared_is_refused(rack: Any) -> None:
     with pytest.raises(DeclarationError, match=r"^run: got 'digit'; runs of stack lab: digits\. Write digits\.$"):
-        runs.look(rack, STACK, "digit")
+        runs.observe(rack, STACK, "digit")
 
 
-def test_what_it_says_is_read_on_its_chief(rack: Any) -> None:
+def test_its_log_is_read_on_its_launcher_host(rack: Any) -> None:
     heard: list[str] = []
-    runs.logs(rack, STACK, "digits", 2, False, heard.append)
+    runs.stream_logs(rack, STACK, "digits", 2, False, heard.append)
 
     assert heard == ["one", "two"]
     assert rack.asked == [("ember", ("runuser", "-u", "run-digits", "--", "tail", "--lines=2", LOG))]
 
     rack.answer = Result(1, b"", "no such file")
     with pytest.raises(StepFailed, match="got no log on ember"):
-        runs.logs(rack, STACK, "digits", 2, False, heard.append)
+        runs.stream_logs(rack, STACK, "digits", 2, False, heard.append)
 
 
 def test_it_is_stopped_by_who_holds_the_lock_of_its_host(rack: Any) -> None:

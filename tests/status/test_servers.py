@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rackwright.errors import HostUnreachable, Refused
-from rackwright.status.registered import Lead
+from rackwright.status.registered import ResolvedName
 from rackwright.status.servers import ServerReport
 
 FINE = {"accuracy": 0.95, "asked": 0.9, "age_seconds": 100, "low": False, "before": 0.952, "before_age_seconds": 86460,
@@ -47,17 +47,17 @@ def test_a_line_says_what_is_served_how_fast_and_what_was_refused() -> None:
 
     assert lines.splitlines() == [
         f"digits: version {NEW} is declared",
-        f"  alpha: ready, version {OLD}, 7 requests, p50 1 ms, p99 5 ms, 0 wait",
+        f"  alpha: ready, version {OLD}, 7 requests, p50 1 ms, p99 5 ms, 0 waiting",
         f"    refused {NEW}: the canary has 3.0000% right",
-        f"  beta: failed, version none, 7 requests, p50 1 ms, p99 5 ms, before it {OLD}",
+        f"  beta: failed, version none, 7 requests, p50 1 ms, p99 5 ms, previous version {OLD}",
     ]
 
 
 def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> None:
-    away = Lead("digits@champion", why="nobody answers")
+    away = ResolvedName("digits@champion", why="nobody answers")
     told = ServerReport("digits", NEW, {"alpha": host()}, away)
 
-    assert str(told).splitlines()[1] == "  where digits@champion leads is not known: nobody answers"
+    assert str(told).splitlines()[1] == "  the version of digits@champion is unknown: nobody answers"
     assert told.as_json()["registered"] == {
         "name": "digits@champion", "leads_to": None, "declared": None, "unknown": "nobody answers",
     }  # fmt: skip
@@ -68,17 +68,17 @@ def test_of_a_registered_one_it_says_where_its_name_leads_whatever_that_is() -> 
 @pytest.mark.parametrize(
     ("accuracy", "line"),
     [
-        (FINE, "the canary had 95.00% right 2 min ago, 95.20% 24 h 02 min ago"),
+        (FINE, "canary accuracy 95.00%, 2 min ago, before 95.20% 24 h 02 min ago"),
         (
             {**FINE, "low": True, "moved": True, "why_not": "busy"},
-            "the canary had 95.00% right 2 min ago, 90.00% are asked for, it has moved by -0.20% from 95.20%"
-            " 24 h 02 min ago, the last look came to nothing: busy",
+            "canary accuracy 95.00%, 2 min ago, below the minimum of 90.00%, moved by -0.20% from 95.20%"
+            " 24 h 02 min ago, the last canary check failed: busy",
         ),
         (
             {"accuracy": 0.95, "asked": 0.9, "age_seconds": 7200, "low": False, "why_not": "busy", "unknown": "busy"},
-            "accuracy not known: busy, the canary had 95.00% right 2 h 01 min ago",
+            "accuracy unknown: busy, canary accuracy 95.00%, 2 h 01 min ago",
         ),
-        ({"unknown": "no canary check has run yet"}, "accuracy not known: no canary check has run yet"),
+        ({"unknown": "no canary check has run yet"}, "accuracy unknown: no canary check has run yet"),
     ],
 )
 def test_of_one_that_is_watched_it_says_how_right_it_is(accuracy: dict[str, Any], line: str) -> None:
@@ -95,7 +95,7 @@ def test_of_one_that_is_watched_it_says_how_right_it_is(accuracy: dict[str, Any]
     ids=["served everywhere", "refused by the first", "refused by the second"],
 )
 def test_before_it_is_what_every_host_served_or_serves(hosts: dict[str, dict[str, Any]]) -> None:
-    assert report(**hosts).before() == OLD
+    assert report(**hosts).previous_version() == OLD
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_before_it_is_what_every_host_served_or_serves(hosts: dict[str, dict[str
     ids=["a new host", "another before", "removed by hand"],
 )
 def test_what_not_all_hosts_have_is_not_gone_back_to(hosts: dict[str, dict[str, Any]]) -> None:
-    with pytest.raises(Refused, match="all hosts have the same version from before"):
-        report(**hosts).before()
+    with pytest.raises(Refused, match="all hosts have the same previous version"):
+        report(**hosts).previous_version()
 
 
 def test_what_is_not_known_is_not_gone_back_to() -> None:
     with pytest.raises(HostUnreachable, match="not reached"):
-        report(alpha=host(), beta={"unknown": "not reached: no route"}).before()
+        report(alpha=host(), beta={"unknown": "not reached: no route"}).previous_version()

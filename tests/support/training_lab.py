@@ -13,7 +13,7 @@ from tests.support.lab import Lab
 from tests.support.log import Log
 from tests.support.mlflow_accounts import account
 
-CHIEF, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
+LAUNCHER, OTHER, STRANGER = HOSTS = ("oak", "elm", "ash")
 RUN = "digits"
 OUT, ETC = f"/srv/warm/runs/{RUN}", f"/etc/rackwright/runs/{RUN}"
 LOG = f"/var/log/rackwright/runs/{RUN}/log"
@@ -53,7 +53,7 @@ SERVER = {
     "base": {"security_updates": False},
     "mlflow": {"admin": account("admin"), "users": [{**account("tina"), "function": "trainer"}]},
 }
-"""Roles of the chief of a run that is tracked."""
+"""Roles of the launcher host of a tracked run."""
 INSTALLED = {"base": {"security_updates": False}, "workloads": {}}
 """Roles of the one host of a run that imports what its fleet installs."""
 
@@ -64,8 +64,8 @@ class TrainingLab(Lab):
     hosts_stack: str
 
     def status(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.rackwright("run", "status", self.stack, RUN, "--json").stdout)
-        return told
+        status: dict[str, Any] = json.loads(self.rackwright("run", "status", self.stack, RUN, "--json").stdout)
+        return status
 
     def step(self, host: str) -> int:
         """Return the last step that every process on *host* has written into its file there."""
@@ -86,23 +86,23 @@ def training_lab(log: Log, tracked: bool = False, installed: bool = False, more:
     """A run whose first step was logged, on hosts that were made for it.
 
     Args:
-        tracked: Whether an MLflow server on its chief is told.
-        installed: It runs on the chief alone, and what it imports comes there from the lock, and is lent to nobody.
+        tracked: True if an MLflow server on its launcher host tracks the run.
+        installed: True if it runs on the launcher host alone, with packages that are installed from the lock.
         more: A further line of the run.
     """
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with TrainingLab(log.empty_directory(), RACK, log, "trees", containers=HOSTS, workloads=not installed) as lab:
         stacks = lab.fleet_path.parent
-        lines = [f"tracking: {{host: {CHIEF}, account: tina}}"] if tracked else []
+        lines = [f"tracking: {{host: {LAUNCHER}, account: tina}}"] if tracked else []
         run = "".join(f"    {line}\n" for line in (*lines, more) if line)
-        runs = RUNS.replace(f"[{CHIEF}, {OTHER}]", f"[{CHIEF}]\n    processes: 2") if installed else RUNS
+        runs = RUNS.replace(f"[{LAUNCHER}, {OTHER}]", f"[{LAUNCHER}]\n    processes: 2") if installed else RUNS
         (stacks / "training.yaml").write_text(runs + run)
         settings = {"rackwright:fleet": "training.yaml", "rackwright:target": "twin:trees"}
         (stacks / "Pulumi.training.yaml").write_text(json.dumps({"config": settings}))
         if roles := SERVER if tracked else INSTALLED if installed else None:
             lab.edit(lambda fleet: fleet.update(mirror={}))
-            lab.edit(lambda fleet: fleet["hosts"][CHIEF].update(roles=roles))
+            lab.edit(lambda fleet: fleet["hosts"][LAUNCHER].update(roles=roles))
         lab.start()
         if roles:
             log("fetching what roles install")

@@ -20,7 +20,7 @@ from rackwright.twin.fleet import twin as twin_for
 from tests.twin.test_network import ROOT, ROOT_ONLY, SALT, Rack, fleet, nic
 
 pytestmark = [pytest.mark.twin, ROOT_ONLY]
-CHIEF, OTHER, STRANGER = "alpha", "beta", "gamma"
+LAUNCHER, OTHER, STRANGER = "alpha", "beta", "gamma"
 OUT = "/srv/warm/runs/digits"
 ETC = "/etc/rackwright/runs/digits"
 LOG = "/var/log/rackwright/runs/digits/log"
@@ -38,7 +38,7 @@ class Trained(Rack):
                 "network": {},
                 "tiers": {"warm": {"provided": True, "mount": "/srv/warm"}},
             }
-            for number, name in enumerate((CHIEF, OTHER, STRANGER), start=1)
+            for number, name in enumerate((LAUNCHER, OTHER, STRANGER), start=1)
         }
         super().__init__(directory, fleet(hosts), {*hosts})
         of_hosts, lent = Fleet.model_validate(self.raw), workloads.place()
@@ -57,13 +57,13 @@ class Trained(Rack):
         self.runs = {
             "digits": {
                 "recipe": "digits",
-                "hosts": (CHIEF, OTHER),
+                "hosts": (LAUNCHER, OTHER),
                 "checkpoints": {"tier": "warm"},
                 "set": {"steps": steps, "report_every_steps": 5, "saving": {"every_steps": 20}},
                 **more,
             }
         }
-        for host in (OTHER, CHIEF):
+        for host in (OTHER, LAUNCHER):
             self.up(host, "digits")
 
     def remove(self) -> None:
@@ -99,7 +99,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     workloads.ensure(print)
     rack = Trained(tmp_path_factory.mktemp("training"))
     rack.start()
-    for host in (CHIEF, OTHER, STRANGER):
+    for host in (LAUNCHER, OTHER, STRANGER):
         rack.up(host)
     rack.train(STEPS)
     yield rack
@@ -120,20 +120,20 @@ def test_a_run_that_is_there_trains_on_both_hosts_over_the_fabric(
     """
     step, received = rack.step(OTHER), rack.received(OTHER)
     assert step >= 1
-    assert len(trainings(rack, CHIEF)) == len(trainings(rack, OTHER)) == 1
+    assert len(trainings(rack, LAUNCHER)) == len(trainings(rack, OTHER)) == 1
 
     eventually(lambda: rack.step(OTHER) > step, seconds=300)
 
     assert rack.received(OTHER) > received
     assert rack.report.exit_status == 0
-    assert [rack.look(host, "digits")[1].steps for host in (CHIEF, OTHER)] == [(), ()]
+    assert [rack.look(host, "digits")[1].steps for host in (LAUNCHER, OTHER)] == [(), ()]
 
 
 def test_who_made_it_is_told_beside_its_metrics(rack: Trained) -> None:
-    told = json.loads(rack.run(CHIEF, f"cat {OUT}/provenance.json"))
+    told = json.loads(rack.run(LAUNCHER, f"cat {OUT}/provenance.json"))
 
     assert {*told} == {"fleet", "declaration", "lock", "hosts", "code"}
-    assert {*told["hosts"]} == {CHIEF, OTHER}
+    assert {*told["hosts"]} == {LAUNCHER, OTHER}
     assert len({*told["hosts"].values()}) == 2
 
 
@@ -145,21 +145,21 @@ def test_its_account_can_neither_become_root_nor_log_in_elsewhere(rack: Trained)
     assert "no new privileges" in rack.denied(
         OTHER, "systemd-run --quiet --pipe --wait -p User=run-digits -p NoNewPrivileges=yes sudo -n true"
     )
-    assert "Permission denied" in rack.denied(CHIEF, f"{own} run-digits@10.30.0.12 true")
-    assert "Permission denied" in rack.denied(CHIEF, f"{own} run-digits@10.30.0.13 true")
-    assert "refused" in rack.denied(CHIEF, f"{own} -p 7022 run-digits@10.30.0.13 true")
+    assert "Permission denied" in rack.denied(LAUNCHER, f"{own} run-digits@10.30.0.12 true")
+    assert "Permission denied" in rack.denied(LAUNCHER, f"{own} run-digits@10.30.0.13 true")
+    assert "refused" in rack.denied(LAUNCHER, f"{own} -p 7022 run-digits@10.30.0.13 true")
     assert "no such user" in rack.denied(STRANGER, "id run-digits")
     # its own way is there, or the others would prove nothing
-    assert rack.run(CHIEF, "runuser -u run-digits -- /opt/rackwright/runs/digits/bin/ssh 10.30.0.12 id -un") == (
+    assert rack.run(LAUNCHER, "runuser -u run-digits -- /opt/rackwright/runs/digits/bin/ssh 10.30.0.12 id -un") == (
         "run-digits"
     )
 
 
 def test_its_key_opens_nothing_from_a_host_where_the_run_is_not(rack: Trained) -> None:
     """
-    Not even with the key in the wrong hands: the door lets in one address.
+    Not even with the key in the wrong hands: the sshd accepts one address.
     """
-    stolen = rack.run(CHIEF, f"cat {ETC}/key")
+    stolen = rack.run(LAUNCHER, f"cat {ETC}/key")
     way = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes"
     put = f"umask 077; cat > /root/stolen <<'END'\n{stolen}\nEND\n"
 
@@ -170,8 +170,8 @@ def test_its_key_opens_nothing_from_a_host_where_the_run_is_not(rack: Trained) -
 
 
 def test_no_secret_is_on_a_command_line(rack: Trained) -> None:
-    key = rack.run(CHIEF, f"cat {ETC}/key").splitlines()
-    for host in (CHIEF, OTHER):
+    key = rack.run(LAUNCHER, f"cat {ETC}/key").splitlines()
+    for host in (LAUNCHER, OTHER):
         said = rack.run(host, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
         assert "workloads.training" in said
         assert derive_value("training_key") not in said
@@ -182,16 +182,16 @@ def test_a_rank_that_is_killed_is_healed_without_a_person(rack: Trained, eventua
     """
     It goes on from its last checkpoint, and its log says so.
     """
-    eventually(lambda: (rack.report.told["checkpoint"] or 0) >= 20, seconds=600)
+    eventually(lambda: (rack.report.launcher["checkpoint"] or 0) >= 20, seconds=600)
     [before] = trainings(rack, OTHER)
     rack.run(OTHER, f"kill -9 {before}")
 
-    eventually(lambda: rack.report.told.get("attempt") == 2 and len(trainings(rack, OTHER)) == 1, seconds=300)
-    eventually(lambda: "resumes after step" in rack.run(CHIEF, f"tail -n 30 {LOG}"), seconds=600)
+    eventually(lambda: rack.report.launcher.get("attempt") == 2 and len(trainings(rack, OTHER)) == 1, seconds=300)
+    eventually(lambda: "resumes after step" in rack.run(LAUNCHER, f"tail -n 30 {LOG}"), seconds=600)
 
     assert trainings(rack, OTHER) != [before]
-    assert "rank 1 ended with 137" in rack.run(CHIEF, f"cat {LOG}")
-    assert rack.look(CHIEF, "digits")[0] == set()
+    assert "rank 1 ended with 137" in rack.run(LAUNCHER, f"cat {LOG}")
+    assert rack.look(LAUNCHER, "digits")[0] == set()
 
 
 def test_a_run_stopped_by_hand_shows_and_saves(rack: Trained, eventually: Callable[..., None]) -> None:
@@ -201,25 +201,25 @@ def test_a_run_stopped_by_hand_shows_and_saves(rack: Trained, eventually: Callab
 
     report = rack.report
     assert report.outcome == "stopped"
-    assert report.told["checkpoint"] == report.told["step"]
-    assert rack.look(CHIEF, "digits")[0] == {"run:digits.outcome"}
-    assert trainings(rack, CHIEF) == trainings(rack, OTHER) == []
+    assert report.launcher["checkpoint"] == report.launcher["step"]
+    assert rack.look(LAUNCHER, "digits")[0] == {"run:digits.outcome"}
+    assert trainings(rack, LAUNCHER) == trainings(rack, OTHER) == []
 
 
 def test_it_finishes_and_closes_its_door(rack: Trained, eventually: Callable[..., None]) -> None:
     """
     Declared shorter, it goes on from where it was saved. Finished, another configuration is refused.
     """
-    saved = rack.report.told["step"]
+    saved = rack.report.launcher["step"]
     rack.train(saved + 30)
 
     eventually(lambda: rack.report.outcome == "finished", seconds=900)
 
-    assert rack.report.told["checkpoint"] == saved + 30
-    assert [rack.look(host, "digits")[1].steps for host in (CHIEF, OTHER)] == [(), ()]
+    assert rack.report.launcher["checkpoint"] == saved + 30
+    assert [rack.look(host, "digits")[1].steps for host in (LAUNCHER, OTHER)] == [(), ()]
     eventually(lambda: not rack.run(OTHER, "pgrep -u run-digits || true"), seconds=60)
     rack.runs["digits"]["set"]["steps"] = STEPS
-    for host in (CHIEF, OTHER):
+    for host in (LAUNCHER, OTHER):
         assert [refusal.got for refusal in rack.look(host, "digits")[1].refusals] == [
             "got another configuration of a finished run"
         ]
@@ -228,10 +228,10 @@ def test_it_finishes_and_closes_its_door(rack: Trained, eventually: Callable[...
 def test_its_key_goes_with_it_and_its_checkpoints_stay(rack: Trained) -> None:
     rack.remove()
 
-    for host in (CHIEF, OTHER):
+    for host in (LAUNCHER, OTHER):
         facts: Facts = rack.hosts.facts(host, fresh=True)
         assert facts.user("run-digits") is None
         assert facts.owner("run-digits") is None
         assert rack.run(host, "find / -xdev -path '*/runs/digits/*' -not -path '/srv/*' 2>/dev/null || true") == ""
-    assert "step-" in rack.run(CHIEF, f"ls {OUT}/checkpoints")
-    assert rack.run(CHIEF, f"stat -c %U {OUT}/checkpoints") == "root"
+    assert "step-" in rack.run(LAUNCHER, f"ls {OUT}/checkpoints")
+    assert rack.run(LAUNCHER, f"stat -c %U {OUT}/checkpoints") == "root"

@@ -13,7 +13,7 @@ from rackwright.cli import app as command_line
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
-from rackwright.status.registered import NOT_ASKED, Lead, leads, notices
+from rackwright.status.registered import NO_SERVER, ResolvedName, notices, resolve_names
 from tests.support.mlflow_server import ServedModel
 from tests.support.server_stack import HOSTS
 from tests.workloads.tracking.test_versions import entered, published, registered
@@ -74,12 +74,12 @@ class Project:
         assert isinstance(spec, ServerSpec)
         return spec
 
-    def lead(self, url: str | None = None) -> Lead:
-        return leads(load_stack("serving", self.directory), self.served.url if url is None else url)["digits"]
+    def lead(self, url: str | None = None) -> ResolvedName:
+        return resolve_names(load_stack("serving", self.directory), self.served.url if url is None else url)["digits"]
 
     def notices(self) -> list[tuple[str, str]]:
         stack = load_stack("serving", self.directory)
-        return list(notices(leads(stack, self.served.url), stack))
+        return list(notices(resolve_names(stack, self.served.url), stack))
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_where_a_name_leads_is_not_guessed(project):
     project.champion("first")
     project.server("promote", "serving", "digits")
 
-    assert str(project.lead("")) == f"where {project.name}@champion leads is not known: {NOT_ASKED}"
+    assert str(project.lead("")) == f"the version of {project.name}@champion is unknown: {NO_SERVER}"
     nobody = project.lead("https://localhost:1")
     assert (nobody.version, nobody.declared) == (None, None)
     assert "an MLflow server responds there" in str(nobody)
@@ -142,11 +142,11 @@ def test_where_a_name_leads_is_not_guessed(project):
     text = project.fleet.read_text()
     project.fleet.write_text(text.replace("@champion", "@nobody"))
     assert project.lead().declared is None
-    assert project.notices()[0][1].startswith(f"where {project.name}@nobody leads is not known: ")
+    assert project.notices()[0][1].startswith(f"the version of {project.name}@nobody is unknown: ")
 
     project.fleet.write_text(re.sub(", sha256: [^}]*", "", text))  # as `rollback` leaves it
     assert project.lead().version == f"{project.name}/1"
-    assert "whether that is declared is not known: no sha256 stands beside" in str(project.lead())
+    assert "whether that is the declared model is unknown: the declared version has no sha256" in str(project.lead())
 
 
 def test_an_audit_says_it_and_one_of_snapshots_asks_nobody(project):
@@ -161,7 +161,7 @@ def test_an_audit_says_it_and_one_of_snapshots_asks_nobody(project):
         return json.loads(done.stdout)["notices"]
 
     assert noticed() == dict(project.notices())
-    nobody = f"where {project.name}@champion leads is not known: --snapshot asks nobody"
+    nobody = f"the version of {project.name}@champion is unknown: --snapshot asks no server"
     assert noticed("--snapshot", str(project.directory)) == {"digits": nobody}
 
 

@@ -1,4 +1,4 @@
-"""Processes on hosts apart, started as the chief of a run starts them: a cut network, and torchrun's own way."""
+"""Processes on hosts apart, started as the launcher of a run starts them: a cut network, and torchrun's own way."""
 
 import json
 import os
@@ -29,14 +29,14 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
 
 def plan(hosts: int, directory: Path, *changes: str, launcher: str, min_processes: int | None = None) -> LaunchPlan:
     """Return the plan of a run on so many hosts, with its configuration written, and who is there."""
-    seats = tuple(LaunchHost(Network.address(number), Network.address(number)) for number in range(1, hosts + 1))
+    nodes = tuple(LaunchHost(Network.address(number), Network.address(number)) for number in range(1, hosts + 1))
     told = directory / "config.json"
     told.write_text(config("digits", f"launcher={launcher}", *changes).model_dump_json())
     discover = directory / "network" / "discover"
-    discover.write_text("#!/bin/sh\n" + "".join(f"echo {seat.address}:1\n" for seat in seats))
+    discover.write_text("#!/bin/sh\n" + "".join(f"echo {host.address}:1\n" for host in nodes))
     discover.chmod(0o755)
     return LaunchPlan(
-        name="digits", host=seats[0].name, hosts=seats, processes=1, launcher=launcher, min_processes=min_processes,
+        name="digits", host=nodes[0].name, hosts=nodes, processes=1, launcher=launcher, min_processes=min_processes,
         interface=NIC, config=told, out=directory / "out", home=directory, log=directory / "log", grace_seconds=5,
         data=None, provenance={},
     )  # fmt: skip

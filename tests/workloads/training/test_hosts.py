@@ -1,4 +1,4 @@
-"""A run on several hosts: what the chief starts, how it ends, and what is told of who failed."""
+"""A run on several hosts: what the launcher starts, how the run ends, and how a failed host is reported."""
 
 import json
 import os
