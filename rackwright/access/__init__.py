@@ -1,1 +1,1 @@
-"""How people and automation get access: certificates and second factors."""
+"""Access of people and automation to hosts: certificates and second factors."""

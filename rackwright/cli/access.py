@@ -11,7 +11,7 @@ from rackwright.cli import project
 from rackwright.errors import SetupError
 
 if TYPE_CHECKING:
-    from rackwright.access.enrolment import Enrolled
+    from rackwright.access.enrolment import Enrolment
 
 app = typer.Typer()
 """Its commands stand among those of the stack."""
@@ -40,7 +40,7 @@ def enrol(
     raise typer.Exit(enrolment.exit_status(enrolled))
 
 
-def _show(enrolled: "Enrolled") -> None:
+def _show(enrolled: "Enrolment") -> None:
     import segno
 
     assert enrolled.secret is not None

@@ -126,7 +126,7 @@ def test_what_is_shown_lets_in_and_is_seen_nowhere_else(project, machine, keys):
 @on_a_machine
 def test_a_secret_that_is_there_is_not_replaced_unasked(project, machine, keys):
     first = enrolment.enrol(project.stack, "olga", False, quiet)
-    with pytest.raises(Refused, match=r"got olga with a secret on alpha; .* Say --replace"):
+    with pytest.raises(Refused, match=r"got olga with a secret on alpha; .* Pass --replace"):
         enrolment.enrol(project.stack, "olga", False, quiet)
     second = enrolment.enrol(project.stack, "olga", True, quiet)
 
@@ -143,8 +143,10 @@ def test_a_host_that_was_added_is_given_the_secret_that_the_others_have(tmp_path
     both = Project(tmp_path / "project", machine.variables, machine.port, keys, ("alpha", "beta"))
     both.fleet.with_suffix(".known_hosts").write_text(machine.pin())
     secret = machine.enrol("olga")
-    there = enrolment._is_there
-    monkeypatch.setattr(enrolment, "_is_there", lambda hosts, host, name: host == "alpha" and there(hosts, host, name))
+    has_secret = enrolment._has_secret
+    monkeypatch.setattr(
+        enrolment, "_has_secret", lambda hosts, host, name: host == "alpha" and has_secret(hosts, host, name)
+    )
 
     enrolled = enrolment.enrol(both.stack, "olga", False, quiet)
 
@@ -170,7 +172,7 @@ def test_only_the_key_of_a_host_reaches_the_others():
     A host that was taken over adds a code of its own, and drops the limit of tries.
     """
     taken_over = f'{KEY}\n" WINDOW_SIZE 100\n" TOTP_AUTH\n12345678\n'
-    passed_on = enrolment._common(Hosts(alpha=taken_over), ["alpha"], "olga").text
+    passed_on = enrolment._common_secret(Hosts(alpha=taken_over), ["alpha"], "olga").text
 
     assert passed_on == "\n".join([KEY, *(f'" {option}' for option in OPTIONS), ""])
 
@@ -178,14 +180,14 @@ def test_only_the_key_of_a_host_reaches_the_others():
 @pytest.mark.parametrize("text", [None, "", "\n", KEY[:25], KEY.lower(), f"{KEY}!", f" {KEY}", f'" TOTP_AUTH\n{KEY}\n'])
 def test_a_file_without_a_key_is_refused_with_its_host(text):
     with pytest.raises(Refused, match=r"user olga: got no key in the first line of /var/lib/totp/olga on beta;"):
-        enrolment._common(Hosts(alpha=f"{KEY}\n", beta=text), ["alpha", "beta"], "olga")
+        enrolment._common_secret(Hosts(alpha=f"{KEY}\n", beta=text), ["alpha", "beta"], "olga")
 
 
 def test_hosts_with_different_keys_are_refused_by_their_names():
     other = KEY.replace("J", "K")
     hosts = Hosts(alpha=f"{KEY}\n", beta=f"{other}\n", gamma=f'{KEY}\n" TOTP_AUTH\n')
-    with pytest.raises(Refused, match=r"got different secrets of olga: alpha, gamma / beta; a person has one"):
-        enrolment._common(hosts, ["alpha", "beta", "gamma"], "olga")
+    with pytest.raises(Refused, match=r"got different secrets of olga: alpha, gamma / beta; a person has one secret"):
+        enrolment._common_secret(hosts, ["alpha", "beta", "gamma"], "olga")
 
 
 @on_a_machine
@@ -213,7 +215,7 @@ def test_who_needs_no_code_gets_none(tmp_path, keys):
     people = [{"name": "olga", "function": "operator", "keys": ["ssh-ed25519 AAAA"]}]
     stack = declared(tmp_path, keys, people=people, totp=False).stack
 
-    with pytest.raises(DeclarationError, match="got totp: false wherever olga is declared"):
+    with pytest.raises(DeclarationError, match="got totp: false on each host that declares olga"):
         enrolment.enrol(stack, "olga", False, quiet)
 
 
@@ -330,7 +332,7 @@ def test_an_authority_in_an_agent_signs_as_well(automated, tmp_path, monkeypatch
             "--ca: got {keys}/other; hosts trust the authorities under roles.access.ca_keys",
         ),
         ("deploy", "none", (), SetupError, "--ca: got no file {keys}/none"),
-        ("none", "ca", (), SetupError, "got no file {keys}/none.pub; its public key is signed"),
+        ("none", "ca", (), SetupError, "got no file {keys}/none.pub; the certificate signs its public key"),
         (
             "deploy",
             "ca",
@@ -350,14 +352,14 @@ def test_what_hosts_would_refuse_is_refused_here(automated, tmp_path, key, autho
 def test_an_authority_in_the_project_is_refused(automated, tmp_path):
     (automated.directory / "ca").write_text((tmp_path / "keys/ca").read_text())
 
-    with pytest.raises(Refused, match="which lies in the project; whoever has the repository would be let in"):
+    with pytest.raises(Refused, match="in the project; an authority's key in the repository gives every reader"):
         certificates.issue(automated.stack, tmp_path / "keys/deploy", str(automated.directory / "ca"), (), 15, ())
 
 
 def test_what_ssh_keygen_says_is_told(automated, tmp_path):
     (tmp_path / "keys/ca").write_text("not a key\n")
 
-    with pytest.raises(StepFailed, match="ssh-keygen: it said"):
+    with pytest.raises(StepFailed, match="ssh-keygen: it printed"):
         certificates.issue(automated.stack, tmp_path / "keys/deploy", str(tmp_path / "keys/ca"), (), 15, ())
 
 
