@@ -29,26 +29,26 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
         want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
         raise DeclarationError(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
     with cache.locked(cache.directory() / "mirror" / "lock", project.say):
-        apts = resolve.systems(stack)
+        apts = resolve.load_apts(stack)
         for each in apts.values():
             each.prepare(project.say)
-        made = resolve.make(stack, apts, upgrade)
+        resolved = resolve.resolve(stack, apts, upgrade)
         if fetch and not check:
-            made = resolve.signed(made, stack)
-            with _progress() as told:
-                resolve.fetch(made, apts, stack, told)
+            resolved = resolve.add_key(resolved, stack)
+            with _progress() as progress:
+                resolve.fetch(resolved, apts, stack, progress)
         if to is not None and not check:
-            tree.copy(made.lock, stack.local_repository, to)
-        changed = list(changes(stack.lock, made.lock))
+            tree.copy(resolved.lock, stack.local_repository, to)
+        changed = list(changes(stack.lock, resolved.lock))
         if changed and not check:
-            resolve.write(made.lock, stack.lock_file)
+            resolve.write(resolved.lock, stack.lock_file)
     if as_json:
         terminal.show(json.dumps({"lock": str(stack.lock_file), "changes": changed}, indent=2))
     else:
         for line in changed:
             terminal.show(line)
-        found = sum(map(len, made.lock.packages.values()))
-        rest = f"{found} packages, {len(made.lock.images)} images, {len(made.lock.wheels)} wheels"
+        packages = sum(map(len, resolved.lock.packages.values()))
+        rest = f"{packages} packages, {len(resolved.lock.images)} images, {len(resolved.lock.wheels)} wheels"
         terminal.show(f"{stack.lock_file}: {rest}; {_said(len(changed), check)}")
     return 1 if check and changed else 0
 

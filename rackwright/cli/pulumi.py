@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from rackwright.cli import project
 from rackwright.errors import DeclarationError, DeclarationErrors, SetupError, StepFailed, command
 from rackwright.kinds import KINDS
-from rackwright.lock.tree import lacking
+from rackwright.lock.tree import find_missing
 from rackwright.provider import consents, outcomes
 from rackwright.provider.outcomes import Outcome
 from rackwright.schema.problem import hint
@@ -86,10 +86,10 @@ def _consents(stack: Stack, given_up: Sequence[str]) -> dict[str, str]:
 def _check(stack: Stack) -> None:
     """Raise what is wrong with the declaration and its lock, and where packages that hosts may want are not here."""
     declare(stack)
-    if stack.lock and stack.brings_packages and (what := lacking(stack.lock, stack.local_repository)):
+    if stack.lock and stack.brings_packages and (missing := find_missing(stack.lock, stack.local_repository)):
         fix = f"Run {command('rackwright lock --fetch {}', stack.name)}"
         raise SetupError(
-            str(stack.local_repository), f"got no local repository of it: {what}", "hosts are served by it", fix
+            str(stack.local_repository), f"got no complete tree: {missing}", "hosts get their packages from it", fix
         )
 
 

@@ -32,16 +32,16 @@ class _Answers(SimpleHTTPRequestHandler):
         pass
 
 
-def bringing(play: Play, hosts: Hosts, directory: Path, lacking: Callable[[], str | None]) -> Play:
+def bringing(play: Play, hosts: Hosts, directory: Path, find_missing: Callable[[], str | None]) -> Play:
     """Return a function that plays a role while it serves the tree in *directory* to the host.
 
     Args:
-        lacking: Returns which needed file is missing, or None. If one is missing, no role is played.
+        find_missing: Returns which needed file is missing, or None. If one is missing, no role is played.
     """
 
     def with_mirror(step: PlayRole, host: str, progress: Progress) -> None:
-        if what := lacking():
-            raise NotDone(f"the local repository cannot serve it: {what}. Run `rackwright lock --fetch` first")
+        if missing := find_missing():
+            raise NotDone(f"the local repository cannot serve it: {missing}. Run `rackwright lock --fetch` first")
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(hosts.connection(host).listening(PORT, partial(answer, directory)))

@@ -1,1 +1,1 @@
-"""What hosts are made of, kept here: resolved by apt and pip, locked by hashes, served as repositories."""
+"""Packages of hosts: apt and pip resolve them, a lock pins their hashes, local repositories serve them."""

@@ -1,7 +1,7 @@
-"""apt itself, with a root of its own: it resolves and fetches as a host's apt would, and changes nothing here.
+"""Resolve and download packages with apt in a root directory of its own, which leaves this computer unchanged.
 
-It resolves for a host on which nothing is installed. So a set holds all that it needs, down to the C library: what the
-image of a host brings differs from rack to rack, and with it what would be missing.
+apt resolves for a host without any installed package. A set therefore contains all its dependencies, down to the
+C library: images of hosts contain different packages in each rack, so that a smaller set might lack some.
 """
 
 import os
@@ -21,9 +21,9 @@ from rackwright.toolchain.apt import COMPONENTS, SUITES, mirrors, network_settin
 
 DownloadProgress = Callable[[float, str], None]
 LOCKED = 900
-"""Priority of what was locked before: above all else that no role asks for."""
+"""Priority of locked versions: above all other versions without a preference of a role."""
 URI = re.compile(r"'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<digest>[0-9a-f]{64})")
-"""What `--print-uris` says of each file."""
+"""A line that `--print-uris` prints for each file."""
 _SETTINGS = """\
 Dir "{root}/";
 Dir::State::status "{root}/status";
@@ -44,57 +44,58 @@ _INSTALL = ("-y", "--allow-downgrades", "--allow-change-held-packages", "install
 
 @dataclass(frozen=True)
 class Apt:
-    """Where apt works for hosts of one system."""
+    """apt with a root directory for the hosts of one system."""
 
     os: str
     root: Path
-    """Kept, so that indexes and half a download need not come twice; one process at a time."""
-    trouble: list[str] = field(default_factory=list)
-    """What mirrors did not give."""
+    """Root directory for one process at a time; it stays, so that indexes and partial downloads are reused."""
+    mirror_errors: list[str] = field(default_factory=list)
+    """Errors of apt while it read the mirrors."""
 
     def prepare(self, progress: Progress) -> None:
-        """Read what there is: at the mirrors, and in the pool. A mirror that does not answer is no reason to end."""
+        """Read the indexes of the mirrors and of the pool; errors of mirrors are reported and do not end the work."""
         for folder in _FOLDERS:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "status").touch()
-        kept = store.directory() / self.os
-        kept.mkdir(parents=True, exist_ok=True)
-        (kept / "Packages").write_text(store.index(self.os))
-        found = (line.replace(" file:", " copy:") for line in mirrors(SUITES[self.os], COMPONENTS))
-        # first: of two equal ones apt takes the first, and what is here need not be fetched
-        lines = [f"deb [trusted=yes] file:{kept} ./", *found]
+        pool = store.directory() / self.os
+        pool.mkdir(parents=True, exist_ok=True)
+        (pool / "Packages").write_text(store.index(self.os))
+        sources = (line.replace(" file:", " copy:") for line in mirrors(SUITES[self.os], COMPONENTS))
+        # the pool is first: apt takes the first of two equal files, and files of the pool need no download
+        lines = [f"deb [trusted=yes] file:{pool} ./", *sources]
         (self.root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in lines))
-        told = _SETTINGS.format(root=self.root, architecture=ARCHITECTURE)
-        self._settings.write_text("\n".join([told, *network_settings(), ""]))
+        settings = _SETTINGS.format(root=self.root, architecture=ARCHITECTURE)
+        self._settings.write_text("\n".join([settings, *network_settings(), ""]))
         done = self._run("update", "--error-on=any")
         if done.returncode:
-            self.trouble[:] = _errors(done.stderr)
-            progress(f"{self.os}: mirrors did not give all: {'; '.join(self.trouble)}")
+            self.mirror_errors[:] = _errors(done.stderr)
+            progress(f"{self.os}: apt could not read all mirrors: {'; '.join(self.mirror_errors)}")
 
     def resolve(self, wanted: PackageSet, locked: Mapping[str, str], hosts: tuple[str, ...]) -> dict[str, str]:
-        """Return what *wanted* is with all that it needs: ``name=version``, and the digest of its file.
+        """Return the digest of each file of *wanted* and its dependencies, by ``name=version``.
 
         Args:
-            locked: What to take rather than what is newer.
-            hosts: Who wants it.
+            locked: Versions that apt prefers to newer ones.
+            hosts: Hosts that want the packages, for messages.
 
         Raises:
-            Refused: not all of it can be had, or it does not fit together.
+            Refused: some packages are not available, or they conflict.
         """
         self._prefer(wanted, locked)
         done = self._run("--print-uris", *_INSTALL, *wanted.packages)
         if done.returncode:
-            raise self._cannot(hosts, done.stderr)
-        return {_package(found["file"]): found["digest"] for found in URI.finditer(done.stdout)}
+            raise self._refusal(hosts, done.stderr)
+        return {_package(line["file"]): line["digest"] for line in URI.finditer(done.stdout)}
 
     def download(self, wanted: PackageSet, locked: Mapping[str, str], progress: DownloadProgress) -> None:
-        """Fetch what of *wanted* is not in the pool; *locked* is all of it. What is half there is gone on with.
+        """Download the packages of *wanted* that are not in the pool, and resume partial downloads.
 
         Args:
-            progress: Told how many percent are there, and which file comes.
+            locked: Digests of all packages of *wanted* and their dependencies, by ``name=version``.
+            progress: Receives the percentage that is complete and the name of the current file.
 
         Raises:
-            Refused: not all of it could be had.
+            Refused: some packages could not be downloaded.
         """
         self._prefer(wanted, locked)
         reading, writing = os.pipe()
@@ -106,15 +107,15 @@ class Apt:
             )  # fmt: skip
             os.close(writing)
             for line in status:
-                sort, _, percent, text = (line.rstrip().split(":", 3) + [""] * 3)[:4]
-                if sort == "dlstatus":
+                kind, _, percent, text = (line.rstrip().split(":", 3) + [""] * 3)[:4]
+                if kind == "dlstatus":
                     progress(float(percent), text)
             _, errors = process.communicate()
         if process.returncode:
-            raise self._cannot((), errors)
+            raise self._refusal((), errors)
 
     def collect(self, locked: Mapping[str, str]) -> None:
-        """Bring what was downloaded of *locked* into the pool."""
+        """Move the downloaded packages of *locked* into the pool."""
         for path in sorted((self.root / "var/cache/apt/archives").glob("*.deb")):
             if digest := locked.get(_package(path.name)):
                 store.take(path, store.package(self.os, digest), digest)
@@ -131,11 +132,11 @@ class Apt:
         try:
             return subprocess.run(["apt-get", "-q", *arguments], env=self._environment, capture_output=True, text=True)
         except FileNotFoundError:
-            want, fix = "apt resolves what hosts install", "Run this on Debian, or on a kin of it"
+            want, fix = "apt resolves the packages of hosts", "Run this on Debian, or on a system that is based on it"
             raise SetupError("this computer", "apt-get not found", want, fix) from None
 
     def _prefer(self, wanted: PackageSet, locked: Mapping[str, str]) -> None:
-        """Let apt choose as on the host, then what was chosen before: of two files, the first decides."""
+        """Write the host's preferences of versions, and after them the locked versions: the first file has priority."""
         folder = self.root / "etc/apt/preferences.d"
         for path in folder.iterdir():
             path.unlink()
@@ -147,26 +148,26 @@ class Apt:
         )
         (folder / "99-locked").write_text(text)
 
-    def _cannot(self, hosts: tuple[str, ...], said: str) -> Refused:
-        found = [*_errors(said), *(f"and of mirrors: {line}" for line in self.trouble)]
+    def _refusal(self, hosts: tuple[str, ...], stderr: str) -> Refused:
+        errors = [*_errors(stderr), *(f"and of mirrors: {line}" for line in self.mirror_errors)]
         return Refused(
             ", ".join(hosts) or self.os,
-            f"got no set: apt says {'; '.join(found)}",
-            "all that roles promise is at the mirrors of this computer or in the local repository, and fits together",
-            "Declare what is there, or fetch it from where it is still to be had",
+            f"got no set of packages: apt reports {'; '.join(errors)}",
+            "all promised packages are at the mirrors of this computer or in the local repository, and do not conflict",
+            "Declare packages that are available, or add a mirror that has them",
         )
 
 
 def _package(file: str) -> str:
-    """Return ``name=version`` of a package by apt's name for its file."""
+    """Return ``name=version`` of the package with apt's file name *file*."""
     name, version, _ = file.rsplit(".", 1)[0].split("_")
     return f"{name}={unquote(version)}"
 
 
-def _errors(said: str) -> list[str]:
-    """Return the errors among the lines that apt wrote; where it calls none an error, its warnings."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    for sign in ("E: ", "W: "):
-        if found := [line.removeprefix(sign) for line in lines if line.startswith(sign)]:
-            return found
+def _errors(stderr: str) -> list[str]:
+    """Return the errors that apt printed; its warnings if there is no error; otherwise the last line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    for prefix in ("E: ", "W: "):
+        if errors := [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]:
+            return errors
     return lines[-1:] or ["nothing"]

@@ -1,7 +1,8 @@
-"""Who signs the local repository of a fleet: a key of OpenPGP that is made here, kept in one file, and asks nobody.
+"""Sign the local repository of a fleet with an OpenPGP key that rackwright makes and keeps in one file.
 
-A key is for hosts that are served without TLS, over a port where another program may listen before us: what is not
-signed by it, apt does not take. Its public half stands in the lock; the private one never leaves this directory.
+Hosts use the local repository without TLS, over a port where another program could listen first. apt on hosts
+therefore rejects anything that this key did not sign. The lock has the public key. The private key stays in its
+directory and has no passphrase.
 """
 
 import subprocess
@@ -14,7 +15,7 @@ from rackwright.errors import Refused, SetupError
 
 
 def public_key(path: Path, fleet: str) -> str:
-    """Return the public half of the key in the file *path*, which is made if missing."""
+    """Return the public key of the key file *path*, and make the file if it is missing."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with _keyring() as gpg:
@@ -29,23 +30,23 @@ def public_key(path: Path, fleet: str) -> str:
 
 
 def check(path: Path, fleet: str, locked: str | None) -> str:
-    """Return the public half of the key in *path*, which has to be the one that is *locked*, where one is.
+    """Return the public key of the key file *path*, after a check that it equals the *locked* key, if there is one.
 
     Raises:
-        Refused: it is not: the lock was written where another key is.
+        Refused: the file is missing or has another key: the lock was written on another computer.
     """
+    want = "the local repository is signed with the key in the lock"
+    copy = f"Copy {path.name} from the computer that wrote the lock"
     if locked is not None and not path.exists():
-        fix = f"Copy {path.name} from where the lock was written, or take `key` out of the lock for a new one"
-        raise Refused(str(path), "got no private key", "the lock names who signs", fix)
-    found = public_key(path, fleet)
-    if locked not in (None, found):
-        fix = f"Copy {path.name} from where the lock was written, or take `key` out of the lock for this one"
-        raise Refused(str(path), "got another key", "the lock names who signs", fix)
-    return found
+        raise Refused(str(path), "got no private key", want, f"{copy}, or remove `key` from the lock for a new key")
+    public = public_key(path, fleet)
+    if locked not in (None, public):
+        raise Refused(str(path), "got another key", want, f"{copy}, or remove `key` from the lock for this key")
+    return public
 
 
-def signed(text: str, path: Path) -> str:
-    """Return *text* with the signature of the key in the file *path*, in clear."""
+def sign(text: str, path: Path) -> str:
+    """Return *text* with a clear-text signature of the key in the file *path*."""
     with _keyring() as gpg:
         gpg("--import", str(path))
         return gpg("--passphrase", "", "--armor", "--clear-sign", text=text)
@@ -61,16 +62,17 @@ class _Gpg:
             done = subprocess.run([*argv, *arguments], input=text, capture_output=True, text=True)
         except FileNotFoundError:
             fix = "Run `sudo apt-get install gpg gpg-agent`"
-            raise SetupError("this computer", "gpg not found", "it signs the local repository", fix) from None
+            raise SetupError("this computer", "gpg not found", "gpg signs the local repository", fix) from None
         if done.returncode:
-            said = " / ".join(done.stderr.strip().splitlines()[-2:]) or "nothing"
-            raise SetupError("gpg", f'it ended with {done.returncode} and said "{said}"', "it signs", "See gpg(1)")
+            output = " / ".join(done.stderr.strip().splitlines()[-2:]) or "nothing"
+            got, want = f'it ended with {done.returncode} and printed "{output}"', "gpg signs the local repository"
+            raise SetupError("gpg", got, want, "See gpg(1)")
         return done.stdout
 
 
 @contextmanager
 def _keyring() -> Iterator[_Gpg]:
-    """Yield gpg with a keyring of its own, and end the agent that it leaves behind."""
+    """Yield gpg with a temporary keyring, and end the agent that gpg starts."""
     with tempfile.TemporaryDirectory(prefix="rackwright-gpg-", ignore_cleanup_errors=True) as home:
         try:
             yield _Gpg(home)

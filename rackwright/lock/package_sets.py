@@ -1,4 +1,4 @@
-"""What the roles of a stack want of a distribution: sets of packages, each resolved as a whole."""
+"""Collect the packages, Python requirements and container images that the roles of a stack install."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,20 +21,20 @@ IMAGE = re.compile(r"(?P<name>[^\s@]+)@sha256:(?P<digest>[0-9a-f]{64})")
 
 @dataclass(frozen=True)
 class PackageSet:
-    """Packages that are together on a host, and how apt there chooses among versions of all others."""
+    """Packages that one host installs, and its apt preferences for all other packages; apt resolves them together."""
 
     os: str
     packages: tuple[str, ...]
-    """As apt takes them: ``name=version``, or ``name`` for the newest."""
+    """Packages in apt's form: ``name=version``, or ``name`` for the newest."""
     preferences: tuple[tuple[str, str], ...]
     """Name and text of each file of apt_preferences(5)."""
 
 
 def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
-    """Return every set of packages that hosts of *stack* want, and which of them.
+    """Return the hosts of *stack* that want each set of packages, by set.
 
     Raises:
-        DeclarationErrors: packages of a host's system cannot be locked.
+        DeclarationErrors: rackwright cannot lock packages of the system of a host.
     """
     hosts: dict[str, tuple[set[str], dict[str, str]]] = {}
     for spec in role_specs(stack):
@@ -45,45 +45,46 @@ def package_sets(stack: Stack) -> dict[PackageSet, tuple[str, ...]]:
         )
         for file in promised.files:
             if PurePosixPath(file.file).parent == PREFERENCES and isinstance(file.content, str):
-                preferences[PurePosixPath(file.file).name] = _bare(file.content)
-    found: dict[PackageSet, tuple[str, ...]] = {}
+                preferences[PurePosixPath(file.file).name] = _without_comments(file.content)
+    sets: dict[PackageSet, tuple[str, ...]] = {}
     for host, (packages, preferences) in hosts.items():
         os = stack.fleet.hosts[host].os
         if packages:
-            one = PackageSet(os, tuple(sorted(packages)), tuple(sorted(preferences.items())))
-            found[one] = (*found.get(one, ()), host)
-    if strange := [host for one, hosts_of in found.items() if one.os not in SUITES for host in hosts_of]:
-        known = ", ".join(SUITES)
+            package_set = PackageSet(os, tuple(sorted(packages)), tuple(sorted(preferences.items())))
+            sets[package_set] = (*sets.get(package_set, ()), host)
+    if unsupported := [host for each, hosts_of in sets.items() if each.os not in SUITES for host in hosts_of]:
+        supported = ", ".join(SUITES)
         raise DeclarationErrors(
             DeclarationError(
                 f"hosts.{host}.os",
                 f"got {stack.fleet.hosts[host].os}",
-                f"packages are locked for {known}, and were tried for no other system",
+                f"packages are locked for {supported}; no other system has been tested",
                 "Declare this host in a fleet without a lock",
             )
-            for host in strange
+            for host in unsupported
         )
-    return found
+    return sets
 
 
 def requirements(stack: Stack) -> list[str]:
-    """Return the lists of what roles install into environments of their own, each once."""
-    found = {
+    """Return the requirement lists of the Python environments that roles install, each list once."""
+    lists = {
         entry.requirements: None
         for spec in role_specs(stack)
         for entry in promises(spec, stack.repository).entries
         if isinstance(entry, Environment)
     }
-    return list(found)
+    return list(lists)
 
 
 def images(stack: Stack) -> dict[str, str]:
-    """Return the digest of each container image that variables of roles name by one."""
-    found = (image for spec in role_specs(stack) for image in _images(spec.variables))
-    return {image["name"]: image["digest"] for image in found}
+    """Return the digest of each container image that a variable of a role names with a digest, by name."""
+    references = (image for spec in role_specs(stack) for image in _images(spec.variables))
+    return {image["name"]: image["digest"] for image in references}
 
 
 def role_specs(stack: Stack) -> Iterator[RoleSpec]:
+    """Yield each declared role of each host."""
     for declared in declare_unchecked(stack):
         if isinstance(declared.spec, RoleSpec):
             yield declared.spec
@@ -95,14 +96,14 @@ def _images(value: Any) -> Iterator[re.Match[str]]:
             if image := IMAGE.fullmatch(value):
                 yield image
         case Mapping():
-            for below in value.values():
-                yield from _images(below)
+            for item in value.values():
+                yield from _images(item)
         case list() | tuple():
-            for below in value:
-                yield from _images(below)
+            for item in value:
+                yield from _images(item)
 
 
-def _bare(preferences: str) -> str:
-    """Return *preferences* without what only people read: it names the host, and sets are shared."""
+def _without_comments(preferences: str) -> str:
+    """Return *preferences* without comments and explanations, which name the host, while hosts share sets."""
     lines = preferences.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(("Explanation:", "#")))

@@ -1,4 +1,4 @@
-"""A lock from what is declared, and the local repository from a lock."""
+"""Resolve the lock of a stack, and fill the local repository from it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,91 +17,94 @@ from rackwright.stack.stack import ROOT
 from rackwright.toolchain import cache
 
 ROUNDS = 5
-"""How often sets are resolved until each fits what the others took; more than two were never needed."""
+"""Maximum rounds until the versions of each set agree with those of the others; two have always been enough."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """A lock, and each set in it by itself."""
+class ResolvedLock:
+    """A lock, and the packages of each set in it."""
 
     lock: Lock
     sets: Mapping[PackageSet, Mapping[str, str]]
 
 
-def make(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Made:
-    """Return the lock of *stack* as it has to be now: what is locked stays, where it still fits.
+def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> ResolvedLock:
+    """Return the lock that *stack* needs now; locked versions stay if they still fit.
 
     Args:
-        apts: By system, each prepared.
-        upgrade: Take the newest of what roles do not promise in a version.
+        apts: Prepared apt of each system.
+        upgrade: Take the newest version of each package, unless a role promises a version.
 
     Raises:
-        Refused: something cannot be had.
+        Refused: a package is not available.
     """
     before = stack.lock
     wanted = package_sets(replace(stack, lock=None))
-    taken: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade else before.packages
+    preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade else before.packages
     for _ in range(ROUNDS):
         sets = {
-            one: _resolved(apts[one.os], one, taken.get(system(one.os), {}), hosts) for one, hosts in wanted.items()
+            each: _resolve_set(apts[each.os], each, preferred.get(system(each.os), {}), hosts)
+            for each, hosts in wanted.items()
         }
-        found: dict[str, dict[str, str]] = {}
-        for one, packages in sets.items():
-            found.setdefault(system(one.os), {}).update(packages)
-        if found == taken:
+        merged: dict[str, dict[str, str]] = {}
+        for each, packages in sets.items():
+            merged.setdefault(system(each.os), {}).update(packages)
+        if merged == preferred:
             break
-        taken = found
+        preferred = merged
     roles = sorted({spec.role for spec in role_specs(stack)})
-    repository, of_roles = repository_digests(ROOT, roles)
+    repository, role_digests = repository_digests(ROOT, roles)
     lock = Lock(
         fleet=stack.fleet.fleet,
         rackwright=__version__,
         repository=repository,
-        roles=of_roles,
+        roles=role_digests,
         key=before.key if before else None,
-        packages=found,
+        packages=merged,
         images=images(stack),
         wheels=wheels.resolve(requirements(stack)),
     )
-    return Made(lock, sets)
+    return ResolvedLock(lock, sets)
 
 
-def systems(stack: Stack) -> dict[str, Apt]:
-    """Return what resolves and fetches for each system of *stack*."""
-    names = sorted({one.os for one in package_sets(replace(stack, lock=None))})
+def load_apts(stack: Stack) -> dict[str, Apt]:
+    """Return apt for each system of *stack*, by system."""
+    names = sorted({each.os for each in package_sets(replace(stack, lock=None))})
     return {name: Apt(name, cache.directory() / "mirror" / "apt" / name) for name in names}
 
 
-def fetch(made: Made, apts: Mapping[str, Apt], stack: Stack, progress: DownloadProgress) -> None:
-    """Keep all of the lock of *made*, and write the tree of the local repository."""
-    for one, packages in made.sets.items():
-        apts[one.os].download(one, packages, progress)
+def fetch(resolved: ResolvedLock, apts: Mapping[str, Apt], stack: Stack, progress: DownloadProgress) -> None:
+    """Download all files of *resolved* into the pool, and write the tree of the local repository."""
+    for each, packages in resolved.sets.items():
+        apts[each.os].download(each, packages, progress)
     for name, apt in apts.items():
-        apt.collect(made.lock.packages.get(system(name), {}))
-    wheels.fetch(made.lock.wheels)
-    tree.write(made.lock, stack.local_repository, key_file(stack))
+        apt.collect(resolved.lock.packages.get(system(name), {}))
+    wheels.fetch(resolved.lock.wheels)
+    tree.write(resolved.lock, stack.local_repository, key_file(stack))
 
 
-def signed(made: Made, stack: Stack) -> Made:
-    """Return *made* with the key that signs the local repository of *stack*."""
-    public = key.check(key_file(stack), stack.fleet.fleet, made.lock.key)
-    return replace(made, lock=made.lock.model_copy(update={"key": public}))
+def add_key(resolved: ResolvedLock, stack: Stack) -> ResolvedLock:
+    """Return *resolved* with the public key that signs the local repository of *stack*."""
+    public = key.check(key_file(stack), stack.fleet.fleet, resolved.lock.key)
+    return replace(resolved, lock=resolved.lock.model_copy(update={"key": public}))
 
 
 def key_file(stack: Stack) -> Path:
+    """Return the path of the private key that signs the local repository of *stack*."""
     return stack.local_repository.with_suffix(".key")
 
 
 def write(lock: Lock, path: Path) -> None:
+    """Replace the lock file *path* in one step."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(lock.text)
     beside.replace(path)
 
 
-def _resolved(apt: Apt, wanted: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:
+def _resolve_set(apt: Apt, wanted: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:
     try:
         return apt.resolve(wanted, locked, tuple(hosts))
     except Refused:
         if not locked:
             raise
-        return apt.resolve(wanted, {}, tuple(hosts))  # what is declared now does not fit what was
+        return apt.resolve(wanted, {}, tuple(hosts))  # the declared packages conflict with the locked versions

@@ -1,4 +1,4 @@
-"""What is kept: files by their content, shared by all fleets, and never changed or taken away."""
+"""The pool of downloaded files by content; all fleets share it, and rackwright never changes or removes a file."""
 
 import hashlib
 import shutil
@@ -12,34 +12,36 @@ from rackwright.toolchain import cache
 
 
 def directory() -> Path:
+    """Return the directory of the pool."""
     return cache.directory() / "mirror" / "pool"
 
 
 def package(os: str, digest: str) -> Path:
-    """Return where the package with *digest* is, or would be."""
+    """Return the path of the package with *digest*, which may be missing."""
     return directory() / os / f"{digest}.deb"
 
 
 def wheel(name: str, digest: str) -> Path:
-    """Return where the wheel *name* with *digest* is, or would be: pip goes by names."""
+    """Return the path of the wheel *name* with *digest*, which may be missing; pip needs the file's name."""
     return directory() / "wheels" / digest / name
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 digest of the file *path*."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def take(path: Path, target: Path, digest: str) -> None:
-    """Move the file *path* to its place *target*, where no other content than that of *digest* ever stands.
+    """Move the file *path* to *target* in the pool, after a check that its content has *digest*.
 
     Raises:
-        SetupError: it has another.
+        SetupError: the content has another digest.
     """
-    if (found := sha256(path)) != digest:
+    if (actual := sha256(path)) != digest:
         path.unlink()
-        got, want = f"got a file with SHA-256 {found}", f"the lock has {digest}"
-        raise SetupError(path.name, got, want, "Run the same command again; should it stay so, look at the mirror")
+        got, want = f"got a file with SHA-256 {actual}", f"the lock has {digest}"
+        raise SetupError(path.name, got, want, "Run the same command again; if the error stays, check the mirror")
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}")
     shutil.move(path, beside)
@@ -47,17 +49,17 @@ def take(path: Path, target: Path, digest: str) -> None:
 
 
 def stanzas(os: str, digests: Iterator[str] | list[str]) -> list[str]:
-    """Return a paragraph of a package index for each of the packages with *digests*, which are in the pool."""
+    """Return the stanza in a package index for each of the packages in the pool with *digests*."""
 
     def stanza(digest: str) -> str:
         path = package(os, digest)
-        told = subprocess.run(["dpkg-deb", "--field", str(path)], capture_output=True, text=True, check=True).stdout
-        return f"{told.rstrip()}\nFilename: {path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n"
+        fields = subprocess.run(["dpkg-deb", "--field", str(path)], capture_output=True, text=True, check=True).stdout
+        return f"{fields.rstrip()}\nFilename: {path.name}\nSize: {path.stat().st_size}\nSHA256: {digest}\n"
 
     with ThreadPoolExecutor(4) as threads:
         return list(threads.map(stanza, digests))
 
 
 def index(os: str) -> str:
-    """Return the index of all packages of *os* that are here, of whatever lock."""
+    """Return the index of all packages of *os* in the pool, for all locks."""
     return "\n".join(stanzas(os, sorted(path.stem for path in (directory() / os).glob("[!.]*.deb"))))

@@ -1,6 +1,6 @@
-"""The local repository of a fleet as a tree that any web server can serve: for apt below dists/, for pip simple/.
+"""The local repository of a fleet: a tree for any web server, with dists/ for apt and simple/ for pip.
 
-It holds what the lock names and nothing else. The files themselves lie in the pool, by their content.
+The tree lists the files of the lock and no others. The files themselves are in the pool.
 """
 
 import gzip
@@ -18,12 +18,12 @@ from rackwright.lock.wheels import project
 from rackwright.stack.lock_check import ARCHITECTURE
 
 NOTE = "lock.sha256"
-"""Which lock a tree was made for."""
+"""Name of the file with the digest of the lock of a tree."""
 
 
 def write(lock: Lock, directory: Path, key_file: Path) -> None:
-    """Make the tree in *directory* that of *lock*, whose packages and wheels are all in the pool."""
-    if lacking(lock, directory) is None:
+    """Write the tree of *lock* into *directory*; all its packages and wheels must be in the pool."""
+    if find_missing(lock, directory) is None:
         return
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "pool").is_symlink():
@@ -35,21 +35,21 @@ def write(lock: Lock, directory: Path, key_file: Path) -> None:
     _put(directory / NOTE, f"{lock.digest}\n".encode())
 
 
-def lacking(lock: Lock, directory: Path) -> str | None:
-    """Return what the tree in *directory* lacks of *lock*; None where it has all."""
+def find_missing(lock: Lock, directory: Path) -> str | None:
+    """Return in words which part of *lock* is missing in the tree in *directory*; None if the tree is complete."""
     try:
-        made_for = (directory / NOTE).read_text().strip()
+        digest = (directory / NOTE).read_text().strip()
     except FileNotFoundError:
-        return "there is none"
-    if made_for != lock.digest:
-        return "it was made for another lock"
-    gone = [path for path in _kept(lock) if not path.exists()]
-    return f"{len(gone)} of its files are gone, {gone[0]} among them" if gone else None
+        return "it does not exist"
+    if digest != lock.digest:
+        return "it belongs to another lock"
+    missing = [path for path in _pool_files(lock) if not path.exists()]
+    return f"{len(missing)} of its files are missing, such as {missing[0]}" if missing else None
 
 
 def copy(lock: Lock, directory: Path, target: Path) -> None:
-    """Put the tree in *directory*, with its files, to *target*. What else is there stays: older locks want it."""
-    for path in _kept(lock):
+    """Copy the tree in *directory*, with its files, to *target*. Other files there stay: older locks need them."""
+    for path in _pool_files(lock):
         place = target / "pool" / path.relative_to(store.directory())
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -57,11 +57,11 @@ def copy(lock: Lock, directory: Path, target: Path) -> None:
             shutil.copyfile(path, beside)
             beside.rename(place)
     files = [path for folder in ("dists", "simple") for path in (directory / folder).rglob("*") if path.is_file()]
-    for path in sorted(files, key=lambda path: path.name == "InRelease"):  # last: it vouches for the others
+    for path in sorted(files, key=lambda path: path.name == "InRelease"):  # last: it signs the others
         _put(target / path.relative_to(directory), path.read_bytes())
 
 
-def _kept(lock: Lock) -> Iterator[Path]:
+def _pool_files(lock: Lock) -> Iterator[Path]:
     for system, packages in lock.packages.items():
         for digest in packages.values():
             yield store.package(system.partition("/")[0], digest)
@@ -70,10 +70,10 @@ def _kept(lock: Lock) -> Iterator[Path]:
 
 
 def _write_suite(directory: Path, os_name: str, digests: list[str], key_file: Path) -> None:
-    """Write the index of the packages with *digests*, and sign it."""
+    """Write and sign the index of the packages with *digests*."""
     suite, binary = directory / "dists" / os_name, f"main/binary-{ARCHITECTURE}"
-    found = store.stanzas(os_name, sorted(digests))
-    packages = "\n".join(text.replace("\nFilename: ", f"\nFilename: pool/{os_name}/") for text in found).encode()
+    stanzas = store.stanzas(os_name, sorted(digests))
+    packages = "\n".join(text.replace("\nFilename: ", f"\nFilename: pool/{os_name}/") for text in stanzas).encode()
     files = {f"{binary}/Packages": packages, f"{binary}/Packages.gz": gzip.compress(packages, mtime=0)}
     listed = [f" {hashlib.sha256(text).hexdigest()} {len(text)} {name}" for name, text in files.items()]
     fields = {
@@ -87,12 +87,12 @@ def _write_suite(directory: Path, os_name: str, digests: list[str], key_file: Pa
     }
     for name, text in files.items():
         _put(suite / name, text)
-    told = "".join(f"{name}: {value}\n".replace(": \n", ":\n", 1) for name, value in fields.items())
-    _put(suite / "InRelease", key.signed(told, key_file).encode())
+    release = "".join(f"{name}: {value}\n".replace(": \n", ":\n", 1) for name, value in fields.items())
+    _put(suite / "InRelease", key.sign(release, key_file).encode())
 
 
 def _write_simple(directory: Path, wheels: Mapping[str, str]) -> None:
-    """Write what PEP 503 calls a simple repository: a page for each project, with a link to each of its files."""
+    """Write a simple repository: a page for each project, with a link to each of its files. Source: PEP 503."""
     shutil.rmtree(directory, ignore_errors=True)
     projects: dict[str, list[str]] = {}
     for name, digest in sorted(wheels.items()):

@@ -79,7 +79,7 @@ def _open_site(stack: str, secrets: Mapping[str, str]) -> Site:
             play,
             hosts,
             loaded_stack.local_repository,
-            partial(tree.lacking, loaded_stack.lock, loaded_stack.local_repository),
+            partial(tree.find_missing, loaded_stack.lock, loaded_stack.local_repository),
         )
 
     def find_inputs(token: str, id: str) -> dict[str, Any] | None:

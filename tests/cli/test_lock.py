@@ -107,7 +107,7 @@ def test_hosts_are_served_once_all_is_kept_and_not_before(project, mirror, tmp_p
     assert (project / "stacks/example.lock.yaml").read_text() == text
 
     next((tmp_path / "cache/mirror/pool/debian-12").glob("*.deb")).unlink()
-    with pytest.raises(SetupError, match=r"1 of its files are gone, .* Run `rackwright lock --fetch rack`"):
+    with pytest.raises(SetupError, match=r"1 of its files are missing, .* Run `rackwright lock --fetch rack`"):
         run("preview", "rack")
 
 
@@ -115,7 +115,7 @@ def test_nothing_is_written_where_something_cannot_be_had(project, mirror):
     fleet = project / "stacks/example.yaml"
     fleet.write_text(FLEET.replace("tool]", "tool, nothing]"))
 
-    with pytest.raises(Refused, match="alpha: got no set: apt says Unable to locate package nothing"):
+    with pytest.raises(Refused, match="alpha: got no set of packages: apt reports Unable to locate package nothing"):
         rackwright("lock", "--fetch", "rack")
     assert not (project / "stacks/example.lock.yaml").exists()
 

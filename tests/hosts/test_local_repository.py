@@ -97,10 +97,10 @@ def test_a_role_that_fails_leaves_nobody_listening(tmp_path):
 def test_where_a_file_is_missing_nothing_is_played(tmp_path):
     played: list[str] = []
     play = bringing(
-        lambda step, host, say: played.append(host), Hosts(Connection()), tmp_path, lambda: "2 of its files are gone"
+        lambda step, host, say: played.append(host), Hosts(Connection()), tmp_path, lambda: "2 of its files are missing"
     )
 
-    with pytest.raises(NotDone, match="2 of its files are gone. Run `rackwright lock --fetch` first"):
+    with pytest.raises(NotDone, match="2 of its files are missing. Run `rackwright lock --fetch` first"):
         play(STEP, "alpha", lambda text: None)
     assert not played
 

@@ -78,7 +78,7 @@ def test_a_version_that_nobody_has_is_refused_by_its_name(mirror, resolver):
         resolver.resolve("driver=535.1")
 
     assert str(caught.value).startswith(
-        "alpha: got no set: apt says Version '535.1' for 'driver' was not found; all that roles promise is at"
+        "alpha: got no set of packages: apt reports Version '535.1' for 'driver' was not found; all promised"
     )
 
 
@@ -101,7 +101,7 @@ def test_a_mirror_that_is_silent_is_told_and_no_reason_to_end(mirror, resolver, 
     monkeypatch.setattr(apt, "mirrors", lambda suite, components: ["deb [trusted=yes] http://127.0.0.1:1/x ./"])
 
     assert resolver.resolve("driver=1") == kept
-    assert "debian-12: mirrors did not give all: " in resolver.said[0]
+    assert "debian-12: apt could not read all mirrors: " in resolver.said[0]
     with pytest.raises(Refused, match=r"'2' for 'driver' was not found; and of mirrors: .*127\.0\.0\.1"):
         resolver.resolve("driver=2")
 

@@ -129,15 +129,15 @@ def test_an_index_that_was_changed_is_not_taken(tmp_path, kept, serve, name):
 def test_a_tree_knows_what_it_lacks(tmp_path, kept):
     key_file, directory = tmp_path / "rack.key", tmp_path / "tree"
     lock = locked(kept, key_file)
-    assert tree.lacking(lock, directory) == "there is none"
+    assert tree.find_missing(lock, directory) == "it does not exist"
     tree.write(lock, directory, key_file)
-    assert tree.lacking(lock, directory) is None
+    assert tree.find_missing(lock, directory) is None
 
     other = lock.model_copy(update={"repository": "1"})
-    assert tree.lacking(other, directory) == "it was made for another lock"
+    assert tree.find_missing(other, directory) == "it belongs to another lock"
     gone = store.package(OS, kept["driver=1"])
     gone.unlink()
-    assert tree.lacking(lock, directory) == f"1 of its files are gone, {gone} among them"
+    assert tree.find_missing(lock, directory) == f"1 of its files are missing, such as {gone}"
 
 
 def test_a_copy_is_whole_and_keeps_what_older_locks_want(tmp_path, kept, serve):
@@ -167,7 +167,9 @@ def test_a_key_stays_the_same_and_is_nobody_elses(tmp_path):
 def test_a_lock_whose_key_is_elsewhere_is_told_how_to_go_on(tmp_path):
     public = key.public_key(tmp_path / "rack.key", "rack")
 
-    with pytest.raises(key.Refused, match=r"got no private key; .* Copy other\.key from where the lock was written"):
+    with pytest.raises(
+        key.Refused, match=r"got no private key; .* Copy other\.key from the computer that wrote the lock"
+    ):
         key.check(tmp_path / "other.key", "rack", public)
     key.public_key(tmp_path / "other.key", "rack")
     with pytest.raises(key.Refused, match="got another key"):
@@ -249,5 +251,5 @@ def test_files_for_python_are_locked_kept_and_served(tmp_path, mirror, index, se
 
 
 def test_files_that_nobody_has_are_refused(index):
-    with pytest.raises(wheels.Refused, match=r"got no set: pip says .*zoo"):
+    with pytest.raises(wheels.Refused, match=r"got no set of packages: pip reports .*zoo"):
         wheels.resolve([f"zoo==1.0 --hash=sha256:{'0' * 64}\n"])
