@@ -48,11 +48,11 @@ class Fault(StrEnum):
 
 def _twin(name: str) -> "Twin":
     from rackwright.toolchain import workloads
-    from rackwright.twin.fleet import twin as twin_for
+    from rackwright.twin.fleet import build_twin
 
     stack = project.stack(name)
     lent = workloads.place() if stack.lends_workloads else None
-    return twin_for(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors, lent)
+    return build_twin(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors, lent)
 
 
 def _target(stack: "Stack") -> str:
@@ -152,11 +152,11 @@ def fault(
     elif fault is Fault.mtu:
         if what is not None and not what.isdecimal():
             raise typer.BadParameter(f"mtu takes a number of bytes, and not {what}", param_hint="BYTES")
-        faults.limit(twin, host, None if what is None else int(what))
+        faults.limit_packet_size(twin, host, None if what is None else int(what))
     elif fault.value.startswith("drive-"):
         if what is None:
             raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
-        drive_faults.do(twin, host, what, fault.value.removeprefix("drive-"))
+        drive_faults.inject(twin, host, what, fault.value.removeprefix("drive-"))
     elif fault in (Fault.disk_full, Fault.disk_free):
         if what is None:
             raise typer.BadParameter(f"{fault.value} needs a path where something is mounted", param_hint="PATH")
@@ -168,7 +168,7 @@ def fault(
     elif fault.value.startswith("gpu-"):
         if what is None or not what.isdecimal():
             raise typer.BadParameter(f"{fault.value} needs the number of a GPU", param_hint="GPU")
-        gpu_faults.do(twin, host, int(what), fault.value.removeprefix("gpu-"))
+        gpu_faults.inject(twin, host, int(what), fault.value.removeprefix("gpu-"))
     elif fault is Fault.power_off:
         faults.power_off(twin, host)
     elif fault is Fault.power_on:

@@ -1,7 +1,7 @@
 """The virtual twin of a rack: the same hosts, serial numbers and NICs, on this computer.
 
-What it exports is imported when it is asked for: the small processes of a twin are modules of this package, too, and
-there may be many of them.
+Each exported name is imported at its first use. The small processes of a twin are modules of this package, too, and
+dozens of them may run at once.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Container", "Twin", "VirtualDrive", "VirtualMachine", "VirtualNic"]
 
-_HOMES = {
+_MODULES = {
     "Container": "container.container",
     "Twin": "twin",
     "VirtualDrive": "vm.machine",
@@ -25,6 +25,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What the whole twin asks of a way to make hosts: `vm/` answers it with QEMU, `container/` with systemd-nspawn."""
+"""The interface of a backend, which makes hosts: `vm/` implements it with QEMU, `container/` with systemd-nspawn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ class VirtualNic:
     """One network interface on the twin's switch."""
 
     name: str
-    """As the guest calls it."""
+    """The interface's name in the guest."""
     mac: str
     mtu: int = 1500
 
 
 class Machine(Protocol):
-    """A host of a twin as plain data: a frozen dataclass. Two that are equal need no restart."""
+    """A host of a twin as plain data, a frozen dataclass. A host whose new definition is equal needs no restart."""
 
     @property
     def backend(self) -> str:
-        """The way it is made: `vm` or `container`."""
+        """Name of the backend: `vm` or `container`."""
         ...
 
     @property
@@ -31,7 +31,7 @@ class Machine(Protocol):
 
     @property
     def serial(self) -> str:
-        """Of the chassis."""
+        """Serial number of the chassis."""
         ...
 
     @property
@@ -39,12 +39,12 @@ class Machine(Protocol):
 
     @property
     def gpus(self) -> tuple[str, ...]:
-        """The catalogue's name of each."""
+        """Name of each GPU in the catalogue."""
         ...
 
     @property
     def mirrors(self) -> tuple[str, ...]:
-        """Lines of sources.list(5): where it gets packages."""
+        """Package sources, as lines of sources.list(5)."""
         ...
 
 
@@ -52,43 +52,45 @@ M_contra = TypeVar("M_contra", bound=Machine, contravariant=True)
 
 
 class Backend(Protocol[M_contra]):
-    """One way to make hosts. Like the twin itself it holds nothing but paths."""
+    """The operations that make, start and stop hosts. Like `Twin`, a backend holds nothing but paths."""
 
     def require(self, machines: Sequence[M_contra]) -> None:
-        """Raise an error when this computer cannot run hosts of this sort, or one of *machines* cannot be one."""
+        """Raise an error when this computer cannot run the backend, or the backend cannot make one of *machines*."""
         ...
 
     def prepare(self, machines: Sequence[M_contra], progress: Progress) -> None:
-        """Make what *machines* start from and have not yet: image, disks."""
+        """Make the images and disks that *machines* need and do not have yet."""
         ...
 
-    def beside(self, machine: M_contra) -> Mapping[Path, list[str]]:
-        """Return the processes that *machine* needs before its own, by the socket that each has to listen at.
+    def helper_commands(self, machine: M_contra) -> Mapping[Path, list[str]]:
+        """Return the commands of the processes that *machine* needs before its own, by the socket of each.
 
-        Each ends when the guest is off.
+        Each process listens at its socket, and ends when the guest is off.
         """
         ...
 
     def command_line(self, machine: M_contra, port: int) -> list[str]:
-        """Return the process that is *machine*: it ends when the guest is off, and the guest dies with it.
+        """Return the command of the process that is *machine*.
+
+        The process ends when the guest is off, and the guest dies with the process.
 
         Args:
-            port: On 127.0.0.1, to be led to the guest's SSH server.
+            port: Port on 127.0.0.1 that is forwarded to the guest's SSH server.
         """
         ...
 
     def is_powered(self, host: str, process: int) -> bool:
-        """Return whether *process* has come as far as switching the guest on, its port with it."""
+        """Return whether *process* has switched the guest on and opened its port."""
         ...
 
     def press_power_button(self, host: str) -> None:
-        """Ask the guest to shut down; asking again does no harm."""
+        """Ask the guest to shut down. A second request does no harm."""
         ...
 
     def press_reset_button(self, host: str) -> None:
-        """Stop the guest without a warning; return when it starts again, or is off."""
+        """Stop the guest without a warning, and return when the guest starts again or is off."""
         ...
 
-    def settle(self, host: str) -> None:
-        """Return when nothing is left of a guest whose process has ended."""
+    def wait_until_gone(self, host: str) -> None:
+        """Return when all processes and files in use of a guest, whose main process has ended, are gone."""
         ...

@@ -1,4 +1,4 @@
-"""The client's side of the supervisor: start it, ask it, end it."""
+"""The client of the supervisor, which starts it, sends requests and ends it."""
 
 import fcntl
 import json
@@ -24,9 +24,9 @@ class Child:
 
     pid: int
     status: int | None
-    """Its exit status, negative for a signal; None while it runs."""
+    """Exit status of the process, negative for a signal; None while the process runs."""
     note: str
-    """What it was started with, in the words of whoever started it."""
+    """Text that the client gave when it started the process."""
 
 
 class Control:
@@ -39,8 +39,8 @@ class Control:
         """Start the supervisor unless it runs.
 
         Args:
-            starting: A lock that the new supervisor also holds until it hears requests, so that
-                whoever takes the lock next, even after a sudden end of this command, finds it.
+            starting: A lock that the new supervisor also holds until it accepts requests. The next command
+                that takes the lock then finds the supervisor, even if this command ended suddenly.
         """
         if connection := self._connect():
             connection.close()
@@ -65,36 +65,36 @@ class Control:
             )
         while (connection := self._connect()) is None:
             if process.poll() is not None:
-                raise self._failed(f"it ended with status {process.returncode}")
+                raise self._supervisor_error(f"it ended with status {process.returncode}")
             time.sleep(0.02)
         connection.close()
 
     def run(self, name: str, argv: list[str], log: Path, note: str = "") -> int:
-        """Start *argv*, saying into *log*, and return its process id."""
-        return int(self._ask({"do": "run", "name": name, "argv": argv, "log": str(log), "note": note})["pid"])
+        """Start *argv* with its output in *log*, and return its process id."""
+        return int(self._request({"do": "run", "name": name, "argv": argv, "log": str(log), "note": note})["pid"])
 
     def children(self) -> dict[str, Child]:
-        """Return what was started, by name; empty when no supervisor runs."""
+        """Return the processes that were started, by name; empty if no supervisor runs."""
         connection = self._connect()
         if connection is None:
             return {}
-        return {name: Child(**told) for name, told in self._ask({"do": "list"}, connection).items()}
+        return {name: Child(**fields) for name, fields in self._request({"do": "list"}, connection).items()}
 
     def signal(self, name: str, number: int) -> None:
-        """Send a child a signal, if it runs."""
+        """Send a signal to a child, if it runs."""
         if connection := self._connect():
-            self._ask({"do": "signal", "name": name, "number": number}, connection)
+            self._request({"do": "signal", "name": name, "number": number}, connection)
 
     def kill(self, name: str) -> None:
-        """End a child at once, and return when it is gone."""
+        """Kill a child, and return when it is gone."""
         if connection := self._connect():
-            self._ask({"do": "kill", "name": name}, connection)
+            self._request({"do": "kill", "name": name}, connection)
 
     def quit(self) -> None:
-        """End all children and the supervisor, by force if it does not listen, and remove its sockets."""
+        """End all children and the supervisor, and remove the sockets. A supervisor that does not answer is killed."""
         if connection := self._connect():
             try:
-                self._ask({"do": "quit"}, connection)
+                self._request({"do": "quit"}, connection)
             except StepFailed:
                 self._kill_supervisor()
         shutil.rmtree(self._layout.runtime, ignore_errors=True)
@@ -109,32 +109,34 @@ class Control:
             return None
         return connection
 
-    def _ask(self, request: dict[str, Any], connection: socket.socket | None = None) -> dict[str, Any]:
+    def _request(self, request: dict[str, Any], connection: socket.socket | None = None) -> dict[str, Any]:
         connection = connection or self._connect()
         if connection is None:
-            raise self._failed("it does not run")
+            raise self._supervisor_error("it does not run")
         try:
             with connection, connection.makefile("rw", encoding="utf-8") as stream:
                 stream.write(json.dumps(request) + "\n")
                 stream.flush()
-                answer: dict[str, Any] = json.loads(stream.readline() or '{"error": "it ended while it was asked"}')
+                answer: dict[str, Any] = json.loads(
+                    stream.readline() or '{"error": "the supervisor ended before it answered"}'
+                )
         except OSError as error:
-            raise self._failed(f"{request['do']}: {error}") from error
+            raise self._supervisor_error(f"{request['do']}: {error}") from error
         if set(answer) == {"error"}:
-            raise self._failed(f"{request['do']}: {answer['error']}")
+            raise self._supervisor_error(f"{request['do']}: {answer['error']}")
         return answer
 
     def _kill_supervisor(self) -> None:
         with self._layout.supervisor_lock.open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # held, so the process id in it is the supervisor's and nobody else's
+            except BlockingIOError:  # held, so the process id in it is that of the supervisor
                 os.kill(int(lock.read()), signal.SIGKILL)
 
-    def _failed(self, got: str) -> StepFailed:
+    def _supervisor_error(self, got: str) -> StepFailed:
         return StepFailed(
             "twin's supervisor",
             got,
-            "it runs the twin's machines",
+            "the supervisor runs the twin's machines",
             f"Read {self._layout.supervisor_log}, then start the twin",
         )

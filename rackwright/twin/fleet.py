@@ -1,4 +1,4 @@
-"""The virtual machines and containers that a fleet's hosts become."""
+"""Conversion of a fleet's hosts into virtual machines and containers."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -26,7 +26,7 @@ BUSES: dict[str | None, Literal["nvme", "sas", "virtio"]] = {
 }
 
 
-def twin(
+def build_twin(
     name: str,
     project: Path,
     fleet: Fleet,
@@ -37,15 +37,15 @@ def twin(
     """Return the twin *name* of *fleet*, in its own directory of the checkout.
 
     Args:
-        containers: Hosts that are made as such.
+        containers: Names of the hosts that are containers; the others are virtual machines.
         lends_mirrors: Whether hosts get packages from the mirrors of this computer.
-        workloads: The environment of the workloads that containers are lent.
+        workloads: The virtual environment of the workloads that containers get.
     """
     make = {host: _container if host in containers else _virtual_machine for host in fleet.hosts}
     directory = project / ".rackwright" / "twins" / name
     machines = [make[name](name, host) for name, host in fleet.hosts.items()]
     if lends_mirrors:
-        machines = [replace(machine, mirrors=mirrors.lines(machine.os)) for machine in machines]
+        machines = [replace(machine, mirrors=mirrors.source_lines(machine.os)) for machine in machines]
     if workloads is not None:
         machines = [
             replace(machine, workloads=str(workloads)) if isinstance(machine, Container) else machine
@@ -64,13 +64,17 @@ def _container(name: str, host: Host) -> Container:
 def _virtual_machine(name: str, host: Host) -> VirtualMachine:
     _check_os(name, host)
     if provided := [tier for tier, declared in host.tiers.items() if declared.provided]:
-        raise _cannot(f"{name}: tier {provided[0]}", "provided: true", "of a twin only a container is provided one")
+        raise _declaration_error(
+            f"{name}: tier {provided[0]}", "provided: true", "only a container of a twin can have a provided tier"
+        )
     drives = tuple(_drives(name, host))
     if not any(drive.boot for drive in drives):
         drives = (VirtualDrive(f"{name}-boot"[:20], "virtio", BOOT_BYTES, boot=True), *drives)
     serial, uuid = host.identity.serial or f"TWIN-{name}", host.identity.uuid
     if not (host.identity.serial or uuid):
-        raise _cannot(name, f"identity {host.identity.strongest[0]}", "a twin shows a chassis serial or a UUID")
+        raise _declaration_error(
+            name, f"identity {host.identity.strongest[0]}", "a host of a twin has a chassis serial or a UUID"
+        )
     nics, gpus = _nics(name, host), nvidia.gpus(host.profile)
     tpm = any(tier.tpm2 for tier in host.tiers.values())
     return VirtualMachine(name, serial, drives, nics, uuid=uuid, gpus=gpus, tpm=tpm)
@@ -78,7 +82,7 @@ def _virtual_machine(name: str, host: Host) -> VirtualMachine:
 
 def _check_os(name: str, host: Host) -> None:
     if host.os != "debian-12":
-        raise _cannot(name, f"os {host.os}", "a twin runs debian-12")
+        raise _declaration_error(name, f"os {host.os}", "a twin runs debian-12")
 
 
 def _nics(name: str, host: Host) -> tuple[VirtualNic, ...]:
@@ -86,7 +90,7 @@ def _nics(name: str, host: Host) -> tuple[VirtualNic, ...]:
 
 
 def _own_mac(host: str, nic: Nic) -> str:
-    """Return an address for a port that is declared by where it sits: a twin has no such place."""
+    """Return a MAC address for a port that is declared by its PCI address, which a twin does not have."""
     digest = hashlib.blake2s(f"{host}/{nic.name}".encode(), digest_size=3).hexdigest()
     return f"52:54:00:{digest[:2]}:{digest[2:4]}:{digest[4:]}"
 
@@ -94,7 +98,9 @@ def _own_mac(host: str, nic: Nic) -> str:
 def _drives(name: str, host: Host) -> Iterator[VirtualDrive]:
     for drive in host.drives:
         if drive.bus not in BUSES:
-            raise _cannot(f"{name}: drive {drive.serial}", f"bus {drive.bus}", "a twin has nvme, sas and virtio")
+            raise _declaration_error(
+                f"{name}: drive {drive.serial}", f"bus {drive.bus}", "a twin has nvme, sas and virtio"
+            )
         size = BOOT_BYTES if drive.boot else drive.size or DRIVE_BYTES
         bus = "virtio" if drive.boot else BUSES[drive.bus]
         sas = bus == "sas"
@@ -102,9 +108,9 @@ def _drives(name: str, host: Host) -> Iterator[VirtualDrive]:
 
 
 def _wwn(host: str, drive: Drive) -> str:
-    """Return a World Wide Name of its own for a drive, in the range of one maker's (NAA 5)."""
+    """Return a unique World Wide Name for a drive, in the range of one maker (NAA 5)."""
     return "0x5000c5" + hashlib.blake2s(f"{host}/{drive.serial}".encode(), digest_size=5).hexdigest()
 
 
-def _cannot(where: str, got: str, want: str) -> DeclarationError:
-    return DeclarationError(where, f"got {got}", want, "Rehearse this host on real hardware, or declare another")
+def _declaration_error(where: str, got: str, want: str) -> DeclarationError:
+    return DeclarationError(where, f"got {got}", want, "Rehearse this host on real hardware, or change its declaration")

@@ -1,4 +1,4 @@
-"""How a fault reaches a host of a twin: its monitor, and a shell in it."""
+"""The two ways to act on a host of a twin: its QEMU monitor, and a shell in the guest."""
 
 import subprocess
 from collections.abc import Iterator
@@ -20,59 +20,63 @@ drive_with_serial() {
     return 1
 }
 """
-"""In sh: the kernel's name of the drive with a serial, from the place each bus has for it."""
+"""Shell function that prints the kernel's name of the drive with a serial, for each bus."""
 
 
-def virtual_machine(twin: Twin, host: str, what: str) -> VirtualMachine:
-    """Return *host*, which needs *what* of its own for a fault.
+def virtual_machine(twin: Twin, host: str, part: str) -> VirtualMachine:
+    """Return *host*, whose own *part* a fault affects.
 
     Raises:
-        DeclarationError: It is a container.
+        DeclarationError: The host is a container.
     """
     machine = twin.machine(host)
     if not isinstance(machine, VirtualMachine):
         raise DeclarationError(
             host,
             "got a container",
-            f"only a virtual machine has {what} of its own",
-            f"Name one, or take {host} out of rackwright:containers",
+            f"only a virtual machine has {part} of its own",
+            f"Name a virtual machine, or remove {host} from rackwright:containers",
         )
     return machine
 
 
-def need_power(twin: Twin, host: str) -> None:
+def require_power(twin: Twin, host: str) -> None:
+    """Raise StepFailed if *host* is off."""
     twin.machine(host)
     if not twin.is_on(host):
         raise StepFailed(
             host,
             "it is off",
-            "this is done to a running machine",
+            "the fault needs a running machine",
             f"Run {command('rackwright twin fault power-on {}', host)}",
         )
 
 
 @contextmanager
-def monitored(twin: Twin, host: str, what: str) -> Iterator[Monitor]:
-    """Connect to the monitor of a host that is on, and has *what* of its own."""
-    virtual_machine(twin, host, what)
-    need_power(twin, host)
+def open_host_monitor(twin: Twin, host: str, part: str) -> Iterator[Monitor]:
+    """Connect to the monitor of a host that is on and has its own *part*."""
+    virtual_machine(twin, host, part)
+    require_power(twin, host)
     with monitor(twin.layout.monitor_socket(host), host) as qemu:
         yield qemu
 
 
-def in_guest(twin: Twin, host: str, script: str, about: str, *arguments: str) -> None:
-    """Run *script* as root in the guest: it ends well when the effect is seen there.
+def run_in_guest(twin: Twin, host: str, script: str, subject: str, *arguments: str) -> None:
+    """Run *script* as root in the guest. The script succeeds when the guest sees the effect.
+
+    Args:
+        subject: The affected part, for the error.
 
     Raises:
-        StepFailed: It does not; *about* says of what.
+        StepFailed: The script fails.
     """
     quoted = (f"'{argument}'" for argument in arguments)
     argv = twin.ssh(host, "sudo", "-n", "sh", "-s", "--", *quoted)
     run = subprocess.run(argv, check=False, input=script, capture_output=True, text=True)
     if run.returncode:
         raise StepFailed(
-            f"{host}: {about}",
-            f"the guest did not follow: {(run.stderr or run.stdout).strip() or 'it sees no change'}",
-            "a guest sees what happens to it",
-            "Look at the guest's `dmesg`; a restart of the guest shows it in any case",
+            f"{host}: {subject}",
+            f"the guest does not see the fault: {(run.stderr or run.stdout).strip() or 'it sees no change'}",
+            "the guest sees the fault",
+            "Read the guest's `dmesg`, or restart the guest, which then sees the fault",
         )

@@ -1,16 +1,16 @@
-"""What goes wrong in a host's own system: a disk that is full, a clock that is off."""
+"""Faults of a host's own system: a full disk, a wrong clock."""
 
 import time
 from pathlib import PurePosixPath
 
 from rackwright.errors import DeclarationError
-from rackwright.twin.guest_shell import in_guest, need_power, virtual_machine
+from rackwright.twin.guest_shell import require_power, run_in_guest, virtual_machine
 from rackwright.twin.twin import Twin
 
 FILLER = ".rackwright-full"
-"""The file that takes all the room, in the root of what is filled."""
+"""Name of the file that takes all free space, in the root of the full filesystem."""
 CLOCK_SECONDS = 5
-"""How exactly the clock is set: a guest that is emulated takes a moment to hear of it."""
+"""Seconds by which the clock may differ after it is set: an emulated guest takes a moment."""
 
 _FILL = f"""\
 set -e
@@ -26,7 +26,7 @@ set -e
 rm -f "$1/{FILLER}"
 [ "$(df --output=avail "$1" | tail -n 1)" -gt 0 ]
 """
-_SET = f"""\
+_SET_CLOCK = f"""\
 set -e
 date --utc --set="@$1" > /dev/null
 off=$(($(date +%s) - $1))
@@ -35,36 +35,36 @@ off=$(($(date +%s) - $1))
 
 
 def fill(twin: Twin, host: str, path: str) -> None:
-    """Leave no room on what is mounted at *path*, also for root.
+    """Fill the filesystem at *path*, so that also root finds no free space.
 
     Raises:
-        DeclarationError: *path* is no plain, absolute one; a container has no disk of its own.
+        DeclarationError: *path* is not absolute or has a quote, or the host is a container without a disk of its own.
     """
-    in_guest(_with_own(twin, host, "a disk"), host, _FILL, f"disk at {_plain(host, path)}", path)
+    run_in_guest(_require_own(twin, host, "a disk"), host, _FILL, f"disk at {_check_path(host, path)}", path)
 
 
 def free(twin: Twin, host: str, path: str) -> None:
-    """Give the room back that `fill` has taken."""
-    in_guest(_with_own(twin, host, "a disk"), host, _FREE, f"disk at {_plain(host, path)}", path)
+    """Release the space that `fill` has taken."""
+    run_in_guest(_require_own(twin, host, "a disk"), host, _FREE, f"disk at {_check_path(host, path)}", path)
 
 
 def skew(twin: Twin, host: str, seconds: int) -> None:
-    """Let the clock of *host* be off by so much, early if negative; 0 sets it right.
+    """Set the clock of *host* ahead by *seconds*, behind if negative; 0 sets the right time.
 
-    Whatever follows a time server there sets it right again, sooner or later.
+    A time daemon on the host corrects the clock again, sooner or later.
     """
-    _with_own(twin, host, "a clock")
-    in_guest(twin, host, _SET, "clock", str(int(time.time()) + seconds))
+    _require_own(twin, host, "a clock")
+    run_in_guest(twin, host, _SET_CLOCK, "clock", str(int(time.time()) + seconds))
 
 
-def _with_own(twin: Twin, host: str, what: str) -> Twin:
-    virtual_machine(twin, host, what)
-    need_power(twin, host)
+def _require_own(twin: Twin, host: str, part: str) -> Twin:
+    virtual_machine(twin, host, part)
+    require_power(twin, host)
     return twin
 
 
-def _plain(host: str, path: str) -> str:
+def _check_path(host: str, path: str) -> str:
     if not PurePosixPath(path).is_absolute() or "'" in path:
-        want, fix = "a disk is named by where it is mounted", "Write an absolute path without quotes"
+        want, fix = "a disk is named by its mount point", "Write an absolute path without quotes"
         raise DeclarationError(f"{host}: disk", f"got {path!r}", want, fix)
     return path

@@ -1,4 +1,4 @@
-"""Who a guest is: keys made on this computer, so that they are pinned before the first connection."""
+"""The identity of a guest: keys made on this computer, so that they are pinned before the first connection."""
 
 import hashlib
 import io
@@ -8,12 +8,12 @@ from pathlib import Path
 from rackwright.twin.backend import Machine
 from rackwright.twin.files import write
 from rackwright.twin.layout import Layout
-from rackwright.twin.mirrors import doors
+from rackwright.twin.mirrors import mirror_proxies
 from rackwright.twin.vm.machine import MANAGEMENT_MAC
 
 USER = "rackwright"
 _USER_ID = 1000
-"""Of *USER* in the image, where it is the first and only person."""
+"""User id of *USER* in the image, whose first and only login account it is."""
 
 _MANAGEMENT_NETWORK = """\
 [Match]
@@ -26,11 +26,11 @@ DNS=10.0.2.3
 LinkLocalAddressing=no
 IPv6AcceptRA=no
 """
-"""The addresses are those of QEMU's user network."""
+"""Network file for the management NIC, with the addresses of QEMU's user network."""
 
 
 def ensure_key(path: Path, comment: str) -> str:
-    """Return the public half of the ed25519 key at *path*, which is made if missing, in one line of OpenSSH's form."""
+    """Return the public half of the ed25519 key at *path* as a line of OpenSSH, and make the key if it is missing."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
@@ -49,14 +49,14 @@ def ensure_key(path: Path, comment: str) -> str:
 
 
 def known_hosts_line(port: int, public_key: str) -> str:
-    """Return the pin of a guest that answers on *port* of this computer."""
+    """Return the line of known_hosts for a guest that answers on *port* of this computer."""
     return f"[127.0.0.1]:{port} {' '.join(public_key.split()[:2])}\n"
 
 
 def write_seed(machine: Machine, layout: Layout) -> None:
     """Write the archive from which *machine* takes its identity: `etc` and `home` once, `run` at each boot.
 
-    A container needs nothing in `run` but its machine id: its NICs are made under their names.
+    A container needs only its machine id in `run`, since its NICs already have their names.
     """
     login = ensure_key(layout.key, "twin")
     host_key = layout.host_key(machine.name)
@@ -81,23 +81,24 @@ def write_seed(machine: Machine, layout: Layout) -> None:
 
 
 def _names_of_mirrors(machine: Machine) -> str:
-    """Return the lines of hosts(5) that lead a container to mirrors; a virtual machine has a network of its own."""
+    """Return the lines of hosts(5) for a container's mirrors. A virtual machine has a network of its own."""
     if machine.backend != "container":
         return ""
     return "".join(
-        f"{address} {host}\n" for address, host in {d.address: d.host for d in doors(machine.mirrors)}.items()
+        f"{address} {host}\n"
+        for address, host in {proxy.address: proxy.host for proxy in mirror_proxies(machine.mirrors)}.items()
     )
 
 
 def machine_id(machine: Machine) -> str:
-    """Return the machine id of *machine*: the same after each reset, as a chassis stays the same."""
+    """Return the machine id of *machine*, which is the same after each reset, like the chassis."""
     return hashlib.blake2s(f"{machine.name}\0{machine.serial}".encode(), digest_size=16).hexdigest()
 
 
 def network_files(machine: Machine) -> dict[str, str]:
     """Return systemd's network files that name each NIC as declared, and set up the management network.
 
-    A VLAN has the address of its NIC, and is called as somebody else wants it.
+    `Type=ether` excludes VLANs, which have the address of their NIC and names of their own.
     """
     names = {MANAGEMENT_MAC: "management"} | {nic.mac: nic.name for nic in machine.nics}
     links = {

@@ -1,4 +1,4 @@
-"""What guests start from: made once, of Debian's packages and the files in `guest/`, and kept by content."""
+"""The images that guests start from: built once from Debian's packages and `guest/`, and cached by content."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ PACKAGES = {
     "swtpm": "swtpm",
     "systemd-nspawn": "systemd-container",
 }
-"""The programs a twin needs on this computer, and Debian's packages of them; root needs no `newuidmap`."""
+"""Debian package of each program that a twin needs on this computer; root does not need `newuidmap`."""
 
 _GUEST = Path(__file__).parent / "guest"
 _OPTIONS = (
@@ -43,49 +43,49 @@ def require(*programs: str) -> None:
         raise SetupError(
             "this computer",
             f"{', '.join(missing)} not found",
-            "a twin needs it",
+            "a twin needs these programs",
             f"Run `sudo apt-get install {packages}`",
         )
 
 
-def place(os_name: str, sort: str) -> Path:
-    """Return where the image of *os_name* is, or will be: its name is a digest of all it is made from.
+def image_path(os_name: str, backend: str) -> Path:
+    """Return the path of the image of *os_name*, which may not exist yet. Its name has a digest of all sources.
 
     Args:
-        sort: The backend it is for. Files of `guest/` are for all of them, those in a folder of its name for it alone.
+        backend: The backend that uses the image. A folder of `guest/` with its name is for this backend alone.
     """
     content = hashlib.blake2s("\0".join([SUITES[os_name], *_OPTIONS]).encode(), digest_size=8)
-    for path in _files(sort):
+    for path in _files(backend):
         content.update(f"{path.relative_to(_GUEST)}\0".encode() + path.read_bytes())
-    return cache_directory() / "twin" / f"{os_name}-{sort}-{content.hexdigest()}"
+    return cache_directory() / "twin" / f"{os_name}-{backend}-{content.hexdigest()}"
 
 
-def _files(sort: str) -> list[Path]:
-    sorts = {path.parent.name for path in _GUEST.glob("*/packages.txt")} - {sort}
+def _files(backend: str) -> list[Path]:
+    others = {path.parent.name for path in _GUEST.glob("*/packages.txt")} - {backend}
     files = (path for path in _GUEST.rglob("*") if path.is_file())
-    return sorted(path for path in files if path.relative_to(_GUEST).parts[0] not in sorts)
+    return sorted(path for path in files if path.relative_to(_GUEST).parts[0] not in others)
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """Where an image is being built."""
+class ImageBuilder:
+    """The build of one image, with its working directory and its log."""
 
     os_name: str
     directory: Path
-    """For what is needed meanwhile."""
+    """Directory for temporary files of the build."""
     log: Path
     progress: Progress
 
     @property
     def guest(self) -> Path:
-        """A copy of `guest/`: the checkout may be out of reach for the root of a user namespace."""
+        """Copy of `guest/`: the root of a user namespace may not be able to read the checkout."""
         return self.directory / "guest"
 
-    def bootstrap(self, target: Path, sort: str) -> None:
-        """Install Debian with the packages of a guest of *sort* into *target*: a tar file, or a directory."""
+    def bootstrap(self, target: Path, backend: str) -> None:
+        """Install Debian with the packages of a guest of *backend* into *target*, a tar file or a directory."""
         is_root = os.getuid() == 0
-        lists = [path for path in (self.guest / "packages.txt", self.guest / sort / "packages.txt") if path.exists()]
-        packages = [package for path in lists for package in _listed(path)]
+        lists = [path for path in (self.guest / "packages.txt", self.guest / backend / "packages.txt") if path.exists()]
+        packages = [package for path in lists for package in _read_packages(path)]
         suite = SUITES[self.os_name]
         argv = ["mmdebstrap", f"--mode={'root' if is_root else 'unshare'}", *_OPTIONS]
         argv += [f"--format={'tar' if target.suffix == '.tar' else 'directory'}", f"--include={','.join(packages)}"]
@@ -93,10 +93,10 @@ class Workshop:
         self.run([*argv, suite, str(target), *mirrors(suite)])
 
     def run(self, command: Sequence[str] | str) -> None:
-        """Run *command* into the log, saying the last line of it every ten seconds."""
+        """Run *command* with its output in the log, and report the last line of the log every ten seconds."""
         argv = ["bash", "-o", "pipefail", "-c", command] if isinstance(command, str) else command
         started = time.monotonic()
-        # INITRD=No: the kernel package would compute an initrd for minutes, and the guest has a smaller one.
+        # INITRD=No: the kernel package would build an initrd for minutes, and the guest has a smaller one.
         environment = os.environ | {"INITRD": "No", "LC_ALL": "C.UTF-8"}
         with self.log.open("a") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
@@ -105,40 +105,40 @@ class Workshop:
                 status = process.wait(timeout=10)
                 break
             except subprocess.TimeoutExpired:
-                said = self.log.read_text(errors="replace").splitlines()
-                self.progress(f"twin image: {time.monotonic() - started:.0f} s: {said[-1] if said else 'started'}")
+                lines = self.log.read_text(errors="replace").splitlines()
+                self.progress(f"twin image: {time.monotonic() - started:.0f} s: {lines[-1] if lines else 'started'}")
             except BaseException:
                 process.terminate()
                 raise
         if status:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
             got = f"{argv[0]} ended with {status}:\n{last}"
-            raise SetupError("twin image", got, "it builds the guest", f"Read {self.log}")
+            raise SetupError("twin image", got, "this command builds the guest", f"Read {self.log}")
 
 
-def prepare(os_name: str, sort: str, build: Callable[[Workshop, Path], None], progress: Progress) -> Path:
-    """Return the image of *os_name*, filled by *build* if this computer has none.
+def prepare(os_name: str, backend: str, build: Callable[[ImageBuilder, Path], None], progress: Progress) -> Path:
+    """Return the image of *os_name*, and build it with *build* if this computer has none.
 
-    It takes about 2 GB in the directory for temporary files meanwhile.
+    The build takes about 2 GB in the directory for temporary files.
     """
-    wanted = place(os_name, sort)
-    if wanted.exists():
-        return wanted
-    with locked(wanted.with_suffix(".lock"), progress):
-        if not wanted.exists():
-            log = wanted.parent / f"{os_name}-{sort}.log"
+    image = image_path(os_name, backend)
+    if image.exists():
+        return image
+    with locked(image.with_suffix(".lock"), progress):
+        if not image.exists():
+            log = image.parent / f"{os_name}-{backend}.log"
             log.write_text("")
-            progress(f"twin image: building {os_name} ({sort}) from its packages, 1 to 3 minutes; log: {log}")
+            progress(f"twin image: building {os_name} ({backend}) from its packages, 1 to 3 minutes; log: {log}")
             with (
-                filling(wanted) as half_made,
+                filling(image) as half_made,
                 tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as work,
             ):
-                workshop = Workshop(os_name, Path(work), log, progress)
-                workshop.run(["cp", "-R", str(_GUEST), str(workshop.guest)])
-                build(workshop, half_made)
-            progress(f"twin image: {os_name} ({sort}) is ready")
-    return wanted
+                builder = ImageBuilder(os_name, Path(work), log, progress)
+                builder.run(["cp", "-R", str(_GUEST), str(builder.guest)])
+                build(builder, half_made)
+            progress(f"twin image: {os_name} ({backend}) is ready")
+    return image
 
 
-def _listed(path: Path) -> list[str]:
+def _read_packages(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]

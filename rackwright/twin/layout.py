@@ -1,4 +1,4 @@
-"""Where a twin keeps its things: all of them in one directory, but for the sockets."""
+"""The paths of a twin: all files are in one directory, except for the sockets."""
 
 import hashlib
 import os
@@ -16,10 +16,10 @@ class Layout:
 
     @property
     def runtime(self) -> Path:
-        """The directory of the sockets, short since a socket's path has at most 107 bytes.
+        """Directory of the sockets, short since a socket's path has at most 107 bytes.
 
-        It depends on nothing but the twin's directory and the user: whatever environment `stop` runs in,
-        it finds what `start` has left.
+        The path depends only on the twin's directory and the user. `stop` therefore finds the sockets of `start`
+        in any environment.
         """
         return runtime_base() / hashlib.blake2s(os.fsencode(self.directory), digest_size=6).hexdigest()
 
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def switch_limits(self) -> Path:
-        """What the switch's ports do not take; gone when the twin is stopped, with the switch."""
+        """File of the packet limits of the switch's ports; removed together with the switch when the twin stops."""
         return self.runtime / "switch.limits"
 
     def monitor_socket(self, host: str) -> Path:
@@ -42,18 +42,18 @@ class Layout:
     def tpm_socket(self, host: str) -> Path:
         return self.runtime / f"{_short(host)}.tpm"
 
-    def powered(self, host: str) -> Path:
-        """The process that has switched a container on."""
+    def power_file(self, host: str) -> Path:
+        """File with the id of the process that has switched a container on."""
         return self.runtime / f"{_short(host)}.powered"
 
     @property
     def supervisor_lock(self) -> Path:
-        """Locked while a supervisor lives; holds its process id."""
+        """File with the supervisor's process id, locked while the supervisor runs."""
         return self.directory / "supervisor.lock"
 
     @property
     def command_lock(self) -> Path:
-        """Locked by the command that is changing the twin."""
+        """File that a command locks while it changes the twin."""
         return self.directory / "command.lock"
 
     @property
@@ -62,7 +62,7 @@ class Layout:
 
     @property
     def key(self) -> Path:
-        """The private key that every guest lets in."""
+        """Private key that logs in to every guest."""
         return self.directory / "key"
 
     @property
@@ -81,23 +81,23 @@ class Layout:
         return self.disks / host / f"{serial}.raw"
 
     def boot_disk(self, host: str, serial: str) -> Path:
-        """What a guest has changed on its boot drive, over the image."""
+        """File with a guest's changes to its boot drive, over the image."""
         return self.disks / host / f"{serial}.qcow2"
 
     def tpm(self, host: str) -> Path:
-        """The directory of what a TPM keeps: another one is another mainboard."""
+        """Directory of the state of a TPM; a new directory is a new mainboard."""
         return self.disks / host / "tpm"
 
     def root_disk(self, host: str) -> Path:
-        """What a container has changed of its root filesystem."""
+        """Directory of a container's changes to its root filesystem."""
         return self.disks / host / "root"
 
-    def provided(self, host: str, mount: str) -> Path:
-        """What a container has of a tier that somebody else provides."""
+    def provided_tier(self, host: str, mount: str) -> Path:
+        """Directory that holds a provided tier of a container."""
         return self.disks / host / "provided" / mount.strip("/").replace("/", "-")
 
     def environment(self, host: str) -> Path:
-        """What a container has as its own of the virtual environment that it is lent: all but the packages."""
+        """Directory of the virtual environment that a container uses, without the packages."""
         return self.host(host) / "environment"
 
     def hosts(self) -> list[str]:
@@ -105,7 +105,7 @@ class Layout:
         return sorted(path.name for path in self.directory.glob("hosts/*"))
 
     def host(self, host: str) -> Path:
-        """What belongs to one machine and is no disk: identity, settings, logs."""
+        """Directory of one machine for all but its disks: identity, settings, logs."""
         return self.directory / "hosts" / host
 
     def host_key(self, host: str) -> Path:
@@ -115,18 +115,18 @@ class Layout:
         return self.host(host) / "seed.tar"
 
     def settings(self, host: str) -> Path:
-        """What outlives a start: the port, the drives that are pulled."""
+        """File with the settings that stay over starts: the port, the pulled drives."""
         return self.host(host) / "settings.json"
 
     def console(self, host: str) -> Path:
         return self.host(host) / "console.log"
 
     def log(self, host: str) -> Path:
-        """What the process said that is the host: QEMU, or a container's chassis."""
+        """File with the output of the process of the host: QEMU, or a container's chassis."""
         return self.host(host) / "process.log"
 
-    def remains(self, host: str) -> Path:
-        """Locked as long as anything of a container lives."""
+    def remains_lock(self, host: str) -> Path:
+        """File that is locked as long as a process of a container runs or its control group exists."""
         return self.host(host) / "remains.lock"
 
 
@@ -135,15 +135,15 @@ def _short(host: str) -> str:
 
 
 def runtime_base() -> Path:
-    """Return this user's directory for sockets, made if missing.
+    """Return this user's directory for sockets, and make it if it is missing.
 
     Raises:
-        SetupError: Somebody else made it, who could then listen in.
+        SetupError: The directory belongs to another user, who could then listen in.
     """
     base = Path(f"/tmp/rackwright-{os.getuid()}")
     base.mkdir(mode=0o700, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.getuid():
         raise SetupError(
-            str(base), "it belongs to somebody else", "the twin's sockets need a directory of their own", "Remove it"
+            str(base), "another user owns it", "the twin's sockets need a directory of this user", "Remove it"
         )
     return base

@@ -1,46 +1,46 @@
-"""Mirrors for the guests of a twin: those of this computer, where its stack lends them."""
+"""Package mirrors for the guests of a twin: those of this computer, if the stack lends them."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rackwright.errors import SetupError
 from rackwright.toolchain.apt import COMPONENTS, SUITES
-from rackwright.toolchain.apt import mirrors as of_this_computer
+from rackwright.toolchain.apt import mirrors as local_mirrors
 
 PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where a container finds a mirror that it cannot reach: its chassis listens there, and leads it on."""
+class MirrorProxy:
+    """An address in a container at which its chassis listens, and relays clients to a mirror outside."""
 
     address: str
-    """In the container: on its loopback interface."""
+    """Address in the container, on its loopback interface."""
     port: int
     host: str
-    """The mirror's name, which the container takes for *address*."""
+    """Host name of the mirror, which the container resolves to *address*."""
 
 
-def lines(os_name: str) -> tuple[str, ...]:
-    """Return where a guest with *os_name* gets packages, as lines of sources.list(5).
+def source_lines(os_name: str) -> tuple[str, ...]:
+    """Return the package sources of a guest with *os_name*, as lines of sources.list(5).
 
     Raises:
-        SetupError: This computer's apt names no mirror of that system.
+        SetupError: This computer's apt has no mirror of that system.
     """
-    found = tuple(of_this_computer(SUITES[os_name], COMPONENTS))
-    if not found:
+    sources = tuple(local_mirrors(SUITES[os_name], COMPONENTS))
+    if not sources:
         raise SetupError(
             "rackwright:mirrors",
-            "this computer's apt names no mirror of Debian",
-            "a twin's hosts are lent what it has",
+            "this computer's apt has no mirror of Debian",
+            "a twin's hosts use the mirrors of this computer",
             "Remove the setting, or add a mirror to /etc/apt/sources.list.d",
         )
-    return found
+    return sources
 
 
-def doors(sources: tuple[str, ...]) -> tuple[Door, ...]:
-    """Return a door for each mirror in lines of sources.list(5); mirrors of one name share an address."""
-    places = [urlsplit(line.partition("] ")[2].split()[0]) for line in sources]
-    known = dict.fromkeys((place.hostname or "", place.port or PORTS.get(place.scheme, 0)) for place in places)
-    names = list(dict.fromkeys(host for host, _ in known))
-    return tuple(Door(f"127.0.2.{names.index(host) + 1}", port, host) for host, port in known if host and port)
+def mirror_proxies(sources: tuple[str, ...]) -> tuple[MirrorProxy, ...]:
+    """Return a proxy for each mirror in lines of sources.list(5). Mirrors with the same host name share an address."""
+    urls = [urlsplit(line.partition("] ")[2].split()[0]) for line in sources]
+    mirrors = dict.fromkeys((url.hostname or "", url.port or PORTS.get(url.scheme, 0)) for url in urls)
+    names = list(dict.fromkeys(host for host, _ in mirrors))
+    return tuple(MirrorProxy(f"127.0.2.{names.index(host) + 1}", port, host) for host, port in mirrors if host and port)

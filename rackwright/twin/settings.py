@@ -1,4 +1,4 @@
-"""What a twin remembers of one host over its starts."""
+"""The settings of one host that a twin keeps over starts."""
 
 import json
 from pathlib import Path
@@ -8,38 +8,38 @@ from rackwright.twin.files import write
 
 
 class Settings:
-    """A small file, read anew at each look, since other commands change it."""
+    """A small file of settings, which each property reads again, since other commands change the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @property
     def port(self) -> int | None:
-        """Where its SSH server is forwarded to."""
+        """Port of this computer that is forwarded to the host's SSH server."""
         return self._read().get("port")
 
     @property
     def backend(self) -> str:
-        """What it was made by when it was last started."""
+        """Name of the backend that made the host at its last start."""
         return str(self._read().get("backend", "vm"))
 
     @property
-    def pulled(self) -> list[str]:
-        """Serial numbers of the drives that are out of their places."""
+    def pulled_drives(self) -> list[str]:
+        """Serial numbers of the drives that are pulled out of their places."""
         return list(self._read().get("pulled", []))
 
     @property
     def image(self) -> str | None:
-        """Directory of the image that its boot drive was made over, as a virtual machine."""
+        """Directory of the image below the boot drive of a virtual machine."""
         return self._read().get("image")
 
     @property
     def system(self) -> str | None:
-        """Directory of the root filesystem that its files lie over, as a container."""
+        """Directory of the root filesystem below the changes of a container."""
         return self._read().get("system")
 
     def update(self, **values: Any) -> None:
-        """Change some of the values above."""
+        """Change some of the keys of the file."""
         write(self._path, json.dumps(self._read() | values).encode())
 
     def _read(self) -> dict[str, Any]:

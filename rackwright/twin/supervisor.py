@@ -1,7 +1,7 @@
-"""The one process that a twin's machines live and die with: `python -m rackwright.twin.supervisor DIRECTORY`.
+"""The supervisor, parent process of a twin's machines: `python -m rackwright.twin.supervisor DIRECTORY STARTING`.
 
-It starts what it is asked to, says what runs, and kills; it decides nothing and restarts nothing. When it dies,
-by whatever signal, the kernel kills its children. One request and one answer per connection, each a line of JSON:
+The supervisor starts, lists and kills processes at request; it restarts nothing by itself. If any signal kills the
+supervisor, the kernel kills its children. A connection carries one request and one answer, each a line of JSON:
 
     {"do": "run", "name": "host-1", "argv": [...], "log": "PATH", "note": "..."}   -> {"pid": 1234}
     {"do": "list"}                -> {"host-1": {"pid": 1234, "status": null, "note": "..."}}
@@ -31,7 +31,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Supervisor:
-    """The children, by name. Used from one thread only: a child dies with the thread that started it."""
+    """The children by name. Only one thread may use it, since a child dies with the thread that started it."""
 
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -60,7 +60,7 @@ class Supervisor:
 
     def signal(self, name: str, number: int) -> dict[str, int]:
         if child := self._children.get(name):
-            child.send_signal(number)  # to nobody else: a child that has ended keeps its number until it is asked for
+            child.send_signal(number)  # no other process has this id: an ended child keeps its id until it is polled
         return {}
 
     def kill(self, name: str) -> dict[str, int]:
@@ -76,7 +76,7 @@ class Supervisor:
 
 
 def serve(supervisor: Supervisor, listener: socket.socket) -> None:
-    """Answer requests until one says quit; a request that is wrong gets `{"error": ...}` and harms nobody."""
+    """Answer requests until one is `quit`. A wrong request gets `{"error": ...}` and affects no other request."""
     calls: dict[str, Callable[..., Any]] = {
         "run": supervisor.run,
         "list": supervisor.list,
@@ -88,25 +88,25 @@ def serve(supervisor: Supervisor, listener: socket.socket) -> None:
     while do != "quit":
         connection, _ = listener.accept()
         with connection:
-            connection.settimeout(10)  # a client that says nothing must not hold up the others
+            connection.settimeout(10)  # a silent client must not block the others
             try:
                 request = json.loads(connection.makefile().readline())
                 do = request.pop("do")
                 answer = calls[do](**request)
             except (OSError, ValueError, TypeError, KeyError) as error:
                 answer = {"error": str(error)}
-            with contextlib.suppress(OSError):  # whoever asked may be gone
+            with contextlib.suppress(OSError):  # the client may be gone
                 connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
 def main(directory: Path, starting: int) -> int:
-    """Serve the twin in *directory*; *starting* is an open file that is closed once requests are heard."""
+    """Serve the twin in *directory*; *starting* is an open file, closed as soon as the supervisor accepts requests."""
     layout = Layout(directory)
     lock = os.open(layout.supervisor_lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        terminal.say(f"{directory}: has a supervisor already")
+        terminal.say(f"{directory}: a supervisor runs already")
         return 1
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
@@ -124,7 +124,7 @@ def main(directory: Path, starting: int) -> int:
 
 
 def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when *parent* dies; it may have died just now."""
+    """Ask the kernel to kill this process when *parent* dies; *parent* may have died before this call."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -1,6 +1,6 @@
-"""The wire between the machines of a twin: `python -m rackwright.twin.switch SOCKET LIMITS`, a learning switch.
+"""The learning switch between the machines of a twin: `python -m rackwright.twin.switch SOCKET LIMITS`.
 
-Each connection to the socket is a port. A frame is preceded by its length, four bytes, most significant first,
+Each connection to the socket is a port. The length of a frame comes before it: four bytes, most significant first,
 as QEMU's `-netdev stream` sends it. LIMITS is a file that may come and go, see `Limits`.
 """
 
@@ -16,13 +16,13 @@ _HEADER_BYTES = 12
 """Destination and source address."""
 _TYPE_BYTES, _TAG_BYTES = 2, 4
 _TAGGED = b"\x81\x00"
-"""What stands for the type where a VLAN's tag stands before it. Source: IEEE 802.1Q."""
+"""Type field of a frame with a VLAN tag, which stands before the frame's own type. Source: IEEE 802.1Q."""
 QUEUE_BYTES = 4 << 20
-"""What a port may have unsent; what comes above is dropped, as on a real switch."""
+"""Bytes that a port may have unsent. Frames above this limit are dropped, as on a real switch."""
 
 
 class Port:
-    """One cable: what came in part, and what is still to go out."""
+    """One cable, with its incomplete frame and its unsent frames."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -46,33 +46,33 @@ class Port:
 
 
 class Limits:
-    """What the ports of some hosts take, as a file says it: JSON, the bytes of the largest packet by MAC address."""
+    """The packet limits of ports, from a JSON file of the largest packet in bytes by MAC address."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._bytes: dict[bytes, int] = {}
 
-    def look(self) -> None:
-        """Read the file if it is another than before; from then on its limits hold for every frame that is received."""
+    def reload(self) -> None:
+        """Read the file if it has changed. Its limits apply to all frames that arrive afterwards."""
         try:
             state = self._path.stat()
-            if self._seen != (state.st_ino, state.st_mtime_ns):
-                told = json.loads(self._path.read_text())
-                self._bytes = {bytes.fromhex(mac.replace(":", "")): size for mac, size in told.items()}
-                self._seen = state.st_ino, state.st_mtime_ns
+            if self._version != (state.st_ino, state.st_mtime_ns):
+                limits = json.loads(self._path.read_text())
+                self._bytes = {bytes.fromhex(mac.replace(":", "")): size for mac, size in limits.items()}
+                self._version = state.st_ino, state.st_mtime_ns
         except FileNotFoundError:
-            self._seen, self._bytes = None, {}
+            self._version, self._bytes = None, {}
 
     def allow(self, frame: bytes) -> bool:
-        """Return whether a *frame*, its length included, is no larger than its two ends take."""
-        destination, source, kind = frame[4:10], frame[10:16], frame[16:18]
-        size = len(frame) - _LENGTH.size - _HEADER_BYTES - _TYPE_BYTES - (_TAG_BYTES if kind == _TAGGED else 0)
+        """Return whether *frame*, which includes its length, is within the limits of its source and destination."""
+        destination, source, frame_type = frame[4:10], frame[10:16], frame[16:18]
+        size = len(frame) - _LENGTH.size - _HEADER_BYTES - _TYPE_BYTES - (_TAG_BYTES if frame_type == _TAGGED else 0)
         return size <= min(self._bytes.get(destination, size), self._bytes.get(source, size))
 
 
 class Switch:
-    """Ports, and behind which of them each address was last heard."""
+    """The ports, and for each address the port that received its last frame."""
 
     def __init__(self, limits: Limits) -> None:
         self.ports: list[Port] = []
@@ -80,9 +80,9 @@ class Switch:
         self._behind: dict[bytes, Port] = {}
 
     def receive(self, port: Port, data: bytes) -> set[Port]:
-        """Take *data* from *port*, queue its frames where they belong, and return the ports that have to send."""
+        """Queue the frames in *data* from *port* at their target ports, and return the ports that have data to send."""
         busy = set()
-        self._limits.look()
+        self._limits.reload()
         for frame in port.frames(data):
             destination, source = frame[4:10], frame[10:16]
             if len(frame) < _LENGTH.size + _HEADER_BYTES:
@@ -95,27 +95,27 @@ class Switch:
         return busy
 
     def unplug(self, port: Port) -> None:
-        """Forget *port* and all that was behind it."""
+        """Remove *port* and the addresses behind it."""
         self.ports.remove(port)
         self._behind = {address: other for address, other in self._behind.items() if other is not port}
 
     def _targets(self, source: Port, destination: bytes) -> list[Port]:
         is_group = destination[0] & 1
-        known = None if is_group else self._behind.get(destination)
-        if known is None:
+        target = None if is_group else self._behind.get(destination)
+        if target is None:
             return [port for port in self.ports if port is not source]
-        return [] if known is source else [known]
+        return [] if target is source else [target]
 
 
 def serve(path: Path, limits: Path) -> None:
-    """Connect whoever connects to the socket at *path*, for ever."""
+    """Accept connections at the socket *path* and switch frames between them, without an end."""
     switch = Switch(Limits(limits))
     selector = selectors.DefaultSelector()
-    listener, beside = socket.socket(socket.AF_UNIX), path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    listener.bind(str(beside))
+    listener, temporary = socket.socket(socket.AF_UNIX), path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    listener.bind(str(temporary))
     listener.listen(64)
-    beside.rename(path)  # whoever sees it is heard
+    temporary.rename(path)  # a socket at *path* accepts connections at once
     selector.register(listener, selectors.EVENT_READ)
 
     def unplug(port: Port) -> None:
@@ -130,9 +130,9 @@ def serve(path: Path, limits: Path) -> None:
         except BlockingIOError:
             pass
         except OSError:
-            return  # the end of the connection is read, too, and handled there
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if port.outgoing else 0)
-        selector.modify(port.connection, wanted, port)
+            return  # the next read detects the end of the connection, too
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if port.outgoing else 0)
+        selector.modify(port.connection, events, port)
 
     while True:
         for key, events in selector.select():

@@ -1,4 +1,4 @@
-"""A twin: the machines of a rack on this computer, started, stopped and looked at."""
+"""A twin: start, stop and status of the machines of a rack on this computer."""
 
 import fcntl
 import json
@@ -29,35 +29,35 @@ from rackwright.twin.vm.backend import VirtualMachines
 from rackwright.twin.vm.machine import VirtualMachine
 
 SWITCH = "twin/switch"
-"""Name of the switch among the supervised processes. No host has a slash in its name, and all else has."""
+"""Name of the switch among the supervised processes. Names of hosts have no slash; all other names have one."""
 START_SECONDS = 600
-"""After which a machine that has not answered is given up: forty times what an idle computer takes."""
+"""Seconds that a machine may take until it answers SSH: forty times the start on an idle computer."""
 STOP_SECONDS = 60
-"""What a guest may take to shut down before its power is cut."""
-AT_ONCE = 8
-"""Hosts that are started side by side: what each waits for is mostly its first process."""
+"""Seconds that a guest may take to shut down before its power is cut."""
+PARALLEL_STARTS = 8
+"""Number of hosts that start at the same time; each mostly waits for its first process."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineStatus:
-    """What is known of one machine from outside."""
+    """The status of one machine, as seen from outside."""
 
     name: str
     backend: str
-    """What it is made by: `vm` or `container`."""
+    """Name of the backend: `vm` or `container`."""
     power: bool
     answers: bool
-    """Its SSH server said its greeting."""
+    """Whether the SSH server has sent its greeting."""
     port: int | None
     process: int | None
     pulled: tuple[str, ...]
-    """Serial numbers of the drives that are out of their places."""
+    """Serial numbers of the drives that are pulled out of their places."""
     changed: bool
-    """It was declared otherwise when it was started."""
+    """Whether the declaration has changed since the machine started."""
 
 
 class Twin:
-    """The machines in *directory*. An object holds nothing but paths: any process may look and act."""
+    """The machines in *directory*. An object holds nothing but paths, so any process may use the same twin."""
 
     def __init__(self, directory: Path, machines: Sequence[VirtualMachine | Container]) -> None:
         self.layout = Layout(directory.resolve())
@@ -82,72 +82,72 @@ class Twin:
     # --- whole twin
 
     def start(self, progress: Progress) -> None:
-        """Start what is off, leave alone what runs, and return when all machines answer SSH."""
+        """Start the machines that are off, and return when all machines answer SSH. Running machines do not change."""
         self._power_on(list(self.machines.values()), progress)
         self.wait(progress)
         self._plug_in_gpus(list(self.machines.values()), progress)
 
     def stop(self, progress: Progress, grace_seconds: float = STOP_SECONDS) -> None:
-        """Shut all guests down, end what is left after *grace_seconds*, and keep their disks."""
-        with self._changing(progress):
+        """Shut all guests down, and cut the power of the rest after *grace_seconds*. The disks stay."""
+        with self._lock(progress):
             started = pressed = time.monotonic()
-            while (left := self._hosts_on()) and time.monotonic() - started < grace_seconds:
-                if time.monotonic() >= pressed:  # again and again: a guest that is just starting does not hear it
-                    for name in left:
-                        self._made_by(name).press_power_button(name)
+            while (remaining := self._hosts_on()) and time.monotonic() - started < grace_seconds:
+                if time.monotonic() >= pressed:  # repeated, since a guest that is just starting ignores it
+                    for name in remaining:
+                        self._backend_of(name).press_power_button(name)
                     pressed = time.monotonic() + 5
                 time.sleep(0.2)
-            for name in left if grace_seconds else ():
-                progress(f"{name}: has not shut down in {grace_seconds:.0f} s, its power is cut")
+            for name in remaining if grace_seconds else ():
+                progress(f"{name}: did not shut down within {grace_seconds:.0f} s; its power is cut")
             self.control.quit()
             for host in self.layout.hosts():
-                self._made_by(host).settle(host)
+                self._backend_of(host).wait_until_gone(host)
 
     def reset(self, progress: Progress) -> None:
-        """Stop at once and delete all disks: at the next start every machine is new, with the same identity."""
+        """Stop at once and delete all disks. At the next start each machine is new, with the same identity."""
         self.stop(progress, grace_seconds=0)
-        with self._changing(progress):
+        with self._lock(progress):
             shutil.rmtree(self.layout.disks, ignore_errors=True)
             for host in self.layout.hosts():
                 self.settings(host).update(image=None, system=None, pulled=[])
 
     def wait(self, progress: Progress, hosts: Sequence[str] | None = None, seconds: float = START_SECONDS) -> None:
-        """Return once *hosts*, or all, answer SSH.
+        """Return once *hosts*, or all hosts, answer SSH.
 
         Raises:
-            StepFailed: One of them ended.
-            HostUnreachable: One has not answered within *seconds*.
+            StepFailed: A host ended.
+            HostUnreachable: A host has not answered within *seconds*.
         """
         waiting = list(self.machines if hosts is None else hosts)
-        started = said = time.monotonic()
+        started = last_report = time.monotonic()
         while waiting:
             with ThreadPoolExecutor(len(waiting)) as pool:
-                answers = list(pool.map(self.answers, waiting))
+                answers = list(pool.map(self.answers_ssh, waiting))
             now = time.monotonic()
             for host, ready in zip(list(waiting), answers, strict=True):
                 if ready:
                     progress(f"{host}: ready, {now - started:.0f} s")
                     waiting.remove(host)
-            running = self._running()
+            running = self._running_children()
             for host in waiting:
                 if host not in running:
-                    raise self._ended(host)
+                    raise self._exit_error(host)
             if waiting and now - started > seconds:
                 raise HostUnreachable(
                     waiting[0],
                     f"no SSH after {seconds:.0f} s",
-                    "a guest answers when it is up",
+                    "a guest answers SSH once it is up",
                     f"Read its console: {self.layout.console(waiting[0])}",
                 )
-            if waiting and now - said > 5:
-                said = now
+            if waiting and now - last_report > 5:
+                last_report = now
                 progress(f"{', '.join(waiting)}: waiting for ssh, {now - started:.0f} s")
 
     def status(self) -> list[MachineStatus]:
-        """Return what is known of each machine, without changing anything."""
-        running = self._running()
+        """Return the status of each machine. Read-only."""
+        running = self._running_children()
         with ThreadPoolExecutor(max(1, len(self.machines))) as pool:
-            answers = list(pool.map(lambda host: host in running and self.answers(host), self.machines))
+            answers = list(pool.map(lambda host: host in running and self.answers_ssh(host), self.machines))
         return [
             MachineStatus(
                 name=machine.name,
@@ -156,7 +156,7 @@ class Twin:
                 answers=ready,
                 port=self.settings(machine.name).port,
                 process=running[machine.name].pid if machine.name in running else None,
-                pulled=tuple(self.settings(machine.name).pulled),
+                pulled=tuple(self.settings(machine.name).pulled_drives),
                 changed=machine.name in running and running[machine.name].note != _definition(machine),
             )
             for machine, ready in zip(self.machines.values(), answers, strict=True)
@@ -172,27 +172,27 @@ class Twin:
         self._plug_in_gpus([machine], progress)
 
     def power_off(self, host: str) -> None:
-        """Cut the power of one machine; return when nothing of it runs."""
+        """Cut the power of one machine, and return when no process of it runs."""
         self.machine(host)
         self.control.kill(host)
-        for name in self._running():
+        for name in self._running_children():
             if name.startswith(f"{host}/"):
                 self.control.kill(name)
-        self._made_by(host).settle(host)
+        self._backend_of(host).wait_until_gone(host)
 
     def reset_hard(self, host: str, progress: Progress) -> None:
         """Press the reset button of one machine that is on, and return when it answers SSH again."""
-        self._made_by(host).press_reset_button(host)
+        self._backend_of(host).press_reset_button(host)
         self.power_on(host, progress)
 
     def settings(self, host: str) -> Settings:
         return Settings(self.layout.settings(host))
 
     def is_on(self, host: str) -> bool:
-        return host in self._running()
+        return host in self._running_children()
 
-    def answers(self, host: str) -> bool:
-        """Say whether the guest's SSH server greets; that the port is open says nothing, it is before the guest."""
+    def answers_ssh(self, host: str) -> bool:
+        """Return whether the guest's SSH server sends its greeting. The port alone opens before the guest starts."""
         port = self.settings(host).port
         if port is None:
             return False
@@ -202,7 +202,7 @@ class Twin:
                     return True
         except OSError:
             pass
-        time.sleep(0.1)  # a port that is closed answers at once
+        time.sleep(0.1)  # a closed port refuses at once
         return False
 
     def ssh(self, host: str, *command: str) -> list[str]:
@@ -224,8 +224,8 @@ class Twin:
     # --- inside
 
     @contextmanager
-    def _changing(self, progress: Progress) -> Iterator[IO[bytes]]:
-        """Hold the twin's lock: commands that change it come one after the other."""
+    def _lock(self, progress: Progress) -> Iterator[IO[bytes]]:
+        """Hold the twin's lock for the block, so that commands change the twin one after the other."""
         self.layout.directory.mkdir(parents=True, exist_ok=True)
         with self.layout.command_lock.open("ab") as lock:
             try:
@@ -235,67 +235,71 @@ class Twin:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield lock
 
-    def _running(self) -> dict[str, Child]:
+    def _running_children(self) -> dict[str, Child]:
         return {name: child for name, child in self.control.children().items() if child.status is None}
 
     def _hosts_on(self) -> list[str]:
-        return sorted(name for name in self._running() if "/" not in name)
+        return sorted(name for name in self._running_children() if "/" not in name)
 
     def _start_switch(self) -> None:
-        if SWITCH in self._running() or not any(machine.nics for machine in self.machines.values()):
+        if SWITCH in self._running_children() or not any(machine.nics for machine in self.machines.values()):
             return
-        places = (str(self.layout.switch_socket), str(self.layout.switch_limits))
-        argv = [sys.executable, "-P", "-m", "rackwright.twin.switch", *places]
+        paths = (str(self.layout.switch_socket), str(self.layout.switch_limits))
+        argv = [sys.executable, "-P", "-m", "rackwright.twin.switch", *paths]
         self.layout.switch_socket.unlink(missing_ok=True)
         self.control.run(SWITCH, argv, self.layout.supervisor_log)
-        self._listens(SWITCH, self.layout.switch_socket, self.layout.supervisor_log, "it connects the machines")
+        self._wait_for_socket(
+            SWITCH, self.layout.switch_socket, self.layout.supervisor_log, "the switch connects the machines"
+        )
 
-    def _listens(self, name: str, place: Path, log: Path, why: str) -> None:
-        """Return once the process *name* has made its socket."""
-        while not place.exists():
-            if name not in self._running():
-                raise StepFailed(name, f"it ended: {_last_words(log) or 'it said nothing'}", why, f"Read {log}")
+    def _wait_for_socket(self, name: str, path: Path, log: Path, purpose: str) -> None:
+        """Return once the process *name* has made its socket *path*."""
+        while not path.exists():
+            if name not in self._running_children():
+                raise StepFailed(name, f"it ended: {_log_tail(log) or 'its log is empty'}", purpose, f"Read {log}")
             time.sleep(0.02)
 
-    def _made_by(self, host: str) -> Backend[Any]:
-        """Return what *host* was made by when it was started: by now it may be declared otherwise."""
+    def _backend_of(self, host: str) -> Backend[Any]:
+        """Return the backend that started *host*. The declaration may name another backend by now."""
         return self._backends[self.settings(host).backend]
 
     def _power_on(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> None:
-        by_backend = {name: [one for one in machines if one.backend == name] for name in self._backends}
-        for name, of_one_sort in by_backend.items():
-            if of_one_sort:
-                self._backends[name].require(of_one_sort)
-        with self._changing(progress) as lock:
-            running = self._running()
+        by_backend = {name: [machine for machine in machines if machine.backend == name] for name in self._backends}
+        for name, group in by_backend.items():
+            if group:
+                self._backends[name].require(group)
+        with self._lock(progress) as lock:
+            running = self._running_children()
             for machine in machines:
                 if machine.name in running and running[machine.name].note != _definition(machine):
-                    progress(f"{machine.name}: runs as it was declared before; stop and start the twin to change it")
+                    progress(
+                        f"{machine.name}: runs with its previous declaration; stop and start the twin to change it"
+                    )
             off = [machine for machine in machines if machine.name not in running]
-            for name, of_one_sort in by_backend.items():
-                self._backends[name].prepare([machine for machine in of_one_sort if machine in off], progress)
+            for name, group in by_backend.items():
+                self._backends[name].prepare([machine for machine in group if machine in off], progress)
             for machine in off:
                 identity.write_seed(machine, self.layout)
             self.control.ensure(lock)
             self._start_switch()
-            with ThreadPoolExecutor(AT_ONCE) as pool:
+            with ThreadPoolExecutor(PARALLEL_STARTS) as pool:
                 list(pool.map(lambda machine: self._run(machine, progress), off))
             self._write_endpoints()
 
     def _run(self, machine: VirtualMachine | Container, progress: Progress) -> None:
-        """Start *machine*, on the port it had before if that is free."""
+        """Start *machine*, on its previous port if that is free."""
         host, log, settings = machine.name, self.layout.log(machine.name), self.settings(machine.name)
         backend = self._backends[machine.backend]
         for attempt in range(10):
             port = settings.port if attempt == 0 and settings.port and _is_free(settings.port) else _free_port()
             settings.update(port=port, backend=machine.backend)
             log.unlink(missing_ok=True)
-            for place, argv in backend.beside(machine).items():
-                name = f"{host}/{place.suffix[1:]}"
-                self.control.kill(name)  # one that was left when its machine could not be started
-                place.unlink(missing_ok=True)
+            for path, argv in backend.helper_commands(machine).items():
+                name = f"{host}/{path.suffix[1:]}"
+                self.control.kill(name)  # it remains if its machine failed to start
+                path.unlink(missing_ok=True)
                 self.control.run(name, argv, log)
-                self._listens(name, place, log, "a machine has it from its start")
+                self._wait_for_socket(name, path, log, "a machine needs this process from its start")
             process = self.control.run(host, backend.command_line(machine, port), log, _definition(machine))
             while self.is_on(host):
                 if backend.is_powered(host, process):
@@ -303,27 +307,27 @@ class Twin:
                     return
                 time.sleep(0.05)
             if _is_free(port):
-                break  # otherwise somebody else took it in between
-        raise self._ended(host)
+                break  # otherwise another process took the port in between
+        raise self._exit_error(host)
 
     def _plug_in_gpus(self, machines: Sequence[VirtualMachine | Container], progress: Progress) -> None:
-        """Give each of *machines*, which answer, its GPUs: where they cannot be made here, they are missing."""
+        """Install the GPUs of *machines*, which answer SSH. The GPUs are missing if the library cannot be compiled."""
         machines = [machine for machine in machines if machine.gpus]
         if not machines:
             return
         try:
-            made = library.library(progress)
+            library_file = library.ensure(progress)
         except SetupError as error:
             progress(f"{', '.join(machine.name for machine in machines)}: without GPUs: {error}")
             return
 
         def plug_in(machine: VirtualMachine | Container) -> None:
             try:
-                plug.plug_in(machine, made, self.ssh)
-            except StepFailed as error:  # it may no longer let the twin's own user in, and has what it had
+                plug.plug_in(machine, library_file, self.ssh)
+            except StepFailed as error:  # the host may refuse the twin's own user by now; it keeps its GPUs
                 progress(str(error))
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(PARALLEL_STARTS) as pool:
             list(pool.map(plug_in, machines))
 
     def _write_endpoints(self) -> None:
@@ -335,18 +339,18 @@ class Twin:
         write(self.layout.known_hosts, pins.encode())
         write(self.layout.endpoints, json.dumps({"hosts": hosts}, indent=2).encode() + b"\n")
 
-    def _ended(self, host: str) -> StepFailed:
+    def _exit_error(self, host: str) -> StepFailed:
         log, console = self.layout.log(host), self.layout.console(host)
         return StepFailed(
             host,
-            f"it ended: {_last_words(log) or _last_words(console) or 'it said nothing'}",
+            f"it ended: {_log_tail(log) or _log_tail(console) or 'its log is empty'}",
             "a machine runs until it is stopped",
             f"Read {log} and {console}",
         )
 
 
-def _last_words(log: Path) -> str:
-    """Return the last three lines of *log*, without the colours in which a console speaks."""
+def _log_tail(log: Path) -> str:
+    """Return the last three lines of *log*, without the colour codes of a console."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return re.sub(r"\x1b\[[\d;]*m", "", " ".join(lines[-3:]))
 
@@ -357,7 +361,7 @@ def _definition(machine: VirtualMachine | Container) -> str:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: closed connections may linger
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: closed connections may remain
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -104,7 +104,7 @@ def _changed(lab: Lab, size: str, status: int) -> float:
 @contextmanager
 def _silent(lab: Lab, host: str) -> Iterator[None]:
     """Let *host* take connections, and answer none."""
-    mine = str(lab.twin.layout.powered(host)).encode()
+    mine = str(lab.twin.layout.power_file(host)).encode()
     [chassis] = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if mine in _bytes(path)]
     os.kill(chassis, signal.SIGSTOP)
     try:

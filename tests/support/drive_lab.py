@@ -61,7 +61,7 @@ def image(lab: Lab) -> Path:
 def sum_of(lab: Lab) -> str:
     """Return a digest of the drive's image, its host held still."""
     lab.ssh(HOST, "sync; udevadm settle")
-    with faults.paused(lab.twin, HOST):
+    with faults.pause_processor(lab.twin, HOST):
         return digest(image(lab))
 
 

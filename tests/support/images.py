@@ -20,7 +20,7 @@ def sums(lab: Lab, everywhere: list[Place]) -> dict[Drive, str]:
     found = {}
     for host in {place.host: None for place in everywhere}:
         lab.ssh(host, "sync; udevadm settle")
-        with faults.paused(lab.twin, host):
+        with faults.pause_processor(lab.twin, host):
             for serial in (serial for place in everywhere if place.host == host for serial in place.serials):
                 found[host, serial] = digest(lab.twin.layout.disk(host, serial))
     return found

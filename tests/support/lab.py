@@ -17,7 +17,7 @@ from rackwright.schema.secret import setting_command
 from rackwright.stack import load_stack
 from rackwright.toolchain import choose, shell
 from rackwright.twin import Twin
-from rackwright.twin.fleet import twin as twin_for
+from rackwright.twin.fleet import build_twin
 from tests.support.expect import eventually, need
 from tests.support.log import ROOT, Log
 
@@ -108,7 +108,7 @@ class Lab:
         if written not in self._twins:
             stack = load_stack(self.stack, self.directory)
             name = self.target.removeprefix("twin:")
-            self._twins = {written: twin_for(name, self.directory, stack.fleet, stack.containers)}
+            self._twins = {written: build_twin(name, self.directory, stack.fleet, stack.containers)}
         return self._twins[written]
 
     def edit(self, change: Callable[[Any], None]) -> None:

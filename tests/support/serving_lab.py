@@ -14,7 +14,7 @@ import pytest
 from rackwright.core.repository import Repository
 from rackwright.schema.secret import derive_value
 from rackwright.twin import Twin
-from rackwright.twin.fleet import twin as twin_for
+from rackwright.twin.fleet import build_twin
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -74,7 +74,7 @@ class ServingLab(Lab):
 
     @property
     def twin(self) -> Twin:
-        return twin_for(self.hosts_stack, self.directory, self.fleet)
+        return build_twin(self.hosts_stack, self.directory, self.fleet)
 
     def status(self, status: int | None = None) -> dict[str, Any]:
         told = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status).stdout

@@ -12,7 +12,7 @@ from rackwright.schema import Fleet
 from rackwright.schema.fleet import problems
 from rackwright.schema.twin import twin_of
 from rackwright.stack import Stack, declare
-from rackwright.twin.fleet import twin
+from rackwright.twin.fleet import build_twin
 from rackwright.twin.vm.machine import check
 from tests.support.fleets import MEMBERS_MAX, generate, write_yaml
 
@@ -50,7 +50,7 @@ def test_a_generated_fleet_can_be_a_twin(seed: int) -> None:
     for host in fleet.hosts.values():
         assert 2 <= len(host.tiers) <= 3
         assert all(len(host.members(tier)) <= MEMBERS_MAX for tier in host.tiers)
-    for machine in twin("generated", Path(), fleet).machines.values():
+    for machine in build_twin("generated", Path(), fleet).machines.values():
         check(machine)
 
 

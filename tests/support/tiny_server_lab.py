@@ -11,7 +11,7 @@ import pytest
 
 from rackwright.schema.secret import derive_value
 from rackwright.twin import Twin
-from rackwright.twin.fleet import twin as twin_for
+from rackwright.twin.fleet import build_twin
 from tests.support.expect import need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
@@ -53,7 +53,7 @@ class TinyServerLab(Lab):
 
     @property
     def twin(self) -> Twin:
-        return twin_for(self.hosts_stack, self.directory, self.fleet)
+        return build_twin(self.hosts_stack, self.directory, self.fleet)
 
     def status(self, status: int | None = None) -> dict[str, Any]:
         """Return what `server status` says of the host."""

@@ -82,5 +82,5 @@ def test_a_guest_is_lent_all_components():
 def test_mirrors_that_are_not_there_cannot_be_lent(monkeypatch):
     monkeypatch.setattr(apt, "_apt_files", list)
 
-    with pytest.raises(SetupError, match="names no mirror of Debian"):
-        mirrors.lines("debian-12")
+    with pytest.raises(SetupError, match="has no mirror of Debian"):
+        mirrors.source_lines("debian-12")

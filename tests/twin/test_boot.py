@@ -115,8 +115,8 @@ def test_a_drive_errs_or_is_slow_until_it_is_cleared(booted, serial, fault):
     """
     Each returns once the guest sees it; that it is gone again is seen by what clears it.
     """
-    drive_faults.do(booted.twin, booted.host, serial, fault)
-    drive_faults.do(booted.twin, booted.host, serial, "clear")
+    drive_faults.inject(booted.twin, booted.host, serial, fault)
+    drive_faults.inject(booted.twin, booted.host, serial, "clear")
 
 
 def test_a_failing_drive_says_so_to_whoever_asks(booted):
@@ -125,9 +125,9 @@ def test_a_failing_drive_says_so_to_whoever_asks(booted):
     """
     drive = "$(ls /dev/disk/by-id/nvme-*T1-NVME1* | head -n 1)"
     ask = f"sudo smartctl --json=c --info --health --attributes {drive} || true"
-    drive_faults.do(booted.twin, booted.host, "T1-NVME1", "failing")
+    drive_faults.inject(booted.twin, booted.host, "T1-NVME1", "failing")
     failing = json.loads(booted.run(ask))
-    drive_faults.do(booted.twin, booted.host, "T1-NVME1", "clear")
+    drive_faults.inject(booted.twin, booted.host, "T1-NVME1", "clear")
     sound = json.loads(booted.run(ask))
 
     assert [told["smart_status"]["passed"] for told in (failing, sound)] == [False, True]
@@ -155,7 +155,7 @@ def test_a_power_cut_keeps_what_was_written_and_loses_what_was_not(booted):
     booted.run("echo kept > synced && sync && touch /dev/shm/lost")
 
     faults.power_off(booted.twin, booted.host)
-    with pytest.raises(StepFailed, match="it is off"), faults.paused(booted.twin, booted.host):
+    with pytest.raises(StepFailed, match="it is off"), faults.pause_processor(booted.twin, booted.host):
         pass
     faults.power_on(booted.twin, booted.host, booted.said.append)
 
@@ -201,7 +201,7 @@ def test_a_paused_machine_does_not_touch_its_disks(booted, eventually):
     written = beginning()
     eventually(lambda: beginning() != written)
 
-    with faults.paused(booted.twin, booted.host):
+    with faults.pause_processor(booted.twin, booted.host):
         written = disk.read_bytes()
         assert written == disk.read_bytes()
         with monitor(booted.twin.layout.monitor_socket(booted.host), booted.host) as qemu:

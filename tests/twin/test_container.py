@@ -14,10 +14,10 @@ from rackwright.schema import Fleet
 from rackwright.twin import Container, Twin, VirtualMachine, VirtualNic, faults
 from rackwright.twin.container import chassis
 from rackwright.twin.container.backend import Containers
-from rackwright.twin.container.cable import Watch
-from rackwright.twin.container.container import binds, cgroup, check, command_line
+from rackwright.twin.container.cable import EventLoop
+from rackwright.twin.container.container import bind_options, cgroup, check, command_line
 from rackwright.twin.control import Control
-from rackwright.twin.fleet import twin
+from rackwright.twin.fleet import build_twin
 from rackwright.twin.layout import Layout
 from tests.twin.conftest import container, machine
 
@@ -81,7 +81,7 @@ def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
     Names, chassis and NICs are declared once; the setting only chooses the backend.
     """
     fleet = Fleet.model_validate(FLEET)
-    one, other = twin("t", tmp_path, fleet, {"beta"}).machines.values()
+    one, other = build_twin("t", tmp_path, fleet, {"beta"}).machines.values()
 
     assert (type(one), type(other)) == (VirtualMachine, Container)
     assert asdict(other) == {
@@ -101,9 +101,9 @@ def test_hosts_are_lent_mirrors_only_where_the_stack_says_so(tmp_path, monkeypat
     And a container is led to each by a door of its own, under the mirror's name.
     """
     sources = ("deb [a=b] http://one.example/debian bookworm main", "deb [a=b] https://two.example:8443/ bookworm main")
-    monkeypatch.setattr("rackwright.twin.mirrors.lines", lambda os_name: sources)
+    monkeypatch.setattr("rackwright.twin.mirrors.source_lines", lambda os_name: sources)
     fleet = Fleet.model_validate(FLEET)
-    lent = twin("t", tmp_path, fleet, {"beta"}, lends_mirrors=True).machines
+    lent = build_twin("t", tmp_path, fleet, {"beta"}, lends_mirrors=True).machines
 
     assert {host.mirrors for host in lent.values()} == {sources}
     assert told(lent["beta"])["mirrors"] == [
@@ -117,24 +117,26 @@ def test_a_door_leads_to_the_mirror_outside():
     """
     Whoever comes to it hears what the mirror says; one that leads nowhere breaks the line, and serves the next.
     """
-    watch, lines = Watch(), []
+    loop, lines = EventLoop(), []
     with socket.create_server(("127.0.0.1", 0)) as mirror, Path("/proc/self/ns/net").open() as network:
         port = mirror.getsockname()[1]
         for host, hears in (("nowhere.invalid", b""), ("127.0.0.1", b"packages")):
-            door = chassis._door(watch, {"address": "127.0.2.1", "port": port, "host": host}, network.fileno(), lines)
+            door = chassis._listen_for_mirror(
+                loop, {"address": "127.0.2.1", "port": port, "host": host}, network.fileno(), lines
+            )
             with socket.create_connection(("127.0.2.1", port)) as guest:
-                watch.turn()
+                loop.run_once()
                 if hears:
                     reached, _ = mirror.accept()
                     reached.sendall(hears)
-                    watch.turn()
+                    loop.run_once()
                     reached.close()
                 assert guest.recv(100) == hears
             for line in lines:
                 line.close()
-            watch.set(door, 0, lambda events: None)
+            loop.set(door, 0, lambda events: None)
             door.close()
-    watch.close()
+    loop.close()
 
 
 def test_a_port_that_is_declared_by_its_place_has_an_address_of_its_own(tmp_path):
@@ -147,7 +149,7 @@ def test_a_port_that_is_declared_by_its_place_has_an_address_of_its_own(tmp_path
         host["identity"] = {"serial": name}
     fleet = Fleet.model_validate(raw)
     first, again = (
-        [nic.mac for host in twin("t", tmp_path, fleet, {"beta"}).machines.values() for nic in host.nics]
+        [nic.mac for host in build_twin("t", tmp_path, fleet, {"beta"}).machines.values() for nic in host.nics]
         for _ in range(2)
     )
 
@@ -179,7 +181,7 @@ def test_without_root_a_container_is_refused(layout, monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
     with pytest.raises(
-        SetupError, match="test-01, test-02: user 1000 may not .* Run it as root, or take the hosts out"
+        SetupError, match="test-01, test-02: user 1000 may not .* Run the command as root, or take the hosts out"
     ):
         Containers(layout, Control(layout)).require([container(1), container(2)])
 
@@ -220,12 +222,12 @@ def test_a_tier_that_somebody_provides_is_a_directory_of_this_computer(tmp_path)
     raw = copy.deepcopy(FLEET)
     raw["hosts"]["beta"]["tiers"] = {"warm": {"provided": True, "mount": "/srv/warm"}}
     fleet, layout = Fleet.model_validate(raw), Layout(tmp_path / ".rackwright/twins/t")
-    beta = twin("t", tmp_path, fleet, {"beta"}, workloads=Path("/cache/a:b")).machines["beta"]
+    beta = build_twin("t", tmp_path, fleet, {"beta"}, workloads=Path("/cache/a:b")).machines["beta"]
 
-    assert binds(beta, layout) == [
+    assert bind_options(beta, layout) == [
         f"--bind={layout.disks}/beta/provided/srv-warm:/srv/warm",
         f"--bind-ro={layout.host('beta')}/environment:/opt/workloads",
         "--bind-ro=/cache/a\\:b/lib/python3.11/site-packages:/opt/workloads/lib/python3.11/site-packages",
     ]
     with pytest.raises(DeclarationError, match=r"beta: tier warm: got provided: true"):
-        twin("t", tmp_path, fleet)
+        build_twin("t", tmp_path, fleet)

@@ -188,7 +188,7 @@ def test_where_no_overlay_can_be_mounted_it_gets_a_copy(tmp_path, monkeypatch):
     """
     It is slower to make, and otherwise the same.
     """
-    monkeypatch.setattr("rackwright.twin.container.backend._TRIAL", ("false",))
+    monkeypatch.setattr("rackwright.twin.container.backend._OVERLAY_TRIAL", ("false",))
     said: list[str] = []
     twin = Twin(tmp_path, [container(8)])
     twin.start(said.append)
@@ -259,7 +259,7 @@ def test_nothing_outlives_a_kill(alone, eventually, victim):
     # as one of a twin of the test beside this, so it is the processes that are asked for.
     eventually(lambda: not any(lives(pid) for pid in inhabitants))
     assert {path.name for path in Path("/sys/class/net").iterdir()} == network
-    assert not twin.answers(host)
+    assert not twin.answers_ssh(host)
 
     twin.start(alone.said.append)
     assert alone.run("cat file; systemctl is-system-running --wait", host) == "kept\nrunning"

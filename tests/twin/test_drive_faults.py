@@ -54,21 +54,21 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     asked: dict[str, Answers] = {}
 
     @contextmanager
-    def monitored(twin: Twin, host: str, what: str) -> Iterator[Answers]:
+    def open_host_monitor(twin: Twin, host: str, what: str) -> Iterator[Answers]:
         assert host == "test-01"
         yield asked.setdefault(host, answers)
 
     answers = Answers(NVME.id)
     monkeypatch.setattr(answers, "told", said)
-    monkeypatch.setattr(drive_faults, "monitored", monitored)
+    monkeypatch.setattr(drive_faults, "open_host_monitor", open_host_monitor)
     monkeypatch.setattr(
-        drive_faults, "in_guest", lambda twin, host, script, about, *arguments: said.append((script, *arguments))
+        drive_faults, "run_in_guest", lambda twin, host, script, about, *arguments: said.append((script, *arguments))
     )
     return said
 
 
 def do(tmp_path: Path, drive: VirtualDrive, fault: str) -> None:
-    drive_faults.do(Twin(tmp_path, [machine(1)]), "test-01", drive.serial, fault)
+    drive_faults.inject(Twin(tmp_path, [machine(1)]), "test-01", drive.serial, fault)
 
 
 def test_errors_stand_between_the_drive_and_its_disk(told, tmp_path):
@@ -122,23 +122,23 @@ def test_a_failing_drive_warns_of_itself(told, tmp_path):
 
 
 def test_a_drive_that_has_no_word_for_its_health_is_refused(tmp_path):
-    with pytest.raises(DeclarationError, match="T1-SAS0: got a drive on sas; of virtual drives only NVMe"):
+    with pytest.raises(DeclarationError, match="T1-SAS0: got a drive on sas; only virtual NVMe drives"):
         do(tmp_path, SAS, "failing")
 
 
 @pytest.mark.parametrize("fault", drive_faults.FAULTS)
 def test_who_has_no_such_drive_is_refused(tmp_path, fault):
     with pytest.raises(DeclarationError, match="no data drive has the serial T1-BOOT"):
-        drive_faults.do(Twin(tmp_path, [machine(1)]), "test-01", "T1-BOOT", fault)
+        drive_faults.inject(Twin(tmp_path, [machine(1)]), "test-01", "T1-BOOT", fault)
     with pytest.raises(DeclarationError, match="only a virtual machine has drives of its own"):
-        drive_faults.do(Twin(tmp_path, [container(1)]), "test-01", "T1-SAS0", fault)
+        drive_faults.inject(Twin(tmp_path, [container(1)]), "test-01", "T1-SAS0", fault)
     with pytest.raises(StepFailed, match="it is off"):
-        drive_faults.do(Twin(tmp_path, [machine(1)]), "test-01", "T1-NVME0", fault)
+        drive_faults.inject(Twin(tmp_path, [machine(1)]), "test-01", "T1-NVME0", fault)
 
 
 @pytest.mark.parametrize("fault", drive_faults.FAULTS)
 def test_what_the_guest_runs_is_sh(fault):
-    script = drive_faults.DRIVE_WITH_SERIAL + drive_faults.SEEN[fault]
+    script = drive_faults.DRIVE_WITH_SERIAL + drive_faults.CHECKS[fault]
 
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 

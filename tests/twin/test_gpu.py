@@ -269,10 +269,10 @@ def test_it_runs_with_an_older_c_library_than_this_computer_has(host):
 
 def test_it_is_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path))
-    made = library.library(print)
+    made = library.ensure(print)
     monkeypatch.setenv("PATH", "")
 
-    assert library.library(print) == made
+    assert library.ensure(print) == made
     assert made.name == "libnvidia-ml.so.1"
 
 
@@ -281,4 +281,4 @@ def test_without_a_compiler_it_says_what_brings_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(SetupError, match="there is no cc on PATH.*Install gcc and libc6-dev"):
-        library.library(print)
+        library.ensure(print)

@@ -42,7 +42,7 @@ def driven(rack: Booted) -> Booted:
     """The same, with a driver, and nothing wrong with any GPU."""
     rack.run(INSTALL)
     for index in (0, 1):
-        faults.do(rack.twin, HOST, index, "clear")
+        faults.inject(rack.twin, HOST, index, "clear")
     return rack
 
 
@@ -50,9 +50,9 @@ def test_without_a_driver_gpus_are_unknown_and_no_fault_is_claimed_to_be_seen(ra
     rack.run(f"sudo rm -f {REAL} {REAL.removesuffix(VERSION)}1 && sudo ldconfig")
 
     with pytest.raises(UnknownFact, match="Driver Not Loaded"):
-        _ = faults.look(rack.twin, HOST).gpus
+        _ = faults.probe_gpus(rack.twin, HOST).gpus
     with pytest.raises(StepFailed, match="Driver Not Loaded.*Install a driver"):
-        faults.do(rack.twin, HOST, 0, "hot")
+        faults.inject(rack.twin, HOST, 0, "hot")
 
 
 def test_a_host_whose_profile_has_no_gpus_has_nothing_of_them(rack):
@@ -63,7 +63,7 @@ def test_the_probe_is_answered_by_the_stand_in_before_the_real_library(driven):
     """
     Whatever puts a library into its usual place later.
     """
-    facts = faults.look(driven.twin, HOST)
+    facts = faults.probe_gpus(driven.twin, HOST)
 
     assert (facts.gpu_driver.version, facts.gpu_driver.library) == (VERSION, f"{plug.FOLDER}/{library.SONAME}")
     assert [gpu.name for gpu in facts.gpus] == ["NVIDIA A100 80GB", "NVIDIA T4"]
@@ -73,23 +73,23 @@ def test_the_probe_is_answered_by_the_stand_in_before_the_real_library(driven):
 
 @pytest.mark.parametrize("fault", [name for name in faults.FAULTS if name != "clear"])
 def test_every_fault_is_seen_on_its_gpu_alone_and_can_be_cleared(driven, fault):
-    before = faults.look(driven.twin, HOST).raw
+    before = faults.probe_gpus(driven.twin, HOST).raw
 
-    faults.do(driven.twin, HOST, 1, fault)
+    faults.inject(driven.twin, HOST, 1, fault)
 
-    after = faults.look(driven.twin, HOST)
+    after = faults.probe_gpus(driven.twin, HOST)
     assert after.raw["gpus"][0] == before["gpus"][0]
     assert (after.raw["gpus"][1], after.raw["xids"]) != (before["gpus"][1], before["xids"])
     assert {xid.pci for xid in after.xids} <= {"0000:11:00"}
-    faults.do(driven.twin, HOST, 1, "clear")
-    cleared = faults.look(driven.twin, HOST).raw
+    faults.inject(driven.twin, HOST, 1, "clear")
+    cleared = faults.probe_gpus(driven.twin, HOST).raw
     assert (cleared["gpus"], cleared["xids"]) == (before["gpus"], [])
 
 
-@pytest.mark.parametrize(("host", "known"), [(HOST, "its GPUs are 0 to 1"), ("test-02", "its profile has none")])
-def test_a_gpu_that_is_not_there_has_no_faults(rack, host, known):
-    with pytest.raises(DeclarationError, match=f"{host}: GPU 2: got no such GPU; {known}"):
-        faults.do(rack.twin, host, 2, "hot")
+@pytest.mark.parametrize(("host", "gpus"), [(HOST, "its GPUs are 0 to 1"), ("test-02", "its profile has no GPUs")])
+def test_a_fault_of_a_missing_gpu_is_an_error(rack, host, gpus):
+    with pytest.raises(DeclarationError, match=f"{host}: GPU 2: the host has no such GPU; {gpus}"):
+        faults.inject(rack.twin, host, 2, "hot")
 
 
 def test_what_was_set_outlives_a_start_and_dies_with_a_reset(driven):
@@ -102,12 +102,12 @@ def test_what_was_set_outlives_a_start_and_dies_with_a_reset(driven):
     driven.twin.power_off(HOST)
     driven.twin.power_on(HOST, driven.said.append)
 
-    assert [gpu.ecc for gpu in faults.look(driven.twin, HOST).gpus] == [False, False]
+    assert [gpu.ecc for gpu in faults.probe_gpus(driven.twin, HOST).gpus] == [False, False]
     assert files() != fresh
     driven.twin.reset(driven.said.append)
     driven.twin.start(driven.said.append)
     driven.run(INSTALL)
-    assert [gpu.ecc for gpu in faults.look(driven.twin, HOST).gpus] == [True, True]
+    assert [gpu.ecc for gpu in faults.probe_gpus(driven.twin, HOST).gpus] == [True, True]
 
 
 def test_a_host_that_takes_no_files_is_started_all_the_same(rack, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_host_that_takes_no_files_is_started_all_the_same(rack, monkeypatch):
 
     rack.twin.start(rack.said.append)
 
-    assert rack.said[-1].startswith("test-01: GPUs: the guest said: not you;")
+    assert rack.said[-1].startswith("test-01: GPUs: the guest reports: not you;")
 
 
 def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, m
     twin = Twin(tmp_path, [replace(container(7), gpus=("t4",))])
     try:
         twin.start(said.append)
-        assert twin.answers("test-07")
+        assert twin.answers_ssh("test-07")
         assert said[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
     finally:
         twin.reset(said.append)
@@ -258,12 +258,12 @@ def test_a_virtual_machine_has_its_gpus_too_and_a_kernel_log_that_forgets_nothin
     try:
         twin.start(said.append)
         Booted(twin, said).run(INSTALL, "test-03")
-        faults.do(twin, "test-03", 0, "lost")
-        assert faults.look(twin, "test-03").gpus[0].condition == "lost"
+        faults.inject(twin, "test-03", 0, "lost")
+        assert faults.probe_gpus(twin, "test-03").gpus[0].condition == "lost"
 
-        faults.do(twin, "test-03", 0, "clear")
+        faults.inject(twin, "test-03", 0, "clear")
 
-        facts = faults.look(twin, "test-03")
+        facts = faults.probe_gpus(twin, "test-03")
         assert (facts.gpus[0].condition, [xid.code for xid in facts.xids]) == ("working", [79])
         assert 0 <= facts.taken_at - facts.xids[0].at < 600
     finally:

@@ -50,8 +50,10 @@ def test_what_is_no_mount_is_not_filled(tmp_path: Path) -> None:
 
 def test_a_clock_is_set_by_that_of_the_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, ...]] = []
-    monkeypatch.setattr(host_faults, "need_power", lambda twin, host: None)
-    monkeypatch.setattr(host_faults, "in_guest", lambda twin, host, script, about, *rest: told.append((about, *rest)))
+    monkeypatch.setattr(host_faults, "require_power", lambda twin, host: None)
+    monkeypatch.setattr(
+        host_faults, "run_in_guest", lambda twin, host, script, about, *rest: told.append((about, *rest))
+    )
     monkeypatch.setattr(host_faults.time, "time", lambda: 1_800_000_000.9)
 
     for seconds in (3600, -60, 0):
@@ -77,17 +79,17 @@ def test_a_machine_that_is_off_has_no_faults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["srv/hot", "/srv/it's"])
 def test_a_disk_is_named_by_where_it_is_mounted(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_faults, "need_power", lambda twin, host: None)
+    monkeypatch.setattr(host_faults, "require_power", lambda twin, host: None)
 
-    with pytest.raises(DeclarationError, match="a disk is named by where it is mounted"):
+    with pytest.raises(DeclarationError, match="a disk is named by its mount point"):
         host_faults.fill(Twin(tmp_path, [machine(1)]), "test-01", path)
 
 
 @pytest.mark.parametrize(
     ("argv", "done"),
     [
-        (("drive-slow", "alpha", "S1"), ("do", "alpha", "S1", "slow")),
-        (("drive-clear", "alpha", "S1"), ("do", "alpha", "S1", "clear")),
+        (("drive-slow", "alpha", "S1"), ("inject", "alpha", "S1", "slow")),
+        (("drive-clear", "alpha", "S1"), ("inject", "alpha", "S1", "clear")),
         (("disk-full", "alpha", "/srv/hot"), ("fill", "alpha", "/srv/hot")),
         (("disk-free", "alpha", "/srv/hot"), ("free", "alpha", "/srv/hot")),
         (("clock", "alpha", "3600"), ("skew", "alpha", 3600)),
@@ -104,7 +106,7 @@ def test_each_fault_is_a_word_of_the_command(
     told: list[tuple[object, ...]] = []
     monkeypatch.setattr(commands, "_twin", lambda name: None)
     for module in (drive_faults, host_faults):
-        for name in ("do", "fill", "free", "skew"):
+        for name in ("inject", "fill", "free", "skew"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda twin, *rest, name=name: told.append((name, *rest)))
 

@@ -19,15 +19,15 @@ def test_the_name_of_an_image_follows_what_is_in_it(tmp_path, monkeypatch):
     (tmp_path / "packages.txt").write_text("sudo\n")
     (tmp_path / "vm" / "packages.txt").write_text("udev\n")
     monkeypatch.setattr(image, "_GUEST", tmp_path)
-    before = [image.place("debian-12", sort) for sort in ("vm", "container")]
-    assert [image.place("debian-12", sort) for sort in ("vm", "container")] == before
+    before = [image.image_path("debian-12", sort) for sort in ("vm", "container")]
+    assert [image.image_path("debian-12", sort) for sort in ("vm", "container")] == before
 
     (tmp_path / "vm" / "packages.txt").write_text("udev\nmdadm\n")
-    of_one_sort = [image.place("debian-12", sort) for sort in ("vm", "container")]
+    of_one_sort = [image.image_path("debian-12", sort) for sort in ("vm", "container")]
     assert (of_one_sort[0] != before[0], of_one_sort[1] != before[1]) == (True, False)
 
     (tmp_path / "packages.txt").write_text("sudo\nchrony\n")
-    assert image.place("debian-12", "container") != before[1]
+    assert image.image_path("debian-12", "container") != before[1]
 
 
 def bzimage(payload):

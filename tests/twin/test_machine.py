@@ -9,7 +9,7 @@ import pytest
 
 from rackwright.errors import DeclarationError, SetupError
 from rackwright.schema import Fleet
-from rackwright.twin.fleet import twin
+from rackwright.twin.fleet import build_twin
 from rackwright.twin.layout import Layout
 from rackwright.twin.settings import Settings
 from rackwright.twin.vm.backend import VirtualMachines
@@ -180,8 +180,8 @@ def test_what_a_tpm_keeps_lies_with_the_disks_and_is_nobody_elses(layout):
     """
     one, backend = replace(machine(1), tpm=True), VirtualMachines(layout)
 
-    assert backend.beside(machine(1)) == {}
-    [(socket, argv)] = backend.beside(one).items()
+    assert backend.helper_commands(machine(1)) == {}
+    [(socket, argv)] = backend.helper_commands(one).items()
 
     assert (socket, argv) == (layout.tpm_socket("test-01"), tpm_command_line(one, layout))
     assert layout.tpm("test-01").is_relative_to(layout.disks)
@@ -224,7 +224,7 @@ def test_a_host_with_a_tier_whose_key_is_sealed_has_a_tpm(tmp_path, sealed):
     }
     fleet = Fleet.model_validate_json(json.dumps({"fleet": "example", "hosts": {"alpha": host}}))
 
-    made = twin("example", tmp_path, fleet).machine("alpha")
+    made = build_twin("example", tmp_path, fleet).machine("alpha")
 
     assert isinstance(made, VirtualMachine)
     assert made.tpm is sealed

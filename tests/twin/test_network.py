@@ -23,7 +23,7 @@ from rackwright.schema import Fleet
 from rackwright.schema.ssh import Endpoint, Login
 from rackwright.stack import Stack, declare
 from rackwright.twin import Twin
-from rackwright.twin.fleet import twin as twin_for
+from rackwright.twin.fleet import build_twin
 
 pytestmark = pytest.mark.twin
 Eventually = Callable[[Callable[[], bool]], None]
@@ -37,7 +37,7 @@ class Rack:
 
     def __init__(self, directory: Path, fleet: dict[str, Any], containers: set[str]) -> None:
         self.raw, self.containers = fleet, frozenset(containers)
-        self.twin: Twin = twin_for("network", directory, Fleet.model_validate(fleet), containers)
+        self.twin: Twin = build_twin("network", directory, Fleet.model_validate(fleet), containers)
         self.repository = Repository.load(ROOT, SALT)
 
     def start(self) -> None:

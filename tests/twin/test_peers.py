@@ -53,14 +53,14 @@ def test_a_switch_that_cuts_frames_is_found_by_both_ends_and_by_nothing_else(rac
     nothing: dict[str, dict[str, Difference]] = {name: {} for name in audited(rack)}
     assert audited(rack) == nothing
 
-    faults.limit(rack.twin, "beta", 1500)
+    faults.limit_packet_size(rack.twin, "beta", 1500)
     found = audited(rack)
     assert {name: set(items) for name, items in found.items()} == {name: WAYS.get(name, set()) for name in nothing}
     assert {item.actual for items in found.values() for item in items.values()} == {1500}
     paths, plan = rack.look("alpha", "peers")
     assert plan == Plan(by_hand=plan.by_hand) and {item.path for item in plan.by_hand} == paths
 
-    faults.limit(rack.twin, "beta", None)
+    faults.limit_packet_size(rack.twin, "beta", None)
     assert audited(rack) == nothing
 
 

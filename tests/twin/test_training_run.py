@@ -16,7 +16,7 @@ from rackwright.schema.secret import derive_value
 from rackwright.stack import Stack, declare
 from rackwright.status import runs
 from rackwright.toolchain import workloads
-from rackwright.twin.fleet import twin as twin_for
+from rackwright.twin.fleet import build_twin
 from tests.twin.test_network import ROOT, ROOT_ONLY, SALT, Rack, fleet, nic
 
 pytestmark = [pytest.mark.twin, ROOT_ONLY]
@@ -42,7 +42,7 @@ class Trained(Rack):
         }
         super().__init__(directory, fleet(hosts), {*hosts})
         of_hosts, lent = Fleet.model_validate(self.raw), workloads.place()
-        self.twin = twin_for("training", directory, of_hosts, self.containers, workloads=lent)
+        self.twin = build_twin("training", directory, of_hosts, self.containers, workloads=lent)
         self.repository = Repository.load(ROOT, SALT, {"training_key": derive_value("training_key")})
         self.runs: dict[str, Any] = {}
 

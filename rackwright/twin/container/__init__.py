@@ -1,1 +1,1 @@
-"""Hosts as containers: systemd-nspawn, with this computer's kernel, and so at its speed. Needs root."""
+"""Hosts as containers of systemd-nspawn, which share this computer's kernel and speed. Root starts them."""

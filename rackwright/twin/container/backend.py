@@ -1,4 +1,4 @@
-"""Containers for the twin: their files, their chassis, their power."""
+"""The backend for containers: their files, their chassis process and their power."""
 
 import fcntl
 import os
@@ -20,10 +20,10 @@ from rackwright.twin.settings import Settings
 _TUN = Path("/dev/net/tun")
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_EACH = 4
-"""What a container's systemd and logind hold of these, as the same user in all containers."""
+"""Inotify instances that systemd and logind of one container hold; they have the same user in all containers."""
 _OVERLAY = 'mount --bind "$1" /mnt && mount -t overlay -o lowerdir=/mnt,upperdir=changed,workdir=work overlay /mnt'
-_TRIAL = ("unshare", "--mount", "sh", "-c", _OVERLAY, "sh")
-"""Mounts what `start.sh` will, where nobody sees it, and is gone with it. It wants to be run where the parts are."""
+_OVERLAY_TRIAL = ("unshare", "--mount", "sh", "-c", _OVERLAY, "sh")
+"""Command that tries the overlay mount of `start.sh` in a mount namespace of its own. It runs in the disk's folder."""
 
 
 class Containers:
@@ -40,15 +40,15 @@ class Containers:
             raise SetupError(
                 names,
                 f"user {os.geteuid()} may not start containers",
-                "root makes their namespaces, mounts and network interfaces",
-                "Run it as root, or take the hosts out of rackwright:containers",
+                "only root can make namespaces, mounts and network interfaces",
+                "Run the command as root, or take the hosts out of rackwright:containers",
             )
         if any(machine.nics for machine in machines) and not _TUN.exists():
             raise SetupError(
                 names,
                 f"no {_TUN}",
                 "the NICs of a container are TAP devices",
-                "Load the kernel's module tun, or take the hosts out of rackwright:containers",
+                "Load the kernel module tun, or take the hosts out of rackwright:containers",
             )
         allowed = int(_INOTIFY.read_text())
         if len(machines) * INOTIFY_EACH > allowed:
@@ -64,7 +64,7 @@ class Containers:
         for machine in machines:
             self._make_disk(machine, progress)
 
-    def beside(self, machine: Container) -> Mapping[Path, list[str]]:
+    def helper_commands(self, machine: Container) -> Mapping[Path, list[str]]:
         return {}
 
     def command_line(self, machine: Container, port: int) -> list[str]:
@@ -72,7 +72,7 @@ class Containers:
 
     def is_powered(self, host: str, process: int) -> bool:
         try:
-            return self._layout.powered(host).read_text() == str(process)
+            return self._layout.power_file(host).read_text() == str(process)
         except FileNotFoundError:
             return False
 
@@ -80,13 +80,13 @@ class Containers:
         self._control.signal(host, signal.SIGTERM)
 
     def press_reset_button(self, host: str) -> None:
-        """Cut the power: a container is a matter of seconds, and starts from nothing that a reset would keep."""
+        """Cut the power. A container starts within seconds, and has no memory that a reset button would keep."""
         self._control.kill(host)
-        self.settle(host)
+        self.wait_until_gone(host)
 
-    def settle(self, host: str) -> None:
-        """Return when the last process and the control group of *host* are gone: the lock is held as long."""
-        remains = self._layout.remains(host)
+    def wait_until_gone(self, host: str) -> None:
+        """Return when the last process and the control group of *host* are gone; until then they hold the lock."""
+        remains = self._layout.remains_lock(host)
         if remains.exists():
             with remains.open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -97,17 +97,17 @@ class Containers:
         return Settings(self._layout.settings(host))
 
     def _system(self, machine: Container) -> Path:
-        made_over = self._settings(machine.name).system
-        return Path(made_over) if made_over else image.root(machine.os)
+        system = self._settings(machine.name).system
+        return Path(system) if system else image.root(machine.os)
 
     def _make_environment(self, machine: Container) -> None:
-        """Make a virtual environment of the container's own Python, where the packages of another are mounted in."""
+        """Make a virtual environment with the container's own Python, into which the lent packages are mounted."""
         if not Path(machine.workloads, PACKAGES).is_dir():
             raise SetupError(
                 machine.name,
                 f"got no {PACKAGES} in {machine.workloads}",
-                f"packages that {machine.os} is lent are for its Python",
-                "Make .venv with that Python, or take rackwright:workloads out",
+                f"the packages for {machine.os} are built for its Python",
+                "Make .venv with that Python, or remove rackwright:workloads",
             )
         directory = self._layout.environment(machine.name)
         (directory / PACKAGES).mkdir(parents=True, exist_ok=True)
@@ -118,40 +118,40 @@ class Containers:
         python.symlink_to("/usr/bin/python3")
 
     def _make_disk(self, machine: Container, progress: Progress) -> None:
-        """Make the place for what *machine* changes, over the root filesystem of its system."""
+        """Make the folder for the changes of *machine* to the root filesystem of its system."""
         if machine.workloads:
             self._make_environment(machine)
         for mount in machine.provided:
-            self._layout.provided(machine.name, mount).mkdir(parents=True, exist_ok=True)
+            self._layout.provided_tier(machine.name, mount).mkdir(parents=True, exist_ok=True)
         settings, disk = self._settings(machine.name), self._layout.root_disk(machine.name)
         if disk.exists() and settings.system:
             system = self._system(machine)
             if not system.exists() and not (disk / "whole").exists():
                 raise SetupError(
                     machine.name,
-                    f"its files lie over {system}, which is gone",
-                    "a container holds only what differs from its system",
+                    f"its files are changes to {system}, which is missing",
+                    "a container stores only its differences from that system",
                     "Run `rackwright twin reset`",
                 )
             if system != image.root(machine.os):
-                progress(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
+                progress(f"{machine.name}: keeps its system; `rackwright twin reset` gives it the new image")
             return
         system = image.prepare(machine.os, progress)
-        beside = disk.with_name(f".{disk.name}")
-        make_over(system, beside, progress)
-        settings.update(system=str(system))  # first: a disk that is there has a system
-        beside.rename(disk)
+        temporary = disk.with_name(f".{disk.name}")
+        make_overlay(system, temporary, progress)
+        settings.update(system=str(system))  # first, so that each disk has a system
+        temporary.rename(disk)
 
 
-def make_over(system: Path, disk: Path, progress: Progress) -> None:
-    """Fill *disk* with what a container needs to change files of *system*, which stays as it is.
+def make_overlay(system: Path, disk: Path, progress: Progress) -> None:
+    """Fill *disk* with the folders in which a container changes files of *system*; *system* itself does not change.
 
-    That is an overlay, or where this kernel or the filesystem of *disk* has none, a copy in `whole`.
+    These are the folders of an overlay, or a copy in `whole` if this kernel or filesystem cannot mount an overlay.
     """
     subprocess.run(["rm", "-rf", str(disk)], check=True)
     for part in ("changed", "work"):
         (disk / part).mkdir(parents=True)
     (disk / "changed").chmod(0o755)  # the container's own root directory
-    if subprocess.run([*_TRIAL, str(system)], cwd=disk, capture_output=True).returncode:
-        progress(f"{disk.parent.name}: no overlay can be mounted here, so it gets a copy of {system}")
+    if subprocess.run([*_OVERLAY_TRIAL, str(system)], cwd=disk, capture_output=True).returncode:
+        progress(f"{disk.parent.name}: no overlay can be mounted here; the container gets a copy of {system}")
         subprocess.run(["cp", "-a", "--reflink=auto", str(system), str(disk / "whole")], check=True)

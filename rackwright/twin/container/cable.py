@@ -1,4 +1,4 @@
-"""What leads out of a container: cables between its NICs and the switch, and lines to its SSH server."""
+"""The connections of a container: cables from its NICs to the switch, and relays to its SSH server."""
 
 import contextlib
 import fcntl
@@ -12,12 +12,12 @@ from typing import Any
 from rackwright.twin.switch import QUEUE_BYTES, Port
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-LINE_BYTES = 1 << 20
-"""What one end of a line may have unsent before the other is no longer read."""
+RELAY_BYTES = 1 << 20
+"""Bytes that one end of a relay may have unsent before the relay stops reading the other end."""
 _AT_ONCE = 1 << 18
 _FRAME_MAX = 1 << 16
 _FRAMES_AT_ONCE = 64
-"""After which others get their turn."""
+"""Frames that a cable reads before the other files of the loop are handled."""
 
 _TUNSETIFF = 0x400454CA
 _TUNSETCARRIER = 0x400454E2
@@ -27,15 +27,15 @@ _ETHERNET = 1
 """Source of the numbers: linux/if_tun.h, linux/sockios.h, linux/if_arp.h."""
 
 
-class Watch:
-    """A selector whose files may also want nothing for a while; each has a function that is told what is ready."""
+class EventLoop:
+    """A selector that calls one function for each ready file. A file may wait for no events for a while."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._ready: dict[Any, Callable[[int], None]] = {}
 
     def set(self, file: Any, events: int, ready: Callable[[int], None]) -> None:
-        """From now on wait for *events* on *file*; for none, leave it alone, as has to be done before it is closed."""
+        """Call *ready* at *events* on *file* from now on. Set no events, 0, before the file is closed."""
         if file in self._ready and not events:
             self._selector.unregister(file)
             del self._ready[file]
@@ -43,18 +43,18 @@ class Watch:
             (self._selector.modify if file in self._ready else self._selector.register)(file, events)
             self._ready[file] = ready
 
-    def turn(self) -> None:
-        """Wait until something is ready, and let it be handled."""
+    def run_once(self) -> None:
+        """Wait until at least one file is ready, and call the functions of all ready files."""
         for key, events in self._selector.select():
-            if key.fileobj in self._ready:  # not ended by one that was ready before it
+            if key.fileobj in self._ready:  # an earlier function of this round may have removed it
                 self._ready[key.fileobj](events)
 
     def close(self) -> None:
         self._selector.close()
 
 
-def tap(name: str, mac: str, mtu: int) -> int:
-    """Return a new TAP device, in the network namespace of this thread; it is gone once it is closed."""
+def create_tap(name: str, mac: str, mtu: int) -> int:
+    """Return a new TAP device in the network namespace of this thread. The device vanishes when it is closed."""
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -65,14 +65,14 @@ def tap(name: str, mac: str, mtu: int) -> int:
 
 
 class Cable:
-    """Carries frames between a TAP device and the switch, which wants each preceded by its length."""
+    """Carries frames between a TAP device and the switch, which expects the length before each frame."""
 
-    def __init__(self, watch: Watch, device: int, switch: str) -> None:
+    def __init__(self, loop: EventLoop, device: int, switch: str) -> None:
         plug = socket.socket(socket.AF_UNIX)
         plug.connect(switch)
-        self._watch, self._device, self._port = watch, device, Port(plug)
-        watch.set(device, READ, self._from_device)
-        watch.set(plug, READ, self._from_switch)
+        self._watch, self._device, self._port = loop, device, Port(plug)
+        loop.set(device, READ, self._from_device)
+        loop.set(plug, READ, self._from_switch)
 
     def close(self) -> None:
         self._watch.set(self._device, 0, self._from_device)
@@ -85,7 +85,9 @@ class Cable:
                 frame = os.read(self._device, _FRAME_MAX)
                 if not self._is_plugged:
                     continue
-                if len(self._port.outgoing) + len(frame) <= QUEUE_BYTES:  # what is too much is lost, as on any cable
+                if (
+                    len(self._port.outgoing) + len(frame) <= QUEUE_BYTES
+                ):  # frames above the limit are lost, as on any cable
                     self._port.outgoing += len(frame).to_bytes(4) + frame
         self._send()
 
@@ -98,16 +100,16 @@ class Cable:
             return
         except OSError:
             data = b""
-        if data == b"":  # the switch has gone: to the container, its cable is cut
+        if data == b"":  # the switch has gone: the container sees a cut cable
             with contextlib.suppress(OSError):  # kernels before 5.0 cannot show it
                 fcntl.ioctl(self._device, _TUNSETCARRIER, struct.pack("i", 0))
             self._unplug()
         for frame in self._port.frames(data or b""):
-            with contextlib.suppress(OSError):  # a NIC that is down takes none
+            with contextlib.suppress(OSError):  # a NIC that is down takes no frames
                 os.write(self._device, frame[4:])
 
     def _send(self) -> None:
-        with contextlib.suppress(OSError):  # full; or at its end, which is read, too
+        with contextlib.suppress(OSError):  # full; or closed, which the next read detects
             while self._port.outgoing:
                 del self._port.outgoing[: self._port.connection.send(self._port.outgoing)]
         if self._is_plugged:
@@ -122,19 +124,19 @@ class Cable:
         self._port.connection.close()
 
 
-class Line:
-    """Two connections that hear each other, until both have hung up or one breaks."""
+class Relay:
+    """Two connections that receive each other's data until both are closed for writing, or one breaks."""
 
-    def __init__(self, watch: Watch, *ends: socket.socket) -> None:
-        self._watch, self._ends = watch, ends
+    def __init__(self, loop: EventLoop, *ends: socket.socket) -> None:
+        self._watch, self._ends = loop, ends
         self._outgoing = {end: bytearray() for end in ends}
-        self._silent: set[socket.socket] = set()
-        """Ends that will say nothing more."""
-        self._told: set[socket.socket] = set()
-        """Ends that have been told so of the other."""
+        self._at_eof: set[socket.socket] = set()
+        """Ends that send no more data."""
+        self._write_closed: set[socket.socket] = set()
+        """Ends that this relay has closed for writing, since the other end sends no more data."""
         for end in ends:
             end.setblocking(False)
-            watch.set(end, READ, self._ready(end))
+            loop.set(end, READ, self._ready(end))
 
     @property
     def is_open(self) -> bool:
@@ -146,38 +148,38 @@ class Line:
             end.close()
 
     def _ready(self, end: socket.socket) -> Callable[[int], None]:
-        return lambda events: self._hear(end, events)
+        return lambda events: self._on_ready(end, events)
 
-    def _hear(self, end: socket.socket, events: int) -> None:
+    def _on_ready(self, end: socket.socket, events: int) -> None:
         other = self._other(end)
         try:
             if events & READ:
                 data = end.recv(_AT_ONCE)
                 self._outgoing[other] += data
                 if not data:
-                    self._silent.add(end)
+                    self._at_eof.add(end)
             for one in self._ends:
-                self._speak(one)
+                self._send_to(one)
         except BlockingIOError:
             pass
         except OSError:
             self.close()
             return
-        if len(self._told) == len(self._ends):
+        if len(self._write_closed) == len(self._ends):
             self.close()
             return
         for one in self._ends:
-            wants_more = one not in self._silent and len(self._outgoing[self._other(one)]) < LINE_BYTES
+            wants_more = one not in self._at_eof and len(self._outgoing[self._other(one)]) < RELAY_BYTES
             events = (READ if wants_more else 0) | (WRITE if self._outgoing[one] else 0)
             self._watch.set(one, events, self._ready(one))
 
-    def _speak(self, end: socket.socket) -> None:
+    def _send_to(self, end: socket.socket) -> None:
         outgoing = self._outgoing[end]
         with contextlib.suppress(BlockingIOError):
             while outgoing:
                 del outgoing[: end.send(outgoing)]
-        if not outgoing and self._other(end) in self._silent and end not in self._told:
-            self._told.add(end)
+        if not outgoing and self._other(end) in self._at_eof and end not in self._write_closed:
+            self._write_closed.add(end)
             end.shutdown(socket.SHUT_WR)
 
     def _other(self, end: socket.socket) -> socket.socket:

@@ -1,10 +1,9 @@
-"""What a container is plugged into: `python -m rackwright.twin.container.chassis JSON`, one process for each.
+"""The chassis process of one container: `python -m rackwright.twin.container.chassis JSON`.
 
-It makes a network with the declared NICs, lets the container start inside, and carries what goes in and out: SSH from
-a port of this computer, frames to the twin's switch, and what it asks of mirrors, where it is lent some. It lives as
-long as the container, and the container no longer than it: by whatever signal it dies, the kernel ends all processes
-inside with the first of them. Only a control group has to be removed by somebody: by a small shell that outlives both
-for a moment.
+The chassis makes a network with the declared NICs and starts the container inside. It relays SSH from a port of this
+computer, frames to the twin's switch, and requests to the mirrors that the stack lends. The chassis lives exactly as
+long as the container: if a signal kills the chassis, the kernel kills all processes of the container. Only the control
+group would remain; a small shell, which outlives both for a moment, removes it.
 """
 
 import contextlib
@@ -20,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from rackwright.twin.container import namespaces
-from rackwright.twin.container.cable import Cable, Line, Watch, tap
+from rackwright.twin.container.cable import Cable, EventLoop, Relay, create_tap
 
 CGROUPS = Path("/sys/fs/cgroup")
 REBOOT = 133
-"""What systemd-nspawn ends with when the container wants to start again. Source: systemd-nspawn(1), --keep-unit."""
+"""Exit status of systemd-nspawn when the container reboots. Source: systemd-nspawn(1), --keep-unit."""
 POWER_BUTTON = signal.SIGRTMIN + 4
-"""To systemd: power off. Source: systemd(1)."""
+"""Signal at which systemd powers off. Source: systemd(1)."""
 
 _IP_FREEBIND = 15
-"""Lets an address be bound before its interface is up. Source: linux/in.h."""
+"""Socket option that binds an address before its interface is up. Source: linux/in.h."""
 
 _SWEEP = """\
 read -r _
@@ -37,20 +36,20 @@ echo 1 > "$1/cgroup.kill"
 tries=0
 until find "$1" -depth -type d -exec rmdir {} + || [ $((tries += 1)) -gt 200 ]; do sleep 0.05; done
 """
-"""In sh: wait for the end of standard input, then remove a control group with all that is in it, within ten seconds."""
+"""Shell script that waits for the end of standard input, then kills and removes a control group within ten seconds."""
 
 
-def main(told: dict[str, Any]) -> int:
-    """Be the chassis that *told* describes (see `container.command_line`); return what the container ended with."""
-    remains = os.open(told["remains"], os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(remains, fcntl.LOCK_EX)  # waits until nothing is left of this container's last life
-    group = CGROUPS / told["cgroup"]
+def main(config: dict[str, Any]) -> int:
+    """Run the chassis that *config* describes, see `container.command_line`; return the container's exit status."""
+    remains = os.open(config["remains"], os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(remains, fcntl.LOCK_EX)  # waits until the last start of this container is cleaned up
+    group = CGROUPS / config["cgroup"]
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
-        listener.bind(("127.0.0.1", told["port"]))
+        listener.bind(("127.0.0.1", config["port"]))
         listener.listen(64)
-        outside = {kind: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for kind, name in _NAMES.items()}
+        outside = {kind: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for kind, name in _NAMESPACE_FILES.items()}
         namespaces.unshare(namespaces.MOUNT)
         namespaces.keep_mounts_private()
         if not _is_cgroup2(str(CGROUPS)):
@@ -62,82 +61,82 @@ def main(told: dict[str, Any]) -> int:
                 namespaces.enter(namespace, kind)
             namespaces.unshare(namespaces.NETWORK | namespaces.PROCESSES)
             _make_empty(group)
-            status = _run(told, listener, outside[namespaces.NETWORK])
+            status = _run(config, listener, outside[namespaces.NETWORK])
     sweeper.communicate()
     return status
 
 
-_NAMES = {namespaces.NETWORK: "net", namespaces.PROCESSES: "pid"}
+_NAMESPACE_FILES = {namespaces.NETWORK: "net", namespaces.PROCESSES: "pid"}
 
 
-def _run(told: dict[str, Any], listener: socket.socket, network: int) -> int:
-    """Let the container live once; return what systemd-nspawn ended with, minus the signal that killed it.
+def _run(config: dict[str, Any], listener: socket.socket, network: int) -> int:
+    """Run the container until it ends; return the exit status of systemd-nspawn, or minus the signal that killed it.
 
     Args:
-        network: The namespace of this computer's own.
+        network: This computer's own network namespace.
     """
-    watch = Watch()
-    devices = [tap(**nic) for nic in told["nics"]]
-    cables = [Cable(watch, device, told["switch"]) for device in devices]
-    lines: list[Line] = []
+    loop = EventLoop()
+    devices = [create_tap(**nic) for nic in config["nics"]]
+    cables = [Cable(loop, device, config["switch"]) for device in devices]
+    relays: list[Relay] = []
 
     def answer(events: int) -> None:
-        lines[:] = [line for line in lines if line.is_open]
+        relays[:] = [relay for relay in relays if relay.is_open]
         try:
             outside, _ = listener.accept()
         except OSError:
             return  # it has gone again
         inside = socket.socket()
         inside.setblocking(False)
-        inside.connect_ex(("127.0.0.1", 22))  # if nobody listens there, the line breaks
-        lines.append(Line(watch, outside, inside))
+        inside.connect_ex(("127.0.0.1", 22))  # if no server listens there, the relay breaks
+        relays.append(Relay(loop, outside, inside))
 
-    doors = [_door(watch, door, network, lines) for door in told["mirrors"]]
-    container = _start(told["start"], told["console"])
+    listeners = [_listen_for_mirror(loop, proxy, network, relays) for proxy in config["mirrors"]]
+    container = _start(config["start"], config["console"])
     signal.signal(signal.SIGTERM, lambda *_: _press_power_button(container))
-    ended = os.pidfd_open(container.pid)
-    watch.set(listener, selectors.EVENT_READ, answer)
-    watch.set(ended, selectors.EVENT_READ, lambda events: None)
-    Path(told["powered"]).write_text(str(os.getpid()))
+    exit_event = os.pidfd_open(container.pid)
+    loop.set(listener, selectors.EVENT_READ, answer)
+    loop.set(exit_event, selectors.EVENT_READ, lambda events: None)
+    Path(config["powered"]).write_text(str(os.getpid()))
     while container.poll() is None:
-        watch.turn()
+        loop.run_once()
     for cable in cables:
         cable.close()
-    for line in lines:
-        line.close()
-    for door in doors:
-        watch.set(door, 0, lambda events: None)
-        door.close()
-    os.close(ended)
-    watch.close()
+    for relay in relays:
+        relay.close()
+    for mirror_listener in listeners:
+        loop.set(mirror_listener, 0, lambda events: None)
+        mirror_listener.close()
+    os.close(exit_event)
+    loop.close()
     return container.returncode
 
 
-def _door(watch: Watch, told: dict[str, Any], network: int, lines: list[Line]) -> socket.socket:
-    """Return what listens inside in a mirror's place, and leads whoever comes to the mirror outside."""
-    door = socket.socket()
-    door.setblocking(False)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    door.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
-    door.bind((told["address"], told["port"]))
-    door.listen(64)
+def _listen_for_mirror(loop: EventLoop, proxy: dict[str, Any], network: int, relays: list[Relay]) -> socket.socket:
+    """Return a socket that listens inside at the address of *proxy*, and relays clients to the mirror outside."""
+    listener = socket.socket()
+    listener.setblocking(False)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+    listener.bind((proxy["address"], proxy["port"]))
+    listener.listen(64)
 
     def answer(events: int) -> None:
         try:
-            inside, _ = door.accept()
+            inside, _ = listener.accept()
         except OSError:
             return  # it has gone again
         try:
-            lines.append(Line(watch, inside, _outside(network, told["host"], told["port"])))
+            relays.append(Relay(loop, inside, _connect_outside(network, proxy["host"], proxy["port"])))
         except OSError:
             inside.close()
 
-    watch.set(door, selectors.EVENT_READ, answer)
-    return door
+    loop.set(listener, selectors.EVENT_READ, answer)
+    return listener
 
 
-def _outside(network: int, host: str, port: int) -> socket.socket:
-    """Return a socket of *network* that is being connected; a socket stays where it was made."""
+def _connect_outside(network: int, host: str, port: int) -> socket.socket:
+    """Return a socket that connects in the namespace *network*: a socket stays in the namespace that made it."""
     with Path("/proc/self/ns/net").open() as own:
         namespaces.enter(network, namespaces.NETWORK)
         try:
@@ -151,18 +150,18 @@ def _outside(network: int, host: str, port: int) -> socket.socket:
 
 
 def _start(argv: list[str], console: str) -> "subprocess.Popen[bytes]":
-    """Start the first process of the new namespaces, which dies with this one."""
+    """Start the first process of the new namespaces, which dies with this process."""
     with Path(console).open("ab") as output:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, preexec_fn=_inside)  # noqa: PLW1509
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, preexec_fn=_prepare_child)  # noqa: PLW1509
 
 
-def _inside() -> None:
+def _prepare_child() -> None:
     namespaces.unshare(namespaces.MOUNT)
     namespaces.die_with_parent(signal.SIGKILL)
 
 
 def _press_power_button(container: "subprocess.Popen[bytes]") -> None:
-    """Tell the container's own first process, a child of systemd-nspawn, to power off."""
+    """Send the power-off signal to the container's first process, a child of systemd-nspawn."""
     with contextlib.suppress(OSError):
         children = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text()
         for child in children.split():
@@ -170,7 +169,7 @@ def _press_power_button(container: "subprocess.Popen[bytes]") -> None:
 
 
 def _start_sweeper(group: Path, remains: int) -> "subprocess.Popen[bytes]":
-    """Start what removes the control group after the end of this process, and holds *remains* as long."""
+    """Start the shell that removes the control group after this process ends; it holds *remains* until then."""
     argv = ["sh", "-c", _SWEEP, "sh", str(group)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(
@@ -185,7 +184,7 @@ def _make_empty(group: Path) -> None:
 
 
 def _is_cgroup2(path: str) -> bool:
-    """Return whether *path* is where the whole of version 2 is mounted; on older computers it is one of its parts."""
+    """Return whether cgroup version 2 is mounted at *path* itself; older computers mount it in a folder below."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [filesystem for _, target, filesystem, *_ in mounts if target == path][-1:] == ["cgroup2"]
 

@@ -1,4 +1,4 @@
-"""A container as plain data, and the command line that makes it real: pure functions."""
+"""A container as plain data, and pure functions that return its command line."""
 
 import hashlib
 import json
@@ -12,32 +12,32 @@ from rackwright.errors import DeclarationError
 from rackwright.schema.port import LINK_NAME_MAX
 from rackwright.twin.backend import VirtualNic
 from rackwright.twin.layout import Layout
-from rackwright.twin.mirrors import doors
+from rackwright.twin.mirrors import mirror_proxies
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One host of the rack as a container. It has no drives: those of this computer are none of its own."""
+    """One host of the rack as a container. A container has no drives; it sees those of this computer."""
 
     backend: ClassVar = "container"
 
     name: str
     serial: str
-    """Of the chassis: nothing shows it inside, and the machine id follows from it."""
+    """Serial number of the chassis. The machine id follows from it; the container itself cannot read it."""
     nics: tuple[VirtualNic, ...] = ()
     os: Literal["debian-12"] = "debian-12"
     gpus: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
-    """Mounts of tiers that somebody else provides on the rack, and this computer here."""
+    """Mount points of provided tiers: another system provides them on the rack, this computer in the twin."""
     workloads: str = ""
-    """A virtual environment of this computer, whose packages it has in ENVIRONMENT; none where that is empty."""
+    """Virtual environment of this computer whose packages appear in ENVIRONMENT; empty for none."""
 
 
 ENVIRONMENT = "/opt/workloads"
-"""Where runs look for what they import, if nothing else is declared."""
+"""Default folder from which runs import their packages."""
 PACKAGES = "lib/python3.11/site-packages"
-"""Of a virtual environment of debian-12's Python."""
+"""Folder of the packages in a virtual environment of debian-12's Python."""
 
 
 def check(container: Container) -> None:
@@ -46,53 +46,55 @@ def check(container: Container) -> None:
         if not re.fullmatch(rf"[!-~]{{1,{LINK_NAME_MAX}}}", nic.name) or set(nic.name) & set("/:%") or nic.name == "lo":
             raise DeclarationError(
                 f"{container.name}: NIC {nic.name!r}",
-                "a name that no network interface can have",
-                f"it has at most {LINK_NAME_MAX} printable characters, none of them a blank or one of / : %",
+                "no network interface can have this name",
+                f"a name has at most {LINK_NAME_MAX} printable characters, without blanks and / : %",
                 "Shorten it",
             )
 
 
-def binds(container: Container, layout: Layout) -> list[str]:
-    """Return the options that show the container directories of this computer."""
-    # systemd-nspawn takes colons for its own
-    shown = [f"--bind={_escaped(layout.provided(container.name, mount))}:{mount}" for mount in container.provided]
+def bind_options(container: Container, layout: Layout) -> list[str]:
+    """Return the options that mount directories of this computer into the container."""
+    options = [
+        f"--bind={_escape_colons(layout.provided_tier(container.name, mount))}:{mount}" for mount in container.provided
+    ]
     if container.workloads:
-        shown.append(f"--bind-ro={_escaped(layout.environment(container.name))}:{ENVIRONMENT}")
-        shown.append(f"--bind-ro={_escaped(Path(container.workloads) / PACKAGES)}:{ENVIRONMENT}/{PACKAGES}")
-    return shown
+        options.append(f"--bind-ro={_escape_colons(layout.environment(container.name))}:{ENVIRONMENT}")
+        options.append(f"--bind-ro={_escape_colons(Path(container.workloads) / PACKAGES)}:{ENVIRONMENT}/{PACKAGES}")
+    return options
 
 
-def _escaped(path: Path | str) -> str:
+def _escape_colons(path: Path | str) -> str:
+    """Return *path* with its colons escaped, which separate the parts of an option of systemd-nspawn."""
     return str(path).replace("\\", "\\\\").replace(":", "\\:")
 
 
 def cgroup(layout: Layout, host: str) -> str:
-    """Return the name of the control group of *host*, which no other twin on this computer has."""
+    """Return the name of the control group of *host*, unique among all twins on this computer."""
     return f"rackwright-{hashlib.blake2s(str(layout.host(host)).encode(), digest_size=8).hexdigest()}"
 
 
 def command_line(container: Container, layout: Layout, system: Path, port: int) -> list[str]:
-    """Return the command of the process that is *container*: see `chassis.py`.
+    """Return the command of the process that is *container*, see `chassis.py`.
 
     Args:
-        system: The root filesystem below what the container has changed.
-        port: On 127.0.0.1, relayed to the container's SSH server.
+        system: The root filesystem that the container overlays with its changes.
+        port: Port on 127.0.0.1 that is relayed to the container's SSH server.
     """
     host = container.name
     script, group = Path(__file__).parent / "start.sh", cgroup(layout, host)
-    told = {
+    config = {
         "port": port,
         "switch": str(layout.switch_socket),
         "nics": [asdict(nic) for nic in container.nics],
-        "mirrors": [asdict(door) for door in doors(container.mirrors)],
+        "mirrors": [asdict(proxy) for proxy in mirror_proxies(container.mirrors)],
         "cgroup": group,
-        "remains": str(layout.remains(host)),
-        "powered": str(layout.powered(host)),
+        "remains": str(layout.remains_lock(host)),
+        "powered": str(layout.power_file(host)),
         "console": str(layout.console(host)),
         "start": [
             *("sh", str(script), host, str(layout.root_disk(host)), str(system), str(layout.seed(host)), group),
-            *binds(container, layout),
+            *bind_options(container, layout),
         ],
     }
-    # -S: what the chassis needs is this package and the standard library; there may be dozens of it.
-    return [sys.executable, "-S", "-P", "-m", "rackwright.twin.container.chassis", json.dumps(told)]
+    # -S: the chassis needs only this package and the standard library, and dozens of them may run.
+    return [sys.executable, "-S", "-P", "-m", "rackwright.twin.container.chassis", json.dumps(config)]

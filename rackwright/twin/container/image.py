@@ -1,24 +1,24 @@
-"""The root filesystem that containers share: each sees it below what it has changed itself."""
+"""The root filesystem that containers share; each container overlays it with its own changes."""
 
 from pathlib import Path
 
 from rackwright.progress import Progress
 from rackwright.twin import image as shared
-from rackwright.twin.image import Workshop, require
+from rackwright.twin.image import ImageBuilder, require
 
 
 def root(os_name: str) -> Path:
-    """Return where the root filesystem of *os_name* is, or will be."""
-    return shared.place(os_name, "container") / "root"
+    """Return the path of the root filesystem of *os_name*, which may not exist yet."""
+    return shared.image_path(os_name, "container") / "root"
 
 
 def prepare(os_name: str, progress: Progress) -> Path:
-    """Return the root filesystem of *os_name*, built if this computer has none."""
+    """Return the root filesystem of *os_name*, and build it if this computer has none."""
     return shared.prepare(os_name, "container", _build, progress) / "root"
 
 
-def _build(workshop: Workshop, target: Path) -> None:
+def _build(builder: ImageBuilder, target: Path) -> None:
     require("mmdebstrap")
     directory = target / "root"
-    workshop.bootstrap(directory, "container")
-    workshop.run(["sh", str(workshop.guest / "system.sh"), str(directory)])
+    builder.bootstrap(directory, "container")
+    builder.run(["sh", str(builder.guest / "system.sh"), str(directory)])

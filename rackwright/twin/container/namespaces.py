@@ -1,4 +1,4 @@
-"""The kernel's calls for namespaces and mounts, which Python's library has only from 3.12 on, or not at all."""
+"""System calls for namespaces and mounts, which Python's library has since 3.12 or not at all."""
 
 import ctypes
 import os
@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def unshare(kinds: int) -> None:
-    """Leave the namespaces of *kinds* for new ones; that of processes is for children only."""
+    """Leave the namespaces of *kinds* for new ones. Only children enter a new process namespace."""
     _check(_libc.unshare(kinds))
 
 
@@ -26,17 +26,17 @@ def enter(namespace: int, kind: int) -> None:
 
 
 def keep_mounts_private() -> None:
-    """Let nobody else see what is mounted in this mount namespace from now on."""
+    """Hide all later mounts of this mount namespace from other namespaces."""
     _check(_libc.mount(b"none", b"/", None, _PRIVATE | _RECURSIVE, None))
 
 
 def mount(filesystem: str, target: Path) -> None:
-    """Mount a *filesystem* that stands on no device."""
+    """Mount a *filesystem* that has no device."""
     _check(_libc.mount(filesystem.encode(), os.fsencode(target), filesystem.encode(), 0, None))
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Let the kernel send this process a signal when its parent has died."""
+    """Ask the kernel to send this process a signal when its parent dies."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number))
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a GPU, done to a twin. Each returns when the probe sees it on the host."""
+"""Faults of GPUs in a twin. An injection returns when the probe sees the fault on the host."""
 
 import json
 import shlex
@@ -22,14 +22,14 @@ FULL_PERCENT = 98
 
 @dataclass(frozen=True, slots=True)
 class GpuFault:
-    """Lines for a GPU's part of the file, and how the probe sees them."""
+    """A fault as lines of the GPU's state file, with the test whether the probe sees it."""
 
     lines: Callable[[str], Mapping[str, Any]]
-    """Given the GPU's model; None removes a line."""
-    seen: Callable[[Gpu, Sequence[Xid]], bool]
-    """Given the GPU, and its errors in the kernel's log."""
+    """Function from the GPU's model to the lines of its part; None removes a line."""
+    is_visible: Callable[[Gpu, Sequence[Xid]], bool]
+    """Function that takes the GPU and its errors in the kernel log, and returns whether the fault is visible."""
     error: str = ""
-    """What the driver writes to the kernel's log, from the Xid code on."""
+    """Message that the driver writes to the kernel log, from the Xid code on; empty for none."""
 
 
 def _busy(model: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ FAULTS: Mapping[str, GpuFault] = {
         lambda gpu, errors: gpu.condition == "working" and not gpu.uncorrected_errors and not gpu.processes,
     ),
 }
-"""By name. What a virtual machine's kernel has logged stays there, as on a real one, until it is started again."""
+"""The faults by name. Messages in the kernel log of a virtual machine stay until its next start, as on a real host."""
 
 _DO = """
 import fcntl, json, os, re, stat, sys, time
@@ -86,51 +86,53 @@ if job["error"]:
 """
 
 
-def do(twin: Twin, host: str, index: int, name: str) -> None:
-    """Let the fault *name* happen to the GPU *index* of *host*.
+def inject(twin: Twin, host: str, index: int, name: str) -> None:
+    """Inject the fault *name* into the GPU *index* of *host*.
 
     Raises:
-        DeclarationError: the host has no such GPU.
-        StepFailed: the probe does not see it there: no driver is installed, or the host is off.
+        DeclarationError: The host has no such GPU.
+        StepFailed: The probe does not see the fault: no driver is installed, or the host is off.
     """
     fault, models = FAULTS[name], twin.machine(host).gpus
     if index not in range(len(models)):
-        known = f"its GPUs are 0 to {len(models) - 1}" if models else "its profile has none"
-        raise DeclarationError(f"{host}: GPU {index}", "got no such GPU", known, "Name another, or another host")
-    _known(host, look(twin, host))  # loads the driver, which would forget it afterwards
+        expected = f"its GPUs are 0 to {len(models) - 1}" if models else "its profile has no GPUs"
+        raise DeclarationError(
+            f"{host}: GPU {index}", "the host has no such GPU", expected, "Name another GPU or another host"
+        )
+    _gpus(host, probe_gpus(twin, host))  # loads the driver; loading it later would clear the fault
     error = f"NVRM: Xid (PCI:{state.pci_address(index)[:-2]}): {fault.error}" if fault.error else ""
     job = {"path": state.PATH, "index": index, "lines": fault.lines(models[index]), "error": error}
     job["forgive"] = name == "clear"
     _run(twin, host, ("python3", "-c", _DO), json.dumps(job).encode())
-    facts = look(twin, host)
+    facts = probe_gpus(twin, host)
     try:
-        errors = [one for one in facts.xids if state.pci_address(index).startswith(one.pci)]
-        visible = fault.seen(_known(host, facts)[index], errors)
+        errors = [xid for xid in facts.xids if state.pci_address(index).startswith(xid.pci)]
+        visible = fault.is_visible(_gpus(host, facts)[index], errors)
     except UnknownFact as reason:
-        raise _not_seen(host, f"GPU {index}", str(reason)) from None
+        raise _not_visible_error(host, f"GPU {index}", str(reason)) from None
     if not visible:
-        raise _not_seen(host, f"GPU {index}", "the probe sees no change")
+        raise _not_visible_error(host, f"GPU {index}", "the probe sees no change")
 
 
-def look(twin: Twin, host: str) -> Facts:
-    """Return what the probe sees of the GPUs of *host*."""
+def probe_gpus(twin: Twin, host: str) -> Facts:
+    """Return the facts that the probe reads about the GPUs of *host*."""
     return probe.parse(_run(twin, host, probe.command(), probe.stdin_for_gpus()), host)
 
 
-def _known(host: str, facts: Facts) -> Sequence[Gpu]:
+def _gpus(host: str, facts: Facts) -> Sequence[Gpu]:
     try:
         return facts.gpus
     except UnknownFact as reason:
-        raise _not_seen(host, "GPUs", str(reason)) from None
+        raise _not_visible_error(host, "GPUs", str(reason)) from None
 
 
 def _run(twin: Twin, host: str, command: Sequence[str], stdin: bytes) -> bytes:
     run = subprocess.run(twin.ssh(host, shlex.join(("sudo", "-n", *command))), input=stdin, capture_output=True)
     if run.returncode:
-        raise _not_seen(host, "GPUs", run.stderr.decode(errors="replace").strip() or "the host did not answer")
+        raise _not_visible_error(host, "GPUs", run.stderr.decode(errors="replace").strip() or "the host did not answer")
     return run.stdout
 
 
-def _not_seen(host: str, what: str, got: str) -> StepFailed:
-    fix = "Install a driver on it, without which nobody sees a GPU, and see that it is on"
-    return StepFailed(f"{host}: {what}", got, "a host sees what happens to its GPUs", fix)
+def _not_visible_error(host: str, subject: str, got: str) -> StepFailed:
+    fix = "Install a GPU driver on the host, and check that the host is on"
+    return StepFailed(f"{host}: {subject}", got, "the host sees each fault of its GPUs", fix)

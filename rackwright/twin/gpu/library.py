@@ -1,4 +1,4 @@
-"""The stand-in for NVIDIA's management library, compiled on this computer and kept by content."""
+"""The stand-in for NVIDIA's management library, compiled on this computer and cached by its content."""
 
 import hashlib
 import shutil
@@ -12,14 +12,14 @@ from rackwright.toolchain import cache
 SONAME = "libnvidia-ml.so.1"
 SOURCE = Path(__file__).parent / "nvml.c"
 FLAGS = ("-std=c99", "-O1", "-fPIC", "-shared", f"-Wl,-soname,{SONAME}")
-"""c99: with a later standard a newer C library would bind functions that the guest's does not have."""
+"""Compiler options. With a standard after C99, a newer C library binds functions that the guest's library lacks."""
 
 
-def library(progress: Progress) -> Path:
-    """Return the compiled library.
+def ensure(progress: Progress) -> Path:
+    """Return the compiled library, and compile it if the cache has none.
 
     Raises:
-        SetupError: there is no C compiler, or it failed.
+        SetupError: There is no C compiler, or it failed.
     """
     content = hashlib.blake2s(SOURCE.read_bytes() + " ".join(FLAGS).encode(), digest_size=8).hexdigest()
     folder = cache.directory() / "twin" / f"nvml-{content}"
@@ -32,16 +32,18 @@ def library(progress: Progress) -> Path:
 
 
 def compile_to(target: Path, *flags: str) -> None:
-    """Compile the library into *target*, with *flags* beside its own."""
+    """Compile the library into *target*, with *flags* in addition to FLAGS."""
     compiler = shutil.which("cc")
     if compiler is None:
-        raise _cannot("there is no cc on PATH")
+        raise _setup_error("there is no cc on PATH")
     argv = [compiler, *FLAGS, *flags, "-o", str(target), str(SOURCE)]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode:
-        raise _cannot(f"{compiler} said: {done.stderr.strip()}")
+    result = subprocess.run(argv, capture_output=True, text=True)
+    if result.returncode:
+        raise _setup_error(f"{compiler} failed: {result.stderr.strip()}")
 
 
-def _cannot(got: str) -> SetupError:
-    want = "the stand-in for NVIDIA's library is compiled here"
-    return SetupError("GPUs of the twin", got, want, "Install gcc and libc6-dev, or what brings cc on this system")
+def _setup_error(got: str) -> SetupError:
+    want = "a C compiler builds the stand-in for NVIDIA's library"
+    return SetupError(
+        "GPUs of the twin", got, want, "Install gcc and libc6-dev, or the packages of this system that contain cc"
+    )

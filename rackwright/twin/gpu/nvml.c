@@ -1,14 +1,14 @@
 /*
- * A stand-in for NVIDIA's management library on hosts of a twin, whose GPUs are lines of a file.
+ * A stand-in for NVIDIA's management library on hosts of a twin. The GPUs are lines of a state file.
  *
- * Names, numbers, structures and what each call refuses follow the documentation in nvml.h. The file has a part
- * [gpu] for each GPU, with key=value below; a key that is missing is what the board does not support. A line that is
- * called like a call says what that answers instead: an error's number, or `never`.
+ * Names, numbers, structures and errors of the calls follow the documentation in nvml.h. The file has a part [gpu]
+ * for each GPU, with key=value below. A missing key means that the board does not support the property. A line with
+ * the name of a call overrides its answer: with an error's number, or with `never`.
  *
- * The driver has the version of the real library beside which this one lies; without one no driver is loaded. What a
- * driver forgets when it is loaded anew is forgotten when /run has been emptied.
+ * The driver has the version of the real library that is installed next to this one; without a real library no driver
+ * is loaded. The settings that a driver forgets when it is loaded again are reset after /run has been emptied.
  *
- * Compiled with -std=c99. ROOT, a folder in which all paths are looked for, is for tests.
+ * Compiled with -std=c99. Tests define ROOT, a folder that precedes all paths.
  */
 #define _XOPEN_SOURCE 700
 #define _DEFAULT_SOURCE /* flock */
@@ -59,7 +59,7 @@ static char *next_line(char *line) {
     return end ? end + 1 : line + strlen(line);
 }
 
-/* Returns where the lines of a GPU begin, those above all GPUs for -1; NULL where there is no such GPU. */
+/* Returns the beginning of the lines of a GPU, or of the lines above all GPUs for -1; NULL if there is no such GPU. */
 static char *part(char *text, int gpu) {
     for (; gpu >= 0; gpu--) {
         while (*text && strncmp(text, "[gpu]", 5)) text = next_line(text);
@@ -77,7 +77,7 @@ static char *find(state *s, int gpu, const char *key, int nth) {
     return NULL;
 }
 
-/* Puts the nth value of a key into word; says whether there is one. */
+/* Copies the nth value of a key to word, and returns whether there is one. */
 static int get(state *s, int gpu, const char *key, int nth, char word[WORD]) {
     char *line = find(s, gpu, key, nth);
     if (!line) return 0;
@@ -91,15 +91,15 @@ static u64 get_number(state *s, int gpu, const char *key) {
     return get(s, gpu, key, 0, word) ? strtoull(word, NULL, 10) : 0;
 }
 
-/* Removes a line, which may be NULL, and puts another in its place: at the part's beginning where there was none. */
+/* Replaces a line with key=value: adds it to the part if the line is NULL, removes the line if the value is NULL. */
 static void replace(state *s, int gpu, char *line, const char *key, const char *value) {
-    char *text = s->text, *tail = line ? next_line(line) : part(text, gpu), *made;
+    char *text = s->text, *tail = line ? next_line(line) : part(text, gpu), *buffer;
     size_t head = (size_t)((line ? line : tail) - text), room = strlen(text) + 2 * WORD;
-    if (!(made = malloc(room))) abort();
-    memcpy(made, text, head);
-    snprintf(made + head, room - head, value ? "%s=%s\n%s" : "%.0s%.0s%s", key, value ? value : "", tail);
+    if (!(buffer = malloc(room))) abort();
+    memcpy(buffer, text, head);
+    snprintf(buffer + head, room - head, value ? "%s=%s\n%s" : "%.0s%.0s%s", key, value ? value : "", tail);
     free(text);
-    s->text = made;
+    s->text = buffer;
     s->changed = 1;
 }
 
@@ -118,7 +118,7 @@ static void forget(state *s, int gpu, const char *key) {
     while ((line = find(s, gpu, key, 0))) replace(s, gpu, line, key, NULL);
 }
 
-/* Opens the file and holds its lock; without write only root may be missing. */
+/* Opens and locks the file; only a call that writes needs root. */
 static status enter(state *s, int write) {
     memset(s, 0, sizeof *s);
     s->fd = open(STATE, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
@@ -134,7 +134,7 @@ static status leave(state *s, status result) {
         size_t length = strlen(s->text);
         if (ftruncate(s->fd, 0) || pwrite(s->fd, s->text, length, 0) != (ssize_t)length) result = UNKNOWN;
     }
-    if (s->fd >= 0) close(s->fd); /* and frees the lock */
+    if (s->fd >= 0) close(s->fd); /* this also frees the lock */
     free(s->text);
     s->text = NULL;
     s->fd = -1;
@@ -145,41 +145,41 @@ static status leave(state *s, status result) {
 
 static int uses;
 
-/* Puts the version that the real library's name ends with into word; says whether there is one. */
-static int installed(char word[WORD]) {
-    static const char *const places[] = {
+/* Copies the version at the end of the real library's name to word, and returns whether there is one. */
+static int installed_version(char word[WORD]) {
+    static const char *const folders[] = {
         "/usr/lib/x86_64-linux-gnu/nvidia/current/", "/usr/lib/x86_64-linux-gnu/", "/usr/lib64/"};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         char path[WORD], *real, *name;
-        snprintf(path, sizeof path, "%s%s%s1", ROOT, places[i], REAL);
+        snprintf(path, sizeof path, "%s%s%s1", ROOT, folders[i], REAL);
         real = realpath(path, NULL);
         name = real ? strstr(real, REAL) : NULL;
-        int known = name && strchr(name + strlen(REAL), '.');
-        if (known) snprintf(word, WORD, "%s", name + strlen(REAL));
+        int has_version = name && strchr(name + strlen(REAL), '.');
+        if (has_version) snprintf(word, WORD, "%s", name + strlen(REAL));
         free(real);
-        if (known) return 1;
+        if (has_version) return 1;
     }
     return 0;
 }
 
-/* Does what loading the driver does: what waited takes effect, what is volatile is as the board has it. */
+/* Loads the driver: pending settings take effect, and volatile values return to those of the idle board. */
 static void load(const char *version) {
-    static const char *const lost[] = {
+    static const char *const volatile_keys[] = {
         "lost", "instance", "process", "locked_clocks", "uncorrected_errors", "memory_used_bytes",
         "utilisation_percent", "temperature_celsius", "power_mw"};
     state s;
-    if (enter(&s, 1)) return; /* whoever is not root looks at the file as it is */
-    if (!access(LOADED, F_OK)) { /* somebody else was faster */
+    if (enter(&s, 1)) return; /* other accounts than root read the file as it is */
+    if (!access(LOADED, F_OK)) { /* another process has loaded it */
         leave(&s, SUCCESS);
         return;
     }
     for (int gpu = 0; part(s.text, gpu); gpu++) {
         char word[WORD];
-        for (size_t i = 0; i < sizeof lost / sizeof *lost; i++) {
+        for (size_t i = 0; i < sizeof volatile_keys / sizeof *volatile_keys; i++) {
             char idle[WORD];
-            snprintf(idle, sizeof idle, "idle_%s", lost[i]);
-            forget(&s, gpu, lost[i]);
-            if (get(&s, gpu, idle, 0, word)) set(&s, gpu, lost[i], word);
+            snprintf(idle, sizeof idle, "idle_%s", volatile_keys[i]);
+            forget(&s, gpu, volatile_keys[i]);
+            if (get(&s, gpu, idle, 0, word)) set(&s, gpu, volatile_keys[i], word);
         }
         if (get(&s, gpu, "power_limit_default_mw", 0, word)) set(&s, gpu, "power_limit_mw", word);
         if (get(&s, gpu, "temperature_target_default", 0, word)) set(&s, gpu, "temperature_target", word);
@@ -199,11 +199,11 @@ static void load(const char *version) {
     leave(&s, SUCCESS);
 }
 
-/* Returns SUCCESS where the loaded driver is the one that is installed; loads it where none is. */
+/* Returns SUCCESS if the loaded driver is the installed one; loads the installed one if no driver is loaded. */
 static status driver(char word[WORD]) {
     char loaded[WORD] = "";
     int marker;
-    if (!installed(word)) return DRIVER_NOT_LOADED;
+    if (!installed_version(word)) return DRIVER_NOT_LOADED;
     if ((marker = open(LOADED, O_RDONLY | O_CLOEXEC)) < 0) {
         load(word);
         return SUCCESS;
@@ -213,31 +213,31 @@ static status driver(char word[WORD]) {
     return length > 0 && strcmp(loaded, word) ? LIB_RM_VERSION_MISMATCH : SUCCESS;
 }
 
-/* Returns what the file wants a call to answer instead. */
-static status instead(state *s, int gpu, const char *call) {
+/* Returns the status with which the file overrides a call. */
+static status override(state *s, int gpu, const char *call) {
     char word[WORD];
     if (!get(s, gpu, call, 0, word)) return SUCCESS;
     if (!strcmp(word, "never")) {
-        leave(s, SUCCESS); /* whoever mends it needs the lock */
+        leave(s, SUCCESS); /* the process that removes the line needs the lock */
         for (;;) pause();
     }
     return atoi(word);
 }
 
-/* Enters the file for a call on the whole. */
+/* Enters the file for a call that concerns no single GPU. */
 static status begin(state *s, const char *call) {
     status result = uses ? enter(s, 0) : UNINITIALIZED;
-    if (!result && (result = instead(s, -1, call))) leave(s, SUCCESS);
+    if (!result && (result = override(s, -1, call))) leave(s, SUCCESS);
     return result;
 }
 
-/* Enters the file for a call on a GPU; on an error it has been left again. */
+/* Enters the file for a call on a GPU; leaves it again on an error. */
 static status begin_gpu(state *s, device d, int write, const char *call, int *gpu) {
     char word[WORD];
     status result = uses ? enter(s, write) : UNINITIALIZED;
     if (result) return result;
     *gpu = (int)((uintptr_t)d % HANDLES) - 1;
-    result = *gpu < 0 || !part(s->text, *gpu) ? INVALID_ARGUMENT : instead(s, *gpu, call);
+    result = *gpu < 0 || !part(s->text, *gpu) ? INVALID_ARGUMENT : override(s, *gpu, call);
     if (!result && get(s, *gpu, "lost", 0, word)) result = GPU_IS_LOST;
     if (result) leave(s, SUCCESS);
     return result;
@@ -250,7 +250,7 @@ static status copy(char *to, u32 length, const char *word) {
     return SUCCESS;
 }
 
-static status tell_text(device d, const char *call, const char *key, char *to, u32 length) {
+static status answer_text(device d, const char *call, const char *key, char *to, u32 length) {
     state s;
     char word[WORD];
     int gpu;
@@ -259,7 +259,7 @@ static status tell_text(device d, const char *call, const char *key, char *to, u
     return leave(&s, get(&s, gpu, key, 0, word) ? copy(to, length, word) : NOT_SUPPORTED);
 }
 
-static status tell(device d, const char *call, const char *key, u64 *to) {
+static status answer_u64(device d, const char *call, const char *key, u64 *to) {
     state s;
     int gpu;
     status result = begin_gpu(&s, d, 0, call, &gpu);
@@ -269,16 +269,16 @@ static status tell(device d, const char *call, const char *key, u64 *to) {
     return leave(&s, SUCCESS);
 }
 
-static status tell_u32(device d, const char *call, const char *key, u32 *to) {
+static status answer_u32(device d, const char *call, const char *key, u32 *to) {
     u64 value = 0;
-    status result = to ? tell(d, call, key, &value) : INVALID_ARGUMENT;
+    status result = to ? answer_u64(d, call, key, &value) : INVALID_ARGUMENT;
     if (!result) *to = (u32)value;
     return result;
 }
 
-static status tell_pair(device d, const char *call, const char *first, u32 *a, const char *second, u32 *b) {
-    status result = tell_u32(d, call, first, a);
-    return result ? result : tell_u32(d, call, second, b);
+static status answer_pair(device d, const char *call, const char *first, u32 *a, const char *second, u32 *b) {
+    status result = answer_u32(d, call, first, a);
+    return result ? result : answer_u32(d, call, second, b);
 }
 
 /* --- calls */
@@ -290,7 +290,7 @@ status nvmlInitWithFlags(u32 flags) {
     (void)flags;
     if (!result) result = enter(&s, 0);
     if (result) return result;
-    result = leave(&s, instead(&s, -1, "nvmlInit_v2"));
+    result = leave(&s, override(&s, -1, "nvmlInit_v2"));
     if (!result) uses++;
     return result;
 }
@@ -322,8 +322,8 @@ const char *nvmlErrorString(status result) {
     }
 }
 
-/* Puts the driver's version into word; outside the lock, which loading it takes. */
-static status tell_driver(const char *call, char word[WORD]) {
+/* Copies the driver's version to word, without the lock, which the loading takes. */
+static status read_driver(const char *call, char word[WORD]) {
     state s;
     status result = begin(&s, call);
     if (result) return result;
@@ -333,14 +333,14 @@ static status tell_driver(const char *call, char word[WORD]) {
 
 status nvmlSystemGetDriverVersion(char *to, u32 length) {
     char word[WORD];
-    status result = tell_driver(__func__, word);
+    status result = read_driver(__func__, word);
     return result ? result : copy(to, length, word);
 }
 
-/* The major version of CUDA that the driver is for, and the driver's. */
+/* Answers the major CUDA version of the driver, followed by the driver's version. */
 status nvmlSystemGetNVMLVersion(char *to, u32 length) {
     char word[WORD], both[WORD + 4];
-    status result = tell_driver(__func__, word);
+    status result = read_driver(__func__, word);
     if (result) return result;
     snprintf(both, sizeof both, "%d.%s", atoi(word) >= 580 ? 13 : atoi(word) >= 525 ? 12 : 11, word);
     return copy(to, length, both);
@@ -349,12 +349,12 @@ status nvmlSystemGetNVMLVersion(char *to, u32 length) {
 status nvmlSystemGetProcessName(u32 pid, char *to, u32 length) {
     char word[WORD], name[WORD];
     state s;
-    u32 found;
+    u32 process;
     status result = begin(&s, __func__);
     if (result) return result;
     for (int gpu = 0; part(s.text, gpu); gpu++)
         for (int nth = 0; get(&s, gpu, "process", nth, word); nth++)
-            if (sscanf(word, "%u %*u %255[^\n]", &found, name) == 2 && found == pid) {
+            if (sscanf(word, "%u %*u %255[^\n]", &process, name) == 2 && process == pid) {
                 if (!to || !length) return leave(&s, INVALID_ARGUMENT);
                 snprintf(to, length, "%s", name);
                 return leave(&s, SUCCESS);
@@ -374,34 +374,34 @@ status nvmlDeviceGetCount(u32 *count) { return nvmlDeviceGetCount_v2(count); }
 status nvmlDeviceGetHandleByIndex_v2(u32 index, device *to) {
     state s;
     int gpu;
-    device wanted = (device)(uintptr_t)(index < HANDLES - 1 ? index + 1 : 0);
-    status result = to ? begin_gpu(&s, wanted, 0, __func__, &gpu) : INVALID_ARGUMENT;
+    device handle = (device)(uintptr_t)(index < HANDLES - 1 ? index + 1 : 0);
+    status result = to ? begin_gpu(&s, handle, 0, __func__, &gpu) : INVALID_ARGUMENT;
     if (result) return result;
-    *to = wanted;
+    *to = handle;
     return leave(&s, SUCCESS);
 }
 status nvmlDeviceGetHandleByIndex(u32 index, device *to) { return nvmlDeviceGetHandleByIndex_v2(index, to); }
 
-static status handle_by(const char *call, const char *key, const char *wanted, device *to) {
+static status find_gpu(const char *call, const char *key, const char *value, device *to) {
     char word[WORD];
     state s;
-    status result = wanted && to ? begin(&s, call) : INVALID_ARGUMENT;
+    status result = value && to ? begin(&s, call) : INVALID_ARGUMENT;
     if (result) return result;
     for (int gpu = 0; part(s.text, gpu); gpu++)
-        if (get(&s, gpu, key, 0, word) && !strcmp(word, wanted)) {
+        if (get(&s, gpu, key, 0, word) && !strcmp(word, value)) {
             leave(&s, SUCCESS);
             return nvmlDeviceGetHandleByIndex_v2((u32)gpu, to);
         }
     return leave(&s, NOT_FOUND);
 }
-status nvmlDeviceGetHandleByUUID(const char *uuid, device *to) { return handle_by(__func__, "uuid", uuid, to); }
-status nvmlDeviceGetHandleBySerial(const char *serial, device *to) { return handle_by(__func__, "serial", serial, to); }
+status nvmlDeviceGetHandleByUUID(const char *uuid, device *to) { return find_gpu(__func__, "uuid", uuid, to); }
+status nvmlDeviceGetHandleBySerial(const char *serial, device *to) { return find_gpu(__func__, "serial", serial, to); }
 status nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, device *to) {
     u32 domain, bus, slot;
     char address[WORD];
     if (!bus_id || sscanf(bus_id, "%x:%x:%x.", &domain, &bus, &slot) != 3) return INVALID_ARGUMENT;
     snprintf(address, sizeof address, "%04x:%02x:%02x.0", domain, bus, slot);
-    return handle_by(__func__, "pci_address", address, to);
+    return find_gpu(__func__, "pci_address", address, to);
 }
 
 status nvmlDeviceGetIndex(device d, u32 *to) {
@@ -413,15 +413,15 @@ status nvmlDeviceGetIndex(device d, u32 *to) {
     return leave(&s, SUCCESS);
 }
 status nvmlDeviceGetMinorNumber(device d, u32 *to) { return nvmlDeviceGetIndex(d, to); }
-status nvmlDeviceGetUUID(device d, char *to, u32 length) { return tell_text(d, __func__, "uuid", to, length); }
-status nvmlDeviceGetName(device d, char *to, u32 length) { return tell_text(d, __func__, "name", to, length); }
-status nvmlDeviceGetSerial(device d, char *to, u32 length) { return tell_text(d, __func__, "serial", to, length); }
+status nvmlDeviceGetUUID(device d, char *to, u32 length) { return answer_text(d, __func__, "uuid", to, length); }
+status nvmlDeviceGetName(device d, char *to, u32 length) { return answer_text(d, __func__, "name", to, length); }
+status nvmlDeviceGetSerial(device d, char *to, u32 length) { return answer_text(d, __func__, "serial", to, length); }
 
 status nvmlDeviceGetPciInfo_v3(device d, pci_info *to) {
     char address[WORD], id[WORD];
     u32 vendor, model;
-    status result = tell_text(d, __func__, "pci_address", address, sizeof address);
-    if (!result) result = tell_text(d, __func__, "pci_id", id, sizeof id);
+    status result = answer_text(d, __func__, "pci_address", address, sizeof address);
+    if (!result) result = answer_text(d, __func__, "pci_id", id, sizeof id);
     if (result) return result;
     if (!to || sscanf(id, "%x:%x", &vendor, &model) != 2) return INVALID_ARGUMENT;
     memset(to, 0, sizeof *to);
@@ -434,80 +434,80 @@ status nvmlDeviceGetPciInfo_v3(device d, pci_info *to) {
 }
 
 status nvmlDeviceGetMemoryInfo(device d, memory_info *to) {
-    status result = to ? tell(d, __func__, "memory_bytes", &to->total) : INVALID_ARGUMENT;
-    if (!result) result = tell(d, __func__, "memory_used_bytes", &to->used);
+    status result = to ? answer_u64(d, __func__, "memory_bytes", &to->total) : INVALID_ARGUMENT;
+    if (!result) result = answer_u64(d, __func__, "memory_used_bytes", &to->used);
     if (!result) to->free = to->total - to->used;
     return result;
 }
 status nvmlDeviceGetMemoryInfo_v2(device d, memory_info_2 *to) {
-    memory_info found;
+    memory_info info;
     if (!to || to->version != (sizeof *to | 2 << 24)) return to ? ARGUMENT_VERSION_MISMATCH : INVALID_ARGUMENT;
-    status result = nvmlDeviceGetMemoryInfo(d, &found);
-    if (!result) *to = (memory_info_2){to->version, found.total, 0, found.free, found.used};
+    status result = nvmlDeviceGetMemoryInfo(d, &info);
+    if (!result) *to = (memory_info_2){to->version, info.total, 0, info.free, info.used};
     return result;
 }
 
 status nvmlDeviceGetUtilizationRates(device d, utilisation *to) {
     u32 divided = 0;
-    if (!tell_u32(d, __func__, "mig", &divided) && divided) return NOT_SUPPORTED;
-    return to ? tell_pair(d, __func__, "utilisation_percent", &to->gpu, "utilisation_percent", &to->memory)
+    if (!answer_u32(d, __func__, "mig", &divided) && divided) return NOT_SUPPORTED;
+    return to ? answer_pair(d, __func__, "utilisation_percent", &to->gpu, "utilisation_percent", &to->memory)
               : INVALID_ARGUMENT;
 }
 status nvmlDeviceGetTemperature(device d, int sensor, u32 *to) {
-    return sensor ? INVALID_ARGUMENT : tell_u32(d, __func__, "temperature_celsius", to);
+    return sensor ? INVALID_ARGUMENT : answer_u32(d, __func__, "temperature_celsius", to);
 }
 
 enum { TARGET_MIN = 4, TARGET = 5, TARGET_MAX = 6 };
 status nvmlDeviceGetTemperatureThreshold(device d, int which, u32 *to) {
     switch (which) {
-    case TARGET_MIN: return tell_u32(d, __func__, "temperature_target_min", to);
-    case TARGET: return tell_u32(d, __func__, "temperature_target", to);
-    case TARGET_MAX: return tell_u32(d, __func__, "temperature_target_max", to);
+    case TARGET_MIN: return answer_u32(d, __func__, "temperature_target_min", to);
+    case TARGET: return answer_u32(d, __func__, "temperature_target", to);
+    case TARGET_MAX: return answer_u32(d, __func__, "temperature_target_max", to);
     default: return which < 0 || which > TARGET_MAX ? INVALID_ARGUMENT : NOT_SUPPORTED;
     }
 }
-status nvmlDeviceGetPowerUsage(device d, u32 *to) { return tell_u32(d, __func__, "power_mw", to); }
-status nvmlDeviceGetPowerManagementLimit(device d, u32 *to) { return tell_u32(d, __func__, "power_limit_mw", to); }
-status nvmlDeviceGetEnforcedPowerLimit(device d, u32 *to) { return tell_u32(d, __func__, "power_limit_mw", to); }
+status nvmlDeviceGetPowerUsage(device d, u32 *to) { return answer_u32(d, __func__, "power_mw", to); }
+status nvmlDeviceGetPowerManagementLimit(device d, u32 *to) { return answer_u32(d, __func__, "power_limit_mw", to); }
+status nvmlDeviceGetEnforcedPowerLimit(device d, u32 *to) { return answer_u32(d, __func__, "power_limit_mw", to); }
 status nvmlDeviceGetPowerManagementDefaultLimit(device d, u32 *to) {
-    return tell_u32(d, __func__, "power_limit_default_mw", to);
+    return answer_u32(d, __func__, "power_limit_default_mw", to);
 }
 status nvmlDeviceGetPowerManagementLimitConstraints(device d, u32 *min, u32 *max) {
-    return tell_pair(d, __func__, "power_limit_min_mw", min, "power_limit_max_mw", max);
+    return answer_pair(d, __func__, "power_limit_min_mw", min, "power_limit_max_mw", max);
 }
-status nvmlDeviceGetPersistenceMode(device d, u32 *to) { return tell_u32(d, __func__, "persistence", to); }
+status nvmlDeviceGetPersistenceMode(device d, u32 *to) { return answer_u32(d, __func__, "persistence", to); }
 status nvmlDeviceGetEccMode(device d, u32 *current, u32 *pending) {
-    return tell_pair(d, __func__, "ecc", current, "ecc_pending", pending);
+    return answer_pair(d, __func__, "ecc", current, "ecc_pending", pending);
 }
 status nvmlDeviceGetTotalEccErrors(device d, int sort, int counter, u64 *to) {
     u32 on = 0;
-    (void)counter; /* the same, counted since the driver was loaded and for ever: nothing here is that old */
+    (void)counter; /* both counters, since the load of the driver and for ever, are the same here */
     if (!to || sort < 0 || sort > 1) return INVALID_ARGUMENT;
-    status result = tell_u32(d, __func__, "ecc", &on);
+    status result = answer_u32(d, __func__, "ecc", &on);
     if (result || !on) return result ? result : NOT_SUPPORTED;
-    return sort ? tell(d, __func__, "uncorrected_errors", to) : (*to = 0, SUCCESS);
+    return sort ? answer_u64(d, __func__, "uncorrected_errors", to) : (*to = 0, SUCCESS);
 }
 status nvmlDeviceGetMigMode(device d, u32 *current, u32 *pending) {
-    return tell_pair(d, __func__, "mig", current, "mig_pending", pending);
+    return answer_pair(d, __func__, "mig", current, "mig_pending", pending);
 }
 
 status nvmlDeviceGetMaxClockInfo(device d, int which, u32 *to) {
-    return which > 1 ? NOT_SUPPORTED : tell_u32(d, __func__, "clock_max_mhz", to);
+    return which > 1 ? NOT_SUPPORTED : answer_u32(d, __func__, "clock_max_mhz", to);
 }
-/* Of the graphics and of the SMs, which run alike: as near to the most that the board can as it is locked to. */
+/* Answers the clock of graphics and SMs: the maximum of the board, within the locked range. */
 status nvmlDeviceGetClockInfo(device d, int which, u32 *to) {
     char word[WORD];
     u32 low, high;
-    status result = which > 1 ? NOT_SUPPORTED : tell_u32(d, __func__, "clock_mhz", to);
-    if (result || tell_text(d, __func__, "locked_clocks", word, sizeof word)) return result;
+    status result = which > 1 ? NOT_SUPPORTED : answer_u32(d, __func__, "clock_mhz", to);
+    if (result || answer_text(d, __func__, "locked_clocks", word, sizeof word)) return result;
     if (sscanf(word, "%u %u", &low, &high) == 2) *to = *to < low ? low : *to > high ? high : *to;
     return SUCCESS;
 }
 
-static status processes(device d, const char *call, u32 *count, process_info *to) {
+static status answer_processes(device d, const char *call, u32 *count, process_info *to) {
     state s;
     char word[WORD];
-    u32 found = 0, pid, room;
+    u32 number = 0, pid, room;
     u64 memory;
     int gpu;
     status result = count ? begin_gpu(&s, d, 0, call, &gpu) : INVALID_ARGUMENT;
@@ -515,19 +515,19 @@ static status processes(device d, const char *call, u32 *count, process_info *to
     room = *count;
     for (int nth = 0; get(&s, gpu, "process", nth, word); nth++) {
         if (sscanf(word, "%u %llu", &pid, &memory) != 2) continue;
-        if (found < room && to) to[found] = (process_info){pid, memory, UINT32_MAX, UINT32_MAX};
-        found++;
+        if (number < room && to) to[number] = (process_info){pid, memory, UINT32_MAX, UINT32_MAX};
+        number++;
     }
-    *count = found;
-    return leave(&s, found > room ? INSUFFICIENT_SIZE : SUCCESS);
+    *count = number;
+    return leave(&s, number > room ? INSUFFICIENT_SIZE : SUCCESS);
 }
 status nvmlDeviceGetComputeRunningProcesses_v2(device d, u32 *count, process_info *to) {
-    return processes(d, __func__, count, to);
+    return answer_processes(d, __func__, count, to);
 }
 status nvmlDeviceGetComputeRunningProcesses_v3(device d, u32 *count, process_info *to) {
-    return processes(d, __func__, count, to);
+    return answer_processes(d, __func__, count, to);
 }
-static status none(device d, const char *call, u32 *count) {
+static status answer_no_processes(device d, const char *call, u32 *count) {
     state s;
     int gpu;
     status result = count ? begin_gpu(&s, d, 0, call, &gpu) : INVALID_ARGUMENT;
@@ -537,11 +537,11 @@ static status none(device d, const char *call, u32 *count) {
 }
 status nvmlDeviceGetGraphicsRunningProcesses_v2(device d, u32 *count, process_info *to) {
     (void)to;
-    return none(d, __func__, count);
+    return answer_no_processes(d, __func__, count);
 }
 status nvmlDeviceGetGraphicsRunningProcesses_v3(device d, u32 *count, process_info *to) {
     (void)to;
-    return none(d, __func__, count);
+    return answer_no_processes(d, __func__, count);
 }
 
 /* --- calls that change something: they need root */
@@ -560,7 +560,7 @@ static status change(device d, const char *call, const char *key, u64 value, con
 status nvmlDeviceSetPersistenceMode(device d, u32 mode) {
     return mode > 1 ? INVALID_ARGUMENT : change(d, __func__, "persistence", mode, NULL, NULL);
 }
-/* Takes effect when the driver is loaded again. */
+/* The mode takes effect when the driver is loaded again. */
 status nvmlDeviceSetEccMode(device d, u32 mode) {
     return mode > 1 ? INVALID_ARGUMENT : change(d, __func__, "ecc_pending", mode, NULL, NULL);
 }
@@ -593,7 +593,7 @@ status nvmlDeviceResetGpuLockedClocks(device d) {
     return leave(&s, SUCCESS);
 }
 
-/* The driver resets the GPU itself; while somebody uses it the mode stays pending. */
+/* The driver resets the GPU itself; while the GPU is in use the mode stays pending. */
 status nvmlDeviceSetMigMode(device d, u32 mode, status *activation) {
     state s;
     int gpu;
@@ -612,16 +612,16 @@ status nvmlDeviceSetMigMode(device d, u32 mode, status *activation) {
 typedef struct { u32 number, id, slices, size, count, memory_mb; char starts[WORD], name[WORD]; } profile;
 
 /* Finds a profile by its number in nvml.h, or by its id. */
-static int find_profile(state *s, int gpu, int by_id, u32 wanted, profile *p) {
+static int find_profile(state *s, int gpu, int by_id, u32 number, profile *p) {
     char word[WORD];
     for (int nth = 0; get(s, gpu, "profile", nth, word); nth++)
         if (sscanf(word, "%u %u %u %u %u %u %255s %255s", &p->number, &p->id, &p->slices, &p->size, &p->count,
-                   &p->memory_mb, p->starts, p->name) == 8 && (by_id ? p->id : p->number) == wanted)
+                   &p->memory_mb, p->starts, p->name) == 8 && (by_id ? p->id : p->number) == number)
             return 1;
     return 0;
 }
 
-/* Returns the nth of the places where a profile's instances may begin, -1 for none. */
+/* Returns the nth position at which an instance of a profile may begin, -1 if there is none. */
 static int nth_start(const profile *p, int nth) {
     const char *at = p->starts;
     while (nth-- && (at = strchr(at, ','))) at++;
@@ -638,8 +638,8 @@ static instance instance_handle(int gpu, u32 id) {
     return (instance)((uintptr_t)(id + 1) * HANDLES + (uintptr_t)gpu + 1);
 }
 
-/* Returns what profiles are there for; the second form has a name and says how long it is. */
-static status tell_profile(device d, u32 number, const char *call, profile_info_2 *to) {
+/* Answers the properties of a profile; the second form also has the name and a version of the structure. */
+static status answer_profile(device d, u32 number, const char *call, profile_info_2 *to) {
     state s;
     profile p;
     int gpu;
@@ -655,19 +655,19 @@ static status tell_profile(device d, u32 number, const char *call, profile_info_
     return leave(&s, SUCCESS);
 }
 status nvmlDeviceGetGpuInstanceProfileInfoV(device d, u32 number, profile_info_2 *to) {
-    profile_info_2 found;
+    profile_info_2 info;
     if (!to || to->version != (sizeof *to | 2 << 24)) return to ? ARGUMENT_VERSION_MISMATCH : INVALID_ARGUMENT;
-    status result = tell_profile(d, number, __func__, &found);
-    found.version = to->version;
-    if (!result) *to = found;
+    status result = answer_profile(d, number, __func__, &info);
+    info.version = to->version;
+    if (!result) *to = info;
     return result;
 }
 status nvmlDeviceGetGpuInstanceProfileInfo(device d, u32 number, profile_info *to) {
-    profile_info_2 found;
-    status result = to ? tell_profile(d, number, __func__, &found) : INVALID_ARGUMENT;
+    profile_info_2 info;
+    status result = to ? answer_profile(d, number, __func__, &info) : INVALID_ARGUMENT;
     if (!result)
-        *to = (profile_info){.id = found.id, .slices = found.slices, .instances = found.instances,
-                             .memory_mb = found.memory_mb};
+        *to = (profile_info){.id = info.id, .slices = info.slices, .instances = info.instances,
+                             .memory_mb = info.memory_mb};
     return result;
 }
 
@@ -683,19 +683,19 @@ status nvmlDeviceGetGpuInstancePossiblePlacements_v2(device d, u32 id, placement
     return leave(&s, SUCCESS);
 }
 
-/* Returns whether there is room for a profile's instance at a place. */
+/* Returns whether an instance of a profile fits at a position. */
 static int fits(state *s, int gpu, const profile *p, int start) {
-    u32 slices = 0, like_it = 0;
+    u32 slices = 0, same_profile = 0;
     instance_info other;
-    profile of_other;
+    profile other_profile;
     if (start < 0 || (u32)start + p->size > SLICES) return 0;
     for (int nth = 0; find_instance(s, gpu, nth, &other); nth++) {
         if ((u32)start < other.placement.start + other.placement.size && other.placement.start < (u32)start + p->size)
             return 0;
-        like_it += other.profile == p->id;
-        if (find_profile(s, gpu, 1, other.profile, &of_other)) slices += of_other.slices;
+        same_profile += other.profile == p->id;
+        if (find_profile(s, gpu, 1, other.profile, &other_profile)) slices += other_profile.slices;
     }
-    return like_it < p->count && slices + p->slices <= COMPUTE_SLICES;
+    return same_profile < p->count && slices + p->slices <= COMPUTE_SLICES;
 }
 
 status nvmlDeviceGetGpuInstanceRemainingCapacity(device d, u32 id, u32 *count) {
@@ -738,19 +738,19 @@ status nvmlDeviceCreateGpuInstanceWithPlacement(device d, u32 id, const placemen
 
 status nvmlDeviceGetGpuInstances(device d, u32 id, instance *to, u32 *count) {
     state s;
-    instance_info found;
+    instance_info info;
     int gpu;
     if (geteuid()) return NO_PERMISSION;
     status result = to && count ? begin_gpu(&s, d, 0, __func__, &gpu) : INVALID_ARGUMENT;
     if (result) return result;
     if (!get_number(&s, gpu, "mig")) return leave(&s, NOT_SUPPORTED);
     *count = 0;
-    for (int nth = 0; find_instance(&s, gpu, nth, &found); nth++)
-        if (found.profile == id) to[(*count)++] = instance_handle(gpu, found.id);
+    for (int nth = 0; find_instance(&s, gpu, nth, &info); nth++)
+        if (info.profile == id) to[(*count)++] = instance_handle(gpu, info.id);
     return leave(&s, SUCCESS);
 }
 
-/* Enters the file for a call on an instance, which becomes the nth line of its sort. */
+/* Enters the file for a call on an instance, and sets nth to the number of its line. */
 static status begin_instance(state *s, instance i, int write, const char *call, int *gpu, int *nth, instance_info *to) {
     device d = (device)((uintptr_t)i % HANDLES);
     status result = begin_gpu(s, d, write, call, gpu);
@@ -770,12 +770,12 @@ status nvmlGpuInstanceGetInfo(instance i, instance_info *to) {
     return result ? result : leave(&s, SUCCESS);
 }
 
-/* The file does not say which instance a process is in: any process keeps all of them. */
+/* The file does not assign processes to instances, so a process blocks the removal of all of them. */
 status nvmlGpuInstanceDestroy(instance i) {
     state s;
-    instance_info found;
+    instance_info info;
     int gpu, nth;
-    status result = begin_instance(&s, i, 1, __func__, &gpu, &nth, &found);
+    status result = begin_instance(&s, i, 1, __func__, &gpu, &nth, &info);
     if (result) return result;
     if (find(&s, gpu, "process", 0)) return leave(&s, IN_USE);
     replace(&s, gpu, find(&s, gpu, "instance", nth), "instance", NULL);

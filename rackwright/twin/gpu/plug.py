@@ -1,4 +1,4 @@
-"""Gives a host of a twin its GPUs: the library that stands in for NVIDIA's, and the file that it reads."""
+"""Installation of GPUs on a host of a twin: the stand-in for NVIDIA's library, and the state file that it reads."""
 
 import io
 import shlex
@@ -13,9 +13,9 @@ from rackwright.twin.gpu import state
 from rackwright.twin.gpu.library import SONAME
 
 FOLDER = "/usr/local/lib/rackwright-twin"
-"""Of the library on a host, so that nobody takes it for one that was forgotten there."""
+"""Folder of the library on a host. Its name shows that the library belongs to the twin."""
 SEARCHED_FIRST = "/etc/ld.so.conf.d/00-rackwright-twin.conf"
-"""ldconfig reads these files in the order of their names, and of two libraries of one name takes the first."""
+"""File that ldconfig reads first: it reads them by name, and takes the first of two libraries of one name."""
 _FRESH = f"{state.PATH}.fresh"
 _UNPACK = f"""\
 set -e
@@ -23,16 +23,18 @@ tar -x -C / --no-same-owner
 if [ "$(head -n 1 {state.PATH} 2>&1)" = "$(head -n 1 {_FRESH})" ]; then rm {_FRESH}; else mv {_FRESH} {state.PATH}; fi
 ldconfig
 """
-"""In sh. The file's first line says what the host has: it stays as it is, unless other GPUs are declared by now."""
+"""Shell script that installs the files. The state file stays unless its first line, the list of GPUs, has changed."""
 
 
 def plug_in(machine: Machine, library: Path, ssh: Callable[..., list[str]]) -> None:
-    """Put GPUs into *machine*, which answers; what was changed on those that it has already stays."""
+    """Put GPUs into *machine*, which answers SSH. Changes to GPUs that the machine already has stay."""
     command = shlex.join(("sudo", "-n", "sh", "-c", _UNPACK))
     run = subprocess.run(ssh(machine.name, command), input=_archive(machine, library), capture_output=True)
     if run.returncode:
-        got = f"the guest said: {run.stderr.decode(errors='replace').strip()}"
-        raise StepFailed(f"{machine.name}: GPUs", got, "a guest takes the files that stand for them", "Start it again")
+        got = f"the guest reports: {run.stderr.decode(errors='replace').strip()}"
+        raise StepFailed(
+            f"{machine.name}: GPUs", got, "the guest unpacks the files of its GPUs", "Start the twin again"
+        )
 
 
 def _archive(machine: Machine, library: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The file from which the stand-in for NVIDIA's library answers, as a host has it at first: pure functions."""
+"""Pure functions for the first state file of a host, from which the stand-in for NVIDIA's library answers."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ from rackwright.schema.catalogue import GPUS, Gpu
 
 PATH = "/var/lib/rackwright-twin/gpus"
 IDLE = {"memory_used_bytes": 0, "utilisation_percent": 0, "temperature_celsius": 34, "power_mw": 25_000}
-"""What a GPU that nobody uses measures; without a source."""
+"""Measurements of an idle GPU. The values have no source."""
 
 
 def text(host: str, models: Sequence[str]) -> str:
-    """Return the file of *host*, whose GPUs are of *models*, names of the catalogue; each is always the same one."""
+    """Return the state file of *host* with GPUs of *models*, names in the catalogue. The ids of a GPU never change."""
     lines = [f"# {' '.join(models)}"]
     for index, model in enumerate(models):
         lines += ["[gpu]", *(f"{key}={value}" for key, value in _lines(host, index, model))]
@@ -29,7 +29,7 @@ def uuid(host: str, index: int) -> str:
 
 
 def serial(host: str, index: int) -> str:
-    """Return thirteen digits, as boards have them."""
+    """Return a serial number of thirteen digits, as boards have."""
     return f"{int.from_bytes(_digest(host, index)) % 10**13:013}"
 
 
@@ -44,7 +44,7 @@ def _digest(host: str, index: int) -> bytes:
 def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]:
     gpu = GPUS[model]
     board = _boards().get(gpu.pci[0], {})
-    itself: dict[str, str | int] = {
+    identity: dict[str, str | int] = {
         "uuid": uuid(host, index),
         "name": gpu.name,
         "pci_address": pci_address(index),
@@ -52,7 +52,7 @@ def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]
         "memory_bytes": gpu.memory,
         "persistence": 0,
     }
-    yield from itself.items()
+    yield from identity.items()
     if board.get("serial", True):
         yield "serial", serial(host, index)
     for key, value in IDLE.items():
@@ -73,7 +73,7 @@ def _lines(host: str, index: int, model: str) -> Iterator[tuple[str, str | int]]
 
 
 def _power(gpu: Gpu, board: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the limits of a board of which both ends are known; without a limit of its own it has the upper one."""
+    """Yield the power limits of a board if both ends of its range are known. The default limit may be the upper end."""
     least = gpu.power_min_watts or board.get("power_min_watts")
     most = gpu.power_max_watts or board.get("power_max_watts")
     if least and most:

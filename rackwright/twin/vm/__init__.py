@@ -1,1 +1,1 @@
-"""Hosts as virtual machines: QEMU, with kernels, drives, firmware and power of their own."""
+"""Hosts as virtual machines of QEMU, with their own kernel, drives, firmware and power."""

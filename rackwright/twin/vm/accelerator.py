@@ -1,4 +1,4 @@
-"""KVM where a guest really boots under it, translation elsewhere."""
+"""The choice of the accelerator: KVM where a guest really boots under it, translation (TCG) elsewhere."""
 
 import subprocess
 from pathlib import Path
@@ -9,34 +9,34 @@ from rackwright.twin.vm.image import Image
 from rackwright.twin.vm.machine import Accelerator, processor
 
 TRIAL_SECONDS = 8
-"""A boot as far as the initrd takes one second under a KVM that works."""
+"""Seconds that the trial boot may take. A boot up to the initrd takes one second under a working KVM."""
 
 
-def find_out(image: Image, progress: Progress) -> None:
-    """Say how guests run on this computer, and remember it for this boot of it.
+def detect(image: Image, progress: Progress) -> None:
+    """Report how guests run on this computer, and store the result until this computer restarts.
 
-    That `/dev/kvm` exists is not enough: inside other virtual machines it may be there and start nothing.
+    An existing `/dev/kvm` is not enough: inside other virtual machines it may exist and start no guest.
     """
-    if not _memory().exists():
-        _memory().write_text("yes" if boots_under_kvm(image) else "no")
+    if not _result_file().exists():
+        _result_file().write_text("yes" if boots_under_kvm(image) else "no")
     if accelerator() == "kvm":
-        progress("guests run natively, by KVM")
+        progress("guests run natively, with KVM")
     else:
-        progress("guests are translated (TCG), since none boots by KVM here: expect 20 to 60 s a boot")
+        progress("guests are translated (TCG), since no guest boots with KVM here: a boot takes 20 to 60 s")
 
 
 def accelerator() -> Accelerator:
-    """Return how guests run on this computer, as it was found out."""
-    return "kvm" if _memory().read_text() == "yes" else "tcg"
+    """Return the accelerator of this computer that `detect` has stored."""
+    return "kvm" if _result_file().read_text() == "yes" else "tcg"
 
 
-def _memory() -> Path:
+def _result_file() -> Path:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return runtime_base() / f"kvm-{boot_id}"
 
 
 def boots_under_kvm(image: Image) -> bool:
-    """Start the image's kernel under KVM and see whether its first process comes to speak."""
+    """Return whether the image's kernel starts its first process under KVM."""
     if not Path("/dev/kvm").exists():
         return False
     argv = ["qemu-system-x86_64", "-M", "q35", *processor("kvm"), "-m", "256", "-nodefaults", "-no-user-config"]

@@ -1,4 +1,4 @@
-"""Virtual machines for the twin: their disks, their QEMU, their power."""
+"""The backend for virtual machines: their disks, their QEMU process and their power."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ class VirtualMachines:
     def prepare(self, machines: Sequence[VirtualMachine], progress: Progress) -> None:
         images = [self._make_disks(machine, progress) for machine in machines]
         if images:
-            accelerator.find_out(images[0], progress)
+            accelerator.detect(images[0], progress)
 
-    def beside(self, machine: VirtualMachine) -> Mapping[Path, list[str]]:
+    def helper_commands(self, machine: VirtualMachine) -> Mapping[Path, list[str]]:
         if not machine.tpm:
             return {}
         self._layout.tpm(machine.name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class VirtualMachines:
     def command_line(self, machine: VirtualMachine, port: int) -> list[str]:
         settings = self._settings(machine.name)
         boot = self._image(machine).directory
-        pulled = frozenset(settings.pulled)
+        pulled = frozenset(settings.pulled_drives)
         return command_line(machine, self._layout, boot, accelerator.accelerator(), port, pulled)
 
     def is_powered(self, host: str, process: int) -> bool:
@@ -54,14 +54,14 @@ class VirtualMachines:
             with monitor(self._layout.monitor_socket(host), host) as qemu:
                 qemu.execute("system_powerdown")
         except (OSError, StepFailed):
-            pass  # it may end by itself just now; the wait that follows finds out
+            pass  # the guest may be ending by itself; the caller waits for it
 
     def press_reset_button(self, host: str) -> None:
         with monitor(self._layout.monitor_socket(host), host) as qemu:
             qemu.execute("system_reset")
             qemu.wait_for("RESET", 30)
 
-    def settle(self, host: str) -> None:
+    def wait_until_gone(self, host: str) -> None:
         """Return at once: a virtual machine is one process."""
 
     # --- inside
@@ -70,18 +70,18 @@ class VirtualMachines:
         return Settings(self._layout.settings(host))
 
     def _image(self, machine: VirtualMachine) -> image.Image:
-        """Return the image under the boot drive of *machine*: its kernel belongs to it."""
-        made_over = self._settings(machine.name).image
-        return image.Image(Path(made_over)) if made_over else image.image(machine.os)
+        """Return the image below the boot drive of *machine*, which also has its kernel."""
+        path = self._settings(machine.name).image
+        return image.Image(Path(path)) if path else image.image(machine.os)
 
     def _make_disks(self, machine: VirtualMachine, progress: Progress) -> image.Image:
-        """Make the disks that are missing, and return the image under the boot drive."""
+        """Make the missing disks, and return the image below the boot drive."""
         settings, boot = self._settings(machine.name), machine.boot_drive
         overlay = self._layout.boot_disk(machine.name, boot.serial)
         overlay.parent.mkdir(parents=True, exist_ok=True)
         for drive in machine.data_drives:
             disk = self._layout.disk(machine.name, drive.serial)
-            if not disk.exists():  # one that is there keeps its size, and so what is on it
+            if not disk.exists():  # an existing disk keeps its size and its data
                 with disk.open("wb") as file:
                     file.truncate(drive.size_bytes)
         if overlay.exists() and settings.image:
@@ -89,19 +89,19 @@ class VirtualMachines:
             if not system.root.exists():
                 raise SetupError(
                     machine.name,
-                    f"its boot drive was made over {system.directory}, which is gone",
-                    "a boot drive holds only what differs from its image",
+                    f"its boot drive is a change to the image {system.directory}, which is missing",
+                    "a boot drive stores only its differences from the image",
                     "Run `rackwright twin reset`",
                 )
             if machine.tpm and not (system.directory / "vmlinuz").exists():
                 raise SetupError(
                     machine.name,
-                    f"its boot drive was made over {system.directory}",
-                    "with a TPM it starts from an image that is younger than that one",
+                    f"its boot drive is a change to the image {system.directory}, which has no vmlinuz",
+                    "a machine with a TPM starts from a newer image",
                     "Run `rackwright twin reset`",
                 )
             if system != image.image(machine.os):
-                progress(f"{machine.name}: keeps the system it has; `rackwright twin reset` gives it the new image")
+                progress(f"{machine.name}: keeps its system; `rackwright twin reset` gives it the new image")
             return system
         system = image.prepare(machine.os, progress)
         size = max(boot.size_bytes, system.root.stat().st_size)

@@ -1,4 +1,4 @@
-"""The disk, kernel and initrd that every virtual machine boots from."""
+"""The disk, kernel and initrd from which each virtual machine boots."""
 
 import lzma
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 from rackwright.errors import SetupError
 from rackwright.progress import Progress
 from rackwright.twin import image as shared
-from rackwright.twin.image import Workshop, require
+from rackwright.twin.image import ImageBuilder, require
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A directory with `root.img`, `vmlinux`, `initrd`, and `manifest`: the versions of the packages inside.
+    """A directory with `root.img`, `vmlinux`, `initrd`, and `manifest`, the versions of its packages.
 
-    `vmlinuz` is the same kernel, which has to unpack itself: for machines with a TPM.
+    `vmlinuz` is the same kernel, compressed, for machines with a TPM.
     """
 
     directory: Path
@@ -28,36 +28,36 @@ class Image:
 
 
 def image(os_name: str) -> Image:
-    """Return where the image of *os_name* is, or will be."""
-    return Image(shared.place(os_name, "vm"))
+    """Return the image of *os_name*, which may not exist yet."""
+    return Image(shared.image_path(os_name, "vm"))
 
 
 def prepare(os_name: str, progress: Progress) -> Image:
-    """Return the image of *os_name*, built if this computer has none."""
+    """Return the image of *os_name*, and build it if this computer has none."""
     return Image(shared.prepare(os_name, "vm", _build, progress))
 
 
-def _build(workshop: Workshop, target: Path) -> None:
+def _build(builder: ImageBuilder, target: Path) -> None:
     is_root = os.getuid() == 0
     require("mmdebstrap", "mke2fs", *([] if is_root else ["newuidmap"]))
-    tar = workshop.directory / "root.tar"
-    workshop.bootstrap(tar, "vm")
+    tar = builder.directory / "root.tar"
+    builder.bootstrap(tar, "vm")
 
-    workshop.run(["chmod", "-R", "a+rX", str(workshop.directory)])  # the root of the user namespace reads it
-    unpacked = workshop.directory / "unpacked"
+    builder.run(["chmod", "-R", "a+rX", str(builder.directory)])  # the root of the user namespace reads it
+    unpacked = builder.directory / "unpacked"
     unpacked.mkdir()
     unpacked.chmod(0o777)  # and unpacks here
     helper = [] if is_root else ["mmdebstrap", "--unshare-helper"]
-    assemble = shlex.join([*helper, "sh", str(workshop.guest / "vm" / "assemble.sh"), str(tar), str(unpacked)])
-    workshop.run(f"{assemble} | {shlex.join(['tar', '-x', '-S', '--no-same-owner', '-C', str(target)])}")
+    assemble = shlex.join([*helper, "sh", str(builder.guest / "vm" / "assemble.sh"), str(tar), str(unpacked)])
+    builder.run(f"{assemble} | {shlex.join(['tar', '-x', '-S', '--no-same-owner', '-C', str(target)])}")
     (target / "vmlinux").write_bytes(uncompressed_kernel((target / "vmlinuz").read_bytes()))
 
 
 def uncompressed_kernel(bzimage: bytes) -> bytes:
-    """Return the ELF kernel inside *bzimage*: QEMU starts it directly, and the guest need not unpack it.
+    """Return the ELF kernel inside *bzimage*. QEMU starts it directly, so the guest does not unpack it.
 
     Raises:
-        SetupError: The kernel is not compressed by xz, as Debian 12's is.
+        SetupError: The kernel is not compressed with xz, as that of Debian 12 is.
     """
     setup_sectors = bzimage[0x1F1] or 4
     offset, length = struct.unpack_from("<II", bzimage, 0x248)  # payload_offset, payload_length of the boot protocol
@@ -66,5 +66,5 @@ def uncompressed_kernel(bzimage: bytes) -> bytes:
         return lzma.LZMADecompressor().decompress(payload)  # stops at the end of the stream; four bytes of size follow
     except lzma.LZMAError as error:
         raise SetupError(
-            "twin image", f"a kernel that xz cannot unpack ({error})", "Debian 12's is an xz stream", ""
+            "twin image", f"xz cannot unpack the kernel ({error})", "the kernel of Debian 12 is an xz stream", ""
         ) from error

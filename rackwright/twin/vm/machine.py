@@ -1,4 +1,4 @@
-"""A virtual machine as plain data, and the QEMU command line that makes it real: pure functions."""
+"""A virtual machine as plain data, and pure functions that return its QEMU command line."""
 
 import hashlib
 import json
@@ -13,41 +13,41 @@ from rackwright.twin.layout import Layout
 
 Accelerator = Literal["kvm", "tcg"]
 Device = Mapping[str, Any]
-"""A device in QEMU's own words: `driver`, `id`, and the driver's properties."""
+"""A device as QEMU's options: `driver`, `id`, and the driver's properties."""
 
 DRIVES_PER_HBA = 8
-"""Targets that QEMU's mptsas1068 serves."""
+"""Number of targets that QEMU's mptsas1068 serves."""
 SERIAL_LENGTH = {"nvme": 20, "virtio": 20, "sas": 36}
-"""The longest serial number that QEMU's device of each bus carries."""
+"""Characters of the longest serial number that QEMU's device of each bus carries."""
 MANAGEMENT_MAC = "52:54:00:00:00:02"
-"""Of the NIC that only the twin knows. Each machine's stands in a network of its own, so they may be equal."""
+"""MAC address of the management NIC, which only the twin uses. Each machine has its own management network."""
 
 KERNEL_ARGUMENTS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=3 systemd.show_status=0 net.ifnames=0 panic=30"
-    # An emulated processor pays for these, and nothing here is to be defended from its guests.
+    # These features slow an emulated processor down, and the guests here are trusted.
     " mitigations=off nokaslr init_on_alloc=0 apparmor=0 selinux=0 nowatchdog cryptomgr.notests"
     " no_timer_check tsc=reliable 8250.nr_uarts=1 random.trust_cpu=on"
-    # Seconds until a drive is given up: a busy computer keeps an emulated one waiting longer than real ones ever take.
+    # Seconds until the kernel drops a drive: on a busy computer an emulated drive is slower than any real one.
     " nvme_core.io_timeout=600 nvme_core.admin_timeout=600"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualDrive:
-    """One disk, found again by its serial number."""
+    """One disk, identified by its serial number."""
 
     serial: str
     bus: Literal["nvme", "sas", "virtio"]
     size_bytes: int
     boot: bool = False
-    """Holds the operating system. The first such drive of a machine is attached by virtio, whatever its bus."""
+    """Whether the drive has the operating system. The first boot drive is attached by virtio, regardless of its bus."""
     rotational: bool = False
     wwn: str | None = None
-    """World Wide Name as hexadecimal digits. Only SAS drives show theirs."""
+    """World Wide Name as hexadecimal digits. Only SAS drives show it."""
 
     @property
     def id(self) -> str:
-        """Its name in QEMU, whose identifiers allow less than a serial number does."""
+        """Identifier of the drive in QEMU, which allows fewer characters than a serial number."""
         return f"drive-{hashlib.blake2s(self.serial.encode(), digest_size=8).hexdigest()}"
 
 
@@ -59,7 +59,7 @@ class VirtualMachine:
 
     name: str
     serial: str
-    """Of the chassis, as its firmware tells it."""
+    """Serial number of the chassis, as its firmware reports it."""
     drives: tuple[VirtualDrive, ...]
     nics: tuple[VirtualNic, ...] = ()
     memory_mib: int = 768
@@ -68,7 +68,7 @@ class VirtualMachine:
     uuid: str | None = None
     gpus: tuple[str, ...] = ()
     tpm: bool = False
-    """Has a TPM 2.0 on its mainboard."""
+    """Whether the mainboard has a TPM 2.0."""
 
     @property
     def boot_drive(self) -> VirtualDrive:
@@ -82,14 +82,14 @@ class VirtualMachine:
         """Return the data drive with this serial number.
 
         Raises:
-            DeclarationError: There is none, or it is the boot drive.
+            DeclarationError: The machine has no such drive, or it is the boot drive.
         """
         for drive in self.data_drives:
             if drive.serial == serial:
                 return drive
-        known = ", ".join(sorted(drive.serial for drive in self.data_drives)) or "none"
+        serials = ", ".join(sorted(drive.serial for drive in self.data_drives)) or "none"
         raise DeclarationError(
-            self.name, f"no data drive has the serial {serial}", f"its data drives are {known}", "Name one of these"
+            self.name, f"no data drive has the serial {serial}", f"its data drives are {serials}", "Name one of these"
         )
 
 
@@ -97,21 +97,24 @@ def check(machine: VirtualMachine) -> None:
     """Raise DeclarationError when QEMU or the image cannot make *machine*."""
     if not any(drive.boot for drive in machine.drives):
         raise DeclarationError(
-            machine.name, "no boot drive", "a machine starts from one", "Declare the drive that holds its system"
+            machine.name,
+            "no boot drive",
+            "a machine starts from a boot drive",
+            "Declare the drive with the operating system",
         )
     for drive in machine.drives:
         limit = SERIAL_LENGTH["virtio" if drive is machine.boot_drive else drive.bus]
         if len(drive.serial) > limit or "/" in drive.serial or not drive.serial.isprintable():
             raise DeclarationError(
                 f"{machine.name}: drive {drive.serial!r}",
-                "a serial that a virtual drive cannot carry",
+                "no virtual drive can have this serial",
                 f"a {drive.bus} drive of a twin takes at most {limit} printable characters without a slash",
                 "Shorten it",
             )
 
 
 def controllers(machine: VirtualMachine) -> Iterator[Device]:
-    """Yield what the drives of *machine* are plugged into: PCIe slots, and a SAS adapter for every eight."""
+    """Yield the devices into which the drives of *machine* are plugged: PCIe slots and adapters of eight SAS drives."""
     for number in range(len(_in_slots(machine))):
         yield {
             "driver": "pcie-root-port",
@@ -127,12 +130,12 @@ def controllers(machine: VirtualMachine) -> Iterator[Device]:
 
 
 def drive_device(machine: VirtualMachine, drive: VirtualDrive) -> Device:
-    """Return *drive* as the device to plug into its place in *machine*."""
+    """Return the device of *drive* at its place in *machine*."""
     common = {"id": drive.id, "drive": f"{drive.id}-data", "serial": drive.serial}
     if drive.bus == "sas":
         hba, target = divmod(_on_hbas(machine).index(drive), DRIVES_PER_HBA)
         wwn = {"wwn": int(drive.wwn.removeprefix("0x"), 16)} if drive.wwn else {}
-        rate = 10500 if drive.rotational else 1  # ATA's word for "does not turn"
+        rate = 10500 if drive.rotational else 1  # 1 means non-rotating in ATA
         return {"driver": "scsi-hd", **common, "bus": f"hba{hba}.0", "scsi-id": target, "rotation_rate": rate, **wwn}
     slot = f"slot{_in_slots(machine).index(drive)}"
     if drive.bus == "nvme":
@@ -141,29 +144,34 @@ def drive_device(machine: VirtualMachine, drive: VirtualDrive) -> Device:
 
 
 def disk_nodes(drive: VirtualDrive, image: Path) -> tuple[Device, Device]:
-    """Return what writes to the image of a data drive, and above it what its device writes to."""
+    """Return the node that writes to the image of a data drive, and the node above it, to which the device writes."""
     file = {"driver": "file", "node-name": f"{drive.id}-file", "filename": str(image), "discard": "unmap"}
     return file, disk_node(drive, f"{drive.id}-file")
 
 
 def disk_node(drive: VirtualDrive, below: str) -> Device:
-    """Return what the device of a data drive writes to.
+    """Return the node to which the device of a data drive writes.
 
     Args:
-        below: The node that writes to its image, or one that stands before that and lets something go wrong.
+        below: Name of the node that writes to the image, or of a node in between that injects a fault.
     """
     return {"driver": "raw", "node-name": f"{drive.id}-data", "discard": "unmap", "file": below}
 
 
 def command_line(
-    machine: VirtualMachine, layout: Layout, boot: Path, accelerator: Accelerator, port: int, pulled: frozenset[str]
+    machine: VirtualMachine,
+    layout: Layout,
+    boot: Path,
+    accelerator: Accelerator,
+    port: int,
+    pulled_drives: frozenset[str],
 ) -> list[str]:
-    """Return the QEMU command that is *machine*.
+    """Return the QEMU command that runs *machine*.
 
     Args:
         boot: Directory with the image's kernel and initrd.
-        port: On 127.0.0.1, forwarded to the guest's SSH server.
-        pulled: Serial numbers of drives that are not in their places.
+        port: Port on 127.0.0.1 that is forwarded to the guest's SSH server.
+        pulled_drives: Serial numbers of the drives that are pulled out of their places.
     """
     host = machine.name
     argv = ["qemu-system-x86_64", "-name", f"twin:{host}", "-nodefaults", "-no-user-config", "-display", "none"]
@@ -173,7 +181,7 @@ def command_line(
     argv += ["-smbios", _options("type=3", manufacturer="rackwright", serial=machine.serial)]
     if machine.uuid:
         argv += ["-uuid", machine.uuid]
-    # where there is a TPM, QEMU 7.2 starts an ELF kernel that finds no ACPI tables, and by those it would find the TPM
+    # With a TPM, QEMU 7.2 starts an ELF kernel without ACPI tables, by which the kernel would detect the TPM.
     kernel = boot / ("vmlinuz" if machine.tpm else "vmlinux")
     argv += ["-kernel", str(kernel), "-initrd", str(boot / "initrd"), "-append", KERNEL_ARGUMENTS]
     argv += ["-fw_cfg", _options("name=opt/rackwright/seed", file=layout.seed(host))]
@@ -200,26 +208,27 @@ def command_line(
     for drive in machine.data_drives:
         for node in disk_nodes(drive, layout.disk(host, drive.serial)):
             argv += ["-blockdev", json.dumps(node)]
-        if drive.serial not in pulled:
+        if drive.serial not in pulled_drives:
             argv += _device(drive_device(machine, drive))
     return argv
 
 
 def tpm_command_line(machine: VirtualMachine, layout: Layout) -> list[str]:
-    """Return the command that is the TPM of *machine*: QEMU is its one client, and it ends when that does."""
+    """Return the command of the TPM of *machine*. QEMU is its only client, and the TPM ends with QEMU."""
     state, socket = layout.tpm(machine.name), layout.tpm_socket(machine.name)
     argv = ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={state},mode=0600"]
     return [*argv, "--ctrl", f"type=unixio,path={socket},mode=0600"]
 
 
 def processor(accelerator: Accelerator) -> list[str]:
-    """Return the options for one processor that runs code natively, or translated."""
+    """Return the options for one processor, native or translated."""
     if accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host", "-smp", "1"]
-    # tb-size bounds the translated code, in MiB: a quarter of the memory otherwise. la57 and svm only slow a guest.
+    # tb-size limits the translated code, in MiB; the default is a quarter of the memory.
+    # la57 and svm only slow a guest.
     argv = ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,la57=off,svm=off"]
-    # Room for a second one: where there can be no other, QEMU before 8.1 leaves out the memory barriers by which a
-    # guest and the threads that serve its drives and NICs agree on what is asked, and a request may wait for ever.
+    # maxcpus=2: with a single processor, QEMU before 8.1 omits the memory barriers between a guest and the threads
+    # that serve its drives and NICs, and a request may then wait for ever.
     return [*argv, "-smp", "1,maxcpus=2"]
 
 
@@ -241,5 +250,5 @@ def _blockdev(name: str, form: str, path: Path) -> list[str]:
 
 
 def _options(first: str, **rest: object) -> str:
-    """Return an option list as QEMU parses it, where a comma in a value is written twice."""
+    """Return an option list as QEMU parses it, with commas in values doubled."""
     return ",".join([first, *(f"{key}={str(value).replace(',', ',,')}" for key, value in rest.items())])
