@@ -35,7 +35,7 @@ MEMBERS = 4
 """Of each array, where there are so many drives."""
 ANYWHERE = probe.LOADER.replace(
     "module.main(job)",
-    'module.tell({"format": job["format"], **module.collect(job["root"], bytes.fromhex(job["salt"]))})',
+    'module.write_facts({"format": job["format"], **module.collect(job["root"], bytes.fromhex(job["salt"]))})',
 )
 """The probe, looking below a root that the job names."""
 NOWHERE = probe.LOADER.replace("module.main(job)", "")

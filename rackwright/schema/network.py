@@ -57,9 +57,7 @@ class Bond(Schema):
     mtu: Mtu | None = None
     """Size of the largest packet in bytes; equal to the MTU of all members, which is the default."""
     addresses: Many[Cidr] = ()
-
-
-"""IP addresses with their prefix lengths."""
+    """IP addresses with their prefix lengths."""
 
 
 class Vlan(Schema):
@@ -72,9 +70,7 @@ class Vlan(Schema):
     mtu: Mtu | None = None
     """Size of the largest packet in bytes; the MTU of the link by default, and never more."""
     addresses: Many[Cidr] = ()
-
-
-"""IP addresses with their prefix lengths."""
+    """IP addresses with their prefix lengths."""
 
 
 class Route(Schema):

@@ -40,7 +40,7 @@ def test_there_and_back(rackwright):
 
     status, out, err = rackwright("restore", told["path"], "--to", "back")
     assert (status, out) == (2, "")
-    assert "is there already" in err
+    assert "it exists already" in err
 
 
 def test_what_is_wrong_has_its_status(rackwright):

@@ -19,7 +19,7 @@ def receiving(*parts: bytes) -> Session:
     made._received = b""
     made._interrupted = lambda: False
     made._channel = SimpleNamespace(recv=lambda size: waiting.pop(0) if len(waiting) > 1 else waiting[0])
-    made.connection = SimpleNamespace(lost=Lost, endpoint=SimpleNamespace(host="gpu-01"))
+    made.connection = SimpleNamespace(connection_lost=Lost, endpoint=SimpleNamespace(host="gpu-01"))
     return made
 
 

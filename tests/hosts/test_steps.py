@@ -198,8 +198,8 @@ def test_a_cancellation_does_not_wait_for_a_long_step(do, hosts, rack):
     end.set()
 
 
-def test_steps_need_the_lock(hosts):
-    with pytest.raises(AssertionError, match="the lock of gpu-01 is not held"):
+def test_steps_need_the_lease(hosts):
+    with pytest.raises(AssertionError, match="the lease of gpu-01 is not held"):
         execute(hosts, "gpu-01", "gpu-01/hot", PLAN, print)
 
 

@@ -143,7 +143,7 @@ class TestPromote:
     def test_a_path_beyond_the_project_is_refused(self, project: Path) -> None:
         publish(project.parent / f"{project.name}-beyond" / "m", b"x", 1.0)
 
-        with pytest.raises(DeclarationError, match="it is a path of letters"):
+        with pytest.raises(DeclarationError, match="a path has letters, digits"):
             server_model.model_to_serve(load_stack("serving", project), "digits", f"../{project.name}-beyond/m")
 
 
@@ -213,7 +213,9 @@ class TestRegistered:
     def test_what_lost_too_much_is_refused_before_any_host_is_asked(self, project: Path) -> None:
         _, version, digest = self.fetched(project, kept=0.9)
 
-        with pytest.raises(DeclarationErrors, match=r"model.registered: got 90.0000% of its accuracy kept; 98.00% are"):
+        with pytest.raises(
+            DeclarationErrors, match=r"model.registered: got 90.0000% of its accuracy kept; at least 98.00% is required"
+        ):
             self.declare_(project, f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}')
 
     def test_of_another_version_it_is_not_known_which_was_registered(self, project: Path) -> None:

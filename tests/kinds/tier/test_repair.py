@@ -168,4 +168,4 @@ def test_a_drive_with_the_superblock_of_another_array_is_not_taken_back(raw):
     plan = planned(raw)
 
     assert plan.steps == ()
-    assert {item.name for item in plan.by_hand if not item.unknown} == {"members", "state"}
+    assert {item.name for item in plan.by_hand if not item.is_unknown} == {"members", "state"}

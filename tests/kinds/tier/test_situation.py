@@ -115,7 +115,7 @@ def test_every_tier_is_in_exactly_one_situation_or_refused(case):
         present = situation(case.spec, case.facts, case.facts.owner(case.owner_key) or {})
     except UnknownFact:
         plan = case.plan()
-        assert (plan.steps, len(plan.refusals)) == ((), 1)
+        assert plan.refusals and not plan.steps  # another machine, or an unknown owner, may add a refusal
         return
     seen, plan = Reading(case), case.plan()
 
