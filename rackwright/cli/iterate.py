@@ -1,4 +1,4 @@
-"""`rackwright server iterate`: what it does beyond its own directory, and how it is told."""
+"""The command `rackwright server iterate`: its actions outside the iteration's directory, and its output."""
 
 import json
 import sys
@@ -11,63 +11,63 @@ from rackwright.errors import command
 from rackwright.fleet.edit_server import replace_model
 from rackwright.iteration import process, report
 from rackwright.iteration.request import IterationRequest, Stage
-from rackwright.iteration.run import InStage, iterate
+from rackwright.iteration.run import StageFailed, iterate
 from rackwright.progress import Progress
 from rackwright.stack.server_model import model_to_serve
 from rackwright.status import servers
 from rackwright.toolchain import workloads
 
 
-class _Here:
-    """This computer, and the stack's hosts behind it."""
+class _LocalActions:
+    """The actions of an iteration, on this computer and through it on the stack's hosts."""
 
-    def __init__(self, asked: IterationRequest) -> None:
-        self._asked = asked
+    def __init__(self, request: IterationRequest) -> None:
+        self._request = request
         self._interpreter: Path | None = None
 
-    def python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
+    def run_python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
         if self._interpreter is None:
             self._interpreter = workloads.ensure(self.progress).python
         return process.run(self._interpreter, argv, progress)
 
     def promote(self, model: str) -> None:
-        stack = project.stack(self._asked.stack.name)
-        server = self._asked.server
-        chosen = model_to_serve(stack, server, model)
-        path = project.rewrite(stack.name, lambda path: replace_model(path, server, chosen))
+        stack = project.stack(self._request.stack.name)
+        server = self._request.server
+        served_model = model_to_serve(stack, server, model)
+        path = project.rewrite(stack.name, lambda path: replace_model(path, server, served_model))
         self.progress(f"  {path.name}: {server} has {model}")
 
-    def declared(self) -> str:
-        return servers.specs(project.stack(self._asked.stack.name), self._asked.server)[0].version
+    def declared_version(self) -> str:
+        return servers.specs(project.stack(self._request.stack.name), self._request.server)[0].version
 
-    def up(self) -> int:
-        return pulumi.run("up", self._asked.stack.name, sys.stderr)  # the report alone is the result
+    def roll_out(self) -> int:
+        return pulumi.run("up", self._request.stack.name, sys.stderr)  # stdout is for the report alone
 
     def progress(self, text: str) -> None:
         project.say(text)
 
 
-def run(asked: IterationRequest, as_json: bool) -> None:
-    """Iterate, and print the report, refused or not.
+def run(request: IterationRequest, as_json: bool) -> None:
+    """Iterate, and print the report, also after a refusal.
 
     Raises:
-        InStage: it did not come to its end.
+        StageFailed: A stage refused or failed.
     """
     try:
-        told = iterate(asked, _Here(asked))
-    except InStage as error:
+        data = iterate(request, _LocalActions(request))
+    except StageFailed as error:
         if error.report is not None:
             _print(error.report, as_json)
         raise
-    _print(told, as_json)
-    if asked.until is Stage.PROMOTE:
+    _print(data, as_json)
+    if request.until is Stage.PROMOTE:
         project.say(
-            f"roll it out with {command('rackwright up {}', asked.stack.name)}, or by this command without --until"
+            f"roll it out with {command('rackwright up {}', request.stack.name)}, or by this command without --until"
         )
 
 
-def _print(told: report.ReportData, as_json: bool) -> None:
+def _print(data: report.ReportData, as_json: bool) -> None:
     if as_json:
-        terminal.show(json.dumps(told, indent=2))
+        terminal.show(json.dumps(data, indent=2))
     else:
-        report.show(told, terminal.console())
+        report.show(data, terminal.console())

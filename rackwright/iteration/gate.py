@@ -1,4 +1,4 @@
-"""Whether a model may take the place of another: never worse on new rows, on known ones by no more than is allowed."""
+"""The gate of an iteration: a new model is no worse on new rows, and on known data worse by a limited amount only."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,49 +6,50 @@ from typing import Any
 from rackwright.errors import RackwrightError
 
 LEAST_ROWS = 8
-"""Fewer judge nothing; quantising asks for as many."""
+"""Smallest number of rows for a verdict. Quantising has the same minimum."""
 _ROUNDING = 1e-9
-"""Of a difference of floats."""
+"""Rounding error of a difference of floats."""
 
 
-class NotGoodEnough(RackwrightError):
-    """A model that does not take the place of the one that is served."""
+class AccuracyTooLow(RackwrightError):
+    """A new model is not accurate enough to replace the served one."""
 
     exit_status = 1
 
 
-def shortfalls(compared: Sequence[Mapping[str, Any]], may_lose: float) -> list[str]:
-    """Return in words what *compared* lacks: that of the new rows first, then that of those known already."""
-    return [text for number, each in enumerate(compared) for text in _short(each, number == 0, may_lose)]
+def shortfalls(comparisons: Sequence[Mapping[str, Any]], may_lose: float) -> list[str]:
+    """Return a text for each data set on which the new model falls short; the new rows come first."""
+    return [text for number, each in enumerate(comparisons) for text in _shortfall(each, number == 0, may_lose)]
 
 
-def name_of(compared: Mapping[str, Any], new: bool) -> str:
-    return "new rows" if new else str(compared["data"])
+def data_name(comparison: Mapping[str, Any], new: bool) -> str:
+    return "new rows" if new else str(comparison["data"])
 
 
-def _short(each: Mapping[str, Any], new: bool, may_lose: float) -> Iterator[str]:
-    name, before, after = name_of(each, new), each["before"], each["after"]
+def _shortfall(each: Mapping[str, Any], new: bool, may_lose: float) -> Iterator[str]:
+    name, before, after = data_name(each, new), each["before"], each["after"]
     if each["rows"] < LEAST_ROWS or before is None or after is None:
-        yield f"{each['rows']} {name} judge, at least {LEAST_ROWS}" if new else f"{each['rows']} rows of {name} judge"
+        yield f"{each['rows']} {name}, of at least {LEAST_ROWS}" if new else f"{each['rows']} rows of {name}"
     elif not after >= before - (0.0 if new else may_lose) - _ROUNDING:
-        yield f"{after:.4f} on {name}, where what is served has {before:.4f}"
+        yield f"{after:.4f} on {name}, where the served model has {before:.4f}"
 
 
 def worse_than_parent(scores: Sequence[Mapping[str, Any]], may_lose: float) -> list[str]:
-    """Return in words where a training's own *scores* are below its parent's by more than it may lose."""
+    """Return a text for each of a training's *scores* that is lower than its parent's by more than *may_lose*."""
     return [
-        f"{each['accuracy']:.4f} on {name_of(each, number == 0)}, where its parent has {each['parent']['accuracy']:.4f}"
+        f"{each['accuracy']:.4f} on {data_name(each, number == 0)}, where its parent has"
+        f" {each['parent']['accuracy']:.4f}"
         for number, each in enumerate(scores)
         if each["accuracy"] < each["parent"]["accuracy"] - may_lose - _ROUNDING
     ]
 
 
-def refuse(short: Sequence[str], may_lose: float, fix: str) -> None:
-    """Raise if anything is *short*.
+def refuse_shortfalls(shortfalls: Sequence[str], may_lose: float, fix: str) -> None:
+    """Raise if there are any *shortfalls*.
 
     Raises:
-        NotGoodEnough: with both figures; nothing of it goes on.
+        AccuracyTooLow: With both figures of each shortfall.
     """
-    if short:
-        want = f"it may lose {may_lose:g} of what was known and nothing on new rows, and is not promoted"
-        raise NotGoodEnough("accuracy", f"got {'; and '.join(short)}", want, fix)
+    if shortfalls:
+        want = f"it loses at most {may_lose:g} on known data and nothing on new rows, or is not promoted"
+        raise AccuracyTooLow("accuracy", f"got {'; and '.join(shortfalls)}", want, fix)

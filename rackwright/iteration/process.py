@@ -1,4 +1,4 @@
-"""The workloads, each in a process of its own: what it says is handed on, and interrupted it may save first."""
+"""The processes of the workloads: their output is passed on, and an interrupted training can save first."""
 
 import os
 import subprocess
@@ -11,16 +11,16 @@ from rackwright.stack.stack import ROOT
 
 
 def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
-    """Run ``python -m`` *argv*, and return its exit status and the last line that it said.
+    """Run ``python -m`` *argv*, and return its exit status and the last line of its output.
 
     Args:
-        python: Of the environment of the workloads.
+        python: The interpreter of the workloads' environment.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     last = ""
 
-    def hand_on(lines: IO[str]) -> None:
+    def pass_on(lines: IO[str]) -> None:
         nonlocal last
         for line in lines:
             last = line.rstrip() or last
@@ -28,17 +28,17 @@ def run(python: Path, argv: Sequence[str], progress: Progress) -> tuple[int, str
 
     with subprocess.Popen(
         [str(python), "-m", *argv], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace", process_group=0,  # a terminal interrupts us alone
+        stderr=subprocess.STDOUT, text=True, errors="replace", process_group=0,  # a terminal interrupts only us
     ) as process:  # fmt: skip
         assert process.stdout
         try:
-            hand_on(process.stdout)
+            pass_on(process.stdout)
             return process.wait(), last
         except KeyboardInterrupt:
             process.terminate()
-            progress("interrupted; a training saves first, and another Ctrl-C ends it at once")
-            hand_on(process.stdout)
+            progress("interrupted; a training saves first; press Ctrl-C again to end it at once")
+            pass_on(process.stdout)
             process.wait()
             raise
         finally:
-            process.kill()  # what has not ended was interrupted again
+            process.kill()  # a process that has not ended here was interrupted again

@@ -1,4 +1,4 @@
-"""What an iteration is asked for, and what it is called: the same question is the same iteration."""
+"""The request of an iteration, its stages, and the key by which equal requests share one iteration."""
 
 import json
 import zlib
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """In their order."""
+    """The stages of an iteration, in their order."""
 
     FIND = "find"
     TUNE = "tune"
@@ -27,48 +27,48 @@ class Stage(StrEnum):
     UP = "up"
 
 
-ABOUT = {
-    Stage.FIND: "what is served, and the training that it came from",
-    Stage.TUNE: "go on from there with the new rows",
-    Stage.GATE: "beside what is served, on rows that neither has learned",
-    Stage.QUANTIZE: "for the processor it will run on, and beside what is served again",
-    Stage.PROMOTE: "write it into the fleet's file",
-    Stage.UP: "one host after the other",
+DESCRIPTIONS = {
+    Stage.FIND: "find the served model and its training",
+    Stage.TUNE: "fine-tune that training with the new rows",
+    Stage.GATE: "compare with the served model, on rows that neither model has learned",
+    Stage.QUANTIZE: "quantise for the target processor, and compare again",
+    Stage.PROMOTE: "write the new model into the fleet's file",
+    Stage.UP: "roll out to one host after the other",
 }
 TUNE, QUANTIZE = f"{Stage.TUNE}.", f"{Stage.QUANTIZE}."
-"""Begin the settings that are changed."""
+"""Prefixes of the settings that a request can change."""
 
 
 @dataclass(frozen=True)
 class IterationRequest:
-    """One call."""
+    """The arguments of one call of `rackwright server iterate`."""
 
     stack: "Stack"
     server: str
     data: Path
     """New rows: a file of NumPy's (.npz)."""
     changes: tuple[str, ...] = ()
-    """Settings of the training and of quantising: ``tune.steps=100``."""
+    """Changed settings of the training and of quantising: ``tune.steps=100``."""
     may_lose: float = 0.01
-    """How much less accurate than what is served it may be on each set that is known already."""
+    """Largest loss of accuracy, against the served model, on each data set that it was trained on."""
     target: str | None = None
-    """None: as what is served."""
-    given: Path | None = None
-    """Where the training is, if nobody would look there."""
+    """Target processor; None: that of the served model."""
+    training_directory: Path | None = None
+    """Directory of the training, if it is in none of the usual places."""
     tracking: str = ""
-    """An MLflow server that may have it; empty for none."""
+    """URL of an MLflow server that may have the training; empty for none."""
     processes: int = 1
     until: Stage = Stage.UP
 
-    def of(self, begin: str) -> list[str]:
-        """Return the changes that begin with *begin*, without it."""
-        return [change.removeprefix(begin) for change in self.changes if change.startswith(begin)]
+    def changes_of(self, prefix: str) -> list[str]:
+        """Return the changes that begin with *prefix*, without it."""
+        return [change.removeprefix(prefix) for change in self.changes if change.startswith(prefix)]
 
     def refuse_unknown(self) -> None:
-        """Raise where a change is of no stage.
+        """Raise if a change belongs to no stage.
 
         Raises:
-            DeclarationError: names the first.
+            DeclarationError: Names the first such change.
         """
         for change in self.changes:
             if not change.startswith((TUNE, QUANTIZE)):
@@ -76,36 +76,36 @@ class IterationRequest:
                 raise DeclarationError("--set", f"got {change}", want, f"Write it like {TUNE}steps=100")
 
     def key(self) -> dict[str, Any]:
-        """Return what decides which weights come of it, beside what is served: its gates and its target do not.
+        """Return the part of the request that decides the new weights. Gates and target do not.
 
         Raises:
-            DeclarationError: the data are no rows.
+            DeclarationError: The data are no rows.
         """
-        return {"data": digest(self.data), "set": self.of(TUNE)}
+        return {"data": digest_arrays(self.data), "set": self.changes_of(TUNE)}
 
 
-def name_of(key: Mapping[str, Any]) -> str:
-    """Return what an iteration with that *key* is called."""
+def iteration_id(key: Mapping[str, Any]) -> str:
+    """Return the id of the iteration with that *key*, the name of its directory."""
     return sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def digest(path: Path) -> str:
-    """Return the digest of the arrays in the file *path*: not of when it was written, which is in such a file too.
+def digest_arrays(path: Path) -> str:
+    """Return the digest of the arrays in the file *path*. The dates in the file do not count.
 
     Raises:
-        DeclarationError: there are none.
+        DeclarationError: The file has no arrays.
     """
-    told = sha256()
+    digest = sha256()
     try:
         with ZipFile(path) as file:
             names = sorted(file.namelist())
             for name in names:
                 content = file.open(name)
-                told.update(f"{name} {file.getinfo(name).file_size}\n".encode())
+                digest.update(f"{name} {file.getinfo(name).file_size}\n".encode())
                 while part := content.read(1 << 20):
-                    told.update(part)
+                    digest.update(part)
     except (OSError, BadZipFile, RuntimeError, zlib.error) as error:  # with a password, or damaged
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        want, fix = "new rows are a file that numpy.savez writes", "See docs/serve.md for what is in it"
-        raise DeclarationError("--data", f"got {path}: {said}", want, fix) from None
-    return told.hexdigest()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        want, fix = "new rows are a file that numpy.savez writes", "See docs/serve.md for its content"
+        raise DeclarationError("--data", f"got {path}: {reason}", want, fix) from None
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The stages, one after the other: those that are done stay done, and an error says in which one it was."""
+"""The stages of an iteration, run in their order; a later start skips the stages that are done."""
 
 import json
 import time
@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from rackwright.errors import DeclarationError, RackwrightError, StepFailed, command
 from rackwright.iteration import gate, report
-from rackwright.iteration.candidates import MODEL, TRAINING, StartingModel, found
-from rackwright.iteration.request import ABOUT, QUANTIZE, TUNE, IterationRequest, Stage
+from rackwright.iteration.candidates import MODEL, TRAINING, StartingModel, find_starting_model
+from rackwright.iteration.request import DESCRIPTIONS, QUANTIZE, TUNE, IterationRequest, Stage
 from rackwright.iteration.work import Work, write
 from rackwright.progress import Progress
 from rackwright.status import servers
@@ -17,251 +17,257 @@ from rackwright.toolchain import cache
 from workloads import config_file
 from workloads.errors import WorkloadError
 from workloads.quantize.config import Settings
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.training.config import TrainingConfig
 
 TRAINER, QUANTIZER, COMPARE = "workloads.training", "workloads.quantize", "workloads.quantize.compare"
-ALONE: dict[str, Any] = {"launcher": "any", "world": None, "elastic": False, "sharding": "none"}
-"""In the place of how the parent was started, somewhere else."""
+LOCAL: dict[str, Any] = {"launcher": "any", "world": None, "elastic": False, "sharding": "none"}
+"""Settings of a training on this computer, in place of those of its parent, which may have run on several hosts."""
 FINE_TUNING = {"replay": 0.5, "patience": 5}
 
 
-class Outside(Protocol):
-    """All that an iteration does beyond its own directory."""
+class IterationActions(Protocol):
+    """The actions of an iteration outside its own directory."""
 
-    def python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
+    def run_python(self, argv: Sequence[str], progress: Progress) -> tuple[int, str]:
         """Run ``python -m`` *argv* in the environment of the workloads; return its status and its last line."""
 
     def promote(self, model: str) -> None:
         """Write the directory *model*, below the project's, into the fleet's file."""
 
-    def declared(self) -> str:
-        """Return the version that the fleet's file has now."""
+    def declared_version(self) -> str:
+        """Return the version that the fleet's file declares now."""
 
-    def up(self) -> int:
-        """Roll it out, and return the exit status of `rackwright up`."""
+    def roll_out(self) -> int:
+        """Run `rackwright up`, and return its exit status."""
 
     def progress(self, text: str) -> None:
-        """Tell a person how it gets on."""
+        """Show a line of progress to the operator."""
 
 
-class InStage(RackwrightError):
-    """An error, with the stage that it was in."""
+class StageFailed(RackwrightError):
+    """An error with the stage in which it occurred."""
 
     def __init__(self, stage: Stage, error: RackwrightError | WorkloadError) -> None:
         Exception.__init__(self, f"{stage}: {error}")
         self.stage, self.exit_status = stage, error.exit_status  # type: ignore[misc]
         self.report: report.ReportData | None = None
-        """As far as it came, where there is an iteration."""
+        """The report up to this stage; None before the iteration has a directory."""
 
 
 class ProcessFailed(RackwrightError):
-    """A process of the workloads that did not end well, with its own status."""
+    """A process of the workloads failed. It determines the exit status."""
 
-    def __init__(self, module: str, status: int, said: str) -> None:
-        fix = "Mend what it names, and run this again: it goes on here"
-        super().__init__(f"python -m {module}", f"got status {status}, {said!r}", "its process ends with 0", fix)
+    def __init__(self, module: str, status: int, last_line: str) -> None:
+        fix = "Repair what its message names, and run this command again: it continues with this stage"
+        got = f"got status {status}, {last_line!r}"
+        super().__init__(f"python -m {module}", got, "its process ends with 0", fix)
         self.exit_status = status if status in (2, 3) else StepFailed.exit_status  # type: ignore[misc]
 
 
-def iterate(asked: IterationRequest, outside: Outside) -> dict[str, Any]:
-    """Bring new rows to what is served, as far as is asked for, and return the report.
+def iterate(request: IterationRequest, actions: IterationActions) -> dict[str, Any]:
+    """Run the stages of *request*, up to its last one, and return the report.
 
     Raises:
-        InStage: a stage has refused it or failed. What was done before stays done, and the report says how far it is.
+        StageFailed: A stage refused or failed. Earlier stages stay done, and the report shows them.
     """
-    began = time.monotonic()
-    outside.progress(_heading(Stage.FIND))
+    start = time.monotonic()
+    actions.progress(_heading(Stage.FIND))
     try:
-        work = _opened(asked)
+        work = _open_work(request)
     except (RackwrightError, WorkloadError) as error:
-        raise InStage(Stage.FIND, error) from error
-    seconds = time.monotonic() - began
-    with cache.locked(work.directory / "lock", outside.progress):
-        work = work.again()  # as whoever held the lock has left it
-        work.took(Stage.FIND, seconds)
-        outside.progress(
-            f"  version {work.found.version}, from {work.found.checkpoint}; all is kept in {work.directory}"
-        )
-        return _Iteration(asked, outside, work).run()
+        raise StageFailed(Stage.FIND, error) from error
+    seconds = time.monotonic() - start
+    with cache.locked(work.directory / "lock", actions.progress):
+        work = work.reload()  # another process may have held the lock and changed the state
+        work.mark_done_after(Stage.FIND, seconds)
+        model = work.starting_model
+        actions.progress(f"  version {model.version}, from {model.checkpoint}; the iteration is in {work.directory}")
+        return _Iteration(request, actions, work).run()
 
 
-def _opened(asked: IterationRequest) -> Work:
-    asked.refuse_unknown()
-    key = asked.key()
-    declared = servers.specs(asked.stack, asked.server)[0].version
-    work = Work.goes_on(asked, key, declared)
-    begins = work.found if work else found(asked.stack, asked.server, asked.given, asked.tracking)
-    _config(asked, begins, asked.data)  # what is wrong with settings is said before all work
-    _settings(asked, begins)
-    return work or Work.begin(asked, key, begins)
+def _open_work(request: IterationRequest) -> Work:
+    request.refuse_unknown()
+    key = request.key()
+    declared = servers.specs(request.stack, request.server)[0].version
+    work = Work.find_declared(request, key, declared)
+    model = (
+        work.starting_model
+        if work
+        else find_starting_model(request.stack, request.server, request.training_directory, request.tracking)
+    )
+    _training_config(request, model, request.data)  # wrong settings are refused before any work
+    _quantize_settings(request, model)
+    return work or Work.open(request, key, model)
 
 
-def _config(asked: IterationRequest, begins: StartingModel, data: Path) -> TrainingConfig:
-    """Return what the fine-tuning is: its parent's configuration, with the new rows and the guide's schedule."""
+def _training_config(request: IterationRequest, model: StartingModel, data: Path) -> TrainingConfig:
+    """Return the configuration of the fine-tuning: its parent's, with the new rows and the guide's schedule."""
     values = {
-        **begins.config,
-        **ALONE,
+        **model.config,
+        **LOCAL,
         "data": {"kind": "rows", "path": str(data)},
-        "fine_tuning": {**FINE_TUNING, "parent": str(begins.checkpoint), "may_lose": asked.may_lose},
+        "fine_tuning": {**FINE_TUNING, "parent": str(model.checkpoint), "may_lose": request.may_lose},
         "schedule": {"kind": "adaptive"},
     }
-    return config_file.apply_changes(TrainingConfig, "--set tune", json.loads(json.dumps(values)), asked.of(TUNE))
+    changes = request.changes_of(TUNE)
+    return config_file.apply_changes(TrainingConfig, "--set tune", json.loads(json.dumps(values)), changes)
 
 
-def _settings(asked: IterationRequest, begins: StartingModel) -> Settings:
-    """Return how it is quantised: as what is served is, or for another target as the catalogue says."""
-    wanted = asked.stack.fleet.servers[asked.server].gate.accuracy_kept
+def _quantize_settings(request: IterationRequest, model: StartingModel) -> Settings:
+    """Return the settings of quantising: the precision of the served model, or for another target the catalogue's."""
+    accuracy_kept = request.stack.fleet.servers[request.server].gate.accuracy_kept
     values = Settings().model_dump(mode="json")
-    if asked.target in (None, begins.target):
-        values["precision"] = begins.precision
-    if wanted is not None:
-        values["gate"]["accuracy_kept"] = wanted
-    return config_file.apply_changes(Settings, "--set quantize", values, asked.of(QUANTIZE))
+    if request.target in (None, model.target):
+        values["precision"] = model.precision
+    if accuracy_kept is not None:
+        values["gate"]["accuracy_kept"] = accuracy_kept
+    return config_file.apply_changes(Settings, "--set quantize", values, request.changes_of(QUANTIZE))
 
 
-def _heading(stage: Stage, more: str = "") -> str:
+def _heading(stage: Stage, suffix: str = "") -> str:
     number = list(Stage).index(stage) + 1
-    return f"{number}/{len(Stage)} {stage}: {ABOUT[stage]}{more}"
+    return f"{number}/{len(Stage)} {stage}: {DESCRIPTIONS[stage]}{suffix}"
 
 
 class _Iteration:
-    def __init__(self, asked: IterationRequest, outside: Outside, work: Work) -> None:
-        self.asked, self.outside, self.work = asked, outside, work
+    def __init__(self, request: IterationRequest, actions: IterationActions, work: Work) -> None:
+        self.request, self.actions, self.work = request, actions, work
         self.training, self.model = work.directory / TRAINING, work.directory / MODEL
-        self.target = asked.target or work.found.target
+        self.target = request.target or work.starting_model.target
 
     def run(self) -> dict[str, Any]:
         stage = Stage.FIND
         try:
             for stage in self._stages():
-                self._stage(stage)
-        except InStage as error:
-            error.report = self._report("refused" if error.exit_status == 1 else "failed", stage, str(error))
+                self._run_stage(stage)
+        except StageFailed as error:
+            error.report = self._write_report("refused" if error.exit_status == 1 else "failed", stage, str(error))
             raise
         except BaseException:
-            self._report("interrupted", stage)
+            self._write_report("interrupted", stage)
             raise
-        return self._report(report.OUTCOMES[stage], stage)
+        return self._write_report(report.OUTCOMES[stage], stage)
 
-    def _report(self, outcome: str, stage: Stage, why: str = "") -> dict[str, Any]:
-        made = report.make(self.asked, self.work, outcome, stage, why)
-        report.write(made, self.work.directory)
-        return made
+    def _write_report(self, outcome: str, stage: Stage, why: str = "") -> dict[str, Any]:
+        data = report.build_report(self.request, self.work, outcome, stage, why)
+        report.write(data, self.work.directory)
+        return data
 
     def _stages(self) -> list[Stage]:
         stages = list(Stage)
-        return stages[1 : stages.index(self.asked.until) + 1]
+        return stages[1 : stages.index(self.request.until) + 1]
 
-    def _stage(self, stage: Stage) -> None:
+    def _run_stage(self, stage: Stage) -> None:
         stages: dict[Stage, tuple[Callable[[], dict[str, Any]], dict[str, Any]]] = {
-            Stage.TUNE: (self._tune, {"may_lose": self.asked.may_lose}),
-            Stage.GATE: (self._gate, {"may_lose": self.asked.may_lose}),
-            Stage.QUANTIZE: (self._quantize, self._quantized_for()),
-            Stage.PROMOTE: (self._promote, {"version": self.work.made_version}),
-            Stage.UP: (self._up, {"stack": self.asked.stack.name}),
+            Stage.TUNE: (self._tune, {"may_lose": self.request.may_lose}),
+            Stage.GATE: (self._gate, {"may_lose": self.request.may_lose}),
+            Stage.QUANTIZE: (self._quantize, self._quantize_parameters()),
+            Stage.PROMOTE: (self._promote, {"version": self.work.result_version}),
+            Stage.UP: (self._roll_out, {"stack": self.request.stack.name}),
         }
-        does, for_ = stages[stage]
-        if self.work.done(stage, for_) and self._holds(stage):
-            self.outside.progress(_heading(stage, ": done before"))
+        execute, parameters = stages[stage]
+        if self.work.is_done(stage, parameters) and self._result_exists(stage):
+            self.actions.progress(_heading(stage, ": done before"))
             return
-        self.outside.progress(_heading(stage))
+        self.actions.progress(_heading(stage))
         try:
-            with self.work.timed(stage):
-                came = does()
-            self.work.ended(stage, for_, came)
+            with self.work.measure(stage):
+                result = execute()
+            self.work.mark_done(stage, parameters, result)
         except (RackwrightError, WorkloadError) as error:
-            raise InStage(stage, error) from error
+            raise StageFailed(stage, error) from error
 
-    def _holds(self, stage: Stage) -> bool:
-        """Return whether what *stage* did is so still: a file may have been written, or a directory removed."""
+    def _result_exists(self, stage: Stage) -> bool:
+        """Return whether the result of *stage* still exists. A file may have changed, or a directory is removed."""
         if stage is Stage.TUNE:
             return (self.training / "lineage.json").exists()
         if stage is Stage.QUANTIZE:
-            return (self.model / published.NAME).exists()
-        return stage is not Stage.PROMOTE or self.outside.declared() == self.work.made_version
+            return (self.model / model_directory.NAME).exists()
+        return stage is not Stage.PROMOTE or self.actions.declared_version() == self.work.result_version
 
-    def _python(self, *argv: str | Path) -> tuple[int, str]:
-        return self.outside.python([str(each) for each in argv], lambda line: self.outside.progress(f"  {line}"))
+    def _run_python(self, *argv: str | Path) -> tuple[int, str]:
+        return self.actions.run_python([str(each) for each in argv], lambda line: self.actions.progress(f"  {line}"))
 
     def _tune(self) -> dict[str, Any]:
         run = self.work.directory / "run.json"
-        config = _config(self.asked, self.work.found, self.work.directory / "data.npz")
+        config = _training_config(self.request, self.work.starting_model, self.work.directory / "data.npz")
         write(run, config.model_dump_json(indent=2) + "\n")
-        several = self.asked.processes > 1
-        begin = (f"{TRAINER}.launch", "-np", str(self.asked.processes)) if several else (TRAINER,)
-        status, said = self._python(*begin, run, "--out", self.training)
+        processes = self.request.processes
+        module = (f"{TRAINER}.launch", "-np", str(processes)) if processes > 1 else (TRAINER,)
+        status, last_line = self._run_python(*module, run, "--out", self.training)
         lineage = self._lineage()
-        if status not in (0, 1) or "checkpoint" not in lineage:  # 1: worse than its parent, which the gate has to say
-            raise ProcessFailed(begin[0], status, said)
+        if status not in (0, 1) or "checkpoint" not in lineage:  # 1: worse than its parent; the gate reports that
+            raise ProcessFailed(module[0], status, last_line)
         return {name: lineage.get(name) for name in ("checkpoint", "step", "best_step", "scores")}
 
     def _lineage(self) -> dict[str, Any]:
         try:
-            told: dict[str, Any] = json.loads((self.training / "lineage.json").read_text())
+            lineage: dict[str, Any] = json.loads((self.training / "lineage.json").read_text())
         except FileNotFoundError:
             return {}
-        return told
+        return lineage
 
     def _gate(self) -> dict[str, Any]:
-        short = self._compared(Stage.GATE, self.training)
-        short += gate.worse_than_parent(self.work.stage(Stage.TUNE)["came"]["scores"] or [], self.asked.may_lose)
-        fix = f"Bring more rows, replay more of the old (--set {TUNE}fine_tuning.replay=0.7), or say --may-lose"
-        gate.refuse(short, self.asked.may_lose, fix)
+        shortfalls = self._compare(Stage.GATE, self.training)
+        scores = self.work.stage(Stage.TUNE)["came"]["scores"] or []
+        shortfalls += gate.worse_than_parent(scores, self.request.may_lose)
+        fix = f"Add more rows, replay more old data (--set {TUNE}fine_tuning.replay=0.7), or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls, self.request.may_lose, fix)
         return {}
 
-    def _compared(self, stage: Stage, after: Path) -> list[str]:
-        """Return in words what the model in *after* lacks beside what is served."""
-        out, served = self.work.directory / report.COMPARED[stage], self.work.found
-        if (now := published.read(served.directory).version) != served.version:
-            want, fix = f"version {served.version} was there, which is served", "Publish it there again"
-            raise DeclarationError(str(served.directory), f"got version {now}", want, fix)
-        argv = (served.directory, after, "--training", self.training, "--out", out)
-        status, said = self._python(COMPARE, *argv)
+    def _compare(self, stage: Stage, candidate: Path) -> list[str]:
+        """Return the shortfalls of the model in *candidate* against the served one, as texts."""
+        out, served = self.work.directory / report.COMPARISONS[stage], self.work.starting_model
+        if (version := model_directory.read(served.directory).version) != served.version:
+            want, fix = f"the served version {served.version} is there", "Publish it there again"
+            raise DeclarationError(str(served.directory), f"got version {version}", want, fix)
+        argv = (served.directory, candidate, "--training", self.training, "--out", out)
+        status, last_line = self._run_python(COMPARE, *argv)
         if status:
-            raise ProcessFailed(COMPARE, status, said)
-        return gate.shortfalls(json.loads(out.read_text()), self.asked.may_lose)
+            raise ProcessFailed(COMPARE, status, last_line)
+        return gate.shortfalls(json.loads(out.read_text()), self.request.may_lose)
 
-    def _quantized_for(self) -> dict[str, Any]:
-        settings = _settings(self.asked, self.work.found).model_dump(mode="json")
-        return {"target": self.target, "settings": settings, "may_lose": self.asked.may_lose}
+    def _quantize_parameters(self) -> dict[str, Any]:
+        settings = _quantize_settings(self.request, self.work.starting_model).model_dump(mode="json")
+        return {"target": self.target, "settings": settings, "may_lose": self.request.may_lose}
 
     def _quantize(self) -> dict[str, Any]:
-        told = self._quantized_for()
         settings = self.work.directory / "quantize.json"
-        write(settings, json.dumps(told["settings"], indent=2) + "\n")
+        write(settings, json.dumps(self._quantize_parameters()["settings"], indent=2) + "\n")
         argv = (self.training, "--data", TRAINING, "--target", self.target, "--out", self.model, "--settings", settings)
-        status, said = self._python(QUANTIZER, *argv)
+        status, last_line = self._run_python(QUANTIZER, *argv)
         if status == 1:
-            got, fix = f"got {said!r}", f"See its report, and leave more in full precision with --set {QUANTIZE}…"
-            raise gate.NotGoodEnough("quantising", got, "it keeps what its gate asks", fix)
+            got, fix = f"got {last_line!r}", f"See its report, and leave more in full precision with --set {QUANTIZE}…"
+            raise gate.AccuracyTooLow("quantising", got, "the quantised model passes its gate", fix)
         if status:
-            raise ProcessFailed(QUANTIZER, status, said)
-        short = self._compared(Stage.QUANTIZE, self.model)
-        gate.refuse(short, self.asked.may_lose, f"See {self.model.name}.report for what 8 bits cost, or say --may-lose")
-        model = published.read(self.model)
+            raise ProcessFailed(QUANTIZER, status, last_line)
+        shortfalls = self._compare(Stage.QUANTIZE, self.model)
+        fix = f"See {self.model.name}.report for the loss by 8 bits, or raise --may-lose"
+        gate.refuse_shortfalls(shortfalls, self.request.may_lose, fix)
+        model = model_directory.read(self.model)
         size = sum(file.bytes for file in model.files.values())
         return {"version": model.version, "bytes": size, "precision": model.lineage["precision"], "target": self.target}
 
     def _promote(self) -> dict[str, Any]:
-        self.outside.promote(str(self.model.relative_to(self.asked.stack.project.resolve())))
+        self.actions.promote(str(self.model.relative_to(self.request.stack.project.resolve())))
         return {}
 
-    def _up(self) -> dict[str, Any]:
-        status = self.outside.up()
+    def _roll_out(self) -> dict[str, Any]:
+        status = self.actions.roll_out()
         if status == 130:
             raise KeyboardInterrupt
         if status:
-            raise RolloutFailed(self.asked, status)
+            raise RolloutFailed(self.request, status)
         return {}
 
 
 class RolloutFailed(RackwrightError):
-    """What `rackwright up` ended with; the fleet's file has the new model already."""
+    """`rackwright up` failed after the new model was written into the fleet's file. It determines the exit status."""
 
-    def __init__(self, asked: IterationRequest, status: int) -> None:
-        stack, server = asked.stack.name, asked.server
-        back = command("rackwright server rollback {} {}", stack, server)
-        fix = f"Run this again, and it goes on here; or run {back} and `up`"
+    def __init__(self, request: IterationRequest, status: int) -> None:
+        stack, server = request.stack.name, request.server
+        rollback = command("rackwright server rollback {} {}", stack, server)
+        fix = f"Run this again to continue with the rollout; or run {rollback} and `up`"
         super().__init__(f"stack {stack}", f"got status {status} of `up`", "every host serves the new version", fix)
         self.exit_status = status  # type: ignore[misc]

@@ -1,10 +1,10 @@
-"""The directory of an iteration, and what it notes there after each stage: a later start goes on behind the last.
+"""The directory of an iteration, with its state after each stage, so that a later start continues after the last one.
 
 .rackwright/iterations/SERVER/ID/
-    state.json              what it began with, and each stage: its time, if it is done and for what, what came of it
-    data.npz                the new rows, as they were
+    state.json              its request and starting model; the time, parameters and result of each stage
+    data.npz                a copy of the new rows
     run.json, training/     the fine-tuning, as `python -m workloads.training` writes it
-    tuned.json, made.json   it and what was made of it, each beside what was served
+    tuned.json, made.json   the comparisons of the tuned and of the quantised model with the served one
     quantize.json, model/, model.report/
     report.json, report.md
 """
@@ -18,47 +18,50 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rackwright.iteration.candidates import HERE, ITERATIONS, StartingModel
-from rackwright.iteration.request import IterationRequest, Stage, name_of
+from rackwright.iteration.candidates import ITERATIONS, PROJECT_DIRECTORY, StartingModel
+from rackwright.iteration.request import IterationRequest, Stage, iteration_id
 from workloads.checkpoint import disk
 
 STATE = "state.json"
 
 
 class Work:
-    """An iteration on the drive."""
+    """The state of an iteration, on the drive."""
 
-    def __init__(self, directory: Path, told: dict[str, Any]) -> None:
-        self.directory, self._told = directory, told
+    def __init__(self, directory: Path, state: dict[str, Any]) -> None:
+        self.directory, self._state = directory, state
 
     @staticmethod
-    def goes_on(asked: IterationRequest, key: Mapping[str, Any], declared: str) -> "Work | None":
-        """Return the iteration that answers what is *asked* and came to the *declared* version; None if there is none.
+    def find_declared(request: IterationRequest, key: Mapping[str, Any], version: str) -> "Work | None":
+        """Return the iteration of *request* that produced the declared *version*; None if there is none.
 
-        Without it an iteration that is asked for again, once its model is declared, would be another one.
+        Without it, the same request would start another iteration once its model is declared.
         """
-        for path in sorted(_place(asked).glob(f"*/{STATE}")):
+        for path in sorted(_directory_of(request).glob(f"*/{STATE}")):
             work = Work(path.parent, json.loads(path.read_text()))
-            if work._told["key"] == key and work.made_version == declared:
+            if work._state["key"] == key and work.result_version == version:
                 return work
         return None
 
     @staticmethod
-    def begin(asked: IterationRequest, key: Mapping[str, Any], found: StartingModel) -> "Work":
-        """Return the iteration that begins with *found*, as far as it has come."""
-        directory = _place(asked) / name_of({**key, "served": found.version, "checkpoint": found.digest})
+    def open(request: IterationRequest, key: Mapping[str, Any], starting_model: StartingModel) -> "Work":
+        """Return the iteration that starts from *starting_model*: a new one, or the state of an earlier start."""
+        directory = _directory_of(request) / iteration_id(
+            {**key, "served": starting_model.version, "checkpoint": starting_model.digest}
+        )
         path = directory / STATE
         if path.exists():
             return Work(directory, json.loads(path.read_text()))
         directory.mkdir(parents=True, exist_ok=True)
-        _copy(asked.data, directory / "data.npz")
-        told = asdict(found) | {"directory": str(found.directory), "checkpoint": str(found.checkpoint)}
-        work = Work(directory, {"key": key, "began": now(), "found": told, "stages": {}})
+        _copy(request.data, directory / "data.npz")
+        paths = {"directory": str(starting_model.directory), "checkpoint": str(starting_model.checkpoint)}
+        state = {"key": key, "began": now(), "found": asdict(starting_model) | paths, "stages": {}}
+        work = Work(directory, state)
         work._write()
         return work
 
-    def again(self) -> "Work":
-        """Return it as it is on the drive now."""
+    def reload(self) -> "Work":
+        """Return the iteration with its present state on the drive."""
         return Work(self.directory, json.loads((self.directory / STATE).read_text()))
 
     @property
@@ -66,67 +69,68 @@ class Work:
         return self.directory.name
 
     @property
-    def began(self) -> str:
-        return str(self._told["began"])
+    def began_at(self) -> str:
+        return str(self._state["began"])
 
     @property
-    def found(self) -> StartingModel:
-        told = self._told["found"]
-        return StartingModel(**told | {"directory": Path(told["directory"]), "checkpoint": Path(told["checkpoint"])})
+    def starting_model(self) -> StartingModel:
+        fields = self._state["found"]
+        paths = {"directory": Path(fields["directory"]), "checkpoint": Path(fields["checkpoint"])}
+        return StartingModel(**fields | paths)
 
     @property
-    def made_version(self) -> str | None:
-        """The version that came of it, where it has come so far."""
-        made = self.stage(Stage.QUANTIZE)
-        return made["came"]["version"] if made["done"] else None
+    def result_version(self) -> str | None:
+        """The version of the new model; None before it is quantised."""
+        state = self.stage(Stage.QUANTIZE)
+        return state["came"]["version"] if state["done"] else None
 
     @property
     def data_digest(self) -> str:
-        return str(self._told["key"]["data"])
+        return str(self._state["key"]["data"])
 
     def stage(self, stage: Stage) -> Mapping[str, Any]:
-        """Return what is noted of *stage*."""
+        """Return the state of *stage*: seconds, done, for (its parameters), came (its result), ended."""
         blank: dict[str, Any] = {"seconds": 0.0, "done": False, "for": {}, "came": {}, "ended": None}
-        return {**blank, **self._told["stages"].get(stage, {})}
+        return {**blank, **self._state["stages"].get(stage, {})}
 
-    def done(self, stage: Stage, for_: Mapping[str, Any]) -> bool:
-        """Return whether *stage* has ended well, for what is asked *for_* now."""
-        noted = self.stage(stage)
-        return bool(noted["done"]) and noted["for"] == for_
+    def is_done(self, stage: Stage, parameters: Mapping[str, Any]) -> bool:
+        """Return whether *stage* has succeeded with the same *parameters*."""
+        state = self.stage(stage)
+        return bool(state["done"]) and state["for"] == parameters
 
     @contextmanager
-    def timed(self, stage: Stage) -> Iterator[None]:
-        """Add the time of the block to that of *stage*, however it ends; what was done behind it is done no more."""
+    def measure(self, stage: Stage) -> Iterator[None]:
+        """Add the time of the block to that of *stage*, however the block ends. Mark it and later stages as undone."""
         for each in list(Stage)[list(Stage).index(stage) :]:
-            if each in self._told["stages"]:
-                self._told["stages"][each] |= {"done": False}
+            if each in self._state["stages"]:
+                self._state["stages"][each] |= {"done": False}
         self._write()
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             yield
         finally:
-            noted = self.stage(stage)
-            self._told["stages"][stage] = {**noted, "seconds": noted["seconds"] + time.monotonic() - began}
+            state = self.stage(stage)
+            self._state["stages"][stage] = {**state, "seconds": state["seconds"] + time.monotonic() - start}
             self._write()
 
-    def took(self, stage: Stage, seconds: float) -> None:
-        """Add *seconds* to *stage*, which is done."""
-        noted = self.stage(stage)
-        self._told["stages"][stage] = {**noted, "seconds": noted["seconds"] + seconds, "done": True, "ended": now()}
+    def mark_done_after(self, stage: Stage, seconds: float) -> None:
+        """Add *seconds* to the time of *stage*, and mark it as done."""
+        state = self.stage(stage)
+        self._state["stages"][stage] = {**state, "seconds": state["seconds"] + seconds, "done": True, "ended": now()}
         self._write()
 
-    def ended(self, stage: Stage, for_: Mapping[str, Any], came: Mapping[str, Any]) -> None:
-        """Note that *stage* has ended well, and what *came* of it."""
-        noted = {"done": True, "for": dict(for_), "came": dict(came), "ended": now()}
-        self._told["stages"][stage] = {**self.stage(stage), **noted}
+    def mark_done(self, stage: Stage, parameters: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Mark *stage* as done, with its *parameters* and its *result*."""
+        success = {"done": True, "for": dict(parameters), "came": dict(result), "ended": now()}
+        self._state["stages"][stage] = {**self.stage(stage), **success}
         self._write()
 
     def _write(self) -> None:
-        write(self.directory / STATE, json.dumps(self._told, indent=1) + "\n")
+        write(self.directory / STATE, json.dumps(self._state, indent=1) + "\n")
 
 
 def write(path: Path, text: str) -> None:
-    """Write *text* to *path*, all of it or nothing, and to the drive."""
+    """Write *text* to *path* atomically, and flush it to the drive."""
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     disk.write(beside, text.encode())
@@ -137,8 +141,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _place(asked: IterationRequest) -> Path:
-    return asked.stack.project.resolve() / HERE / ITERATIONS / asked.server
+def _directory_of(request: IterationRequest) -> Path:
+    """Return the directory of all iterations of the request's server."""
+    return request.stack.project.resolve() / PROJECT_DIRECTORY / ITERATIONS / request.server
 
 
 def _copy(source: Path, target: Path) -> None:

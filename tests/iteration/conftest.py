@@ -15,7 +15,7 @@ from rackwright.stack import load_stack
 from rackwright.stack.server_model import model_to_serve
 from rackwright.status import servers
 from workloads.recipes import RECIPES
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.serving.model import Tensor
 
 HOSTS = Path(__file__).parents[1] / "fleet" / "wrong_runs" / "pair.yaml"
@@ -38,7 +38,7 @@ def publish(directory: Path, content: bytes, lineage: dict[str, Any]) -> str:
     weights.write_bytes(content)
     tensor = Tensor(name="x", datatype="FP32", shape=(-1, 8, 8))
     told = {"gate": {"found": {"accuracy_kept": 1.0}}, "target": "cpu", "precision": "int8", **lineage}
-    return published.publish(directory, {"model.onnx": weights}, "digits", (tensor,), (tensor,), told).version
+    return model_directory.publish(directory, {"model.onnx": weights}, "digits", (tensor,), (tensor,), told).version
 
 
 def trained(checkpoint: bytes = MANIFEST) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def rows(path: Path, content: bytes = b"rows", year: int = 2026) -> Path:
     return path
 
 
-class Pretended:
+class FakeActions:
     """The workloads, the fleet's file and `rackwright up`, with what they are to answer."""
 
     def __init__(self, project: Path) -> None:
@@ -91,7 +91,7 @@ class Pretended:
             raise KeyboardInterrupt
         return self.status[name]
 
-    def python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
+    def run_python(self, argv: Sequence[str], say: Callable[[str], None]) -> tuple[int, str]:
         name = argv[0].rpartition(".")[2]
         status = self._begins(name, argv)
         if status in (0, 1):
@@ -134,10 +134,10 @@ class Pretended:
         path.write_text(replace_model(path, "digits", model_to_serve(stack, "digits", model)))
         self.ran.append(["promote", model])
 
-    def declared(self) -> str:
+    def declared_version(self) -> str:
         return servers.specs(load_stack("serving", self.project), "digits")[0].version
 
-    def up(self) -> int:
+    def roll_out(self) -> int:
         return self._begins("up", ["up"])
 
     def progress(self, text: str) -> None:
@@ -163,8 +163,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def outside(project: Path) -> Pretended:
-    return Pretended(project)
+def outside(project: Path) -> FakeActions:
+    return FakeActions(project)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from rackwright.cli import main, pulumi
 from rackwright.iteration import process
 from rackwright.toolchain import workloads
-from tests.iteration.conftest import FLEET, Pretended
+from tests.iteration.conftest import FLEET, FakeActions
 
 
 @pytest.fixture
-def call(outside: Pretended, monkeypatch: pytest.MonkeyPatch):
+def call(outside: FakeActions, monkeypatch: pytest.MonkeyPatch):
     """Return a function that types the command, on workloads and an `up` that are pretended, and returns its status."""
     monkeypatch.setattr(workloads, "ensure", lambda say: SimpleNamespace(python=Path("python")))
     monkeypatch.setattr(process, "run", lambda python, argv, say: outside.python(argv, say))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rackwright.iteration.request import IterationRequest, Stage
-from rackwright.iteration.run import InStage, iterate
-from tests.iteration.conftest import FLEET, Pretended, checkpoint, publish, rows, trained
-from workloads.serving import model as published
+from rackwright.iteration.run import StageFailed, iterate
+from tests.iteration.conftest import FLEET, FakeActions, checkpoint, publish, rows, trained
+from workloads.serving import model as model_directory
 
 Ask = Callable[..., IterationRequest]
 ALL = ["training", "compare", "quantize", "compare", "promote", "up"]
@@ -25,20 +25,20 @@ def work(project: Path) -> Path:
     return found
 
 
-def refused(asked: IterationRequest, outside: Pretended, status: int = 1) -> InStage:
-    with pytest.raises(InStage) as error:
+def refused(asked: IterationRequest, outside: FakeActions, status: int = 1) -> StageFailed:
+    with pytest.raises(StageFailed) as error:
         iterate(asked, outside)
     assert error.value.exit_status == status
     return error.value
 
 
 class TestWhole:
-    def test_new_rows_come_to_be_served(self, project: Path, asked: Ask, outside: Pretended) -> None:
-        before = published.read(project / ".rackwright" / "models" / "digits").version
+    def test_new_rows_come_to_be_served(self, project: Path, asked: Ask, outside: FakeActions) -> None:
+        before = model_directory.read(project / ".rackwright" / "models" / "digits").version
         told = iterate(asked(), outside)
 
         assert outside.names == ALL
-        made = published.read(work(project) / "model").version
+        made = model_directory.read(work(project) / "model").version
         path = f".rackwright/iterations/digits/{work(project).name}/model"
         assert fleet(project) == FLEET.replace(
             "{path: .rackwright/models/digits}", f'{{path: "{path}", version: "{made}"}}'
@@ -55,7 +55,7 @@ class TestWhole:
         assert "| digits | 40 | 0.9700 | 0.9650 | 0.9600 |" in text
         assert f"Before: version {before}, int8 for cpu" in text
 
-    def test_a_training_goes_on_from_what_is_served(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_training_goes_on_from_what_is_served(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         iterate(asked(changes=("tune.steps=60", "tune.data.held_out=0.5")), outside)
         config = json.loads((work(project) / "run.json").read_text())
 
@@ -68,11 +68,11 @@ class TestWhole:
         assert outside.ran[0] == ["workloads.training", str(work(project) / "run.json"), "--out",
                                   str(work(project) / "training")]  # fmt: skip
 
-    def test_several_processes_have_a_launcher(self, asked: Ask, outside: Pretended) -> None:
+    def test_several_processes_have_a_launcher(self, asked: Ask, outside: FakeActions) -> None:
         iterate(asked(processes=2), outside)
         assert outside.ran[0][:3] == ["workloads.training.launch", "-np", "2"]
 
-    def test_it_is_quantised_as_what_is_served_is(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_it_is_quantised_as_what_is_served_is(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         lineage = {"source": {"training": trained()}, "precision": "fp32"}
         publish(project / ".rackwright" / "models" / "digits", b"good", lineage)
         iterate(asked(changes=("quantize.repeats=5",)), outside)
@@ -86,13 +86,13 @@ class TestWhole:
         assert settings["precision"] == "auto", "another processor may be made for another one"
 
     def test_what_the_declaration_asks_of_a_report_is_what_quantising_asks(
-        self, project: Path, asked: Ask, outside: Pretended
+        self, project: Path, asked: Ask, outside: FakeActions
     ) -> None:
         (project / "stacks" / "serving.yaml").write_text(f"{FLEET}    gate: {{accuracy_kept: 0.999}}\n")
         iterate(asked(), outside)
         assert json.loads((work(project) / "quantize.json").read_text())["gate"]["accuracy_kept"] == 0.999
 
-    def test_it_stops_after_the_stage_that_is_named(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_it_stops_after_the_stage_that_is_named(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         assert iterate(asked(until=Stage.QUANTIZE), outside)["outcome"] == "quantized"
         assert (outside.names, fleet(project)) == (ALL[:4], FLEET)
 
@@ -103,17 +103,19 @@ class TestWhole:
 
 
 class TestGates:
-    def test_what_forgets_is_refused_with_both_figures(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_what_forgets_is_refused_with_both_figures(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["digits"] = 0.95
         error = refused(asked(), outside)
 
-        assert str(error).startswith("gate: accuracy: got 0.9500 on digits, where what is served has 0.9700; it may ")
+        assert str(error).startswith(
+            "gate: accuracy: got 0.9500 on digits, where the served model has 0.9700; it loses "
+        )
         assert (outside.names, fleet(project)) == (ALL[:2], FLEET)
         assert error.report == json.loads((work(project) / "report.json").read_text())
         assert (error.report["outcome"], error.report["stage"], error.report["after"]) == ("refused", "gate", None)
         assert error.report["why"] == str(error)
 
-    def test_a_looser_gate_judges_what_was_trained(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_looser_gate_judges_what_was_trained(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["digits"] = outside.made["digits"] = 0.95
         refused(asked(), outside)
         directory = work(project)
@@ -121,34 +123,34 @@ class TestGates:
         assert iterate(asked(may_lose=0.03), outside)["outcome"] == "served"
         assert work(project) == directory, "the training finds itself finished there"
 
-    def test_new_rows_lose_nothing_whatever_may_be_lost(self, asked: Ask, outside: Pretended) -> None:
+    def test_new_rows_lose_nothing_whatever_may_be_lost(self, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["new"] = 0.49
-        assert "got 0.4900 on new rows, where what is served has 0.5000" in str(refused(asked(may_lose=0.5), outside))
+        assert "got 0.4900 on new rows, where the served model has 0.5000" in str(refused(asked(may_lose=0.5), outside))
         outside.tuned["new"] = 0.5
         assert iterate(asked(may_lose=0.5), outside)["outcome"] == "served", "as good is good enough"
 
-    def test_too_few_rows_judge_nothing(self, asked: Ask, outside: Pretended) -> None:
+    def test_too_few_rows_judge_nothing(self, asked: Ask, outside: FakeActions) -> None:
         outside.rows = 7
-        assert "got 7 new rows judge, at least 8" in str(refused(asked(), outside))
+        assert "got 7 new rows, of at least 8" in str(refused(asked(), outside))
 
-    def test_what_is_unknown_does_not_pass(self, asked: Ask, outside: Pretended) -> None:
+    def test_what_is_unknown_does_not_pass(self, asked: Ask, outside: FakeActions) -> None:
         outside.tuned["digits"] = None  # type: ignore[assignment]
         refused(asked(), outside)
 
     def test_what_is_worse_than_its_parent_is_refused_though_what_is_served_is_worse(
-        self, asked: Ask, outside: Pretended
+        self, asked: Ask, outside: FakeActions
     ) -> None:
         outside.status["training"], outside.parent, outside.own = 1, 0.9, 0.88
         assert "got 0.8800 on new rows, where its parent has 0.9000" in str(refused(asked(), outside))
         assert outside.names == ALL[:2]
 
-    def test_what_quantising_refuses_is_not_promoted(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_what_quantising_refuses_is_not_promoted(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         outside.status["quantize"] = 1
         assert str(refused(asked(), outside)).startswith("quantize: quantising: got 'quantize has ended'")
         assert fleet(project) == FLEET
 
     def test_what_quantising_made_worse_than_what_is_served_is_not_promoted(
-        self, project: Path, asked: Ask, outside: Pretended
+        self, project: Path, asked: Ask, outside: FakeActions
     ) -> None:
         outside.made["new"] = 0.4
         assert "quantize: accuracy: got 0.4000 on new rows" in str(refused(asked(), outside))
@@ -159,7 +161,7 @@ class TestGates:
 
 
 class TestGoingOn:
-    def test_what_is_served_is_not_done_again(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_what_is_served_is_not_done_again(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         once = iterate(asked(), outside)
         again = iterate(asked(), outside)
 
@@ -169,7 +171,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("where", ["training", "compare", "quantize", "up"])
     def test_after_an_interruption_it_goes_on_there(
-        self, project: Path, asked: Ask, outside: Pretended, where: str
+        self, project: Path, asked: Ask, outside: FakeActions, where: str
     ) -> None:
         outside.interrupts = where
         with pytest.raises(KeyboardInterrupt):
@@ -181,13 +183,13 @@ class TestGoingOn:
         assert iterate(asked(), outside)["outcome"] == "served"
         assert [*before[:-1], *outside.names[len(before) :]] == ALL
 
-    def test_pulumi_that_was_interrupted_interrupts(self, asked: Ask, outside: Pretended) -> None:
+    def test_pulumi_that_was_interrupted_interrupts(self, asked: Ask, outside: FakeActions) -> None:
         outside.status["up"] = 130
         with pytest.raises(KeyboardInterrupt):
             iterate(asked(), outside)
 
     @pytest.mark.parametrize("status", [3, 4])
-    def test_a_rollout_that_fails_is_gone_on_with(self, asked: Ask, outside: Pretended, status: int) -> None:
+    def test_a_rollout_that_fails_is_gone_on_with(self, asked: Ask, outside: FakeActions, status: int) -> None:
         outside.status["up"] = status
         error = refused(asked(), outside, status)
         assert str(error).startswith(f"up: stack serving: got status {status} of `up`")
@@ -198,7 +200,7 @@ class TestGoingOn:
         assert outside.names == [*ALL, "up"]
 
     def test_what_was_rolled_back_is_promoted_again_by_who_asks_again(
-        self, project: Path, asked: Ask, outside: Pretended
+        self, project: Path, asked: Ask, outside: FakeActions
     ) -> None:
         iterate(asked(), outside)
         (project / "stacks" / "serving.yaml").write_text(FLEET)
@@ -206,7 +208,7 @@ class TestGoingOn:
         assert iterate(asked(), outside)["outcome"] == "served"
         assert outside.names == [*ALL, "promote", "up"]
 
-    def test_a_model_that_was_removed_is_made_again(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_model_that_was_removed_is_made_again(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         iterate(asked(until=Stage.QUANTIZE), outside)
         (work(project) / "model" / "model.json").unlink()
         (work(project) / "model" / "model.onnx").unlink()
@@ -216,7 +218,7 @@ class TestGoingOn:
         assert outside.names == [*ALL[:4], "quantize", "compare", "promote", "up"]
 
     def test_times_of_all_attempts_are_added(
-        self, project: Path, asked: Ask, outside: Pretended, monkeypatch: pytest.MonkeyPatch
+        self, project: Path, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seconds = iter(range(1000))
         monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
@@ -232,11 +234,11 @@ class TestGoingOn:
         assert told["seconds"] == 8.0
 
     def test_the_next_iteration_begins_with_what_this_one_made(
-        self, project: Path, asked: Ask, outside: Pretended
+        self, project: Path, asked: Ask, outside: FakeActions
     ) -> None:
         iterate(asked(), outside)
         first = work(project)
-        outside.weights, made = b"best", published.read(first / "model")
+        outside.weights, made = b"best", model_directory.read(first / "model")
         told = iterate(asked(data=rows(project / "more.npz", b"more")), outside)
 
         assert told["id"] != first.name
@@ -244,7 +246,7 @@ class TestGoingOn:
         assert told["parent"]["path"] == str(first / "training" / "checkpoints" / "step-0000000300")
         assert told["outcome"] == "served"
 
-    def test_the_same_question_is_the_same_iteration(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_the_same_question_is_the_same_iteration(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         def name(**more: Any) -> str:
             return str(iterate(asked(until=Stage.GATE, **more), outside)["id"])
 
@@ -256,59 +258,61 @@ class TestGoingOn:
 
 
 class TestRefused:
-    def find(self, asked: IterationRequest, outside: Pretended) -> str:
+    def find(self, asked: IterationRequest, outside: FakeActions) -> str:
         error = refused(asked, outside, 2)
         assert error.stage is Stage.FIND and not outside.ran
         assert error.report is None, "nothing has begun"
         assert not (outside.project / ".rackwright" / "iterations").exists()
         return str(error)
 
-    def test_no_rows(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_no_rows(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         (project / "text.npz").write_text("x")
         assert "find: --data: got" in self.find(asked(data=project / "text.npz"), outside)
         assert "No such file or directory" in self.find(asked(data=project / "none.npz"), outside)
 
-    def test_settings_that_cannot_be(self, asked: Ask, outside: Pretended) -> None:
+    def test_settings_that_cannot_be(self, asked: Ask, outside: FakeActions) -> None:
         assert "--set: got steps=9; settings are those" in self.find(asked(changes=("steps=9",)), outside)
         assert "--set tune: stepz: got 9" in self.find(asked(changes=("tune.stepz=9",)), outside)
         assert "--set quantize: precision: got int9" in self.find(asked(changes=("quantize.precision=int9",)), outside)
 
-    def test_a_model_of_somebody_else(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_model_of_somebody_else(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         publish(project / ".rackwright" / "models" / "digits", b"good", {"source": {"file": "model.onnx"}})
         assert "whose lineage has no such training" in self.find(asked(), outside)
 
-    def test_a_training_that_is_nowhere(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_training_that_is_nowhere(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         (project / ".rackwright" / "train").rename(project / "elsewhere")
-        assert "Say --from DIRECTORY, the training's, or --tracking URL" in self.find(asked(), outside)
+        assert "Add --from DIRECTORY of the training, or --tracking URL" in self.find(asked(), outside)
         checkpoint(project / "another", b"the manifest of another one")
-        said = self.find(asked(given=project / "another"), outside)
+        said = self.find(asked(training_directory=project / "another"), outside)
         assert f"--from: got {project / 'another'}, without it" in said
 
-        told = iterate(asked(given=project / "elsewhere"), outside)
+        told = iterate(asked(training_directory=project / "elsewhere"), outside)
         assert told["parent"]["path"] == str(project / "elsewhere" / "checkpoints" / "step-0000000300")
 
-    def test_a_version_that_only_the_hosts_have(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_version_that_only_the_hosts_have(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         text = FLEET.replace("{path: .rackwright/models/digits}", '{version: "0123456789ab"}')
         (project / "stacks" / "serving.yaml").write_text(text)
         assert "got version 0123456789ab, which is not here" in self.find(asked(), outside)
 
-        version = published.read(project / ".rackwright" / "models" / "digits").version
+        version = model_directory.read(project / ".rackwright" / "models" / "digits").version
         (project / "stacks" / "serving.yaml").write_text(text.replace("0123456789ab", version))
         assert iterate(asked(), outside)["before"]["version"] == version, "it lies where models do"
 
-    def test_a_model_that_was_changed_by_hand(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_a_model_that_was_changed_by_hand(self, project: Path, asked: Ask, outside: FakeActions) -> None:
         (project / ".rackwright" / "models" / "digits" / "model.onnx").write_bytes(b"evil")
         error = refused(asked(), outside, 1)
         assert "model.onnx has the sha256" in str(error)
 
-    def test_another_model_in_the_place_of_what_was_served(self, project: Path, asked: Ask, outside: Pretended) -> None:
+    def test_another_model_in_the_place_of_what_was_served(
+        self, project: Path, asked: Ask, outside: FakeActions
+    ) -> None:
         iterate(asked(), outside)
         publish(project / ".rackwright" / "models" / "digits", b"other", {"source": {"training": trained()}})
-        assert "was there, which is served. Publish it there again" in str(refused(asked(target="t4"), outside, 2))
+        assert "is there. Publish it there again" in str(refused(asked(target="t4"), outside, 2))
 
     @pytest.mark.parametrize(("status", "expected"), [(2, 2), (3, 3), (4, 4), (-9, 4), (130, 4)])
     def test_a_process_that_fails_is_told_with_its_last_line(
-        self, project: Path, asked: Ask, outside: Pretended, status: int, expected: int
+        self, project: Path, asked: Ask, outside: FakeActions, status: int, expected: int
     ) -> None:
         outside.status["training"] = status
         error = refused(asked(), outside, expected)
@@ -316,7 +320,7 @@ class TestRefused:
         assert fleet(project) == FLEET
 
     def test_a_training_that_was_told_to_stop_is_not_finished(
-        self, asked: Ask, outside: Pretended, monkeypatch: pytest.MonkeyPatch
+        self, asked: Ask, outside: FakeActions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(outside, "_train", lambda argv, status: None)
         assert "tune: python -m workloads.training: got status 0" in str(refused(asked(), outside, 4))

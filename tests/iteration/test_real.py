@@ -12,7 +12,7 @@ import pytest
 from rackwright.cli import main
 from rackwright.stack.stack import ROOT
 from rackwright.toolchain import cache, workloads
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 
 CACHE = cache.directory()
 """With the environment of the workloads; the project of these tests has a cache of its own."""
@@ -49,7 +49,10 @@ def served(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_server_learns_digits_that_it_has_never_seen(
     served: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fleet, before = served / "stacks" / "serving.yaml", published.read(served / ".rackwright" / "models" / "digits")
+    fleet, before = (
+        served / "stacks" / "serving.yaml",
+        model_directory.read(served / ".rackwright" / "models" / "digits"),
+    )
 
     def iterate(*more: str) -> tuple[int, str, str]:
         argv = ("server", "iterate", "serving", "digits", "--data", "new.npz", "--json", "--until", "promote", *more)
@@ -75,7 +78,7 @@ def test_a_server_learns_digits_that_it_has_never_seen(
     assert (new["before"], new["rows"] > 40) == (0.0, True)
     assert new["after"] > 0.8
     assert old["after"] >= old["before"] - 0.05 > 0.85
-    made = published.read(served / ".rackwright" / "iterations" / "digits" / report["id"] / "model")
+    made = model_directory.read(served / ".rackwright" / "iterations" / "digits" / report["id"] / "model")
     assert made.version == report["after"]["version"] != before.version
     assert made.version in fleet.read_text()
     assert made.lineage["precision"] == before.lineage["precision"]
