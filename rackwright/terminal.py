@@ -1,4 +1,4 @@
-"""The one way to the operator's terminal: nothing that a host says moves its cursor, hides text or reorders it."""
+"""Output to the operator's terminal: no text from a host can move the cursor, hide text or reorder it."""
 
 import sys
 import traceback
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 def show(text: object = "", end: str = "\n", flush: bool = False) -> None:
-    """Write *text* to stdout, where results go."""
+    """Write *text* to stdout, which is for results."""
     sys.stdout.write(visible(str(text)) + end)
     if flush:
         sys.stdout.flush()
 
 
-def say(text: object) -> None:
-    """Write a line to stderr, where a person reads how work gets on."""
+def notify(text: object) -> None:
+    """Write a line to stderr, which is for progress and errors."""
     sys.stderr.write(f"{visible(str(text))}\n")
     sys.stderr.flush()
 
 
 def confirm(question: str) -> bool:
-    """Return whether a person at the terminal says yes to *question*; False where none can."""
+    """Return whether the operator answers *question* with yes; False without a terminal."""
     import typer
 
     return sys.stdin.isatty() and typer.confirm(visible(question), err=True)
 
 
 def console(stderr: bool = False) -> "Console":
-    """Return rich's console, whose texts are made visible before their markup is read."""
+    """Return rich's console; control characters in its texts become visible before rich reads the markup."""
     from rich.console import Console
 
     class Visible(Console):
@@ -43,6 +43,6 @@ def console(stderr: bool = False) -> "Console":
     return Visible(stderr=stderr, highlight=False)
 
 
-def say_failure(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write the traceback of an error of our own: it may quote what a host said."""
-    say("".join(traceback.format_exception(kind, error, trace)).rstrip())
+def notify_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback of an unexpected error to stderr; it may quote text from a host."""
+    notify("".join(traceback.format_exception(kind, error, trace)).rstrip())

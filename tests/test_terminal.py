@@ -64,7 +64,7 @@ def test_a_line_break_in_a_message_begins_no_other_message():
 @pytest.mark.parametrize("text", HOSTILE)
 def test_every_way_to_the_terminal_makes_texts_visible(text, capsys):
     terminal.show(text)
-    terminal.say(text)
+    terminal.notify(text)
     table = Table("column")
     table.add_row(f"[red]{text}[/]")
     terminal.console().print(table)
@@ -72,7 +72,7 @@ def test_every_way_to_the_terminal_makes_texts_visible(text, capsys):
     try:
         raise ValueError(text)
     except ValueError as error:
-        terminal.say_failure(type(error), error, error.__traceback__)
+        terminal.notify_traceback(type(error), error, error.__traceback__)
     shown = capsys.readouterr()
     assert not OBEYED & {*shown.out, *shown.err}
 

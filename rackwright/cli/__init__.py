@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit. No logic."""
+"""The command line: it parses arguments, calls functions, prints results and exits."""
 
 import sys
 
@@ -8,19 +8,19 @@ from workloads.errors import WorkloadError
 
 
 def main() -> None:
-    """Run the command line; what a person can mend is said without a traceback."""
+    """Run the command line. Print an error that the operator can fix without a traceback."""
     from rackwright.cli.app import app
 
-    sys.excepthook = terminal.say_failure
+    sys.excepthook = terminal.notify_traceback
     try:
         app()
     except DeclarationErrors as errors:
         count = len(errors.errors)
-        terminal.say(f"{errors}\n{count} error{'s' * (count > 1)}; nothing was done.")
+        terminal.notify(f"{errors}\n{count} error{'s' * (count > 1)}; nothing was done.")
         sys.exit(errors.exit_status)
     except (RackwrightError, WorkloadError) as error:
-        terminal.say(error)
+        terminal.notify(error)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        terminal.say("interrupted; running it again is safe")
+        terminal.notify("interrupted; running it again is safe")
         sys.exit(130)

@@ -30,13 +30,13 @@ def enrol(
     if not sys.stdout.isatty():
         want = "the secret is shown once, and goes into no file"
         raise SetupError("enrol", "got an output that is no terminal", want, "Run it in the terminal of that person")
-    enrolled = enrolment.enrol(project.stack(stack), user, replace, project.say)
+    enrolled = enrolment.enrol(project.stack(stack), user, replace, project.notify)
     if enrolled.secret:
         _show(enrolled)
     else:
         terminal.show(f"{user} keeps the secret: {', '.join(enrolled.hosts)} now has it too")
     for host, error in enrolled.failures.items():
-        project.say(f"{host} has it not: {error} Then run it again{' with --replace' if enrolled.secret else ''}.")
+        project.notify(f"{host} has it not: {error} Then run it again{' with --replace' if enrolled.secret else ''}.")
     raise typer.Exit(enrolment.exit_status(enrolled))
 
 

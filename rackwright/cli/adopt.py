@@ -1,4 +1,4 @@
-"""What hosts have already, taken over into a stack's state as it is."""
+"""The adopt command: it takes existing resources of hosts into a stack's state, unchanged."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 COMPONENT = "rackwright:index:GpuHost"
-"""What the program puts the resources of a host below."""
+"""Type of the component that is the parent of a host's resources in the program."""
 
 
 @app.command()
@@ -25,11 +25,12 @@ def adopt(
     stack: Annotated[str, typer.Argument(metavar="STACK")],
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
 ) -> None:
-    """Take what is there as declared into the stack's state. Nothing is written to a host.
+    """Take resources that are already as declared into the stack's state. Writes nothing to a host.
 
-    What is set on the hosts is compared before and after. What is not as declared is told, and left for `up`.
+    The command compares the hosts before and after. It lists resources that differ, and leaves them for `up`.
 
-    Exit status: 1 something is not as declared, or was changed meanwhile; 3 something is not known; 4 pulumi failed.
+    Exit status: 1 a resource differs, or a host has changed during the command; 3 a resource is unknown; 4 pulumi
+    failed.
     """
     from rackwright.audit import evidence, report
     from rackwright.cli.pulumi import select
@@ -37,35 +38,35 @@ def adopt(
 
     loaded = project.secrets(project.stack(stack))
     select(stack, project.directory(), project.environment(stack))
-    there = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
+    present = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" not in urn}
     hosts = Hosts(loaded.endpoints, loaded.salt)
     try:
         names = [name for name in loaded.fleet.hosts if name not in loaded.maintenance]
-        before = evidence.from_hosts(hosts, names, project.say)
-        found = report.compare(loaded, before)
-        looked_at = [each for each in found.results if _host(each) in before]
-        whole = [each for each in looked_at if not (each.differences or each.not_reached)]
-        new = [each for each in whole if each.name not in there]
+        before = evidence.from_hosts(hosts, names, project.notify)
+        compared = report.compare(loaded, before)
+        observed = [each for each in compared.results if _host(each) in before]
+        matching = [each for each in observed if not (each.differences or each.not_reached)]
+        new = [each for each in matching if each.name not in present]
         if new:
-            project.say(f"taking over {len(new)} of {len(found.results)} resources")
+            project.notify(f"adopting {len(new)} of {len(compared.results)} resources")
             _import(stack, new)
-        changed = dict(_changed(before, hosts))
+        changed = dict(_host_changes(before, hosts))
     finally:
         hosts.close()
-    told = {
+    result = {
         "adopted": [each.name for each in new],
-        "there_already": [each.name for each in whole if each not in new],
-        "left": {each.name: _why(each) for each in looked_at if each not in whole},
+        "there_already": [each.name for each in matching if each not in new],
+        "left": {each.name: _why(each) for each in observed if each not in matching},
         "changed": changed,
     }
-    terminal.show(json.dumps(told, indent=2) if as_json else "\n".join(_lines(told)))
-    raise typer.Exit(found.exit_status or (1 if changed else 0))
+    terminal.show(json.dumps(result, indent=2) if as_json else "\n".join(_lines(result)))
+    raise typer.Exit(compared.exit_status or (1 if changed else 0))
 
 
 def _import(stack: str, results: "Sequence[Result]") -> None:
-    """Let pulumi read *results* into the state, each below the component of its host.
+    """Import *results* into the state with pulumi, each below the component of its host.
 
-    In a file of imports a name is what others refer to; what the program calls it is its logical name.
+    In pulumi's import file, `name` is for references in that file; `logicalName` is the name in the program.
     """
     components = {urn.rpartition("::")[2]: urn for urn in state.urns(stack) if f"{COMPONENT}::" in urn}
     of_host = {each: f"host {each}" for each in dict.fromkeys(_host(result) for result in results)}
@@ -89,8 +90,8 @@ def _host(result: "Result") -> str:
     return result.name.partition("/")[0]
 
 
-def _changed(before: "Evidence", hosts: "Hosts") -> Iterator[tuple[str, list[str]]]:
-    """Yield for each host that was reached what is set otherwise now, if anything is."""
+def _host_changes(before: "Evidence", hosts: "Hosts") -> Iterator[tuple[str, list[str]]]:
+    """Yield each reached host whose settings have changed since *before*, with the changed paths."""
     from rackwright.facts import compare
     from rackwright.facts.facts import Facts
 
@@ -105,13 +106,13 @@ def _why(result: "Result") -> list[str]:
     return [result.not_reached] if result.not_reached else [format_difference(each) for each in result.differences]
 
 
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
-    yield f"taken over: {', '.join(told['adopted']) or 'nothing'}"
-    if told["there_already"]:
-        yield f"there already: {', '.join(told['there_already'])}"
-    for name, reasons in told["left"].items():
-        yield from (f"left, {name}: {reason}" for reason in reasons)
-    for name, paths in told["changed"].items():
-        yield f"changed on {name} meanwhile, by somebody else: {', '.join(paths)}"
-    if not told["changed"]:
-        yield "on the hosts that were reached everything is set as it was before"
+def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+    yield f"adopted: {', '.join(result['adopted']) or 'nothing'}"
+    if result["there_already"]:
+        yield f"in the state already: {', '.join(result['there_already'])}"
+    for name, reasons in result["left"].items():
+        yield from (f"not adopted, {name}: {reason}" for reason in reasons)
+    for name, paths in result["changed"].items():
+        yield f"changed on {name} during the command, not by it: {', '.join(paths)}"
+    if not result["changed"]:
+        yield "the settings of the hosts that were reached have not changed"

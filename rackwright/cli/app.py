@@ -1,4 +1,4 @@
-"""Every command in one place."""
+"""The application: all commands and their options."""
 
 import json
 from datetime import datetime
@@ -15,8 +15,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Private AI on bare metal: declared, rehearsed on a virtual twin, provisioned and audited.",
-    epilog="Exit status: 0 as wanted, 1 differs, 2 wrong or refused, 3 not reached or unknown, 4 a step failed.",
+    help="Private AI on bare metal: declare it, rehearse it on a virtual twin, provision and audit it.",
+    epilog="Exit status: 0 as declared, 1 differs, 2 wrong or refused, 3 not reached or unknown, 4 a step failed.",
 )
 app.add_typer(twin.app, name="twin")
 app.add_typer(host.app, name="host")
@@ -56,48 +56,48 @@ def show_toolchain(
     tools: Annotated[
         Tools,
         typer.Argument(
-            help="pulumi; or the Python of an environment: of the workloads, of serving alone, of the tracking server."
+            help="pulumi, or the environment of the workloads, of serving alone, or of the tracking server."
         ),
     ] = Tools.pulumi,
 ) -> None:
-    """Find or make pulumi and its Python language host, and say which was taken; or what the workloads run in."""
+    """Find or install pulumi with its Python language host, or an environment, and print its path."""
     from rackwright import toolchain
     from rackwright.toolchain import workloads
 
     if tools is Tools.workloads:
-        environment = workloads.ensure(project.say)
+        environment = workloads.ensure(project.notify)
         if environment.without_horovod:
-            project.say(f"{environment.without_horovod}; torchrun takes its place")
+            project.notify(f"{environment.without_horovod}; torchrun takes its place")
         terminal.show(environment.python)
         return
     if tools is not Tools.pulumi:
         ensure = workloads.serving if tools is Tools.serving else workloads.tracking
-        terminal.show(ensure(project.say).python)
+        terminal.show(ensure(project.notify).python)
         return
-    taken = toolchain.ensure(project.say)
-    terminal.show(f"pulumi {taken.version} ({taken.origin}) in {taken.directory}")
+    installation = toolchain.ensure(project.notify)
+    terminal.show(f"pulumi {installation.version} ({installation.origin}) in {installation.directory}")
 
 
 @app.command()
 def env() -> None:
-    """Print the environment for pulumi: eval "$(rackwright env)"."""
+    """Print the environment variables for pulumi; use: eval "$(rackwright env)"."""
     import os
 
     from rackwright import toolchain
 
     root = project.directory()
     toolchain.prepare(root)
-    terminal.show(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.say), os.environ)), end="")
+    terminal.show(toolchain.exports(toolchain.environment(root, toolchain.ensure(project.notify), os.environ)), end="")
 
 
 @app.command()
 def check(stack: StackName) -> None:
-    """Check a stack's declaration, without a connection: all errors at once."""
+    """Check a stack's declaration and print all its errors. Needs no connection."""
     from rackwright.stack import declare
 
     loaded = project.stack(stack)
     for notice in loaded.notices:
-        project.say(f"note: {notice}")
+        project.notify(f"note: {notice}")
     terminal.show(f"{stack}: {len(loaded.fleet.hosts)} hosts, {len(declare(loaded))} resources, no errors")
 
 
@@ -120,21 +120,21 @@ def digests(stack: StackName) -> None:
 @app.command()
 def lock(
     stack: StackName,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; status 1 where something would change.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; status 1 if the lock would change.")] = False,
     upgrade: Annotated[
-        bool, typer.Option("--upgrade", help="Newest of all that roles do not promise exactly.")
+        bool, typer.Option("--upgrade", help="Take the newest version of everything for which roles name none.")
     ] = False,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Keep all of it in the local repository.")] = False,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="The same, and for a web server there.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Fetch all locked files into the local repository.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Like --fetch, and copy the repository to DIR, for a web server.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
 ) -> None:
-    """Write exact versions and hashes of all that the fleet is made of to stacks/FLEET.lock.yaml; touches no host."""
+    """Write exact versions and hashes of all packages, images and wheels to stacks/FLEET.lock.yaml. Touches no host."""
     from rackwright.cli.lock import run
 
     if check and (fetch or to):
-        raise typer.BadParameter("it writes nothing, so --fetch and --to are not for it", param_hint="--check")
+        raise typer.BadParameter("--check writes nothing, so it excludes --fetch and --to", param_hint="--check")
     raise typer.Exit(run(project.stack(stack), check, upgrade, fetch or to is not None, to, as_json))
 
 
@@ -143,10 +143,12 @@ def inventory(
     stack: StackName,
     secrets: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write inventory.json with all secrets there: a directory in memory."),
+        typer.Option(
+            metavar="DIR", help="Write inventory.json with all secrets to this directory, which is in memory."
+        ),
     ] = None,
 ) -> None:
-    """Print the inventory with which plain ansible-playbook plays the same roles: playbooks/site.yml."""
+    """Print an inventory with which plain ansible-playbook applies the same roles: playbooks/site.yml."""
     from rackwright.cli import inventory
 
     if secrets is None:
@@ -160,34 +162,38 @@ Consents = Annotated[
     typer.Option(
         "--consent",
         metavar="SERIAL=CONTENT",
-        help="Overwrite a drive whose data show no later write, as the refusal prints it. For this command only.",
+        help="Overwrite a drive whose content cannot show a later write; the refusal prints it. For this command only.",
     ),
 ]
 
 
 @app.command()
 def preview(stack: StackName, consent: Consents = None) -> None:
-    """Look at the hosts and show what `up` would do. Changes nothing."""
+    """Compare the hosts with the declaration, and show what `up` would do. Read-only."""
     from rackwright.cli.pulumi import run
 
-    raise typer.Exit(run("preview", stack, given_up=consent or ()))
+    raise typer.Exit(run("preview", stack, consented=consent or ()))
 
 
 @app.command()
 def up(stack: StackName, consent: Consents = None) -> None:
-    """Make the hosts as declared. Running it again is safe."""
+    """Change the hosts to the declared state. Running it again is safe."""
     from rackwright.cli.pulumi import run
 
-    raise typer.Exit(run("up", stack, given_up=consent or ()))
+    raise typer.Exit(run("up", stack, consented=consent or ()))
 
 
 @app.command()
 def audit(
     stack: StackName,
-    format: Annotated[Format, typer.Option(help="For people or for machines.")] = Format.table,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the facts of every host there.")] = None,
-    snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts; ask no host.")] = None,
-    as_of: Annotated[datetime | None, typer.Option(help="With --snapshot: the newest not after this, UTC.")] = None,
+    format: Annotated[Format, typer.Option(help="Output for people or for machines.")] = Format.table,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the facts of every host to this directory.")
+    ] = None,
+    snapshot: Annotated[Path | None, typer.Option(metavar="DIR", help="Use saved facts instead of the hosts.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="With --snapshot: use the newest facts up to this time, in UTC.")
+    ] = None,
     digests: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The output of `rackwright digests`: for an audit without the passphrase."),
@@ -197,7 +203,7 @@ def audit(
         typer.Option(
             metavar="URL",
             envvar=project.TRACKING_URL,
-            help="The MLflow server of registered models, whose names are looked up.",
+            help="The MLflow server with which names of registered models are resolved.",
         ),
     ] = "",
 ) -> None:

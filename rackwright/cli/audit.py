@@ -25,29 +25,33 @@ def run(
     tracking: str,
 ) -> int:
     """Print the audit of *stack*, and return its exit status."""
-    told = load(declared, stack) if declared else None
-    if told is None:
+    secret_digests = load(declared, stack) if declared else None
+    if secret_digests is None:
         try:
             stack = project.secrets(stack)
         except SetupError as error:
-            project.say(f"what depends on a secret is unknown, and --digests would tell it: {error}")
+            project.notify(
+                f"values that depend on a secret are unknown; --digests FILE supplies their digests: {error}"
+            )
     names = [name for name in stack.fleet.hosts if name not in stack.maintenance]
     if snapshot is not None:
-        found = evidence.from_snapshots(snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names)
+        facts_by_host = evidence.from_snapshots(
+            snapshot, as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC), names
+        )
     else:
         from rackwright.hosts.pool import Hosts
 
         hosts = Hosts(stack.endpoints, stack.salt)
-        found = evidence.from_hosts(hosts, names, project.say)
+        facts_by_host = evidence.from_hosts(hosts, names, project.notify)
         hosts.close()
     if save is not None:
-        for name, facts in found.items():
+        for name, facts in facts_by_host.items():
             if isinstance(facts, Facts):
                 snapshots.save(save, name, facts)
-        project.say(f"facts saved in {save}")
+        project.notify(f"facts saved in {save}")
     lookup = (tracking,) if snapshot is None else ("", "--snapshot asks no server")
     resolved_names = registered.resolve_names(stack, *lookup)
-    compared = report.compare(stack, found, told, dict(registered.notices(resolved_names, stack)))
+    compared = report.compare(stack, facts_by_host, secret_digests, dict(registered.notices(resolved_names, stack)))
     if form == "json":
         terminal.show(json.dumps(report.as_json(compared), indent=2))
     else:

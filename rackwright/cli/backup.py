@@ -1,4 +1,4 @@
-"""Archives of checkpoints: made, and taken back."""
+"""The commands that write and restore archives of checkpoints."""
 
 import json
 from dataclasses import asdict
@@ -20,44 +20,44 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result for machine
 
 @app.command()
 def backup(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="What a training saves its checkpoints to.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a training's checkpoints.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the archive.")] = Path(),
     step: Annotated[
-        int | None, typer.Option(help="Which checkpoint; the newest intact one where it is not given.")
+        int | None, typer.Option(help="The step of the checkpoint; by default the newest intact one.")
     ] = None,
-    compression: Annotated[Compression, typer.Option(help="Weights hardly get smaller, and gz takes long.")] = "none",
+    compression: Annotated[Compression, typer.Option(help="Weights hardly shrink, and gz is slow.")] = "none",
     as_json: Json = False,
 ) -> None:
-    """Write a time-stamped archive of a checkpoint, and read it back.
+    """Write an archive of a checkpoint, with the time in its name, and read it back.
 
-    Exit status: 0 it is whole, 1 the checkpoint is damaged, 2 there is none, 4 the archive could not be written.
+    Exit status: 0 the archive is whole, 1 the checkpoint is damaged, 2 there is no checkpoint, 4 writing failed.
     """
     from workloads.checkpoint import archive
 
-    _tell(archive.backup(directory, to, step, archive.Compression(compression)), as_json)
+    _print_result(archive.backup(directory, to, step, archive.Compression(compression)), as_json)
 
 
 @app.command()
 def restore(
-    path: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What `rackwright backup` has written.")],
+    path: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="An archive of `rackwright backup`.")],
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Directory of checkpoints. Without it, nothing is written.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prove an archive by all its digests and, with --to, take its checkpoint back. Overwrites nothing.
+    """Verify all digests of an archive and, with --to, restore its checkpoint. Overwrites nothing.
 
-    Exit status: 0 every byte is as it was written, 1 it is damaged, 2 it exists already, 4 reading or writing failed.
+    Exit status: 0 every byte is intact, 1 it is damaged, 2 the checkpoint exists already, 4 reading or writing failed.
     """
     from workloads.checkpoint import archive
 
-    _tell(archive.restore(path, to) if to else archive.verify(path), as_json)
+    _print_result(archive.restore(path, to) if to else archive.verify(path), as_json)
 
 
-def _tell(proved: "VerifiedCheckpoint", as_json: bool) -> None:
+def _print_result(verified: "VerifiedCheckpoint", as_json: bool) -> None:
     if as_json:
-        terminal.show(json.dumps({**asdict(proved), "path": str(proved.path)}))
+        terminal.show(json.dumps({**asdict(verified), "path": str(verified.path)}))
     else:
         terminal.show(
-            f"{proved.path}: step {proved.step}, {proved.files} files, {proved.bytes} bytes, read back and as written"
+            f"{verified.path}: step {verified.step}, {verified.files} files, {verified.bytes} bytes, read back intact"
         )

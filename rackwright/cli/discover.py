@@ -1,4 +1,4 @@
-"""Hosts that are there, written down as a fleet."""
+"""The discover command: it writes existing hosts as a fleet's file."""
 
 import json
 import tempfile
@@ -17,17 +17,24 @@ app = typer.Typer()
 
 @app.command()
 def discover(
-    addresses: Annotated[list[str], typer.Argument(metavar="[USER@]ADDRESS[:PORT]", help="Where their SSH answers.")],
-    key: Annotated[Path | None, typer.Option(help="Private key to log in with; without it, ssh-agent's.")] = None,
-    into: Annotated[Path | None, typer.Option(metavar="FLEET.yaml", help="Add them there, and pin their keys.")] = None,
+    addresses: Annotated[
+        list[str], typer.Argument(metavar="[USER@]ADDRESS[:PORT]", help="The SSH addresses of the hosts.")
+    ],
+    key: Annotated[Path | None, typer.Option(help="Private key for the login; by default those of ssh-agent.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="FLEET.yaml", help="Add the hosts to this file, and pin their host keys.")
+    ] = None,
     trusted: Annotated[
-        list[str] | None, typer.Option("--fingerprint", metavar="SHA256:…", help="Of a host key that needs no asking.")
+        list[str] | None,
+        typer.Option(
+            "--fingerprint", metavar="SHA256:…", help="Fingerprint of a host key to trust without a question."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
 ) -> None:
-    """Write down what hosts are as a fleet's file has it: drives, tiers, ports. Nothing is written to a host.
+    """Print a fleet's file for existing hosts: drives, tiers, ports. Writes nothing to a host.
 
-    Exit status: 2 a key is not trusted, or the lines are no fleet yet; 3 a host was not reached, or tells too little.
+    Exit status: 2 a key is not trusted, or the lines are no valid fleet yet; 3 a host was not reached, or lacks facts.
     """
     from rackwright.fleet import edit_hosts
     from rackwright.hosts.discover import Place, discover_hosts
@@ -39,9 +46,9 @@ def discover(
         raise typer.BadParameter(str(problem), param_hint="ADDRESS") from None
     with tempfile.TemporaryDirectory() as folder:
         pins = into.with_suffix(".known_hosts") if into else Path(folder, "known_hosts")
-        hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.say)
+        hosts, errors = discover_hosts(places, pins, _Trust(frozenset(trusted or ())), project.notify)
     for error in errors:
-        project.say(str(error))
+        project.notify(str(error))
     status = max((error.exit_status for error in errors), default=0)
     if not hosts:
         raise typer.Exit(status)
@@ -51,11 +58,11 @@ def discover(
     try:
         project.check(path, text)
     except DeclarationErrors as wrong:
-        project.say(f"{wrong}\nthe lines below are no fleet yet: mend them by hand")
+        project.notify(f"{wrong}\nthe lines below are no valid fleet yet: complete them by hand")
         into, status = None, max(status, wrong.exit_status)
     if into:
         project.replace(into, text)
-        project.say(f"{into}: {', '.join(hosts)}")
+        project.notify(f"{into}: {', '.join(hosts)}")
     elif not as_json:
         terminal.show(text, end="")
     if as_json:
@@ -67,10 +74,10 @@ def discover(
 
 @dataclass(frozen=True)
 class _Trust:
-    """Who says that a host's key is its own: who gave the fingerprint beforehand, else the person at the terminal."""
+    """The decision to trust a host key: its fingerprint is an argument, or the operator confirms it."""
 
-    given: frozenset[str]
+    trusted: frozenset[str]
 
-    def __call__(self, name: str, shown: str) -> bool:
-        question = f"{name} holds the host key {shown}. Does its console show the same?"
-        return shown in self.given or terminal.confirm(question)
+    def __call__(self, name: str, fingerprint: str) -> bool:
+        question = f"{name} has the host key {fingerprint}. Does its console show the same?"
+        return fingerprint in self.trusted or terminal.confirm(question)

@@ -1,4 +1,4 @@
-"""Commands about one drive."""
+"""The commands for one drive."""
 
 import json
 from pathlib import Path
@@ -21,18 +21,18 @@ def _drive() -> None: ...
 def replace(
     stack: Annotated[str, typer.Argument(metavar="STACK")],
     host: Annotated[str, typer.Argument(metavar="HOST")],
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Serial of the drive that goes.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Serial of the drive that takes its place.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Serial of the drive to replace.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Serial of its replacement.")],
 ) -> None:
-    """Write another drive into the fleet's file; the next `up` copies to it, or rebuilds on it. Touches no host."""
+    """Replace a drive in the fleet's file; the next `up` copies to the new drive, or rebuilds it. Touches no host."""
     from rackwright.fleet import edit_hosts
 
     if wrong := list(project.stack(stack).unknown_host_errors(host)):
         raise DeclarationErrors(wrong)
     path = project.rewrite(stack, lambda path: edit_hosts.replace_drive(path, host, old, new))
-    project.say(
+    project.notify(
         f"{path.name}: {host} has {new} in the place of {old};"
-        f" see what that does with {command('rackwright preview {}', stack)}"
+        f" to see the effect, run {command('rackwright preview {}', stack)}"
     )
 
 
@@ -41,25 +41,25 @@ def locate(
     stack: Annotated[str, typer.Argument(metavar="STACK")],
     host: Annotated[str, typer.Argument(metavar="HOST")],
     serial: Annotated[str, typer.Argument(metavar="SERIAL")],
-    off: Annotated[bool, typer.Option("--off", help="Let it blink no more.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Switch the light off.")] = False,
 ) -> None:
-    """Let the light at a drive's bay blink until --off, so that a person pulls that one.
+    """Blink the light at a drive's bay until --off, so that the right drive is pulled.
 
-    Exit status: 0 it blinks, 2 the host has no such drive, 3 not reached, 4 it has no light that ledctl reaches.
+    Exit status: 0 it blinks, 2 the host has no such drive, 3 not reached, 4 ledctl controls no light of the drive.
     """
     from rackwright.hosts.locate import locate
     from rackwright.schema.units import format_size
 
     loaded = project.stack(stack)
-    with project.connected(loaded) as hosts:
+    with project.connect_hosts(loaded) as hosts:
         drive = locate(hosts, loaded, host, serial, not off)
-    doing = (
-        "blinks no more"
+    light = (
+        "no longer blinks"
         if off
         else f"blinks until {command('rackwright drive locate {} {} {} --off', stack, host, serial)}"
     )
     terminal.show(
-        f"{host}: {serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}, {drive.path}) {doing}"
+        f"{host}: {serial} ({drive.model}, {drive.bus}, {format_size(drive.size_bytes)}, {drive.path}) {light}"
     )
 
 
@@ -67,7 +67,7 @@ def locate(
 def erase(
     stack: Annotated[str, typer.Argument(metavar="STACK")],
     host: Annotated[str, typer.Argument(metavar="HOST")],
-    serials: Annotated[list[str], typer.Argument(metavar="SERIAL...", help="The drives.")],
+    serials: Annotated[list[str], typer.Argument(metavar="SERIAL...", help="Serials of the drives.")],
     method: Annotated[
         str,
         typer.Option(
@@ -78,21 +78,25 @@ def erase(
     ],
     sign_with: Annotated[
         Path,
-        typer.Option(metavar="KEY", help="An SSH key of yours; of a public one, the agent has the private one."),
+        typer.Option(metavar="KEY", help="Your SSH key; of a public key, ssh-agent holds the private one."),
     ],
-    certificate: Annotated[Path, typer.Option(metavar="FILE", help="Where it goes, its signature as FILE.sig beside.")],
+    certificate: Annotated[
+        Path, typer.Option(metavar="FILE", help="File for the certificate; its signature is FILE.sig.")
+    ],
     consent: Annotated[
         list[str] | None,
-        typer.Option(metavar="SERIAL=CONTENT", help="What is given up, as it is printed without this; one each."),
+        typer.Option(
+            metavar="SERIAL=CONTENT", help="The data to destroy, as printed without this option; one for each drive."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines.")] = False,
 ) -> None:
     """Erase whole drives of a host, read all of them back, and write a signed certificate of what was erased and how.
 
-    Without --consent it tells what is on each drive, and erases nothing. A drive that is used, that starts the host, or
-    that is of a declared tier is refused. It takes as long as the drives take to be read, and written.
+    Without --consent, the command prints the content of each drive and erases nothing. It refuses a drive that is in
+    use, a boot drive, and a drive of a declared tier. It reads each drive completely; some methods write it as well.
 
-    Exit status: 0 all are erased, 4 one is not, or something was left on it, 2 refused, or only told, 3 not reached.
+    Exit status: 0 all drives are erased, 4 a drive is not, or has data left, 2 refused, or no consent, 3 not reached.
     """
     from rackwright.erase import certificate as certificates
     from rackwright.erase.run import DryRun, EraseRequest
@@ -100,50 +104,53 @@ def erase(
 
     loaded = project.stack(stack)
     request = EraseRequest(host, tuple(serials), method, tuple(consent or ()), sign_with.expanduser(), certificate)
-    with project.connected(loaded) as hosts:
-        ended = run(hosts, loaded, request, project.say)
-    if isinstance(ended, DryRun):
-        terminal.show(json.dumps({"erased": [], "holds": ended.drives}, indent=2) if as_json else ended.text)
-        project.say("nothing was erased: nothing was given up")
+    with project.connect_hosts(loaded) as hosts:
+        result = run(hosts, loaded, request, project.notify)
+    if isinstance(result, DryRun):
+        terminal.show(json.dumps({"erased": [], "holds": result.drives}, indent=2) if as_json else result.text)
+        project.notify("nothing was erased: no --consent was given")
         raise typer.Exit(2)
-    for failure in ended.failures:
-        project.say(str(failure))
-    done = [drive.serial for drive in ended.certificate.drives] if ended.certificate else []
-    if ended.certificate:
-        certificates.write(ended.certificate, certificate, request.key)
+    for failure in result.failures:
+        project.notify(str(failure))
+    done = [drive.serial for drive in result.certificate.drives] if result.certificate else []
+    if result.certificate:
+        certificates.write(result.certificate, certificate, request.key)
     if as_json:
-        told = {"erased": done, "failed": [str(failure) for failure in ended.failures]}
-        terminal.show(json.dumps({**told, "certificate": str(certificate) if done else None}, indent=2))
+        outcome = {"erased": done, "failed": [str(failure) for failure in result.failures]}
+        terminal.show(json.dumps({**outcome, "certificate": str(certificate) if done else None}, indent=2))
     elif done:
-        terminal.show(
-            f"{', '.join(done)}: erased and read back; {certificate} says how, {certificate.name}.sig who says so"
-        )
+        terminal.show(f"{', '.join(done)}: erased and read back; see {certificate}, signed by {certificate.name}.sig")
     if not done:
-        project.say("no certificate was written")
-    raise typer.Exit(max((failure.exit_status for failure in ended.failures), default=0))
+        project.notify("no certificate was written")
+    raise typer.Exit(max((failure.exit_status for failure in result.failures), default=0))
 
 
 @app.command()
 def certificate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `rackwright drive erase` has written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A certificate of `rackwright drive erase`.")],
     allowed_signers: Annotated[
-        Path, typer.Option(metavar="FILE", help="Who may sign: NAME and public key a line, as ssh-keygen reads it.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="Allowed signers, in the form of ssh-keygen: a NAME and a public key per line."
+        ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print what it says for machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate for machines.")] = False,
 ) -> None:
-    """Prove a certificate: who has signed it, and that nothing in it was changed. Needs no host and no stack.
+    """Verify a certificate: its signer, and that it was not changed. Needs no host and no stack.
 
-    Exit status: 0 it is proved, 1 it is not, 2 a file is not there.
+    Exit status: 0 it is valid, 1 it is not, 2 a file does not exist.
     """
     from rackwright.erase.certificate import verify
 
-    proved, signer = verify(file, allowed_signers)
+    verified, signer = verify(file, allowed_signers)
     if as_json:
-        terminal.show(json.dumps({"signer": signer, "certificate": proved.model_dump(mode="json")}, indent=2))
+        terminal.show(json.dumps({"signer": signer, "certificate": verified.model_dump(mode="json")}, indent=2))
         return
-    for drive in proved.drives:
-        terminal.show(f"{proved.host}: {drive.serial} ({drive.model}, {drive.bus}, {drive.size_bytes} bytes)", end=": ")
+    for drive in verified.drives:
+        terminal.show(
+            f"{verified.host}: {drive.serial} ({drive.model}, {drive.bus}, {drive.size_bytes} bytes)", end=": "
+        )
         terminal.show(
             f"{drive.method}, NIST {drive.nist.term}, {drive.ended_at:%Y-%m-%d %H:%M} UTC, all read back as zeros"
         )
-    terminal.show(f"{file}: signed by {signer}, and not changed since")
+    terminal.show(f"{file}: signed by {signer}, and not changed since then")

@@ -1,4 +1,4 @@
-"""Commands about GPUs."""
+"""The command for the GPUs of a stack."""
 
 import json
 import signal
@@ -18,11 +18,11 @@ def top(
     stack: Annotated[str, typer.Argument(metavar="STACK")],
     as_json: Annotated[bool, typer.Option("--json", help="Print once, for machines.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print one table, and end.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks.")] = 2,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time between two measurements.")] = 2,
 ) -> None:
-    """Show what every GPU is doing, and what is over its limit; until it is interrupted. Reads only.
+    """Show the figures of every GPU, with an alert for each over its limit, until Ctrl-C. Read-only.
 
-    Exit status: 1 an alert, 3 no alert but a host was not reached or something is unknown.
+    Exit status: 1 an alert, 3 no alert, but a host was not reached or a figure is unknown.
     """
     from rich.console import Group
     from rich.live import Live
@@ -41,16 +41,16 @@ def top(
             console.print(table(report), summary(report), sep="\n")
     else:
         with Live(console=console, auto_refresh=False) as live:
-            for report in gpus.watch(hosts, loaded, seconds, _interrupted()):
+            for report in gpus.watch(hosts, loaded, seconds, _stop_event()):
                 live.update(Group(table(report), summary(report)), refresh=True)
     hosts.close()
     raise typer.Exit(report.exit_status)
 
 
-def _interrupted() -> threading.Event:
-    """Return what is set by the first interrupt from now on; the next one is raised as always.
+def _stop_event() -> threading.Event:
+    """Return an event that the first interrupt sets; the next interrupt raises KeyboardInterrupt as usual.
 
-    An exception may come up where Python swallows all of them, and then nothing would end.
+    An exception could occur in code that swallows all exceptions, and then the command would not end.
     """
     event = threading.Event()
 

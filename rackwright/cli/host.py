@@ -1,4 +1,4 @@
-"""Commands about one host."""
+"""The commands for one host."""
 
 import json
 from typing import Annotated
@@ -16,27 +16,28 @@ HostName = Annotated[str, typer.Argument(metavar="HOST")]
 
 @app.command()
 def forget(stack: StackName, host: HostName) -> None:
-    """Take a host out of a stack's state, touching nothing on it: for a machine that is gone for good."""
+    """Remove a host from a stack's state, for a machine that is gone for good. Touches no host."""
     names = [(urn, urn.rpartition("::")[2]) for urn in state.urns(stack)]
     for urn, name in reversed(names):
         if name.split("/")[0] == host and not urn.endswith(f"$pulumi:providers:rackwright::{host}"):
-            # what stands on it elsewhere, as the ways to it do, is taken over again by the next run
+            # the next run adopts dependent resources of other hosts again, such as paths to this one
             state.pulumi(stack, "state", "delete", "--yes", "--force", "--target-dependents", urn)
-            project.say(f"forgotten: {name}")
+            project.notify(f"forgotten: {name}")
 
 
 @app.command()
 def reidentify(
     stack: StackName,
     host: HostName,
-    yes: Annotated[bool, typer.Option("--yes", help="It is the same host: ask nobody.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm that it is the same host, without a question.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print both identities for machines.")] = False,
 ) -> None:
-    """Write down which machine a host is, once its mainboard was replaced: both identities are shown before.
+    """Write the new identity of a host into the fleet's file after its mainboard was replaced.
 
-    Nothing is written to the host. A machine without any of the host's drives is refused, and so is another host key.
+    Shows both identities first. Writes nothing to the host. Refuses a machine with none of the host's drives, and
+    another host key.
 
-    Exit status: 0 it is written, or was right, 2 refused, or nobody said yes, 3 not reached.
+    Exit status: 0 the identity is written or was right, 2 refused or not confirmed, 3 not reached.
     """
     from rackwright.errors import DeclarationErrors
     from rackwright.fleet import edit_hosts
@@ -45,23 +46,23 @@ def reidentify(
     loaded = project.stack(stack)
     if wrong := list(loaded.unknown_host_errors(host)):
         raise DeclarationErrors(wrong)
-    with project.connected(loaded) as hosts:
+    with project.connect_hosts(loaded) as hosts:
         both = compare_identity(host, loaded.fleet.hosts[host], hosts.facts(host))
     if as_json:
         terminal.show(json.dumps(both.as_json(), indent=2))
     else:
         terminal.show(f"{host} at {loaded.fleet.hosts[host].address}, whose host key is the pinned one\n{both}")
     if not both.changes:
-        project.say(f"{host} is what is declared")
+        project.notify(f"{host} has the declared identity")
         return
     question = f"Is it {host}, with another mainboard?"
     if not yes and not terminal.confirm(question):
-        project.say("nothing was written: --yes says that it is the same host")
+        project.notify("nothing was written: confirm with --yes that it is the same host")
         raise typer.Exit(2)
     path = project.rewrite(stack, lambda path: edit_hosts.replace_identity(path, host, both.changes))
-    project.say(
+    project.notify(
         f"{path.name}: {host} has another identity;"
-        f" see what else differs with {command('rackwright preview {}', stack)}"
+        f" to see other differences, run {command('rackwright preview {}', stack)}"
     )
 
 
@@ -70,16 +71,18 @@ def qualify(
     stack: StackName,
     host: HostName,
     peer: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Measure the network to this host, too: it is locked as well.")
+        str | None, typer.Option(metavar="HOST", help="Also measure the network to this host; it is locked as well.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="For how long memory and network are measured.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=60, help="Duration of each measurement of memory and network.")
+    ] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print for machines.")] = False,
 ) -> None:
-    """Measure whether a host is fit for its work: memory, network, GPUs and the ways between them, and a burn-in.
+    """Measure whether a host is fit for work: memory, network, GPUs and the paths between them, and a burn-in.
 
-    Nobody may compute on its GPUs. It changes nothing, and takes some minutes where there are GPUs.
+    No other process may use its GPUs. The command changes nothing, and takes some minutes on a host with GPUs.
 
-    Exit status: 1 something is short, 4 a program failed, 3 something could not be measured, 2 GPUs are in use.
+    Exit status: 1 a figure is too low, 4 a program failed, 3 a figure could not be measured, 2 GPUs are in use.
     """
     from rackwright.hosts.pool import Hosts
     from rackwright.qualify.run import qualify
@@ -88,7 +91,7 @@ def qualify(
     loaded = project.stack(stack)
     hosts, console = Hosts(loaded.endpoints, loaded.salt), terminal.console()
     try:
-        report = qualify(hosts, loaded, host, peer, project.say, seconds)
+        report = qualify(hosts, loaded, host, peer, project.notify, seconds)
     finally:
         hosts.close()
     if as_json:

@@ -44,7 +44,7 @@ class _LocalActions:
         return pulumi.run("up", self._request.stack.name, sys.stderr)  # stdout is for the report alone
 
     def progress(self, text: str) -> None:
-        project.say(text)
+        project.notify(text)
 
 
 def run(request: IterationRequest, as_json: bool) -> None:
@@ -61,7 +61,7 @@ def run(request: IterationRequest, as_json: bool) -> None:
         raise
     _print(data, as_json)
     if request.until is Stage.PROMOTE:
-        project.say(
+        project.notify(
             f"roll it out with {command('rackwright up {}', request.stack.name)}, or by this command without --until"
         )
 

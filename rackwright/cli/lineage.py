@@ -1,4 +1,4 @@
-"""Where a version of a model comes from."""
+"""The lineage command: it prints the origin of a model version."""
 
 import json
 import os
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 UNKNOWN = 3
-NOT_SAID = "not known"
+NOT_RECORDED = "unknown"
 
 
 @app.command()
 def lineage(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL[@ALIAS|/VERSION]", help="Of the registry; without more the newest version."),
+        typer.Argument(metavar="MODEL[@ALIAS|/VERSION]", help="A registered model; by default its newest version."),
     ],
     tracking: Annotated[str, typer.Option(metavar="URL", envvar=project.TRACKING_URL, help="The MLflow server.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines.")] = False,
 ) -> None:
-    """Print what made a model: machines, lock, code, data, and the same of its parents.
+    """Print the origin of a model and of its parents: machines, lock, code and data.
 
     The account comes from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or from a file of credentials.
-    Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or some is not known.
+    Exit status: 0 all of it is known, 2 there is no such model or it is refused, 3 not reached, or a part is unknown.
     """
     from workloads.tracking import connect, load_lineage
 
@@ -46,9 +46,9 @@ def _text(chain: "Lineage") -> str:
     for version in chain.versions:
         made = datetime.fromtimestamp(version.created_ms / 1000, UTC)
         names = "".join(f" @{alias}" for alias in version.aliases)
-        lines.append(f"{version}{names}, registered {made:%Y-%m-%d %H:%M} UTC by run {version.run or NOT_SAID}")
+        lines.append(f"{version}{names}, registered {made:%Y-%m-%d %H:%M} UTC by run {version.run or NOT_RECORDED}")
         for key in (*required_keys(version.tags), "checkpoint"):
-            lines.append(f"  {key:<12} {version.tags.get(key, NOT_SAID)}")
+            lines.append(f"  {key:<12} {version.tags.get(key, NOT_RECORDED)}")
     if chain.unregistered_parent:
-        lines.append(f"its parent, checkpoint {chain.unregistered_parent}, is registered nowhere")
+        lines.append(f"its parent, checkpoint {chain.unregistered_parent}, is not registered")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The lock command: what a fleet is made of, written down, kept, and given to who serves it."""
+"""The lock command: it writes a fleet's lock, and fetches the locked files into the local repository."""
 
 import json
 from collections.abc import Iterator
@@ -20,22 +20,22 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
     """Lock *stack* and return the exit status.
 
     Args:
-        check: Write nothing; 1 where something would change.
-        upgrade: Take what is newest, wherever roles name no version.
-        fetch: Keep all of it in the local repository.
-        to: Put that there as well.
+        check: Write nothing; the status is 1 if the lock would change.
+        upgrade: Take the newest version of everything for which roles name none.
+        fetch: Fetch all locked files into the local repository.
+        to: A directory for a copy of the local repository.
     """
     if stack.fleet.uses:
         want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
         raise DeclarationError(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
-    with cache.locked(cache.directory() / "mirror" / "lock", project.say):
+    with cache.locked(cache.directory() / "mirror" / "lock", project.notify):
         apts = resolve.load_apts(stack)
         for each in apts.values():
-            each.prepare(project.say)
+            each.prepare(project.notify)
         resolved = resolve.resolve(stack, apts, upgrade)
         if fetch and not check:
             resolved = resolve.add_key(resolved, stack)
-            with _progress() as progress:
+            with _progress_bar() as progress:
                 resolve.fetch(resolved, apts, stack, progress)
         if to is not None and not check:
             tree.copy(resolved.lock, stack.local_repository, to)
@@ -49,19 +49,19 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
             terminal.show(line)
         packages = sum(map(len, resolved.lock.packages.values()))
         rest = f"{packages} packages, {len(resolved.lock.images)} images, {len(resolved.lock.wheels)} wheels"
-        terminal.show(f"{stack.lock_file}: {rest}; {_said(len(changed), check)}")
+        terminal.show(f"{stack.lock_file}: {rest}; {_summary(len(changed), check)}")
     return 1 if check and changed else 0
 
 
-def _said(changed: int, check: bool) -> str:
+def _summary(changed: int, check: bool) -> str:
     if not changed:
         return "nothing changes" if check else "nothing changed"
     return f"{changed} would change: `rackwright lock` writes it" if check else f"{changed} changed"
 
 
 @contextmanager
-def _progress() -> Iterator[apt.DownloadProgress]:
-    """Show on stderr how far the fetching is, where somebody looks."""
+def _progress_bar() -> Iterator[apt.DownloadProgress]:
+    """Show a progress bar on stderr, if that is a terminal."""
     columns = (TextColumn("fetching"), BarColumn(), TextColumn("{task.percentage:3.0f} %  {task.description}"))
     with Progress(*columns, console=terminal.console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=100)

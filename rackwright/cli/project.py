@@ -1,4 +1,4 @@
-"""Where the command line works, and how it speaks."""
+"""The project of the command line: its directory, stacks, secrets and files."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TRACKING_URL = "MLFLOW_TRACKING_URI"
 
 
 def directory() -> Path:
-    """Return the directory of the nearest Pulumi.yaml, from here upward."""
+    """Return the directory of the nearest Pulumi.yaml, in the current directory or above."""
     here = Path.cwd()
     for candidate in (here, *here.parents):
         if (candidate / "Pulumi.yaml").is_file():
@@ -43,8 +43,8 @@ def fleet_file(name: str) -> Path:
 
 
 @contextmanager
-def connected(stack: "Stack") -> Iterator["Hosts"]:
-    """Hand out the hosts of *stack*; connections end with the block."""
+def connect_hosts(stack: "Stack") -> Iterator["Hosts"]:
+    """Yield the hosts of *stack*; their connections are closed after the block."""
     from rackwright.hosts.pool import Hosts
 
     hosts = Hosts(stack.endpoints, stack.salt)
@@ -58,7 +58,7 @@ def secrets(stack: "Stack") -> "Stack":
     """Return *stack* with the values of its secrets.
 
     Raises:
-        SetupError: they cannot be read here; says why.
+        SetupError: They cannot be read here; the error has the reason.
     """
     from rackwright.schema.secret import CONFIG_KEY, parse_values
 
@@ -67,36 +67,37 @@ def secrets(stack: "Stack") -> "Stack":
     argv = ["pulumi", "config", "--show-secrets", "--json", "--non-interactive", "--stack", stack.name]
     done = subprocess.run(argv, cwd=stack.project, env=environment(stack.name), capture_output=True, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.removeprefix("error: ").split())
-        fix = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or what else opens the stack's secrets"
-        raise SetupError(f"stack {stack.name}", f'pulumi says "{said}"', "its secrets are read from its settings", fix)
-    told = json.loads(done.stdout).get(CONFIG_KEY, {})
-    return stack.with_secrets(parse_values(told.get("value", ""), stack.name))
+        message = " ".join(done.stderr.removeprefix("error: ").split())
+        fix = "Set PULUMI_CONFIG_PASSPHRASE_FILE, or the secrets provider that opens the stack's secrets"
+        want = "its secrets are read from its settings"
+        raise SetupError(f"stack {stack.name}", f'pulumi says "{message}"', want, fix)
+    setting = json.loads(done.stdout).get(CONFIG_KEY, {})
+    return stack.with_secrets(parse_values(setting.get("value", ""), stack.name))
 
 
-def say(text: str) -> None:
-    """Tell a person how work gets on; stdout stays for results."""
-    terminal.say(text)
+def notify(text: str) -> None:
+    """Write a line of progress to stderr; stdout is for results."""
+    terminal.notify(text)
 
 
-def rewrite(stack: str, edited: Callable[[Path], str]) -> Path:
-    """Write what *edited* makes of the file with the fleet of *stack*, and return that file.
+def rewrite(stack: str, edit: Callable[[Path], str]) -> Path:
+    """Replace the text of the file with the fleet of *stack* by the result of *edit*, and return that file.
 
     Raises:
-        DeclarationErrors: everything that would be wrong in it; it is as it was.
+        DeclarationErrors: All errors of the new text; the file is unchanged.
     """
     path = fleet_file(stack)
-    text = edited(path)
+    text = edit(path)
     check(path, text)
     replace(path, text)
     return path
 
 
 def check(path: Path, text: str) -> None:
-    """Check *text* as what will stand in *path*, a fleet's file.
+    """Check *text* as the content of *path*, a fleet's file.
 
     Raises:
-        DeclarationErrors: everything that is wrong in it.
+        DeclarationErrors: All errors of the text.
     """
     from rackwright.core.repository import load_roles
     from rackwright.fleet import load_fleet
@@ -106,21 +107,21 @@ def check(path: Path, text: str) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write *text* to *path*, all of it or nothing."""
+    """Write *text* to *path* atomically."""
     beside = path.with_name(f".{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 
-def fill(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write *files*, which anybody may read, into *directory*, where nothing else is.
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write *files*, readable for everyone, to *directory*, which has no other files.
 
     Raises:
-        Refused: something else is there.
+        Refused: The directory has other files.
     """
     others = sorted({path.name for path in directory.iterdir()} - {*files}) if directory.is_dir() else []
     if others:
-        want, fix = "it is not there, empty, or has what was written so before", "Name another"
+        want, fix = "the directory is absent, empty, or has only files of an earlier run", "Name another one"
         raise Refused(str(directory), f"got {others[0]} in it", want, fix)
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -133,7 +134,7 @@ def environment(stack: str) -> dict[str, str]:
     """Return the whole environment in which pulumi works on *stack*.
 
     Raises:
-        SetupError: pulumi would encrypt secrets of a real rack with a published passphrase, or with none.
+        SetupError: Pulumi would encrypt secrets of a real rack with a published passphrase, or with none.
     """
     from rackwright import toolchain
     from rackwright.stack.passphrase import require_own_passphrase
@@ -143,4 +144,4 @@ def environment(stack: str) -> dict[str, str]:
     if settings(stack, root)["target"] == RACK:
         require_own_passphrase(settings_source(stack, root), stack, os.environ)
     toolchain.prepare(root)
-    return {**os.environ, **toolchain.environment(root, toolchain.ensure(say), os.environ)}
+    return {**os.environ, **toolchain.environment(root, toolchain.ensure(notify), os.environ)}

@@ -1,4 +1,4 @@
-"""Preview and up: pulumi itself, with what it does not say: which hosts are unknown, and an exit status that tells."""
+"""The commands preview and up: they run pulumi, list unknown hosts, and return an exit status by the result."""
 
 import json
 import os
@@ -26,65 +26,69 @@ from rackwright.stack.stack import RACK, settings
 Verb = Literal["preview", "up"]
 UNCHANGED = {"same", "read", "refresh"}
 INTERRUPTED = (130, -signal.SIGINT)
-"""Exit statuses of a pulumi that its user has interrupted."""
+"""Exit statuses of a pulumi that the user has interrupted."""
 
 
-def run(verb: Verb, stack: str, stdout: IO[str] | None = None, given_up: Sequence[str] = ()) -> int:
+def run(verb: Verb, stack: str, stdout: IO[str] | None = None, consented: Sequence[str] = ()) -> int:
     """Run pulumi's *verb* on *stack*, and return rackwright's exit status.
 
     Args:
-        given_up: What drives may lose, for this run alone: ``SERIAL=CONTENT``.
-        stdout: Where pulumi says what it does; None: where rackwright does.
+        consented: Consents to overwrite drives, for this run alone: ``SERIAL=CONTENT``.
+        stdout: The stream for pulumi's output; None for rackwright's own stdout.
     """
-    passed = consents.pass_on(_consents(project.stack(stack), given_up))
-    _check(project.stack(stack))  # what is wrong is said before anything is started
+    consent_variables = consents.pass_on(_consents(project.stack(stack), consented))
+    _check(project.stack(stack))  # errors are reported before anything starts
     root = project.directory()
     with tempfile.TemporaryDirectory() as scratch:
-        events, told = Path(scratch, "events"), Path(scratch, "outcomes")
-        environment = {**project.environment(stack), outcomes.VARIABLE: str(told), "PULUMI_DEBUG_COMMANDS": "true"}
-        environment |= passed
+        events, outcome_file = Path(scratch, "events"), Path(scratch, "outcomes")
+        environment = {
+            **project.environment(stack),
+            outcomes.VARIABLE: str(outcome_file),
+            "PULUMI_DEBUG_COMMANDS": "true",
+        }
+        environment |= consent_variables
         select(stack, root, environment)
         argv = ["pulumi", verb, "--stack", stack, "--event-log", str(events)]
         status = 0
         if verb == "up":
-            # The preview of `pulumi up` would end it at the first refusal, with nothing done. This one shows the plan,
-            # and what does not depend on a refused resource goes on.
+            # The preview of `pulumi up` would end at the first refusal, with nothing done. This preview shows the plan,
+            # and resources that do not depend on a refused one are still changed.
             plan = {**environment, outcomes.VARIABLE: str(Path(scratch, "planned"))}
-            shown = subprocess.run(["pulumi", "preview", "--stack", stack], cwd=root, env=plan, stdout=stdout)
-            status = shown.returncode if _was_stopped(shown.returncode) else 0
+            preview = subprocess.run(["pulumi", "preview", "--stack", stack], cwd=root, env=plan, stdout=stdout)
+            status = preview.returncode if _was_stopped(preview.returncode) else 0
             argv += ["--yes", "--skip-preview"]
         if not status:
             status = subprocess.run(argv, cwd=root, env=environment, stdout=stdout).returncode
-        found = outcomes.read(told)
-        changes = _changes(events, found.get("unreachable", set()))
-    _summarise(found)
+        resources = outcomes.read(outcome_file)
+        changes = _changes(events, resources.get("unreachable", set()))
+    _summarise(resources)
     if status < 0 and status not in INTERRUPTED:
-        project.say(str(_killed(argv[:2], -status, stack)))
-    return exit_status(verb, status, changes, found)
+        project.notify(str(_killed_error(argv[:2], -status, stack)))
+    return exit_status(verb, status, changes, resources)
 
 
 def _was_stopped(status: int) -> bool:
-    """Return whether a signal or its user ended pulumi, so that nothing should follow."""
+    """Return whether a signal or the user ended pulumi, so that no command should follow."""
     return status < 0 or status in INTERRUPTED
 
 
-def _consents(stack: Stack, given_up: Sequence[str]) -> dict[str, str]:
-    """Return the consents by serial; raise where one is for no drive of a tier."""
-    found = consents.parse(given_up)
+def _consents(stack: Stack, consented: Sequence[str]) -> dict[str, str]:
+    """Return the consents by serial; raise if one is for a drive of no tier."""
+    parsed = consents.parse(consented)
     members = [drive.serial for host in stack.fleet.hosts.values() for drive in host.drives if drive.tier]
     want = "consent is for a drive of a tier"
     wrong = [
         DeclarationError("--consent", f"got one for {serial}", want, hint(serial, members, "Leave it out"))
-        for serial in found
+        for serial in parsed
         if serial not in members
     ]
     if wrong:
         raise DeclarationErrors(wrong)
-    return found
+    return parsed
 
 
 def _check(stack: Stack) -> None:
-    """Raise what is wrong with the declaration and its lock, and where packages that hosts may want are not here."""
+    """Raise if the declaration or its lock has errors, or if the local repository lacks packages for the hosts."""
     declare(stack)
     if stack.lock and stack.brings_packages and (missing := find_missing(stack.lock, stack.local_repository)):
         fix = f"Run {command('rackwright lock --fetch {}', stack.name)}"
@@ -93,13 +97,13 @@ def _check(stack: Stack) -> None:
         )
 
 
-def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, set[str]]) -> int:
-    """Return 0 as wanted, 1 differs, 2 refused, 3 unknown, 4 a step failed.
+def exit_status(verb: Verb, status: int, changes: bool, resources: Mapping[Outcome, set[str]]) -> int:
+    """Return the exit status: 0 as declared, 1 differs, 2 refused, 3 unknown, 4 a step failed.
 
     Args:
-        status: Pulumi's own; negative where a signal killed it.
-        changes: Whether it planned any on hosts that were reached.
-        found: What the provider met, by resource.
+        status: Pulumi's exit status; negative if a signal killed it.
+        changes: True if pulumi planned changes on hosts that were reached.
+        resources: The resources with each outcome that the provider has recorded.
     """
     if status in INTERRUPTED:
         return 130
@@ -107,22 +111,22 @@ def exit_status(verb: Verb, status: int, changes: bool, found: Mapping[Outcome, 
         return 4
     if status > 1:
         return 2
-    if found.get("failed"):
+    if resources.get("failed"):
         return 4
-    if found.get("refused"):
+    if resources.get("refused"):
         return 2
     if status:
         return 4
-    if found.get("by_hand") or (verb == "preview" and changes):
+    if resources.get("by_hand") or (verb == "preview" and changes):
         return 1
-    return 3 if found.get("unknown") or found.get("unreachable") else 0
+    return 3 if resources.get("unknown") or resources.get("unreachable") else 0
 
 
 def _changes(events: Path, unreachable: Set[str]) -> bool:
-    """Return whether pulumi plans a change that is known: for a host that is not reached it plans all there is.
+    """Return whether pulumi plans a known change. It plans all resources of an unreachable host, which are not known.
 
     Args:
-        unreachable: Resources of hosts that were not reached. With any of them, components tell nothing.
+        unreachable: Resources of hosts that were not reached. With any of them, changes of components are ignored.
     """
     if not events.exists():
         return False
@@ -136,19 +140,19 @@ def _changes(events: Path, unreachable: Set[str]) -> bool:
     return False
 
 
-def _summarise(found: Mapping[Outcome, set[str]]) -> None:
+def _summarise(resources: Mapping[Outcome, set[str]]) -> None:
     for outcome, heading in outcomes.HEADINGS.items():
-        if resources := found.get(outcome):
-            project.say(f"{heading}: {', '.join(sorted(resources))}")
+        if names := resources.get(outcome):
+            project.notify(f"{heading}: {', '.join(sorted(names))}")
 
 
 def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
-    """Make the stack's state where there is none, and free it from a holder that died on this computer.
+    """Create the stack's state if there is none, and release the lock of a process that died on this computer.
 
     Raises:
-        SetupError: a file of the state is damaged; says how to mend it.
-        StepFailed: pulumi ended badly.
-        DeclarationErrors: a published passphrase opens the state of a real rack.
+        SetupError: A file of the state is damaged; the error says how to repair it.
+        StepFailed: Pulumi failed.
+        DeclarationErrors: A published passphrase opens the state of a real rack.
     """
     _check_state_files(stack, environment)
     _pulumi(["stack", "select", "--create", stack], stack, root, environment)
@@ -157,7 +161,7 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
             continue
         holder = _read_lock(lock)
         if holder["hostname"] == socket.gethostname() and not _alive(holder["pid"]):
-            project.say(f"the stack was locked by process {holder['pid']}, which has died: releasing it")
+            project.notify(f"the stack was locked by process {holder['pid']}, which has died; releasing the lock")
             _pulumi(["cancel", "--yes", "--stack", stack], stack, root, environment)
     if settings(stack, root)["target"] == RACK:
         exported = json.loads(_pulumi(["stack", "export", "--stack", stack], stack, root, environment))
@@ -165,36 +169,36 @@ def select(stack: str, root: Path, environment: Mapping[str, str]) -> None:
 
 
 def _pulumi(command: Sequence[str], stack: str, root: Path, environment: Mapping[str, str]) -> str:
-    """Run pulumi's *command*, and return what it prints.
+    """Run pulumi's *command*, and return its output.
 
     Raises:
-        StepFailed: it ended badly; says what it printed, or which signal killed it.
+        StepFailed: Pulumi failed; the error has its output, or the signal that killed it.
     """
     argv = ["pulumi", *command]
     done = subprocess.run(argv, cwd=root, env=environment, capture_output=True, text=True, errors="backslashreplace")
     if done.returncode < 0:
-        raise _killed(argv[:2], -done.returncode, stack)
+        raise _killed_error(argv[:2], -done.returncode, stack)
     if done.returncode:
         got = f'`{shlex.join(argv)}` ended with "{" ".join((done.stderr.strip() or done.stdout).split())}"'
-        raise StepFailed(f"stack {stack}", got, "pulumi opens its state", "Mend that, and run it again")
+        raise StepFailed(f"stack {stack}", got, "pulumi opens its state", "Repair that, and run it again")
     return done.stdout
 
 
-def _killed(argv: Sequence[str], number: int, stack: str) -> StepFailed:
-    """Return the error for a command that the signal *number* has killed."""
+def _killed_error(argv: Sequence[str], number: int, stack: str) -> StepFailed:
+    """Return the error for a command that the signal *number* killed."""
     try:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    fix = "Run it again: it looks at the hosts first, and what holds already is left alone"
+    fix = "Run it again: it observes the hosts first, and leaves resources that are already as declared"
     return StepFailed(f"stack {stack}", f"`{shlex.join(argv)}` was killed by {name}", "pulumi runs to its end", fix)
 
 
 def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
-    """Check the files of a file backend that a full disk leaves empty or cut off.
+    """Check the files of a file backend, which a full disk leaves empty or truncated.
 
     Raises:
-        SetupError: one is damaged; says how to mend it.
+        SetupError: A file is damaged; the error says how to repair it.
     """
     want, full = "it is whole JSON", "Free space on that disk if it is full, then"
     again = f"run {command('rackwright up {}', stack)} again"
@@ -209,9 +213,9 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
     for state in _files(environment, f".pulumi/stacks/**/{stack}.json"):
         if _is_json(state):
             continue
-        kept = state.with_name(f"{state.name}.bak")
-        if kept.is_file() and _is_json(kept):
-            how = f"put the copy before it back with {command('cp {} {}', str(kept), str(state))}, and {again}"
+        copy = state.with_name(f"{state.name}.bak")
+        if copy.is_file() and _is_json(copy):
+            how = f"put the copy before it back with {command('cp {} {}', str(copy), str(state))}, and {again}"
         else:
             aside = command("mv {} {}", str(state), f"{state}.damaged")
             how = f"move it aside with {aside}, and {again}: it reads the state from the hosts"
@@ -219,10 +223,10 @@ def _check_state_files(stack: str, environment: Mapping[str, str]) -> None:
 
 
 def _read_lock(lock: Path) -> dict[str, Any]:
-    """Return whom pulumi's *lock* names.
+    """Return the holder that pulumi's *lock* names: its hostname and pid.
 
     Raises:
-        ValueError, KeyError, TypeError: it is empty, cut off, or something else.
+        ValueError, KeyError, TypeError: The file is empty, truncated, or something else.
     """
     holder = json.loads(lock.read_text())
     return {"hostname": str(holder["hostname"]), "pid": int(holder["pid"])}
@@ -240,12 +244,12 @@ def _size(path: Path) -> str:
 
 
 def _locks(environment: Mapping[str, str]) -> list[Path]:
-    """Return the lock files of a file backend; other backends free their locks by themselves."""
+    """Return the lock files of a file backend; other backends release their locks themselves."""
     return _files(environment, ".pulumi/locks/**/*.json")
 
 
 def _files(environment: Mapping[str, str], pattern: str) -> list[Path]:
-    """Return the files of a file backend that *pattern* names; none of other backends."""
+    """Return the files of a file backend that match *pattern*; none for other backends."""
     url = urlsplit(environment["PULUMI_BACKEND_URL"])
     return sorted(Path(unquote(url.path)).glob(pattern)) if url.scheme == "file" else []
 

@@ -1,4 +1,4 @@
-"""Models of the registry for `rackwright server`: which one a name leads to, brought to this computer."""
+"""Registered models for `rackwright server`: their names are resolved, and the models fetched to this computer."""
 
 import os
 
@@ -12,55 +12,55 @@ from workloads.tracking.server import TrackingRefused
 
 
 def name_in(stack: Stack, server: str, model: str | None) -> str | None:
-    """Return the name in the registry that *model* is, without one that of *server*; None where it is something else.
+    """Return the registered name *model*, by default that of *server*; None if *model* is no registered name.
 
     Raises:
-        DeclarationError: there is none, or it is no such name.
+        DeclarationError: The server has no registered name, or the name is wrong.
     """
     if model is not None and not model.startswith(versions.PREFIX):
         return None
     declared = stack.fleet.servers[server].model.registered
     if model is None and declared is None:
-        got, want = "got none", f"server {server} has no registered model, whose name could be looked up again"
-        fix = f"Name a directory below the project's, a version, or {versions.PREFIX}NAME@ALIAS"
+        got, want = "got none", f"without it, the registered name of server {server} is resolved again, and it has none"
+        fix = f"Give a directory below the project's, a version, or {versions.PREFIX}NAME@ALIAS"
         raise DeclarationError("MODEL", got, want, fix)
     return server_model.registered_name(model.removeprefix(versions.PREFIX)) if model is not None else declared
 
 
 def model_to_serve(stack: Stack, server: str, name: str, tracking: str) -> ServedModel:
-    """Return what *server* is to serve: the model that has that *name* in the registry now, which is here then.
+    """Fetch the model that *name* resolves to in the registry now, and return it as the model of *server*.
 
     Raises:
-        WorkloadError: there is none, it is not as good as the server asks, or the registry does not answer.
+        WorkloadError: There is no such model, it fails the server's gate, or the registry does not answer.
     """
-    asked = connect(tracking, os.environ)
-    version = registry.find(asked, name)
-    directory = versions.bring(asked, version, registry.cache_directory())
-    project.say(f"{name} is {version}")
+    tracking_server = connect(tracking, os.environ)
+    version = registry.find(tracking_server, name)
+    directory = versions.bring(tracking_server, version, registry.cache_directory())
+    project.notify(f"{name} is {version}")
     return server_model.registered_model(stack, server, name, directory, version.tags[registry.CHECKPOINT])
 
 
-def of(stack: Stack, server: str | None) -> list[str]:
-    """Return the servers of *stack* whose model is registered; of one that is named, that it is such a server.
+def servers_with_registered_model(stack: Stack, server: str | None) -> list[str]:
+    """Return the servers of *stack* with a registered model; with *server*, only that one.
 
     Raises:
-        DeclarationError: there is none.
+        DeclarationError: There is none.
     """
-    several = stack.fleet.servers if server is None else [server]
-    found = [name for name in several if stack.fleet.servers[name].model.registered]
-    if not found:
+    candidates = stack.fleet.servers if server is None else [server]
+    names = [name for name in candidates if stack.fleet.servers[name].model.registered]
+    if not names:
         where = f"stack {stack.name}" if server is None else f"servers.{server}.model"
         fix = "Write registered: NAME@ALIAS, or promote one"
-        raise DeclarationError(where, "got no registered model", "those are fetched", fix)
-    return found
+        raise DeclarationError(where, "got no registered model", "this command fetches registered models", fix)
+    return names
 
 
-def fetched(stack: Stack, server: str, tracking: str) -> dict[str, str]:
-    """Bring the registered model of *server* to this computer, and return what it is and where.
+def fetch(stack: Stack, server: str, tracking: str) -> dict[str, str]:
+    """Fetch the registered model of *server* to this computer, and return its server, version and directory.
 
     Raises:
-        DeclarationError: which model it was is not declared.
-        WorkloadError: the registry has it no more, or does not answer.
+        DeclarationError: The declaration has no sha256 of the model.
+        WorkloadError: The registry no longer has the model, or does not answer.
     """
     model = stack.fleet.servers[server].model
     if model.sha256 is None:
@@ -68,14 +68,16 @@ def fetched(stack: Stack, server: str, tracking: str) -> dict[str, str]:
         promote = command("rackwright server promote {} {}", stack.name, server)
         fix = f"Run {promote}, which writes it and fetches the model"
         raise DeclarationError(f"servers.{server}.model", "got no sha256", want, fix)
-    there = versions.find_local(model.sha256, registry.cache_directory())
-    if there is None:
-        asked = connect(tracking, os.environ)
+    directory = versions.find_local(model.sha256, registry.cache_directory())
+    if directory is None:
+        tracking_server = connect(tracking, os.environ)
         name = versions.name_of(str(model.registered))
-        version = registry.find_by_checkpoint(asked, model.sha256, name)
+        version = registry.find_by_checkpoint(tracking_server, model.sha256, name)
         if version is None:
-            got, want = f"got sha256 {model.sha256[:12]}…", f"{asked.url} has a version of {name} with it"
-            raise TrackingRefused(f"servers.{server}.model", got, want, "Ask who has deleted it, or promote another")
-        there = versions.bring(asked, version, registry.cache_directory())
-        project.say(f"{server}: fetched {version}")
-    return {"server": server, "version": str(model.version), "directory": str(there)}
+            got, want = f"got sha256 {model.sha256[:12]}…", f"{tracking_server.url} has a version of {name} with it"
+            raise TrackingRefused(
+                f"servers.{server}.model", got, want, "Restore it in the registry, or promote another model"
+            )
+        directory = versions.bring(tracking_server, version, registry.cache_directory())
+        project.notify(f"{server}: fetched {version}")
+    return {"server": server, "version": str(model.version), "directory": str(directory)}

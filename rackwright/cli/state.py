@@ -1,4 +1,4 @@
-"""A stack's state: what pulumi keeps of its resources, and commands on it."""
+"""A stack's state: the resources that pulumi has recorded, and commands on them."""
 
 import json
 import subprocess
@@ -9,28 +9,28 @@ from rackwright.errors import StepFailed
 
 
 def pulumi(stack: str, *argv: str) -> str:
-    """Run pulumi on *stack*, and return what it prints.
+    """Run pulumi on *stack*, and return its output.
 
     Raises:
-        StepFailed: it ended badly; says what it said.
+        StepFailed: Pulumi failed; the error has its output.
     """
     command = ["pulumi", *argv, "--stack", stack]
     done = subprocess.run(
         command, cwd=project.directory(), env=_environment(stack), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise StepFailed(f"stack {stack}", said, "its state can be changed", "Run it again")
+        message = done.stderr.strip() or done.stdout.strip()
+        raise StepFailed(f"stack {stack}", message, "its state can be changed", "Run it again")
     return done.stdout
 
 
 def urns(stack: str) -> list[str]:
-    """Return the URNs of all resources, each after those that it stands on."""
+    """Return the URNs of all resources, each after those that it depends on."""
     exported = json.loads(pulumi(stack, "stack", "export"))
     return [resource["urn"] for resource in exported["deployment"].get("resources", [])]
 
 
 @cache
 def _environment(stack: str) -> dict[str, str]:
-    """Return pulumi's environment, which takes a look at the toolchain, once for all commands."""
+    """Return pulumi's environment; the cache checks the toolchain once for all commands."""
     return project.environment(stack)

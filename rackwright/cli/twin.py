@@ -1,4 +1,4 @@
-"""The twin's commands."""
+"""The commands for a twin."""
 
 import json
 import os
@@ -64,43 +64,43 @@ def _target(stack: "Stack") -> str:
 
 @app.command()
 def start(stack: StackName) -> None:
-    """Start every machine that is off, and wait until all answer. What runs is left alone."""
+    """Start every machine that is off, and wait until all answer. Running machines are left alone."""
     loaded = project.stack(stack)
     for notice in loaded.notices:
-        project.say(f"note: {notice}")
+        project.notify(f"note: {notice}")
     if loaded.lends_workloads:
         from rackwright.toolchain import workloads
 
-        workloads.ensure(project.say)
-    _twin(stack).start(project.say)
+        workloads.ensure(project.notify)
+    _twin(stack).start(project.notify)
 
 
 @app.command()
 def stop(stack: StackName) -> None:
-    """Shut the machines down; their disks are kept."""
-    _twin(stack).stop(project.say)
-    project.say("the twin is off; its disks are kept")
+    """Shut down the machines; keep their disks."""
+    _twin(stack).stop(project.notify)
+    project.notify("the twin is off; its disks are kept")
 
 
 @app.command()
 def reset(stack: StackName) -> None:
-    """Stop at once and delete the disks, and the state of every stack that targets this twin."""
+    """Stop the machines at once; delete their disks, and the state of every stack that targets this twin."""
     from rackwright.stack.stack import settings
 
     loaded = project.stack(stack)
-    _twin(stack).reset(project.say)
+    _twin(stack).reset(project.notify)
     environment = project.environment(stack)
     for path in sorted((loaded.project / "stacks").glob("Pulumi.*.yaml")):
         name = path.name[len("Pulumi.") : -len(".yaml")]
         if settings(name, loaded.project)["target"] == f"twin:{loaded.twin}":
             argv = ["pulumi", "stack", "rm", "--yes", "--force", "--preserve-config", name]
-            gone = subprocess.run(argv, cwd=loaded.project, env=environment, capture_output=True, text=True)
-            project.say(f"state of stack {name}: {'deleted' if gone.returncode == 0 else gone.stderr.strip()}")
+            done = subprocess.run(argv, cwd=loaded.project, env=environment, capture_output=True, text=True)
+            project.notify(f"state of stack {name}: {'deleted' if done.returncode == 0 else done.stderr.strip()}")
 
 
 @app.command()
 def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
-    """Show each machine: what it is made by, power, whether it answers, its port, drives that are pulled."""
+    """Show each machine: backend, power, whether it answers, port, pulled drives."""
     machines = _twin(stack).status()
     if as_json:
         terminal.show(json.dumps([asdict(machine) for machine in machines], indent=2))
@@ -108,7 +108,7 @@ def status(stack: StackName, as_json: Annotated[bool, typer.Option("--json", hel
     for machine in machines:
         state = "answers" if machine.answers else "on, no answer" if machine.power else "off"
         more = [f"port {machine.port}"] * bool(machine.power) + [f"pulled: {serial}" for serial in machine.pulled]
-        more += ["declared otherwise when it was started"] * machine.changed
+        more += ["its declaration has changed since its start"] * machine.changed
         terminal.show(f"{machine.name}: {', '.join([machine.backend, state, *more])}")
 
 
@@ -128,51 +128,51 @@ def console(stack: StackName, host: HostName) -> None:
 @app.command()
 def fault(
     stack: StackName,
-    fault: Annotated[Fault, typer.Argument(help="What goes wrong, or is put right again.")],
+    fault: Annotated[Fault, typer.Argument(help="The fault, or its end.")],
     host: HostName,
-    what: Annotated[
+    argument: Annotated[
         str | None,
         typer.Argument(
             metavar="SERIAL|BYTES|PATH|SECONDS|GPU",
-            help="The drive, by its serial; of mtu, the largest packet that the switch passes, all without it; of "
-            "disk, where it is mounted; of clock, how far it is off, not at all without it, and `--` before HOST where "
-            "it is negative; of a GPU its number.",
+            help="SERIAL: a drive. BYTES: for mtu, the largest packet that the switch passes; by default all. PATH: "
+            "for disk, the mount point. SECONDS: for clock, its error; by default 0; a negative number needs `--` "
+            "before HOST. GPU: the number of a GPU.",
         ),
     ] = None,
 ) -> None:
-    """Let something go wrong on a host; returns when the effect is visible there."""
+    """Cause a fault on a host; return when its effect is visible there."""
     from rackwright.twin import drive_faults, faults, host_faults
     from rackwright.twin.gpu import faults as gpu_faults
 
     twin = _twin(stack)
     if fault in (Fault.pull, Fault.insert):
-        if what is None:
+        if argument is None:
             raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
-        (faults.pull if fault is Fault.pull else faults.insert)(twin, host, what)
+        (faults.pull if fault is Fault.pull else faults.insert)(twin, host, argument)
     elif fault is Fault.mtu:
-        if what is not None and not what.isdecimal():
-            raise typer.BadParameter(f"mtu takes a number of bytes, and not {what}", param_hint="BYTES")
-        faults.limit_packet_size(twin, host, None if what is None else int(what))
+        if argument is not None and not argument.isdecimal():
+            raise typer.BadParameter(f"mtu takes a number of bytes, and not {argument}", param_hint="BYTES")
+        faults.limit_packet_size(twin, host, None if argument is None else int(argument))
     elif fault.value.startswith("drive-"):
-        if what is None:
+        if argument is None:
             raise typer.BadParameter(f"{fault.value} needs the serial of a drive", param_hint="SERIAL")
-        drive_faults.inject(twin, host, what, fault.value.removeprefix("drive-"))
+        drive_faults.inject(twin, host, argument, fault.value.removeprefix("drive-"))
     elif fault in (Fault.disk_full, Fault.disk_free):
-        if what is None:
+        if argument is None:
             raise typer.BadParameter(f"{fault.value} needs a path where something is mounted", param_hint="PATH")
-        (host_faults.fill if fault is Fault.disk_full else host_faults.free)(twin, host, what)
+        (host_faults.fill if fault is Fault.disk_full else host_faults.free)(twin, host, argument)
     elif fault is Fault.clock:
-        if what is not None and not what.removeprefix("-").isdecimal():
-            raise typer.BadParameter(f"clock takes a number of seconds, and not {what}", param_hint="SECONDS")
-        host_faults.skew(twin, host, int(what or 0))
+        if argument is not None and not argument.removeprefix("-").isdecimal():
+            raise typer.BadParameter(f"clock takes a number of seconds, and not {argument}", param_hint="SECONDS")
+        host_faults.skew(twin, host, int(argument or 0))
     elif fault.value.startswith("gpu-"):
-        if what is None or not what.isdecimal():
+        if argument is None or not argument.isdecimal():
             raise typer.BadParameter(f"{fault.value} needs the number of a GPU", param_hint="GPU")
-        gpu_faults.inject(twin, host, int(what), fault.value.removeprefix("gpu-"))
+        gpu_faults.inject(twin, host, int(argument), fault.value.removeprefix("gpu-"))
     elif fault is Fault.power_off:
         faults.power_off(twin, host)
     elif fault is Fault.power_on:
-        faults.power_on(twin, host, project.say)
+        faults.power_on(twin, host, project.notify)
     else:
-        faults.hard_reset(twin, host, project.say)
-    project.say(f"{host}: {fault.value}{f' {what}' if what else ''} done")
+        faults.hard_reset(twin, host, project.notify)
+    project.notify(f"{host}: {fault.value}{f' {argument}' if argument else ''} done")

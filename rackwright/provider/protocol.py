@@ -279,7 +279,7 @@ def _status(error: Exception, redact: Callable[[str], str]) -> tuple[grpc.Status
     code = next(code for kind, code in _CODES if isinstance(error, kind))
     if isinstance(error, RackwrightError | OutOfTime | OperationCancelled):
         return code, visible(redact(str(error)))
-    terminal.say(redact("".join(traceback.format_exception(error))))
+    terminal.notify(redact("".join(traceback.format_exception(error))))
     message = f"rackwright itself failed: {type(error).__name__}: {error}. Its traceback is among the messages above."
     return code, visible(redact(message))
 

@@ -106,7 +106,7 @@ def main(directory: Path, starting: int) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        terminal.say(f"{directory}: a supervisor runs already")
+        terminal.notify(f"{directory}: a supervisor runs already")
         return 1
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())

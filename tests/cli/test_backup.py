@@ -32,7 +32,7 @@ def test_there_and_back(rackwright):
     told = json.loads(out)
     assert (told["step"], told["files"]) == (10, 2)
 
-    assert rackwright("restore", told["path"])[1].endswith("read back and as written\n")
+    assert rackwright("restore", told["path"])[1].endswith("read back intact\n")
     assert rackwright("restore", told["path"], "--to", "back")[0] == 0
     assert sample_checkpoints.content(Path("back")) == {
         name: content for name, content in sample_checkpoints.content(Path("digits")).items() if name.startswith("step")

@@ -100,7 +100,7 @@ def test_without_consent_it_is_shown_what_drives_hold_and_nothing_is_done(typed)
         "  --consent 'E-1=ext4 3f2a 9c1e, data 77aa' \\\n"
         "  --consent E-2=blank\n"
     )
-    assert done.stderr == "nothing was erased: nothing was given up\n"
+    assert done.stderr == "nothing was erased: no --consent was given\n"
     assert not typed.alpha.steps
 
     told = json.loads(typed.erase("--json").stdout)

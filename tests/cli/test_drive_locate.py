@@ -33,7 +33,7 @@ def typed(tmp_path: Path) -> Iterator[TypedProject]:
     ("options", "pattern", "said"),
     [
         ((), "locate", "blinks until `rackwright drive locate lab alpha F1-SAS1 --off`"),
-        (("--off",), "locate_off", "blinks no more"),
+        (("--off",), "locate_off", "no longer blinks"),
     ],
 )
 def test_the_light_of_that_drive_alone_is_switched(options, pattern, said, typed):

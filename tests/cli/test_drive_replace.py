@@ -28,7 +28,7 @@ def test_the_serial_takes_the_place_of_the_old_one_and_no_host_is_asked(typed):
     done = typed("drive", "replace", "lab", "alpha", "OLD", "NEW")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("fleet.yaml: alpha has NEW in the place of OLD; see what that does with `rackwright")
+    assert done.stderr.startswith("fleet.yaml: alpha has NEW in the place of OLD; to see the effect, run `rackwright")
     assert typed.fleet.read_text() == before.replace("OLD", "NEW")
     assert not typed.alpha.steps
 

@@ -45,7 +45,7 @@ def test_both_identities_are_shown_and_nothing_is_written_unless_somebody_says_y
 
     assert done.returncode == 2
     assert done.stdout == f"alpha at {typed.alpha.address}, whose host key is the pinned one\n{SHOWN}"
-    assert done.stderr == "nothing was written: --yes says that it is the same host\n"
+    assert done.stderr == "nothing was written: confirm with --yes that it is the same host\n"
     assert typed.fleet.read_text() == before
 
 
@@ -56,7 +56,7 @@ def test_the_new_identity_takes_the_place_of_the_old_one_and_of_nothing_else(typ
     assert done.returncode == 0, done.stderr
     assert typed.fleet.read_text() == before.replace("OLD-1", "NEW-1")
     again = reidentify(typed)
-    assert (again.returncode, again.stderr) == (0, "alpha is what is declared\n")
+    assert (again.returncode, again.stderr) == (0, "alpha has the declared identity\n")
     assert not typed.alpha.steps
 
 

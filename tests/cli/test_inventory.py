@@ -34,7 +34,7 @@ def test_what_depends_on_a_secret_is_left_out_and_named(stack, capsys, known):
     assert "/etc/chrony/chrony.conf" in {file["path"] for file in host["base_files"]}
     assert KEYS not in {file["path"] for file in host["base_files"]}
     assert capsys.readouterr().err.splitlines() == [
-        f"{name}/base: left out, as secrets are in it: {KEYS}, base_ntp_keys; --secrets DIR writes it too"
+        f"{name}/base: left out, as secrets are in it: {KEYS}, base_ntp_keys; --secrets DIR includes it"
         for name in ("alpha", "beta")
     ]
     text = json.dumps(told)

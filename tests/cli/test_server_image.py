@@ -53,7 +53,7 @@ def test_a_directory_with_other_things_in_it_is_left_as_it_is(project: Path) -> 
     (project / "image").mkdir()
     (project / "image" / "app.py").write_text("mine")
     (project / "image" / "main.py").touch()
-    with pytest.raises(Refused, match="image: got main.py in it; it is not there, empty, or has what was written"):
+    with pytest.raises(Refused, match="image: got main.py in it; the directory is absent, empty, or has only files"):
         written()
 
     assert (project / "image" / "app.py").read_text() == "mine"
