@@ -8,7 +8,7 @@ from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server import image as images
 from rackwright.kinds.model_server.image import Image
 from rackwright.kinds.model_server.spec import ServerSpec
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 
 LOCKED_RUNTIMES = ("onnx", "llama.cpp")
 """Runtimes in this repository's lock for serving."""
@@ -39,7 +39,7 @@ def image(
     if (
         requirements is None
         and spec.source
-        and (runtime := published.read(Path(spec.source)).runtime) not in LOCKED_RUNTIMES
+        and (runtime := model_directory.read(Path(spec.source)).runtime) not in LOCKED_RUNTIMES
     ):
         want = f"this repository's lock has {' and '.join(LOCKED_RUNTIMES)}"
         fix = "Add --requirements FILE with the hashed requirements of an environment with that runtime"

@@ -9,7 +9,7 @@ from rackwright.errors import DeclarationError
 from rackwright.schema.server import REGISTERED, ServedModel
 from rackwright.stack.stack import Stack
 from workloads.errors import WorkloadError
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 
 
 def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
@@ -23,8 +23,8 @@ def model_to_serve(stack: Stack, server: str, model: str) -> ServedModel:
     try:
         if re.fullmatch(r"[0-9a-f]{12}", model) and not (stack.project / model).exists():
             return ServedModel.model_validate(declared.model.of_version(model).model_dump())
-        candidate = published.read(stack.project / model)
-        published.check_accuracy(candidate, declared.gate.accuracy_kept)
+        candidate = model_directory.read(stack.project / model)
+        model_directory.check_accuracy(candidate, declared.gate.accuracy_kept)
         return ServedModel.model_validate({"path": model.rstrip("/"), "version": candidate.version})
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
@@ -53,8 +53,8 @@ def registered_model(stack: Stack, server: str, name: str, directory: Path, sha2
     Raises:
         WorkloadError: the model fails the server's gate.
     """
-    candidate = published.read(directory)
-    published.check_accuracy(candidate, stack.fleet.servers[server].gate.accuracy_kept)
+    candidate = model_directory.read(directory)
+    model_directory.check_accuracy(candidate, stack.fleet.servers[server].gate.accuracy_kept)
     return ServedModel(registered=name, version=candidate.version, sha256=sha256)
 
 
@@ -64,6 +64,6 @@ def declared_version(stack: Stack, server: str) -> str | None:
     if model.version is not None or model.path is None:
         return model.version
     try:
-        return published.read(stack.project / model.path).version
+        return model_directory.read(stack.project / model.path).version
     except WorkloadError:
         return None

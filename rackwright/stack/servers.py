@@ -17,7 +17,7 @@ from rackwright.stack.resource import DeclaredResource
 from rackwright.stack.stack import Stack
 from workloads.errors import WorkloadError
 from workloads.quantize import versions
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.serving.model import Model
 from workloads.tracking import registry
 
@@ -108,7 +108,7 @@ def _load_model(stack: Stack, name: str, server: Server) -> Model | None:
         return None
     place = f"servers.{name}.model.path"
     try:
-        model = published.read(stack.project / wanted.path)
+        model = model_directory.read(stack.project / wanted.path)
     except WorkloadError as error:
         if wanted.version is not None:
             return None  # the hosts may have it already
@@ -132,7 +132,7 @@ def _load_registered(stack: Stack, name: str, server: Server) -> Model | None:
     directory = _directory(stack, server)
     if directory is None:
         return None
-    model = published.read(directory)
+    model = model_directory.read(directory)
     if model.version != wanted.version:
         got, want = f"got version {wanted.version}", f"the model with that sha256 is version {model.version}"
         fix = f"Run {command('rackwright server promote {} {}', stack.name, name)}, which writes both"
@@ -163,14 +163,14 @@ def _model(stack: Stack, server: Server, model: Model | None) -> dict[str, Any]:
     if model is None or directory is None:
         return {"model": "", "version": server.model.version}
     files = {file: entry.sha256 for file, entry in sorted(model.files.items())}
-    files[published.NAME] = sha256((directory / published.NAME).read_bytes()).hexdigest()
+    files[model_directory.NAME] = sha256((directory / model_directory.NAME).read_bytes()).hexdigest()
     return {"model": model.name, "version": model.version, "source": str(directory), "files": files}
 
 
 def _check_gate(place: str, server: Server, model: Model) -> None:
     """Return if the model's report meets the declared gate; raise DeclarationErrors otherwise."""
     try:
-        published.check_accuracy(model, server.gate.accuracy_kept)
+        model_directory.check_accuracy(model, server.gate.accuracy_kept)
     except WorkloadError as error:
         fix = "Publish a better model, or lower `gate.accuracy_kept` of the server, which audits report"
         raise _only(place, str(error.got), error.want, fix) from None

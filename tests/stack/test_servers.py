@@ -14,7 +14,7 @@ from tests.support.our_roles import ROLES
 from tests.support.server_stack import SERVERS, project, publish, specs
 from workloads.errors import WorkloadError
 from workloads.quantize.versions import ARTIFACT
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.tracking import registry
 
 __all__ = ["project"]
@@ -31,7 +31,7 @@ def test_a_host_changes_when_the_one_before_it_has(project: Path) -> None:
 
 def test_a_model_of_this_computer_is_known_by_its_files(project: Path) -> None:
     spec = specs(project)["cinder/digits"]
-    model = published.read(project / "models" / "digits")
+    model = model_directory.read(project / "models" / "digits")
 
     assert (spec.model, spec.version, spec.source) == ("digits", model.version, str(project / "models" / "digits"))
     assert {*spec.files} == {"model.onnx", "model.json"}
@@ -58,7 +58,7 @@ def test_what_lost_too_much_is_refused_before_any_host_is_asked(project: Path, k
 def test_a_language_model_is_declared_without_a_gate_and_without_rows(project: Path) -> None:
     (project / "models" / "weights").write_bytes(b"GGUF")
     files = {"model.gguf": project / "models" / "weights"}
-    published.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime="llama.cpp")
+    model_directory.publish(project / "models" / "digits", files, "talk", (), (), {}, runtime="llama.cpp")
     path, waived = project / "stacks" / "serving.yaml", "set: {max_batch: 8}\n    gate: {accuracy_kept: null}"
     path.write_text(SERVERS.replace("set: {max_batch: 8}", waived))
     spec = specs(project)["cinder/digits"]
@@ -158,7 +158,7 @@ class TestRegistered:
         """Put a model where those that were fetched are; return its directory, version and sha256."""
         made = project / "elsewhere" / ARTIFACT
         version = publish(made, b"registered", kept)
-        digest = sha256((made / published.NAME).read_bytes()).hexdigest()
+        digest = sha256((made / model_directory.NAME).read_bytes()).hexdigest()
         directory = registry.directory_for(registry.cache_directory(), digest) / ARTIFACT
         directory.parent.mkdir(parents=True)
         made.rename(directory)
@@ -180,7 +180,7 @@ class TestRegistered:
         directory, version, digest = self.fetched(project)
         model = f'{{registered: digits/7, version: "{version}", sha256: "{digest}"}}'
         before = self.declare_(project, model)
-        told = directory / published.NAME
+        told = directory / model_directory.NAME
         if harm == "another model.json":
             told.write_text(told.read_text().replace("0.99", "1.00"))
         elif harm == "half of it":

@@ -12,7 +12,7 @@ from rackwright.errors import DeclarationErrors
 from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.serving.settings import Settings
 
 SERVER = """\
@@ -64,7 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         (tmp_path / "weights").write_bytes(b"weights")
         lineage = {} if sizes is None else {"sizes": sizes}
         weights = {"model.safetensors": tmp_path / "weights"}
-        published.publish(tmp_path / "models" / "talk", weights, "talk", (), (), lineage, runtime="vllm")
+        model_directory.publish(tmp_path / "models" / "talk", weights, "talk", (), (), lineage, runtime="vllm")
         found = {declared.name: declared.spec for declared in declare(load_stack("serving", tmp_path))}
         return {name: spec for name, spec in found.items() if isinstance(spec, ServerSpec)}
 

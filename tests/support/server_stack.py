@@ -8,7 +8,7 @@ import pytest
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
 from tests.support.log import ROOT
-from workloads.serving import model as published
+from workloads.serving import model as model_directory
 from workloads.serving.model import Tensor
 
 HOSTS = ROOT / "tests/fleet/wrong_runs/pair.yaml"
@@ -42,7 +42,7 @@ def publish(directory: Path, content: bytes, kept: float | None) -> str:
     tensor = Tensor(name="x", datatype="FP32", shape=(-1, 2))
     lineage = {} if kept is None else {"gate": {"found": {"accuracy_kept": kept}}}
     files = {"model.onnx": directory.parent / "weights"}
-    return published.publish(directory, files, "digits", (tensor,), (tensor,), lineage).version
+    return model_directory.publish(directory, files, "digits", (tensor,), (tensor,), lineage).version
 
 
 @pytest.fixture

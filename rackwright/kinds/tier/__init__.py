@@ -63,7 +63,7 @@ class TierKind:
             "type": spec.filesystem,
             "options": spec.mount_options,
         }
-        as_found = (
+        array_claims = (
             identity_claim(spec.host, spec.identity),
             *(drive_claim(drive) for drive in spec.drives),
             *health_claims(spec.host, spec.drives, spec.health),
@@ -72,10 +72,10 @@ class TierKind:
             remedies.filesystem(f"filesystem:{spec.carrier}", filesystem),
             Claim(f"mount:{spec.mount}", mount, remedy=remedies.THEIR_MOUNT if spec.array else ""),
         )
-        if spec.array:  # what brings it back is not ours
-            return as_found
+        if spec.array:  # rackwright does not manage the boot files of an array that was taken over
+            return array_claims
         return (
-            *as_found,
+            *array_claims,
             *boot.claims(spec, repository),
             *luks.claims(spec, repository),
             *scrub.claims(spec, repository),
@@ -122,7 +122,7 @@ class TierKind:
 
 
 def _redundancy(spec: TierSpec) -> Iterator[Claim]:
-    """Yield the claims that as many drives wait as declared, and that the last scrub found nothing.
+    """Yield the claims about the number of waiting spares, and that the last scrub found no mismatch.
 
     Mismatches of RAID1 and RAID10 may be harmless, and are not claimed. Source: md(4).
     """

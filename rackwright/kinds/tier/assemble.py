@@ -3,10 +3,10 @@
 from rackwright.core.contract import Command, Plan, Refusal
 from rackwright.kinds.tier import boot, luks, owner_file, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
-from rackwright.kinds.tier.situation import Stopped
+from rackwright.kinds.tier.situation import StoppedArray
 
 
-def assemble(inputs: PlanInputs, stopped: Stopped) -> Plan:
+def assemble(inputs: PlanInputs, stopped: StoppedArray) -> Plan:
     """Return the plan that starts an array of ours from all of its members; anything less is refused."""
     spec, facts, repository = inputs.spec, inputs.facts, inputs.repository
     uuids = {block.array_uuid for block in stopped.superblocks.values()}
@@ -27,11 +27,11 @@ def assemble(inputs: PlanInputs, stopped: Stopped) -> Plan:
     return Plan(steps=steps, by_hand=inputs.drive_differences)
 
 
-def _incomplete(inputs: PlanInputs, stopped: Stopped) -> Refusal:
-    there = ", ".join(sorted(stopped.superblocks)) or "none"
+def _incomplete(inputs: PlanInputs, stopped: StoppedArray) -> Refusal:
+    present = ", ".join(sorted(stopped.superblocks)) or "none"
     return Refusal(
         inputs.spec.id,
-        f"got no running array, and md superblocks of it on: {there}",
+        f"got no running array, and md superblocks of it on: {present}",
         f"its members are {', '.join(inputs.spec.serials)}; no array is made over data",
         "Bring the drives back and run up, or assemble what is left by hand",
     )

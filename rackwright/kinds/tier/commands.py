@@ -1,4 +1,4 @@
-"""Commands of a tier that take more than one program: small shell texts, their values passed as arguments."""
+"""Commands of a tier that need more than one program: short shell scripts, with values as arguments."""
 
 from collections.abc import Iterable
 
@@ -243,12 +243,12 @@ def erase_member(serial: str, array_uuid: str) -> tuple[str, ...]:
 
 
 def forget(array: str) -> tuple[str, ...]:
-    """Take members that are gone or failed off the array's list, so that they can be taken back."""
+    """Remove absent and failed members from the array's list, so that they can be added again."""
     return _shell(_FORGET, array)
 
 
 def let_go(array: str, array_uuid: str, drives: Iterable[str]) -> tuple[str, ...]:
-    """Take failed members off a whole array's list, and erase the md superblocks of *drives* where they are its own.
+    """Remove failed members from a whole array's list, and erase the md superblocks of *drives* that name this array.
 
     With its superblock md may take such a drive in again when the host starts, as a spare. mdadm erases no superblock
     of a drive that is still in use, as after a copy that failed.
@@ -260,7 +260,7 @@ def let_go(array: str, array_uuid: str, drives: Iterable[str]) -> tuple[str, ...
 
 
 def dismiss(array: str, drive: str) -> tuple[str, ...]:
-    """Take a drive that waits out of the array, and erase its md superblock, its only content."""
+    """Remove a waiting spare from the array, and erase its md superblock, its only content."""
     return _shell(_DISMISS, array, drive)
 
 
@@ -290,7 +290,7 @@ def enlarge(array: str, member_kib: int, argv: tuple[str, ...]) -> tuple[str, ..
 
 
 def seal(key: str, sealed: str) -> tuple[str, ...]:
-    """Have the TPM seal what is in *key*, and remove that, however it ends."""
+    """Seal the content of *key* with the TPM, and remove that file in any case."""
     return _shell(_SEAL, key, sealed)
 
 
@@ -314,18 +314,18 @@ def change_key(array: str, key: str, name: str, *before: str) -> tuple[str, ...]
     Nothing changes if no known key opens the header.
 
     Args:
-        before: Other files whose key it may have now.
+        before: Other files that may have the present key.
     """
     return _shell(_CHANGE_KEY, array, key, name, key, *before)
 
 
 def single_key(array: str, key: str, name: str) -> tuple[str, ...]:
-    """Take every key slot away but the one that *key* opens."""
+    """Remove every key slot except the one that *key* opens."""
     return _shell(_SINGLE_KEY, array, key, name)
 
 
 def copy_header(array: str, key: str, name: str, path: str) -> tuple[str, ...]:
-    """Copy its LUKS header to *path*, if *key* opens that."""
+    """Copy the LUKS header to *path*, if *key* opens the header."""
     return _shell(_COPY_HEADER, array, key, name, path)
 
 
@@ -335,7 +335,7 @@ def grow_mapping(mapping: str, key: str, argv: tuple[str, ...]) -> tuple[str, ..
 
 
 def write_superblocks(array: str, array_uuid: str, bitmap: str) -> tuple[str, ...]:
-    """Have md write the superblocks of a running array on all members, and its bitmap where a member has lost that."""
+    """Write the superblocks of a running array on all members, and its bitmap where a member has lost that."""
     return _shell(_WRITE_SUPERBLOCKS, array, array_uuid, bitmap)
 
 

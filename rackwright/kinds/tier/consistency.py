@@ -27,10 +27,10 @@ def steps(spec: TierSpec, array: Array) -> Iterator[Command]:
 def notes(spec: TierSpec) -> Iterator[str]:
     """Yield notes about the losses that a power cut can still cause. Source: md(4), PARTIAL PARITY LOG."""
     if spec.level in ("raid5", "raid6") and not spec.ppl:
-        way_out = "; `ppl: true` closes it" if spec.level == "raid5" else ""
+        remedy = "; `ppl: true` closes it" if spec.level == "raid5" else ""
         yield (
             f"{spec.name}: after a power cut while a member is missing, md starts {spec.level} by force alone, and"
-            f" data in stripes that were being written may be lost (the write hole){way_out}"
+            f" data in stripes that were being written may be lost (the write hole){remedy}"
         )
 
 

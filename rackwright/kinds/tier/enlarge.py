@@ -1,6 +1,6 @@
-"""Members that are all larger than what the array uses of them: md takes the rest.
+"""The enlargement of an array whose members are all larger than the part that it uses.
 
-md gives an array another size only while it rests, so a copy onto the last successor comes before.
+md changes the size of an array only while it rests, so a copy onto the last successor comes before.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def enlarge(inputs: PlanInputs, enlarging: Enlarging) -> Plan:
         *owner_file.repair_steps(inputs),
     )
     restored = repair.restores_members(inputs, enlarging, enlarging.lingering)
-    by_hand = repair.left_to_a_person(inputs, enlarging, restored)
+    by_hand = repair.manual_differences(inputs, enlarging, restored)
     return Plan(steps, by_hand=by_hand, notes=(*repair.spares_in_use(inputs, enlarging),))
 
 
@@ -35,7 +35,7 @@ def refusals(spec: TierSpec, array: Array, completes: bool) -> Iterator[Refusal]
     """Yield why more of each member cannot be taken.
 
     Args:
-        completes: Whether the members that the array lacks are coming.
+        completes: True if the members that the array lacks are coming.
     """
     where, got = f"{spec.id}: md member_kib", f"got {array.member_bytes // 1024}, and {spec.member_kib} are there"
     if spec.level == "raid5" and (spec.ppl or array.ppl):

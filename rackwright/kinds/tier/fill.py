@@ -1,4 +1,4 @@
-"""The filesystem takes all of its array: at once, or when md rests."""
+"""The growth of a filesystem to all of its array: at once, or when md rests."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def fill_steps(inputs: PlanInputs, gains_room: bool = False) -> Iterator[Command
     """Yield the step that grows the filesystem, where it leaves some of its array unused.
 
     Args:
-        gains_room: Whether a reshape before this step has made the array larger.
+        gains_room: True if a reshape before this step has made the array larger.
     """
     unfilled = inputs.differs("filesystem", "fills_array") or inputs.differs("luks", "fills_array")
     unfilled |= inputs.differs("md", "array_size")  # a step before this one gives the array its whole size again
@@ -33,7 +33,7 @@ def schedule_fill_steps(spec: TierSpec, gains_room: bool) -> Iterator[Command]:
     """Yield the step that grows the filesystem when md rests; `up` does not wait for that.
 
     Args:
-        gains_room: Whether a reshape that runs by then makes the array larger.
+        gains_room: True if a reshape that runs by then makes the array larger.
     """
     if gains_room and not spec.wait_for_sync:
         at_rest = WhenAtRest(spec.array_key, commands.waiting_unit("grow", spec.array_key))

@@ -1,6 +1,6 @@
-"""Members added to a tier: md spreads the array over them while it is in use.
+"""The growth of a tier by further members: md spreads the array over them while it is in use.
 
-md moves every stripe, and writes down in all superblocks how far it is.
+md moves every stripe, and records its progress in all superblocks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ def grow(inputs: PlanInputs, growing: Growing) -> Plan:
         owner_file.note_ready(inputs),
     )
     notes = (*map(drives.describe, free), *repair.spares_in_use(inputs, growing))
-    return Plan(steps, by_hand=repair.left_to_a_person(inputs, growing, restored=True), notes=notes)
+    return Plan(steps, by_hand=repair.manual_differences(inputs, growing, restored=True), notes=notes)
 
 
 def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:

@@ -39,15 +39,15 @@ def find_growth(spec: TierSpec, facts: Facts, array: Array) -> Growth | None:
     if len(spec.members) <= array.devices:
         return None
     serials = {drive.name: drive.serial for drive in facts.drives}
-    there = {serials[member.name]: member for member in array.members if member.name in serials}
-    placed = {serial for serial, member in there.items() if member.slot is not None}
+    in_array = {serials[member.name]: member for member in array.members if member.name in serials}
+    placed = {serial for serial, member in in_array.items() if member.slot is not None}
     newcomers = tuple(serial for serial in spec.serials if serial not in placed)
     offsets = [
         block.data_offset_bytes for drive in facts.drives if drive.serial in placed and (block := drive.superblock)
     ]
     need = _need_kib(spec, array) if spec.moves else 0
-    in_array = frozenset(serial for serial in newcomers if serial in there)
-    return Growth(newcomers, in_array, min(offsets, default=0) // 1024, need)
+    newcomers_in_array = frozenset(serial for serial in newcomers if serial in in_array)
+    return Growth(newcomers, newcomers_in_array, min(offsets, default=0) // 1024, need)
 
 
 def _need_kib(spec: TierSpec, array: Array) -> int:

@@ -46,17 +46,15 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
         "copied": True,
     }
     yield Claim(f"luks:{spec.array_key}", header)
-    sealed, key = (
-        UnknownValue(f"it is the secret {spec.key}, which is not known here"),
-        repository.secrets.get(spec.key),
-    )
+    key = repository.secrets.get(spec.key)
+    unknown_key = UnknownValue(f"it is the secret {spec.key}, which is not known here")
     if key is not None and len(key) < KEY_SHORTEST:
         want = f"the key of a tier is a text of {KEY_SHORTEST} characters or more: its digest is in facts"
         fix = "Run `openssl rand -base64 32`, set that as its value, and let `up` change the key"
         raise DeclarationError(f"{spec.id}: {CONFIG_KEY}.{spec.key}", f"got {len(key)} characters", want, fix)
-    for_root: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
-    yield Claim(f"file:{spec.key_path}", for_root)
-    content = {"content": sealed if key is None else repository.digest(key)}
+    root_only: dict[str, Want] = {"mode": "0600", "owner": "root:root"}
+    yield Claim(f"file:{spec.key_path}", root_only)
+    content = {"content": unknown_key if key is None else repository.digest(key)}
     if spec.tpm2:
         credential = f"credential:{spec.key_path}"
         yield Claim(credential, {"sealed_by": "tpm2", "opens": True}, remedy=NEW_MAINBOARD)
@@ -64,7 +62,7 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
         yield Claim(f"file:{spec.other_key_path}", {"present": False})
     else:
         yield Claim(f"file:{spec.key_path}", content, secret=True)
-    yield Claim(f"file:{spec.header_path}", for_root)
+    yield Claim(f"file:{spec.header_path}", root_only)
     unit = {"mode": "0644", "owner": "root:root", "content": repository.digest(unit_text(spec, repository))}
     yield Claim(f"file:{spec.unlock_path}", unit)
 
@@ -167,11 +165,11 @@ def create_steps(spec: TierSpec, repository: Repository) -> Iterator[Step]:
 def repair_steps(
     spec: TierSpec, facts: Facts, repository: Repository, paths: Collection[str], opens: bool = False
 ) -> Iterator[Step]:
-    """Yield the steps that make all of its claims hold but the size, which grows with the filesystem.
+    """Yield the steps that make all claims of the encryption hold, except the size, which grows with the filesystem.
 
-    A new key is added, tried, and put in the place of the old one before that is taken away, and the unit that opens
-    the tier stays with what it reads until the other is there: the host can open the tier whenever it is cut off, and
-    the next run goes on.
+    A new key is added and tested, and replaces the old key's file, before the old key is removed. The unit that opens
+    the tier keeps reading the old file until the new one exists. So the host can open the tier after an interruption
+    at any point, and the next run continues.
 
     Args:
         paths: Paths of the differences.
@@ -223,8 +221,8 @@ def _copy_step(spec: TierSpec) -> Command:
 
 def erase_steps(spec: TierSpec, facts: Facts, array: Array | None) -> Iterator[Step]:
     """Yield the steps that close a tier and erase all of its keys, so that no copy of a drive can be read."""
-    unit, there = facts.file(spec.unlock_path) is not None, array is not None and mapping_on(facts, array) is not None
-    if unit or there:
+    unit = facts.file(spec.unlock_path) is not None
+    if unit or (array is not None and mapping_on(facts, array) is not None):
         yield Command(f"close {spec.name}", commands.close_mapping(spec.mapping, spec.unlock_unit))
     if array is not None and array.condition != "inactive" and header_on(facts, array):
         argv = ("cryptsetup", "luksErase", "--batch-mode", spec.device)

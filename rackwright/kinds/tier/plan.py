@@ -21,11 +21,11 @@ from rackwright.kinds.tier.situation import (
     Enlarging,
     Growing,
     HalfMade,
-    Interrupted,
+    InterruptedReshape,
     Replacing,
     Running,
     Situation,
-    Stopped,
+    StoppedArray,
     situation,
 )
 from rackwright.kinds.tier.spec import TierSpec
@@ -52,9 +52,9 @@ def _plan(inputs: PlanInputs, present: Situation) -> Plan:
             return create(inputs, present)
         case HalfMade():
             return complete(inputs, present)
-        case Stopped():
+        case StoppedArray():
             return assemble(inputs, present)
-        case Interrupted():
+        case InterruptedReshape():
             return resume(inputs, present)
         case Growing():
             return grow(inputs, present)

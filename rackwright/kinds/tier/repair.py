@@ -10,7 +10,7 @@ from rackwright.facts.storage import Array
 from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.observe import lost_superblocks, members_of, mount_at, waiting_spares
-from rackwright.kinds.tier.situation import Assembled, Running, members_are_larger
+from rackwright.kinds.tier.situation import AssembledArray, Running, members_are_larger
 from rackwright.kinds.tier.spec import TierSpec
 
 LIFETIME = {"md": {"level", "chunk_kib", "metadata", "member_kib"}, "filesystem": {"type"}}
@@ -29,14 +29,14 @@ def repair(inputs: PlanInputs, running: Running) -> Plan:
         *owner_file.repair_steps(inputs),
     )
     restored = restores_members(inputs, running, running.lingering)
-    return Plan(steps, by_hand=left_to_a_person(inputs, running, restored), notes=(*spares_in_use(inputs, running),))
+    return Plan(steps, by_hand=manual_differences(inputs, running, restored), notes=(*spares_in_use(inputs, running),))
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 
 def assembled_refusals(
-    inputs: PlanInputs, assembled: Assembled, change: Iterable[Refusal], newcomers: Iterable[Refusal] = ()
+    inputs: PlanInputs, assembled: AssembledArray, change: Iterable[Refusal], newcomers: Iterable[Refusal] = ()
 ) -> tuple[Refusal, ...]:
     """Return why no step may run on an array that runs.
 
@@ -89,7 +89,7 @@ def _mount_refusals(inputs: PlanInputs) -> Iterator[Refusal]:
 # -- steps -----------------------------------------------------------------------------------------------------------
 
 
-def repair_steps(inputs: PlanInputs, assembled: Assembled) -> Iterator[Step]:
+def repair_steps(inputs: PlanInputs, assembled: AssembledArray) -> Iterator[Step]:
     """Yield the steps that repair an array, and everything around it that its data does not depend on."""
     spec, array = inputs.spec, assembled.array
     if returning := returning_members(inputs, assembled):
@@ -110,7 +110,7 @@ def repair_steps(inputs: PlanInputs, assembled: Assembled) -> Iterator[Step]:
     yield from _mount_steps(inputs)
 
 
-def returning_members(inputs: PlanInputs, assembled: Assembled) -> list[str]:
+def returning_members(inputs: PlanInputs, assembled: AssembledArray) -> list[str]:
     """Return the declared members that fell out of the array, are there again, and do not fail."""
     back = assembled.detached & {*inputs.spec.serials}
     return sorted(serial for serial in back if not any(drives.failing_health(inputs, serial)))
@@ -127,8 +127,8 @@ def _superblock_steps(inputs: PlanInputs, array: Array) -> Iterator[Command]:
     """Yield the step that writes lost superblocks again; none where a member bears something else in their place."""
     spec = inputs.spec
     serials = lost_superblocks(inputs.facts, array) if inputs.differs("md", "superblocks_lost") else ()
-    there = {drive.serial for drive in inputs.facts.drives}
-    if isinstance(serials, tuple) and serials and {*serials} <= there:
+    present = {drive.serial for drive in inputs.facts.drives}
+    if isinstance(serials, tuple) and serials and {*serials} <= present:
         argv = commands.write_superblocks(spec.device, array.uuid, array.bitmap)
         yield Command(f"have md write the superblock of {', '.join(serials)} again", argv)
 
@@ -153,8 +153,8 @@ def _mount_steps(inputs: PlanInputs) -> Iterator[Command]:
 
 def _can_mount(inputs: PlanInputs) -> bool:
     """Return whether the tier is to be mounted, and can be: systemd may have no unit of one that was taken over."""
-    there = inputs.spec.array is None or inputs.facts.unit(inputs.spec.unit) is not None
-    return there and inputs.differs("mount", "source")
+    has_unit = inputs.spec.array is None or inputs.facts.unit(inputs.spec.unit) is not None
+    return has_unit and inputs.differs("mount", "source")
 
 
 def let_go_steps(spec: TierSpec, array: Array, serials: Iterable[str]) -> Iterator[Command]:
@@ -169,13 +169,13 @@ def let_go_steps(spec: TierSpec, array: Array, serials: Iterable[str]) -> Iterat
 # -- what remains ----------------------------------------------------------------------------------------------------
 
 
-def restores_members(inputs: PlanInputs, assembled: Assembled, lingering: Iterable[str]) -> bool:
+def restores_members(inputs: PlanInputs, assembled: AssembledArray, lingering: Iterable[str]) -> bool:
     """Return whether the repair brings the members to what is declared."""
     return bool(returning_members(inputs, assembled) or (lingering and not _missing(inputs, assembled)))
 
 
-def left_to_a_person(inputs: PlanInputs, assembled: Assembled, restored: bool) -> tuple[Difference, ...]:
-    """Return the differences that no step ends.
+def manual_differences(inputs: PlanInputs, assembled: AssembledArray, restored: bool) -> tuple[Difference, ...]:
+    """Return the differences that no step repairs.
 
     Args:
         restored: Whether steps bring the members to what is declared.
@@ -184,11 +184,11 @@ def left_to_a_person(inputs: PlanInputs, assembled: Assembled, restored: bool) -
 
 
 def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[Difference]:
-    seen_later = inputs.differs("luks", "mapping") or array.condition == "interrupted"
+    is_visible_later = inputs.differs("luks", "mapping") or array.condition == "interrupted"
     rewritten = any(_superblock_steps(inputs, array))
     for item in inputs.differences:
         sort = item.thing.split(":")[0]
-        if seen_later and item.is_unknown and sort in ("luks", "filesystem", "unit"):
+        if is_visible_later and item.is_unknown and sort in ("luks", "filesystem", "unit"):
             continue
         if item.is_unknown and sort == "credential" and inputs.differs("credential"):
             continue  # it does not open, and is sealed again
@@ -201,7 +201,7 @@ def _about_array(inputs: PlanInputs, array: Array, restored: bool) -> Iterator[D
             yield item
 
 
-def spares_in_use(inputs: PlanInputs, assembled: Assembled) -> Iterator[str]:
+def spares_in_use(inputs: PlanInputs, assembled: AssembledArray) -> Iterator[str]:
     """Yield the note that spares have taken the places of members."""
     placed = {*members_of(inputs.facts, assembled.array)} - {*waiting_spares(inputs.facts, assembled.array)}
     used = [spare.serial for spare in inputs.spec.spares if spare.serial in placed]
@@ -209,5 +209,5 @@ def spares_in_use(inputs: PlanInputs, assembled: Assembled) -> Iterator[str]:
         yield f"{', '.join(used)}, declared as a spare, is in the place of {', '.join(missing)}"
 
 
-def _missing(inputs: PlanInputs, assembled: Assembled) -> list[str]:
+def _missing(inputs: PlanInputs, assembled: AssembledArray) -> list[str]:
     return sorted({*inputs.spec.serials} - {*members_of(inputs.facts, assembled.array)})

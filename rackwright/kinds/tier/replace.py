@@ -1,4 +1,4 @@
-"""Other drives in the places of members.
+"""The replacement of members by other drives.
 
 A member that works is copied onto its successor before it goes, so redundancy never drops; one that is gone is rebuilt.
 """
@@ -9,7 +9,7 @@ from rackwright.core.contract import Command, Plan, Refusal
 from rackwright.kinds.tier import commands, drives, enlarge, fill, members, owner_file, repair
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.replacement import Replacement
-from rackwright.kinds.tier.situation import Assembled, Interrupted, Replacing
+from rackwright.kinds.tier.situation import AssembledArray, InterruptedReshape, Replacing
 
 
 def replace(inputs: PlanInputs, replacing: Replacing) -> Plan:
@@ -32,10 +32,12 @@ def replace(inputs: PlanInputs, replacing: Replacing) -> Plan:
         owner_file.note_ready(inputs),
     )
     notes = (*map(drives.describe, free), *repair.spares_in_use(inputs, replacing))
-    return Plan(steps, by_hand=repair.left_to_a_person(inputs, replacing, restored=True), notes=notes)
+    return Plan(steps, by_hand=repair.manual_differences(inputs, replacing, restored=True), notes=notes)
 
 
-def refusals(inputs: PlanInputs, present: Replacing | Interrupted, replacement: Replacement) -> Iterator[Refusal]:
+def refusals(
+    inputs: PlanInputs, present: Replacing | InterruptedReshape, replacement: Replacement
+) -> Iterator[Refusal]:
     """Yield why members cannot be replaced."""
     spec, array, owner = inputs.spec, present.array, inputs.owner
     if present.is_larger:
@@ -43,9 +45,9 @@ def refusals(inputs: PlanInputs, present: Replacing | Interrupted, replacement: 
     where = f"{spec.id}: members"
     known = present.before if spec.array else frozenset(owner.get("serials", ()))
     leaving = (*replacement.working_members, *replacement.failed_members, *replacement.idle_spares)
-    strangers = sorted({*leaving} - known - owner_file.former_members(spec, owner))
-    if strangers:
-        got, want = f"got the members {', '.join(strangers)}", f"declared are {', '.join(spec.serials)}"
+    unknown_members = sorted({*leaving} - known - owner_file.former_members(spec, owner))
+    if unknown_members:
+        got, want = f"got the members {', '.join(unknown_members)}", f"declared are {', '.join(spec.serials)}"
         yield Refusal(where, got, want, "Declare the drives the array has")
     elif len(spec.members) < array.devices:
         yield from repair.place_refusals(spec, array)
@@ -76,7 +78,7 @@ def _newcomer_refusals(
         yield from drives.refusals(inputs, to_add)
 
 
-def successors(inputs: PlanInputs, assembled: Assembled, replacement: Replacement) -> tuple[str, ...]:
+def successors(inputs: PlanInputs, assembled: AssembledArray, replacement: Replacement) -> tuple[str, ...]:
     """Return the newcomers that take others' places, or wait for one.
 
     Other newcomers return to a place of their own, or are gone. One that is gone counts if a member that works needs a
@@ -92,7 +94,7 @@ def successors(inputs: PlanInputs, assembled: Assembled, replacement: Replacemen
 
 def exchange_steps(
     inputs: PlanInputs,
-    assembled: Assembled,
+    assembled: AssembledArray,
     replacement: Replacement,
     coming: tuple[str, ...],
     contents: Mapping[str, str],

@@ -1,4 +1,4 @@
-"""Other drives in the places of members: which members leave, and which drives come."""
+"""The replacement in an array: the members that leave, and the drives that come."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

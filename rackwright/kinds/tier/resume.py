@@ -1,14 +1,14 @@
-"""A reshape that was cut off: md goes on with it, and the rest follows once the content can be seen."""
+"""The continuation of a reshape that was cut off; other steps follow once the content is visible."""
 
 from collections.abc import Iterator
 
 from rackwright.core.contract import Command, Plan, Refusal, Step
 from rackwright.kinds.tier import commands, enlarge, fill, members, owner_file, repair, replace
 from rackwright.kinds.tier.inputs import PlanInputs
-from rackwright.kinds.tier.situation import Interrupted
+from rackwright.kinds.tier.situation import InterruptedReshape
 
 
-def resume(inputs: PlanInputs, interrupted: Interrupted) -> Plan:
+def resume(inputs: PlanInputs, interrupted: InterruptedReshape) -> Plan:
     """Return the plan that goes on with a reshape; no drive comes into the array before it has ended."""
     spec, replacement = inputs.spec, interrupted.replacement
     if refusals := repair.assembled_refusals(inputs, interrupted, _refusals(inputs, interrupted)):
@@ -25,10 +25,10 @@ def resume(inputs: PlanInputs, interrupted: Interrupted) -> Plan:
         *([owner_file.note_ready(inputs)] if replacement else owner_file.repair_steps(inputs)),
     )
     notes = (*repair.spares_in_use(inputs, interrupted),)
-    return Plan(steps, by_hand=repair.left_to_a_person(inputs, interrupted, restored=True), notes=notes)
+    return Plan(steps, by_hand=repair.manual_differences(inputs, interrupted, restored=True), notes=notes)
 
 
-def _refusals(inputs: PlanInputs, interrupted: Interrupted) -> Iterator[Refusal]:
+def _refusals(inputs: PlanInputs, interrupted: InterruptedReshape) -> Iterator[Refusal]:
     """Yield why the reshape cannot go on: what is declared needs more than its end."""
     if interrupted.replacement:
         yield from replace.refusals(inputs, interrupted, interrupted.replacement)
@@ -38,7 +38,7 @@ def _refusals(inputs: PlanInputs, interrupted: Interrupted) -> Iterator[Refusal]
     yield from repair.place_refusals(inputs.spec, interrupted.array)
 
 
-def _member_steps(inputs: PlanInputs, interrupted: Interrupted) -> Iterator[Step]:
+def _member_steps(inputs: PlanInputs, interrupted: InterruptedReshape) -> Iterator[Step]:
     """Yield the steps that note the members which the reshape gives the array, and let former ones go."""
     if replacement := interrupted.replacement:
         yield from members.change_steps(inputs, interrupted, "replacing", free=())

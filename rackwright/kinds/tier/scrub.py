@@ -1,6 +1,6 @@
 """The scrub of a tier: its timer and service, in place of those that come with mdadm.
 
-md reads all of the array and counts the sectors that do not fit; it writes a sector that a member cannot read again.
+md reads all of the array and counts the sectors that do not fit; it writes again each sector that a member cannot read.
 """
 
 import re
@@ -15,9 +15,9 @@ UNITS = "/etc/systemd/system"
 TIMERS = ("mdcheck_start.timer", "mdcheck_continue.timer")
 """Timers of mdadm itself. Source: mdadm 4.2, systemd/."""
 CRON, DEFAULTS = "/etc/cron.d/mdadm", "/etc/default/mdadm"
-"""Debian runs checkarray by them, unless AUTOCHECK is off. Source: mdadm 4.2-5, README.checkarray."""
+"""Files by which Debian runs checkarray, unless AUTOCHECK is off. Source: mdadm 4.2-5, README.checkarray."""
 AUTOCHECK = re.compile(r"^AUTOCHECK=[\"']?([Yy]es|[Yy]|1|[Tt]rue|[Tt])\b", re.MULTILINE)
-"""The values by which checkarray runs."""
+"""Values of AUTOCHECK with which checkarray runs."""
 _SET_AUTOCHECK = f"""sed -i "s/^AUTOCHECK=.*/AUTOCHECK=$1/" {DEFAULTS}"""
 
 
@@ -54,15 +54,15 @@ def claims(spec: TierSpec, repository: Repository) -> Iterator[Claim]:
 
 
 def foreign_scrubs(facts: Facts) -> tuple[str, ...]:
-    """Return the names of what scrubs all arrays of the host, as it comes with mdadm."""
-    there = ((name, facts.unit(name)) for name in TIMERS)
-    timers = [name for name, unit in there if unit and (unit.enabled == "enabled" or unit.active == "active")]
+    """Return the names of the timers and cron jobs of mdadm itself that scrub all arrays of the host."""
+    units_by_name = ((name, facts.unit(name)) for name in TIMERS)
+    timers = [name for name, unit in units_by_name if unit and (unit.enabled == "enabled" or unit.active == "active")]
     checks = facts.file(CRON) is not None and AUTOCHECK.search(facts.text(DEFAULTS) or "")
     return tuple(sorted([*timers, *([CRON] if checks else [])]))
 
 
 def steps(spec: TierSpec, facts: Facts, repository: Repository, things: Collection[str]) -> Iterator[Step]:
-    """Yield the steps that make its claims hold.
+    """Yield the steps that make the claims of the scrub hold.
 
     Args:
         things: Things of which a property differs.
@@ -86,13 +86,13 @@ def steps(spec: TierSpec, facts: Facts, repository: Repository, things: Collecti
 def remove_steps(spec: TierSpec, facts: Facts) -> Iterator[Step]:
     """Yield the steps that remove its units; with the last tier's, the scrubs that come with mdadm run again."""
     service, timer = units(spec)
-    there = [unit for unit in (timer, service) if facts.file(f"{UNITS}/{unit}")]
-    if not there:
+    present = [unit for unit in (timer, service) if facts.file(f"{UNITS}/{unit}")]
+    if not present:
         return
-    for unit in there:
+    for unit in present:
         verb = ("disable", "--quiet", "--now") if unit == timer else ("stop",)
         yield Command(f"stop {unit}", ("systemctl", *verb, unit))
-    for unit in there:
+    for unit in present:
         yield Remove(f"remove {UNITS}/{unit}", f"{UNITS}/{unit}")
     yield Command("reload systemd", ("systemctl", "daemon-reload"))
     names = (re.fullmatch(r"scrub-.*\.timer", name) for name in facts.table("units"))
@@ -108,8 +108,8 @@ def _disable_steps(others: Collection[str]) -> Iterator[Command]:
 
 
 def _enable_steps(facts: Facts) -> Iterator[Command]:
-    there = ((name, facts.unit(name)) for name in TIMERS)
-    if masked := [name for name, unit in there if unit and unit.enabled == "masked"]:
+    units_by_name = ((name, facts.unit(name)) for name in TIMERS)
+    if masked := [name for name, unit in units_by_name if unit and unit.enabled == "masked"]:
         yield Command(f"unmask {', '.join(masked)}", ("systemctl", "unmask", "--quiet", *masked))
     if facts.file(CRON) and not AUTOCHECK.search(facts.text(DEFAULTS) or ""):
         yield Command(f"set AUTOCHECK=true in {DEFAULTS}", ("sh", "-c", _SET_AUTOCHECK, "sh", "true"))

@@ -30,7 +30,7 @@ class HalfMade:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class StoppedArray:
     """The array does not run, and there may be data on its members."""
 
     array: Array | None
@@ -40,7 +40,7 @@ class Stopped:
 
 
 @dataclass(frozen=True)
-class Assembled:
+class AssembledArray:
     """An array that runs, whatever is to be done about it."""
 
     array: Array
@@ -51,7 +51,7 @@ class Assembled:
 
 
 @dataclass(frozen=True)
-class Running(Assembled):
+class Running(AssembledArray):
     """The array has the declared members, and as much of each as is declared."""
 
     lingering: tuple[str, ...]
@@ -59,14 +59,14 @@ class Running(Assembled):
 
 
 @dataclass(frozen=True)
-class Enlarging(Assembled):
+class Enlarging(AssembledArray):
     """The declared drives are all larger than what the array uses of each member."""
 
     lingering: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Replacing(Assembled):
+class Replacing(AssembledArray):
     """Other members are declared than the array has, or has noted."""
 
     replacement: Replacement
@@ -75,7 +75,7 @@ class Replacing(Assembled):
 
 
 @dataclass(frozen=True)
-class Growing(Assembled):
+class Growing(AssembledArray):
     """More members are declared than the array has places."""
 
     growth: Growth
@@ -83,7 +83,7 @@ class Growing(Assembled):
 
 
 @dataclass(frozen=True)
-class Interrupted(Assembled):
+class InterruptedReshape(AssembledArray):
     """A reshape was cut off, md does not go on with it, and the content of the array cannot be seen."""
 
     replacement: Replacement | None
@@ -91,7 +91,7 @@ class Interrupted(Assembled):
     is_larger: bool
 
 
-Situation = Blank | HalfMade | Stopped | Interrupted | Growing | Replacing | Enlarging | Running
+Situation = Blank | HalfMade | StoppedArray | InterruptedReshape | Growing | Replacing | Enlarging | Running
 
 
 def situation(spec: TierSpec, facts: Facts, owner: Mapping[str, Any]) -> Situation:
@@ -105,9 +105,11 @@ def situation(spec: TierSpec, facts: Facts, owner: Mapping[str, Any]) -> Situati
     """
     array = find_array(facts, spec.array_key)
     superblocks = without_former(find_superblocks(facts, spec.array_key), spec.serials)
-    present = _of_array(spec, facts, owner, array, superblocks) if array else Stopped(None, superblocks)
+    present = _of_array(spec, facts, owner, array, superblocks) if array else StoppedArray(None, superblocks)
     if spec.array is None and creation_is_unfinished(owner):
-        is_whole = isinstance(present, Assembled) and members_of(facts, present.array) == tuple(sorted(spec.serials))
+        is_whole = isinstance(present, AssembledArray) and members_of(facts, present.array) == tuple(
+            sorted(spec.serials)
+        )
         return HalfMade(array, is_whole, frozenset(owner.get("serials", ())) & superblocks.keys())
     if spec.array is None and array is None and not superblocks and owner.get("phase") in (None, "removed"):
         return Blank()
@@ -116,14 +118,14 @@ def situation(spec: TierSpec, facts: Facts, owner: Mapping[str, Any]) -> Situati
 
 def _of_array(
     spec: TierSpec, facts: Facts, owner: Mapping[str, Any], array: Array, superblocks: Mapping[str, Superblock]
-) -> Stopped | Interrupted | Growing | Replacing | Enlarging | Running:
+) -> StoppedArray | InterruptedReshape | Growing | Replacing | Enlarging | Running:
     """Return the situation of an array that the kernel knows; one that cannot be read has none, running or not."""
     before = frozenset(owner.get("serials", _members_by_superblock(spec, facts, superblocks)))
     growth = find_growth(spec, facts, array)
     replacement = None if growth else find_replacement(spec, facts, array, before)
     lingering = lingering_members(facts, array, spec.array_key, spec.serials)
     if array.condition == "inactive":
-        return Stopped(array, superblocks)
+        return StoppedArray(array, superblocks)
     absent = before - {*members_of(facts, array)}
     detached = frozenset(
         serial for serial, block in superblocks.items() if serial in absent and block.array_uuid == array.uuid
@@ -132,7 +134,7 @@ def _of_array(
     if growth:
         return Growing(array, before, detached, growth, is_larger)
     if array.condition == "interrupted":
-        return Interrupted(array, before, detached, replacement, lingering, is_larger)
+        return InterruptedReshape(array, before, detached, replacement, lingering, is_larger)
     if replacement:
         return Replacing(array, before, detached, replacement, is_larger)
     if is_larger:

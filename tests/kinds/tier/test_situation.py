@@ -89,8 +89,8 @@ class Reading:
 RECOGNISED: dict[str, Callable[[Reading], bool]] = {
     "Blank": lambda seen: seen.nothing,
     "HalfMade": lambda seen: seen.unfinished,
-    "Stopped": lambda seen: not (seen.runs or seen.nothing or seen.unfinished),
-    "Interrupted": lambda seen: seen.cut_off and not (seen.more or seen.unfinished),
+    "StoppedArray": lambda seen: not (seen.runs or seen.nothing or seen.unfinished),
+    "InterruptedReshape": lambda seen: seen.cut_off and not (seen.more or seen.unfinished),
     "Growing": lambda seen: seen.more and not seen.unfinished,
     "Replacing": lambda seen: seen.others and not (seen.more or seen.cut_off or seen.unfinished),
     "Enlarging": lambda seen: seen.larger and not (seen.more or seen.cut_off or seen.others or seen.unfinished),
@@ -131,8 +131,8 @@ def declared(case: Scenario, wish: str) -> None:
 EXAMPLES: dict[str, Callable[[Scenario], None]] = {
     "Blank": lambda case: stop(case, "blank"),
     "HalfMade": lambda case: note(case, "creating", "keep", (), "keep"),
-    "Stopped": lambda case: stop(case, "stopped"),
-    "Interrupted": lambda case: case.found.update(sync_action="idle", reshape_position="8192"),
+    "StoppedArray": lambda case: stop(case, "stopped"),
+    "InterruptedReshape": lambda case: case.found.update(sync_action="idle", reshape_position="8192"),
     "Growing": lambda case: declared(case, "one more"),
     "Replacing": lambda case: declared(case, "member 0 becomes new"),
     "Enlarging": lambda case: declared(case, "larger"),
@@ -167,7 +167,7 @@ def test_nothing_is_made_under_an_array_that_was_taken_over(phase, how):
         stop(case, how)
     note(case, phase, "keep", (), "keep")
 
-    assert type(case.situation()).__name__ == ("Running" if how == "running" else "Stopped")
+    assert type(case.situation()).__name__ == ("Running" if how == "running" else "StoppedArray")
     assert not case.plan().creates
 
 

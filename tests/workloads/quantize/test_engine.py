@@ -9,7 +9,7 @@ from tests.support.tensorrt import NOT_HERE, environment
 from tests.workloads.quantize.test_quantize import quantized
 from workloads.errors import WorkloadError
 from workloads.quantize.engine import build, main
-from workloads.serving import model as served
+from workloads.serving import model as model_directory
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes.tensorrt import check_engine
 
@@ -29,7 +29,7 @@ def published(training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @here
 def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_path: Path) -> None:
-    source = served.read(published / "t4")
+    source = model_directory.read(published / "t4")
     made = build(published / "t4", tmp_path / "out", 16, LIBRARY, "8.6", str(environment().python))
 
     served.verify(tmp_path / "out", made)
@@ -70,7 +70,7 @@ def test_without_a_gpu_nothing_is_built_or_served(
 ) -> None:
     assert main([str(published / "t4"), "--out", str(tmp_path / "out")]) == 2
     assert "got libcuda.so.1: cannot open" in capsys.readouterr().err
-    found = served.read(published / "t4")
+    found = model_directory.read(published / "t4")
     files = {"x.engine": published / "t4" / "model.onnx"}
     served.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
     with pytest.raises(WorkloadError, match="an engine needs an NVIDIA GPU"):
