@@ -335,7 +335,7 @@ def grow_mapping(mapping: str, key: str, argv: tuple[str, ...]) -> tuple[str, ..
 
 
 def write_superblocks(array: str, array_uuid: str, bitmap: str) -> tuple[str, ...]:
-    """Write the superblocks of a running array on all members, and its bitmap where a member has lost that."""
+    """Make md write the superblocks of a running array on all members, and its bitmap where a member has lost that."""
     return _shell(_WRITE_SUPERBLOCKS, array, array_uuid, bitmap)
 
 

@@ -32,7 +32,7 @@ def test_an_engine_is_called_by_all_that_it_was_built_of(published: Path, tmp_pa
     source = model_directory.read(published / "t4")
     made = build(published / "t4", tmp_path / "out", 16, LIBRARY, "8.6", str(environment().python))
 
-    served.verify(tmp_path / "out", made)
+    model_directory.verify(tmp_path / "out", made)
     told = made.lineage["engine"]
     [(name, file)] = made.files.items()
     assert name == f"{source.version}-{LIBRARY}-{told['version']}-sm86-int8-1x16.engine"
@@ -72,7 +72,7 @@ def test_without_a_gpu_nothing_is_built_or_served(
     assert "got libcuda.so.1: cannot open" in capsys.readouterr().err
     found = model_directory.read(published / "t4")
     files = {"x.engine": published / "t4" / "model.onnx"}
-    served.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
+    model_directory.publish(tmp_path / "engine", files, "digits", found.inputs, found.outputs, {}, runtime="tensorrt")
     with pytest.raises(WorkloadError, match="an engine needs an NVIDIA GPU"):
         load_runtime(tmp_path / "engine")
 
