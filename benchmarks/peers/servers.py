@@ -95,7 +95,7 @@ def _await(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
 
 
 def _python(name: str) -> Path:
-    return workloads.of_lock(name, HERE / f"{name}.txt", "200 MB on the drive", _say).python
+    return workloads.ensure_lock(name, HERE / f"{name}.txt", "200 MB on the drive", _say).python
 
 
 def _say(text: str) -> None:

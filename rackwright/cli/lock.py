@@ -28,7 +28,7 @@ def run(stack: Stack, check: bool, upgrade: bool, fetch: bool, to: Path | None, 
     if stack.fleet.uses:
         want, fix = "a lock is of the hosts' own fleet", f"Run it for a stack of {stack.fleet.uses}"
         raise DeclarationError(f"stack {stack.name}", f"got a fleet that uses {stack.fleet.uses}", want, fix)
-    with cache.locked(cache.directory() / "mirror" / "lock", project.notify):
+    with cache.hold_lock(cache.directory() / "mirror" / "lock", project.notify):
         apts = resolve.load_apts(stack)
         for each in apts.values():
             each.prepare(project.notify)

@@ -51,7 +51,7 @@ def _twin(name: str) -> "Twin":
     from rackwright.twin.fleet import build_twin
 
     stack = project.stack(name)
-    lent = workloads.place() if stack.lends_workloads else None
+    lent = workloads.training_directory() if stack.lends_workloads else None
     return build_twin(_target(stack), stack.project, stack.fleet, stack.containers, stack.lends_mirrors, lent)
 
 

@@ -78,7 +78,7 @@ def iterate(request: IterationRequest, actions: IterationActions) -> dict[str, A
     except (RackwrightError, WorkloadError) as error:
         raise StageFailed(Stage.FIND, error) from error
     seconds = time.monotonic() - start
-    with cache.locked(work.directory / "lock", actions.progress):
+    with cache.hold_lock(work.directory / "lock", actions.progress):
         work = work.reload()  # another process may have held the lock and changed the state
         work.mark_done_after(Stage.FIND, seconds)
         model = work.starting_model

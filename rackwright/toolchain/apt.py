@@ -1,4 +1,4 @@
-"""What apt of this computer knows: where packages are, and how to get there."""
+"""Read the mirrors and the network settings from the configuration of apt on this computer."""
 
 import re
 import subprocess
@@ -6,36 +6,36 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 SUITES = {"debian-12": "bookworm"}
-"""Debian's name for each system whose packages can be looked for."""
+"""Debian's suite of each system with packages that rackwright can resolve."""
 COMPONENTS = "main contrib non-free non-free-firmware"
-"""All of Debian's: drivers are in non-free, and what they need in contrib."""
+"""All components of Debian: drivers are in non-free, and some of their dependencies in contrib."""
 _DEBIAN = frozenset({"bookworm", "trixie", "forky", "sid", "stable", "testing", "oldstable"})
 
 
 def mirrors(suite: str, components: str = "main") -> list[str]:
-    """Return where this computer finds the packages of *suite*, as lines of sources.list(5)."""
+    """Return the mirrors of this computer for *suite*, as lines of sources.list(5)."""
     return sources(suite, {path.name: path.read_text() for path in _apt_files() if path.is_file()}, components)
 
 
 def sources(suite: str, files: Mapping[str, str], components: str = "main") -> list[str]:
-    """Return lines of sources.list(5) for *suite*, from the mirrors that this computer's apt *files* name.
+    """Return lines of sources.list(5) for *suite*, with the mirrors in the apt configuration *files* of this computer.
 
-    A computer that runs another system than Debian names none; then mmdebstrap takes Debian's own.
+    The result is empty on a system other than Debian; mmdebstrap then uses Debian's own mirrors.
     """
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     lines = []
-    for uri, found, options in _entries(files):
-        base, _, suffix = found.partition("-")
+    for uri, source_suite, options in _entries(files):
+        base, _, suffix = source_suite.partition("-")
         if base in _DEBIAN and suffix in ("", "updates", "security"):
-            signed = options.get("signed-by", "")
-            chosen = f"signed-by={signed if signed.startswith('/') else keyring}"
+            key = options.get("signed-by", "")
+            signed_by = f"signed-by={key if key.startswith('/') else keyring}"
             trusted = " trusted=yes" if options.get("trusted") == "yes" else ""
-            lines.append(f"deb [{chosen}{trusted}] {uri} {suite}{f'-{suffix}' if suffix else ''} {components}")
+            lines.append(f"deb [{signed_by}{trusted}] {uri} {suite}{f'-{suffix}' if suffix else ''} {components}")
     return list(dict.fromkeys(lines))
 
 
 def _entries(files: Mapping[str, str]) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Yield (address, suite, options) for each binary source that has a component `main`."""
+    """Yield address, suite and options of each source of binary packages with the component `main`."""
     for name, text in files.items():
         plain = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
         if name.endswith(".sources"):
@@ -62,6 +62,6 @@ def _apt_files() -> list[Path]:
 
 
 def network_settings() -> list[str]:
-    """Return how this computer's apt reaches its mirrors: proxies and certificates."""
-    told = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-    return re.findall(r'(?m)^Acquire::https?::\S+ ".+";$', told)
+    """Return the apt settings of this computer for its mirrors: proxies and certificates."""
+    settings = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r'(?m)^Acquire::https?::\S+ ".+";$', settings)

@@ -1,6 +1,6 @@
-"""The per-user cache: what can be fetched or made again, shared by all checkouts.
+"""The per-user cache of downloads and builds, which all checkouts share.
 
-Nothing half-made is ever seen under its own name, and two processes never make the same thing at once.
+An incomplete entry never has its final name, and two processes never make the same entry at once.
 """
 
 import fcntl
@@ -15,16 +15,16 @@ from rackwright.progress import Progress
 
 
 def directory() -> Path:
-    """Return the cache's directory: $RACKWRIGHT_CACHE, else rackwright in $XDG_CACHE_HOME, else in ~/.cache."""
-    if own := os.environ.get("RACKWRIGHT_CACHE"):
-        return Path(own).absolute()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "rackwright"
+    """Return the directory of the cache: $RACKWRIGHT_CACHE, else rackwright in $XDG_CACHE_HOME, else in ~/.cache."""
+    if path := os.environ.get("RACKWRIGHT_CACHE"):
+        return Path(path).absolute()
+    parent = os.environ.get("XDG_CACHE_HOME")
+    return (Path(parent) if parent else Path.home() / ".cache") / "rackwright"
 
 
 @contextmanager
-def locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock file *path*, waiting for whoever holds it; the kernel frees it when its holder dies."""
+def hold_lock(path: Path, progress: Progress) -> Iterator[None]:
+    """Wait for the lock file *path* and hold it; the kernel releases it when the process of the holder ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
@@ -36,18 +36,18 @@ def locked(path: Path, progress: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def filling(target: Path) -> Iterator[Path]:
-    """Yield an empty directory that takes the place and name of *target* once the block has ended well.
+def replace_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty directory, and rename it to *target* after the block ends without an error.
 
-    The caller holds the lock, so that whatever an interrupted run left beside *target* can be removed first.
+    The caller must hold the lock: the function first removes the incomplete directories of interrupted runs.
     """
     for stale in target.parent.glob(f".{target.name}.*"):
         shutil.rmtree(stale)
-    half_made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    incomplete = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        yield half_made
-        half_made.chmod(0o755)
-        half_made.rename(target)
+        yield incomplete
+        incomplete.chmod(0o755)
+        incomplete.rename(target)
     except BaseException:
-        shutil.rmtree(half_made)
+        shutil.rmtree(incomplete)
         raise

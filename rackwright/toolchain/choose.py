@@ -1,4 +1,4 @@
-"""Which toolchain: the one on PATH if it is new enough, else the official release, else one built from Go modules."""
+"""Choose a toolchain: one on PATH if it is new enough, else the official release, else a build from Go modules."""
 
 import os
 import platform
@@ -13,12 +13,12 @@ from typing import Literal
 from rackwright.errors import SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain import build, cache, pins, release
-from rackwright.toolchain.sources import PROGRAMS, WRAPPER, Unavailable
+from rackwright.toolchain.sources import PROGRAMS, WRAPPER, ToolUnavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """A directory that holds pulumi, its Python language host, and the host's script."""
+    """A directory with pulumi, its Python language host, and the script of the language host."""
 
     directory: Path
     version: str
@@ -26,21 +26,24 @@ class Toolchain:
 
 
 def ensure(progress: Progress) -> Toolchain:
-    """Return a toolchain, fetching or building it first if need be; *progress* hears about everything slow.
+    """Return a toolchain, after a download or a build if there is none yet.
+
+    Args:
+        progress: Receives a line about each slow part of the work.
 
     Raises:
-        SetupError: There is no way on this computer, and why each was none.
+        SetupError: no source works on this computer; the message has the reason of each.
     """
     reasons = []
     try:
-        return _on_path()
-    except Unavailable as reason:
+        return _find_on_path()
+    except ToolUnavailable as reason:
         reasons.append(str(reason))
-    return _cached() or _make(reasons, progress)
+    return _find_cached() or _make(reasons, progress)
 
 
-def _places() -> dict[Toolchain, Callable[[Path, Progress], None]]:
-    """Return where toolchains of our own lie and how each is made, the preferred one first."""
+def _makers() -> dict[Toolchain, Callable[[Path, Progress], None]]:
+    """Return the toolchains of the cache with the function that makes each, in the order of preference."""
     root, machine = cache.directory() / "toolchain", platform.machine()
     return {
         Toolchain(root / f"{pins.RELEASE}-release-{machine}", pins.RELEASE, "release"): release.fetch,
@@ -48,39 +51,39 @@ def _places() -> dict[Toolchain, Callable[[Path, Progress], None]]:
     }
 
 
-def _on_path() -> Toolchain:
+def _find_on_path() -> Toolchain:
     path = [each for each in os.get_exec_path() if Path(each).resolve() != WRAPPER.resolve()]
     command = shutil.which("pulumi", path=os.pathsep.join(path))
     if command is None:
-        raise Unavailable("PATH: there is no pulumi")
+        raise ToolUnavailable("PATH: there is no pulumi")
     directory = Path(command).parent
-    for ours in _places():
-        if directory == ours.directory:
-            return ours
+    for toolchain in _makers():
+        if directory == toolchain.directory:
+            return toolchain
     for name in PROGRAMS:
         if not (directory / name).exists():
-            raise Unavailable(f"PATH: {command} has no {name} beside it")
+            raise ToolUnavailable(f"PATH: {command} has no {name} beside it")
     version = _version(command)
     if tuple(map(int, re.findall(r"\d+", version)[:3])) < pins.MINIMUM:
-        raise Unavailable(f"PATH: {command} is {version}, older than {'.'.join(map(str, pins.MINIMUM))}")
+        raise ToolUnavailable(f"PATH: {command} is {version}, older than {'.'.join(map(str, pins.MINIMUM))}")
     return Toolchain(directory, version, "path")
 
 
-def _cached() -> Toolchain | None:
-    return next((toolchain for toolchain in _places() if toolchain.directory.is_dir()), None)
+def _find_cached() -> Toolchain | None:
+    return next((toolchain for toolchain in _makers() if toolchain.directory.is_dir()), None)
 
 
 def _make(reasons: list[str], progress: Progress) -> Toolchain:
-    with cache.locked(cache.directory() / "toolchain" / "lock", progress):
-        if made := _cached():  # by whoever held the lock before
-            return made
-        for toolchain, make in _places().items():
+    with cache.hold_lock(cache.directory() / "toolchain" / "lock", progress):
+        if cached := _find_cached():  # another process made it while it held the lock
+            return cached
+        for toolchain, make in _makers().items():
             try:
-                with cache.filling(toolchain.directory) as directory:
+                with cache.replace_directory(toolchain.directory) as directory:
                     make(directory, progress)
                     if (version := _version(str(directory / "pulumi"))) != toolchain.version:
-                        raise Unavailable(f"{toolchain.origin}: pulumi says it is {version}, not {toolchain.version}")
-            except Unavailable as reason:
+                        raise ToolUnavailable(f"{toolchain.origin}: pulumi reports {version}, not {toolchain.version}")
+            except ToolUnavailable as reason:
                 progress(str(reason))
                 reasons.append(str(reason))
             else:
@@ -89,15 +92,19 @@ def _make(reasons: list[str], progress: Progress) -> Toolchain:
         "pulumi",
         "; ".join(reasons),
         f"pulumi {'.'.join(map(str, pins.MINIMUM))} or newer with its Python language host is needed",
-        "Install Pulumi, or Go 1.21 or newer, and run this again",
+        "Install Pulumi, or Go 1.21 or newer, then run this again",
     )
 
 
 def _version(command: str) -> str:
-    """Return what *command* says of its version, such as v3.274.1; of a broken one, what went wrong."""
+    """Return the version that *command* reports, such as v3.274.1.
+
+    Raises:
+        ToolUnavailable: the command does not run.
+    """
     environment = os.environ | {"PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
         answer = subprocess.run([command, "version"], env=environment, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Unavailable(f"{command} does not run: {error}") from error
+        raise ToolUnavailable(f"{command} does not run: {error}") from error
     return answer.stdout.strip()

@@ -1,6 +1,6 @@
-"""Horovod, built from its released source with what makes it compile here; the wheel is kept in the cache.
+"""Build Horovod from its released source with a patch, and keep the wheel in the cache.
 
-It links PyTorch's C++ symbols, so a wheel is for one Python, one PyTorch, one sort of processor and one patch.
+Horovod links PyTorch's C++ symbols, so a wheel fits one Python, one PyTorch, one processor architecture and one patch.
 """
 
 import os
@@ -19,10 +19,10 @@ import jinja2
 
 from rackwright.progress import Progress
 from rackwright.toolchain import cache
-from rackwright.toolchain.sources import Unavailable
+from rackwright.toolchain.sources import ToolUnavailable
 
 FILES = Path(__file__).parents[2] / "roles/workloads/templates/opt/rackwright/workloads"
-"""What role workloads builds it with on hosts: its source by hash, the patch, the flags, and the script."""
+"""Files with which the role workloads builds Horovod on hosts: the source's hash, the patch, the flags, the script."""
 PATCH = FILES / "horovod.patch.j2"
 SOURCE = (FILES / "horovod.txt.j2").read_text()
 [VERSION] = re.findall("^horovod==([0-9.]+) ", SOURCE, re.MULTILINE)
@@ -30,48 +30,49 @@ REPORT_SECONDS = 30
 
 
 def flags(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return how it is built, with what of *environment* is meant for Horovod's build.
+    """Return the flags of the build: those of the role, and the variables for Horovod's build in *environment*.
 
-    Whoever has a CUDA toolkit sets HOROVOD_GPU_OPERATIONS=NCCL, which has not been tried here.
+    HOROVOD_GPU_OPERATIONS=NCCL needs a CUDA toolkit and has not been tested.
     """
-    written = jinja2.Template((FILES / "horovod.env.j2").read_text()).render(workloads_operations="")
-    known = dict(line.split("=", 1) for line in written.splitlines() if re.match(r"\w+=", line))
-    return known | {name: value for name, value in environment.items() if re.match("HOROVOD_(WITH|GPU|BUILD)", name)}
+    text = jinja2.Template((FILES / "horovod.env.j2").read_text()).render(workloads_operations="")
+    defaults = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"\w+=", line))
+    return defaults | {name: value for name, value in environment.items() if re.match("HOROVOD_(WITH|GPU|BUILD)", name)}
 
 
-def key(python: str, torch: str, built: Mapping[str, str]) -> str:
-    """Return what names the wheel for these versions, built with these flags."""
-    return sha256("\n".join([python, torch, platform.machine(), recipe(built)]).encode()).hexdigest()[:16]
+def key(python: str, torch: str, build_flags: Mapping[str, str]) -> str:
+    """Return the key of the wheel for these versions and these flags."""
+    return sha256("\n".join([python, torch, platform.machine(), recipe(build_flags)]).encode()).hexdigest()[:16]
 
 
-def recipe(built: Mapping[str, str]) -> str:
-    """Return all that decides what is built with these flags, but for the machine."""
-    return "\n".join([SOURCE, repr(sorted(built.items())), PATCH.read_text(), (FILES / "horovod.sh.j2").read_text()])
+def recipe(build_flags: Mapping[str, str]) -> str:
+    """Return the text of all inputs of a build with these flags, except for the machine."""
+    script = (FILES / "horovod.sh.j2").read_text()
+    return "\n".join([SOURCE, repr(sorted(build_flags.items())), PATCH.read_text(), script])
 
 
 def wheel(python: Path, versions: tuple[str, str], progress: Progress) -> Path:
-    """Return the wheel for the environment of *python*, building it first if need be: minutes on few cores.
+    """Return the wheel for the environment of *python*, after a build of minutes on few cores if there is none yet.
 
     Args:
-        python: Of an environment that has PyTorch, cmake, setuptools and wheel.
-        versions: Of Python and of PyTorch there.
+        python: Interpreter of an environment with PyTorch, cmake, setuptools and wheel.
+        versions: Versions of Python and PyTorch in the environment.
 
     Raises:
-        Unavailable: it cannot be built here; says why, and where the log is.
+        ToolUnavailable: the build is not possible here; the message has the reason and the path of the log.
     """
-    built = flags(os.environ)
-    directory = cache.directory() / "horovod" / key(*versions, built)
-    with cache.locked(cache.directory() / "horovod" / "lock", progress):
+    build_flags = flags(os.environ)
+    directory = cache.directory() / "horovod" / key(*versions, build_flags)
+    with cache.hold_lock(cache.directory() / "horovod" / "lock", progress):
         if not directory.is_dir():
             missing = [command for command in ("c++", "make", "patch") if shutil.which(command) is None]
             if missing:
-                raise Unavailable(f"Horovod: there is no {', '.join(missing)} on PATH")
-            with cache.filling(directory) as into:
-                _build(python, into, built, progress)
+                raise ToolUnavailable(f"Horovod: there is no {', '.join(missing)} on PATH")
+            with cache.replace_directory(directory) as into:
+                _build(python, into, build_flags, progress)
     return next(directory.glob("*.whl"))
 
 
-def _build(python: Path, into: Path, built: Mapping[str, str], progress: Progress) -> None:
+def _build(python: Path, into: Path, build_flags: Mapping[str, str], progress: Progress) -> None:
     log = cache.directory() / "logs" / "horovod.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress(f"building Horovod {VERSION} (log {log})")
@@ -79,7 +80,7 @@ def _build(python: Path, into: Path, built: Mapping[str, str], progress: Progres
         for name in ("horovod.sh", "horovod.txt", "horovod.patch"):
             shutil.copy(FILES / f"{name}.j2", Path(beside, name))
         Path(beside, "horovod.env").write_text(
-            "".join(f"{name}={shlex.quote(value)}\n" for name, value in built.items())
+            "".join(f"{name}={shlex.quote(value)}\n" for name, value in build_flags.items())
         )
         _run(("sh", f"{beside}/horovod.sh", str(python), str(into)), log, progress)
 
@@ -92,14 +93,14 @@ def _run(command: Sequence[str], log: Path, progress: Progress) -> None:
                 try:
                     process.wait(REPORT_SECONDS)
                 except subprocess.TimeoutExpired:
-                    progress(f"  {_last(log)[:100]}")
+                    progress(f"  {_last_line(log)[:100]}")
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)  # the compilers, too
+            os.killpg(process.pid, signal.SIGTERM)  # with its compilers
             process.wait()
             raise
     if process.returncode != 0:
-        raise Unavailable(f"Horovod: its build failed: {_last(log)} (log {log})")
+        raise ToolUnavailable(f"Horovod: the build failed: {_last_line(log)} (log {log})")
 
 
-def _last(log: Path) -> str:
+def _last_line(log: Path) -> str:
     return log.read_text(errors="replace").strip().rpartition("\n")[2].strip()

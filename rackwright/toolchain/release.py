@@ -1,4 +1,4 @@
-"""The official release archive: fetched, held against the pinned checksum, unpacked."""
+"""Download the official release archive, compare its checksum with the pinned one, and unpack the programs."""
 
 import hashlib
 import http.client
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rackwright.progress import Progress
 from rackwright.toolchain import pins
-from rackwright.toolchain.sources import PROGRAMS, Unavailable
+from rackwright.toolchain.sources import PROGRAMS, ToolUnavailable
 
 TIMEOUT_SECONDS = 10
-"""For connecting and for each read: a site that cannot be reached must not cost minutes."""
+"""Timeout of the connection and of each read, short because some computers cannot reach the site."""
 
 CHUNK_BYTES = 1 << 20
 REPORT_CHUNKS = 32
@@ -21,15 +21,15 @@ ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
 def fetch(into: Path, progress: Progress) -> None:
-    """Put the programs of the release into *into*; what was fetched before a break is kept beside it.
+    """Write the programs of the release into the directory *into*; a partial download stays in its parent directory.
 
     Raises:
-        Unavailable: No checksum for this computer, the site is not reached, or the archive is not the pinned one.
+        ToolUnavailable: this computer has no checksum, the download failed, or the archive has another checksum.
     """
     system = f"{platform.system().lower()}-{ARCHITECTURES.get(platform.machine(), platform.machine())}"
     wanted = pins.RELEASE_SHA256.get(system)
     if wanted is None:
-        raise Unavailable(f"official archive: no checksum is pinned for {system}")
+        raise ToolUnavailable(f"official archive: no checksum is pinned for {system}")
     url = pins.RELEASE_URL.format(version=pins.RELEASE, platform=system)
     archive = into.parent / f"pulumi-{pins.RELEASE}-{system}.tar.gz"
     if not archive.exists() or _sha256(archive) != wanted:
@@ -37,29 +37,31 @@ def fetch(into: Path, progress: Progress) -> None:
         try:
             _download(url, archive, progress)
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"official archive: {url} cannot be fetched: {error}") from error
-        if (found := _sha256(archive)) != wanted:
+            raise ToolUnavailable(f"official archive: the download of {url} failed: {error}") from error
+        if (actual := _sha256(archive)) != wanted:
             archive.unlink()
-            raise Unavailable(f"official archive: {url} has SHA-256 {found}, {wanted} is pinned; thrown away")
+            raise ToolUnavailable(
+                f"official archive: {url} has SHA-256 {actual}, not the pinned {wanted}, and was deleted"
+            )
     _unpack(archive, into)
     archive.unlink()
 
 
 def _download(url: str, archive: Path, progress: Progress) -> None:
-    """Fetch *url* into *archive*, going on where an earlier attempt broke off if the server can."""
-    begun = archive.stat().st_size if archive.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})
+    """Download *url* to *archive*, and resume an earlier partial download if the server supports it."""
+    offset = archive.stat().st_size if archive.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        goes_on = answer.status == http.HTTPStatus.PARTIAL_CONTENT
-        done = begun if goes_on else 0
+        is_resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+        done = offset if is_resumed else 0
         size = done + int(answer.headers["Content-Length"] or 0)
-        with archive.open("ab" if goes_on else "wb") as file:
+        with archive.open("ab" if is_resumed else "wb") as file:
             for number, chunk in enumerate(iter(lambda: answer.read(CHUNK_BYTES), b""), start=1):
                 done += file.write(chunk)
                 if number % REPORT_CHUNKS == 0:
                     progress(f"  {done >> 20} of {size >> 20} MiB")
     if done < size:
-        raise OSError(f"broke off after {done} of {size} bytes; the next run goes on from there")
+        raise OSError(f"it ended after {done} of {size} bytes, and the next run resumes there")
 
 
 def _sha256(path: Path) -> str:
@@ -68,7 +70,7 @@ def _sha256(path: Path) -> str:
 
 
 def _unpack(archive: Path, into: Path) -> None:
-    """Take the programs out of *archive*, and nothing else: it holds the hosts of all languages."""
+    """Extract only the programs of a toolchain from *archive*, which has the language hosts of all languages."""
     with tarfile.open(archive) as tar:
         for name in PROGRAMS:
             try:
@@ -76,7 +78,7 @@ def _unpack(archive: Path, into: Path) -> None:
             except KeyError:
                 content = None
             if content is None:
-                raise Unavailable(f"official archive: there is no {name} in it")
+                raise ToolUnavailable(f"official archive: there is no {name} in it")
             with content, (into / name).open("wb") as file:
                 shutil.copyfileobj(content, file)
             (into / name).chmod(0o755)

@@ -1,7 +1,7 @@
-"""Runs the real pulumi, and gives it the published passphrase of the lab only where the named stack is a twin's.
+"""Run the real pulumi, with the published passphrase of the lab only for a stack of a twin.
 
 `rackwright env` puts the script that starts this file first in PATH. All other stacks need a passphrase or a secrets
-provider of their own: pulumi asks for it, or fails. This file runs by itself, without the package, to start fast.
+provider of their own: pulumi asks for it, or fails. This file imports nothing of the package, so that it starts fast.
 """
 
 import os
@@ -12,35 +12,35 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 
 LAB_PASSPHRASE = "rackwright-lab"  # noqa: S105 - it is published
-"""The same as rackwright.schema.secret has; a test compares the two."""
+"""The passphrase in rackwright.schema.secret; a test compares the two."""
 ROOT = "RACKWRIGHT_ROOT"
 TEXT, FILE = "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"
 REENCRYPTS = "change-secrets-provider"
-"""The one command that needs the lab's passphrase for another stack: to read what it encrypts again."""
+"""The only command that needs the lab's passphrase for another stack: it reads the secrets that it encrypts again."""
 ELSEWHERE = ("-C", "--cwd", "--config-file")
-"""Options after which the settings that pulumi reads are not those that are looked at here."""
+"""Options with which pulumi reads other settings than this file."""
 
 
 def main() -> None:
     """Replace this process by pulumi."""
-    own = Path(__file__).parent / "bin"
-    path = [directory for directory in os.get_exec_path() if Path(directory).resolve() != own.resolve()]
-    program = next((found for each in path if os.access(found := Path(each, "pulumi"), os.X_OK)), None)
+    wrapper = Path(__file__).parent / "bin"
+    path = [directory for directory in os.get_exec_path() if Path(directory).resolve() != wrapper.resolve()]
+    program = next((file for each in path if os.access(file := Path(each, "pulumi"), os.X_OK)), None)
     if program is None:
-        sys.exit("pulumi: PATH has none beside rackwright's; run `rackwright toolchain`")
+        sys.exit("pulumi: PATH has no pulumi except for rackwright's wrapper; run `rackwright toolchain`")
     arguments = sys.argv[1:]
     if root := os.environ.get(ROOT):
         choose_passphrase(arguments, os.environ, Path(root), program)
-    os.execv(program, [str(program), *arguments])  # noqa: S606 - it takes the place of this process
+    os.execv(program, [str(program), *arguments])  # noqa: S606 - pulumi replaces this process
 
 
 def choose_passphrase(
     arguments: Sequence[str], environment: MutableMapping[str, str], root: Path, pulumi: Path
 ) -> None:
-    """Set the lab's passphrase for the stack of a twin, and take it away from every other stack."""
+    """Set the lab's passphrase for the stack of a twin, and remove it for every other stack."""
     stack = named_stack(arguments)
     if stack is None and not touches_others(arguments):
-        stack = environment.get("PULUMI_STACK") or _selected(pulumi)
+        stack = environment.get("PULUMI_STACK") or _selected_stack(pulumi)
     if stack is not None and is_rehearsal(stack, arguments, root):
         if TEXT not in environment and FILE not in environment:
             environment[FILE] = str(root / ".rackwright" / "passphrase")
@@ -51,21 +51,21 @@ def choose_passphrase(
 
 def named_stack(arguments: Sequence[str]) -> str | None:
     """Return the stack that the command line names."""
-    named = None
+    stack = None
     rest = iter(arguments)
     for argument in rest:
         if argument in ("--stack", "-s"):
-            named = next(rest, None)
-        elif found := re.fullmatch(r"(?:--stack=|-s=?)(.+)", argument):
-            named = found[1]
+            stack = next(rest, None)
+        elif match := re.fullmatch(r"(?:--stack=|-s=?)(.+)", argument):
+            stack = match[1]
     words = _words(arguments)
-    if named is None and len(words) == 3 and words[0] == "stack" and words[1] in ("init", "select", "rm"):
+    if stack is None and len(words) == 3 and words[0] == "stack" and words[1] in ("init", "select", "rm"):
         return words[2]
-    return named
+    return stack
 
 
 def touches_others(arguments: Sequence[str]) -> bool:
-    """Return whether the command may make or fill another stack than the selected one, or needs none."""
+    """Return whether the command needs no stack, or may create or change a stack other than the selected one."""
     words = _words(arguments)
     first = words[0] if words else ""
     return first in ("", "new", "version", "login", "logout", "plugin", "help") or words[:2] in (
@@ -80,10 +80,10 @@ def _words(arguments: Sequence[str]) -> list[str]:
 
 
 def is_rehearsal(stack: str, arguments: Sequence[str], root: Path) -> bool:
-    """Return whether the settings of *stack* name a twin as its target; False wherever that cannot be known."""
+    """Return whether the settings of *stack* name a twin as its target; False if they cannot be read for certain."""
     if any(argument.startswith(ELSEWHERE) for argument in arguments) or not re.fullmatch(r"[\w.-]+", stack):
         return False
-    if _words(arguments)[:2] == ["config", "cp"]:  # its --dest gets the values
+    if _words(arguments)[:2] == ["config", "cp"]:  # it writes to the stack of its option --dest
         return False
     if not Path.cwd().is_relative_to(root.resolve()):
         return False
@@ -106,8 +106,8 @@ def is_published(environment: MutableMapping[str, str]) -> bool:
         return False
 
 
-def _selected(pulumi: Path) -> str | None:
-    """Return the stack that is selected in this directory, for a command that names none."""
+def _selected_stack(pulumi: Path) -> str | None:
+    """Return the stack that is selected in this directory; None if there is none."""
     argv = [str(pulumi), "stack", "--show-name", "--non-interactive"]
     done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     return done.stdout.strip() or None

@@ -1,12 +1,12 @@
-"""What the ways to a toolchain have in common."""
+"""Names of the programs and the error that all sources of a toolchain share."""
 
 from pathlib import Path
 
 WRAPPER = Path(__file__).parent / "bin"
-"""Directory of our pulumi, which chooses the passphrase by the stack and runs the real one."""
+"""Directory of rackwright's pulumi, which chooses the passphrase for the stack and runs the real pulumi."""
 PROGRAMS = ("pulumi", "pulumi-language-python", "pulumi-language-python-exec")
-"""What a toolchain's directory holds; pulumi looks for the others beside itself or on PATH."""
+"""Programs in the directory of a toolchain; pulumi looks for the others in its own directory or on PATH."""
 
 
-class Unavailable(Exception):
-    """Why a toolchain cannot be had in one way; another way may do."""
+class ToolUnavailable(Exception):
+    """A source cannot provide a program; another source may."""

@@ -14,7 +14,7 @@ from rackwright.errors import SetupError
 from rackwright.progress import Progress
 from rackwright.toolchain.apt import SUITES, mirrors, network_settings
 from rackwright.toolchain.cache import directory as cache_directory
-from rackwright.toolchain.cache import filling, locked
+from rackwright.toolchain.cache import hold_lock, replace_directory
 
 PACKAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -124,13 +124,13 @@ def prepare(os_name: str, backend: str, build: Callable[[ImageBuilder, Path], No
     image = image_path(os_name, backend)
     if image.exists():
         return image
-    with locked(image.with_suffix(".lock"), progress):
+    with hold_lock(image.with_suffix(".lock"), progress):
         if not image.exists():
             log = image.parent / f"{os_name}-{backend}.log"
             log.write_text("")
             progress(f"twin image: building {os_name} ({backend}) from its packages, 1 to 3 minutes; log: {log}")
             with (
-                filling(image) as half_made,
+                replace_directory(image) as half_made,
                 tempfile.TemporaryDirectory(prefix="rackwright-image-", ignore_cleanup_errors=True) as work,
             ):
                 builder = ImageBuilder(os_name, Path(work), log, progress)

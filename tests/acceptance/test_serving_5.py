@@ -47,7 +47,7 @@ def test_memory_of_a_server_does_not_grow(log: Log) -> str:
 @line("serving", 5, part="described")
 def test_requests_that_the_openapi_document_allows_are_answered(log: Log) -> str:
     """Schemathesis asks a server of each protocol what its OpenAPI document allows, and what it does not."""
-    st = workloads.of_lock("schemathesis", SCHEMATHESIS, "100 MB on the drive", log).python.with_name("st")
+    st = workloads.ensure_lock("schemathesis", SCHEMATHESIS, "100 MB on the drive", log).python.with_name("st")
     directory = log.empty_directory()
     log("training the digits, publishing SmolLM2")
     digits = model(directory)

@@ -113,7 +113,7 @@ def test_a_go_that_is_too_old_is_named(computer):
     """
     computer._put("go", "#!/bin/sh\necho go1.19.8\n")
 
-    with pytest.raises(SetupError, match=r"go1\.19\.8, 1\.21 or newer would do"):
+    with pytest.raises(SetupError, match=r"go1\.19\.8, Go 1\.21 or newer is needed"):
         ensure(print)
 
 
@@ -135,7 +135,7 @@ def test_a_build_with_another_version_stamped_is_refused(computer):
     """
     computer.put_go(version="v0.0.0")
 
-    with pytest.raises(SetupError, match=r"pulumi says it is v0\.0\.0"):
+    with pytest.raises(SetupError, match=r"pulumi reports v0\.0\.0"):
         ensure(print)
 
 

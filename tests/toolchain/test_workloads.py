@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackwright.toolchain import cache, horovod, workloads
-from rackwright.toolchain.sources import Unavailable
+from rackwright.toolchain.sources import ToolUnavailable
 from tests.support.our_roles import REPOSITORY
 
 
@@ -48,7 +48,7 @@ def test_flags_are_those_that_hosts_build_it_with() -> None:
 
 def test_without_a_compiler_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Unavailable, match=r"there is no c\+\+, make, patch on PATH"):
+    with pytest.raises(ToolUnavailable, match=r"there is no c\+\+, make, patch on PATH"):
         horovod.wheel(tmp_path / "python", ("3.11.2", "2.13.0"), print)
 
 
@@ -70,7 +70,7 @@ def test_where_horovod_cannot_be_built_it_is_said_and_tried_again(
     installed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(python: Path, say: Callable[[str], None]) -> None:
-        raise Unavailable("Horovod: no compiler")
+        raise ToolUnavailable("Horovod: no compiler")
 
     monkeypatch.setattr(workloads, "_add_horovod", fails)
     assert workloads.ensure(print).without_horovod == "Horovod: no compiler"

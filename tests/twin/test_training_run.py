@@ -41,7 +41,7 @@ class Trained(Rack):
             for number, name in enumerate((LAUNCHER, OTHER, STRANGER), start=1)
         }
         super().__init__(directory, fleet(hosts), {*hosts})
-        of_hosts, lent = Fleet.model_validate(self.raw), workloads.place()
+        of_hosts, lent = Fleet.model_validate(self.raw), workloads.training_directory()
         self.twin = build_twin("training", directory, of_hosts, self.containers, workloads=lent)
         self.repository = Repository.load(ROOT, SALT, {"training_key": derive_value("training_key")})
         self.runs: dict[str, Any] = {}

