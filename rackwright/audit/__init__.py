@@ -1,1 +1,1 @@
-"""The audit: what is declared, set against what is there."""
+"""The audit: compare the declared state of a stack with the actual state of its hosts."""

@@ -1,4 +1,4 @@
-"""Digests of what depends on secrets: told by who knows the secrets, for an audit by who does not."""
+"""Keyed digests of values that depend on secrets, for an audit by an operator without the secrets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,57 +16,55 @@ from rackwright.facts.digest import salt_id
 from rackwright.stack import Stack, declare
 
 SecretDigests = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Resource, thing, property: what is wanted, as wire.encode has it; None for what is not claimed after all."""
+"""Wanted values in the form of wire.encode, by resource, thing and property; None for properties without a claim."""
 _SECRET_DIGESTS: TypeAdapter[SecretDigests] = TypeAdapter(SecretDigests)
 
 
-def tell(stack: Stack) -> dict[str, Any]:
-    """Return, for machines, all that *stack*, whose secrets are known, claims because of them: keyed digests."""
-    told: dict[str, dict[str, dict[str, Any]]] = {}
-    sealed = stack.without_secrets
-    for hidden, known in zip(declare(sealed), declare(stack), strict=True):
-        claims = contract.claims(known.kind, known.spec, stack.repository)
+def compute_digests(stack: Stack) -> dict[str, Any]:
+    """Return, as JSON data, keyed digests of all claims that depend on secrets; *stack* has the secrets' values."""
+    digests: dict[str, dict[str, dict[str, Any]]] = {}
+    redacted_stack = stack.without_secrets
+    for redacted, complete in zip(declare(redacted_stack), declare(stack), strict=True):
+        claims = contract.claims(complete.kind, complete.spec, stack.repository)
         wants = {(claim.thing, name): encode(want) for claim in claims for name, want in claim.want.items()}
-        for claim in contract.claims(hidden.kind, hidden.spec, sealed.repository):
+        for claim in contract.claims(redacted.kind, redacted.spec, redacted_stack.repository):
             for name, want in claim.want.items():
                 if isinstance(want, UnknownValue):
-                    things = told.setdefault(hidden.name, {})
+                    things = digests.setdefault(redacted.name, {})
                     things.setdefault(claim.thing, {})[name] = wants.get((claim.thing, name))
-    return {"stack": stack.name, "salt_id": salt_id(stack.salt), "claims": told}
+    return {"stack": stack.name, "salt_id": salt_id(stack.salt), "claims": digests}
 
 
 def load(path: Path, stack: Stack) -> SecretDigests:
-    """Return what `rackwright digests` printed into *path* for *stack*.
+    """Return the digests that `rackwright digests` printed into the file *path* for *stack*.
 
     Raises:
-        DeclarationError: it cannot be read, or is of another stack or salt.
+        DeclarationError: the file cannot be read, or belongs to another stack or salt.
     """
-    want, fix = (
-        f"it is what {command('rackwright digests {}', stack.name)} printed",
-        "Take that, made with the salt that you hold",
-    )
+    want = f"the file has the output of {command('rackwright digests {}', stack.name)}"
+    fix = "Run that command with the salt of this computer"
     try:
-        told = json.loads(path.read_bytes())
-        of, claims = (told["stack"], told["salt_id"]), _SECRET_DIGESTS.validate_python(told["claims"])
+        data = json.loads(path.read_bytes())
+        origin, claims = (data["stack"], data["salt_id"]), _SECRET_DIGESTS.validate_python(data["claims"])
     except OSError as error:
         raise DeclarationError(str(path), f"got {error.strerror}", want, fix) from None
     except (ValueError, KeyError, TypeError):
-        raise DeclarationError(str(path), "got something else", want, fix) from None
-    if of != (stack.name, salt_id(stack.salt)):
-        raise DeclarationError(str(path), f"got stack {of[0]} with salt {of[1]}", want, fix)
+        raise DeclarationError(str(path), "got other content", want, fix) from None
+    if origin != (stack.name, salt_id(stack.salt)):
+        raise DeclarationError(str(path), f"got stack {origin[0]} with salt {origin[1]}", want, fix)
     return claims
 
 
-def complete(claims: Sequence[Claim], told: Mapping[str, Mapping[str, Any]]) -> tuple[Claim, ...]:
-    """Return *claims* with what is *told* by thing and property in the place of what cannot be told here."""
+def insert_digests(claims: Sequence[Claim], digests: Mapping[str, Mapping[str, Any]]) -> tuple[Claim, ...]:
+    """Return *claims* with the wanted values of *digests*, by thing and property, in place of unknown values."""
 
-    def known(claim: Claim) -> Claim:
-        things = told.get(claim.thing, {})
+    def insert(claim: Claim) -> Claim:
+        properties = digests.get(claim.thing, {})
         wants = {
-            name: decode_want(things[name]) if isinstance(want, UnknownValue) and name in things else want
+            name: decode_want(properties[name]) if isinstance(want, UnknownValue) and name in properties else want
             for name, want in claim.want.items()
-            if not (isinstance(want, UnknownValue) and name in things and things[name] is None)
+            if not (isinstance(want, UnknownValue) and name in properties and properties[name] is None)
         }
         return replace(claim, want=wants)
 
-    return tuple(claim for claim in map(known, claims) if claim.want)
+    return tuple(claim for claim in map(insert, claims) if claim.want)

@@ -1,4 +1,4 @@
-"""Where an audit's facts come from: all hosts at once, or snapshots taken earlier."""
+"""Collect the facts of an audit from all hosts at once, or from earlier snapshots."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +16,9 @@ AT_ONCE = 64
 
 
 def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Evidence:
-    """Probe all hosts in parallel; one that does not answer is evidence too: of not knowing."""
+    """Return the facts of all hosts from parallel probes, and the error of each host that does not answer."""
 
-    def look(name: str) -> Facts | RackwrightError:
+    def probe(name: str) -> Facts | RackwrightError:
         try:
             return hosts.facts(name)
         except RackwrightError as error:
@@ -28,15 +28,14 @@ def from_hosts(hosts: Hosts, names: Iterable[str], progress: Progress) -> Eviden
     names = list(names)
     progress(f"probing {len(names)} hosts")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(names, pool.map(look, names), strict=True))
+        return dict(zip(names, pool.map(probe, names), strict=True))
 
 
 def from_snapshots(directory: Path, as_of: datetime, names: Iterable[str]) -> Evidence:
-    """Take the newest snapshot of each host that is not after *as_of*."""
-    found = snapshot.load(directory, as_of)
-    missing = "it is audited from a snapshot"
+    """Return the newest snapshot of each host that is not later than *as_of*, or an error if there is none."""
+    snapshots = snapshot.load(directory, as_of)
+    want, fix = "the audit needs a snapshot of the host", "Save one with `rackwright audit --save`"
     return {
-        name: found.get(name)
-        or HostUnreachable(name, f"got no snapshot in {directory}", missing, "Save one with `rackwright audit --save`")
+        name: snapshots.get(name) or HostUnreachable(name, f"got no snapshot in {directory}", want, fix)
         for name in names
     }

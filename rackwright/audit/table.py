@@ -1,4 +1,4 @@
-"""The audit as a table for people."""
+"""Print the report of an audit as a table for people."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rackwright.audit.report import Report, Result
+from rackwright.audit.report import AuditReport, AuditResult
 from rackwright.core.contract import Absent, Difference, UnknownValue
 from rackwright.core.wording import format_value
 from rackwright.errors import one_line
@@ -16,8 +16,8 @@ _LONG = 60
 Row = tuple[str, str, str, str, str]
 
 
-def show(report: Report, console: Console) -> None:
-    """Print what differs and what is unknown, the remedies, then the sums."""
+def show(report: AuditReport, console: Console) -> None:
+    """Print the differences and the unknown properties, then the remedies, then the totals."""
     rows = [row for result in report.results for row in _rows(result)]
     rows += [(name, "[cyan]notice[/]", _cell(text), "", "") for name, text in report.notices.items()]
     if rows:
@@ -29,14 +29,20 @@ def show(report: Report, console: Console) -> None:
         console.print(table)
     for line in dict.fromkeys(_remedies(report)):
         console.print(escape(line), soft_wrap=True)
-    console.print(_sums(report), soft_wrap=True)
+    console.print(_totals(report), soft_wrap=True)
 
 
-def _rows(result: Result) -> Iterator[Row]:
+def _rows(result: AuditResult) -> Iterator[Row]:
     for thing, group in groupby(result.differences, key=lambda item: item.thing):
         items = list(group)
         if len(items) > 1 and all(isinstance(item.actual, Absent) for item in items):
-            yield result.name, "[red]differs[/]", _cell(thing), "absent", ""  # what a missing thing is like is no news
+            yield (
+                result.name,
+                "[red]differs[/]",
+                _cell(thing),
+                "absent",
+                "",
+            )  # the properties of a missing thing tell nothing more
         else:
             yield from (_row(result.name, item) for item in items)
     if result.not_reached:
@@ -57,7 +63,7 @@ def _row(name: str, item: Difference) -> Row:
 
 
 def _cell(text: str) -> str:
-    """Return *text* as one line that is no markup: what a host shows forges no row."""
+    """Return *text* as one line without markup, so that the text of a host cannot forge a row."""
     return escape(one_line(text))
 
 
@@ -65,8 +71,8 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
-def _remedies(report: Report) -> Iterator[str]:
-    """Yield what to do, once however often it is needed."""
+def _remedies(report: AuditReport) -> Iterator[str]:
+    """Yield the remedy of each difference, and the error of each resource that was not reached."""
     for result in report.results:
         for item in result.differences:
             if item.remedy:
@@ -75,16 +81,16 @@ def _remedies(report: Report) -> Iterator[str]:
             yield result.not_reached
 
 
-def _sums(report: Report) -> str:
+def _totals(report: AuditReport) -> str:
     results = report.results
     parts = [
         f"{len(results)} resources",
-        f"{sum(result.holds for result in results)} properties hold",
-        f"{sum(len(result.differs) for result in results)} differ",
-        f"{sum(len(result.unknown) for result in results)} unknown",
+        f"{sum(result.matches for result in results)} properties hold",
+        f"{sum(len(result.known_differences) for result in results)} differ",
+        f"{sum(len(result.unknown_differences) for result in results)} unknown",
     ]
-    if away := sorted({result.name.split("/")[0] for result in results if result.not_reached}):
-        parts.append(f"not reached: {', '.join(away)}")
+    if unreachable := sorted({result.name.split("/")[0] for result in results if result.not_reached}):
+        parts.append(f"not reached: {', '.join(unreachable)}")
     if hidden := sum(result.not_rehearsable for result in results):
         parts.append(f"{hidden} not rehearsable here")
     return f"{report.stack}: {', '.join(parts)}"

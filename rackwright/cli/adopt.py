@@ -12,7 +12,7 @@ from rackwright import terminal
 from rackwright.cli import project, state
 
 if TYPE_CHECKING:
-    from rackwright.audit.report import Evidence, Result
+    from rackwright.audit.report import AuditResult, Evidence
     from rackwright.hosts.pool import Hosts
 
 app = typer.Typer()
@@ -63,7 +63,7 @@ def adopt(
     raise typer.Exit(compared.exit_status or (1 if changed else 0))
 
 
-def _import(stack: str, results: "Sequence[Result]") -> None:
+def _import(stack: str, results: "Sequence[AuditResult]") -> None:
     """Import *results* into the state with pulumi, each below the component of its host.
 
     In pulumi's import file, `name` is for references in that file; `logicalName` is the name in the program.
@@ -86,7 +86,7 @@ def _import(stack: str, results: "Sequence[Result]") -> None:
         state.pulumi(stack, "import", "--file", str(path), *options)
 
 
-def _host(result: "Result") -> str:
+def _host(result: "AuditResult") -> str:
     return result.name.partition("/")[0]
 
 
@@ -100,7 +100,7 @@ def _host_changes(before: "Evidence", hosts: "Hosts") -> Iterator[tuple[str, lis
             yield name, list(paths)
 
 
-def _why(result: "Result") -> list[str]:
+def _why(result: "AuditResult") -> list[str]:
     from rackwright.core.wording import format_difference
 
     return [result.not_reached] if result.not_reached else [format_difference(each) for each in result.differences]

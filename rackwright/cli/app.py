@@ -112,9 +112,9 @@ def schema() -> None:
 @app.command()
 def digests(stack: StackName) -> None:
     """Print keyed digests of values that depend on secrets, for an `audit --digests` without the passphrase."""
-    from rackwright.audit.digests import tell
+    from rackwright.audit.digests import compute_digests
 
-    terminal.show(json.dumps(tell(project.secrets(project.stack(stack))), indent=2))
+    terminal.show(json.dumps(compute_digests(project.secrets(project.stack(stack))), indent=2))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rackwright.audit.digests import complete, load, tell
+from rackwright.audit.digests import compute_digests, insert_digests, load
 from rackwright.audit.report import compare
 from rackwright.core.contract import Between, Claim, OneOf, UnknownValue, Within
 from rackwright.core.wire import decode_want, encode
@@ -42,7 +42,7 @@ def found(stack: Stack, told: object = None) -> object:
 
 
 def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
-    told = tell(stack.with_secrets(VALUES))
+    told = compute_digests(stack.with_secrets(VALUES))
 
     assert told["claims"] == {
         "alpha/base": {THING: {"content": stack.repository.digest(TEXT)}},
@@ -53,21 +53,21 @@ def test_what_is_told_are_keyed_digests_of_what_depends_on_secrets(stack):
 
 def test_who_has_no_passphrase_knows_as_much_as_they_are_told(stack):
     unknown = {"content": UnknownValue("the value of the secret first_key, the secret second_key is not known here")}
-    told = tell(stack.with_secrets(VALUES))["claims"]
+    told = compute_digests(stack.with_secrets(VALUES))["claims"]
 
     assert found(stack) == unknown
     assert found(stack, {"beta/base": told["beta/base"]}) == unknown
     assert found(stack, told) == {}
     assert found(stack.with_secrets(VALUES)) == {}
-    other = tell(stack.with_secrets({**VALUES, "first_key": "another-value"}))["claims"]
+    other = compute_digests(stack.with_secrets({**VALUES, "first_key": "another-value"}))["claims"]
     assert found(stack, other) == {"content": stack.repository.digest(TEXT)}
 
 
 def test_what_is_not_claimed_after_all_is_not_compared():
     claims = (Claim("package:a", {"installed": UnknownValue("x")}, secret=True), Claim("package:b", {"held": True}))
 
-    assert complete(claims, {"package:a": {"installed": None}, "package:b": {"held": None}}) == claims[1:]
-    assert complete(claims, {}) == claims
+    assert insert_digests(claims, {"package:a": {"installed": None}, "package:b": {"held": None}}) == claims[1:]
+    assert insert_digests(claims, {}) == claims
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_every_want_comes_back_as_it_was_told(want):
     ("text", "said"),
     [
         (None, "got No such file or directory"),
-        ("[]", "got something else"),
-        ("{", "got something else"),
-        ('{"stack": "lab", "salt_id": "0", "claims": {"a": ["b"]}}', "got something else"),
+        ("[]", "got other content"),
+        ("{", "got other content"),
+        ('{"stack": "lab", "salt_id": "0", "claims": {"a": ["b"]}}', "got other content"),
         ('{"stack": "other", "salt_id": "0", "claims": {}}', "got stack other with salt 0"),
     ],
 )
@@ -94,4 +94,4 @@ def test_a_file_that_is_something_else_is_refused(stack, tmp_path, text, said):
 
     with pytest.raises(DeclarationError) as caught:
         load(path, stack)
-    assert str(caught.value).startswith(f"{path}: {said}; it is what `rackwright digests lab` printed.")
+    assert str(caught.value).startswith(f"{path}: {said}; the file has the output of `rackwright digests lab`.")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rackwright.audit.report import Report, as_json, compare
+from rackwright.audit.report import AuditReport, as_json, compare
 from rackwright.audit.table import show
 from rackwright.errors import HostUnreachable
 from rackwright.facts.facts import Facts
@@ -25,7 +25,7 @@ def raw() -> dict[str, Any]:
     return {host: recorded(host) for host in HOSTS}
 
 
-def audited(raw: dict[str, Any], **instead: HostUnreachable) -> Report:
+def audited(raw: dict[str, Any], **instead: HostUnreachable) -> AuditReport:
     return compare(STACK, {**{host: Facts(facts) for host, facts in raw.items()}, **instead})
 
 
@@ -39,7 +39,7 @@ def test_a_rack_as_declared_has_no_difference(raw):
     report = audited(raw)
 
     assert report.exit_status == 0
-    assert all(result.holds and not result.differences for result in report.results)
+    assert all(result.matches and not result.differences for result in report.results)
 
 
 def test_an_audit_computes_the_claims_of_each_resource_once(monkeypatch):
@@ -72,7 +72,9 @@ def test_what_differs_is_told_by_its_path(raw):
     report = audited(raw)
 
     assert report.exit_status == 1
-    assert [item.path for result in report.results for item in result.differs] == [f"md:{changed['md_name']}.bitmap"]
+    assert [item.path for result in report.results for item in result.known_differences] == [
+        f"md:{changed['md_name']}.bitmap"
+    ]
     [told] = [item for resource in as_json(report)["resources"] for item in resource["differences"]]
     assert (told["property"], told["unknown"], told["wanted"], told["found"]) == ("bitmap", False, "internal", "none")
 
@@ -83,7 +85,7 @@ def test_unknown_is_neither_fine_nor_different(raw):
     report = audited(raw)
 
     assert report.exit_status == 3
-    assert [item.name for result in report.results for item in result.unknown] == ["bitmap"]
+    assert [item.name for result in report.results for item in result.unknown_differences] == ["bitmap"]
 
 
 def test_a_host_that_is_off_hides_no_difference_of_another(raw):
