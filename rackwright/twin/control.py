@@ -32,8 +32,8 @@ class Child:
 class Control:
     """Requests to the supervisor of one twin."""
 
-    def __init__(self, layout: Layout, patience_seconds: float = 30) -> None:
-        self._layout, self._patience_seconds = layout, patience_seconds
+    def __init__(self, layout: Layout, timeout_seconds: float = 30) -> None:
+        self._layout, self._timeout_seconds = layout, timeout_seconds
 
     def ensure(self, starting: IO[bytes]) -> None:
         """Start the supervisor unless it runs.
@@ -101,7 +101,7 @@ class Control:
 
     def _connect(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(self._patience_seconds)
+        connection.settimeout(self._timeout_seconds)
         try:
             connection.connect(str(self._layout.supervisor_socket))
         except (FileNotFoundError, ConnectionRefusedError):

@@ -22,7 +22,7 @@ MEGABYTE = 10**6
 
 
 def machine(number: int, nvme: int = 2, sas: int = 2) -> VirtualMachine:
-    """Return a small machine; everything that has to differ between two of them follows from *number*."""
+    """Return a small machine. All properties that differ between two machines depend on *number*."""
     drives = [VirtualDrive(f"T{number}-BOOT", "virtio", 4 << 30, boot=True)]
     drives += [VirtualDrive(f"T{number}-NVME{place}", "nvme", 256 * MEGABYTE) for place in range(nvme)]
     drives += [
@@ -36,30 +36,30 @@ def machine(number: int, nvme: int = 2, sas: int = 2) -> VirtualMachine:
 
 
 def container(number: int) -> Container:
-    """Return a container; everything that has to differ between two of them follows from *number*."""
+    """Return a container. All properties that differ between two containers depend on *number*."""
     nics = (VirtualNic("rack0", f"52:54:00:01:00:{number:02x}", 9000),)
     return Container(f"test-{number:02d}", f"CHASSIS-{number}", nics)
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
-    """A directory for a twin; whatever the test has left running is ended."""
+    """The directory of a twin. All processes that the test leaves running are ended."""
     layout = Layout(tmp_path)
     yield layout
     Control(layout).quit()
 
 
 @dataclass(frozen=True)
-class Booted:
-    """A twin that runs, with one machine to look into and one beside it."""
+class RunningTwin:
+    """A running twin of two machines, with the messages of its start."""
 
     twin: Twin
-    said: list[str]
+    messages: list[str]
     host: str = "test-01"
     other: str = "test-02"
 
     def run(self, command: str, host: str = "test-01") -> str:
-        """Return what *command* prints in *host*; it has to end well."""
+        """Return the output of *command* in *host*, which has to succeed."""
         done = subprocess.run(self.twin.ssh(host, command), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
@@ -70,38 +70,38 @@ class Booted:
 
 
 @pytest.fixture(scope="session")
-def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
-    """Two machines, started once for all tests that boot."""
-    said: list[str] = []
+def running_twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
+    """A twin of two machines, started once for all tests that boot."""
+    messages: list[str] = []
     twin = Twin(tmp_path_factory.mktemp("twin"), [machine(1), machine(2, nvme=0, sas=0)])
-    twin.start(said.append)
-    yield Booted(twin, said)
-    twin.stop(said.append, grace_seconds=0)
+    twin.start(messages.append)
+    yield RunningTwin(twin, messages)
+    twin.stop(messages.append, grace_seconds=0)
 
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    """Return a function that waits until something holds, for at most two minutes, or as many seconds as it is told."""
+    """Return a function that waits until a condition holds, by default for at most two minutes."""
 
     def wait(holds: Callable[[], bool], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, "it never came true"
+            assert time.monotonic() < deadline, "the condition never held"
             time.sleep(0.02)
 
     return wait
 
 
 @pytest.fixture(scope="session")
-def compiled() -> Iterator[Path]:
+def compiled_library() -> Iterator[Path]:
     with stand_in(*STRICT) as root:
         yield root
 
 
 @pytest.fixture
-def host(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A host with an A100 and a T4, whose driver has just been loaded."""
-    host = Host(compiled)
+def host(compiled_library: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host with an A100 and a T4 and a freshly loaded driver."""
+    host = Host(compiled_library)
     monkeypatch.setattr(gpus, "LIBRARY", str(host.library))
     host.install("535.261.03")
     host.state.write_text(state.text("alpha", MODELS))
@@ -112,7 +112,7 @@ def host(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 @pytest.fixture
 def nvml(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """NVIDIA's own binding, which has opened the library."""
+    """NVIDIA's own Python binding, which has opened the library."""
     monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(host.library)))
     pynvml._nvmlGetFunctionPointer_cache.clear()
     pynvml.nvmlInit()

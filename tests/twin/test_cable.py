@@ -1,4 +1,4 @@
-"""What leads out of a container, between sockets that stand for its NIC, the switch, and its SSH server."""
+"""The cables and relays of a container, with sockets in place of its NIC, the switch and its SSH server."""
 
 import os
 import socket
@@ -20,8 +20,8 @@ def loop():
     loop.close()
 
 
-class Plugged:
-    """A cable whose NIC and switch are ours."""
+class CableLab:
+    """A cable, with the test's ends of its NIC and its switch."""
 
     def __init__(self, loop, path):
         with socket.socket(socket.AF_UNIX) as listener:
@@ -36,80 +36,80 @@ class Plugged:
 
 
 @pytest.fixture
-def plugged(loop, tmp_path):
-    plugged = Plugged(loop, tmp_path / "switch")
-    yield plugged
-    plugged.cable.close()
-    plugged.nic.close()
-    plugged.switch.close()
+def cable_lab(loop, tmp_path):
+    cable_lab = CableLab(loop, tmp_path / "switch")
+    yield cable_lab
+    cable_lab.cable.close()
+    cable_lab.nic.close()
+    cable_lab.switch.close()
 
 
-def test_a_frame_goes_to_the_switch_behind_its_length(loop, plugged):
+def test_the_length_precedes_a_frame_to_the_switch(loop, cable_lab):
     """
-    As QEMU sends it: four bytes of length, then a whole jumbo frame.
+    As from QEMU: four bytes of length, then a whole jumbo frame.
     """
-    plugged.nic.send(FRAME)
+    cable_lab.nic.send(FRAME)
     loop.run_once()
 
-    assert plugged.switch.recv(1 << 16) == struct.pack(">I", len(FRAME)) + FRAME
+    assert cable_lab.switch.recv(1 << 16) == struct.pack(">I", len(FRAME)) + FRAME
 
 
-def test_frames_from_the_switch_arrive_one_by_one(loop, plugged):
+def test_frames_from_the_switch_arrive_one_by_one(loop, cable_lab):
     """
-    The stream has no borders, the NIC has: two frames and a half are two, and the rest comes later.
+    A stream of two and a half frames arrives as two frames at the NIC, and the third frame later.
     """
     stream = (struct.pack(">I", len(FRAME)) + FRAME) * 3
-    plugged.switch.sendall(stream[:-5000])
+    cable_lab.switch.sendall(stream[:-5000])
     loop.run_once()
-    assert [plugged.nic.recv(1 << 16) for _ in range(2)] == [FRAME, FRAME]
+    assert [cable_lab.nic.recv(1 << 16) for _ in range(2)] == [FRAME, FRAME]
 
-    plugged.switch.sendall(stream[-5000:])
+    cable_lab.switch.sendall(stream[-5000:])
     loop.run_once()
-    assert plugged.nic.recv(1 << 16) == FRAME
+    assert cable_lab.nic.recv(1 << 16) == FRAME
 
 
-def test_a_switch_that_goes_is_a_cut_cable_and_no_end(loop, plugged):
+def test_a_container_survives_the_end_of_the_switch(loop, cable_lab):
     """
-    The container lives on; what it sends is lost.
+    The container continues to run; its frames are lost.
     """
-    plugged.switch.close()
+    cable_lab.switch.close()
     loop.run_once()
 
-    plugged.nic.send(FRAME)
+    cable_lab.nic.send(FRAME)
     loop.run_once()
-    plugged.nic.send(FRAME)
+    cable_lab.nic.send(FRAME)
     loop.run_once()
 
 
-def test_a_switch_that_takes_nothing_makes_frames_lost_and_not_memory(loop, plugged):
+def test_frames_to_a_stalled_switch_are_dropped_above_a_limit(loop, cable_lab):
     """
-    The queue is bounded; the cable goes on reading.
+    The queue is limited, and the cable continues to read.
     """
     for _ in range(QUEUE_BYTES // len(FRAME) + 200):
-        plugged.nic.send(FRAME)
+        cable_lab.nic.send(FRAME)
         loop.run_once()
 
-    assert len(plugged.cable._port.outgoing) <= QUEUE_BYTES
+    assert len(cable_lab.cable._port.outgoing) <= QUEUE_BYTES
 
 
 @pytest.fixture
-def line(loop):
-    """The outer ends of a line's two connections, and the line."""
+def relay(loop):
+    """The outer ends of a relay's two connections, and the relay."""
     (client, one), (server, two) = socket.socketpair(), socket.socketpair()
     for end in (client, server):
         end.settimeout(10)
-    line = Relay(loop, one, two)
-    yield client, server, line
-    line.close()
+    relay = Relay(loop, one, two)
+    yield client, server, relay
+    relay.close()
     client.close()
     server.close()
 
 
-def test_each_hears_the_other_and_the_end_of_it(loop, line):
+def test_a_relay_forwards_data_and_the_end_of_it_both_ways(loop, relay):
     """
-    One may hang up and still listen.
+    An end that has closed for writing still receives.
     """
-    client, server, both = line
+    client, server, both = relay
     client.sendall(b"hello")
     loop.run_once()
     assert server.recv(100) == b"hello"
@@ -127,11 +127,11 @@ def test_each_hears_the_other_and_the_end_of_it(loop, line):
     assert not both.is_open
 
 
-def test_who_does_not_listen_holds_up_the_speaker(loop, line):
+def test_a_slow_reader_slows_the_sender_down(loop, relay):
     """
-    Nothing is lost and nothing is piled up: much more than fits arrives whole, once it is read.
+    Data of several times the buffer arrives completely, and the buffer stays limited.
     """
-    client, server, both = line
+    client, server, both = relay
     whole, received, piled_up = os.urandom(8 * RELAY_BYTES), bytearray(), []
 
     def listen() -> None:
@@ -155,9 +155,9 @@ def test_who_does_not_listen_holds_up_the_speaker(loop, line):
     assert max(piled_up) < 2 * RELAY_BYTES
 
 
-def test_a_line_to_nobody_is_closed_to_the_caller(loop):
+def test_a_relay_without_a_server_closes_the_connection(loop):
     """
-    Before the guest's SSH server listens there is nothing but an end.
+    Before the guest's SSH server listens, the client sees the end of the connection.
     """
     client, one = socket.socketpair()
     client.settimeout(10)
@@ -166,9 +166,9 @@ def test_a_line_to_nobody_is_closed_to_the_caller(loop):
         nobody = socket.socket()
         nobody.setblocking(False)
         nobody.connect_ex(free.getsockname())
-        line = Relay(loop, one, nobody)
+        relay = Relay(loop, one, nobody)
         loop.run_once()
 
     assert client.recv(100) == b""
-    assert not line.is_open
+    assert not relay.is_open
     client.close()

@@ -1,4 +1,4 @@
-"""Containers as plain data, and what is refused before any is started."""
+"""Containers as plain data, and the errors before any container starts."""
 
 import copy
 import json
@@ -36,29 +36,29 @@ FLEET = {
 }
 
 
-def told(of: Container) -> dict:
-    return json.loads(command_line(of, LAYOUT, Path("/system"), 2222)[-1])
+def chassis_config(machine: Container) -> dict:
+    return json.loads(command_line(machine, LAYOUT, Path("/system"), 2222)[-1])
 
 
-def test_the_chassis_is_told_port_nics_and_what_to_start():
+def test_the_chassis_gets_port_nics_and_start_command():
     """
-    Names, addresses and sizes of the NICs are the declared ones; the container's files are the twin's.
+    The names, addresses and MTUs of the NICs are the declared ones; the files are those of the twin.
     """
-    said = told(container(1))
+    config = chassis_config(container(1))
 
-    assert (said["port"], said["nics"]) == (2222, [{"name": "rack0", "mac": "52:54:00:01:00:01", "mtu": 9000}])
-    assert said["start"][2:] == [
+    assert (config["port"], config["nics"]) == (2222, [{"name": "rack0", "mac": "52:54:00:01:00:01", "mtu": 9000}])
+    assert config["start"][2:] == [
         "test-01",
         "/twins/a,b/disks/test-01/root",
         "/system",
         "/twins/a,b/hosts/test-01/seed.tar",
-        said["cgroup"],
+        config["cgroup"],
     ]
 
 
 def test_two_containers_never_share_a_control_group():
     """
-    Neither two of one twin, nor two of one name in two twins.
+    The names differ for two containers of one twin, and for two of one name in two twins.
     """
     other = Layout(Path("/twins/other"))
 
@@ -76,9 +76,9 @@ def test_a_nic_that_the_kernel_cannot_name_is_refused(name):
         check(odd)
 
 
-def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
+def test_both_backends_make_the_same_hosts(tmp_path):
     """
-    Names, chassis and NICs are declared once; the setting only chooses the backend.
+    The fleet declares names, chassis and NICs; the setting only chooses the backend.
     """
     fleet = Fleet.model_validate(FLEET)
     one, other = build_twin("t", tmp_path, fleet, {"beta"}).machines.values()
@@ -96,9 +96,9 @@ def test_the_fleet_is_the_same_whatever_makes_its_hosts(tmp_path):
     }
 
 
-def test_hosts_are_lent_mirrors_only_where_the_stack_says_so(tmp_path, monkeypatch):
+def test_hosts_get_mirrors_only_if_the_stack_lends_them(tmp_path, monkeypatch):
     """
-    And a container is led to each by a door of its own, under the mirror's name.
+    A container reaches each mirror under the mirror's name, by a proxy of its own.
     """
     sources = ("deb [a=b] http://one.example/debian bookworm main", "deb [a=b] https://two.example:8443/ bookworm main")
     monkeypatch.setattr("rackwright.twin.mirrors.source_lines", lambda os_name: sources)
@@ -106,16 +106,16 @@ def test_hosts_are_lent_mirrors_only_where_the_stack_says_so(tmp_path, monkeypat
     lent = build_twin("t", tmp_path, fleet, {"beta"}, lends_mirrors=True).machines
 
     assert {host.mirrors for host in lent.values()} == {sources}
-    assert told(lent["beta"])["mirrors"] == [
+    assert chassis_config(lent["beta"])["mirrors"] == [
         {"address": "127.0.2.1", "port": 80, "host": "one.example"},
         {"address": "127.0.2.2", "port": 8443, "host": "two.example"},
     ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root enters namespaces")
-def test_a_door_leads_to_the_mirror_outside():
+def test_a_mirror_proxy_relays_to_the_mirror_outside():
     """
-    Whoever comes to it hears what the mirror says; one that leads nowhere breaks the line, and serves the next.
+    A client receives the mirror's data. A mirror that does not exist closes the connection, and the proxy continues.
     """
     loop, lines = EventLoop(), []
     with socket.create_server(("127.0.0.1", 0)) as mirror, Path("/proc/self/ns/net").open() as network:
@@ -139,9 +139,9 @@ def test_a_door_leads_to_the_mirror_outside():
     loop.close()
 
 
-def test_a_port_that_is_declared_by_its_place_has_an_address_of_its_own(tmp_path):
+def test_a_nic_declared_by_pci_address_gets_a_stable_mac(tmp_path):
     """
-    The same at each start, and another than that of any other port.
+    The address is the same at each start, and differs from that of each other port.
     """
     raw = json.loads(json.dumps(FLEET))
     for name, host in raw["hosts"].items():
@@ -156,19 +156,19 @@ def test_a_port_that_is_declared_by_its_place_has_an_address_of_its_own(tmp_path
     assert first == again and len({*first}) == 4
 
 
-def test_status_says_what_a_host_is_made_by(tmp_path):
+def test_status_shows_the_backend_of_each_host(tmp_path):
     """
-    Before the first start, too.
+    The backend is also shown before the first start.
     """
-    seen = Twin(tmp_path, [machine(1), container(2)]).status()
+    rows = Twin(tmp_path, [machine(1), container(2)]).status()
 
-    assert [(status.backend, status.power) for status in seen] == [("vm", False), ("container", False)]
+    assert [(status.backend, status.power) for status in rows] == [("vm", False), ("container", False)]
 
 
 @pytest.mark.parametrize("fault", [faults.pull, faults.insert])
-def test_a_drive_of_a_container_is_refused_by_name(tmp_path, fault):
+def test_a_drive_fault_of_a_container_is_an_error(tmp_path, fault):
     """
-    It has none; what it shows are this computer's.
+    A container has no drives; those in it are this computer's.
     """
     with pytest.raises(DeclarationError, match="test-02: got a container.* drives of its own.*rackwright:containers"):
         fault(Twin(tmp_path, [container(2)]), "test-02", "ANY")
@@ -176,7 +176,7 @@ def test_a_drive_of_a_container_is_refused_by_name(tmp_path, fault):
 
 def test_without_root_a_container_is_refused(layout, monkeypatch):
     """
-    The message names the hosts, says what is wanted, and the way out.
+    The message names the hosts, the requirement and the fix.
     """
     monkeypatch.setattr("os.geteuid", lambda: 1000)
 
@@ -186,9 +186,9 @@ def test_without_root_a_container_is_refused(layout, monkeypatch):
         Containers(layout, Control(layout)).require([container(1), container(2)])
 
 
-def test_more_containers_than_the_kernel_lets_run_are_refused(layout, monkeypatch, tmp_path):
+def test_more_containers_than_the_kernel_allows_are_refused(layout, monkeypatch, tmp_path):
     """
-    Their systemd would end at its first step, one by one; the message is the command that helps.
+    The systemd of a further container would fail at its start; the message has the command that raises the limit.
     """
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("rackwright.twin.container.backend._INOTIFY", tmp_path / "max_user_instances")
@@ -201,9 +201,9 @@ def test_more_containers_than_the_kernel_lets_run_are_refused(layout, monkeypatc
         backend.require(many)
 
 
-def test_a_kernel_without_tap_devices_is_refused_where_there_are_nics(layout, monkeypatch, tmp_path):
+def test_a_container_with_nics_needs_tap_devices(layout, monkeypatch, tmp_path):
     """
-    A container without NICs needs none.
+    A container without NICs needs no TAP devices.
     """
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("rackwright.twin.container.backend._TUN", tmp_path / "tun")
@@ -215,9 +215,9 @@ def test_a_kernel_without_tap_devices_is_refused_where_there_are_nics(layout, mo
         backend.require([container(1)])
 
 
-def test_a_tier_that_somebody_provides_is_a_directory_of_this_computer(tmp_path):
+def test_a_provided_tier_is_a_directory_of_this_computer(tmp_path):
     """
-    And so is what it is lent to import; a virtual machine has no such door.
+    The lent packages are mounted, too. A virtual machine cannot have a provided tier.
     """
     raw = copy.deepcopy(FLEET)
     raw["hosts"]["beta"]["tiers"] = {"warm": {"provided": True, "mount": "/srv/warm"}}

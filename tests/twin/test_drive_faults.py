@@ -1,6 +1,6 @@
-"""Faults of drives: what QEMU is told, what that does to whoever reads and writes, and who is refused.
+"""Faults of drives: the commands to QEMU, their effect on reads and writes, and the errors.
 
-The block layer of QEMU answers here as a daemon of its own, without a machine; that a guest sees it is for test_boot.
+QEMU's block layer runs here as a daemon of its own, without a machine; test_boot checks the effect in a guest.
 """
 
 import shutil
@@ -22,11 +22,11 @@ from tests.twin.conftest import MEGABYTE, container, machine
 NVME, SAS = machine(1).drive("T1-NVME0"), machine(1).drive("T1-SAS0")
 
 
-class Answers:
-    """A monitor that keeps what it is told; it has the nodes, objects and devices that were added."""
+class FakeMonitor:
+    """A monitor that records its commands, and has the nodes, objects and devices that were added."""
 
     def __init__(self, plugged: str) -> None:
-        self.told: list[tuple[str, Any]] = []
+        self.commands: list[tuple[str, Any]] = []
         self._nodes, self._objects, self._plugged = set[str](), set[str](), plugged
 
     def execute(self, command: str, arguments: Any = None) -> Any:
@@ -34,7 +34,7 @@ class Answers:
             return [{"node-name": name} for name in self._nodes]
         if command == "qom-list":
             return [{"name": name} for name in self._objects | {self._plugged, "objects"}]
-        self.told.append((command, arguments))
+        self.commands.append((command, arguments))
         match command:
             case "blockdev-add":
                 self._nodes.add(arguments["node-name"])
@@ -48,86 +48,89 @@ class Answers:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What QEMU and the guest are told by a fault of the drive NVME or SAS, both of which are plugged in."""
-    said: list[Any] = []
-    asked: dict[str, Answers] = {}
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The commands to QEMU and the guest by a fault of the drive NVME or SAS, which are both plugged in."""
+    commands: list[Any] = []
+    fake_monitor = FakeMonitor(NVME.id)
 
     @contextmanager
-    def open_host_monitor(twin: Twin, host: str, what: str) -> Iterator[Answers]:
+    def open_host_monitor(twin: Twin, host: str, part: str) -> Iterator[FakeMonitor]:
         assert host == "test-01"
-        yield asked.setdefault(host, answers)
+        yield fake_monitor
 
-    answers = Answers(NVME.id)
-    monkeypatch.setattr(answers, "told", said)
+    monkeypatch.setattr(fake_monitor, "commands", commands)
     monkeypatch.setattr(drive_faults, "open_host_monitor", open_host_monitor)
     monkeypatch.setattr(
-        drive_faults, "run_in_guest", lambda twin, host, script, about, *arguments: said.append((script, *arguments))
+        drive_faults,
+        "run_in_guest",
+        lambda twin, host, script, subject, *arguments: commands.append((script, *arguments)),
     )
-    return said
+    return commands
 
 
 def do(tmp_path: Path, drive: VirtualDrive, fault: str) -> None:
     drive_faults.inject(Twin(tmp_path, [machine(1)]), "test-01", drive.serial, fault)
 
 
-def test_errors_stand_between_the_drive_and_its_disk(told, tmp_path):
+def test_errors_are_injected_between_the_drive_and_its_disk(commands, tmp_path):
     do(tmp_path, SAS, "read-errors")
 
     rule = {"event": "none", "iotype": "read", "errno": 5, "immediately": True}
     fault = {"driver": "blkdebug", "node-name": f"{SAS.id}-fault", "image": f"{SAS.id}-file", "inject-error": [rule]}
     node = {"driver": "raw", "node-name": f"{SAS.id}-data", "discard": "unmap", "file": f"{SAS.id}-fault"}
-    *qemu, (script, serial) = told
+    *qemu, (script, serial) = commands
     assert qemu == [("blockdev-add", fault), ("blockdev-reopen", {"options": [node]})]
     assert serial == "T1-SAS0"
     assert script.endswith('! dd if="/dev/$drive" of=/dev/null bs=4096 count=1 iflag=direct status=none 2>/dev/null\n')
 
 
-def test_one_fault_takes_the_place_of_another(told, tmp_path):
+def test_a_fault_replaces_the_previous_fault(commands, tmp_path):
     """
-    And clearing leaves nothing of either.
+    Clearing leaves no node of either fault.
     """
     do(tmp_path, SAS, "slow")
     do(tmp_path, SAS, "write-errors")
     do(tmp_path, SAS, "clear")
     do(tmp_path, SAS, "clear")
 
-    assert [each[0] for each in told if each[0] in ("blockdev-add", "blockdev-del", "object-add", "object-del")] == [
+    assert [
+        each[0] for each in commands if each[0] in ("blockdev-add", "blockdev-del", "object-add", "object-del")
+    ] == [
         *("object-add", "blockdev-add"),
         *("blockdev-del", "object-del", "blockdev-add"),
         "blockdev-del",
     ]
-    assert [each[1]["options"][0]["file"].rpartition("-")[2] for each in told if each[0] == "blockdev-reopen"] == [
+    assert [each[1]["options"][0]["file"].rpartition("-")[2] for each in commands if each[0] == "blockdev-reopen"] == [
         *("fault", "file", "fault", "file")
     ]
 
 
-def test_a_drive_that_ignores_discards_is_told_no_other_way(told, tmp_path):
+def test_ignored_discards_are_a_node_that_drops_them(commands, tmp_path):
     do(tmp_path, SAS, "ignore-discard")
 
     between = {"driver": "raw", "node-name": f"{SAS.id}-fault", "discard": "ignore", "file": f"{SAS.id}-file"}
-    (command, added), _, (script, _serial) = told
+    (command, added), _, (script, _serial) = commands
     assert (command, added) == ("blockdev-add", between)
     assert "blkdiscard --force" in script
     assert script.rstrip().endswith("[ $kept = 1 ]")
 
 
-def test_a_failing_drive_warns_of_itself(told, tmp_path):
+def test_a_failing_drive_has_a_critical_warning(commands, tmp_path):
     do(tmp_path, NVME, "failing")
     do(tmp_path, NVME, "clear")
 
-    values = [each[1]["value"] for each in told if each[0] == "qom-set"]
+    values = [each[1]["value"] for each in commands if each[0] == "qom-set"]
     assert values == [0, 4, 0]
-    assert {each[1]["path"] for each in told if each[0] == "qom-set"} == {f"/machine/peripheral/{NVME.id}"}
+    assert {each[1]["path"] for each in commands if each[0] == "qom-set"} == {f"/machine/peripheral/{NVME.id}"}
 
 
-def test_a_drive_that_has_no_word_for_its_health_is_refused(tmp_path):
+def test_a_drive_without_health_report_cannot_fail(tmp_path):
     with pytest.raises(DeclarationError, match="T1-SAS0: got a drive on sas; only virtual NVMe drives"):
         do(tmp_path, SAS, "failing")
 
 
 @pytest.mark.parametrize("fault", drive_faults.FAULTS)
-def test_who_has_no_such_drive_is_refused(tmp_path, fault):
+def test_a_fault_needs_a_data_drive_of_a_running_virtual_machine(tmp_path, fault):
     with pytest.raises(DeclarationError, match="no data drive has the serial T1-BOOT"):
         drive_faults.inject(Twin(tmp_path, [machine(1)]), "test-01", "T1-BOOT", fault)
     with pytest.raises(DeclarationError, match="only a virtual machine has drives of its own"):
@@ -137,7 +140,7 @@ def test_who_has_no_such_drive_is_refused(tmp_path, fault):
 
 
 @pytest.mark.parametrize("fault", drive_faults.FAULTS)
-def test_what_the_guest_runs_is_sh(fault):
+def test_the_checks_in_the_guest_are_valid_shell(fault):
     script = drive_faults.DRIVE_WITH_SERIAL + drive_faults.CHECKS[fault]
 
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
@@ -164,9 +167,9 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     if not shutil.which("qemu-storage-daemon"):
-        pytest.skip("QEMU's block layer is not here")
+        pytest.skip("qemu-storage-daemon is not installed")
     image, control, data = tmp_path / "image", tmp_path / "qmp", tmp_path / "nbd"
-    image.write_bytes(b"x" * MEGABYTE)  # of a hole nothing would be read
+    image.write_bytes(b"x" * MEGABYTE)  # a hole would not be read
     file_node, raw_node = disk_nodes(SAS, image)
     argv = ["qemu-storage-daemon", "--chardev", f"socket,path={control},server=on,wait=off,id=qmp"]
     daemon = subprocess.Popen([*argv, "--monitor", "chardev=qmp", "--nbd-server", f"addr.type=unix,addr.path={data}"])
@@ -191,7 +194,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         daemon.wait()
 
 
-def test_a_drive_errs_as_it_is_told_and_is_whole_again(disk):
+def test_read_and_write_errors_end_when_cleared(disk):
     for fault, reads, writes in (("read-errors", False, True), ("write-errors", True, False)):
         drive_faults.insert(disk.qemu, SAS, fault)
         assert (disk.works("read"), disk.works("write")) == (reads, writes), fault
@@ -200,7 +203,7 @@ def test_a_drive_errs_as_it_is_told_and_is_whole_again(disk):
         assert disk.works("write")
 
 
-def test_a_drive_forgets_what_is_discarded_unless_it_ignores_that(disk, tmp_path):
+def test_a_discard_deletes_data_unless_it_is_ignored(disk, tmp_path):
     image = tmp_path / "image"
     drive_faults.insert(disk.qemu, SAS, "ignore-discard")
     assert disk.works("discard")
@@ -211,14 +214,14 @@ def test_a_drive_forgets_what_is_discarded_unless_it_ignores_that(disk, tmp_path
     assert image.read_bytes() == bytes(4096) + b"x" * (MEGABYTE - 4096)
 
 
-def test_a_slow_drive_takes_its_time(disk):
+def test_a_slow_drive_serves_few_requests_per_second(disk):
     """
-    The first requests may go through at once; a second's worth of them takes most of one.
+    The first requests may pass at once; requests for two seconds take more than one.
     """
     drive_faults.insert(disk.qemu, SAS, "slow")
     assert disk.seconds(2 * drive_faults.SLOW_IOPS) > 1
 
     drive_faults.clear(disk.qemu, SAS)
-    left = disk.qemu.execute("query-named-block-nodes", {"flat": True})
-    assert {node["drv"] for node in left} == {"raw", "file"}
-    drive_faults.insert(disk.qemu, SAS, "slow")  # its pace went with it
+    nodes = disk.qemu.execute("query-named-block-nodes", {"flat": True})
+    assert {node["drv"] for node in nodes} == {"raw", "file"}
+    drive_faults.insert(disk.qemu, SAS, "slow")  # the throttle group is removed, too

@@ -1,4 +1,4 @@
-"""GPUs of a twin: what the stand-in for NVIDIA's library says and refuses, to the probe and to NVIDIA's own binding."""
+"""GPUs of a twin: the answers and errors of the stand-in for NVIDIA's library, as the probe reads them."""
 
 import ctypes
 import json
@@ -16,7 +16,7 @@ from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import library, state
 from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, seen
 
-# --- what the probe sees
+# --- answers to the probe
 
 
 def test_the_probe_sees_the_gpus_that_the_fleet_declares(host):
@@ -29,9 +29,9 @@ def test_the_probe_sees_the_gpus_that_the_fleet_declares(host):
     assert (second.name, second.mig, second.power_limit_max_watts) == ("NVIDIA T4", None, 70.0)
 
 
-def test_every_gpu_of_every_host_is_another_and_stays_the_same():
+def test_gpu_ids_are_unique_and_stable():
     """
-    Their names are those of devices in what is declared and recorded.
+    Declarations and recordings name devices by these ids.
     """
     names = [(host, index) for host in ("alpha", "beta") for index in range(8)]
 
@@ -60,14 +60,14 @@ def test_the_driver_is_the_one_that_is_installed(host, version, folder, nvml_ver
     }
 
 
-def test_a_driver_that_is_loaded_anew_answers_whoever_had_opened_it(host, nvml):
+def test_a_reloaded_driver_answers_open_clients(host, nvml):
     host.restart()
 
     assert nvml.nvmlSystemGetDriverVersion() == "535.261.03"
     assert (host.root / MARKER).read_text() == "535.261.03"
 
 
-def test_without_a_driver_no_gpu_is_known(host):
+def test_without_a_driver_reading_gpus_fails(host):
     host.install(None)
     host.restart()
 
@@ -75,7 +75,7 @@ def test_without_a_driver_no_gpu_is_known(host):
         gpus.read_nvml()
 
 
-def test_a_driver_that_was_replaced_while_it_is_loaded_works_after_a_restart(host):
+def test_a_replaced_driver_works_after_a_restart(host):
     host.install("550.163.01")
 
     with pytest.raises(ReadError, match="^nvmlInit_v2: Driver/library version mismatch$"):
@@ -84,7 +84,7 @@ def test_a_driver_that_was_replaced_while_it_is_loaded_works_after_a_restart(hos
     assert gpus.read_nvml()["driver"]["version"] == "550.163.01"
 
 
-ASKED_BY = {
+PROPERTIES_BY_CALL = {
     "nvmlDeviceGetUUID": {"uuid"},
     "nvmlDeviceGetName": {"name"},
     "nvmlDeviceGetSerial": {"serial"},
@@ -108,16 +108,16 @@ ASKED_BY = {
     "nvmlDeviceGetMigMode": {"mig", "mig_pending", "mig_instances"},
     "nvmlDeviceGetComputeRunningProcesses_v2": {"processes"},
 }
-"""Every call that the probe makes of a GPU, and what it learns from it."""
+"""The properties of a GPU that the probe reads with each call."""
 
 
-def test_the_table_above_has_all_that_is_asked():
-    assert set().union(*ASKED_BY.values()) == gpus.QUERIES.keys()
+def test_the_table_above_has_all_queries():
+    assert set().union(*PROPERTIES_BY_CALL.values()) == gpus.QUERIES.keys()
 
 
-@pytest.mark.parametrize("call", ASKED_BY)
+@pytest.mark.parametrize("call", PROPERTIES_BY_CALL)
 @pytest.mark.parametrize(
-    ("status", "found"),
+    ("status", "message"),
     [
         (3, None),
         (4, "Insufficient Permissions"),
@@ -126,34 +126,34 @@ def test_the_table_above_has_all_that_is_asked():
         (999, "Unknown Error"),
     ],
 )
-def test_what_one_call_refuses_takes_nothing_else_along(host, call, status, found):
+def test_an_error_of_one_call_affects_only_its_properties(host, call, status, message):
     healthy = seen()
     host.edit(0, **{call: status})
 
-    wanted = {name: found and {"unknown": f"{call}: {found}"} for name in ASKED_BY[call]}
-    wanted["condition"] = {15: "lost", 16: "reset required"}.get(status, "working")
-    if call == "nvmlDeviceGetMemoryInfo" and found:  # of which the other form is made
-        wanted |= {name: {"unknown": f"nvmlDeviceGetMemoryInfo_v2: {found}"} for name in ASKED_BY[call]}
-    assert seen() == {**healthy, **wanted}
+    changed = {name: message and {"unknown": f"{call}: {message}"} for name in PROPERTIES_BY_CALL[call]}
+    changed["condition"] = {15: "lost", 16: "reset required"}.get(status, "working")
+    if call == "nvmlDeviceGetMemoryInfo" and message:  # the other form calls it
+        changed |= {name: {"unknown": f"nvmlDeviceGetMemoryInfo_v2: {message}"} for name in PROPERTIES_BY_CALL[call]}
+    assert seen() == {**healthy, **changed}
 
 
-def test_a_lost_gpu_says_so_wherever_it_is_asked_and_hides_no_other(host):
+def test_a_lost_gpu_reports_it_in_all_properties_and_hides_no_other(host):
     other = seen(1)
     host.edit(0, lost=1)
 
     lost = seen(0)
     assert (lost.pop("index"), lost.pop("condition")) == (0, "lost")
-    assert all(found == {"unknown": "nvmlDeviceGetHandleByIndex_v2: GPU is lost"} for found in lost.values())
+    assert all(value == {"unknown": "nvmlDeviceGetHandleByIndex_v2: GPU is lost"} for value in lost.values())
     assert seen(1) == other
 
 
-def test_a_gpu_of_which_nothing_is_told_is_not_a_working_one(host):
+def test_a_gpu_without_any_answer_has_an_unknown_condition(host):
     host.edit(0, nvmlDeviceGetHandleByIndex_v2=999)
 
     assert seen()["condition"] == {"unknown": "nvmlDeviceGetHandleByIndex_v2: Unknown Error"}
 
 
-def test_a_driver_that_hangs_in_the_middle_is_given_up(host, monkeypatch):
+def test_reading_a_hanging_driver_times_out(host, monkeypatch):
     monkeypatch.setattr(gpus, "NVML_SECONDS", 0.2)
     host.edit(1, nvmlDeviceGetPowerUsage="never")
 
@@ -162,7 +162,7 @@ def test_a_driver_that_hangs_in_the_middle_is_given_up(host, monkeypatch):
 
 
 class Older:
-    """The library as an older driver has it: without some calls."""
+    """The library of an older driver, without some calls."""
 
     def __init__(self, library: ctypes.CDLL, without: tuple[str, ...]) -> None:
         self._library, self._without = library, without
@@ -175,16 +175,16 @@ class Older:
 
 @pytest.fixture
 def older(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that takes calls away from the library."""
+    """Return a function that removes calls from the library."""
 
-    def take_away(*names: str) -> None:
+    def remove_calls(*names: str) -> None:
         opened = ctypes.CDLL(str(host.library))
         monkeypatch.setattr(ctypes, "CDLL", lambda path: Older(opened, names))
 
-    return take_away
+    return remove_calls
 
 
-def test_what_an_older_driver_lacks_is_asked_in_its_older_way(host, older):
+def test_an_older_driver_is_read_with_its_older_calls(host, older):
     host.edit(0, process="4242 1048576 python3")
     newest = seen()
     older("nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetComputeRunningProcesses_v2")
@@ -193,36 +193,38 @@ def test_what_an_older_driver_lacks_is_asked_in_its_older_way(host, older):
     assert newest["processes"] == [{"pid": 4242, "name": "python3", "memory_bytes": 1048576}]
 
 
-def test_what_a_driver_has_no_call_for_is_unknown(host, older):
+def test_a_property_without_a_call_is_unknown(host, older):
     older("nvmlDeviceGetMigMode")
 
     assert seen(1)["mig"] == {"unknown": "this driver's NVML has no nvmlDeviceGetMigMode"}
 
 
-def test_more_processes_than_there_was_room_for_are_all_told(host):
+def test_all_processes_are_read_beyond_the_first_buffer(host):
     text = host.state.read_text()
     host.state.write_text(text.replace("[gpu]\n", "[gpu]\n" + "".join(f"process={n} 1 p\n" for n in range(1, 151)), 1))
 
-    assert [who["pid"] for who in seen()["processes"]] == [*range(1, 151)]
+    assert [process["pid"] for process in seen()["processes"]] == [*range(1, 151)]
 
 
-def test_a_process_of_which_the_driver_knows_no_name_and_no_memory_has_none(host):
+def test_a_process_may_have_no_name_and_no_memory(host):
     host.edit(0, process=f"77 {2**64 - 1} x")
     host.edit(-1, nvmlSystemGetProcessName=6)
 
     assert seen()["processes"] == [{"pid": 77, "name": None, "memory_bytes": None}]
 
 
-def test_facts_of_gpus_outlive_being_written_down(host, tmp_path):
+def test_facts_of_gpus_survive_a_snapshot(host, tmp_path):
     from rackwright.facts import snapshot
 
-    found = gpus.read_nvml()
-    saved = snapshot.save(tmp_path, "alpha", Facts({"format": 1, "gpus": found["gpus"], "gpu_driver": found["driver"]}))
+    answer = gpus.read_nvml()
+    saved = snapshot.save(
+        tmp_path, "alpha", Facts({"format": 1, "gpus": answer["gpus"], "gpu_driver": answer["driver"]})
+    )
 
-    assert json.loads(saved.read_text())["gpus"] == found["gpus"]
+    assert json.loads(saved.read_text())["gpus"] == answer["gpus"]
 
 
-# --- what it says of a board
+# --- properties of a board
 
 
 def limits(model: str) -> dict[str, int]:
@@ -231,9 +233,9 @@ def limits(model: str) -> dict[str, int]:
 
 
 def test_power_and_clocks_are_those_of_the_catalogue(monkeypatch):
-    told = {"power_limit": 70_000, "power_limit_default": 70_000, "power_limit_min": 60_000, "power_limit_max": 70_000}
+    power = {"power_limit": 70_000, "power_limit_default": 70_000, "power_limit_min": 60_000, "power_limit_max": 70_000}
 
-    assert limits("t4") == {f"{name}_mw": value for name, value in told.items()} | {
+    assert limits("t4") == {f"{name}_mw": value for name, value in power.items()} | {
         "clock_mhz": 1590,
         "clock_max_mhz": 1590,
     }
@@ -242,24 +244,24 @@ def test_power_and_clocks_are_those_of_the_catalogue(monkeypatch):
     assert (limits("t4")["power_limit_max_mw"], limits("t4")["clock_max_mhz"]) == (75_000, 1600)
 
 
-def test_a_board_of_which_only_one_limit_is_known_tells_none():
+def test_a_board_with_one_known_limit_reports_no_limits():
     assert GPUS["l4"].power_max_watts and GPUS["l4"].power_min_watts is None
     assert limits("l4") == {}
 
 
 @pytest.mark.parametrize("model", [name for name, gpu in GPUS.items() if gpu.pci])
-def test_what_the_catalogue_has_of_a_board_stands_nowhere_else(model):
+def test_boards_repeat_nothing_from_the_catalogue(model):
     board, gpu = state._boards().get(GPUS[model].pci[0], {}), GPUS[model]
 
     assert not [name for name in board if getattr(gpu, name, None) is not None and name in type(gpu).model_fields]
 
 
-# --- how it is made
+# --- compilation
 
 
-def test_it_runs_with_an_older_c_library_than_this_computer_has(host):
+def test_the_library_runs_with_the_c_library_of_debian_12(host):
     """
-    A guest's is that of Debian 12.
+    Guests have the C library of Debian 12.
     """
     needed = {tuple(map(int, version)) for version in re.findall(rb"GLIBC_(\d+)\.(\d+)", host.library.read_bytes())}
 
@@ -267,16 +269,16 @@ def test_it_runs_with_an_older_c_library_than_this_computer_has(host):
     assert max(needed) <= (2, 36)
 
 
-def test_it_is_made_once(tmp_path, monkeypatch):
+def test_the_library_is_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path))
-    made = library.ensure(print)
+    path = library.ensure(print)
     monkeypatch.setenv("PATH", "")
 
-    assert library.ensure(print) == made
-    assert made.name == "libnvidia-ml.so.1"
+    assert library.ensure(print) == path
+    assert path.name == "libnvidia-ml.so.1"
 
 
-def test_without_a_compiler_it_says_what_brings_one(tmp_path, monkeypatch):
+def test_without_a_compiler_the_error_names_the_packages(tmp_path, monkeypatch):
     monkeypatch.setenv("RACKWRIGHT_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "")
 

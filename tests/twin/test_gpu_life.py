@@ -1,4 +1,4 @@
-"""GPUs on a container that really runs: the probe sees them, and what goes wrong with them."""
+"""GPUs of a container that really runs, with their faults, as the probe sees them."""
 
 import json
 import os
@@ -18,52 +18,52 @@ from rackwright.facts.view import UnknownFact
 from rackwright.twin import Twin
 from rackwright.twin.gpu import faults, library, plug, state
 from tests.support.driver_install import HOST, INSTALL, REAL, VERSION
-from tests.twin.conftest import Booted, container, machine
+from tests.twin.conftest import RunningTwin, container, machine
 
 pytestmark = [
     pytest.mark.twin,
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start containers"),
 ]
 
 
 @pytest.fixture(scope="module")
-def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
-    """A container with two GPUs and one without any."""
-    said: list[str] = []
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTwin]:
+    """A container with two GPUs and one without GPUs."""
+    messages: list[str] = []
     with_gpus = replace(container(1), gpus=("a100-80gb", "t4"))
     twin = Twin(tmp_path_factory.mktemp("gpus"), [with_gpus, container(2)])
-    twin.start(said.append)
-    yield Booted(twin, said)
-    twin.stop(said.append, grace_seconds=0)
+    twin.start(messages.append)
+    yield RunningTwin(twin, messages)
+    twin.stop(messages.append, grace_seconds=0)
 
 
 @pytest.fixture
-def driven(rack: Booted) -> Booted:
-    """The same, with a driver, and nothing wrong with any GPU."""
+def rack_with_driver(rack: RunningTwin) -> RunningTwin:
+    """The rack with an installed driver, and without a fault of any GPU."""
     rack.run(INSTALL)
     for index in (0, 1):
         faults.inject(rack.twin, HOST, index, "clear")
     return rack
 
 
-def test_without_a_driver_gpus_are_unknown_and_no_fault_is_claimed_to_be_seen(rack):
+def test_without_a_driver_gpus_are_unknown_and_faults_fail(rack):
     rack.run(f"sudo rm -f {REAL} {REAL.removesuffix(VERSION)}1 && sudo ldconfig")
 
     with pytest.raises(UnknownFact, match="Driver Not Loaded"):
         _ = faults.probe_gpus(rack.twin, HOST).gpus
-    with pytest.raises(StepFailed, match="Driver Not Loaded.*Install a driver"):
+    with pytest.raises(StepFailed, match="Driver Not Loaded.*Install a GPU driver"):
         faults.inject(rack.twin, HOST, 0, "hot")
 
 
-def test_a_host_whose_profile_has_no_gpus_has_nothing_of_them(rack):
+def test_a_host_without_gpus_has_no_gpu_files(rack):
     assert rack.run(f"ls -d {plug.FOLDER} {state.PATH} 2>&1 | grep -c 'No such file'", "test-02") == "2"
 
 
-def test_the_probe_is_answered_by_the_stand_in_before_the_real_library(driven):
+def test_the_probe_loads_the_stand_in_before_the_real_library(rack_with_driver):
     """
-    Whatever puts a library into its usual place later.
+    The stand-in stays first even if a package installs a library at the usual path later.
     """
-    facts = faults.probe_gpus(driven.twin, HOST)
+    facts = faults.probe_gpus(rack_with_driver.twin, HOST)
 
     assert (facts.gpu_driver.version, facts.gpu_driver.library) == (VERSION, f"{plug.FOLDER}/{library.SONAME}")
     assert [gpu.name for gpu in facts.gpus] == ["NVIDIA A100 80GB", "NVIDIA T4"]
@@ -72,17 +72,17 @@ def test_the_probe_is_answered_by_the_stand_in_before_the_real_library(driven):
 
 
 @pytest.mark.parametrize("fault", [name for name in faults.FAULTS if name != "clear"])
-def test_every_fault_is_seen_on_its_gpu_alone_and_can_be_cleared(driven, fault):
-    before = faults.probe_gpus(driven.twin, HOST).raw
+def test_each_fault_affects_only_its_gpu_and_can_be_cleared(rack_with_driver, fault):
+    before = faults.probe_gpus(rack_with_driver.twin, HOST).raw
 
-    faults.inject(driven.twin, HOST, 1, fault)
+    faults.inject(rack_with_driver.twin, HOST, 1, fault)
 
-    after = faults.probe_gpus(driven.twin, HOST)
+    after = faults.probe_gpus(rack_with_driver.twin, HOST)
     assert after.raw["gpus"][0] == before["gpus"][0]
     assert (after.raw["gpus"][1], after.raw["xids"]) != (before["gpus"][1], before["xids"])
     assert {xid.pci for xid in after.xids} <= {"0000:11:00"}
-    faults.inject(driven.twin, HOST, 1, "clear")
-    cleared = faults.probe_gpus(driven.twin, HOST).raw
+    faults.inject(rack_with_driver.twin, HOST, 1, "clear")
+    cleared = faults.probe_gpus(rack_with_driver.twin, HOST).raw
     assert (cleared["gpus"], cleared["xids"]) == (before["gpus"], [])
 
 
@@ -92,48 +92,48 @@ def test_a_fault_of_a_missing_gpu_is_an_error(rack, host, gpus):
         faults.inject(rack.twin, host, 2, "hot")
 
 
-def test_what_was_set_outlives_a_start_and_dies_with_a_reset(driven):
+def test_gpu_settings_survive_a_start_and_not_a_reset(rack_with_driver):
     def files() -> str:
-        return driven.run(f"sha256sum {state.PATH}")
+        return rack_with_driver.run(f"sha256sum {state.PATH}")
 
     fresh = files()
-    driven.run(f"sudo sed -i 's/^ecc_pending=1/ecc_pending=0/' {state.PATH}")
+    rack_with_driver.run(f"sudo sed -i 's/^ecc_pending=1/ecc_pending=0/' {state.PATH}")
 
-    driven.twin.power_off(HOST)
-    driven.twin.power_on(HOST, driven.said.append)
+    rack_with_driver.twin.power_off(HOST)
+    rack_with_driver.twin.power_on(HOST, rack_with_driver.messages.append)
 
-    assert [gpu.ecc for gpu in faults.probe_gpus(driven.twin, HOST).gpus] == [False, False]
+    assert [gpu.ecc for gpu in faults.probe_gpus(rack_with_driver.twin, HOST).gpus] == [False, False]
     assert files() != fresh
-    driven.twin.reset(driven.said.append)
-    driven.twin.start(driven.said.append)
-    driven.run(INSTALL)
-    assert [gpu.ecc for gpu in faults.probe_gpus(driven.twin, HOST).gpus] == [True, True]
+    rack_with_driver.twin.reset(rack_with_driver.messages.append)
+    rack_with_driver.twin.start(rack_with_driver.messages.append)
+    rack_with_driver.run(INSTALL)
+    assert [gpu.ecc for gpu in faults.probe_gpus(rack_with_driver.twin, HOST).gpus] == [True, True]
 
 
-def test_a_host_that_takes_no_files_is_started_all_the_same(rack, monkeypatch):
+def test_a_host_that_refuses_the_gpu_files_still_starts(rack, monkeypatch):
     """
-    A role may have shut out the user of the image, by whom they come; what the host had it still has.
+    A role may have removed the image's user, which the twin needs to install files. The host keeps its GPUs.
     """
     monkeypatch.setattr(plug, "_UNPACK", "echo not you >&2; exit 1")
 
-    rack.twin.start(rack.said.append)
+    rack.twin.start(rack.messages.append)
 
-    assert rack.said[-1].startswith("test-01: GPUs: the guest reports: not you;")
+    assert rack.messages[-1].startswith("test-01: GPUs: the guest reports: not you;")
 
 
-def test_without_a_compiler_the_twin_starts_and_says_what_is_missing(tmp_path, monkeypatch):
-    def no_library(say):
-        raise library._cannot("there is no cc on PATH")
+def test_without_a_compiler_the_twin_starts_without_gpus(tmp_path, monkeypatch):
+    def no_library(progress):
+        raise library._setup_error("there is no cc on PATH")
 
-    monkeypatch.setattr(library, "library", no_library)
-    said: list[str] = []
+    monkeypatch.setattr(library, "ensure", no_library)
+    messages: list[str] = []
     twin = Twin(tmp_path, [replace(container(7), gpus=("t4",))])
     try:
-        twin.start(said.append)
+        twin.start(messages.append)
         assert twin.answers_ssh("test-07")
-        assert said[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
+        assert messages[-1].startswith("test-07: without GPUs: GPUs of the twin: there is no cc on PATH")
     finally:
-        twin.reset(said.append)
+        twin.reset(messages.append)
 
 
 FLEET = """
@@ -167,7 +167,7 @@ def say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Say]:
         assert run("twin", "start", "lab")[0] == 0
         twin = Twin(project / ".rackwright/twins/lab", [replace(container(1), name=name) for name in ("alpha", "beta")])
         for host in twin.machines:
-            Booted(twin, []).run(INSTALL, host)
+            RunningTwin(twin, []).run(INSTALL, host)
         yield run
     finally:
         Twin(project / ".rackwright/twins/lab", []).stop(print, grace_seconds=0)
@@ -179,7 +179,7 @@ def top(say: Say) -> tuple[int, list[dict[str, Any]]]:
     return status, json.loads(printed)["gpus"]
 
 
-def test_every_declared_gpu_is_shown(say):
+def test_gpu_top_lists_each_declared_gpu(say):
     status, gpus = top(say)
 
     assert status == 0
@@ -197,7 +197,7 @@ def test_every_declared_gpu_is_shown(say):
         ("busy", "utilisation 98 % > 95 %"),
     ],
 )
-def test_what_goes_wrong_is_an_alert_until_it_is_right_again(say, fault, alert):
+def test_a_fault_is_an_alert_until_it_is_cleared(say, fault, alert):
     assert say("twin", "fault", "lab", f"gpu-{fault}", "beta", "3")[0] == 0
 
     status, gpus = top(say)
@@ -209,14 +209,14 @@ def test_what_goes_wrong_is_an_alert_until_it_is_right_again(say, fault, alert):
     assert top(say)[0] == 0
 
 
-def test_people_get_one_table(say):
+def test_gpu_top_prints_one_table(say):
     status, printed = say("gpu", "top", "lab", "--once")
 
     assert status == 0
     assert printed.splitlines()[-1] == "lab: 16 GPUs, 0 with alerts"
 
 
-def test_the_table_is_live_until_somebody_interrupts_and_ends_as_it_was_last(say):
+def test_the_live_table_ends_with_its_last_state_at_an_interrupt(say):
     program = str(Path(sys.executable).with_name("rackwright"))
     child = pexpect.spawn(program, ["gpu", "top", "lab", "--seconds", "0.1"], dimensions=(60, 200), timeout=60)
     child.expect("lab: 16 GPUs, 0 with alerts")
@@ -231,7 +231,7 @@ def test_the_table_is_live_until_somebody_interrupts_and_ends_as_it_was_last(say
     say("twin", "fault", "lab", "gpu-clear", "alpha", "7")
 
 
-def test_a_host_that_is_off_is_a_row_of_its_own_and_hides_no_other(say):
+def test_a_host_that_is_off_is_one_row_and_hides_no_other(say):
     say("twin", "fault", "lab", "power-off", "beta")
     try:
         status, gpus = top(say)
@@ -240,24 +240,24 @@ def test_a_host_that_is_off_is_a_row_of_its_own_and_hides_no_other(say):
 
     assert status == 3
     assert [gpu["index"] for gpu in gpus if gpu["host"] == "alpha"] == [*range(8)]
-    [gone] = [gpu for gpu in gpus if gpu["host"] == "beta"]
-    assert (gone["index"], gone["alerts"]) == (None, [])
-    assert gone["not_reached"].startswith("beta: ")
+    [row] = [gpu for gpu in gpus if gpu["host"] == "beta"]
+    assert (row["index"], row["alerts"]) == (None, [])
+    assert row["not_reached"].startswith("beta: ")
 
 
-def test_a_fault_needs_a_number(say):
+def test_a_gpu_fault_needs_a_number(say):
     assert say("twin", "fault", "lab", "gpu-hot", "beta", "first")[0] == 2
 
 
-def test_a_virtual_machine_has_its_gpus_too_and_a_kernel_log_that_forgets_nothing(tmp_path):
+def test_a_virtual_machine_has_gpus_and_keeps_its_kernel_log(tmp_path):
     """
-    What its own kernel was told stays there until it is started again, as on a real host.
+    A message in the kernel log stays until the next start, as on a real host.
     """
-    said: list[str] = []
+    messages: list[str] = []
     twin = Twin(tmp_path, [replace(machine(3, nvme=0, sas=0), gpus=("t4",))])
     try:
-        twin.start(said.append)
-        Booted(twin, said).run(INSTALL, "test-03")
+        twin.start(messages.append)
+        RunningTwin(twin, messages).run(INSTALL, "test-03")
         faults.inject(twin, "test-03", 0, "lost")
         assert faults.probe_gpus(twin, "test-03").gpus[0].condition == "lost"
 
@@ -267,4 +267,4 @@ def test_a_virtual_machine_has_its_gpus_too_and_a_kernel_log_that_forgets_nothin
         assert (facts.gpus[0].condition, [xid.code for xid in facts.xids]) == ("working", [79])
         assert 0 <= facts.taken_at - facts.xids[0].at < 600
     finally:
-        twin.reset(said.append)
+        twin.reset(messages.append)

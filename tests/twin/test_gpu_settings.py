@@ -1,4 +1,4 @@
-"""GPUs of a twin: what of them can be set by NVIDIA's own binding, and what is refused."""
+"""GPUs of a twin: the settings that NVIDIA's own binding can change, and the errors."""
 
 import ctypes
 import os
@@ -12,76 +12,76 @@ import pytest
 from rackwright.twin.gpu import state
 from tests.support.gpu_stand_in import seen
 
-NOBODY = 65534
+NOBODY_UID = 65534
 
 
-def refused(status: int, call: Callable[..., Any], *arguments: Any) -> None:
+def require_error(status: int, call: Callable[..., Any], *arguments: Any) -> None:
     with pytest.raises(pynvml.NVMLError) as error:
         call(*arguments)
     assert error.value.value == status
 
 
-def test_another_binding_reads_the_same(host, nvml):
+def test_nvidias_own_binding_reads_the_same_values(host, nvml):
     host.edit(1, process="4242 1048576 python3")
     device = nvml.nvmlDeviceGetHandleByUUID(state.uuid("alpha", 1))
-    found = seen(1)
+    facts = seen(1)
 
     assert nvml.nvmlDeviceGetCount() == 2
     assert nvml.nvmlSystemGetDriverVersion() == "535.261.03"
     assert nvml.nvmlDeviceGetIndex(device) == 1
-    assert nvml.nvmlDeviceGetName(device) == found["name"]
-    assert nvml.nvmlDeviceGetMemoryInfo(device).total == found["memory_bytes"]
-    assert nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2).used == found["memory_used_bytes"]
+    assert nvml.nvmlDeviceGetName(device) == facts["name"]
+    assert nvml.nvmlDeviceGetMemoryInfo(device).total == facts["memory_bytes"]
+    assert nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2).used == facts["memory_used_bytes"]
     assert nvml.nvmlDeviceGetPciInfo(device).busId == "00000000:11:00.0"
     for again in (
         nvml.nvmlDeviceGetHandleByPciBusId("0000:11:00.0"),
-        nvml.nvmlDeviceGetHandleBySerial(found["serial"]),
+        nvml.nvmlDeviceGetHandleBySerial(facts["serial"]),
     ):
-        assert nvml.nvmlDeviceGetUUID(again) == found["uuid"]
+        assert nvml.nvmlDeviceGetUUID(again) == facts["uuid"]
     assert nvml.nvmlDeviceGetPowerManagementLimitConstraints(device) == [60000, 70000]
-    assert [(who.pid, who.usedGpuMemory) for who in nvml.nvmlDeviceGetComputeRunningProcesses(device)] == [
+    assert [(process.pid, process.usedGpuMemory) for process in nvml.nvmlDeviceGetComputeRunningProcesses(device)] == [
         (4242, 1048576)
     ]
-    refused(nvml.NVML_ERROR_NOT_FOUND, nvml.nvmlDeviceGetHandleByUUID, "GPU-none")
-    refused(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceGetHandleByIndex, 2)
-    refused(nvml.NVML_ERROR_NOT_SUPPORTED, nvml.nvmlDeviceGetMigMode, device)
+    require_error(nvml.NVML_ERROR_NOT_FOUND, nvml.nvmlDeviceGetHandleByUUID, "GPU-none")
+    require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceGetHandleByIndex, 2)
+    require_error(nvml.NVML_ERROR_NOT_SUPPORTED, nvml.nvmlDeviceGetMigMode, device)
 
 
-def test_a_power_limit_is_within_what_the_board_can(nvml):
+def test_a_power_limit_stays_within_the_range_of_the_board(nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
 
     nvml.nvmlDeviceSetPowerManagementLimit(device, 300_000)
 
     assert seen()["power_limit_watts"] == 300.0
     for limit in (99_999, 400_001):
-        refused(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetPowerManagementLimit, device, limit)
+        require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetPowerManagementLimit, device, limit)
     assert seen()["power_limit_watts"] == 300.0
 
 
-def test_a_temperature_target_is_within_what_the_board_can(host, nvml):
+def test_a_temperature_target_stays_within_the_range_of_the_board(host, nvml):
     host.edit(0, temperature_target=83, temperature_target_min=65, temperature_target_max=91)
     target = nvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_CURR
     first, second = map(nvml.nvmlDeviceGetHandleByIndex, (0, 1))
 
     nvml.nvmlDeviceSetTemperatureThreshold(first, target, 70)
 
-    found = seen()
-    assert [found[f"temperature_target_{end}celsius"] for end in ("", "min_", "max_")] == [70, 65, 91]
-    refused(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetTemperatureThreshold, first, target, 92)
-    refused(nvml.NVML_ERROR_NOT_SUPPORTED, nvml.nvmlDeviceSetTemperatureThreshold, second, target, 70)
+    facts = seen()
+    assert [facts[f"temperature_target_{end}celsius"] for end in ("", "min_", "max_")] == [70, 65, 91]
+    require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetTemperatureThreshold, first, target, 92)
+    require_error(nvml.NVML_ERROR_NOT_SUPPORTED, nvml.nvmlDeviceSetTemperatureThreshold, second, target, 70)
 
 
-def test_clocks_run_in_the_range_that_they_are_locked_to(nvml):
+def test_clocks_stay_within_their_locked_range(nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
 
     nvml.nvmlDeviceSetGpuLockedClocks(device, 210, 1200)
     assert seen()["graphics_clock_mhz"] == 1200
-    refused(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetGpuLockedClocks, device, 1200, 210)
+    require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetGpuLockedClocks, device, 1200, 210)
     nvml.nvmlDeviceResetGpuLockedClocks(device)
     assert seen()["graphics_clock_mhz"] == 1410
 
 
-def test_ecc_changes_when_the_driver_is_loaded_again(host, nvml):
+def test_ecc_changes_at_the_next_load_of_the_driver(host, nvml):
     nvml.nvmlDeviceSetEccMode(nvml.nvmlDeviceGetHandleByIndex(0), 0)
 
     assert (seen()["ecc"], seen()["ecc_pending"]) == (True, False)
@@ -89,7 +89,7 @@ def test_ecc_changes_when_the_driver_is_loaded_again(host, nvml):
     assert (seen()["ecc"], seen()["ecc_pending"], seen()["uncorrected_errors"]) == (False, False, None)
 
 
-def test_a_restart_forgets_what_a_driver_forgets(host, nvml):
+def test_a_restart_resets_volatile_settings(host, nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
     fresh = seen()
     nvml.nvmlDeviceSetPersistenceMode(device, 1)
@@ -113,9 +113,9 @@ def divisions() -> list[tuple[str, int, int]]:
     return [(part["profile"], part["start"], part["size"]) for part in seen()["mig_instances"]]
 
 
-def test_a_gpu_is_divided_as_far_as_it_has_room(nvml):
+def test_a_gpu_is_divided_as_far_as_instances_fit(nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
-    refused(nvml.NVML_ERROR_NOT_SUPPORTED, instance, nvml, device, "1g.10gb")
+    require_error(nvml.NVML_ERROR_NOT_SUPPORTED, instance, nvml, device, "1g.10gb")
     assert nvml.nvmlDeviceSetMigMode(device, 1) == nvml.NVML_SUCCESS
 
     first = instance(nvml, device, "3g.40gb")
@@ -125,15 +125,15 @@ def test_a_gpu_is_divided_as_far_as_it_has_room(nvml):
     assert divisions() == [("3g.40gb", 0, 4), ("2g.20gb", 4, 2), ("1g.10gb", 6, 1)]
     assert seen()["utilisation_percent"] is None
     for profile in ("3g.40gb", "1g.10gb", "7g.80gb"):
-        refused(nvml.NVML_ERROR_INSUFFICIENT_RESOURCES, instance, nvml, device, profile)
+        require_error(nvml.NVML_ERROR_INSUFFICIENT_RESOURCES, instance, nvml, device, profile)
     nvml.nvmlGpuInstanceDestroy(first)
     assert divisions() == [("2g.20gb", 4, 2), ("1g.10gb", 6, 1)]
-    refused(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlGpuInstanceDestroy, first)
+    require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlGpuInstanceDestroy, first)
     instance(nvml, device, "4g.40gb")
     assert divisions() == [("4g.40gb", 0, 4), ("2g.20gb", 4, 2), ("1g.10gb", 6, 1)]
 
 
-def test_an_instance_stands_where_its_profile_may(nvml):
+def test_an_instance_starts_only_where_its_profile_allows(nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
     nvml.nvmlDeviceSetMigMode(device, 1)
     id = nvml.nvmlDeviceGetGpuInstanceProfileInfo(device, nvml.NVML_GPU_INSTANCE_PROFILE_3_SLICE).id
@@ -149,10 +149,10 @@ def test_an_instance_stands_where_its_profile_may(nvml):
     create(4)
     assert divisions() == [("3g.40gb", 4, 4)]
     for start in (2, 4):
-        refused(nvml.NVML_ERROR_INSUFFICIENT_RESOURCES, create, start)
+        require_error(nvml.NVML_ERROR_INSUFFICIENT_RESOURCES, create, start)
 
 
-def test_who_uses_a_gpu_keeps_it_as_it_is(host, nvml):
+def test_a_process_blocks_changes_of_mig(host, nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
     host.edit(0, process="4242 1048576 python3")
 
@@ -163,13 +163,13 @@ def test_who_uses_a_gpu_keeps_it_as_it_is(host, nvml):
     made = instance(nvml, device, "1g.10gb")
     assert nvml.nvmlDeviceSetMigMode(device, 0) == nvml.NVML_ERROR_IN_USE
     host.edit(0, process="4242 1048576 python3")
-    refused(nvml.NVML_ERROR_IN_USE, nvml.nvmlGpuInstanceDestroy, made)
+    require_error(nvml.NVML_ERROR_IN_USE, nvml.nvmlGpuInstanceDestroy, made)
 
 
 @pytest.mark.parametrize("persists", [1, 0])
-def test_instances_vanish_at_a_restart_and_the_mode_stays_where_the_board_keeps_it(host, nvml, persists):
+def test_a_restart_deletes_instances_and_keeps_mig_only_on_boards_that_do(host, nvml, persists):
     """
-    As on Ampere, and as on Hopper.
+    MIG mode survives a restart on Ampere, and not on Hopper.
     """
     host.remove(0, "mig_persists")
     host.edit(0, mig_persists=persists)
@@ -182,13 +182,13 @@ def test_instances_vanish_at_a_restart_and_the_mode_stays_where_the_board_keeps_
     assert (seen()["mig"], seen()["mig_pending"], divisions()) == (bool(persists), bool(persists), [])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
-def test_only_root_changes_anything_and_sees_instances(nvml):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user id")
+def test_only_root_changes_settings_and_reads_instances(nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
     nvml.nvmlDeviceSetMigMode(device, 1)
-    os.seteuid(NOBODY)
+    os.seteuid(NOBODY_UID)
     try:
-        refused(nvml.NVML_ERROR_NO_PERMISSION, nvml.nvmlDeviceSetPowerManagementLimit, device, 300_000)
+        require_error(nvml.NVML_ERROR_NO_PERMISSION, nvml.nvmlDeviceSetPowerManagementLimit, device, 300_000)
         instances = seen()["mig_instances"]
     finally:
         os.seteuid(0)
@@ -205,7 +205,7 @@ def _set_many(path: str, index: int) -> None:
         assert nvml.nvmlDeviceSetPersistenceMode(device, number % 2) == 0
 
 
-def test_two_who_change_it_at_once_lose_nothing(host):
+def test_concurrent_writers_lose_nothing(host):
     before = sorted(host.state.read_text().splitlines())
     writers = [get_context("fork").Process(target=_set_many, args=(str(host.library), index)) for index in (0, 1)]
     for writer in writers:

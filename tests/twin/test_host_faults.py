@@ -1,4 +1,4 @@
-"""Faults of a host's own system: what the guest is asked to do, tried where that harms nobody, and who is refused."""
+"""Faults of a host's own system: the scripts of the guest, run in a namespace here, and the errors."""
 
 import os
 import subprocess
@@ -22,9 +22,9 @@ echo more > "$1/more" || exit 5
 """
 
 
-def test_a_full_disk_takes_nothing_until_it_is_freed(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_writes_until_it_is_freed(tmp_path: Path) -> None:
     """
-    In a mount namespace of its own; full twice is as full as once.
+    The script runs in a mount namespace of its own; a second run changes nothing.
     """
     for name in ("disk", "scripts"):
         (tmp_path / name).mkdir()
@@ -39,7 +39,7 @@ def test_a_full_disk_takes_nothing_until_it_is_freed(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_no_mount_is_not_filled(tmp_path: Path) -> None:
+def test_only_a_mount_point_is_filled(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-s", "--", str(tmp_path)], input=host_faults._FILL, capture_output=True, text=True, check=False
     )
@@ -48,21 +48,21 @@ def test_what_is_no_mount_is_not_filled(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_clock_is_set_by_that_of_the_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, ...]] = []
+def test_a_clock_is_set_relative_to_this_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(host_faults, "require_power", lambda twin, host: None)
     monkeypatch.setattr(
-        host_faults, "run_in_guest", lambda twin, host, script, about, *rest: told.append((about, *rest))
+        host_faults, "run_in_guest", lambda twin, host, script, subject, *rest: calls.append((subject, *rest))
     )
     monkeypatch.setattr(host_faults.time, "time", lambda: 1_800_000_000.9)
 
     for seconds in (3600, -60, 0):
         host_faults.skew(Twin(tmp_path, [machine(1)]), "test-01", seconds)
 
-    assert told == [("clock", "1800003600"), ("clock", "1799999940"), ("clock", "1800000000")]
+    assert calls == [("clock", "1800003600"), ("clock", "1799999940"), ("clock", "1800000000")]
 
 
-def test_what_a_container_shares_is_left_alone(tmp_path: Path) -> None:
+def test_a_container_has_no_clock_and_no_disk_of_its_own(tmp_path: Path) -> None:
     shared = Twin(tmp_path, [container(1)])
 
     with pytest.raises(DeclarationError, match="only a virtual machine has a clock of its own"):
@@ -72,13 +72,13 @@ def test_what_a_container_shares_is_left_alone(tmp_path: Path) -> None:
             fault(shared, "test-01", "/srv/hot")
 
 
-def test_a_machine_that_is_off_has_no_faults(tmp_path: Path) -> None:
+def test_a_fault_of_a_machine_that_is_off_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="it is off"):
         host_faults.fill(Twin(tmp_path, [machine(1)]), "test-01", "/srv/hot")
 
 
 @pytest.mark.parametrize("path", ["srv/hot", "/srv/it's"])
-def test_a_disk_is_named_by_where_it_is_mounted(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_needs_an_absolute_mount_point(tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_faults, "require_power", lambda twin, host: None)
 
     with pytest.raises(DeclarationError, match="a disk is named by its mount point"):
@@ -100,24 +100,24 @@ def test_a_disk_is_named_by_where_it_is_mounted(tmp_path: Path, path: str, monke
         (("clock", "alpha", "soon"), "takes a number of seconds"),
     ],
 )
-def test_each_fault_is_a_word_of_the_command(
+def test_the_command_calls_the_function_of_each_fault(
     argv: tuple[str, ...], done: tuple[object, ...] | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[object, ...]] = []
+    calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(commands, "_twin", lambda name: None)
     for module in (drive_faults, host_faults):
         for name in ("inject", "fill", "free", "skew"):
             if hasattr(module, name):
-                monkeypatch.setattr(module, name, lambda twin, *rest, name=name: told.append((name, *rest)))
+                monkeypatch.setattr(module, name, lambda twin, *rest, name=name: calls.append((name, *rest)))
 
     result = CliRunner().invoke(commands.app, ["fault", "lab", *argv])
 
-    assert told == ([] if isinstance(done, str) else [done])
+    assert calls == ([] if isinstance(done, str) else [done])
     assert (result.exit_code != 0) is isinstance(done, str)
     assert not isinstance(done, str) or done in " ".join(result.output.replace("│", " ").split())
 
 
-def test_every_fault_of_a_drive_has_its_word() -> None:
+def test_the_command_has_each_fault_of_a_drive() -> None:
     assert {f"drive-{fault}" for fault in drive_faults.FAULTS} == {
         fault for fault in commands.Fault if fault.startswith("drive-")
     }

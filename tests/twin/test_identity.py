@@ -1,4 +1,4 @@
-"""A guest's identity, as it is handed to it."""
+"""The archive from which a guest takes its identity."""
 
 import io
 import tarfile
@@ -9,16 +9,16 @@ from tests.twin.conftest import container, machine
 
 
 def seed(layout, one):
-    """Return the seed of machine *one*: path to mode, owner and text."""
+    """Return the seed of machine *one*: mode, owner and text by path."""
     write_seed(one, layout)
     with tarfile.open(fileobj=io.BytesIO(layout.seed(one.name).read_bytes())) as tar:
         files = {entry: tar.extractfile(entry) for entry in tar}
         return {entry.name: (entry.mode, entry.uid, file and file.read().decode()) for entry, file in files.items()}
 
 
-def test_the_pin_is_that_of_the_key_the_guest_gets(layout):
+def test_known_hosts_has_the_host_key_that_the_guest_gets(layout):
     """
-    Whoever reads known_hosts trusts the right machine before it has ever run.
+    A reader of known_hosts trusts the right machine before its first start.
     """
     one = machine(1)
     entries = seed(layout, one)
@@ -29,9 +29,9 @@ def test_the_pin_is_that_of_the_key_the_guest_gets(layout):
     assert known_hosts_line(2222, public) == f"[127.0.0.1]:2222 {' '.join(public.split()[:2])}\n"
 
 
-def test_only_the_twins_key_lets_in_and_only_its_owner_reads_it(layout):
+def test_only_the_key_of_the_twin_logs_in(layout):
     """
-    One key, of the unprivileged user, with the modes sshd insists on.
+    The seed has one key, of the unprivileged user, with the file modes that sshd requires.
     """
     entries = seed(layout, machine(1))
     mode, owner, keys = entries["home/rackwright/.ssh/authorized_keys"]
@@ -41,16 +41,16 @@ def test_only_the_twins_key_lets_in_and_only_its_owner_reads_it(layout):
     assert layout.key.stat().st_mode & 0o777 == 0o600
 
 
-def test_keys_stay_over_starts(layout):
+def test_keys_survive_a_second_start(layout):
     """
-    A second start changes no identity, so no pin becomes wrong.
+    A second start changes no identity, so known_hosts stays valid.
     """
     assert seed(layout, machine(1)) == seed(layout, machine(1))
 
 
-def test_machines_differ(layout):
+def test_two_machines_share_no_id_and_no_key(layout):
     """
-    Two machines never share an id or a host key.
+    Two machines have different ids and host keys.
     """
     assert machine_id(machine(1)) != machine_id(machine(2))
     assert ensure_key(layout.host_key("a"), "") != ensure_key(layout.host_key("b"), "")
@@ -58,7 +58,7 @@ def test_machines_differ(layout):
 
 def test_nics_are_named_by_their_address(layout):
     """
-    The guest calls them as declared, and no VLAN on one; the files live in memory and are fresh at each boot.
+    NICs have their declared names, and a VLAN on a NIC does not. The files are in memory, new at each boot.
     """
     entries = seed(layout, machine(1))
 
@@ -67,9 +67,9 @@ def test_nics_are_named_by_their_address(layout):
     )
 
 
-def test_only_who_is_lent_mirrors_has_sources(layout):
+def test_only_a_host_with_mirrors_has_package_sources(layout):
     """
-    A container finds each by its name at its door; a virtual machine has a network of its own.
+    A container resolves each mirror's name to its proxy; a virtual machine has a network of its own.
     """
     sources = ("deb [a=b] http://one.example/debian bookworm main",)
     for one, host in ((machine(1), ""), (container(2), "127.0.2.1 one.example\n")):

@@ -1,4 +1,4 @@
-"""What the guests' images are made from."""
+"""The sources of the guests' images."""
 
 import lzma
 import struct
@@ -11,9 +11,9 @@ from rackwright.twin import image
 from rackwright.twin.vm.image import uncompressed_kernel
 
 
-def test_the_name_of_an_image_follows_what_is_in_it(tmp_path, monkeypatch):
+def test_the_name_of_an_image_depends_on_its_sources(tmp_path, monkeypatch):
     """
-    Any file that is in it, changed, makes another image; a file for another sort does not.
+    A change of any source makes a new image; a change of another backend's file does not.
     """
     (tmp_path / "vm").mkdir()
     (tmp_path / "packages.txt").write_text("sudo\n")
@@ -23,31 +23,31 @@ def test_the_name_of_an_image_follows_what_is_in_it(tmp_path, monkeypatch):
     assert [image.image_path("debian-12", sort) for sort in ("vm", "container")] == before
 
     (tmp_path / "vm" / "packages.txt").write_text("udev\nmdadm\n")
-    of_one_sort = [image.image_path("debian-12", sort) for sort in ("vm", "container")]
-    assert (of_one_sort[0] != before[0], of_one_sort[1] != before[1]) == (True, False)
+    after = [image.image_path("debian-12", sort) for sort in ("vm", "container")]
+    assert (after[0] != before[0], after[1] != before[1]) == (True, False)
 
     (tmp_path / "packages.txt").write_text("sudo\nchrony\n")
     assert image.image_path("debian-12", "container") != before[1]
 
 
 def bzimage(payload):
-    """Return a kernel file as the boot protocol lays it out, with *payload* as its compressed part."""
+    """Return a kernel file in the layout of the boot protocol, with *payload* as its compressed part."""
     setup = bytearray(1024)
     setup[0x1F1] = 1
     struct.pack_into("<II", setup, 0x248, 16, len(payload))
     return bytes(setup) + b"\0" * 16 + payload + b"rest"
 
 
-def test_the_kernel_is_taken_out_of_its_wrapping():
+def test_the_kernel_is_unpacked():
     """
-    After the compressed stream comes its size, which is no part of it.
+    The size after the compressed stream is not part of it.
     """
     assert uncompressed_kernel(bzimage(lzma.compress(b"\x7fELF kernel") + b"\x0b\0\0\0")) == b"\x7fELF kernel"
 
 
-def test_a_kernel_compressed_otherwise_is_said_to_be():
+def test_a_kernel_with_another_compression_is_an_error():
     """
-    A later Debian compresses with zstd.
+    Later Debian releases compress with zstd.
     """
     with pytest.raises(SetupError, match="xz"):
         uncompressed_kernel(bzimage(b"\x28\xb5\x2f\xfd----"))
@@ -55,7 +55,7 @@ def test_a_kernel_compressed_otherwise_is_said_to_be():
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch):
     """
-    The message is the command to type.
+    The message has the command that installs it.
     """
     monkeypatch.setattr("shutil.which", lambda program, path: None)
 
@@ -63,9 +63,9 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch):
         image.require("mmdebstrap", "qemu-img", "systemd-nspawn")
 
 
-def test_no_mask_hides_a_rule_that_storage_needs():
+def test_no_udev_rule_of_storage_is_masked():
     """
-    Arrays are assembled and drives named by these; masked, the twin would boot faster and lie.
+    Udev rules assemble arrays and name drives; a twin without these rules would differ from a real host.
     """
     masked = (Path(image.__file__).parent / "guest/masks.txt").read_text()
 

@@ -1,4 +1,4 @@
-"""A machine as a QEMU command line."""
+"""The QEMU command line of a machine."""
 
 import json
 from dataclasses import replace
@@ -28,24 +28,24 @@ LAYOUT = Layout(Path("/twins/a,b"))
 
 
 def devices(argv):
-    """Return the devices that are written as JSON in *argv*, by identifier."""
-    written = [json.loads(value) for option, value in pairwise(argv) if option == "-device"]
-    return {device.get("id", device["driver"]): device for device in written}
+    """Return the JSON devices in *argv*, by identifier."""
+    devices = [json.loads(value) for option, value in pairwise(argv) if option == "-device"]
+    return {device.get("id", device["driver"]): device for device in devices}
 
 
-def line(of, accelerator="tcg", pulled=()):
-    return command_line(of, LAYOUT, Path("/image"), accelerator, 2222, frozenset(pulled))
+def line(one, accelerator="tcg", pulled=()):
+    return command_line(one, LAYOUT, Path("/image"), accelerator, 2222, frozenset(pulled))
 
 
-def test_every_drive_stands_in_its_place_under_its_serial():
+def test_each_drive_has_its_serial_and_its_place():
     """
-    Serial, bus, place and rotation reach the device that the guest sees.
+    The device in the guest has the serial, bus, place and rotation of the drive.
     """
     one = machine(1)
-    seen = devices(line(one))
+    by_id = devices(line(one))
 
-    assert {d["serial"] for d in seen.values() if "serial" in d} == {drive.serial for drive in one.drives}
-    assert seen[one.drive("T1-NVME1").id] == {
+    assert {d["serial"] for d in by_id.values() if "serial" in d} == {drive.serial for drive in one.drives}
+    assert by_id[one.drive("T1-NVME1").id] == {
         "driver": "nvme",
         "id": one.drive("T1-NVME1").id,
         "drive": f"{one.drive('T1-NVME1').id}-data",
@@ -53,15 +53,15 @@ def test_every_drive_stands_in_its_place_under_its_serial():
         "bus": "slot1",
         "max_ioqpairs": 2,
     }
-    sas = seen[one.drive("T1-SAS1").id]
+    sas = by_id[one.drive("T1-SAS1").id]
     assert (sas["bus"], sas["scsi-id"], sas["rotation_rate"]) == ("hba0.0", 1, 10500)
     assert sas["wwn"] == 0x5000C50000010001
-    assert seen[one.boot_drive.id]["driver"] == "virtio-blk-pci"
+    assert by_id[one.boot_drive.id]["driver"] == "virtio-blk-pci"
 
 
-def test_a_pulled_drive_leaves_its_place_empty_and_the_others_where_they_are():
+def test_a_pulled_drive_moves_no_other_drive():
     """
-    What is pulled is not plugged in; its data stay open, so that it can be inserted.
+    A pulled drive has no device; its data stays open, so that the drive can be inserted.
     """
     one = machine(1)
     whole, without = line(one), line(one, pulled=["T1-NVME0"])
@@ -73,7 +73,7 @@ def test_a_pulled_drive_leaves_its_place_empty_and_the_others_where_they_are():
 
 def test_the_ninth_sas_drive_gets_an_adapter_of_its_own():
     """
-    One adapter has eight places.
+    An adapter has eight places.
     """
     big = machine(1, nvme=0, sas=9)
     hbas = [device["id"] for device in controllers(big)]
@@ -85,16 +85,16 @@ def test_the_ninth_sas_drive_gets_an_adapter_of_its_own():
 
 def test_pcie_slots_never_collide():
     """
-    Twenty-four drives stand at twenty-four addresses.
+    Twenty-four drives have twenty-four addresses.
     """
     addresses = [device["addr"] for device in controllers(machine(1, nvme=24, sas=0))]
 
     assert len(set(addresses)) == 24
 
 
-def test_a_comma_in_a_path_is_no_separator():
+def test_a_comma_in_a_path_is_doubled():
     """
-    QEMU's option lists take a doubled comma for one.
+    QEMU's option lists read a doubled comma as one comma.
     """
     argv = line(machine(1))
 
@@ -112,9 +112,9 @@ def test_only_this_computer_reaches_the_guest():
     ("accelerator", "options"),
     [("kvm", ["-accel", "kvm", "-cpu", "host"]), ("tcg", ["-accel", "tcg,thread=multi,tb-size=128", "-cpu"])],
 )
-def test_the_accelerator_is_the_one_asked_for(accelerator, options):
+def test_the_command_line_has_the_chosen_accelerator(accelerator, options):
     """
-    Native where it works, translated elsewhere.
+    A guest runs natively with KVM, and translated with TCG.
     """
     argv = line(machine(1), accelerator)
     start = argv.index("-accel")
@@ -124,7 +124,7 @@ def test_the_accelerator_is_the_one_asked_for(accelerator, options):
 
 def test_a_translated_guest_keeps_its_memory_barriers():
     """
-    QEMU before 8.1 leaves them out where a machine can have one processor only.
+    QEMU before 8.1 omits them if a machine can have only one processor.
     """
     argv = line(machine(1), "tcg")
 
@@ -134,7 +134,7 @@ def test_a_translated_guest_keeps_its_memory_barriers():
 @pytest.mark.parametrize("serial", ["X" * 21, "a/b", "a\nb"])
 def test_a_serial_that_no_virtual_drive_can_carry_is_refused(serial):
     """
-    QEMU would cut it short without a word, and the guest would show another drive.
+    QEMU would shorten it without an error, and the guest would show another serial.
     """
     one = machine(1)
     odd = replace(one, drives=(*one.drives, VirtualDrive(serial, "nvme", 1)))
@@ -145,7 +145,7 @@ def test_a_serial_that_no_virtual_drive_can_carry_is_refused(serial):
 
 def test_a_machine_without_a_boot_drive_is_refused():
     """
-    Nothing could start it.
+    A machine starts from its boot drive.
     """
     one = machine(1)
 
@@ -155,15 +155,15 @@ def test_a_machine_without_a_boot_drive_is_refused():
 
 def test_the_boot_drive_cannot_be_pulled():
     """
-    Only data drives are found by serial; the message names them.
+    Only data drives can be named by serial; the message lists them.
     """
     with pytest.raises(DeclarationError, match="T1-NVME0, T1-NVME1, T1-SAS0, T1-SAS1"):
         machine(1).drive("T1-BOOT")
 
 
-def test_a_tpm_is_on_the_mainboard_of_the_machine_that_needs_one():
+def test_only_a_machine_with_a_tpm_has_its_devices():
     """
-    QEMU speaks to it where it listens, and starts the kernel in the form that finds it.
+    QEMU connects to the TPM's socket, and starts the kernel from vmlinuz, which detects the TPM.
     """
     argv, without = line(replace(machine(1), tpm=True)), line(machine(1))
 
@@ -174,9 +174,9 @@ def test_a_tpm_is_on_the_mainboard_of_the_machine_that_needs_one():
     assert "tpm" not in " ".join(without)
 
 
-def test_what_a_tpm_keeps_lies_with_the_disks_and_is_nobody_elses(layout):
+def test_the_state_of_a_tpm_is_private_and_beside_the_disks(layout):
     """
-    So a reset is a new mainboard, and a stop is none.
+    A reset deletes the state, like a new mainboard; a stop keeps it.
     """
     one, backend = replace(machine(1), tpm=True), VirtualMachines(layout)
 
@@ -196,9 +196,9 @@ def test_without_swtpm_a_machine_with_a_tpm_is_refused_and_others_are_not(layout
         VirtualMachines(layout).require([machine(1), replace(machine(2), tpm=True)])
 
 
-def test_an_image_that_is_older_than_tpms_is_refused(layout, tmp_path):
+def test_a_tpm_needs_an_image_with_vmlinuz(layout, tmp_path):
     """
-    A boot drive stays over the image that it was made over.
+    A boot drive keeps its old image, which has no vmlinuz.
     """
     one, old = replace(machine(1), tpm=True), tmp_path / "old"
     old.mkdir()
@@ -213,7 +213,7 @@ def test_an_image_that_is_older_than_tpms_is_refused(layout, tmp_path):
 
 
 @pytest.mark.parametrize("sealed", [True, False])
-def test_a_host_with_a_tier_whose_key_is_sealed_has_a_tpm(tmp_path, sealed):
+def test_a_host_has_a_tpm_if_a_tier_seals_its_key(tmp_path, sealed):
     tier = {"level": "raid1", "filesystem": "xfs", "mount": "/srv/hot"}
     host = {
         "address": "192.0.2.1",
@@ -224,7 +224,7 @@ def test_a_host_with_a_tier_whose_key_is_sealed_has_a_tpm(tmp_path, sealed):
     }
     fleet = Fleet.model_validate_json(json.dumps({"fleet": "example", "hosts": {"alpha": host}}))
 
-    made = build_twin("example", tmp_path, fleet).machine("alpha")
+    host_machine = build_twin("example", tmp_path, fleet).machine("alpha")
 
-    assert isinstance(made, VirtualMachine)
-    assert made.tpm is sealed
+    assert isinstance(host_machine, VirtualMachine)
+    assert host_machine.tpm is sealed

@@ -1,4 +1,4 @@
-"""A container that has no way out installs what the lock names, over the connection that changes it."""
+"""A container without internet access installs the packages of the lock, over its SSH connection."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from tests.support.package_mirror import Mirror
 
 pytestmark = [
     pytest.mark.twin,
-    pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start containers"),
 ]
 HOST = "alpha"
 SOURCE = "deb [trusted=yes] http://mirror.example/ elsewhere main"
-"""What the host has from whoever set it up; nobody is there."""
+"""A package source in the host's own list, whose server does not exist."""
 
 
-class ServedModel(Lab):
+class MirrorLab(Lab):
     """A lab whose controller has one mirror, of small packages, and a pool of its own."""
 
     def __init__(self, directory: Path, fleet: str) -> None:
@@ -33,7 +33,7 @@ class ServedModel(Lab):
         self.mirror = Mirror(directory / "mirror")
         self.cache = directory / "cache"
         self.cache.mkdir()
-        for name in ("go", "toolchain", "twin"):  # what takes minutes to make is everybody's
+        for name in ("go", "toolchain", "twin"):  # shared, since they take minutes to make
             (cache.directory() / name).mkdir(parents=True, exist_ok=True)
             (self.cache / name).symlink_to(cache.directory() / name)
         self.environment["RACKWRIGHT_CACHE"] = str(self.cache)
@@ -48,11 +48,11 @@ class ServedModel(Lab):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MirrorLab]:
     base = {"packages": ["tool"], "security_updates": False}
     host = {"address": "192.0.2.1", "identity": {"serial": "S-ALPHA"}, "os": "debian-12", "roles": {"base": base}}
     fleet = json.dumps({"fleet": "served", "mirror": {}, "hosts": {HOST: host}})
-    with ServedModel(tmp_path_factory.mktemp("mirror"), fleet) as lab:
+    with MirrorLab(tmp_path_factory.mktemp("mirror"), fleet) as lab:
         for name in ("chrony", "unattended-upgrades"):  # newer ones are in the image
             lab.mirror.add(name, "0")
         lab.mirror.add("tool", "1", "tool-library")
@@ -62,7 +62,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
         yield lab
 
 
-def test_a_host_without_a_way_out_gets_what_the_lock_names(lab: ServedModel) -> None:
+def test_a_host_without_internet_gets_the_packages_of_the_lock(lab: MirrorLab) -> None:
     assert lab.ssh(HOST, "ip route show default") == ""
     assert "got no lock" in lab.up(status=2).stderr
     lab.lock()
@@ -71,18 +71,18 @@ def test_a_host_without_a_way_out_gets_what_the_lock_names(lab: ServedModel) -> 
 
     assert lab.ssh(HOST, "cat /usr/share/tool/content /usr/share/tool-library/content") == "tool 1\ntool-library 1"
     assert lab.audited(status=0) == set()
-    assert lab.ssh(HOST, "ss -Htln 'sport = :9417'") == "", "it listens only while a role is played"
+    assert lab.ssh(HOST, "ss -Htln 'sport = :9417'") == "", "the mirror listens only while a role runs"
 
 
-def test_another_source_on_the_host_is_not_asked(lab: ServedModel) -> None:
-    """Nor does anybody answer between runs."""
-    said = lab.ssh(HOST, "apt-get update --error-on=any 2>&1", status=None)
+def test_other_package_sources_of_the_host_are_not_used(lab: MirrorLab) -> None:
+    """The mirror does not answer between runs."""
+    output = lab.ssh(HOST, "apt-get update --error-on=any 2>&1", status=None)
 
-    assert "127.0.0.1:9417" in said
-    assert "mirror.example" not in said
+    assert "127.0.0.1:9417" in output
+    assert "mirror.example" not in output
 
 
-def test_what_cannot_be_had_changes_neither_lock_nor_host(lab: ServedModel) -> None:
+def test_a_missing_package_changes_neither_lock_nor_host(lab: MirrorLab) -> None:
     before, packages = lab.fleet_path.with_suffix(".lock.yaml").read_text(), lab.ssh(HOST, "dpkg -l")
     lab.edit(lambda fleet: fleet["hosts"][HOST]["roles"]["base"].update(packages=["tool", "nothing"]))
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_had_changes_neither_lock_nor_host(lab: ServedModel) -> N
     assert lab.ssh(HOST, "dpkg -l") == packages
 
 
-def test_without_a_mirror_the_host_asks_its_own_sources_again(lab: ServedModel) -> None:
+def test_without_a_mirror_the_host_uses_its_own_sources(lab: MirrorLab) -> None:
     def own_sources(fleet: dict) -> None:
         del fleet["mirror"]
         fleet["hosts"][HOST]["roles"]["base"].update(packages=["tool"])

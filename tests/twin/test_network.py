@@ -1,4 +1,4 @@
-"""A host's network on the twin: what is declared comes true and nothing else is touched, or the host takes it back."""
+"""A host's network on the twin: the declared state is set up, or the host undoes the change by itself."""
 
 import json
 import os
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.twin
 Eventually = Callable[[Callable[[], bool]], None]
 ROOT = Path(__file__).parents[2]
 SALT = b"recorded"
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root, and this is somebody else")
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start containers")
 
 
 class Rack:
-    """A fleet on its twin, and what a provider does with a resource of one of its hosts, its network for instance."""
+    """A fleet on its twin, with the operations of a provider on the resources of its hosts, for example the network."""
 
     def __init__(self, directory: Path, fleet: dict[str, Any], containers: set[str]) -> None:
         self.raw, self.containers = fleet, frozenset(containers)
@@ -42,9 +42,9 @@ class Rack:
 
     def start(self) -> None:
         self.twin.start(print)
-        told = json.loads((self.twin.layout.directory / "endpoints.json").read_text())["hosts"]
+        entries = json.loads((self.twin.layout.directory / "endpoints.json").read_text())["hosts"]
         self.pins = self.twin.layout.directory / "known_hosts"
-        self.endpoints = {name: self._endpoint(name, entry) for name, entry in told.items()}
+        self.endpoints = {name: self._endpoint(name, entry) for name, entry in entries.items()}
         self.hosts = Hosts(self.endpoints, SALT)
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Rack:
         return done.stdout.strip()
 
     def boot(self, host: str) -> str:
-        """Return which boot of *host* this is; nothing while it does not answer."""
+        """Return the boot id of *host*, or an empty text while the host does not answer."""
         argv = [*self.twin.ssh(host)[:-1], "-o", "ConnectTimeout=5", self.twin.ssh(host)[-1]]
         done = subprocess.run([*argv, "cat /proc/sys/kernel/random/boot_id"], capture_output=True, text=True)
         return done.stdout.strip()
@@ -73,33 +73,33 @@ class Rack:
         fleet = Fleet.model_validate(self.raw)
         return Stack("network", ROOT, fleet, {}, self.repository, SALT, "network", self.containers)
 
-    def look(self, host: str, what: str = "network") -> tuple[set[str], Plan]:
-        """Return the paths of what differs or cannot be known, and the plan that mends it."""
-        declared = next(one for one in declare(self.stack) if one.name == f"{host}/{what}")
+    def observe(self, host: str, resource: str = "network") -> tuple[set[str], Plan]:
+        """Return the paths that differ or are unknown, and the plan that corrects them."""
+        declared = next(one for one in declare(self.stack) if one.name == f"{host}/{resource}")
         kind, spec = declared.kind, declared.spec
         claims = rehearsable_claims(kind.claims(spec, self.repository), spec)
         facts = self.hosts.facts(host, fresh=True)
         differences = comparison.diff(claims, kind.observe(claims, facts))
         return {item.path for item in differences}, kind.plan(spec, differences, facts, self.repository)
 
-    def begin(self, host: str) -> None:
-        """Change it, and leave it to the host's timer."""
+    def start_change(self, host: str) -> None:
+        """Change the network without a confirmation, so that the host's timer would undo the change."""
         with self.hosts.lease(host, f"{host}/network", print):
-            _, plan = self.look(host)
+            _, plan = self.observe(host)
             confirmed = next(index for index, step in enumerate(plan.steps) if isinstance(step, LogIn))
             execute(self.hosts, host, f"{host}/network", plan.steps[:confirmed], print)
 
-    def up(self, host: str, what: str = "network") -> None:
-        """Make it as declared; afterwards nothing may differ."""
-        with self.hosts.lease(host, f"{host}/{what}", print):
-            _, plan = self.look(host, what)
+    def up(self, host: str, resource: str = "network") -> None:
+        """Apply the declaration; no difference may remain."""
+        with self.hosts.lease(host, f"{host}/{resource}", print):
+            _, plan = self.observe(host, resource)
             assert not plan.refusals, plan.refusals
-            execute(self.hosts, host, f"{host}/{what}", plan.steps, print)
-        assert self.look(host, what)[0] == set()
+            execute(self.hosts, host, f"{host}/{resource}", plan.steps, print)
+        assert self.observe(host, resource)[0] == set()
 
 
 def fleet(hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return a fleet of *hosts*, each with what it takes to be one."""
+    """Return a fleet of *hosts*, with the required fields of each."""
     common = {"os": "debian-12"}
     return {
         "fleet": "wired",
@@ -116,7 +116,7 @@ def nic(number: int, port: int, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """Two containers: alpha for all that is done over its own door, beta for what is reached over its fabric alone."""
+    """Two containers: alpha is reached by its management address, beta only over its fabric."""
     alpha = {
         "nics": [nic(1, 0, mtu=9000, addresses=["10.30.0.11/24", "2001:db8:30::11/64"]), nic(1, 1)],
         "network": {
@@ -125,7 +125,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
         },
     }
     beta = {"nics": [nic(2, 0, addresses=["10.30.0.12/24"])], "network": {"confirm_seconds": 30}}
-    # a port of the twin that the declaration of the network below leaves out
+    # a port of the twin that is not in the declared network below
     stray = {**alpha, "nics": [*alpha["nics"], {"name": "office", "mac": "52:54:00:03:01:99"}]}
     rack = Rack(tmp_path_factory.mktemp("wired"), fleet({"alpha": stray, "beta": beta}), {"alpha", "beta"})
     rack.start()
@@ -135,25 +135,25 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
 
 
 OFFICE = "ip link set office up; ip address replace 10.99.0.1/24 dev office"
-SEEN = "ip -br address show dev office; ip route show dev office; cat /sys/class/net/office/mtu"
+OFFICE_STATE = "ip -br address show dev office; ip route show dev office; cat /sys/class/net/office/mtu"
 
 
 @ROOT_ONLY
-def test_what_is_declared_comes_true_and_nothing_else_is_touched(rack: Rack) -> None:
+def test_the_declared_network_is_set_up_and_other_ports_stay(rack: Rack) -> None:
     """
-    Addresses of both families, MTU, route and name servers; the port that is not declared keeps what it has.
+    The host gets addresses of both families, MTU, route and name servers; the undeclared port keeps its state.
     """
-    before = rack.run("alpha", f"{OFFICE}\n{SEEN}")
+    before = rack.run("alpha", f"{OFFICE}\n{OFFICE_STATE}")
 
     rack.up("alpha")
 
-    assert rack.run("alpha", SEEN) == before
+    assert rack.run("alpha", OFFICE_STATE) == before
     assert "10.30.0.11/24" in rack.run("alpha", "ip -br address show dev fabric0")
     assert rack.run("alpha", "ip route show 198.51.100.0/24").startswith("198.51.100.0/24 via 10.30.0.1 dev fabric0")
     assert "nameserver 192.0.2.54" in rack.run("alpha", "cat /etc/resolv.conf")
     assert "NCCL_SOCKET_IFNAME==fabric0" in rack.run("alpha", "cat /etc/rackwright/network.env").splitlines()
     assert rack.run("alpha", "stat -c %a /etc/netplan/60-rackwright.yaml") == "600"
-    assert rack.look("alpha")[1] == Plan()
+    assert rack.observe("alpha")[1] == Plan()
 
 
 BROKEN = {
@@ -167,41 +167,41 @@ BROKEN = {
     "file:/etc/rackwright/network.env.content": "echo GLOO_SOCKET_IFNAME=lo >> /etc/rackwright/network.env",
     "file:/etc/systemd/network/05-rackwright-fabric1.link.owner": "chown games /etc/systemd/network/*fabric1.link",
 }
-"""By path what breaks it."""
+"""Commands that change the network by hand, by the path that then differs."""
 
 
 @ROOT_ONLY
-def test_what_is_changed_by_hand_is_found_under_its_path_and_mended(rack: Rack) -> None:
+def test_each_change_by_hand_is_reported_and_corrected(rack: Rack) -> None:
     """
-    All at once, and nothing else is found.
+    All changes are made at once, and no other path differs.
     """
     rack.up("alpha")
     rack.run("alpha", "\n".join(BROKEN.values()))
-    assert rack.look("alpha")[0] == {*BROKEN}
+    assert rack.observe("alpha")[0] == {*BROKEN}
 
     rack.up("alpha")
 
 
 @ROOT_ONLY
-def test_a_change_that_is_not_confirmed_leaves_no_trace(rack: Rack) -> None:
+def test_an_unconfirmed_change_is_undone_completely(rack: Rack) -> None:
     """
-    Here nobody logs in anew, and the timer is let go off at once: all is what it was.
+    No new login confirms the change, and the timer fires at once: the whole state is as before.
     """
     rack.up("alpha")
-    look = "cat /etc/netplan/* /etc/resolv.conf; ls /etc/systemd/network; ip -br address | sort; ip route; ip link"
-    before = rack.run("alpha", look)
+    commands = "cat /etc/netplan/* /etc/resolv.conf; ls /etc/systemd/network; ip -br address | sort; ip route; ip link"
+    before = rack.run("alpha", commands)
     raw = json.loads(json.dumps(rack.raw))
     alpha = rack.raw["hosts"]["alpha"]
     alpha["nics"] = [nic(1, 0, mtu=4000, addresses=["10.31.0.11/24"]), nic(1, 1, mtu=2000)]
     alpha["network"] = {"routes": [{"to": "default", "via": "10.31.0.1"}]}
     try:
-        rack.begin("alpha")
+        rack.start_change("alpha")
         assert "10.31.0.1" in rack.run("alpha", "ip route show default")
     finally:
         rack.raw = raw
     rack.run("alpha", "systemctl start undo-rackwright-network.service")
 
-    assert rack.run("alpha", look) == before
+    assert rack.run("alpha", commands) == before
     assert rack.run("alpha", WAITING) == ""
     rack.up("alpha")
 
@@ -225,28 +225,28 @@ WantedBy=multi-user.target
 END
 systemctl enable --quiet --now networking.service
 """
-"""What a host has that Debian's installer has set up."""
+"""Files of ifupdown, as Debian's installer creates them."""
 
 
 @ROOT_ONLY
-def test_ifupdown_is_taken_over_only_where_that_is_declared(rack: Rack) -> None:
+def test_ifupdown_is_replaced_only_if_declared(rack: Rack) -> None:
     """
-    Its files are kept aside and its service is off at the next boot; a change that nobody confirms brings both back.
+    The files of ifupdown are moved aside and its service is disabled; an unconfirmed change restores both.
     """
     rack.up("alpha")
     rack.run("alpha", IFUPDOWN)
-    look = "cat /etc/network/interfaces; systemctl is-enabled networking.service"
-    before = rack.run("alpha", look)
-    differs, plan = rack.look("alpha")
+    commands = "cat /etc/network/interfaces; systemctl is-enabled networking.service"
+    before = rack.run("alpha", commands)
+    differs, plan = rack.observe("alpha")
     assert differs == {"link:fabric1.files_of_others"}
     assert "takeover: ifupdown" in plan.refusals[0].fix
 
     rack.raw["hosts"]["alpha"]["network"]["takeover"] = "ifupdown"
     try:
-        rack.begin("alpha")
+        rack.start_change("alpha")
         assert rack.run("alpha", "systemctl is-enabled networking.service || true") == "disabled"
         rack.run("alpha", "systemctl start undo-rackwright-network.service")
-        assert rack.run("alpha", look) == before
+        assert rack.run("alpha", commands) == before
 
         rack.up("alpha")
         assert "10.60.0.11" in rack.run("alpha", "cat /var/lib/rackwright/before/network/etc/network/interfaces")
@@ -256,12 +256,12 @@ def test_ifupdown_is_taken_over_only_where_that_is_declared(rack: Rack) -> None:
 
 
 WAITING = "ls /etc/systemd/system | grep undo || true"
-"""Prints the timers that nobody has stopped, and that have not gone off."""
+"""Command that prints the timers that are still waiting."""
 
 
 @pytest.fixture
 def over_the_fabric(rack: Rack) -> Iterator[Hosts]:
-    """Beta, reached through alpha at the address of its own fabric."""
+    """The hosts, with beta reached through alpha at its fabric address."""
     rack.up("alpha")
     rack.up("beta")
     key = next(line for line in rack.pins.read_text().splitlines() if f":{rack.endpoints['beta'].port} " in f"{line} ")
@@ -278,11 +278,11 @@ def over_the_fabric(rack: Rack) -> Iterator[Hosts]:
 
 
 @ROOT_ONLY
-def test_a_host_that_cut_itself_off_comes_back_by_itself(
+def test_a_host_that_cuts_itself_off_restores_its_network(
     rack: Rack, over_the_fabric: Hosts, eventually: Eventually
 ) -> None:
     """
-    Its only address becomes another, so that nobody gets in anew; the error says who puts that back, and by when.
+    The only address changes, so that no new login succeeds. The error says that the host undoes the change, and when.
     """
     raw = json.loads(json.dumps(rack.raw))
     rack.raw["hosts"]["beta"]["nics"] = [nic(2, 0, addresses=["10.77.0.12/24"])]
@@ -292,23 +292,23 @@ def test_a_host_that_cut_itself_off_comes_back_by_itself(
             rack.up("beta")
     finally:
         rack.raw = raw
-    said = str(failure.value)
-    assert re.search(r"\((log in again|set up the links .*|stop the timer: .*)\)", said), said
-    assert "within 30 s the host puts back by itself" in said
+    message = str(failure.value)
+    assert re.search(r"\((log in again|set up the links .*|stop the timer: .*)\)", message), message
+    assert "within 30 s the host puts back by itself" in message
 
     own = Hosts({"beta": rack.endpoints["beta"]}, SALT)
     eventually(lambda: "10.30.0.12/24" in rack.run("beta", "ip -br address show dev fabric0"))
     assert time.monotonic() - began >= 25
     own.close()
-    rack.hosts = Hosts({**rack.hosts._endpoints}, SALT)  # what was not reached is not tried again by the same
+    rack.hosts = Hosts({**rack.hosts._endpoints}, SALT)  # the same object does not try an unreachable host again
     eventually(lambda: rack.run("beta", WAITING) == "")
-    assert rack.look("beta")[0] == {"owner:network.phase"}
+    assert rack.observe("beta")[0] == {"owner:network.phase"}
     rack.up("beta")
 
 
 @pytest.fixture(scope="module")
 def gamma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """A virtual machine with a bond of two ports, two VLANs on it, and a port that is called otherwise until then."""
+    """A virtual machine with a bond of two ports, two VLANs on it, and a port that is renamed at the change."""
     named = {**GAMMA, "nics": [*GAMMA["nics"][:2], {**GAMMA["nics"][2], "name": "eth9"}], "network": None}
     rack = Rack(tmp_path_factory.mktemp("bonded"), fleet({"gamma": named}), set())
     rack.raw = fleet({"gamma": GAMMA})
@@ -337,9 +337,9 @@ GAMMA: dict[str, Any] = {
 DOOR = "ip -br address show dev management; ip route show dev management"
 
 
-def test_a_bond_and_vlans_on_it_come_true_and_back_at_boot(gamma: Rack, eventually: Eventually) -> None:
+def test_a_bond_with_vlans_is_set_up_and_survives_a_boot(gamma: Rack, eventually: Eventually) -> None:
     """
-    By the permanent addresses of ports that share one now; the way in by which it is done is not touched.
+    The ports are matched by their permanent addresses, since members of a bond share one. The management NIC stays.
     """
     before = gamma.run("gamma", DOOR)
 
@@ -351,7 +351,7 @@ def test_a_bond_and_vlans_on_it_come_true_and_back_at_boot(gamma: Rack, eventual
     boot = gamma.run("gamma", "cat /proc/sys/kernel/random/boot_id; systemctl reboot")
 
     eventually(lambda: gamma.boot("gamma") not in ("", boot))
-    eventually(lambda: gamma.look("gamma")[0] == set())
+    eventually(lambda: gamma.observe("gamma")[0] == set())
     assert gamma.run("gamma", DOOR) == before
 
 
@@ -362,20 +362,20 @@ BENT = {
     "link:backup.mtu": "ip link set dev backup mtu 1400",
     "link:fabric2.mtu": "ip link set dev fabric2 mtu 1400",
 }
-"""By path what breaks it; a port that is let go of has another size, until it is taken back."""
+"""Commands that change bonds and VLANs by hand, by the path that then differs. A released port has another MTU."""
 
 
-def test_what_is_bent_by_hand_is_straightened(gamma: Rack) -> None:
+def test_changes_of_bonds_and_vlans_by_hand_are_corrected(gamma: Rack) -> None:
     gamma.up("gamma")
     gamma.run("gamma", "\n".join(BENT.values()))
-    assert gamma.look("gamma")[0] >= {*BENT}
+    assert gamma.observe("gamma")[0] >= {*BENT}
 
     gamma.up("gamma")
 
 
-def test_devices_that_nobody_wants_any_more_go_and_those_of_others_stay(gamma: Rack) -> None:
+def test_undeclared_devices_are_removed_and_unmanaged_ones_stay(gamma: Rack) -> None:
     """
-    Another mode and another tag mean new devices; a bridge and a VLAN that somebody else made are not touched.
+    A new mode and a new tag create new devices; an unmanaged bridge and an unmanaged VLAN stay.
     """
     gamma.up("gamma")
     gamma.run("gamma", "ip link add br9 type bridge; ip link add link fabric2 name own.9 type vlan id 9")

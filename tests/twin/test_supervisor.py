@@ -1,4 +1,4 @@
-"""The supervisor, with `sleep` for machines: what runs is found, and nothing outlives it."""
+"""The supervisor with `sleep` as machines: clients see all children, and no child survives the supervisor."""
 
 import fcntl
 import os
@@ -25,20 +25,20 @@ def start(layout: Layout) -> Control:
     return control
 
 
-def supervisor_of(layout: Layout) -> int:
+def supervisor_pid(layout: Layout) -> int:
     return int(layout.supervisor_lock.read_text())
 
 
-def lives(pid: int) -> bool:
-    """Say whether process *pid* runs; one that ended and that nobody has asked about does not."""
+def is_running(pid: int) -> bool:
+    """Return whether process *pid* runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def taken(lock) -> bool:
-    """Say whether the lock could be taken at once; then it is."""
+def take_lock(lock) -> bool:
+    """Take the lock if it is free, and return whether it was."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -46,35 +46,35 @@ def taken(lock) -> bool:
     return True
 
 
-def test_children_are_found_by_whoever_asks(layout, tmp_path):
+def test_each_client_sees_the_same_children(layout, tmp_path):
     """
-    Another client sees the same processes, and what they were started with.
+    Another client sees the same processes and their notes.
     """
     pid = start(layout).run("gpu-01", FOREVER, tmp_path / "log", note="as declared")
 
-    seen = Control(layout).children()["gpu-01"]
+    child = Control(layout).children()["gpu-01"]
 
-    assert (seen.pid, seen.status, seen.note) == (pid, None, "as declared")
-    assert lives(pid)
+    assert (child.pid, child.status, child.note) == (pid, None, "as declared")
+    assert is_running(pid)
 
 
-def test_nothing_outlives_a_killed_supervisor(layout, tmp_path, eventually):
+def test_no_child_survives_a_killed_supervisor(layout, tmp_path, eventually):
     """
-    The kernel ends the machines with it, and the next start begins anew.
+    The kernel kills the machines, and the next supervisor has no children.
     """
     control = start(layout)
     pids = [control.run(name, FOREVER, tmp_path / "log") for name in ("gpu-01", "gpu-02")]
 
-    os.kill(supervisor_of(layout), signal.SIGKILL)
+    os.kill(supervisor_pid(layout), signal.SIGKILL)
 
-    eventually(lambda: not any(map(lives, pids)))
+    eventually(lambda: not any(map(is_running, pids)))
     assert control.children() == {}
     assert start(layout).children() == {}
 
 
-def test_machines_outlive_the_command_that_started_them(layout, tmp_path, eventually):
+def test_machines_survive_the_command_that_started_them(layout, tmp_path, eventually):
     """
-    A command that is killed in the middle leaves machines that a later command finds and ends.
+    After a killed command a later command finds the machines and ends them.
     """
     program = (
         "import sys, time\n"
@@ -93,14 +93,14 @@ def test_machines_outlive_the_command_that_started_them(layout, tmp_path, eventu
         pid = int(command.stdout.readline())
         command.kill()
 
-    assert lives(pid)
+    assert is_running(pid)
     Control(layout).quit()
-    eventually(lambda: not lives(pid))
+    eventually(lambda: not is_running(pid))
 
 
-def test_a_command_killed_before_the_supervisor_hears_holds_up_the_next(layout, eventually):
+def test_the_next_command_waits_until_the_supervisor_accepts_requests(layout, eventually):
     """
-    The lock of the command passes to the supervisor until it can be asked: `stop` cannot come too early.
+    The supervisor holds the command's lock until it accepts requests, so `stop` cannot come too early.
     """
     program = (
         "import fcntl, os, subprocess, sys\n"
@@ -121,15 +121,15 @@ def test_a_command_killed_before_the_supervisor_hears_holds_up_the_next(layout, 
     assert subprocess.run(argv, cwd=Path(__file__).parents[2], check=False).returncode == 9
 
     with layout.command_lock.open("ab") as lock:
-        eventually(lambda: taken(lock))
-        pid = supervisor_of(layout)
+        eventually(lambda: take_lock(lock))
+        pid = supervisor_pid(layout)
         Control(layout).quit()
-    eventually(lambda: not lives(pid))
+    eventually(lambda: not is_running(pid))
 
 
-def test_two_twins_do_not_know_each_other(tmp_path):
+def test_two_twins_are_independent(tmp_path):
     """
-    Ending one leaves the other as it was.
+    The end of one twin does not affect the other.
     """
     layouts = [Layout(tmp_path / name) for name in ("one", "two")]
     for layout in layouts:
@@ -144,7 +144,7 @@ def test_two_twins_do_not_know_each_other(tmp_path):
     two.quit()
 
 
-def test_a_killed_machine_is_seen_and_starts_again(layout, tmp_path, eventually):
+def test_a_killed_machine_is_reported_and_can_start_again(layout, tmp_path, eventually):
     """
     The supervisor restarts nothing by itself.
     """
@@ -157,9 +157,9 @@ def test_a_killed_machine_is_seen_and_starts_again(layout, tmp_path, eventually)
     assert control.children()["gpu-01"].status is None
 
 
-def test_a_signal_reaches_the_child_that_is_named(layout, tmp_path, eventually):
+def test_a_signal_reaches_only_its_child(layout, tmp_path, eventually):
     """
-    The other one runs on; to one that has ended nothing is sent.
+    The other child continues. A child that has ended gets no signal.
     """
     control = start(layout)
     for name in ("gpu-01", "gpu-02"):
@@ -183,9 +183,9 @@ def test_a_name_that_runs_is_not_started_twice(layout, tmp_path):
         control.run("gpu-01", FOREVER, tmp_path / "log")
 
 
-def test_a_program_that_is_missing_is_an_answer(layout, tmp_path):
+def test_a_missing_program_is_an_error_of_the_request(layout, tmp_path):
     """
-    The supervisor lives on, and says what it could not start.
+    The supervisor continues, and the error names the program.
     """
     control = start(layout)
 
@@ -194,24 +194,24 @@ def test_a_program_that_is_missing_is_an_answer(layout, tmp_path):
     assert control.children() == {}
 
 
-def test_a_supervisor_that_does_not_listen_is_ended_all_the_same(layout, tmp_path, eventually):
+def test_a_supervisor_that_does_not_answer_is_killed(layout, tmp_path, eventually):
     """
-    `stop` always stops.
+    `stop` always succeeds.
     """
-    control = Control(layout, patience_seconds=1)
+    control = Control(layout, timeout_seconds=1)
     with layout.command_lock.open("ab") as lock:
         control.ensure(lock)
     pid = control.run("gpu-01", FOREVER, tmp_path / "log")
-    os.kill(supervisor_of(layout), signal.SIGSTOP)
+    os.kill(supervisor_pid(layout), signal.SIGSTOP)
 
     control.quit()
 
-    eventually(lambda: not lives(pid))
+    eventually(lambda: not is_running(pid))
 
 
 def test_a_tpm_ends_with_its_machine_and_with_the_supervisor(layout, tmp_path, eventually):
     """
-    It waits for the machine that it is for, keeps what it has sealed, and lives no longer.
+    The TPM waits for its machine, keeps its state, and ends with the machine.
     """
     one, control = machine(1), start(layout)
     layout.tpm(one.name).mkdir(parents=True)
@@ -224,9 +224,9 @@ def test_a_tpm_ends_with_its_machine_and_with_the_supervisor(layout, tmp_path, e
 
     control.kill("test-01")
 
-    eventually(lambda: not lives(pid))
+    eventually(lambda: not is_running(pid))
     layout.tpm_socket(one.name).unlink(missing_ok=True)
     pid = control.run("test-01/tpm", tpm_command_line(one, layout), tmp_path / "log")
     eventually(layout.tpm_socket(one.name).exists)
-    os.kill(supervisor_of(layout), signal.SIGKILL)
-    eventually(lambda: not lives(pid))
+    os.kill(supervisor_pid(layout), signal.SIGKILL)
+    eventually(lambda: not is_running(pid))

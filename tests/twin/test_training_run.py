@@ -1,4 +1,4 @@
-"""A run on two containers, with real SSH and Horovod: it starts, heals, stands still, finishes, and goes."""
+"""A training run on two containers with real SSH and Horovod: start, recovery, stop, end and removal."""
 
 import json
 import subprocess
@@ -25,11 +25,11 @@ OUT = "/srv/warm/runs/digits"
 ETC = "/etc/rackwright/runs/digits"
 LOG = "/var/log/rackwright/runs/digits/log"
 STEPS = 100_000
-"""More than it takes while it is looked at."""
+"""More steps than the run reaches during the tests."""
 
 
-class Trained(Rack):
-    """Three hosts, a run on two of them."""
+class TrainingRack(Rack):
+    """Three hosts, with a training run on two of them."""
 
     def __init__(self, directory: Path) -> None:
         hosts = {
@@ -53,7 +53,7 @@ class Trained(Rack):
         return Stack("training", ROOT, of_runs, {}, self.repository, SALT, "training", self.containers)
 
     def train(self, steps: int, **more: Any) -> None:
-        """Make a run as declared: it returns with its first step."""
+        """Declare a run and apply it; return after its first step."""
         self.runs = {
             "digits": {
                 "recipe": "digits",
@@ -76,18 +76,18 @@ class Trained(Rack):
 
     @property
     def report(self) -> runs.RunReport:
-        return runs.look(self.hosts, self.stack, "digits")
+        return runs.observe(self.hosts, self.stack, "digits")
 
     def step(self, host: str) -> int:
         """Return the last step that *host* has logged in its own file."""
-        told = self.run(host, f"tail -qn 1 {OUT}/metrics*.jsonl")
-        return int(json.loads(told).get("step", 0))
+        line = self.run(host, f"tail -qn 1 {OUT}/metrics*.jsonl")
+        return int(json.loads(line).get("step", 0))
 
-    def received(self, host: str) -> int:
+    def received_bytes(self, host: str) -> int:
         return int(self.run(host, "cat /sys/class/net/fabric0/statistics/rx_bytes"))
 
-    def denied(self, host: str, command: str) -> str:
-        """Return what *command* says to root on *host*, which has to fail."""
+    def run_failing(self, host: str, command: str) -> str:
+        """Return the output of *command*, which has to fail, as root on *host*."""
         argv = self.twin.ssh(host, "sudo -n sh -s")
         done = subprocess.run(argv, input=command, capture_output=True, text=True, timeout=120)
         assert done.returncode, done.stdout
@@ -95,9 +95,9 @@ class Trained(Rack):
 
 
 @pytest.fixture(scope="module")
-def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingRack]:
     workloads.ensure(print)
-    rack = Trained(tmp_path_factory.mktemp("training"))
+    rack = TrainingRack(tmp_path_factory.mktemp("training"))
     rack.start()
     for host in (LAUNCHER, OTHER, STRANGER):
         rack.up(host)
@@ -106,95 +106,97 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     rack.stop()
 
 
-def trainings(rack: Trained, host: str) -> list[str]:
-    """Return the processes on *host* that train."""
-    found = rack.run(host, "pgrep -u run-digits -f '^[^ ]*python -m workloads.training /' || true")
-    return found.split()
+def training_processes(rack: TrainingRack, host: str) -> list[str]:
+    """Return the process ids of the training on *host*."""
+    pids = rack.run(host, "pgrep -u run-digits -f '^[^ ]*python -m workloads.training /' || true")
+    return pids.split()
 
 
-def test_a_run_that_is_there_trains_on_both_hosts_over_the_fabric(
-    rack: Trained, eventually: Callable[..., None]
-) -> None:
+def test_a_run_trains_on_both_hosts_over_the_fabric(rack: TrainingRack, eventually: Callable[..., None]) -> None:
     """
-    The step of rank 1 stands in its own host's file, and no further step is planned.
+    The metrics of rank 1 are in a file on its own host, and no further step is planned.
     """
-    step, received = rack.step(OTHER), rack.received(OTHER)
+    step, received_bytes = rack.step(OTHER), rack.received_bytes(OTHER)
     assert step >= 1
-    assert len(trainings(rack, LAUNCHER)) == len(trainings(rack, OTHER)) == 1
+    assert len(training_processes(rack, LAUNCHER)) == len(training_processes(rack, OTHER)) == 1
 
     eventually(lambda: rack.step(OTHER) > step, seconds=300)
 
-    assert rack.received(OTHER) > received
+    assert rack.received_bytes(OTHER) > received_bytes
     assert rack.report.exit_status == 0
-    assert [rack.look(host, "digits")[1].steps for host in (LAUNCHER, OTHER)] == [(), ()]
+    assert [rack.observe(host, "digits")[1].steps for host in (LAUNCHER, OTHER)] == [(), ()]
 
 
-def test_who_made_it_is_told_beside_its_metrics(rack: Trained) -> None:
-    told = json.loads(rack.run(LAUNCHER, f"cat {OUT}/provenance.json"))
+def test_the_provenance_is_next_to_the_metrics(rack: TrainingRack) -> None:
+    provenance = json.loads(rack.run(LAUNCHER, f"cat {OUT}/provenance.json"))
 
-    assert {*told} == {"fleet", "declaration", "lock", "hosts", "code"}
-    assert {*told["hosts"]} == {LAUNCHER, OTHER}
-    assert len({*told["hosts"].values()}) == 2
+    assert {*provenance} == {"fleet", "declaration", "lock", "hosts", "code"}
+    assert {*provenance["hosts"]} == {LAUNCHER, OTHER}
+    assert len({*provenance["hosts"].values()}) == 2
 
 
-def test_its_account_can_neither_become_root_nor_log_in_elsewhere(rack: Trained) -> None:
-    way = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ConnectTimeout=5"
-    own = f"runuser -u run-digits -- ssh {way} -i {ETC}/key"
+def test_the_account_of_a_run_cannot_become_root_or_log_in_elsewhere(rack: TrainingRack) -> None:
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ConnectTimeout=5"
+    own = f"runuser -u run-digits -- ssh {options} -i {ETC}/key"
 
-    assert "password is required" in rack.denied(OTHER, "runuser -u run-digits -- sudo -n true")
-    assert "no new privileges" in rack.denied(
+    assert "password is required" in rack.run_failing(OTHER, "runuser -u run-digits -- sudo -n true")
+    assert "no new privileges" in rack.run_failing(
         OTHER, "systemd-run --quiet --pipe --wait -p User=run-digits -p NoNewPrivileges=yes sudo -n true"
     )
-    assert "Permission denied" in rack.denied(LAUNCHER, f"{own} run-digits@10.30.0.12 true")
-    assert "Permission denied" in rack.denied(LAUNCHER, f"{own} run-digits@10.30.0.13 true")
-    assert "refused" in rack.denied(LAUNCHER, f"{own} -p 7022 run-digits@10.30.0.13 true")
-    assert "no such user" in rack.denied(STRANGER, "id run-digits")
-    # its own way is there, or the others would prove nothing
+    assert "Permission denied" in rack.run_failing(LAUNCHER, f"{own} run-digits@10.30.0.12 true")
+    assert "Permission denied" in rack.run_failing(LAUNCHER, f"{own} run-digits@10.30.0.13 true")
+    assert "refused" in rack.run_failing(LAUNCHER, f"{own} -p 7022 run-digits@10.30.0.13 true")
+    assert "no such user" in rack.run_failing(STRANGER, "id run-digits")
+    # the run's own login works, so the failures above have the expected cause
     assert rack.run(LAUNCHER, "runuser -u run-digits -- /opt/rackwright/runs/digits/bin/ssh 10.30.0.12 id -un") == (
         "run-digits"
     )
 
 
-def test_its_key_opens_nothing_from_a_host_where_the_run_is_not(rack: Trained) -> None:
+def test_the_key_of_a_run_is_refused_from_other_hosts(rack: TrainingRack) -> None:
     """
-    Not even with the key in the wrong hands: the sshd accepts one address.
+    A stolen key is useless: the sshd accepts only the launcher's address.
     """
     stolen = rack.run(LAUNCHER, f"cat {ETC}/key")
-    way = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes"
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes"
     put = f"umask 077; cat > /root/stolen <<'END'\n{stolen}\nEND\n"
 
-    said = rack.denied(STRANGER, f"{put}ssh {way} -i /root/stolen -p 7022 run-digits@10.30.0.12 true")
+    output = rack.run_failing(STRANGER, f"{put}ssh {options} -i /root/stolen -p 7022 run-digits@10.30.0.12 true")
 
-    assert "Permission denied" in said
+    assert "Permission denied" in output
     rack.run(STRANGER, "rm /root/stolen")
 
 
-def test_no_secret_is_on_a_command_line(rack: Trained) -> None:
+def test_no_secret_is_on_a_command_line_of_a_run(rack: TrainingRack) -> None:
     key = rack.run(LAUNCHER, f"cat {ETC}/key").splitlines()
     for host in (LAUNCHER, OTHER):
-        said = rack.run(host, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
-        assert "workloads.training" in said
-        assert derive_value("training_key") not in said
-        assert not [line for line in key[1:-1] if line in said]
+        command_lines = rack.run(host, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
+        assert "workloads.training" in command_lines
+        assert derive_value("training_key") not in command_lines
+        assert not [line for line in key[1:-1] if line in command_lines]
 
 
-def test_a_rank_that_is_killed_is_healed_without_a_person(rack: Trained, eventually: Callable[..., None]) -> None:
+def test_a_killed_rank_is_restarted_automatically(rack: TrainingRack, eventually: Callable[..., None]) -> None:
     """
-    It goes on from its last checkpoint, and its log says so.
+    The run resumes from its last checkpoint, and its log says so.
     """
     eventually(lambda: (rack.report.launcher["checkpoint"] or 0) >= 20, seconds=600)
-    [before] = trainings(rack, OTHER)
+    [before] = training_processes(rack, OTHER)
     rack.run(OTHER, f"kill -9 {before}")
 
-    eventually(lambda: rack.report.launcher.get("attempt") == 2 and len(trainings(rack, OTHER)) == 1, seconds=300)
+    eventually(
+        lambda: rack.report.launcher.get("attempt") == 2 and len(training_processes(rack, OTHER)) == 1, seconds=300
+    )
     eventually(lambda: "resumes after step" in rack.run(LAUNCHER, f"tail -n 30 {LOG}"), seconds=600)
 
-    assert trainings(rack, OTHER) != [before]
+    assert training_processes(rack, OTHER) != [before]
     assert "rank 1 ended with 137" in rack.run(LAUNCHER, f"cat {LOG}")
-    assert rack.look(LAUNCHER, "digits")[0] == set()
+    assert rack.observe(LAUNCHER, "digits")[0] == set()
 
 
-def test_a_run_stopped_by_hand_shows_and_saves(rack: Trained, eventually: Callable[..., None]) -> None:
+def test_a_stopped_run_saves_a_checkpoint_and_is_a_difference(
+    rack: TrainingRack, eventually: Callable[..., None]
+) -> None:
     attempt_began = rack.step(OTHER)
     eventually(lambda: rack.step(OTHER) > attempt_began, seconds=600)
     runs.stop(rack.hosts, rack.stack, "digits", print)
@@ -202,13 +204,13 @@ def test_a_run_stopped_by_hand_shows_and_saves(rack: Trained, eventually: Callab
     report = rack.report
     assert report.outcome == "stopped"
     assert report.launcher["checkpoint"] == report.launcher["step"]
-    assert rack.look(LAUNCHER, "digits")[0] == {"run:digits.outcome"}
-    assert trainings(rack, LAUNCHER) == trainings(rack, OTHER) == []
+    assert rack.observe(LAUNCHER, "digits")[0] == {"run:digits.outcome"}
+    assert training_processes(rack, LAUNCHER) == training_processes(rack, OTHER) == []
 
 
-def test_it_finishes_and_closes_its_door(rack: Trained, eventually: Callable[..., None]) -> None:
+def test_a_finished_run_stops_its_sshd(rack: TrainingRack, eventually: Callable[..., None]) -> None:
     """
-    Declared shorter, it goes on from where it was saved. Finished, another configuration is refused.
+    With fewer declared steps the run resumes from its checkpoint. A finished run refuses another configuration.
     """
     saved = rack.report.launcher["step"]
     rack.train(saved + 30)
@@ -216,16 +218,16 @@ def test_it_finishes_and_closes_its_door(rack: Trained, eventually: Callable[...
     eventually(lambda: rack.report.outcome == "finished", seconds=900)
 
     assert rack.report.launcher["checkpoint"] == saved + 30
-    assert [rack.look(host, "digits")[1].steps for host in (LAUNCHER, OTHER)] == [(), ()]
+    assert [rack.observe(host, "digits")[1].steps for host in (LAUNCHER, OTHER)] == [(), ()]
     eventually(lambda: not rack.run(OTHER, "pgrep -u run-digits || true"), seconds=60)
     rack.runs["digits"]["set"]["steps"] = STEPS
     for host in (LAUNCHER, OTHER):
-        assert [refusal.got for refusal in rack.look(host, "digits")[1].refusals] == [
+        assert [refusal.got for refusal in rack.observe(host, "digits")[1].refusals] == [
             "got another configuration of a finished run"
         ]
 
 
-def test_its_key_goes_with_it_and_its_checkpoints_stay(rack: Trained) -> None:
+def test_the_removal_of_a_run_keeps_only_its_checkpoints(rack: TrainingRack) -> None:
     rack.remove()
 
     for host in (LAUNCHER, OTHER):
