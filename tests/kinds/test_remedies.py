@@ -33,7 +33,7 @@ HARMLESS = {
     "Declare it once more, run up, then remove it": "the removal of the tier was what was asked for",
     "look with `systemctl cat` who has put it there; remove it": "a drop-in: a text that is read first, and no data",
     "who has set it, and remove it, or declare it": "a route: it bears no data, and its owner is found first",
-    "take out what is not meant": "a public key: whose it is, is found first, and no data is lost",
+    "remove the keys that are not intended": "a public key: whose it is, is found first, and no data is lost",
     "take it out of that file": "lines of a text, which stand in the fleet by then",
     "Take it out of that file": "a line of a text that a refusal names",
     "take tpm2 out": "an option of the fleet: the host keeps the key open, and the data stays",

@@ -138,7 +138,7 @@ def test_docker_is_a_persons_to_remove():
     [docker] = [entry for entry in told().entries if entry.thing == "package:docker.io"]
 
     assert docker.by_hand and docker.want(REPOSITORY) == {"installed": False}
-    assert "lose them when systemd reads its units anew" in docker.remedy
+    assert "lose them when systemd reads its units again" in docker.remedy
 
 
 # --- what is refused
@@ -147,8 +147,8 @@ def test_docker_is_a_persons_to_remove():
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"version": "5.0"}, "version: got podman 5.0; known of it: 4.3.1."),
-        ({"engine": "containerd"}, "engine: got containerd 1.6.20 on a host with nvidia; containers are given accel"),
+        ({"version": "5.0"}, "version: got podman 5.0; known versions: 4.3.1."),
+        ({"engine": "containerd"}, "engine: got containerd 1.6.20 on a host with nvidia; containers get accel"),
         ({"devices": ["ascend"]}, "devices: got ascend; containers may be given accelerators of nvidia, amd, gaudi."),
         (
             {"images": [f"docker.io/nvidia/cuda:12.8.0@{DIGEST}", BASE, "docker.io/x:1"]},
@@ -157,23 +157,23 @@ def test_docker_is_a_persons_to_remove():
         ({"images": [f"cuda@{DIGEST}"]}, f"images: got cuda@{DIGEST}; an image is declared with its registry and by"),
         ({"images": [f"docker.io/x@{DIGEST[:-1]}"]}, "`skopeo inspect --format {{.Digest}} docker://…` prints"),
         ({"definitions": [{**DIGITS, "base": "docker.io/x:1"}]}, "definitions: got the base docker.io/x:1 of digits;"),
-        ({"definitions": [{**DIGITS, "name": "Digits"}]}, "definitions: got the name Digits; an image is called by"),
-        ({"definitions": [DIGITS, DIGITS]}, "definitions: got digits, digits; each name stands for one image."),
+        ({"definitions": [{**DIGITS, "name": "Digits"}]}, "definitions: got the name Digits; an image name has"),
+        ({"definitions": [DIGITS, DIGITS]}, "definitions: got digits, digits; each image has a name of its own."),
         (
             {"definitions": [{**DIGITS, "requirements": "orjson"}]},
             "definitions: got requirements of digits without hash",
         ),
-        ({"engine": "containerd", "devices": [], "build": True}, "build: got true with containerd; images are built"),
+        ({"engine": "containerd", "devices": [], "build": True}, "build: got true with containerd; podman builds"),
         ({"engine": "containerd", "devices": [], "api": True}, "api: got true with containerd; the socket is podman's"),
         (
             {"registries": [{"name": "a/b", "mirrors": ["x"]}]},
-            "registries: got the registry a/b; it is called as in the",
+            "registries: got the registry a/b; a registry is named as",
         ),
         (
             {**TOOLKIT, "nvidia_toolkit": "1.18.1-1"},
-            "nvidia_toolkit: got 1.18.1-1; known are 1.12 to 1.17: those before",
+            "nvidia_toolkit: got 1.18.1-1; known versions are 1.12",
         ),
-        ({"registries": [{"name": "quay.io", "mirrors": []}]}, "registries: got no mirror of quay.io; a registry that"),
+        ({"registries": [{"name": "quay.io", "mirrors": []}]}, "registries: got no mirror of quay.io; a registry in"),
         ({**TOOLKIT, "repository_key": "gpgkey"}, 'repository_key: got "gpgkey"…; a public key begins with -----BEGIN'),
     ],
 )

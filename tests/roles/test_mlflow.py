@@ -226,21 +226,24 @@ def test_a_function_may_do_what_it_is_for(functions, method, path):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"admin": None}, "admin: got none; the server does not start without an account that may do everything."),
-        ({"users": [{**TINA, "name": "admin"}]}, "got the account admin more than once; an account is one person's or"),
+        ({"admin": None}, "admin: got none; the server needs an administrator account to start."),
+        ({"users": [{**TINA, "name": "admin"}]}, "got the account admin more than once; each account is"),
         ({"users": [{**TINA, "name": "Tina T"}]}, 'got the account "Tina T"; a name has small letters, digits,'),
-        ({"users": [{**TINA, "password": "hunter2hunter2"}]}, "got the password of tina as it is; a password stands"),
-        ({"port": 443}, "port: got 443; it runs as nobody in particular, who may listen on ports from 1024 to 65535."),
+        ({"users": [{**TINA, "password": "hunter2hunter2"}]}, "got the password of tina in plain text; a password is"),
+        ({"port": 443}, "port: got 443; it runs without root, and may listen on ports from 1024 to 65535."),
         ({"address": "0.0.0.0"}, "address: got 0.0.0.0; it listens on one IP address of the host."),
-        ({"names": ["a b"]}, 'names: got "a b"; it is called by names of hosts and by addresses.'),
-        ({"artifacts": "s3://models"}, 'artifacts: got "s3://models"; artifacts go below a directory, or on a tier.'),
-        ({"database": "postgresql://a:b@c/d"}, "database: got it as it is; the URL of a database has a password in it"),
+        ({"names": ["a b"]}, 'names: got "a b"; a name is a host name or an address.'),
+        ({"artifacts": "s3://models"}, 'artifacts: got "s3://models"; artifacts are below a directory, or on a tier.'),
+        (
+            {"database": "postgresql://a:b@c/d"},
+            "database: got the URL in plain text; the URL of a database",
+        ),
         ({"certificate": "X", "key": {"secret": "k"}}, 'certificate: got "X"…; a certificate in PEM begins with'),
         (
             {"certificate": "-----BEGIN CERTIFICATE-----", "key": "K"},
-            "key: got it as it is; a private key stands among",
+            "key: got the key in plain text; a private key is one of",
         ),
-        ({"workers": 0}, "workers: got 0; one process or more answers."),
+        ({"workers": 0}, "workers: got 0; at least one process answers."),
     ],
 )
 def test_what_cannot_be_is_refused_and_no_password_repeated(variables, said):

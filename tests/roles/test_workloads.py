@@ -99,8 +99,8 @@ def test_it_fetches_from_the_mirror_alone() -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"environments": []}, "got none; it makes one environment or more"),
-        ({"environments": ["serving", "serving"]}, "got one more than once"),
+        ({"environments": []}, "got none; the role makes at least one environment"),
+        ({"environments": ["serving", "serving"]}, "got an environment more than once"),
     ],
 )
 def test_what_it_does_not_take(variables: dict[str, Any], message: str) -> None:
@@ -146,7 +146,7 @@ def test_environments_that_nobody_imports_go_and_others_stay(tmp_path: Path) -> 
     maps = root / "proc/1/maps"
     maps.parent.mkdir(parents=True)
     maps.write_text(f"7f00-7f01 r-xp 0 fe:00 1 {here}/training-open/lib/libtorch.so\n")
-    script = task("Remove environments that nobody imports")
+    script = task("Remove unused environments")
     for place in ("/opt/rackwright", "/etc/", "/proc/"):
         script = script.replace(place, f"{root}{place}")
     done = subprocess.run(

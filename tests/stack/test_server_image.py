@@ -130,10 +130,10 @@ def test_its_program_finds_the_server_in_the_archive_beside_it(project: Path) ->
         (
             {"base": "docker.io/library/python:3.12"},
             "image of digits: got the base docker.io/library/python:3.12 of digits; an image is begun with another by "
-            "its digest, since a tag may be another image tomorrow. Write registry.example/name@sha256:… with its 64",
+            "its digest, because a tag may be another image tomorrow. Write registry.example/name@sha256:… with its 64",
         ),
-        ({"base": BASE[:-1]}, "an image is begun with another by its digest"),
-        ({"base": BASE.partition("/")[2]}, "an image is begun with another by its digest"),
+        ({"base": BASE[:-1]}, "an image names its base by digest"),
+        ({"base": BASE.partition("/")[2]}, "an image names its base by digest"),
         ({"requirements": "orjson==3.11.5\n"}, "image of digits: got requirements of digits without hashes; what is"),
     ],
 )
