@@ -10,7 +10,7 @@ from tests.support.lab import Lab
 from tests.support.log import Log
 from tests.support.removal import destroy_without_consent, nothing_is_left
 from tests.support.tier_life import create_tiers
-from tests.support.tiers import places, read_file, restarted
+from tests.support.tiers import places, read_file, restart_hosts
 
 pytestmark = pytest.mark.twin
 SEED = 58
@@ -34,7 +34,7 @@ def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
         lab.ssh(changed.host, f"umount {quote(changed.mount)}")
         assert lab.differing() == {(changed.resource, f"mount:{changed.mount}")}
         lab.up()
-        restarted(lab, everywhere)
+        restart_hosts(lab, everywhere)
         assert {place: read_file(lab, place) for place in everywhere} == sums
 
         destroy_without_consent(lab, everywhere)
@@ -43,7 +43,7 @@ def test_a_rack_is_made_kept_mended_and_given_up(tmp_path: Path) -> None:
         lab.edit(lambda fleet: _without(fleet["hosts"][changed.host], changed.name))
         lab.up()
         nothing_is_left(lab, changed)
-        assert lab.audited() == set()
+        assert lab.audit_differences() == set()
 
 
 def _without(host, tier):

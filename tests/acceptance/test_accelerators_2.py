@@ -47,22 +47,25 @@ def test_each_broken_claim_about_a_driver_is_found_and_mended(log: Log) -> str:
 
 def broken(one: Lab) -> str:
     """Break one after the other: each is found beside those before it, and nothing else. Return how it was mended."""
-    need(not one.audited(status=0), "something differs right after up")
+    need(not one.audit_differences(status=0), "something differs right after up")
     wanted: set[Claimed] = set()
     for claim, script in BROKEN.items():
         one.log(f"broken: {claim}")
         one.ssh(HOST, script)
         wanted.add((RUNTIME if claim == CDI else ROLE, claim))
-        found = one.audited()
+        found = one.audit_differences()
         need(found == wanted, f"missed {format_claims(wanted - found)}; found besides {format_claims(found - wanted)}")
     one.log("all is mended at once")
     one.up()
-    need(not one.audited(status=0), "something differs after up")
+    need(not one.audit_differences(status=0), "something differs after up")
     one.pulumi("preview", "--expect-no-changes", status=0)
 
     one.log("a newer kernel, which has no module and for which this driver does not build")
     one.ssh(HOST, f"apt-get -qq install linux-image-{NEWER} >/dev/null 2>&1")
-    need(one.audited() == {(ROLE, "built_module:nvidia")}, f"the audit says {format_claims(one.audited())}")
+    need(
+        one.audit_differences() == {(ROLE, "built_module:nvidia")},
+        f"the audit says {format_claims(one.audit_differences())}",
+    )
     before = one.ssh(HOST, STATE)
     said = one.up(status=4).stdout
     line = re.search(rf"{VERSION} does not build for {NEWER}: (\S+:\d+:\d+: error: .*?) \(all of it", said)

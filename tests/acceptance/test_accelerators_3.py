@@ -38,7 +38,7 @@ def read_anew(one: Lab) -> None:
     need(one.ssh(HOST, f"tail -n 1 {UNIT}") == "", "the unit is changed under who computes")
     one.rackwright("twin", "fault", one.stack, "gpu-clear", HOST, "1", status=0)
     one.up()
-    need(not one.audited(status=0), "something differs after up")
+    need(not one.audit_differences(status=0), "something differs after up")
 
 
 def changed(one: Lab) -> str:
@@ -63,7 +63,7 @@ def changed(one: Lab) -> str:
     one.log("mended: the same command goes on")
     one.ssh(HOST, f"sed -i 1d {HEADER}")
     up_and_loaded(one)
-    need(not one.audited(status=0), "something differs after up")
+    need(not one.audit_differences(status=0), "something differs after up")
     need(one.ssh(HOST, f"modinfo -F version {MODULE}") == NEW, "the kernel has another module, or none")
     return (
         f"the old driver stayed while it was used, and while {NEW} did not build; then {NEW} came by the same command"

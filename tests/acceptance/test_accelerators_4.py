@@ -52,7 +52,7 @@ def _changed(one: Lab, version: str) -> float:
     began = one.log.seconds
     up_and_loaded(one)
     took = one.log.seconds - began
-    need(not one.audited(status=0), f"something differs with {version}")
+    need(not one.audit_differences(status=0), f"something differs with {version}")
     module = one.ssh(HOST, f"modinfo -F version /lib/modules/{KERNELS[version]}/updates/dkms/nvidia-current.ko")
     need(module == version, f"the module is {module}")
     return took

@@ -18,15 +18,15 @@ from tests.support.tiers import (
     RACK,
     SEED,
     Place,
-    degraded,
-    generated,
-    idle,
+    is_degraded,
+    is_idle,
     places,
     read_file,
-    restarted,
+    require_whole_tier,
+    restart_hosts,
     unit,
-    whole,
     write_file,
+    write_random_fleet,
 )
 
 
@@ -91,7 +91,7 @@ def test_drift_on_the_example_rack_is_found_and_mended(log: Log) -> str:
 
 @line("foundation", 2, part="seed")
 def test_drift_on_a_random_fleet_is_found_and_mended(log: Log) -> str:
-    return _drift(generated(log.directory, log, suits), log)
+    return _drift(write_random_fleet(log.directory, log, suits), log)
 
 
 def _drift(fleet: Path, log: Log) -> str:
@@ -102,14 +102,14 @@ def _drift(fleet: Path, log: Log) -> str:
         everywhere = places(lab.fleet)
         sums = {}
         for place in everywhere:
-            whole(lab, place)
+            require_whole_tier(lab, place)
             sums[place] = write_file(lab, place)
-            eventually(partial(idle, lab, place), f"{place.resource} is in sync")
+            eventually(partial(is_idle, lab, place), f"{place.resource} is in sync")
         need(not lab.differing(), "something differs right after up")
 
         found = [drift.name for drift, place in _pairs(everywhere) if _drifts(lab, drift, place)]
         found += [_pull(lab, place) for place in _some([place for place in everywhere if place.redundant], 1)]
-        restarted(lab, everywhere)
+        restart_hosts(lab, everywhere)
         for place in everywhere:
             need(read_file(lab, place) == sums[place], f"{place.file} on {place.host} is not what was written")
         return f"{len(found)} changes found under their claims and mended, {len(sums)} × 100 MB kept"
@@ -140,7 +140,7 @@ def _drifts(lab: Lab, drift: Drift, place: Place) -> bool:
     lab.ssh(place.host, drift.script(place))
     _only(lab, place, claim, drift.name)
     lab.up()
-    whole(lab, place)
+    require_whole_tier(lab, place)
     return True
 
 
@@ -149,20 +149,20 @@ def _pull(lab: Lab, place: Place) -> str:
     serial = random.Random(SEED).choice(place.serials)
     lab.log(f"{place.resource}: drive {serial} pulled")
     faults.pull(lab.twin, place.host, serial)
-    eventually(lambda: degraded(lab, place), f"{place.resource} misses {serial}")
+    eventually(lambda: is_degraded(lab, place), f"{place.resource} misses {serial}")
     _only(lab, place, place.md, "drive pulled")
     need(_unknown(lab, place, f"drive:{serial}"), f"drive {serial} is pulled, and its properties are not unknown")
     said = lab.up(status=1)
     text = said.stdout + said.stderr
     need("by hand" in text and place.md in text, f"up does not say what a person has to do about {place.md}")
-    need(degraded(lab, place), f"{place.resource} is whole without {serial}")
+    need(is_degraded(lab, place), f"{place.resource} is whole without {serial}")
 
     lab.log(f"{place.resource}: drive {serial} put back")
     faults.insert(lab.twin, place.host, serial)
     eventually(lambda: lab.ssh(place.host, f"{DEVICE}; device {quote(serial)}"), f"{serial} is back")
     lab.up()
-    eventually(lambda: idle(lab, place) and not degraded(lab, place), f"{place.resource} is whole again", 600)
-    whole(lab, place)
+    eventually(lambda: is_idle(lab, place) and not is_degraded(lab, place), f"{place.resource} is whole again", 600)
+    require_whole_tier(lab, place)
     need(not lab.differing(), "something differs after the drive is back")
     return "drive pulled"
 

@@ -15,7 +15,7 @@ from tests.support.expect import eventually, need
 from tests.support.images import Drive, sums
 from tests.support.lab import Lab
 from tests.support.log import Log
-from tests.support.tiers import DEVICE, RACK, Place, generated, places, whole
+from tests.support.tiers import DEVICE, RACK, Place, places, require_whole_tier, write_random_fleet
 
 COUNTED = re.compile(r"\d+ sectors written since \w+$")
 """How the content ends in an option."""
@@ -63,7 +63,7 @@ def test_data_on_the_example_rack_stays_until_consent_names_it(log: Log) -> str:
 
 @line("foundation", 3, part="seed")
 def test_data_on_a_random_fleet_stays_until_consent_names_it(log: Log) -> str:
-    return _carried(generated(log.directory, log, lambda found: _drives(found, True) >= len(CONTENTS)), log)
+    return _carried(write_random_fleet(log.directory, log, lambda found: _drives(found, True) >= len(CONTENTS)), log)
 
 
 def _drives(found: Iterable[Place], spared: bool) -> int:
@@ -107,7 +107,7 @@ def _carried(fleet: Path, log: Log) -> str:
         _consent(lab, second)
         _up(lab, second, 0)
         for place in everywhere:
-            whole(lab, place)
+            require_whole_tier(lab, place)
         need(not lab.differing(), "something differs after up")
         return f"{len(content)} contents refused twice, kept byte for byte, and let go by their own lines only"
 

@@ -10,7 +10,7 @@ from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
-from tests.support.tiers import RACK, Place, generated, places, read_file, whole, write_file
+from tests.support.tiers import RACK, Place, places, read_file, require_whole_tier, write_file, write_random_fleet
 
 STEP = re.compile(r"\bstep \d+/\d+")
 
@@ -22,7 +22,7 @@ def test_a_host_that_is_off_does_not_stop_the_example_rack(log: Log) -> str:
 
 @line("foundation", 4, part="seed")
 def test_a_host_that_is_off_does_not_stop_a_random_fleet(log: Log) -> str:
-    return _half(generated(log.directory, log, lambda found: len({place.host for place in found}) > 1), log)
+    return _half(write_random_fleet(log.directory, log, lambda found: len({place.host for place in found}) > 1), log)
 
 
 def _half(fleet: Path, log: Log) -> str:
@@ -44,7 +44,7 @@ def _half(fleet: Path, log: Log) -> str:
         said = lab.up(status=3)
         _not_touched(said.stdout + said.stderr, dead)
         need(dead[0].host in said.stdout + said.stderr, f"up does not name {dead[0].host}")
-        whole(lab, live)
+        require_whole_tier(lab, live)
         need(read_file(lab, live) == sum, f"{live.file} is not what was written")
         need(lab.audit(status=3), "the audit says nothing")
 
@@ -58,7 +58,7 @@ def _half(fleet: Path, log: Log) -> str:
         faults.power_on(lab.twin, dead[0].host, log.write)
         lab.up()
         for place in places(lab.fleet):
-            whole(lab, place)
+            require_whole_tier(lab, place)
         need(not lab.differing(), "something differs once all hosts are back")
         return f"preview and audit 1, up 3, then 4 for {dead[0].resource} alone, then 0"
 
@@ -74,7 +74,7 @@ def _looked_at(lab: Lab, live: Place, dead: list[Place]) -> None:
     reached = {resource["name"]: not resource["not_reached"] for resource in report["resources"]}
     wanted = {name: name.split("/")[0] == live.host for name in reached}
     need(reached == wanted, f"the audit says of who was reached: {reached}")
-    for differing in (lab.audited(status=1), lab.previewed(status=7)):
+    for differing in (lab.audit_differences(status=1), lab.preview_differences(status=7)):
         need(
             differing == {(live.resource, claim)}, f"{format_claims(differing)} differ, wanted {live.resource} {claim}"
         )

@@ -11,7 +11,17 @@ from tests.support.images import sums
 from tests.support.lab import Lab
 from tests.support.log import Log
 from tests.support.removal import destroy_with_consent, destroy_without_consent
-from tests.support.tiers import DEVICE, RACK, Place, generated, idle, places, read_file, whole, write_file
+from tests.support.tiers import (
+    DEVICE,
+    RACK,
+    Place,
+    is_idle,
+    places,
+    read_file,
+    require_whole_tier,
+    write_file,
+    write_random_fleet,
+)
 
 SUPERBLOCK = "bs=4096 skip=1 count=1 status=none"
 """Where version 1.2 keeps it. Source: md(4)."""
@@ -24,7 +34,7 @@ def test_tiers_of_the_example_rack_are_destroyed_with_consent_only(log: Log) -> 
 
 @line("foundation", 5, part="seed")
 def test_tiers_of_a_random_fleet_are_destroyed_with_consent_only(log: Log) -> str:
-    return _destroy(generated(log.directory, log, lambda found: any(place.redundant for place in found)), log)
+    return _destroy(write_random_fleet(log.directory, log, lambda found: any(place.redundant for place in found)), log)
 
 
 def _destroy(fleet: Path, log: Log) -> str:
@@ -35,7 +45,7 @@ def _destroy(fleet: Path, log: Log) -> str:
         everywhere = places(lab.fleet)
         data = {place: write_file(lab, place) for place in everywhere}
         for place in everywhere:
-            eventually(lambda place=place: idle(lab, place), f"{place.resource} is in sync")  # type: ignore[misc]
+            eventually(lambda place=place: is_idle(lab, place), f"{place.resource} is in sync")  # type: ignore[misc]
 
         destroy_without_consent(lab, everywhere)
         redundant = next(place for place in everywhere if place.redundant)
@@ -56,7 +66,7 @@ def _stopped(lab: Lab, place: Place) -> None:
     need(differing == {place.resource}, f"{differing} differ, wanted {place.resource}")
     _never_made(lab.rackwright("preview", lab.stack, status=1).stdout)
     _never_made(lab.up().stdout)
-    whole(lab, place)
+    require_whole_tier(lab, place)
     need(_made(lab, place) == made, f"{place.resource} was made anew")
 
 
@@ -80,7 +90,7 @@ def _zeroed(lab: Lab, place: Place, serials: tuple[str, ...], what: str) -> None
         lab.ssh(place.host, f"{find}\ndd if=$kept of=$dev bs=4096 seek=1 count=1 conv=fsync status=none")
     lab.ssh(place.host, "udevadm settle")
     lab.up()
-    whole(lab, place)
+    require_whole_tier(lab, place)
     need(_made(lab, place) == made, f"{place.resource} was made anew")
     need(not lab.differing(), f"something differs after {what} came back")
 

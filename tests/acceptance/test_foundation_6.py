@@ -19,7 +19,7 @@ from tests.support.consents import WIPE
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
-from tests.support.tiers import DEVICE, SEED, Place, generated, places, whole
+from tests.support.tiers import DEVICE, SEED, Place, places, require_whole_tier, write_random_fleet
 
 Victim = Literal["provider", "pulumi", "vm"]
 VICTIMS: tuple[Victim, ...] = get_args(Victim)
@@ -51,7 +51,7 @@ def test_a_creation_that_dies_at_any_step_is_completed_by_the_same_command(log: 
 @line("foundation", 6, part="seed")
 def test_a_creation_of_a_random_fleet_that_dies_is_completed_by_the_same_command(log: Log) -> str:
     """Every step with one victim, in turn."""
-    return _whatever_dies(generated(log.directory, log, _small), log, 1)
+    return _whatever_dies(write_random_fleet(log.directory, log, _small), log, 1)
 
 
 def _small(found: list[Place]) -> bool:
@@ -102,7 +102,7 @@ def _ending(lab: Lab, tiers: list[Place], tier: Place, number: int, victim: Vict
         lab.up()
         need(not _pending(lab), "operations are left pending")
         for made in tiers:
-            whole(lab, made)
+            require_whole_tier(lab, made)
         lab.audit(status=0)
         after = _uuids(lab, tier)
         need(len(after) == 1, f"the drives carry {after}")

@@ -17,7 +17,7 @@ from tests.support.images import Drive, digest, sums
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
 from tests.support.simulated import SimulatedRack
-from tests.support.tiers import SEED, Place, generated, places, whole
+from tests.support.tiers import SEED, Place, places, require_whole_tier, write_random_fleet
 
 OWNERS = "/var/lib/rackwright/owners"
 CREATING = re.compile(r"rackwright:storage:Tier (\S+) creating \(\d+s\) step 1/")
@@ -32,7 +32,7 @@ def small(found: list[Place]) -> bool:
 @line("foundation", "toy", part="steps")
 def test_an_exchanged_drive_stops_its_step_before_the_first_byte(log: Log) -> str:
     """A drive exchanged between plan and write stops before the first byte; then what runs is what was previewed."""
-    with Lab(log.empty_directory() / "project", generated(log.directory, log, small), log) as lab:
+    with Lab(log.empty_directory() / "project", write_random_fleet(log.directory, log, small), log) as lab:
         lab.start()
         exchanged = _exchanged(lab)
         previewed = lab.steps("preview", running=False)
@@ -42,7 +42,7 @@ def test_an_exchanged_drive_stops_its_step_before_the_first_byte(log: Log) -> st
         units = [text for text in _started(lab, places(lab.fleet)[0].host) if text in runs]
         need(units and units == [run for run in runs if run in units], f"the host ran {units}, not {runs}")
         for place in places(lab.fleet):
-            whole(lab, place)
+            require_whole_tier(lab, place)
         count = sum(map(len, executed.values()))
         return f"{exchanged} exchanged after the plan, nothing written; {count} steps run as previewed"
 
@@ -113,7 +113,7 @@ def _started(lab: Lab, host: str) -> list[str]:
 def test_a_host_behind_a_jump_host_is_provisioned_like_a_twin(log: Log) -> str:
     """A host known by address, key and jump host alone is provisioned, audited and mended like a twin's."""
     directory = log.empty_directory()
-    fleet = generated(log.directory, log, small)
+    fleet = write_random_fleet(log.directory, log, small)
     with Lab(directory / "machine", fleet, log) as machine, SimulatedRack({"jump": None}) as jumps:
         machine.start()
         with Lab(directory / "project", fleet, log, stack="prod", target="rack") as lab:
@@ -122,14 +122,14 @@ def test_a_host_behind_a_jump_host_is_provisioned_like_a_twin(log: Log) -> str:
             lab.up()
             everywhere = places(lab.fleet)
             for place in everywhere:
-                whole(machine, place)
+                require_whole_tier(machine, place)
             need(not lab.differing(), "something differs right after up")
             place = random.Random(SEED).choice(everywhere)
             machine.ssh(place.host, f"umount {quote(place.mount)}")
             differing = lab.differing()
             need(differing == {(place.resource, f"mount:{place.mount}")}, f"{format_claims(differing)} differ")
             lab.up()
-            whole(machine, place)
+            require_whole_tier(machine, place)
             log("the jump host is off")
             jumps.switch_off("jump")
             lab.audit(status=3)

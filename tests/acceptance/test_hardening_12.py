@@ -32,7 +32,7 @@ def test_only_the_model_server_reads_its_models_and_rows(log: Log) -> str:
         lab.ssh(HOST, LOOSE)
         need(lab.ssh(HOST, READABLE).split()[0] != "0", "the host could not be left open")
         wanted = {(f"{HOST}/digits", f"directory:{LIB}")}
-        need(wanted <= lab.audited(status=1), f"the audit says {lab.audited()}")
+        need(wanted <= lab.audit_differences(status=1), f"the audit says {lab.audit_differences()}")
         lab.up()
         closed("after `up`")
         need(lab.status(status=0)["outcome"] == "ready", "it does not serve any more")

@@ -13,7 +13,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
 from tests.support.replacement import keep_line
-from tests.support.tiers import Place, idle, kib, md, places, read_file, rests, write_file
+from tests.support.tiers import Place, is_at_rest, is_idle, kib, md, places, read_file, write_file
 
 NAME, SIZE = "hot", "256MB"
 SERIALS = tuple(f"RW-SEALED-{number}" for number in range(3))
@@ -48,7 +48,7 @@ def test_an_encrypted_tier_grows_and_keeps_its_data(log: Log) -> str:
         lab.set_secret(f"{NAME}_key", f"{NAME}-{secrets.token_urlsafe(18)}")
         log("up")
         lab.up()
-        eventually(lambda: idle(lab, _place(lab)), "the first sync ends", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, _place(lab)), "the first sync ends", SYNC_SECONDS)
         sum, sizes = write_file(lab, _place(lab)), [kib(lab, _place(lab))]
 
         log(f"{ADDED[0]} is added; nothing but the host's own unit lets the filesystem grow")
@@ -91,11 +91,11 @@ def _cut(lab: Lab, declare: Callable[[], None], work: str) -> None:
 
 def _rests(lab: Lab) -> None:
     lab.ssh(HOST, f"echo {FAST_KIB} > {md(lab, _place(lab))}/sync_speed_max")
-    eventually(lambda: rests(lab, _place(lab)), "md is at rest", SYNC_SECONDS)
+    eventually(lambda: is_at_rest(lab, _place(lab)), "md is at rest", SYNC_SECONDS)
 
 
 def _is_whole(lab: Lab, sum: str) -> None:
-    need(not (differing := lab.audited()), f"{format_claims(differing)} differ")
+    need(not (differing := lab.audit_differences()), f"{format_claims(differing)} differ")
     need(read_file(lab, _place(lab)) == sum, f"{_place(lab).file} is not what was written")
 
 

@@ -10,7 +10,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
 from tests.support.replacement import HOST, SIZE, SYNC_SECONDS, keep_line, swap
-from tests.support.tiers import DEVICE, Place, idle, md, places
+from tests.support.tiers import DEVICE, Place, is_idle, md, places
 
 FORMER, LEAVING, STAYING, COMING = "RW-FORMER", "RW-LEAVING", "RW-STAYING", "RW-COMING"
 PULLED = {("alpha", f"drive:{LEAVING}"), ("alpha", "drives:alpha")}
@@ -43,14 +43,14 @@ def test_a_reassigned_kernel_name_costs_a_drive_nothing(log: Log) -> str:
         log("up")
         lab.up()
         [place] = places(lab.fleet)
-        eventually(lambda: idle(lab, place), "the first sync ends", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), "the first sync ends", SYNC_SECONDS)
 
         log(f"{FORMER} is pulled, with its superblock, and {LEAVING} takes its place")
         faults.pull(lab.twin, HOST, FORMER)
         lab.ssh(HOST, f"echo noticed > {place.mount}/noticed; sync")
         swap(lab, FORMER, LEAVING)
         lab.up()
-        eventually(lambda: idle(lab, place), "the rebuild ends", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), "the rebuild ends", SYNC_SECONDS)
         # a drive that is plugged in gets the first name that is free: this one takes the name that FORMER had
         faults.pull(lab.twin, HOST, COMING)
         faults.insert(lab.twin, HOST, COMING)
@@ -74,11 +74,11 @@ def test_a_reassigned_kernel_name_costs_a_drive_nothing(log: Log) -> str:
         _speed(lab, place, 500_000)
         ended = f"systemctl is-active {WAITING} || true"
         eventually(lambda: lab.ssh(HOST, ended) == "inactive", "the unit has done its part", SYNC_SECONDS)
-        need(idle(lab, place), "the unit ended before md was at rest")
+        need(is_idle(lab, place), "the unit ended before md was at rest")
         need(_superblock(lab, FORMER) == before, f"the superblock of {FORMER}, {name} by then, was erased")
         journal = lab.ssh(HOST, f"journalctl --no-pager --output=cat --unit={WAITING}")
         need("Failed" not in journal, f"the unit has failed: {journal}")
-        need(not (differing := lab.audited() - PULLED), f"{format_claims(differing)} differ")
+        need(not (differing := lab.audit_differences() - PULLED), f"{format_claims(differing)} differ")
         return f"{LEAVING} was {name} when the unit began to wait, {FORMER} was when it ended, and kept its superblock"
 
 

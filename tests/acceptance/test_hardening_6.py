@@ -42,7 +42,7 @@ def test_the_mlflow_account_gets_no_directory_of_root(log: Log) -> str:
         lab.ssh(HOST, f"rm {ARTIFACTS}; passwd -d mlflow")
         lab.up()
         need(_owner(lab, ARTIFACTS) == "mlflow:mlflow 750", "the directory was not made again")
-        need(lab.audited(status=0) == set(), "something differs")
+        need(lab.audit_differences(status=0) == set(), "something differs")
     return f"the role was played over a link to {VICTIM}, which stays {before}; a deleted password is locked again"
 
 

@@ -53,7 +53,7 @@ def test_a_run_cannot_stop_the_probe(log: Log) -> str:
         lab.ssh(HOST, "chmod 0755 /opt/idle/bin/python")
         hosts_stack, lab.stack = lab.stack, "training"
         lab.up()
-        need(not lab.audited(), "the run differs before it is attacked")
+        need(not lab.audit_differences(), "the run differs before it is attacked")
         slowest = 0.0
         for name, attack in ATTACKS.items():
             log(name)
@@ -67,7 +67,7 @@ def test_a_run_cannot_stop_the_probe(log: Log) -> str:
             wrong = [item for item in resource["differences"] if not item["claim"].startswith("run:")]
             need(not wrong, f"{name}: it takes other claims along: {wrong}")
             lab.stack = hosts_stack
-            need(not lab.audited(), f"{name}: the host itself differs")
+            need(not lab.audit_differences(), f"{name}: the host itself differs")
             lab.stack = "training"
         need(slowest < SECONDS, f"an audit took {slowest:.0f} s")
         log("the run is removed while its state is a FIFO")

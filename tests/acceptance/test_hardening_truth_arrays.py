@@ -11,7 +11,7 @@ from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
-from tests.support.tiers import DEVICE, Place, degraded, idle, places, read_file, write_file
+from tests.support.tiers import DEVICE, Place, is_degraded, is_idle, places, read_file, write_file
 
 HOST, SIZE = "alpha", "256MB"
 SYNC_SECONDS, TRIES = 600, 5
@@ -46,7 +46,7 @@ def array_host() -> Iterator[Lab]:
         lab.start()
         lab.up()
         for place in places(lab.fleet):
-            eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)  # noqa: B023
+            eventually(lambda: is_idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)  # noqa: B023
         yield lab
 
 
@@ -54,7 +54,7 @@ def array_host() -> Iterator[Lab]:
 def lab(array_host: Lab, log: Log) -> Lab:
     """The shared host, on which nothing differs; its commands write to the log of the line that runs."""
     array_host.log = log
-    need(not (differing := array_host.audited()), f"{format_claims(differing)} differ at the beginning")
+    need(not (differing := array_host.audit_differences()), f"{format_claims(differing)} differ at the beginning")
     return array_host
 
 
@@ -84,7 +84,7 @@ def test_an_erased_superblock_is_found_and_restored(lab: Lab, log: Log) -> str:
     log("reboot")
     lab.reboot(HOST)
     for place in places(lab.fleet):
-        need(not degraded(lab, place), f"{place.resource} misses a member after the restart")
+        need(not is_degraded(lab, place), f"{place.resource} misses a member after the restart")
     need(not (differing := lab.differing()), f"{format_claims(differing)} differ after the restart")
     return f"erased on a member of {' and '.join(done)}: named, written again by up, and whole after a restart"
 
@@ -106,7 +106,7 @@ def test_an_array_that_was_made_smaller_is_enlarged_again(lab: Lab, log: Log) ->
         _harmless(differences[name]["remedy"])
         lab.up()
         need(_bytes(lab, place) == whole, f"{place.resource} has {_bytes(lab, place)} bytes, and had {whole}")
-        eventually(lambda: idle(lab, place), "md is at rest", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), "md is at rest", SYNC_SECONDS)
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")
         need(read_file(lab, place) == sum, f"{place.file} is not what was written")
     return f"cut by 16 MiB with --array-size and with --size: {whole >> 20} MiB again by up, sums equal"

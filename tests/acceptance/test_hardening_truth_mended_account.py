@@ -16,13 +16,13 @@ def test_an_account_without_a_password_is_locked_again(log: Log) -> str:
     with access_lab(log) as lab:
         log("deleting passwords, and changing a file of another role")
         lab.ssh(HOST, f"passwd -d {PERSON}; passwd -d {TOOLS}; echo '# more' >> {OTHER[1].partition(':')[2]}")
-        found = lab.audited()
+        found = lab.audit_differences()
         need(
             found == {(ROLE, f"user:{PERSON}"), (ROLE, f"user:{TOOLS}"), OTHER},
             f"the audit finds {format_claims(found)}",
         )
         lab.up()
-        need(lab.audited(status=0) == set(), "something differs after `up`")
+        need(lab.audit_differences(status=0) == set(), "something differs after `up`")
         fields = lab.ssh(HOST, f"getent shadow {PERSON} {TOOLS} | cut -d: -f2").split()
         need(fields == ["*", "*"], f"their passwords are {fields}")
         lab.pulumi("up", "--yes", "--skip-preview", "--expect-no-changes", status=0)

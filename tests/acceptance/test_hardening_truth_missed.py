@@ -80,17 +80,17 @@ def test_undeclared_unit_overrides_and_routes_are_found(log: Log) -> str:
         lab.up()
         for name, (change, back) in DEVIATIONS.items():
             log(name)
-            need(not lab.audited(), f"before {name} something differs")
+            need(not lab.audit_differences(), f"before {name} something differs")
             lab.ssh(HOST, change)
-            found = [claim for _, claim in lab.audited()]
+            found = [claim for _, claim in lab.audit_differences()]
             need(found and {*found} == {f"unit:{UNIT}"}, f"{name}: the audit says {found or 'nothing'}")
             lab.ssh(HOST, back)
         lab.stack = hosts_stack
         for name, way in ROUTES.items():
             log(name)
-            need(not lab.audited(), f"before {name} something differs")
+            need(not lab.audit_differences(), f"before {name} something differs")
             lab.ssh(HOST, f"ip route add {way}")
-            found = [claim for _, claim in lab.audited()]
+            found = [claim for _, claim in lab.audit_differences()]
             need({*found} == {f"route:{TO} metric 200"}, f"{name}: the audit says {found or 'nothing'}")
             lab.ssh(HOST, f"ip route del {way}")
         return (

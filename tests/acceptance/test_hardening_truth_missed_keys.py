@@ -27,12 +27,12 @@ def test_an_undeclared_ssh_key_is_found(log: Log) -> str:
         need(unknown == [KEYS[1]], f"with a link in the place of the file, unknown is {unknown}")
         spread = f"echo '{key}' > /etc/ssh/authorized_keys.d/root"
         _finds(lab, spread, (ROLE, "directory:/etc/ssh/authorized_keys.d"), "rm /etc/ssh/authorized_keys.d/root")
-        need(lab.audited(status=0) == set(), "something differs at the end")
+        need(lab.audit_differences(status=0) == set(), "something differs at the end")
     return "a key, one behind options, a line without a key and a link are found; the key of before is none of them"
 
 
 def _finds(lab: Lab, change: str, claim: Claimed, back: str = f"cp -p {OWN}.before {OWN}") -> None:
     lab.ssh(HOST, f"cp -p {OWN} {OWN}.before; {change}")
-    found = lab.audited()
+    found = lab.audit_differences()
     lab.ssh(HOST, back)
     need(found == {claim}, f"after `{change[:40]}…` the audit finds {format_claims(found)}")

@@ -59,7 +59,7 @@ def test_a_host_takes_back_a_handover_to_an_expired_certificate(log: Log) -> str
             reason = _fails(lab)
             need(_written(rack.lab) > written, "nothing had been changed")  # it may be back already
             seconds = _back(log, lambda: rack.lab.ssh(HOST, f"cat {CONFIG}") == before)
-            need(lab.audited(), "the audit does not say that it is not as declared")
+            need(lab.audit_differences(), "the audit does not say that it is not as declared")
             return f"{reason!r}; taken back {seconds:.0f} s after it failed, timer {SECONDS} s"
 
 

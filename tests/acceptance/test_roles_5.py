@@ -68,7 +68,7 @@ def test_a_batch_with_too_many_failures_stops_the_rollout(log: Log) -> str:
         lab.up(status=4)
         untouched = _untouched(lab, hosts)
         need(untouched == set(hosts[5:]), f"untouched are {sorted(untouched)}, wanted {hosts[5:]}")
-        wrong = {name.partition("/")[0] for name, _ in lab.audited()}
+        wrong = {name.partition("/")[0] for name, _ in lab.audit_differences()}
         need(wrong == {hosts[1], hosts[3], *hosts[5:]}, f"not as declared are {sorted(wrong)}")
         return f"one host, then four of whom two failed; the last {len(untouched)} were left alone"
 
@@ -84,7 +84,7 @@ def test_an_unresponsive_host_delays_no_other_host(log: Log) -> str:
         all_on = _changed(lab, "500M", status=0)
         with _silent(lab, hosts[7]):
             one_silent = _changed(lab, "600M", status=4)
-            differing = lab.audited()
+            differing = lab.audit_differences()
         need(not differing, f"{format_claims(differing)}, though those hosts answer")
         more, most = one_silent - all_on, LOOKS * HANDSHAKE_SECONDS + SLACK_SECONDS
         need(more <= most, f"{more:.0f} s more with one host silent, at most {most:.0f}")

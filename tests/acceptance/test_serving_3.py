@@ -110,7 +110,10 @@ def test_a_release_that_turns_wrong_is_rolled_back(log: Log) -> str:
         why = told[ONE]["refused"]["why"]
         need(told[ONE]["refused"]["version"] == second and why.startswith("watched: "), f"status says {told[ONE]}")
         need(told[OTHER]["version"] == second and "refused" not in told[OTHER], f"the other host: {told[OTHER]}")
-        need(lab.audited(status=1) == {(f"{ONE}/{SERVER}", f"server:{SERVER}")}, f"the audit says {lab.audited()}")
+        need(
+            lab.audit_differences(status=1) == {(f"{ONE}/{SERVER}", f"server:{SERVER}")},
+            f"the audit says {lab.audit_differences()}",
+        )
 
         lab.up()  # its rows are sent anew, and are right
         need(lab.status(status=0)["version"] == second, "served again")

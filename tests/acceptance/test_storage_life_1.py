@@ -13,7 +13,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
 from tests.support.replacement import HOST, SIZE, SYNC_SECONDS, keep_line, swap
-from tests.support.tiers import Place, idle, places, read_file, whole, write_file
+from tests.support.tiers import Place, is_idle, places, read_file, require_whole_tier, write_file
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def test_a_failed_drive_is_replaced_and_rebuilt(log: Log) -> str:
         done = []
         for case in CASES:
             place = _place(lab, case)
-            eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)  # noqa: B023
+            eventually(lambda: is_idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)  # noqa: B023
             sum = write_file(lab, place)
             done.append(_fail(lab, case, sum))
             if case.replaced:
@@ -103,7 +103,7 @@ def _fail(lab: Lab, case: Case, sum: str) -> str:
     for serial in lost:
         faults.pull(lab.twin, HOST, serial)
     lab.ssh(HOST, f"echo noticed > {place.mount}/noticed; sync")
-    eventually(lambda: len(lab.audited()) > 0, f"{place.resource} differs", 60)
+    eventually(lambda: len(lab.audit_differences()) > 0, f"{place.resource} differs", 60)
     differing = lab.differing()
     need({resource for resource, _ in differing} == {place.resource}, f"{format_claims(differing)} differ")
     said = lab.rackwright("preview", lab.stack, status=1)
@@ -144,9 +144,9 @@ def _is_clean(lab: Lab, case: Case, when: str) -> None:
 def _ends(lab: Lab, case: Case, sum: str) -> None:
     """Wait for the end of the copy, and look at the tier as its host sees it."""
     place = _place(lab, case)
-    eventually(lambda: idle(lab, place), f"the copy onto {place.resource} ends", SYNC_SECONDS)
+    eventually(lambda: is_idle(lab, place), f"the copy onto {place.resource} ends", SYNC_SECONDS)
     eventually(lambda: _members(lab, place) == sorted(place.serials), f"{place.resource} has its members alone", 60)
-    whole(lab, place)
+    require_whole_tier(lab, place)
     _is_clean(lab, case, "afterwards")
     need(read_file(lab, place) == sum, f"{place.file} is not what was written")
 

@@ -10,7 +10,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
 from tests.support.replacement import swap
-from tests.support.tiers import DEVICE, Place, idle, places, read_file, write_file
+from tests.support.tiers import DEVICE, Place, is_idle, places, read_file, write_file
 
 HOST, TIER = "alpha", "warm"
 MEMBERS = tuple(f"RW-{number}" for number in range(3))
@@ -56,7 +56,7 @@ def test_a_spare_takes_the_place_of_a_failed_drive(log: Log) -> str:
         log("up")
         lab.up()
         [place] = places(lab.fleet)
-        eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)
         _are(lab, place, MEMBERS, SPARE)
         _is_clean(lab, "after up")
         mismatches = _scrubbed(lab, place)
@@ -68,7 +68,7 @@ def test_a_spare_takes_the_place_of_a_failed_drive(log: Log) -> str:
         lab.ssh(HOST, f"echo noticed > {place.mount}/noticed; sync")
         instead = tuple(SPARE if serial == lost else serial for serial in MEMBERS)
         eventually(lambda: _seats(lab, place) == (sorted(instead), []), f"{SPARE} has the place of {lost}", 120)
-        eventually(lambda: idle(lab, place), f"{SPARE} is filled", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), f"{SPARE} is filled", SYNC_SECONDS)
         need(read_file(lab, place) == sum, f"{place.file} is not what was written")
         differing = lab.differing()
         need(differing == {(place.resource, CLAIM)}, f"{format_claims(differing)} differ, wanted {CLAIM} alone")
@@ -78,7 +78,7 @@ def test_a_spare_takes_the_place_of_a_failed_drive(log: Log) -> str:
         log(f"up with {NEW}, which waits from now on")
         lab.up()
         _are(lab, place, instead, NEW)
-        need(idle(lab, place), "md copies, and nothing was to be copied")
+        need(is_idle(lab, place), "md copies, and nothing was to be copied")
         _is_clean(lab, "afterwards")
         need(read_file(lab, place) == sum, f"{place.file} is not what was written")
     return f"a scrub found {mismatches} sectors that did not fit; {SPARE} took the place of {lost}, then {NEW} waited"
@@ -107,7 +107,7 @@ def _scrubbed(lab: Lab, place: Place) -> int:
     lab.log("repair and check")
     for action in ("repair", "check"):
         lab.ssh(HOST, f"echo {action} > {sysfs}/md/sync_action")
-        eventually(lambda: idle(lab, place), f"{action} ends", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), f"{action} ends", SYNC_SECONDS)
     _is_clean(lab, "after a repair")
     return count
 

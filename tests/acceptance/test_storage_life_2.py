@@ -11,7 +11,7 @@ from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.log import Log
-from tests.support.tiers import Place, idle, kib, md, places, read_file, rests, whole, write_file
+from tests.support.tiers import Place, is_at_rest, is_idle, kib, md, places, read_file, require_whole_tier, write_file
 
 HOST, SIZE = "alpha", "256MB"
 SLOW_KIB = 2000
@@ -79,7 +79,7 @@ def test_a_tier_grows_in_use_and_across_a_power_cut(log: Log) -> str:
         done = []
         for case in CASES:
             place = _place(lab, case)
-            eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)  # noqa: B023
+            eventually(lambda: is_idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)  # noqa: B023
             done.append(_grow(lab, case, cut=case is CASES[0]))
         return "; ".join(done)
 
@@ -92,7 +92,7 @@ def test_a_tier_uses_all_of_larger_members(log: Log) -> str:
         log("up")
         lab.up()
         place = _place(lab, MIRROR)
-        eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)
+        eventually(lambda: is_idle(lab, place), f"the first sync of {place.resource} ends", RESHAPE_SECONDS)
         sum, before = write_file(lab, place), kib(lab, place)
         log("less is used of each member")
         lab.ssh(HOST, LESS.format(place=place, kib=LESS_KIB))
@@ -102,7 +102,7 @@ def test_a_tier_uses_all_of_larger_members(log: Log) -> str:
         log("up")
         lab.up()
         need(kib(lab, place) == before, f"the filesystem has {kib(lab, place)} KiB, and had {before}")
-        whole(lab, place)
+        require_whole_tier(lab, place)
         need(not (differing := lab.differing()), f"afterwards: {format_claims(differing)} differ")
         need(read_file(lab, place) == sum, f"{place.file} is not what was written")
         return f"raid1: {smaller >> 10} MiB to {before >> 10} MiB of the same members"
@@ -131,10 +131,10 @@ def _grow(lab: Lab, case: Case, cut: bool) -> str:
         faults.hard_reset(lab.twin, HOST, log.write)
         lab.up()
     need(not (differing := lab.differing()), f"{case.level}, while it grows: {format_claims(differing)} differ")
-    eventually(lambda: rests(lab, place), f"the reshape of {place.resource} ends", RESHAPE_SECONDS)
+    eventually(lambda: is_at_rest(lab, place), f"the reshape of {place.resource} ends", RESHAPE_SECONDS)
     lab.up()  # after a restart nobody waits on the host to grow the filesystem
     eventually(lambda: kib(lab, place) > before * 1.2, f"the filesystem of {place.resource} has grown", 60)
-    whole(lab, _place(lab, case))
+    require_whole_tier(lab, _place(lab, case))
     need(not (differing := lab.differing()), f"{case.level}, afterwards: {format_claims(differing)} differ")
     need(read_file(lab, place) == sum, f"{place.file} is not what was written")
     return f"{case.level}: {before >> 10} MiB to {kib(lab, place) >> 10} MiB{', cut off in the middle' if cut else ''}"

@@ -23,7 +23,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab
 from tests.support.log import ROOT, Log
 from tests.support.replacement import keep_line
-from tests.support.tiers import DEVICE, SEED, Place, idle, kib, places, read_file, whole, write_file
+from tests.support.tiers import DEVICE, SEED, Place, is_idle, kib, places, read_file, require_whole_tier, write_file
 
 HOST = "alpha"
 CUTS, EARLY = 10, 6
@@ -194,7 +194,7 @@ def test_a_creation_cut_by_a_power_loss_is_completed(log: Log) -> str:
             lab.edit(case.declare)
             cuts.up(case)
             cuts.rest(case)
-            whole(lab, place_of(lab, case))
+            require_whole_tier(lab, place_of(lab, case))
             last = case
         return cuts.figure()
 
@@ -213,7 +213,7 @@ def test_a_replacement_cut_by_a_power_loss_is_completed(log: Log) -> str:
             _give_up(lab)
             cuts.up(case)
             cuts.rest(case)
-            whole(lab, place_of(lab, case))
+            require_whole_tier(lab, place_of(lab, case))
         return cuts.figure()
 
 
@@ -274,8 +274,8 @@ class Cuts:
         lab, began = self._lab, time.monotonic()
         place = place_of(lab, case)
         what = self._uncut(place) if self._seconds is None else self._cut(place, next(self._moments))
-        working = "idle" if idle(lab, place) else "at work"
-        need(not lab.previewed(status=0), f"{place.resource}, {what}: the preview is not clean")
+        working = "idle" if is_idle(lab, place) else "at work"
+        need(not lab.preview_differences(status=0), f"{place.resource}, {what}: the preview is not clean")
         for kept, sum in self._sums.items():
             need(
                 read_file(lab, place_of(lab, kept)) == sum, f"{place.resource}, {what}: the file on {kept.name} is lost"
@@ -344,7 +344,7 @@ def _has_grown(lab: Lab, place: Place, before: int) -> None:
     except pytest.fail.Exception:
         lab.up()
     need((found := kib(lab, place)) > wanted, f"the filesystem of {place.resource} had {before} KiB, and has {found}")
-    whole(lab, place)
+    require_whole_tier(lab, place)
 
 
 def _forget(lab: Lab, case: Case) -> None:

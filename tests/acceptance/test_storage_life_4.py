@@ -25,7 +25,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.leaks import forms, leaks, seen
 from tests.support.log import Log
-from tests.support.tiers import Place, idle, places, read_file, write_file
+from tests.support.tiers import Place, is_idle, places, read_file, write_file
 from tests.support.watch import Watch
 
 TIERS = {CHANGED: ("raid1", "xfs", "nvme", "512MB", 2), KEPT: ("raid5", "ext4", "sas", "256MB", 3)}
@@ -65,7 +65,7 @@ def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")
         here = {place.name: place for place in places(lab.fleet)}
         for place in here.values():
-            eventually(lambda: idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)  # noqa: B023
+            eventually(lambda: is_idle(lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)  # noqa: B023
             _is_encrypted(lab, place)
         sums = {name: write_file(lab, place) for name, place in here.items()}
 
@@ -92,7 +92,7 @@ def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
         ask(lab, f"cat /root/kept > {KEY}; rm /root/kept")
         said += rackwright_output(lab, "up")
         need(opens(lab, values[1]) and not opens(lab, values[0]), "it is not the new key alone that opens")
-        need(not (differing := lab.audited(status=0)), f"{format_claims(differing)} differ with another key")
+        need(not (differing := lab.audit_differences(status=0)), f"{format_claims(differing)} differ with another key")
         need({name: read_file(lab, place) for name, place in here.items()} == sums, "data is not as it was written")
         said += rackwright_output(lab, "audit", "--save", str(lab.directory / "snapshots"))
 

@@ -22,7 +22,7 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.leaks import forms, leaks, seen
 from tests.support.log import Log
-from tests.support.tiers import Place, idle, places, read_file, write_file
+from tests.support.tiers import Place, is_idle, places, read_file, write_file
 
 NAME, SECRET = "hot", "hot_key"
 SYNC_SECONDS = 600
@@ -62,7 +62,7 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         said = rackwright_output(lab, "up")
         [place] = places(lab.fleet)
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")
-        eventually(lambda: idle(lab, place), "the first sync ends", SYNC_SECONDS)
+        eventually(lambda: is_idle(lab, place), "the first sync ends", SYNC_SECONDS)
         sum = write_file(lab, place)
 
         log("reboot")
@@ -93,7 +93,7 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         shutil.rmtree(lab.twin.layout.tpm(HOST))
         lab.start()
         _is_shut_out(lab)
-        differing = lab.audited(status=1)
+        differing = lab.audit_differences(status=1)
         need(differing == SHUT_OUT, f"of another TPM the audit tells {format_claims(differing)}")
         said = rackwright_output(lab, "up")
         need(not (differing := lab.differing()), f"{format_claims(differing)} differ with another TPM after up")

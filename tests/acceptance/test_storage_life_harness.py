@@ -28,14 +28,14 @@ from tests.support.tiers import (
     DEVICE,
     SEED,
     Place,
-    degraded,
-    idle,
+    is_at_rest,
+    is_degraded,
+    is_idle,
     kib,
     places,
     read_file,
-    restarted,
-    rests,
-    whole,
+    require_whole_tier,
+    restart_hosts,
 )
 
 Waiting = dict[str, str]
@@ -88,7 +88,7 @@ def _live(fleet: Fleet, log: Log) -> str:
     with Lab(directory / "project", directory / "fleet.yaml", log) as lab:
         lab.start()
         sums = create_tiers(lab)
-        restarted(lab, [*sums])
+        restart_hosts(lab, [*sums])
         _are_kept(lab, sums)
         _mended(lab, sums)
         _grown(lab, sums, waiting)
@@ -110,7 +110,7 @@ def _mended(lab: Lab, sums: dict[Place, str]) -> None:
     for place in sums:
         if place.redundant:
             faults.pull(lab.twin, place.host, place.serials[-1])
-            eventually(partial(degraded, lab, place), f"{place.resource} misses {place.serials[-1]}")
+            eventually(partial(is_degraded, lab, place), f"{place.resource} misses {place.serials[-1]}")
         else:
             lab.ssh(place.host, f"umount {quote(place.mount)}")
     _are_previewed(lab, [*sums])
@@ -122,7 +122,7 @@ def _mended(lab: Lab, sums: dict[Place, str]) -> None:
     lab.up()
     for place in sums:
         eventually(partial(_is_whole_again, lab, place), f"{place.resource} is whole again", SYNC_SECONDS)
-        whole(lab, place)
+        require_whole_tier(lab, place)
     need(not (differing := lab.differing()), f"{format_claims(differing)} differ after mending")
     _are_kept(lab, sums)
 
@@ -137,7 +137,7 @@ def _are_previewed(lab: Lab, everywhere: list[Place]) -> None:
 
 
 def _is_whole_again(lab: Lab, place: Place) -> bool:
-    return idle(lab, place) and not degraded(lab, place)
+    return is_idle(lab, place) and not is_degraded(lab, place)
 
 
 def _grown(lab: Lab, sums: dict[Place, str], waiting: Waiting) -> None:
@@ -154,11 +154,11 @@ def _grown(lab: Lab, sums: dict[Place, str], waiting: Waiting) -> None:
     lab.log(f"up, with a drive more for {', '.join(place.resource for place in growing)}")
     lab.up()
     for place in growing:
-        eventually(partial(rests, lab, place), f"the reshape of {place.resource} ends", SYNC_SECONDS)
+        eventually(partial(is_at_rest, lab, place), f"the reshape of {place.resource} ends", SYNC_SECONDS)
         if place.tier.level != "raid1":
             eventually(partial(_has_more, lab, place, before[place]), f"the filesystem of {place.resource} has grown")
     for place in places(lab.fleet):
-        whole(lab, place)
+        require_whole_tier(lab, place)
     need(not (differing := lab.differing()), f"{format_claims(differing)} differ after growing")
     _are_kept(lab, sums)
 

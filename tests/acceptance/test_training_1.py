@@ -78,10 +78,10 @@ def test_a_run_imports_what_its_fleet_installs(log: Log) -> str:
 
 
 def _starts(lab: TrainingLab) -> str:
-    first, received = lab.step(OTHER), lab.received(OTHER)
+    first, received = lab.step(OTHER), lab.received_bytes(OTHER)
     need(first >= 1, f"rank 1 has logged step {first} when `up` returned")
     goes_on(lab, OTHER)
-    grown = lab.received(OTHER) - received
+    grown = lab.received_bytes(OTHER) - received
     need(grown > 0, "the fabric interface has received nothing")
     record = json.loads(lab.ssh(LAUNCHER, f"cat {OUT}/provenance.json"))
     need(

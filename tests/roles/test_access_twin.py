@@ -43,11 +43,11 @@ def test_it_converges_and_each_secret_is_a_persons_matter(rack: Rack) -> None:
     Nothing differs but who has not enrolled; then nothing at all, and nothing is left to do.
     """
     waiting = {(f"{HOST}/access", f"file:/var/lib/totp/{name}") for name in ("olga", "dara", "axel")}
-    assert rack.lab.audited() == waiting
+    assert rack.lab.audit_differences() == waiting
     for name in ("olga", "dara", "axel"):
         rack.enrol(name)
 
-    assert rack.lab.audited() == set()
+    assert rack.lab.audit_differences() == set()
     rack.lab.pulumi("preview", "--expect-no-changes", status=0)
 
 
@@ -80,11 +80,11 @@ def test_what_is_changed_by_hand_is_found_and_mended(rack: Rack) -> None:
     All of it at once, and nothing else is found; what was put there is kept aside.
     """
     rack.lab.ssh(HOST, "\n".join(BROKEN.values()))
-    assert rack.lab.audited() == {(f"{HOST}/access", claim) for claim in BROKEN}
+    assert rack.lab.audit_differences() == {(f"{HOST}/access", claim) for claim in BROKEN}
 
     rack.lab.up()
 
-    assert rack.lab.audited() == set()
+    assert rack.lab.audit_differences() == set()
     assert "games" in rack.lab.ssh(HOST, "cat /var/lib/rackwright/aside/etc/sudoers.d/games")
 
 
@@ -98,7 +98,7 @@ def test_a_certificate_that_was_stolen_is_revoked_by_its_serial(rack: Rack) -> N
     rack.access(revoked=[{"serial": serial}])
     rack.lab.up()
 
-    assert rack.lab.audited() == set()
+    assert rack.lab.audit_differences() == set()
     assert rack.ssh("deploy", options=stolen).returncode == REFUSED
     assert rack.ssh("deploy", options=rack.certificate()).returncode == 0
     rack.lab.pulumi("preview", "--expect-no-changes", status=0)
@@ -111,7 +111,7 @@ def test_who_is_taken_out_is_out(rack: Rack) -> None:
     rack.access(people=people)
     rack.lab.up()
 
-    assert rack.lab.audited() == set()
+    assert rack.lab.audit_differences() == set()
     assert rack.ssh("dara", code=now).returncode == REFUSED
     assert rack.lab.ssh(HOST, "id -Gn dara") == "dara"
 
@@ -130,7 +130,7 @@ def test_a_change_that_locks_us_out_is_taken_back_by_the_host(rack: Rack) -> Non
 
     rack.access(bootstrap_user="rackwright")
     rack.lab.up()
-    assert rack.lab.audited() == set()
+    assert rack.lab.audit_differences() == set()
 
 
 def test_nothing_is_taken_back_from_under_who_is_still_at_it(rack: Rack) -> None:

@@ -46,12 +46,12 @@ def test_the_twin_makes_up_a_key_that_chrony_takes(lab: Lab) -> None:
     assert lab.ssh(HOST, f"tail -n 1 {KEYS}") == f"1 SHA256 {derive_value('ntp_key')}"
     assert lab.ssh(HOST, f"stat -c '%U:%G %a' {KEYS}") == "root:_chrony 640"
     assert f"keyfile {KEYS}" in lab.ssh(HOST, "chronyd -p")
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
 
 
 def test_a_key_that_is_changed_by_hand_is_found_mended_and_shown_by_nobody(lab: Lab) -> None:
     lab.ssh(HOST, f"sed -i 's/^1 .*/1 SHA256 somebody-elses-key/' {KEYS}")
-    assert lab.audited() == CLAIM
+    assert lab.audit_differences() == CLAIM
     shown = lab.pulumi("preview", "--diff", status=0)
     made = lab.up()
 
@@ -59,4 +59,4 @@ def test_a_key_that_is_changed_by_hand_is_found_mended_and_shown_by_nobody(lab: 
         assert derive_value("ntp_key") not in said
         assert "somebody-elses-key" not in said
         assert f"{KEYS}: the content is secret, and not shown" in said
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()

@@ -93,7 +93,7 @@ def test_there_is_an_engine_and_its_gpus_have_their_names(lab: Lab) -> None:
     """
     As podman sees it itself; nothing is left to do.
     """
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     assert (
         lab.ssh(HOST, "podman info --format '{{.Host.CgroupManager}} {{.Host.NetworkBackend}}'") == "systemd netavark"
     )
@@ -120,12 +120,12 @@ def test_other_libraries_are_told_of_by_the_host_itself(lab: Lab, tmp_path: Path
     """
     lab.ssh(HOST, "systemctl stop rackwright-cdi.path")
     driver(lab, tmp_path, "535.309.01")
-    assert (ROLE, GPU) in lab.audited()
+    assert (ROLE, GPU) in lab.audit_differences()
     lab.ssh(HOST, "systemctl start rackwright-cdi.path; touch /etc/ld.so.conf; ldconfig")
 
     names = "grep -c libcuda.so.535.309.01 /etc/cdi/nvidia.json"
     eventually(lambda: lab.ssh(HOST, names, status=None) == "1", "the specification names the new driver's library")
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
 
 
 def test_an_image_comes_from_the_mirror_and_another_is_built_on_it(lab: Lab) -> None:
@@ -135,7 +135,7 @@ def test_an_image_comes_from_the_mirror_and_another_is_built_on_it(lab: Lab) -> 
     role(lab, version="4.3.1", pull=True, build=True)
     lab.up()
 
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     [name] = lab.ssh(HOST, "podman images --format '{{.Repository}}:{{.Tag}}' | grep ^localhost/digits:").split()
     shown = json.loads(lab.ssh(HOST, f"podman image inspect {name}"))[0]
     assert (shown["User"], list(shown["Config"]["ExposedPorts"])) == ("10001:10001", ["8080/tcp"])
@@ -170,16 +170,16 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
     for claim, script in BROKEN.items():
         lab.ssh(HOST, f"{script}\nsystemctl daemon-reload")  # otherwise the units themselves are stale as well
         wanted.add((ROLE, claim))
-        found = lab.audited()
+        found = lab.audit_differences()
         assert found == wanted, (
             f"{claim}: missed {format_claims(wanted - found)}; found besides {format_claims(found - wanted)}"
         )
     lab.ssh(HOST, "podman rmi --all --force")
-    images = sorted(claim for _, claim in lab.audited() - wanted)
+    images = sorted(claim for _, claim in lab.audit_differences() - wanted)
     assert [image.partition("/")[0] for image in images] == ["image:localhost", f"image:{REGISTRY}"]
     lab.up()
 
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "ls /etc/cdi /var/lib/rackwright/aside/etc/cdi").split() == [
         *("/etc/cdi:", "nvidia.json", "/var/lib/rackwright/aside/etc/cdi:", "by-hand.yaml"),
     ]

@@ -40,7 +40,7 @@ def test_it_answers_over_tls_on_loopback_alone(lab: Lab) -> None:
     """
     Nothing is left to do; without an account, and under another name, nobody is answered.
     """
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "ss -Hltn 'sport = :5000' | tr -s ' ' | cut -d' ' -f4") == "127.0.0.1:5000"
     assert ask(lab, HOST, "nobody", "GET", "experiments/get?experiment_id=0")[0] == 401
     environment = lab.ssh(HOST, "tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID mlflow.service)/environ").split()
@@ -116,10 +116,10 @@ def test_each_promise_that_is_broken_is_found_under_its_path_and_mended(lab: Lab
         lab.ssh(HOST, script)
         wanted.add((ROLE, claim))
     lab.ssh(HOST, "rm -r /opt/rackwright/mlflow/*/lib/python3*/site-packages/huey-*.dist-info")
-    found = lab.audited()
+    found = lab.audit_differences()
     beside = {claim.partition(":")[0] for _, claim in found - wanted}
     assert wanted <= found and beside == {"environment", "socket"}, format_claims(found ^ wanted)
     lab.up()
 
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     assert ask(lab, HOST, "axel", "GET", "registered-models/get?name=digits")[0] == 200

@@ -52,7 +52,7 @@ def test_verbs_are_there_and_systemd_knows_the_limit(lab: Lab) -> None:
     assert "devinfo" in lab.ssh(HOST, "dpkg -L ibverbs-utils | grep -m1 devinfo")
     assert lab.ssh(HOST, "ib_write_bw --version", status=None).startswith("Version: ")
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
 
 
 def test_metrics_are_served_on_the_declared_address_alone(lab: Lab) -> None:
@@ -67,9 +67,9 @@ def test_what_is_broken_by_hand_is_found_under_its_path_and_mended(lab: Lab) -> 
         for command in things.values():
             lab.ssh(HOST, command)
 
-    assert lab.audited() == {(role, thing) for role, things in BROKEN.items() for thing in things}
+    assert lab.audit_differences() == {(role, thing) for role, things in BROKEN.items() for thing in things}
     lab.up()
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "systemctl show -p DefaultLimitMEMLOCK") == "DefaultLimitMEMLOCK=infinity"
 
 

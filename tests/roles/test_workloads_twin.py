@@ -44,13 +44,13 @@ def test_accounts_without_rights_import_what_serves(lab: Lab) -> None:
         f"cd / && exec {PLACE}/bin/python -c 'import fastapi, onnxruntime, xllamacpp; print(onnxruntime.__version__)'"
     )
     assert lab.ssh(HOST, f"runuser -u nobody -- sh -c {shlex.quote(script)}")
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
 
 
 def test_what_somebody_took_out_is_found_and_put_back_and_what_nobody_imports_goes(lab: Lab) -> None:
     lab.ssh(HOST, f"cp -a {PLACE} {PLACE}-left; {PLACE}/bin/python -m pip uninstall -q -y onnxruntime 2>/dev/null")
 
-    assert lab.audited() == {(f"{HOST}/workloads", f"environment:{PLACE}")}
+    assert lab.audit_differences() == {(f"{HOST}/workloads", f"environment:{PLACE}")}
     lab.up()
-    assert lab.audited(status=0) == set()
+    assert lab.audit_differences(status=0) == set()
     assert lab.ssh(HOST, "ls -d /opt/rackwright/workloads/serving-*") == PLACE

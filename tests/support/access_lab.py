@@ -28,5 +28,5 @@ def access_lab(log: Log) -> Iterator[Lab]:
         lab.start()
         log("making the host")
         lab.up()
-        need(lab.audited(status=0) == set(), "something differs on a new host")
+        need(lab.audit_differences(status=0) == set(), "something differs on a new host")
         yield lab

@@ -1,4 +1,4 @@
-"""A virtual machine with a tier of two drives, for checks of what is written to drives that carry something."""
+"""A virtual machine with a tier of two drives, for tests of drives with existing data."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.tiers import DEVICE
 
 HOST, TIER, MOUNT = "alpha", "hot", "/srv/hot"
 CARRIES, BLANK = "RW-CARRIES", "RW-BLANK"
-"""The members: one that carries something, and one that does not."""
+"""The members: one drive with existing data, and one blank drive."""
 LINE = re.compile(rf'write under hosts\.{HOST}\.wipe: \{{{CARRIES}: "([^"]*)"\}}')
 OPTION = re.compile(rf"--consent '?{CARRIES}=([^'`]*)")
 
@@ -39,13 +39,13 @@ def lab(log: Log) -> Lab:
 
 
 def on_drive(lab: Lab, script: str) -> str:
-    """Run *script* in the guest, "$dev" and "$part" being the drive that carries something and its partition."""
+    """Run *script* in the guest, with the drive with data as "$dev" and its partition as "$part"."""
     find = f"{DEVICE}\ndev=$(device {quote(CARRIES)})\n[ -b $dev ]\npart=${{dev}}1\nmkdir -p /mnt/it"
     return lab.ssh(HOST, f"{find}\n{script}\nsync\nudevadm settle")
 
 
 def partition(lab: Lab, script: str) -> None:
-    """Give the drive one partition, and run *script* on it."""
+    """Create one partition on the drive, and run *script* on it."""
     on_drive(lab, f'parted -s "$dev" mklabel gpt mkpart one 1MiB 100%\nudevadm settle\n{script}')
 
 
@@ -59,34 +59,34 @@ def image(lab: Lab) -> Path:
 
 
 def sum_of(lab: Lab) -> str:
-    """Return a digest of the drive's image, its host held still."""
+    """Return a digest of the drive's image, read while the host is paused."""
     lab.ssh(HOST, "sync; udevadm settle")
     with faults.pause_processor(lab.twin, HOST):
         return digest(image(lab))
 
 
 def refusal(lab: Lab, *options: str, status: int = 2) -> str:
-    """Run up, which has to refuse and to leave the drive as it is to the last byte; return what it says."""
+    """Run `up`, which has to refuse without changing a byte of the drive; return its output."""
     before = sum_of(lab)
     done = lab.rackwright("up", lab.stack, *options, status=status)
     need(sum_of(lab) == before, f"up ended with {status}, and {CARRIES} is not as it was")
     return done.stdout + done.stderr
 
 
-def consent_line(said: str) -> str:
+def consent_line(output: str) -> str:
     """Return the content that a refusal asks to write into the fleet."""
-    found = LINE.search(said)
-    need(found is not None, f"no line to write into the fleet: {said[-600:]}")
-    assert found
-    return found[1]
+    match = LINE.search(output)
+    need(match is not None, f"no line to write into the fleet: {output[-600:]}")
+    assert match
+    return match[1]
 
 
-def option(said: str) -> str:
-    """Return the content that a refusal asks to give up with the command."""
-    found = OPTION.search(said)
-    need(found is not None, f"no consent to give with the command: {said[-600:]}")
-    assert found
-    return found[1]
+def option(output: str) -> str:
+    """Return the content that a refusal asks to consent to with the command."""
+    match = OPTION.search(output)
+    need(match is not None, f"no consent to give with the command: {output[-600:]}")
+    assert match
+    return match[1]
 
 
 def paste(lab: Lab, content: str) -> None:

@@ -5,4 +5,4 @@ from rackwright.twin.gpu import library, plug
 HOST, VERSION = "test-01", "535.261.03"
 REAL = f"/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.{VERSION}"
 INSTALL = f"sudo cp {plug.FOLDER}/{library.SONAME} {REAL} && sudo ldconfig"
-"""A library by the real one's name in its place is enough of a driver: nobody looks at what is in it."""
+"""Command that installs a driver: a library with the name and path of the real one, whose content is not read."""

@@ -1,4 +1,4 @@
-"""One container with the GPUs of its profile, for checks of drivers."""
+"""One container with the GPUs of its profile, for tests of drivers."""
 
 import json
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def lab(log: Log, machines: Sequence[str] = (), **variables: Any) -> Lab:
     """Return a lab of one container with the GPUs of its profile, and mirrors.
 
     Args:
-        machines: Virtual machines beside it, without GPUs.
-        variables: Of the role.
+        machines: Names of further hosts, virtual machines without GPUs.
+        variables: Variables of the role.
     """
     driver = {"version": VERSION, "flavour": "proprietary", **variables}
     hosts: dict[str, dict[str, Any]] = {
@@ -44,27 +44,27 @@ def lab(log: Log, machines: Sequence[str] = (), **variables: Any) -> Lab:
 
 
 def up_and_loaded(one: Lab) -> None:
-    """Run up; where another driver was installed than the kernel has, restart the host as is asked for, and go on."""
-    said = one.up(status=None)
-    if "Driver/library version mismatch" in said.stdout + said.stderr:
-        need(said.returncode == 1, f"a person is asked for a restart, and the status is {said.returncode}")
+    """Run `up`; if it asks for a restart to load a new driver, restart the host and run it again."""
+    done = one.up(status=None)
+    if "Driver/library version mismatch" in done.stdout + done.stderr:
+        need(done.returncode == 1, f"`up` asks for a restart, and its status is {done.returncode}")
         one.log("the host restarts, and loads what is installed")
         one.down()
         one.start()
         one.up()
     else:
-        need(said.returncode == 0, f"up ended with {said.returncode}: {said.stderr[-300:]}")
+        need(done.returncode == 0, f"up ended with {done.returncode}: {done.stderr[-300:]}")
 
 
 NEWER = "6.1.0-56-amd64"
-"""Its backports break the open module of the older set: `pci_resize_resource` wants another argument."""
+"""Kernel whose backports break the open module of the older driver: `pci_resize_resource` has another argument."""
 STATE = """
 dpkg -l | awk '/nvidia|libcuda|linux-image/ {print $1, $2, $3}'
 find /lib/modules -name 'nvidia*.ko' -exec sha256sum {} +
 readlink -f /usr/lib/x86_64-linux-gnu/libcuda.so.1
 ls /boot /var/lib/dkms /etc/dkms
 """
-"""What of a driver a host has."""
+"""Command that prints the packages and files of a driver on a host."""
 
 
 DRIVER = Path("/proc/driver/nvidia/version")

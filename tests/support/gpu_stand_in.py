@@ -1,4 +1,4 @@
-"""The library that stands in for NVIDIA's, in a folder that it takes for a whole host."""
+"""The stand-in for NVIDIA's library, compiled with a folder as the root of its host."""
 
 import re
 import shutil
@@ -14,12 +14,12 @@ from rackwright.twin.gpu import library, state
 DEBIAN, NVIDIA = "usr/lib/x86_64-linux-gnu/nvidia/current", "usr/lib/x86_64-linux-gnu"
 MARKER = "run/rackwright-twin-gpu-driver"
 MODELS = ("a100-80gb", "t4")
-"""The GPUs of the host."""
+"""GPUs of the host, as names in the catalogue."""
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
 
 class Host:
-    """What the library takes for the whole host."""
+    """The folder that the library uses as the root of a host."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.state, self.library = root, root / state.PATH.lstrip("/"), root / library.SONAME
@@ -36,7 +36,7 @@ class Host:
         (self.root / MARKER).unlink(missing_ok=True)
 
     def edit(self, gpu: int, **lines: Any) -> None:
-        """Put lines into the part of *gpu*, in front of those that are there; -1 is the part above all GPUs."""
+        """Add lines to the part of *gpu*, before the existing lines; -1 is the part above all GPUs."""
         parts = self.state.read_text().split("[gpu]\n")
         parts[gpu + 1] = "".join(f"{key}={value}\n" for key, value in lines.items()) + parts[gpu + 1]
         self.state.write_text("[gpu]\n".join(parts))
@@ -49,17 +49,17 @@ class Host:
 
 @contextmanager
 def stand_in(*options: str) -> Iterator[Path]:
-    """Yield a folder with the library, compiled with *options*, for which that is the host."""
+    """Yield a folder with the library, compiled with *options* and the folder as its root."""
     with tempfile.TemporaryDirectory(prefix="rackwright-") as folder:
         root = Path(folder)
-        root.chmod(0o755)  # nobody looks into it as well
+        root.chmod(0o755)  # unprivileged tests read it, too
         library.compile_to(root / library.SONAME, *options, f'-DROOT="{root}"')
         (root / state.PATH.lstrip("/")).parent.mkdir(parents=True)
         (root / "run").mkdir()
         yield root
 
 
-def seen(index: int = 0) -> dict[str, Any]:
-    """Return what the probe sees of a GPU."""
-    found: dict[str, Any] = gpus.read_nvml()["gpus"][index]
-    return found
+def read_gpu(index: int = 0) -> dict[str, Any]:
+    """Return the properties of a GPU that the probe reads."""
+    gpu: dict[str, Any] = gpus.read_nvml()["gpus"][index]
+    return gpu

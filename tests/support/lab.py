@@ -1,4 +1,4 @@
-"""A project of its own for a check: a fleet on its twin, the commands a person types, and plain SSH."""
+"""A project for a long test: a fleet on its twin, the commands of an operator, and plain SSH."""
 
 import json
 import os
@@ -53,12 +53,12 @@ class Lab:
     ) -> None:
         """
         Args:
-            directory: Empty, or not there.
+            directory: An empty or missing directory.
             fleet: A fleet's YAML file, or its text.
-            target: Of the stack; its own twin where it is None.
-            containers: Hosts that the twin makes with this computer's kernel.
-            mirrors: Whether they install from the mirrors of this computer.
-            workloads: Whether they have its environment of the workloads.
+            target: The target of the stack; None for its own twin.
+            containers: Names of the hosts that are containers.
+            mirrors: Whether hosts install from the mirrors of this computer.
+            workloads: Whether hosts use this computer's environment of the workloads.
         """
         self.directory, self.stack, self.log = directory, stack, log
         self.target = target or f"twin:{stack}"
@@ -78,8 +78,8 @@ class Lab:
         (directory / ".venv").symlink_to(ROOT / ".venv")
         self._twins: dict[str, Twin] = {}
         self.environment = dict(os.environ)
-        """For every command; a check may add to it."""
-        if self.target == "rack":  # whose secrets the passphrase of the lab does not protect
+        """Environment variables of all commands; a test may add some."""
+        if self.target == "rack":  # the passphrase of the lab does not protect a rack's secrets
             self.environment["PULUMI_CONFIG_PASSPHRASE"] = "of this check"
 
     def __enter__(self) -> Self:
@@ -89,30 +89,30 @@ class Lab:
         if self.target != "rack":
             self.twin.stop(self.log.write, grace_seconds=0)
 
-    # --- what is declared
+    # --- the declaration
 
     @property
     def pins(self) -> Path:
-        """Where the host keys of a rack stand."""
+        """File of the host keys of a rack."""
         return self.fleet_path.with_suffix(".known_hosts")
 
     @property
     def fleet(self) -> Fleet:
-        """The fleet as its target can be."""
+        """The fleet, adapted to the target of the stack."""
         return load_stack(self.stack, self.directory).fleet
 
     @property
     def twin(self) -> Twin:
-        """The twin of the fleet as its file is now; a large one takes seconds to read."""
-        written = self.fleet_path.read_text()
-        if written not in self._twins:
+        """The twin of the current fleet file. The result is cached, since a large file takes seconds to read."""
+        text = self.fleet_path.read_text()
+        if text not in self._twins:
             stack = load_stack(self.stack, self.directory)
             name = self.target.removeprefix("twin:")
-            self._twins = {written: build_twin(name, self.directory, stack.fleet, stack.containers)}
-        return self._twins[written]
+            self._twins = {text: build_twin(name, self.directory, stack.fleet, stack.containers)}
+        return self._twins[text]
 
     def edit(self, change: Callable[[Any], None]) -> None:
-        """Change the fleet's file: *change* gets its content as a mapping."""
+        """Change the fleet's file. *change* gets its content as a mapping."""
         yaml = YAML()
         content = yaml.load(self.fleet_path)
         change(content)
@@ -123,9 +123,9 @@ class Lab:
     # --- commands
 
     def rackwright(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
-        """Run rackwright in the project; where *status* is given, it has to end with that."""
+        """Run rackwright in the project, and require the exit *status* unless it is None."""
         argv = [str(ROOT / ".venv/bin/rackwright"), *arguments]
-        return self._ended(self.log.run(argv, self.directory, self.environment), "rackwright", arguments, status)
+        return self._check_status(self.log.run(argv, self.directory, self.environment), "rackwright", arguments, status)
 
     def pulumi(self, *arguments: str, status: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run pulumi on the stack, in the environment that `rackwright env` prints."""
@@ -133,10 +133,10 @@ class Lab:
         shell.prepare(self.directory)
         ours = shell.environment(self.directory, self._toolchain, self.environment)
         done = self.log.run(argv, self.directory, {**self.environment, **ours})
-        return self._ended(done, "pulumi", arguments, status)
+        return self._check_status(done, "pulumi", arguments, status)
 
     def set_secret(self, name: str, value: str) -> None:
-        """Give the secret *name* a value, on standard input and past the check's own log."""
+        """Set the secret *name* on standard input, without writing it to the test's log."""
         shell.prepare(self.directory)
         ours = shell.environment(self.directory, self._toolchain, self.environment)
         argv = setting_command(self.stack, name).split()
@@ -146,17 +146,17 @@ class Lab:
         need(done.returncode == 0, f"`{' '.join(argv)}` ended with {done.returncode}: {done.stderr}")
 
     def steps(self, *command: str, running: bool) -> dict[str, list[str]]:
-        """Run a command of pulumi and return the step lines it tells, by resource: of running steps, or of a plan."""
+        """Run a command of pulumi and return the step lines by resource, of running steps or of a plan."""
         events = self.directory / f"{command[0]}.events"
         self.environment["PULUMI_DEBUG_COMMANDS"] = "true"
         self.pulumi(*command, "--event-log", str(events), status=0)
-        format_claims: dict[str, list[str]] = {}
+        steps: dict[str, list[str]] = {}
         for line in events.read_text().splitlines():
             event = json.loads(line).get("diagnosticEvent") or {}
             if event.get("urn") and bool(event.get("ephemeral")) == running:
-                lines = format_claims.setdefault(event["urn"].rpartition("::")[2], [])
+                lines = steps.setdefault(event["urn"].rpartition("::")[2], [])
                 lines += STEP.findall(re.sub(r"<\{%.*?%\}>", "", event["message"]))
-        return {name: _announced(lines) for name, lines in format_claims.items() if lines}
+        return {name: _first_lines(lines) for name, lines in steps.items() if lines}
 
     def start(self) -> None:
         self.log("starting the twin")
@@ -169,12 +169,12 @@ class Lab:
         self.rackwright("twin", "stop", self.stack, status=0)
 
     def ssh(self, host: str, script: str, status: int | None = 0) -> str:
-        """Run *script* as root in *host*, and return what it prints; it has to end well unless *status* is None."""
+        """Run *script* as root in *host* and return its output. Require the exit *status* unless it is None."""
         argv = self.twin.ssh(host, "sudo -n sh -e -s")
-        return self._ended(self.log.run(argv, input=script), f"{host}: sh", (script,), status).stdout.strip()
+        return self._check_status(self.log.run(argv, input=script), f"{host}: sh", (script,), status).stdout.strip()
 
     def reboot(self, host: str) -> None:
-        """Restart *host* from within, and return when it answers as another boot."""
+        """Reboot *host* from inside, and return when its next boot answers."""
         before = self._boot(host)
         self.ssh(host, "systemctl reboot", status=None)
         eventually(lambda: self._boot(host) not in ("", before), f"{host} answers after its reboot", 300)
@@ -189,7 +189,7 @@ class Lab:
     def _toolchain(self) -> choose.Toolchain:
         return choose.ensure(self.log.write)
 
-    def _ended(
+    def _check_status(
         self,
         done: subprocess.CompletedProcess[str],
         program: str,
@@ -197,22 +197,22 @@ class Lab:
         status: int | None,
     ) -> subprocess.CompletedProcess[str]:
         if status is not None and done.returncode != status:
-            said = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-            what = " ".join([program, *arguments]).replace("\n", "; ")
-            pytest.fail(f"`{what}` ended with {done.returncode}, wanted {status}: {said}", pytrace=False)
+            output = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+            command = " ".join([program, *arguments]).replace("\n", "; ")
+            pytest.fail(f"`{command}` ended with {done.returncode}, wanted {status}: {output}", pytrace=False)
         return done
 
-    # --- what differs
+    # --- differences
 
     def audit(self, status: int | None = None) -> dict[str, Any]:
-        """Return the audit as it prints it for machines."""
+        """Return the audit's JSON report."""
         report: dict[str, Any] = json.loads(
             self.rackwright("audit", self.stack, "--format", "json", status=status).stdout
         )
         return report
 
-    def audited(self, status: int | None = None) -> set[Claimed]:
-        """Return what the audit says differs; what is unknown does not."""
+    def audit_differences(self, status: int | None = None) -> set[Claimed]:
+        """Return the differences that the audit reports, without unknown claims."""
         report = self.audit(status)
         return {
             (resource["name"], difference["claim"])
@@ -221,27 +221,30 @@ class Lab:
             if not difference["unknown"]
         }
 
-    def previewed(self, status: int | None = None) -> set[Claimed]:
-        """Return what a plain preview says differs."""
+    def preview_differences(self, status: int | None = None) -> set[Claimed]:
+        """Return the differences that a plain preview reports."""
         done = self.pulumi("preview", "--json", "--expect-no-changes", status=status)
         claimed = set()
         for step in json.loads(done.stdout)["steps"]:
             name = step["urn"].rpartition("::")[2]
             for path in step.get("detailedDiff") or {}:
-                found = CLAIM.match(path)
-                claimed.add((name, (found[1] or found[2]).replace('\\"', '"') if found else path))
+                match = CLAIM.match(path)
+                claimed.add((name, (match[1] or match[2]).replace('\\"', '"') if match else path))
         return claimed
 
     def differing(self) -> set[Claimed]:
-        """Return the claims that differ, on which audit, preview and both their exit statuses have to agree."""
-        audited = self.audited()
-        previewed = self.previewed(status=7 if audited else 0)
-        need(audited == previewed, f"the audit says {format_claims(audited)}, the preview {format_claims(previewed)}")
-        return audited
+        """Return the claims that differ. Audit and preview, with their exit statuses, have to agree on them."""
+        from_audit = self.audit_differences()
+        from_preview = self.preview_differences(status=7 if from_audit else 0)
+        need(
+            from_audit == from_preview,
+            f"the audit says {format_claims(from_audit)}, the preview {format_claims(from_preview)}",
+        )
+        return from_audit
 
 
-def _announced(lines: list[str]) -> list[str]:
-    """Return the first line of each step; those that follow tell how it gets on."""
+def _first_lines(lines: list[str]) -> list[str]:
+    """Return the first line of each step; later lines of a step are its progress."""
     return list({line.partition(":")[0]: line for line in reversed(lines)}.values())[::-1]
 
 
@@ -250,7 +253,7 @@ def format_claims(claims: set[Claimed]) -> str:
 
 
 def json_lines(text: str) -> Iterator[Any]:
-    """Yield the JSON documents that stand one after the other in *text*."""
+    """Yield the JSON documents in *text*, one after the other."""
     decoder = json.JSONDecoder()
     while text := text.strip():
         document, end = decoder.raw_decode(text)

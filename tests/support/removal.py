@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.expect import need
 from tests.support.lab import Lab
-from tests.support.tiers import DEVICE, Place, whole
+from tests.support.tiers import DEVICE, Place, require_whole_tier
 
 OWNERS = "cd /var/lib/rackwright/owners && sha256sum *"
 
@@ -19,7 +19,7 @@ def destroy_without_consent(lab: Lab, everywhere: list[Place]) -> None:
     for place in everywhere:
         text = [line for line in (said.stdout + said.stderr).splitlines() if place.resource in line]
         need(any("consent" in line for line in text), f"destroy does not say why {place.resource} stays")
-        whole(lab, place)
+        require_whole_tier(lab, place)
     need(_seen(lab, everywhere) == before, "destroy without consent changed an owner file or a superblock")
     need(not lab.differing(), "something differs after a destroy that was refused")
 

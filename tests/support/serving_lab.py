@@ -1,4 +1,4 @@
-"""Servers on two containers of a twin, and a balancer in front of them: what the checks of serving have in common."""
+"""Model servers on two containers of a twin, with a load balancer, for tests of serving."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.support.workloads import python
 ONE, OTHER, BALANCER = HOSTS = ("birch", "maple", "willow")
 SERVER, PORT, FRONT = "digits", 8080, "10.143.0.13"
 KEY = derive_value("digits_app")
-"""What the secret is on a twin where nobody has set it."""
+"""Value of the secret on a twin, where it is not set."""
 CLIENTS = Path(__file__).with_name("models") / "clients.py"
 RACK = """\
 fleet: grove
@@ -57,7 +57,7 @@ fleet: serving
 uses: fleet.yaml
 servers:
   digits:
-    model: {{path: models/first}}  # by whoever publishes
+    model: {{path: models/first}}
     hosts: [birch, maple]
     keys: {{app: {{secret: digits_app}}}}
     {CANARY}
@@ -68,7 +68,7 @@ servers:
 
 
 class ServingLab(Lab):
-    """The stack of the servers; its hosts are of a stack beside it."""
+    """A lab with the stack of the servers and a second stack of their hosts."""
 
     hosts_stack = "grove"
 
@@ -77,45 +77,45 @@ class ServingLab(Lab):
         return build_twin(self.hosts_stack, self.directory, self.fleet)
 
     def status(self, status: int | None = None) -> dict[str, Any]:
-        told = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status).stdout
-        found: dict[str, Any] = json.loads(told)
-        return found
+        done = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status)
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
 
     def versions(self) -> dict[str, str]:
-        """Return which version each host says that it serves."""
-        return {host: told["version"] for host, told in self.status()["hosts"].items()}
+        """Return the version that each host reports to serve."""
+        return {host: report["version"] for host, report in self.status()["hosts"].items()}
 
     def promote(self, model: str, status: int = 0) -> None:
         self.rackwright("server", "promote", self.stack, SERVER, model, status=status)
 
     def ask(self, path: str, *options: str) -> tuple[int, str]:
-        """Ask through the balancer with curl, as README has it, and return the status and the body."""
+        """Send a request through the balancer with curl, as in README, and return the status and the body."""
         quoted = " ".join(f"'{option}'" for option in options)
-        said = self.ssh(
+        output = self.ssh(
             BALANCER,
             f"curl -s -m 60 -w '\\n%{{http_code}}' -H 'Authorization: Bearer {KEY}' {quoted} http://{FRONT}:{PORT}{path}",
         )
-        body, _, status = said.rpartition("\n")
+        body, _, status = output.rpartition("\n")
         return int(status), body
 
     @contextmanager
     def load(self, clients: int = 16) -> Iterator[dict[str, Any]]:
-        """Let so many clients ask the balancer while the block runs; the mapping then has what they got."""
-        told: dict[str, Any] = {}
+        """Run *clients* against the balancer during the block; afterwards the mapping has their results."""
+        results: dict[str, Any] = {}
         put = f"cat > /root/clients.py <<'END'\n{CLIENTS.read_text()}\nEND\n"
-        asked = f"{FRONT} {PORT} {SERVER} {clients} /root/told.json"
-        begin = f"systemd-run --quiet --collect --unit=clients python3 /root/clients.py {asked}"
-        self.ssh(BALANCER, f"{put}rm -f /root/told.json\numask 077\nprintf '%s' '{KEY}' > /root/key\n{begin}")
+        arguments = f"{FRONT} {PORT} {SERVER} {clients} /root/results.json"
+        begin = f"systemd-run --quiet --collect --unit=clients python3 /root/clients.py {arguments}"
+        self.ssh(BALANCER, f"{put}rm -f /root/results.json\numask 077\nprintf '%s' '{KEY}' > /root/key\n{begin}")
         try:
-            yield told
+            yield results
         finally:
             self.ssh(BALANCER, "systemctl stop clients", status=None)
-        told |= json.loads(self.ssh(BALANCER, "cat /root/told.json"))
-        self.log(f"clients: {told}")
+        results |= json.loads(self.ssh(BALANCER, "cat /root/results.json"))
+        self.log(f"clients: {results}")
 
 
 def make_models(log: Log, directory: Path) -> None:
-    """Make the models below *directory*, or take those that an earlier check has made of the same code."""
+    """Make the models below *directory*, or copy those that an earlier test made from the same code."""
     maker = ROOT / "tests/support/models/models.py"
     digest = sha256(Repository.load(ROOT, b"salt").workloads + maker.read_bytes()).hexdigest()
     kept = ROOT / ".rackwright" / "accept" / f"models-{digest[:12]}"
@@ -134,7 +134,7 @@ def make_models(log: Log, directory: Path) -> None:
 
 @contextmanager
 def serving_lab(log: Log) -> Iterator[ServingLab]:
-    """The first model, served by two hosts that were made for it, behind a third."""
+    """Yield a lab in which two hosts serve the first model, behind a balancer on a third host."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     lab = ServingLab(
@@ -158,5 +158,5 @@ def serving_lab(log: Log) -> Iterator[ServingLab]:
 
 def version(lab: ServingLab, model: str) -> str:
     """Return the version of one of the models."""
-    told: str = json.loads((lab.directory / "models" / model / "model.json").read_text())["version"]
-    return told
+    version: str = json.loads((lab.directory / "models" / model / "model.json").read_text())["version"]
+    return version

@@ -6,9 +6,9 @@ from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
 from tests.support.tiers import (
     Place,
-    idle,
+    is_idle,
     places,
-    whole,
+    require_whole_tier,
     write_file,
 )
 
@@ -16,16 +16,16 @@ SYNC_SECONDS = 900
 
 
 def create_tiers(lab: Lab) -> dict[Place, str]:
-    """Make all tiers, once; return the sum of what was written to each when it is in sync."""
+    """Create all tiers with one `up`; return the sum of the test file of each tier, after its first sync."""
     lab.log("up")
     lab.up()
     everywhere = places(lab.fleet)
     for place in everywhere:
-        whole(lab, place)
+        require_whole_tier(lab, place)
     lab.log("up again")
     again = lab.steps("up", "--yes", "--skip-preview", running=True)
     need(not again, f"up again, and these are steps: {again}")
     need(not (differing := lab.differing()), f"{format_claims(differing)} differ after up")
     for place in everywhere:
-        eventually(partial(idle, lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)
+        eventually(partial(is_idle, lab, place), f"the first sync of {place.resource} ends", SYNC_SECONDS)
     return {place: write_file(lab, place) for place in everywhere}

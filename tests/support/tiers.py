@@ -1,4 +1,4 @@
-"""The tiers of a fleet as a person at the machine sees them: by mdadm, findmnt, systemctl, blkid, never the probe."""
+"""The tiers of a fleet as mdadm, findmnt, systemctl and blkid on the host show them, independent of the probe."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from tests.support.log import ROOT, Log
 
 RACK = ROOT / "stacks" / "rack.yaml"
 SEED = int(os.environ.get("ACCEPT_SEED") or random.SystemRandom().randrange(2**32))
-"""Decides the fleet that nobody wrote, and what is done to which tier."""
+"""Seed of the random fleet, and of the choice of tiers and actions."""
 MEGABYTES = 100
 DEVICE = """
 device() {
@@ -29,7 +29,7 @@ device() {
     done
     echo "$found"
 }"""
-"""In sh: the path of the drive with a serial. lsblk knows it from udev, which forgets it while it looks at a drive."""
+"""Shell function that prints the path of the drive with a serial. It retries: udev drops serials while it probes."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Place:
 
     @property
     def md(self) -> str:
-        """Its claim, and how its superblocks call it."""
+        """Name of the array in its claim and in its superblocks."""
         return f"md:{self.host}:{self.name}"
 
     @property
@@ -72,7 +72,7 @@ class Place:
 
     @property
     def file(self) -> str:
-        """Where its 100 MB lie."""
+        """Path of the test file of 100 MB."""
         return f"{self.mount}/accept-{MEGABYTES}-mb"
 
 
@@ -84,8 +84,8 @@ def places(fleet: Fleet) -> list[Place]:
     ]
 
 
-def generated(directory: Path, log: Log, fits: Callable[[list[Place]], bool]) -> Path:
-    """Write the first fleet from SEED on that *fits*, and say which it is."""
+def write_random_fleet(directory: Path, log: Log, fits: Callable[[list[Place]], bool]) -> Path:
+    """Write the first random fleet from SEED on that *fits*, and log its seed."""
     seed = next(seed for seed in range(SEED, SEED + 10_000) if fits(places(generate(seed))))
     path = directory.parent / f"{directory.name}.yaml"
     write_yaml(generate(seed), path)
@@ -97,12 +97,12 @@ def generated(directory: Path, log: Log, fits: Callable[[list[Place]], bool]) ->
 
 
 def unit(lab: Lab, place: Place) -> str:
-    """Return the name that systemd gives to the mount of *place*."""
+    """Return the name of systemd's mount unit of *place*."""
     return lab.ssh(place.host, f"systemd-escape --path --suffix=mount {quote(place.mount)}")
 
 
-def whole(lab: Lab, place: Place) -> None:
-    """Fail unless the tier is there as declared, as the host's own tools say."""
+def require_whole_tier(lab: Lab, place: Place) -> None:
+    """Fail unless the host's own tools show the tier as declared."""
     facts = dict(_facts(lab, place))
     tier, failed = place.tier, []
     expected = {
@@ -155,53 +155,53 @@ def _facts(lab: Lab, place: Place) -> Iterator[tuple[str, str]]:
 
 
 def write_file(lab: Lab, place: Place) -> str:
-    """Put 100 MB of noise onto the tier, and return their sum."""
+    """Write 100 MB of random data to the tier, and return its SHA-256 sum."""
     size = f"{MEGABYTES}M"
     lab.ssh(place.host, f"head -c {size} /dev/urandom > {quote(place.file)}; sync")
     return read_file(lab, place)
 
 
 def read_file(lab: Lab, place: Place) -> str:
-    """Return the sum of the 100 MB, read from the drives."""
+    """Return the SHA-256 sum of the 100 MB, read from the drives."""
     read = f"echo 3 > /proc/sys/vm/drop_caches; sha256sum < {quote(place.file)}"
-    found = re.match(r"[0-9a-f]{64}", lab.ssh(place.host, read))
-    return found[0] if found else "no sum"
+    match = re.match(r"[0-9a-f]{64}", lab.ssh(place.host, read))
+    return match[0] if match else "no sum"
 
 
-def idle(lab: Lab, place: Place) -> bool:
-    """Whether md does no sync on it."""
+def is_idle(lab: Lab, place: Place) -> bool:
+    """Return whether md runs no sync on the tier."""
     action = f"cat /sys/block/$(basename $(realpath {place.device}))/md/sync_action 2>/dev/null || echo idle"
     return lab.ssh(place.host, action) == "idle"
 
 
-def rests(lab: Lab, place: Place) -> bool:
-    """Whether no reshape is under way either, nor one that was cut off."""
+def is_at_rest(lab: Lab, place: Place) -> bool:
+    """Return whether md runs no sync, and no reshape is running or interrupted."""
     folder = md(lab, place)
     return lab.ssh(place.host, f"cat {folder}/sync_action {folder}/reshape_position").split() == ["idle", "none"]
 
 
 def md(lab: Lab, place: Place) -> str:
-    """Return where the kernel tells of the array."""
+    """Return the folder of the array in sysfs."""
     name = lab.ssh(place.host, f"basename $(realpath {place.device})")
     return f"/sys/block/{name}/md"
 
 
-def degraded(lab: Lab, place: Place) -> bool:
-    """Whether md misses a member: it looks only when it writes."""
+def is_degraded(lab: Lab, place: Place) -> bool:
+    """Return whether the array misses a member. md notices that only at a write, so this writes."""
     write = f"date > {quote(place.mount)}/written; sync -f {quote(place.mount)}; mdadm --detail {place.device}"
     return "degraded" in lab.ssh(place.host, write)
 
 
 def kib(lab: Lab, place: Place) -> int:
-    """Return what its filesystem has room for."""
+    """Return the size of the tier's filesystem, in KiB."""
     return int(lab.ssh(place.host, f"df -k --output=size {quote(place.mount)} | tail -n 1"))
 
 
-def restarted(lab: Lab, everywhere: list[Place]) -> None:
-    """Restart the hosts of all tiers, which are whole then, and nothing differs."""
+def restart_hosts(lab: Lab, everywhere: list[Place]) -> None:
+    """Restart the hosts of all tiers, and require whole tiers without a difference."""
     for host in {place.host: None for place in everywhere}:
         lab.log(f"{host}: restarted")
         lab.reboot(host)
     for place in everywhere:
-        whole(lab, place)
+        require_whole_tier(lab, place)
     need(not lab.differing(), "something differs after a restart")

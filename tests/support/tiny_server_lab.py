@@ -1,4 +1,4 @@
-"""One host in a container that serves a tiny model: what the checks of hardening have in common for servers."""
+"""One host in a container that serves a tiny model, for tests of hardening."""
 
 import json
 import os
@@ -47,7 +47,7 @@ servers:
 
 
 class TinyServerLab(Lab):
-    """The stack of the server; its host is of a stack beside it."""
+    """A lab with the stack of the server and a second stack of its host."""
 
     hosts_stack = "hedge"
 
@@ -56,10 +56,10 @@ class TinyServerLab(Lab):
         return build_twin(self.hosts_stack, self.directory, self.fleet)
 
     def status(self, status: int | None = None) -> dict[str, Any]:
-        """Return what `server status` says of the host."""
+        """Return the part of `server status` for the host."""
         done = self.rackwright("server", "status", self.stack, SERVER, "--json", status=status)
-        told: dict[str, Any] = json.loads(done.stdout)["hosts"][HOST]
-        return told
+        report: dict[str, Any] = json.loads(done.stdout)["hosts"][HOST]
+        return report
 
 
 def tiny_models(log: Log, directory: Path) -> None:
@@ -71,7 +71,7 @@ def tiny_models(log: Log, directory: Path) -> None:
 
 @contextmanager
 def tiny_server_lab(log: Log) -> Iterator[TinyServerLab]:
-    """The first model, served by one host."""
+    """Yield a lab in which one host serves the first model."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
     with TinyServerLab(log.empty_directory() / "project", RACK, log, "hedge", containers=[HOST], workloads=True) as lab:

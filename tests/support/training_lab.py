@@ -1,4 +1,4 @@
-"""A training on two containers of a twin: what the checks of runs have in common."""
+"""A training run on two containers of a twin, for tests of runs."""
 
 import json
 import os
@@ -55,11 +55,11 @@ SERVER = {
 }
 """Roles of the launcher host of a tracked run."""
 INSTALLED = {"base": {"security_updates": False}, "workloads": {}}
-"""Roles of the one host of a run that imports what its fleet installs."""
+"""Roles of the single host of a run whose packages the fleet installs."""
 
 
 class TrainingLab(Lab):
-    """The stack of the run; its hosts are of a stack beside it."""
+    """A lab with the stack of the run and a second stack of its hosts."""
 
     hosts_stack: str
 
@@ -68,27 +68,27 @@ class TrainingLab(Lab):
         return status
 
     def step(self, host: str) -> int:
-        """Return the last step that every process on *host* has written into its file there."""
+        """Return the last step that all processes on *host* have written to their files."""
         last = f"""for file in {OUT}/metrics*.jsonl; do grep '"step":' $file | tail -n 1; done"""
         lines = self.ssh(host, last).splitlines()
         return min(int(json.loads(line)["step"]) for line in lines)
 
-    def received(self, host: str) -> int:
+    def received_bytes(self, host: str) -> int:
         return int(self.ssh(host, "cat /sys/class/net/fabric0/statistics/rx_bytes"))
 
     def processes(self, host: str) -> list[str]:
-        """Return the processes that train on *host*."""
+        """Return the process ids of the training on *host*."""
         return self.ssh(host, f"pgrep -u run-{RUN} -f '^[^ ]*python -m workloads.training /' || true").split()
 
 
 @contextmanager
 def training_lab(log: Log, tracked: bool = False, installed: bool = False, more: str = "") -> Iterator[TrainingLab]:
-    """A run whose first step was logged, on hosts that were made for it.
+    """Yield a lab in which a run on new hosts has logged its first step.
 
     Args:
         tracked: True if an MLflow server on its launcher host tracks the run.
         installed: True if it runs on the launcher host alone, with packages that are installed from the lock.
-        more: A further line of the run.
+        more: A further line of the declaration of the run.
     """
     if os.geteuid() != 0:
         pytest.skip("containers need root")
@@ -116,12 +116,12 @@ def training_lab(log: Log, tracked: bool = False, installed: bool = False, more:
 
 
 def goes_on(lab: TrainingLab, host: str, steps: int = 1) -> None:
-    """Return when the process on *host* has logged so many further steps."""
-    wanted = lab.step(host) + steps
-    eventually(lambda: lab.step(host) >= wanted, f"step {wanted} on {host}", START_SECONDS)
+    """Return when the process on *host* has logged *steps* more steps."""
+    target = lab.step(host) + steps
+    eventually(lambda: lab.step(host) >= target, f"step {target} on {host}", START_SECONDS)
 
 
 IDLE = """#!/bin/sh
 case "$*" in *" start") exec sleep infinity ;; esac
 """
-"""What stands in the place of Python: the run does nothing until it is attacked from its account."""
+"""A script in place of Python: the run does nothing, so that a test can act from its account."""

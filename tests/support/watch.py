@@ -1,4 +1,4 @@
-"""A thread that reads what every process shows of itself."""
+"""A thread that reads the command lines and environments of all processes."""
 
 import contextlib
 import threading
@@ -8,15 +8,15 @@ SAMPLE_SECONDS = 0.02
 
 
 class Watch(threading.Thread):
-    """Reads what every process shows of itself, again and again, until the end of the ``with`` block."""
+    """Reads the command lines and environments of all processes repeatedly, until the end of the ``with`` block."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.over = threading.Event()
         self.lines: set[bytes] = set()
-        """Command lines, all that there were."""
+        """All command lines that were read."""
         self.ours: dict[str, set[bytes]] = {}
-        """By program, the environments of the provider and of whatever it starts."""
+        """Environments of the provider and of its child processes, by program."""
 
     def __enter__(self) -> "Watch":
         self.start()

@@ -14,7 +14,7 @@ from rackwright.facts.probe import gpus
 from rackwright.facts.probe.observe import ReadError
 from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import library, state
-from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, seen
+from tests.support.gpu_stand_in import DEBIAN, MARKER, MODELS, NVIDIA, Host, read_gpu
 
 # --- answers to the probe
 
@@ -127,30 +127,30 @@ def test_the_table_above_has_all_queries():
     ],
 )
 def test_an_error_of_one_call_affects_only_its_properties(host, call, status, message):
-    healthy = seen()
+    healthy = read_gpu()
     host.edit(0, **{call: status})
 
     changed = {name: message and {"unknown": f"{call}: {message}"} for name in PROPERTIES_BY_CALL[call]}
     changed["condition"] = {15: "lost", 16: "reset required"}.get(status, "working")
     if call == "nvmlDeviceGetMemoryInfo" and message:  # the other form calls it
         changed |= {name: {"unknown": f"nvmlDeviceGetMemoryInfo_v2: {message}"} for name in PROPERTIES_BY_CALL[call]}
-    assert seen() == {**healthy, **changed}
+    assert read_gpu() == {**healthy, **changed}
 
 
 def test_a_lost_gpu_reports_it_in_all_properties_and_hides_no_other(host):
-    other = seen(1)
+    other = read_gpu(1)
     host.edit(0, lost=1)
 
-    lost = seen(0)
+    lost = read_gpu(0)
     assert (lost.pop("index"), lost.pop("condition")) == (0, "lost")
     assert all(value == {"unknown": "nvmlDeviceGetHandleByIndex_v2: GPU is lost"} for value in lost.values())
-    assert seen(1) == other
+    assert read_gpu(1) == other
 
 
 def test_a_gpu_without_any_answer_has_an_unknown_condition(host):
     host.edit(0, nvmlDeviceGetHandleByIndex_v2=999)
 
-    assert seen()["condition"] == {"unknown": "nvmlDeviceGetHandleByIndex_v2: Unknown Error"}
+    assert read_gpu()["condition"] == {"unknown": "nvmlDeviceGetHandleByIndex_v2: Unknown Error"}
 
 
 def test_reading_a_hanging_driver_times_out(host, monkeypatch):
@@ -186,31 +186,31 @@ def older(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_an_older_driver_is_read_with_its_older_calls(host, older):
     host.edit(0, process="4242 1048576 python3")
-    newest = seen()
+    newest = read_gpu()
     older("nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetComputeRunningProcesses_v2")
 
-    assert seen() == newest
+    assert read_gpu() == newest
     assert newest["processes"] == [{"pid": 4242, "name": "python3", "memory_bytes": 1048576}]
 
 
 def test_a_property_without_a_call_is_unknown(host, older):
     older("nvmlDeviceGetMigMode")
 
-    assert seen(1)["mig"] == {"unknown": "this driver's NVML has no nvmlDeviceGetMigMode"}
+    assert read_gpu(1)["mig"] == {"unknown": "this driver's NVML has no nvmlDeviceGetMigMode"}
 
 
 def test_all_processes_are_read_beyond_the_first_buffer(host):
     text = host.state.read_text()
     host.state.write_text(text.replace("[gpu]\n", "[gpu]\n" + "".join(f"process={n} 1 p\n" for n in range(1, 151)), 1))
 
-    assert [process["pid"] for process in seen()["processes"]] == [*range(1, 151)]
+    assert [process["pid"] for process in read_gpu()["processes"]] == [*range(1, 151)]
 
 
 def test_a_process_may_have_no_name_and_no_memory(host):
     host.edit(0, process=f"77 {2**64 - 1} x")
     host.edit(-1, nvmlSystemGetProcessName=6)
 
-    assert seen()["processes"] == [{"pid": 77, "name": None, "memory_bytes": None}]
+    assert read_gpu()["processes"] == [{"pid": 77, "name": None, "memory_bytes": None}]
 
 
 def test_facts_of_gpus_survive_a_snapshot(host, tmp_path):

@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from rackwright.twin.gpu import state
-from tests.support.gpu_stand_in import seen
+from tests.support.gpu_stand_in import read_gpu
 
 NOBODY_UID = 65534
 
@@ -24,7 +24,7 @@ def require_error(status: int, call: Callable[..., Any], *arguments: Any) -> Non
 def test_nvidias_own_binding_reads_the_same_values(host, nvml):
     host.edit(1, process="4242 1048576 python3")
     device = nvml.nvmlDeviceGetHandleByUUID(state.uuid("alpha", 1))
-    facts = seen(1)
+    facts = read_gpu(1)
 
     assert nvml.nvmlDeviceGetCount() == 2
     assert nvml.nvmlSystemGetDriverVersion() == "535.261.03"
@@ -52,10 +52,10 @@ def test_a_power_limit_stays_within_the_range_of_the_board(nvml):
 
     nvml.nvmlDeviceSetPowerManagementLimit(device, 300_000)
 
-    assert seen()["power_limit_watts"] == 300.0
+    assert read_gpu()["power_limit_watts"] == 300.0
     for limit in (99_999, 400_001):
         require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetPowerManagementLimit, device, limit)
-    assert seen()["power_limit_watts"] == 300.0
+    assert read_gpu()["power_limit_watts"] == 300.0
 
 
 def test_a_temperature_target_stays_within_the_range_of_the_board(host, nvml):
@@ -65,7 +65,7 @@ def test_a_temperature_target_stays_within_the_range_of_the_board(host, nvml):
 
     nvml.nvmlDeviceSetTemperatureThreshold(first, target, 70)
 
-    facts = seen()
+    facts = read_gpu()
     assert [facts[f"temperature_target_{end}celsius"] for end in ("", "min_", "max_")] == [70, 65, 91]
     require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetTemperatureThreshold, first, target, 92)
     require_error(nvml.NVML_ERROR_NOT_SUPPORTED, nvml.nvmlDeviceSetTemperatureThreshold, second, target, 70)
@@ -75,33 +75,33 @@ def test_clocks_stay_within_their_locked_range(nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
 
     nvml.nvmlDeviceSetGpuLockedClocks(device, 210, 1200)
-    assert seen()["graphics_clock_mhz"] == 1200
+    assert read_gpu()["graphics_clock_mhz"] == 1200
     require_error(nvml.NVML_ERROR_INVALID_ARGUMENT, nvml.nvmlDeviceSetGpuLockedClocks, device, 1200, 210)
     nvml.nvmlDeviceResetGpuLockedClocks(device)
-    assert seen()["graphics_clock_mhz"] == 1410
+    assert read_gpu()["graphics_clock_mhz"] == 1410
 
 
 def test_ecc_changes_at_the_next_load_of_the_driver(host, nvml):
     nvml.nvmlDeviceSetEccMode(nvml.nvmlDeviceGetHandleByIndex(0), 0)
 
-    assert (seen()["ecc"], seen()["ecc_pending"]) == (True, False)
+    assert (read_gpu()["ecc"], read_gpu()["ecc_pending"]) == (True, False)
     host.restart()
-    assert (seen()["ecc"], seen()["ecc_pending"], seen()["uncorrected_errors"]) == (False, False, None)
+    assert (read_gpu()["ecc"], read_gpu()["ecc_pending"], read_gpu()["uncorrected_errors"]) == (False, False, None)
 
 
 def test_a_restart_resets_volatile_settings(host, nvml):
     device = nvml.nvmlDeviceGetHandleByIndex(0)
-    fresh = seen()
+    fresh = read_gpu()
     nvml.nvmlDeviceSetPersistenceMode(device, 1)
     nvml.nvmlDeviceSetPowerManagementLimit(device, 300_000)
     nvml.nvmlDeviceSetGpuLockedClocks(device, 210, 1200)
     host.remove(0, "temperature_celsius")
     host.edit(0, process="4242 1048576 python3", uncorrected_errors=3, temperature_celsius=93)
-    assert seen() != fresh
+    assert read_gpu() != fresh
 
     host.restart()
 
-    assert seen() == fresh
+    assert read_gpu() == fresh
 
 
 def instance(nvml: Any, device: Any, profile: str) -> Any:
@@ -110,7 +110,7 @@ def instance(nvml: Any, device: Any, profile: str) -> Any:
 
 
 def divisions() -> list[tuple[str, int, int]]:
-    return [(part["profile"], part["start"], part["size"]) for part in seen()["mig_instances"]]
+    return [(part["profile"], part["start"], part["size"]) for part in read_gpu()["mig_instances"]]
 
 
 def test_a_gpu_is_divided_as_far_as_instances_fit(nvml):
@@ -123,7 +123,7 @@ def test_a_gpu_is_divided_as_far_as_instances_fit(nvml):
     instance(nvml, device, "1g.10gb")
 
     assert divisions() == [("3g.40gb", 0, 4), ("2g.20gb", 4, 2), ("1g.10gb", 6, 1)]
-    assert seen()["utilisation_percent"] is None
+    assert read_gpu()["utilisation_percent"] is None
     for profile in ("3g.40gb", "1g.10gb", "7g.80gb"):
         require_error(nvml.NVML_ERROR_INSUFFICIENT_RESOURCES, instance, nvml, device, profile)
     nvml.nvmlGpuInstanceDestroy(first)
@@ -157,7 +157,7 @@ def test_a_process_blocks_changes_of_mig(host, nvml):
     host.edit(0, process="4242 1048576 python3")
 
     assert nvml.nvmlDeviceSetMigMode(device, 1) == nvml.NVML_ERROR_IN_USE
-    assert (seen()["mig"], seen()["mig_pending"]) == (False, True)
+    assert (read_gpu()["mig"], read_gpu()["mig_pending"]) == (False, True)
     host.remove(0, "process")
     assert nvml.nvmlDeviceSetMigMode(device, 1) == nvml.NVML_SUCCESS
     made = instance(nvml, device, "1g.10gb")
@@ -179,7 +179,7 @@ def test_a_restart_deletes_instances_and_keeps_mig_only_on_boards_that_do(host, 
 
     host.restart()
 
-    assert (seen()["mig"], seen()["mig_pending"], divisions()) == (bool(persists), bool(persists), [])
+    assert (read_gpu()["mig"], read_gpu()["mig_pending"], divisions()) == (bool(persists), bool(persists), [])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user id")
@@ -189,12 +189,12 @@ def test_only_root_changes_settings_and_reads_instances(nvml):
     os.seteuid(NOBODY_UID)
     try:
         require_error(nvml.NVML_ERROR_NO_PERMISSION, nvml.nvmlDeviceSetPowerManagementLimit, device, 300_000)
-        instances = seen()["mig_instances"]
+        instances = read_gpu()["mig_instances"]
     finally:
         os.seteuid(0)
 
     assert instances == {"unknown": "nvmlDeviceGetGpuInstances: Insufficient Permissions"}
-    assert seen()["power_limit_watts"] == 400.0
+    assert read_gpu()["power_limit_watts"] == 400.0
 
 
 def _set_many(path: str, index: int) -> None:
