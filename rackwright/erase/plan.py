@@ -8,7 +8,7 @@ from rackwright.core.contract import Refusal
 from rackwright.errors import command
 from rackwright.facts.content import covers
 from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Drive
+from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import Fact, UnknownFact, View
 from rackwright.kinds.shared import observation
 from rackwright.kinds.shared.identity import WRONG_MACHINE_FIX
@@ -136,7 +136,7 @@ def _declaration_refusals(where: str, name: str, host: Host, serial: str) -> Ite
             yield Refusal(where, f"got a drive of tier {line.tier}", want, fix)
 
 
-def _use_refusals(where: str, drive: Drive) -> Iterator[Refusal]:
+def _use_refusals(where: str, drive: DriveFacts) -> Iterator[Refusal]:
     want, fix = "an unused drive is expected", "after you have checked its use"
     if drive.mountpoints:
         got = f"got a drive that is mounted at {', '.join(drive.mountpoints)}"
@@ -149,7 +149,7 @@ def _use_refusals(where: str, drive: Drive) -> Iterator[Refusal]:
         yield Refusal(where, got, want, f"{f'Run {commands}' if commands else 'Close the device by hand'}, {fix}")
 
 
-def _open_file_refusals(where: str, abilities: Abilities, drive: Drive) -> Iterator[Refusal]:
+def _open_file_refusals(where: str, abilities: Abilities, drive: DriveFacts) -> Iterator[Refusal]:
     if abilities.in_use:
         fix = (
             f"Find the program with {command('fuser -v {}', drive.path)} on the host, and stop it if you do not need it"
@@ -185,7 +185,7 @@ def consent_option(serial: str, content: str) -> str:
     return f"--consent {shlex.quote(f'{serial}={content or BLANK}')}"
 
 
-def describe_drive(drive: Drive) -> str:
+def describe_drive(drive: DriveFacts) -> str:
     """Return the description of a drive that people read before its erasure."""
     content = drive.content or f"{BLANK} as far as it was read: no signature, and zeros in all samples"
     if drive.unwitnessed_content:

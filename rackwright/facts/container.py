@@ -15,7 +15,7 @@ class CdiSpecification(View):
     )
 
 
-class Image(View):
+class ImageFacts(View):
     """A container image in the store of an engine."""
 
     names = Fact(texts, "``registry.example/name:tag``; empty for an image that served only as a build stage.")

@@ -12,17 +12,17 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from rackwright.facts.container import CdiSpecification, Image
-from rackwright.facts.gpu import AcceleratorUser, Gpu, GpuDriver, Xid
-from rackwright.facts.run import Run
-from rackwright.facts.server import Server
-from rackwright.facts.storage import Array, Credential, CryptMapping, Drive, Filesystem, LuksHeader, Mount
+from rackwright.facts.container import CdiSpecification, ImageFacts
+from rackwright.facts.gpu import AcceleratorUser, GpuDriver, GpuFacts, Xid
+from rackwright.facts.run import RunFacts
+from rackwright.facts.server import ServerFacts
+from rackwright.facts.storage import Array, Credential, CryptMapping, DriveFacts, Filesystem, LuksHeader, Mount
 from rackwright.facts.view import Fact, UnknownFact, View, mapping, optional, optional_number, texts
 
 FORMAT = 1
 
 
-class Identity(View):
+class IdentityFacts(View):
     """The identity of a machine."""
 
     serial = Fact(optional, "Chassis serial; None if absent or a placeholder.")
@@ -33,7 +33,7 @@ class Identity(View):
     machine_id = Fact(str)
 
 
-class Unit(View):
+class UnitFacts(View):
     """The state of a systemd unit, as systemd reports it."""
 
     load = Fact(str, "loaded, masked, not-found, bad-setting.")
@@ -41,7 +41,7 @@ class Unit(View):
     enabled = Fact(str, "enabled, disabled, masked, static, generated.")
 
 
-class Directory(View):
+class DirectoryFacts(View):
     """One of the probe's fixed roots, or a directory below them."""
 
     mode = Fact(str, "Four octal digits.")
@@ -49,7 +49,7 @@ class Directory(View):
     mtime_ns = Fact(int)
 
 
-class File(Directory):
+class FileFacts(DirectoryFacts):
     """A file or link below the probe's fixed roots."""
 
     digest = Fact(str, "Keyed blake2s of the content; ``-> target`` for a link.")
@@ -59,14 +59,14 @@ def _is_link(raw: Any) -> bool:
     return isinstance(raw, Mapping) and str(raw.get("digest")).startswith("-> ")
 
 
-class Package(View):
+class PackageFacts(View):
     """An installed package."""
 
     version = Fact(str)
     held = Fact(bool, "Whether a hold keeps the package manager from changing it.")
 
 
-class User(View):
+class UserFacts(View):
     """A user in the host's own files, not in a directory service."""
 
     name = Fact(str)
@@ -79,7 +79,7 @@ class User(View):
     groups = Fact(texts, "Names of all its groups, sorted.")
 
 
-class Group(View):
+class GroupFacts(View):
     """A group in the host's own files, not in a directory service."""
 
     gid = Fact(int)
@@ -111,7 +111,7 @@ def _optional_texts(raw: Any) -> tuple[str, ...] | None:
     return None if raw is None else texts(raw)
 
 
-class Socket(View):
+class SocketFacts(View):
     """A listening TCP socket, or a UDP socket that is not connected."""
 
     protocol = Fact(str, "tcp or udp, for both IPv4 and IPv6.")
@@ -119,7 +119,7 @@ class Socket(View):
     port = Fact(int)
 
 
-class Link(View):
+class LinkFacts(View):
     """A network interface."""
 
     name = Fact(str)
@@ -138,7 +138,7 @@ class Link(View):
     bond_mode = Fact(optional, "Mode in the kernel's words: 802.3ad, active-backup.")
 
 
-class Route(View):
+class RouteFacts(View):
     """A configured route of the main table; routes that the kernel derives from addresses are left out."""
 
     destination = Fact(str, "``198.51.100.0/24`` or default.")
@@ -156,7 +156,7 @@ class DeadRoute(View):
     gateway = Fact(optional, "``::`` for IPv6 and None for IPv4, to distinguish the families.")
 
 
-class PeerPath(View):
+class PeerPathFacts(View):
     """The largest packet that reaches the address of a peer and returns unfragmented."""
 
     asked = Fact(int, "Size in bytes that the declaration requires; the probe tries no larger one.")
@@ -219,8 +219,8 @@ class Facts(View):
     taken_at = Fact(float, "Time of the observation in seconds since 1970, by the host's clock.")
 
     @cached_property
-    def identity(self) -> Identity:
-        return Identity(self.read("identity"), "identity")
+    def identity(self) -> IdentityFacts:
+        return IdentityFacts(self.read("identity"), "identity")
 
     @property
     def os(self) -> str:
@@ -238,8 +238,8 @@ class Facts(View):
         return View(self.read("hardware"), "hardware").value("pci", texts)
 
     @cached_property
-    def drives(self) -> tuple[Drive, ...]:
-        return self.rows("drives", Drive, "name")
+    def drives(self) -> tuple[DriveFacts, ...]:
+        return self.rows("drives", DriveFacts, "name")
 
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
@@ -262,8 +262,8 @@ class Facts(View):
         return self.rows("mounts", Mount, "target")
 
     @cached_property
-    def links(self) -> tuple[Link, ...]:
-        return self.rows("links", Link, "name")
+    def links(self) -> tuple[LinkFacts, ...]:
+        return self.rows("links", LinkFacts, "name")
 
     @property
     def packages(self) -> Mapping[str, str]:
@@ -275,17 +275,17 @@ class Facts(View):
         return self.rows("dead_routes", DeadRoute, "destination")
 
     @cached_property
-    def routes(self) -> tuple[Route, ...]:
-        return self.rows("routes", Route, "destination")
+    def routes(self) -> tuple[RouteFacts, ...]:
+        return self.rows("routes", RouteFacts, "destination")
 
     @property
     def gpu_driver(self) -> GpuDriver:
         return GpuDriver(self.read("gpu_driver"), "gpu_driver")
 
     @cached_property
-    def gpus(self) -> tuple[Gpu, ...]:
+    def gpus(self) -> tuple[GpuFacts, ...]:
         """GPUs that NVIDIA's driver reports; unknown without an answer of the driver."""
-        return self.rows("gpus", Gpu, "index")
+        return self.rows("gpus", GpuFacts, "index")
 
     @property
     def xids(self) -> tuple[Xid, ...]:
@@ -297,13 +297,13 @@ class Facts(View):
         specifications = self.rows("cdi", CdiSpecification, "path")
         return tuple(specification for specification in specifications if specification.kind == kind)
 
-    def images(self, engine: str) -> tuple[Image, ...]:
+    def images(self, engine: str) -> tuple[ImageFacts, ...]:
         """Return the images of an engine, podman or containerd."""
-        return View(self.read("images"), "facts.images").rows(engine, Image)
+        return View(self.read("images"), "facts.images").rows(engine, ImageFacts)
 
     @cached_property
-    def sockets(self) -> tuple[Socket, ...]:
-        return self.rows("sockets", Socket)
+    def sockets(self) -> tuple[SocketFacts, ...]:
+        return self.rows("sockets", SocketFacts)
 
     resolvers = Fact(texts, "Nameservers in query order.")
     search_domains = Fact(texts, "Domains in which a name without a dot is looked up, in this order.")
@@ -312,10 +312,10 @@ class Facts(View):
     tpm = Fact(optional_number, "Version of the TPM; None without a TPM.")
 
     @cached_property
-    def users(self) -> tuple[User, ...]:
+    def users(self) -> tuple[UserFacts, ...]:
         return tuple(user for name in self.table("users") if (user := self.user(name)))
 
-    def drive(self, serial: str) -> Drive | None:
+    def drive(self, serial: str) -> DriveFacts | None:
         """Return the drive with this serial; None if every drive reports its serial and no drive has this one."""
         reason_unknown = None
         for drive in self.drives:
@@ -328,10 +328,10 @@ class Facts(View):
             raise reason_unknown
         return None
 
-    def link(self, name: str) -> Link | None:
+    def link(self, name: str) -> LinkFacts | None:
         return next((link for link in self.links if link.name == name), None)
 
-    def port(self, mac: str | None, pci: str | None) -> Link | None:
+    def port(self, mac: str | None, pci: str | None) -> LinkFacts | None:
         """Return the port with this address; None if every port reports its address and none matches.
 
         Args:
@@ -351,20 +351,20 @@ class Facts(View):
             raise reason_unknown
         return None
 
-    def path(self, address: str) -> PeerPath | None:
+    def path(self, address: str) -> PeerPathFacts | None:
         """Return the path to the address of a peer; None if the host's list of peers does not have it."""
         raw = self.find("paths", address)
-        return None if raw is None else PeerPath(raw, f"facts.paths.{address}")
+        return None if raw is None else PeerPathFacts(raw, f"facts.paths.{address}")
 
-    def unit(self, name: str) -> Unit | None:
+    def unit(self, name: str) -> UnitFacts | None:
         raw = self.find("units", name)
-        return None if raw is None else Unit(raw, f"facts.units.{name}")
+        return None if raw is None else UnitFacts(raw, f"facts.units.{name}")
 
     def unit_overrides(self, name: str) -> tuple[str, ...]:
         """Return the files that change the behaviour of a unit, beside its own file; most are drop-ins."""
         return texts(self.find("unit_overrides", name) or ())
 
-    def package(self, name: str) -> Package | None:
+    def package(self, name: str) -> PackageFacts | None:
         """Return an installed package; the name of a foreign one is ``name:architecture``. None if not installed."""
         version = self.find("packages", name)
         if version is None:
@@ -373,30 +373,30 @@ class Facts(View):
             is_held: Any = name in self.value("held", texts)
         except UnknownFact as reason:
             is_held = {"unknown": str(reason)}
-        return Package({"version": version, "held": is_held}, f"facts.packages.{name}")
+        return PackageFacts({"version": version, "held": is_held}, f"facts.packages.{name}")
 
-    def run(self, name: str) -> Run | None:
+    def run(self, name: str) -> RunFacts | None:
         """Return the training run with this name; None if the host has none."""
         raw = self.find("runs", name)
-        return None if raw is None else Run(raw, f"facts.runs.{name}")
+        return None if raw is None else RunFacts(raw, f"facts.runs.{name}")
 
-    def server(self, name: str) -> Server | None:
+    def server(self, name: str) -> ServerFacts | None:
         """Return the model server with this name; None if the host has none."""
         raw = self.find("servers", name)
-        return None if raw is None else Server(raw, f"facts.servers.{name}")
+        return None if raw is None else ServerFacts(raw, f"facts.servers.{name}")
 
-    def user(self, name: str) -> User | None:
+    def user(self, name: str) -> UserFacts | None:
         raw = self.find("users", name, mapping)
-        return None if raw is None else User({"name": name, **raw}, f"facts.users.{name}")
+        return None if raw is None else UserFacts({"name": name, **raw}, f"facts.users.{name}")
 
     def login_keys(self, account: str) -> LoginKeys | None:
         """Return the key sources of *account*; None if the host has no such account with a shell."""
         raw = self.find("login_keys", account, mapping)
         return None if raw is None else LoginKeys(raw, f"facts.login_keys.{account}")
 
-    def group(self, name: str) -> Group | None:
+    def group(self, name: str) -> GroupFacts | None:
         raw = self.find("groups", name)
-        return None if raw is None else Group(raw, f"facts.groups.{name}")
+        return None if raw is None else GroupFacts(raw, f"facts.groups.{name}")
 
     def sysctl(self, key: str) -> str | None:
         """Return a kernel setting with single spaces between words; None if the running kernel has no such setting.
@@ -471,18 +471,18 @@ class Facts(View):
         """Return a measured value: ``chrony.offset_seconds`` or ``chrony.stratum``."""
         return View(self.read("measures"), "facts.measures").value(name, float)
 
-    def file(self, path: str) -> File | None:
+    def file(self, path: str) -> FileFacts | None:
         """Return a file or link below the probe's roots; None if there is no such file."""
         self._require_covered(path)
         raw = self.find("files", path)
-        return None if raw is None else File(raw, f"facts.files.{path}")
+        return None if raw is None else FileFacts(raw, f"facts.files.{path}")
 
-    def directory(self, path: str) -> Directory | None:
+    def directory(self, path: str) -> DirectoryFacts | None:
         """Return one of the probe's roots or a directory below them; None if there is no such directory."""
         self._require_covered(path)
         raw = self.find("directories", path)
         if raw is not None:
-            return Directory(raw, f"facts.directories.{path}")
+            return DirectoryFacts(raw, f"facts.directories.{path}")
         if _is_link(self.find("files", path)):
             raise UnknownFact(f"{path} is a link")
         return None

@@ -28,7 +28,7 @@ class GpuInstance(View):
     size = Fact(int, "Number of memory slices.")
 
 
-class Gpu(View):
+class GpuFacts(View):
     """One GPU, in the order of the driver; None stands for a feature that the board does not have."""
 
     index = Fact(int)

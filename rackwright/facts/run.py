@@ -6,7 +6,7 @@ from typing import Any
 from rackwright.facts.view import Fact, View, mapping, optional, optional_number
 
 
-class Run(View):
+class RunFacts(View):
     """A training run that rackwright installed on this host."""
 
     outcome = Fact(optional, "Result: finished, stopped or failed; None while it runs and before its first start.")

@@ -6,7 +6,7 @@ from typing import Any
 from rackwright.facts.view import Fact, View, optional
 
 
-class Server(View):
+class ServerFacts(View):
     """A model server that rackwright installed on this host."""
 
     ready = Fact(bool, "Whether the server reports that it accepts requests.")

@@ -29,7 +29,7 @@ class Superblock(View):
     data_offset_bytes = Fact(int, "Offset of the drive's share of the array.")
 
 
-class Health(View):
+class HealthFacts(View):
     """The health that a drive reports; None for a value that the drive does not count."""
 
     passed = Fact(bool, "Verdict of the drive itself; for NVMe, that it has no critical warning.")
@@ -38,7 +38,7 @@ class Health(View):
     wear_percent = Fact(optional_number, "Used share of the rated writes, may exceed 100; 0 for a rotational drive.")
 
 
-class Drive(View):
+class DriveFacts(View):
     """One physical disk (for NVMe: one namespace)."""
 
     name = Fact(str, "Current kernel name: nvme0n1.")
@@ -62,8 +62,8 @@ class Drive(View):
         return None if raw is None else Superblock(raw, f"{self._where}.superblock")
 
     @property
-    def health(self) -> Health:
-        return Health(self.read("health"), f"{self._where}.health")
+    def health(self) -> HealthFacts:
+        return HealthFacts(self.read("health"), f"{self._where}.health")
 
     @property
     def content(self) -> str:
@@ -91,7 +91,7 @@ Condition = Literal["optimal", "syncing", "rebuilding", "reshaping", "interrupte
 """Condition of an array. *interrupted*: a reshape began and no process continues it."""
 
 
-class Member(View):
+class MemberFacts(View):
     """A member of a running array."""
 
     name = Fact(str, "Kernel name; the drive may no longer be in the machine.")
@@ -125,11 +125,11 @@ class Array(View):
     mismatch_count = Fact(int)
 
     @property
-    def members(self) -> tuple[Member, ...]:
-        return self.rows("members", Member)
+    def members(self) -> tuple[MemberFacts, ...]:
+        return self.rows("members", MemberFacts)
 
     @property
-    def spares(self) -> tuple[Member, ...]:
+    def spares(self) -> tuple[MemberFacts, ...]:
         """Spare members without a slot."""
         return tuple(member for member in self.members if member.slot is None and "spare" in member.state)
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from rackwright.facts.facts import Facts, Link
-from rackwright.facts.storage import Array, Drive, Mount
+from rackwright.facts.facts import Facts, LinkFacts
+from rackwright.facts.storage import Array, DriveFacts, Mount
 from rackwright.facts.view import UnknownFact
 from rackwright.schema.catalogue import GPUS, PROFILES
 from rackwright.schema.host import Bus, Identity, Name, Os
@@ -227,7 +227,7 @@ def _tier_fields(array: Array, filesystem: str, mount: Mount, foreign: bool) -> 
         yield "options", options
 
 
-def _drives_with_serial(facts: Facts, notes: list[str]) -> Iterator[Drive]:
+def _drives_with_serial(facts: Facts, notes: list[str]) -> Iterator[DriveFacts]:
     """Yield the drives that have a serial number."""
     for drive in facts.drives:
         if drive.serial:
@@ -248,7 +248,7 @@ def _drives_without_health(facts: Facts, notes: list[str]) -> Iterator[str]:
 
 
 def _drive(
-    drive: Drive, tier: str | None, spares: Container[str], unwatched: Container[str]
+    drive: DriveFacts, tier: str | None, spares: Container[str], unwatched: Container[str]
 ) -> Iterator[tuple[str, Any]]:
     yield "serial", drive.serial
     if drive.bus in get_args(Bus):
@@ -264,7 +264,7 @@ def _drive(
         yield "watched", False
 
 
-def _ports(facts: Facts, notes: list[str]) -> Iterator[Link]:
+def _ports(facts: Facts, notes: list[str]) -> Iterator[LinkFacts]:
     for link in facts.links:
         if link.kind == "physical":
             yield link
@@ -274,7 +274,7 @@ def _ports(facts: Facts, notes: list[str]) -> Iterator[Link]:
             )
 
 
-def _nic(link: Link) -> Iterator[tuple[str, Any]]:
+def _nic(link: LinkFacts) -> Iterator[tuple[str, Any]]:
     yield "name", link.name
     yield "mac", link.permanent_mac
     if link.mtu != Nic.model_fields["mtu"].default:

@@ -2,7 +2,7 @@
 
 from rackwright.errors import DeclarationError, DeclarationErrors, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Drive
+from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.hosts.pool import Hosts
 from rackwright.schema.problem import hint
@@ -11,7 +11,7 @@ from rackwright.stack import Stack
 PACKAGE = "ledmon"
 
 
-def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Drive:
+def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> DriveFacts:
     """Switch the light of a drive on or off, and return the drive.
 
     Raises:
@@ -39,7 +39,7 @@ def locate(hosts: Hosts, stack: Stack, host: str, serial: str, on: bool) -> Driv
     return drive
 
 
-def _drive(facts: Facts, host: str, serial: str) -> Drive:
+def _drive(facts: Facts, host: str, serial: str) -> DriveFacts:
     if found := facts.drive(serial):
         return found
     known = [drive.serial for drive in facts.drives]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rackwright.facts.gpu import Gpu
+from rackwright.facts.gpu import GpuFacts
 from rackwright.schema.catalogue import GPUS
 
 ALL_REDUCE_GPUS = 8
@@ -19,7 +19,7 @@ class Floor:
     source: str = ""
 
 
-def gpu_floor(gpus: Sequence[Gpu], value: str) -> Floor:
+def gpu_floor(gpus: Sequence[GpuFacts], value: str) -> Floor:
     """Return the lowest floor *value* in the catalogue among *gpus*; an empty one unless each GPU has a floor.
 
     Raises:
@@ -33,10 +33,10 @@ def gpu_floor(gpus: Sequence[Gpu], value: str) -> Floor:
     return Floor(least, source if all(each for _, each in floors) else "")
 
 
-def peer_floor(gpus: Sequence[Gpu], value: str, has_nvswitch: bool) -> Floor:
+def peer_floor(gpus: Sequence[GpuFacts], value: str, has_nvswitch: bool) -> Floor:
     """Return the floor *value* for work between GPUs, which applies only behind NVSwitch."""
     return gpu_floor(gpus, value) if has_nvswitch else Floor()
 
 
-def all_reduce_floor(gpus: Sequence[Gpu], has_nvswitch: bool) -> Floor:
+def all_reduce_floor(gpus: Sequence[GpuFacts], has_nvswitch: bool) -> Floor:
     return peer_floor(gpus, "floor_all_reduce_gb_per_s", has_nvswitch) if len(gpus) == ALL_REDUCE_GPUS else Floor()

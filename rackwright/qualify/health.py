@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from rackwright.facts.facts import Facts
-from rackwright.facts.gpu import Gpu
+from rackwright.facts.gpu import GpuFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.qualify.item import Figure
 
@@ -60,5 +60,5 @@ def _problems(before: Facts, during: Iterable[Facts], after: Facts, limit_celsiu
             yield f"{error.pci}: Xid {error.code}: {error.text}"
 
 
-def _errors(gpu: Gpu) -> int:
+def _errors(gpu: GpuFacts) -> int:
     return gpu.uncorrected_errors or 0

@@ -11,7 +11,7 @@ from rackwright.audit.evidence import AT_ONCE
 from rackwright.audit.report import Evidence
 from rackwright.errors import RackwrightError
 from rackwright.facts.facts import Facts
-from rackwright.facts.gpu import Gpu, Xid
+from rackwright.facts.gpu import GpuFacts, Xid
 from rackwright.facts.view import UnknownFact, View
 from rackwright.hosts.pool import Hosts
 from rackwright.schema import nvidia
@@ -101,7 +101,7 @@ def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[Gpu
         yield GpuRow(name, not_reached=facts)
         return
     unknown: list[str] = []
-    gpus: tuple[Gpu, ...] | None = _read(facts, "gpus", unknown)
+    gpus: tuple[GpuFacts, ...] | None = _read(facts, "gpus", unknown)
     errors = [error for error in _read(facts, "xids", unknown) or () if _is_new(error, facts, host.alerts)]
     alerts = []
     declared = len(nvidia.gpus(host.profile))
@@ -118,7 +118,7 @@ def _rows(name: str, host: Host, facts: Facts | RackwrightError) -> Iterator[Gpu
         yield GpuRow(name, alerts=tuple(dict.fromkeys(alerts)), unknown=tuple(unknown))
 
 
-def _row(host: str, gpu: Gpu, limits: Alerts, errors: Iterable[str]) -> GpuRow:
+def _row(host: str, gpu: GpuFacts, limits: Alerts, errors: Iterable[str]) -> GpuRow:
     unknown: list[str] = []
     condition = _read(gpu, "condition", unknown)
     if condition != "working":

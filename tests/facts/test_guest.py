@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rackwright.facts import probe
-from rackwright.facts.facts import Facts, Link
+from rackwright.facts.facts import Facts, LinkFacts
 from rackwright.facts.probe import block
 from rackwright.facts.view import UnknownFact
 from rackwright.twin import Twin, VirtualDrive, VirtualMachine, VirtualNic
@@ -264,7 +264,7 @@ def of_ip(link: dict[str, Any], links: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def ours(link: Link, names: Iterable[str]) -> dict[str, Any]:
+def ours(link: LinkFacts, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(link, name) for name in names}
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from rackwright.core.contract import Absent, Claim, Value
 from rackwright.facts.facts import Facts
-from rackwright.facts.server import Server
+from rackwright.facts.server import ServerFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.model_server.spec import ServerSpec, WatchPart
 from rackwright.kinds.shared import observation
@@ -42,13 +42,13 @@ def _server(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     return Absent() if value is None else value
 
 
-def _refusal_reason(server: Server, claim: Claim) -> str:
+def _refusal_reason(server: ServerFacts, claim: Claim) -> str:
     """Return the reason why the host refused the declared release, or `no`."""
     refusal = server.failed_release
     return refusal["why"] if refusal and refusal["release"] == claim.want["release"] else "no"
 
 
-def outcome(facts: Facts, name: str, server: Server) -> str:
+def outcome(facts: Facts, name: str, server: ServerFacts) -> str:
     """Return the state of a server: ready, stopped, failed or not ready."""
     if server.ready:
         return "ready"
@@ -76,7 +76,7 @@ def report(spec: ServerSpec, facts: Facts) -> dict[str, Any]:
         return report | {"figures": f"unknown: {reason}"}
 
 
-def accuracy(watch: WatchPart, server: Server, facts: Facts) -> dict[str, Any]:
+def accuracy(watch: WatchPart, server: ServerFacts, facts: Facts) -> dict[str, Any]:
     """Return the canary's accuracy at the last check and a day before, and whether it is low or has moved.
 
     The key `unknown` says that the last check is too old.

@@ -1,7 +1,7 @@
 """The observation of a network's properties."""
 
 from rackwright.core.contract import Absent, Claim, Value, Within
-from rackwright.facts.facts import DeadRoute, Facts, Link, Route
+from rackwright.facts.facts import DeadRoute, Facts, LinkFacts, RouteFacts
 from rackwright.kinds.network import unmanaged
 from rackwright.kinds.network.spec import OWNER
 from rackwright.kinds.shared import observation
@@ -48,7 +48,7 @@ def _link(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     return Absent() if value is None else value
 
 
-def _property(link: Link, name: str) -> Value | None:
+def _property(link: LinkFacts, name: str) -> Value | None:
     match name:
         case "mac":
             return link.permanent_mac
@@ -91,7 +91,7 @@ def _route(facts: Facts, key: str, name: str, claim: Claim) -> Value:
     return (best.gateway or "none") if name == "via" else best.link if name == "link" else best.metric
 
 
-def _closest(routes: list[Route], claim: Claim) -> Route | None:
+def _closest(routes: list[RouteFacts], claim: Claim) -> RouteFacts | None:
     if "metric" in claim.want:
         routes = [route for route in routes if route.metric == claim.want["metric"]] or routes
     same_link = [route for route in routes if route.link == claim.want["link"]]
@@ -99,7 +99,9 @@ def _closest(routes: list[Route], claim: Claim) -> Route | None:
     return next((route for route in near if route.gateway == claim.want["via"]), near[0] if near else None)
 
 
-def _preferred_routes(facts: Facts, key: str, routes: list[Route], ours: Route | None, claim: Claim) -> tuple[str, ...]:
+def _preferred_routes(
+    facts: Facts, key: str, routes: list[RouteFacts], ours: RouteFacts | None, claim: Claim
+) -> tuple[str, ...]:
     """Return the undeclared routes that the kernel prefers to *ours*, or may use as well.
 
     For a default route with a metric only its own link counts: undeclared links have default routes as well.
@@ -116,7 +118,7 @@ def _preferred_routes(facts: Facts, key: str, routes: list[Route], ours: Route |
     return tuple(sorted({*(format_route(each.gateway, each.link) for each in others), *dead} - {*declared.values}))
 
 
-def _destination(route: Route | DeadRoute) -> str:
+def _destination(route: RouteFacts | DeadRoute) -> str:
     if route.destination != DEFAULT:
         return route.destination
     return EVERYWHERE[6 if ":" in (route.gateway or "") else 4]

@@ -4,7 +4,7 @@ import math
 
 from rackwright.core.contract import Absent, Between, Claim, UnknownValue, Value
 from rackwright.facts.facts import Facts
-from rackwright.facts.gpu import Gpu
+from rackwright.facts.gpu import GpuFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 
@@ -116,12 +116,12 @@ def _cdi(facts: Facts, kind: str, name: str) -> Value:
     return tuple(sorted(device for gpu in facts.gpus for device in _devices(gpu) if device not in devices))
 
 
-def _devices(gpu: Gpu) -> tuple[str, ...]:
+def _devices(gpu: GpuFacts) -> tuple[str, ...]:
     """Return the CDI device names of *gpu*: its number, or ``0:1`` for the second of its MIG instances."""
     return tuple(f"{gpu.index}:{nth}" for nth, _ in enumerate(gpu.mig_instances)) if gpu.mig else (str(gpu.index),)
 
 
-def _format_setting(gpu: Gpu, key: str) -> str:
+def _format_setting(gpu: GpuFacts, key: str) -> str:
     value = getattr(gpu, key)
     if key == "mig" and value:
         return " ".join(sorted(instance.profile for instance in gpu.mig_instances)) or "empty"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from rackwright.core.contract import Command, Plan, Refusal, Step
-from rackwright.facts.storage import Array, Drive
+from rackwright.facts.storage import Array, DriveFacts
 from rackwright.kinds.tier import boot, commands, consistency, drives, fill, luks, owner_file, repair, scrub
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import Blank, HalfMade
@@ -44,7 +44,7 @@ def _creation(inputs: PlanInputs, not_free: Iterable[Refusal], array: Array | No
     return Plan(steps=tuple(steps), by_hand=inputs.drive_differences, notes=notes)
 
 
-def _array_step(spec: TierSpec, free: Sequence[Drive]) -> Command:
+def _array_step(spec: TierSpec, free: Sequence[DriveFacts]) -> Command:
     options = [f"--level={spec.level}", f"--raid-devices={len(spec.members)}"]
     if spec.spares:
         options.append(f"--spare-devices={len(spec.spares)}")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from rackwright.core.contract import Command, Difference, Refusal
 from rackwright.facts import content
-from rackwright.facts.storage import Drive
+from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.tier import commands
 from rackwright.kinds.tier.inputs import PlanInputs
@@ -15,7 +15,7 @@ IDENTIFYING = {"bus", "size_bytes"}
 """Properties that a drive has for life."""
 
 
-def present(inputs: PlanInputs, serials: Collection[str]) -> list[Drive]:
+def present(inputs: PlanInputs, serials: Collection[str]) -> list[DriveFacts]:
     """Return the declared drives with these serials that are in the machine."""
     declared = (part.serial for part in inputs.spec.drives if part.serial in serials)
     return [drive for serial in declared if (drive := inputs.facts.drive(serial))]
@@ -56,7 +56,7 @@ def _identity_refusals(inputs: PlanInputs, serial: str, where: str) -> Iterator[
         yield Refusal(where, f"got {item.name} {item.actual}", f"declared is {format_wanted(item)}", fix)
 
 
-def _content_refusals(inputs: PlanInputs, drive: Drive, where: str, ours: Collection[str]) -> Iterator[Refusal]:
+def _content_refusals(inputs: PlanInputs, drive: DriveFacts, where: str, ours: Collection[str]) -> Iterator[Refusal]:
     """Yield why a drive cannot be written: it is mounted, too small, unreadable, or bears data without consent."""
     spec = inputs.spec
     if drive.mountpoints:
@@ -83,7 +83,7 @@ def format_wanted(item: Difference) -> str:
     return f"{format_size(low)} to {format_size(high)}" if low and high else str(item.want)
 
 
-def find_consent(drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> str | None:
+def find_consent(drive: DriveFacts, fleet: Mapping[str, str], command: Mapping[str, str]) -> str | None:
     """Return the consent that counts for a drive: of the command, or a line of the fleet.
 
     A line of the fleet stands for months, so it counts only where any later write would show in the content.
@@ -97,7 +97,9 @@ def find_consent(drive: Drive, fleet: Mapping[str, str], command: Mapping[str, s
     return None if drive.unwitnessed_content else fleet.get(drive.serial)
 
 
-def content_refusal(host: str, drive: Drive, fleet: Mapping[str, str], command: Mapping[str, str]) -> Refusal | None:
+def content_refusal(
+    host: str, drive: DriveFacts, fleet: Mapping[str, str], command: Mapping[str, str]
+) -> Refusal | None:
     """Return why a drive cannot be overwritten: it bears something that no consent covers."""
     present, consent = drive.content, find_consent(drive, fleet, command)
     if not present or content.covers(consent, present):
@@ -118,12 +120,12 @@ def content_refusal(host: str, drive: Drive, fleet: Mapping[str, str], command: 
     return Refusal(where, got, want, fix)
 
 
-def consent_option(drive: Drive) -> str:
+def consent_option(drive: DriveFacts) -> str:
     """Return the option of a command that gives up all that is on a drive."""
     return f"--consent {shlex.quote(f'{drive.serial}={drive.content}')}"
 
 
-def describe(drive: Drive) -> str:
+def describe(drive: DriveFacts) -> str:
     """Return the line of the preview about a drive and its content."""
     try:
         present = drive.content or "blank where it was sampled"
@@ -134,7 +136,7 @@ def describe(drive: Drive) -> str:
     return f"{drive.serial} ({drive.bus}, {format_size(drive.size_bytes)}): {present}"
 
 
-def wipe_steps(drives: Iterable[Drive]) -> Iterator[Command]:
+def wipe_steps(drives: Iterable[DriveFacts]) -> Iterator[Command]:
     """Yield the steps that wipe the drives that are not blank."""
     for drive in drives:
         if drive.content:
@@ -146,6 +148,6 @@ def wipe_steps(drives: Iterable[Drive]) -> Iterator[Command]:
             )
 
 
-def content_after_wipe(drives: Iterable[Drive]) -> dict[str, str]:
+def content_after_wipe(drives: Iterable[DriveFacts]) -> dict[str, str]:
     """Return the content that drives may have when they come into an array, by serial."""
     return {drive.serial: drive.content_after_wipe for drive in drives}

@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from rackwright.core.contract import Command, Step
-from rackwright.facts.storage import Drive
+from rackwright.facts.storage import DriveFacts
 from rackwright.kinds.tier import drives, owner_file
 from rackwright.kinds.tier.inputs import PlanInputs
 from rackwright.kinds.tier.situation import AssembledArray
 from rackwright.kinds.tier.spec import TierSpec
 
 
-def change_steps(inputs: PlanInputs, assembled: AssembledArray, phase: str, free: Sequence[Drive]) -> Iterator[Step]:
+def change_steps(
+    inputs: PlanInputs, assembled: AssembledArray, phase: str, free: Sequence[DriveFacts]
+) -> Iterator[Step]:
     """Yield the steps before the array gets other members.
 
     Args:

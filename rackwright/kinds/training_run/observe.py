@@ -5,7 +5,7 @@ from typing import Any
 
 from rackwright.core.contract import Absent, Value
 from rackwright.facts.facts import Facts
-from rackwright.facts.run import Run
+from rackwright.facts.run import RunFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.shared import observation
 from rackwright.kinds.training_run.spec import TrainingSpec
@@ -46,7 +46,7 @@ def is_finished(spec: TrainingSpec, facts: Facts) -> bool:
     return run is not None and run.outcome == "finished"
 
 
-def has_declared_config(spec: TrainingSpec, run: Run) -> bool:
+def has_declared_config(spec: TrainingSpec, run: RunFacts) -> bool:
     """Return whether *run* ended with the declared configuration."""
     return run.config == hashlib.sha256(spec.config.encode()).hexdigest()
 

@@ -10,7 +10,7 @@ from typing import Any
 from rackwright.errors import DeclarationError, StepFailed
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
-from rackwright.facts.gpu import Gpu, Xid
+from rackwright.facts.gpu import GpuFacts, Xid
 from rackwright.facts.view import UnknownFact
 from rackwright.schema.catalogue import GPUS
 from rackwright.twin.gpu import state
@@ -26,7 +26,7 @@ class GpuFault:
 
     lines: Callable[[str], Mapping[str, Any]]
     """Function from the GPU's model to the lines of its part; None removes a line."""
-    is_visible: Callable[[Gpu, Sequence[Xid]], bool]
+    is_visible: Callable[[GpuFacts, Sequence[Xid]], bool]
     """Function that takes the GPU and its errors in the kernel log, and returns whether the fault is visible."""
     error: str = ""
     """Message that the driver writes to the kernel log, from the Xid code on; empty for none."""
@@ -119,7 +119,7 @@ def probe_gpus(twin: Twin, host: str) -> Facts:
     return probe.parse(_run(twin, host, probe.command(), probe.stdin_for_gpus()), host)
 
 
-def _gpus(host: str, facts: Facts) -> Sequence[Gpu]:
+def _gpus(host: str, facts: Facts) -> Sequence[GpuFacts]:
     try:
         return facts.gpus
     except UnknownFact as reason:

@@ -7,7 +7,7 @@ import pytest
 
 from rackwright.core.contract import Command
 from rackwright.facts.facts import Facts
-from rackwright.facts.storage import Drive
+from rackwright.facts.storage import DriveFacts
 from rackwright.facts.view import UnknownFact
 from rackwright.kinds.tier.commands import DRIVES
 from tests.kinds.tier.conftest import SERIALS, planned, refused, texts
@@ -116,7 +116,7 @@ def test_what_older_facts_do_not_tell_cannot_be_given_up(blank):
     for name in ("parts", "witnesses", "held"):
         without = {key: value for key, value in drive(blank, SERIALS[2]).items() if key != name}
         with pytest.raises(UnknownFact, match=f"the facts have no {name}: an older version of the probe wrote them"):
-            Drive({**without, "sample": ["data 77aa"]}, "drive").content  # noqa: B018
+            DriveFacts({**without, "sample": ["data 77aa"]}, "drive").content  # noqa: B018
 
 
 @pytest.mark.parametrize(
