@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from rackwright.core.repository import ACCEPTED, UNVERIFIED, RoleSource
-from rackwright.kinds.role.entries import AbsentFile, File, KernelParameter
+from rackwright.kinds.role.entries import AbsentFile, FileEntry, KernelParameter
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
@@ -87,7 +87,7 @@ def test_its_promises_can_be_told_for_each_system(role: str, system: str) -> Non
 
     things = [(entry.thing, name) for entry in told.entries for name in entry.want(REPOSITORY)]
     assert len(things) == len(set(things))
-    assert all(entry.file.startswith("/") for entry in told.entries if isinstance(entry, File))
+    assert all(entry.file.startswith("/") for entry in told.entries if isinstance(entry, FileEntry))
 
 
 def tasks(source: RoleSource) -> Iterator[dict[str, Any]]:
@@ -120,7 +120,7 @@ def test_parameters_of_the_kernel_are_given_to_grub_and_take_a_restart() -> None
     told = base(kernel_parameters=["iommu=pt", "pci=realloc"])
     file = told[f"file:{path}"]
 
-    assert isinstance(file, File)
+    assert isinstance(file, FileEntry)
     assert file.content.splitlines()[1:] == ['GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX iommu=pt pci=realloc"']
     for word in ("iommu=pt", "pci=realloc"):
         entry = told[f"kernel_parameter:{word}"]
@@ -294,7 +294,7 @@ def test_each_file_of_a_role_is_in_a_directory_of_roots(role: str, system: str) 
     about = AboutHost(name="alpha", os=system, profile="virtual")
     spec = RoleSpec(host="alpha", role=role, identity={}, about=about, fleet=AboutFleet(name="lab"))
 
-    files = [entry.file for entry in promises(spec, REPOSITORY).entries if isinstance(entry, File)]
+    files = [entry.file for entry in promises(spec, REPOSITORY).entries if isinstance(entry, FileEntry)]
 
     assert [path for path in files if not ROOT_OWNED.match(path)] == []
 

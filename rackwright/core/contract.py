@@ -255,13 +255,13 @@ class Plan:
         return any(isinstance(step, Command) and step.creates for step in self.steps)
 
 
-class Part(BaseModel):
+class SpecPart(BaseModel):
     """The base class of a part of a spec."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-class Resource(Part):
+class Resource(SpecPart):
     """The base class of every spec that becomes a Pulumi resource."""
 
     host: str

@@ -25,7 +25,7 @@ from rackwright.schema.network import Bond, Dns, Network, Route, Vlan
 from rackwright.schema.port import Nic
 from rackwright.schema.problem import Keys, Problem
 from rackwright.schema.rollout import Rollout
-from rackwright.schema.run import Checkpoints, Elastic, Environment, Run
+from rackwright.schema.run import CheckpointPolicy, Elastic, Environment, Run
 from rackwright.schema.run import problems as run_problems
 from rackwright.schema.server import Canary, Gate, ServedModel, Server, ServerKey, Tls
 from rackwright.schema.server import problems as server_problems
@@ -37,7 +37,7 @@ MODELS: dict[str, type[BaseModel]] = {
     for model in (
         *(Fleet, Host, Identity, Drive, Nic, Tier, Encryption, Scrub, Network, Bond, Vlan, Route, Dns),
         *(Needs, Ssh, Login, Alerts, Health, Rollout, Mirror),
-        *(Run, Checkpoints, Environment, Elastic),
+        *(Run, CheckpointPolicy, Environment, Elastic),
         *(Server, ServedModel, Gate, Canary, ServerKey, Tls),
     )
 }

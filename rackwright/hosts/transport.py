@@ -37,7 +37,7 @@ class ConnectionLost(HostUnreachable):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CommandResult:
     """Exit status and output of a command."""
 
     status: int
@@ -74,7 +74,7 @@ class Connection:
         stdin: bytes = b"",
         timeout: float = 60,
         on_line: Callable[[str], None] | None = None,
-    ) -> Result:
+    ) -> CommandResult:
         """Run *argv* and return how it ended, whatever its status.
 
         *stdin* is sent whole before output is read: the command must read it before it prints 2 MiB (the window).
@@ -165,7 +165,7 @@ class Connection:
             return error
         return self.command_error(argv, result)
 
-    def command_error(self, argv: Sequence[str], result: Result) -> HostUnreachable:
+    def command_error(self, argv: Sequence[str], result: CommandResult) -> HostUnreachable:
         """Return the error for an *argv* that failed."""
         last_line = result.stderr.strip().splitlines()[-1:] or ["nothing"]
         sudo = "sudo -n " if self.login.become else ""
@@ -189,13 +189,13 @@ class Connection:
             "Run the same command again: it looks first at what is there",
         )
 
-    def _result(self, channel: "Channel", stdout: bytes, deadline: float) -> Result:
+    def _result(self, channel: "Channel", stdout: bytes, deadline: float) -> CommandResult:
         stderr = _whole(_chunks(channel.recv_stderr, channel, deadline), STDERR_BYTES).decode(errors="replace")
         if not channel.status_event.wait(max(deadline - time.monotonic(), 0)):
             raise TimeoutError
         if channel.exit_status == -1 and not self.alive:
             raise self.connection_lost("it was closed")
-        return Result(channel.exit_status, stdout, stderr)
+        return CommandResult(channel.exit_status, stdout, stderr)
 
     def _log_in(self) -> "tuple[Transport, Login]":
         """Try each login on a connection of its own: sshd allows no second user name on one."""

@@ -16,7 +16,7 @@ from rackwright.status import servers
 from rackwright.toolchain import cache
 from workloads import config_file
 from workloads.errors import WorkloadError
-from workloads.quantize.config import Settings
+from workloads.quantize.config import QuantizeSettings
 from workloads.serving import model as model_directory
 from workloads.training.config import TrainingConfig
 
@@ -114,15 +114,15 @@ def _training_config(request: IterationRequest, model: StartingModel, data: Path
     return config_file.apply_changes(TrainingConfig, "--set tune", json.loads(json.dumps(values)), changes)
 
 
-def _quantize_settings(request: IterationRequest, model: StartingModel) -> Settings:
+def _quantize_settings(request: IterationRequest, model: StartingModel) -> QuantizeSettings:
     """Return the settings of quantising: the precision of the served model, or for another target the catalogue's."""
     accuracy_kept = request.stack.fleet.servers[request.server].gate.accuracy_kept
-    values = Settings().model_dump(mode="json")
+    values = QuantizeSettings().model_dump(mode="json")
     if request.target in (None, model.target):
         values["precision"] = model.precision
     if accuracy_kept is not None:
         values["gate"]["accuracy_kept"] = accuracy_kept
-    return config_file.apply_changes(Settings, "--set quantize", values, request.changes_of(QUANTIZE))
+    return config_file.apply_changes(QuantizeSettings, "--set quantize", values, request.changes_of(QUANTIZE))
 
 
 def _heading(stage: Stage, suffix: str = "") -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rackwright.errors import DeclarationError, DeclarationErrors
-from rackwright.kinds.role.entries import Environment
+from rackwright.kinds.role.entries import EnvironmentEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.stack import Stack
@@ -72,7 +72,7 @@ def requirements(stack: Stack) -> list[str]:
         entry.requirements: None
         for spec in role_specs(stack)
         for entry in promises(spec, stack.repository).entries
-        if isinstance(entry, Environment)
+        if isinstance(entry, EnvironmentEntry)
     }
     return list(lists)
 

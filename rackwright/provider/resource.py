@@ -35,7 +35,7 @@ Change = Literal["add", "update", "input"]
 _AGAIN = "Check the host, then run it again: it keeps all claims that already hold"
 
 
-class Problem(NamedTuple):
+class InputProblem(NamedTuple):
     """An invalid input."""
 
     path: str
@@ -48,12 +48,12 @@ class Resources:
     def __init__(self, kinds: Mapping[str, Kind[Any]], sites: Sites) -> None:
         self._kinds, self._sites = kinds, sites
 
-    def check(self, urn: Urn, properties: Properties) -> tuple[dict[str, JSON], list[Problem]]:
+    def check(self, urn: Urn, properties: Properties) -> tuple[dict[str, JSON], list[InputProblem]]:
         """Return the spec's inputs with their claims, or their problems; contacts no host."""
         inputs = {name: value for name, value in properties.items() if name not in COMPUTED}
         if unknown := [*codec.unknowns(inputs)]:
             reason = "depends on another resource; a declaration is plain data: write the value itself"
-            return {}, [Problem(name, reason) for name in unknown]
+            return {}, [InputProblem(name, reason) for name in unknown]
         try:
             spec = _parse(self._kind(urn), inputs)
         except ValidationError as error:
@@ -283,8 +283,8 @@ def _parse(kind: Kind[Any], inputs: Properties) -> Resource:
     return spec
 
 
-def _problems(error: ValidationError) -> list[Problem]:
+def _problems(error: ValidationError) -> list[InputProblem]:
     return [
-        Problem(codec.property_path(*item["loc"]) if item["loc"] else "", f"got {item['input']!r}: {item['msg']}")
+        InputProblem(codec.property_path(*item["loc"]) if item["loc"] else "", f"got {item['input']!r}: {item['msg']}")
         for item in error.errors(include_url=False)
     ]

@@ -19,7 +19,7 @@ FindInputs = Callable[[str, str], Mapping[str, JSON] | None]
 """A function of (type token, id) that returns the inputs of a declared resource; None: it is not declared."""
 
 
-class Hosts(Protocol):
+class HostsProtocol(Protocol):
     """The provider's interface to the hosts; see rackwright.hosts."""
 
     def facts(self, host: str, fresh: bool = False) -> Facts: ...
@@ -39,7 +39,7 @@ class Execute(Protocol):
     def __call__(self, hosts: Any, host: str, id: str, steps: Sequence[Step], progress: Progress) -> None: ...
 
 
-class RolloutGate(Protocol):
+class RolloutGateProtocol(Protocol):
     """The order in which hosts change; see rackwright.hosts.rollout."""
 
     def slot(self, rollout_group: str, host: str, progress: Progress) -> AbstractContextManager[None]: ...
@@ -50,9 +50,9 @@ class Site:
     """The declaration and hosts of one stack."""
 
     repository: Repository
-    hosts: Hosts
+    hosts: HostsProtocol
     execute_steps: Execute
-    rollout_gate: RolloutGate
+    rollout_gate: RolloutGateProtocol
     find_inputs: FindInputs = lambda token, id: None
     maintenance: Mapping[str, str] = field(default_factory=dict)
     """Hosts in maintenance today, each with the text for messages."""

@@ -11,7 +11,7 @@ from typing import Any
 from rackwright.errors import RackwrightError
 from rackwright.hosts.onhost.runner import PREFIX, escape_unit, literal
 from rackwright.hosts.pool import Hosts
-from rackwright.hosts.transport import Result
+from rackwright.hosts.transport import CommandResult
 from rackwright.progress import Progress
 from rackwright.qualify.item import MeasurementFailed
 
@@ -38,7 +38,7 @@ class Bench:
         environment: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         on_line: Callable[[str], None] | None = None,
-    ) -> Result:
+    ) -> CommandResult:
         """Run *argv* in a systemd unit of its own, and return its result; no process of the unit survives the call.
 
         If the connection is lost, the next holder of the lease waits for the unit.
@@ -92,7 +92,7 @@ def unit_command(
     )
 
 
-def last_line(result: Result) -> str:
+def last_line(result: CommandResult) -> str:
     """Return the last line that a program printed."""
     lines = [line for text in (result.stdout.decode(errors="replace"), result.stderr) for line in text.splitlines()]
     return next((line.strip() for line in reversed(lines) if line.strip()), "no output")

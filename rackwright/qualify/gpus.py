@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.hosts.transport import Result
+from rackwright.hosts.transport import CommandResult
 from rackwright.qualify import dcgm, floor, health, nccl, nvbandwidth, tool
 from rackwright.qualify.bench import Bench, last_line
 from rackwright.qualify.item import Figure, Item, MeasurementFailed, make_item
@@ -143,7 +143,7 @@ class Gpus:
             raise UnknownFact(f"{name} is not installed: {tool.PROVIDERS.get(name, 'role nvidia_driver installs it')}")
         return self.tools[name]
 
-    def _run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Result:
+    def _run(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> CommandResult:
         return self.bench.run(name, argv, LIMIT_SECONDS, environment)
 
     def _text(self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
@@ -157,7 +157,7 @@ class Gpus:
             raise MeasurementFailed(f"`{argv[0]}` ended with {result.status}: {last_line(result)}")
         return result.stdout.decode(errors="replace")
 
-    def _under_load(self, work: Callable[[], Result]) -> tuple[Result, list[Facts]]:
+    def _under_load(self, work: Callable[[], CommandResult]) -> tuple[CommandResult, list[Facts]]:
         """Return the result of *work*, and the facts of the GPUs read while it ran."""
         during: list[Facts] = []
         with ThreadPoolExecutor(1) as pool:

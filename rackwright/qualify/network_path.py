@@ -11,7 +11,7 @@ from rackwright.schema.host import Host
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class PathEndpoint:
     """One end of a network path."""
 
     host: str
@@ -24,8 +24,8 @@ class Endpoint:
 class NetworkPath:
     """The path from one host to another."""
 
-    own: Endpoint
-    peer: Endpoint
+    own: PathEndpoint
+    peer: PathEndpoint
 
     @property
     def text(self) -> str:
@@ -53,10 +53,10 @@ def find_path(hosts: Mapping[str, Host], name: str, peer: str) -> NetworkPath:
     return next((path for path in paths if path.own.interface == hosts[name].fabric), paths[0])
 
 
-def _endpoint(hosts: Mapping[str, Host], station: Station) -> Endpoint:
+def _endpoint(hosts: Mapping[str, Host], station: Station) -> PathEndpoint:
     *_, last = station.path
     interface = hosts[station.host].nics[last].name if isinstance(last, int) else str(last)
-    return Endpoint(station.host, station.address, interface)
+    return PathEndpoint(station.host, station.address, interface)
 
 
 def network_item(name: str, path: NetworkPath, sent: Mapping[str, object], received: Mapping[str, object]) -> Item:

@@ -135,7 +135,7 @@ class Network(Schema):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class NetworkLink:
     """A port, a bond or a VLAN, with the fields that other links and routes depend on."""
 
     path: Keys
@@ -149,15 +149,15 @@ class Link:
         return any(other in ipaddress.ip_interface(own).network for own in self.addresses)
 
 
-def links(network: Network, nics: Sequence[Nic]) -> dict[str, Link]:
+def links(network: Network, nics: Sequence[Nic]) -> dict[str, NetworkLink]:
     """Return all links by name, in the order of declaration, with inherited MTUs filled in."""
-    result = {nic.name: Link(("nics", index), nic.mtu, nic.addresses) for index, nic in enumerate(nics)}
+    result = {nic.name: NetworkLink(("nics", index), nic.mtu, nic.addresses) for index, nic in enumerate(nics)}
     for name, bond in network.bonds.items():
         members = [result[member].mtu for member in bond.members if member in result]
-        result[name] = Link(("network", "bonds", name), bond.mtu or min(members, default=1500), bond.addresses)
+        result[name] = NetworkLink(("network", "bonds", name), bond.mtu or min(members, default=1500), bond.addresses)
     for name, vlan in network.vlans.items():
         below = result[vlan.link].mtu if vlan.link in result else 1500
-        result[name] = Link(("network", "vlans", name), vlan.mtu or below, vlan.addresses)
+        result[name] = NetworkLink(("network", "vlans", name), vlan.mtu or below, vlan.addresses)
     return result
 
 
@@ -182,7 +182,7 @@ def environment(interface: str) -> dict[str, str]:
     }
 
 
-def route_link(route: Route, links: Mapping[str, Link]) -> str:
+def route_link(route: Route, links: Mapping[str, NetworkLink]) -> str:
     """Return the name of the link of *route*, one of *links*."""
     return route.on or next(name for name, link in links.items() if link.holds(route.via))
 
@@ -295,7 +295,7 @@ def _vlan_problems(network: Network, nics: Sequence[Nic]) -> Iterator[Problem]:
             yield Problem(f"got {vlan.id}", want, "Correct one of the two", (*place, "id"), also=also)
 
 
-def _route_problems(network: Network, all_links: Mapping[str, Link]) -> Iterator[Problem]:
+def _route_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:
     first: dict[tuple[str, Any], int] = {}
     for index, route in enumerate(network.routes):
         place: Keys = ("network", "routes", index)
@@ -323,7 +323,7 @@ def _route_problems(network: Network, all_links: Mapping[str, Link]) -> Iterator
             yield Problem(f"got {route.via!r}", want, fix, (*place, "via"))
 
 
-def _fabric_problems(network: Network, all_links: Mapping[str, Link]) -> Iterator[Problem]:
+def _fabric_problems(network: Network, all_links: Mapping[str, NetworkLink]) -> Iterator[Problem]:
     candidates = [name for name, link in all_links.items() if link.addresses]
     if network.fabric is not None and network.fabric not in candidates:
         fix = hint(network.fabric, candidates, "Name one of these" if candidates else "Remove it")

@@ -40,7 +40,7 @@ def _model(name: str) -> str:
     return name
 
 
-class Checkpoints(Schema):
+class CheckpointPolicy(Schema):
     """Storage of checkpoints."""
 
     tier: Name
@@ -85,7 +85,7 @@ class Run(Schema):
     """Number of processes on each host, usually the number of its GPUs."""
     data: Path | None = None
     """File or directory with the recipe's data, the same path on all hosts."""
-    checkpoints: Checkpoints
+    checkpoints: CheckpointPolicy
     """Storage of the run's checkpoints, in ``runs/NAME`` of a tier."""
     tracking: Tracking | None = None
     """MLflow server to which the run reports."""

@@ -14,7 +14,7 @@ from rackwright.schema.problem import Keys, Problem, raise_any
 from rackwright.schema.run import Environment, address
 from rackwright.schema.secret import Key, name_problem
 from rackwright.schema.units import SPAN, parse_time
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 NAME_MAX = 25
 """Maximum length, because the account is ``server-NAME`` and Linux accepts 32 characters. Source: useradd(8)."""
@@ -245,14 +245,14 @@ def _problems(server: Server) -> Iterator[Problem]:
             yield Problem(f"got {name}", want, "Remove it", ("set", name))
 
 
-def settings(server: Server, host: str, **more: Any) -> Settings:
+def settings(server: Server, host: str, **more: Any) -> ServingSettings:
     """Return the settings of *server* on the address *host*, with *more*.
 
     Raises:
         ValidationError: a value of `set` is invalid.
     """
     values = {**server.set, "host": host, "port": server.port, "anybody": server.anybody, **more}
-    return Settings.model_validate_json(json.dumps(values))
+    return ServingSettings.model_validate_json(json.dumps(values))
 
 
 def problems(servers: Mapping[str, Server], hosts: Mapping[str, Host]) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rackwright.core.repository import Repository
 from rackwright.errors import DeclarationError, DeclarationErrors
 from rackwright.kinds.model_server import image as images
-from rackwright.kinds.model_server.image import Image
+from rackwright.kinds.model_server.image import ServerImage
 from rackwright.kinds.model_server.spec import ServerSpec
 from workloads.serving import model as model_directory
 
@@ -20,7 +20,7 @@ def image(
     base: str,
     requirements: Path | None = None,
     python_of_base: bool = False,
-) -> Image:
+) -> ServerImage:
     """Return the image of the server with *specs*, one spec for each of its hosts.
 
     Raises:

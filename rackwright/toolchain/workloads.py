@@ -26,7 +26,7 @@ TRACKING = Path(__file__).parents[2] / "roles/mlflow/templates/opt/rackwright/ml
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
+class WorkloadsEnvironment:
     """A virtual environment with all packages of its lock."""
 
     directory: Path
@@ -38,7 +38,7 @@ class Environment:
         return self.directory / "bin" / "python"
 
 
-def ensure(progress: Progress) -> Environment:
+def ensure(progress: Progress) -> WorkloadsEnvironment:
     """Return the environment for training, after its installation and the build of Horovod if they are missing.
 
     If the build of Horovod fails, the environment has the reason, and the next call tries the build again.
@@ -51,21 +51,23 @@ def ensure(progress: Progress) -> Environment:
     """
     directory = training_directory()
     if (directory / "ready").exists() and (directory / "horovod").exists():
-        return Environment(directory)  # without the lock: another process may hold it while it installs another lock
+        return WorkloadsEnvironment(
+            directory
+        )  # without the lock: another process may hold it while it installs another lock
     with cache.hold_lock(directory.parent / "lock", progress):
         if not (directory / "ready").exists():
             _install(directory, LOCK, "3 GB to fetch, 5 GB on the drive", progress)
         if (directory / "horovod").exists():
-            return Environment(directory)
+            return WorkloadsEnvironment(directory)
         try:
-            _add_horovod(Environment(directory).python, progress)
+            _add_horovod(WorkloadsEnvironment(directory).python, progress)
         except ToolUnavailable as reason:
-            return Environment(directory, without_horovod=str(reason))
+            return WorkloadsEnvironment(directory, without_horovod=str(reason))
         (directory / "horovod").touch()
-        return Environment(directory)
+        return WorkloadsEnvironment(directory)
 
 
-def serving(progress: Progress) -> Environment:
+def serving(progress: Progress) -> WorkloadsEnvironment:
     """Return the environment for serving, after its installation if it is missing.
 
     Raises:
@@ -74,7 +76,7 @@ def serving(progress: Progress) -> Environment:
     return ensure_lock("serving", SERVING, "273 MB on the drive", progress)
 
 
-def tracking(progress: Progress) -> Environment:
+def tracking(progress: Progress) -> WorkloadsEnvironment:
     """Return an environment with the tracking server of the role mlflow, for tests, after its installation if missing.
 
     Raises:
@@ -83,7 +85,7 @@ def tracking(progress: Progress) -> Environment:
     return ensure_lock("tracking", TRACKING, "200 MB to fetch, 658 MB on the drive", progress)
 
 
-def ensure_lock(name: str, lock: Path, size: str, progress: Progress) -> Environment:
+def ensure_lock(name: str, lock: Path, size: str, progress: Progress) -> WorkloadsEnvironment:
     """Return the environment *name* with the packages of *lock*, after its installation if it is missing.
 
     Raises:
@@ -94,7 +96,7 @@ def ensure_lock(name: str, lock: Path, size: str, progress: Progress) -> Environ
     with cache.hold_lock(directory.parent / "lock", progress):
         if not (directory / "ready").exists():
             _install(directory, lock, size, progress)
-    return Environment(directory, without_horovod="it does not train")
+    return WorkloadsEnvironment(directory, without_horovod="it does not train")
 
 
 def training_directory() -> Path:
@@ -117,7 +119,7 @@ def _install(directory: Path, lock: Path, size: str, progress: Progress) -> None
     log = cache.directory() / "logs" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     progress(f"installing the environment of the {name} into {directory}: {size} (log {log})")
-    python = str(Environment(directory).python)
+    python = str(WorkloadsEnvironment(directory).python)
     commands = (
         (sys.executable, "-m", "venv", str(directory)),
         # not compiled: most modules are never imported, and Python compiles the others on import

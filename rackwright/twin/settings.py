@@ -7,7 +7,7 @@ from typing import Any
 from rackwright.twin.files import write
 
 
-class Settings:
+class TwinSettings:
     """A small file of settings, which each property reads again, since other commands change the file."""
 
     def __init__(self, path: Path) -> None:

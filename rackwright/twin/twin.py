@@ -24,7 +24,7 @@ from rackwright.twin.control import Child, Control
 from rackwright.twin.files import write
 from rackwright.twin.gpu import library, plug
 from rackwright.twin.layout import Layout
-from rackwright.twin.settings import Settings
+from rackwright.twin.settings import TwinSettings
 from rackwright.twin.vm.backend import VirtualMachines
 from rackwright.twin.vm.machine import VirtualMachine
 
@@ -185,8 +185,8 @@ class Twin:
         self._backend_of(host).press_reset_button(host)
         self.power_on(host, progress)
 
-    def settings(self, host: str) -> Settings:
-        return Settings(self.layout.settings(host))
+    def settings(self, host: str) -> TwinSettings:
+        return TwinSettings(self.layout.settings(host))
 
     def is_on(self, host: str) -> bool:
         return host in self._running_children()

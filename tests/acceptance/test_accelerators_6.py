@@ -11,7 +11,7 @@ import pytest
 from rackwright.facts import probe
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.hosts.transport import Result
+from rackwright.hosts.transport import CommandResult
 from rackwright.qualify import gpus, tool
 from rackwright.qualify.gpus import Gpus
 from rackwright.qualify.item import Item, MeasurementFailed
@@ -52,10 +52,10 @@ class Here:
 
     def run(
         self, what: str, argv: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
-    ) -> Result:
+    ) -> CommandResult:
         self._log(what)
         done = self._log.run(argv, env={**os.environ, **(environment or {})}, timeout=seconds)
-        return Result(done.returncode, done.stdout.encode(), done.stderr)
+        return CommandResult(done.returncode, done.stdout.encode(), done.stderr)
 
     def stop(self) -> None:
         """Nothing outlives the wait for it."""

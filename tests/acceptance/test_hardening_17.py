@@ -13,7 +13,7 @@ from tests.support.acceptance import line
 from tests.support.expect import need
 from tests.support.log import Log
 from workloads.checkpoint import layout, manifest
-from workloads.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint.manifest import Manifest, ManifestEntry
 
 MOST_MIB = 200
 """The most memory of a command; proving the first archive took 4.5 GB."""
@@ -49,7 +49,8 @@ def test_a_small_hostile_archive_takes_little_memory(log: Log) -> str:
 
 def _manifest(content: dict[str, bytes], size: int | None = None) -> bytes:
     entries = {
-        name: Entry(len(each) if size is None else size, sha256(each).hexdigest()) for name, each in content.items()
+        name: ManifestEntry(len(each) if size is None else size, sha256(each).hexdigest())
+        for name, each in content.items()
     }
     return manifest.render(Manifest(1, len(content) // 2, entries))
 

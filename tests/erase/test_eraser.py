@@ -61,7 +61,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def contents(root: Path) -> dict[str, str]:
     """Return what is on each drive, in the words of a consent."""
-    machine = block.Machine(str(root))
+    machine = block.BlockDevices(str(root))
     return {block.serial(machine, name): describe(block.drive(machine, name)) for name in machine.drives}
 
 

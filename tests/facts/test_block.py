@@ -23,7 +23,7 @@ def machine(tmp_path):
 
 
 def drive_of(machine, name):
-    return next(drive for drive in block.drives(block.Machine(machine.top)) if drive["name"] == name)
+    return next(drive for drive in block.drives(block.BlockDevices(machine.top)) if drive["name"] == name)
 
 
 def test_a_sas_drive_tells_its_vital_product_data(machine):
@@ -54,7 +54,7 @@ def test_namespaces_of_one_controller_have_their_number_in_the_serial(machine):
     machine.device("nvme1n1", 4 * MIB, "pci0000:00/0000:00:11.0/nvme/nvme1")
     machine.write("sys/devices/pci0000:00/0000:00:11.0/nvme/nvme1/serial", "RW01-NVME1\n")
 
-    serials = {drive["name"]: drive["serial"] for drive in block.drives(block.Machine(machine.top))}
+    serials = {drive["name"]: drive["serial"] for drive in block.drives(block.BlockDevices(machine.top))}
 
     assert serials == {"nvme0n1": "RW01-NVME0_1", "nvme0n2": "RW01-NVME0_2", "nvme1n1": "RW01-NVME1"}
 
@@ -106,14 +106,14 @@ def test_only_whole_disks_are_drives(machine):
     machine.write("sys/block/nvme0c0n1/hidden", "1\n")
     machine.write("sys/block/sdz/removable", "1\n")
 
-    assert block.Machine(machine.top).drives == ["sda"]
+    assert block.BlockDevices(machine.top).drives == ["sda"]
 
 
 def test_a_missing_sys_is_no_machine_without_drives(machine):
     shutil.rmtree(machine.root / "sys/block")
 
     with pytest.raises(FileNotFoundError):
-        block.Machine(machine.top)
+        block.BlockDevices(machine.top)
 
 
 def test_users_of_a_drive_and_of_its_partitions_are_found(machine):
@@ -220,7 +220,7 @@ def test_signatures_are_found(machine, argv, kind):
 def test_a_member_shows_both_its_superblock_and_what_the_array_carries(machine):
     member_of_version_1_0(machine.device("sda", MEMBER["size"]))
 
-    found = block.Machine(machine.top)
+    found = block.BlockDevices(machine.top)
     (drive,) = block.drives(found)
 
     assert {signature["type"] for signature in drive["signatures"]} == {"ext4", "linux_raid_member"}
@@ -232,7 +232,7 @@ def test_a_drive_that_cannot_be_opened_hides_no_other(machine):
     subprocess.run(["mkfs.ext4", "-q", "-F", machine.device("sda", 16 * MIB)], check=True)
     machine.device("sdb", 16 * MIB).unlink()
 
-    found = block.Machine(machine.top).signatures
+    found = block.BlockDevices(machine.top).signatures
 
     assert [signature["type"] for signature in found["sda"]] == ["ext4"]
     assert "wipefs" in found["sdb"]["unknown"]
@@ -252,7 +252,7 @@ def test_without_wipefs_signatures_are_unknown(machine, monkeypatch):
 
 def array_of(machine, files, members):
     machine.array("md127", files, members)
-    (array,) = block.arrays(block.Machine(machine.top))
+    (array,) = block.arrays(block.BlockDevices(machine.top))
     return array
 
 
@@ -364,7 +364,7 @@ def test_what_is_left_of_a_stopped_array_is_none(machine):
     machine.array("md126", {"array_state": "clear", "level": "", "raid_disks": "0"}, {})
     machine.array("md127", ACTIVE, {"sda": ("0", "in_sync")})
 
-    assert [array["name"] for array in block.arrays(block.Machine(machine.top))] == ["md127"]
+    assert [array["name"] for array in block.arrays(block.BlockDevices(machine.top))] == ["md127"]
 
 
 def test_what_an_inactive_array_does_not_say_is_unknown(machine):
@@ -404,7 +404,7 @@ def test_filesystems_are_those_of_drives_partitions_and_arrays(machine):
     ):
         subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "1024", "-E", "stride=16,stripe_width=32", image], check=True)
 
-    found = {filesystem.pop("device"): filesystem for filesystem in block.filesystems(block.Machine(machine.top))}
+    found = {filesystem.pop("device"): filesystem for filesystem in block.filesystems(block.BlockDevices(machine.top))}
 
     assert found.keys() == {"md127", "sda1", "sdb"}
     assert found["md127"] == {
@@ -424,7 +424,7 @@ def test_nobody_looks_into_an_array_before_its_reshape_goes_on(machine):
     image = machine.array("md127", ACTIVE | {"array_state": "read-auto", "reshape_position": "8192"}, {}, 32 * MIB)
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
 
-    assert block.filesystems(block.Machine(machine.top)) == []
+    assert block.filesystems(block.BlockDevices(machine.top)) == []
 
 
 def test_what_is_encrypted_tells_its_header_and_what_is_open_its_filesystem(machine):
@@ -441,7 +441,7 @@ def test_what_is_encrypted_tells_its_header_and_what_is_open_its_filesystem(mach
     inside = machine.mapping("dm-0", "tier-hot", "CRYPT-LUKS2-0123-tier-hot", "md127")
     subprocess.run(["mkfs.ext4", "-q", "-F", inside], check=True)
     subprocess.run(["mkfs.ext4", "-q", "-F", machine.mapping("dm-1", "vg-lv", "LVM-0123", "sda")], check=True)
-    seen = block.Machine(machine.top)
+    seen = block.BlockDevices(machine.top)
 
     headers = {header["device"]: header for header in block.luks_headers(seen)}
     [mapping] = block.mappings(seen)
@@ -457,7 +457,7 @@ def test_what_is_encrypted_tells_its_header_and_what_is_open_its_filesystem(mach
 def test_a_filesystem_of_another_sort_is_there_but_not_known(machine):
     signature = {"type": "btrfs", "uuid": "u", "usage": "filesystem", "offset": 65600, "label": None}
 
-    found = block.filesystem(block.Machine(machine.top), "sda", signature)
+    found = block.filesystem(block.BlockDevices(machine.top), "sda", signature)
 
     assert (found["type"], found["uuid"]) == ("btrfs", "u")
     assert found["complete"] == found["stripe_unit_bytes"] == {"unknown": "the probe reads only ext4 and xfs"}
@@ -500,10 +500,10 @@ def test_a_mounted_xfs_is_as_large_as_the_kernel_says(machine, monkeypatch):
     """
     image = machine.array("md127", ACTIVE, {}, 512 * MIB)
     subprocess.run(["mkfs.xfs", "-q", "-f", image], check=True)
-    [before] = block.filesystems(block.Machine(machine.top))
+    [before] = block.filesystems(block.BlockDevices(machine.top))
     assert before["size_bytes"] == 512 * MIB
 
     machine.mount("md127", "/srv/hot", "xfs", "rw,relatime", "rw")
     monkeypatch.setattr(block, "space", {f"{machine.top}/srv/hot": 1000 * MIB}.__getitem__)
-    [after] = block.filesystems(block.Machine(machine.top))
+    [after] = block.filesystems(block.BlockDevices(machine.top))
     assert 1000 * MIB < after["size_bytes"] < 1200 * MIB

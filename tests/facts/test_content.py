@@ -58,7 +58,7 @@ class Partitioned:
                 del self.parts[name]
 
     def raw(self) -> dict[str, Any]:
-        machine = block.Machine(self.machine.top)
+        machine = block.BlockDevices(self.machine.top)
         return block.drive(machine, "sda")
 
     @property
@@ -200,7 +200,7 @@ def test_a_wipe_that_is_cut_off_leaves_what_the_consent_covers(drive):
     places = block.sample_places(SIZE)["data"]
     for place in places:
         drive.write(place, b"data between the ends")
-    machine = block.Machine(drive.machine.top)
+    machine = block.BlockDevices(drive.machine.top)
     ranges, consent = block.erased_ranges(machine, "sda"), drive.content
 
     for begin, end in ranges:
@@ -211,7 +211,7 @@ def test_a_wipe_that_is_cut_off_leaves_what_the_consent_covers(drive):
 
     assert begin == 0, "the partitions are known until everything else is cleared"
     assert all(part.startswith("data ") for part in drive.content.split(SEPARATOR))
-    assert block.Machine(drive.machine.top).signatures["sda"] == []
+    assert block.BlockDevices(drive.machine.top).signatures["sda"] == []
 
 
 def test_the_sample_between_the_ends_is_foretold_where_a_partition_ends_in_it(drive):
@@ -221,7 +221,7 @@ def test_the_sample_between_the_ends_is_foretold_where_a_partition_ends_in_it(dr
     for at in block.sample_places(SIZE)["data"]:
         drive.write(at, b"data between the ends")
     before = drive.raw()
-    for begin, end in block.erased_ranges(block.Machine(drive.machine.top), "sda"):
+    for begin, end in block.erased_ranges(block.BlockDevices(drive.machine.top), "sda"):
         drive.clear(begin, end)
 
     assert before["erased_data"] == drive.content != before["sample"][1]

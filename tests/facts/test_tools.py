@@ -139,7 +139,7 @@ def spoil(monkeypatch):
 
 
 def signatures_of(machine: FabricatedMachine) -> Any:
-    found = block.Machine(machine.top)
+    found = block.BlockDevices(machine.top)
     return [found.signatures["sda"], found.signatures["sdb"]]
 
 
@@ -232,7 +232,7 @@ def lie(monkeypatch, *types: str) -> None:
 def test_a_filesystem_that_wipefs_does_not_name_is_not_absent(machine, monkeypatch, argv, kind):
     subprocess.run([*argv, machine.device("sdc", 400 * MIB)], check=True, capture_output=True)
     lie(monkeypatch, kind)
-    found = block.Machine(machine.top)
+    found = block.BlockDevices(machine.top)
 
     assert found.signatures["sdc"]["unknown"].startswith("wipefs finds nothing on sdc, and there is a superblock of")
     device = next(each for each in block.filesystems(found) if each["device"] == "sdc")
@@ -244,7 +244,7 @@ def test_a_luks_header_that_wipefs_does_not_name_is_not_absent(machine, monkeypa
     with image.open("r+b") as file:
         file.write(b"LUKS\xba\xbe\x00\x02" + bytes(160) + b"01234567-89ab-cdef-0123-456789abcdef\0")
     lie(monkeypatch, "crypto_LUKS")
-    found = block.Machine(machine.top)
+    found = block.BlockDevices(machine.top)
 
     assert "superblock of LUKS at byte 0" in found.signatures["sdc"]["unknown"]
     assert [is_unknown(each["uuid"]) for each in block.luks_headers(found) if each["device"] == "sdc"] == [True]
@@ -253,7 +253,7 @@ def test_a_luks_header_that_wipefs_does_not_name_is_not_absent(machine, monkeypa
 @pytest.mark.parametrize("kind", ["btrfs", "ext4"])
 def test_what_is_mounted_is_not_absent(machine, kind):
     machine.mount("sdb", "/srv/hot", kind)
-    found = block.Machine(machine.top).signatures["sdb"]
+    found = block.BlockDevices(machine.top).signatures["sdb"]
 
     assert found == {"unknown": f"wipefs finds nothing on sdb, and {kind} is mounted from it at /srv/hot"}
 
@@ -261,12 +261,12 @@ def test_what_is_mounted_is_not_absent(machine, kind):
 def test_swap_space_in_use_is_not_absent(machine):
     (machine.root / "proc/swaps").write_text("Filename Type Size Used Priority\n/dev/sdb partition 1 0 -2\n")
 
-    assert "in use as swap space" in block.Machine(machine.top).signatures["sdb"]["unknown"]
+    assert "in use as swap space" in block.BlockDevices(machine.top).signatures["sdb"]["unknown"]
 
 
 def test_a_device_that_cannot_be_judged_hides_no_other(machine, monkeypatch):
     machine.mount("sdb", "/srv/hot")
-    found = block.filesystems(block.Machine(machine.top))
+    found = block.filesystems(block.BlockDevices(machine.top))
 
     assert [each["type"] for each in found if each["device"] == "sda"] == ["ext4"]
     assert [is_unknown(each["type"]) for each in found if each["device"] == "sdb"] == [True]

@@ -33,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FabricatedMachin
 
 
 def holds(machine: FabricatedMachine, name: str = "sda") -> str:
-    return describe(block.drive(block.Machine(machine.top), name))
+    return describe(block.drive(block.BlockDevices(machine.top), name))
 
 
 def bytes_of(machine: FabricatedMachine, name: str = "sda") -> bytes:
@@ -141,15 +141,15 @@ def test_a_member_loses_its_signatures_if_it_is_still_one(machine):
     with image.open("r+b") as file:
         file.truncate(MEMBER["size"])
     member_of_version_1_0(image)
-    [row] = [row for row in block.Machine(machine.top).signatures["sda"] if row["type"] == "linux_raid_member"]
+    [row] = [row for row in block.BlockDevices(machine.top).signatures["sda"] if row["type"] == "linux_raid_member"]
     uuid = block.superblock(str(image), [row])["array_uuid"]
 
     with pytest.raises(DriveStepRefused, match="^drive S1 is no member of another any more$"):
         on_drives.do(["erase-member", "S1", "another"], {}, machine.top)
-    assert block.Machine(machine.top).signatures["sda"]
+    assert block.BlockDevices(machine.top).signatures["sda"]
 
     on_drives.do(["erase-member", "S1", uuid], {}, machine.top)
-    assert block.Machine(machine.top).signatures["sda"] == []
+    assert block.BlockDevices(machine.top).signatures["sda"] == []
 
 
 def test_the_status_tells_whether_anything_was_written(machine, capsys):

@@ -34,7 +34,7 @@ def test_a_command_gets_its_arguments_unchanged_and_its_input_whole(shell):
 def test_output_and_error_and_status_are_kept_apart(shell):
     result = shell.run(("sh", "-c", "echo out; echo error >&2; exit 7"))
 
-    assert result == transport.Result(7, b"out\n", "error\n")
+    assert result == transport.CommandResult(7, b"out\n", "error\n")
 
 
 def test_lines_are_told_as_they_come(shell):

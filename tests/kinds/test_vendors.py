@@ -17,7 +17,7 @@ from rackwright.core.contract import Difference, UnknownValue
 from rackwright.facts.facts import Facts
 from rackwright.facts.probe import main
 from rackwright.fleet import load_fleet
-from rackwright.kinds.role.entries import File
+from rackwright.kinds.role.entries import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.stack import DeclaredResource, declare
 from tests.support.fabricated_machine import FabricatedMachine
@@ -48,7 +48,7 @@ def machine(declared: DeclaredResource, root: Path) -> dict[str, Any]:
     made.write(f"lib/modules/{shown['kernel']}/modules.builtin", "")
     for path, text in shown["files"].items():
         made.write(path, text)
-    written = [entry for entry in promises(declared.spec, STACK.repository).entries if isinstance(entry, File)]
+    written = [entry for entry in promises(declared.spec, STACK.repository).entries if isinstance(entry, FileEntry)]
     for file in written:
         made.write(file.file.lstrip("/"), file.content).chmod(int(file.mode, 8))
     stanzas = [

@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.facts.facts import Facts
 from rackwright.facts.view import UnknownFact
-from rackwright.hosts.transport import Result
+from rackwright.hosts.transport import CommandResult
 from rackwright.qualify import floor, gpus, health
 from rackwright.qualify.gpus import Gpus
 from rackwright.qualify.item import Figure, Item, MeasurementFailed, QualificationReport, make_item
@@ -42,9 +42,9 @@ class FakeBench:
         self.hosts = self
         self._readings = [*readings]
 
-    def run(self, what: str, argv: Sequence[str], seconds: float, environment: Any = None) -> Result:
+    def run(self, what: str, argv: Sequence[str], seconds: float, environment: Any = None) -> CommandResult:
         self.ran.append((argv, dict(environment or {})))
-        return Result(0, next(text for name, text in self.printed.items() if name in argv).encode(), "")
+        return CommandResult(0, next(text for name, text in self.printed.items() if name in argv).encode(), "")
 
     def gpus(self, host: str) -> Facts:
         return Facts(self._readings.pop(0) if len(self._readings) > 1 else self._readings[0])

@@ -6,7 +6,7 @@ import pytest
 
 from rackwright.errors import DeclarationError
 from rackwright.qualify.bench import unit_command
-from rackwright.qualify.network_path import Endpoint, NetworkPath, find_path, network_item
+from rackwright.qualify.network_path import NetworkPath, PathEndpoint, find_path, network_item
 from rackwright.schema.host import Host
 
 
@@ -40,10 +40,10 @@ def test_the_fabric_is_taken_before_other_networks():
     }
 
     assert find_path(hosts, "alpha", "beta") == NetworkPath(
-        Endpoint("alpha", "203.0.113.1", "fabric0"), Endpoint("beta", "203.0.113.2", "fabric0")
+        PathEndpoint("alpha", "203.0.113.1", "fabric0"), PathEndpoint("beta", "203.0.113.2", "fabric0")
     )
     assert find_path(hosts, "beta", "alpha").own.interface == "mgmt0"  # none of its links is declared to be the fabric
-    assert find_path(hosts, "beta", "gamma").peer == Endpoint("gamma", "203.0.113.9", "eth0")
+    assert find_path(hosts, "beta", "gamma").peer == PathEndpoint("gamma", "203.0.113.9", "eth0")
 
 
 def test_a_bond_is_an_interface_by_its_name():
@@ -58,7 +58,7 @@ def test_hosts_that_share_no_network_are_refused():
         find_path({"alpha": host(1, MGMT[0]), "beta": host(2, FABRIC[1])}, "alpha", "beta")
 
 
-WAY = NetworkPath(Endpoint("alpha", "203.0.113.1", "fabric0"), Endpoint("beta", "203.0.113.2", "fabric0"))
+WAY = NetworkPath(PathEndpoint("alpha", "203.0.113.1", "fabric0"), PathEndpoint("beta", "203.0.113.2", "fabric0"))
 
 
 def told(count: int, **interfaces: int) -> dict[str, object]:

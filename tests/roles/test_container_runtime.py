@@ -10,7 +10,7 @@ import pytest
 from rackwright.core.contract import Difference
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import plan as planning
-from rackwright.kinds.role.entries import Image
+from rackwright.kinds.role.entries import ImageEntry
 from rackwright.kinds.role.observe import observe_property
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
@@ -273,14 +273,14 @@ def test_a_base_that_has_all_needs_no_network():
 
 def test_an_image_that_is_not_there_is_a_persons_to_bring_unless_it_may_be_fetched():
     for pull in (False, True):
-        [image] = [entry for entry in told(images=[BASE], pull=pull).entries if isinstance(entry, Image)]
+        [image] = [entry for entry in told(images=[BASE], pull=pull).entries if isinstance(entry, ImageEntry)]
         assert image.by_hand is not pull
 
 
 def test_an_image_is_there_in_the_engine_that_runs_it():
     facts = Facts({"images": {"podman": [{"names": [], "digests": [DIGEST]}], "containerd": []}})
     seen = [
-        observe_property(facts, "image", BASE, engine, Image(image=BASE, engine=engine).claim(REPOSITORY))
+        observe_property(facts, "image", BASE, engine, ImageEntry(image=BASE, engine=engine).claim(REPOSITORY))
         for engine in ENGINES
     ]
 

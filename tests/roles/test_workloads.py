@@ -12,7 +12,7 @@ from rackwright.core.contract import Absent
 from rackwright.core.repository import Repository
 from rackwright.facts.facts import Facts
 from rackwright.kinds.role import RoleKind
-from rackwright.kinds.role.entries import Environment
+from rackwright.kinds.role.entries import EnvironmentEntry
 from rackwright.kinds.role.promise import Promises, promises
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, AboutMirror, RoleSpec
@@ -27,9 +27,9 @@ def told(repository: Repository = REPOSITORY, mirror: AboutMirror | None = None,
     return promises(spec, repository)
 
 
-def environments(repository: Repository = REPOSITORY, **variables: Any) -> dict[str, Environment]:
+def environments(repository: Repository = REPOSITORY, **variables: Any) -> dict[str, EnvironmentEntry]:
     """Return the environments that are promised, by what they are for."""
-    found = (entry for entry in told(repository, **variables).entries if isinstance(entry, Environment))
+    found = (entry for entry in told(repository, **variables).entries if isinstance(entry, EnvironmentEntry))
     return {entry.environment.removeprefix(f"{INSTALLED}/").rpartition("-")[0]: entry for entry in found}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rackwright.errors import DeclarationErrors
-from rackwright.kinds.model_server.image import Image
+from rackwright.kinds.model_server.image import ServerImage
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import load_stack
 from rackwright.stack.server_image import image
@@ -19,7 +19,7 @@ __all__ = ["project"]
 LINE = f"orjson==3.11.5 --hash=sha256:{'ab' * 32}\n"
 
 
-def made(project: Path, *names: str, base: str = BASE, requirements: str | None = None, **more: Any) -> Image:
+def made(project: Path, *names: str, base: str = BASE, requirements: str | None = None, **more: Any) -> ServerImage:
     found, repository = specs(project), load_stack("serving", project).repository
     given = None
     if requirements is not None:
@@ -40,7 +40,7 @@ def changed(project: Path, old: str, new: str) -> None:
     fleet.write_text(fleet.read_text().replace(old, new))
 
 
-def lines(image: Image) -> list[str]:
+def lines(image: ServerImage) -> list[str]:
     return image.files["Containerfile"].decode().splitlines()
 
 

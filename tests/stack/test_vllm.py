@@ -13,7 +13,7 @@ from rackwright.kinds.model_server.files import files
 from rackwright.kinds.model_server.spec import ServerSpec
 from rackwright.stack import declare, load_stack
 from workloads.serving import model as model_directory
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 SERVER = """\
 fleet: serving
@@ -91,7 +91,7 @@ def test_a_server_is_told_over_how_many_gpus(project: Project, tmp_path: Path) -
     spec, repository = project(B70, "pair")["pair/talk"], load_stack("serving", tmp_path).repository
     (told,) = [file.content for file in files(spec, repository) if file.path.endswith("/settings.json")]
 
-    assert told is not None and Settings.model_validate_json(told).tensor_parallel == 2
+    assert told is not None and ServingSettings.model_validate_json(told).tensor_parallel == 2
 
 
 def test_a_division_that_is_declared_is_kept_and_checked(project: Project) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rackwright.errors import DeclarationError, HostUnreachable, StepFailed
 from rackwright.facts.facts import Facts
-from rackwright.hosts.transport import Result
+from rackwright.hosts.transport import CommandResult
 from rackwright.status import runs
 from tests.support.recorded_hosts import ALSO, OTHERS, recorded
 
@@ -25,7 +25,7 @@ class Rack:
         self.away: set[str] = set()
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.locked: list[str] = []
-        self.answer = Result(0, b"one\ntwo\n", "")
+        self.answer = CommandResult(0, b"one\ntwo\n", "")
 
     def facts(self, host: str, fresh: bool = False) -> Facts:
         assert fresh
@@ -53,7 +53,7 @@ class Connection:
     def __init__(self, rack: Rack, host: str) -> None:
         self.rack, self.host = rack, host
 
-    def run(self, argv: tuple[str, ...], timeout: float, on_line: Any = None) -> Result:
+    def run(self, argv: tuple[str, ...], timeout: float, on_line: Any = None) -> CommandResult:
         self.rack.asked.append((self.host, argv))
         for line in self.rack.answer.stdout.decode().splitlines() if on_line else ():
             on_line(line)
@@ -114,7 +114,7 @@ def test_its_log_is_read_on_its_launcher_host(rack: Any) -> None:
     assert heard == ["one", "two"]
     assert rack.asked == [("ember", ("runuser", "-u", "run-digits", "--", "tail", "--lines=2", LOG))]
 
-    rack.answer = Result(1, b"", "no such file")
+    rack.answer = CommandResult(1, b"", "no such file")
     with pytest.raises(StepFailed, match="got no log on ember"):
         runs.stream_logs(rack, STACK, "digits", 2, False, heard.append)
 
@@ -125,7 +125,7 @@ def test_it_is_stopped_by_who_holds_the_lock_of_its_host(rack: Any) -> None:
     assert rack.locked == ["ember/digits"]
     assert rack.asked == [("ember", ("systemctl", "stop", UNIT))]
 
-    rack.answer = Result(5, b"", "Unit training-digits.service not loaded.\n")
+    rack.answer = CommandResult(5, b"", "Unit training-digits.service not loaded.\n")
     with pytest.raises(StepFailed, match="not loaded"):
         runs.stop(rack, STACK, "digits", print)
 

@@ -12,7 +12,7 @@ from rackwright.core.repository import Repository
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from tests.support.our_roles import REPOSITORY
-from workloads.tracking.server import CERTIFICATE, NAME, PASSWORD, Server, connect
+from workloads.tracking.server import CERTIFICATE, NAME, PASSWORD, TrackingServer, connect
 
 FUNCTIONS = {"tina": "trainer", "rita": "reviewer", "axel": "auditor", "gate": "serving"}
 PLACES = ("/etc/rackwright/mlflow", "/opt/rackwright/mlflow", "/var/lib/mlflow")
@@ -72,7 +72,7 @@ class ServedModel:
         """Return the variables by which a client is *name*."""
         return {NAME: name, PASSWORD: self.passwords[name], CERTIFICATE: str(self.certificate)}
 
-    def as_(self, name: str) -> Server:
+    def as_(self, name: str) -> TrackingServer:
         return connect(self.url, self.environment(name))
 
     # --- how it comes to be

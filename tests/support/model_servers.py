@@ -20,8 +20,8 @@ from workloads.serving.batcher import Arrays
 from workloads.serving.keys import Keys
 from workloads.serving.model import Model, Tensor, publish
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, TextEnd
-from workloads.serving.serve import ModelServer
-from workloads.serving.settings import Settings
+from workloads.serving.serve import DrainingServer
+from workloads.serving.settings import ServingSettings
 
 INFER = "/v2/models/{}/infer"
 
@@ -135,11 +135,11 @@ class Writer:
 class Here:
     """A server in a thread of this process."""
 
-    def __init__(self, runtime: Any, keys: Keys | None, settings: Settings) -> None:
+    def __init__(self, runtime: Any, keys: Keys | None, settings: ServingSettings) -> None:
         self.log: list[dict[str, Any]] = []
         self._listening = socket.create_server((settings.host, 0))
         self.address: tuple[str, int] = self._listening.getsockname()
-        self.server = ModelServer(runtime, settings, keys or Keys(None), None, 0.0, self._say)
+        self.server = DrainingServer(runtime, settings, keys or Keys(None), None, 0.0, self._say)
         self._thread = threading.Thread(target=self.server.run, args=([self._listening],))
         self._thread.start()
         eventually(lambda: self.server.started)
@@ -171,7 +171,7 @@ class Here:
 
 @contextmanager
 def here(runtime: Any, keys: Keys | None = None, **settings: object) -> Iterator[Here]:
-    server = Here(runtime, keys, Settings.model_validate({"port": 0, "drain_seconds": 0, **settings}))
+    server = Here(runtime, keys, ServingSettings.model_validate({"port": 0, "drain_seconds": 0, **settings}))
     try:
         yield server
     finally:

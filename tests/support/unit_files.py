@@ -12,12 +12,11 @@ from rackwright.core.contract import Command
 from rackwright.core.repository import ACCEPTED, UNVERIFIED, Repository
 from rackwright.kinds.model_server.files import files as files_of_server
 from rackwright.kinds.model_server.spec import CanaryPart, ServerSpec, WatchPart
-from rackwright.kinds.role.entries import File
+from rackwright.kinds.role.entries import FileEntry
 from rackwright.kinds.role.promise import promises
 from rackwright.kinds.role.spec import AboutFleet, AboutHost, RoleSpec
 from rackwright.kinds.shared import guard
-from rackwright.kinds.shared.service_account import UNITS
-from rackwright.kinds.shared.service_account import File as PlacedFile
+from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.kinds.tier import luks, scrub
 from rackwright.kinds.tier.spec import TierSpec
 from rackwright.kinds.training_run.files import files as files_of_run
@@ -68,7 +67,7 @@ def _of_roles() -> Iterator[tuple[str, str]]:
         spec = RoleSpec(host="alpha", role=name, identity={}, about=about, fleet=fleet, variables=variables)
         for entry in promises(spec, REPOSITORY).entries:
             if (
-                isinstance(entry, File)
+                isinstance(entry, FileEntry)
                 and isinstance(entry.content, str)
                 and entry.file.startswith(UNITS)
                 and entry.file.endswith(".service")
@@ -102,7 +101,7 @@ def _of_servers() -> Iterator[tuple[str, str]]:
     yield f"model_server{UNITS}/watch.service.j2", watching
 
 
-def _units(files: Iterator[PlacedFile]) -> list[str]:
+def _units(files: Iterator[ServiceFile]) -> list[str]:
     return [str(file.content) for file in files if file.path.startswith(UNITS) and file.path.endswith(".service")]
 
 

@@ -12,7 +12,7 @@ from tests.support.log import ROOT, Log
 
 
 @cache
-def _environment(log: Log) -> workloads.Environment:
+def _environment(log: Log) -> workloads.WorkloadsEnvironment:
     return workloads.ensure(log)
 
 

@@ -11,7 +11,7 @@ from rackwright.errors import DeclarationError, SetupError
 from rackwright.schema import Fleet
 from rackwright.twin.fleet import build_twin
 from rackwright.twin.layout import Layout
-from rackwright.twin.settings import Settings
+from rackwright.twin.settings import TwinSettings
 from rackwright.twin.vm.backend import VirtualMachines
 from rackwright.twin.vm.machine import (
     VirtualDrive,
@@ -206,7 +206,7 @@ def test_a_tpm_needs_an_image_with_vmlinuz(layout, tmp_path):
     boot = layout.boot_disk(one.name, one.boot_drive.serial)
     boot.parent.mkdir(parents=True)
     boot.touch()
-    Settings(layout.settings(one.name)).update(image=str(old))
+    TwinSettings(layout.settings(one.name)).update(image=str(old))
 
     with pytest.raises(SetupError, match="twin reset"):
         VirtualMachines(layout).prepare([one], print)

@@ -11,7 +11,7 @@ from workloads import catalogue
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class AcceleratorArchitecture:
     """The properties that all accelerators of one architecture share."""
 
     name: str
@@ -19,12 +19,12 @@ class Architecture:
     """Precisions that the architecture speeds up, not all that merely run. Empty if no source lists them."""
 
 
-CPU = Architecture("CPU", ("fp32", "bf16"))
+CPU = AcceleratorArchitecture("CPU", ("fp32", "bf16"))
 """The CPU, which is not in the catalogue. bf16 runs on every processor with PyTorch, and speeds up few of them, so it
 is used only on request."""
 
 
-def architecture_of(target: str) -> Architecture | None:
+def architecture_of(target: str) -> AcceleratorArchitecture | None:
     """Return the architecture of the code that is compiled for *target*; None if the catalogue does not have it.
 
     Args:
@@ -35,7 +35,7 @@ def architecture_of(target: str) -> Architecture | None:
     if not rows:
         return None
     has_source = "precisions" not in rows[0]["sources"].get("unverified", ())
-    return Architecture(rows[0]["name"], tuple(rows[0]["precisions"]) if has_source else ())
+    return AcceleratorArchitecture(rows[0]["name"], tuple(rows[0]["precisions"]) if has_source else ())
 
 
 def peak_flops(pci: str) -> float | None:
@@ -50,7 +50,7 @@ def peak_flops(pci: str) -> float | None:
     return rows[0]["peak_tflops"] * 1e12 if rows else None
 
 
-def gpu_architecture(name: str) -> Architecture | None:
+def gpu_architecture(name: str) -> AcceleratorArchitecture | None:
     """Return the architecture of the catalogue's GPU *name*, such as ``t4``; None if the catalogue does not have it."""
     gpu = _read("gpus.yaml").get(name)
     return architecture_of(gpu["architecture"]) if gpu else None

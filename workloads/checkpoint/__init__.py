@@ -9,7 +9,14 @@
 The module `layout` describes the files on the drive.
 """
 
-from workloads.checkpoint.checkpoints import Checkpoint, CheckpointRequestError, Checkpoints, at_step, load, newest
+from workloads.checkpoint.checkpoints import (
+    Checkpoint,
+    CheckpointRequestError,
+    Checkpoints,
+    at_step,
+    load,
+    newest,
+)
 from workloads.checkpoint.manifest import CheckpointDamaged
 from workloads.checkpoint.tree import BadState
 

@@ -28,7 +28,7 @@ class CheckpointDamaged(WorkloadError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestEntry:
     """Size and digest of one file."""
 
     bytes: int
@@ -43,7 +43,7 @@ class Manifest:
     """Optimizer steps taken before the checkpoint."""
     world: int
     """Number of shards."""
-    files: Mapping[str, Entry]
+    files: Mapping[str, ManifestEntry]
 
 
 def render(manifest: Manifest) -> bytes:
@@ -75,7 +75,7 @@ def parse(content: bytes) -> Manifest:
     return manifest
 
 
-def parse_entry(values: Any) -> Entry:
+def parse_entry(values: Any) -> ManifestEntry:
     """Return the entry of one file.
 
     Raises:
@@ -84,7 +84,7 @@ def parse_entry(values: Any) -> Entry:
     digest = values.get("sha256") if isinstance(values, dict) else None
     if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= _HEX:
         raise ValueError("an entry without a sha256")
-    return Entry(_natural(values, "bytes"), digest)
+    return ManifestEntry(_natural(values, "bytes"), digest)
 
 
 def _natural(values: Any, key: str) -> int:
@@ -129,7 +129,7 @@ def verify(
         raise damage_error(directory, flaws)
 
 
-def _flaw(path: Path, expected: Entry, from_drive: bool) -> str:
+def _flaw(path: Path, expected: ManifestEntry, from_drive: bool) -> str:
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):

@@ -22,7 +22,7 @@ from typing import Any
 
 from workloads.checkpoint import disk, layout, manifest, retention
 from workloads.checkpoint.layout import FAILED, PART, TENSORS, VALUES, shard_name
-from workloads.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint.manifest import Manifest, ManifestEntry
 
 _POLL_SECONDS = 0.05
 
@@ -85,11 +85,11 @@ def _write_shard(partial: Path, request: WriteRequest, settings: WriterSettings,
         (partial / name).unlink(missing_ok=True)
     content = request.values.encode()
     entries = {
-        tensors: Entry(
+        tensors: ManifestEntry(
             request.bytes,
             disk.write_pages(partial / tensors, memory, request.bytes, disk.rate_limiter(settings.bytes_per_second)),
         ),
-        values: Entry(len(content), disk.write(partial / values, content)),
+        values: ManifestEntry(len(content), disk.write(partial / values, content)),
     }
     new_file = partial / f"{part}.new"
     new_file.unlink(missing_ok=True)
@@ -97,9 +97,9 @@ def _write_shard(partial: Path, request: WriteRequest, settings: WriterSettings,
     new_file.rename(partial / part)
 
 
-def _collect_entries(partial: Path, settings: WriterSettings) -> dict[str, Entry]:
+def _collect_entries(partial: Path, settings: WriterSettings) -> dict[str, ManifestEntry]:
     """Wait for all shards and return their entries."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ManifestEntry] = {}
     for rank in range(settings.world):
         part = partial / shard_name(rank, settings.world, PART)
         failed = partial / shard_name(rank, settings.world, FAILED)
@@ -114,7 +114,7 @@ def _collect_entries(partial: Path, settings: WriterSettings) -> dict[str, Entry
     return entries
 
 
-def _commit(partial: Path, step: int, entries: Mapping[str, Entry], settings: WriterSettings) -> None:
+def _commit(partial: Path, step: int, entries: Mapping[str, ManifestEntry], settings: WriterSettings) -> None:
     """Write the manifest, and give the checkpoint its name when all of it is on the drive."""
     directory, name = Path(settings.directory), layout.step_name(step)
     disk.write(partial / manifest.NAME, manifest.render(Manifest(step, settings.world, entries)))

@@ -17,7 +17,7 @@ _REGULAR, _EXTENDED = (b"0", b"\0"), b"x"
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """One entry of an archive."""
 
     name: str
@@ -34,7 +34,7 @@ class TarReader:
         self._stream = stream
         self._remaining, self._padding = 0, 0
 
-    def next(self) -> Member | None:
+    def next(self) -> TarMember | None:
         """Return the next member, or None at the end of the archive.
 
         Raises:
@@ -59,7 +59,7 @@ class TarReader:
         size = _parse_decimal(extended["size"]) if "size" in extended else _parse_number(header[124:136])
         regular = header[156:157] in _REGULAR
         self._remaining, self._padding = (size, -size % BLOCK) if regular else (0, 0)
-        return Member(_parse_name(header, extended), size, regular)
+        return TarMember(_parse_name(header, extended), size, regular)
 
     def read(self, most: int) -> bytes:
         """Return up to *most* bytes of the current member's content; empty at its end.

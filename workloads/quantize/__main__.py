@@ -20,7 +20,7 @@ from pathlib import Path
 from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
-from workloads.quantize.config import Settings
+from workloads.quantize.config import QuantizeSettings
 from workloads.tracking.registry import cache_directory
 from workloads.tracking.server import URL, connect
 
@@ -46,7 +46,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
-        settings = config_file.settings(Settings, args)
+        settings = config_file.settings(QuantizeSettings, args)
         if args.print:
             print(settings.model_dump_json(indent=2))
             return 0
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_status
 
 
-def _quantize(args: argparse.Namespace, settings: Settings) -> int:
+def _quantize(args: argparse.Namespace, settings: QuantizeSettings) -> int:
     from workloads.quantize import versions
     from workloads.quantize.run import quantize
 

@@ -21,7 +21,7 @@ class QuantizationGate(StrictModel):
     """The mean cosine between both models' outputs for a row."""
 
 
-class Settings(StrictModel):
+class QuantizeSettings(StrictModel):
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """The precision; auto: the one that the catalogue recommends for the target."""
     task: Literal["classify", "embed"] = "classify"

@@ -13,7 +13,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from workloads.quantize.config import Settings
+from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.samples import Samples
 from workloads.serving.model import WEIGHTS
 
@@ -92,7 +92,7 @@ class _Reader(CalibrationDataReader):
 class Renderer:
     """Writes quantised variants of a model, with ranges that are calibrated once."""
 
-    def __init__(self, path: Path, calibration: Samples, settings: Settings, scratch: Path) -> None:
+    def __init__(self, path: Path, calibration: Samples, settings: QuantizeSettings, scratch: Path) -> None:
         """
         Args:
             path: The model, as `preprocess` returns it.

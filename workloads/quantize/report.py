@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.checkpoint import disk
-from workloads.quantize.config import Settings
+from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.measure import Figures
 from workloads.quantize.samples import Sets
 from workloads.quantize.score import Score, loosened_limits
@@ -23,7 +23,7 @@ class QuantizationReport:
 
     source: SourceModel
     choice: PrecisionChoice
-    settings: Settings
+    settings: QuantizeSettings
     sets: Sets
     layers: Sequence[str]
     search_result: SearchCandidate

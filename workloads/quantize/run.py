@@ -10,7 +10,7 @@ import numpy as np
 
 from workloads.errors import WorkloadError
 from workloads.quantize import report, samples, targets
-from workloads.quantize.config import Settings
+from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.measure import measure
 from workloads.quantize.render import Renderer, fuse, layers, preprocess, published_files
 from workloads.quantize.report import QuantizationReport
@@ -37,7 +37,7 @@ def quantize(
     data: str,
     target: str,
     out: Path,
-    settings: Settings,
+    settings: QuantizeSettings,
     progress: Callable[[str], None],
     version: str = "",
 ) -> QuantizationReport:
@@ -79,7 +79,7 @@ def _quantize(
     original: SourceModel,
     choice: PrecisionChoice,
     sets: Sets,
-    settings: Settings,
+    settings: QuantizeSettings,
     scratch: Path,
     progress: Callable[[str], None],
 ) -> tuple[Path, SearchCandidate, list[str]]:
@@ -106,7 +106,8 @@ def _quantize(
 
 def _search(
     base: Path, names: Sequence[str], render: Callable[[Sequence[str]], Path],
-    evaluate: Callable[[Path, Samples], np.ndarray], rows: Samples, settings: Settings, progress: Callable[[str], None],
+    evaluate: Callable[[Path, Samples], np.ndarray], rows: Samples, settings: QuantizeSettings,
+    progress: Callable[[str], None],
 ) -> SearchCandidate:  # fmt: skip
     before, few = evaluate(base, rows), np.arange(min(len(rows), COST_ROWS))
 
@@ -133,7 +134,7 @@ def _evaluate(
     original: SourceModel,
     choice: PrecisionChoice,
     sets: Sets,
-    settings: Settings,
+    settings: QuantizeSettings,
     model_path: Path,
     search_result: SearchCandidate,
     names: list[str],

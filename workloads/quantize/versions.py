@@ -11,7 +11,7 @@ from workloads.serving import model as model_directory
 from workloads.serving.model import DamagedModel, Model
 from workloads.tracking import provenance, registry
 from workloads.tracking.registry import Version
-from workloads.tracking.server import Server, TrackingRefused
+from workloads.tracking.server import TrackingRefused, TrackingServer
 from workloads.tracking.tracker import find_or_create_experiment
 
 PREFIX = "models:/"
@@ -19,7 +19,7 @@ ARTIFACT = "model"
 """Path of the model among the artifacts of its run."""
 
 
-def fetch(server: Server, reference: str, into: Path) -> tuple[Path, Version]:
+def fetch(server: TrackingServer, reference: str, into: Path) -> tuple[Path, Version]:
     """Download the version that *reference* names into *into*, verify it, and return its directory and the version.
 
     Raises:
@@ -31,7 +31,7 @@ def fetch(server: Server, reference: str, into: Path) -> tuple[Path, Version]:
     return bring(server, version, into), version
 
 
-def bring(server: Server, version: Version, into: Path) -> Path:
+def bring(server: TrackingServer, version: Version, into: Path) -> Path:
     """Download the model *version* into *into*, verify it, and return its directory.
 
     Files that fail the check are removed, so that the next call downloads them again.
@@ -89,7 +89,7 @@ def _last_part(version: Version) -> str:
     return version.source.rstrip("/").rpartition("/")[2]
 
 
-def register(server: Server, directory: Path, report: Path, name: str) -> Version:
+def register(server: TrackingServer, directory: Path, report: Path, name: str) -> Version:
     """Register the model in *directory* as a version of *name*, with *report*, in a run of its own, and return it.
 
     A model that is a version already is not registered again.
@@ -124,7 +124,7 @@ def register(server: Server, directory: Path, report: Path, name: str) -> Versio
     return registry.create_version(server, name, f"{artifacts}/{ARTIFACT}", run_id, properties)
 
 
-def set_alias(server: Server, version: Version, alias: str) -> None:
+def set_alias(server: TrackingServer, version: Version, alias: str) -> None:
     """Set *alias* on *version*, if the account is allowed to."""
     server.post("registered-models/alias", name=version.name, alias=alias, version=version.version)
 

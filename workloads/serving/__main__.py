@@ -17,7 +17,7 @@ from pathlib import Path
 from workloads import config_file
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 STATUS = "Exit status: 0 stopped on request, 1 the model is damaged, 2 wrong input, 4 the runtime process ended."
 
@@ -32,7 +32,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     try:
-        settings = config_file.settings(Settings, args)
+        settings = config_file.settings(ServingSettings, args)
         if args.print:
             print(settings.model_dump_json(indent=2))
             return 0

@@ -22,7 +22,7 @@ from workloads.serving.middleware import EventLog, Middleware
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
 from workloads.serving.runtimes import LanguageRuntime, Runtime
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Error, "description": "The request is malformed; the error names the fault."},
@@ -53,7 +53,7 @@ class State:
 
 def create(
     runtime: Runtime | LanguageRuntime,
-    settings: Settings,
+    settings: ServingSettings,
     keys: Keys,
     metrics: Metrics,
     state: State,
@@ -144,7 +144,7 @@ def _metadata(app: FastAPI, model: Model) -> None:
     app.get("/v2/models/{name}/ready", summary="The model is loaded", responses=both)(ready)
 
 
-def _inference(app: FastAPI, model: Model, settings: Settings, queue: Batcher) -> None:
+def _inference(app: FastAPI, model: Model, settings: ServingSettings, queue: Batcher) -> None:
     async def infer(name: str, request: Request) -> Response:
         check_model(model, name)
         return await answer(request)
@@ -187,7 +187,7 @@ class _Direct(APIRoute):
         self.app = request_response(answer)
 
 
-async def _read(request: Request, model: Model, settings: Settings) -> tuple[wire.InferenceRequest, float]:
+async def _read(request: Request, model: Model, settings: ServingSettings) -> tuple[wire.InferenceRequest, float]:
     """Return the parsed *request*, and the event loop's time when its body was complete.
 
     Raises:
@@ -203,7 +203,7 @@ async def _read(request: Request, model: Model, settings: Settings) -> tuple[wir
             raise HttpError(400, str(malformed)) from None
 
 
-async def _compute(queue: Batcher, parsed: wire.InferenceRequest, settings: Settings, began: float) -> Arrays:
+async def _compute(queue: Batcher, parsed: wire.InferenceRequest, settings: ServingSettings, began: float) -> Arrays:
     seconds = min(settings.deadline_seconds, parsed.timeout_seconds or settings.deadline_seconds)
     with as_http_errors(seconds):
         return await queue.submit(parsed.arrays, parsed.rows, began + seconds)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from starlette.requests import Request
 
 from workloads.serving.answers import HttpError
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 MAX_BODIES = 32
 """Bodies of the largest size that may be in memory at once, over all connections."""
@@ -20,7 +20,7 @@ class BufferedBodies:
 
 
 @asynccontextmanager
-async def read_body(request: Request, settings: Settings) -> AsyncIterator[bytes]:
+async def read_body(request: Request, settings: ServingSettings) -> AsyncIterator[bytes]:
     """Yield the whole body of *request*; its memory is free again after the block.
 
     A body that is too large is read to its end and thrown away: a client whose connection closes while it sends never

@@ -11,7 +11,7 @@ from pathlib import Path
 from workloads.command_line import new_parser
 from workloads.errors import WorkloadError
 from workloads.serving.model import Model, check_name, publish
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 STATUS = "Exit status: 0 published, 2 wrong input or refused."
 
@@ -29,7 +29,7 @@ def publish_gguf(path: Path, name: str, card: Path | None, directory: Path) -> M
             raise WorkloadError(str(each), "got no file", "the path names an existing file", "Correct the path")
     from workloads.serving.runtimes.llama import start_server
 
-    start_server(path, Settings(parallel=1, context_tokens=256))
+    start_server(path, ServingSettings(parallel=1, context_tokens=256))
     return publish(directory, files, name, (), (), {"file": path.name}, runtime="llama.cpp")
 
 

@@ -21,7 +21,7 @@ from workloads.serving.generation import Answer, Generation
 from workloads.serving.model import Model
 from workloads.serving.offload import offload
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 T = TypeVar("T")
 BODY_MODELS = (ChatRequest, TextRequest)
@@ -30,7 +30,7 @@ NO_BUFFERING = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 """Headers that keep proxies from buffering a stream; the second is nginx's."""
 
 
-def add_routes(app: FastAPI, model: Model, settings: Settings, generation: Generation) -> None:
+def add_routes(app: FastAPI, model: Model, settings: ServingSettings, generation: Generation) -> None:
     """Add the routes of *model* to *app*."""
     entry = {"id": model.name, "object": "model", "created": int(time.time()), "owned_by": "rackwright"}
 
@@ -77,7 +77,7 @@ async def _answer(
     request: Request,
     kind: type[ChatRequest] | type[TextRequest],
     model: Model,
-    settings: Settings,
+    settings: ServingSettings,
     generation: Generation,
 ) -> Response:
     async with read_body(request, settings) as content:

@@ -19,10 +19,10 @@ from workloads.serving.keys import Keys
 from workloads.serving.metrics import Metrics
 from workloads.serving.middleware import EventLog, log_event
 from workloads.serving.runtimes import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded, load_runtime
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 
-def serve(directory: Path, settings: Settings) -> None:
+def serve(directory: Path, settings: ServingSettings) -> None:
     """Serve the model in *directory* until SIGTERM or SIGINT; a second signal stops the server at once.
 
     Raises:
@@ -35,7 +35,7 @@ def serve(directory: Path, settings: Settings) -> None:
     with _bind(settings) as listening, _bind_host_socket(settings) as host_socket:
         runtime = load_runtime(directory, settings)
         with closing(runtime) if isinstance(runtime, RuntimeProcess) else nullcontext():
-            server = ModelServer(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
+            server = DrainingServer(runtime, settings, keys, tls, time.monotonic() - began, log_event, host_socket)
             server.run([listening])
     if server.exit_reason:
         fix = "Start the server again, as its unit does; if it ends again, repair what the message names"
@@ -45,13 +45,13 @@ def serve(directory: Path, settings: Settings) -> None:
     log_event("stopped")
 
 
-class ModelServer(uvicorn.Server):
+class DrainingServer(uvicorn.Server):
     """uvicorn, which keeps serving for a while after a stop signal, so that a load balancer can notice."""
 
     def __init__(
         self,
         runtime: Runtime | LanguageRuntime,
-        settings: Settings,
+        settings: ServingSettings,
         keys: Keys,
         tls: ssl.SSLContext | None,
         load_seconds: float,
@@ -125,7 +125,7 @@ class ModelServer(uvicorn.Server):
         return stop
 
 
-def _bind(settings: Settings) -> socket.socket:
+def _bind(settings: ServingSettings) -> socket.socket:
     """Return the bound socket; it accepts no connection before the model is ready."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only for IPPROTO_TCP: else answers on keep-alive connections wait for 40 ms
@@ -142,7 +142,7 @@ def _bind(settings: Settings) -> socket.socket:
     return server_socket
 
 
-def _bind_host_socket(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+def _bind_host_socket(settings: ServingSettings) -> AbstractContextManager[socket.socket | None]:
     """Return the bound Unix socket for the server's own host, or None if the settings name none."""
     if settings.own_socket is None:
         return nullcontext()
@@ -159,7 +159,7 @@ def _bind_host_socket(settings: Settings) -> AbstractContextManager[socket.socke
     return host_socket
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def _tls(settings: ServingSettings) -> ssl.SSLContext | None:
     if not settings.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from workloads.serving.model import StrictModel
 
 
-class Settings(StrictModel):
+class ServingSettings(StrictModel):
     host: str = "127.0.0.1"
     """The address that the server listens on."""
     port: Annotated[int, Field(ge=0, lt=65536)] = 8080

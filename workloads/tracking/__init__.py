@@ -2,7 +2,7 @@
 
 from workloads.tracking.lineage import Lineage, load_lineage
 from workloads.tracking.registry import fetch, register
-from workloads.tracking.server import Server, connect
+from workloads.tracking.server import TrackingServer, connect
 from workloads.tracking.tracker import Tracker
 
-__all__ = ["Lineage", "Server", "Tracker", "connect", "fetch", "load_lineage", "register"]
+__all__ = ["Lineage", "Tracker", "TrackingServer", "connect", "fetch", "load_lineage", "register"]

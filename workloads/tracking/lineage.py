@@ -6,7 +6,7 @@ from typing import Any
 
 from workloads.tracking import provenance, registry
 from workloads.tracking.registry import Version
-from workloads.tracking.server import Server
+from workloads.tracking.server import TrackingServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Lineage:
         }
 
 
-def load_lineage(server: Server, reference: str) -> Lineage:
+def load_lineage(server: TrackingServer, reference: str) -> Lineage:
     """Return the lineage of the version that *reference* names, back to the first parent.
 
     Raises:
@@ -63,7 +63,7 @@ def load_lineage(server: Server, reference: str) -> Lineage:
     return Lineage(tuple(chain), "" if last == provenance.NONE or last in registered else last)
 
 
-def _chain(server: Server, version: Version | None) -> Iterator[Version]:
+def _chain(server: TrackingServer, version: Version | None) -> Iterator[Version]:
     """Yield *version* and its parents, and stop at a version that is its own ancestor."""
     seen: set[str] = set()
     while version is not None and str(version) not in seen:
@@ -74,6 +74,6 @@ def _chain(server: Server, version: Version | None) -> Iterator[Version]:
         version = None if parent == provenance.NONE else _find_parent(server, parent, name)
 
 
-def _find_parent(server: Server, digest: str, name: str) -> Version | None:
+def _find_parent(server: TrackingServer, digest: str, name: str) -> Version | None:
     """Return the version of the checkpoint with *digest*, preferably of the model *name*."""
     return registry.find_by_checkpoint(server, digest, name) or registry.find_by_checkpoint(server, digest)

@@ -11,7 +11,7 @@ from typing import Any
 from workloads.checkpoint import checkpoints, disk, layout, manifest
 from workloads.errors import WorkloadError
 from workloads.tracking import provenance
-from workloads.tracking.server import Server, TrackingRefused
+from workloads.tracking.server import TrackingRefused, TrackingServer
 from workloads.tracking.tracker import load_tracking_state
 
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][\w. -]*)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))?")
@@ -45,7 +45,7 @@ class Version:
         return f"{self.name}/{self.version}"
 
 
-def register(server: Server, out: Path, name: str) -> Version:
+def register(server: TrackingServer, out: Path, name: str) -> Version:
     """Register the final checkpoint of the run in *out* as a version of the model *name*, and return the version.
 
     The final checkpoint is the one in ``lineage.json``, else the newest intact one. If it is registered already, return
@@ -77,7 +77,7 @@ def register(server: Server, out: Path, name: str) -> Version:
     return create_version(server, name, place, state["run"], tags)
 
 
-def create_version(server: Server, name: str, place: str, run: str, tags: Mapping[str, str]) -> Version:
+def create_version(server: TrackingServer, name: str, place: str, run: str, tags: Mapping[str, str]) -> Version:
     """Create a version of the model *name* from the files at *place*, ``EXPERIMENT/RUN/artifacts/…``; return it."""
     _ensure_model(server, name)
     source = f"mlflow-artifacts:/{place}"
@@ -101,7 +101,7 @@ def _manifest_digest(checkpoint: Path) -> str:
     return sha256((checkpoint / manifest.NAME).read_bytes()).hexdigest()
 
 
-def find(server: Server, reference: str) -> Version:
+def find(server: TrackingServer, reference: str) -> Version:
     """Return the version that *reference* names; without alias or number, the newest version.
 
     Raises:
@@ -128,7 +128,7 @@ def find(server: Server, reference: str) -> Version:
     return max(versions, key=lambda version: int(version.version))
 
 
-def find_by_checkpoint(server: Server, digest: str, name: str = "") -> Version | None:
+def find_by_checkpoint(server: TrackingServer, digest: str, name: str = "") -> Version | None:
     """Return the first version of the checkpoint with *digest*, of the model *name* if it is set."""
     condition = f"tags.`{provenance.PREFIX}{CHECKPOINT}` = '{digest}'"
     versions = [_parse_version(each) for each in _search_versions(server, condition)]
@@ -137,7 +137,7 @@ def find_by_checkpoint(server: Server, digest: str, name: str = "") -> Version |
     )
 
 
-def fetch(server: Server, reference: str, into: Path) -> Path:
+def fetch(server: TrackingServer, reference: str, into: Path) -> Path:
     """Return the directory with the verified checkpoint of a version, downloaded below *into* if it is missing.
 
     Raises:
@@ -155,7 +155,7 @@ def fetch(server: Server, reference: str, into: Path) -> Path:
     return target
 
 
-def fetch_manifest(server: Server, version: Version, manifest_name: str, into: Path) -> Path:
+def fetch_manifest(server: TrackingServer, version: Version, manifest_name: str, into: Path) -> Path:
     """Download the manifest of *version*, and return the directory below *into* for the version.
 
     Args:
@@ -179,7 +179,7 @@ def fetch_manifest(server: Server, version: Version, manifest_name: str, into: P
     return target
 
 
-def fetch_files(server: Server, version: Version, sizes: Mapping[str, int], target: Path) -> None:
+def fetch_files(server: TrackingServer, version: Version, sizes: Mapping[str, int], target: Path) -> None:
     """Download the files of *version* that the directory *target* lacks, without verification.
 
     Args:
@@ -204,7 +204,7 @@ def directory_for(into: Path, digest: str) -> Path:
     return into / digest[:16]
 
 
-def _ensure_model(server: Server, name: str) -> None:
+def _ensure_model(server: TrackingServer, name: str) -> None:
     try:
         server.post("registered-models/create", name=name)
     except TrackingRefused as error:
@@ -212,7 +212,7 @@ def _ensure_model(server: Server, name: str) -> None:
             raise
 
 
-def _search_versions(server: Server, condition: str) -> list[Mapping[str, Any]]:
+def _search_versions(server: TrackingServer, condition: str) -> list[Mapping[str, Any]]:
     versions: list[Mapping[str, Any]] = []
     page = {"filter": condition, "max_results": "200"}
     while True:

@@ -52,7 +52,7 @@ class TrackingRefused(WorkloadError):
         """HTTP status; 0 if no request was sent."""
 
 
-class Server:
+class TrackingServer:
     """An MLflow server and an account on it."""
 
     def __init__(self, url: str, name: str = "", password: str = "", certificate: str = "") -> None:
@@ -153,7 +153,7 @@ class Server:
         return values
 
 
-def connect(url: str, environment: Mapping[str, str]) -> Server:
+def connect(url: str, environment: Mapping[str, str]) -> TrackingServer:
     """Return the server at *url* with the account in *environment* or in a credentials file, without a request.
 
     Raises:
@@ -180,7 +180,7 @@ def connect(url: str, environment: Mapping[str, str]) -> Server:
     if certificate and not Path(certificate).is_file():
         want = "the value names a file of certificates in PEM"
         raise TrackingRefused(CERTIFICATE, f"got {certificate}", want, "Use tls.crt of the server's host")
-    return Server(url, name, password, certificate)
+    return TrackingServer(url, name, password, certificate)
 
 
 def _from_file(environment: Mapping[str, str]) -> tuple[str, str]:

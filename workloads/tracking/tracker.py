@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from workloads.errors import WorkloadError
 from workloads.tracking import provenance
-from workloads.tracking.server import Server, TrackingRefused
+from workloads.tracking.server import TrackingRefused, TrackingServer
 
 NAME = "tracking.json"
 INTERVAL_SECONDS = 2.0
@@ -37,7 +37,7 @@ class Tracker:
 
     def __init__(
         self,
-        server: Server,
+        server: TrackingServer,
         out: Path,
         progress: Callable[[str], None],
         journal: str = "metrics.jsonl",
@@ -231,7 +231,7 @@ def flatten(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, (value if isinstance(value, str) else json.dumps(value))[:VALUE]
 
 
-def find_or_create_experiment(server: Server, name: str) -> str:
+def find_or_create_experiment(server: TrackingServer, name: str) -> str:
     """Return the ID of the experiment *name*, created if it is missing; two runs may create it at the same time."""
     for _ in range(2):
         try:

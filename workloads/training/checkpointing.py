@@ -11,7 +11,7 @@ from workloads.training.config import TrainingConfig
 from workloads.training.models import weights_differ
 
 
-class Checkpoints(Protocol):
+class TrainingCheckpoints(Protocol):
     """The methods of `workloads.checkpoint.Checkpoints` that the loop uses."""
 
     def save(self, step: int, state: Mapping[str, Any]) -> None: ...
@@ -21,7 +21,7 @@ class Checkpoints(Protocol):
     def close(self) -> None: ...
 
 
-def open_checkpoints(directory: Path, config: TrainingConfig, **part: Any) -> Checkpoints:
+def open_checkpoints(directory: Path, config: TrainingConfig, **part: Any) -> TrainingCheckpoints:
     """Open the checkpoints in *directory*.
 
     Args:

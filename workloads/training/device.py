@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from workloads.catalogue.accelerators import CPU, Architecture, architecture_of
+from workloads.catalogue.accelerators import CPU, AcceleratorArchitecture, architecture_of
 from workloads.errors import WorkloadError
 
 
@@ -21,7 +21,7 @@ class Device:
     """The ``torch.device``. PyTorch calls AMD devices cuda and Intel's Gaudi hpu."""
     memory: int
     """Total memory in bytes; for a CPU the free memory of the host, divided among its processes."""
-    architecture: Architecture | None
+    architecture: AcceleratorArchitecture | None
     """Entry in the catalogue; None if the catalogue has none."""
     uuid: str = ""
     """UUID in NVIDIA's management library; empty for devices of other vendors."""

@@ -34,7 +34,7 @@ from workloads.training.metrics import elastic_name, file_of
 from workloads.training.plan import LaunchHost, LaunchPlan, commands, process_environment, ssh_command
 
 if TYPE_CHECKING:
-    from workloads.tracking import Server
+    from workloads.tracking import TrackingServer
 
 POLL_SECONDS = 1.0
 SSH_SECONDS = 60
@@ -121,7 +121,7 @@ def track_plan(plan: LaunchPlan) -> Iterator[None]:
         yield
 
 
-def _server(plan: LaunchPlan) -> "Server | None":
+def _server(plan: LaunchPlan) -> "TrackingServer | None":
     """Return the MLflow server of the run, without a request to it.
 
     Raises:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workloads.errors import WorkloadError
 from workloads.training import order, sharded
 from workloads.training.batch_sampler import BatchSampler
-from workloads.training.checkpointing import Checkpoints, check_weights_match
+from workloads.training.checkpointing import TrainingCheckpoints, check_weights_match
 from workloads.training.config import TrainingConfig
 from workloads.training.data import Examples, concatenate
 from workloads.training.device import Device
@@ -39,7 +39,7 @@ class RunContext:
     precision: Precision
     metrics: MetricsLog
     stopping: StopRequest
-    open_checkpoints: Callable[[], Checkpoints]
+    open_checkpoints: Callable[[], TrainingCheckpoints]
     """Function that opens the checkpoints; rank 0 alone calls it if all ranks have the same state."""
 
 
@@ -74,7 +74,7 @@ class Training:
         self.model = context.workers.place(model, context.device)
         self.optimizer = make_optimizer(config, self.model)
         self.scaler = Scaler(context.precision, context.device.torch.type)
-        self._checkpoints: Checkpoints | None = None
+        self._checkpoints: TrainingCheckpoints | None = None
         self._newest: Any = None
         self._device_stats = DeviceStats.for_device(context.device)
         self._peak = (
@@ -144,7 +144,7 @@ class Training:
             self._checkpoints.close()
             self._checkpoints = None
 
-    def _open_checkpoints(self) -> Checkpoints:
+    def _open_checkpoints(self) -> TrainingCheckpoints:
         if self._checkpoints is None:
             self._checkpoints = self.context.open_checkpoints()
         return self._checkpoints

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workloads.catalogue.accelerators import Architecture
+from workloads.catalogue.accelerators import AcceleratorArchitecture
 from workloads.errors import WorkloadError
 
 Name = Literal["fp32", "bf16", "fp16"]
@@ -30,7 +30,7 @@ class Precision:
         return context
 
 
-def choose(requested: str, architecture: Architecture | None, device: str) -> Precision:
+def choose(requested: str, architecture: AcceleratorArchitecture | None, device: str) -> Precision:
     """Return the number format to compute with.
 
     Args:

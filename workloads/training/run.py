@@ -12,7 +12,7 @@ from torch import nn
 from workloads.checkpoint import at_step
 from workloads.errors import WorkloadError
 from workloads.training import data, elastic, lineage, lora, memory
-from workloads.training.checkpointing import Checkpoints, open_checkpoints
+from workloads.training.checkpointing import TrainingCheckpoints, open_checkpoints
 from workloads.training.config import HuggingFace, TrainingConfig
 from workloads.training.evaluation import EvaluationScore, score
 from workloads.training.fine_tuning import WorseThanParent
@@ -42,7 +42,7 @@ def train(
     environment: Mapping[str, str],
     stop_at: int | None = None,
     publish_worse: str | None = None,
-    checkpoint_factory: Callable[..., Checkpoints] = open_checkpoints,
+    checkpoint_factory: Callable[..., TrainingCheckpoints] = open_checkpoints,
 ) -> bool:
     """Run *config* to its end, or to *stop_at* steps; return False if a stop request ended the run before.
 

@@ -11,7 +11,7 @@ from workloads.training.config import TrainingConfig
 from workloads.training.metrics import elastic_name, file_of
 
 if TYPE_CHECKING:
-    from workloads.tracking import Server
+    from workloads.tracking import TrackingServer
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def track_run(config: TrainingConfig, out: Path, url: str, model: str | None) ->
 
 
 @contextlib.contextmanager
-def track_journal(server: "Server", out: Path, journal: str, model: str | None) -> Iterator[None]:
+def track_journal(server: "TrackingServer", out: Path, journal: str, model: str | None) -> Iterator[None]:
     """Send new lines of the file *journal* in *out* to *server* while the context is open, and register the result."""
     from workloads.tracking import Tracker, register
 

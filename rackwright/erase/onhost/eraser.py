@@ -59,7 +59,7 @@ class EraseFailed(Exception):
 
 def main(job: dict[str, Any]) -> None:
     """Print the abilities of the drives of *job*; or erase them, and write a report."""
-    machine = block.Machine(ROOT)
+    machine = block.BlockDevices(ROOT)
     if job["do"] == "look":
         print(json.dumps({serial: attempt(drive_abilities, machine, serial) for serial in job["serials"]}))
         return
@@ -76,7 +76,7 @@ def main(job: dict[str, Any]) -> None:
 
 
 def report_drive(
-    machine: block.Machine, serial: str, contents: dict[str, str], method: str, total_progress: TotalProgress
+    machine: block.BlockDevices, serial: str, contents: dict[str, str], method: str, total_progress: TotalProgress
 ) -> dict[str, Any]:
     try:
         return erase_drive(machine, serial, contents[serial], method, total_progress)
@@ -94,7 +94,7 @@ def report_drive(
 
 
 def erase_drive(
-    machine: block.Machine, serial: str, content: str, method: str, total_progress: TotalProgress
+    machine: block.BlockDevices, serial: str, content: str, method: str, total_progress: TotalProgress
 ) -> dict[str, Any]:
     """Erase the drive with this serial, read it back, and return the report about both.
 
@@ -111,7 +111,7 @@ def erase_drive(
         check_it_is(serial, device, machine, name)
         size = os.lseek(device, 0, os.SEEK_END)
         flush(device)
-        check_content(serial, content, block.Machine(ROOT), name)
+        check_content(serial, content, block.BlockDevices(ROOT), name)
         started_at, drive_progress = timestamp(), total_progress.begin(serial, method, size)
         method_report = METHODS[method](machine, name, device, size, method, drive_progress)
         os.fsync(device)
@@ -138,7 +138,7 @@ def timestamp() -> str:
 
 
 def overwrite(
-    machine: block.Machine, name: str, device: int, size: int, method: str, drive_progress: DriveProgress
+    machine: block.BlockDevices, name: str, device: int, size: int, method: str, drive_progress: DriveProgress
 ) -> dict[str, str]:
     """Write zeros to every block once."""
     zeros, offset = memoryview(mmap.mmap(-1, CHUNK_BYTES)), 0
@@ -153,7 +153,7 @@ def overwrite(
 
 
 def discard(
-    machine: block.Machine, name: str, device: int, size: int, method: str, drive_progress: DriveProgress
+    machine: block.BlockDevices, name: str, device: int, size: int, method: str, drive_progress: DriveProgress
 ) -> dict[str, str]:
     """Discard all blocks of the drive, as blkdiscard(8) does."""
     if number(f"{machine.sys(name)}/queue/discard_max_bytes") == 0:
@@ -168,7 +168,7 @@ def discard_range(device: int, offset: int, length: int) -> None:
 
 
 def format_nvm(
-    machine: block.Machine, name: str, device: int, size: int, method: str, drive_progress: DriveProgress
+    machine: block.BlockDevices, name: str, device: int, size: int, method: str, drive_progress: DriveProgress
 ) -> dict[str, str]:
     """Format the namespace by nvme-cli with its present block size, so that the controller erases it."""
     abilities = controller_abilities(machine.path(name))
@@ -221,7 +221,7 @@ def read_back(device: int, size: int, drive_progress: DriveProgress) -> dict[str
 # --- abilities of a drive -------------------------------------------------------------------------------------------
 
 
-def drive_abilities(machine: block.Machine, serial: str) -> dict[str, Any]:
+def drive_abilities(machine: block.BlockDevices, serial: str) -> dict[str, Any]:
     name = find_drive(machine, serial)
     path = machine.path(name)
     nvme_abilities: dict[str, Any] = {"can_format": False, "can_crypto_erase": False, "namespaces_erased": 1}

@@ -37,7 +37,7 @@ HEALTH_WORKERS = 8
 """Number of drives whose health is read in parallel: each takes a moment, and a hanging drive takes a minute."""
 
 
-class Machine:
+class BlockDevices:
     """The block devices of the system whose files are below *root*, by their kernel names."""
 
     def __init__(self, root: str) -> None:
@@ -74,14 +74,14 @@ class Machine:
         return [drive, *(name for name in listing(folder) if os.path.exists(f"{folder}/{name}/partition"))]
 
 
-def drives(machine: Machine) -> list[dict[str, Any]]:
+def drives(machine: BlockDevices) -> list[dict[str, Any]]:
     with ThreadPoolExecutor(HEALTH_WORKERS) as pool:
         states = pool.map(lambda name: attempt(health.health, machine.path(name)), machine.drives)
         rows = [*pool.map(lambda name: drive(machine, name), machine.drives)]
         return [{**row, "health": state} for row, state in zip(rows, states)]
 
 
-def drive(machine: Machine, name: str) -> dict[str, Any]:
+def drive(machine: BlockDevices, name: str) -> dict[str, Any]:
     folder, signatures = machine.sys(name), machine.signatures[name]
     holders, mountpoints = attempt(holders_of, machine, name), attempt(mountpoints_of, machine, name)
     users = attempt(users_of, machine, name)
@@ -114,7 +114,7 @@ def drive(machine: Machine, name: str) -> dict[str, Any]:
     }
 
 
-def serial(machine: Machine, name: str) -> str:
+def serial(machine: BlockDevices, name: str) -> str:
     """Return the serial as printed on the drive, with ``_<namespace>`` if its controller has several namespaces."""
     folder = machine.sys(name)
     if name.startswith("nvme"):
@@ -138,7 +138,7 @@ def page_80(path: str) -> str:
     return page[4 : 4 + int.from_bytes(page[2:4], "big")].decode("ascii", "replace").strip("\0 ")
 
 
-def udev_serial(machine: Machine, name: str) -> str:
+def udev_serial(machine: BlockDevices, name: str) -> str:
     record = read_any(f"{machine.root}/run/udev/data/b{read(f'{machine.sys(name)}/dev')}")
     words = dict(line[2:].split("=", 1) for line in record.splitlines() if line.startswith("E:") and "=" in line)
     return words.get("ID_SCSI_SERIAL") or words.get("ID_SERIAL_SHORT") or ""
@@ -159,11 +159,11 @@ def bus(folder: str, name: str) -> str:
     raise ReadError(f"{device_path} is on a bus that the probe does not know")
 
 
-def holders_of(machine: Machine, drive: str) -> list[str]:
+def holders_of(machine: BlockDevices, drive: str) -> list[str]:
     return sorted({holder for name in machine.with_parts(drive) for holder in listing(f"{machine.sys(name)}/holders")})
 
 
-def mountpoints_of(machine: Machine, drive: str) -> list[str]:
+def mountpoints_of(machine: BlockDevices, drive: str) -> list[str]:
     names = machine.with_parts(drive)
     swap_marks = ["[SWAP]" for name in names if name in unwrap(machine.swaps)]
     return [mount["target"] for mount in unwrap(machine.mounts) if mount["device"] in names] + swap_marks
@@ -175,7 +175,7 @@ def superblock(path: str, signatures: Any) -> dict[str, Any] | None:
     return next((superblocks.md(path, offset) for offset in offsets), None)
 
 
-def users_of(machine: Machine, drive: str) -> list[str]:
+def users_of(machine: BlockDevices, drive: str) -> list[str]:
     """Return the users that may write to *drive*. An unused md array is none: udev assembles every array it detects."""
     users = mountpoints_of(machine, drive)
     for holder in holders_of(machine, drive):
@@ -184,13 +184,13 @@ def users_of(machine: Machine, drive: str) -> list[str]:
     return users
 
 
-def arrays_on(machine: Machine, name: str) -> list[str]:
+def arrays_on(machine: BlockDevices, name: str) -> list[str]:
     """Return the UUIDs of the arrays that hold a drive or its partitions."""
     holders = (f"{machine.sys(holder)}/md" for holder in holders_of(machine, name))
     return sorted({unwrap(superblock_of_member(machine, md))["array_uuid"] for md in holders})
 
 
-def writes(machine: Machine, name: str) -> str:
+def writes(machine: BlockDevices, name: str) -> str:
     """Return how much was written to a drive and its partitions since the kernel attached it; every write changes it.
 
     Each boot of the machine and each attachment of the drive starts another count.
@@ -203,13 +203,13 @@ def writes(machine: Machine, name: str) -> str:
     return f"{sectors} sectors written since {hashlib.blake2b(attachment.encode(), digest_size=4).hexdigest()}"
 
 
-def witnesses(machine: Machine, name: str) -> list[str | None]:
+def witnesses(machine: BlockDevices, name: str) -> list[str | None]:
     """Return for each signature a digest of data that each mount or write changes; see superblocks.witness."""
     rows = unwrap(machine.signatures[name])
     return [superblocks.witness(machine.path(name), row["type"], row["offset"]) for row in rows]
 
 
-def partitions(machine: Machine, drive: str) -> list[dict[str, Any]]:
+def partitions(machine: BlockDevices, drive: str) -> list[dict[str, Any]]:
     """Return the content of each partition of an unused drive."""
     names = machine.with_parts(drive)[1:]
     if len(names) > MOST_PARTITIONS:
@@ -228,7 +228,7 @@ def partitions(machine: Machine, drive: str) -> list[dict[str, Any]]:
     return rows
 
 
-def sample(machine: Machine, name: str, parts: tuple[str, ...] = ("first MiB", "data", "last MiB")) -> list[str]:
+def sample(machine: BlockDevices, name: str, parts: tuple[str, ...] = ("first MiB", "data", "last MiB")) -> list[str]:
     """Return a digest of each part of a drive or partition whose samples are not all zero.
 
     The parts have separate digests because a wipe clears the ends and leaves the data between them unchanged.
@@ -239,7 +239,7 @@ def sample(machine: Machine, name: str, parts: tuple[str, ...] = ("first MiB", "
     return [f"{part} {digest}" for part, digest in digests.items() if digest]
 
 
-def erased_data(machine: Machine, name: str) -> str | None:
+def erased_data(machine: BlockDevices, name: str) -> str | None:
     """Return the sample between the ends of a drive as it will be after a wipe has cleared the partitions there.
 
     None means that a wipe clears nothing of the sample.
@@ -253,7 +253,7 @@ def erased_data(machine: Machine, name: str) -> str | None:
     return f"data {digest}" if digest else ""
 
 
-def erased_ranges(machine: Machine, drive: str) -> list[tuple[int, int]]:
+def erased_ranges(machine: BlockDevices, drive: str) -> list[tuple[int, int]]:
     """Return the byte ranges of a drive that a wipe clears, in the order of the wipe; each covers whole content parts.
 
     The ranges are both ends of each partition and of the drive, and other places where libblkid reports a signature.
@@ -308,7 +308,7 @@ def sample_places(size: int) -> dict[str, list[int]]:
     }
 
 
-def signatures(machine: Machine) -> dict[str, Any]:
+def signatures(machine: BlockDevices) -> dict[str, Any]:
     """Return all signatures that libblkid finds on each drive, partition, array and open mapping, at any offset.
 
     One run of wipefs reads all devices. If that run fails, each device gets a run of its own.
@@ -328,13 +328,13 @@ def signatures(machine: Machine) -> dict[str, Any]:
     return {name: attempt(signature_check.check, machine, name, by_device[name]) for name in names}
 
 
-def is_reshape_waiting(machine: Machine, array: str) -> bool:
+def is_reshape_waiting(machine: BlockDevices, array: str) -> bool:
     """Return whether an interrupted reshape waits for the first write; reads of such a RAID10 miss the moved data."""
     state, position = (read_any(f"{machine.sys(array)}/md/{file}") for file in ("array_state", "reshape_position"))
     return state == "read-auto" and position not in ("", "none")
 
 
-def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:
+def wipefs(machine: BlockDevices, names: list[str]) -> dict[str, Any]:
     """Return the signatures that libblkid finds on each device.
 
     The last device is a file of the probe with a known signature: an output without it is refused.
@@ -363,11 +363,11 @@ def wipefs(machine: Machine, names: list[str]) -> dict[str, Any]:
     return by_device
 
 
-def arrays(machine: Machine) -> list[dict[str, Any]]:
+def arrays(machine: BlockDevices) -> list[dict[str, Any]]:
     return [array(machine, name) for name in machine.arrays]
 
 
-def array(machine: Machine, name: str) -> dict[str, Any]:
+def array(machine: BlockDevices, name: str) -> dict[str, Any]:
     md = f"{machine.sys(name)}/md"
     level = attempt(read, f"{md}/level")
     from_member = attempt(superblock_of_member, machine, md)
@@ -402,7 +402,7 @@ def array(machine: Machine, name: str) -> dict[str, Any]:
     }
 
 
-def superblock_of_member(machine: Machine, md: str) -> dict[str, Any]:
+def superblock_of_member(machine: BlockDevices, md: str) -> dict[str, Any]:
     """Return an array's superblock: the one with the kernel's UUID, otherwise the most frequent one of its members.
 
     A member may carry the superblock of another array. Linux 6.1 reports the UUID, older kernels may not.
@@ -431,7 +431,7 @@ def speed_cap(text: str) -> int:
     return 0 if source == "(system)" else int(value)
 
 
-def members(machine: Machine, md: str) -> list[dict[str, Any]]:
+def members(machine: BlockDevices, md: str) -> list[dict[str, Any]]:
     metadata = read(f"{md}/metadata_version")
     return [
         {
@@ -444,12 +444,12 @@ def members(machine: Machine, md: str) -> list[dict[str, Any]]:
     ]
 
 
-def mappings(machine: Machine) -> list[dict[str, Any]]:
+def mappings(machine: BlockDevices) -> list[dict[str, Any]]:
     """Return the open mappings of dm-crypt."""
     return [mapping(machine, name) for name in machine.mappings]
 
 
-def mapping(machine: Machine, name: str) -> dict[str, Any]:
+def mapping(machine: BlockDevices, name: str) -> dict[str, Any]:
     folder = machine.sys(name)
     return {
         "name": name,
@@ -460,7 +460,7 @@ def mapping(machine: Machine, name: str) -> dict[str, Any]:
     }
 
 
-def luks_headers(machine: Machine) -> list[dict[str, Any]]:
+def luks_headers(machine: BlockDevices) -> list[dict[str, Any]]:
     """Return the LUKS headers on drives, partitions and arrays, each once; unreadable values are unknown."""
     uuids = {
         name: signature["uuid"]
@@ -486,7 +486,7 @@ def luks_copies(root: str) -> dict[str, Any]:
     return {path: attempt(superblocks.luks, root + path) for path in paths}
 
 
-def signatures_by_device(machine: Machine) -> Iterator[tuple[str, dict[str, Any]]]:
+def signatures_by_device(machine: BlockDevices) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each signature with its device; signatures inside array members (they belong to the array) are left out."""
     for name, signatures in machine.signatures.items():
         if isinstance(signatures, list) and not any(signature["usage"] == "raid" for signature in signatures):
@@ -494,12 +494,12 @@ def signatures_by_device(machine: Machine) -> Iterator[tuple[str, dict[str, Any]
                 yield name, signature
 
 
-def unreadable_devices(machine: Machine) -> dict[str, Any]:
+def unreadable_devices(machine: BlockDevices) -> dict[str, Any]:
     """Return the devices whose signatures are unknown, each with its unknown value."""
     return {name: signatures for name, signatures in machine.signatures.items() if not isinstance(signatures, list)}
 
 
-def filesystems(machine: Machine) -> list[dict[str, Any]]:
+def filesystems(machine: BlockDevices) -> list[dict[str, Any]]:
     """Return each filesystem; a device whose signatures are unknown counts as a filesystem with unknown values."""
     rows = [
         filesystem(machine, name, signature)
@@ -512,7 +512,7 @@ def filesystems(machine: Machine) -> list[dict[str, Any]]:
     ]
 
 
-def filesystem(machine: Machine, name: str, signature: dict[str, Any]) -> dict[str, Any]:
+def filesystem(machine: BlockDevices, name: str, signature: dict[str, Any]) -> dict[str, Any]:
     head = {"device": name, "type": signature["type"], "uuid": signature["uuid"]}
     readers = {"ext4": superblocks.ext4, "xfs": superblocks.xfs}
     reader = readers.get(signature["type"])
@@ -525,7 +525,7 @@ def filesystem(machine: Machine, name: str, signature: dict[str, Any]) -> dict[s
     return {**head, **values}
 
 
-def xfs_size(machine: Machine, name: str, superblock_size: int, log: int) -> int:
+def xfs_size(machine: BlockDevices, name: str, superblock_size: int, log: int) -> int:
     """Return the size of an XFS in bytes; while it is mounted, its superblock shows a growth only much later.
 
     Args:

@@ -40,7 +40,7 @@ def main(job: dict[str, Any]) -> None:
 
 def collect(root: str, salt: bytes) -> dict[str, Any]:
     """Return all facts of the system whose files are below *root*; an empty *root* means this system."""
-    machine = attempt(block.Machine, root)
+    machine = attempt(block.BlockDevices, root)
     tree = attempt(system.tree, root, salt)
     return {
         "taken_at": time.time(),

@@ -72,7 +72,7 @@ def do(argv: list[str], expects: dict[str, str], root: str) -> None:
 # --- holding a drive ------------------------------------------------------------------------------------------------
 
 
-def find_drive(machine: block.Machine, serial: str) -> str:
+def find_drive(machine: block.BlockDevices, serial: str) -> str:
     """Return the current kernel name of the drive with exactly this serial."""
     names = [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
     if len(names) != 1:
@@ -90,14 +90,14 @@ def open_exclusive(path: str, flags: int) -> Iterator[int]:
         os.close(device)
 
 
-def check_it_is(serial: str, device: int, machine: block.Machine, name: str) -> None:
+def check_it_is(serial: str, device: int, machine: block.BlockDevices, name: str) -> None:
     """Raise DriveStepRefused unless what was opened is what the kernel calls *name*, and that still has this serial."""
     major, minor = map(int, read(f"{machine.sys(name)}/dev").split(":"))
     if os.fstat(device).st_rdev != os.makedev(major, minor) or attempt(block.serial, machine, name) != serial:
         raise DriveStepRefused(f"{name} is not drive {serial} any more")
 
 
-def check_content(serial: str, expected: str, machine: block.Machine, name: str) -> None:
+def check_content(serial: str, expected: str, machine: block.BlockDevices, name: str) -> None:
     """Raise DriveStepRefused unless *expected* covers all content of a drive."""
     try:
         there = describe(block.drive(machine, name))
@@ -111,7 +111,7 @@ def check_content(serial: str, expected: str, machine: block.Machine, name: str)
 @contextlib.contextmanager
 def hold_checked_drives(
     expects: dict[str, str | None], root: str, flags: int
-) -> Iterator[tuple[block.Machine, dict[str, tuple[str, int]]]]:
+) -> Iterator[tuple[block.BlockDevices, dict[str, tuple[str, int]]]]:
     """Hold drives, and check the content of each while all are held.
 
     Yields the machine as it is then, and each drive's name and descriptor by serial.
@@ -119,7 +119,7 @@ def hold_checked_drives(
     Args:
         expects: Content that may be on each drive, by serial; None for any content.
     """
-    machine = block.Machine(root)
+    machine = block.BlockDevices(root)
     with contextlib.ExitStack() as holding:
         drives = {}
         for serial in expects:
@@ -129,7 +129,7 @@ def hold_checked_drives(
             if flags & os.O_RDWR:
                 flush(device)
             drives[serial] = name, device
-        machine = block.Machine(root)  # before the drives were held, their content could have changed
+        machine = block.BlockDevices(root)  # before the drives were held, their content could have changed
         for serial, (name, _) in drives.items():
             expected = expects[serial]
             if expected is not None:
@@ -138,7 +138,7 @@ def hold_checked_drives(
 
 
 @contextlib.contextmanager
-def hold_drive(serial: str, machine: block.Machine, name: str, flags: int) -> Iterator[int]:
+def hold_drive(serial: str, machine: block.BlockDevices, name: str, flags: int) -> Iterator[int]:
     with contextlib.ExitStack() as holding:
         try:
             device = holding.enter_context(open_exclusive(machine.path(name), flags))
@@ -174,7 +174,7 @@ def wipe(serial: str, expected: str, root: str) -> None:
 
 def stop_arrays(serial: str, expected: str, root: str) -> None:
     """Stop the unused md arrays that hold a drive: udev assembles what it finds."""
-    machine = block.Machine(root)
+    machine = block.BlockDevices(root)
     name = find_drive(machine, serial)
     holders = block.holders_of(machine, name)
     if holders:
@@ -209,7 +209,7 @@ def forget_partitions(device: int) -> None:
 def check_nothing_left(serial: str, root: str) -> None:
     """Raise DriveStepFailed where a signature or a partition is left."""
     settle()
-    machine = block.Machine(root)
+    machine = block.BlockDevices(root)
     try:
         name = find_drive(machine, serial)
     except DriveStepRefused as reason:  # the drive has been written to

@@ -357,7 +357,7 @@ def run_at_rest(job: dict[str, Any]) -> None:
 def await_rest(key: str) -> None:
     """Return when md does nothing of its own to the array *key*, whatever the kernel calls that array by then."""
     while True:
-        machine = block.Machine(ROOT)
+        machine = block.BlockDevices(ROOT)
         folder = Path(machine.sys(array(machine, key)["name"]), "md")
         if is_at_rest(folder):
             return
@@ -470,7 +470,7 @@ def resolve_references(text: str) -> str:
     """Return *text* with each of its references replaced by what it names on this host now."""
     if not REFERENCE.search(text):
         return text
-    machine = block.Machine(ROOT)
+    machine = block.BlockDevices(ROOT)
     resolve: dict[str, Callable[[str], str]] = {
         "drive": lambda serial: machine.path(drive(machine, serial)),
         "drive-if-present": lambda serial: machine.path(drive(machine, serial)) if drive_names(machine, serial) else "",
@@ -483,22 +483,22 @@ def resolve_references(text: str) -> str:
         return REFERENCE.sub(lambda found: resolve[found[1]](found[2]), text)
 
 
-def drive(machine: block.Machine, serial: str) -> str:
+def drive(machine: block.BlockDevices, serial: str) -> str:
     """Return the current kernel name of the drive with exactly this serial."""
     return only(drive_names(machine, serial), f"drive {serial}")
 
 
-def drive_names(machine: block.Machine, serial: str) -> list[str]:
+def drive_names(machine: block.BlockDevices, serial: str) -> list[str]:
     """Return the kernel names of all drives with exactly this serial."""
     return [name for name in machine.drives if attempt(block.serial, machine, name) == serial]
 
 
-def array(machine: block.Machine, key: str) -> dict[str, Any]:
+def array(machine: block.BlockDevices, key: str) -> dict[str, Any]:
     """Return the array with this md name or UUID, running or not."""
     return only([found for found in block.arrays(machine) if key in (found["md_name"], found["uuid"])], f"array {key}")
 
 
-def filesystem(machine: block.Machine, key: str) -> str:
+def filesystem(machine: block.BlockDevices, key: str) -> str:
     """Return the UUID of the filesystem on the array of this md name, or on the mapping of this path."""
     name = (mapping(machine, key) if key.startswith(MAPPER) else array(machine, key))["name"]
     signatures = observe.unwrap(machine.signatures[name])
@@ -506,11 +506,11 @@ def filesystem(machine: block.Machine, key: str) -> str:
     return only(uuids, f"filesystem on {key}")
 
 
-def mapping(machine: block.Machine, path: str) -> dict[str, Any]:
+def mapping(machine: block.BlockDevices, path: str) -> dict[str, Any]:
     return only([found for found in block.mappings(machine) if f"{MAPPER}{found['mapped_name']}" == path], path)
 
 
-def luks(machine: block.Machine, md_name: str) -> str:
+def luks(machine: block.BlockDevices, md_name: str) -> str:
     """Return the UUID of the LUKS header on the array."""
     name = array(machine, md_name)["name"]
     uuids = [str(observe.unwrap(header["uuid"])) for header in block.luks_headers(machine) if header["device"] == name]

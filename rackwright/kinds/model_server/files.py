@@ -8,25 +8,25 @@ from typing import Any
 
 from rackwright.core.repository import Repository
 from rackwright.kinds.model_server.spec import ServerSpec
-from rackwright.kinds.shared.service_account import UNITS, File
+from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.schema.server import OWN
 
 
-def files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
+def files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:
     """Yield the files of *spec*: the plan file, keys and certificate, the release, the units."""
-    yield File(plan_file(spec), _json(_plan(spec)))
+    yield ServiceFile(plan_file(spec), _json(_plan(spec)))
     yield from _secret_files(spec, repository)
     release = f"{spec.lib}/releases/{release_of(spec, repository)}"
-    yield File(f"{release}/settings.json", _json(settings_of(spec)))
-    yield File(f"{release}/release.json", _json(_release(spec)))
-    yield File(f"{release}/workloads.zip", repository.workloads)
+    yield ServiceFile(f"{release}/settings.json", _json(settings_of(spec)))
+    yield ServiceFile(f"{release}/release.json", _json(_release(spec)))
+    yield ServiceFile(f"{release}/workloads.zip", repository.workloads)
     unit = repository.render(f"model_server{UNITS}/server.service.j2", server=spec)
-    yield File(f"{UNITS}/{spec.unit}", unit, 0o644)
+    yield ServiceFile(f"{UNITS}/{spec.unit}", unit, 0o644)
     if spec.watch:
         for path in watch_files(spec):
             template = f"model_server{UNITS}/watch.{path.rpartition('.')[2]}.j2"
             text = repository.render(template, server=spec, plan=plan_file(spec), archive=f"{release}/workloads.zip")
-            yield File(path, text, 0o644)
+            yield ServiceFile(path, text, 0o644)
 
 
 def plan_file(spec: ServerSpec) -> str:
@@ -64,11 +64,11 @@ def short_keys(spec: ServerSpec, repository: Repository) -> list[str]:
     return [key.secret for key in spec.keys if 0 < len(repository.secrets.get(key.secret, "")) < 32]
 
 
-def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
+def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[ServiceFile]:
     secrets = repository.secrets
     if spec.keys:
         own_key = _own_key(spec, repository)
-        yield File(f"{spec.etc}/own_key", own_key, 0o600, secret=spec.key)
+        yield ServiceFile(f"{spec.etc}/own_key", own_key, 0o600, secret=spec.key)
         client_keys = [(key.name, secrets.get(key.secret), key.scopes) for key in spec.keys]
         keys = [*client_keys, (OWN, own_key, ("infer", "metrics", "read"))]
         entries = [
@@ -78,11 +78,11 @@ def _secret_files(spec: ServerSpec, repository: Repository) -> Iterator[File]:
         ]
         content = json.dumps(entries, indent=1) + "\n" if len(entries) == len(keys) else None
         names = dict.fromkeys([spec.key, *(key.secret for key in spec.keys)])
-        yield File(f"{spec.etc}/keys.json", content, secret=", ".join(names))
+        yield ServiceFile(f"{spec.etc}/keys.json", content, secret=", ".join(names))
     if spec.tls_certificate and spec.tls_key:
         for name, secret in (("tls.crt", spec.tls_certificate), ("tls.key", spec.tls_key)):
             value = secrets.get(secret)
-            yield File(f"{spec.etc}/{name}", None if value is None else value.strip() + "\n", secret=secret)
+            yield ServiceFile(f"{spec.etc}/{name}", None if value is None else value.strip() + "\n", secret=secret)
 
 
 def _own_key(spec: ServerSpec, repository: Repository) -> str | None:

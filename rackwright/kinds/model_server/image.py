@@ -21,7 +21,7 @@ _LOCK = "workloads/opt/rackwright/workloads/serving.txt.j2"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ServerImage:
     """The definition of a server's image."""
 
     name: str
@@ -68,7 +68,7 @@ def problems(item: Mapping[str, Any], repository: Repository) -> Iterator[Proble
     yield from refusals(role, "debian-12", {"definitions": [{key: item[key] for key in keys}]})
 
 
-def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> Image:
+def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> ServerImage:
     """Return the image of *spec* by its definition *item*; hosts with equal settings have equal images."""
     inside = spec.model_copy(update={"address": EVERYWHERE, "port": PORT, "canary": None})
     settings = settings_of(inside)
@@ -80,4 +80,4 @@ def image(spec: ServerSpec, item: Mapping[str, Any], repository: Repository) -> 
         "settings.json": json.dumps(settings, indent=1, sort_keys=True) + "\n",
     }
     files = {name: text.encode() for name, text in texts.items()} | {"workloads.zip": repository.workloads}
-    return Image(spec.name, files, spec.stop_seconds, spec.etc if spec.keys or spec.tls_key else None)
+    return ServerImage(spec.name, files, spec.stop_seconds, spec.etc if spec.keys or spec.tls_key else None)

@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from rackwright.core.contract import Part, Resource
+from rackwright.core.contract import Resource, SpecPart
 
 CANARY_SECONDS = 600
 ETC = "/etc/rackwright/servers"
 LIB = "/var/lib/rackwright/servers"
 
 
-class KeyPart(Part):
+class KeyPart(SpecPart):
     """The key of a client."""
 
     name: str
@@ -17,7 +17,7 @@ class KeyPart(Part):
     scopes: tuple[str, ...]
 
 
-class WatchPart(Part):
+class WatchPart(SpecPart):
     """The repetition of the canary check while a release serves."""
 
     every_seconds: int
@@ -27,7 +27,7 @@ class WatchPart(Part):
     """Whether the previous release serves again if the accuracy is too low."""
 
 
-class CanaryPart(Part):
+class CanaryPart(SpecPart):
     """The canary: rows with labels, in a file of this computer."""
 
     source: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rackwright.core.contract import Part, Resource
+from rackwright.core.contract import Resource, SpecPart
 from rackwright.core.repository import Repository
 from rackwright.kinds.shared import ownership
 from rackwright.schema.network import BondMode, environment
@@ -16,7 +16,7 @@ ENVIRONMENT = "/etc/rackwright/network.env"
 RESOLVERS = "/etc/resolv.conf"
 
 
-class LinkPart(Part):
+class LinkPart(SpecPart):
     """The common base of ports, bonds and VLANs."""
 
     name: str
@@ -56,7 +56,7 @@ class VlanPart(LinkPart):
     tag: int
 
 
-class RoutePart(Part):
+class RoutePart(SpecPart):
     """A declared route, over the link *on*."""
 
     to: str
@@ -70,7 +70,7 @@ class RoutePart(Part):
         return self.to if self.metric is None else f"{self.to} metric {self.metric}"
 
 
-class DnsPart(Part):
+class DnsPart(SpecPart):
     """Name servers and search domains, in order."""
 
     addresses: tuple[str, ...]

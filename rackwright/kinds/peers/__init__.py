@@ -8,12 +8,12 @@ from rackwright.core.contract import (
     Claim,
     Difference,
     Observation,
-    Part,
     Plan,
     Put,
     Remove,
     Resource,
     Scope,
+    SpecPart,
     Value,
 )
 from rackwright.core.repository import Repository
@@ -27,7 +27,7 @@ OWNER = "peers"
 """The name of its owner file."""
 
 
-class PathPart(Part):
+class PathPart(SpecPart):
     """The path to one address of a peer."""
 
     peer: str

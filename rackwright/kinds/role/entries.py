@@ -62,7 +62,7 @@ class Entry(BaseModel):
         )
 
 
-class File(Entry):
+class FileEntry(Entry):
     """A file with exactly this content."""
 
     sort = "file"
@@ -76,7 +76,7 @@ class File(Entry):
         return {"content": repository.digest(self.content), "mode": self.mode, "owner": self.owner}
 
 
-class Link(Entry):
+class LinkEntry(Entry):
     """A symbolic link."""
 
     sort = "link"
@@ -91,7 +91,7 @@ class Link(Entry):
         return {"content": f"-> {self.to}"}
 
 
-class Directory(Entry):
+class DirectoryEntry(Entry):
     """A directory; with *only*, no other names exist in it."""
 
     sort = "directory"
@@ -135,7 +135,7 @@ class AbsentFile(Entry):
         return {"present": False}
 
 
-class Package(Entry):
+class PackageEntry(Entry):
     """A package that is installed, or not; with *version*, in that version; with *held*, excluded from updates."""
 
     sort = "package"
@@ -149,7 +149,7 @@ class Package(Entry):
         return {**wanted, **_without_none(held=self.held)}
 
 
-class Environment(Entry):
+class EnvironmentEntry(Entry):
     """A Python virtual environment with each package of *requirements*, a requirements list of pip."""
 
     sort = "environment"
@@ -161,7 +161,7 @@ class Environment(Entry):
         return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pinned}
 
 
-class Unit(Entry):
+class UnitEntry(Entry):
     """A systemd unit, with the states that `systemctl is-enabled` and `is-active` print."""
 
     sort = "unit"
@@ -296,7 +296,7 @@ class Cdi(Entry):
         return {**({"by": (self.by,)} if self.by else {}), **lacking, **missing}
 
 
-class Image(Entry):
+class ImageEntry(Entry):
     """An image in an engine's store: ``registry.example/name@sha256:…``, or the tag of an image built locally."""
 
     sort = "image"
@@ -307,7 +307,7 @@ class Image(Entry):
         return {self.engine: True}
 
 
-class User(Entry):
+class UserEntry(Entry):
     """An account. *groups* is the complete list; *password* is none, locked or set."""
 
     sort = "user"
@@ -326,7 +326,7 @@ class User(Entry):
         return values or {"present": True}
 
 
-class Group(Entry):
+class GroupEntry(Entry):
     """A group; with *members*, exactly these accounts."""
 
     sort = "group"
@@ -354,7 +354,7 @@ class AuthorizedKeys(Entry):
         return {"command": "none", "added" if self.noted else "keys": allowed}
 
 
-class Socket(Entry):
+class SocketEntry(Entry):
     """A port such as ``tcp:22`` with a listener, or without; with *address*, only on that address."""
 
     sort = "socket"
@@ -421,9 +421,20 @@ class MountOption(Entry):
 SORTS: Mapping[str, type[Entry]] = {
     entry.sort: entry
     for entry in (
-        *(File, Link, Directory, PresentFile, AbsentFile, Package, Unit, Sysctl, Module, KernelParameter),
-        *(Environment, BuiltModule, Library, GpuSetting, Cdi, Image, DkmsTree, Reading, Bridges),
-        *(User, Group, AuthorizedKeys, Socket, Accounts, Hostname, Measure, MountOption),
+        *(
+            FileEntry,
+            LinkEntry,
+            DirectoryEntry,
+            PresentFile,
+            AbsentFile,
+            PackageEntry,
+            UnitEntry,
+            Sysctl,
+            Module,
+            KernelParameter,
+        ),
+        *(EnvironmentEntry, BuiltModule, Library, GpuSetting, Cdi, ImageEntry, DkmsTree, Reading, Bridges),
+        *(UserEntry, GroupEntry, AuthorizedKeys, SocketEntry, Accounts, Hostname, Measure, MountOption),
     )
 }
 

@@ -19,7 +19,7 @@ from rackwright.core.contract import Claim, UnknownValue
 from rackwright.core.repository import Repository, RoleSource
 from rackwright.errors import DeclarationError
 from rackwright.facts.program import program
-from rackwright.kinds.role.entries import SORTS, Directory, Entry, File
+from rackwright.kinds.role.entries import SORTS, DirectoryEntry, Entry, FileEntry
 from rackwright.kinds.role.krl import krl
 from rackwright.kinds.role.spec import RoleSpec
 from rackwright.kinds.shared.secrets import Redactor, UnknownSecret
@@ -72,18 +72,18 @@ class Promises:
         return frozenset(
             promise.entry.file
             for promise in self.items
-            if isinstance(promise.entry, File) and "content" in promise.secret
+            if isinstance(promise.entry, FileEntry) and "content" in promise.secret
         )
 
     @property
-    def files(self) -> tuple[File, ...]:
-        return tuple(entry for entry in self.entries if isinstance(entry, File))
+    def files(self) -> tuple[FileEntry, ...]:
+        return tuple(entry for entry in self.entries if isinstance(entry, FileEntry))
 
     @property
     def exclusive_directories(self) -> tuple[str, ...]:
         """Directories that may hold only declared names."""
         return tuple(
-            entry.directory for entry in self.entries if isinstance(entry, Directory) and entry.only is not None
+            entry.directory for entry in self.entries if isinstance(entry, DirectoryEntry) and entry.only is not None
         )
 
 
@@ -177,7 +177,7 @@ def _render_secret_promise(
     entry = _unless_unknown(lambda: _entry(source, raw, own, repository))
     public_entry = _entry(source, raw, public, repository)
     depends = {"content"} if entry is None else _differing_fields(entry, public_entry)
-    if depends and (depends != {"content"} or not isinstance(public_entry, File)):
+    if depends and (depends != {"content"} or not isinstance(public_entry, FileEntry)):
         fields = ", ".join(sorted(depends))
         raise InvalidEntry(
             f"{public_entry.sort} with {fields} of a secret: only the content of a file may depend on one"

@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from rackwright.core.contract import Part, Resource
+from rackwright.core.contract import Resource, SpecPart
 from rackwright.kinds.shared import ownership
 
 
-class AboutHost(Part):
+class AboutHost(SpecPart):
     """The value of ``host`` in claims and templates."""
 
     name: str
@@ -19,7 +19,7 @@ class AboutHost(Part):
     """The roles that install drivers for the accelerators of the profile: nvidia_driver, rocm."""
 
 
-class AboutMirror(Part):
+class AboutMirror(SpecPart):
     """The source of the host's packages, and the key of their signatures."""
 
     url: str
@@ -32,7 +32,7 @@ class AboutMirror(Part):
     """
 
 
-class AboutFleet(Part):
+class AboutFleet(SpecPart):
     """The value of ``fleet`` in claims and templates."""
 
     name: str

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rackwright.core.contract import Between, Claim, Part, Scope
+from rackwright.core.contract import Between, Claim, Scope, SpecPart
 
 TOLERANCE = 0.01
 """Allowed relative deviation of a drive's size from its label: vendors round, and firmware reserves blocks."""
 
 
-class DrivePart(Part):
+class DrivePart(SpecPart):
     """A declared drive."""
 
     serial: str
@@ -19,7 +19,7 @@ class DrivePart(Part):
     watched: bool = True
 
 
-class HealthPart(Part):
+class HealthPart(SpecPart):
     """The upper limits of the health counters; None: no limit."""
 
     pending_sectors: int | None = None

@@ -38,7 +38,7 @@ class Service(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ServiceFile:
     """A file of a service."""
 
     path: str
@@ -49,7 +49,7 @@ class File:
     """The names of the secrets in the content."""
 
 
-def claim(file: File, service: Service, repository: Repository) -> Claim:
+def claim(file: ServiceFile, service: Service, repository: Repository) -> Claim:
     """Return the claim that *file* exists with its content, mode and owner."""
     unknown_secret = UnknownValue(f"it depends on the secret {file.secret}, which is not known here")
     content = unknown_secret if file.content is None else repository.digest(file.content)
@@ -57,11 +57,11 @@ def claim(file: File, service: Service, repository: Repository) -> Claim:
     return Claim(f"file:{file.path}", want, secret=file.secret is not None)
 
 
-def owner(file: File, service: Service) -> str:
+def owner(file: ServiceFile, service: Service) -> str:
     return f"root:{service.account}" if file.mode == 0o640 else "root:root"
 
 
-def put(file: File, service: Service) -> Put:
+def put(file: ServiceFile, service: Service) -> Put:
     """Return the step that writes *file*; the content must be known."""
     assert file.content is not None
     text = f"write {file.path}"

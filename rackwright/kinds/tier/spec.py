@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rackwright.core.contract import Part, Resource
+from rackwright.core.contract import Resource, SpecPart
 from rackwright.kinds.shared.drives import DrivePart, HealthPart
 from rackwright.schema.tier import MEMBERS, FilesystemType, Level, mount_unit, unit_of
 
@@ -18,7 +18,7 @@ moves stripes into it, 4 MiB for a growth to 9 members with chunks of 512 KiB. m
 up, and too little on the small drives of a twin. Source: mdadm 4.2, validate_geometry1() in super1.c."""
 
 
-class ScrubPart(Part):
+class ScrubPart(SpecPart):
     """Calendar and speed of a scrub."""
 
     calendar: str

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from rackwright.core.repository import Repository
-from rackwright.kinds.shared.service_account import UNITS, File
+from rackwright.kinds.shared.service_account import UNITS, ServiceFile
 from rackwright.kinds.training_run import keys
 from rackwright.kinds.training_run.spec import TrackingPart, TrainingSpec
 
@@ -15,50 +15,52 @@ SERVERS_CERTIFICATE = "/etc/rackwright/mlflow/tls.crt"
 COMMAND = "training_run/opt/rackwright/runs/bin"
 
 
-def files(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
+def files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
     """Yield the files of *spec* on its host: those of all hosts, then those of the launcher host or of a worker."""
-    yield File(f"{spec.etc}/config.json", spec.config)
-    yield File(f"{spec.etc}/run.json", _plan(spec))
-    yield File(spec.archive, repository.workloads, 0o644)
+    yield ServiceFile(f"{spec.etc}/config.json", spec.config)
+    yield ServiceFile(f"{spec.etc}/run.json", _plan(spec))
+    yield ServiceFile(spec.archive, repository.workloads, 0o644)
     if spec.host == spec.launcher_host.name:
         yield from _launcher_files(spec, repository)
     else:
         yield from _worker_files(spec, repository)
     unit = "run" if spec.host == spec.launcher_host.name else "door"
-    yield File(f"{UNITS}/{spec.unit}", repository.render(f"training_run{UNITS}/{unit}.service.j2", run=spec), 0o644)
+    yield ServiceFile(
+        f"{UNITS}/{spec.unit}", repository.render(f"training_run{UNITS}/{unit}.service.j2", run=spec), 0o644
+    )
 
 
-def _launcher_files(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
+def _launcher_files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
     if spec.tracking is not None:
         yield from _tracking_files(spec, spec.tracking, repository)
     if not spec.workers:
         return
     secret = repository.secrets.get(spec.key)
     key = None if secret is None else keys.private(secret, spec.fleet, spec.name)
-    yield File(f"{spec.etc}/key", key, secret=spec.key)
+    yield ServiceFile(f"{spec.etc}/key", key, secret=spec.key)
     lines = [f"[{worker.address}]:{spec.port} {_public(secret, spec, worker.name)}\n" for worker in spec.workers]
-    yield File(f"{spec.etc}/known_hosts", None if secret is None else "".join(lines), secret=spec.key)
-    yield File(f"{spec.etc}/ssh_config", repository.render(_template("ssh_config"), run=spec))
-    yield File(f"{spec.opt}/bin/ssh", repository.render(f"{COMMAND}/ssh.j2", run=spec), 0o755)
+    yield ServiceFile(f"{spec.etc}/known_hosts", None if secret is None else "".join(lines), secret=spec.key)
+    yield ServiceFile(f"{spec.etc}/ssh_config", repository.render(_template("ssh_config"), run=spec))
+    yield ServiceFile(f"{spec.opt}/bin/ssh", repository.render(f"{COMMAND}/ssh.j2", run=spec), 0o755)
     if spec.min_processes is not None:
-        yield File(f"{spec.opt}/bin/discover", repository.render(f"{COMMAND}/discover.j2", run=spec), 0o755)
+        yield ServiceFile(f"{spec.opt}/bin/discover", repository.render(f"{COMMAND}/discover.j2", run=spec), 0o755)
 
 
-def _tracking_files(spec: TrainingSpec, tracking: TrackingPart, repository: Repository) -> Iterator[File]:
+def _tracking_files(spec: TrainingSpec, tracking: TrackingPart, repository: Repository) -> Iterator[ServiceFile]:
     password = repository.secrets.get(tracking.secret)
     account = f"[mlflow]\nmlflow_tracking_username = {tracking.account}\nmlflow_tracking_password = {password}\n"
-    yield File(f"{spec.etc}/tracking", None if password is None else account, secret=tracking.secret)
+    yield ServiceFile(f"{spec.etc}/tracking", None if password is None else account, secret=tracking.secret)
     if tracking.certificate is not None:
-        yield File(f"{spec.etc}/tracking.crt", tracking.certificate)
+        yield ServiceFile(f"{spec.etc}/tracking.crt", tracking.certificate)
 
 
-def _worker_files(spec: TrainingSpec, repository: Repository) -> Iterator[File]:
+def _worker_files(spec: TrainingSpec, repository: Repository) -> Iterator[ServiceFile]:
     secret = repository.secrets.get(spec.key)
     line = f'from="{spec.launcher_host.address}",restrict {_public(secret, spec)} {spec.account}\n'
-    yield File(f"{spec.etc}/authorized_keys", None if secret is None else line, secret=spec.key)
+    yield ServiceFile(f"{spec.etc}/authorized_keys", None if secret is None else line, secret=spec.key)
     key = None if secret is None else keys.private(secret, spec.fleet, spec.name, spec.host)
-    yield File(f"{spec.etc}/host_key", key, secret=spec.key)
-    yield File(f"{spec.etc}/sshd_config", repository.render(_template("sshd_config"), run=spec))
+    yield ServiceFile(f"{spec.etc}/host_key", key, secret=spec.key)
+    yield ServiceFile(f"{spec.etc}/sshd_config", repository.render(_template("sshd_config"), run=spec))
 
 
 def _template(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from rackwright.core.contract import Part, Resource
+from rackwright.core.contract import Resource, SpecPart
 
 ETC = "/etc/rackwright/runs"
 OPT = "/opt/rackwright/runs"
@@ -10,7 +10,7 @@ HOMES = "/var/lib/rackwright/runs"
 LOGS = "/var/log/rackwright/runs"
 
 
-class WorkerPart(Part):
+class WorkerPart(SpecPart):
     """The name and address of one of the run's hosts."""
 
     name: str
@@ -18,7 +18,7 @@ class WorkerPart(Part):
     """The address on the fabric; ``localhost`` if the run has only one host."""
 
 
-class TrackingPart(Part):
+class TrackingPart(SpecPart):
     """The MLflow server to which the launcher host reports the progress."""
 
     url: str

@@ -179,7 +179,7 @@ class StackRelease(CatalogueRow):
     """Supported kernels by system: ``6.8``, or ``5.15+`` for that and all later ones."""
 
 
-class Stack(CatalogueRow):
+class SoftwareStack(CatalogueRow):
     """The software of a vendor other than NVIDIA."""
 
     first: str | None = None
@@ -203,7 +203,7 @@ class Software(Schema):
     cuda: dict[str, Cuda]
     torch: Many[Torch]
     systems: dict[str, System]
-    stacks: dict[str, Stack]
+    stacks: dict[str, SoftwareStack]
     stack_releases: dict[str, dict[str, StackRelease]]
     """Releases by role and number; a release outside this table is not judged."""
     peer_memory: dict[str, PeerMemory]

@@ -15,7 +15,7 @@ from rackwright.twin.control import Control
 from rackwright.twin.files import write
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
-from rackwright.twin.settings import Settings
+from rackwright.twin.settings import TwinSettings
 
 _TUN = Path("/dev/net/tun")
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -93,8 +93,8 @@ class Containers:
 
     # --- inside
 
-    def _settings(self, host: str) -> Settings:
-        return Settings(self._layout.settings(host))
+    def _settings(self, host: str) -> TwinSettings:
+        return TwinSettings(self._layout.settings(host))
 
     def _system(self, machine: Container) -> Path:
         system = self._settings(machine.name).system

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from rackwright.progress import Progress
 from rackwright.twin.layout import runtime_base
-from rackwright.twin.vm.image import Image
+from rackwright.twin.vm.image import MachineImage
 from rackwright.twin.vm.machine import Accelerator, processor
 
 TRIAL_SECONDS = 8
 """Seconds that the trial boot may take. A boot up to the initrd takes one second under a working KVM."""
 
 
-def detect(image: Image, progress: Progress) -> None:
+def detect(image: MachineImage, progress: Progress) -> None:
     """Report how guests run on this computer, and store the result until this computer restarts.
 
     An existing `/dev/kvm` is not enough: inside other virtual machines it may exist and start no guest.
@@ -35,7 +35,7 @@ def _result_file() -> Path:
     return runtime_base() / f"kvm-{boot_id}"
 
 
-def boots_under_kvm(image: Image) -> bool:
+def boots_under_kvm(image: MachineImage) -> bool:
     """Return whether the image's kernel starts its first process under KVM."""
     if not Path("/dev/kvm").exists():
         return False

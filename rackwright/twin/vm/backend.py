@@ -8,7 +8,7 @@ from rackwright.errors import SetupError, StepFailed
 from rackwright.progress import Progress
 from rackwright.twin.image import require
 from rackwright.twin.layout import Layout
-from rackwright.twin.settings import Settings
+from rackwright.twin.settings import TwinSettings
 from rackwright.twin.vm import accelerator, image
 from rackwright.twin.vm.machine import VirtualMachine, check, command_line, tpm_command_line
 from rackwright.twin.vm.qmp import monitor
@@ -66,15 +66,15 @@ class VirtualMachines:
 
     # --- inside
 
-    def _settings(self, host: str) -> Settings:
-        return Settings(self._layout.settings(host))
+    def _settings(self, host: str) -> TwinSettings:
+        return TwinSettings(self._layout.settings(host))
 
-    def _image(self, machine: VirtualMachine) -> image.Image:
+    def _image(self, machine: VirtualMachine) -> image.MachineImage:
         """Return the image below the boot drive of *machine*, which also has its kernel."""
         path = self._settings(machine.name).image
-        return image.Image(Path(path)) if path else image.image(machine.os)
+        return image.MachineImage(Path(path)) if path else image.image(machine.os)
 
-    def _make_disks(self, machine: VirtualMachine, progress: Progress) -> image.Image:
+    def _make_disks(self, machine: VirtualMachine, progress: Progress) -> image.MachineImage:
         """Make the missing disks, and return the image below the boot drive."""
         settings, boot = self._settings(machine.name), machine.boot_drive
         overlay = self._layout.boot_disk(machine.name, boot.serial)

@@ -14,7 +14,7 @@ from rackwright.twin.image import ImageBuilder, require
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class MachineImage:
     """A directory with `root.img`, `vmlinux`, `initrd`, and `manifest`, the versions of its packages.
 
     `vmlinuz` is the same kernel, compressed, for machines with a TPM.
@@ -27,14 +27,14 @@ class Image:
         return self.directory / "root.img"
 
 
-def image(os_name: str) -> Image:
+def image(os_name: str) -> MachineImage:
     """Return the image of *os_name*, which may not exist yet."""
-    return Image(shared.image_path(os_name, "vm"))
+    return MachineImage(shared.image_path(os_name, "vm"))
 
 
-def prepare(os_name: str, progress: Progress) -> Image:
+def prepare(os_name: str, progress: Progress) -> MachineImage:
     """Return the image of *os_name*, and build it if this computer has none."""
-    return Image(shared.prepare(os_name, "vm", _build, progress))
+    return MachineImage(shared.prepare(os_name, "vm", _build, progress))
 
 
 def _build(builder: ImageBuilder, target: Path) -> None:

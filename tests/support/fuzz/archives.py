@@ -16,10 +16,12 @@ from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 from workloads.checkpoint import CheckpointDamaged, archive, layout, manifest
 from workloads.checkpoint.archive import ArchiveIOError
-from workloads.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint.manifest import Manifest, ManifestEntry
 
 CONTENT = {name: name.encode() * 20 for name in sorted(layout.file_names(1))}
-MANIFEST = manifest.render(Manifest(7, 1, {name: Entry(len(c), sha256(c).hexdigest()) for name, c in CONTENT.items()}))
+MANIFEST = manifest.render(
+    Manifest(7, 1, {name: ManifestEntry(len(c), sha256(c).hexdigest()) for name, c in CONTENT.items()})
+)
 BELOW = "step-0000000007/"
 TYPES = (b"0", b"\0", b"1", b"2", b"3", b"5", b"6", b"7", b"L", b"K", b"S", b"g", b"x", b"X", b"V")
 SIZES = (-1, 0, 1, 511, 512, 513, 1 << 20, 8 << 30, 1 << 62, 1 << 80)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tests.support.fuzz.bounds import cases
 from tests.support.fuzz.mutate import Mutations, mutated_bytes, mutated_data, of_bytes, of_data
 from workloads.checkpoint import layout, manifest
-from workloads.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint.manifest import Manifest, ManifestEntry
 
 VALID = [
-    manifest.render(Manifest(7, world, {name: Entry(9, "0" * 64) for name in layout.file_names(world)}))
+    manifest.render(Manifest(7, world, {name: ManifestEntry(9, "0" * 64) for name in layout.file_names(world)}))
     for world in (1, 2, 5)
 ]
 

@@ -28,7 +28,7 @@ class Told:
     """By architecture, the bytes of what it has compiled, or why it did not."""
 
 
-def environment() -> workloads.Environment:
+def environment() -> workloads.WorkloadsEnvironment:
     """Return the environment that has it, fetched first if need be."""
     return workloads.ensure_lock("parser", LOCK, "96 MB to fetch, 258 MB on the drive", _say)
 

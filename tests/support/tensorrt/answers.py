@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from workloads.serving.runtimes import load_runtime
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 from workloads.training.config import Digits
 from workloads.training.data import held_out
 
 
 def answers(directory: Path) -> tuple[str, np.ndarray]:
     """Return what computes the model in *directory*, and the class that it gives each row."""
-    running, rows, most = load_runtime(directory), held_out(Digits()).x.numpy(), Settings().max_batch
+    running, rows, most = load_runtime(directory), held_out(Digits()).x.numpy(), ServingSettings().max_batch
     parts = [running.infer({"x": rows[first : first + most]})["logits"] for first in range(0, len(rows), most)]
     return running.description, np.concatenate(parts).argmax(1)
 

@@ -111,7 +111,7 @@ def test_a_checkpoint_has_a_shard():
 
 
 def archive_of(size: int, declared: int) -> bytes:
-    entries = {name: manifest.Entry(declared, "0" * 64) for name in layout.file_names(1)}
+    entries = {name: manifest.ManifestEntry(declared, "0" * 64) for name in layout.file_names(1)}
     text = manifest.render(manifest.Manifest(1, 1, entries))
     name = f"step-0000000001/{min(layout.file_names(1))}"
     return with_manifest(text) + header(name, size) + padded(bytes(size)) + b"\0" * 1024

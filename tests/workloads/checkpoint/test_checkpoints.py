@@ -151,7 +151,10 @@ def test_ranks_without_a_common_word_are_refused(tmp_path):
 
 
 def test_one_directory_has_one_training(tmp_path):
-    with Checkpoints(tmp_path), pytest.raises(CheckpointRequestError, match="one training writes to one directory"):
+    with (
+        Checkpoints(tmp_path),
+        pytest.raises(CheckpointRequestError, match="one training writes to one directory"),
+    ):
         Checkpoints(tmp_path, lock_seconds=0)
     Checkpoints(tmp_path, lock_seconds=0).close()
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.support import sample_checkpoints
 from workloads.checkpoint import CheckpointDamaged, at_step, layout, load, manifest, newest
-from workloads.checkpoint.manifest import Entry, Manifest
+from workloads.checkpoint.manifest import Manifest, ManifestEntry
 
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
-ENTRIES = st.builds(Entry, st.integers(0, 10**15), DIGESTS)
+ENTRIES = st.builds(ManifestEntry, st.integers(0, 10**15), DIGESTS)
 MANIFESTS = st.integers(1, 4).flatmap(
     lambda world: st.builds(
         Manifest,

@@ -132,7 +132,10 @@ def test_a_state_of_another_shape_takes_other_memory(tmp_path):
     "bad", [torch.zeros(2, dtype=torch.complex64), torch.eye(2).to_sparse()] if torch else (), ids=["complex", "sparse"]
 )
 def test_what_the_format_has_not_is_refused_before_the_first_step(tmp_path, bad):
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(BadState, match="state/model/bad: got a tensor of"):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(BadState, match="state/model/bad: got a tensor of"),
+    ):
         checkpoints.prepare({"model": {"bad": bad}})
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from workloads.quantize.config import Settings
+from workloads.quantize.config import QuantizeSettings
 from workloads.quantize.render import Renderer, fuse, layers, preprocess
 from workloads.quantize.samples import Samples
 from workloads.quantize.score import outputs
@@ -52,7 +52,7 @@ def base(tmp_path: Path) -> Path:
 
 def renderer(base: Path, scratch: Path, samples: Samples | None = None, **settings: object) -> Renderer:
     scratch.mkdir(exist_ok=True)
-    return Renderer(base, samples or rows(32, 1), Settings.model_validate(settings), scratch)
+    return Renderer(base, samples or rows(32, 1), QuantizeSettings.model_validate(settings), scratch)
 
 
 def told(path: Path) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:

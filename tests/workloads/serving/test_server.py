@@ -20,7 +20,7 @@ from tests.support.training_runs import ROOT, environment
 from workloads.serving import body as bodies
 from workloads.serving import keys, offload, serve, wire
 from workloads.serving.keys import Key, Keys
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 from workloads.serving.watch_config import AccuracyReading, AccuracyRecord, with_reading
 from workloads.training.config import Digits
 from workloads.training.data import held_out
@@ -93,7 +93,9 @@ def test_a_checkpoint_answers_as_its_export_does(digits: Path) -> None:
     from workloads.serving.runtimes import load_runtime
 
     images = held_out(Digits()).x.numpy()[:8]
-    exported, trained = (load_runtime(each, Settings(threads=1)) for each in (digits, digits.parent / "training"))
+    exported, trained = (
+        load_runtime(each, ServingSettings(threads=1)) for each in (digits, digits.parent / "training")
+    )
 
     assert trained.description.startswith("PyTorch")
     assert exported.description.startswith("ONNX Runtime")
@@ -458,7 +460,7 @@ def test_no_answer_waits_for_the_client_to_confirm_the_one_before() -> None:
             found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        bound = serve._bind(Settings(port=0))
+        bound = serve._bind(ServingSettings(port=0))
         async with await asyncio.start_server(connected, sock=bound):
             _, writer = await asyncio.open_connection(*bound.getsockname())
             writer.close()

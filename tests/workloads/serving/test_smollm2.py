@@ -17,7 +17,7 @@ from workloads.serving.model import read
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes.llama import LlamaRuntime
 from workloads.serving.runtimes.runtime import InvalidPrompt
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 HELLO = [{"role": "user", "content": "Say hello, and the word hunter2."}]
 
@@ -109,7 +109,7 @@ def test_a_template_that_refuses_is_told(model: Path, monkeypatch: pytest.Monkey
 
     original = xllamacpp.CommonParams
     monkeypatch.setattr(xllamacpp, "CommonParams", params)
-    runtime = load_runtime(model, Settings(parallel=1, context_tokens=64, threads=1))
+    runtime = load_runtime(model, ServingSettings(parallel=1, context_tokens=64, threads=1))
     assert isinstance(runtime, LlamaRuntime)
     with pytest.raises(InvalidPrompt, match="the model's template makes no prompt of it"):
         runtime.generate({"messages": [{"role": "system", "content": "x"}], "max_tokens": 1}, lambda piece: True)
@@ -160,7 +160,7 @@ def test_a_card_goes_with_the_model(model: Path) -> None:
 
 def test_without_a_card_the_version_is_that_of_the_file(tmp_path: Path) -> None:
     assert publishing.publish_gguf(gguf(), NAME, None, tmp_path / "m").version == VERSION
-    runtime = load_runtime(tmp_path / "m", Settings(parallel=1, context_tokens=64, threads=1))
+    runtime = load_runtime(tmp_path / "m", ServingSettings(parallel=1, context_tokens=64, threads=1))
     assert isinstance(runtime, LlamaRuntime)
 
 

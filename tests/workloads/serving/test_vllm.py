@@ -24,7 +24,7 @@ from workloads.serving.model import DamagedModel, read
 from workloads.serving.runtimes import load_runtime
 from workloads.serving.runtimes import vllm as managed
 from workloads.serving.runtimes.runtime import InvalidPrompt
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 CONFIG = {
@@ -307,7 +307,7 @@ def test_llama_cpps_server_in_its_place_writes_a_text(
 ) -> None:
     monkeypatch.setenv("LIKE_VLLM", str(smollm2))
     pieces: list[Any] = []
-    runtime = load_runtime(model, Settings(parallel=1, context_tokens=128))
+    runtime = load_runtime(model, ServingSettings(parallel=1, context_tokens=128))
     assert isinstance(runtime, managed.VllmRuntime)
     try:
         asked = {"prompt": "One, two, three, four,", "max_tokens": 8, "temperature": 0}

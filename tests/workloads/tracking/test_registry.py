@@ -11,12 +11,12 @@ import pytest
 from tests.support import sample_checkpoints
 from workloads.errors import WorkloadError
 from workloads.tracking.registry import REFERENCE, fetch, fetch_manifest, find, register
-from workloads.tracking.server import Server, TrackingRefused
+from workloads.tracking.server import TrackingRefused, TrackingServer
 
 SOURCE = "mlflow-artifacts:/1/r/artifacts/step-0000000003"
 
 
-class Shelf(Server):
+class Shelf(TrackingServer):
     """A registry with one version, whose files lie in a directory."""
 
     def __init__(self, directory: Path, digest: str, source: str = SOURCE) -> None:
@@ -61,7 +61,7 @@ def test_a_file_that_was_changed_is_not_taken(files, tmp_path):
         fetch(Shelf(files[0].parent, digest), "a/1", tmp_path / "back")
 
 
-class Counter(Server):
+class Counter(TrackingServer):
     """Takes whatever it is given, and says which version that is."""
 
     def __init__(self) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from workloads.errors import WorkloadError
 from workloads.serving import model
 from workloads.serving.runtimes.runtime import LanguageRuntime, Runtime, RuntimeProcess, RuntimeProcessEnded
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 __all__ = ["LanguageRuntime", "Runtime", "RuntimeProcess", "RuntimeProcessEnded", "load_runtime"]
 
 
-def load_runtime(directory: Path, settings: Settings | None = None) -> Runtime | LanguageRuntime:
+def load_runtime(directory: Path, settings: ServingSettings | None = None) -> Runtime | LanguageRuntime:
     """Return the runtime of the model in *directory*, loaded, with every file verified.
 
     Args:
@@ -22,11 +22,11 @@ def load_runtime(directory: Path, settings: Settings | None = None) -> Runtime |
     Raises:
         WorkloadError: there is no model, it is damaged, or its runtime is not installed.
     """
-    settings = settings or Settings()
+    settings = settings or ServingSettings()
     if (directory / "checkpoints").is_dir():
         return _torch(directory, settings)
     manifest = model.read(directory)
-    loaders: dict[str, Callable[[Path, model.Model, Settings], Runtime | LanguageRuntime]]
+    loaders: dict[str, Callable[[Path, model.Model, ServingSettings], Runtime | LanguageRuntime]]
     loaders = {"onnx": _onnx, "llama.cpp": _llama, "tensorrt": _tensorrt, "vllm": _vllm}
     if manifest.runtime not in loaders:
         want = f"the runtime of a model is one of {', '.join(loaders)}"
@@ -55,13 +55,13 @@ def load_runtime(directory: Path, settings: Settings | None = None) -> Runtime |
         return runtime
 
 
-def _onnx(directory: Path, manifest: model.Model, settings: Settings) -> Runtime:
+def _onnx(directory: Path, manifest: model.Model, settings: ServingSettings) -> Runtime:
     from workloads.serving.runtimes.onnx import OnnxRuntime
 
     return OnnxRuntime(directory, manifest, settings.threads)
 
 
-def _llama(directory: Path, manifest: model.Model, settings: Settings) -> LanguageRuntime:
+def _llama(directory: Path, manifest: model.Model, settings: ServingSettings) -> LanguageRuntime:
     try:
         from workloads.serving.runtimes.llama import LlamaRuntime
     except ModuleNotFoundError as error:
@@ -70,19 +70,19 @@ def _llama(directory: Path, manifest: model.Model, settings: Settings) -> Langua
     return LlamaRuntime(directory, manifest, settings)
 
 
-def _tensorrt(directory: Path, manifest: model.Model, settings: Settings) -> Runtime:
+def _tensorrt(directory: Path, manifest: model.Model, settings: ServingSettings) -> Runtime:
     from workloads.serving.runtimes.tensorrt import TensorRtRuntime
 
     return TensorRtRuntime(directory, manifest, settings.max_batch)
 
 
-def _vllm(directory: Path, manifest: model.Model, settings: Settings) -> LanguageRuntime:
+def _vllm(directory: Path, manifest: model.Model, settings: ServingSettings) -> LanguageRuntime:
     from workloads.serving.runtimes.vllm import VllmRuntime
 
     return VllmRuntime(directory, manifest, settings)
 
 
-def _torch(directory: Path, settings: Settings) -> Runtime:
+def _torch(directory: Path, settings: ServingSettings) -> Runtime:
     try:
         from workloads.serving.runtimes.torch import TorchRuntime
     except ModuleNotFoundError as error:

@@ -14,13 +14,13 @@ from workloads.serving import gguf_header
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 
 class LlamaRuntime:
     """A language model that llama.cpp runs."""
 
-    def __init__(self, directory: Path, model: Model, settings: Settings) -> None:
+    def __init__(self, directory: Path, model: Model, settings: ServingSettings) -> None:
         [name] = [name for name in model.files if name.endswith(".gguf")]
         self.model = model
         self.description = f"llama.cpp of xllamacpp {xllamacpp.__version__} on CPU"
@@ -63,7 +63,7 @@ def _failure(error: Mapping[str, Any]) -> Exception:
     return RuntimeError(f"llama.cpp: {error.get('type')} {error.get('code')}")  # its message may have the prompt
 
 
-def start_server(path: Path, settings: Settings) -> Any:
+def start_server(path: Path, settings: ServingSettings) -> Any:
     """Return llama.cpp's server for the file *path*, after it has generated a first token.
 
     Raises:

@@ -27,7 +27,7 @@ from workloads.serving.fit import SHARE_PERCENT
 from workloads.serving.model import Model
 from workloads.serving.runtimes.events import EventReader
 from workloads.serving.runtimes.runtime import InvalidPrompt, Piece, RuntimeProcessEnded
-from workloads.serving.settings import Settings
+from workloads.serving.settings import ServingSettings
 
 LAST_LINES = 8
 """Lines of vLLM's last output that the message about its end shows."""
@@ -38,7 +38,7 @@ END_SECONDS = 20.0
 class VllmRuntime:
     """A language model that vLLM runs."""
 
-    def __init__(self, directory: Path, model: Model, settings: Settings) -> None:
+    def __init__(self, directory: Path, model: Model, settings: ServingSettings) -> None:
         """Start vLLM, and return once it is ready, however long that takes.
 
         Raises:
@@ -104,7 +104,7 @@ class VllmRuntime:
         return 0, b""
 
 
-def _command(directory: Path, name: str, socket_path: Path, settings: Settings) -> list[str]:
+def _command(directory: Path, name: str, socket_path: Path, settings: ServingSettings) -> list[str]:
     bin_directory = Path(sys.executable).with_name("vllm")
     found = str(bin_directory) if bin_directory.is_file() else shutil.which("vllm")
     if found is None:
