@@ -72,6 +72,6 @@ def test_what_is_planned_for_hosts_that_are_not_reached_is_no_known_difference(
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (99, "signal 99")])
 def test_a_killed_pulumi_is_named_with_its_signal(number, name):
-    error = pulumi._killed(["pulumi", "up"], number, "lab")
+    error = pulumi._killed_error(["pulumi", "up"], number, "lab")
 
     assert str(error).startswith(f"stack lab: `pulumi up` was killed by {name};") and error.exit_status == 4
