@@ -1,6 +1,6 @@
 """The resource types of the provider, for Pulumi programs: each takes a spec as plain data.
 
-Tier("host-1/scratch", {"host": "host-1", "name": "scratch", "level": "raid10", ...})
+TierResource("host-1/scratch", {"host": "host-1", "name": "scratch", "level": "raid10", ...})
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ class ManagedResource(pulumi.CustomResource):
         super().__init__(self.token, name, {**computed, **spec}, opts)
 
 
-class Host(ManagedResource):
+class HostResource(ManagedResource):
     """A machine and its hardware."""
 
     token = "rackwright:host:Host"
 
 
-class Tier(ManagedResource):
+class TierResource(ManagedResource):
     """An array of drives with its filesystem, mounted."""
 
     token = "rackwright:storage:Tier"
@@ -42,31 +42,31 @@ class Tier(ManagedResource):
     """The mount point."""
 
 
-class Network(ManagedResource):
+class NetworkResource(ManagedResource):
     """Links, addresses, routes and name servers of a host."""
 
     token = "rackwright:network:Network"
 
 
-class Peers(ManagedResource):
+class PeersResource(ManagedResource):
     """The paths from a host to the other hosts of its networks, each for packets of the declared size."""
 
     token = "rackwright:network:Peers"
 
 
-class Role(ManagedResource):
+class RoleResource(ManagedResource):
     """Software and settings of a host, applied by Ansible."""
 
     token = "rackwright:software:Role"
 
 
-class TrainingWorker(ManagedResource):
+class TrainingWorkerResource(ManagedResource):
     """A worker host of a training run: an sshd through which the launcher starts processes."""
 
     token = "rackwright:workload:TrainingSeat"
 
 
-class TrainingRun(ManagedResource):
+class TrainingRunResource(ManagedResource):
     """A training run on its launcher host, running or finished."""
 
     token = "rackwright:workload:TrainingRun"
@@ -74,7 +74,7 @@ class TrainingRun(ManagedResource):
     name: pulumi.Output[str]
 
 
-class ModelServer(ManagedResource):
+class ModelServerResource(ManagedResource):
     """A model server on one host."""
 
     token = "rackwright:workload:ModelServer"
@@ -84,6 +84,15 @@ class ModelServer(ManagedResource):
 
 CLASSES: Mapping[str, type[ManagedResource]] = {
     resource.token: resource
-    for resource in (Host, Tier, Network, Peers, Role, TrainingWorker, TrainingRun, ModelServer)
+    for resource in (
+        HostResource,
+        TierResource,
+        NetworkResource,
+        PeersResource,
+        RoleResource,
+        TrainingWorkerResource,
+        TrainingRunResource,
+        ModelServerResource,
+    )
 }
 """The resource classes by type token."""

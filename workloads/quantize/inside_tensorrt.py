@@ -43,7 +43,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log(tensorrt: Any) -> Any:
-    class Log(tensorrt.ILogger):
+    class TensorrtLog(tensorrt.ILogger):
         """A logger that collects errors instead of printing them."""
 
         def __init__(self) -> None:
@@ -54,7 +54,7 @@ def _log(tensorrt: Any) -> Any:
             if severity <= tensorrt.ILogger.ERROR:
                 self.errors.append(text)
 
-    return Log()
+    return TensorrtLog()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ HEAD_BYTES = 64 << 10
 def protocol_with_limits(head_seconds: float) -> Callable[..., HttpToolsProtocol]:
     """Return the class of connections that close if a request's head takes longer than *head_seconds*."""
 
-    class Connection(HttpToolsProtocol):
+    class TimedConnection(HttpToolsProtocol):
         _timer: TimerHandle | None = None
         _head = 0
         """Bytes of the head that is being received; 0 outside a head."""
@@ -54,4 +54,4 @@ def protocol_with_limits(head_seconds: float) -> Callable[..., HttpToolsProtocol
                 )
                 self.transport.close()
 
-    return Connection
+    return TimedConnection
