@@ -78,10 +78,10 @@ def _import(stack: str, results: "Sequence[AuditResult]") -> None:
     resources += [
         {"type": each.token, "name": each.name, "id": each.name, "parent": of_host[_host(each)]} for each in results
     ]
-    known = {of_host[host]: urn for host, urn in components.items() if host in of_host}
+    name_table = {of_host[host]: urn for host, urn in components.items() if host in of_host}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "import.json")
-        path.write_text(json.dumps({"nameTable": known, "resources": resources}))
+        path.write_text(json.dumps({"nameTable": name_table, "resources": resources}))
         options = ("--yes", "--skip-preview", "--generate-code=false", "--protect=false")
         state.pulumi(stack, "import", "--file", str(path), *options)
 

@@ -42,9 +42,9 @@ def _refusals(inputs: PlanInputs, growing: Growing) -> Iterator[Refusal]:
     if growing.is_larger:
         yield from enlarge.refusals(spec, array, completes=False)
     where, got = f"{spec.id}: members", f"got {array.devices} members, and {len(spec.members)} declared"
-    known, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
-    leaving = sorted(known - {*spec.serials})
-    if spec.array or not known:
+    noted_members, phase = frozenset(inputs.owner.get("serials", ())), inputs.owner.get("phase")
+    leaving = sorted(noted_members - {*spec.serials})
+    if spec.array or not noted_members:
         want = "rackwright grows only arrays that it has made"
         yield Refusal(where, got, want, "Grow it by hand with `mdadm --grow`, and declare what is there then")
     elif leaving:

@@ -43,9 +43,9 @@ def refusals(
     if present.is_larger:
         yield from enlarge.refusals(spec, array, completes=True)
     where = f"{spec.id}: members"
-    known = present.before if spec.array else frozenset(owner.get("serials", ()))
+    noted_members = present.before if spec.array else frozenset(owner.get("serials", ()))
     leaving = (*replacement.working_members, *replacement.failed_members, *replacement.idle_spares)
-    unknown_members = sorted({*leaving} - known - owner_file.former_members(spec, owner))
+    unknown_members = sorted({*leaving} - noted_members - owner_file.former_members(spec, owner))
     if unknown_members:
         got, want = f"got the members {', '.join(unknown_members)}", f"declared are {', '.join(spec.serials)}"
         yield Refusal(where, got, want, "Declare the drives the array has")
