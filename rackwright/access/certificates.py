@@ -27,6 +27,7 @@ class Certificate:
 
     path: Path
     until: datetime
+    """End of the validity."""
     serial: int
     principals: tuple[str, ...]
 
@@ -53,13 +54,13 @@ def issue(
     public, destination = _key(stack, key)
     with tempfile.TemporaryDirectory(prefix=".rackwright-", dir=destination.parent) as name:
         directory = Path(name)
-        signing = _signing(stack, authority, trusted, directory)
+        signing = _signing_options(stack, authority, trusted, directory)
         (directory / "key.pub").write_bytes(public.read_bytes())
-        options = ["-O", "clear"] + (["-O", f"source-address={','.join(sources)}"] if sources else [])
+        restrictions = ["-O", "clear"] + (["-O", f"source-address={','.join(sources)}"] if sources else [])
         # the serial is the time, so that it shows which of two certificates is newer
         identity = ["-I", f"{stack.name}:{getuser()}@{gethostname()}", "-z", str(time.time_ns())]
         limits = ["-n", ",".join(principals), "-V", f"{EARLIER}:+{minutes}m"]
-        _ssh_keygen(*signing, *identity, *limits, *options, str(directory / "key.pub"))
+        _ssh_keygen(*signing, *identity, *limits, *restrictions, str(directory / "key.pub"))
         (directory / "key-cert.pub").replace(destination)
     return _read(destination)
 
@@ -115,21 +116,21 @@ def _key(stack: Stack, path: Path | None) -> tuple[Path, Path]:
     return public, destination
 
 
-def _signing(stack: Stack, authority: str, trusted: list[str], directory: Path) -> list[str]:
+def _signing_options(stack: Stack, authority: str, trusted: list[str], directory: Path) -> list[str]:
     """Return the options of ssh-keygen that sign with *authority*, after a check that the hosts trust it."""
     if authority == AGENT:
-        listed, how = _lines("ssh-add", "-L"), ["-U"]
+        keys, options = _lines("ssh-add", "-L"), ["-U"]
     elif authority.startswith(PKCS11):
         library = authority.removeprefix(PKCS11)
-        listed, how = _lines("ssh-keygen", "-D", library), ["-D", library]
+        keys, options = _lines("ssh-keygen", "-D", library), ["-D", library]
     else:
         return ["-s", str(_authority_file(stack, Path(authority).expanduser(), trusted))]
-    usable = [line for line in listed if _trusts(trusted, line)]
+    usable = [line for line in keys if _trusts(trusted, line)]
     if not usable:
-        raise _not_trusted(f"{authority} with {len(listed)} key{'s' * (len(listed) != 1)}")
+        raise _untrusted_error(f"{authority} with {len(keys)} key{'s' * (len(keys) != 1)}")
     public = directory / "authority.pub"
     public.write_text(f"{usable[0]}\n")
-    return [*how, "-s", str(public)]
+    return [*options, "-s", str(public)]
 
 
 def _authority_file(stack: Stack, path: Path, trusted: list[str]) -> Path:
@@ -139,10 +140,10 @@ def _authority_file(stack: Stack, path: Path, trusted: list[str]) -> Path:
     if path.resolve().is_relative_to(stack.project.resolve()):
         want = "an authority's key in the repository gives every reader of the repository access to all hosts"
         raise Refused("--ca", f"got {path} in the project", want, "Make a new authority outside of the project")
-    beside = path.with_name(f"{path.name}.pub")
-    lines = beside.read_text().splitlines() if beside.is_file() else _lines("ssh-keygen", "-y", "-f", str(path))
+    public = path.with_name(f"{path.name}.pub")
+    lines = public.read_text().splitlines() if public.is_file() else _lines("ssh-keygen", "-y", "-f", str(path))
     if not any(_trusts(trusted, line) for line in lines):
-        raise _not_trusted(str(path))
+        raise _untrusted_error(str(path))
     return path
 
 
@@ -150,10 +151,10 @@ def _trusts(trusted: list[str], line: str) -> bool:
     return line.split()[:2] in [key.split()[:2] for key in trusted]
 
 
-def _not_trusted(which: str) -> Refused:
+def _untrusted_error(authority: str) -> Refused:
     want = "hosts trust the authorities under roles.access.ca_keys"
     fix = "Take one of those authorities, or declare this one first"
-    return Refused("--ca", f"got {which}", want, fix)
+    return Refused("--ca", f"got {authority}", want, fix)
 
 
 def _read(path: Path) -> Certificate:

@@ -63,7 +63,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         Refused: there is nothing to do, or hosts have different secrets.
         HostUnreachable: no host was reached.
     """
-    declared = _hosts_of(stack, person)
+    declared = _hosts_with_code(stack, person)
     hosts = Hosts(stack.endpoints, stack.salt)
     try:
         present, unread = _on_each(declared, lambda host: _has_secret(hosts, host, person))
@@ -75,7 +75,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         lacking = [host for host in present if secret or host not in having]
         if not lacking:
             got, fix = f"got {person} with a secret on {_count(having)}", "Pass --replace to make a new secret"
-            raise Refused(f"stack {stack.name}", got, "an existing secret is kept", fix)
+            raise Refused(f"stack {stack.name}", got, "an existing secret is not replaced", fix)
         successes, unwritten = _on_each(lacking, lambda host: _write(hosts, host, person, text, progress))
         if not successes:
             raise next(iter(unwritten.values()))
@@ -85,7 +85,7 @@ def enrol(stack: Stack, person: str, replace: bool, progress: Progress) -> Enrol
         hosts.close()
 
 
-def _hosts_of(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
+def _hosts_with_code(stack: Stack, person: str) -> dict[str, dict[str, Any]]:
     """Return the variables of each host on which *person* needs a code."""
     roles = access(stack)
     people = sorted({each["name"] for variables in roles.values() for each in variables["access_people"]})

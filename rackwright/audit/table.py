@@ -54,12 +54,12 @@ def _rows(result: AuditResult) -> Iterator[Row]:
 def _row(name: str, item: Difference) -> Row:
     mark = "[yellow]unknown[/]" if item.is_unknown else "[red]differs[/]"
     if isinstance(item.want, UnknownValue):
-        found, want = format_value(item.want), ""
+        actual, want = format_value(item.want), ""
     elif item.secret:
-        found, want = "(secret)", "(secret)"
+        actual, want = "(secret)", "(secret)"
     else:
-        found, want = format_value(item.actual), format_value(item.want)
-    return name, mark, _cell(item.path), _cell(_short(found)), _cell(_short(want))
+        actual, want = format_value(item.actual), format_value(item.want)
+    return name, mark, _cell(item.path), _cell(_short(actual)), _cell(_short(want))
 
 
 def _cell(text: str) -> str:

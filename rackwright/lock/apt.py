@@ -71,8 +71,8 @@ class Apt:
             self.mirror_errors[:] = _errors(done.stderr)
             progress(f"{self.os}: apt could not read all mirrors: {'; '.join(self.mirror_errors)}")
 
-    def resolve(self, wanted: PackageSet, locked: Mapping[str, str], hosts: tuple[str, ...]) -> dict[str, str]:
-        """Return the digest of each file of *wanted* and its dependencies, by ``name=version``.
+    def resolve(self, package_set: PackageSet, locked: Mapping[str, str], hosts: tuple[str, ...]) -> dict[str, str]:
+        """Return the digest of each file of *package_set* and its dependencies, by ``name=version``.
 
         Args:
             locked: Versions that apt prefers to newer ones.
@@ -81,25 +81,25 @@ class Apt:
         Raises:
             Refused: some packages are not available, or they conflict.
         """
-        self._prefer(wanted, locked)
-        done = self._run("--print-uris", *_INSTALL, *wanted.packages)
+        self._prefer(package_set, locked)
+        done = self._run("--print-uris", *_INSTALL, *package_set.packages)
         if done.returncode:
             raise self._refusal(hosts, done.stderr)
         return {_package(line["file"]): line["digest"] for line in URI.finditer(done.stdout)}
 
-    def download(self, wanted: PackageSet, locked: Mapping[str, str], progress: DownloadProgress) -> None:
-        """Download the packages of *wanted* that are not in the pool, and resume partial downloads.
+    def download(self, package_set: PackageSet, locked: Mapping[str, str], progress: DownloadProgress) -> None:
+        """Download the packages of *package_set* that are not in the pool, and resume partial downloads.
 
         Args:
-            locked: Digests of all packages of *wanted* and their dependencies, by ``name=version``.
+            locked: Digests of all packages of *package_set* and their dependencies, by ``name=version``.
             progress: Receives the percentage that is complete and the name of the current file.
 
         Raises:
             Refused: some packages could not be downloaded.
         """
-        self._prefer(wanted, locked)
+        self._prefer(package_set, locked)
         reading, writing = os.pipe()
-        argv = ["apt-get", "-q", "-o", f"APT::Status-Fd={writing}", "--download-only", *_INSTALL, *wanted.packages]
+        argv = ["apt-get", "-q", "-o", f"APT::Status-Fd={writing}", "--download-only", *_INSTALL, *package_set.packages]
         with os.fdopen(reading) as status:
             process = subprocess.Popen(
                 argv, env=self._environment, pass_fds=[writing], text=True,
@@ -135,12 +135,12 @@ class Apt:
             want, fix = "apt resolves the packages of hosts", "Run this on Debian, or on a system that is based on it"
             raise SetupError("this computer", "apt-get not found", want, fix) from None
 
-    def _prefer(self, wanted: PackageSet, locked: Mapping[str, str]) -> None:
+    def _prefer(self, package_set: PackageSet, locked: Mapping[str, str]) -> None:
         """Write the host's preferences of versions, and after them the locked versions: the first file has priority."""
         folder = self.root / "etc/apt/preferences.d"
         for path in folder.iterdir():
             path.unlink()
-        for name, text in wanted.preferences:
+        for name, text in package_set.preferences:
             (folder / name).write_text(text)
         pins = (package.partition("=") for package in sorted(locked))
         text = "\n".join(

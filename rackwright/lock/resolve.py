@@ -39,12 +39,12 @@ def resolve(stack: Stack, apts: Mapping[str, Apt], upgrade: bool = False) -> Res
         Refused: a package is not available.
     """
     before = stack.lock
-    wanted = package_sets(replace(stack, lock=None))
+    hosts_by_set = package_sets(replace(stack, lock=None))
     preferred: Mapping[str, Mapping[str, str]] = {} if before is None or upgrade else before.packages
     for _ in range(ROUNDS):
         sets = {
             each: _resolve_set(apts[each.os], each, preferred.get(system(each.os), {}), hosts)
-            for each, hosts in wanted.items()
+            for each, hosts in hosts_by_set.items()
         }
         merged: dict[str, dict[str, str]] = {}
         for each, packages in sets.items():
@@ -101,10 +101,10 @@ def write(lock: Lock, path: Path) -> None:
     beside.replace(path)
 
 
-def _resolve_set(apt: Apt, wanted: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:
+def _resolve_set(apt: Apt, package_set: PackageSet, locked: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:
     try:
-        return apt.resolve(wanted, locked, tuple(hosts))
+        return apt.resolve(package_set, locked, tuple(hosts))
     except Refused:
         if not locked:
             raise
-        return apt.resolve(wanted, {}, tuple(hosts))  # the declared packages conflict with the locked versions
+        return apt.resolve(package_set, {}, tuple(hosts))  # the declared packages conflict with the locked versions

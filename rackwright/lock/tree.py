@@ -75,7 +75,7 @@ def _write_suite(directory: Path, os_name: str, digests: list[str], key_file: Pa
     stanzas = store.stanzas(os_name, sorted(digests))
     packages = "\n".join(text.replace("\nFilename: ", f"\nFilename: pool/{os_name}/") for text in stanzas).encode()
     files = {f"{binary}/Packages": packages, f"{binary}/Packages.gz": gzip.compress(packages, mtime=0)}
-    listed = [f" {hashlib.sha256(text).hexdigest()} {len(text)} {name}" for name, text in files.items()]
+    checksums = [f" {hashlib.sha256(text).hexdigest()} {len(text)} {name}" for name, text in files.items()]
     fields = {
         "Origin": "rackwright",
         "Suite": os_name,
@@ -83,7 +83,7 @@ def _write_suite(directory: Path, os_name: str, digests: list[str], key_file: Pa
         "Date": datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S UTC"),
         "Architectures": ARCHITECTURE,
         "Components": "main",
-        "SHA256": "\n" + "\n".join(listed),
+        "SHA256": "\n" + "\n".join(checksums),
     }
     for name, text in files.items():
         _put(suite / name, text)

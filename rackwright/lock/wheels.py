@@ -33,10 +33,10 @@ def resolve(lists: Iterable[str]) -> dict[str, str]:
     """
     files: dict[str, str] = {}
     for text in lists:
-        with tempfile.NamedTemporaryFile("w", prefix="rackwright-", suffix=".txt") as wanted:
-            wanted.write(text)
-            wanted.flush()
-            done = _pip("install", "--dry-run", "--ignore-installed", "--report", "-", "-r", wanted.name)
+        with tempfile.NamedTemporaryFile("w", prefix="rackwright-", suffix=".txt") as requirements:
+            requirements.write(text)
+            requirements.flush()
+            done = _pip("install", "--dry-run", "--ignore-installed", "--report", "-", "-r", requirements.name)
         if done.returncode:
             raise _refusal(done.stderr)
         files |= dict(_file(item["download_info"]) for item in json.loads(done.stdout)["install"])
@@ -54,9 +54,9 @@ def fetch(locked: Mapping[str, str]) -> None:
 
 def _fetch(files: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(prefix="rackwright-wheels-") as directory:
-        wanted = Path(directory, "wanted.txt")
-        wanted.write_text("".join(_requirement(name, digest) for name, digest in files.items()))
-        done = _pip("download", "--no-deps", "--require-hashes", "--dest", directory, "-r", str(wanted))
+        requirements = Path(directory, "requirements.txt")
+        requirements.write_text("".join(_requirement(name, digest) for name, digest in files.items()))
+        done = _pip("download", "--no-deps", "--require-hashes", "--dest", directory, "-r", str(requirements))
         if done.returncode:
             raise _refusal(done.stderr)
         for name, digest in files.items():

@@ -27,21 +27,21 @@ def fetch(into: Path, progress: Progress) -> None:
         ToolUnavailable: this computer has no checksum, the download failed, or the archive has another checksum.
     """
     system = f"{platform.system().lower()}-{ARCHITECTURES.get(platform.machine(), platform.machine())}"
-    wanted = pins.RELEASE_SHA256.get(system)
-    if wanted is None:
+    expected = pins.RELEASE_SHA256.get(system)
+    if expected is None:
         raise ToolUnavailable(f"official archive: no checksum is pinned for {system}")
     url = pins.RELEASE_URL.format(version=pins.RELEASE, platform=system)
     archive = into.parent / f"pulumi-{pins.RELEASE}-{system}.tar.gz"
-    if not archive.exists() or _sha256(archive) != wanted:
+    if not archive.exists() or _sha256(archive) != expected:
         progress(f"fetching {url}")
         try:
             _download(url, archive, progress)
         except (OSError, http.client.HTTPException) as error:
             raise ToolUnavailable(f"official archive: the download of {url} failed: {error}") from error
-        if (actual := _sha256(archive)) != wanted:
+        if (actual := _sha256(archive)) != expected:
             archive.unlink()
             raise ToolUnavailable(
-                f"official archive: {url} has SHA-256 {actual}, not the pinned {wanted}, and was deleted"
+                f"official archive: {url} has SHA-256 {actual}, not the pinned {expected}, and was deleted"
             )
     _unpack(archive, into)
     archive.unlink()

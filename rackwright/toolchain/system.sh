@@ -1,16 +1,16 @@
 #!/bin/sh
-# Install the system packages that rackwright needs and this computer lacks. Runs before there is a Python.
+# Install the system packages that rackwright needs and this computer lacks. This script does not need Python.
 #
-#     system.sh [LIST]    0: nothing is missing any more; 2: a person has to install what is named
+#     system.sh [LIST]    0: no package is missing any more; 2: a person has to install the packages in the message
 #
-# LIST has a package and what it brings on each line, as in packages.debian.txt.
+# LIST has a package and a file, command or module of it on each line, as in packages.debian.txt.
 set -eu
 
 list=${1:-$(dirname "$0")/packages.debian.txt}
 logs=${RACKWRIGHT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rackwright}/logs
-PATH=$PATH:/usr/sbin:/sbin # where a user's PATH may not lead, but commands such as mkfs.ext4 are
+PATH=$PATH:/usr/sbin:/sbin # a user's PATH may lack these directories, which have commands such as mkfs.ext4
 
-is_there() {
+is_installed() {
     case $1 in
     /*) [ -e "$1" ] ;;
     python3:*) python3 -c "import ${1#python3:}" 2>/dev/null ;;
@@ -21,13 +21,13 @@ is_there() {
 packages='' things=''
 while read -r package thing _; do
     case $package in '' | '#'*) continue ;; esac
-    is_there "$thing" || { packages="$packages $package" things="$things $thing"; }
+    is_installed "$thing" || { packages="$packages $package" things="$things $thing"; }
 done <"$list"
 [ -n "$packages" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
     echo "rackwright: missing on this computer:$things" >&2
-    echo "There is no apt-get to install them with. Install them as your system does it, and run this again." >&2
+    echo "This system has no apt-get. Install them with your system's package manager, then run this again." >&2
     exit 2
 fi
 
@@ -37,7 +37,7 @@ elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; th
     as_root=sudo
 else
     echo "rackwright: missing on this computer:$packages" >&2
-    echo "Only root may install them. As root: apt-get install --no-install-recommends$packages" >&2
+    echo "Only root may install them. Run as root: apt-get install --no-install-recommends$packages" >&2
     exit 2
 fi
 
@@ -52,11 +52,11 @@ for package in $packages; do
 done
 echo "  (log $log)"
 : >"$log"
-apt update || echo "  the package lists could not be brought up to date; going on with those that are here"
+apt update || echo "  apt could not update the package lists, and uses the present ones"
 # shellcheck disable=SC2086 # a list of packages
 if ! apt install --no-install-recommends $packages; then
     tail -n 5 "$log" >&2
     echo "rackwright: apt-get could not install$packages (log $log)" >&2
     exit 2
 fi
-sed -n 's/^Setting up \([^ :]*\).*/\1/p' "$log" | sort -u | tr '\n' ' ' | sed 's/^/  installed with what they depend on: /; s/ *$/\n/'
+sed -n 's/^Setting up \([^ :]*\).*/\1/p' "$log" | sort -u | tr '\n' ' ' | sed 's/^/  installed, with dependencies: /; s/ *$/\n/'

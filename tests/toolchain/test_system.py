@@ -73,7 +73,7 @@ def test_only_what_is_missing_is_installed_and_each_is_named(computer):
     assert answer.returncode == 0
     assert "installing package-two\ninstalling package-three\n" in answer.stdout
     assert "package-one" not in answer.stdout
-    assert answer.stdout.endswith("installed with what they depend on: two\n")
+    assert answer.stdout.endswith("installed, with dependencies: two\n")
     assert computer.calls.read_text().endswith("install --no-install-recommends package-two package-three\n")
 
 
@@ -98,7 +98,7 @@ def test_without_root_the_command_for_root_is_named(computer):
     answer = computer.run("package-two two\n")
 
     assert answer.returncode == 2
-    assert "As root: apt-get install --no-install-recommends package-two\n" in answer.stderr
+    assert "Run as root: apt-get install --no-install-recommends package-two\n" in answer.stderr
     assert not computer.calls.exists()
 
 
