@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acceptance import duplicates, selects, unknown
+from tests.support.acceptance import duplicates, selects, unmatched_names
 
 ROOT = Path(__file__).parents[1]
 RUNNER = ["--capture=no", "-qq", "--tb=no", "-rN", "-o", "console_output_style=classic"]
@@ -190,5 +190,5 @@ def test_an_id_selects_itself_and_its_parts(only, selected):
 
 
 def test_unknown_and_duplicate_ids_are_named():
-    assert unknown(["a", "b.1"], ["a.1", "b.2"]) == ["b.1"]
+    assert unmatched_names(["a", "b.1"], ["a.1", "b.2"]) == ["b.1"]
     assert duplicates(["a.1", "b.2", "a.1"]) == ["a.1"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.acceptance import duplicates, line_of, page, selects, unknown
+from tests.support.acceptance import duplicates, line_of, page, selects, unmatched_names
 from tests.support.log import Log
 
 LOG, FIGURE, VERDICT = pytest.StashKey[Log](), pytest.StashKey[str](), pytest.StashKey[tuple[str, str]]()
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config, items):
     if config.option.page:
         config.option.page.write_text(page([lines[item] for item in in_order]))
     only = config.option.only.split()
-    if wrong := unknown(only, ids):
+    if wrong := unmatched_names(only, ids):
         print(f"no acceptance line: {', '.join(wrong)}", file=sys.stderr)
         print(f"the lines are {', '.join(lines[item].id for item in in_order)}", file=sys.stderr)
         pytest.exit("unknown acceptance line", returncode=2)

@@ -20,7 +20,7 @@ from rackwright.schema.secret import derive_value
 from tests.support.acceptance import line
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab
-from tests.support.leaks import files, forms, leaks, seen
+from tests.support.leaks import files, find_forms, forms, leaks
 from tests.support.log import Log
 from tests.support.login_machine import new_key
 from tests.support.watch import Watch
@@ -192,10 +192,10 @@ def _passing(lab: Lab, began: float) -> Iterator[Path]:
 def _shown(lab: Lab, wanted: Mapping[str, bytes], watch: Watch, said: str, began: float) -> list[str]:
     """Return where any of the *wanted* is seen."""
     found = [*leaks(wanted, *_kept(lab)), *leaks(wanted, *_passing(lab, began))]
-    found += [f"what commands said: {name}" for name in seen(said.encode(), wanted)]
-    found += [f"a command line: {name}" for line in list(watch.lines) for name in seen(line, wanted)]
+    found += [f"what commands said: {name}" for name in find_forms(said.encode(), wanted)]
+    found += [f"a command line: {name}" for line in list(watch.lines) for name in find_forms(line, wanted)]
     for program, environments in watch.ours.items():
-        found += [f"the environment of {program}: {name}" for each in environments for name in seen(each, wanted)]
+        found += [f"the environment of {program}: {name}" for each in environments for name in find_forms(each, wanted)]
     need(set(watch.ours) == {"rackwright.provider", "ansible-playbook"}, f"only {set(watch.ours)} was seen running")
     return found
 
@@ -211,5 +211,7 @@ def _instruments(lab: Lab, wanted: Mapping[str, bytes], planted: dict[str, str],
             found = leaks(wanted, path)
             need(len(found) >= len(planted), f"of {len(planted)} secrets planted in {place} these were found: {found}")
     with subprocess.Popen([sys.executable, "-c", "input()", planted["new"]], stdin=subprocess.PIPE) as process:
-        eventually(lambda: any(seen(line, wanted) for line in list(watch.lines)), "a secret on a command line is seen")
+        eventually(
+            lambda: any(find_forms(line, wanted) for line in list(watch.lines)), "a secret on a command line is seen"
+        )
         process.communicate(b"\n")

@@ -23,7 +23,7 @@ from tests.support.encrypted_lab import (
 )
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
-from tests.support.leaks import forms, leaks, seen
+from tests.support.leaks import find_forms, forms, leaks
 from tests.support.log import Log
 from tests.support.tiers import Place, is_idle, places, read_file, write_file
 from tests.support.watch import Watch
@@ -100,11 +100,11 @@ def test_an_encrypted_tier_opens_at_boot_and_shows_no_key(log: Log) -> str:
         wanted = forms(planted)
         found = [
             *leaks(wanted, *project_files(lab)),
-            *(f"what commands said: {name}" for name in seen(said.encode(), wanted)),
+            *(f"what commands said: {name}" for name in find_forms(said.encode(), wanted)),
         ]
-        found += [f"a command line here: {name}" for line in list(watch.lines) for name in seen(line, wanted)]
+        found += [f"a command line here: {name}" for line in list(watch.lines) for name in find_forms(line, wanted)]
         shown = ask(lab, f"journalctl --no-pager; cat {PLACES} 2>/dev/null || true").encode(errors="surrogateescape")
-        found += [f"the host: {name}" for name in seen(shown, wanted)]
+        found += [f"the host: {name}" for name in find_forms(shown, wanted)]
         need(b"cryptsetup\0" in shown, "nobody saw cryptsetup run in the guest")
         need(not found, "; ".join(found[:8]))
         count = len(list(project_files(lab)))

@@ -20,7 +20,7 @@ from tests.support.encrypted_lab import (
 )
 from tests.support.expect import eventually, need
 from tests.support.lab import Lab, format_claims
-from tests.support.leaks import forms, leaks, seen
+from tests.support.leaks import find_forms, forms, leaks
 from tests.support.log import Log
 from tests.support.tiers import Place, is_idle, places, read_file, write_file
 
@@ -87,8 +87,8 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
         size = boot.stat().st_size >> 20
         need(bool(leaks(forms({"marker": planted["marker"]}), boot)), "what lies on the boot drive is not found there")
         found = [*leaks(keys, boot, lab.twin.layout.tpm(HOST), *project_files(lab))]
-        found += [f"the host: {name}" for name in seen(shown, keys)]
-        found += [f"what commands said: {name}" for name in seen(said.encode(), keys)]
+        found += [f"the host: {name}" for name in find_forms(shown, keys)]
+        found += [f"what commands said: {name}" for name in find_forms(said.encode(), keys)]
         need(not found, "; ".join(found[:8]))
         shutil.rmtree(lab.twin.layout.tpm(HOST))
         lab.start()
@@ -108,7 +108,7 @@ def test_a_key_sealed_by_a_tpm_opens_nothing_on_another_mainboard(log: Log) -> s
             ask(lab, f"test -e {there}; test ! -e {gone}")
             lab.reboot(HOST)
             _lives(lab, place, sum)
-        need(not seen(said.encode(), keys), "a command says a key")
+        need(not find_forms(said.encode(), keys), "a command says a key")
 
         log("removal")
         remove(lab)

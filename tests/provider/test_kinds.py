@@ -17,7 +17,7 @@ from rackwright.provider.codec import decode
 from rackwright.provider.site import Site
 from rackwright.schema.rollout import Rollout
 from rackwright.schema.secret import derive_value
-from tests.support.leaks import forms, seen
+from tests.support.leaks import find_forms, forms
 from tests.support.provider_rig import Rig, State, failing, rig
 from tests.support.recorded_hosts import HOST, RESOURCES, STACK, blank, recorded
 from tests.support.simulated import SimulatedHost, SimulatedRack
@@ -120,7 +120,7 @@ def test_another_key_of_a_tier_comes_to_its_host_and_is_said_nowhere(rig, rack):
     assert (written["path"], written["mode"], written["owner"]) == (f"{key}.new", 0o600, "root:root")
     assert base64.b64decode(written["content"]).decode() == derive_value("hot_key")
     told = [repr(others), repr(after), *(said.text for said in rig.listener.said)]
-    assert [name for text in told for name in seen(text.encode(), wanted)] == []
+    assert [name for text in told for name in find_forms(text.encode(), wanted)] == []
     assert rig.diff(after, declared.inputs) == {}
 
 

@@ -14,7 +14,7 @@ import pytest
 from rackwright.core.contract import Claim
 from rackwright.stack import declare, load_stack
 from tests.pulumi.conftest import ROOT, Ended, Project
-from tests.support.leaks import forms, leaks, seen
+from tests.support.leaks import find_forms, forms, leaks
 from tests.support.simulated import SimulatedRack
 
 pytestmark = pytest.mark.pulumi
@@ -164,7 +164,7 @@ def test_what_pulumi_keeps_and_shows_of_a_secret_is_not_the_secret(project):
     assert again.status == 0, again.text
     assert provider_in(exported(project))["id"] == first["id"], "the provider was replaced"
     texts = "".join(each.text + json.dumps(each.digest) for each in (done, shown, told, again))
-    assert seen(texts.encode(), PLANTED) == []
+    assert find_forms(texts.encode(), PLANTED) == []
     assert everything(project) == []
 
 
@@ -203,7 +203,7 @@ def test_without_the_passphrase_what_depends_on_it_is_unknown_unless_it_is_decla
     other = project.rackwright("audit", "lab", "--digests", str(path), **nobody)
     assert other.returncode == 1 and f"{CLAIM}.content" in other.stdout
     texts = "".join(done.stdout + done.stderr for done in (stranger, whole, blind, declared, told, other))
-    assert seen(texts.encode(), PLANTED) == []
+    assert find_forms(texts.encode(), PLANTED) == []
     assert everything(project) == []
 
 

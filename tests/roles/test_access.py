@@ -15,7 +15,18 @@ from rackwright.facts.facts import FORMAT
 from rackwright.facts.program import program
 from rackwright.kinds.role.refusals import refusals
 from rackwright.kinds.role.spec import AboutMirror
-from tests.support.access_role import PEOPLE, REPOSITORY, SOURCE, SYSTEMS, WHOLE, judge, lay, public_key, texts, told
+from tests.support.access_role import (
+    PEOPLE,
+    REPOSITORY,
+    SOURCE,
+    SYSTEMS,
+    WHOLE,
+    judge,
+    lay,
+    public_key,
+    role_promises,
+    texts,
+)
 from tests.support.login_machine import PATH
 
 FLEETS: dict[str, dict[str, Any]] = {
@@ -111,7 +122,7 @@ def test_keys_of_people_are_taken_by_ssh_keygen(tmp_path):
 
 
 def test_it_can_be_told_for_every_system(fleet, system):
-    things = [(entry.thing, name) for entry in told(fleet, system).entries for name in entry.want(REPOSITORY)]
+    things = [(entry.thing, name) for entry in role_promises(fleet, system).entries for name in entry.want(REPOSITORY)]
 
     assert len(things) == len(set(things)), "nothing is promised twice"
 
@@ -125,7 +136,7 @@ def test_its_file_counts_before_what_an_image_brings():
 
 
 def test_ubuntu_24_04_lets_systemd_listen():
-    units = {system: {entry.thing for entry in told(WHOLE, system).entries} for system in SYSTEMS}
+    units = {system: {entry.thing for entry in role_promises(WHOLE, system).entries} for system in SYSTEMS}
 
     assert [system for system in SYSTEMS if "unit:ssh.socket" in units[system]] == ["ubuntu-24.04"]
     assert [system for system in SYSTEMS if "unit:ssh.service" not in units[system]] == ["ubuntu-24.04"]
@@ -140,7 +151,7 @@ def test_only_an_sshd_that_knows_penalties_is_told_whom_to_spare():
 def test_nobody_stands_in_a_directory_unseen():
     only = {
         entry.thing.partition(":")[2]: entry.want(REPOSITORY)["names"]
-        for entry in told(WHOLE).entries
+        for entry in role_promises(WHOLE).entries
         if "names" in entry.want(REPOSITORY)
     }
 
@@ -160,11 +171,11 @@ def test_a_purpose_that_is_not_declared_gives_nobody_root():
 
 def test_secrets_of_people_are_no_content_of_ours():
     assert not [path for path in texts(WHOLE) if path.startswith("/var/lib/totp")]
-    assert "directory:/var/lib/totp" in {entry.thing for entry in told(WHOLE).entries}
+    assert "directory:/var/lib/totp" in {entry.thing for entry in role_promises(WHOLE).entries}
 
 
 def test_the_password_of_the_console_is_a_persons_matter():
-    [glass] = [entry for entry in told(WHOLE).entries if entry.thing == "user:glass"]
+    [glass] = [entry for entry in role_promises(WHOLE).entries if entry.thing == "user:glass"]
 
     assert glass.by_hand and glass.severity == "warning"
     assert glass.want(REPOSITORY)["password"] == "set"

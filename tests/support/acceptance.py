@@ -86,7 +86,7 @@ def selects(only: str, id: str) -> bool:
     return id == only or id.startswith((f"{only}.", f"{only}["))
 
 
-def unknown(only: Iterable[str], ids: Sequence[str]) -> list[str]:
+def unmatched_names(only: Iterable[str], ids: Sequence[str]) -> list[str]:
     """Return each of *only* that selects none of *ids*."""
     return [each for each in only if not any(selects(each, id) for id in ids)]
 

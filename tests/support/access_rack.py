@@ -1,4 +1,4 @@
-"""Hosts of a twin that people and tools log in to: what is declared of them, and how each gets in."""
+"""Hosts of a twin to which people and tools log in: their declaration and the logins."""
 
 import copy
 import io
@@ -33,7 +33,7 @@ BROKEN = {
     "file:/usr/local/sbin/rackwright-probe": "echo 'print(1)' >> /usr/local/sbin/rackwright-probe",
     "unit:ssh.service": "systemctl disable ssh.service",
 }
-"""By claim of the role access what breaks it."""
+"""Commands that break a claim of the role access, by claim."""
 
 
 def access(keys: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def fleet(hosts: Sequence[str], roles: dict[str, Any], machines: Collection[str]
 
 
 class Rack:
-    """A twin whose hosts have the role access, and everybody's keys; *host* is the one that is logged in to."""
+    """A twin whose hosts have the role access, with the keys of all accounts; logins go to *host*."""
 
     def __init__(self, lab: Lab, keys: Path, host: str) -> None:
         self.lab, self.keys, self.host = lab, keys, host
@@ -85,18 +85,18 @@ class Rack:
         return ssh("127.0.0.1", self.lab.twin.settings(self.host).port, user, key, *command, **more)
 
     def access(self, **changes: object) -> None:
-        """Declare the role otherwise."""
+        """Change the role's variables in the declaration."""
         self.lab.edit(lambda fleet: fleet["groups"]["all"]["roles"]["access"].update(copy.deepcopy(changes)))
 
     def enrol(self, user: str) -> Secret:
-        """Enrol *user* on all hosts in a terminal, as a person does, and return what they were shown."""
+        """Enrol *user* on all hosts in a terminal, and return the key that the terminal shows."""
         status, text = self.try_to_enrol(user, "--replace")
         assert status == 0, text
         [key] = re.findall(r"type ([A-Z2-7]{32})", text)
         return Secret(key, ())
 
     def try_to_enrol(self, user: str, *options: str) -> tuple[int, str]:
-        """Run `rackwright enrol` for *user* in a terminal, and return its exit status and what it printed."""
+        """Run `rackwright enrol` for *user* in a terminal, and return its exit status and its output."""
         program = str(Path(self.lab.directory, ".venv/bin/rackwright"))
         argv = ["enrol", self.lab.stack, user, *options]
         terminal = pexpect.spawn(program, argv, timeout=120, cwd=str(self.lab.directory), encoding="utf-8")
@@ -105,7 +105,7 @@ class Rack:
         return int(terminal.exitstatus), str(text)
 
     def new_code(self, user: str) -> str:
-        """Return a code of *user*, enrolled anew: none is taken twice."""
+        """Return a code of *user* after a new enrolment, since a host accepts each code once."""
         return code(self.enrol(user))
 
     def certificate(self, *arguments: str) -> list[str]:

@@ -15,7 +15,7 @@ SYSTEMS = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")
 
 
 def public_key(number: int, comment: str = "") -> str:
-    """Return a public key that belongs to nobody."""
+    """Return a public key without a private key."""
     return f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{number:043d} {comment}".strip()
 
 
@@ -37,7 +37,7 @@ WHOLE: dict[str, Any] = {
     "bootstrap_user": "admin",
     "control_addresses": ["192.0.2.9"],
 }
-"""Of everything something."""
+"""Variables of the role with a value of each kind."""
 
 
 def spec(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> RoleSpec:
@@ -51,18 +51,22 @@ def spec(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirr
     )
 
 
-def told(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> Promises:
+def role_promises(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> Promises:
     return promises(spec(variables, system, mirror), REPOSITORY)
 
 
 def texts(variables: dict[str, Any], system: str = "debian-12", mirror: AboutMirror | None = None) -> dict[str, str]:
     """Return every file of text that the role writes, by its path."""
-    return {file.file: file.content for file in told(variables, system, mirror).files if isinstance(file.content, str)}
+    return {
+        file.file: file.content
+        for file in role_promises(variables, system, mirror).files
+        if isinstance(file.content, str)
+    }
 
 
 def lay(variables: dict[str, Any], root: Path, system: str = "debian-12") -> None:
-    """Write every file of the role below *root*, as a host has it."""
-    for file in told(variables, system).files:
+    """Write all files of the role below *root*, as on a host."""
+    for file in role_promises(variables, system).files:
         path = root / file.file.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -71,6 +75,6 @@ def lay(variables: dict[str, Any], root: Path, system: str = "debian-12") -> Non
 
 
 def judge(*argv: str) -> str:
-    """Return what a program says against what it is given; nothing where it is content."""
+    """Return the error output of a program, or an empty text if it succeeds."""
     done = subprocess.run(argv, capture_output=True, text=True)
     return (done.stderr or done.stdout or f"it ended with {done.returncode}").strip() if done.returncode else ""

@@ -1,4 +1,4 @@
-"""An array that was made by hand, as it is found."""
+"""Facts of an array that was made by hand."""
 
 from tests.support.mutations import array, drive, mount
 from tests.support.recorded_hosts import RESOURCES, recorded
@@ -8,7 +8,7 @@ UUID = array(recorded("gpu-01"), "gpu-01:hot")["uuid"]
 
 
 def theirs():
-    """Return the facts as if somebody else had made the hot tier: another name, another place, a line of fstab."""
+    """Return the facts of a hot tier made by hand: with another name, another mount point and a line of fstab."""
     raw = recorded("gpu-01")
     array(raw, UUID).update(md_name="box:0", member_bytes=509_000_000)
     mount(raw, "/srv/hot")["target"] = "/data/old"

@@ -12,7 +12,7 @@ from tests.support.tiers import DEVICE, Place
 
 HOST = "alpha"
 CHANGED, KEPT = "hot", "warm"
-"""The tier whose key changes, and the one whose key nobody sets."""
+"""Tiers: one whose key changes, and one whose key is never set."""
 SYNC_SECONDS = 600
 WATCHED = "/var/tmp/watched"
 WATCH = f"""import glob, time

@@ -21,7 +21,7 @@ REPORT: dict[str, Any] = {
         "ended_at": "2026-11-26T14:02:00+00:00",
     },
 }
-"""What a host tells of a drive that is erased."""
+"""Report of a host about an erased drive."""
 
 
 def certificate() -> ErasureCertificate:

@@ -19,7 +19,7 @@ CHUNKS = (None, "64KiB", "128KiB", "256KiB", "1MiB")
 OPTIONS = ((), ("noatime",), ("nodev", "noatime"), ("nosuid", "noatime", "nodev"))
 ROOTS = ("/srv", "/mnt", "/data", "/opt/pools")
 NETWORKS = (("198.51.100", 1500), ("203.0.113", 9000))
-"""By the number of the port: its network, and the MTU there."""
+"""Network and MTU of a port, by its number."""
 SERIAL_MAX = 20
 """The longest serial number that a virtual NVMe drive carries."""
 

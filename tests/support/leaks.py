@@ -9,15 +9,15 @@ from pathlib import Path
 
 DIGESTS = ("md5", "sha1", "sha256", "sha512", "blake2s", "blake2b")
 CODED_MIN = 8
-"""Characters of base64 that are looked for: fewer are found in anything."""
+"""Least number of base64 characters to search for; shorter texts occur everywhere."""
 
 
 def forms(secrets: Mapping[str, str], wholes: Iterable[str] = ()) -> dict[str, bytes]:
-    """Return what to look for, by a name that tells nothing of it.
+    """Return the byte strings to search for, by a name that reveals nothing of the secret.
 
     Args:
         secrets: Values by name.
-        wholes: Texts that they stand in: whoever has a digest of one can guess the rest.
+        wholes: Texts with secrets in them; a digest of such a text is a leak, too.
     """
     texts = {**secrets, **{f"text {number}": text for number, text in enumerate(wholes)}}
     found: dict[str, bytes] = {}
@@ -35,7 +35,7 @@ def forms(secrets: Mapping[str, str], wholes: Iterable[str] = ()) -> dict[str, b
 
 
 def _base64(data: bytes) -> Iterator[bytes]:
-    """Yield the digits that depend on *data* alone, for each way to stand in a longer text."""
+    """Yield the base64 digits that depend on *data* alone, for each position in a longer text."""
     for before in range(3):
         digits = base64.b64encode(bytes(before) + data + bytes(3))
         own = digits[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
@@ -49,14 +49,14 @@ def _digests(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "blake2s of 16 bytes", hashlib.blake2s(data, digest_size=16).digest()
 
 
-def seen(data: bytes, wanted: Mapping[str, bytes]) -> list[str]:
-    """Return the names of the *wanted* that *data* shows; hex in either case."""
+def find_forms(data: bytes, wanted: Mapping[str, bytes]) -> list[str]:
+    """Return the names of the *wanted* forms that occur in *data*; hex in either case."""
     lowered = data.lower()
     return [name for name, form in wanted.items() if form in data or ("hex" in name and form in lowered)]
 
 
 def files(*places: Path) -> Iterator[Path]:
-    """Yield every file in *places*; links are not followed."""
+    """Yield all files in *places*, without following links."""
     for place in places:
         if place.is_file():
             yield place
@@ -66,9 +66,9 @@ def files(*places: Path) -> Iterator[Path]:
 
 
 def leaks(wanted: Mapping[str, bytes], *places: Path) -> list[str]:
-    """Return ``PATH: NAME`` for each file in *places* that shows one of the *wanted*."""
+    """Return ``PATH: NAME`` for each file in *places* that has one of the *wanted* forms."""
     found = []
     for path in files(*places):
-        with contextlib.suppress(OSError):  # it is gone meanwhile
-            found += [f"{path}: {name}" for name in seen(path.read_bytes(), wanted)]
+        with contextlib.suppress(OSError):  # the file has vanished
+            found += [f"{path}: {name}" for name in find_forms(path.read_bytes(), wanted)]
     return found

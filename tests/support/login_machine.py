@@ -24,11 +24,11 @@ NEEDS = {
     "useradd": "passwd",
 }
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
-"""It may stand for two hosts."""
+"""Addresses of the machine, which can stand for two hosts."""
 REFUSED = 255
-"""How ssh ends that was not let in."""
+"""Exit status of ssh after a refused login."""
 ANSWER = Path(__file__).with_name("answer.sh")
-"""What ssh asks for a code."""
+"""Program that ssh runs as SSH_ASKPASS to get a code."""
 MODULE = "pam_google_authenticator.so"
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 APART = """set -eu
@@ -73,7 +73,7 @@ class Machine:
     def __init__(self, directory: Path, variables: dict[str, Any]) -> None:
         """
         Args:
-            variables: Of the role access; its accounts are made here, as the role's tasks make them.
+            variables: Variables of the role access. Its accounts are made here, as the role's tasks make them.
         """
         self.directory = directory
         with socket.socket() as free:
@@ -120,7 +120,7 @@ class Machine:
         return done.stdout.strip()
 
     def lay(self, **changes: Any) -> None:
-        """Let the role's variables be others, and sshd read its files again."""
+        """Change the role's variables, and let sshd read its files again."""
         self.variables |= changes
         listening = self.log.read_text().count("Server listening")
         files = self.directory / "files"

@@ -27,7 +27,7 @@ class ServedModel:
     def __init__(self, directory: Path, python: Path) -> None:
         """
         Args:
-            python: Of an environment with the packages of the role's lock.
+            python: Interpreter of an environment with the packages of the role's lock.
         """
         self.directory, self.python = directory, python
         with socket.socket() as free:
@@ -59,7 +59,7 @@ class ServedModel:
         self._process.wait()
 
     def accounts(self) -> str:
-        """Let the accounts be those that are declared, as the role's unit does; return what it says it changed."""
+        """Apply the declared accounts, as the role's unit does, and return the reported changes."""
         passwords = self._place("/etc/rackwright/mlflow/accounts.json").read_text()
         argv = [str(self.python), str(self._place("/opt/rackwright/mlflow/accounts.py"))]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A server that answers as MLflow does to what a tracker asks, writes down what it was told, and can be away."""
+"""A stand-in for an MLflow server, which records the requests of a tracker and can be unreachable."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ class Stub:
         self.heads: list[dict[str, str]] = []
         """The headers of every request."""
         self.hold = threading.Event()
-        """Set: it answers; cleared: it lets whoever asks wait."""
+        """Event that is set while the server answers; while it is cleared, clients wait."""
         self.hold.set()
         stub = self
 
@@ -62,7 +62,7 @@ class Stub:
         self._server.server_close()
 
     def metrics(self) -> list[tuple[str, float, int]]:
-        """Return all figures it was told: name, value, step."""
+        """Return all recorded figures: name, value, step."""
         batches = [body.get("metrics", []) for what, body in self.told if what == "runs/log-batch"]
         return [(each["key"], each["value"], each["step"]) for batch in batches for each in batch]
 

@@ -17,12 +17,12 @@ class Row(NamedTuple):
 
 
 def with_a_key_more(raw: Raw, account: str) -> None:
-    """Let sshd find a key in the home of *account* that nobody noted."""
+    """Add an undeclared key to the home of *account*."""
     raw["login_keys"][account]["files"][f"/home/{account}/.ssh/authorized_keys"].append("SHA256:of-somebody-else")
 
 
-def refused(raw: Raw, key: str) -> None:
-    """Let a server's host have noted that what it serves was refused."""
+def record_refusal(raw: Raw, key: str) -> None:
+    """Record on a server's host that its release was refused."""
     server = raw["servers"][key]
     server["refused"] = {"release": server["release"], "version": server["version"], "why": "the canary has 3% right"}
 
@@ -32,7 +32,7 @@ def array(raw: Raw, key: str) -> Raw:
 
 
 def one_place_more(raw: Raw, key: str) -> None:
-    """Let an array have a place more than declared, and somebody in it who is none of the drives."""
+    """Add a place to an array, with a member that is none of the drives."""
     found = array(raw, key)
     found["members"].append({"name": "gone0n1", "slot": found["devices"], "state": ["in_sync"]})
     found["devices"] += 1
@@ -72,8 +72,8 @@ def credential(raw: Raw, path: str) -> Raw:
     return found
 
 
-def locked(raw: Raw, path: str) -> None:
-    """Let it be of another mainboard's TPM."""
+def lock_to_other_tpm(raw: Raw, path: str) -> None:
+    """Seal the credential to the TPM of another mainboard."""
     credential(raw, path).update(opens=False, digest={"unknown": "systemd-creds ended with 1"})
 
 
@@ -134,8 +134,8 @@ def link(raw: Raw, name: str) -> Raw:
     return next(entry for entry in raw["links"] if entry["name"] == name)
 
 
-def shadowed(raw: Raw, name: str) -> None:
-    """Let the kernel have another route to the same place, which it takes first."""
+def add_shadowing_route(raw: Raw, name: str) -> None:
+    """Add a preferred route to the same destination."""
     raw["routes"].append({**route(raw, name), "gateway": "192.0.2.99", "metric": 0})
 
 
@@ -150,7 +150,7 @@ def path_to(raw: Raw, key: str) -> Raw:
 
 
 def write(raw: Raw, file: str, text: str) -> None:
-    """Let somebody else's file be there."""
+    """Add an unmanaged file."""
     raw["files"][file] = {"digest": "theirs", "mode": "0644", "owner": "root:root", "mtime_ns": 1}
     raw["texts"][file] = text
     raw.setdefault("directories", {}).setdefault(
@@ -162,7 +162,7 @@ INTERFACES = "/etc/network/interfaces"
 
 
 def unreadable(table: str) -> Change:
-    """Let a whole table of the facts be unknown."""
+    """Return a change that makes a table of the facts unknown."""
     return lambda raw, key: raw.__setitem__(table, {"unknown": "no permission"})
 
 
@@ -180,33 +180,33 @@ def listener(raw: Raw, key: str) -> None:
 
 
 def toggle(table: Raw, key: str) -> None:
-    """Let what is there be gone, and what is not be there."""
+    """Remove the key if it exists, else add it."""
     if table.pop(key, None) is None:
         table[key] = "1.0"
 
 
-def built(raw: Raw, name: str) -> list[Raw]:
+def built_modules(raw: Raw, name: str) -> list[Raw]:
     return [module for kernel in raw["kernels"].values() for module in kernel["modules"] if module["name"] == name]
 
 
 def newer_kernel(raw: Raw, key: str) -> None:
-    """Let a kernel without modules be the next, while the one that has them runs."""
+    """Make a kernel without modules the next, while the kernel with modules runs."""
     raw["sysctls"]["kernel.osrelease"] = next(iter(raw["kernels"]))
     raw["kernels"]["99.1"] = {"bootable": True, "modules": []}
 
 
 def newer_kernel_without(raw: Raw, key: str) -> None:
-    """Let a kernel that DKMS has built nothing for be the next."""
+    """Make a kernel without DKMS modules the next."""
     raw["kernels"]["99.1"] = {"bootable": True, "modules": []}
 
 
-def stopped(raw: Raw, name: str) -> None:
-    """Let somebody have stopped a run: it saved, and said so."""
+def stop_run(raw: Raw, name: str) -> None:
+    """Stop a run by hand, which has saved its state."""
     raw["units"][f"training-{name}.service"]["active"] = "inactive"
     raw["runs"][name]["outcome"] = "stopped"
 
 
-def closed(raw: Raw, name: str) -> None:
+def stop_sshd(raw: Raw, name: str) -> None:
     raw["units"][f"training-{name}-door.service"]["active"] = "inactive"
 
 
@@ -304,7 +304,7 @@ ROWS: dict[str, dict[str, Row]] = {
     },
     "credential": {
         "sealed_by": setting(credential, "sealed_by", lambda by: "other"),
-        "opens": Row(locked, lambda raw, key: credential(raw, key).pop("opens")),
+        "opens": Row(lock_to_other_tpm, lambda raw, key: credential(raw, key).pop("opens")),
         "content": setting(credential, "digest", lambda digest: "of the key before"),
     },
     "filesystem": {
@@ -313,15 +313,15 @@ ROWS: dict[str, dict[str, Row]] = {
         "width_kib": setting(filesystem, "stripe_width_bytes", lambda size: size + 4096),
         "fills_array": setting(filesystem, "size_bytes", lambda size: size - (64 << 20)),
     },
-    "run": {"outcome": Row(stopped, unreadable("runs"))},
+    "run": {"outcome": Row(stop_run, unreadable("runs"))},
     "model": {"files": Row(lambda raw, key: model(raw, key, "model.onnx is not there"), unreadable("servers"))},
     "server": {
         "outcome": Row(lambda raw, key: raw["servers"][key].update(ready=False), unreadable("servers")),
         "version": Row(lambda raw, key: raw["servers"][key].update(version="aaaaaaaaaaaa"), unreadable("servers")),
         "release": Row(lambda raw, key: raw["servers"][key].update(release="aaaaaaaaaaaa"), unreadable("servers")),
-        "refused": Row(refused, unreadable("servers")),
+        "refused": Row(record_refusal, unreadable("servers")),
     },
-    "door": {"outcome": Row(closed, unreadable("units"))},
+    "door": {"outcome": Row(stop_sshd, unreadable("units"))},
     "mount": {
         "present": Row(lambda raw, key: without(raw["mounts"], target=key), unreadable("mounts")),
         "source": setting(mount, "device", lambda device: "sdz"),
@@ -355,7 +355,7 @@ ROWS: dict[str, dict[str, Row]] = {
     },
     "built_module": {
         "versions": Row(
-            lambda raw, key: [module.update(version="1.0") for module in built(raw, key)], unreadable("kernels")
+            lambda raw, key: [module.update(version="1.0") for module in built_modules(raw, key)], unreadable("kernels")
         ),
         "missing_for": Row(newer_kernel, unreadable("kernels")),
     },
@@ -430,7 +430,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "via": setting(route, "gateway", lambda via: f"{via}99"),
         "link": setting(route, "link", lambda name: "lo"),
         "metric": setting(route, "metric", lambda metric: 7),
-        "preferred": Row(shadowed, lambda raw, key: raw.pop("dead_routes")),
+        "preferred": Row(add_shadowing_route, lambda raw, key: raw.pop("dead_routes")),
     },
     "path": {"mtu": setting(path_to, "passed", lambda size: size - 28)},
     "resolvers": {

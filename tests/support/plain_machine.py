@@ -19,7 +19,7 @@ from tests.support.log import ROOT, Log
 
 SUITE = "bookworm"
 THERE = ("git", "make", "ca-certificates")
-"""What one has to have who clones and runs make."""
+"""Packages that a user needs to clone the repository and run make."""
 CARRIED = re.compile(r"(?i)PIP_(?!FIND_LINKS).*|.*_proxy|.*SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE")
 """Variables that say how this computer reaches its package registries."""
 GO_SETTINGS = ("GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOSUMDB", "GOFLAGS", "GOTOOLCHAIN")

@@ -53,7 +53,7 @@ class Failure:
     code: str
     message: str
     kept: provider_pb2.ErrorResourceInitFailed
-    """What the state shall keep although it failed; empty where there is nothing to keep."""
+    """State that the engine keeps after the failure; empty if there is none."""
 
 
 def bare(struct: Struct) -> dict[str, Any]:
@@ -74,13 +74,13 @@ class Rig:
     provider: Provider
     port: int
     hosts: Memory
-    """Of the toy boxes."""
+    """Memory of the toy boxes."""
     token: str = TOKEN
     """Type of the resources that are called for."""
     opened: list[str] = field(default_factory=list)
     """Stacks whose site was opened."""
     declared: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    """What an import by type and id finds."""
+    """Result of an import by type and id."""
     maintenance: dict[str, str] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
 
@@ -166,7 +166,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class State:
-    """What the engine keeps of a resource."""
+    """State of a resource that the engine keeps."""
 
     id: str
     inputs: dict[str, Any]

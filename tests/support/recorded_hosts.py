@@ -16,14 +16,14 @@ from rackwright.stack import declare, load_stack
 
 HERE = Path(__file__).parents[1] / "kinds"
 SALT = b"recorded"
-"""Of the digests in the recorded facts."""
+"""Salt of the digests in the recorded facts."""
 SECRET = derive_value("training_key")
-"""What the keys of runs are made of on a twin."""
+"""Secret from which a twin derives the keys of runs."""
 SECRETS = {name: derive_value(name) for name in ("training_key", "digits_app", "hot_key", "warm_key")}
 OTHERS = ("wired.yaml", "furnished.yaml", "accelerated.yaml", "trained.yaml", "served.yaml", "kept.yaml", "sealed.yaml")
 WRITES = "8 sectors written since 5f3c1a2b"
 FREE: dict[str, Any] = {"witnesses": ["9c1e"], "parts": [], "held": [], "writes": WRITES}
-"""Facts of a drive that nobody uses, with one signature that has a witness."""
+"""Facts of an unused drive, with one signature that has a witness."""
 _LAB = load_stack("lab", HERE.parents[1])
 STACK = replace(_LAB, salt=SALT, repository=replace(_LAB.repository, salt=SALT, secrets=SECRETS))
 ALSO = [replace(STACK, fleet=load_fleet(HERE / name, STACK.repository.roles)) for name in OTHERS]
@@ -38,7 +38,7 @@ def recorded(host: str) -> dict[str, Any]:
     about where the data begins: what stands here is written by hand, as of sound drives and none; and arrays that can
     grow left less of each member free, and no member was asked which array its superblock names.
     """
-    made_up = {"willow": _kept, "sorrel": _sealed}
+    made_up = {"willow": _tier_files, "sorrel": _sealed_facts}
     raw: dict[str, Any] = made_up[host]() if host in made_up else _read(host)
     raw["hardware"]["memory_bytes"] = 1_000_000_000_000
     raw["hardware"]["pci"] += ["10de:20b2"] * 4 + ["10de:1eb8"] * 8
@@ -80,7 +80,7 @@ def _read(host: str, **renamed: str) -> dict[str, Any]:
     return read
 
 
-def _kept() -> dict[str, Any]:
+def _tier_files() -> dict[str, Any]:
     """Return facts of gpu-01 under other names. What keeps its tiers was not recorded: it is as it is declared."""
     raw = _read("gpu-01", **{"RW-GPU-01": "S-WILLOW", "gpu-01": "willow", "RW01": "WILLOW", '"rack"': '"kept"'})
     raw["covers"]["texts"].append(scrub.DEFAULTS)
@@ -102,7 +102,7 @@ def _kept() -> dict[str, Any]:
     return raw
 
 
-def _sealed() -> dict[str, Any]:
+def _sealed_facts() -> dict[str, Any]:
     """Return facts of gpu-01 under other names, with what its arrays bear on mappings of them.
 
     Written by hand before there was a host to record; one of storage-life.4 has told the same since, of other sizes.
@@ -146,7 +146,7 @@ def _sealed() -> dict[str, Any]:
 
 
 def _rename(raw: dict[str, Any], old: str, new: str) -> None:
-    """Let a server's release be called as what is in it today calls it."""
+    """Rename a server's release by its current content."""
     for table in ("files", "directories"):
         raw[table] = {path.replace(f"/releases/{old}", f"/releases/{new}"): found for path, found in raw[table].items()}
     for server in raw["servers"].values():

@@ -13,18 +13,18 @@ OWNERS = "cd /var/lib/rackwright/owners && sha256sum *"
 def destroy_without_consent(lab: Lab, everywhere: list[Place]) -> None:
     """Have all of them destroyed without consent: each is refused by name, and stays as it is."""
     lab.log("destroy without consent")
-    before = _seen(lab, everywhere)
+    before = _read_hosts(lab, everywhere)
     said = lab.pulumi("destroy", "--yes")
     need(said.returncode, "pulumi destroy ended with 0 without consent")
     for place in everywhere:
         text = [line for line in (said.stdout + said.stderr).splitlines() if place.resource in line]
         need(any("consent" in line for line in text), f"destroy does not say why {place.resource} stays")
         require_whole_tier(lab, place)
-    need(_seen(lab, everywhere) == before, "destroy without consent changed an owner file or a superblock")
+    need(_read_hosts(lab, everywhere) == before, "destroy without consent changed an owner file or a superblock")
     need(not lab.differing(), "something differs after a destroy that was refused")
 
 
-def _seen(lab: Lab, everywhere: list[Place]) -> dict[str, str]:
+def _read_hosts(lab: Lab, everywhere: list[Place]) -> dict[str, str]:
     """Return what stands in the owner files and, but for what every write counts up, in the superblocks."""
     seen = {place.host: lab.ssh(place.host, OWNERS) for place in everywhere}
     for place in everywhere:

@@ -41,7 +41,7 @@ def facts_of(name: str, made: bool = False) -> dict[str, Any]:
 
 
 def obey(host: SimulatedHost) -> None:
-    """Let *host* become what was recorded once its tier is ready."""
+    """Give *host* the recorded facts once its tier is ready."""
 
     def work(step: dict[str, Any]) -> None:
         if step["text"] == "note in the owner file: ready":

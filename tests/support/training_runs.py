@@ -56,7 +56,7 @@ def launched(
     recipe: str = "digits",
     status: int | None = 0,
 ) -> str:
-    """Train in processes of their own, and return what they said; horovodrun turns any failure into status 1."""
+    """Train in separate processes and return their output; horovodrun turns each failure into status 1."""
     quick = QUICK if recipe == "digits" else ()
     given = [argument for change in (*quick, *changes) for argument in ("--set", change)]
     argv = command(launcher, processes, recipe, "--out", str(out), *given)

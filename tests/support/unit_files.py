@@ -123,8 +123,8 @@ def limits() -> Mapping[str, float]:
     return {name: float(exceptions.get(name, table)["limit"]) for name in services()}
 
 
-def exposure(said: str) -> float:
-    """Return the exposure of the one unit that `systemd-analyze security` *said* something of."""
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
-    assert found, said
-    return float(found[1])
+def exposure(output: str) -> float:
+    """Return the exposure level in the output of `systemd-analyze security` for one unit."""
+    match = re.search(r"Overall exposure level for \S+: ([0-9.]+)", output)
+    assert match, output
+    return float(match[1])

@@ -17,21 +17,21 @@ HOOK = f"""\
 import os, sys
 
 def deny(event, arguments):
-    # to look a number up asks nobody; Ansible does so when it is imported
+    # resolving a numeric address opens no connection; Ansible does that at its import
     if event.startswith("socket.") and arguments[:1] != ("127.0.0.1",):
         os.write(2, f"a socket was asked for: {{event}}\\n".encode())
         os._exit({DENIED})
 
 sys.addaudithook(deny)
 """
-"""Python imports it at the start of every process."""
+"""Module that Python imports at the start of each process."""
 
 
 def check_refusals(log: Log, command: str, fleets: list[Path]) -> int:
-    """Give each wrong fleet to *command*, which may open no socket, and return how many messages there were.
+    """Run *command* on each wrong fleet without network access, and return the number of messages.
 
     Raises:
-        pytest.fail.Exception: one is told otherwise than it is written beside the fleet.
+        pytest.fail.Exception: A message differs from the expected one beside the fleet.
     """
     stacks = _make_project(log.empty_directory(), fleets)
     environment = {**os.environ, "PYTHONPATH": str(stacks.parent / "hook")}
@@ -48,7 +48,7 @@ def check_refusals(log: Log, command: str, fleets: list[Path]) -> int:
         if (done.returncode, done.stdout, done.stderr) != (2, "", whole):
             wrong.append(path.stem)
         messages += count
-    need(not wrong, f"told otherwise than written: {', '.join(wrong)}")
+    need(not wrong, f"the message differs from the expected one: {', '.join(wrong)}")
     return messages
 
 

@@ -33,7 +33,7 @@ fields = st.lists(
 )
 
 
-def packed(members: list[tuple[str, bytes]], changes: list[tuple[str, int, int, int]], form: int) -> bytes:
+def pack_archive(members: list[tuple[str, bytes]], changes: list[tuple[str, int, int, int]], form: int) -> bytes:
     """Return a tar archive of *members* of which some headers say something else; every checksum is right."""
     whole = io.BytesIO()
     for number, (name, content) in enumerate(members):
@@ -71,7 +71,7 @@ class Target:
         if gz % 2:
             text = json.dumps(mutated_data(json.loads(MANIFEST), data), indent=1).encode(errors="replace") + b"\n"
         members = [(BELOW + "manifest.json", text), *((BELOW + name, content) for name, content in CONTENT.items())]
-        content = packed(members, changes, form)
+        content = pack_archive(members, changes, form)
         if gz % 4 == 2:
             content = mutated_bytes(content, raw or [])
         if gz % 3 == 0:

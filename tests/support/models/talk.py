@@ -30,7 +30,7 @@ def talk(directory: Path) -> dict[str, Any]:
             _client(server, "wrong").models.list()
         except openai.AuthenticationError as error:
             refused = error.code
-        told = {"version": model.version, "refused": refused, **_streamed(_client(server, key))}
+        told = {"version": model.version, "refused": refused, **_stream_completion(_client(server, key))}
         status = server.end()
     return {**told, "log": server.requests[-1], "status": status}
 
@@ -40,7 +40,7 @@ def _client(server: Process, key: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"http://{host}:{port}/v1", api_key=key, max_retries=0, timeout=300)
 
 
-def _streamed(client: openai.OpenAI) -> dict[str, Any]:
+def _stream_completion(client: openai.OpenAI) -> dict[str, Any]:
     began, came, text = time.monotonic(), [], ""
     asked = {"model": NAME, "messages": STORY, "max_tokens": 120, "temperature": 0}
     for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):

@@ -53,7 +53,7 @@ esac
 
 
 class SimulatedHost:
-    """One host of a rack. Without facts it is a real shell of whoever runs the test."""
+    """One host of a rack. Without facts it is a real shell of the test's user."""
 
     def __init__(self, name: str, raw_facts: Facts | None, directory: Path, address: str) -> None:
         self.name, self.directory, self.address = name, directory, address
@@ -66,21 +66,21 @@ class SimulatedHost:
         self.host_key = new_key(directory / "host_key")
 
     def set_facts(self, raw: Facts) -> None:
-        """Let the next probe answer with *raw*."""
+        """Make the next probe answer with *raw*."""
         beside = self.directory / "facts.new"
         beside.write_bytes(pack(raw))
         beside.rename(self.directory / "facts")
 
     def set_texts(self, texts: Mapping[str, str]) -> None:
-        """Let whoever asks for texts get these."""
+        """Answer requests for texts with these."""
         (self.directory / "texts").write_text(json.dumps(texts))
 
     def set_abilities(self, told: Mapping[str, Any]) -> None:
-        """Let whoever asks what drives can do get these."""
+        """Answer requests for the capabilities of drives with these."""
         (self.directory / "abilities").write_text(json.dumps(told))
 
     def set_ledctl(self, script: str) -> None:
-        """Let *script*, in sh, be its ledctl; it finds the whole command line in ``SSH_ORIGINAL_COMMAND``."""
+        """Use the shell *script* as ledctl. It finds the whole command line in ``SSH_ORIGINAL_COMMAND``."""
         (self.directory / "ledctl").write_text(script)
 
     @property

@@ -17,7 +17,7 @@ from workloads.quantize import inside_tensorrt
 ROWS = (1, 32, 64)
 
 
-def told(path: str, architectures: list[str]) -> dict[str, Any]:
+def describe_model(path: str, architectures: list[str]) -> dict[str, Any]:
     log = tensorrt.Logger(tensorrt.Logger.INTERNAL_ERROR)
     network = tensorrt.Builder(log).create_network(0)
     parser = tensorrt.OnnxParser(network, log)
@@ -30,11 +30,11 @@ def told(path: str, architectures: list[str]) -> dict[str, Any]:
         "strongly_typed": network.get_flag(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
         "errors": [parser.get_error(number).desc() for number in range(parser.num_errors)],
         "layers": Counter(f"{layer.type.name} {layer.get_output(0).dtype.name}" for layer in layers),
-        "compiled": {name: _compiled(path, shapes, name) for name in architectures} if whole else {},
+        "compiled": {name: _compile(path, shapes, name) for name in architectures} if whole else {},
     }
 
 
-def _compiled(path: str, shapes: dict[str, Any], architecture: str) -> int | str:
+def _compile(path: str, shapes: dict[str, Any], architecture: str) -> int | str:
     """Return how many bytes the engine for *architecture* has, or why there is none."""
     with tempfile.TemporaryDirectory() as directory:
         engine = Path(directory) / "engine"
@@ -44,4 +44,4 @@ def _compiled(path: str, shapes: dict[str, Any], architecture: str) -> int | str
 
 
 if __name__ == "__main__":
-    print(json.dumps(told(sys.argv[1], sys.argv[2:])))
+    print(json.dumps(describe_model(sys.argv[1], sys.argv[2:])))
