@@ -133,4 +133,4 @@ def test_a_check_fetches_nothing(project):
     done = CliRunner().invoke(app, ["lock", "--check", "--fetch", "rack"])
 
     assert done.exit_code == 2
-    assert "it writes nothing" in done.output
+    assert "writes nothing" in done.output
